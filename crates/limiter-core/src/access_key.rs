@@ -1,0 +1,304 @@
+//! The secret of a key: made of random bytes, shown once, kept as a digest.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::error::{BoxError, InvalidValue};
+use crate::names::KeyId;
+
+/// The secret that a key is called with: 16 to 256 visible ASCII characters.
+///
+/// It is wiped from memory when dropped, prints masked, and is not serialized; [`expose`](Self::expose)
+/// shows it. One that a caller brings must be hard to guess, at least 128 bits of randomness, which
+/// nobody can check here.
+///
+/// ```
+/// use limiter_core::AccessKey;
+///
+/// let key: AccessKey = "jte9JHAFxw25KvoYP5rb9i".parse()?;
+/// assert_eq!(format!("{key} {key:?}"), "jte9****rb9i AccessKey(jte9****rb9i)");
+/// # Ok::<(), limiter_core::InvalidValue>(())
+/// ```
+#[derive(Clone)]
+pub struct AccessKey(Zeroizing<String>);
+
+impl AccessKey {
+    /// The fewest characters: 16 bytes are 128 bits.
+    pub const MIN_LENGTH: usize = 16;
+    /// The most characters: HTTP servers accept longer headers, but none needs a longer key.
+    pub const MAX_LENGTH: usize = 256;
+
+    /// Takes an access key that its caller brings, or has received with a request.
+    ///
+    /// # Errors
+    /// [`InvalidValue::AccessKey`] if it is too short, too long or not visible ASCII.
+    pub fn new(secret: impl Into<String>) -> Result<Self, InvalidValue> {
+        let secret = Zeroizing::new(secret.into());
+        let bounds = Self::MIN_LENGTH..=Self::MAX_LENGTH;
+        if bounds.contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(secret))
+        } else {
+            Err(InvalidValue::AccessKey { min: Self::MIN_LENGTH, max: Self::MAX_LENGTH })
+        }
+    }
+
+    /// Makes an access key of 36 letters and digits, 214 bits of the given source.
+    pub(crate) fn generate(entropy: &Entropy) -> Result<Self, BoxError> {
+        random_text(entropy, GENERATED_LENGTH).map(Self)
+    }
+
+    /// The secret itself. Whoever asks for it answers for where it goes.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What the stores keep instead of the secret.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest(Sha256::digest(self.0.as_bytes()).into())
+    }
+
+    /// The first and last four characters.
+    #[must_use]
+    pub fn masked(&self) -> MaskedKey {
+        // An access key has at least 16 bytes, so that both ends exist.
+        let [first, last] = [self.0.as_bytes().first_chunk(), self.0.as_bytes().last_chunk()]
+            .map(|end| end.copied().unwrap_or(*b"****"));
+        MaskedKey { first, last }
+    }
+}
+
+impl FromStr for AccessKey {
+    type Err = InvalidValue;
+
+    fn from_str(secret: &str) -> Result<Self, InvalidValue> {
+        Self::new(secret)
+    }
+}
+
+impl fmt::Display for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.masked().fmt(f)
+    }
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccessKey({self})")
+    }
+}
+
+/// The SHA-256 digest of an access key: what stores keep, and look a key up by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Compares in a time that does not tell how much is equal.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest(…)")
+    }
+}
+
+impl From<KeyDigest> for String {
+    fn from(digest: KeyDigest) -> Self {
+        digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for KeyDigest {
+    type Error = InvalidValue;
+
+    fn try_from(hex: String) -> Result<Self, InvalidValue> {
+        let malformed =
+            || InvalidValue::Inconsistent { what: "a digest is not 64 hexadecimal digits" };
+        let nibble =
+            |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => Some(nibble(high)?.wrapping_shl(4) | nibble(low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(byte).collect();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(malformed)
+    }
+}
+
+/// The first and last four characters of an access key, by which people recognise it: `jte9****rb9i`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MaskedKey {
+    first: [u8; 4],
+    last: [u8; 4],
+}
+
+impl fmt::Display for MaskedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ascii = |bytes: [u8; 4]| bytes.map(char::from).into_iter().collect::<String>();
+        f.pad(&format!("{}{MASK}{}", ascii(self.first), ascii(self.last)))
+    }
+}
+
+impl fmt::Debug for MaskedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<MaskedKey> for String {
+    fn from(masked: MaskedKey) -> Self {
+        masked.to_string()
+    }
+}
+
+impl TryFrom<String> for MaskedKey {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        let malformed =
+            || InvalidValue::Inconsistent { what: "a masked access key is not like abcd****wxyz" };
+        let ends = |part: &str| {
+            let ends: [u8; 4] = part.as_bytes().try_into().ok()?;
+            ends.iter().all(u8::is_ascii_graphic).then_some(ends)
+        };
+        let first = text.get(..4).and_then(ends);
+        let last = text.get(4..).and_then(|rest| rest.strip_prefix(MASK)).and_then(ends);
+        first.zip(last).map(|(first, last)| Self { first, last }).ok_or_else(malformed)
+    }
+}
+
+/// Fills a buffer with random bytes: the operating system's, given by whoever builds the engine.
+pub(crate) struct Entropy(Box<Fill>);
+
+type Fill = dyn Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync;
+
+impl Entropy {
+    pub(crate) fn new(
+        fill: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(fill))
+    }
+}
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entropy")
+    }
+}
+
+/// Makes the id of a new key: 22 letters and digits, 130 bits, so that none is ever made twice.
+pub(crate) fn generate_key_id(entropy: &Entropy) -> Result<KeyId, BoxError> {
+    let text = random_text(entropy, GENERATED_ID_LENGTH)?;
+    KeyId::new(text.as_str()).map_err(BoxError::from)
+}
+
+/// Letters and digits, each as likely as the others.
+fn random_text(entropy: &Entropy, length: usize) -> Result<Zeroizing<String>, BoxError> {
+    let mut text = Zeroizing::new(String::with_capacity(length));
+    while text.len() < length {
+        let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
+        (entropy.0)(bytes.as_mut_slice())?;
+        let missing = length.saturating_sub(text.len());
+        // A byte beyond the last whole multiple of the alphabet would favour its first letters.
+        let characters = bytes.iter().filter(|byte| **byte < UNBIASED_BYTES).take(missing);
+        text.extend(
+            characters
+                .filter_map(|byte| ALPHABET.get(usize::from(*byte).rem_euclid(ALPHABET.len())))
+                .copied()
+                .map(char::from),
+        );
+    }
+    Ok(text)
+}
+
+const MASK: &str = "****";
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// 4 × 62.
+const UNBIASED_BYTES: u8 = 248;
+/// Enough that a second draw is almost never needed for 36 characters.
+const RANDOM_BYTES: usize = 48;
+const GENERATED_LENGTH: usize = 36;
+const GENERATED_ID_LENGTH: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting(bytes: &mut [u8]) -> Result<(), BoxError> {
+        bytes.iter_mut().zip((0..=u8::MAX).cycle()).for_each(|(byte, value)| *byte = value);
+        Ok(())
+    }
+
+    #[test]
+    fn a_generated_key_is_36_letters_and_digits() {
+        let key = AccessKey::generate(&Entropy::new(counting)).unwrap();
+        assert_eq!(key.expose(), "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    }
+
+    #[test]
+    fn bytes_that_would_favour_some_letters_are_not_used() {
+        let entropy = Entropy::new(|bytes| {
+            bytes.fill(255);
+            bytes[0] = 61;
+            Ok(())
+        });
+        assert_eq!(generate_key_id(&entropy).unwrap().as_str(), "z".repeat(22));
+    }
+
+    #[test]
+    fn without_random_bytes_there_is_no_key() {
+        let error = AccessKey::generate(&Entropy::new(|_| Err("no entropy".into()))).unwrap_err();
+        assert_eq!(error.to_string(), "no entropy");
+    }
+
+    #[test]
+    fn a_brought_key_has_at_least_128_bits_and_fits_into_a_header() {
+        assert!(AccessKey::new("x".repeat(16)).is_ok());
+        assert!(AccessKey::new("x".repeat(256)).is_ok());
+        for refused in
+            ["x".repeat(15), "x".repeat(257), "sixteen letters ok".into(), "ключ-ключ-ключ".into()]
+        {
+            let error = AccessKey::new(refused.clone()).unwrap_err();
+            assert!(!error.to_string().contains(&refused), "an error must not show the secret");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_sha_256() {
+        let digest = String::from(AccessKey::new("abcdefghijklmnopqrstuvwxyz").unwrap().digest());
+        assert_eq!(digest, "71c480df93d6ae2f1efad1447c66c9525e316218cf51fc8d9ed832f2daf18b73");
+        assert_eq!(String::from(KeyDigest::try_from(digest.clone()).unwrap()), digest);
+        for malformed in ["", "71c4", &digest.replace('7', "g"), &format!("{digest}00")] {
+            assert!(KeyDigest::try_from(String::from(malformed)).is_err());
+        }
+    }
+
+    #[test]
+    fn only_the_ends_of_a_key_are_shown() {
+        let key = AccessKey::new("abcd-secret-secret-wxyz").unwrap();
+        assert_eq!(format!("{key:?}{key}"), "AccessKey(abcd****wxyz)abcd****wxyz");
+        assert_eq!(MaskedKey::try_from(key.to_string()).unwrap(), key.masked());
+        for malformed in ["", "abcd", "abcd****wxy", "äbc****wxyz", "abcd***wxyz"] {
+            assert!(MaskedKey::try_from(String::from(malformed)).is_err());
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a call costs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::credits::Credits;
+use crate::error::InvalidValue;
+use crate::limits::{MAX_COUNT, TokenType, counted};
+
+/// What a call costs: requests, input and output tokens, credits.
+///
+/// Each number is at most 2^53 − 1, and so is the sum of the tokens. A charge of no request is a top-up
+/// of a call that already runs.
+///
+/// ```
+/// use limiter_core::{Charge, Credits};
+///
+/// let charge = Charge::request().with_tokens(1_200, 350)?.with_credits("0.0042".parse()?);
+/// assert_eq!(charge.requests(), 1);
+/// assert_eq!(charge.output_tokens(), 350);
+/// # Ok::<(), limiter_core::InvalidValue>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "RawCharge", into = "RawCharge")]
+pub struct Charge {
+    requests: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    credits: Credits,
+}
+
+impl Charge {
+    /// One request whose tokens and credits are not known, or nothing.
+    #[must_use]
+    pub const fn request() -> Self {
+        Self { requests: 1, input_tokens: 0, output_tokens: 0, credits: Credits::ZERO }
+    }
+
+    /// The same with this number of requests.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`].
+    pub fn with_requests(self, requests: u64) -> Result<Self, InvalidValue> {
+        Ok(Self { requests: counted("the number of requests", requests)?, ..self })
+    }
+
+    /// The same with these tokens.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] if they are more than [`MAX_COUNT`] together.
+    pub fn with_tokens(self, input_tokens: u64, output_tokens: u64) -> Result<Self, InvalidValue> {
+        let sum = u128::from(input_tokens).saturating_add(u128::from(output_tokens));
+        if sum > u128::from(MAX_COUNT) {
+            return Err(InvalidValue::TooLarge {
+                what: "the sum of input and output tokens",
+                value: sum,
+            });
+        }
+        Ok(Self { input_tokens, output_tokens, ..self })
+    }
+
+    /// The same with these credits.
+    #[must_use]
+    pub const fn with_credits(self, credits: Credits) -> Self {
+        Self { credits, ..self }
+    }
+
+    /// How many requests; 1 unless said otherwise, 0 for a top-up.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Tokens of the prompt.
+    #[must_use]
+    pub const fn input_tokens(&self) -> u64 {
+        self.input_tokens
+    }
+
+    /// Tokens of the answer.
+    #[must_use]
+    pub const fn output_tokens(&self) -> u64 {
+        self.output_tokens
+    }
+
+    /// Credits.
+    #[must_use]
+    pub const fn credits(&self) -> Credits {
+        self.credits
+    }
+
+    /// The tokens that a limit of this type counts.
+    #[must_use]
+    #[inline]
+    pub const fn tokens(&self, token_type: TokenType) -> u64 {
+        match token_type {
+            TokenType::Total => self.input_tokens.saturating_add(self.output_tokens),
+            TokenType::Output => self.output_tokens,
+            TokenType::Input => self.input_tokens,
+        }
+    }
+}
+
+/// What a charge adds to each kind of count, worked out once for all rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Amounts {
+    requests: i64,
+    /// In the order of [`TokenType`].
+    tokens: [i64; 3],
+    /// In millionths.
+    credits: u64,
+}
+
+impl Amounts {
+    #[inline]
+    pub(crate) const fn of(charge: &Charge) -> Self {
+        // The sum of the tokens has been checked to be at most `MAX_COUNT`.
+        let total = charge.input_tokens.wrapping_add(charge.output_tokens);
+        Self {
+            requests: charge.requests.cast_signed(),
+            tokens: [
+                total.cast_signed(),
+                charge.output_tokens.cast_signed(),
+                charge.input_tokens.cast_signed(),
+            ],
+            credits: charge.credits.millionths(),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn requests(&self) -> i64 {
+        self.requests
+    }
+
+    #[inline]
+    #[expect(clippy::as_conversions, clippy::indexing_slicing, reason = "there are three types")]
+    pub(crate) const fn tokens(&self, token_type: TokenType) -> i64 {
+        self.tokens[token_type as usize]
+    }
+
+    #[inline]
+    pub(crate) const fn credits(&self) -> u64 {
+        self.credits
+    }
+}
+
+impl Default for Charge {
+    fn default() -> Self {
+        Self::request()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawCharge {
+    requests: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    credits: Credits,
+}
+
+impl Default for RawCharge {
+    fn default() -> Self {
+        Charge::request().into()
+    }
+}
+
+impl TryFrom<RawCharge> for Charge {
+    type Error = InvalidValue;
+
+    fn try_from(raw: RawCharge) -> Result<Self, InvalidValue> {
+        let charge = Self::request().with_credits(raw.credits);
+        charge.with_requests(raw.requests)?.with_tokens(raw.input_tokens, raw.output_tokens)
+    }
+}
+
+impl From<Charge> for RawCharge {
+    fn from(charge: Charge) -> Self {
+        Self {
+            requests: charge.requests,
+            input_tokens: charge.input_tokens,
+            output_tokens: charge.output_tokens,
+            credits: charge.credits,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_the_tokens_is_bounded() {
+        assert!(Charge::request().with_tokens(MAX_COUNT, 0).is_ok());
+        assert!(Charge::request().with_tokens(MAX_COUNT, 1).is_err());
+        assert!(Charge::request().with_tokens(u64::MAX, u64::MAX).is_err());
+        assert!(Charge::request().with_requests(MAX_COUNT + 1).is_err());
+    }
+
+    #[test]
+    fn each_token_type_counts_its_own() {
+        let charge = Charge::request().with_tokens(5, 7).unwrap();
+        assert_eq!(charge.tokens(TokenType::Total), 12);
+        assert_eq!(charge.tokens(TokenType::Output), 7);
+        assert_eq!(charge.tokens(TokenType::Input), 5);
+    }
+
+    #[test]
+    fn a_charge_does_not_come_in_unchecked_by_serde() {
+        let json = r#"{"input_tokens":9007199254740991,"output_tokens":1}"#;
+        assert!(serde_json::from_str::<Charge>(json).is_err());
+        assert_eq!(serde_json::from_str::<Charge>("{}").unwrap(), Charge::request());
+    }
+}

@@ -1,0 +1,172 @@
+//! Instants, and the clock that tests and replays set by hand.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+/// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
+///
+/// It converts from and to chrono's `DateTime<Utc>`, prints as RFC 3339, and is a plain number of
+/// milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years); what
+/// lies outside becomes the nearest end.
+///
+/// ```
+/// use limiter_core::Timestamp;
+///
+/// let noon = Timestamp::from_unix_ms(1_760_011_200_000);
+/// assert_eq!(noon.to_string(), "2025-10-09T12:00:00.000Z");
+/// assert_eq!(noon.to_datetime().map(Timestamp::from), Some(noon));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "i64", into = "i64")]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The last instant, 2^53 − 1 milliseconds after 1970: exact in every JSON reader and in Lua.
+    pub const MAX: Self = Self((1 << 53) - 1);
+    /// The first instant, as far before 1970.
+    pub const MIN: Self = Self(-((1 << 53) - 1));
+
+    /// The instant `unix_ms` milliseconds after the start of 1970 (before it, if negative).
+    #[must_use]
+    pub const fn from_unix_ms(unix_ms: i64) -> Self {
+        if unix_ms > Self::MAX.0 {
+            Self::MAX
+        } else if unix_ms < Self::MIN.0 {
+            Self::MIN
+        } else {
+            Self(unix_ms)
+        }
+    }
+
+    /// The end of a window, which may lie just after [`Timestamp::MAX`].
+    pub(crate) const fn from_window_end(unix_ms: i64) -> Self {
+        Self(unix_ms)
+    }
+
+    /// Milliseconds since the start of 1970.
+    #[must_use]
+    pub const fn unix_ms(self) -> i64 {
+        self.0
+    }
+
+    /// As a date, or `None` beyond the years that chrono knows (about ±262,000).
+    #[must_use]
+    pub fn to_datetime(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_millis(self.0)
+    }
+
+    /// How long from `earlier` to this instant; zero if it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        let elapsed_ms = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or(0))
+    }
+
+    /// The instant that much later, at most [`Timestamp::MAX`].
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let added_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_unix_ms(self.0.saturating_add(added_ms))
+    }
+}
+
+impl From<i64> for Timestamp {
+    fn from(unix_ms: i64) -> Self {
+        Self::from_unix_ms(unix_ms)
+    }
+}
+
+impl From<Timestamp> for i64 {
+    fn from(timestamp: Timestamp) -> Self {
+        timestamp.0
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(date: DateTime<Utc>) -> Self {
+        Self::from_unix_ms(date.timestamp_millis())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_datetime() {
+            Some(date) => f.write_str(&date.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            None => write!(f, "{} ms after 1970", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A clock that stands until it is set: the time of tests, examples and replays.
+///
+/// Clones share the same time, so that a test keeps one and hands the other to the store.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(now.0)))
+    }
+
+    /// What the clock shows.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Acquire))
+    }
+
+    /// Sets the clock, forward or back.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.0, Ordering::Release);
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, duration: Duration) {
+        self.set(self.now().after(duration));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edges_of_chrono_are_instants() {
+        for edge in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            let timestamp = Timestamp::from(edge);
+            assert_eq!(timestamp.unix_ms(), edge.timestamp_millis());
+        }
+    }
+
+    #[test]
+    fn beyond_chrono_an_instant_still_prints() {
+        assert_eq!(Timestamp::MAX.to_datetime(), None);
+        assert_eq!(Timestamp::MAX.to_string(), "9007199254740991 ms after 1970");
+    }
+
+    #[test]
+    fn out_of_range_becomes_the_nearest_end() {
+        assert_eq!(Timestamp::from_unix_ms(i64::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::from_unix_ms(i64::MIN), Timestamp::MIN);
+        assert_eq!(Timestamp::MAX.after(Duration::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn clones_of_a_manual_clock_share_the_time() {
+        let clock = ManualClock::at(Timestamp::from_unix_ms(5));
+        clock.clone().advance(Duration::from_millis(7));
+        assert_eq!(clock.now().unix_ms(), 12);
+    }
+}

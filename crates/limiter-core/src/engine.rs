@@ -1,0 +1,117 @@
+//! The engine: a store, and what is the same for every store.
+
+use crate::access_key::{AccessKey, Entropy};
+use crate::charge::Charge;
+use crate::decision::Decision;
+use crate::error::{BoxError, KeysError, StoreError};
+use crate::key::{CreatedKey, NewKey};
+use crate::keys::{self, Caller, Keys};
+use crate::names::{AssetId, KeyId, WorkspaceId};
+use crate::store::Store;
+use crate::usage::Usage;
+
+/// Rate limits for API keys on a store of any kind.
+///
+/// Users of the `limiter` crate meet it as `Limiter`, which chooses the store at run time.
+#[derive(Debug)]
+pub struct Engine<S> {
+    store: S,
+    entropy: Entropy,
+}
+
+impl<S: Store> Engine<S> {
+    /// An engine on this store. `entropy` fills a buffer with random bytes for new keys, from the
+    /// operating system's source or one as good.
+    pub fn new(
+        store: S,
+        entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { store, entropy: Entropy::new(entropy) }
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The id of the key with this access key, or `None` if it belongs to no living key.
+    ///
+    /// An expired key is found; its calls are denied.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn authenticate(&self, access_key: &AccessKey) -> Result<Option<KeyId>, StoreError> {
+        self.store.resolve(&access_key.digest()).await
+    }
+
+    /// Decides whether the key may make this call, and charges it if so, in one atomic step.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer; a denial is no error.
+    pub async fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.store.check_and_consume(key, asset, charge).await
+    }
+
+    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.store.peek(key, asset, charge).await
+    }
+
+    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<S::Handle>, StoreError> {
+        self.store.handle(key, asset).await
+    }
+
+    /// What the key has used, or `None` if it is not known. Nobody's rights are checked here; see
+    /// [`Keys::usage`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
+        self.store.usage(key).await
+    }
+
+    /// Creates the first key of a workspace: an admin key without an expiry.
+    ///
+    /// # Errors
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::LastAdmin`] if the key is
+    /// no admin key or has an expiry; and what [`Keys::create`] may answer.
+    pub async fn bootstrap(
+        &self,
+        workspace: WorkspaceId,
+        admin: NewKey,
+    ) -> Result<CreatedKey, KeysError> {
+        keys::bootstrap(&self.store, &self.entropy, workspace, admin).await
+    }
+
+    /// The keys of a workspace, as the holder of this access key sees them.
+    pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a, S> {
+        Keys::new(&self.store, &self.entropy, Caller::AccessKey(caller))
+    }
+
+    /// The keys of a workspace, as this key sees them: for services that authenticate their callers
+    /// themselves.
+    pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a, S> {
+        Keys::new(&self.store, &self.entropy, Caller::Id(caller))
+    }
+}

@@ -1,0 +1,169 @@
+//! What can go wrong: a value out of bounds, a store that cannot answer, a key operation refused.
+
+use std::error::Error;
+
+use thiserror::Error;
+
+use crate::names::KeyId;
+
+/// A value that cannot be: it is refused when it enters, and nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidValue {
+    /// A count, limit or sum above 2^53 − 1.
+    #[error("{what} is {value}, but at most 9007199254740991 (2^53 - 1) can be counted exactly")]
+    TooLarge {
+        /// What the number was meant for.
+        what: &'static str,
+        /// The number, or the sum.
+        value: u128,
+    },
+    /// An id or a name that is empty or too long.
+    #[error("{what} has {length} bytes, but must have 1 to {max}")]
+    Length {
+        /// What the text was meant for.
+        what: &'static str,
+        /// Its length in bytes.
+        length: usize,
+        /// The most bytes it may have.
+        max: usize,
+    },
+    /// An access key that its caller brought is too short, too long, or not made of visible ASCII.
+    #[error(
+        "an access key must have {min} to {max} visible ASCII characters without spaces, \
+         so that it is hard to guess and fits into an HTTP header"
+    )]
+    AccessKey {
+        /// The fewest characters: 128 bits.
+        min: usize,
+        /// The most characters.
+        max: usize,
+    },
+    /// More assets with limits than one key may have.
+    #[error(
+        "{count} assets have limits, but a key may have limits for at most {max} assets at a time"
+    )]
+    TooManyAssets {
+        /// How many there would be.
+        count: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// A word that is not one of those known here.
+    #[error("{text:?} is not a {what}: expected {expected}")]
+    UnknownWord {
+        /// What the word was meant for.
+        what: &'static str,
+        /// The word, its first 64 characters.
+        text: String,
+        /// The words that are known.
+        expected: &'static str,
+    },
+    /// Text that is not a decimal number of credits with at most six digits after the point.
+    #[error(
+        "{text:?} is not an amount of credits: expected a number such as 5 or 0.000125, at most six decimals"
+    )]
+    Credits {
+        /// The text, its first 64 characters.
+        text: String,
+    },
+    /// Saved state that contradicts itself.
+    #[error("saved state of a key is inconsistent: {what}")]
+    Inconsistent {
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
+impl InvalidValue {
+    pub(crate) fn unknown_word(what: &'static str, text: &str, expected: &'static str) -> Self {
+        Self::UnknownWord { what, text: shortened(text), expected }
+    }
+
+    pub(crate) fn credits(text: &str) -> Self {
+        Self::Credits { text: shortened(text) }
+    }
+}
+
+/// The store could not answer. It is never an allow: what to do next is the caller's choice.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store cannot be reached or does not work; nothing was charged.
+    #[error("the store cannot answer, nothing was charged: {0}")]
+    Unavailable(#[source] BoxError),
+}
+
+impl StoreError {
+    /// The store cannot be reached or does not work, for this reason.
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::Unavailable(source.into())
+    }
+}
+
+/// Why an operation on keys was refused. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// The caller's access key belongs to no living key.
+    #[error("the caller's key is not known: it never existed or was deleted")]
+    UnknownCaller,
+    /// The caller's key has expired.
+    #[error("the caller's key has expired: an admin of its workspace can prolong it")]
+    ExpiredCaller,
+    /// The caller is a member key; only admin keys manage keys.
+    #[error("forbidden: only an admin key may manage the keys of its workspace")]
+    Forbidden,
+    /// No such key in the caller's workspace.
+    #[error("no key {0:?} in this workspace")]
+    NotFound(String),
+    /// Another living key of the workspace has this name.
+    #[error(
+        "another key of this workspace is named {0:?}: choose another name, or delete that key first"
+    )]
+    NameTaken(String),
+    /// A living key has this id already.
+    #[error("a key with the id {0:?} exists: key ids are never used twice")]
+    IdTaken(KeyId),
+    /// The access key, or its first and last four characters, are those of another key of the workspace.
+    #[error(
+        "the access key looks like that of another key (same first and last four characters): bring another one"
+    )]
+    AccessKeyTaken,
+    /// The workspace has its first admin key already.
+    #[error("the workspace has keys already: use an admin key of it to create more")]
+    AlreadyBootstrapped,
+    /// The workspace would be left without an admin key that never expires.
+    #[error("this is the workspace's last admin key: it cannot be deleted or given an expiry")]
+    LastAdmin,
+    /// The key was changed since it was read.
+    #[error(
+        "the key was changed meanwhile: the update was made from version {expected}, \
+         the key is at version {actual}; read it again and repeat the change"
+    )]
+    Conflict {
+        /// The version that the update was made from.
+        expected: u64,
+        /// The version that the key is at.
+        actual: u64,
+    },
+    /// A value out of bounds.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// The operating system gave no random bytes for a new access key.
+    #[error("no random bytes for a new key: {0}")]
+    Entropy(#[source] BoxError),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A cause of any type.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS).collect()
+}
+
+/// Enough to recognise a mistyped word; a message must not carry a megabyte of somebody's input.
+const SHOWN_CHARACTERS: usize = 64;

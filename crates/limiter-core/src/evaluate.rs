@@ -1,0 +1,228 @@
+//! THE decision: every rule, the strictest wins, in one step.
+//!
+//! A step looks at each counted scope that the call meets as it stands now, judges them together, and
+//! either charges all of them or none. It is the only copy of the rules in Rust.
+
+use crate::charge::{Amounts, Charge};
+use crate::clock::Timestamp;
+use crate::counts::{Meter, ScopeCounts};
+use crate::decision::{Allowed, Decision, DenialReason, Denied, RateLimited};
+use crate::key::KeyKind;
+use crate::rule::Rules;
+use crate::schedule::{ScopeState, StagedScope};
+use crate::state::{CreditUsage, KeyState, LocatedAsset};
+
+/// Decides, and charges what it allows.
+///
+/// A denial changes nothing, but it stores that a clock which had been far ahead was mended.
+#[inline]
+pub fn check_and_consume(
+    state: &mut KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Decision {
+    let amounts = Amounts::of(charge);
+    if fits(state, asset, &amounts, now) {
+        return Decision::Allowed(take(state, asset, &amounts));
+    }
+    consider(state, asset, charge, now)
+}
+
+/// Whether the call makes a request and simply fits: there is room everywhere, and no window ends.
+///
+/// Nearly every call is of this kind. One that is not may still be allowed.
+#[inline]
+fn fits(state: &KeyState, asset: LocatedAsset<'_>, amounts: &Amounts, now: Timestamp) -> bool {
+    let scope_fits = |scope: &ScopeState| scope.fits(amounts, now);
+    amounts.requests() > 0
+        && state.kind == KeyKind::Member
+        && !state.is_expired(now)
+        && state.credits.has_room(amounts.credits().max(1))
+        && state.global.as_ref().is_none_or(scope_fits)
+        && state.asset(asset).is_none_or(scope_fits)
+}
+
+/// Charges what [fits].
+#[inline]
+fn take(state: &mut KeyState, asset: LocatedAsset<'_>, amounts: &Amounts) -> Allowed {
+    let charged = |scope: Option<&mut ScopeState>| match scope {
+        Some(scope) => scope.take(amounts),
+        None => ScopeCounts::UNCOUNTED,
+    };
+    state.credits.take(amounts.credits());
+    let rules = Rules::new([charged(state.global.as_mut()), charged(state.asset_mut(asset))]);
+    Allowed::new(rules, state.credits)
+}
+
+/// Decides any call, also where windows end, limits change, something runs out or a clock is mended.
+#[cold]
+fn consider(
+    state: &mut KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Decision {
+    let mut staged = Staged::at(state, asset, now);
+    if let Some(refusal) = staged.refusal(state, charge, now) {
+        mend(state, asset, now);
+        return Decision::Denied(staged.denied(refusal, state, asset, charge, now));
+    }
+    staged.add(charge);
+    staged.store(state, asset);
+    Decision::Allowed(staged.allowed())
+}
+
+/// Answers as [`check_and_consume`] would, and changes nothing.
+pub fn peek(
+    state: &KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Decision {
+    let mut staged = Staged::at(state, asset, now);
+    if let Some(refusal) = staged.refusal(state, charge, now) {
+        return Decision::Denied(staged.denied(refusal, state, asset, charge, now));
+    }
+    staged.add(charge);
+    Decision::Allowed(staged.allowed())
+}
+
+/// All that a step may write, as it stands at one instant.
+struct Staged {
+    global: Option<StagedScope>,
+    asset: Option<StagedScope>,
+    credits: Meter,
+}
+
+#[derive(Clone, Copy)]
+enum Refusal {
+    KeyExpired,
+    AdminKey,
+    BudgetExhausted,
+    RateLimited,
+}
+
+impl Staged {
+    fn at(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Self {
+        Self {
+            global: state.global.as_ref().map(|scope| scope.staged(now)),
+            asset: state.asset(asset).map(|scope| scope.staged(now)),
+            credits: state.credits,
+        }
+    }
+
+    /// The first reason to refuse that holds.
+    fn refusal(&self, state: &KeyState, charge: &Charge, now: Timestamp) -> Option<Refusal> {
+        if state.is_expired(now) {
+            Some(Refusal::KeyExpired)
+        } else if state.kind == KeyKind::Admin {
+            Some(Refusal::AdminKey)
+        } else if !self.credits.admits(charge.credits().millionths(), charge.requests() > 0) {
+            Some(Refusal::BudgetExhausted)
+        } else if !self.scopes().all(|scope| scope.admits(charge)) {
+            Some(Refusal::RateLimited)
+        } else {
+            None
+        }
+    }
+
+    fn add(&mut self, charge: &Charge) {
+        self.credits.add(charge.credits().millionths());
+        for scope in [&mut self.global, &mut self.asset].into_iter().flatten() {
+            scope.add(charge);
+        }
+    }
+
+    fn store(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
+        state.credits = self.credits;
+        if let (Some(scope), Some(staged)) = (&mut state.global, &self.global) {
+            scope.store(staged);
+        }
+        if let (Some(scope), Some(staged)) = (state.asset_mut(asset), &self.asset) {
+            scope.store(staged);
+        }
+        drop_what_is_over(state, asset);
+    }
+
+    fn rules(&self) -> Rules {
+        let counts = |scope: Option<StagedScope>| scope.map(|scope| scope.counts());
+        let counts = [self.global, self.asset].map(counts);
+        Rules::new(counts.map(|counts| counts.unwrap_or(ScopeCounts::UNCOUNTED)))
+    }
+
+    fn allowed(&self) -> Allowed {
+        Allowed::new(self.rules(), self.credits)
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = &StagedScope> {
+        [&self.global, &self.asset].into_iter().flatten()
+    }
+
+    fn denied(
+        &self,
+        refusal: Refusal,
+        state: &KeyState,
+        asset: LocatedAsset<'_>,
+        charge: &Charge,
+        now: Timestamp,
+    ) -> Denied {
+        let reason = match refusal {
+            Refusal::KeyExpired => {
+                DenialReason::KeyExpired { expired_at: state.expires_at.unwrap_or(now) }
+            }
+            Refusal::AdminKey => DenialReason::AdminKey,
+            Refusal::BudgetExhausted => DenialReason::BudgetExhausted {
+                credits: CreditUsage::of(&self.credits),
+                asked: charge.credits(),
+            },
+            Refusal::RateLimited => {
+                let retry_at = retry_at(state, asset, charge, now);
+                DenialReason::RateLimited(Box::new(RateLimited::new(
+                    self.rules(),
+                    *charge,
+                    retry_at,
+                )))
+            }
+        };
+        Denied::new(asset.id.cloned(), reason)
+    }
+}
+
+fn drop_what_is_over(state: &mut KeyState, asset: LocatedAsset<'_>) {
+    if state.global.as_ref().is_some_and(ScopeState::is_over) {
+        state.global = None;
+    }
+    if state.asset(asset).is_some_and(ScopeState::is_over) {
+        state.drop_asset(asset);
+    }
+}
+
+fn mend(state: &mut KeyState, asset: LocatedAsset<'_>, now: Timestamp) {
+    if let Some(global) = &mut state.global {
+        global.mend(now);
+    }
+    if let Some(scope) = state.asset_mut(asset) {
+        scope.mend(now);
+    }
+}
+
+/// The first instant at which the charge would be admitted if nothing else were consumed.
+///
+/// Only the end of a window makes room, so that each end is tried in full: by then a pending limit may
+/// be in force, or the key may have expired.
+fn retry_at(
+    state: &KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let mut mended = state.relevant_to(asset);
+    let asset = mended.locate(asset.id);
+    mend(&mut mended, asset, now);
+    let staged = Staged::at(&mended, asset, now);
+    let mut ends: Vec<_> = staged.scopes().flat_map(StagedScope::ends).collect();
+    ends.sort_unstable();
+    ends.into_iter()
+        .find(|end| Staged::at(&mended, asset, *end).refusal(&mended, charge, *end).is_none())
+}

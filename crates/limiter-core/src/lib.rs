@@ -1,0 +1,81 @@
+//! The rules of rate limits for API keys of LLM services: pure, told the time, without I/O.
+//!
+//! This crate holds the only copy of each rule in Rust. A store keeps a [`KeyState`] for each key and
+//! asks [`evaluate`] what a call does to it; record, charge and time come in as arguments, a decision
+//! goes out, and what it writes is in the state. Nothing here reads a clock, a socket or a random
+//! number. Applications use the `limiter` crate; this one is for those who write stores.
+//!
+//! ```
+//! use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, Limits, Timestamp, evaluate};
+//!
+//! let noon = Timestamp::from_unix_ms(1_760_011_200_000);
+//! let config = KeyConfig::named("ci".parse()?)
+//!     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_minute(10).build()?);
+//! let mut state = KeyState::new(KeyKind::Member, &config, noon);
+//!
+//! let gpt5 = "gpt-5".parse()?;
+//! let asset = state.locate(Some(&gpt5));
+//! let charge = Charge::request().with_tokens(4, 3)?;
+//! assert!(evaluate::check_and_consume(&mut state, asset, &charge, noon).is_allowed());
+//!
+//! let decision = evaluate::check_and_consume(&mut state, asset, &charge, noon);
+//! let denied = decision.denied().expect("7 of 10 tokens are used, and 7 more do not fit");
+//! assert_eq!(
+//!     denied.to_string(),
+//!     "rate limited: 7 of 10 tokens per minute are used for asset \"gpt-5\", this call asks for 7, \
+//!      reset at 2025-10-09T12:01:00.000Z. Retry at 2025-10-09T12:01:00.000Z"
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::float_arithmetic,
+    clippy::indexing_slicing
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)
+)]
+
+mod access_key;
+mod charge;
+mod clock;
+mod counts;
+mod credits;
+mod decision;
+mod engine;
+mod error;
+pub mod evaluate;
+mod key;
+pub mod keys;
+mod limits;
+mod names;
+mod rule;
+mod schedule;
+mod state;
+mod store;
+mod usage;
+mod window;
+
+pub use access_key::{AccessKey, KeyDigest, MaskedKey};
+pub use charge::Charge;
+pub use clock::{ManualClock, Timestamp};
+pub use counts::{Meter, WindowCounts};
+pub use credits::Credits;
+pub use decision::{Allowed, Crossing, Decision, DenialReason, Denied, RateLimited};
+pub use engine::Engine;
+pub use error::{BoxError, InvalidValue, KeysError, StoreError};
+pub use key::{
+    CreatedKey, InForce, KeyConfig, KeyKind, KeyRecord, NewKey, PendingLimits, ScopeLimits,
+    StoredKey, StoredSecret,
+};
+pub use keys::Keys;
+pub use limits::{Limits, LimitsBuilder, MAX_COUNT, TokenType, WindowLimits};
+pub use names::{AssetId, KeyId, KeyName, WorkspaceId};
+pub use rule::{Rule, RuleState, Scope, Unit, Violation};
+pub use schedule::ScopeState;
+pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
+pub use store::{DecisionHandle, DecisionStore, KeyStore, NewRecord, Page, Search, Store};
+pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};
+pub use window::{Step, Window};

@@ -1,0 +1,383 @@
+//! What a scope may use: numbers for requests and tokens, per minute and per day.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::InvalidValue;
+use crate::window::Window;
+
+/// The largest count or limit, 2^53 − 1: every integer up to it is exact in JSON readers and in Lua.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
+
+/// What a token limit counts.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TokenType {
+    /// Input and output tokens together.
+    #[default]
+    Total,
+    /// Output tokens alone.
+    Output,
+    /// Input tokens alone.
+    Input,
+}
+
+/// The limits of one scope: each of the four numbers may be absent, which means no such limit.
+///
+/// A limit of 0 allows nothing. Limits without a single number are no limits at all, and a token type
+/// without a token limit is [`TokenType::Total`], as there is nothing for it to count.
+///
+/// ```
+/// use limiter_core::{Limits, TokenType};
+///
+/// let limits = Limits::builder()
+///     .requests_per_minute(2)
+///     .tokens_per_day(30)
+///     .token_type(TokenType::Output)
+///     .build()?;
+/// assert_eq!(limits.requests_per_minute(), Some(2));
+/// assert_eq!(limits.tokens_per_minute(), None);
+/// # Ok::<(), limiter_core::InvalidValue>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "LimitsBuilder", into = "LimitsBuilder")]
+pub struct Limits {
+    requests_per_minute: Option<u64>,
+    requests_per_day: Option<u64>,
+    tokens_per_minute: Option<u64>,
+    tokens_per_day: Option<u64>,
+    token_type: TokenType,
+}
+
+impl Limits {
+    /// No limits.
+    pub const NONE: Self = Self {
+        requests_per_minute: None,
+        requests_per_day: None,
+        tokens_per_minute: None,
+        tokens_per_day: None,
+        token_type: TokenType::Total,
+    };
+
+    /// Starts without any limit.
+    pub fn builder() -> LimitsBuilder {
+        LimitsBuilder::default()
+    }
+
+    /// Requests per minute, if limited.
+    #[must_use]
+    pub const fn requests_per_minute(&self) -> Option<u64> {
+        self.requests_per_minute
+    }
+
+    /// Requests per day, if limited.
+    #[must_use]
+    pub const fn requests_per_day(&self) -> Option<u64> {
+        self.requests_per_day
+    }
+
+    /// Tokens per minute, if limited.
+    #[must_use]
+    pub const fn tokens_per_minute(&self) -> Option<u64> {
+        self.tokens_per_minute
+    }
+
+    /// Tokens per day, if limited.
+    #[must_use]
+    pub const fn tokens_per_day(&self) -> Option<u64> {
+        self.tokens_per_day
+    }
+
+    /// What the token limits count.
+    #[must_use]
+    pub const fn token_type(&self) -> TokenType {
+        self.token_type
+    }
+
+    /// Whether there is no limit at all.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+
+    /// The part that is counted in windows of one kind.
+    #[must_use]
+    pub const fn of(&self, window: Window) -> WindowLimits {
+        let (requests, tokens) = match window {
+            Window::Minute => (self.requests_per_minute, self.tokens_per_minute),
+            Window::Day => (self.requests_per_day, self.tokens_per_day),
+        };
+        WindowLimits::new(requests, tokens, self.token_type)
+    }
+
+    /// The limits whose parts these are.
+    #[must_use]
+    pub(crate) const fn from_parts(minute: WindowLimits, day: WindowLimits) -> Self {
+        Self {
+            requests_per_minute: minute.requests,
+            requests_per_day: day.requests,
+            tokens_per_minute: minute.tokens,
+            tokens_per_day: day.tokens,
+            token_type: if minute.tokens.is_some() { minute.token_type } else { day.token_type },
+        }
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = self.token_type.tokens();
+        let parts = [
+            (self.requests_per_minute, "requests", Window::Minute),
+            (self.requests_per_day, "requests", Window::Day),
+            (self.tokens_per_minute, tokens, Window::Minute),
+            (self.tokens_per_day, tokens, Window::Day),
+        ];
+        let mut separator = "";
+        for (limit, unit, window) in parts {
+            if let Some(limit) = limit {
+                write!(f, "{separator}{limit} {unit} per {window}")?;
+                separator = ", ";
+            }
+        }
+        if separator.is_empty() { f.write_str("no limits") } else { Ok(()) }
+    }
+}
+
+/// Collects the numbers of [`Limits`]; bounds are checked by [`build`](Self::build).
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[must_use = "limits are made by build()"]
+pub struct LimitsBuilder {
+    requests_per_minute: Option<u64>,
+    requests_per_day: Option<u64>,
+    tokens_per_minute: Option<u64>,
+    tokens_per_day: Option<u64>,
+    token_type: TokenType,
+}
+
+impl LimitsBuilder {
+    /// Requests per minute; `None`, the default, for no such limit.
+    pub fn requests_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
+        self.requests_per_minute = limit.into();
+        self
+    }
+
+    /// Requests per day; `None`, the default, for no such limit.
+    pub fn requests_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
+        self.requests_per_day = limit.into();
+        self
+    }
+
+    /// Tokens per minute; `None`, the default, for no such limit.
+    pub fn tokens_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
+        self.tokens_per_minute = limit.into();
+        self
+    }
+
+    /// Tokens per day; `None`, the default, for no such limit.
+    pub fn tokens_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
+        self.tokens_per_day = limit.into();
+        self
+    }
+
+    /// What the token limits count; [`TokenType::Total`] by default.
+    pub fn token_type(mut self, token_type: TokenType) -> Self {
+        self.token_type = token_type;
+        self
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`].
+    pub fn build(self) -> Result<Limits, InvalidValue> {
+        let bounded =
+            |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
+        let limits_tokens = self.tokens_per_minute.is_some() || self.tokens_per_day.is_some();
+        Ok(Limits {
+            requests_per_minute: bounded(
+                "the limit of requests per minute",
+                self.requests_per_minute,
+            )?,
+            requests_per_day: bounded("the limit of requests per day", self.requests_per_day)?,
+            tokens_per_minute: bounded("the limit of tokens per minute", self.tokens_per_minute)?,
+            tokens_per_day: bounded("the limit of tokens per day", self.tokens_per_day)?,
+            token_type: if limits_tokens { self.token_type } else { TokenType::Total },
+        })
+    }
+}
+
+impl TryFrom<LimitsBuilder> for Limits {
+    type Error = InvalidValue;
+
+    fn try_from(builder: LimitsBuilder) -> Result<Self, InvalidValue> {
+        builder.build()
+    }
+}
+
+impl From<Limits> for LimitsBuilder {
+    fn from(limits: Limits) -> Self {
+        Self {
+            requests_per_minute: limits.requests_per_minute,
+            requests_per_day: limits.requests_per_day,
+            tokens_per_minute: limits.tokens_per_minute,
+            tokens_per_day: limits.tokens_per_day,
+            token_type: limits.token_type,
+        }
+    }
+}
+
+/// The part of [`Limits`] that is counted in windows of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct WindowLimits {
+    requests: Option<u64>,
+    tokens: Option<u64>,
+    token_type: TokenType,
+}
+
+impl WindowLimits {
+    /// No limits.
+    pub const NONE: Self = Self { requests: None, tokens: None, token_type: TokenType::Total };
+
+    pub(crate) const fn new(
+        requests: Option<u64>,
+        tokens: Option<u64>,
+        token_type: TokenType,
+    ) -> Self {
+        let token_type = if tokens.is_some() { token_type } else { TokenType::Total };
+        Self { requests, tokens, token_type }
+    }
+
+    /// Requests per window, if limited.
+    #[must_use]
+    pub const fn requests(&self) -> Option<u64> {
+        self.requests
+    }
+
+    /// Tokens per window, if limited.
+    #[must_use]
+    pub const fn tokens(&self) -> Option<u64> {
+        self.tokens
+    }
+
+    /// What the token limit counts; `Total` where there is none.
+    #[must_use]
+    pub const fn token_type(&self) -> TokenType {
+        self.token_type
+    }
+
+    /// Whether there is no limit at all.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+impl TokenType {
+    /// What is counted, in words.
+    #[must_use]
+    pub const fn tokens(self) -> &'static str {
+        match self {
+            Self::Total => "tokens",
+            Self::Output => "output tokens",
+            Self::Input => "input tokens",
+        }
+    }
+}
+
+impl fmt::Display for TokenType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Total => "total",
+            Self::Output => "output",
+            Self::Input => "input",
+        })
+    }
+}
+
+impl FromStr for TokenType {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "total" => Ok(Self::Total),
+            "output" => Ok(Self::Output),
+            "input" => Ok(Self::Input),
+            _ => Err(InvalidValue::unknown_word("token type", text, "total, output, input")),
+        }
+    }
+}
+
+/// Checks that a number can be counted exactly.
+pub(crate) fn counted(what: &'static str, value: u64) -> Result<u64, InvalidValue> {
+    if value <= MAX_COUNT {
+        Ok(value)
+    } else {
+        Err(InvalidValue::TooLarge { what, value: value.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_at_most_what_a_double_counts_exactly() {
+        assert!(Limits::builder().tokens_per_day(MAX_COUNT).build().is_ok());
+        let above = Limits::builder().tokens_per_day(MAX_COUNT + 1).build();
+        assert_eq!(
+            above,
+            Err(InvalidValue::TooLarge { what: "the limit of tokens per day", value: (1 << 53) })
+        );
+    }
+
+    #[test]
+    fn a_token_type_without_a_token_limit_is_total() {
+        let limits =
+            Limits::builder().requests_per_day(1).token_type(TokenType::Output).build().unwrap();
+        assert_eq!(limits.token_type(), TokenType::Total);
+    }
+
+    #[test]
+    fn a_part_without_a_token_limit_counts_the_total() {
+        let limits =
+            Limits::builder().tokens_per_day(1).token_type(TokenType::Output).build().unwrap();
+        assert_eq!(limits.of(Window::Minute), WindowLimits::NONE);
+        assert_eq!(limits.of(Window::Day).token_type(), TokenType::Output);
+    }
+
+    #[test]
+    fn parts_make_the_limits_again() {
+        let limits = Limits::builder()
+            .requests_per_minute(1)
+            .tokens_per_minute(2)
+            .tokens_per_day(3)
+            .token_type(TokenType::Input)
+            .build()
+            .unwrap();
+        assert_eq!(Limits::from_parts(limits.of(Window::Minute), limits.of(Window::Day)), limits);
+    }
+
+    #[test]
+    fn limits_do_not_come_in_unchecked_by_serde() {
+        assert!(serde_json::from_str::<Limits>(r#"{"tokens_per_day":9007199254740992}"#).is_err());
+        assert!(serde_json::from_str::<Limits>(r#"{"tokens_per_dya":1}"#).is_err());
+    }
+
+    #[test]
+    fn limits_read_like_a_sentence() {
+        let limits = Limits::builder()
+            .requests_per_minute(2)
+            .tokens_per_day(30)
+            .token_type(TokenType::Output)
+            .build()
+            .unwrap();
+        assert_eq!(limits.to_string(), "2 requests per minute, 30 output tokens per day");
+        assert_eq!(Limits::NONE.to_string(), "no limits");
+    }
+}

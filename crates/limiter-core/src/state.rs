@@ -1,0 +1,310 @@
+//! Everything that a decision about one key depends on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::counts::Meter;
+use crate::credits::Credits;
+use crate::error::InvalidValue;
+use crate::key::{KeyConfig, KeyKind};
+use crate::limits::Limits;
+use crate::names::AssetId;
+use crate::schedule::ScopeState;
+
+/// The live state of one key: its kind, expiry, credits, and the scopes that are counted.
+///
+/// A store keeps one for each key and lets nobody else at it during a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawKeyState", into = "RawKeyState")]
+pub struct KeyState {
+    pub(crate) kind: KeyKind,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Credits spent, limited by the budget.
+    pub(crate) credits: Meter,
+    pub(crate) global: Option<ScopeState>,
+    /// Sorted by id.
+    assets: Vec<AssetState>,
+    /// How many assets have been added so far.
+    added: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AssetState {
+    id: AssetId,
+    /// Tells it from every other asset that this state has had.
+    serial: u32,
+    scope: ScopeState,
+}
+
+/// Credits spent, and the budget that limits them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CreditUsage {
+    /// Credits that the key has spent in its life, counted also without a budget.
+    pub spent: Credits,
+    /// The credits that it may ever spend, if that is limited.
+    pub budget: Option<Credits>,
+}
+
+/// The asset of a call, and where in the key's state it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct LocatedAsset<'a> {
+    pub(crate) id: Option<&'a AssetId>,
+    position: Option<usize>,
+}
+
+/// Where an asset was found the last time. It saves the next search if the asset is still there, and is
+/// never wrong if it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct AssetHint {
+    /// The position among the assets.
+    pub position: u32,
+    /// The asset that was found there; 0 for none.
+    pub serial: u32,
+}
+
+impl KeyState {
+    /// The state of a new key: its limits are in force at once.
+    #[must_use]
+    pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
+        let assets = config.assets.iter().filter_map(|(id, limits)| {
+            ScopeState::in_force(*limits, now).map(|scope| (id.clone(), scope))
+        });
+        RawKeyState {
+            kind,
+            expires_at: config.expires_at,
+            credits: Meter::new(config.budget.map(Credits::millionths)),
+            global: ScopeState::in_force(config.global, now),
+            assets: assets.collect(),
+        }
+        .into_state()
+    }
+
+    /// Finds the asset of a call.
+    #[must_use]
+    #[inline]
+    pub fn locate<'a>(&self, asset: Option<&'a AssetId>) -> LocatedAsset<'a> {
+        let position = match (asset, self.assets.as_slice()) {
+            (None, _) => None,
+            // Most keys have limits for few assets: one needs no search.
+            (Some(id), [only]) => (only.id == *id).then_some(0),
+            (Some(id), _) => self.search(id).ok(),
+        };
+        LocatedAsset { id: asset, position }
+    }
+
+    /// Finds the asset of a call where the hint says, if it is still there.
+    #[must_use]
+    #[inline]
+    pub fn locate_hinted<'a>(
+        &self,
+        asset: Option<&'a AssetId>,
+        hint: AssetHint,
+    ) -> Option<LocatedAsset<'a>> {
+        let position = usize::try_from(hint.position).ok()?;
+        let found = self.assets.get(position)?;
+        (found.serial == hint.serial)
+            .then_some(LocatedAsset { id: asset, position: Some(position) })
+    }
+
+    /// A hint for the next call of the asset.
+    #[must_use]
+    pub fn hint(&self, located: LocatedAsset<'_>) -> AssetHint {
+        let hint = located.position.and_then(|position| {
+            let serial = self.assets.get(position)?.serial;
+            Some(AssetHint { position: u32::try_from(position).ok()?, serial })
+        });
+        hint.unwrap_or_default()
+    }
+
+    /// Changes budget and expiry at once, and limits from the next window of each kind.
+    ///
+    /// An asset that is not in the configuration loses its limits. Returns whether anything changed.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooManyAssets`] if more than [`Self::MAX_COUNTED_ASSETS`] scopes would be counted;
+    /// then nothing was changed.
+    pub fn configure(&mut self, config: &KeyConfig, now: Timestamp) -> Result<bool, InvalidValue> {
+        let mut changed = self.clone();
+        changed.expires_at = config.expires_at;
+        changed.credits.set_limit(config.budget.map(Credits::millionths));
+        ScopeState::configure(&mut changed.global, config.global, now);
+        changed.configure_assets(&config.assets, now);
+        if changed.assets.len() > Self::MAX_COUNTED_ASSETS {
+            changed.assets.retain(|asset| asset.scope.at(now).is_some());
+        }
+        if changed.assets.len() > Self::MAX_COUNTED_ASSETS {
+            let count = changed.assets.len();
+            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
+        }
+        let differs = *self != changed;
+        *self = changed;
+        Ok(differs)
+    }
+
+    /// The most assets that one key has counts for: those in force and those that are still pending or
+    /// winding down after changes within the same day. It bounds the memory of a key.
+    pub const MAX_COUNTED_ASSETS: usize = 4 * KeyConfig::MAX_ASSETS;
+
+    /// Member or admin.
+    #[must_use]
+    pub const fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// From when on the key is expired, if ever.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Whether the key is expired at `now`.
+    #[must_use]
+    #[inline]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// Credits spent and the budget.
+    #[must_use]
+    pub fn credits(&self) -> CreditUsage {
+        CreditUsage::of(&self.credits)
+    }
+
+    /// The global scope, if it is counted.
+    #[must_use]
+    pub fn global(&self) -> Option<&ScopeState> {
+        self.global.as_ref()
+    }
+
+    /// The assets that are counted, by the bytes of their ids.
+    pub fn assets(&self) -> impl Iterator<Item = (&AssetId, &ScopeState)> {
+        self.assets.iter().map(|asset| (&asset.id, &asset.scope))
+    }
+
+    #[inline]
+    pub(crate) fn asset(&self, located: LocatedAsset<'_>) -> Option<&ScopeState> {
+        self.assets.get(located.position?).map(|asset| &asset.scope)
+    }
+
+    #[inline]
+    pub(crate) fn asset_mut(&mut self, located: LocatedAsset<'_>) -> Option<&mut ScopeState> {
+        self.assets.get_mut(located.position?).map(|asset| &mut asset.scope)
+    }
+
+    pub(crate) fn drop_asset(&mut self, located: LocatedAsset<'_>) {
+        if let Some(position) = located.position
+            && position < self.assets.len()
+        {
+            self.assets.remove(position);
+        }
+    }
+
+    /// A copy of what a call of this asset depends on.
+    pub(crate) fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
+        let asset = located.position.and_then(|position| self.assets.get(position));
+        Self {
+            kind: self.kind,
+            expires_at: self.expires_at,
+            credits: self.credits,
+            global: self.global.clone(),
+            assets: asset.cloned().into_iter().collect(),
+            added: self.added,
+        }
+    }
+
+    fn search(&self, id: &AssetId) -> Result<usize, usize> {
+        self.assets.binary_search_by(|asset| asset.id.cmp(id))
+    }
+
+    fn configure_assets(&mut self, assets: &BTreeMap<AssetId, Limits>, now: Timestamp) {
+        for asset in std::mem::take(&mut self.assets) {
+            let limits = assets.get(&asset.id).copied().unwrap_or(Limits::NONE);
+            let mut scope = Some(asset.scope);
+            ScopeState::configure(&mut scope, limits, now);
+            self.assets.extend(scope.map(|scope| AssetState { scope, ..asset }));
+        }
+        for (id, limits) in assets {
+            if let Err(position) = self.search(id) {
+                let mut scope = None;
+                ScopeState::configure(&mut scope, *limits, now);
+                if let Some(scope) = scope {
+                    self.add_asset(position, id.clone(), scope);
+                }
+            }
+        }
+    }
+
+    fn add_asset(&mut self, position: usize, id: AssetId, scope: ScopeState) {
+        self.added = self.added.wrapping_add(1).max(1);
+        self.assets.insert(position, AssetState { id, serial: self.added, scope });
+    }
+}
+
+impl CreditUsage {
+    #[inline]
+    pub(crate) fn of(credits: &Meter) -> Self {
+        // A meter's counts are within the bounds of `Credits`.
+        let amount = |millionths| Credits::from_millionths(millionths).unwrap_or(Credits::MAX);
+        Self { spent: amount(credits.used()), budget: credits.limit().map(amount) }
+    }
+
+    /// What is left of the budget, at least 0, if there is one.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Credits> {
+        let left = self.budget?.millionths().saturating_sub(self.spent.millionths());
+        Credits::from_millionths(left).ok()
+    }
+}
+
+/// As it is saved.
+#[derive(Serialize, Deserialize)]
+struct RawKeyState {
+    kind: KeyKind,
+    expires_at: Option<Timestamp>,
+    credits: Meter,
+    global: Option<ScopeState>,
+    assets: BTreeMap<AssetId, ScopeState>,
+}
+
+impl From<KeyState> for RawKeyState {
+    fn from(state: KeyState) -> Self {
+        Self {
+            kind: state.kind,
+            expires_at: state.expires_at,
+            credits: state.credits,
+            global: state.global,
+            assets: state.assets.into_iter().map(|asset| (asset.id, asset.scope)).collect(),
+        }
+    }
+}
+
+impl TryFrom<RawKeyState> for KeyState {
+    type Error = InvalidValue;
+
+    fn try_from(raw: RawKeyState) -> Result<Self, InvalidValue> {
+        let count = raw.assets.len();
+        if count > Self::MAX_COUNTED_ASSETS {
+            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
+        }
+        Ok(raw.into_state())
+    }
+}
+
+impl RawKeyState {
+    fn into_state(self) -> KeyState {
+        let mut state = KeyState {
+            kind: self.kind,
+            expires_at: self.expires_at,
+            credits: self.credits,
+            global: self.global,
+            assets: Vec::with_capacity(self.assets.len()),
+            added: 0,
+        };
+        for (id, scope) in self.assets {
+            state.add_asset(state.assets.len(), id, scope);
+        }
+        state
+    }
+}

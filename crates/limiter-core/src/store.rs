@@ -1,0 +1,278 @@
+//! What a store does: decisions on the hot path, and the records of keys beside it.
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use crate::access_key::KeyDigest;
+use crate::charge::Charge;
+use crate::decision::Decision;
+use crate::error::{KeysError, StoreError};
+use crate::key::{KeyConfig, KeyKind, KeyRecord, StoredSecret};
+use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
+use crate::usage::Usage;
+
+/// A place where keys and their counts are kept. It has one authority for time, its own.
+///
+/// A store proves itself by passing the conformance suite.
+pub trait Store: DecisionStore + KeyStore {}
+
+impl<S: DecisionStore + KeyStore> Store for S {}
+
+/// Decides calls: each in one atomic step, by the rules of [`evaluate`](crate::evaluate).
+pub trait DecisionStore: Debug + Send + Sync + 'static {
+    /// A key and an asset, resolved once.
+    type Handle: DecisionHandle;
+
+    /// Decides whether the key may make this call, and charges it if so.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer; a denial is no error.
+    fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+
+    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+
+    /// What the key has used, or `None` if it is not known.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn usage(&self, key: &KeyId) -> impl Future<Output = Result<Option<Usage>, StoreError>> + Send;
+
+    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> impl Future<Output = Result<Option<Self::Handle>, StoreError>> + Send;
+}
+
+/// A key and an asset, resolved once. It sees changes, expiry and deletion of its key at once.
+pub trait DecisionHandle: Clone + Debug + Send + Sync + 'static {
+    /// Decides whether the key may make this call, and charges it if so.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer; a denial is no error.
+    fn check_and_consume(
+        &self,
+        charge: &Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+
+    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn peek(&self, charge: &Charge) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+}
+
+/// Keeps the records of keys. Each operation is atomic; who may call it is decided before.
+pub trait KeyStore: Debug + Send + Sync + 'static {
+    /// The id of the living key whose access key has this digest.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn resolve(
+        &self,
+        digest: &KeyDigest,
+    ) -> impl Future<Output = Result<Option<KeyId>, StoreError>> + Send;
+
+    /// What is known of a living key.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn read(
+        &self,
+        id: &KeyId,
+    ) -> impl Future<Output = Result<Option<KeyRecord>, StoreError>> + Send;
+
+    /// Adds a key, whose limits are in force at once.
+    ///
+    /// # Errors
+    /// [`KeysError::AlreadyBootstrapped`], [`KeysError::IdTaken`], [`KeysError::NameTaken`] or
+    /// [`KeysError::AccessKeyTaken`], looked for in this order, or a store error.
+    fn create(&self, key: NewRecord) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
+
+    /// Replaces the configuration of a key of the workspace, if it is still at `version`. A save that
+    /// changes nothing leaves the version as it is.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`], [`KeysError::Conflict`], [`KeysError::NameTaken`] or
+    /// [`KeysError::LastAdmin`], looked for in this order, or a store error.
+    fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
+
+    /// Deletes a key of the workspace for good.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`] or [`KeysError::LastAdmin`], or a store error.
+    fn delete(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> impl Future<Output = Result<(), KeysError>> + Send;
+
+    /// A page of the living keys of a workspace, by the bytes of their names.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    fn list(
+        &self,
+        workspace: &WorkspaceId,
+        search: &Search,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+}
+
+/// A key as a store is asked to add it.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// Its id, which no living key has.
+    pub id: KeyId,
+    /// The workspace it belongs to.
+    pub workspace: WorkspaceId,
+    /// Member or admin.
+    pub kind: KeyKind,
+    /// Name, limits, budget and expiry.
+    pub config: KeyConfig,
+    /// What is kept of its access key.
+    pub secret: Option<StoredSecret>,
+    /// Whether it must be the first key of its workspace.
+    pub bootstraps: bool,
+}
+
+/// Which keys to list, and how many at a time.
+///
+/// ```
+/// use limiter_core::Search;
+///
+/// let search = Search::all().name_contains("ci").page_size(20);
+/// assert_eq!(search, serde_json::from_str(r#"{"name_contains":"ci","page_size":20}"#)?);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RawSearch")]
+pub struct Search {
+    name_contains: String,
+    after: Option<KeyName>,
+    page_size: usize,
+}
+
+impl Search {
+    /// The largest page.
+    pub const MAX_PAGE_SIZE: usize = 1_000;
+
+    /// All keys of the workspace, 100 a page.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self { name_contains: String::new(), after: None, page_size: DEFAULT_PAGE_SIZE }
+    }
+
+    /// Only keys whose name contains this text, in upper or lower case.
+    #[must_use]
+    pub fn name_contains(self, text: impl AsRef<str>) -> Self {
+        Self { name_contains: text.as_ref().to_lowercase(), ..self }
+    }
+
+    /// Only keys after this name: [`Page::next`] of the page before.
+    #[must_use]
+    pub fn after(self, name: KeyName) -> Self {
+        Self { after: Some(name), ..self }
+    }
+
+    /// The most keys of a page; what is out of bounds becomes 1 or [`Self::MAX_PAGE_SIZE`].
+    #[must_use]
+    pub fn page_size(self, keys: usize) -> Self {
+        Self { page_size: keys.clamp(1, Self::MAX_PAGE_SIZE), ..self }
+    }
+
+    /// The page that follows the given one, if there is one.
+    #[must_use]
+    pub fn following(&self, page: &Page) -> Option<Self> {
+        page.next.clone().map(|next| self.clone().after(next))
+    }
+
+    /// Whether a key of this name is looked for, wherever the page starts.
+    #[must_use]
+    pub fn matches(&self, name: &KeyName) -> bool {
+        self.name_contains.is_empty() || name.as_str().to_lowercase().contains(&self.name_contains)
+    }
+
+    /// The name after which the page starts.
+    #[must_use]
+    pub const fn start(&self) -> Option<&KeyName> {
+        self.after.as_ref()
+    }
+
+    /// The most keys of a page.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.page_size
+    }
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
+/// Some of the keys that were searched for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Page {
+    /// The keys, by the bytes of their names.
+    pub keys: Vec<KeyRecord>,
+    /// Where the next page starts, if there may be more keys: hand it to [`Search::after`].
+    pub next: Option<KeyName>,
+}
+
+impl Page {
+    /// A page of these keys.
+    #[must_use]
+    pub const fn new(keys: Vec<KeyRecord>, next: Option<KeyName>) -> Self {
+        Self { keys, next }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawSearch {
+    name_contains: String,
+    after: Option<KeyName>,
+    page_size: usize,
+}
+
+impl Default for RawSearch {
+    fn default() -> Self {
+        Self { name_contains: String::new(), after: None, page_size: DEFAULT_PAGE_SIZE }
+    }
+}
+
+impl From<RawSearch> for Search {
+    fn from(raw: RawSearch) -> Self {
+        let search = Self { after: raw.after, ..Self::all() };
+        search.name_contains(raw.name_contains).page_size(raw.page_size)
+    }
+}
+
+const DEFAULT_PAGE_SIZE: usize = 100;

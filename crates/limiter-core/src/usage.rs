@@ -1,0 +1,122 @@
+//! What a key has used: rows for people who watch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::counts::{Meter, WindowCounts};
+use crate::limits::TokenType;
+use crate::names::AssetId;
+use crate::schedule::ScopeState;
+use crate::state::{CreditUsage, KeyState};
+use crate::window::Window;
+
+/// What a key has used, as seen at one instant. Reading it changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// All calls of the key; `None` where the key has no global limits, in force or pending.
+    pub global: Option<ScopeUsage>,
+    /// Each asset that has limits, in force or pending, by the bytes of its id.
+    pub assets: Vec<AssetUsage>,
+    /// Credits spent, and the budget.
+    pub credits: CreditUsage,
+}
+
+/// What a key has used of one asset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AssetUsage {
+    /// The asset.
+    pub asset: AssetId,
+    /// What was used of it.
+    #[serde(flatten)]
+    pub usage: ScopeUsage,
+}
+
+/// What was used in the windows of one scope. A window that has passed shows as empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ScopeUsage {
+    /// In this minute.
+    pub minute: WindowUsage,
+    /// On this day.
+    pub day: WindowUsage,
+}
+
+/// What was used in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WindowUsage {
+    /// Requests.
+    pub requests: UnitUsage,
+    /// Tokens, of the type that is counted.
+    pub tokens: UnitUsage,
+    /// Which tokens are counted.
+    pub token_type: TokenType,
+    /// When the window ends and counting starts again from zero.
+    pub resets_at: Timestamp,
+}
+
+/// What was used of one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UnitUsage {
+    /// How much is used. It may exceed the limit where more was used than had been estimated.
+    pub used: u64,
+    /// How much may be used, if that is limited in this window.
+    pub limit: Option<u64>,
+    /// How much is left, at least 0, if there is a limit.
+    pub remaining: Option<u64>,
+}
+
+impl Usage {
+    /// What a key has used, as it stands at `now`.
+    #[must_use]
+    pub fn of(state: &KeyState, now: Timestamp) -> Self {
+        let assets = state.assets().filter_map(|(asset, scope)| {
+            ScopeUsage::of(scope, now).map(|usage| AssetUsage { asset: asset.clone(), usage })
+        });
+        Self {
+            global: state.global().and_then(|scope| ScopeUsage::of(scope, now)),
+            assets: assets.collect(),
+            credits: state.credits(),
+        }
+    }
+}
+
+impl ScopeUsage {
+    fn of(scope: &ScopeState, now: Timestamp) -> Option<Self> {
+        let scope = scope.at(now)?;
+        Some(Self {
+            minute: WindowUsage::of(&scope.counts(Window::Minute)),
+            day: WindowUsage::of(&scope.counts(Window::Day)),
+        })
+    }
+}
+
+impl WindowUsage {
+    fn of(counts: &WindowCounts) -> Self {
+        Self {
+            requests: UnitUsage::of(&counts.requests),
+            tokens: UnitUsage::of(&counts.tokens),
+            token_type: counts.token_type,
+            resets_at: counts.resets_at,
+        }
+    }
+}
+
+impl UnitUsage {
+    fn of(meter: &Meter) -> Self {
+        Self { used: meter.used(), limit: meter.limit(), remaining: meter.remaining() }
+    }
+
+    /// The share of the limit that is used, in whole percent rounded down; `None` without a limit.
+    ///
+    /// A limit of 0 is fully used from the start.
+    #[must_use]
+    pub fn percent(&self) -> Option<u64> {
+        let used = u128::from(self.used).saturating_mul(100);
+        let percent = used.checked_div(u128::from(self.limit?)).unwrap_or(100);
+        Some(u64::try_from(percent).unwrap_or(u64::MAX))
+    }
+}

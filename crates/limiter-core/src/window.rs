@@ -1,0 +1,153 @@
+//! `Minute` and `Day`: where a window ends, and what a clock that steps does to it.
+//!
+//! The length of a window is known in this file alone. A counted window is remembered by the instant
+//! at which it ends; everything else sees instants.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::error::InvalidValue;
+
+/// A fixed, half-open window, aligned to UTC: it includes its start and ends just before the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Window {
+    /// A minute of the UTC clock.
+    Minute,
+    /// A day, from midnight to midnight UTC.
+    Day,
+}
+
+/// What the clock says of a window that was counted earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is the current one, or the clock has stepped back by less than a window: it goes on.
+    Stays,
+    /// It has passed: counting starts from zero in the window that ends here.
+    Rolls(Timestamp),
+    /// A clock that had been far ahead was mended: the counts are carried into the window that ends here.
+    Mended(Timestamp),
+}
+
+impl Window {
+    /// Every window, the shorter first.
+    pub const ALL: [Self; 2] = [Self::Minute, Self::Day];
+
+    /// When the window that contains `now` ends: the first instant after it.
+    #[must_use]
+    pub const fn end(self, now: Timestamp) -> Timestamp {
+        let length_ms = self.length_ms();
+        let into_ms = now.unix_ms().rem_euclid(length_ms);
+        // Not through `Timestamp::from_unix_ms`: the last window ends after the last instant.
+        Timestamp::from_window_end(now.unix_ms().saturating_sub(into_ms).saturating_add(length_ms))
+    }
+
+    /// When the window that ends at `end` started.
+    #[must_use]
+    pub const fn start(self, end: Timestamp) -> Timestamp {
+        Timestamp::from_unix_ms(end.unix_ms().saturating_sub(self.length_ms()))
+    }
+
+    /// What `now` means for a window that was counted and ends at `end`.
+    #[must_use]
+    pub const fn step(self, end: Timestamp, now: Timestamp) -> Step {
+        if self.stays(end, now) {
+            Step::Stays
+        } else if end.unix_ms() <= now.unix_ms() {
+            Step::Rolls(self.end(now))
+        } else {
+            Step::Mended(self.end(now))
+        }
+    }
+
+    /// Whether a window that ends at `end` goes on at `now`: it contains it, or follows the one that
+    /// does. A small step back never re-opens a window.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn stays(self, end: Timestamp, now: Timestamp) -> bool {
+        let left_ms = end.unix_ms().wrapping_sub(now.unix_ms());
+        0 < left_ms && left_ms <= self.length_ms().saturating_mul(2)
+    }
+
+    const fn length_ms(self) -> i64 {
+        match self {
+            Self::Minute => 60_000,
+            Self::Day => 86_400_000,
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Minute => "minute",
+            Self::Day => "day",
+        })
+    }
+}
+
+impl FromStr for Window {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "minute" => Ok(Self::Minute),
+            "day" => Ok(Self::Day),
+            _ => Err(InvalidValue::unknown_word("window", text, "minute, day")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: i64 = 60_000;
+
+    fn at(unix_ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(unix_ms)
+    }
+
+    #[test]
+    fn a_window_includes_its_start_and_excludes_its_end() {
+        assert_eq!(Window::Minute.end(at(0)), at(MINUTE_MS));
+        assert_eq!(Window::Minute.end(at(MINUTE_MS - 1)), at(MINUTE_MS));
+        assert_eq!(Window::Minute.end(at(MINUTE_MS)), at(2 * MINUTE_MS));
+        assert_eq!(Window::Minute.start(at(MINUTE_MS)), at(0));
+    }
+
+    #[test]
+    fn a_day_ends_at_midnight_utc() {
+        let noon: Timestamp = at(1_760_011_200_000);
+        assert_eq!(Window::Day.end(noon).to_string(), "2025-10-10T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_window_before_1970_is_aligned_too() {
+        assert_eq!(Window::Minute.end(at(-1)), at(0));
+    }
+
+    #[test]
+    fn the_last_window_ends_after_the_last_instant() {
+        assert!(Window::Day.end(Timestamp::MAX) > Timestamp::MAX);
+    }
+
+    #[test]
+    fn the_end_itself_is_a_new_window() {
+        let end = at(10 * MINUTE_MS);
+        assert_eq!(Window::Minute.step(end, at(10 * MINUTE_MS - 1)), Step::Stays);
+        assert_eq!(Window::Minute.step(end, end), Step::Rolls(at(11 * MINUTE_MS)));
+    }
+
+    #[test]
+    fn one_window_back_stays_and_further_is_mended() {
+        let end = at(10 * MINUTE_MS);
+        assert_eq!(Window::Minute.step(end, at(8 * MINUTE_MS)), Step::Stays);
+        let further = at(8 * MINUTE_MS - 1);
+        assert_eq!(Window::Minute.step(end, further), Step::Mended(at(8 * MINUTE_MS)));
+    }
+}
