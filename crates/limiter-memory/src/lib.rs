@@ -1,0 +1,41 @@
+//! The in-memory store: rate limits for API keys inside one process.
+//!
+//! Every call is synchronous at heart and needs no runtime: it finds the key's cell, locks it, and asks
+//! [`limiter_core::evaluate`]. The async traits of `limiter-core` are a thin wrapper. There is no
+//! background thread: windows roll when they are looked at, and what the store keeps is bounded by the
+//! keys and assets that admins configured.
+//!
+//! ```
+//! use limiter_core::{Charge, KeyConfig, KeyKind, Limits, NewRecord};
+//! use limiter_memory::MemoryStore;
+//!
+//! let store = MemoryStore::new();
+//! let limits = Limits::builder().requests_per_day(1).build()?;
+//! let key = store.create(NewRecord {
+//!     id: "ci".parse()?,
+//!     workspace: "team-a".parse()?,
+//!     kind: KeyKind::Member,
+//!     config: KeyConfig::named("ci".parse()?).with_global(limits),
+//!     secret: None,
+//!     bootstraps: false,
+//! })?;
+//!
+//! assert!(store.check_and_consume(&key.id, None, &Charge::request()).is_allowed());
+//! assert!(!store.check_and_consume(&key.id, None, &Charge::request()).is_allowed());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cell;
+mod directory;
+mod handle;
+#[cfg(all(test, limiter_loom))]
+mod interleavings;
+mod map;
+mod snapshot;
+mod store;
+mod sync;
+mod time;
+
+pub use handle::MemoryHandle;
+pub use snapshot::{RestoreError, Snapshot};
+pub use store::{MemoryStore, MemoryStoreBuilder};

@@ -1,0 +1,294 @@
+//! The store: cells for decisions, a directory for management.
+
+use std::sync::Arc;
+
+use limiter_core::keys::is_permanent_admin;
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
+    KeyStore, KeysError, ManualClock, NewRecord, Page, Search, StoreError, StoredKey, Usage,
+    WorkspaceId,
+};
+use parking_lot::RwLock;
+
+use crate::cell::Cell;
+use crate::directory::Directory;
+use crate::handle::MemoryHandle;
+use crate::map::CellMap;
+use crate::snapshot::{RestoreError, SavedKey, Snapshot};
+use crate::time::Time;
+
+/// Keeps keys and counts in the memory of this process. Clones share them.
+///
+/// Locks are always taken in the order directory, shard of the map, cell. A decision takes the last two
+/// only, and a [handle](MemoryHandle) only the last.
+#[derive(Clone, Debug)]
+pub struct MemoryStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: RwLock<Directory>,
+    cells: CellMap,
+    time: Time,
+}
+
+/// Settings of a [`MemoryStore`].
+#[derive(Clone, Debug)]
+#[must_use = "a store is made by build() or restore()"]
+pub struct MemoryStoreBuilder {
+    time: Time,
+}
+
+impl MemoryStoreBuilder {
+    /// Uses this clock. By default it is the system's, as of its last tick: a few milliseconds late.
+    pub fn clock(self, clock: ManualClock) -> Self {
+        Self { time: Time::Manual(clock) }
+    }
+
+    /// An empty store.
+    #[must_use]
+    pub fn build(self) -> MemoryStore {
+        let (directory, cells) = (RwLock::default(), CellMap::new());
+        MemoryStore(Arc::new(Inner { directory, cells, time: self.time }))
+    }
+
+    /// A store that goes on from a snapshot.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if another version wrote the snapshot, or if it contradicts itself.
+    pub fn restore(self, snapshot: Snapshot) -> Result<MemoryStore, RestoreError> {
+        snapshot.check_format()?;
+        let store = self.build();
+        let mut directory = store.0.directory.write();
+        for saved in snapshot.keys {
+            let permanent_admin = is_permanent_admin(saved.state.kind(), &saved.config());
+            let id = saved.key.id.clone();
+            directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
+            store.0.cells.insert(Arc::new(Cell::new(id, saved.state)));
+        }
+        drop(directory);
+        Ok(store)
+    }
+}
+
+/// The synchronous calls. The traits of `limiter-core` offer the same, asynchronously.
+impl MemoryStore {
+    /// An empty store on the system's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Starts with the default settings.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder { time: Time::System }
+    }
+
+    /// Decides whether the key may make this call, and charges it if so, in one atomic step.
+    #[inline]
+    pub fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Decision {
+        self.0.cells.with(key, |cell| match cell {
+            Some(cell) => cell.check_and_consume(asset, charge, &self.0.time),
+            None => Decision::key_unknown(asset),
+        })
+    }
+
+    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
+        self.0.cells.with(key, |cell| match cell {
+            Some(cell) => cell.peek(asset, charge, &self.0.time),
+            None => Decision::key_unknown(asset),
+        })
+    }
+
+    /// What the key has used, or `None` if it is not known.
+    #[must_use]
+    pub fn usage(&self, key: &KeyId) -> Option<Usage> {
+        self.0.cells.with(key, |cell| cell?.usage(&self.0.time))
+    }
+
+    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
+    #[must_use]
+    pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
+        let cell = self.0.cells.get(key)?;
+        Some(MemoryHandle::new(cell, asset.cloned(), self.0.time.clone()))
+    }
+
+    /// The id of the living key whose access key has this digest.
+    #[must_use]
+    pub fn resolve(&self, digest: &KeyDigest) -> Option<KeyId> {
+        self.0.directory.read().resolve(digest).cloned()
+    }
+
+    /// What is known of a living key.
+    #[must_use]
+    pub fn read(&self, id: &KeyId) -> Option<KeyRecord> {
+        let directory = self.0.directory.read();
+        self.record(directory.get(id)?)
+    }
+
+    /// Adds a key, whose limits are in force at once.
+    ///
+    /// # Errors
+    /// As [`KeyStore::create`].
+    pub fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        let NewRecord { id, workspace, kind, config, secret, bootstraps } = key;
+        let stored = StoredKey { id, workspace, name: config.name.clone(), secret, version: 1 };
+        let mut directory = self.0.directory.write();
+        if bootstraps && !directory.is_empty(&stored.workspace) {
+            return Err(KeysError::AlreadyBootstrapped);
+        }
+        directory.insert(stored.clone(), is_permanent_admin(kind, &config))?;
+        let now = self.0.time.now();
+        let state = KeyState::new(kind, &config, now);
+        let record = KeyRecord::of(&stored, &state, now);
+        self.0.cells.insert(Arc::new(Cell::new(stored.id, state)));
+        Ok(record)
+    }
+
+    /// Replaces the configuration of a key of the workspace, if it is still at `version`.
+    ///
+    /// # Errors
+    /// As [`KeyStore::update`].
+    pub fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        let not_found = || KeysError::NotFound(id.to_string());
+        let mut directory = self.0.directory.write();
+        let key = directory.get_in(workspace, id)?;
+        let kind = self.record(key).ok_or_else(not_found)?.kind;
+        directory.check_update(key, version, kind, config)?;
+        let renamed = key.name != config.name;
+        let reconfigured =
+            self.0.cells.with(id, |cell| cell.map(|cell| cell.configure(config, &self.0.time)));
+        if reconfigured.ok_or_else(not_found)?? || renamed {
+            directory.update(id, kind, config);
+        }
+        self.record(directory.get_in(workspace, id)?).ok_or_else(not_found)
+    }
+
+    /// Deletes a key of the workspace for good.
+    ///
+    /// # Errors
+    /// As [`KeyStore::delete`].
+    pub fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        let mut directory = self.0.directory.write();
+        directory.remove(workspace, id)?;
+        if let Some(cell) = self.0.cells.remove(id) {
+            cell.delete();
+        }
+        Ok(())
+    }
+
+    /// A page of the living keys of a workspace, by the bytes of their names.
+    #[must_use]
+    pub fn list(&self, workspace: &WorkspaceId, search: &Search) -> Page {
+        let directory = self.0.directory.read();
+        let (ids, next) = directory.search(workspace, search);
+        let keys = ids.into_iter().filter_map(|id| self.record(directory.get(id)?));
+        Page::new(keys.collect(), next)
+    }
+
+    /// All keys with their counts, each as of one moment. Decisions go on meanwhile.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let directory = self.0.directory.read();
+        let saved = directory.keys().filter_map(|key| {
+            let state = self.0.cells.with(&key.id, |cell| cell?.state())?;
+            Some(SavedKey { key: key.clone(), state })
+        });
+        Snapshot::new(self.0.time.now(), saved.collect())
+    }
+
+    /// A store on the system's clock that goes on from a snapshot.
+    ///
+    /// # Errors
+    /// As [`MemoryStoreBuilder::restore`].
+    pub fn restore(snapshot: Snapshot) -> Result<Self, RestoreError> {
+        Self::builder().restore(snapshot)
+    }
+
+    fn record(&self, key: &StoredKey) -> Option<KeyRecord> {
+        self.0.cells.with(&key.id, |cell| cell?.record(key, &self.0.time))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DecisionStore for MemoryStore {
+    type Handle = MemoryHandle;
+
+    async fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        Ok(self.check_and_consume(key, asset, charge))
+    }
+
+    async fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        Ok(self.peek(key, asset, charge))
+    }
+
+    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
+        Ok(self.usage(key))
+    }
+
+    async fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<MemoryHandle>, StoreError> {
+        Ok(self.handle(key, asset))
+    }
+}
+
+impl KeyStore for MemoryStore {
+    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
+        Ok(self.resolve(digest))
+    }
+
+    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(self.read(id))
+    }
+
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        self.create(key)
+    }
+
+    async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        self.update(workspace, id, version, config)
+    }
+
+    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.delete(workspace, id)
+    }
+
+    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
+        Ok(self.list(workspace, search))
+    }
+}

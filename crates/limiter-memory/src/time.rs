@@ -1,0 +1,73 @@
+//! The store's one authority for time.
+
+use limiter_core::{ManualClock, Timestamp};
+
+/// Where a store reads the time.
+#[derive(Clone, Debug)]
+pub(crate) enum Time {
+    /// The system's clock, as of its last tick.
+    System,
+    Manual(ManualClock),
+}
+
+impl Time {
+    /// The time of now, never before 1970.
+    #[inline]
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = match self {
+            Self::System => system_time(),
+            Self::Manual(clock) => clock.now(),
+        };
+        now.max(EPOCH)
+    }
+}
+
+/// Reads the coarse clock: a read of the exact one costs more than a whole decision, and is of no use
+/// where a window is a minute.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+#[inline]
+fn system_time() -> Timestamp {
+    use nix::time::{ClockId, clock_gettime};
+
+    match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
+        Ok(time) => {
+            Timestamp::from_unix_ms(time.tv_sec() * MS_PER_SECOND + time.tv_nsec() / NS_PER_MS)
+        }
+        Err(_) => exact_system_time(),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn system_time() -> Timestamp {
+    exact_system_time()
+}
+
+#[cold]
+fn exact_system_time() -> Timestamp {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    EPOCH.after(since_1970.unwrap_or_default())
+}
+
+const EPOCH: Timestamp = Timestamp::from_unix_ms(0);
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+const MS_PER_SECOND: i64 = 1_000;
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+const NS_PER_MS: i64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_clock_is_a_few_milliseconds_late_at_most() {
+        let (coarse, exact) = (Time::System.now(), exact_system_time());
+        assert!(exact >= coarse);
+        assert!(exact.since(coarse).as_millis() < 100, "{coarse} is not {exact}");
+    }
+
+    #[test]
+    fn a_clock_before_1970_shows_1970() {
+        let clock = ManualClock::at(Timestamp::MIN);
+        assert_eq!(Time::Manual(clock).now(), EPOCH);
+    }
+}
