@@ -1,0 +1,218 @@
+//! The stores that are compiled in, behind one type.
+
+use std::sync::Arc;
+
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest, KeyId,
+    KeyRecord, KeyStore, KeysError, NewRecord, Page, Search, Store, StoreError, Usage, WorkspaceId,
+};
+#[cfg(feature = "memory")]
+use limiter_memory::{MemoryHandle, MemoryStore};
+
+use crate::dynamic::{DynamicHandle, DynamicStore};
+
+/// The store behind a [`Limiter`](crate::Limiter): one of those compiled in, or a user's own.
+///
+/// Choosing it at run time costs a branch, not a boxed future; only a user's own store is boxed.
+#[derive(Clone, Debug)]
+pub struct AnyStore(Choice);
+
+#[derive(Clone, Debug)]
+enum Choice {
+    #[cfg(feature = "memory")]
+    Memory(MemoryStore),
+    Custom(Arc<dyn DynamicStore>),
+}
+
+/// A key and an asset, resolved once: see [`Limiter::handle`](crate::Limiter::handle).
+///
+/// It sees changed limits, expiry and deletion of its key at once.
+#[derive(Clone, Debug)]
+pub struct Handle(HandleChoice);
+
+#[derive(Clone, Debug)]
+enum HandleChoice {
+    #[cfg(feature = "memory")]
+    Memory(MemoryHandle),
+    Custom(Arc<dyn DynamicHandle>),
+}
+
+impl AnyStore {
+    pub(crate) fn custom(store: impl Store) -> Self {
+        Self(Choice::Custom(Arc::new(store)))
+    }
+
+    #[cfg(feature = "memory")]
+    pub(crate) const fn memory(&self) -> Option<&MemoryStore> {
+        match &self.0 {
+            Choice::Memory(store) => Some(store),
+            Choice::Custom(_) => None,
+        }
+    }
+}
+
+#[cfg(feature = "memory")]
+impl From<MemoryStore> for AnyStore {
+    fn from(store: MemoryStore) -> Self {
+        Self(Choice::Memory(store))
+    }
+}
+
+impl Handle {
+    /// Decides whether the key may make this call, and charges it if so.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer; a denial is no error.
+    pub async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            HandleChoice::Memory(handle) => Ok(handle.check_and_consume(charge)),
+            HandleChoice::Custom(handle) => handle.check_and_consume(charge).await,
+        }
+    }
+
+    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            HandleChoice::Memory(handle) => Ok(handle.peek(charge)),
+            HandleChoice::Custom(handle) => handle.peek(charge).await,
+        }
+    }
+
+    /// The in-memory handle, whose calls are synchronous, if that store is the one in use.
+    #[cfg(feature = "memory")]
+    #[must_use]
+    pub const fn memory(&self) -> Option<&MemoryHandle> {
+        match &self.0 {
+            HandleChoice::Memory(handle) => Some(handle),
+            HandleChoice::Custom(_) => None,
+        }
+    }
+
+    pub(crate) fn custom(handle: Arc<dyn DynamicHandle>) -> Self {
+        Self(HandleChoice::Custom(handle))
+    }
+}
+
+impl DecisionHandle for Handle {
+    async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
+        self.check_and_consume(charge).await
+    }
+
+    async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
+        self.peek(charge).await
+    }
+}
+
+impl DecisionStore for AnyStore {
+    type Handle = Handle;
+
+    async fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => Ok(store.check_and_consume(key, asset, charge)),
+            Choice::Custom(store) => store.check_and_consume(key, asset, charge).await,
+        }
+    }
+
+    async fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => Ok(store.peek(key, asset, charge)),
+            Choice::Custom(store) => store.peek(key, asset, charge).await,
+        }
+    }
+
+    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => Ok(store.usage(key)),
+            Choice::Custom(store) => store.usage(key).await,
+        }
+    }
+
+    async fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<Handle>, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => {
+                let handle = store.handle(key, asset);
+                Ok(handle.map(|handle| Handle(HandleChoice::Memory(handle))))
+            }
+            Choice::Custom(store) => store.handle(key, asset).await,
+        }
+    }
+}
+
+impl KeyStore for AnyStore {
+    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => Ok(store.resolve(digest)),
+            Choice::Custom(store) => store.resolve(digest).await,
+        }
+    }
+
+    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => Ok(store.read(id)),
+            Choice::Custom(store) => store.read(id).await,
+        }
+    }
+
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.create(key),
+            Choice::Custom(store) => store.create(key).await,
+        }
+    }
+
+    async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.update(workspace, id, version, config),
+            Choice::Custom(store) => store.update(workspace, id, version, config).await,
+        }
+    }
+
+    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.delete(workspace, id),
+            Choice::Custom(store) => store.delete(workspace, id).await,
+        }
+    }
+
+    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => Ok(store.list(workspace, search)),
+            Choice::Custom(store) => store.list(workspace, search).await,
+        }
+    }
+}

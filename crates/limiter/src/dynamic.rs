@@ -1,0 +1,153 @@
+//! A user's own store behind a pointer: the traits of the core with boxed futures.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionHandle, KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError,
+    NewRecord, Page, Search, Store, StoreError, Usage, WorkspaceId,
+};
+
+use crate::any_store::Handle;
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+pub(crate) trait DynamicStore: Debug + Send + Sync {
+    fn check_and_consume<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+    ) -> Boxed<'a, Result<Decision, StoreError>>;
+    fn peek<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+    ) -> Boxed<'a, Result<Decision, StoreError>>;
+    fn usage<'a>(&'a self, key: &'a KeyId) -> Boxed<'a, Result<Option<Usage>, StoreError>>;
+    fn handle<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+    ) -> Boxed<'a, Result<Option<Handle>, StoreError>>;
+    fn resolve<'a>(&'a self, digest: &'a KeyDigest)
+    -> Boxed<'a, Result<Option<KeyId>, StoreError>>;
+    fn read<'a>(&'a self, id: &'a KeyId) -> Boxed<'a, Result<Option<KeyRecord>, StoreError>>;
+    fn create(&self, key: NewRecord) -> Boxed<'_, Result<KeyRecord, KeysError>>;
+    fn update<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        id: &'a KeyId,
+        version: u64,
+        config: &'a KeyConfig,
+    ) -> Boxed<'a, Result<KeyRecord, KeysError>>;
+    fn delete<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        id: &'a KeyId,
+    ) -> Boxed<'a, Result<(), KeysError>>;
+    fn list<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        search: &'a Search,
+    ) -> Boxed<'a, Result<Page, StoreError>>;
+}
+
+pub(crate) trait DynamicHandle: Debug + Send + Sync {
+    fn check_and_consume<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> Boxed<'a, Result<Decision, StoreError>>;
+    fn peek<'a>(&'a self, charge: &'a Charge) -> Boxed<'a, Result<Decision, StoreError>>;
+}
+
+impl<S: Store> DynamicStore for S {
+    fn check_and_consume<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+    ) -> Boxed<'a, Result<Decision, StoreError>> {
+        Box::pin(self.check_and_consume(key, asset, charge))
+    }
+
+    fn peek<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+    ) -> Boxed<'a, Result<Decision, StoreError>> {
+        Box::pin(self.peek(key, asset, charge))
+    }
+
+    fn usage<'a>(&'a self, key: &'a KeyId) -> Boxed<'a, Result<Option<Usage>, StoreError>> {
+        Box::pin(self.usage(key))
+    }
+
+    fn handle<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+    ) -> Boxed<'a, Result<Option<Handle>, StoreError>> {
+        Box::pin(async move {
+            let handle = self.handle(key, asset).await?;
+            Ok(handle.map(|handle| Handle::custom(Arc::new(handle))))
+        })
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        digest: &'a KeyDigest,
+    ) -> Boxed<'a, Result<Option<KeyId>, StoreError>> {
+        Box::pin(self.resolve(digest))
+    }
+
+    fn read<'a>(&'a self, id: &'a KeyId) -> Boxed<'a, Result<Option<KeyRecord>, StoreError>> {
+        Box::pin(self.read(id))
+    }
+
+    fn create(&self, key: NewRecord) -> Boxed<'_, Result<KeyRecord, KeysError>> {
+        Box::pin(self.create(key))
+    }
+
+    fn update<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        id: &'a KeyId,
+        version: u64,
+        config: &'a KeyConfig,
+    ) -> Boxed<'a, Result<KeyRecord, KeysError>> {
+        Box::pin(self.update(workspace, id, version, config))
+    }
+
+    fn delete<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        id: &'a KeyId,
+    ) -> Boxed<'a, Result<(), KeysError>> {
+        Box::pin(self.delete(workspace, id))
+    }
+
+    fn list<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        search: &'a Search,
+    ) -> Boxed<'a, Result<Page, StoreError>> {
+        Box::pin(self.list(workspace, search))
+    }
+}
+
+impl<H: DecisionHandle> DynamicHandle for H {
+    fn check_and_consume<'a>(
+        &'a self,
+        charge: &'a Charge,
+    ) -> Boxed<'a, Result<Decision, StoreError>> {
+        Box::pin(self.check_and_consume(charge))
+    }
+
+    fn peek<'a>(&'a self, charge: &'a Charge) -> Boxed<'a, Result<Decision, StoreError>> {
+        Box::pin(self.peek(charge))
+    }
+}

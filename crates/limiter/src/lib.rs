@@ -1,0 +1,56 @@
+//! Rate limits for API keys of LLM services.
+//!
+//! A service asks [`Limiter::check_and_consume`] for each call. The answer says, in one atomic step, whether
+//! the key may: requests and tokens, per minute and per day, over all its calls and per asset (model),
+//! whichever is stricter; a credit budget; an expiry. What is allowed is charged, what is denied is not,
+//! and both explain themselves.
+//!
+//! ```
+//! use limiter::{AssetId, Charge, Decision, KeyConfig, Limiter, Limits, NewKey, TokenType};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limiter = Limiter::in_memory();
+//! let admin = NewKey::admin(KeyConfig::named("admin".parse()?));
+//! let admin = limiter.bootstrap("team-a".parse()?, admin).await?.access_key.expect("it is generated");
+//!
+//! let gpt5: AssetId = "gpt-5".parse()?;
+//! let limits = Limits::builder().tokens_per_minute(10).token_type(TokenType::Output).build()?;
+//! let config = KeyConfig::named("ci".parse()?).with_asset(gpt5.clone(), limits);
+//! let key = limiter.keys(&admin).create(NewKey::member(config)).await?.record.id;
+//!
+//! let charge = Charge::request().with_tokens(900, 7)?;
+//! assert!(limiter.check_and_consume(&key, &gpt5, &charge).await?.is_allowed());
+//! match limiter.check_and_consume(&key, &gpt5, &charge).await? {
+//!     Decision::Allowed(allowed) => println!("{:?} is left", allowed.tightest()),
+//!     Decision::Denied(denied) => println!("{denied}"), // 7 of 10 output tokens per minute are used …
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
+//! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
+//! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
+//!
+//! # Features
+//! - `memory` (default): [`Limiter::in_memory`], inside one process.
+
+mod any_store;
+mod dynamic;
+mod limiter;
+
+pub use any_store::{AnyStore, Handle};
+pub use limiter::{Keys, Limiter};
+pub use limiter_core::{
+    AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
+    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, InForce, InvalidValue,
+    KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyStore, KeysError, Limits,
+    LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page, PendingLimits,
+    RateLimited, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
+    StoredSecret, Timestamp, TokenType, Unit, UnitUsage, Usage, Violation, Window, WindowLimits,
+    WindowUsage, WorkspaceId,
+};
+#[cfg(feature = "memory")]
+pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};

@@ -1,0 +1,153 @@
+//! The limiter: an engine on a store that is chosen at run time.
+
+use std::sync::Arc;
+
+use limiter_core::{
+    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Engine, KeyId, KeysError, NewKey,
+    Store, StoreError, Usage, WorkspaceId,
+};
+#[cfg(feature = "memory")]
+use limiter_memory::MemoryStore;
+
+use crate::any_store::{AnyStore, Handle};
+
+/// The keys of a workspace, as one of its keys sees them. See [`limiter_core::Keys`].
+pub type Keys<'a> = limiter_core::Keys<'a, AnyStore>;
+
+/// Decides for each call of an API key whether it may go on.
+///
+/// Clones share the store; one is enough for a process. Where several tasks or threads call at once, each
+/// decision is one atomic step: together they never get more than the limits allow.
+///
+/// Key ids come from [`authenticate`](Self::authenticate), or from the service's own authentication.
+#[derive(Clone, Debug)]
+pub struct Limiter {
+    engine: Arc<Engine<AnyStore>>,
+}
+
+impl Limiter {
+    /// Limits inside this process, on the system's clock.
+    ///
+    /// For a clock of your own, or to go on from a [`Snapshot`](limiter_memory::Snapshot), build a
+    /// [`MemoryStore`] and convert it: `Limiter::from(store)`.
+    #[cfg(feature = "memory")]
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::from(MemoryStore::new())
+    }
+
+    /// Limits on a store of your own. It proves itself by passing the conformance suite.
+    pub fn custom(store: impl Store) -> Self {
+        Self::on(AnyStore::custom(store))
+    }
+
+    /// The in-memory store, whose calls are synchronous, if it is the one in use.
+    #[cfg(feature = "memory")]
+    #[must_use]
+    pub fn memory(&self) -> Option<&MemoryStore> {
+        self.engine.store().memory()
+    }
+
+    /// The id of the key with this access key, or `None` if it belongs to no living key.
+    ///
+    /// An expired key is found; its calls are denied.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn authenticate(&self, access_key: &AccessKey) -> Result<Option<KeyId>, StoreError> {
+        self.engine.authenticate(access_key).await
+    }
+
+    /// Decides whether the key may make this call, and charges it if so, in one atomic step.
+    ///
+    /// Pass `None` for a call of no asset: it meets the global limits alone, as does a call of an asset
+    /// without limits.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer; a denial is no error.
+    pub fn check_and_consume<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+        charge: &'a Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send + 'a {
+        self.engine.check_and_consume(key, asset.into(), charge)
+    }
+
+    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub fn peek<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+        charge: &'a Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send + 'a {
+        self.engine.peek(key, asset.into(), charge)
+    }
+
+    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub fn handle<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+    ) -> impl Future<Output = Result<Option<Handle>, StoreError>> + Send + 'a {
+        self.engine.handle(key, asset.into())
+    }
+
+    /// What the key has used, or `None` if it is not known.
+    ///
+    /// Nobody's rights are checked here; [`Keys::usage`](limiter_core::Keys::usage) does.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
+        self.engine.usage(key).await
+    }
+
+    /// Creates the first key of a workspace: an admin key without an expiry.
+    ///
+    /// # Errors
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::LastAdmin`] if the key is
+    /// no admin key or has an expiry; [`KeysError::IdTaken`] or [`KeysError::AccessKeyTaken`] for an id or
+    /// an access key of the caller's that is in use.
+    pub async fn bootstrap(
+        &self,
+        workspace: WorkspaceId,
+        admin: NewKey,
+    ) -> Result<CreatedKey, KeysError> {
+        self.engine.bootstrap(workspace, admin).await
+    }
+
+    /// The keys of a workspace, as the holder of this access key sees them.
+    #[must_use]
+    pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a> {
+        self.engine.keys(caller)
+    }
+
+    /// The keys of a workspace, as this key sees them: for services that authenticate their callers
+    /// themselves.
+    #[must_use]
+    pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a> {
+        self.engine.keys_as(caller)
+    }
+
+    fn on(store: AnyStore) -> Self {
+        Self { engine: Arc::new(Engine::new(store, system_entropy)) }
+    }
+}
+
+#[cfg(feature = "memory")]
+impl From<MemoryStore> for Limiter {
+    fn from(store: MemoryStore) -> Self {
+        Self::on(AnyStore::from(store))
+    }
+}
+
+fn system_entropy(bytes: &mut [u8]) -> Result<(), BoxError> {
+    getrandom::fill(bytes).map_err(BoxError::from)
+}
