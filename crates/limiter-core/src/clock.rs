@@ -1,24 +1,27 @@
 //! Instants, and the clock that tests and replays set by hand.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::error::InvalidValue;
+
 /// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
-/// It converts from and to chrono's `DateTime<Utc>`, prints as RFC 3339, and is a plain number of
-/// milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years); what
+/// It converts from and to chrono's `DateTime<Utc>`, from `SystemTime`, reads and prints as RFC 3339, and
+/// is a plain number of milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years); what
 /// lies outside becomes the nearest end.
 ///
 /// ```
 /// use limiter_core::Timestamp;
 ///
 /// let noon = Timestamp::from_unix_ms(1_760_011_200_000);
-/// assert_eq!(noon.to_string(), "2025-10-09T12:00:00.000Z");
+/// assert_eq!(noon.to_string(), "2025-10-09T12:00:00Z");
 /// assert_eq!(noon.to_datetime().map(Timestamp::from), Some(noon));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -93,11 +96,34 @@ impl From<DateTime<Utc>> for Timestamp {
     }
 }
 
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => Self(0).after(after),
+            Err(before) => {
+                let before_ms = before.duration().as_millis();
+                Self::from_unix_ms(i64::try_from(before_ms).unwrap_or(i64::MAX).saturating_neg())
+            }
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let expected = "a date and time by RFC 3339, such as 2030-01-01T00:00:00Z";
+        let date = DateTime::parse_from_rfc3339(text);
+        let date = date.map_err(|_| InvalidValue::unknown_word("date", text, expected))?;
+        Ok(Self::from(date.with_timezone(&Utc)))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_datetime() {
-            Some(date) => f.write_str(&date.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            None => write!(f, "{} ms after 1970", self.0),
+            Some(date) => f.pad(&date.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => f.pad(&format!("{} ms after 1970", self.0)),
         }
     }
 }
@@ -154,6 +180,19 @@ mod tests {
     fn beyond_chrono_an_instant_still_prints() {
         assert_eq!(Timestamp::MAX.to_datetime(), None);
         assert_eq!(Timestamp::MAX.to_string(), "9007199254740991 ms after 1970");
+    }
+
+    #[test]
+    fn a_date_is_read_in_any_zone_and_printed_in_utc() {
+        let noon: Timestamp = "2025-10-09T14:00:00.250+02:00".parse().unwrap();
+        assert_eq!(noon.to_string(), "2025-10-09T12:00:00.250Z");
+        assert!("2025-10-09".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn a_system_time_before_1970_is_an_instant_too() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_millis(5);
+        assert_eq!(Timestamp::from(before).unix_ms(), -5);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The answer: allowed or denied, with everything needed to explain it.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,7 @@ pub enum Decision {
 pub struct Allowed {
     rules: Rules,
     credits: Meter,
+    decided_at: Timestamp,
     degraded: bool,
     replayed: bool,
     crossed: Vec<Crossing>,
@@ -48,6 +50,7 @@ pub struct Crossing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
     asset: Option<AssetId>,
+    decided_at: Option<Timestamp>,
     #[serde(flatten)]
     reason: DenialReason,
 }
@@ -125,14 +128,21 @@ impl Decision {
     /// The denial of a key that does not exist.
     #[cold]
     pub fn key_unknown(asset: Option<&AssetId>) -> Self {
-        Self::Denied(Denied::new(asset.cloned(), DenialReason::KeyUnknown))
+        Self::Denied(Denied::new(asset.cloned(), None, DenialReason::KeyUnknown))
     }
 }
 
 impl Allowed {
     #[inline]
-    pub(crate) const fn new(rules: Rules, credits: Meter) -> Self {
-        Self { rules, credits, degraded: false, replayed: false, crossed: Vec::new() }
+    pub(crate) const fn new(rules: Rules, credits: Meter, decided_at: Timestamp) -> Self {
+        let crossed = Vec::new();
+        Self { rules, credits, decided_at, degraded: false, replayed: false, crossed }
+    }
+
+    /// When the store decided this, by its clock.
+    #[must_use]
+    pub const fn decided_at(&self) -> Timestamp {
+        self.decided_at
     }
 
     /// How each rule stands after the charge: limit, used, remaining and reset time.
@@ -180,8 +190,18 @@ impl Allowed {
 }
 
 impl Denied {
-    pub(crate) const fn new(asset: Option<AssetId>, reason: DenialReason) -> Self {
-        Self { asset, reason }
+    pub(crate) const fn new(
+        asset: Option<AssetId>,
+        decided_at: Option<Timestamp>,
+        reason: DenialReason,
+    ) -> Self {
+        Self { asset, decided_at, reason }
+    }
+
+    /// When the store decided this, by its clock; `None` for a key that is not known.
+    #[must_use]
+    pub const fn decided_at(&self) -> Option<Timestamp> {
+        self.decided_at
     }
 
     /// The asset that was called, if any.
@@ -212,6 +232,12 @@ impl Denied {
     pub fn retry_at(&self) -> Option<Timestamp> {
         self.rate_limited()?.retry_at()
     }
+
+    /// How long to wait for [`retry_at`](Self::retry_at), from the moment of the decision.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        Some(self.retry_at()?.since(self.decided_at?))
+    }
 }
 
 impl RateLimited {
@@ -234,7 +260,7 @@ impl RateLimited {
     /// Ties go to the smaller limit, then global before asset, tokens before requests, minute before day.
     #[must_use]
     pub fn binding(&self) -> Option<Violation> {
-        self.violations().min_by_key(|violation| violation.state.binding_order())
+        self.violations().min_by_key(|violation| violation.binding_order())
     }
 
     /// The charge that was denied.
@@ -278,16 +304,16 @@ impl fmt::Display for Denied {
 impl Denied {
     fn fmt_rate_limited(&self, limited: &RateLimited, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("rate limited: ")?;
-        for (position, Violation { state, asked }) in limited.violations().enumerate() {
+        for (position, violation) in limited.violations().enumerate() {
+            let Violation { rule, used, limit, asked, resets_at, .. } = violation;
             let separator = if position == 0 { "" } else { "; " };
-            let (used, limit, unit, window) =
-                (state.used, state.limit, state.unit_name(), state.rule.window);
+            let (unit, window) = (violation.unit_name(), rule.window);
             write!(f, "{separator}{used} of {limit} {unit} per {window} are used")?;
-            match (state.rule.scope, &self.asset) {
+            match (rule.scope, &self.asset) {
                 (Scope::Asset, Some(asset)) => write!(f, " for asset {asset:?}")?,
                 _ => f.write_str(" for all calls")?,
             }
-            write!(f, ", this call asks for {asked}, reset at {}", state.resets_at)?;
+            write!(f, ", this call asks for {asked}, reset at {resets_at}")?;
         }
         match limited.retry_at {
             Some(retry_at) => write!(f, ". Retry at {retry_at}"),
@@ -302,6 +328,7 @@ impl Denied {
 struct RawAllowed {
     rules: Vec<RuleState>,
     credits: CreditUsage,
+    decided_at: Timestamp,
     degraded: bool,
     replayed: bool,
     crossed: Vec<Crossing>,
@@ -312,6 +339,7 @@ impl From<Allowed> for RawAllowed {
         Self {
             rules: allowed.rules.iter().collect(),
             credits: allowed.credits(),
+            decided_at: allowed.decided_at,
             degraded: allowed.degraded,
             replayed: allowed.replayed,
             crossed: allowed.crossed,
@@ -326,6 +354,7 @@ impl From<RawAllowed> for Allowed {
         Self {
             rules: raw.rules.into_iter().collect(),
             credits,
+            decided_at: raw.decided_at,
             degraded: raw.degraded,
             replayed: raw.replayed,
             crossed: raw.crossed,
@@ -351,7 +380,7 @@ impl From<RateLimited> for RawRateLimited {
         Self {
             rules: limited.rules.iter().collect(),
             violated: limited.violations().collect(),
-            binding: limited.binding().map(|violation| violation.state.rule),
+            binding: limited.binding().map(|violation| violation.rule),
             charge: limited.charge,
             retry_at: limited.retry_at,
         }

@@ -33,7 +33,7 @@ pub enum KeyKind {
 /// ```
 /// use limiter_core::{KeyConfig, Limits};
 ///
-/// let config = KeyConfig::named("ci".parse()?)
+/// let config = KeyConfig::named("ci")?
 ///     .with_global(Limits::builder().requests_per_minute(60).build()?)
 ///     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_day(100_000).build()?)
 ///     .with_budget("25.50".parse()?);
@@ -62,9 +62,17 @@ impl KeyConfig {
     /// The most assets with limits: enough for a catalogue of models, and a bound on a key's memory.
     pub const MAX_ASSETS: usize = 1_024;
 
-    /// A key without any limits.
+    /// A key of this name, without any limits.
+    ///
+    /// # Errors
+    /// [`InvalidValue::Length`] if the name is empty or longer than [`KeyName::MAX_BYTES`].
+    pub fn named(name: impl AsRef<str>) -> Result<Self, InvalidValue> {
+        KeyName::new(name).map(Self::new)
+    }
+
+    /// A key of this name, without any limits.
     #[must_use]
-    pub const fn named(name: KeyName) -> Self {
+    pub const fn new(name: KeyName) -> Self {
         Self { name, global: Limits::NONE, assets: BTreeMap::new(), budget: None, expires_at: None }
     }
 
@@ -266,6 +274,12 @@ impl KeyRecord {
 }
 
 impl ScopeLimits {
+    /// The changes that are not in force yet.
+    pub fn pending(&self) -> impl Iterator<Item = (Window, PendingLimits)> {
+        let windows = [(Window::Minute, self.minute), (Window::Day, self.day)];
+        windows.into_iter().filter_map(|(window, in_force)| Some((window, in_force.pending?)))
+    }
+
     fn of(scope: &ScopeState) -> Self {
         Self {
             configured: scope.configured(),

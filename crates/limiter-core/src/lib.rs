@@ -9,7 +9,7 @@
 //! use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, Limits, Timestamp, evaluate};
 //!
 //! let noon = Timestamp::from_unix_ms(1_760_011_200_000);
-//! let config = KeyConfig::named("ci".parse()?)
+//! let config = KeyConfig::named("ci")?
 //!     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_minute(10).build()?);
 //! let mut state = KeyState::new(KeyKind::Member, &config, noon);
 //!
@@ -23,7 +23,7 @@
 //! assert_eq!(
 //!     denied.to_string(),
 //!     "rate limited: 7 of 10 tokens per minute are used for asset \"gpt-5\", this call asks for 7, \
-//!      reset at 2025-10-09T12:01:00.000Z. Retry at 2025-10-09T12:01:00.000Z"
+//!      reset at 2025-10-09T12:01:00Z. Retry at 2025-10-09T12:01:00Z"
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

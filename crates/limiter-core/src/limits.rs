@@ -69,6 +69,11 @@ impl Limits {
         LimitsBuilder::default()
     }
 
+    /// Starts from these limits, to change some of them.
+    pub fn to_builder(self) -> LimitsBuilder {
+        self.into()
+    }
+
     /// Requests per minute, if limited.
     #[must_use]
     pub const fn requests_per_minute(&self) -> Option<u64> {
@@ -234,6 +239,7 @@ impl From<Limits> for LimitsBuilder {
 
 /// The part of [`Limits`] that is counted in windows of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "RawWindowLimits")]
 pub struct WindowLimits {
     requests: Option<u64>,
     tokens: Option<u64>,
@@ -275,6 +281,36 @@ impl WindowLimits {
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
+    }
+}
+
+#[derive(Deserialize)]
+struct RawWindowLimits {
+    requests: Option<u64>,
+    tokens: Option<u64>,
+    token_type: TokenType,
+}
+
+impl TryFrom<RawWindowLimits> for WindowLimits {
+    type Error = InvalidValue;
+
+    fn try_from(raw: RawWindowLimits) -> Result<Self, InvalidValue> {
+        let bounded =
+            |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
+        let requests = bounded("a limit of requests", raw.requests)?;
+        Ok(Self::new(requests, bounded("a limit of tokens", raw.tokens)?, raw.token_type))
+    }
+}
+
+impl fmt::Display for WindowLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = self.token_type.tokens();
+        match (self.requests, self.tokens) {
+            (Some(requests), Some(limit)) => write!(f, "{requests} requests, {limit} {tokens}"),
+            (Some(requests), None) => write!(f, "{requests} requests"),
+            (None, Some(limit)) => write!(f, "{limit} {tokens}"),
+            (None, None) => f.write_str("no limits"),
+        }
     }
 }
 

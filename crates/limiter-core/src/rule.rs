@@ -10,7 +10,7 @@ use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::counts::{Meter, ScopeCounts, WindowCounts};
 use crate::error::InvalidValue;
-use crate::limits::TokenType;
+use crate::limits::{MAX_COUNT, TokenType};
 use crate::window::Window;
 
 /// Whose calls a rule counts.
@@ -70,15 +70,22 @@ pub struct RuleState {
     pub token_type: TokenType,
 }
 
-/// A rule that a charge would have broken.
+/// A rule that a charge would have broken, as it stands without the charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Violation {
-    /// The rule as it stands, without the charge.
-    #[serde(flatten)]
-    pub state: RuleState,
+    /// The rule.
+    pub rule: Rule,
+    /// How much may be used in the window.
+    pub limit: u64,
+    /// How much is used.
+    pub used: u64,
     /// How much the charge would have added. Even 0 is too much where a new call finds nothing left.
     pub asked: u64,
+    /// When the window ends and the count starts again from zero.
+    pub resets_at: Timestamp,
+    /// Which tokens are counted, if the unit is tokens.
+    pub token_type: TokenType,
 }
 
 /// The rules that a call met: up to eight, fewer where there are no limits.
@@ -110,7 +117,14 @@ impl Rules {
                 Unit::Tokens => charge.tokens(state.token_type),
             };
             let violated = !state.meter().admits(asked, makes_request);
-            violated.then_some(Violation { state, asked })
+            violated.then_some(Violation {
+                rule: state.rule,
+                limit: state.limit,
+                used: state.used,
+                asked,
+                resets_at: state.resets_at,
+                token_type: state.token_type,
+            })
         })
     }
 
@@ -164,16 +178,10 @@ impl RuleState {
     }
 
     fn meter(&self) -> Meter {
-        let mut meter = Meter::new(Some(self.limit));
+        // A state that comes from serde was not checked: its fields are there to be read.
+        let mut meter = Meter::new(Some(self.limit.min(MAX_COUNT)));
         meter.add(self.used);
         meter
-    }
-
-    /// The order in which the violated rule that binds comes first: the one that resets last; then the
-    /// smaller limit, global before asset, tokens before requests, minute before day.
-    pub(crate) fn binding_order(&self) -> impl Ord + use<> {
-        let Rule { scope, window, unit } = self.rule;
-        (Reverse(self.resets_at), self.limit, scope, Reverse(unit), window)
     }
 
     /// Of two rules, the one with the smaller share left is tighter.
@@ -182,17 +190,55 @@ impl RuleState {
         let share = |left: u64, of: u64| u128::from(left).saturating_mul(u128::from(of.max(1)));
         let (own, others) =
             (share(self.remaining, other.limit), share(other.remaining, self.limit));
-        own < others || (own == others && self.binding_order() < other.binding_order())
+        let order = |state: &Self| binding_order(state.rule, state.limit, state.resets_at);
+        own < others || (own == others && order(self) < order(other))
+    }
+
+    /// The share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
+    #[must_use]
+    pub fn percent(&self) -> u64 {
+        percent(self.used, self.limit)
     }
 
     /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
-        match self.rule.unit {
-            Unit::Requests => "requests",
-            Unit::Tokens => self.token_type.tokens(),
-        }
+        unit_name(self.rule.unit, self.token_type)
     }
+}
+
+impl Violation {
+    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    #[must_use]
+    pub const fn unit_name(&self) -> &'static str {
+        unit_name(self.rule.unit, self.token_type)
+    }
+
+    /// The violated rule that binds comes first in this order.
+    pub(crate) fn binding_order(&self) -> impl Ord + use<> {
+        binding_order(self.rule, self.limit, self.resets_at)
+    }
+}
+
+/// The rule that resets last comes first; then the smaller limit, global before asset, tokens before
+/// requests, minute before day.
+fn binding_order(rule: Rule, limit: u64, resets_at: Timestamp) -> impl Ord + use<> {
+    let Rule { scope, window, unit } = rule;
+    (Reverse(resets_at), limit, scope, Reverse(unit), window)
+}
+
+const fn unit_name(unit: Unit, token_type: TokenType) -> &'static str {
+    match unit {
+        Unit::Requests => "requests",
+        Unit::Tokens => token_type.tokens(),
+    }
+}
+
+/// The share that is used, in whole percent rounded down.
+pub(crate) fn percent(used: u64, limit: u64) -> u64 {
+    let used = u128::from(used).saturating_mul(100);
+    let percent = used.checked_div(u128::from(limit)).unwrap_or(100);
+    u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Rules {
@@ -221,7 +267,7 @@ impl fmt::Display for Unit {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.scope, self.window, self.unit)
+        f.pad(&format!("{}/{}/{}", self.scope, self.window, self.unit))
     }
 }
 
@@ -270,8 +316,12 @@ mod tests {
         }
     }
 
+    fn order(state: &RuleState) -> impl Ord + use<> {
+        binding_order(state.rule, state.limit, state.resets_at)
+    }
+
     fn first_to_bind(states: &[RuleState]) -> &RuleState {
-        states.iter().min_by_key(|state| state.binding_order()).unwrap()
+        states.iter().min_by_key(|state| order(state)).unwrap()
     }
 
     #[test]
@@ -306,7 +356,7 @@ mod tests {
             state("global/day/requests", 0, 1, 60),
             state("global/minute/tokens", 0, 1, 60),
         ];
-        states.sort_by_key(RuleState::binding_order);
+        states.sort_by_key(order);
         let order: Vec<_> = states.iter().map(|state| state.rule.to_string()).collect();
         assert_eq!(
             order,

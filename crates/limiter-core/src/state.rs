@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::counts::Meter;
@@ -24,8 +25,8 @@ pub struct KeyState {
     /// Credits spent, limited by the budget.
     pub(crate) credits: Meter,
     pub(crate) global: Option<ScopeState>,
-    /// Sorted by id.
-    assets: Vec<AssetState>,
+    /// Sorted by id. Most keys have limits for one asset, which stands in line with the rest.
+    assets: SmallVec<[AssetState; 1]>,
     /// How many assets have been added so far.
     added: u32,
 }
@@ -62,6 +63,12 @@ pub struct AssetHint {
     pub position: u32,
     /// The asset that was found there; 0 for none.
     pub serial: u32,
+}
+
+/// The scopes that a call meets, as far as they are counted.
+pub(crate) struct MetScopes<'a> {
+    pub(crate) global: Option<&'a mut ScopeState>,
+    pub(crate) asset: Option<&'a mut ScopeState>,
 }
 
 impl KeyState {
@@ -183,12 +190,20 @@ impl KeyState {
         self.assets.iter().map(|asset| (&asset.id, &asset.scope))
     }
 
+    /// The credits, and the scopes that a call meets.
     #[inline]
+    pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Meter, MetScopes<'_>) {
+        let asset = match asset.position {
+            Some(position) => self.assets.get_mut(position).map(|asset| &mut asset.scope),
+            None => None,
+        };
+        (&mut self.credits, MetScopes { global: self.global.as_mut(), asset })
+    }
+
     pub(crate) fn asset(&self, located: LocatedAsset<'_>) -> Option<&ScopeState> {
         self.assets.get(located.position?).map(|asset| &asset.scope)
     }
 
-    #[inline]
     pub(crate) fn asset_mut(&mut self, located: LocatedAsset<'_>) -> Option<&mut ScopeState> {
         self.assets.get_mut(located.position?).map(|asset| &mut asset.scope)
     }
@@ -299,7 +314,7 @@ impl RawKeyState {
             expires_at: self.expires_at,
             credits: self.credits,
             global: self.global,
-            assets: Vec::with_capacity(self.assets.len()),
+            assets: SmallVec::with_capacity(self.assets.len()),
             added: 0,
         };
         for (id, scope) in self.assets {

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::counts::{Meter, WindowCounts};
 use crate::limits::TokenType;
 use crate::names::AssetId;
+use crate::rule::{Unit, percent};
 use crate::schedule::ScopeState;
 use crate::state::{CreditUsage, KeyState};
 use crate::window::Window;
@@ -82,9 +83,20 @@ impl Usage {
             credits: state.credits(),
         }
     }
+
+    /// The global scope, if it has limits, and then each asset that has some.
+    pub fn scopes(&self) -> impl Iterator<Item = (Option<&AssetId>, &ScopeUsage)> {
+        let global = self.global.iter().map(|usage| (None, usage));
+        global.chain(self.assets.iter().map(|asset| (Some(&asset.asset), &asset.usage)))
+    }
 }
 
 impl ScopeUsage {
+    /// Each kind of window, the shorter first.
+    pub fn windows(&self) -> impl Iterator<Item = (Window, &WindowUsage)> {
+        [(Window::Minute, &self.minute), (Window::Day, &self.day)].into_iter()
+    }
+
     fn of(scope: &ScopeState, now: Timestamp) -> Option<Self> {
         let scope = scope.at(now)?;
         Some(Self {
@@ -95,6 +107,11 @@ impl ScopeUsage {
 }
 
 impl WindowUsage {
+    /// Each unit, requests first.
+    pub fn units(&self) -> impl Iterator<Item = (Unit, &UnitUsage)> {
+        [(Unit::Requests, &self.requests), (Unit::Tokens, &self.tokens)].into_iter()
+    }
+
     fn of(counts: &WindowCounts) -> Self {
         Self {
             requests: UnitUsage::of(&counts.requests),
@@ -115,8 +132,6 @@ impl UnitUsage {
     /// A limit of 0 is fully used from the start.
     #[must_use]
     pub fn percent(&self) -> Option<u64> {
-        let used = u128::from(self.used).saturating_mul(100);
-        let percent = used.checked_div(u128::from(self.limit?)).unwrap_or(100);
-        Some(u64::try_from(percent).unwrap_or(u64::MAX))
+        self.limit.map(|limit| percent(self.used, limit))
     }
 }

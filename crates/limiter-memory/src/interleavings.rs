@@ -1,32 +1,62 @@
-//! Every interleaving of a few threads on one cell, by the model checker loom.
+//! Every interleaving of a few threads on one key, by the model checker loom: `scripts/test loom`.
 //!
-//! Run by `scripts/test loom`. The map is left out: its locks are parking_lot's, which loom does not know.
+//! Only one thread of each story manages keys: the directory's lock is not one that loom knows.
 
 use std::sync::Arc;
 
 use limiter_core::{
-    Charge, Decision, DenialReason, KeyConfig, KeyKind, KeyState, Limits, ManualClock, Timestamp,
+    AssetId, Charge, Decision, DenialReason, KeyConfig, KeyId, KeyKind, Limits, ManualClock,
+    NewRecord, Timestamp, WorkspaceId,
 };
 use loom::thread;
 
-use crate::cell::Cell;
-use crate::handle::MemoryHandle;
-use crate::time::Time;
+use crate::{MemoryHandle, MemoryStore};
 
 const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 
-fn config(requests_per_minute: u64) -> KeyConfig {
-    let limits = Limits::builder().requests_per_minute(requests_per_minute).build().unwrap();
-    KeyConfig::named("ci".parse().unwrap()).with_asset("gpt-5".parse().unwrap(), limits)
+/// A store with one key, which has a limit for one asset.
+struct World {
+    store: MemoryStore,
+    clock: ManualClock,
+    workspace: WorkspaceId,
+    key: KeyId,
+    asset: AssetId,
 }
 
-fn cell(requests_per_minute: u64) -> Arc<Cell> {
-    let state = KeyState::new(KeyKind::Member, &config(requests_per_minute), NOON);
-    Arc::new(Cell::new("ci".parse().unwrap(), state))
-}
+impl World {
+    fn new(requests_per_minute: u64) -> Self {
+        let clock = ManualClock::at(NOON);
+        let world = Self {
+            store: MemoryStore::builder().clock(clock.clone()).build(),
+            clock,
+            workspace: "team-a".parse().unwrap(),
+            key: "ci".parse().unwrap(),
+            asset: "gpt-5".parse().unwrap(),
+        };
+        let record = NewRecord {
+            id: world.key.clone(),
+            workspace: world.workspace.clone(),
+            kind: KeyKind::Member,
+            config: world.config(requests_per_minute),
+            secret: None,
+            bootstraps: false,
+        };
+        world.store.create(record).unwrap();
+        world
+    }
 
-fn handle(cell: &Arc<Cell>, clock: &ManualClock) -> MemoryHandle {
-    MemoryHandle::new(cell.clone(), Some("gpt-5".parse().unwrap()), Time::Manual(clock.clone()))
+    fn config(&self, requests_per_minute: u64) -> KeyConfig {
+        let limits = Limits::builder().requests_per_minute(requests_per_minute).build().unwrap();
+        KeyConfig::named("ci").unwrap().with_asset(self.asset.clone(), limits)
+    }
+
+    fn handle(&self) -> MemoryHandle {
+        self.store.handle(&self.key, Some(&self.asset)).unwrap()
+    }
+
+    fn check(&self) -> Decision {
+        self.store.check_and_consume(&self.key, Some(&self.asset), &Charge::request())
+    }
 }
 
 fn is_unknown(decision: &Decision) -> bool {
@@ -36,14 +66,14 @@ fn is_unknown(decision: &Decision) -> bool {
 #[test]
 fn of_three_callers_exactly_two_get_the_two_requests() {
     loom::model(|| {
-        let (cell, clock) = (cell(2), ManualClock::at(NOON));
+        let world = World::new(2);
         let callers: Vec<_> = (0..2)
             .map(|_| {
-                let handle = handle(&cell, &clock);
+                let handle = world.handle();
                 thread::spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
             })
             .collect();
-        let own = handle(&cell, &clock).check_and_consume(&Charge::request()).is_allowed();
+        let own = world.check().is_allowed();
         let allowed = callers.into_iter().map(|caller| caller.join().unwrap());
         assert_eq!(allowed.chain([own]).filter(|allowed| *allowed).count(), 2);
     });
@@ -52,8 +82,7 @@ fn of_three_callers_exactly_two_get_the_two_requests() {
 #[test]
 fn two_threads_share_a_handle_and_its_hint() {
     loom::model(|| {
-        let (cell, clock) = (cell(1), ManualClock::at(NOON));
-        let shared = Arc::new(handle(&cell, &clock));
+        let shared = Arc::new(World::new(1).handle());
         let other = shared.clone();
         let other = thread::spawn(move || other.check_and_consume(&Charge::request()).is_allowed());
         let own = shared.check_and_consume(&Charge::request()).is_allowed();
@@ -64,13 +93,13 @@ fn two_threads_share_a_handle_and_its_hint() {
 #[test]
 fn a_handle_is_refused_as_soon_as_the_key_is_deleted() {
     loom::model(|| {
-        let (cell, clock) = (cell(10), ManualClock::at(NOON));
-        let handle = handle(&cell, &clock);
+        let world = World::new(10);
+        let handle = world.handle();
         let caller = {
             let handle = handle.clone();
             thread::spawn(move || handle.check_and_consume(&Charge::request()))
         };
-        cell.delete();
+        world.store.delete(&world.workspace, &world.key).unwrap();
         assert!(is_unknown(&handle.check_and_consume(&Charge::request())));
         let racing = caller.join().unwrap();
         assert!(racing.is_allowed() || is_unknown(&racing));
@@ -78,32 +107,54 @@ fn a_handle_is_refused_as_soon_as_the_key_is_deleted() {
 }
 
 #[test]
+fn a_new_key_in_the_place_of_a_deleted_one_is_not_charged_by_an_old_handle() {
+    loom::model(|| {
+        let world = World::new(1);
+        let old = world.handle();
+        let caller = thread::spawn(move || old.check_and_consume(&Charge::request()));
+        world.store.delete(&world.workspace, &world.key).unwrap();
+        let record = NewRecord {
+            id: "next".parse().unwrap(),
+            workspace: world.workspace.clone(),
+            kind: KeyKind::Member,
+            config: world.config(1),
+            secret: None,
+            bootstraps: false,
+        };
+        let next = world.store.create(record).unwrap().id;
+        let next = world.store.handle(&next, Some(&world.asset)).unwrap();
+        drop(caller.join().unwrap());
+        assert!(next.check_and_consume(&Charge::request()).is_allowed());
+    });
+}
+
+#[test]
 fn a_window_that_rolls_under_two_callers_starts_from_zero_once() {
     loom::model(|| {
-        let (cell, clock) = (cell(2), ManualClock::at(NOON));
-        assert!(handle(&cell, &clock).check_and_consume(&Charge::request()).is_allowed());
-        clock.set(Timestamp::from_unix_ms(NOON.unix_ms() + 60_000));
-        let other = handle(&cell, &clock);
+        let world = World::new(2);
+        assert!(world.check().is_allowed());
+        world.clock.set(Timestamp::from_unix_ms(NOON.unix_ms() + 60_000));
+        let other = world.handle();
         let other = thread::spawn(move || other.check_and_consume(&Charge::request()).is_allowed());
-        assert!(handle(&cell, &clock).check_and_consume(&Charge::request()).is_allowed());
+        assert!(world.check().is_allowed());
         assert!(other.join().unwrap());
-        assert!(!handle(&cell, &clock).check_and_consume(&Charge::request()).is_allowed());
+        assert!(!world.check().is_allowed());
     });
 }
 
 #[test]
 fn an_asset_that_is_moved_meanwhile_is_found_again_by_a_handle() {
     loom::model(|| {
-        let (cell, clock) = (cell(1), ManualClock::at(NOON));
-        let handle = handle(&cell, &clock);
+        let world = World::new(1);
+        let handle = world.handle();
         let caller = {
             let handle = handle.clone();
             thread::spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
         };
         // An asset that sorts before moves the other one to the next place.
         let limits = Limits::builder().requests_per_minute(0).build().unwrap();
-        let config = config(1).with_asset("a".parse().unwrap(), limits);
-        assert!(cell.configure(&config, &Time::Manual(clock.clone())).unwrap());
+        let config = world.config(1).with_asset("a".parse().unwrap(), limits);
+        world.store.update(&world.workspace, &world.key, 1, &config).unwrap();
         let own = handle.check_and_consume(&Charge::request()).is_allowed();
         assert!(own ^ caller.join().unwrap());
     });

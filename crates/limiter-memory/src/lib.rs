@@ -15,7 +15,7 @@
 //!     id: "ci".parse()?,
 //!     workspace: "team-a".parse()?,
 //!     kind: KeyKind::Member,
-//!     config: KeyConfig::named("ci".parse()?).with_global(limits),
+//!     config: KeyConfig::named("ci")?.with_global(limits),
 //!     secret: None,
 //!     bootstraps: false,
 //! })?;

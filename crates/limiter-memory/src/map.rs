@@ -1,59 +1,110 @@
-//! The map from key ids to cells, in shards, so that callers of different keys rarely meet.
+//! The cells of all living keys, in shards, so that callers of different keys rarely wait for each other.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use limiter_core::KeyId;
-use parking_lot::RwLock;
+use limiter_core::{KeyId, KeyState};
 
 use crate::cell::Cell;
+use crate::sync::Mutex;
 
-/// All living cells. The id of a key is stored in its cell alone.
+/// All living cells.
+///
+/// One lock covers the search for a key and the step on its cell, which is shorter than a second lock.
+/// A cell stays where it is for as long as its key lives, so that a handle finds it without a search.
 pub(crate) struct CellMap {
     shards: Box<[Shard]>,
     /// Seeded at random, so that nobody can choose ids that collide.
     hasher: RandomState,
+    inserted: AtomicU64,
 }
 
 /// On a cache line of its own: a shard that is busy must not slow its neighbours.
 #[repr(align(64))]
+struct Shard(Mutex<Slots>);
+
 #[derive(Default)]
-struct Shard(RwLock<HashTable<Arc<Cell>>>);
+struct Slots {
+    /// From the hash of an id to its slot. Small, so that it stays in the processor's caches.
+    index: HashTable<u32>,
+    /// Never moved: a chunk is allocated whole, and a store that grows pauses nobody to copy cells.
+    chunks: Vec<Vec<Option<Cell>>>,
+    free: Vec<u32>,
+}
+
+/// Where a cell is: good for as long as its key lives, and never good for another key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    shard: u32,
+    slot: u32,
+    serial: u64,
+}
 
 impl CellMap {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
+            inserted: AtomicU64::new(0),
         }
     }
 
-    /// Calls `then` with the cell of a key, if there is one. The shard is locked for reading meanwhile.
+    /// Calls `then` with the cell of a key, if there is one.
     #[inline]
-    pub(crate) fn with<R>(&self, id: &KeyId, then: impl FnOnce(Option<&Arc<Cell>>) -> R) -> R {
+    pub(crate) fn with<R>(&self, id: &KeyId, then: impl FnOnce(Option<&mut Cell>) -> R) -> R {
         let hash = self.hash(id);
-        let cells = self.shard(hash).read();
-        then(cells.find(hash, |cell| cell.id() == id))
+        let mut slots = self.shard(hash).0.lock();
+        let slot = slots.find(hash, id);
+        then(slot.and_then(|slot| slots.get_mut(slot)))
     }
 
-    pub(crate) fn get(&self, id: &KeyId) -> Option<Arc<Cell>> {
-        self.with(id, |cell| cell.cloned())
+    /// Calls `then` with the cell at a place, if its key still lives.
+    #[inline]
+    pub(crate) fn with_place<R>(
+        &self,
+        place: Place,
+        then: impl FnOnce(Option<&mut Cell>) -> R,
+    ) -> R {
+        let mut slots = self.shards[place.shard as usize].0.lock();
+        then(slots.get_mut(place.slot).filter(|cell| cell.serial == place.serial))
     }
 
-    /// Adds a cell whose id is not in the map.
-    pub(crate) fn insert(&self, cell: Arc<Cell>) {
-        let hash = self.hash(cell.id());
-        let mut cells = self.shard(hash).write();
-        cells.insert_unique(hash, cell, |cell| self.hash(cell.id()));
-    }
-
-    pub(crate) fn remove(&self, id: &KeyId) -> Option<Arc<Cell>> {
+    /// Where the cell of a key is, if there is one.
+    pub(crate) fn place(&self, id: &KeyId) -> Option<Place> {
         let hash = self.hash(id);
-        let mut cells = self.shard(hash).write();
-        cells.find_entry(hash, |cell| cell.id() == id).ok().map(|entry| entry.remove().0)
+        let mut slots = self.shard(hash).0.lock();
+        let slot = slots.find(hash, id)?;
+        let serial = slots.get_mut(slot)?.serial;
+        Some(Place { shard: shard_of(hash) as u32, slot, serial })
+    }
+
+    /// Adds the cell of a key that is not in the map.
+    pub(crate) fn insert(&self, id: KeyId, state: KeyState) {
+        let hash = self.hash(&id);
+        let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
+        let mut slots = self.shard(hash).0.lock();
+        let slot = slots.take_free();
+        let Slots { index, chunks, .. } = &mut *slots;
+        chunks[chunk_of(slot)][within(slot)] = Some(Cell { id, serial, state });
+        index.insert_unique(hash, slot, |slot| match &chunks[chunk_of(*slot)][within(*slot)] {
+            Some(cell) => self.hash(&cell.id),
+            None => unreachable!("only slots in use are in the index"),
+        });
+    }
+
+    pub(crate) fn remove(&self, id: &KeyId) {
+        let hash = self.hash(id);
+        let mut slots = self.shard(hash).0.lock();
+        let Slots { index, chunks, free } = &mut *slots;
+        let found = index.find_entry(hash, |slot| is_at(chunks, *slot, id));
+        if let Ok(found) = found {
+            let (slot, _) = found.remove();
+            chunks[chunk_of(slot)][within(slot)] = None;
+            free.push(slot);
+        }
     }
 
     #[inline]
@@ -63,19 +114,71 @@ impl CellMap {
         hasher.finish()
     }
 
-    /// Chosen by bits from the middle of the hash: the table itself uses both ends.
     #[inline]
-    fn shard(&self, hash: u64) -> &RwLock<HashTable<Arc<Cell>>> {
-        &self.shards[(hash >> 32) as usize % SHARDS].0
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[shard_of(hash)]
+    }
+}
+
+impl Slots {
+    #[inline]
+    fn find(&self, hash: u64, id: &KeyId) -> Option<u32> {
+        self.index.find(hash, |slot| is_at(&self.chunks, *slot, id)).copied()
+    }
+
+    #[inline]
+    fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
+        self.chunks.get_mut(chunk_of(slot))?.get_mut(within(slot))?.as_mut()
+    }
+
+    /// An empty slot, in a new chunk if all others are in use.
+    fn take_free(&mut self) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = self.chunks.len() - 1;
+        self.chunks[chunk].push(None);
+        (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
     }
 }
 
 impl fmt::Debug for CellMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: usize = self.shards.iter().map(|shard| shard.0.read().len()).sum();
+        let keys: usize = self.shards.iter().map(|shard| shard.0.lock().index.len()).sum();
         f.debug_struct("CellMap").field("keys", &keys).finish()
     }
 }
 
-/// More than the threads of any machine that decides in memory; an empty shard costs one cache line.
+#[inline]
+fn is_at(chunks: &[Vec<Option<Cell>>], slot: u32, id: &KeyId) -> bool {
+    chunks[chunk_of(slot)][within(slot)].as_ref().is_some_and(|cell| cell.id == *id)
+}
+
+/// Chosen by bits from the middle of the hash: the index itself uses both ends.
+#[inline]
+const fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
+
+#[inline]
+const fn chunk_of(slot: u32) -> usize {
+    slot as usize / CHUNK
+}
+
+#[inline]
+const fn within(slot: u32) -> usize {
+    slot as usize % CHUNK
+}
+
+/// Many more than the threads that decide at once, so that two of them rarely meet in one; an empty shard
+/// costs two cache lines.
+#[cfg(not(limiter_loom))]
 const SHARDS: usize = 256;
+/// For the model checker, which gives each lock a life of its own.
+#[cfg(limiter_loom)]
+const SHARDS: usize = 1;
+/// So few that an empty store is small, so many that the list of chunks stays short.
+const CHUNK: usize = 32;

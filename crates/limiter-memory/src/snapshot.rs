@@ -60,7 +60,7 @@ impl Snapshot {
 impl SavedKey {
     /// What the directory needs to know of the configuration.
     pub(crate) fn config(&self) -> KeyConfig {
-        let mut config = KeyConfig::named(self.key.name.clone());
+        let mut config = KeyConfig::new(self.key.name.clone());
         config.expires_at = self.state.expires_at();
         config
     }

@@ -10,7 +10,6 @@ use limiter_core::{
 };
 use parking_lot::RwLock;
 
-use crate::cell::Cell;
 use crate::directory::Directory;
 use crate::handle::MemoryHandle;
 use crate::map::CellMap;
@@ -19,16 +18,16 @@ use crate::time::Time;
 
 /// Keeps keys and counts in the memory of this process. Clones share them.
 ///
-/// Locks are always taken in the order directory, shard of the map, cell. A decision takes the last two
-/// only, and a [handle](MemoryHandle) only the last.
+/// Management locks the directory and then, for a moment, the shard that a key is in; a decision locks
+/// the shard alone.
 #[derive(Clone, Debug)]
 pub struct MemoryStore(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     directory: RwLock<Directory>,
-    cells: CellMap,
-    time: Time,
+    pub(crate) cells: CellMap,
+    pub(crate) time: Time,
 }
 
 /// Settings of a [`MemoryStore`].
@@ -63,7 +62,7 @@ impl MemoryStoreBuilder {
             let permanent_admin = is_permanent_admin(saved.state.kind(), &saved.config());
             let id = saved.key.id.clone();
             directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
-            store.0.cells.insert(Arc::new(Cell::new(id, saved.state)));
+            store.0.cells.insert(id, saved.state);
         }
         drop(directory);
         Ok(store)
@@ -108,14 +107,14 @@ impl MemoryStore {
     /// What the key has used, or `None` if it is not known.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
-        self.0.cells.with(key, |cell| cell?.usage(&self.0.time))
+        self.0.cells.with(key, |cell| Some(cell?.usage(&self.0.time)))
     }
 
     /// Resolves a key and an asset for many calls, or `None` if the key is not known.
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
-        let cell = self.0.cells.get(key)?;
-        Some(MemoryHandle::new(cell, asset.cloned(), self.0.time.clone()))
+        let place = self.0.cells.place(key)?;
+        Some(MemoryHandle::new(self.0.clone(), place, asset.cloned()))
     }
 
     /// The id of the living key whose access key has this digest.
@@ -146,7 +145,7 @@ impl MemoryStore {
         let now = self.0.time.now();
         let state = KeyState::new(kind, &config, now);
         let record = KeyRecord::of(&stored, &state, now);
-        self.0.cells.insert(Arc::new(Cell::new(stored.id, state)));
+        self.0.cells.insert(stored.id, state);
         Ok(record)
     }
 
@@ -167,8 +166,10 @@ impl MemoryStore {
         let kind = self.record(key).ok_or_else(not_found)?.kind;
         directory.check_update(key, version, kind, config)?;
         let renamed = key.name != config.name;
-        let reconfigured =
-            self.0.cells.with(id, |cell| cell.map(|cell| cell.configure(config, &self.0.time)));
+        let reconfigured = self
+            .0
+            .cells
+            .with(id, |cell| cell.map(|cell| cell.state.configure(config, self.0.time.now())));
         if reconfigured.ok_or_else(not_found)?? || renamed {
             directory.update(id, kind, config);
         }
@@ -182,9 +183,7 @@ impl MemoryStore {
     pub fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         let mut directory = self.0.directory.write();
         directory.remove(workspace, id)?;
-        if let Some(cell) = self.0.cells.remove(id) {
-            cell.delete();
-        }
+        self.0.cells.remove(id);
         Ok(())
     }
 
@@ -202,7 +201,7 @@ impl MemoryStore {
     pub fn snapshot(&self) -> Snapshot {
         let directory = self.0.directory.read();
         let saved = directory.keys().filter_map(|key| {
-            let state = self.0.cells.with(&key.id, |cell| cell?.state())?;
+            let state = self.0.cells.with(&key.id, |cell| Some(cell?.state.clone()))?;
             Some(SavedKey { key: key.clone(), state })
         });
         Snapshot::new(self.0.time.now(), saved.collect())
@@ -217,7 +216,7 @@ impl MemoryStore {
     }
 
     fn record(&self, key: &StoredKey) -> Option<KeyRecord> {
-        self.0.cells.with(&key.id, |cell| cell?.record(key, &self.0.time))
+        self.0.cells.with(&key.id, |cell| Some(cell?.record(key, &self.0.time)))
     }
 }
 

@@ -11,12 +11,12 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let limiter = Limiter::in_memory();
-//! let admin = NewKey::admin(KeyConfig::named("admin".parse()?));
+//! let admin = NewKey::admin(KeyConfig::named("admin")?);
 //! let admin = limiter.bootstrap("team-a".parse()?, admin).await?.access_key.expect("it is generated");
 //!
 //! let gpt5: AssetId = "gpt-5".parse()?;
 //! let limits = Limits::builder().tokens_per_minute(10).token_type(TokenType::Output).build()?;
-//! let config = KeyConfig::named("ci".parse()?).with_asset(gpt5.clone(), limits);
+//! let config = KeyConfig::named("ci")?.with_asset(gpt5.clone(), limits);
 //! let key = limiter.keys(&admin).create(NewKey::member(config)).await?.record.id;
 //!
 //! let charge = Charge::request().with_tokens(900, 7)?;
@@ -45,12 +45,12 @@ pub use any_store::{AnyStore, Handle};
 pub use limiter::{Keys, Limiter};
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
-    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, InForce, InvalidValue,
-    KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyStore, KeysError, Limits,
-    LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page, PendingLimits,
-    RateLimited, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
-    StoredSecret, Timestamp, TokenType, Unit, UnitUsage, Usage, Violation, Window, WindowLimits,
-    WindowUsage, WorkspaceId,
+    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,
+    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyStore, KeysError,
+    Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
+    PendingLimits, RateLimited, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store,
+    StoreError, StoredSecret, Timestamp, TokenType, Unit, UnitUsage, Usage, Violation, Window,
+    WindowLimits, WindowUsage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "memory")]
+use limiter_core::ManualClock;
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Engine, KeyId, KeysError, NewKey,
     Store, StoreError, Usage, WorkspaceId,
@@ -28,12 +30,19 @@ pub struct Limiter {
 impl Limiter {
     /// Limits inside this process, on the system's clock.
     ///
-    /// For a clock of your own, or to go on from a [`Snapshot`](limiter_memory::Snapshot), build a
-    /// [`MemoryStore`] and convert it: `Limiter::from(store)`.
+    /// To go on from a [`Snapshot`](limiter_memory::Snapshot), build a [`MemoryStore`] and convert it:
+    /// `Limiter::from(store)`.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn in_memory() -> Self {
         Self::from(MemoryStore::new())
+    }
+
+    /// Limits inside this process, on a clock that is set by hand: for tests.
+    #[cfg(feature = "memory")]
+    #[must_use]
+    pub fn in_memory_on(clock: &ManualClock) -> Self {
+        Self::from(MemoryStore::builder().clock(clock.clone()).build())
     }
 
     /// Limits on a store of your own. It proves itself by passing the conformance suite.

@@ -1,0 +1,243 @@
+//! Random histories.
+
+use std::iter;
+
+use proptest::collection::{SizeRange, btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::replay::{
+    Action, Assets, Call, Change, Create, Kind, LARGEST, Limits, Operation, TokenType, Update,
+};
+
+use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
+
+/// Histories of so many steps in a world of three keys and three assets, one of them called `global`. Most limits and
+/// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger.
+///
+/// They shrink to fewer steps, simpler steps, smaller numbers and a clock that stands.
+pub fn histories(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Operation>> {
+    let first = (first_key("k1"), option::weighted(0.3, first_key("k2")));
+    (starts(), first, vec(moves(), steps)).prop_map(|(start, (first, second), then)| {
+        operations(start, iter::once(first).chain(second).chain(then))
+    })
+}
+
+/// One operation, but for what depends on the clock.
+#[derive(Clone, Debug)]
+struct Move {
+    step: ClockStep,
+    action: Action,
+    expiry: Change<Expiry>,
+}
+
+/// An expiry, seen from the operation that sets it.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    Now,
+    Past(u64),
+    In(u64),
+    Never,
+}
+
+fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
+    let mut now = start;
+    moves
+        .map(|Move { step, mut action, expiry }| {
+            now = step.from(now);
+            match &mut action {
+                Action::Create(create) => {
+                    create.expires_at = expiry.value().map(|expiry| expiry.seen_from(now))
+                }
+                Action::Update(update) => {
+                    update.expires_at = match expiry {
+                        Change::Keep => Change::Keep,
+                        Change::Clear => Change::Clear,
+                        Change::Set(expiry) => Change::Set(expiry.seen_from(now)),
+                    }
+                }
+                Action::Check(_)
+                | Action::Peek(_)
+                | Action::Usage { .. }
+                | Action::Delete { .. } => {}
+            }
+            Operation { at: now, action }
+        })
+        .collect()
+}
+
+impl Expiry {
+    fn seen_from(self, now: u64) -> u64 {
+        match self {
+            Self::Now => now,
+            Self::Past(ms) => now.saturating_sub(ms),
+            Self::In(ms) => now + ms,
+            Self::Never => LARGEST,
+        }
+    }
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    (clock_steps(), actions(), expiries()).prop_map(|(step, action, expiry)| Move {
+        step,
+        action,
+        expiry,
+    })
+}
+
+/// Without a member key to begin with, much of a history is about none.
+fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
+    create().prop_map(move |create| Move {
+        step: ClockStep::Stand,
+        action: Action::Create(Create { key: key.to_owned(), kind: Kind::Member, ..create }),
+        expiry: Change::Keep,
+    })
+}
+
+fn actions() -> BoxedStrategy<Action> {
+    prop_oneof![
+        24 => calls().prop_map(Action::Check),
+        4 => calls().prop_map(Action::Peek),
+        4 => keys().prop_map(|key| Action::Usage { key }),
+        8 => update().prop_map(Action::Update),
+        3 => create().prop_map(Action::Create),
+        1 => deleted().prop_map(|key| Action::Delete { key }),
+    ]
+    .boxed()
+}
+
+fn calls() -> BoxedStrategy<Call> {
+    let requests = prop_oneof![24 => Just(1), 6 => Just(0), 4 => 2_u64..=3, 1 => extremes()];
+    let tokens = || prop_oneof![12 => 0_u64..=2, 4 => 3_u64..=6, 1 => extremes()];
+    let credits = prop_oneof![12 => Just(0), 6 => 1_u64..=3, 1 => extremes()];
+    (keys(), called(), requests, tokens(), tokens(), credits)
+        .prop_map(|(key, asset, requests, input, output, credits)| Call {
+            key,
+            asset,
+            requests,
+            input,
+            output,
+            credits,
+        })
+        .boxed()
+}
+
+fn create() -> BoxedStrategy<Create> {
+    let kind = prop_oneof![30 => Just(Kind::Member), 1 => Just(Kind::Admin)];
+    (keys(), kind, option::of(limits()), assets(), option::weighted(0.2, budgets()))
+        .prop_map(|(key, kind, global, assets, budget)| Create {
+            key,
+            kind,
+            global,
+            assets,
+            budget,
+            expires_at: None,
+        })
+        .boxed()
+}
+
+fn update() -> BoxedStrategy<Update> {
+    // Most updates change one thing: a history of them is easier to understand than one that changes all.
+    let update = prop_oneof![
+        4 => changes(limits()).prop_map(|global| Update { global, ..Update::default() }),
+        4 => changes(assets()).prop_map(|assets| Update { assets, ..Update::default() }),
+        2 => changes(budgets()).prop_map(|budget| Update { budget, ..Update::default() }),
+        // Nothing, or the expiry alone.
+        2 => Just(Update::default()),
+        2 => (changes(limits()), changes(assets()), changes(budgets()))
+            .prop_map(|(global, assets, budget)| Update { global, assets, budget, ..Update::default() }),
+    ];
+    (keys(), update).prop_map(|(key, update)| Update { key, ..update }).boxed()
+}
+
+fn changes<T: Clone + std::fmt::Debug>(
+    values: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Change<T>> {
+    prop_oneof![2 => Just(Change::Keep), 3 => Just(Change::Clear), 10 => values.prop_map(Change::Set)]
+}
+
+fn expiries() -> BoxedStrategy<Change<Expiry>> {
+    let expiries = prop_oneof![
+        1 => Just(Expiry::Now),
+        1 => (1..=DAY_MS).prop_map(Expiry::Past),
+        2 => (1..=2 * MINUTE_MS).prop_map(Expiry::In),
+        2 => (1..=2 * DAY_MS).prop_map(Expiry::In),
+        1 => Just(Expiry::Never),
+    ];
+    // An expired key answers nothing but that it has expired, which would hide all the rest.
+    prop_oneof![20 => Just(Change::Keep), 3 => Just(Change::Clear), 2 => expiries.prop_map(Change::Set)]
+    .boxed()
+}
+
+fn limits() -> BoxedStrategy<Limits> {
+    let limit = || prop_oneof![4 => Just(None), 4 => amounts().prop_map(Some)];
+    let token_type = select(vec![TokenType::Total, TokenType::Output, TokenType::Input]);
+    (limit(), limit(), limit(), limit(), token_type)
+        .prop_map(
+            |(
+                requests_per_minute,
+                requests_per_day,
+                tokens_per_minute,
+                tokens_per_day,
+                token_type,
+            )| {
+                Limits {
+                    requests_per_minute,
+                    requests_per_day,
+                    tokens_per_minute,
+                    tokens_per_day,
+                    token_type,
+                }
+            },
+        )
+        .boxed()
+}
+
+fn assets() -> BoxedStrategy<Assets> {
+    let limits = prop_oneof![1 => Just(None), 8 => limits().prop_map(Some)];
+    btree_map(select(ASSETS).prop_map(str::to_owned), limits, 0..=2).boxed()
+}
+
+/// The asset of a call: mostly one that may have limits.
+fn called() -> BoxedStrategy<Option<String>> {
+    prop_oneof![
+        3 => Just(None),
+        9 => select(ASSETS).prop_map(|asset| Some(asset.to_owned())),
+        1 => Just(Some("made-up".to_owned())),
+    ]
+    .boxed()
+}
+
+/// Mostly the first: a history is about something when its operations meet.
+fn keys() -> BoxedStrategy<String> {
+    prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned).boxed()
+}
+
+/// Rarely the first, for the same reason.
+fn deleted() -> impl Strategy<Value = String> {
+    prop_oneof![2 => Just("k2"), 2 => Just("k1"), 1 => Just("k3")].prop_map(str::to_owned)
+}
+
+/// Numbers for limits: most are reached by a few calls.
+fn amounts() -> BoxedStrategy<u64> {
+    prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()].boxed()
+}
+
+/// A spent budget hides the rules behind it, so most last for a while.
+fn budgets() -> BoxedStrategy<u64> {
+    prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()].boxed()
+}
+
+/// Around the largest number, and around half of it, so that sums come to lie on both sides.
+fn extremes() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(LARGEST),
+        Just(LARGEST - 1),
+        Just(LARGEST / 2),
+        Just(LARGEST / 2 + 1),
+        Just(LARGEST + 1),
+    ]
+}
+
+const ASSETS: &[&str] = &["m1", "m2", "global"];

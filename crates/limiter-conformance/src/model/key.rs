@@ -1,0 +1,242 @@
+//! One key: its scopes, its budget, and the decision.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::replay::{
+    Answer, Assets, Call, Change, Create, Credits, Denial, Kind, Limits, Remaining, Rule,
+    RuleScope, Unit, Update, Usage, WindowKind,
+};
+
+use super::scope::{RuleState, Scope, admits};
+use super::window::add;
+
+/// A living key. It holds the scopes that are counted, and those whose last counts were not dropped yet.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    kind: Kind,
+    global: Option<Scope>,
+    assets: BTreeMap<String, Scope>,
+    budget: Option<u64>,
+    spent: u64,
+    expires_at: Option<u64>,
+}
+
+impl Key {
+    pub(super) fn created(create: &Create, now: u64) -> Self {
+        let scope = |limits: Option<Limits>| Scope::created(&limits.unwrap_or_default(), now);
+        let assets = create.assets.iter();
+        Self {
+            kind: create.kind,
+            global: scope(create.global),
+            assets: assets
+                .filter_map(|(name, limits)| Some((name.clone(), scope(*limits)?)))
+                .collect(),
+            budget: create.budget,
+            spent: 0,
+            expires_at: create.expires_at,
+        }
+    }
+
+    pub(super) fn update(&mut self, update: &Update, now: u64) {
+        match &update.global {
+            Change::Keep => {}
+            Change::Clear => self.change_global(&Limits::default(), now),
+            Change::Set(limits) => self.change_global(limits, now),
+        }
+        match &update.assets {
+            Change::Keep => {}
+            Change::Clear => self.change_assets(&Assets::new(), now),
+            Change::Set(assets) => self.change_assets(assets, now),
+        }
+        replace(&mut self.budget, update.budget);
+        replace(&mut self.expires_at, update.expires_at);
+    }
+
+    /// `check_and_consume`: "either all allow and all are charged, or nothing changes".
+    pub(super) fn check(&mut self, call: &Call, now: u64) -> Answer {
+        let answer = self.decide(call, now);
+        // "A denial, whatever its reason, charges nothing but does store this [the mending] for the scopes it meets, or
+        // a full key would stay frozen until the far date".
+        let admitted = matches!(answer, Answer::Allowed { .. });
+        *self = if admitted { self.charged(call, now) } else { self.mended(call, now) };
+        answer
+    }
+
+    /// "A check that consumes nothing (`peek`) answers the same decision and changes nothing."
+    pub(super) fn decide(&self, call: &Call, now: u64) -> Answer {
+        match self.denial(call, now) {
+            None => Answer::Allowed { remaining: self.charged(call, now).remaining(call, now) },
+            Some(denial) => Answer::Denied(denial),
+        }
+    }
+
+    /// "Reading usage never changes it, and shows a window that has passed as empty."
+    pub(super) fn usage(&self, now: u64) -> Usage {
+        let global = self.global.as_ref().and_then(|scope| scope.as_of(now));
+        let mut rows = vec![Scope::row(global.as_ref(), "global")];
+        for (name, scope) in &self.assets {
+            if let Some(scope) = scope.as_of(now) {
+                rows.push(Scope::row(Some(&scope), name));
+            }
+        }
+        Usage { rows, credits: Credits { spent: self.spent, budget: self.budget } }
+    }
+
+    /// Why the call is denied: "the first that holds, in the order unknown, expired, admin, budget, rate".
+    fn denial(&self, call: &Call, now: u64) -> Option<Denial> {
+        self.denial_but_for_rules(call, now).or_else(|| {
+            let violated = self.violated(call, now);
+            Some(Denial::RateLimited {
+                binding: binding(&violated)?,
+                violated: violated.into_iter().map(|state| state.rule).collect(),
+                // "The windows as they stand" are those that the denial leaves behind, also when it only might have:
+                // a peek answers the same decision.
+                retry_at: self.mended(call, now).retry_at(call, now),
+            })
+        })
+    }
+
+    fn denial_but_for_rules(&self, call: &Call, now: u64) -> Option<Denial> {
+        // "A key is expired from `expires_at` on".
+        if self.expires_at.is_some_and(|expires_at| now >= expires_at) {
+            return Some(Denial::ExpiredKey);
+        }
+        if self.kind == Kind::Admin {
+            return Some(Denial::AdminKey);
+        }
+        // "The budget follows the same three lines, with credits".
+        if self
+            .budget
+            .is_some_and(|budget| !admits(budget, self.spent, call.credits, call.requests))
+        {
+            return Some(Denial::BudgetExhausted);
+        }
+        None
+    }
+
+    fn violated(&self, call: &Call, now: u64) -> Vec<RuleState> {
+        self.rules(call, now).into_iter().filter(|state| !state.admits(call)).collect()
+    }
+
+    /// "The first instant at which this same charge would be admitted if nothing else were consumed. Only ends of the
+    /// windows as they stand can be that, minute ends and day ends, each tried in full (by then a pending limit may be
+    /// in force, or the key may have expired). If none admits it, `retry_at` is none".
+    fn retry_at(&self, call: &Call, now: u64) -> Option<u64> {
+        let met = self.met(call, now);
+        let ends: BTreeSet<u64> = met.iter().flat_map(|(_, scope)| scope.ends()).collect();
+        ends.into_iter().find(|&end| {
+            self.denial_but_for_rules(call, end).is_none() && self.violated(call, end).is_empty()
+        })
+    }
+
+    /// The rules that the call meets, in the order in which they are listed: global before asset.
+    fn rules(&self, call: &Call, now: u64) -> Vec<RuleState> {
+        self.met(call, now)
+            .iter()
+            .flat_map(|(rule_scope, scope)| scope.rules(*rule_scope))
+            .collect()
+    }
+
+    /// The counted scopes that the call meets, as they are when they are written now.
+    fn met(&self, call: &Call, now: u64) -> Vec<(RuleScope, Scope)> {
+        let global = self.global.as_ref().and_then(|scope| scope.as_of(now));
+        // "A call of no asset meets the global rules"; so does one of "an asset without limits".
+        let asset = call
+            .asset
+            .as_ref()
+            .and_then(|name| self.assets.get(name))
+            .and_then(|scope| scope.as_of(now));
+        let global = global.map(|scope| (RuleScope::Global, scope));
+        let asset = asset.map(|scope| (RuleScope::Asset, scope));
+        global.into_iter().chain(asset).collect()
+    }
+
+    fn remaining(&self, call: &Call, now: u64) -> Remaining {
+        Remaining {
+            rules: self
+                .rules(call, now)
+                .iter()
+                .map(|state| (state.rule, state.remaining()))
+                .collect(),
+            budget: self.budget.map(|budget| budget.saturating_sub(self.spent)),
+        }
+    }
+
+    /// The key after the call was admitted.
+    fn charged(&self, call: &Call, now: u64) -> Self {
+        self.with_met_scopes(call, |scope| {
+            let mut scope = scope.as_of(now)?;
+            scope.admit(call);
+            Some(scope)
+        })
+        .with_spent(add(self.spent, call.credits))
+    }
+
+    /// The key after the call was denied.
+    fn mended(&self, call: &Call, now: u64) -> Self {
+        self.with_met_scopes(call, |scope| Some(scope.mended(now)))
+    }
+
+    /// The key with the scopes that the call meets replaced, or dropped.
+    fn with_met_scopes(&self, call: &Call, replaced: impl Fn(&Scope) -> Option<Scope>) -> Self {
+        let mut key = self.clone();
+        key.global = self.global.as_ref().and_then(&replaced);
+        if let Some(name) = &call.asset
+            && let Some(scope) = self.assets.get(name)
+        {
+            key.put_asset(name, replaced(scope));
+        }
+        key
+    }
+
+    /// "Credits spent are counted also without a budget."
+    fn with_spent(self, spent: u64) -> Self {
+        Self { spent, ..self }
+    }
+
+    fn change_global(&mut self, limits: &Limits, now: u64) {
+        self.global = Scope::changed(self.global.as_ref(), limits, now);
+    }
+
+    /// Replaces the whole set. An asset whose limits stay is not touched.
+    fn change_assets(&mut self, assets: &Assets, now: u64) {
+        let names: BTreeSet<String> = self.assets.keys().chain(assets.keys()).cloned().collect();
+        for name in names {
+            let limits = assets.get(&name).copied().flatten().unwrap_or_default();
+            let scope = Scope::changed(self.assets.get(&name), &limits, now);
+            self.put_asset(&name, scope);
+        }
+    }
+
+    fn put_asset(&mut self, name: &str, scope: Option<Scope>) {
+        match scope {
+            Some(scope) => self.assets.insert(name.to_owned(), scope),
+            None => self.assets.remove(name),
+        };
+    }
+}
+
+/// "The binding rule is the violated one that resets last; ties go to the smaller limit, then global before asset,
+/// tokens before requests, minute before day."
+fn binding(violated: &[RuleState]) -> Option<Rule> {
+    let first_by_name = |rule: Rule| {
+        (
+            rule.scope == RuleScope::Asset,
+            rule.unit == Unit::Requests,
+            rule.window == WindowKind::Day,
+        )
+    };
+    let first = violated
+        .iter()
+        .min_by_key(|state| (Reverse(state.resets_at), state.limit, first_by_name(state.rule)));
+    first.map(|state| state.rule)
+}
+
+fn replace(current: &mut Option<u64>, change: Change<u64>) {
+    match change {
+        Change::Keep => {}
+        Change::Clear => *current = None,
+        Change::Set(value) => *current = Some(value),
+    }
+}

@@ -1,0 +1,142 @@
+//! One counted scope: all calls of a key, or its calls of one asset.
+
+use crate::replay::{Call, Limits, Row, Rule, RuleScope, TokenType, Unit, WindowKind, WindowUsage};
+
+use super::window::{Window, WindowLimits, tokens};
+
+/// "While it is counted, all four of its (window, unit) pairs are, also those without a limit".
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    minute: Window,
+    day: Window,
+}
+
+/// One limit in force, and how much of it is used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RuleState {
+    pub(super) rule: Rule,
+    pub(super) limit: u64,
+    pub(super) used: u64,
+    pub(super) resets_at: u64,
+    token_type: TokenType,
+}
+
+impl Scope {
+    /// "A new key's limits are in force at once." "Limits without a single number are no limits."
+    pub(super) fn created(limits: &Limits, now: u64) -> Option<Self> {
+        let opened = |kind| Window::opened(kind, now, WindowLimits::of(limits, kind));
+        Self { minute: opened(WindowKind::Minute), day: opened(WindowKind::Day) }.if_counted()
+    }
+
+    /// What it is when it is written now. "A scope is counted from the operation that gives it limits until it has
+    /// none, in force or pending; then its counts are dropped by the next operation that writes them."
+    pub(super) fn as_of(&self, now: u64) -> Option<Self> {
+        Self { minute: self.minute.as_of(now), day: self.day.as_of(now) }.if_counted()
+    }
+
+    /// What a denial leaves. It writes no counts, so it drops none.
+    pub(super) fn mended(&self, now: u64) -> Self {
+        Self { minute: self.minute.mended(now), day: self.day.mended(now) }
+    }
+
+    /// What is left of a scope, counted or not, whose limits are changed: "setting, raising, lowering, clearing, adding
+    /// or removing an asset, changing the token type".
+    pub(super) fn changed(current: Option<&Self>, limits: &Limits, now: u64) -> Option<Self> {
+        let minute = WindowLimits::of(limits, WindowKind::Minute);
+        let day = WindowLimits::of(limits, WindowKind::Day);
+        let configured = current.map_or((WindowLimits::NONE, WindowLimits::NONE), |scope| {
+            (scope.minute.configured(), scope.day.configured())
+        });
+        // "Saving what is already configured changes nothing": not even the windows move.
+        if configured == (minute, day) {
+            return current.cloned();
+        }
+        // The change writes both windows. Where nothing is counted, or no longer, counting begins here, with nothing in
+        // force: also the first limits of a scope of an old key take effect at the next window.
+        let mut scope = current.and_then(|scope| scope.as_of(now)).unwrap_or_else(|| Self {
+            minute: Window::opened(WindowKind::Minute, now, WindowLimits::NONE),
+            day: Window::opened(WindowKind::Day, now, WindowLimits::NONE),
+        });
+        scope.minute.change(minute);
+        scope.day.change(day);
+        scope.if_counted()
+    }
+
+    /// "Both windows of each counted scope it meets, also when it adds zero".
+    pub(super) fn admit(&mut self, call: &Call) {
+        self.minute.admit(call);
+        self.day.admit(call);
+    }
+
+    /// Its rules, in the order in which they are listed: minute before day, requests before tokens.
+    pub(super) fn rules(&self, scope: RuleScope) -> Vec<RuleState> {
+        let mut rules = Vec::new();
+        for (kind, window) in [(WindowKind::Minute, &self.minute), (WindowKind::Day, &self.day)] {
+            for unit in [Unit::Requests, Unit::Tokens] {
+                // A count without a limit "never denies".
+                if let Some(limit) = window.in_force().limit(unit) {
+                    rules.push(RuleState {
+                        rule: Rule { scope, window: kind, unit },
+                        limit,
+                        used: window.used(unit),
+                        resets_at: window.resets_at(),
+                        token_type: window.in_force().token_type,
+                    });
+                }
+            }
+        }
+        rules
+    }
+
+    /// The ends of its windows as they stand.
+    pub(super) fn ends(&self) -> [u64; 2] {
+        [self.minute.resets_at(), self.day.resets_at()]
+    }
+
+    /// Its row of the usage; "an unconfigured scope says none, not zero".
+    pub(super) fn row(scope: Option<&Self>, name: &str) -> Row {
+        let usage = |window: fn(&Self) -> &Window| {
+            scope.map_or_else(WindowUsage::default, |scope| window(scope).usage())
+        };
+        Row {
+            scope: name.to_owned(),
+            minute: usage(|scope| &scope.minute),
+            day: usage(|scope| &scope.day),
+        }
+    }
+
+    fn if_counted(self) -> Option<Self> {
+        (self.minute.has_limits() || self.day.has_limits()).then_some(self)
+    }
+}
+
+impl RuleState {
+    pub(super) fn admits(&self, call: &Call) -> bool {
+        let added = match self.rule.unit {
+            Unit::Requests => call.requests,
+            Unit::Tokens => tokens(self.token_type, call.input, call.output),
+        };
+        admits(self.limit, self.used, added, call.requests)
+    }
+
+    /// "Remaining = max(0, limit − used)".
+    pub(super) fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+/// Whether a limit, of which some is used, admits a call that adds to it: the three lines that rules and the budget
+/// follow.
+pub(super) fn admits(limit: u64, used: u64, added: u64, requests: u64) -> bool {
+    if added > 0 {
+        // "n > 0: U + n ≤ L"
+        used + added <= limit
+    } else if requests >= 1 {
+        // "n = 0 and the charge makes a request (requests ≥ 1): U < L. A new call needs at least one unit left in every
+        // rule, also when its tokens are not known yet"
+        used < limit
+    } else {
+        // "n = 0 and requests = 0 (a top-up of a running call): always"
+        true
+    }
+}

@@ -1,0 +1,237 @@
+//! Plays operations of the replay format on a real engine, whatever its store.
+
+mod answer;
+pub(crate) mod request;
+
+use std::collections::HashMap;
+
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionHandle, Engine, KeyConfig, KeyId, KeysError, ManualClock,
+    NewKey, Store, StoreError, WorkspaceId,
+};
+use thiserror::Error;
+
+use crate::replay::{Action, Answer, Call, Create, Denial, Kind, Operation, Problem, Update};
+
+/// Runs the operations of one file on an engine, on a clock that they set.
+///
+/// Its keys live in one workspace, beside a hidden admin key of its own that manages them. Labels may be of any length
+/// and number; the names and ids of the keys behind them are made here.
+///
+/// ```
+/// # async fn replay<S: limiter_core::Store>(engine: limiter_core::Engine<S>, clock: limiter_core::ManualClock)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// use limiter_conformance::player::Player;
+/// use limiter_conformance::replay::{Answer, Line, Problem, read};
+///
+/// // The clock is the one that the engine's store reads.
+/// let mut player = Player::new(engine, clock).await?;
+/// for line in std::io::stdin().lines() {
+///     let answer = match read(&line?)? {
+///         Line::Operation(operation) => player.play(&operation).await?,
+///         Line::Invalid => Answer::Error(Problem::Invalid),
+///     };
+///     println!("{}", answer.to_line());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Player<S: Store> {
+    engine: Engine<S>,
+    clock: ManualClock,
+    admin: KeyId,
+    keys: HashMap<String, Labelled>,
+    /// How many keys have had a label so far.
+    made: u64,
+    /// The id of no key: what a label means that no key ever had.
+    nobody: KeyId,
+    /// Those obtained so far, if calls go through handles.
+    handles: Option<Handles<S>>,
+}
+
+type Handles<S> = HashMap<(KeyId, Option<AssetId>), <S as limiter_core::DecisionStore>::Handle>;
+
+/// The key that a label means, also after its deletion: it is the engine that answers for a deleted key.
+#[derive(Debug)]
+struct Labelled {
+    id: KeyId,
+    lives: bool,
+}
+
+/// Why an operation has no answer. It ends the run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PlayError {
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys of the file could not be managed.
+    #[error("the keys of the file cannot be managed: {0}")]
+    Keys(#[from] KeysError),
+    /// The engine answered what the replay format has no word for.
+    #[error("the replay format has no word for what the engine answered: {0}")]
+    NoWord(String),
+}
+
+impl<S: Store> Player<S> {
+    /// A player in the workspace `replay` of the engine's store, which must have no keys yet.
+    ///
+    /// `clock` is the one that the store reads: each operation sets it.
+    ///
+    /// # Errors
+    /// [`PlayError`] if the hidden admin key cannot be created.
+    pub async fn new(engine: Engine<S>, clock: ManualClock) -> Result<Self, PlayError> {
+        let workspace = WorkspaceId::new("replay").map_err(KeysError::from)?;
+        Self::in_workspace(engine, clock, workspace).await
+    }
+
+    /// The same in another workspace, for stores that outlive a run.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn in_workspace(
+        engine: Engine<S>,
+        clock: ManualClock,
+        workspace: WorkspaceId,
+    ) -> Result<Self, PlayError> {
+        let config = KeyConfig::named("player").map_err(KeysError::from)?;
+        let admin = NewKey::admin(config).without_access_key();
+        let admin = engine.bootstrap(workspace, admin).await?.record.id;
+        let nobody = KeyId::new("nobody").map_err(KeysError::from)?;
+        Ok(Self { engine, clock, admin, keys: HashMap::new(), made: 0, nobody, handles: None })
+    }
+
+    /// The same player, whose calls go through handles: one for each key and asset, obtained by the first call of them
+    /// and kept, also when the key is changed or deleted.
+    #[must_use]
+    pub fn through_handles(self) -> Self {
+        Self { handles: Some(HashMap::new()), ..self }
+    }
+
+    /// Sets the clock, does the operation, and answers it.
+    ///
+    /// # Errors
+    /// [`PlayError`] if there is no answer, as when the store fails.
+    pub async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
+        if !operation.is_within_bounds() {
+            return Ok(Answer::Error(Problem::Invalid));
+        }
+        self.clock.set(request::instant(operation.at));
+        let answer = match &operation.action {
+            Action::Create(create) => self.create(create).await,
+            Action::Update(update) => self.update(update).await,
+            Action::Check(call) => self.call(call, Step::Check).await,
+            Action::Peek(call) => self.call(call, Step::Peek).await,
+            Action::Usage { key } => self.usage(key).await,
+            Action::Delete { key } => self.delete(key).await,
+        };
+        match answer {
+            Err(PlayError::Keys(KeysError::NotFound(_))) => Ok(Answer::Error(Problem::UnknownKey)),
+            Err(PlayError::Keys(KeysError::Invalid(_))) => Ok(Answer::Error(Problem::Invalid)),
+            answer => answer,
+        }
+    }
+
+    /// The engine.
+    pub const fn engine(&self) -> &Engine<S> {
+        &self.engine
+    }
+
+    /// The clock that operations set.
+    pub const fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    /// The admin key that manages the keys of the file.
+    pub const fn admin(&self) -> &KeyId {
+        &self.admin
+    }
+
+    /// The key that a label means: the last one created under it, living or deleted, or else the id of no key.
+    #[must_use]
+    pub fn key(&self, label: &str) -> &KeyId {
+        self.keys.get(label).map_or(&self.nobody, |labelled| &labelled.id)
+    }
+
+    async fn create(&mut self, create: &Create) -> Result<Answer, PlayError> {
+        let config = request::config(create, &format!("key {}", self.made))?;
+        if self.keys.get(&create.key).is_some_and(|labelled| labelled.lives) {
+            return Ok(Answer::Error(Problem::AlreadyExists));
+        }
+        let key = match create.kind {
+            Kind::Member => NewKey::member(config),
+            Kind::Admin => NewKey::admin(config),
+        };
+        let created = self.engine.keys_as(&self.admin).create(key.without_access_key()).await?;
+        self.made += 1;
+        self.keys.insert(create.key.clone(), Labelled { id: created.record.id, lives: true });
+        Ok(Answer::Ok)
+    }
+
+    /// Reads the configuration, changes what the line names, and saves it at the version that was read.
+    async fn update(&self, update: &Update) -> Result<Answer, PlayError> {
+        let change = request::Change::of(update)?;
+        let keys = self.engine.keys_as(&self.admin);
+        let record = keys.get(self.key(&update.key)).await?;
+        let config = change.applied_to(record.config());
+        keys.update(&record.id, record.version, &config).await?;
+        Ok(Answer::Ok)
+    }
+
+    async fn call(&mut self, call: &Call, step: Step) -> Result<Answer, PlayError> {
+        let asset = request::asset(call)?;
+        let charge = request::charge(call)?;
+        let key = self.key(&call.key).clone();
+        if self.handles.is_some() {
+            return self.call_through_handle(key, asset, &charge, step).await;
+        }
+        let decision = match step {
+            Step::Check => self.engine.check_and_consume(&key, asset.as_ref(), &charge).await?,
+            Step::Peek => self.engine.peek(&key, asset.as_ref(), &charge).await?,
+        };
+        answer::of_decision(&decision)
+    }
+
+    async fn call_through_handle(
+        &mut self,
+        key: KeyId,
+        asset: Option<AssetId>,
+        charge: &Charge,
+        step: Step,
+    ) -> Result<Answer, PlayError> {
+        let handles = self.handles.get_or_insert_default();
+        let place = (key, asset);
+        if !handles.contains_key(&place) {
+            let Some(handle) = self.engine.handle(&place.0, place.1.as_ref()).await? else {
+                return Ok(Answer::Denied(Denial::UnknownKey));
+            };
+            handles.insert(place.clone(), handle);
+        }
+        let decision: Decision = match step {
+            Step::Check => handles[&place].check_and_consume(charge).await?,
+            Step::Peek => handles[&place].peek(charge).await?,
+        };
+        answer::of_decision(&decision)
+    }
+
+    async fn usage(&self, label: &str) -> Result<Answer, PlayError> {
+        let usage = self.engine.keys_as(&self.admin).usage(self.key(label)).await?;
+        Ok(answer::of_usage(&usage))
+    }
+
+    async fn delete(&mut self, label: &str) -> Result<Answer, PlayError> {
+        self.engine.keys_as(&self.admin).delete(self.key(label)).await?;
+        if let Some(labelled) = self.keys.get_mut(label) {
+            labelled.lives = false;
+        }
+        Ok(Answer::Ok)
+    }
+}
+
+/// What is done with a call.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Check,
+    Peek,
+}

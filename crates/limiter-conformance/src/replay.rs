@@ -1,0 +1,20 @@
+//! The replay format as typed data: one JSON object a line goes in, one comes out.
+//!
+//! [`read`] turns a line into an [`Operation`]; [`Answer::to_line`] writes what was answered. No engine is involved.
+
+mod answer;
+mod fields;
+mod operation;
+mod read;
+
+pub use answer::{
+    Answer, Credits, Denial, Problem, Remaining, Row, Rule, RuleScope, Unit, Usage, Used,
+    WindowKind, WindowUsage,
+};
+pub use operation::{
+    Action, Assets, Call, Change, Create, Kind, Limits, Operation, TokenType, Update, to_jsonl,
+};
+pub use read::{Line, Unreadable, read};
+
+/// The largest count, limit, amount or instant: 2^53 − 1, exact in a Lua number. A larger one is `invalid`.
+pub const LARGEST: u64 = (1 << 53) - 1;

@@ -1,0 +1,241 @@
+//! What is answered, and how it is written.
+
+use std::fmt;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// The answer to one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A key was created, updated or deleted.
+    Ok,
+    /// The operation was not done.
+    Error(Problem),
+    /// The call is admitted.
+    Allowed {
+        /// What is left after it.
+        remaining: Remaining,
+    },
+    /// The call is not admitted, and charged nothing.
+    Denied(Denial),
+    /// What is used.
+    Usage(Usage),
+}
+
+/// Why an operation was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// A number, an id or a sum is out of its bounds.
+    Invalid,
+    /// There is no such key, or no longer.
+    UnknownKey,
+    /// The label is that of a living key.
+    AlreadyExists,
+}
+
+/// Why a call is denied: the first that holds, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// There is no such key, or no longer.
+    UnknownKey,
+    /// The key has expired.
+    ExpiredKey,
+    /// An admin key makes no calls.
+    AdminKey,
+    /// It does not fit in the budget.
+    BudgetExhausted,
+    /// It does not fit in at least one rule.
+    RateLimited {
+        /// Every rule it does not fit in: global before asset, minute before day, requests before tokens.
+        violated: Vec<Rule>,
+        /// The one to wait for.
+        binding: Rule,
+        /// When the same call would be admitted, in unix milliseconds; `None` if it never fits.
+        retry_at: Option<u64>,
+    },
+}
+
+/// What is left, at least 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// Of each rule in force, in the order of [`Denial::RateLimited::violated`].
+    pub rules: Vec<(Rule, u64)>,
+    /// Of the budget, if there is one, in millionths of a credit.
+    pub budget: Option<u64>,
+}
+
+/// One limit among those that a call meets. Written `scope/window/unit`; ordered as they are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Whose limit it is.
+    pub scope: RuleScope,
+    /// What it is counted in.
+    pub window: WindowKind,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// Whose limit a rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleScope {
+    /// All calls of the key.
+    Global,
+    /// Its calls of the asset that the call names.
+    Asset,
+}
+
+/// A kind of window, aligned to UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WindowKind {
+    /// 60 000 ms.
+    Minute,
+    /// 86 400 000 ms.
+    Day,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Tokens, of the type in force.
+    Tokens,
+}
+
+/// What a key has used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The global scope, then each asset with limits, now or pending, by the bytes of its name.
+    pub rows: Vec<Row>,
+    /// Credits, which have no window.
+    pub credits: Credits,
+}
+
+/// What one scope has used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// `global` in the first row; the asset in the others, which may be called `global` too.
+    pub scope: String,
+    /// In the minute open now.
+    pub minute: WindowUsage,
+    /// In the day open now.
+    pub day: WindowUsage,
+}
+
+/// What one scope has used in one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WindowUsage {
+    /// Requests.
+    pub requests: Used,
+    /// Tokens, of the type in force in that window.
+    pub tokens: Used,
+}
+
+/// One count beside its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Used {
+    /// What is counted; `None` where the scope is not counted.
+    pub used: Option<u64>,
+    /// The limit in force, if any.
+    pub limit: Option<u64>,
+}
+
+/// Millionths of a credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Credits {
+    /// What was ever spent, also without a budget.
+    pub spent: u64,
+    /// What may ever be spent, if there is a bound.
+    pub budget: Option<u64>,
+}
+
+impl Answer {
+    /// The line of this answer, without a line end.
+    ///
+    /// # Panics
+    ///
+    /// Never: strings and whole numbers are always JSON.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("strings and whole numbers are always JSON")
+    }
+}
+
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        match self {
+            Self::Ok => line.serialize_entry("ok", &true)?,
+            Self::Error(problem) => line.serialize_entry("error", problem)?,
+            Self::Allowed { remaining } => {
+                line.serialize_entry("allowed", &true)?;
+                line.serialize_entry("remaining", remaining)?;
+            }
+            Self::Denied(denial) => {
+                line.serialize_entry("allowed", &false)?;
+                line.serialize_entry("reason", denial.reason())?;
+                if let Denial::RateLimited { violated, binding, retry_at } = denial {
+                    line.serialize_entry("violated", violated)?;
+                    line.serialize_entry("binding", binding)?;
+                    line.serialize_entry("retry_at", retry_at)?;
+                }
+            }
+            Self::Usage(Usage { rows, credits }) => {
+                line.serialize_entry("rows", rows)?;
+                line.serialize_entry("credits", credits)?;
+            }
+        }
+        line.end()
+    }
+}
+
+impl Denial {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown_key",
+            Self::ExpiredKey => "expired_key",
+            Self::AdminKey => "admin_key",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::RateLimited { .. } => "rate_limited",
+        }
+    }
+}
+
+impl Serialize for Remaining {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        for (rule, remaining) in &self.rules {
+            line.serialize_entry(rule, remaining)?;
+        }
+        if let Some(budget) = self.budget {
+            line.serialize_entry("budget", &budget)?;
+        }
+        line.end()
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = match self.scope {
+            RuleScope::Global => "global",
+            RuleScope::Asset => "asset",
+        };
+        let window = match self.window {
+            WindowKind::Minute => "minute",
+            WindowKind::Day => "day",
+        };
+        let unit = match self.unit {
+            Unit::Requests => "requests",
+            Unit::Tokens => "tokens",
+        };
+        write!(formatter, "{scope}/{window}/{unit}")
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

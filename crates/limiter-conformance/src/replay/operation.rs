@@ -1,0 +1,263 @@
+//! What a line asks for.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use super::LARGEST;
+
+/// One line: what is asked, and when.
+///
+/// Any value can be written; one that [is not within its bounds](Self::is_within_bounds) is answered `invalid`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Operation {
+    /// What the clock shows, in unix milliseconds. It may step back from one operation to the next.
+    pub at: u64,
+    /// What is asked.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// What is asked, of the key with a label of this file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Action {
+    /// Makes a key. The label of a deleted key may be used again, for a new key.
+    Create(Create),
+    /// Changes what is named, leaves the rest.
+    Update(Update),
+    /// `check_and_consume`: decides, and charges when it admits.
+    Check(Call),
+    /// Decides like [`Check`](Self::Check) and changes nothing.
+    Peek(Call),
+    /// Shows what is used.
+    Usage {
+        /// The label of the key.
+        key: String,
+    },
+    /// Ends a key for good.
+    Delete {
+        /// The label of the key.
+        key: String,
+    },
+}
+
+/// A new key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Create {
+    /// The label of the key.
+    pub key: String,
+    /// Who holds it.
+    pub kind: Kind,
+    /// The limits of all its calls, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global: Option<Limits>,
+    /// The limits of its calls of one asset each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub assets: Assets,
+    /// What it may ever spend, in millionths of a credit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<u64>,
+    /// The instant it is expired from on, in unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+}
+
+/// A change of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Update {
+    /// The label of the key.
+    pub key: String,
+    /// The limits of all its calls.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub global: Change<Limits>,
+    /// The limits of the assets: the whole set is replaced.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub assets: Change<Assets>,
+    /// What it may ever spend, in millionths of a credit.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub budget: Change<u64>,
+    /// The instant it is expired from on, in unix milliseconds.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub expires_at: Change<u64>,
+}
+
+/// A call, made or only asked about, and what it costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The label of the key.
+    pub key: String,
+    /// What is called; a call of no asset meets the global rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asset: Option<String>,
+    /// How many requests: 1 unless said otherwise, 0 for a top-up of a running call.
+    pub requests: u64,
+    /// Input tokens.
+    pub input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// Millionths of a credit.
+    pub credits: u64,
+}
+
+/// The limits of assets, by the bytes of their ids. `None` is written `null`: no limits.
+pub type Assets = BTreeMap<String, Option<Limits>>;
+
+/// The limits of one scope, as written. Without a single number they are no limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Requests in a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// Requests in a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_day: Option<u64>,
+    /// Tokens in a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens in a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// What a token limit counts.
+    pub token_type: TokenType,
+}
+
+/// What a token limit counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenType {
+    /// Input and output together.
+    #[default]
+    Total,
+    /// Output alone.
+    Output,
+    /// Input alone.
+    Input,
+}
+
+/// Who holds a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It makes calls.
+    #[default]
+    Member,
+    /// It manages keys, and makes no calls.
+    Admin,
+}
+
+/// What an update does to one field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// The field is absent: it stays as it is.
+    #[default]
+    Keep,
+    /// The field is null: there is none from now on.
+    Clear,
+    /// The field has a value, which replaces the old one.
+    Set(T),
+}
+
+/// A history as the lines of a file, each with its line end.
+#[must_use]
+pub fn to_jsonl(operations: &[Operation]) -> String {
+    operations.iter().map(|operation| operation.to_line() + "\n").collect()
+}
+
+impl Operation {
+    /// The line this operation is read from, without a line end.
+    ///
+    /// # Panics
+    ///
+    /// Never: strings and whole numbers are always JSON.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("strings and whole numbers are always JSON")
+    }
+
+    /// Whether every number, every asset id, and the tokens of a call taken together keep to their bounds. Whatever
+    /// runs an operation asks this first, and answers `invalid` if not.
+    #[must_use]
+    pub fn is_within_bounds(&self) -> bool {
+        fits(self.at)
+            && match &self.action {
+                Action::Create(create) => {
+                    create.global.iter().all(Limits::is_within_bounds)
+                        && assets_fit(&create.assets)
+                        && create.budget.is_none_or(fits)
+                        && create.expires_at.is_none_or(fits)
+                }
+                Action::Update(update) => {
+                    update.global.value().is_none_or(Limits::is_within_bounds)
+                        && update.assets.value().is_none_or(assets_fit)
+                        && update.budget.value().copied().is_none_or(fits)
+                        && update.expires_at.value().copied().is_none_or(fits)
+                }
+                Action::Check(call) | Action::Peek(call) => call.is_within_bounds(),
+                Action::Usage { .. } | Action::Delete { .. } => true,
+            }
+    }
+}
+
+impl Call {
+    fn is_within_bounds(&self) -> bool {
+        // "A charge whose input + output exceed 2^53 − 1 is refused"; the sum covers each of the two.
+        self.asset.as_deref().is_none_or(is_asset_id)
+            && fits(self.requests)
+            && u128::from(self.input) + u128::from(self.output) <= u128::from(LARGEST)
+            && fits(self.credits)
+    }
+}
+
+impl Limits {
+    fn is_within_bounds(&self) -> bool {
+        let numbers = [
+            self.requests_per_minute,
+            self.requests_per_day,
+            self.tokens_per_minute,
+            self.tokens_per_day,
+        ];
+        numbers.into_iter().flatten().all(fits)
+    }
+}
+
+impl<T> Change<T> {
+    /// Whether the field stays as it is.
+    #[must_use]
+    pub fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
+    /// The value that replaces the old one, if there is one.
+    #[must_use]
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Keep | Self::Clear => None,
+            Self::Set(value) => Some(value),
+        }
+    }
+}
+
+/// `Keep` has no JSON; the fields of [`Update`] skip it.
+impl<T: Serialize> Serialize for Change<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
+}
+
+fn assets_fit(assets: &Assets) -> bool {
+    assets
+        .iter()
+        .all(|(asset, limits)| is_asset_id(asset) && limits.iter().all(Limits::is_within_bounds))
+}
+
+fn is_asset_id(asset: &str) -> bool {
+    (1..=LONGEST_ASSET_ID).contains(&asset.len())
+}
+
+fn fits(number: u64) -> bool {
+    number <= LARGEST
+}
+
+/// In bytes, as the specification's terms have it.
+const LONGEST_ASSET_ID: usize = 256;

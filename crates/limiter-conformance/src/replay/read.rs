@@ -1,0 +1,175 @@
+//! From a line to an operation.
+
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::fields::{Fields, number, text};
+use super::operation::{Action, Assets, Call, Create, Kind, Limits, Operation, TokenType, Update};
+
+/// What a readable line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// An operation, within its bounds.
+    Operation(Operation),
+    /// A number or an id out of its bounds: the answer is `{"error":"invalid"}`, and nothing happens.
+    Invalid,
+}
+
+/// Why a line cannot be read: a sentence for whoever wrote the file. It ends the run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// Not one JSON object with each field once.
+    #[error("expected one JSON object with each field once: {0}")]
+    NotAnObject(serde_json::Error),
+    /// A required field is absent.
+    #[error("the field `{field}` is missing")]
+    Missing {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A field that the operation does not have.
+    #[error("unknown field `{field}`")]
+    UnknownField {
+        /// Its name.
+        field: String,
+    },
+    /// A value of the wrong type.
+    #[error("expected {expected}")]
+    MustBe {
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// Something is wrong inside a field.
+    #[error("in `{field}`: {problem}")]
+    Field {
+        /// Its name.
+        field: String,
+        /// What is wrong.
+        problem: Box<Self>,
+    },
+    /// No operation of the format.
+    #[error("unknown operation `{name}`")]
+    UnknownOperation {
+        /// What the line calls it.
+        name: String,
+    },
+    /// A part of the format that comes later.
+    #[error("this version does not support `{feature}` yet")]
+    NotSupportedYet {
+        /// The operation or field.
+        feature: String,
+    },
+}
+
+/// Reads one line, with or without its line end.
+///
+/// # Errors
+///
+/// [`Unreadable`] for anything but an object of the format: an unknown or repeated field, a wrong type, a negative
+/// number or one written with a fraction or an exponent, a missing field, a null where none is allowed. A number that
+/// is only too large, or an id that is empty or too long, makes the line [`Line::Invalid`] instead.
+pub fn read(line: &str) -> Result<Line, Unreadable> {
+    let mut fields = Fields::of(line)?;
+    let at = fields.required("at", number)?;
+    let name = fields.required("op", text)?;
+    let mut request_id = None;
+    let action = match name.as_str() {
+        "create" => Action::Create(create(&mut fields)?),
+        "update" => Action::Update(update(&mut fields)?),
+        "check" => {
+            request_id = fields.nullable("request_id", text)?;
+            Action::Check(call(&mut fields)?)
+        }
+        "peek" => Action::Peek(call(&mut fields)?),
+        "usage" => Action::Usage { key: fields.required("key", text)? },
+        "delete" => Action::Delete { key: fields.required("key", text)? },
+        "reserve" | "extend" | "settle" | "cancel" => {
+            return Err(Unreadable::NotSupportedYet { feature: name });
+        }
+        _ => return Err(Unreadable::UnknownOperation { name }),
+    };
+    fields.finish()?;
+
+    let operation = Operation { at, action };
+    if !operation.is_within_bounds() || !request_id.as_deref().is_none_or(is_request_id) {
+        return Ok(Line::Invalid);
+    }
+    match request_id {
+        Some(_) => Err(Unreadable::NotSupportedYet { feature: "request_id".to_owned() }),
+        None => Ok(Line::Operation(operation)),
+    }
+}
+
+fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
+    Ok(Create {
+        key: fields.required("key", text)?,
+        kind: fields.optional("kind", kind)?.unwrap_or_default(),
+        global: fields.nullable("global", limits)?,
+        assets: fields.nullable("assets", assets)?.unwrap_or_default(),
+        budget: fields.nullable("budget", number)?,
+        expires_at: fields.nullable("expires_at", number)?,
+    })
+}
+
+fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
+    Ok(Update {
+        key: fields.required("key", text)?,
+        global: fields.change("global", limits)?,
+        assets: fields.change("assets", assets)?,
+        budget: fields.change("budget", number)?,
+        expires_at: fields.change("expires_at", number)?,
+    })
+}
+
+fn call(fields: &mut Fields<'_>) -> Result<Call, Unreadable> {
+    Ok(Call {
+        key: fields.required("key", text)?,
+        asset: fields.nullable("asset", text)?,
+        requests: fields.optional("requests", number)?.unwrap_or(1),
+        input: fields.optional("input", number)?.unwrap_or(0),
+        output: fields.optional("output", number)?.unwrap_or(0),
+        credits: fields.optional("credits", number)?.unwrap_or(0),
+    })
+}
+
+fn assets(value: &RawValue) -> Result<Assets, Unreadable> {
+    Fields::of(value.get())?.entries(limits)
+}
+
+fn limits(value: &RawValue) -> Result<Limits, Unreadable> {
+    let mut fields = Fields::of(value.get())?;
+    let limits = Limits {
+        requests_per_minute: fields.nullable("requests_per_minute", number)?,
+        requests_per_day: fields.nullable("requests_per_day", number)?,
+        tokens_per_minute: fields.nullable("tokens_per_minute", number)?,
+        tokens_per_day: fields.nullable("tokens_per_day", number)?,
+        token_type: fields.optional("token_type", token_type)?.unwrap_or_default(),
+    };
+    fields.finish()?;
+    Ok(limits)
+}
+
+fn token_type(value: &RawValue) -> Result<TokenType, Unreadable> {
+    match text(value)?.as_str() {
+        "total" => Ok(TokenType::Total),
+        "output" => Ok(TokenType::Output),
+        "input" => Ok(TokenType::Input),
+        _ => Err(Unreadable::MustBe { expected: "`total`, `output` or `input`" }),
+    }
+}
+
+fn kind(value: &RawValue) -> Result<Kind, Unreadable> {
+    match text(value)?.as_str() {
+        "member" => Ok(Kind::Member),
+        "admin" => Ok(Kind::Admin),
+        _ => Err(Unreadable::MustBe { expected: "`member` or `admin`" }),
+    }
+}
+
+fn is_request_id(id: &str) -> bool {
+    (1..=LONGEST_REQUEST_ID).contains(&id.len())
+}
+
+/// In bytes, as the specification has it for every id that a caller sends to be remembered by.
+const LONGEST_REQUEST_ID: usize = 128;

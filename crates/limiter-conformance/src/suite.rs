@@ -1,0 +1,294 @@
+//! The suite that every store passes.
+//!
+//! A store is put under test by a [`StoreUnderTest`], and [`conformance_tests!`](crate::conformance_tests) makes one
+//! `#[test]` of each function in here:
+//!
+//! ```ignore
+//! struct Memory;
+//!
+//! impl StoreUnderTest for Memory {
+//!     type Store = MemoryStore;
+//!
+//!     async fn fresh(&self, clock: ManualClock) -> MemoryStore {
+//!         MemoryStore::builder().clock(clock).build()
+//!     }
+//! }
+//!
+//! limiter_conformance::conformance_tests!(Memory);
+//! ```
+//!
+//! Two variables of the environment say how much is tried: `LIMITER_TEST_CASES`, how many random histories (1,000 if
+//! it is not set; some tests take a share of it), and `LIMITER_TEST_DEPTH`, how long the enumerated ones are (4).
+
+pub mod access_keys;
+pub mod admins;
+pub mod deletion;
+pub mod extremes;
+pub mod histories;
+pub mod identities;
+pub mod key_races;
+pub mod many_keys;
+pub mod names;
+pub mod peeking;
+mod property;
+pub mod races;
+pub mod retrying;
+pub mod rights;
+pub mod schedule;
+pub mod searching;
+pub mod secrecy;
+pub mod small_world;
+pub mod versions;
+pub mod workspaces;
+mod world;
+
+use limiter_core::{ManualClock, Store};
+
+/// Where the stores come from that a test needs.
+pub trait StoreUnderTest: Send + Sync + 'static {
+    /// The store.
+    type Store: Store;
+
+    /// An empty store, apart from all others, whose time is that of the clock.
+    fn fresh(&self, clock: ManualClock) -> impl Future<Output = Self::Store> + Send;
+}
+
+/// Runs one test on several threads. [`conformance_tests!`](crate::conformance_tests) calls it.
+///
+/// # Panics
+/// If the test fails, or if the system gives no threads.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .expect("the system gives threads");
+    runtime.block_on(test);
+}
+
+/// More than the cores of a small machine, so that what races is interrupted anywhere.
+const THREADS: usize = 4;
+
+/// Makes a `#[test]` of each function of the [`suite`](crate::suite), in a module for each of its modules.
+///
+/// Its argument is an expression of a [`StoreUnderTest`](crate::suite::StoreUnderTest), evaluated by each test.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($store:expr) => {
+        $crate::conformance_tests! { @modules $store;
+            access_keys {
+                a_generated_access_key_resolves_to_its_key
+                generated_ids_and_access_keys_are_distinct
+                an_access_key_resolves_only_as_a_whole
+                a_brought_access_key_is_taken_as_it_is
+                a_key_may_have_no_access_key
+                a_brought_access_key_with_the_ends_of_another_is_refused
+                another_workspace_may_use_the_same_ends
+                another_workspace_cannot_bring_the_same_access_key
+                the_ends_of_a_deleted_key_are_free_again
+                an_expired_key_is_still_resolved
+                a_generated_key_that_collides_is_made_again
+                a_random_source_that_repeats_itself_is_given_up
+                without_random_bytes_there_is_no_key
+            }
+            admins {
+                a_workspace_is_bootstrapped_only_once
+                a_bootstrap_needs_an_admin_that_never_expires
+                the_last_admin_cannot_be_deleted
+                the_last_admin_cannot_be_given_an_expiry
+                the_last_admin_may_be_renamed
+                of_two_admins_only_one_may_expire
+                an_admin_with_an_expiry_may_be_deleted
+                an_admin_that_no_longer_expires_lets_the_other_go
+                the_admin_of_another_workspace_does_not_count
+            }
+            deletion {
+                a_deleted_key_makes_no_calls
+                a_handle_sees_the_deletion_of_its_key
+                a_deleted_key_has_no_handle
+                a_deleted_key_is_not_authenticated
+                nothing_is_left_to_read_of_a_deleted_key
+                a_deleted_key_stays_deleted
+                a_handle_does_not_pass_to_the_next_key_of_the_name
+                a_deletion_leaves_other_keys_alone
+            }
+            extremes {
+                a_limit_of_zero_allows_nothing
+                a_limit_of_one_allows_one
+                the_largest_limit_is_reached_exactly
+                the_largest_budget_is_spent_exactly
+                a_count_stays_at_the_largest_number
+                just_above_the_largest_number_is_refused
+                empty_and_overlong_texts_are_refused
+                odd_names_are_names
+                odd_assets_are_assets
+                an_expiry_may_lie_in_the_past
+                a_key_expires_to_the_millisecond
+                the_edges_of_chrono_are_expiries
+                limits_hold_on_the_first_and_the_last_day
+                a_key_has_limits_for_a_bounded_number_of_assets
+                all_assets_of_a_key_may_be_exchanged_again_and_again
+                a_flood_of_made_up_assets_leaves_no_trace
+            }
+            histories {
+                random_histories_agree_with_the_model
+                random_histories_through_handles_agree_with_the_model
+                committed_histories_agree_with_the_model
+                committed_histories_through_handles_agree_with_the_model
+                committed_histories_are_answered_as_committed
+            }
+            identities {
+                a_caller_may_choose_the_id
+                a_chosen_id_is_not_given_twice
+                a_chosen_id_is_taken_for_every_workspace
+                of_several_reasons_the_id_comes_first
+                odd_ids_are_ids
+            }
+            key_races {
+                a_workspace_is_bootstrapped_once
+                a_name_is_given_once
+                an_id_is_given_once
+                an_access_key_is_taken_once
+                admins_who_delete_each_other_leave_one
+                no_update_is_lost
+                deletion_ends_calls_in_full_run
+            }
+            many_keys {
+                each_key_counts_for_itself
+                deleted_keys_take_nothing_with_them
+                handles_of_deleted_keys_never_find_new_ones
+            }
+            names {
+                a_name_is_not_given_twice
+                a_key_is_not_renamed_to_a_taken_name
+                names_that_look_alike_are_different
+                a_name_is_free_again_after_deletion
+                a_name_is_free_again_after_renaming
+                an_expired_key_keeps_its_name
+                another_workspace_may_use_the_same_name
+                an_admin_and_a_member_cannot_share_a_name
+            }
+            peeking {
+                a_peek_tells_what_the_check_then_answers
+                a_peek_changes_nothing
+                a_denied_call_consumes_nothing
+                watching_changes_nothing
+                a_peek_answers_as_if_charged
+            }
+            races {
+                exactly_the_limit_of_requests_is_admitted
+                exactly_the_limit_of_tokens_is_admitted
+                a_rest_that_is_too_small_stays
+                mixed_assets_share_one_global_limit
+                what_an_asset_denies_costs_the_global_limit_nothing
+                a_budget_is_spent_exactly
+                handles_and_keys_share_the_limit
+            }
+            retrying {
+                a_charge_is_allowed_at_retry_at_and_not_a_millisecond_earlier
+                a_charge_that_never_fits_is_denied_at_every_window_end
+                a_retry_waits_for_the_day_if_the_day_is_full
+                a_retry_counts_on_a_pending_limit
+                no_retry_outlives_the_key
+                an_exhausted_budget_has_no_retry
+            }
+            rights {
+                an_admin_creates_keys_of_both_kinds
+                an_admin_lists_the_keys_of_its_workspace
+                an_admin_reads_a_key_of_its_workspace
+                an_admin_updates_a_key_of_its_workspace
+                an_admin_deletes_a_key_of_its_workspace
+                an_admin_reads_the_usage_of_any_key
+                an_admin_makes_no_calls
+                a_member_may_not_create_keys
+                a_member_may_not_list_keys
+                a_member_may_not_read_keys
+                a_member_may_not_update_keys
+                a_member_may_not_delete_keys
+                a_member_reads_its_own_usage
+                a_member_may_not_read_the_usage_of_others
+                an_access_key_has_the_rights_of_its_key
+                a_caller_that_never_existed_is_unknown
+                a_deleted_caller_is_unknown
+                an_admin_may_delete_itself_if_another_remains
+                an_expired_caller_has_no_rights
+                an_expired_member_reads_nothing
+            }
+            schedule {
+                a_new_keys_limits_are_in_force_at_once
+                a_change_is_pending_until_the_next_window_of_each_kind
+                a_change_comes_into_force_when_it_was_said_to
+                calls_meet_what_is_in_force
+                the_last_of_several_changes_counts
+                a_change_back_drops_what_was_pending
+                a_first_limit_of_a_living_key_waits
+                a_removed_asset_is_limited_to_the_end_of_its_window
+                the_configuration_reads_as_it_was_saved
+                budget_and_expiry_do_not_wait
+                a_token_type_changes_with_the_next_window
+                a_rule_tells_when_it_resets
+            }
+            searching {
+                pages_hold_every_key_once_and_in_order
+                a_search_ignores_case
+                a_search_knows_no_wildcards
+                a_page_holds_matches_only
+                pages_are_stable_under_deletion
+                pages_show_keys_created_meanwhile
+                a_search_sees_the_present
+                a_page_shows_whole_records
+            }
+            secrecy {
+                a_created_key_prints_masked
+                a_new_key_prints_masked
+                a_record_holds_no_access_key
+                a_view_of_the_keys_prints_masked
+                engine_and_store_print_no_access_key
+                errors_name_an_access_key_by_its_ends
+            }
+            small_world {
+                every_short_history_agrees_with_the_model
+                every_short_history_through_handles_agrees_with_the_model
+            }
+            versions {
+                each_change_counts_a_version
+                a_stale_update_is_a_conflict_that_writes_nothing
+                a_version_of_the_future_is_a_conflict
+                a_conflict_is_told_before_anything_else
+                an_update_of_no_key_is_not_found
+                saving_what_is_configured_changes_nothing
+                calls_count_no_version
+            }
+            workspaces {
+                a_foreign_key_is_not_there_to_read
+                a_foreign_key_is_not_there_to_update
+                a_foreign_key_is_not_there_to_delete
+                a_foreign_key_has_no_usage_to_read
+                a_foreign_access_key_is_not_there_to_look_up
+                a_deleted_key_is_told_of_like_one_that_never_existed
+                a_search_finds_no_foreign_keys
+                the_admin_of_another_workspace_is_foreign
+                workspaces_share_no_counts
+                workspaces_whose_ids_begin_alike_are_apart
+            }
+        }
+    };
+    (@modules $store:expr; $($module:ident { $($test:ident)* })*) => {
+        $(
+            mod $module {
+                #[allow(unused_imports)]
+                use super::*;
+
+                $crate::conformance_tests! { @tests $module $store; $($test)* }
+            }
+        )*
+    };
+    (@tests $module:ident $store:expr; $($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $crate::suite::run($crate::suite::$module::$test($store));
+            }
+        )*
+    };
+}

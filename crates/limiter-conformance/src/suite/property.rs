@@ -1,0 +1,79 @@
+//! What holds for every history: random ones are tried, and one that fails is shrunk and shown.
+
+use std::env;
+use std::ops::Range;
+
+use limiter_core::{ManualClock, Timestamp};
+use proptest::test_runner::{
+    Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRunner,
+};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use super::StoreUnderTest;
+use super::world::engine;
+use crate::generate;
+use crate::player::Player;
+use crate::replay::{Operation, to_jsonl};
+
+/// Why something does not hold, in a sentence or two.
+pub(super) type Broken = String;
+
+/// Tries random histories. Shrunk failures are remembered, for all properties alike, in a file of the crate that runs
+/// the suite; it belongs into version control.
+pub(super) fn holds_for_histories<Outcome>(cases: u32, property: impl Fn(Vec<Operation>) -> Outcome)
+where
+    Outcome: Future<Output = Result<(), Broken>>,
+{
+    let outcome = |history| block_in_place(|| Handle::current().block_on(property(history)));
+    let config = Config {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        max_shrink_iters: SHRINK_STEPS,
+        // Most of the time goes into making histories: it is half that of the default.
+        rng_algorithm: RngAlgorithm::XorShift,
+        ..Config::default()
+    };
+    let run = TestRunner::new(config)
+        .run(&generate::histories(STEPS), |history| outcome(history).map_err(TestCaseError::fail));
+    match run {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, history)) => {
+            panic!(
+                "{reason}\nThe history, to be saved in crates/limiter-conformance/histories:\n{}",
+                to_jsonl(&history)
+            )
+        }
+        Err(error @ TestError::Abort(_)) => panic!("{error}"),
+    }
+}
+
+/// A player on an empty store.
+pub(super) async fn player<T: StoreUnderTest>(store: &T) -> Player<T::Store> {
+    let clock = ManualClock::at(Timestamp::from_unix_ms(0));
+    let engine = engine(store.fresh(clock.clone()).await);
+    Player::new(engine, clock).await.expect("an empty store takes an admin key")
+}
+
+/// How many random histories to try, where a test tries one in `share` of them.
+pub(super) fn cases(share: u32) -> u32 {
+    (number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES) / share).max(1)
+}
+
+/// A number that whoever runs the suite may set in the environment.
+pub(super) fn number_from(variable: &str) -> Option<u32> {
+    let text = env::var(variable).ok()?;
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(_) => panic!("{variable} is {text:?}, but must be a whole number"),
+    }
+}
+
+/// Tests run in the directory of their crate.
+const REGRESSIONS: &str = "proptest-regressions/histories.txt";
+/// Long enough for limits to change, windows to pass and keys to expire within one history.
+const STEPS: Range<usize> = 1..60;
+/// With them the whole suite takes half a minute on two cores, unoptimised, for a store in memory.
+const DEFAULT_CASES: u32 = 1_000;
+/// A history of sixty operations is small after a few thousand.
+const SHRINK_STEPS: u32 = 5_000;

@@ -1,0 +1,85 @@
+//! Every short history over a small alphabet.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::StoreUnderTest;
+use super::histories::agrees_with_the_model;
+use super::property::{number_from, player};
+use crate::generate::{ALPHABET, SmallWorld, small_world};
+use crate::replay::to_jsonl;
+
+/// All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says.
+pub async fn every_short_history_agrees_with_the_model(store: impl StoreUnderTest) {
+    let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
+    let played = play_all(store, small_world(depth), Way::ByKey).await;
+    assert_eq!(played, size(depth));
+    println!("{played} histories: every sequence of up to {depth} of {} letters", ALPHABET.len());
+}
+
+/// The same through handles, one letter less deep.
+pub async fn every_short_history_through_handles_agrees_with_the_model(store: impl StoreUnderTest) {
+    let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH).saturating_sub(1);
+    let played = play_all(store, small_world(depth), Way::ThroughHandles).await;
+    assert_eq!(played, size(depth));
+    println!("{played} histories: every sequence of up to {depth} of {} letters", ALPHABET.len());
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    ByKey,
+    ThroughHandles,
+}
+
+/// Plays all of them, each on an empty store, with as many tasks as there are cores.
+async fn play_all(store: impl StoreUnderTest, histories: SmallWorld, way: Way) -> u64 {
+    let (store, histories) = (Arc::new(store), Arc::new(Mutex::new(histories)));
+    let tasks = thread::available_parallelism().map_or(1, usize::from);
+    let tasks: Vec<_> = (0..tasks)
+        .map(|_| tokio::spawn(play_some(store.clone(), histories.clone(), way)))
+        .collect();
+    let mut played = 0;
+    for task in tasks {
+        played += task.await.expect("every history is answered as the model answers it");
+    }
+    played
+}
+
+/// Takes histories until none is left, and answers how many it took.
+async fn play_some<T: StoreUnderTest>(
+    store: Arc<T>,
+    histories: Arc<Mutex<SmallWorld>>,
+    way: Way,
+) -> u64 {
+    let mut played = 0;
+    loop {
+        let batch: Vec<_> = {
+            let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
+            histories.by_ref().take(BATCH).collect()
+        };
+        if batch.is_empty() {
+            return played;
+        }
+        for history in batch {
+            let player = player(&*store).await;
+            let player = match way {
+                Way::ByKey => player,
+                Way::ThroughHandles => player.through_handles(),
+            };
+            if let Err(broken) = agrees_with_the_model(player, &history).await {
+                panic!("{broken}\nThe history:\n{}", to_jsonl(&history));
+            }
+            played += 1;
+        }
+    }
+}
+
+/// How many sequences of up to so many letters there are.
+fn size(depth: u32) -> u64 {
+    (0..=depth).map(|length| (ALPHABET.len() as u64).pow(length)).sum()
+}
+
+/// 69,905 histories, seconds for a store in memory. One more is a million.
+const DEFAULT_DEPTH: u32 = 4;
+/// Enough that tasks do not wait for each other to take the next.
+const BATCH: usize = 64;

@@ -1,0 +1,87 @@
+//! What holds for every history, whatever it is.
+
+use limiter_conformance::generate::{histories, small_world};
+use limiter_conformance::model::Model;
+use limiter_conformance::replay::{Action, Answer, Denial, Line, Operation, read, to_jsonl};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn the_model_answers_every_history_and_a_peek_tells_what_a_check_will_say(history in histories(1..60)) {
+        let mut model = Model::new();
+        for operation in &history {
+            let told = peeked(operation).map(|peek| model.answer(&peek));
+            let answer = model.answer(operation);
+            if let Some(told) = told {
+                prop_assert_eq!(told, answer.clone());
+            }
+            if let Answer::Denied(Denial::RateLimited { violated, binding, retry_at }) = answer {
+                prop_assert!(violated.contains(&binding) && violated.is_sorted());
+                prop_assert!(retry_at.is_none_or(|at| at > operation.at));
+                if let Some(at) = retry_at {
+                    let mut later = model.clone();
+                    // A peek leaves a mending to the check that would come first.
+                    later.answer(&checked(operation));
+                    let retried = later.answer(&Operation { at, ..checked(operation) });
+                    prop_assert!(matches!(retried, Answer::Allowed { .. }), "{:?}", retried);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same(history in histories(1..30)) {
+        for (line, operation) in to_jsonl(&history).lines().zip(&history) {
+            let expected =
+                if operation.is_within_bounds() { Line::Operation(operation.clone()) } else { Line::Invalid };
+            prop_assert_eq!(read(line).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn the_small_world_has_every_short_history_once() {
+    assert_eq!(small_world(0).count(), 1);
+    assert_eq!(small_world(2).count(), 1 + 16 + 16 * 16);
+    assert_eq!(small_world(3).count(), 4_369);
+}
+
+#[test]
+fn the_small_world_meets_every_kind_of_denial() {
+    let (mut histories, mut limited, mut exhausted, mut never) = (0, 0, 0, 0);
+    for history in small_world(3) {
+        let mut model = Model::new();
+        histories += 1;
+        for operation in &history {
+            match model.answer(operation) {
+                Answer::Denied(Denial::RateLimited { retry_at: None, .. }) => never += 1,
+                Answer::Denied(Denial::RateLimited { .. }) => limited += 1,
+                Answer::Denied(Denial::BudgetExhausted) => exhausted += 1,
+                Answer::Error(problem) => panic!("{problem:?}:\n{}", to_jsonl(&history)),
+                _ => {}
+            }
+        }
+    }
+    println!(
+        "{histories} histories: {limited} denials with a retry, {never} without, {exhausted} for the budget"
+    );
+    assert!(limited > 0 && never > 0 && exhausted > 0);
+}
+
+/// The same call, only asked about.
+fn peeked(operation: &Operation) -> Option<Operation> {
+    match &operation.action {
+        Action::Check(call) => {
+            Some(Operation { at: operation.at, action: Action::Peek(call.clone()) })
+        }
+        _ => None,
+    }
+}
+
+/// The same call, made.
+fn checked(operation: &Operation) -> Operation {
+    match &operation.action {
+        Action::Peek(call) => Operation { at: operation.at, action: Action::Check(call.clone()) },
+        _ => operation.clone(),
+    }
+}

@@ -1,0 +1,6 @@
+//! What the model answers, computed by hand.
+
+mod clock;
+mod decisions;
+mod limits;
+mod world;

@@ -1,0 +1,245 @@
+//! The player: what the replay format says beyond what a decision does, and errors that are no answers.
+
+use limiter_conformance::player::{PlayError, Player};
+use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read};
+use limiter_conformance::suite::run;
+use limiter_core::{
+    AssetId, BoxError, Charge, Decision, DecisionStore, Engine, KeyConfig, KeyDigest, KeyId,
+    KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, Search, Store, StoreError,
+    Timestamp, Usage, WorkspaceId,
+};
+use limiter_memory::{MemoryHandle, MemoryStore};
+
+#[test]
+fn a_label_may_be_of_any_length() {
+    let label = "k".repeat(100_000);
+    answers(&[
+        (&format!(r#""op":"create","key":"{label}""#), r#"{"ok":true}"#),
+        (&format!(r#""op":"check","key":"{label}""#), r#"{"allowed":true,"remaining":{}}"#),
+        (r#""op":"create","key":"""#, r#"{"ok":true}"#),
+    ]);
+}
+
+#[test]
+fn the_names_that_the_player_needs_are_free_for_labels() {
+    answers(&[
+        (r#""op":"create","key":"player""#, r#"{"ok":true}"#),
+        (r#""op":"delete","key":"nobody""#, r#"{"error":"unknown_key"}"#),
+        (r#""op":"create","key":"nobody""#, r#"{"ok":true}"#),
+        (r#""op":"delete","key":"nobody""#, r#"{"ok":true}"#),
+    ]);
+}
+
+#[test]
+fn a_label_that_never_was_is_answered_like_a_deleted_one() {
+    for prepare in [&[][..], &[r#""op":"create","key":"k1""#, r#""op":"delete","key":"k1""#]] {
+        let mut lines: Vec<_> = prepare.iter().map(|line| (*line, r#"{"ok":true}"#)).collect();
+        lines.extend([
+            (r#""op":"check","key":"k1""#, r#"{"allowed":false,"reason":"unknown_key"}"#),
+            (r#""op":"peek","key":"k1""#, r#"{"allowed":false,"reason":"unknown_key"}"#),
+            (r#""op":"usage","key":"k1""#, r#"{"error":"unknown_key"}"#),
+            (r#""op":"update","key":"k1""#, r#"{"error":"unknown_key"}"#),
+            (r#""op":"delete","key":"k1""#, r#"{"error":"unknown_key"}"#),
+        ]);
+        answers(&lines);
+    }
+}
+
+#[test]
+fn every_admin_of_the_file_may_be_deleted() {
+    answers(&[
+        (r#""op":"create","key":"a1","kind":"admin""#, r#"{"ok":true}"#),
+        (r#""op":"check","key":"a1""#, r#"{"allowed":false,"reason":"admin_key"}"#),
+        (r#""op":"delete","key":"a1""#, r#"{"ok":true}"#),
+    ]);
+}
+
+#[test]
+fn an_update_leaves_what_it_does_not_name() {
+    answers(&[
+        (
+            r#""op":"create","key":"k1","global":{"requests_per_day":9},"budget":5"#,
+            r#"{"ok":true}"#,
+        ),
+        (r#""op":"update","key":"k1","budget":7"#, r#"{"ok":true}"#),
+        (
+            r#""op":"peek","key":"k1""#,
+            r#"{"allowed":true,"remaining":{"global/day/requests":8,"budget":7}}"#,
+        ),
+        (r#""op":"update","key":"k1","budget":null"#, r#"{"ok":true}"#),
+        (r#""op":"peek","key":"k1""#, r#"{"allowed":true,"remaining":{"global/day/requests":8}}"#),
+    ]);
+}
+
+#[test]
+fn more_assets_than_a_key_may_have_are_invalid_before_anything_else() {
+    let assets = |count: usize| {
+        let each = (0..count).map(|number| format!(r#""m{number}":{{"requests_per_day":1}}"#));
+        each.collect::<Vec<_>>().join(",")
+    };
+    let invalid = r#"{"error":"invalid"}"#;
+    answers(&[
+        (&format!(r#""op":"update","key":"k1","assets":{{{}}}"#, assets(1_025)), invalid),
+        (&format!(r#""op":"create","key":"k1","assets":{{{}}}"#, assets(1_024)), r#"{"ok":true}"#),
+        (&format!(r#""op":"create","key":"k1","assets":{{{}}}"#, assets(1_025)), invalid),
+        (&format!(r#""op":"update","key":"k1","assets":{{{}}}"#, assets(1_025)), invalid),
+    ]);
+}
+
+#[test]
+fn an_asset_whose_limits_say_nothing_does_not_count() {
+    let assets: Vec<_> = (0..2_000).map(|number| format!(r#""m{number}":null"#)).collect();
+    let create = format!(r#""op":"create","key":"k1","assets":{{{}}}"#, assets.join(","));
+    answers(&[(&create, r#"{"ok":true}"#)]);
+}
+
+#[test]
+fn an_operation_out_of_bounds_is_invalid_and_does_nothing() {
+    run(async {
+        let mut player = player(MemoryStore::builder()).await;
+        let create = operation(r#""op":"create","key":"k1""#);
+        assert_eq!(player.play(&create).await.ok(), Some(Answer::Ok));
+        let delete = Action::Delete { key: "k1".to_owned() };
+        let too_late = Operation { at: 1 << 53, action: delete };
+        let answer = player.play(&too_late).await.ok();
+        assert_eq!(answer, Some(Answer::Error(Problem::Invalid)));
+        let usage = operation(r#""op":"usage","key":"k1""#);
+        assert!(matches!(player.play(&usage).await, Ok(Answer::Usage(_))), "the key lives");
+    });
+}
+
+#[test]
+fn a_workspace_that_has_keys_already_is_an_error() {
+    run(async {
+        let store = MemoryStore::new();
+        let clock = ManualClock::at(NOON);
+        let first = Player::new(engine(store.clone()), clock.clone()).await;
+        assert!(first.is_ok());
+        let second = Player::new(engine(store.clone()), clock.clone()).await;
+        assert!(matches!(second, Err(PlayError::Keys(KeysError::AlreadyBootstrapped))));
+        let other: WorkspaceId = "another".parse().expect("an id");
+        assert!(Player::in_workspace(engine(store), clock, other).await.is_ok());
+    });
+}
+
+#[test]
+fn a_store_that_fails_is_an_error_and_no_answer() {
+    run(async {
+        let clock = ManualClock::at(NOON);
+        let store = Unplugged(MemoryStore::builder().clock(clock.clone()).build());
+        let mut player = Player::new(engine(store), clock).await.expect("keys can be managed");
+        let create = operation(r#""op":"create","key":"k1""#);
+        player.play(&create).await.expect("keys can be managed");
+        for line in [r#""op":"check","key":"k1""#, r#""op":"peek","key":"k1""#] {
+            let failed = player.play(&operation(line)).await.expect_err("the store is unplugged");
+            assert!(matches!(failed, PlayError::Store(_)), "{failed:?}");
+        }
+        let usage = player.play(&operation(r#""op":"usage","key":"k1""#)).await;
+        let failed = usage.expect_err("the store is unplugged");
+        assert!(failed.to_string().contains("unplugged"), "{failed}");
+    });
+}
+
+/// Plays lines at noon, and compares the answers.
+fn answers(lines: &[(&str, &str)]) {
+    run(async {
+        let mut player = player(MemoryStore::builder()).await;
+        for (line, expected) in lines {
+            let answer = player.play(&operation(line)).await.expect("the store works");
+            assert_eq!(answer.to_line(), *expected, "{line}");
+        }
+    });
+}
+
+async fn player(store: limiter_memory::MemoryStoreBuilder) -> Player<MemoryStore> {
+    let clock = ManualClock::at(NOON);
+    let engine = engine(store.clock(clock.clone()).build());
+    Player::new(engine, clock).await.expect("the store is empty")
+}
+
+fn engine<S: Store>(store: S) -> Engine<S> {
+    Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
+}
+
+fn operation(fields: &str) -> Operation {
+    match read(&format!(r#"{{"at":1760011200000,{fields}}}"#)) {
+        Ok(Line::Operation(operation)) => operation,
+        other => panic!("{other:?}: {fields}"),
+    }
+}
+
+const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+/// A store that manages keys and decides nothing.
+#[derive(Debug)]
+struct Unplugged(MemoryStore);
+
+fn unplugged<T>() -> Result<T, StoreError> {
+    Err(StoreError::unavailable("it is unplugged"))
+}
+
+impl DecisionStore for Unplugged {
+    type Handle = MemoryHandle;
+
+    async fn check_and_consume(
+        &self,
+        _: &KeyId,
+        _: Option<&AssetId>,
+        _: &Charge,
+    ) -> Result<Decision, StoreError> {
+        unplugged()
+    }
+
+    async fn peek(
+        &self,
+        _: &KeyId,
+        _: Option<&AssetId>,
+        _: &Charge,
+    ) -> Result<Decision, StoreError> {
+        unplugged()
+    }
+
+    async fn usage(&self, _: &KeyId) -> Result<Option<Usage>, StoreError> {
+        unplugged()
+    }
+
+    async fn handle(
+        &self,
+        _: &KeyId,
+        _: Option<&AssetId>,
+    ) -> Result<Option<MemoryHandle>, StoreError> {
+        unplugged()
+    }
+}
+
+impl KeyStore for Unplugged {
+    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
+        KeyStore::resolve(&self.0, digest).await
+    }
+
+    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        KeyStore::read(&self.0, id).await
+    }
+
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        KeyStore::create(&self.0, key).await
+    }
+
+    async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        KeyStore::update(&self.0, workspace, id, version, config).await
+    }
+
+    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        KeyStore::delete(&self.0, workspace, id).await
+    }
+
+    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
+        KeyStore::list(&self.0, workspace, search).await
+    }
+}

@@ -1,0 +1,295 @@
+//! Reading and writing the lines of the replay format.
+
+use std::collections::BTreeMap;
+
+use limiter_conformance::replay::{
+    Action, Answer, Call, Change, Create, Credits, Denial, Limits, Line, Operation, Problem,
+    Remaining, Row, Rule, RuleScope, TokenType, Unit, Update, Usage, Used, WindowKind, WindowUsage,
+    read,
+};
+
+const GLOBAL_MINUTE_REQUESTS: Rule =
+    Rule { scope: RuleScope::Global, window: WindowKind::Minute, unit: Unit::Requests };
+const ASSET_DAY_TOKENS: Rule =
+    Rule { scope: RuleScope::Asset, window: WindowKind::Day, unit: Unit::Tokens };
+
+#[test]
+fn the_examples_of_operations_are_read() {
+    let create = Create {
+        key: "k1".to_owned(),
+        global: Some(requests_per_minute(10)),
+        assets: BTreeMap::from([(
+            "m1".to_owned(),
+            Some(Limits {
+                tokens_per_day: Some(30),
+                token_type: TokenType::Output,
+                ..Limits::default()
+            }),
+        )]),
+        budget: Some(5_000_000),
+        ..Create::default()
+    };
+    let update = Update {
+        key: "k1".to_owned(),
+        global: Change::Set(requests_per_minute(20)),
+        assets: Change::Set(BTreeMap::new()),
+        budget: Change::Clear,
+        expires_at: Change::Keep,
+    };
+    let check = Call {
+        key: "k1".to_owned(),
+        asset: Some("m1".to_owned()),
+        requests: 1,
+        input: 5,
+        output: 7,
+        credits: 1000,
+    };
+    let peek = Call { input: 0, credits: 0, ..check.clone() };
+    let key = "k1".to_owned();
+    for (line, at, action) in [
+        (
+            r#"{"at":1760000000000,"op":"create","key":"k1","kind":"member","global":{"requests_per_minute":10},"assets":{"m1":{"tokens_per_day":30,"token_type":"output"}},"budget":5000000,"expires_at":null}"#,
+            1_760_000_000_000,
+            Action::Create(create),
+        ),
+        (
+            r#"{"at":1760000001000,"op":"update","key":"k1","global":{"requests_per_minute":20},"assets":{},"budget":null}"#,
+            1_760_000_001_000,
+            Action::Update(update),
+        ),
+        (
+            r#"{"at":1760000002000,"op":"check","key":"k1","asset":"m1","requests":1,"input":5,"output":7,"credits":1000}"#,
+            1_760_000_002_000,
+            Action::Check(check),
+        ),
+        (
+            r#"{"at":1760000002000,"op":"peek","key":"k1","asset":"m1","output":7}"#,
+            1_760_000_002_000,
+            Action::Peek(peek),
+        ),
+        (
+            r#"{"at":1760000003000,"op":"usage","key":"k1"}"#,
+            1_760_000_003_000,
+            Action::Usage { key: key.clone() },
+        ),
+        (
+            r#"{"at":1760000006000,"op":"delete","key":"k1"}"#,
+            1_760_000_006_000,
+            Action::Delete { key },
+        ),
+    ] {
+        let operation = Operation { at, action };
+        assert_eq!(read(line).unwrap(), Line::Operation(operation.clone()));
+        assert_eq!(read(&operation.to_line()).unwrap(), Line::Operation(operation));
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_with_a_sentence() {
+    for (line, feature) in [
+        (
+            r#"{"at":1760000004000,"op":"reserve","key":"k1","asset":"m1","output":7,"id":"r1","ttl_ms":60000}"#,
+            "reserve",
+        ),
+        (r#"{"at":1760000004500,"op":"extend","key":"k1","id":"r1","output":10}"#, "extend"),
+        (
+            r#"{"at":1760000005000,"op":"settle","key":"k1","id":"r1","input":5,"output":4}"#,
+            "settle",
+        ),
+        (r#"{"at":1760000005000,"op":"cancel","key":"k1","id":"r2"}"#, "cancel"),
+        (r#"{"at":1,"op":"check","key":"k1","request_id":"a"}"#, "request_id"),
+    ] {
+        assert_eq!(
+            read(line).unwrap_err().to_string(),
+            format!("this version does not support `{feature}` yet")
+        );
+    }
+}
+
+#[test]
+fn the_examples_of_answers_are_written() {
+    let remaining = Remaining {
+        rules: vec![(GLOBAL_MINUTE_REQUESTS, 9), (ASSET_DAY_TOKENS, 23)],
+        budget: Some(4_999_000),
+    };
+    let rate_limited = Denial::RateLimited {
+        violated: vec![ASSET_DAY_TOKENS],
+        binding: ASSET_DAY_TOKENS,
+        retry_at: Some(1_760_054_400_000),
+    };
+    let used = |used, limit| Used { used: Some(used), limit };
+    let window = |limit| WindowUsage { requests: used(1, limit), tokens: used(12, None) };
+    let usage = Usage {
+        rows: vec![Row { scope: "global".to_owned(), minute: window(Some(10)), day: window(None) }],
+        credits: Credits { spent: 1000, budget: Some(5_000_000) },
+    };
+    for (answer, line) in [
+        (Answer::Ok, r#"{"ok":true}"#),
+        (Answer::Error(Problem::UnknownKey), r#"{"error":"unknown_key"}"#),
+        (Answer::Error(Problem::AlreadyExists), r#"{"error":"already_exists"}"#),
+        (Answer::Error(Problem::Invalid), r#"{"error":"invalid"}"#),
+        (
+            Answer::Allowed { remaining },
+            r#"{"allowed":true,"remaining":{"global/minute/requests":9,"asset/day/tokens":23,"budget":4999000}}"#,
+        ),
+        (Answer::Allowed { remaining: Remaining::default() }, r#"{"allowed":true,"remaining":{}}"#),
+        (
+            Answer::Denied(rate_limited),
+            r#"{"allowed":false,"reason":"rate_limited","violated":["asset/day/tokens"],"binding":"asset/day/tokens","retry_at":1760054400000}"#,
+        ),
+        (Answer::Denied(Denial::UnknownKey), r#"{"allowed":false,"reason":"unknown_key"}"#),
+        (Answer::Denied(Denial::ExpiredKey), r#"{"allowed":false,"reason":"expired_key"}"#),
+        (Answer::Denied(Denial::AdminKey), r#"{"allowed":false,"reason":"admin_key"}"#),
+        (
+            Answer::Denied(Denial::BudgetExhausted),
+            r#"{"allowed":false,"reason":"budget_exhausted"}"#,
+        ),
+        (
+            Answer::Usage(usage),
+            r#"{"rows":[{"scope":"global","minute":{"requests":{"used":1,"limit":10},"tokens":{"used":12,"limit":null}},"day":{"requests":{"used":1,"limit":null},"tokens":{"used":12,"limit":null}}}],"credits":{"spent":1000,"budget":5000000}}"#,
+        ),
+    ] {
+        assert_eq!(answer.to_line(), line);
+    }
+}
+
+#[test]
+fn a_line_that_breaks_the_format_is_unreadable() {
+    for (line, sentence) in [
+        ("", "expected one JSON object with each field once"),
+        (r#"["check"]"#, "expected one JSON object with each field once"),
+        (r#"{"at":1,"op":"usage","key":"k"} {}"#, "expected one JSON object with each field once"),
+        (r#"{"at":1,"op":"usage","key":"k","at":1}"#, "the field `at` is there twice"),
+        (r#"{"op":"usage","key":"k"}"#, "the field `at` is missing"),
+        (r#"{"at":1,"key":"k"}"#, "the field `op` is missing"),
+        (r#"{"at":1,"op":"usage"}"#, "the field `key` is missing"),
+        (r#"{"at":1,"op":"ask","key":"k"}"#, "unknown operation `ask`"),
+        (r#"{"at":1,"op":"usage","key":"k","asset":"m1"}"#, "unknown field `asset`"),
+        (r#"{"at":1,"op":"peek","key":"k","request_id":"a"}"#, "unknown field `request_id`"),
+        (
+            r#"{"at":1,"op":"create","key":"k","global":{"rpm":1}}"#,
+            "in `global`: unknown field `rpm`",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","global":[1]}"#,
+            "in `global`: expected one JSON object",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","assets":{"a":{},"a":{}}}"#,
+            "the field `a` is there twice",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","kind":"owner"}"#,
+            "in `kind`: expected `member` or `admin`",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","kind":{"admin":null}}"#,
+            "in `kind`: expected a string",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","global":{"token_type":"all"}}"#,
+            "in `token_type`: expected `total`",
+        ),
+        (r#"{"at":-1,"op":"usage","key":"k"}"#, "in `at`: expected a whole number from 0"),
+        (r#"{"at":1.0,"op":"usage","key":"k"}"#, "in `at`: expected a whole number from 0"),
+        (r#"{"at":1e3,"op":"usage","key":"k"}"#, "in `at`: expected a whole number from 0"),
+        (r#"{"at":"1","op":"usage","key":"k"}"#, "in `at`: expected a whole number from 0"),
+        (r#"{"at":1,"op":"usage","key":7}"#, "in `key`: expected a string"),
+        // Too large and unreadable: the line is not read, so its bounds do not matter.
+        (r#"{"at":9007199254740992,"op":"usage","key":"k","more":1}"#, "unknown field `more`"),
+    ] {
+        let problem = read(line).unwrap_err().to_string();
+        assert!(problem.contains(sentence), "{problem}: {line}");
+    }
+}
+
+#[test]
+fn null_is_allowed_only_where_the_format_says_so() {
+    for line in [
+        r#"{"at":1,"op":"check","key":"k","asset":null,"request_id":null}"#,
+        r#"{"at":1,"op":"create","key":"k","global":null,"assets":null,"budget":null,"expires_at":null}"#,
+        r#"{"at":1,"op":"create","key":"k","global":{"tokens_per_day":null},"assets":{"m1":null}}"#,
+    ] {
+        assert!(matches!(read(line), Ok(Line::Operation(_))), "{line}");
+    }
+    for line in [
+        r#"{"at":null,"op":"usage","key":"k"}"#,
+        r#"{"at":1,"op":null,"key":"k"}"#,
+        r#"{"at":1,"op":"usage","key":null}"#,
+        r#"{"at":1,"op":"create","key":"k","kind":null}"#,
+        r#"{"at":1,"op":"create","key":"k","global":{"token_type":null}}"#,
+        r#"{"at":1,"op":"check","key":"k","requests":null}"#,
+        r#"{"at":1,"op":"check","key":"k","input":null}"#,
+        r#"{"at":1,"op":"check","key":"k","credits":null}"#,
+    ] {
+        assert!(read(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn a_number_or_an_id_out_of_its_bounds_is_invalid() {
+    for number in
+        ["9007199254740992", "18446744073709551616", "99999999999999999999999999999999999999999999"]
+    {
+        for line in [
+            format!(r#"{{"at":{number},"op":"usage","key":"k"}}"#),
+            format!(r#"{{"at":1,"op":"check","key":"k","credits":{number}}}"#),
+            format!(r#"{{"at":1,"op":"create","key":"k","budget":{number}}}"#),
+            format!(r#"{{"at":1,"op":"update","key":"k","expires_at":{number}}}"#),
+            format!(
+                r#"{{"at":1,"op":"update","key":"k","assets":{{"m1":{{"tokens_per_day":{number}}}}}}}"#
+            ),
+        ] {
+            assert_eq!(read(&line).unwrap(), Line::Invalid, "{line}");
+        }
+    }
+    let long_asset = "é".repeat(128) + "x";
+    let long_id = "x".repeat(129);
+    for line in [
+        r#"{"at":1,"op":"check","key":"k","input":9007199254740991,"output":1}"#.to_owned(),
+        r#"{"at":1,"op":"check","key":"k","asset":""}"#.to_owned(),
+        format!(r#"{{"at":1,"op":"check","key":"k","asset":"{long_asset}"}}"#),
+        format!(r#"{{"at":1,"op":"create","key":"k","assets":{{"{long_asset}":null}}}}"#),
+        r#"{"at":1,"op":"check","key":"k","request_id":""}"#.to_owned(),
+        format!(r#"{{"at":1,"op":"check","key":"k","request_id":"{long_id}"}}"#),
+    ] {
+        assert_eq!(read(&line).unwrap(), Line::Invalid, "{line}");
+    }
+}
+
+#[test]
+fn what_just_keeps_to_its_bounds_is_read() {
+    let asset = "é".repeat(128);
+    for line in [
+        r#"{"at":9007199254740991,"op":"usage","key":"k"}"#.to_owned(),
+        r#"{"at":1,"op":"check","key":"k","input":9007199254740990,"output":1}"#.to_owned(),
+        format!(r#"{{"at":1,"op":"check","key":"k","asset":"{asset}"}}"#),
+    ] {
+        assert!(matches!(read(&line), Ok(Line::Operation(_))), "{line}");
+    }
+}
+
+#[test]
+fn an_update_tells_absent_from_null() {
+    let line = r#"{"at":1,"op":"update","key":"k","global":null,"assets":null}"#;
+    let Ok(Line::Operation(operation)) = read(line) else { panic!("{line}") };
+    let update = Update {
+        key: "k".to_owned(),
+        global: Change::Clear,
+        assets: Change::Clear,
+        ..Update::default()
+    };
+    assert_eq!(operation.action, Action::Update(update));
+    assert_eq!(operation.to_line(), line);
+}
+
+#[test]
+fn a_line_may_keep_its_end_and_escape_what_it_likes() {
+    let line = "{\"at\":1,\"op\":\"us\\u0061ge\",\"k\\u0065y\":\"\\u00e9\"}\r\n";
+    let operation = Operation { at: 1, action: Action::Usage { key: "é".to_owned() } };
+    assert_eq!(read(line).unwrap(), Line::Operation(operation));
+}
+
+fn requests_per_minute(limit: u64) -> Limits {
+    Limits { requests_per_minute: Some(limit), ..Limits::default() }
+}
