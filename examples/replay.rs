@@ -1,0 +1,131 @@
+//! What would these limits have done to yesterday's traffic? Runs a recorded day through the engine.
+//!
+//! `cargo run --release --example replay < operations.jsonl > answers.jsonl`; `-- --help` tells more.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+
+use limiter::{BoxError, ManualClock, MemoryStore, Store, Timestamp};
+use limiter_conformance::player::Player;
+use limiter_conformance::replay::{Answer, Line, Problem, read};
+use limiter_core::Engine;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
+    if arguments.is_empty() && io::stdin().is_terminal() {
+        eprintln!("replay: reading operations from the terminal; --help tells what they are");
+    }
+    let (input, output) = (BufReader::new(io::stdin()), BufWriter::new(io::stdout().lock()));
+    match run(&arguments, input, output).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { status, sentence }) => {
+            eprintln!("replay: {sentence}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Why a run ended before its input did.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: u8,
+    pub(crate) sentence: String,
+}
+
+/// Does what the arguments ask for.
+pub(crate) async fn run(
+    arguments: &[String],
+    input: impl BufRead,
+    mut output: impl Write,
+) -> Result<(), Failure> {
+    match arguments.first().map(String::as_str) {
+        None => {}
+        Some("-h" | "--help") => return output.write_all(HELP.as_bytes()).map_err(unwritable),
+        Some(option) if option == "--redis" || option.starts_with("--redis=") => {
+            return Err(refused("--redis is not supported by this version"));
+        }
+        Some(other) => {
+            return Err(refused(format!("unknown argument {other:?}; --help tells what there is")));
+        }
+    }
+    let clock = ManualClock::at(Timestamp::from_unix_ms(0));
+    let store = MemoryStore::builder().clock(clock.clone()).build();
+    let engine = Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
+    let player = Player::new(engine, clock).await.map_err(failed)?;
+
+    let played = play(player, input, &mut output).await;
+    // Also before an error: the answers so far show how far the run came.
+    output.flush().map_err(unwritable).and(played)
+}
+
+/// Answers line by line, so that a day may be longer than memory.
+async fn play<S: Store>(
+    mut player: Player<S>,
+    input: impl BufRead,
+    output: &mut impl Write,
+) -> Result<(), Failure> {
+    for (number, line) in (1_u64..).zip(input.split(b'\n')) {
+        let line = line.map_err(|error| failed(format!("cannot read line {number}: {error}")))?;
+        let unreadable = |problem: &dyn Display| refused(format!("line {number}: {problem}"));
+        let line = str::from_utf8(&line).map_err(|error| unreadable(&error))?;
+        let answer = match read(line).map_err(|error| unreadable(&error))? {
+            Line::Operation(operation) => player.play(&operation).await,
+            Line::Invalid => Ok(Answer::Error(Problem::Invalid)),
+        };
+        let answer = answer.map_err(|error| failed(format!("line {number}: {error}")))?;
+        writeln!(output, "{}", answer.to_line()).map_err(unwritable)?;
+    }
+    Ok(())
+}
+
+/// What the caller can mend: the arguments, or a line.
+fn refused(sentence: impl Display) -> Failure {
+    Failure { status: 2, sentence: sentence.to_string() }
+}
+
+fn failed(sentence: impl Display) -> Failure {
+    Failure { status: 1, sentence: sentence.to_string() }
+}
+
+fn unwritable(error: io::Error) -> Failure {
+    failed(format!("cannot write the answers: {error}"))
+}
+
+const HELP: &str = r#"Runs the API calls of a day through the engine, on a clock that follows the file: what would
+these limits have done to this traffic?
+
+Usage: replay < operations.jsonl > answers.jsonl
+
+Each line of the input is a JSON object, and gets one line of output:
+
+  {"at":1760000000000,"op":"create","key":"ci","global":{"requests_per_minute":1}}
+      {"ok":true}
+  {"at":1760000001000,"op":"check","key":"ci","asset":"gpt-5","input":900,"output":70}
+      {"allowed":true,"remaining":{"global/minute/requests":0}}
+  {"at":1760000002000,"op":"check","key":"ci","asset":"gpt-5","input":900,"output":70}
+      {"allowed":false,"reason":"rate_limited","violated":["global/minute/requests"],
+       "binding":"global/minute/requests","retry_at":1760000040000}
+
+`at` sets the clock, in unix milliseconds. `key` is a label of the file. The operations are:
+
+  create   key, kind (member, admin), global (limits), assets (limits by asset), budget, expires_at
+  update   the same without kind: what is left out stays, null clears
+  check    key, asset, requests (1 unless given), input and output tokens, credits
+  peek     the same, but nothing is charged
+  usage    key: what is used, and the limits in force
+  delete   key
+
+Limits are requests_per_minute, requests_per_day, tokens_per_minute and tokens_per_day, and the
+token_type that is counted: total, output or input. Credits and budget are in millionths.
+
+Try it on an invented day, and count what was denied, and why:
+
+  cargo run --release --example replay < examples/data/day.jsonl > answers.jsonl
+  grep -o '"reason":"[a-z_]*"' answers.jsonl | sort | uniq -c
+
+The exit status is 2 for a line that cannot be read or an argument that is not known, 1 if something
+else failed; a sentence on the standard error tells which. What was answered before is written.
+"#;

@@ -1,0 +1,100 @@
+//! The example `replay`: what it writes, and how it ends.
+
+#[path = "../replay.rs"]
+#[expect(dead_code, reason = "its `main` reads the standard input")]
+mod replay;
+
+use limiter_conformance::model::Model;
+use limiter_conformance::replay::{Line, read};
+use replay::{Failure, run};
+
+#[tokio::test]
+async fn the_day_is_answered_as_it_was_recorded() {
+    let (ended, answers) = replayed(include_bytes!("../data/day.jsonl")).await;
+    ended.unwrap();
+    let expected: Vec<_> = include_str!("../data/day.answers.jsonl").lines().collect();
+    let answers: Vec<_> = answers.lines().collect();
+    for (position, (answer, expected)) in answers.iter().zip(&expected).enumerate() {
+        assert_eq!(answer, expected, "in line {}", position + 1);
+    }
+    assert_eq!(answers.len(), expected.len());
+}
+
+/// The recorded answers are no mere copy of what the engine once said.
+#[test]
+fn the_model_answers_the_day_in_the_same_way() {
+    let mut model = Model::new();
+    let operations = include_str!("../data/day.jsonl").lines();
+    for (operation, expected) in operations.zip(include_str!("../data/day.answers.jsonl").lines()) {
+        let Line::Operation(operation) = read(operation).unwrap() else {
+            panic!("out of bounds: {operation}")
+        };
+        assert_eq!(model.answer(&operation).to_line(), expected, "to {operation:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_line_ends_the_run_with_its_number() {
+    let input = br#"{"at":0,"op":"create","key":"k"}
+{"at":1,"op":"check","key":"k"}
+{"at":2,"op":"check","key":"k","output":-1}
+{"at":3,"op":"check","key":"k"}
+"#;
+    let (ended, answers) = replayed(input).await;
+    let failure = ended.unwrap_err();
+    assert_eq!(failure.status, 2);
+    assert!(failure.sentence.starts_with("line 3: in `output`: expected "), "{failure:?}");
+    assert_eq!(answers, "{\"ok\":true}\n{\"allowed\":true,\"remaining\":{}}\n");
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_text_is_unreadable() {
+    let (ended, answers) = replayed(b"{\"at\":0,\"op\":\"delete\",\"key\":\"k\"}\n\xff\n").await;
+    let failure = ended.unwrap_err();
+    assert_eq!(failure.status, 2);
+    assert!(failure.sentence.starts_with("line 2: "), "{failure:?}");
+    assert_eq!(answers, "{\"error\":\"unknown_key\"}\n");
+}
+
+#[tokio::test]
+async fn the_last_line_needs_no_end() {
+    let (ended, answers) = replayed(br#"{"at":0,"op":"usage","key":"k"}"#).await;
+    ended.unwrap();
+    assert_eq!(answers, "{\"error\":\"unknown_key\"}\n");
+}
+
+#[tokio::test]
+async fn what_is_not_supported_is_refused_before_anything_is_read() {
+    for arguments in [&["--redis", "redis://localhost"][..], &["--redis=x"], &["--frobnicate"]] {
+        let failure = with_arguments(arguments, b"not read").await.0.unwrap_err();
+        assert_eq!(failure.status, 2);
+        assert!(!failure.sentence.contains("line 1"), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_help_shows_lines_that_the_replay_reads_and_writes() {
+    let (ended, help) = with_arguments(&["--help"], b"").await;
+    ended.unwrap();
+    let shown = |line: &&str| line.trim_start().starts_with("{\"at\":");
+    let operations: Vec<_> = help.lines().filter(shown).map(str::trim).collect();
+    assert_eq!(operations.len(), 3);
+
+    let (ended, answers) = replayed(operations.join("\n").as_bytes()).await;
+    ended.unwrap();
+    let unfolded: String = help.lines().map(str::trim).collect();
+    for answer in answers.lines() {
+        assert!(unfolded.contains(answer), "the help does not show {answer}");
+    }
+}
+
+async fn replayed(input: &[u8]) -> (Result<(), Failure>, String) {
+    with_arguments(&[], input).await
+}
+
+async fn with_arguments(arguments: &[&str], input: &[u8]) -> (Result<(), Failure>, String) {
+    let arguments: Vec<_> = arguments.iter().copied().map(str::to_owned).collect();
+    let mut output = Vec::new();
+    let ended = run(&arguments, input, &mut output).await;
+    (ended, String::from_utf8(output).unwrap())
+}
