@@ -1,0 +1,207 @@
+//! Ours, in memory: eight rules, a budget and an expiry in one step, whose answer tells what remains of each.
+
+use std::hint::black_box;
+
+use limiter_core::{
+    AccessKey, AssetId, Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, KeyName, KeyState,
+    Limits, NewRecord, StoredSecret, Timestamp,
+};
+use limiter_memory::{MemoryHandle, MemoryStore};
+
+use crate::ASSET;
+use crate::subject::Subject;
+use crate::workload::{Plan, Random, Requests};
+
+/// Asked with the ids of a key and an asset, both of which are looked up.
+///
+/// Each request has its own copy of the asset's id, as requests have.
+pub(crate) struct ByString {
+    store: MemoryStore,
+    requests: Requests<(KeyId, AssetId)>,
+    charge: Charge,
+}
+
+impl ByString {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let requests = plan.requests(|id| (key(id), asset()));
+        Self { store: MemoryStore::new(), requests, charge: charge() }
+    }
+}
+
+impl Subject for ByString {
+    fn fill(&mut self, plan: &Plan) {
+        fill(&self.store, plan, Extras::Realistic);
+    }
+
+    #[inline]
+    fn decide(&self, access: usize) {
+        let (key, asset) = &self.requests[access];
+        check(&self.store.check_and_consume(key, Some(asset), black_box(&self.charge)));
+    }
+}
+
+/// Asked with handles, whose callers had key and asset looked up before.
+///
+/// There is one for each access, like the ids in [`ByString`]: so each access reads a handle that the processor has
+/// fetched ahead, and a cell that it has not.
+pub(crate) struct ByHandle {
+    store: MemoryStore,
+    handles: Requests<MemoryHandle>,
+    charge: Charge,
+}
+
+impl Default for ByHandle {
+    fn default() -> Self {
+        Self { store: MemoryStore::new(), handles: Requests::default(), charge: charge() }
+    }
+}
+
+impl Subject for ByHandle {
+    /// A handle remembers where its first decision found the asset. It lives long, so that comes before the clock starts.
+    fn fill(&mut self, plan: &Plan) {
+        fill(&self.store, plan, Extras::Realistic);
+        self.handles = plan.requests(|id| {
+            let handle = self.store.handle(&key(id), Some(&asset())).expect("the key is there");
+            check(&handle.check_and_consume(&self.charge));
+            handle
+        });
+    }
+
+    #[inline]
+    fn decide(&self, access: usize) {
+        check(&self.handles[access].check_and_consume(black_box(&self.charge)));
+    }
+}
+
+/// A store with the keys of `plan`, without their extras.
+pub(crate) fn bare_store(plan: &Plan) -> MemoryStore {
+    let store = MemoryStore::new();
+    fill(&store, plan, Extras::None);
+    store
+}
+
+/// The state of each key of `plan` and nothing else: what a decision reads and writes.
+pub(crate) fn states(plan: &Plan) -> Vec<KeyState> {
+    let config = config(short_name(0));
+    let now = Timestamp::from_unix_ms(NOW_MS);
+    plan.ids.iter().map(|_| KeyState::new(KeyKind::Member, &config, now)).collect()
+}
+
+/// What a key has that no decision looks at.
+#[derive(Clone, Copy)]
+enum Extras {
+    /// A name that says something, and an access key, of which the store keeps the digest.
+    Realistic,
+    /// The shortest name, and no access key.
+    None,
+}
+
+/// Creates the keys as a service does, and decides once about each.
+fn fill(store: &MemoryStore, plan: &Plan, extras: Extras) {
+    let workspace: limiter_core::WorkspaceId = "w".parse().expect("a workspace's id");
+    let (asset, charge) = (asset(), charge());
+    for (index, id) in plan.ids.iter().enumerate() {
+        let (name, secret) = match extras {
+            Extras::Realistic => (realistic_name(index), Some(secret(index))),
+            Extras::None => (short_name(index), None),
+        };
+        let record = NewRecord {
+            id: key(id),
+            workspace: workspace.clone(),
+            kind: KeyKind::Member,
+            config: config(name),
+            secret,
+            bootstraps: false,
+        };
+        let created = store.create(record).expect("the key is new");
+        check(&store.check_and_consume(&created.id, Some(&asset), &charge));
+    }
+}
+
+#[inline]
+fn check(decision: &Decision) {
+    black_box(decision);
+    assert!(decision.is_allowed());
+}
+
+/// All that limits a key, and nothing that ever denies.
+fn config(name: KeyName) -> KeyConfig {
+    let limits = Limits::builder()
+        .requests_per_minute(NEVER_REACHED)
+        .requests_per_day(NEVER_REACHED)
+        .tokens_per_minute(NEVER_REACHED)
+        .tokens_per_day(NEVER_REACHED)
+        .build()
+        .expect("valid limits");
+    KeyConfig::new(name)
+        .with_global(limits)
+        .with_asset(asset(), limits)
+        .with_budget(Credits::from_millionths(NEVER_REACHED).expect("a valid budget"))
+        .with_expiry(Timestamp::from_unix_ms(EXPIRY_MS))
+}
+
+/// 1,550 tokens and 0.0042 credits.
+fn charge() -> Charge {
+    let credits = Credits::from_millionths(4_200).expect("valid credits");
+    Charge::request().with_tokens(1_200, 350).expect("valid tokens").with_credits(credits)
+}
+
+fn key(id: &str) -> KeyId {
+    id.parse().expect("a key's id")
+}
+
+fn asset() -> AssetId {
+    ASSET.parse().expect("an asset's id")
+}
+
+/// 28 bytes, in no order that a sorted map could profit from.
+fn realistic_name(index: usize) -> KeyName {
+    let random = Random(!(index as u64)).next();
+    format!("ingest-{:08x}-{index:07}-prod", random as u32).parse().expect("a name")
+}
+
+/// At most 7 bytes.
+fn short_name(index: usize) -> KeyName {
+    format!("{index:x}").parse().expect("a name")
+}
+
+/// That of an access key of 36 characters, as long as generated ones. No two look alike at their ends.
+fn secret(index: usize) -> StoredSecret {
+    let mut random = Random(!(index as u64));
+    let middle = u128::from(random.next()) << 64 | u128::from(random.next());
+    let text = format!("{:04x}{:028x}{:04x}", index >> 16, middle >> 16, index & 0xffff);
+    StoredSecret::from(&AccessKey::new(text).expect("visible ASCII"))
+}
+
+/// Of requests, tokens and millionths of a credit.
+const NEVER_REACHED: u64 = 1 << 50;
+
+/// In the year 2100.
+const EXPIRY_MS: i64 = 4_102_444_800_000;
+
+/// In the year 2026.
+const NOW_MS: i64 = 1_767_225_600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RULES;
+    use crate::workload::{Workload, key_id};
+
+    #[test]
+    fn a_decision_meets_every_rule_and_tells_what_remains() {
+        let plan = Plan::whole(Workload::Hot);
+        let mut subject = ByHandle::default();
+        subject.fill(&plan);
+        let decision = subject.handles[0].check_and_consume(&subject.charge);
+        // Fill has decided twice: about the key, and with its handle.
+        let remaining: Vec<u64> = decision.rules().map(|rule| rule.remaining).collect();
+        let (requests, tokens) = (NEVER_REACHED - 3, NEVER_REACHED - 3 * 1_550);
+        assert_eq!(remaining, [requests, tokens].repeat(RULES / 2));
+        let credits = decision.allowed().expect("allowed").credits();
+        assert_eq!(credits.spent.millionths(), 3 * 4_200);
+        assert!(credits.budget.is_some());
+        let record = subject.store.read(&key(&key_id(0))).expect("the key is there");
+        assert!(record.expires_at.is_some());
+    }
+}
