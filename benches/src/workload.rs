@@ -150,11 +150,12 @@ impl<T> Default for Requests<T> {
     }
 }
 
-/// The id of key number `index`: 36 bytes, as long as a UUID in text, in no order that a map could profit from.
+/// The id of key number `index`: 22 characters, as long as the ids that the engine makes, in no order that a map could
+/// profit from.
 #[must_use]
 pub fn key_id(index: usize) -> String {
     let mut random = Random(index as u64);
-    format!("key_{:016x}{:016x}", random.next(), random.next())
+    format!("{:016x}{:06x}", random.next(), random.next() & 0xff_ffff)
 }
 
 /// `length` draws of Zipf's law over `keys` keys, by inversion of the cumulative distribution.

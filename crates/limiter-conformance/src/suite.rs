@@ -3,7 +3,11 @@
 //! A store is put under test by a [`StoreUnderTest`], and [`conformance_tests!`](crate::conformance_tests) makes one
 //! `#[test]` of each function in here:
 //!
-//! ```ignore
+//! ```
+//! use limiter_conformance::suite::StoreUnderTest;
+//! use limiter_core::ManualClock;
+//! use limiter_memory::MemoryStore;
+//!
 //! struct Memory;
 //!
 //! impl StoreUnderTest for Memory {
@@ -15,9 +19,10 @@
 //! }
 //!
 //! limiter_conformance::conformance_tests!(Memory);
+//! # fn main() {}
 //! ```
 //!
-//! Two variables of the environment say how much is tried: `LIMITER_TEST_CASES`, how many random histories (1,000 if
+//! Two variables of the environment say how much is tried: `LIMITER_TEST_CASES`, how many random histories (2,000 if
 //! it is not set; some tests take a share of it), and `LIMITER_TEST_DEPTH`, how long the enumerated ones are (4).
 
 pub mod access_keys;

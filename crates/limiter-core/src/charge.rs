@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::limits::{MAX_COUNT, TokenType, counted};
+use crate::limits::{MAX_COUNT, counted};
+use crate::token_type::TokenType;
 
 /// What a call costs: requests, input and output tokens, credits.
 ///

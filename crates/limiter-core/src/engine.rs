@@ -2,9 +2,10 @@
 
 use crate::access_key::{AccessKey, Entropy};
 use crate::charge::Charge;
+use crate::config::NewKey;
 use crate::decision::Decision;
 use crate::error::{BoxError, KeysError, StoreError};
-use crate::key::{CreatedKey, NewKey};
+use crate::key::CreatedKey;
 use crate::keys::{self, Caller, Keys};
 use crate::names::{AssetId, KeyId, WorkspaceId};
 use crate::store::Store;

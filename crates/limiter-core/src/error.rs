@@ -4,8 +4,6 @@ use std::error::Error;
 
 use thiserror::Error;
 
-use crate::names::KeyId;
-
 /// A value that cannot be: it is refused when it enters, and nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -124,7 +122,7 @@ pub enum KeysError {
     NameTaken(String),
     /// A living key has this id already.
     #[error("a key with the id {0:?} exists: key ids are never used twice")]
-    IdTaken(KeyId),
+    IdTaken(String),
     /// The access key, or its first and last four characters, are those of another key of the workspace.
     #[error(
         "the access key looks like that of another key (same first and last four characters): bring another one"

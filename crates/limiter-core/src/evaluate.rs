@@ -5,10 +5,12 @@
 
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
-use crate::counts::{Meter, ScopeCounts};
-use crate::decision::{Allowed, Decision, DenialReason, Denied, RateLimited};
-use crate::key::KeyKind;
-use crate::rule::Rules;
+use crate::config::KeyKind;
+use crate::counts::ScopeCounts;
+use crate::decision::{Allowed, Decision};
+use crate::denied::{DenialReason, Denied, RateLimited};
+use crate::meter::Meter;
+use crate::rules::Rules;
 use crate::schedule::{ScopeState, StagedScope};
 use crate::state::{CreditUsage, KeyState, LocatedAsset, MetScopes};
 

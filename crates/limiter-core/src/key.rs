@@ -1,4 +1,4 @@
-//! What is known of a key, and what an admin says of it.
+//! What is known of a key, and what a store keeps of it.
 
 use std::collections::BTreeMap;
 
@@ -6,159 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::access_key::{AccessKey, KeyDigest, MaskedKey};
 use crate::clock::Timestamp;
+use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
-use crate::error::InvalidValue;
 use crate::limits::{Limits, WindowLimits};
 use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
 use crate::schedule::ScopeState;
 use crate::state::KeyState;
 use crate::window::Window;
-
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum KeyKind {
-    /// Makes calls and reads its own usage.
-    Member,
-    /// Manages the keys of its workspace and makes no calls.
-    Admin,
-}
-
-/// What an admin says of a key: its name, limits, budget and expiry.
-///
-/// The same for creating and updating a key: an update replaces the whole configuration, so that one
-/// reads a key, changes its [`config`](KeyRecord::config) and saves it with the version that was read.
-///
-/// ```
-/// use limiter_core::{KeyConfig, Limits};
-///
-/// let config = KeyConfig::named("ci")?
-///     .with_global(Limits::builder().requests_per_minute(60).build()?)
-///     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_day(100_000).build()?)
-///     .with_budget("25.50".parse()?);
-/// assert_eq!(config.assets.len(), 1);
-/// # Ok::<(), limiter_core::InvalidValue>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyConfig {
-    /// Its name, unique among the living keys of the workspace.
-    pub name: KeyName,
-    /// Limits over all calls of the key.
-    #[serde(default)]
-    pub global: Limits,
-    /// Limits of single assets. An asset that is not listed meets the global limits alone.
-    #[serde(default)]
-    pub assets: BTreeMap<AssetId, Limits>,
-    /// The credits that the key may ever spend; `None` for any amount. Takes effect at once.
-    #[serde(default)]
-    pub budget: Option<Credits>,
-    /// From when on the key is expired; `None` for never. Takes effect at once, and may be in the past.
-    #[serde(default)]
-    pub expires_at: Option<Timestamp>,
-}
-
-impl KeyConfig {
-    /// The most assets with limits: enough for a catalogue of models, and a bound on a key's memory.
-    pub const MAX_ASSETS: usize = 1_024;
-
-    /// A key of this name, without any limits.
-    ///
-    /// # Errors
-    /// [`InvalidValue::Length`] if the name is empty or longer than [`KeyName::MAX_BYTES`].
-    pub fn named(name: impl AsRef<str>) -> Result<Self, InvalidValue> {
-        KeyName::new(name).map(Self::new)
-    }
-
-    /// A key of this name, without any limits.
-    #[must_use]
-    pub const fn new(name: KeyName) -> Self {
-        Self { name, global: Limits::NONE, assets: BTreeMap::new(), budget: None, expires_at: None }
-    }
-
-    /// The same with these limits over all calls.
-    #[must_use]
-    pub fn with_global(self, limits: Limits) -> Self {
-        Self { global: limits, ..self }
-    }
-
-    /// The same with these limits of one asset.
-    #[must_use]
-    pub fn with_asset(mut self, asset: AssetId, limits: Limits) -> Self {
-        self.assets.insert(asset, limits);
-        self
-    }
-
-    /// The same with this budget.
-    #[must_use]
-    pub fn with_budget(self, budget: Credits) -> Self {
-        Self { budget: Some(budget), ..self }
-    }
-
-    /// The same with this expiry.
-    #[must_use]
-    pub fn with_expiry(self, expires_at: impl Into<Timestamp>) -> Self {
-        Self { expires_at: Some(expires_at.into()), ..self }
-    }
-
-    /// Checks the number of assets; everything else is valid because it exists.
-    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
-        match self.assets.len() {
-            count if count > Self::MAX_ASSETS => {
-                Err(InvalidValue::TooManyAssets { count, max: Self::MAX_ASSETS })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A key to be created.
-#[derive(Clone, Debug)]
-#[must_use = "a key is created by Keys::create or by bootstrapping a workspace"]
-pub struct NewKey {
-    pub(crate) kind: KeyKind,
-    pub(crate) config: KeyConfig,
-    pub(crate) id: Option<KeyId>,
-    pub(crate) access: NewAccess,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum NewAccess {
-    Generated,
-    Brought(AccessKey),
-    None,
-}
-
-impl NewKey {
-    /// A key that makes calls. Its id and its access key are made by the engine unless said otherwise.
-    pub const fn member(config: KeyConfig) -> Self {
-        Self { kind: KeyKind::Member, config, id: None, access: NewAccess::Generated }
-    }
-
-    /// A key that manages the keys of its workspace.
-    pub fn admin(config: KeyConfig) -> Self {
-        Self { kind: KeyKind::Admin, ..Self::member(config) }
-    }
-
-    /// With an id of the caller's choice. Ids must never be used again, also after a deletion: who
-    /// chooses them keeps to that.
-    pub fn with_id(mut self, id: KeyId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// With an access key that the caller brings.
-    pub fn with_access_key(mut self, access_key: AccessKey) -> Self {
-        self.access = NewAccess::Brought(access_key);
-        self
-    }
-
-    /// Without an access key, for services that authenticate their callers themselves.
-    pub fn without_access_key(mut self) -> Self {
-        self.access = NewAccess::None;
-        self
-    }
-}
 
 /// A key that was just created, and its access key, which is shown this once.
 #[derive(Clone, Debug)]

@@ -1,8 +1,9 @@
 //! Who may do what with the keys of a workspace.
 
 use crate::access_key::{AccessKey, Entropy, generate_key_id};
+use crate::config::{KeyConfig, KeyKind, NewAccess, NewKey};
 use crate::error::KeysError;
-use crate::key::{CreatedKey, KeyConfig, KeyKind, KeyRecord, NewAccess, NewKey, StoredSecret};
+use crate::key::{CreatedKey, KeyRecord, StoredSecret};
 use crate::names::{KeyId, WorkspaceId};
 use crate::store::{KeyStore, NewRecord, Page, Search, Store};
 use crate::usage::Usage;

@@ -41,41 +41,50 @@
 mod access_key;
 mod charge;
 mod clock;
+mod config;
 mod counts;
 mod credits;
 mod decision;
+mod denied;
 mod engine;
 mod error;
 pub mod evaluate;
 mod key;
 pub mod keys;
 mod limits;
+mod meter;
 mod names;
 mod rule;
+mod rules;
 mod schedule;
 mod state;
 mod store;
+mod token_type;
 mod usage;
 mod window;
 
 pub use access_key::{AccessKey, KeyDigest, MaskedKey};
 pub use charge::Charge;
 pub use clock::{ManualClock, Timestamp};
-pub use counts::{Meter, WindowCounts};
+pub use config::{KeyConfig, KeyKind, NewKey};
+pub use counts::WindowCounts;
 pub use credits::Credits;
-pub use decision::{Allowed, Crossing, Decision, DenialReason, Denied, RateLimited};
+pub use decision::{Allowed, Crossing, Decision};
+pub use denied::{DenialReason, Denied, RateLimited};
 pub use engine::Engine;
 pub use error::{BoxError, InvalidValue, KeysError, StoreError};
 pub use key::{
-    CreatedKey, InForce, KeyConfig, KeyKind, KeyRecord, NewKey, PendingLimits, ScopeLimits,
-    StoredKey, StoredSecret,
+    CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::Keys;
-pub use limits::{Limits, LimitsBuilder, MAX_COUNT, TokenType, WindowLimits};
+pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
+pub use meter::Meter;
 pub use names::{AssetId, KeyId, KeyName, WorkspaceId};
-pub use rule::{Rule, RuleState, Scope, Unit, Violation};
+pub use rule::{Rule, Scope, Unit};
+pub use rules::{RuleState, Violation};
 pub use schedule::ScopeState;
 pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
 pub use store::{DecisionHandle, DecisionStore, KeyStore, NewRecord, Page, Search, Store};
+pub use token_type::TokenType;
 pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};
 pub use window::{Step, Window};

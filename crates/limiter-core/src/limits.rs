@@ -1,31 +1,15 @@
 //! What a scope may use: numbers for requests and tokens, per minute and per day.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
+use crate::token_type::TokenType;
 use crate::window::Window;
 
 /// The largest count or limit, 2^53 − 1: every integer up to it is exact in JSON readers and in Lua.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
-
-/// What a token limit counts.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum TokenType {
-    /// Input and output tokens together.
-    #[default]
-    Total,
-    /// Output tokens alone.
-    Output,
-    /// Input tokens alone.
-    Input,
-}
 
 /// The limits of one scope: each of the four numbers may be absent, which means no such limit.
 ///
@@ -310,41 +294,6 @@ impl fmt::Display for WindowLimits {
             (Some(requests), None) => write!(f, "{requests} requests"),
             (None, Some(limit)) => write!(f, "{limit} {tokens}"),
             (None, None) => f.write_str("no limits"),
-        }
-    }
-}
-
-impl TokenType {
-    /// What is counted, in words.
-    #[must_use]
-    pub const fn tokens(self) -> &'static str {
-        match self {
-            Self::Total => "tokens",
-            Self::Output => "output tokens",
-            Self::Input => "input tokens",
-        }
-    }
-}
-
-impl fmt::Display for TokenType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Total => "total",
-            Self::Output => "output",
-            Self::Input => "input",
-        })
-    }
-}
-
-impl FromStr for TokenType {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text {
-            "total" => Ok(Self::Total),
-            "output" => Ok(Self::Output),
-            "input" => Ok(Self::Input),
-            _ => Err(InvalidValue::unknown_word("token type", text, "total, output, input")),
         }
     }
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::counts::Meter;
+use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::key::{KeyConfig, KeyKind};
 use crate::limits::Limits;
+use crate::meter::Meter;
 use crate::names::AssetId;
 use crate::schedule::ScopeState;
 

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::access_key::KeyDigest;
 use crate::charge::Charge;
+use crate::config::{KeyConfig, KeyKind};
 use crate::decision::Decision;
 use crate::error::{KeysError, StoreError};
-use crate::key::{KeyConfig, KeyKind, KeyRecord, StoredSecret};
+use crate::key::{KeyRecord, StoredSecret};
 use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
 use crate::usage::Usage;
 

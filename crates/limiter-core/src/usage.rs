@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::counts::{Meter, WindowCounts};
-use crate::limits::TokenType;
+use crate::counts::WindowCounts;
+use crate::meter::Meter;
 use crate::names::AssetId;
-use crate::rule::{Unit, percent};
+use crate::rule::Unit;
+use crate::rules::percent;
 use crate::schedule::ScopeState;
 use crate::state::{CreditUsage, KeyState};
+use crate::token_type::TokenType;
 use crate::window::Window;
 
 /// What a key has used, as seen at one instant. Reading it changes nothing.

@@ -63,7 +63,7 @@ impl Directory {
         permanent_admin: bool,
     ) -> Result<(), KeysError> {
         if self.keys.contains_key(&key.id) {
-            return Err(KeysError::IdTaken(key.id));
+            return Err(KeysError::IdTaken(key.id.to_string()));
         }
         let workspace = self.workspaces.get(&key.workspace);
         if workspace.is_some_and(|workspace| workspace.by_name.contains_key(&key.name)) {

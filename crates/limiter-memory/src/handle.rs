@@ -5,8 +5,7 @@ use std::sync::Arc;
 use limiter_core::{AssetId, Charge, Decision, DecisionHandle, StoreError};
 
 use crate::cell::SharedHint;
-use crate::map::Place;
-use crate::store::Inner;
+use crate::map::{CellMap, Place};
 
 /// Decides calls of one key and asset without looking either of them up.
 ///
@@ -14,24 +13,24 @@ use crate::store::Inner;
 /// as everybody else.
 #[derive(Debug)]
 pub struct MemoryHandle {
-    store: Arc<Inner>,
+    cells: Arc<CellMap>,
     place: Place,
     asset: Option<AssetId>,
     hint: SharedHint,
 }
 
 impl MemoryHandle {
-    pub(crate) fn new(store: Arc<Inner>, place: Place, asset: Option<AssetId>) -> Self {
-        Self { store, place, asset, hint: SharedHint::default() }
+    pub(crate) fn new(cells: Arc<CellMap>, place: Place, asset: Option<AssetId>) -> Self {
+        Self { cells, place, asset, hint: SharedHint::default() }
     }
 
     /// Decides whether the key may make this call, and charges it if so.
     #[inline]
     pub fn check_and_consume(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        self.store.cells.with_place(self.place, |cell| match cell {
+        self.cells.with_place(self.place, |cell| match cell {
             Some(cell) => {
-                cell.check_and_consume_hinted(asset, &self.hint, charge, &self.store.time)
+                cell.check_and_consume_hinted(asset, &self.hint, charge, self.cells.time())
             }
             None => Decision::key_unknown(asset),
         })
@@ -40,8 +39,8 @@ impl MemoryHandle {
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
-        self.store.cells.with_place(self.place, |cell| match cell {
-            Some(cell) => cell.peek(asset, charge, &self.store.time),
+        self.cells.with_place(self.place, |cell| match cell {
+            Some(cell) => cell.peek(asset, charge, self.cells.time()),
             None => Decision::key_unknown(asset),
         })
     }
@@ -49,7 +48,7 @@ impl MemoryHandle {
 
 impl Clone for MemoryHandle {
     fn clone(&self) -> Self {
-        Self::new(self.store.clone(), self.place, self.asset.clone())
+        Self::new(self.cells.clone(), self.place, self.asset.clone())
     }
 }
 

@@ -1,4 +1,5 @@
-//! The cells of all living keys, in shards, so that callers of different keys rarely wait for each other.
+//! The cells of all living keys, in shards, so that callers of different keys rarely wait for each other,
+//! and the clock that all of them are judged by.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -10,6 +11,7 @@ use limiter_core::{KeyId, KeyState};
 
 use crate::cell::Cell;
 use crate::sync::Mutex;
+use crate::time::Time;
 
 /// All living cells.
 ///
@@ -20,6 +22,7 @@ pub(crate) struct CellMap {
     /// Seeded at random, so that nobody can choose ids that collide.
     hasher: RandomState,
     inserted: AtomicU64,
+    time: Time,
 }
 
 /// On a cache line of its own: a shard that is busy must not slow its neighbours.
@@ -44,12 +47,17 @@ pub(crate) struct Place {
 }
 
 impl CellMap {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(time: Time) -> Self {
         Self {
+            time,
             shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
             inserted: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) const fn time(&self) -> &Time {
+        &self.time
     }
 
     /// Calls `then` with the cell of a key, if there is one.

@@ -21,13 +21,9 @@ use crate::time::Time;
 /// Management locks the directory and then, for a moment, the shard that a key is in; a decision locks
 /// the shard alone.
 #[derive(Clone, Debug)]
-pub struct MemoryStore(Arc<Inner>);
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    directory: RwLock<Directory>,
-    pub(crate) cells: CellMap,
-    pub(crate) time: Time,
+pub struct MemoryStore {
+    directory: Arc<RwLock<Directory>>,
+    cells: Arc<CellMap>,
 }
 
 /// Settings of a [`MemoryStore`].
@@ -46,8 +42,7 @@ impl MemoryStoreBuilder {
     /// An empty store.
     #[must_use]
     pub fn build(self) -> MemoryStore {
-        let (directory, cells) = (RwLock::default(), CellMap::new());
-        MemoryStore(Arc::new(Inner { directory, cells, time: self.time }))
+        MemoryStore { directory: Arc::default(), cells: Arc::new(CellMap::new(self.time)) }
     }
 
     /// A store that goes on from a snapshot.
@@ -57,12 +52,12 @@ impl MemoryStoreBuilder {
     pub fn restore(self, snapshot: Snapshot) -> Result<MemoryStore, RestoreError> {
         snapshot.check_format()?;
         let store = self.build();
-        let mut directory = store.0.directory.write();
+        let mut directory = store.directory.write();
         for saved in snapshot.keys {
             let permanent_admin = is_permanent_admin(saved.state.kind(), &saved.config());
             let id = saved.key.id.clone();
             directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
-            store.0.cells.insert(id, saved.state);
+            store.cells.insert(id, saved.state);
         }
         drop(directory);
         Ok(store)
@@ -90,16 +85,16 @@ impl MemoryStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Decision {
-        self.0.cells.with(key, |cell| match cell {
-            Some(cell) => cell.check_and_consume(asset, charge, &self.0.time),
+        self.cells.with(key, |cell| match cell {
+            Some(cell) => cell.check_and_consume(asset, charge, self.cells.time()),
             None => Decision::key_unknown(asset),
         })
     }
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
-        self.0.cells.with(key, |cell| match cell {
-            Some(cell) => cell.peek(asset, charge, &self.0.time),
+        self.cells.with(key, |cell| match cell {
+            Some(cell) => cell.peek(asset, charge, self.cells.time()),
             None => Decision::key_unknown(asset),
         })
     }
@@ -107,26 +102,26 @@ impl MemoryStore {
     /// What the key has used, or `None` if it is not known.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
-        self.0.cells.with(key, |cell| Some(cell?.usage(&self.0.time)))
+        self.cells.with(key, |cell| Some(cell?.usage(self.cells.time())))
     }
 
     /// Resolves a key and an asset for many calls, or `None` if the key is not known.
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
-        let place = self.0.cells.place(key)?;
-        Some(MemoryHandle::new(self.0.clone(), place, asset.cloned()))
+        let place = self.cells.place(key)?;
+        Some(MemoryHandle::new(self.cells.clone(), place, asset.cloned()))
     }
 
     /// The id of the living key whose access key has this digest.
     #[must_use]
     pub fn resolve(&self, digest: &KeyDigest) -> Option<KeyId> {
-        self.0.directory.read().resolve(digest).cloned()
+        self.directory.read().resolve(digest).cloned()
     }
 
     /// What is known of a living key.
     #[must_use]
     pub fn read(&self, id: &KeyId) -> Option<KeyRecord> {
-        let directory = self.0.directory.read();
+        let directory = self.directory.read();
         self.record(directory.get(id)?)
     }
 
@@ -137,15 +132,15 @@ impl MemoryStore {
     pub fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
         let NewRecord { id, workspace, kind, config, secret, bootstraps } = key;
         let stored = StoredKey { id, workspace, name: config.name.clone(), secret, version: 1 };
-        let mut directory = self.0.directory.write();
+        let mut directory = self.directory.write();
         if bootstraps && !directory.is_empty(&stored.workspace) {
             return Err(KeysError::AlreadyBootstrapped);
         }
         directory.insert(stored.clone(), is_permanent_admin(kind, &config))?;
-        let now = self.0.time.now();
+        let now = self.cells.time().now();
         let state = KeyState::new(kind, &config, now);
         let record = KeyRecord::of(&stored, &state, now);
-        self.0.cells.insert(stored.id, state);
+        self.cells.insert(stored.id, state);
         Ok(record)
     }
 
@@ -161,15 +156,14 @@ impl MemoryStore {
         config: &KeyConfig,
     ) -> Result<KeyRecord, KeysError> {
         let not_found = || KeysError::NotFound(id.to_string());
-        let mut directory = self.0.directory.write();
+        let mut directory = self.directory.write();
         let key = directory.get_in(workspace, id)?;
         let kind = self.record(key).ok_or_else(not_found)?.kind;
         directory.check_update(key, version, kind, config)?;
         let renamed = key.name != config.name;
-        let reconfigured = self
-            .0
-            .cells
-            .with(id, |cell| cell.map(|cell| cell.state.configure(config, self.0.time.now())));
+        let reconfigured = self.cells.with(id, |cell| {
+            cell.map(|cell| cell.state.configure(config, self.cells.time().now()))
+        });
         if reconfigured.ok_or_else(not_found)?? || renamed {
             directory.update(id, kind, config);
         }
@@ -181,16 +175,16 @@ impl MemoryStore {
     /// # Errors
     /// As [`KeyStore::delete`].
     pub fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        let mut directory = self.0.directory.write();
+        let mut directory = self.directory.write();
         directory.remove(workspace, id)?;
-        self.0.cells.remove(id);
+        self.cells.remove(id);
         Ok(())
     }
 
     /// A page of the living keys of a workspace, by the bytes of their names.
     #[must_use]
     pub fn list(&self, workspace: &WorkspaceId, search: &Search) -> Page {
-        let directory = self.0.directory.read();
+        let directory = self.directory.read();
         let (ids, next) = directory.search(workspace, search);
         let keys = ids.into_iter().filter_map(|id| self.record(directory.get(id)?));
         Page::new(keys.collect(), next)
@@ -199,12 +193,12 @@ impl MemoryStore {
     /// All keys with their counts, each as of one moment. Decisions go on meanwhile.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let directory = self.0.directory.read();
+        let directory = self.directory.read();
         let saved = directory.keys().filter_map(|key| {
-            let state = self.0.cells.with(&key.id, |cell| Some(cell?.state.clone()))?;
+            let state = self.cells.with(&key.id, |cell| Some(cell?.state.clone()))?;
             Some(SavedKey { key: key.clone(), state })
         });
-        Snapshot::new(self.0.time.now(), saved.collect())
+        Snapshot::new(self.cells.time().now(), saved.collect())
     }
 
     /// A store on the system's clock that goes on from a snapshot.
@@ -216,7 +210,7 @@ impl MemoryStore {
     }
 
     fn record(&self, key: &StoredKey) -> Option<KeyRecord> {
-        self.0.cells.with(&key.id, |cell| Some(cell?.record(key, &self.0.time)))
+        self.cells.with(&key.id, |cell| Some(cell?.record(key, self.cells.time())))
     }
 }
 

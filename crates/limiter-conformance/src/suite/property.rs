@@ -74,6 +74,6 @@ const REGRESSIONS: &str = "proptest-regressions/histories.txt";
 /// Long enough for limits to change, windows to pass and keys to expire within one history.
 const STEPS: Range<usize> = 1..60;
 /// With them the whole suite takes half a minute on two cores, unoptimised, for a store in memory.
-const DEFAULT_CASES: u32 = 1_000;
+const DEFAULT_CASES: u32 = 2_000;
 /// A history of sixty operations is small after a few thousand.
 const SHRINK_STEPS: u32 = 5_000;

@@ -1,0 +1,283 @@
+//! How the rules that a call met stand, and which of them it would have broken.
+
+use std::cmp::Reverse;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::charge::Charge;
+use crate::clock::Timestamp;
+use crate::counts::{ScopeCounts, WindowCounts};
+use crate::limits::MAX_COUNT;
+use crate::meter::Meter;
+use crate::rule::{Rule, Scope, UNITS, Unit};
+use crate::token_type::TokenType;
+use crate::window::Window;
+
+/// How one rule stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RuleState {
+    /// The rule.
+    pub rule: Rule,
+    /// How much may be used in the window.
+    pub limit: u64,
+    /// How much is used: after the charge if it was allowed, without it if it was denied.
+    pub used: u64,
+    /// How much is left, at least 0.
+    pub remaining: u64,
+    /// When the window ends and the count starts again from zero.
+    pub resets_at: Timestamp,
+    /// Which tokens are counted, if the unit is tokens.
+    pub token_type: TokenType,
+}
+
+/// A rule that a charge would have broken, as it stands without the charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The rule.
+    pub rule: Rule,
+    /// How much may be used in the window.
+    pub limit: u64,
+    /// How much is used.
+    pub used: u64,
+    /// How much the charge would have added. Even 0 is too much where a new call finds nothing left.
+    pub asked: u64,
+    /// When the window ends and the count starts again from zero.
+    pub resets_at: Timestamp,
+    /// Which tokens are counted, if the unit is tokens.
+    pub token_type: TokenType,
+}
+
+/// The rules that a call met: up to eight, fewer where there are no limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// Of the global scope, then of the asset's.
+    scopes: [ScopeCounts; 2],
+}
+
+impl Rules {
+    #[inline]
+    pub(crate) const fn new(scopes: [ScopeCounts; 2]) -> Self {
+        Self { scopes }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
+        self.windows().flat_map(|(scope, window, counts)| {
+            UNITS
+                .into_iter()
+                .filter_map(move |unit| RuleState::of(Rule { scope, window, unit }, &counts))
+        })
+    }
+
+    pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = Violation> {
+        let makes_request = charge.requests() > 0;
+        self.iter().filter_map(move |state| {
+            let asked = match state.rule.unit {
+                Unit::Requests => charge.requests(),
+                Unit::Tokens => charge.tokens(state.token_type),
+            };
+            let violated = !state.meter().admits(asked, makes_request);
+            violated.then_some(Violation {
+                rule: state.rule,
+                limit: state.limit,
+                used: state.used,
+                asked,
+                resets_at: state.resets_at,
+                token_type: state.token_type,
+            })
+        })
+    }
+
+    fn windows(&self) -> impl Iterator<Item = (Scope, Window, WindowCounts)> {
+        self.scopes.iter().zip([Scope::Global, Scope::Asset]).flat_map(|(counts, scope)| {
+            Window::ALL.into_iter().map(move |window| (scope, window, counts.window(window)))
+        })
+    }
+}
+
+/// The other way around, for decisions that were saved: rules that are missing are not limited.
+impl FromIterator<RuleState> for Rules {
+    fn from_iter<I: IntoIterator<Item = RuleState>>(states: I) -> Self {
+        let states: Vec<_> = states.into_iter().collect();
+        let counts = |scope, window| {
+            let mut counts = ScopeCounts::UNCOUNTED.window(window);
+            let of_window =
+                |state: &&RuleState| (state.rule.scope, state.rule.window) == (scope, window);
+            for state in states.iter().filter(of_window) {
+                counts.resets_at = state.resets_at;
+                match state.rule.unit {
+                    Unit::Requests => counts.requests = state.meter(),
+                    Unit::Tokens => {
+                        counts.tokens = state.meter();
+                        counts.token_type = state.token_type;
+                    }
+                }
+            }
+            counts
+        };
+        let scope =
+            |scope| ScopeCounts::new(counts(scope, Window::Minute), counts(scope, Window::Day));
+        Self::new([scope(Scope::Global), scope(Scope::Asset)])
+    }
+}
+
+impl RuleState {
+    fn of(rule: Rule, counts: &WindowCounts) -> Option<Self> {
+        let meter = match rule.unit {
+            Unit::Requests => &counts.requests,
+            Unit::Tokens => &counts.tokens,
+        };
+        Some(Self {
+            rule,
+            limit: meter.limit()?,
+            used: meter.used(),
+            remaining: meter.remaining()?,
+            resets_at: counts.resets_at,
+            token_type: counts.token_type,
+        })
+    }
+
+    fn meter(&self) -> Meter {
+        // A state that comes from serde was not checked: its fields are there to be read.
+        let mut meter = Meter::new(Some(self.limit.min(MAX_COUNT)));
+        meter.add(self.used);
+        meter
+    }
+
+    /// Of two rules, the one with the smaller share left is tighter.
+    pub(crate) fn is_tighter_than(&self, other: &Self) -> bool {
+        // a/b < c/d without dividing; a limit of 0 has nothing left, whatever it is divided by.
+        let share = |left: u64, of: u64| u128::from(left).saturating_mul(u128::from(of.max(1)));
+        let (own, others) =
+            (share(self.remaining, other.limit), share(other.remaining, self.limit));
+        let order = |state: &Self| binding_order(state.rule, state.limit, state.resets_at);
+        own < others || (own == others && order(self) < order(other))
+    }
+
+    /// The share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
+    #[must_use]
+    pub fn percent(&self) -> u64 {
+        percent(self.used, self.limit)
+    }
+
+    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    #[must_use]
+    pub const fn unit_name(&self) -> &'static str {
+        unit_name(self.rule.unit, self.token_type)
+    }
+}
+
+impl Violation {
+    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    #[must_use]
+    pub const fn unit_name(&self) -> &'static str {
+        unit_name(self.rule.unit, self.token_type)
+    }
+
+    /// The violated rule that binds comes first in this order.
+    pub(crate) fn binding_order(&self) -> impl Ord + use<> {
+        binding_order(self.rule, self.limit, self.resets_at)
+    }
+}
+
+/// The rule that resets last comes first; then the smaller limit, global before asset, tokens before
+/// requests, minute before day.
+fn binding_order(rule: Rule, limit: u64, resets_at: Timestamp) -> impl Ord + use<> {
+    let Rule { scope, window, unit } = rule;
+    (Reverse(resets_at), limit, scope, Reverse(unit), window)
+}
+
+const fn unit_name(unit: Unit, token_type: TokenType) -> &'static str {
+    match unit {
+        Unit::Requests => "requests",
+        Unit::Tokens => token_type.tokens(),
+    }
+}
+
+/// The share that is used, in whole percent rounded down.
+pub(crate) fn percent(used: u64, limit: u64) -> u64 {
+    let used = u128::from(used).saturating_mul(100);
+    let percent = used.checked_div(u128::from(limit)).unwrap_or(100);
+    u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(rule: &str, remaining: u64, limit: u64, resets_at: i64) -> RuleState {
+        RuleState {
+            rule: rule.parse().unwrap(),
+            limit,
+            used: limit.saturating_sub(remaining),
+            remaining,
+            resets_at: Timestamp::from_unix_ms(resets_at),
+            token_type: TokenType::Total,
+        }
+    }
+
+    fn order(state: &RuleState) -> impl Ord + use<> {
+        binding_order(state.rule, state.limit, state.resets_at)
+    }
+
+    fn first_to_bind(states: &[RuleState]) -> &RuleState {
+        states.iter().min_by_key(|state| order(state)).unwrap()
+    }
+
+    #[test]
+    fn the_rule_that_resets_last_binds() {
+        let states =
+            [state("global/minute/requests", 0, 1, 60), state("asset/day/tokens", 0, 900, 86_400)];
+        assert_eq!(first_to_bind(&states), &states[1]);
+    }
+
+    #[test]
+    fn among_rules_that_reset_together_the_smaller_limit_binds() {
+        let states =
+            [state("global/day/requests", 0, 2, 60), state("asset/minute/tokens", 0, 1, 60)];
+        assert_eq!(first_to_bind(&states), &states[1]);
+    }
+
+    #[test]
+    fn equal_limits_bind_global_first_then_tokens_then_minute() {
+        let mut states = [
+            state("asset/day/requests", 0, 1, 60),
+            state("asset/minute/requests", 0, 1, 60),
+            state("asset/day/tokens", 0, 1, 60),
+            state("asset/minute/tokens", 0, 1, 60),
+            state("global/day/requests", 0, 1, 60),
+            state("global/minute/tokens", 0, 1, 60),
+        ];
+        states.sort_by_key(order);
+        let order: Vec<_> = states.iter().map(|state| state.rule.to_string()).collect();
+        assert_eq!(
+            order,
+            [
+                "global/minute/tokens",
+                "global/day/requests",
+                "asset/minute/tokens",
+                "asset/day/tokens",
+                "asset/minute/requests",
+                "asset/day/requests",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_tightest_rule_has_the_smallest_share_left() {
+        let many = state("asset/day/tokens", 50, 100_000, 60);
+        let few = state("asset/minute/requests", 3, 10, 60);
+        assert!(many.is_tighter_than(&few));
+        assert!(!few.is_tighter_than(&many));
+        let nothing = state("global/minute/requests", 0, 0, 60);
+        assert!(nothing.is_tighter_than(&many));
+    }
+}
