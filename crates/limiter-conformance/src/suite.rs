@@ -23,7 +23,8 @@
 //! ```
 //!
 //! Two variables of the environment say how much is tried: `LIMITER_TEST_CASES`, how many random histories (2,000 if
-//! it is not set; some tests take a share of it), and `LIMITER_TEST_DEPTH`, how long the enumerated ones are (4).
+//! it is not set; some tests take a share of it), and `LIMITER_TEST_DEPTH`, how long the enumerated ones are (4). With
+//! `cargo test --release`, fifty times as many and a depth of 5 take two minutes for a store in memory.
 
 pub mod access_keys;
 pub mod admins;

@@ -145,7 +145,7 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
 }
 
 /// A key as a store is asked to add it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewRecord {
     /// Its id, which no living key has.
     pub id: KeyId,

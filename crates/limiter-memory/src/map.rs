@@ -190,3 +190,34 @@ const SHARDS: usize = 256;
 const SHARDS: usize = 1;
 /// So few that an empty store is small, so many that the list of chunks stays short.
 const CHUNK: usize = 32;
+
+#[cfg(all(test, not(limiter_loom)))]
+mod tests {
+    use limiter_core::{AssetId, Credits, KeyConfig, KeyKind, Limits, Timestamp};
+
+    use super::*;
+
+    /// All that decisions look at. The directory of keys for management is kept apart.
+    #[test]
+    fn a_key_with_one_limited_asset_takes_at_most_400_bytes() {
+        let now = Timestamp::from_unix_ms(1_760_011_200_000);
+        let asset: AssetId = "6895d6d1d50c89537c1cf237".parse().unwrap();
+        let builder = Limits::builder().requests_per_minute(60).requests_per_day(1_000);
+        let limits = builder.tokens_per_minute(10_000).tokens_per_day(100_000).build().unwrap();
+        let config = KeyConfig::named("ci").unwrap().with_global(limits).with_asset(asset, limits);
+        let config = config.with_budget(Credits::whole(10).unwrap()).with_expiry(now);
+
+        let cells = CellMap::new(Time::System);
+        let allocated = allocation_counter::measure(|| {
+            for index in 0..KEYS {
+                let id = KeyId::new(format!("{index:022}")).unwrap();
+                cells.insert(id, KeyState::new(KeyKind::Member, &config, now));
+            }
+        });
+        let bytes = allocated.bytes_current / KEYS;
+        println!("{bytes} bytes for each of {KEYS} keys");
+        assert!(bytes <= 400, "{bytes} bytes for each key");
+    }
+
+    const KEYS: i64 = 200_000;
+}

@@ -38,7 +38,8 @@ enum HandleChoice {
 }
 
 impl AnyStore {
-    pub(crate) fn custom(store: impl Store) -> Self {
+    /// A user's own store.
+    pub fn custom(store: impl Store) -> Self {
         Self(Choice::Custom(Arc::new(store)))
     }
 

@@ -1,0 +1,52 @@
+//! A store of the user's own, behind boxed futures, gives the same answers as any other.
+
+use limiter::{
+    AccessKey, AnyStore, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, ManualClock,
+    MemoryStore, NewKey,
+};
+use limiter_conformance::suite::StoreUnderTest;
+
+#[derive(Debug)]
+struct Custom;
+
+impl StoreUnderTest for Custom {
+    type Store = AnyStore;
+
+    async fn fresh(&self, clock: ManualClock) -> AnyStore {
+        AnyStore::custom(MemoryStore::builder().clock(clock).build())
+    }
+}
+
+limiter_conformance::conformance_tests!(Custom);
+
+/// The whole way of a key through a limiter on a custom store, which is no longer seen to be one in memory.
+#[tokio::test]
+async fn a_limiter_on_a_custom_store_manages_keys_and_decides() {
+    let limiter = Limiter::custom(MemoryStore::new());
+    assert!(limiter.memory().is_none());
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin =
+        limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().access_key.unwrap();
+
+    let limits = Limits::builder().requests_per_day(2).build().unwrap();
+    let config = KeyConfig::named("ci").unwrap().with_global(limits);
+    let created = limiter.keys(&admin).create(NewKey::member(config)).await.unwrap();
+    let access_key: AccessKey = created.access_key.unwrap();
+    let key = limiter.authenticate(&access_key).await.unwrap().unwrap();
+    assert_eq!(key, created.record.id);
+
+    let charge = Charge::request();
+    assert!(limiter.peek(&key, None, &charge).await.unwrap().is_allowed());
+    assert!(limiter.check_and_consume(&key, None, &charge).await.unwrap().is_allowed());
+    let handle = limiter.handle(&key, None).await.unwrap().unwrap();
+    assert!(handle.memory().is_none());
+    assert!(handle.peek(&charge).await.unwrap().is_allowed());
+    assert!(handle.check_and_consume(&charge).await.unwrap().is_allowed());
+    let denied = match handle.check_and_consume(&charge).await.unwrap() {
+        Decision::Denied(denied) => denied,
+        Decision::Allowed(allowed) => panic!("the day's two requests are used, but {allowed:?}"),
+    };
+    assert!(matches!(denied.reason(), DenialReason::RateLimited(_)));
+    let usage = limiter.keys(&access_key).own_usage().await.unwrap();
+    assert_eq!(usage.global.unwrap().day.requests.used, 2);
+}
