@@ -25,7 +25,7 @@ pub enum KeyKind {
 /// What an admin says of a key: its name, limits, budget and expiry.
 ///
 /// The same for creating and updating a key: an update replaces the whole configuration, so that one
-/// reads a key, changes its [`config`](KeyRecord::config) and saves it with the version that was read.
+/// reads a key, changes its [`config`](crate::KeyRecord::config) and saves it with the version that was read.
 ///
 /// ```
 /// use limiter_core::{KeyConfig, Limits};

@@ -109,7 +109,7 @@ impl Allowed {
 
     /// The rule with the smallest share of its limit left, if there is any rule.
     ///
-    /// Of equal shares it is the one that would bind (see [`RateLimited::binding`]).
+    /// Of equal shares it is the one that would bind (see [`RateLimited::binding`](crate::RateLimited::binding)).
     #[must_use]
     pub fn tightest(&self) -> Option<RuleState> {
         self.rules.iter().reduce(
