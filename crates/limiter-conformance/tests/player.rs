@@ -136,7 +136,10 @@ fn a_store_that_fails_is_an_error_and_no_answer() {
         }
         let usage = player.play(&operation(r#""op":"usage","key":"k1""#)).await;
         let failed = usage.expect_err("the store is unplugged");
-        assert!(failed.to_string().contains("unplugged"), "{failed}");
+        let causes =
+            std::iter::successors(Some(&failed as &dyn std::error::Error), |error| error.source());
+        let told: Vec<_> = causes.map(ToString::to_string).collect();
+        assert!(told.iter().any(|cause| cause.contains("unplugged")), "{told:?}");
     });
 }
 

@@ -15,7 +15,7 @@ use crate::names::KeyId;
 ///
 /// It is wiped from memory when dropped, prints masked, and is not serialized; [`expose`](Self::expose)
 /// shows it. One that a caller brings must be hard to guess, at least 128 bits of randomness, which
-/// nobody can check here.
+/// nobody can check here: 22 letters and digits drawn at random have them.
 ///
 /// ```
 /// use limiter_core::AccessKey;
@@ -28,7 +28,7 @@ use crate::names::KeyId;
 pub struct AccessKey(Zeroizing<String>);
 
 impl AccessKey {
-    /// The fewest characters: 16 bytes are 128 bits.
+    /// The fewest characters, 16 bytes: shorter ones cannot hold 128 bits, whatever they are made of.
     pub const MIN_LENGTH: usize = 16;
     /// The most characters: HTTP servers accept longer headers, but none needs a longer key.
     pub const MAX_LENGTH: usize = 256;

@@ -10,7 +10,8 @@ use crate::token_type::TokenType;
 /// What a call costs: requests, input and output tokens, credits.
 ///
 /// Each number is at most 2^53 − 1, and so is the sum of the tokens. A charge of no request is a top-up
-/// of a call that already runs.
+/// of a call that already runs. Like any charge it is all or nothing: what does not fit is denied and not
+/// counted, so charge what a call may cost before it starts.
 ///
 /// ```
 /// use limiter_core::{Charge, Credits};

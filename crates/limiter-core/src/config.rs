@@ -38,6 +38,7 @@ pub enum KeyKind {
 /// # Ok::<(), limiter_core::InvalidValue>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// Its name, unique among the living keys of the workspace.
     pub name: KeyName,
@@ -98,8 +99,11 @@ impl KeyConfig {
         Self { expires_at: Some(expires_at.into()), ..self }
     }
 
-    /// Checks the number of assets; everything else is valid because it exists.
-    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+    /// Checks the number of assets, as every store does; everything else is valid because it exists.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_ASSETS`].
+    pub fn check(&self) -> Result<(), InvalidValue> {
         match self.assets.len() {
             count if count > Self::MAX_ASSETS => {
                 Err(InvalidValue::TooManyAssets { count, max: Self::MAX_ASSETS })
@@ -154,5 +158,23 @@ impl NewKey {
     pub fn without_access_key(mut self) -> Self {
         self.access = NewAccess::None;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_field_does_not_silently_remove_the_limits() {
+        let json = r#"{"name":"ci","globl":{"requests_per_minute":5}}"#;
+        let error = serde_json::from_str::<KeyConfig>(json).unwrap_err().to_string();
+        assert!(error.contains("unknown field `globl`"), "{error}");
+    }
+
+    #[test]
+    fn only_a_name_must_be_said() {
+        let config: KeyConfig = serde_json::from_str(r#"{"name":"ci"}"#).unwrap();
+        assert_eq!(config, KeyConfig::named("ci").unwrap());
     }
 }

@@ -125,19 +125,21 @@ impl Allowed {
         CreditUsage::of(&self.credits)
     }
 
-    /// Whether the store could not answer and a policy of the caller's allowed the call.
+    /// Whether the store could not answer and a policy of the caller's allowed the call. No store of this
+    /// version does that.
     #[must_use]
     pub const fn degraded(&self) -> bool {
         self.degraded
     }
 
-    /// Whether the call had been allowed before under the same request id, and was not charged again.
+    /// Whether the call had been allowed before under the same request id, and was not charged again. No
+    /// call of this version has a request id.
     #[must_use]
     pub const fn replayed(&self) -> bool {
         self.replayed
     }
 
-    /// The thresholds that this charge was the first to cross in their window.
+    /// The thresholds that this charge was the first to cross in their window. This version knows none.
     #[must_use]
     pub fn crossed(&self) -> &[Crossing] {
         &self.crossed

@@ -36,7 +36,8 @@ pub enum DenialReason {
     },
     /// An admin key manages keys and makes no calls.
     AdminKey,
-    /// The charge does not fit into what is left of the budget.
+    /// The charge does not fit into what is left of the budget, or nothing is left: a new call is denied
+    /// then even if it costs nothing.
     BudgetExhausted {
         /// What was spent without this charge, and the budget.
         credits: CreditUsage,

@@ -95,8 +95,8 @@ impl<S: Store> Engine<S> {
     /// Creates the first key of a workspace: an admin key without an expiry.
     ///
     /// # Errors
-    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::LastAdmin`] if the key is
-    /// no admin key or has an expiry; and what [`Keys::create`] may answer.
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`]
+    /// if the key is no admin key or has an expiry; and what [`Keys::create`] may answer.
     pub async fn bootstrap(
         &self,
         workspace: WorkspaceId,

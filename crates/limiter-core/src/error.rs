@@ -32,7 +32,7 @@ pub enum InvalidValue {
          so that it is hard to guess and fits into an HTTP header"
     )]
     AccessKey {
-        /// The fewest characters: 128 bits.
+        /// The fewest characters.
         min: usize,
         /// The most characters.
         max: usize,
@@ -88,7 +88,7 @@ impl InvalidValue {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store cannot be reached or does not work; nothing was charged.
-    #[error("the store cannot answer, nothing was charged: {0}")]
+    #[error("the store cannot answer, nothing was charged")]
     Unavailable(#[source] BoxError),
 }
 
@@ -110,7 +110,7 @@ pub enum KeysError {
     #[error("the caller's key has expired: an admin of its workspace can prolong it")]
     ExpiredCaller,
     /// The caller is a member key; only admin keys manage keys.
-    #[error("forbidden: only an admin key may manage the keys of its workspace")]
+    #[error("forbidden: a member key may only read its own usage; an admin key manages keys")]
     Forbidden,
     /// No such key in the caller's workspace.
     #[error("no key {0:?} in this workspace")]
@@ -121,7 +121,7 @@ pub enum KeysError {
     )]
     NameTaken(String),
     /// A living key has this id already.
-    #[error("a key with the id {0:?} exists: key ids are never used twice")]
+    #[error("a living key has the id {0:?}: choose another one")]
     IdTaken(String),
     /// The access key, or its first and last four characters, are those of another key of the workspace.
     #[error(
@@ -131,6 +131,9 @@ pub enum KeysError {
     /// The workspace has its first admin key already.
     #[error("the workspace has keys already: use an admin key of it to create more")]
     AlreadyBootstrapped,
+    /// The first key of a workspace must keep it manageable for ever.
+    #[error("the first key of a workspace must be an admin key without an expiry")]
+    FirstMustBeAdmin,
     /// The workspace would be left without an admin key that never expires.
     #[error("this is the workspace's last admin key: it cannot be deleted or given an expiry")]
     LastAdmin,
@@ -149,7 +152,7 @@ pub enum KeysError {
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
     /// The operating system gave no random bytes for a new access key.
-    #[error("no random bytes for a new key: {0}")]
+    #[error("the operating system gave no random bytes for a new key")]
     Entropy(#[source] BoxError),
     /// The store could not answer.
     #[error(transparent)]

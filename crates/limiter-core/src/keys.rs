@@ -97,7 +97,7 @@ impl<'a, S: Store> Keys<'a, S> {
     /// Replaces the configuration of a key that was read at `version`.
     ///
     /// Name, budget and expiry take effect at once, limits per minute at the next minute and limits per
-    /// day at the next day. Saving what is already configured changes nothing, also not the version.
+    /// day at the next day. To stop a key at once, set its expiry. Saving what is already configured changes nothing, also not the version.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];
@@ -114,7 +114,8 @@ impl<'a, S: Store> Keys<'a, S> {
         self.store.update(&admin.workspace, id, version, config).await
     }
 
-    /// Deletes a key for good: its next call is refused, and its id is never used again.
+    /// Deletes a key for good: its next call is refused. The engine never makes its id again; who chooses
+    /// ids must not either.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; or what every operation may answer.
@@ -180,7 +181,7 @@ pub(crate) async fn bootstrap<S: Store>(
     admin: NewKey,
 ) -> Result<CreatedKey, KeysError> {
     if !is_permanent_admin(admin.kind, &admin.config) {
-        return Err(KeysError::LastAdmin);
+        return Err(KeysError::FirstMustBeAdmin);
     }
     create(store, entropy, workspace, admin, true).await
 }

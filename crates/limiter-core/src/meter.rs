@@ -30,7 +30,7 @@ impl Meter {
         }
     }
 
-    /// How much is used. It exceeds the limit where more was used than had been estimated.
+    /// How much is used.
     #[must_use]
     pub const fn used(&self) -> u64 {
         self.capacity().saturating_sub(self.left).cast_unsigned()

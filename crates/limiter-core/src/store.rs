@@ -64,7 +64,8 @@ pub trait DecisionStore: Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Self::Handle>, StoreError>> + Send;
 }
 
-/// A key and an asset, resolved once. It sees changes, expiry and deletion of its key at once.
+/// A key and an asset, resolved once. It sees limits as soon as they are in force, and expiry and deletion of
+/// its key at once.
 pub trait DecisionHandle: Clone + Debug + Send + Sync + 'static {
     /// Decides whether the key may make this call, and charges it if so.
     ///
@@ -105,16 +106,17 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
     /// Adds a key, whose limits are in force at once.
     ///
     /// # Errors
-    /// [`KeysError::AlreadyBootstrapped`], [`KeysError::IdTaken`], [`KeysError::NameTaken`] or
-    /// [`KeysError::AccessKeyTaken`], looked for in this order, or a store error.
+    /// [`KeysError::Invalid`] for too many assets, [`KeysError::AlreadyBootstrapped`],
+    /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`], looked for in
+    /// this order, or a store error.
     fn create(&self, key: NewRecord) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
 
     /// Replaces the configuration of a key of the workspace, if it is still at `version`. A save that
     /// changes nothing leaves the version as it is.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`], [`KeysError::Conflict`], [`KeysError::NameTaken`] or
-    /// [`KeysError::LastAdmin`], looked for in this order, or a store error.
+    /// [`KeysError::Invalid`] for too many assets, [`KeysError::NotFound`], [`KeysError::Conflict`],
+    /// [`KeysError::NameTaken`] or [`KeysError::LastAdmin`], looked for in this order, or a store error.
     fn update(
         &self,
         workspace: &WorkspaceId,

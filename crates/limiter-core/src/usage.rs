@@ -64,7 +64,7 @@ pub struct WindowUsage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UnitUsage {
-    /// How much is used. It may exceed the limit where more was used than had been estimated.
+    /// How much is used.
     pub used: u64,
     /// How much may be used, if that is limited in this window.
     pub limit: Option<u64>,

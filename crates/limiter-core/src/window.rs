@@ -12,6 +12,9 @@ use crate::clock::Timestamp;
 use crate::error::InvalidValue;
 
 /// A fixed, half-open window, aligned to UTC: it includes its start and ends just before the next.
+///
+/// A limit holds within each window; across the boundary of two, up to twice as much may pass in a short
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

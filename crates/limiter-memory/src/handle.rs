@@ -9,8 +9,8 @@ use crate::map::{CellMap, Place};
 
 /// Decides calls of one key and asset without looking either of them up.
 ///
-/// It sees changed limits, expiry and deletion of its key at once, because it decides on the same cell
-/// as everybody else.
+/// It sees limits as soon as they are in force, and expiry and deletion of its key at once, because it
+/// decides on the same cell as everybody else.
 #[derive(Debug)]
 pub struct MemoryHandle {
     cells: Arc<CellMap>,

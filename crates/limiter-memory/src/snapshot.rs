@@ -6,8 +6,21 @@ use thiserror::Error;
 
 /// All keys of a store with their counts, to be saved with any serde format.
 ///
-/// It holds digests, never access keys. It may be restored at any later time: windows that have passed
+/// Nothing is saved by itself: take one now and then, and at shutdown; what was counted since the last
+/// one is lost in a crash. It holds digests, never access keys. It may be restored at any later time: windows that have passed
 /// meanwhile are empty then, and changes that were pending are in force.
+///
+/// ```
+/// use limiter_memory::{MemoryStore, Snapshot};
+///
+/// let store = MemoryStore::new();
+/// let saved = serde_json::to_string(&store.snapshot())?;
+///
+/// let snapshot: Snapshot = serde_json::from_str(&saved)?;
+/// let store = MemoryStore::restore(snapshot)?;
+/// # drop(store);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Of this format: see [`Snapshot::FORMAT`].
@@ -81,6 +94,6 @@ pub enum RestoreError {
         known: u32,
     },
     /// Two of its keys cannot live together.
-    #[error("the snapshot contradicts itself: {0}")]
+    #[error("the snapshot contradicts itself: two of its keys cannot live together")]
     Inconsistent(#[source] KeysError),
 }

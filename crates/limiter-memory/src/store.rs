@@ -131,6 +131,7 @@ impl MemoryStore {
     /// As [`KeyStore::create`].
     pub fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
         let NewRecord { id, workspace, kind, config, secret, bootstraps } = key;
+        config.check()?;
         let stored = StoredKey { id, workspace, name: config.name.clone(), secret, version: 1 };
         let mut directory = self.directory.write();
         if bootstraps && !directory.is_empty(&stored.workspace) {
@@ -155,6 +156,7 @@ impl MemoryStore {
         version: u64,
         config: &KeyConfig,
     ) -> Result<KeyRecord, KeysError> {
+        config.check()?;
         let not_found = || KeysError::NotFound(id.to_string());
         let mut directory = self.directory.write();
         let key = directory.get_in(workspace, id)?;

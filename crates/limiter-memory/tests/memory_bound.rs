@@ -5,7 +5,9 @@ mod common;
 use common::{
     DAY, MIDNIGHT, MINUTE, NOON, admit, asset, create, home, named, requests, store_at, update,
 };
-use limiter_core::{Charge, KeyConfig, KeyId, KeyState};
+use limiter_core::{
+    Charge, InvalidValue, KeyConfig, KeyId, KeyKind, KeyState, KeysError, NewRecord,
+};
 use limiter_memory::MemoryStore;
 
 #[test]
@@ -22,6 +24,28 @@ fn a_removed_asset_is_gone_after_both_windows_and_a_call_of_it() {
     clock.set(MIDNIGHT);
     admit(&store, &key, Some(&asset("removed-model")), 1);
     assert!(!saved(&store).contains("removed-model"));
+}
+
+/// It once took them, and could not read its own snapshot any more.
+#[test]
+fn the_store_itself_refuses_more_assets_than_a_key_may_have() {
+    let (store, _clock) = store_at(NOON);
+    let too_many = (0..=KeyConfig::MAX_ASSETS).fold(named("ci"), |config, number| {
+        config.with_asset(asset(&number.to_string()), requests(Some(1), None))
+    });
+    let record = NewRecord {
+        id: "ci".parse().expect("an id"),
+        workspace: home(),
+        kind: KeyKind::Member,
+        config: too_many.clone(),
+        secret: None,
+        bootstraps: false,
+    };
+    let created = store.create(record);
+    assert!(matches!(created, Err(KeysError::Invalid(InvalidValue::TooManyAssets { .. }))));
+    let key = create(&store, "ci", named("ci"));
+    let updated = store.update(&home(), &key, 1, &too_many);
+    assert!(matches!(updated, Err(KeysError::Invalid(InvalidValue::TooManyAssets { .. }))));
 }
 
 #[test]

@@ -26,7 +26,7 @@ enum Choice {
 
 /// A key and an asset, resolved once: see [`Limiter::handle`](crate::Limiter::handle).
 ///
-/// It sees changed limits, expiry and deletion of its key at once.
+/// It sees limits as soon as they are in force, and expiry and deletion of its key at once.
 #[derive(Clone, Debug)]
 pub struct Handle(HandleChoice);
 

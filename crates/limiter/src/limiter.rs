@@ -108,7 +108,7 @@ impl Limiter {
         self.engine.handle(key, asset.into())
     }
 
-    /// What the key has used, or `None` if it is not known.
+    /// What the key has used, or `None` if it is not known. Only scopes with limits are counted.
     ///
     /// Nobody's rights are checked here; [`Keys::usage`](limiter_core::Keys::usage) does.
     ///
@@ -121,9 +121,9 @@ impl Limiter {
     /// Creates the first key of a workspace: an admin key without an expiry.
     ///
     /// # Errors
-    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::LastAdmin`] if the key is
-    /// no admin key or has an expiry; [`KeysError::IdTaken`] or [`KeysError::AccessKeyTaken`] for an id or
-    /// an access key of the caller's that is in use.
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`]
+    /// if the key is no admin key or has an expiry; and what [`Keys::create`](limiter_core::Keys::create)
+    /// may answer.
     pub async fn bootstrap(
         &self,
         workspace: WorkspaceId,

@@ -19,7 +19,10 @@ pub async fn a_bootstrap_needs_an_admin_that_never_expires(store: impl StoreUnde
     let engine = engine(store.fresh(ManualClock::at(NOON)).await);
     let expiring = named("admin").with_expiry(NOON.after(DAY));
     for key in [NewKey::member(named("member")), NewKey::admin(expiring)] {
-        assert_refused!(engine.bootstrap(workspace("home"), key).await, KeysError::LastAdmin);
+        assert_refused!(
+            engine.bootstrap(workspace("home"), key).await,
+            KeysError::FirstMustBeAdmin
+        );
     }
     let admin = engine.bootstrap(workspace("home"), NewKey::admin(named("admin"))).await;
     assert!(admin.is_ok(), "nothing was created before");
