@@ -75,7 +75,8 @@ async fn play<S: Store>(
             Line::Operation(operation) => player.play(&operation).await,
             Line::Invalid => Ok(Answer::Error(Problem::Invalid)),
         };
-        let answer = answer.map_err(|error| failed(format!("line {number}: {error}")))?;
+        let answer =
+            answer.map_err(|error| failed(format!("line {number}: {}", with_causes(&error))))?;
         writeln!(output, "{}", answer.to_line()).map_err(unwritable)?;
     }
     Ok(())
@@ -88,6 +89,12 @@ fn refused(sentence: impl Display) -> Failure {
 
 fn failed(sentence: impl Display) -> Failure {
     Failure { status: 1, sentence: sentence.to_string() }
+}
+
+/// The error and what caused it, in one sentence.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn unwritable(error: io::Error) -> Failure {

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::InvalidValue;
 
 /// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
-/// It converts from and to chrono's `DateTime<Utc>`, from `SystemTime`, reads and prints as RFC 3339, and
+/// It converts from and to chrono's `DateTime<Utc>`, from `SystemTime`, reads and prints as RFC 3339 (in
+/// the years 0 to 9999), and
 /// is a plain number of milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years); what
 /// lies outside becomes the nearest end.
 ///
@@ -24,13 +25,15 @@ use crate::error::InvalidValue;
 /// assert_eq!(noon.to_string(), "2025-10-09T12:00:00Z");
 /// assert_eq!(noon.to_datetime().map(Timestamp::from), Some(noon));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(from = "i64", into = "i64")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(into = "i64")]
 pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The last instant, 2^53 − 1 milliseconds after 1970: exact in every JSON reader and in Lua.
     pub const MAX: Self = Self((1 << 53) - 1);
+    /// The end of the last window that contains an instant.
+    const LAST_END: Self = Self(Self::MAX.0.saturating_add(86_400_000));
     /// The first instant, as far before 1970.
     pub const MIN: Self = Self(-((1 << 53) - 1));
 
@@ -81,6 +84,14 @@ impl Timestamp {
 impl From<i64> for Timestamp {
     fn from(unix_ms: i64) -> Self {
         Self::from_unix_ms(unix_ms)
+    }
+}
+
+/// An end of a window, which may lie just after [`Timestamp::MAX`], comes back as it was.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let unix_ms = i64::deserialize(deserializer)?;
+        Ok(Self(unix_ms.clamp(Self::MIN.0, Self::LAST_END.0)))
     }
 }
 
@@ -160,7 +171,9 @@ impl ManualClock {
 
     /// Moves the clock forward.
     pub fn advance(&self, duration: Duration) {
-        self.set(self.now().after(duration));
+        let later = |now| Some(Timestamp(now).after(duration).0);
+        // It cannot fail: `later` always answers.
+        let _before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 }
 
@@ -200,6 +213,24 @@ mod tests {
         assert_eq!(Timestamp::from_unix_ms(i64::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::from_unix_ms(i64::MIN), Timestamp::MIN);
         assert_eq!(Timestamp::MAX.after(Duration::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn an_end_after_the_last_instant_survives_serde() {
+        let end = crate::Window::Day.end(Timestamp::MAX);
+        let json = serde_json::to_string(&end).unwrap();
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), end);
+    }
+
+    #[test]
+    fn threads_that_advance_a_clock_together_lose_nothing() {
+        let clock = ManualClock::at(Timestamp::default());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| clock.advance(Duration::from_millis(1))));
+            }
+        });
+        assert_eq!(clock.now().unix_ms(), 40_000);
     }
 
     #[test]

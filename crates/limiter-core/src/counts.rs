@@ -72,6 +72,11 @@ impl WindowCounts {
         self.tokens.add(charge.tokens(self.token_type));
     }
 
+    /// Counts the total where there is no limit of tokens, as counts that were saved may not.
+    pub(crate) const fn normalized(self) -> Self {
+        Self { token_type: self.limits().token_type(), ..self }
+    }
+
     /// Whether a window of this kind can end when these counts say.
     pub(crate) fn is_aligned(&self, window: Window) -> bool {
         window.end(window.start(self.resets_at)) == self.resets_at

@@ -125,7 +125,8 @@ pub enum KeysError {
     IdTaken(String),
     /// The access key, or its first and last four characters, are those of another key of the workspace.
     #[error(
-        "the access key looks like that of another key (same first and last four characters): bring another one"
+        "the access key looks like that of another key (the first and last four characters, or all of them): \
+         bring another one"
     )]
     AccessKeyTaken,
     /// The workspace has its first admin key already.

@@ -236,3 +236,42 @@ fn retry_at(
     ends.into_iter()
         .find(|end| Staged::at(&mended, asset, *end).refusal(&mended, charge, *end).is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KeyConfig;
+    use crate::limits::Limits;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+    /// One rule of eight: what the other seven count does not show.
+    fn state() -> KeyState {
+        let limits = Limits::builder().requests_per_minute(1).build().unwrap();
+        let config = KeyConfig::named("ci").unwrap().with_global(limits);
+        KeyState::new(KeyKind::Member, &config, NOON)
+    }
+
+    #[test]
+    fn decisions_survive_serde_and_are_equal_again() {
+        let mut state = state();
+        let asset = state.locate(None);
+        for _ in 0..2 {
+            let charge = Charge::request().with_tokens(3, 4).unwrap();
+            let decision = check_and_consume(&mut state, asset, &charge, NOON);
+            let json = serde_json::to_string(&decision).unwrap();
+            assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_state_survives_serde_and_is_equal_again() {
+        let mut state = state();
+        let limits = Limits::builder().requests_per_day(1).build().unwrap();
+        let config = KeyConfig::named("ci").unwrap().with_asset("b".parse().unwrap(), limits);
+        state.configure(&config, NOON).unwrap();
+        state.configure(&config.with_asset("a".parse().unwrap(), limits), NOON).unwrap();
+        let json = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<KeyState>(&json).unwrap(), state);
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access_key::{AccessKey, KeyDigest, MaskedKey};
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
-use crate::limits::{Limits, WindowLimits};
+use crate::limits::{Limits, WindowLimits, counted};
 use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
 use crate::schedule::ScopeState;
 use crate::state::KeyState;
@@ -157,6 +158,7 @@ impl InForce {
 
 /// What a store keeps of a key beside its [`KeyState`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StoredKey {
     /// Its id.
     pub id: KeyId,
@@ -166,7 +168,8 @@ pub struct StoredKey {
     pub name: KeyName,
     /// What is kept of its access key.
     pub secret: Option<StoredSecret>,
-    /// Starts at 1 and grows with each change.
+    /// Starts at 1 and grows with each change, up to [`MAX_COUNT`](crate::MAX_COUNT).
+    #[serde(deserialize_with = "countable")]
     pub version: u64,
 }
 
@@ -177,6 +180,10 @@ pub struct StoredSecret {
     pub digest: KeyDigest,
     /// By which people recognise it.
     pub masked: MaskedKey,
+}
+
+fn countable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    counted("the version of a key", u64::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 impl From<&AccessKey> for StoredSecret {

@@ -225,8 +225,8 @@ impl TryFrom<RawScopeState> for ScopeState {
             let what = "a window does not end where windows of its kind end";
             return Err(InvalidValue::Inconsistent { what });
         }
-        let counts = ScopeCounts::new(raw.minute.counts, raw.day.counts);
-        let mut scope = Self { counts, pending: None };
+        let [minute, day] = [raw.minute.counts, raw.day.counts].map(WindowCounts::normalized);
+        let mut scope = Self { counts: ScopeCounts::new(minute, day), pending: None };
         scope.set_pending(Window::Minute, raw.minute.pending);
         scope.set_pending(Window::Day, raw.day.pending);
         Ok(scope)

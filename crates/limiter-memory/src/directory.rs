@@ -6,8 +6,8 @@ use std::ops::Bound;
 use foldhash::quality::RandomState;
 use limiter_core::keys::{check_admin_remains, is_permanent_admin};
 use limiter_core::{
-    KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeysError, MaskedKey, Search, StoredKey,
-    WorkspaceId,
+    KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeysError, MAX_COUNT, MaskedKey, Search,
+    StoredKey, WorkspaceId,
 };
 
 /// The keys of all workspaces. No decision looks in here.
@@ -111,7 +111,7 @@ impl Directory {
     /// Renames a key, counts its change, and notes whether it keeps its workspace manageable.
     pub(crate) fn update(&mut self, id: &KeyId, kind: KeyKind, config: &KeyConfig) {
         let Some(key) = self.keys.get_mut(id) else { return };
-        key.version += 1;
+        key.version = key.version.saturating_add(1).min(MAX_COUNT);
         let Some(workspace) = self.workspaces.get_mut(&key.workspace) else { return };
         if key.name != config.name {
             workspace.by_name.remove(&key.name);

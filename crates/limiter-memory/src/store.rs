@@ -192,7 +192,10 @@ impl MemoryStore {
         Page::new(keys.collect(), next)
     }
 
-    /// All keys with their counts, each as of one moment. Decisions go on meanwhile.
+    /// All keys with their counts, each as of one moment.
+    ///
+    /// Decisions go on meanwhile; changes of keys wait for it, and look-ups of access keys behind them:
+    /// about half a second for 300,000 keys.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let directory = self.directory.read();

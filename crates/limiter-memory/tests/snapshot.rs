@@ -249,3 +249,13 @@ fn is_unreadable(text: &str, tampered: &str, why: &str) {
     let refused = refused.expect_err("the snapshot was tampered with").to_string();
     assert!(refused.contains(why), "{refused}");
 }
+
+#[test]
+fn a_version_that_cannot_be_counted_is_refused() {
+    let (store, _clock) = store_at(NOON);
+    create(&store, "ci", named("ci"));
+    let json = serde_json::to_string(&store.snapshot()).expect("a snapshot is JSON");
+    let tampered = json.replace("\"version\":1", "\"version\":18446744073709551615");
+    assert_ne!(tampered, json);
+    assert!(serde_json::from_str::<Snapshot>(&tampered).is_err());
+}
