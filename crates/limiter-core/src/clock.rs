@@ -10,6 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::InvalidValue;
+use crate::window::LAST_END;
 
 /// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
@@ -32,8 +33,6 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The last instant, 2^53 − 1 milliseconds after 1970: exact in every JSON reader and in Lua.
     pub const MAX: Self = Self((1 << 53) - 1);
-    /// The end of the last window that contains an instant.
-    const LAST_END: Self = Self(Self::MAX.0.saturating_add(86_400_000));
     /// The first instant, as far before 1970.
     pub const MIN: Self = Self(-((1 << 53) - 1));
 
@@ -91,7 +90,7 @@ impl From<i64> for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let unix_ms = i64::deserialize(deserializer)?;
-        Ok(Self(unix_ms.clamp(Self::MIN.0, Self::LAST_END.0)))
+        Ok(Self(unix_ms.clamp(Self::MIN.0, LAST_END.0)))
     }
 }
 

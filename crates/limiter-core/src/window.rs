@@ -105,6 +105,9 @@ impl FromStr for Window {
     }
 }
 
+/// The end of the last window that contains an instant.
+pub(crate) const LAST_END: Timestamp = Window::Day.end(Timestamp::MAX);
+
 #[cfg(test)]
 mod tests {
     use super::*;
