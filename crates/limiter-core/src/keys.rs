@@ -1,6 +1,7 @@
 //! Who may do what with the keys of a workspace.
 
 use crate::access_key::{AccessKey, Entropy, generate_key_id};
+use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind, NewAccess, NewKey};
 use crate::error::KeysError;
 use crate::key::{CreatedKey, KeyRecord, StoredSecret};
@@ -180,7 +181,7 @@ pub(crate) async fn bootstrap<S: Store>(
     workspace: WorkspaceId,
     admin: NewKey,
 ) -> Result<CreatedKey, KeysError> {
-    if !is_permanent_admin(admin.kind, &admin.config) {
+    if !is_permanent_admin(admin.kind, admin.config.expires_at) {
         return Err(KeysError::FirstMustBeAdmin);
     }
     create(store, entropy, workspace, admin, true).await
@@ -188,8 +189,8 @@ pub(crate) async fn bootstrap<S: Store>(
 
 /// Whether a key keeps its workspace manageable for ever.
 #[must_use]
-pub fn is_permanent_admin(kind: KeyKind, config: &KeyConfig) -> bool {
-    kind == KeyKind::Admin && config.expires_at.is_none()
+pub fn is_permanent_admin(kind: KeyKind, expires_at: Option<Timestamp>) -> bool {
+    kind == KeyKind::Admin && expires_at.is_none()
 }
 
 /// Checks that a workspace keeps an admin key that never expires, when one of its `permanent_admins` is

@@ -105,7 +105,11 @@ impl Directory {
         if workspace.by_name.get(&config.name).is_some_and(|other| *other != key.id) {
             return Err(KeysError::NameTaken(config.name.to_string()));
         }
-        if !is_permanent_admin(kind, config) { workspace.check_may_go(&key.id) } else { Ok(()) }
+        if !is_permanent_admin(kind, config.expires_at) {
+            workspace.check_may_go(&key.id)
+        } else {
+            Ok(())
+        }
     }
 
     /// Renames a key, counts its change, and notes whether it keeps its workspace manageable.
@@ -118,7 +122,7 @@ impl Directory {
             workspace.by_name.insert(config.name.clone(), id.clone());
             key.name = config.name.clone();
         }
-        if is_permanent_admin(kind, config) {
+        if is_permanent_admin(kind, config.expires_at) {
             workspace.permanent_admins.insert(id.clone());
         } else {
             workspace.permanent_admins.remove(id);

@@ -1,6 +1,6 @@
 //! The state of a whole store, to be kept over a restart.
 
-use limiter_core::{KeyConfig, KeyState, KeysError, StoredKey, Timestamp};
+use limiter_core::{KeyState, KeysError, StoredKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -67,15 +67,6 @@ impl Snapshot {
             Self::FORMAT => Ok(()),
             found => Err(RestoreError::Format { found, known: Self::FORMAT }),
         }
-    }
-}
-
-impl SavedKey {
-    /// What the directory needs to know of the configuration.
-    pub(crate) fn config(&self) -> KeyConfig {
-        let mut config = KeyConfig::new(self.key.name.clone());
-        config.expires_at = self.state.expires_at();
-        config
     }
 }
 

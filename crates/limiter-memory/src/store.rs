@@ -54,7 +54,7 @@ impl MemoryStoreBuilder {
         let store = self.build();
         let mut directory = store.directory.write();
         for saved in snapshot.keys {
-            let permanent_admin = is_permanent_admin(saved.state.kind(), &saved.config());
+            let permanent_admin = is_permanent_admin(saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
             directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
             store.cells.insert(id, saved.state);
@@ -137,7 +137,7 @@ impl MemoryStore {
         if bootstraps && !directory.is_empty(&stored.workspace) {
             return Err(KeysError::AlreadyBootstrapped);
         }
-        directory.insert(stored.clone(), is_permanent_admin(kind, &config))?;
+        directory.insert(stored.clone(), is_permanent_admin(kind, config.expires_at))?;
         let now = self.cells.time().now();
         let state = KeyState::new(kind, &config, now);
         let record = KeyRecord::of(&stored, &state, now);
