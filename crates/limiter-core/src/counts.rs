@@ -31,6 +31,18 @@ impl WindowCounts {
         }
     }
 
+    /// Counts as a store kept them, of a window that ends at `resets_at`. Tokens count in total where they have
+    /// no limit.
+    #[must_use]
+    pub const fn from_parts(
+        resets_at: Timestamp,
+        requests: Meter,
+        tokens: Meter,
+        token_type: TokenType,
+    ) -> Self {
+        Self { resets_at, requests, tokens, token_type }.normalized()
+    }
+
     /// When the window ends and counting starts again from zero.
     #[must_use]
     pub const fn resets_at(&self) -> Timestamp {

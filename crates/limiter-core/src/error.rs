@@ -87,9 +87,24 @@ impl InvalidValue {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The store cannot be reached or does not work; nothing was charged.
+    /// The store cannot be reached or does not work; nothing was charged or changed.
     #[error("the store cannot answer, nothing was charged")]
     Unavailable(#[source] BoxError),
+    /// The store did not answer in time, or the connection broke before the answer: a charge or a change may
+    /// stand.
+    #[error(
+        "the store's answer was lost: what was asked for may have been done, or not; look at usage or the key \
+         before repeating it"
+    )]
+    OutcomeUnknown(#[source] BoxError),
+    /// What the store holds cannot be read: it was written by a newer version or by something else. The call
+    /// is not allowed.
+    #[error("what the store holds cannot be read")]
+    Corrupt(#[source] BoxError),
+    /// The store decided otherwise than the rules of this version: versions that differ share a store, or one
+    /// has a bug. The call is not allowed, though it may have been charged.
+    #[error("the store and the rules disagree")]
+    Disagreement(#[source] BoxError),
 }
 
 impl StoreError {
@@ -97,9 +112,15 @@ impl StoreError {
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self::Unavailable(source.into())
     }
+
+    /// The answer was lost, for this reason.
+    pub fn outcome_unknown(source: impl Into<BoxError>) -> Self {
+        Self::OutcomeUnknown(source.into())
+    }
 }
 
-/// Why an operation on keys was refused. Nothing was changed.
+/// Why an operation on keys was refused. Nothing was changed, unless the error is
+/// [`StoreError::OutcomeUnknown`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum KeysError {

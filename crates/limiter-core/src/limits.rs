@@ -234,6 +234,19 @@ impl WindowLimits {
     /// No limits.
     pub const NONE: Self = Self { requests: None, tokens: None, token_type: TokenType::Total };
 
+    /// Limits as a store kept them.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`].
+    pub fn from_parts(
+        requests: Option<u64>,
+        tokens: Option<u64>,
+        token_type: TokenType,
+    ) -> Result<Self, InvalidValue> {
+        let checked = |limit: Option<u64>| limit.map(|limit| counted("a limit", limit)).transpose();
+        Ok(Self::new(checked(requests)?, checked(tokens)?, token_type))
+    }
+
     pub(crate) const fn new(
         requests: Option<u64>,
         tokens: Option<u64>,

@@ -30,6 +30,27 @@ impl Meter {
         }
     }
 
+    /// A meter of which this much is left: of the limit, or of [`MAX_COUNT`] without one. For stores that keep
+    /// it elsewhere.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`]; [`InvalidValue::Inconsistent`] if less than
+    /// nothing or more than [`MAX_COUNT`] were used.
+    pub fn with_left(left: i64, limit: Option<u64>) -> Result<Self, InvalidValue> {
+        let full = Self::new(limit.map(|limit| counted("a limit", limit)).transpose()?);
+        let used = full.capacity().checked_sub(left).and_then(|used| u64::try_from(used).ok());
+        match used {
+            Some(0..=MAX_COUNT) => Ok(Self { left, ..full }),
+            _ => Err(InvalidValue::Inconsistent { what: "a count is out of bounds" }),
+        }
+    }
+
+    /// What is left of the limit, or of [`MAX_COUNT`] without one; negative where more was used.
+    #[must_use]
+    pub const fn left(&self) -> i64 {
+        self.left
+    }
+
     /// How much is used.
     #[must_use]
     pub const fn used(&self) -> u64 {

@@ -44,6 +44,26 @@ pub(crate) struct StagedScope {
 }
 
 impl ScopeState {
+    /// A scope as a store kept it: minute and day, and what is pending for each.
+    ///
+    /// # Errors
+    /// [`InvalidValue::Inconsistent`] if a window does not end where windows of its kind end, or if nothing is
+    /// limited or will be.
+    pub fn from_parts(
+        counts: [WindowCounts; 2],
+        pending: [Option<WindowLimits>; 2],
+    ) -> Result<Self, InvalidValue> {
+        let ([minute, day], [minute_pending, day_pending]) = (counts, pending);
+        let scope = Self::try_from(RawScopeState {
+            minute: RawWindowState { counts: minute, pending: minute_pending },
+            day: RawWindowState { counts: day, pending: day_pending },
+        })?;
+        if scope.is_over() {
+            return Err(InvalidValue::Inconsistent { what: "a scope without limits is counted" });
+        }
+        Ok(scope)
+    }
+
     /// A scope whose limits are in force at once, as those of a new key are; `None` without limits.
     pub(crate) fn in_force(limits: Limits, now: Timestamp) -> Option<Self> {
         (!limits.is_none()).then(|| Self::new(limits, now))

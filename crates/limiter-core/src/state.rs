@@ -88,6 +88,21 @@ impl KeyState {
         .into_state()
     }
 
+    /// A state as a store kept it, or as much of it as a call meets.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_COUNTED_ASSETS`].
+    pub fn from_parts(
+        kind: KeyKind,
+        expires_at: Option<Timestamp>,
+        credits: Meter,
+        global: Option<ScopeState>,
+        assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
+    ) -> Result<Self, InvalidValue> {
+        let assets = assets.into_iter().collect();
+        RawKeyState { kind, expires_at, credits, global, assets }.try_into()
+    }
+
     /// Finds the asset of a call.
     #[must_use]
     #[inline]

@@ -55,6 +55,20 @@ impl Window {
         Timestamp::from_unix_ms(end.unix_ms().saturating_sub(self.length_ms()))
     }
 
+    /// How many windows of this kind have passed since 1970 when one ends at `end`; negative before. A
+    /// store may keep this number.
+    #[must_use]
+    pub const fn number_of_end(self, end: Timestamp) -> i64 {
+        end.unix_ms().div_euclid(self.length_ms())
+    }
+
+    /// The end of a window, from its [number](Self::number_of_end), if there can be such a window.
+    #[must_use]
+    pub fn end_of_number(self, number: i64) -> Option<Timestamp> {
+        let end = Timestamp::from_window_end(number.checked_mul(self.length_ms())?);
+        (Timestamp::MIN < end && end <= LAST_END).then_some(end)
+    }
+
     /// What `now` means for a window that was counted and ends at `end`.
     #[must_use]
     pub const fn step(self, end: Timestamp, now: Timestamp) -> Step {
@@ -135,6 +149,22 @@ mod tests {
     #[test]
     fn a_window_before_1970_is_aligned_too() {
         assert_eq!(Window::Minute.end(at(-1)), at(0));
+    }
+
+    #[test]
+    fn an_end_is_found_again_by_its_number() {
+        for window in Window::ALL {
+            for now in [Timestamp::MIN, at(-1), at(0), at(1_760_011_200_000), Timestamp::MAX] {
+                let end = window.end(now);
+                assert_eq!(
+                    window.end_of_number(window.number_of_end(end)),
+                    Some(end),
+                    "{window} {now}"
+                );
+            }
+            assert_eq!(window.end_of_number(i64::MAX), None);
+            assert_eq!(window.end_of_number(i64::MIN / 60_000), None);
+        }
     }
 
     #[test]

@@ -1,0 +1,182 @@
+//! The proxy in front of a server that echoes each request and counts what it has seen.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::Proxy;
+
+#[test]
+fn what_is_asked_is_answered() {
+    let (proxy, executed) = echo();
+    let mut client = connect(&proxy);
+    assert_eq!(ask(&mut client, "one"), Some("one".into()));
+    assert_eq!(ask(&mut client, "two"), Some("two".into()));
+    assert_eq!(executed.load(Ordering::SeqCst), 2);
+    assert_eq!((proxy.connections(), proxy.requests(), proxy.executed()), (1, 2, 2));
+    assert_eq!((proxy.bytes_to_server(), proxy.bytes_to_clients()), (10, 10));
+}
+
+#[test]
+fn a_lost_reply_was_executed() {
+    let (proxy, executed) = echo();
+    let mut client = connect(&proxy);
+    proxy.lose_next_reply();
+    assert_eq!(ask(&mut client, "lost"), None);
+    assert_eq!(
+        (executed.load(Ordering::SeqCst), proxy.executed(), proxy.replies_lost()),
+        (1, 1, 1)
+    );
+    // One only: the next connection is served.
+    assert_eq!(ask(&mut connect(&proxy), "next"), Some("next".into()));
+}
+
+#[test]
+fn every_reply_can_be_lost_in_turn() {
+    for lost in 0..4 {
+        let (proxy, executed) = echo();
+        let mut client = connect(&proxy);
+        proxy.lose_reply_after(lost);
+        for _ in 0..lost {
+            assert_eq!(ask(&mut client, "kept"), Some("kept".into()));
+        }
+        assert_eq!(ask(&mut client, "lost"), None);
+        assert_eq!(executed.load(Ordering::SeqCst), lost + 1);
+    }
+}
+
+#[test]
+fn of_a_pipeline_one_reply_is_lost() {
+    let (proxy, _) = echo();
+    let mut client = connect(&proxy);
+    proxy.lose_reply_after(1);
+    client.write_all(b"one\r\ntwo\r\nthree\r\n").unwrap();
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers, "one\r\n");
+}
+
+#[test]
+fn a_cut_request_is_not_executed() {
+    let (proxy, executed) = echo();
+    let mut client = connect(&proxy);
+    assert_eq!(ask(&mut client, "one"), Some("one".into()));
+    proxy.cut_before_request();
+    assert_eq!(ask(&mut client, "two"), None);
+    assert_eq!(
+        (executed.load(Ordering::SeqCst), proxy.requests(), proxy.requests_cut()),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn held_replies_come_when_they_are_released() {
+    let (proxy, executed) = echo();
+    let mut client = connect(&proxy);
+    proxy.hold_replies();
+    client.write_all(b"held\r\n").unwrap();
+    proxy.wait_until_executed(1);
+    assert_eq!((executed.load(Ordering::SeqCst), proxy.bytes_to_clients()), (1, 0));
+    proxy.release();
+    assert_eq!(answer(&mut client), Some("held".into()));
+}
+
+#[test]
+fn introductions_do_not_count() {
+    let (proxy, _) = echo();
+    let mut client = connect(&proxy);
+    proxy.lose_next_reply();
+    assert_eq!(ask(&mut client, "CLIENT SETINFO"), Some("CLIENT SETINFO".into()));
+    assert_eq!(ask(&mut client, "GET"), None);
+}
+
+#[test]
+fn other_commands_than_those_named_do_not_count() {
+    let (proxy, _) = echo();
+    let mut client = connect(&proxy);
+    proxy.count_only(&["evalsha"]);
+    proxy.lose_next_reply();
+    assert_eq!(ask(&mut client, "GET"), Some("GET".into()));
+    assert_eq!(ask(&mut client, "EVALSHA"), None);
+    assert_eq!((proxy.requests(), proxy.executed()), (1, 1));
+}
+
+#[test]
+fn forward_forgets_the_harm() {
+    let (proxy, _) = echo();
+    let mut client = connect(&proxy);
+    proxy.lose_next_reply();
+    proxy.cut_before_request();
+    proxy.hold_replies();
+    proxy.forward();
+    assert_eq!(ask(&mut client, "one"), Some("one".into()));
+}
+
+#[test]
+fn a_dropped_proxy_closes_its_connections() {
+    let (proxy, _) = echo();
+    let mut client = connect(&proxy);
+    assert_eq!(ask(&mut client, "one"), Some("one".into()));
+    let address = proxy.address();
+    drop(proxy);
+    assert_eq!(answer(&mut client), None);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn without_a_server_connections_are_closed() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = Proxy::to(&nobody.to_string());
+    assert_eq!(ask(&mut connect(&proxy), "one"), None);
+}
+
+/// A proxy to a server that echoes lines, and how many it has seen.
+fn echo() -> (Proxy, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::to(&listener.local_addr().unwrap().to_string());
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&seen);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, count) = (stream.unwrap(), Arc::clone(&count));
+            thread::spawn(move || {
+                for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                    let Ok(line) = line else { return };
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let _ = stream.write_all(format!("{line}\r\n").as_bytes());
+                }
+            });
+        }
+    });
+    (proxy, seen)
+}
+
+fn connect(proxy: &Proxy) -> TcpStream {
+    let stream = TcpStream::connect(proxy.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+fn ask(client: &mut TcpStream, line: &str) -> Option<String> {
+    // It fails on a connection that is closed already, as reading does.
+    let _ = client.write_all(format!("{line}\r\n").as_bytes());
+    answer(client)
+}
+
+/// The next line, or nothing if the connection is closed. Byte by byte, so that nothing is read ahead.
+fn answer(client: &mut TcpStream) -> Option<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        match client.read(&mut byte) {
+            Ok(1) => line.push(byte[0]),
+            Ok(_) => return None,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer"),
+            Err(_) => return None,
+        }
+    }
+    Some(String::from_utf8(line).unwrap().trim_end().to_owned())
+}

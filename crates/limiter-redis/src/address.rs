@@ -1,0 +1,308 @@
+//! A URL, read once: which servers it means, and as whom we come.
+
+use std::fmt;
+use std::str::FromStr;
+
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion};
+
+use crate::error::RedisError;
+
+/// What to connect to. `Debug` shows no password, since that of `ConnectionInfo` does not.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// One server.
+    Standalone(ConnectionInfo),
+    /// The master that Sentinels name.
+    Sentinel {
+        /// The Sentinels, in the order in which they are asked.
+        sentinels: Vec<ConnectionInfo>,
+        /// The name of the master.
+        service: String,
+        /// All about the connection to the master but its address.
+        master: ConnectionInfo,
+    },
+    /// The masters of a cluster, which any of the seeds knows.
+    Cluster {
+        /// Nodes to ask for the others.
+        seeds: Vec<ConnectionInfo>,
+    },
+}
+
+impl Target {
+    /// True if the connections are encrypted.
+    pub(crate) fn uses_tls(&self) -> bool {
+        let any = match self {
+            Self::Standalone(server) | Self::Sentinel { master: server, .. } => Some(server),
+            Self::Cluster { seeds } => seeds.first(),
+        };
+        any.is_some_and(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }))
+    }
+}
+
+impl FromStr for Target {
+    type Err = RedisError;
+
+    fn from_str(url: &str) -> Result<Self, RedisError> {
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("it has no ://"))?;
+        if rest.contains('#') {
+            return Err(invalid("nothing may follow a # (in a password write %23)"));
+        }
+        match scheme {
+            "redis" | "unix" | "redis+unix" => Ok(Self::Standalone(server(url)?)),
+            "rediss" => {
+                Ok(Self::Standalone(server(url).map_err(|error| without_tls(error, scheme))?))
+            }
+            "redis+cluster" => cluster("redis", rest),
+            "rediss+cluster" => cluster("rediss", rest).map_err(|error| without_tls(error, scheme)),
+            "redis+sentinel" => sentinel("redis", rest),
+            "rediss+sentinel" => {
+                sentinel("rediss", rest).map_err(|error| without_tls(error, scheme))
+            }
+            _ => Err(invalid("what precedes :// is none of the schemes known here")),
+        }
+    }
+}
+
+/// The same server settings for another address, as a cluster or a Sentinel gives it.
+pub(crate) fn at(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
+    let host = host.to_owned();
+    let address = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    info.clone().set_addr(address)
+}
+
+/// Host and port of an address; a host of six parts with colons may have brackets or none.
+pub(crate) fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some((host, port.parse().ok()?))
+}
+
+fn cluster(scheme: &str, rest: &str) -> Result<Target, RedisError> {
+    let parts = Parts::of(rest);
+    if !parts.path.trim_matches('/').is_empty() {
+        return Err(invalid("a cluster has no databases, so nothing may follow the hosts"));
+    }
+    if !parts.query.is_empty() {
+        return Err(invalid("nothing may follow a ? here"));
+    }
+    Ok(Target::Cluster { seeds: parts.servers(scheme, parts.user)? })
+}
+
+fn sentinel(scheme: &str, rest: &str) -> Result<Target, RedisError> {
+    let parts = Parts::of(rest);
+    let (service, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
+    if service.is_empty() {
+        return Err(invalid("the name of the master is missing: …/service after the Sentinels"));
+    }
+    let (mut user, mut password) = ("", None);
+    for pair in parts.query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sentinel_user", value)) => user = value,
+            Some(("sentinel_password", value)) => password = Some(value),
+            _ => return Err(invalid("after ? only sentinel_user and sentinel_password are known")),
+        }
+    }
+    let of_sentinels = password.map(|password| format!("{user}:{password}"));
+    if of_sentinels.is_none() && !user.is_empty() {
+        return Err(invalid("sentinel_user needs a sentinel_password"));
+    }
+    let sentinels = parts.servers(scheme, of_sentinels.as_deref())?;
+    // The address is a stand-in: it is replaced by the one that the Sentinels give.
+    let master = server(&spelled(scheme, parts.user, "localhost", database))?;
+    Ok(Target::Sentinel { sentinels, service: service.to_owned(), master })
+}
+
+/// One server, by the rules of redis-rs, which also decodes what is percent-encoded.
+fn server(url: &str) -> Result<ConnectionInfo, RedisError> {
+    // What redis-rs says here names a part of the URL and never its value.
+    let info = url.into_connection_info().map_err(|error| match error.kind() {
+        ErrorKind::InvalidClientConfig => invalid(error.to_string()),
+        _ => invalid("it cannot be read"),
+    })?;
+    // With RESP3 redis-rs reports when a connection closes, so that nothing is sent into a dead one.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    if settings.db() < 0 {
+        return Err(invalid("the number of the database is negative"));
+    }
+    Ok(info.set_redis_settings(settings))
+}
+
+fn spelled(scheme: &str, user: Option<&str>, host: &str, database: &str) -> String {
+    match user {
+        Some(user) => format!("{scheme}://{user}@{host}/{database}"),
+        None => format!("{scheme}://{host}/{database}"),
+    }
+}
+
+/// What stands behind `://`.
+struct Parts<'a> {
+    user: Option<&'a str>,
+    hosts: &'a str,
+    /// Without its first slash.
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(rest: &'a str) -> Self {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (Some(user), hosts),
+            None => (None, authority),
+        };
+        Self { user, hosts, path, query }
+    }
+
+    fn servers(&self, scheme: &str, user: Option<&str>) -> Result<Vec<ConnectionInfo>, RedisError> {
+        let hosts: Vec<_> = self.hosts.split(',').collect();
+        if hosts.len() > MAX_HOSTS {
+            return Err(invalid(format!(
+                "it names {} servers, {MAX_HOSTS} are enough",
+                hosts.len()
+            )));
+        }
+        hosts.into_iter().map(|host| server(&spelled(scheme, user, host, ""))).collect()
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> RedisError {
+    RedisError::InvalidUrl { reason: reason.into() }
+}
+
+/// Without TLS compiled in, every `rediss` URL fails, and should say how to change that.
+fn without_tls(error: RedisError, scheme: &str) -> RedisError {
+    if cfg!(feature = "tls") {
+        return error;
+    }
+    invalid(format!("{scheme}:// needs TLS: enable the feature `tls` of the crate limiter-redis"))
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = match self {
+            Self::Standalone(server) => std::slice::from_ref(server),
+            Self::Sentinel { sentinels, .. } => sentinels,
+            Self::Cluster { seeds } => seeds,
+        };
+        for (number, server) in servers.iter().enumerate() {
+            if number > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{}", server.addr())?;
+        }
+        Ok(())
+    }
+}
+
+/// Seeds or Sentinels: a few are plenty to find the rest, and each may have to be asked in turn.
+const MAX_HOSTS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+
+    fn reason(url: &str) -> String {
+        url.parse::<Target>().expect_err(url).to_string()
+    }
+
+    #[test]
+    fn one_server_with_all_its_parts() {
+        let Target::Standalone(info) = target("redis://us%40er:p%3Aw%2F@example.org:7000/3") else {
+            panic!("not one server")
+        };
+        assert_eq!(info.addr().to_string(), "example.org:7000");
+        assert_eq!(info.redis_settings().username(), Some("us@er"));
+        assert_eq!(info.redis_settings().password(), Some("p:w/"));
+        assert_eq!(info.redis_settings().db(), 3);
+        assert_eq!(target("redis://example.org").to_string(), "example.org:6379");
+        assert_eq!(target("unix:///run/redis.sock").to_string(), "/run/redis.sock");
+    }
+
+    #[test]
+    fn a_cluster_has_seeds_and_no_database() {
+        let Target::Cluster { seeds } = target("redis+cluster://:s%2Cecret@a:1,b,[::1]:3") else {
+            panic!("not a cluster")
+        };
+        let addresses: Vec<_> = seeds.iter().map(|seed| seed.addr().to_string()).collect();
+        assert_eq!(addresses, ["a:1", "b:6379", "::1:3"]);
+        assert!(seeds.iter().all(|seed| seed.redis_settings().password() == Some("s,ecret")));
+        assert!(reason("redis+cluster://a:1/2").contains("no databases"));
+        assert!(reason("redis+cluster://a:1?x=y").contains('?'));
+    }
+
+    #[test]
+    fn sentinels_may_want_another_password_than_the_master() {
+        let url =
+            "redis+sentinel://me:mine@a:1,b:2/main/4?sentinel_user=s&sentinel_password=th%65irs";
+        let Target::Sentinel { sentinels, service, master } = target(url) else {
+            panic!("no Sentinels")
+        };
+        assert_eq!((sentinels.len(), service.as_str()), (2, "main"));
+        assert_eq!(sentinels[1].addr().to_string(), "b:2");
+        assert_eq!(sentinels[1].redis_settings().username(), Some("s"));
+        assert_eq!(sentinels[1].redis_settings().password(), Some("theirs"));
+        assert_eq!(master.redis_settings().password(), Some("mine"));
+        assert_eq!(master.redis_settings().db(), 4);
+        let moved = at(&master, "::1", 9);
+        assert_eq!(moved.addr(), &ConnectionAddr::Tcp("::1".into(), 9));
+        assert_eq!(moved.redis_settings().db(), 4);
+        assert!(reason("redis+sentinel://a:1").contains("name of the master"));
+        assert!(reason("redis+sentinel://a:1/main?sentinel_user=x").contains("sentinel_password"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_secrets() {
+        for url in [
+            "redis://me:hunter2@host:notaport",
+            "redis://me:hunter2@host/notadatabase",
+            "redis://me:hunter2@host/-1",
+            "redis://me:hunter2@",
+            "redis://me:hunter2@host#insecure",
+            "http://me:hunter2@host",
+            "redis+cluster://me:hunter2@",
+            "redis+cluster://me:hunter2@a,,b",
+            "redis+sentinel://me:hunter2@a/main/x",
+            "me:hunter2@host",
+            "",
+        ] {
+            let message = reason(url);
+            assert!(!message.contains("hunter2"), "{url}: {message}");
+        }
+        let shown = format!("{:?}", target("redis+cluster://me:hunter2@a,b"));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn tls_is_a_feature() {
+        for url in ["rediss://host", "rediss+cluster://a,b", "rediss+sentinel://a/main"] {
+            if cfg!(feature = "tls") {
+                assert!(target(url).uses_tls(), "{url}");
+            } else {
+                assert!(reason(url).contains("`tls`"), "{url}");
+            }
+        }
+        assert!(!target("redis://host").uses_tls());
+    }
+
+    #[test]
+    fn addresses_as_nodes_give_them() {
+        assert_eq!(host_and_port("10.0.0.1:7000"), Some(("10.0.0.1", 7000)));
+        assert_eq!(host_and_port("::1:7000"), Some(("::1", 7000)));
+        assert_eq!(host_and_port("[::1]:7000"), Some(("::1", 7000)));
+        assert_eq!(host_and_port(":7000"), Some(("", 7000)));
+        assert_eq!(host_and_port("host"), None);
+    }
+}

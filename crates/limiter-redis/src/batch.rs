@@ -1,0 +1,231 @@
+//! The hot path: calls that come in while a batch is under way go together with the next.
+//!
+//! There is no timer: a call that finds nothing under way goes at once, alone. A request to Redis costs more in system
+//! calls than in the script, so under load this decides several times as much as one request for each call; and many calls
+//! of one key cost little more than one, since its records are read and written once. On a cluster each key has a lane of
+//! its own: two keys in one script may have different slots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use limiter_core::{AssetId, Charge, Decision, KeyId, StoreError};
+use redis::Value;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::codec::{Calls, Mode, asset_field};
+use crate::error::{CallError, RedisError};
+use crate::explain::explain;
+use crate::keyspace::Keyspace;
+use crate::known::{KnownLimits, Known};
+use crate::scripts::Scripts;
+use crate::servers::{Lane as Connection, Servers};
+use crate::waiting::{Joined, Lane, Queues, Request, Ticket};
+
+/// Decides calls. A clone is the same queues.
+#[derive(Clone, Debug)]
+pub(crate) struct Batcher(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    servers: Servers,
+    keyspace: Keyspace,
+    scripts: Arc<Scripts>,
+    queues: Queues,
+    known: KnownLimits,
+    deadline: Duration,
+    most: usize,
+    waiting: usize,
+}
+
+/// The bounds of a batcher.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most that a call may take, with waiting.
+    pub(crate) deadline: Duration,
+    /// The most calls in a batch.
+    pub(crate) batch: usize,
+    /// The most calls that wait.
+    pub(crate) waiting: usize,
+    /// The most keys and assets whose limits are remembered.
+    pub(crate) known: usize,
+}
+
+/// The calls of a batch that are of the same key and asset.
+#[derive(Debug)]
+struct Calling {
+    requests: Vec<Request>,
+    known: Option<Arc<Known>>,
+}
+
+impl Batcher {
+    pub(crate) fn new(
+        servers: Servers,
+        keyspace: Keyspace,
+        scripts: Arc<Scripts>,
+        bounds: Bounds,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            servers,
+            keyspace,
+            scripts,
+            queues: Queues::new(bounds.waiting),
+            known: KnownLimits::new(bounds.known),
+            deadline: bounds.deadline,
+            most: bounds.batch,
+            waiting: bounds.waiting,
+        }))
+    }
+
+    /// Decides a call, and charges it if it is allowed.
+    ///
+    /// A caller that goes away before its call is sent is not charged.
+    pub(crate) async fn decide(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        mode: Mode,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let ticket = Arc::new(Ticket::default());
+        let lane = self.0.servers.is_cluster().then(|| key.clone());
+        let request = Request {
+            key: key.clone(),
+            asset: asset.cloned(),
+            mode,
+            charge: *charge,
+            answer,
+            ticket: Arc::clone(&ticket),
+        };
+        let leaves = Leaves(&ticket);
+        match self.0.queues.join(lane.clone(), request) {
+            Joined::Full => {
+                let waiting = self.0.waiting;
+                return Err(CallError::NotRun(RedisError::Overloaded { waiting }).into());
+            }
+            Joined::Queued => {}
+            // In a task of its own: a caller that goes away must not stop the calls of others.
+            Joined::First => drop(tokio::spawn(Arc::clone(&self.0).serve(lane))),
+        }
+        let late = RedisError::Deadline { after: self.0.deadline };
+        match timeout(self.0.deadline, answered).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(_)) | Err(_) if leaves.0.give_up() => Err(CallError::NotRun(late).into()),
+            Ok(Err(_)) | Err(_) => Err(CallError::Unknown(late).into()),
+        }
+    }
+}
+
+/// Gives a call up when its caller goes away.
+struct Leaves<'a>(&'a Ticket);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
+}
+
+impl Inner {
+    /// Takes batch after batch from a lane, until nothing waits there.
+    async fn serve(self: Arc<Self>, lane: Lane) {
+        while let Some(batch) = self.queues.next(&lane, self.most) {
+            self.send(batch).await;
+        }
+    }
+
+    async fn send(&self, batch: Vec<Request>) {
+        let groups = self.grouped(batch);
+        let keys: Vec<_> = groups.iter().map(|group| self.keyspace.state(group.key())).collect();
+        let mut arguments = Vec::with_capacity(2 * groups.len());
+        for group in &groups {
+            arguments.extend([asset_field(group.asset()), group.calls()]);
+        }
+        let arguments = self.scripts.timed(arguments);
+        let call = Scripts::call(&self.scripts.decide, &keys, &arguments);
+        match self.servers.run(&call, Connection::Shared).await {
+            Ok(reply) => self.answer(groups, &keys, reply),
+            Err(error) => {
+                for request in groups.into_iter().flat_map(|group| group.requests) {
+                    let _ = request.answer.send(Err(error.clone().into()));
+                }
+            }
+        }
+    }
+
+    fn grouped(&self, batch: Vec<Request>) -> Vec<Calling> {
+        let mut groups: Vec<Calling> = Vec::new();
+        for request in batch {
+            match groups.iter_mut().find(|group| group.takes(&request)) {
+                Some(group) => group.requests.push(request),
+                None => {
+                    let known = self.known.of(&request.key, request.asset.as_ref());
+                    groups.push(Calling { requests: vec![request], known });
+                }
+            }
+        }
+        groups
+    }
+
+    fn answer(&self, groups: Vec<Calling>, keys: &[Vec<u8>], reply: Value) {
+        // A single group is not wrapped.
+        let replies = match (groups.len(), reply) {
+            (1, reply) => vec![reply],
+            (_, Value::Array(replies)) => replies,
+            (_, other) => vec![other],
+        };
+        let mut replies = replies.into_iter();
+        for (group, key) in groups.into_iter().zip(keys) {
+            let reply = replies.next().unwrap_or(Value::Nil);
+            self.answer_group(group, key, &reply);
+        }
+    }
+
+    fn answer_group(&self, group: Calling, key: &[u8], reply: &Value) {
+        let (id, asset) = (group.key().clone(), group.asset().cloned());
+        let charges: Vec<_> = group.requests.iter().map(|request| request.charge).collect();
+        let explained = explain(reply, asset.as_ref(), &charges, group.known.as_deref());
+        match explained {
+            Ok((decisions, learnt)) => {
+                if let Some(learnt) = learnt {
+                    self.known.learn(id, asset, learnt);
+                }
+                for (request, decision) in group.requests.into_iter().zip(decisions) {
+                    let decision = decision.map_err(|error| CallError::Unknown(error).into());
+                    let _ = request.answer.send(decision);
+                }
+            }
+            Err(wrong) => {
+                let error = CallError::Unknown(wrong.at(key));
+                for request in group.requests {
+                    let _ = request.answer.send(Err(error.clone().into()));
+                }
+            }
+        }
+    }
+}
+
+impl Calling {
+    fn takes(&self, request: &Request) -> bool {
+        self.requests.first().is_some_and(|first| {
+            first.key == request.key && first.asset == request.asset && first.mode == request.mode
+        })
+    }
+
+    fn key(&self) -> &KeyId {
+        &self.requests[0].key
+    }
+
+    fn asset(&self) -> Option<&AssetId> {
+        self.requests[0].asset.as_ref()
+    }
+
+    fn calls(&self) -> Vec<u8> {
+        let known = self.known.as_ref().map(|known| known.stamp()).unwrap_or_default();
+        let mut calls = Calls::new(self.requests[0].mode, known, self.requests.len());
+        for request in &self.requests {
+            calls.push(&request.charge);
+        }
+        calls.into_bytes()
+    }
+}

@@ -1,0 +1,197 @@
+//! Settings of a store, and connecting with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use limiter_core::ManualClock;
+
+use crate::address::Target;
+use crate::batch::Bounds;
+use crate::directory::Waiting;
+use crate::error::RedisError;
+use crate::keyspace::Keyspace;
+use crate::scripts::Scripts;
+use crate::servers::{Servers, Settings};
+use crate::store::RedisStore;
+
+/// Settings of a [`RedisStore`], from [`RedisStore::builder`].
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), limiter_redis::RedisError> {
+/// use std::time::Duration;
+///
+/// use limiter_redis::RedisStore;
+///
+/// let store = RedisStore::builder("redis://limiter:secret@10.0.0.1:6379")
+///     .key_prefix("gateway")
+///     .command_deadline(Duration::from_millis(250))
+///     .refuse_eviction()
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing is connected before `connect` is called"]
+pub struct RedisStoreBuilder {
+    url: String,
+    key_prefix: String,
+    connect_deadline: Duration,
+    bounds: Bounds,
+    pool_size: usize,
+    refuse_eviction: bool,
+    clock: Option<ManualClock>,
+    waiting: Waiting,
+}
+
+impl RedisStoreBuilder {
+    pub(crate) fn new(url: String) -> Self {
+        Self {
+            url,
+            key_prefix: DEFAULT_PREFIX.to_owned(),
+            connect_deadline: CONNECT_DEADLINE,
+            bounds: Bounds {
+                deadline: COMMAND_DEADLINE,
+                batch: MAX_BATCH,
+                waiting: MAX_WAITING,
+                known: KNOWN_LIMITS,
+            },
+            pool_size: POOL_SIZE,
+            refuse_eviction: false,
+            clock: None,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// With what the names of all Redis keys begin: 1 to 64 visible ASCII characters without braces. Two deployments on
+    /// one server need two of them. `limiter` by default.
+    pub fn key_prefix(self, prefix: impl Into<String>) -> Self {
+        Self { key_prefix: prefix.into(), ..self }
+    }
+
+    /// The most that connecting to a server may take, with all checks: 5 s by default, up to 10 minutes.
+    pub fn connect_deadline(self, deadline: Duration) -> Self {
+        Self { connect_deadline: deadline, ..self }
+    }
+
+    /// The most that a call may take, with waiting for others and with reconnecting: 500 ms by default, up to 10
+    /// minutes.
+    pub fn command_deadline(self, deadline: Duration) -> Self {
+        Self { bounds: Bounds { deadline, ..self.bounds }, ..self }
+    }
+
+    /// How many connections to each server serve management, listing and usage, beside the one that all decisions
+    /// share: 4 by default, 1 to 1,024.
+    pub fn pool_size(self, connections: usize) -> Self {
+        Self { pool_size: connections, ..self }
+    }
+
+    /// The most calls that one request to Redis decides: 32 by default, 1 to 128. More blocks the server longer and
+    /// saves little.
+    pub fn max_batch(self, calls: usize) -> Self {
+        Self { bounds: Bounds { batch: calls, ..self.bounds }, ..self }
+    }
+
+    /// The most calls that wait for Redis at a time: 16,384 by default, at least 1. One more is an error at once.
+    pub fn max_waiting(self, calls: usize) -> Self {
+        Self { bounds: Bounds { waiting: calls, ..self.bounds }, ..self }
+    }
+
+    /// The limits of how many keys and assets are remembered, to explain decisions: 10,000 by default. No decision
+    /// depends on it; one whose limits are not at hand costs a quarter more.
+    pub fn remembered_limits(self, keys_and_assets: usize) -> Self {
+        Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
+    }
+
+    /// Refuses a server whose `maxmemory-policy` may evict limits and counts, instead of warning of it.
+    pub fn refuse_eviction(self) -> Self {
+        Self { refuse_eviction: true, ..self }
+    }
+
+    /// Windows and expiry follow this clock instead of the server's: for tests and replays. All processes that share
+    /// keys must do the same.
+    pub fn clock(self, clock: ManualClock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// How long a change of a workspace's keys may take before others finish it: 10 s by default, 100 ms to an hour.
+    /// After a crash halfway, the keys of its workspace cannot be created, renamed or deleted for so long. All
+    /// processes must agree, and the clocks of a cluster's servers must differ by less than half of it.
+    pub fn management_lease(self, lease: Duration) -> Self {
+        Self { waiting: Waiting { lease, ..self.waiting }, ..self }
+    }
+
+    /// Connects, checks the servers and loads the scripts.
+    ///
+    /// # Errors
+    /// [`RedisError`], of which each variant says what to do: a setting or a URL that cannot be; no server, a wrong
+    /// password, too old a version, scripts that are forbidden, a replica, an eviction policy that was to be refused.
+    pub async fn connect(self) -> Result<RedisStore, RedisError> {
+        self.check()?;
+        let target: Target = self.url.parse()?;
+        let settings = Settings {
+            target,
+            connect_deadline: self.connect_deadline,
+            command_deadline: self.bounds.deadline,
+            pool_size: self.pool_size,
+            refuse_eviction: self.refuse_eviction,
+        };
+        // Loaded to see whether scripts are allowed. Which variant the servers understand is known afterwards.
+        let plain = Scripts::new(self.clock.clone(), false);
+        let servers = Servers::connect(settings, &[&plain.decide]).await?;
+        let scripts = match servers.understand_shebangs() {
+            true => Scripts::new(self.clock, true),
+            false => plain,
+        };
+        let keyspace = Keyspace::new(self.key_prefix);
+        Ok(RedisStore::new(servers, keyspace, Arc::new(scripts), self.bounds, self.waiting))
+    }
+
+    fn check(&self) -> Result<(), RedisError> {
+        let refuse = |setting, reason: &str| {
+            Err(RedisError::InvalidSetting { setting, reason: reason.to_owned() })
+        };
+        let visible = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
+        if !(1..=MAX_PREFIX).contains(&self.key_prefix.len()) || !self.key_prefix.bytes().all(visible) {
+            return refuse("key_prefix", "it must have 1 to 64 visible ASCII characters, none of them a brace");
+        }
+        if !(1..=LARGEST_BATCH).contains(&self.bounds.batch) {
+            return refuse("max_batch", "it must be 1 to 128 calls");
+        }
+        if self.bounds.waiting == 0 {
+            return refuse("max_waiting", "at least one call must be able to wait");
+        }
+        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.waiting.lease) {
+            return refuse("management_lease", "it must be 100 ms to an hour");
+        }
+        Ok(())
+    }
+}
+
+/// Without the URL, which may hold a password.
+impl std::fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStoreBuilder").field("key_prefix", &self.key_prefix).finish_non_exhaustive()
+    }
+}
+
+const DEFAULT_PREFIX: &str = "limiter";
+/// Every name in Redis carries it.
+const MAX_PREFIX: usize = 64;
+/// Connecting includes name look-up, TLS and authentication.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// A decision takes a millisecond; a caller of an LLM does not notice half a second, and should not wait longer in vain.
+const COMMAND_DEADLINE: Duration = Duration::from_millis(500);
+/// Management is rare, and each call of it takes a connection for a millisecond or so.
+const POOL_SIZE: usize = 4;
+/// Where the cost of one more call in a batch has become flat.
+const MAX_BATCH: usize = 32;
+/// A script holds up everything else that the server does: a batch of this size takes a good millisecond.
+const LARGEST_BATCH: usize = 128;
+/// A tenth of a second of work for a server of one core.
+const MAX_WAITING: usize = 16_384;
+/// A few megabytes.
+const KNOWN_LIMITS: usize = 10_000;
+/// Several round trips and pauses must fit.
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
+const LONGEST_LEASE: Duration = Duration::from_secs(3_600);

@@ -1,0 +1,265 @@
+//! How a key looks in Redis, and what the scripts answer.
+//!
+//! A key's state is one hash. Numbers are little-endian; `i7` is a signed number of seven bytes, which holds every count
+//! and every [`Timestamp`]. A window is kept as the number of its end ([`Window::number_of_end`]). What is left stands for
+//! what is used, as in [`Meter`]; an absent limit is −1.
+//!
+//! | field | bytes |
+//! |---|---|
+//! | `h` | format 1, types 1, fired thresholds 3, version 4, incarnation 4, minute 5, day 4, expiry 7, left 4 × 7, credits left 7 |
+//! | `H` | budget 7, limits 4 × 7, what is pending 1 and up to 4 × 7 |
+//! | `a` + asset | format 1, types 1, fired thresholds 2, minute 5, day 4, left 4 × 8 (floating point, which is cheaper to read) |
+//! | `A` + asset | limits 4 × 7, what is pending 1 and up to 4 × 7 |
+//!
+//! `h` and `a` are all that a call looks at which simply fits; no value has more than 64 bytes, so that Redis keeps the
+//! hash in one compact piece. *Types* is 0 for a scope that is not counted, else 1 plus the token type of the minute plus
+//! three times that of the day; admin keys add 16. *Version* counts the changes of any limits of the key, also those
+//! that come into force; the *incarnation* is random and tells a key from an earlier one of the same id. Both together
+//! are the *stamp* by which a client knows whether it has the limits of a key at hand.
+
+mod calls;
+mod fields;
+mod reader;
+mod record;
+mod reply;
+
+use std::hash::{BuildHasher, RandomState};
+
+use limiter_core::{
+    AssetId, KeyKind, KeyState, Meter, ScopeState, Timestamp, TokenType, Window, WindowCounts, WindowLimits,
+};
+use thiserror::Error;
+
+pub(crate) use self::calls::{Calls, Mode, packed_limits, push_int, push_limit};
+pub(crate) use self::fields::{asset_field, asset_limits_field};
+pub(crate) use self::record::{HashFields, stored_key};
+pub(crate) use self::reply::{Decided, Group, Limits, Verdict, bytes, time_of};
+
+use self::reader::Reader;
+
+/// Which limits of a key a client knows: the version and the incarnation of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Stamp([u8; 8]);
+
+/// Tells a key from an earlier one of the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incarnation([u8; 4]);
+
+/// Why bytes cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Misread {
+    /// A later version of this crate wrote them.
+    #[error("written by a later version")]
+    Newer,
+    /// Something else wrote them.
+    #[error("{0}")]
+    Corrupt(&'static str),
+}
+
+/// The field `h`.
+#[derive(Clone, Debug)]
+pub(crate) struct HotKey {
+    kind: KeyKind,
+    stamp: Stamp,
+    expires_at: Option<Timestamp>,
+    credits_left: i64,
+    global: Option<HotScope>,
+}
+
+/// The counts of a scope.
+#[derive(Clone, Debug)]
+pub(crate) struct HotScope {
+    types: [TokenType; 2],
+    ends: [Timestamp; 2],
+    left: [i64; 4],
+}
+
+/// The field `H`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ColdKey {
+    budget: Option<u64>,
+    global: ColdScope,
+}
+
+/// The limits of a scope, in force and pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ColdScope {
+    limits: [Option<u64>; 4],
+    pending: [Option<WindowLimits>; 2],
+}
+
+impl Stamp {
+    pub(crate) const fn bytes(self) -> [u8; 8] {
+        self.0
+    }
+
+    pub(crate) const fn incarnation(self) -> Incarnation {
+        let [.., a, b, c, d] = self.0;
+        Incarnation([a, b, c, d])
+    }
+}
+
+impl Incarnation {
+    /// Of random bytes. The highest bits are left out, so that a stamp read as a floating-point number, as the
+    /// scripts compare it, is never one that differs from itself.
+    pub(crate) const fn new([a, b, c, d]: [u8; 4]) -> Self {
+        Self([a, b, c, d & 0x3f])
+    }
+
+    /// A random one.
+    pub(crate) fn draw() -> Self {
+        let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_le_bytes();
+        Self::new([a, b, c, d])
+    }
+
+    pub(crate) const fn bytes(self) -> [u8; 4] {
+        self.0
+    }
+}
+
+impl HotKey {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Misread> {
+        let mut reader = Reader::of(bytes)?;
+        let types = reader.byte()?;
+        reader.skip(3)?;
+        let stamp = Stamp(reader.array()?);
+        let ends = [reader.int::<5>()?, reader.int::<4>()?];
+        let expires_at = match reader.int::<7>()? {
+            NEVER => None,
+            unix_ms => Some(timestamp(unix_ms)?),
+        };
+        let left = reader.ints()?;
+        let credits_left = reader.int::<7>()?;
+        reader.end()?;
+        let kind = match types / 16 {
+            0 => KeyKind::Member,
+            1 => KeyKind::Admin,
+            _ => return Err(Misread::Corrupt("a key of no kind")),
+        };
+        let global = match types % 16 {
+            0 => None,
+            types => Some(HotScope::new(types, ends, left)?),
+        };
+        Ok(Self { kind, stamp, expires_at, credits_left, global })
+    }
+
+    pub(crate) const fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// The state of the key, as far as these assets go.
+    pub(crate) fn state(
+        &self,
+        limits: &ColdKey,
+        assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
+    ) -> Result<KeyState, Misread> {
+        let credits = meter(self.credits_left, limits.budget)?;
+        let global = match &self.global {
+            Some(global) => Some(global.state(&limits.global)?),
+            None if limits.global.is_none() => None,
+            None => return Err(Misread::Corrupt("a scope has limits, but is not counted")),
+        };
+        KeyState::from_parts(self.kind, self.expires_at, credits, global, assets)
+            .map_err(|_| Misread::Corrupt("more assets than a key may have"))
+    }
+}
+
+impl HotScope {
+    pub(crate) fn read_asset(bytes: &[u8]) -> Result<Self, Misread> {
+        let mut reader = Reader::of(bytes)?;
+        let types = reader.byte()?;
+        reader.skip(2)?;
+        let ends = [reader.int::<5>()?, reader.int::<4>()?];
+        let left = [reader.float()?, reader.float()?, reader.float()?, reader.float()?];
+        reader.end()?;
+        Self::new(types, ends, left)
+    }
+
+    fn new(types: u8, ends: [i64; 2], left: [i64; 4]) -> Result<Self, Misread> {
+        let types = types.checked_sub(1).ok_or(Misread::Corrupt("a scope of no type"))?;
+        let [minute, day] = ends;
+        let end = |window: Window, number| {
+            window.end_of_number(number).ok_or(Misread::Corrupt("a window that cannot be"))
+        };
+        Ok(Self {
+            types: [token_type(types % 3)?, token_type(types / 3)?],
+            ends: [end(Window::Minute, minute)?, end(Window::Day, day)?],
+            left,
+        })
+    }
+
+    pub(crate) fn state(&self, limits: &ColdScope) -> Result<ScopeState, Misread> {
+        let [left1, left2, left3, left4] = self.left;
+        let [limit1, limit2, limit3, limit4] = limits.limits;
+        let ([minute_end, day_end], [minute_type, day_type]) = (self.ends, self.types);
+        let counts = [
+            WindowCounts::from_parts(minute_end, meter(left1, limit1)?, meter(left2, limit2)?, minute_type),
+            WindowCounts::from_parts(day_end, meter(left3, limit3)?, meter(left4, limit4)?, day_type),
+        ];
+        ScopeState::from_parts(counts, limits.pending)
+            .map_err(|_| Misread::Corrupt("a scope that contradicts itself"))
+    }
+}
+
+impl ColdKey {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Misread> {
+        let mut reader = Reader::new(bytes);
+        let budget = reader.limit()?;
+        let global = ColdScope::read_from(&mut reader)?;
+        reader.end()?;
+        Ok(Self { budget, global })
+    }
+}
+
+impl ColdScope {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Misread> {
+        let mut reader = Reader::new(bytes);
+        let scope = Self::read_from(&mut reader)?;
+        reader.end()?;
+        Ok(scope)
+    }
+
+    fn read_from(reader: &mut Reader<'_>) -> Result<Self, Misread> {
+        let limits = [reader.limit()?, reader.limit()?, reader.limit()?, reader.limit()?];
+        let flags = reader.byte()?;
+        let mut pending = |flag: u8| {
+            let Some(type_code) = flag.checked_sub(1) else { return Ok(None) };
+            let (requests, tokens) = (reader.limit()?, reader.limit()?);
+            let limits = WindowLimits::from_parts(requests, tokens, token_type(type_code)?);
+            limits.map(Some).map_err(|_| OUT_OF_BOUNDS)
+        };
+        let pending = [pending(flags % 4)?, pending(flags / 4)?];
+        Ok(Self { limits, pending })
+    }
+
+    fn is_none(&self) -> bool {
+        self.limits.iter().all(Option::is_none) && self.pending.iter().all(Option::is_none)
+    }
+}
+
+fn meter(left: i64, limit: Option<u64>) -> Result<Meter, Misread> {
+    Meter::with_left(left, limit).map_err(|_| OUT_OF_BOUNDS)
+}
+
+fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
+    let at = Timestamp::from_unix_ms(unix_ms);
+    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
+}
+
+fn token_type(code: u8) -> Result<TokenType, Misread> {
+    match code {
+        0 => Ok(TokenType::Total),
+        1 => Ok(TokenType::Output),
+        2 => Ok(TokenType::Input),
+        _ => Err(Misread::Corrupt("a token type that cannot be")),
+    }
+}
+
+const OUT_OF_BOUNDS: Misread = Misread::Corrupt("a number out of bounds");
+
+/// The only format so far; the first byte of each record that a call looks at.
+const FORMAT: u8 = 1;
+/// The expiry of a key that never expires: above every [`Timestamp`].
+pub(crate) const NEVER: i64 = 1 << 54;
+/// A limit that is not there.
+const NO_LIMIT: i64 = -1;

@@ -1,0 +1,228 @@
+//! To whom keys belong and by what they are found, kept exact across the slots of a cluster.
+//!
+//! A key's record, the pointer from the digest of its access key, and the index of its workspace (names, masks, permanent
+//! admins) lie in different slots, so that no script can change them together. The record alone is the truth: a key
+//! exists as soon as its record does, and no longer. The rest is an index, kept right by a *change*: whoever creates,
+//! deletes or renames a key of a workspace, or makes it more or less of an admin,
+//!
+//! 1. begins a change: one script on the workspace's slot that refuses what the index forbids, and notes which key is
+//!    being changed and until when (the lease);
+//! 2. claims the pointer, when creating;
+//! 3. creates, updates or deletes the record: the moment at which it happens;
+//! 4. finishes: one script that makes the index say what the record says, and ends the change.
+//!
+//! A workspace has one change at a time; others wait. If a client stops halfway, whoever comes after the lease takes its
+//! change over, reads the record and finishes in its place. The stopped client cannot interfere any more should it wake
+//! up: steps 2 and 3 refuse to run after half of the lease by the clock of their own server, and step 4 refuses if the
+//! change is not the client's any more. This assumes that the clocks of the servers differ by less than half a lease.
+//!
+//! Changes of limits, budget and of an expiry that is no admin's touch no index: one script on the key's slot.
+
+mod chance;
+mod change;
+mod creating;
+mod deleting;
+mod healing;
+mod listing;
+mod pointer;
+mod stretch;
+mod updating;
+
+use std::time::Duration;
+
+use limiter_core::{
+    KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError, NewRecord, Page, Search, StoreError,
+    WorkspaceId,
+};
+use redis::FromRedisValue;
+use thiserror::Error;
+
+use self::change::Changes;
+use self::pointer::Pointers;
+use crate::keyspace::Keyspace;
+use crate::records::{Found, Records};
+use crate::error::CallError;
+use crate::servers::{Servers};
+
+/// The keys of all workspaces.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    records: Records,
+    changes: Changes,
+    pointers: Pointers,
+    patience: Duration,
+}
+
+/// How long the clients of a workspace wait for each other. All clients of a deployment should agree on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    /// How long a change may take before others may take it over, in the time of the workspace's server.
+    pub(crate) lease: Duration,
+    /// How long to wait for the changes of others.
+    pub(crate) patience: Duration,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { lease: LEASE, patience: PATIENCE }
+    }
+}
+
+/// The operations of a [`KeyStore`](limiter_core::KeyStore), with its semantics.
+///
+/// Changes run on when their caller goes away: one that is dropped halfway would block its workspace for a lease.
+impl Directory {
+    pub(crate) fn new(
+        servers: Servers,
+        records: Records,
+        keyspace: Keyspace,
+        waiting: Waiting,
+    ) -> Self {
+        Self {
+            records,
+            changes: Changes::new(servers.clone(), keyspace.clone(), waiting.lease),
+            pointers: Pointers::new(servers, keyspace),
+            patience: waiting.patience,
+        }
+    }
+
+    pub(crate) async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
+        let Some(held) = self.pointers.read(digest).await? else { return Ok(None) };
+        // A pointer is there a moment before its key, and may be left behind by one that never came to be.
+        let found = self.read(&held.id).await?;
+        Ok(found.filter(|found| has_digest(found, digest)).map(|_| held.id))
+    }
+
+    pub(crate) async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        key.config.check()?;
+        let directory = self.clone();
+        to_the_end(async move { directory.create_key(&key).await }).await
+    }
+
+    pub(crate) async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        config.check()?;
+        let (directory, workspace) = (self.clone(), workspace.clone());
+        let (id, config) = (id.clone(), config.clone());
+        to_the_end(async move { directory.update_key(&workspace, &id, version, &config).await })
+            .await
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> Result<(), KeysError> {
+        let (directory, workspace, id) = (self.clone(), workspace.clone(), id.clone());
+        to_the_end(async move { directory.delete_key(&workspace, &id).await }).await
+    }
+
+    pub(crate) async fn list(
+        &self,
+        workspace: &WorkspaceId,
+        search: &Search,
+    ) -> Result<Page, StoreError> {
+        self.list_keys(workspace, search).await
+    }
+
+    /// What is known of a key.
+    async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
+        self.records.read(id).await.map_err(changing_nothing)
+    }
+
+    /// What is known of a key of this workspace; one of another workspace does not exist.
+    async fn read_in(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> Result<Option<Found>, StoreError> {
+        let found = self.read(id).await?;
+        Ok(found.filter(|found| found.record.workspace == *workspace))
+    }
+}
+
+/// Why a change stops before its end.
+#[derive(Debug)]
+enum Stop {
+    /// Nothing was changed for good: what was prepared can be taken back at once.
+    Refused(KeysError),
+    /// A step may still happen: the change must stay until its lease is over.
+    Unknown(KeysError),
+}
+
+impl Stop {
+    /// A step that alone changes nothing for good did not work.
+    fn before_commit(error: CallError) -> Self {
+        match Self::at_commit(error) {
+            Self::Unknown(KeysError::Store(error)) => Self::Unknown(changing_nothing(error).into()),
+            stop => stop,
+        }
+    }
+
+    /// The step that decides did not work.
+    fn at_commit(error: CallError) -> Self {
+        match error {
+            CallError::NotRun(_) => Self::Refused(StoreError::from(error).into()),
+            CallError::Unknown(_) => Self::Unknown(StoreError::from(error).into()),
+        }
+    }
+
+    fn too_late() -> Self {
+        Self::Refused(StoreError::unavailable(ManagementError::TooLate).into())
+    }
+}
+
+/// Why keys cannot be managed right now although the servers answer.
+#[derive(Debug, Error)]
+enum ManagementError {
+    #[error("other changes of this workspace's keys did not come to an end in time")]
+    Busy,
+    #[error("a change of keys took so long that others may have taken it over")]
+    TooLate,
+    #[error("a server answered a script with something that it never answers")]
+    UnexpectedReply,
+}
+
+fn not_found(id: &KeyId) -> KeysError {
+    KeysError::NotFound(id.to_string())
+}
+
+fn has_digest(found: &Found, digest: &KeyDigest) -> bool {
+    found.secret.is_some_and(|secret| secret.digest.matches(digest))
+}
+
+/// What is told when a step fails that changes nothing, as far as its caller knows: there is no outcome to be unsure of.
+fn changing_nothing(error: impl Into<StoreError>) -> StoreError {
+    match error.into() {
+        StoreError::OutcomeUnknown(source) => StoreError::Unavailable(source),
+        error => error,
+    }
+}
+
+/// Reads what a script answered.
+fn parsed<T: FromRedisValue>(reply: redis::Value) -> Result<T, StoreError> {
+    redis::from_redis_value(reply).map_err(|_| unexpected_reply())
+}
+
+fn unexpected_reply() -> StoreError {
+    StoreError::unavailable(ManagementError::UnexpectedReply)
+}
+
+/// Does all of it, also if the caller stops waiting.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, KeysError>> + Send + 'static,
+) -> Result<T, KeysError> {
+    let done = tokio::spawn(change).await;
+    done.unwrap_or_else(|error| Err(StoreError::outcome_unknown(error).into()))
+}
+
+/// A change takes four to six round trips, a few milliseconds in all. Half of the lease must cover a slow server and
+/// clocks that differ; the other half is what a crash blocks its workspace for, at least.
+const LEASE: Duration = Duration::from_secs(10);
+/// Enough for hundreds of changes before ours; people wait for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,148 @@
+//! From the digest of an access key to the id of its key.
+//!
+//! A pointer is set before its key exists, so it carries a claim: the token of the change that creates the key, and
+//! until when that change may still succeed. Two keys can never have one digest: whoever finds a pointer whose key does
+//! not exist replaces it only if its claim has run out, and only if it is still that very pointer.
+
+use std::sync::LazyLock;
+
+use limiter_core::{KeyDigest, KeyId, StoreError};
+use redis::Value;
+
+use super::chance::Token;
+use super::change::Change;
+use super::{changing_nothing, parsed, unexpected_reply};
+use crate::keyspace::Keyspace;
+use crate::script::{Call, Script};
+use crate::error::CallError;
+use crate::servers::{Lane, Servers};
+
+/// The scripts on the slots of digests.
+#[derive(Clone, Debug)]
+pub(super) struct Pointers {
+    servers: Servers,
+    keyspace: Keyspace,
+}
+
+/// A pointer as whoever set it knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pointer {
+    pub(super) digest: KeyDigest,
+    pub(super) claim: Token,
+}
+
+/// A pointer as it is found: `claim until id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) claim: Token,
+    /// From this server time on, the change that set it cannot succeed any more.
+    pub(super) until: u64,
+    pub(super) id: KeyId,
+    text: String,
+}
+
+/// How setting a pointer may end.
+#[derive(Debug)]
+pub(super) enum Set {
+    Pointed,
+    TooLate,
+    Held(Held, Now),
+}
+
+/// The time of the pointer's server, in ms.
+pub(super) type Now = u64;
+
+impl Pointers {
+    pub(super) const fn new(servers: Servers, keyspace: Keyspace) -> Self {
+        Self { servers, keyspace }
+    }
+
+    pub(super) async fn read(&self, digest: &KeyDigest) -> Result<Option<Held>, StoreError> {
+        let text: Option<String> =
+            parsed(self.run(&READ, digest, &[]).await.map_err(changing_nothing)?)?;
+        text.map(|text| Held::read(text).ok_or_else(unexpected_reply)).transpose()
+    }
+
+    /// Points to a key that this change is about to create, if nothing or `replaced` is there.
+    pub(super) async fn set(
+        &self,
+        change: &Change,
+        digest: &KeyDigest,
+        id: &KeyId,
+        replaced: Option<&Held>,
+    ) -> Result<Set, CallError> {
+        let arguments = [
+            format!("{} {} {id}", change.token, change.lease_ends).into_bytes(),
+            replaced.map_or("", |held| &held.text).into(),
+            change.not_after.to_string().into_bytes(),
+        ];
+        let reply = self.run(&SET, digest, &arguments).await?;
+        // What cannot be understood is not ours.
+        Ok(Set::read(reply).unwrap_or(Set::TooLate))
+    }
+
+    /// Removes this very pointer, if it is still there.
+    pub(super) async fn remove(&self, pointer: &Pointer) -> Result<(), CallError> {
+        let claim = format!("{} ", pointer.claim).into_bytes();
+        self.run(&REMOVE, &pointer.digest, &[claim]).await.map(drop)
+    }
+
+    async fn run(
+        &self,
+        script: &Script,
+        digest: &KeyDigest,
+        arguments: &[Vec<u8>],
+    ) -> Result<Value, CallError> {
+        let keys = [self.keyspace.digest(digest)];
+        self.servers.run(&Call { script, keys: &keys, arguments }, Lane::Apart).await
+    }
+}
+
+impl Pointer {
+    /// Digest and claim as a journal keeps them.
+    pub(super) fn texts(pointer: Option<&Self>) -> (String, String) {
+        let texts = pointer.map(|pointer| (pointer.digest.into(), pointer.claim.to_string()));
+        texts.unwrap_or_default()
+    }
+
+    /// What a journal says; one without a digest has no pointer.
+    pub(super) fn from_texts(digest: &str, claim: &str) -> Option<Self> {
+        let digest = KeyDigest::try_from(digest.to_owned()).ok()?;
+        Some(Self { digest, claim: Token::known(claim.to_owned()) })
+    }
+}
+
+impl Held {
+    fn read(text: String) -> Option<Self> {
+        let mut words = text.splitn(3, ' ');
+        let claim = Token::known(words.next()?.to_owned());
+        let until = words.next()?.parse().ok()?;
+        let id = words.next()?.parse().ok()?;
+        Some(Self { claim, until, id, text })
+    }
+}
+
+impl Set {
+    fn read(reply: Value) -> Option<Self> {
+        let mut words = parsed::<Vec<String>>(reply).ok()?.into_iter();
+        Some(match words.next()?.as_str() {
+            "pointed" => Self::Pointed,
+            "held" => {
+                let now = words.next()?.parse().ok()?;
+                Self::Held(Held::read(words.next()?)?, now)
+            }
+            _ => Self::TooLate,
+        })
+    }
+}
+
+static READ: LazyLock<Script> =
+    LazyLock::new(|| script("pointer_read", include_str!("../lua/pointer_read.lua")));
+static SET: LazyLock<Script> =
+    LazyLock::new(|| script("pointer_set", include_str!("../lua/pointer_set.lua")));
+static REMOVE: LazyLock<Script> =
+    LazyLock::new(|| script("pointer_remove", include_str!("../lua/pointer_remove.lua")));
+
+fn script(name: &'static str, text: &str) -> Script {
+    Script::new(name, text.to_owned())
+}

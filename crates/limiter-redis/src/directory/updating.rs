@@ -1,0 +1,83 @@
+//! Updating a key: one step at the key's slot, within a change if the index is touched.
+
+use limiter_core::keys::is_permanent_admin;
+use limiter_core::{InvalidValue, KeyConfig, KeyId, KeyRecord, KeysError, WorkspaceId};
+
+use super::chance::Token;
+use super::change::{Entry, Intent};
+use super::{Directory, Stop, not_found};
+use crate::records::Update;
+use crate::error::CallError;
+
+impl Directory {
+    pub(super) async fn update_key(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        let record = self.read_at(workspace, id, version).await?;
+        let before = Entry::of(&record);
+        let permanent_admin = is_permanent_admin(record.kind, config.expires_at);
+        let renamed = before.name != config.name;
+        // The step itself compares the version, so that what was found here still holds then.
+        if !renamed && before.permanent_admin == permanent_admin {
+            let updated = self.records.update(workspace, id, version, config, None).await;
+            return refused(id, version, updated).map_err(|stop| match stop {
+                Stop::Refused(error) | Stop::Unknown(error) => error,
+            });
+        }
+
+        let intent = Intent {
+            name: renamed.then_some(&config.name),
+            ceases_as_admin: before.permanent_admin && !permanent_admin,
+            ..Intent::of(id)
+        };
+        let change = match self.begin(workspace, &Token::draw(), &intent).await {
+            Ok(change) => change,
+            Err(refusal @ (KeysError::NameTaken(_) | KeysError::LastAdmin)) => {
+                // A version that has become stale meanwhile is told first.
+                self.read_at(workspace, id, version).await?;
+                return Err(refusal);
+            }
+            Err(error) => return Err(error),
+        };
+        let updated =
+            self.records.update(workspace, id, version, config, Some(change.not_after)).await;
+        let updated = refused(id, version, updated);
+        if let Ok(record) = &updated {
+            self.finish(&change, id, Some(&Entry::of(record))).await;
+        }
+        self.concluded(&change, None, updated).await
+    }
+
+    async fn read_at(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+    ) -> Result<KeyRecord, KeysError> {
+        let found = self.read_in(workspace, id).await?.ok_or_else(|| not_found(id))?;
+        match found.record.version {
+            actual if actual == version => Ok(found.record),
+            actual => Err(KeysError::Conflict { expected: version, actual }),
+        }
+    }
+}
+
+fn refused(
+    id: &KeyId,
+    version: u64,
+    updated: Result<Update, CallError>,
+) -> Result<KeyRecord, Stop> {
+    Err(Stop::Refused(match updated.map_err(Stop::at_commit)? {
+        Update::Updated(record) => return Ok(*record),
+        Update::NotFound => not_found(id),
+        Update::Conflict { actual } => KeysError::Conflict { expected: version, actual },
+        Update::TooManyAssets { count } => {
+            InvalidValue::TooManyAssets { count, max: KeyConfig::MAX_ASSETS }.into()
+        }
+        Update::TooLate => return Err(Stop::too_late()),
+    }))
+}

@@ -1,0 +1,300 @@
+//! What can go wrong between us and a Redis server, and whether a call that failed may have run.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use limiter_core::StoreError;
+use thiserror::Error;
+
+use crate::codec::Misread;
+
+/// Why Redis could not do what we asked. Each variant is a thing that a person mends in another way.
+///
+/// No message holds a password.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum RedisError {
+    /// The URL names no server that we know how to reach.
+    #[error(
+        "the Redis URL cannot be used: {reason}; write redis://[user:password@]host:port/database, \
+         rediss://… for TLS, unix:///path, redis+cluster://host:port,host:port or \
+         redis+sentinel://host:port,host:port/service"
+    )]
+    InvalidUrl {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting that cannot be, by itself or for this server.
+    #[error("the setting {setting} cannot be used: {reason}")]
+    InvalidSetting {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// No connection to the server.
+    #[error(
+        "no connection to the Redis server {server}: check that it runs, its address, and the network between"
+    )]
+    Unreachable {
+        /// Its address.
+        server: String,
+        /// What the network or the server said.
+        #[source]
+        source: Cause,
+    },
+    /// User or password are wrong, or missing.
+    #[error(
+        "the Redis server {server} does not accept our user and password: check those in the URL"
+    )]
+    Authentication {
+        /// Its address.
+        server: String,
+        /// What the server said.
+        #[source]
+        source: Cause,
+    },
+    /// The user may not run a command that we need.
+    #[error(
+        "the Redis user may not use {what}, which the limiter needs: allow it with ACL SETUSER"
+    )]
+    Permission {
+        /// The command, or what else is forbidden.
+        what: String,
+    },
+    /// The server lacks what our scripts need.
+    #[error(
+        "the Redis server {server} has version {version}, but the limiter needs 6.2 or later: upgrade it"
+    )]
+    ServerTooOld {
+        /// Its address.
+        server: String,
+        /// Its version, as far as it told.
+        version: String,
+    },
+    /// The user may not run scripts.
+    #[error(
+        "the Redis user may not use {command}: the limiter decides in scripts, \
+         allow them with ACL SETUSER <user> +evalsha +script|load"
+    )]
+    ScriptsForbidden {
+        /// The command that was forbidden.
+        command: String,
+    },
+    /// A replica may be behind its master, so nothing is decided there.
+    #[error(
+        "the Redis server {server} is a replica, which may be behind: connect to its master, \
+         or let Sentinels or a cluster name the master (redis+sentinel://, redis+cluster://)"
+    )]
+    Replica {
+        /// Its address.
+        server: String,
+    },
+    /// The server could evict limits and counts when its memory is full.
+    #[error(
+        "the Redis server {server} may evict any key when its memory is full (maxmemory-policy {policy}), \
+         limits too: set maxmemory-policy to noeviction or volatile-*"
+    )]
+    Evicts {
+        /// Its address.
+        server: String,
+        /// Its policy.
+        policy: String,
+    },
+    /// The server has started and reads its data.
+    #[error("the Redis server {server} is still loading its data: try again when it is done")]
+    Loading {
+        /// Its address.
+        server: String,
+    },
+    /// The server has no memory left to write.
+    #[error(
+        "the Redis server {server} is out of memory and writes nothing: raise maxmemory or delete what is not needed"
+    )]
+    OutOfMemory {
+        /// Its address.
+        server: String,
+    },
+    /// The server is kept busy by a script.
+    #[error(
+        "the Redis server {server} is busy with a script that runs too long: find out whose it is, \
+         and end it with SCRIPT KILL"
+    )]
+    Busy {
+        /// Its address.
+        server: String,
+    },
+    /// The server was a master, and is one no more.
+    #[error(
+        "the Redis server {server} is read-only: it is no longer a master; connect to the master that took over"
+    )]
+    ReadOnly {
+        /// Its address.
+        server: String,
+    },
+    /// The cluster does not serve this key.
+    #[error("the Redis cluster does not serve the key ({answer}): see CLUSTER INFO for what fails")]
+    ClusterDown {
+        /// What the node said.
+        answer: String,
+    },
+    /// The nodes of a cluster sent us from one to the next.
+    #[error(
+        "the Redis cluster sent the call on {hops} times without an end: its nodes disagree on who owns the slot, \
+         see CLUSTER SLOTS on each"
+    )]
+    TooManyRedirects {
+        /// How often.
+        hops: usize,
+    },
+    /// No Sentinel knows a master for the service.
+    #[error(
+        "no Sentinel names a master for the service {service:?}: check the name, and SENTINEL MASTERS on them"
+    )]
+    NoMaster {
+        /// The service.
+        service: String,
+        /// Why the last one that was asked did not.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The time for the call is over.
+    #[error(
+        "Redis did not answer within {after:?}: the server or the network is slow, or the deadline too short"
+    )]
+    Deadline {
+        /// The deadline.
+        after: Duration,
+    },
+    /// The connection broke while the answer was awaited.
+    #[error("the connection to the Redis server {server} was lost before its answer came")]
+    ConnectionLost {
+        /// Its address.
+        server: String,
+        /// What the network said.
+        #[source]
+        source: Cause,
+    },
+    /// More calls wait than may.
+    #[error("{waiting} calls wait for Redis already: it is slower than the calls come in")]
+    Overloaded {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// Something else wrote a key of ours.
+    #[error(
+        "the Redis key {key:?} has another type than the limiter gave it: something else writes under our prefix; \
+         give the limiter a prefix of its own"
+    )]
+    WrongType {
+        /// The key, or all those of the call.
+        key: String,
+    },
+    /// A later version of the limiter wrote the key.
+    #[error(
+        "the Redis key {key:?} was written by a later version of the limiter: upgrade this one"
+    )]
+    NewerFormat {
+        /// The key.
+        key: String,
+    },
+    /// The key holds what the limiter never writes.
+    #[error(
+        "the Redis key {key:?} is damaged ({what}): it was changed by something else; restore or delete it"
+    )]
+    Corrupt {
+        /// The key, or all those of the call.
+        key: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// The script and this process compute differently.
+    #[error(
+        "a script decided {script} where this process expects {core}: this is a bug, please report it"
+    )]
+    Disagreement {
+        /// What the script said.
+        script: String,
+        /// What we expect.
+        core: String,
+    },
+    /// Any other answer that is an error.
+    #[error("Redis refused the script {script:?}: {answer}")]
+    ScriptFailed {
+        /// The name of the script.
+        script: String,
+        /// What the server said.
+        answer: String,
+    },
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum CallError {
+    /// The script provably changed nothing.
+    #[error(transparent)]
+    NotRun(RedisError),
+    /// The script was sent and its answer never came: it may have run.
+    #[error(transparent)]
+    Unknown(RedisError),
+}
+
+/// What lies below an error. Shared, since one failed connect is the answer to all who waited for it.
+pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
+
+impl RedisError {
+    pub(crate) fn unreachable(server: &str, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unreachable { server: server.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn lost(server: &str, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::ConnectionLost { server: server.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn misread(key: &[u8], misread: Misread) -> Self {
+        let key = String::from_utf8_lossy(key).into_owned();
+        match misread {
+            Misread::Newer => Self::NewerFormat { key },
+            Misread::Corrupt(what) => Self::Corrupt { key, what: what.to_owned() },
+        }
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotRun(error) | CallError::Unknown(error) if error.is_about_data() => {
+                Self::Corrupt(error.into())
+            }
+            CallError::NotRun(error @ RedisError::Disagreement { .. })
+            | CallError::Unknown(error @ RedisError::Disagreement { .. }) => {
+                Self::Disagreement(error.into())
+            }
+            CallError::NotRun(error) => Self::unavailable(error),
+            CallError::Unknown(error) => Self::outcome_unknown(error),
+        }
+    }
+}
+
+impl RedisError {
+    /// Whether what the server holds is the trouble, and not how to reach it.
+    const fn is_about_data(&self) -> bool {
+        matches!(self, Self::WrongType { .. } | Self::NewerFormat { .. } | Self::Corrupt { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_a_source_and_not_part_of_the_sentence() {
+        let error = RedisError::unreachable("here:1", std::io::Error::other("cable cut"));
+        assert!(!error.to_string().contains("cable cut"));
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("cable cut"));
+        let error = CallError::Unknown(error);
+        assert!(error.to_string().contains("here:1"));
+        assert!(error.source().is_some());
+    }
+}

@@ -1,0 +1,104 @@
+//! The names of the keys in Redis, so chosen that no two things of ours can ever meet.
+//!
+//! All that belongs to one API key has one hash tag, and so one slot of a cluster: the part of its id before the
+//! first `/`, or all of it. Keys whose ids begin alike up to a `/` therefore lie together.
+
+use std::fmt;
+
+use limiter_core::{KeyDigest, KeyId, WorkspaceId};
+
+/// The names of one deployment: all begin with its prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyspace {
+    prefix: String,
+}
+
+impl Keyspace {
+    /// The prefix has no braces, which would be taken for the hash tag.
+    pub(crate) const fn new(prefix: String) -> Self {
+        Self { prefix }
+    }
+
+    /// What decisions look at: kind, expiry, credits, limits and counts of an API key.
+    pub(crate) fn state(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("k", id)
+    }
+
+    /// What people look at: name, workspace, secret and version of an API key.
+    pub(crate) fn record(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("m", id)
+    }
+
+    /// The id of the API key with this digest.
+    pub(crate) fn digest(&self, digest: &KeyDigest) -> Vec<u8> {
+        format!("{}:d:{{{}}}", self.prefix, String::from(*digest)).into_bytes()
+    }
+
+    /// One of the structures that a workspace is managed by; all of them have one slot.
+    pub(crate) fn workspace(&self, kind: WorkspaceKey, workspace: &WorkspaceId) -> Vec<u8> {
+        format!("{}:{kind}:{{{}}}", self.prefix, escaped(workspace.as_str())).into_bytes()
+    }
+
+    fn of_key(&self, kind: &str, id: &KeyId) -> Vec<u8> {
+        let id = id.as_str();
+        let (tag, rest) = match id.find('/') {
+            // An empty hash tag is none: then all of the id is the tag, which no other tag can equal,
+            // since the others have no slash.
+            Some(0) | None => (id, ""),
+            Some(slash) => id.split_at(slash),
+        };
+        format!("{}:{kind}:{{{}}}{rest}", self.prefix, escaped(tag)).into_bytes()
+    }
+}
+
+/// The structures of a workspace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WorkspaceKey {
+    /// A sorted set of the names of its keys.
+    Names,
+    /// A hash from what must be unique to the id of the key that has it.
+    Taken,
+    /// A set of the ids of its permanent admin keys.
+    Admins,
+    /// Who changes its keys right now, and what exactly.
+    Change,
+}
+
+impl fmt::Display for WorkspaceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Names => "wn",
+            Self::Taken => "wt",
+            Self::Admins => "wa",
+            Self::Change => "wc",
+        })
+    }
+}
+
+/// The text without the brace that would end a hash tag early; different texts stay different.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('}', "%7D")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(id: &str) -> String {
+        String::from_utf8(Keyspace::new("limiter".into()).state(&id.parse().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn the_hash_tag_is_the_part_before_the_first_slash() {
+        assert_eq!(state("acme/ci/1"), "limiter:k:{acme}/ci/1");
+        assert_eq!(state("acme"), "limiter:k:{acme}");
+        assert_eq!(state("/acme"), "limiter:k:{/acme}");
+    }
+
+    #[test]
+    fn odd_ids_have_names_of_their_own() {
+        let ids = ["a", "a/", "a/b", "/a", "a}", "a%7D", "a}/b", "{a", "a%", "a%25", "}", "%7D", "/", "//"];
+        let names: std::collections::BTreeSet<_> = ids.into_iter().map(state).collect();
+        assert_eq!(names.len(), ids.len(), "{names:?}");
+    }
+}

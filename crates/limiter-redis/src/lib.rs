@@ -1,0 +1,57 @@
+//! The Redis store: rate limits for API keys, exact over many processes.
+//!
+//! Every decision is one atomic step in one round trip: a script on the server reads the key's limits and counts,
+//! decides, and charges, on the server's own clock. So a change of limits or a deletion is in force for every process
+//! at once. What the script decided is explained by `limiter-core`, the same code that decides in memory.
+//!
+//! One server, servers behind Sentinels, and a cluster are all named by a URL:
+//!
+//! | URL | |
+//! |---|---|
+//! | `redis://user:password@host:port/database` | one server |
+//! | `rediss://…` | the same by TLS (feature `tls`) |
+//! | `unix:///path` | one server, by a socket |
+//! | `redis+sentinel://host:port,host:port/service` | the master that Sentinels name |
+//! | `redis+cluster://host:port,host:port` | a cluster, by some of its nodes |
+//!
+//! ```no_run
+//! # async fn decide() -> Result<(), Box<dyn std::error::Error>> {
+//! use limiter_core::{Charge, DecisionStore};
+//! use limiter_redis::RedisStore;
+//!
+//! let store = RedisStore::connect("redis://127.0.0.1:6379").await?;
+//! let decision = store.check_and_consume(&"ci".parse()?, None, &Charge::request()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What needs care
+//! - A call whose answer was lost may have been charged: that is [`StoreError::OutcomeUnknown`], and never sent again.
+//! - Redis replicates after it has answered: what was charged last may be lost in a failover. See GUARANTEES.md.
+//! - Keys are never expired. A server that may evict them is warned of, or refused if you ask for it
+//!   ([`RedisStoreBuilder::refuse_eviction`]).
+//! - On a cluster all of a key lies in the slot of the part of its id before the first `/`, or of all of it.
+//!
+//! [`StoreError::OutcomeUnknown`]: limiter_core::StoreError::OutcomeUnknown
+
+mod address;
+mod batch;
+mod builder;
+mod codec;
+mod directory;
+mod error;
+mod explain;
+mod handle;
+mod keyspace;
+mod known;
+mod records;
+mod script;
+mod scripts;
+mod servers;
+mod store;
+mod waiting;
+
+pub use builder::RedisStoreBuilder;
+pub use error::RedisError;
+pub use handle::RedisHandle;
+pub use store::RedisStore;

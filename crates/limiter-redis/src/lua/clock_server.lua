@@ -1,0 +1,4 @@
+-- The time is the server's own, read once: it may move while a script runs.
+local time = redis.call('TIME')
+local second = time[1] + 0
+local unpack, pack = struct.unpack, struct.pack

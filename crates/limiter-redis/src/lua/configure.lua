@@ -1,0 +1,162 @@
+-- Changes the configuration of an API key: name, expiry and budget at once, limits from the next window of each kind. The
+-- twin of `KeyState::configure` in limiter-core.
+--
+-- KEYS[1], KEYS[2]   its state and its record
+-- ARGV[1]            the server time after which this must not happen any more, in unix milliseconds
+-- ARGV[2] to [5]     its workspace, the version that is changed, the new name, the most assets that may be counted
+-- ARGV[6]            expiry, budget, global limits
+-- ARGV[7]            how many assets follow: the field of each, and its limits
+local real = redis.call('TIME')
+if real[1] * 1000 + math.floor(real[2] / 1000) > tonumber(ARGV[1]) then return { 'late' } end
+local record = redis.call('HMGET', KEYS[2], 'workspace', 'version', 'name', 'format')
+if record[1] ~= ARGV[2] then return { 'missing' } end
+if record[4] ~= '1' then return redis.error_reply('LIMITER newer ' .. KEYS[2]) end
+if record[2] ~= ARGV[3] then return { 'conflict', record[2] } end
+
+local sub, byte = string.sub, string.byte
+local NONE = pack('<i7i7i7i7B', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
+local WANTS_NONE = pack('<i7i7i7i7BB', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0)
+
+-- Returns the scope with new limits, and whether it changed; types are 0 while a scope is not counted.
+local function configure(types, minute, day, left1, left2, left3, left4, bytes, at, wanted)
+  local want1, want2, want3, want4, want_minute, want_day = unpack('<i7i7i7i7BB', wanted)
+  local is1, is2, is3, is4, is_minute, is_day = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0
+  if types > 0 then
+    local flags, position
+    is1, is2, is3, is4, flags, position = unpack('<i7i7i7i7B', bytes, at)
+    is_minute = (types - 1) % 3
+    is_day = (types - 1 - is_minute) / 3
+    if flags % 4 > 0 then
+      is1, is2, position = unpack('<i7i7', bytes, position)
+      is_minute = flags % 4 - 1
+    end
+    if flags >= 4 then
+      is3, is4 = unpack('<i7i7', bytes, position)
+      is_day = (flags - flags % 4) / 4 - 1
+    end
+  end
+  if want1 == is1 and want2 == is2 and want3 == is3 and want4 == is4 and want_minute == is_minute and want_day == is_day then
+    return false
+  end
+  local limit1, limit2, limit3, limit4, minute_type, day_type, changed
+  if types > 0 then
+    minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, minute_type, day_type, changed =
+      stage(types, minute, day, left1, left2, left3, left4, bytes, at)
+    -- A scope whose limits ended earlier does not find its old counts again.
+    if changed == NONE then types = 0 end
+  end
+  if types == 0 then
+    minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) / 86400 + 1
+    left1, left2, left3, left4, limit1, limit2, limit3, limit4 = MAX, MAX, MAX, MAX, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
+    minute_type, day_type = 0, 0
+  end
+  local flags, pending = 0, ''
+  if want1 ~= limit1 or want2 ~= limit2 or want_minute ~= minute_type then
+    flags, pending = want_minute + 1, pack('<i7i7', want1, want2)
+  end
+  if want3 ~= limit3 or want4 ~= limit4 or want_day ~= day_type then
+    flags, pending = flags + 4 * (want_day + 1), pending .. pack('<i7i7', want3, want4)
+  end
+  bytes = pack('<i7i7i7i7B', limit1, limit2, limit3, limit4, flags) .. pending
+  types = 1 + minute_type + 3 * day_type
+  if bytes == NONE then types, minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0, 0 end
+  return true, types, minute, day, left1, left2, left3, left4, bytes
+end
+
+-- Whether what is pending is there as the flags at a position say.
+local function has_pending(bytes, at)
+  local flags = byte(bytes, at)
+  return flags <= 15 and #bytes == at + (flags % 4 > 0 and 14 or 0) + (flags >= 4 and 14 or 0)
+end
+
+local function corrupt() return redis.error_reply('LIMITER corrupt the state of the key') end
+
+local state, counted = {}, 0
+local fields = redis.call('HGETALL', KEYS[1])
+for f = 1, #fields, 2 do
+  state[fields[f]] = fields[f + 1]
+  if byte(fields[f]) == 97 then counted = counted + 1 end
+end
+local h, H = state.h, state.H
+if not h or not H then return corrupt() end
+if byte(h) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
+if #h ~= 64 or #H < 36 or not has_pending(H, 36) then return corrupt() end
+
+local types, fired, version, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
+  unpack('<BI3I4I4i5i4i7i7i7i7i7i7', h, 2)
+local kind, budget = types >= 16 and 16 or 0, unpack('<i7', H)
+types = types - kind
+local new_ends, new_budget = unpack('<i7i7', ARGV[6])
+local changed = new_ends ~= ends or new_budget ~= budget or ARGV[4] ~= record[3]
+credits_left = credits_left - (budget == NO_LIMIT and MAX or budget) + (new_budget == NO_LIMIT and MAX or new_budget)
+
+local differs, new_types, new_minute, new_day, new1, new2, new3, new4, limits =
+  configure(types, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 15))
+if differs then
+  changed, types, minute, day, left1, left2, left3, left4 = true, new_types, new_minute, new_day, new1, new2, new3, new4
+else
+  limits = sub(H, 8)
+end
+
+-- The records of assets that change, by field; false for those that go.
+local wanted, changes = {}, {}
+for asset = 8, 7 + 2 * ARGV[7], 2 do
+  wanted[ARGV[asset]] = ARGV[asset + 1]
+  if not state[ARGV[asset]] then state[ARGV[asset]] = '' end
+end
+local function limits_field(field) return 'A' .. sub(field, 2) end
+for field, a in pairs(state) do
+  if byte(field) == 97 then
+    local A = state[limits_field(field)]
+    local atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4 = 0, 0, 0, 0, 0, 0, 0, 0
+    if a ~= '' then
+      if byte(a) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
+      if #a ~= 45 or not A or #A < 29 or not has_pending(A, 29) then return corrupt() end
+      atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BI2i5i4dddd', a, 2)
+    end
+    differs, atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A =
+      configure(atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE)
+    if differs then
+      changed = true
+      if atypes > 0 then
+        if a == '' then counted = counted + 1 end
+        changes[field] = { pack('<BBI2i5i4dddd', 1, atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4), A }
+      elseif a ~= '' then
+        counted = counted - 1
+        changes[field] = false
+      end
+    end
+  end
+end
+if counted > tonumber(ARGV[5]) then
+  -- Those that are over can go; else they would wait for their next call.
+  for field, a in pairs(state) do
+    if byte(field) == 97 and a ~= '' and changes[field] == nil then
+      local atypes, _, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BI2i5i4dddd', a, 2)
+      local A = state[limits_field(field)]
+      local _, _, _, _, _, _, _, _, _, _, _, _, staged = stage(atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1)
+      if staged == NONE then
+        counted, changed = counted - 1, true
+        changes[field] = false
+      end
+    end
+  end
+  if counted > tonumber(ARGV[5]) then return { 'assets', counted } end
+end
+
+if changed then
+  redis.call('HSET', KEYS[1],
+    'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + kind, fired, (version + 1) % 4294967296, incarnation, minute, day,
+      new_ends, left1, left2, left3, left4, credits_left),
+    'H', pack('<i7', new_budget) .. limits)
+  for field, asset in pairs(changes) do
+    if asset then
+      redis.call('HSET', KEYS[1], field, asset[1], limits_field(field), asset[2])
+    else
+      redis.call('HDEL', KEYS[1], field, limits_field(field))
+    end
+  end
+  local next_version = math.min(record[2] + 1, MAX)
+  redis.call('HSET', KEYS[2], 'name', ARGV[4], 'version', string.format('%.0f', next_version))
+end
+return { 'updated', time[1], time[2], redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]) }

@@ -1,0 +1,212 @@
+//! Where a script runs: one server, the master that Sentinels name, or the master of its slot in a cluster.
+//!
+//! A script is sent again only after an answer that proves that it changed nothing. What was sent and not answered
+//! is unknown, and stays so: redis-rs's own cluster and manager connections, which may send twice, are not used.
+
+mod answer;
+mod checks;
+mod cluster;
+mod node;
+mod place;
+mod policy;
+mod sentinel;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::answer::Answer;
+use self::cluster::Cluster;
+use self::node::{Failure, Node};
+use self::place::Place;
+use self::policy::Policy;
+use self::sentinel::Sentinels;
+use crate::address::Target;
+use crate::error::{CallError, RedisError};
+use crate::script::{Call, Script};
+
+/// How to reach the servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    /// The most that one connect may take, with all checks.
+    pub(crate) connect_deadline: Duration,
+    /// The most that one call may take, with connecting and redirects.
+    pub(crate) command_deadline: Duration,
+    /// Connections to each server for [`Lane::Apart`].
+    pub(crate) pool_size: usize,
+    /// A server that may evict limits is refused, and not only warned of.
+    pub(crate) refuse_eviction: bool,
+}
+
+/// By which connection a call goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The one that all decisions share.
+    Shared,
+    /// One of a pool, so that a long listing delays no decision.
+    Apart,
+}
+
+/// The servers of one deployment. A clone is the same connections.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    place: Arc<Place>,
+    policy: Arc<Policy>,
+}
+
+impl Servers {
+    /// Connects to all masters, checks them and loads the scripts.
+    ///
+    /// Of a cluster a part may be out of reach as yet.
+    pub(crate) async fn connect(
+        settings: Settings,
+        scripts: &[&Script],
+    ) -> Result<Self, RedisError> {
+        if settings.target.uses_tls() {
+            choose_cryptography();
+        }
+        let policy = Arc::new(Policy::new(&settings, scripts)?);
+        let place = match settings.target {
+            Target::Standalone(info) => {
+                Place::Standalone(Arc::new(Node::new(info, Arc::clone(&policy))?))
+            }
+            Target::Sentinel { sentinels, service, master } => {
+                Place::Sentinel(Sentinels::new(sentinels, service, master, Arc::clone(&policy)))
+            }
+            Target::Cluster { seeds } => Place::Cluster(Cluster::new(seeds, Arc::clone(&policy))),
+        };
+        let servers = Self { place: Arc::new(place), policy };
+        servers.connect_masters().await?;
+        Ok(servers)
+    }
+
+    /// Runs a script on the master that has the slot of its first key, within the deadline of commands.
+    ///
+    /// Boxed: the futures of callers, and of their callers, are small then, and quick to compile.
+    pub(crate) fn run<'a>(
+        &'a self,
+        call: &'a Call<'a>,
+        lane: Lane,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
+        Box::pin(self.run_unboxed(call, lane))
+    }
+
+    async fn run_unboxed(&self, call: &Call<'_>, lane: Lane) -> Result<Value, CallError> {
+        let end = Instant::now() + self.policy.command_deadline;
+        let key = call.keys.first().map_or(&[][..], Vec::as_slice);
+        let mut node = self.place.owner(key, end).await.map_err(CallError::NotRun)?;
+        let mut asking = false;
+        for _ in 0..=MAX_HOPS {
+            let failure = match node.attempt(call, lane, asking, end).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let next = match failure {
+                Failure::Lost(error) => {
+                    self.place.doubt();
+                    return Err(CallError::Unknown(error));
+                }
+                Failure::NotSent(error) => self.place.owner_instead(&node, error, key, end).await,
+                Failure::Answered(Answer::TryAgain) => {
+                    place::pause(end).await;
+                    continue;
+                }
+                Failure::Answered(Answer::Moved { to }) => {
+                    self.place.doubt();
+                    self.place.told(&to, &node)
+                }
+                Failure::Answered(Answer::Ask { to }) => {
+                    node = self.place.told(&to, &node).map_err(CallError::NotRun)?;
+                    asking = true;
+                    continue;
+                }
+                Failure::Answered(Answer::Refused(error)) => {
+                    self.place.owner_after(error, key, end).await
+                }
+                Failure::Answered(Answer::NoScript) => Err(RedisError::ScriptFailed {
+                    script: call.script.name.to_owned(),
+                    answer: "NOSCRIPT, right after it was loaded".to_owned(),
+                }),
+            };
+            node = next.map_err(CallError::NotRun)?;
+            asking = false;
+        }
+        Err(CallError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
+    }
+
+    /// True if the keys of one call must have one slot.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(*self.place, Place::Cluster(_))
+    }
+
+    /// True if all servers seen so far take scripts that begin with `#!lua`: Redis from 7.0 on, and Valkey.
+    pub(crate) fn understand_shebangs(&self) -> bool {
+        self.policy.shebangs()
+    }
+
+    /// Asks every master for a sign of life, all at once, each within the deadline of commands.
+    pub(crate) async fn health(&self) -> Result<(), RedisError> {
+        let end = Instant::now() + self.policy.command_deadline;
+        let mut pings = JoinSet::new();
+        for node in self.place.masters(end).await? {
+            pings.spawn(async move { node.ping(end).await });
+        }
+        while let Some(ping) = pings.join_next().await {
+            // A task ends early only with its runtime, and then nobody waits for this.
+            ping.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+
+    async fn connect_masters(&self) -> Result<(), RedisError> {
+        // Finding the masters takes up to one deadline, connecting another; the third is air, so that the error which
+        // comes at the end of those is the one that is seen.
+        let end = Instant::now() + self.policy.connect_deadline * 3;
+        let mut connects = JoinSet::new();
+        let masters = self.place.masters(end).await?;
+        let mut missing = masters.len();
+        for node in masters {
+            connects.spawn(async move { node.connect(end).await });
+        }
+        while let Some(outcome) = connects.join_next().await {
+            let Ok(Err(error)) = outcome else { continue };
+            missing -= 1;
+            // Others of the cluster can decide for their keys meanwhile, and it may be back before it is needed.
+            let passing =
+                matches!(error, RedisError::Unreachable { .. } | RedisError::Loading { .. });
+            if !passing || missing == 0 {
+                return Err(error);
+            }
+            tracing::warn!("a master of the cluster is missing: {error}");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Servers").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// rustls has no cryptography of its own and panics without one, so the process gets ours, unless it chose.
+fn choose_cryptography() {
+    #[cfg(feature = "tls")]
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may have been faster, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+}
+
+/// Redirects of one call. One is usual when a slot has moved, two while it moves; more mean that the nodes disagree.
+const MAX_HOPS: usize = 5;

@@ -1,0 +1,258 @@
+//! One server, and the connections to it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use deadpool_redis::{HookError, Pool, PoolError};
+use redis::aio::MultiplexedConnection;
+use redis::{ConnectionAddr, ConnectionInfo, Value};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answer::{self, Answer};
+use super::policy::Policy;
+use super::shared::{Number, Shared, Wait};
+use super::wire::{Silence, ask, evalsha, open, pool};
+use super::{Lane, checks};
+use crate::error::RedisError;
+use crate::script::{Call, Script};
+
+/// One server. Nothing is connected before it is needed.
+pub(super) struct Node {
+    info: ConnectionInfo,
+    address: String,
+    policy: Arc<Policy>,
+    /// The one connection that all decisions share.
+    link: Shared<Link>,
+    /// Whether this server may evict limits was looked at, and is not said again at each reconnect.
+    evictions_known: Arc<AtomicBool>,
+    pool: Pool,
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The script was not sent.
+    NotSent(RedisError),
+    /// It was sent, and nothing came back.
+    Lost(RedisError),
+    /// The server answered an error, so that the script changed nothing.
+    Answered(Answer),
+}
+
+/// A connection that was checked.
+#[derive(Clone)]
+struct Link {
+    connection: MultiplexedConnection,
+    /// Set by redis-rs as soon as it notices, which is at once if the server closes the connection.
+    closed: Arc<AtomicBool>,
+}
+
+/// The connection that one attempt uses.
+enum Line {
+    Shared(Number, Box<MultiplexedConnection>),
+    Apart(deadpool_redis::Connection),
+}
+
+impl Node {
+    pub(super) fn new(info: ConnectionInfo, policy: Arc<Policy>) -> Result<Self, RedisError> {
+        let pool = pool(&info, &policy)?;
+        Ok(Self {
+            address: info.addr().to_string(),
+            info,
+            policy,
+            link: Shared::new(),
+            evictions_known: Arc::new(AtomicBool::new(false)),
+            pool,
+        })
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn host(&self) -> &str {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
+            _ => "",
+        }
+    }
+
+    /// False if the shared connection is known to be gone.
+    pub(super) fn is_connected(&self) -> bool {
+        self.link.peek().is_some_and(|link| !link.closed.load(Ordering::Acquire))
+    }
+
+    /// Connects and checks the server, unless that is done.
+    pub(super) async fn connect(&self, end: Instant) -> Result<(), RedisError> {
+        self.shared(end).await.map(drop)
+    }
+
+    /// Asks for a sign of life on the shared connection.
+    pub(super) async fn ping(&self, end: Instant) -> Result<(), RedisError> {
+        let mut line = self.shared(end).await?;
+        let reply = ask(line.connection(), &redis::cmd("PING"), false, end).await;
+        match reply {
+            Ok(Value::ServerError(error)) => Err(answer::connecting(error.into(), &self.address)),
+            Ok(_) => Ok(()),
+            Err(silence) => {
+                self.discard(line);
+                Err(self.lost(silence))
+            }
+        }
+    }
+
+    /// Runs the script here, once; `asking` if another node told us to ask this one.
+    pub(super) async fn attempt(
+        &self,
+        call: &Call<'_>,
+        lane: Lane,
+        asking: bool,
+        end: Instant,
+    ) -> Result<Value, Failure> {
+        let line = match lane {
+            Lane::Shared => self.shared(end).await,
+            Lane::Apart => self.apart(end).await,
+        };
+        let mut line = line.map_err(Failure::NotSent)?;
+        let outcome = self.send(line.connection(), call, asking, end).await;
+        match &outcome {
+            Err(Failure::NotSent(_) | Failure::Lost(_)) => self.discard(line),
+            // No connection to it is worth anything now; the next one looks whether it is a master again.
+            Err(Failure::Answered(Answer::Refused(
+                RedisError::ReadOnly { .. } | RedisError::Replica { .. },
+            ))) => {
+                self.discard(line);
+                self.link.clear();
+            }
+            Ok(_) | Err(Failure::Answered(_)) => {}
+        }
+        outcome
+    }
+
+    async fn send(
+        &self,
+        connection: &mut MultiplexedConnection,
+        call: &Call<'_>,
+        asking: bool,
+        end: Instant,
+    ) -> Result<Value, Failure> {
+        let command = evalsha(call);
+        for loaded in [false, true] {
+            // Without this, a call whose time is over would still be sent, and its answer never awaited.
+            if Instant::now() >= end {
+                return Err(Failure::NotSent(self.policy.too_late()));
+            }
+            let reply = ask(connection, &command, asking, end)
+                .await
+                .map_err(|silence| Failure::Lost(self.lost(silence)))?;
+            let Value::ServerError(error) = reply else { return Ok(reply) };
+            match answer::read(&error, &self.address, call) {
+                // The server was restarted or flushed, or a replica took over that has no scripts.
+                Answer::NoScript if !loaded => self.load(connection, call.script, end).await?,
+                answer => return Err(Failure::Answered(answer)),
+            }
+        }
+        Err(Failure::Answered(Answer::NoScript))
+    }
+
+    async fn load(
+        &self,
+        connection: &mut MultiplexedConnection,
+        script: &Script,
+        end: Instant,
+    ) -> Result<(), Failure> {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(&script.text);
+        match ask(connection, &command, false, end).await {
+            Ok(Value::ServerError(error)) => {
+                let call = Call { script, keys: &[], arguments: &[] };
+                Err(Failure::Answered(answer::read(&error, &self.address, &call)))
+            }
+            Ok(_) => Ok(()),
+            // The script itself was not sent again.
+            Err(silence) => Err(Failure::NotSent(self.lost(silence))),
+        }
+    }
+
+    async fn shared(&self, end: Instant) -> Result<Line, RedisError> {
+        // Twice, since the first may be one that has been closed by the server meanwhile.
+        for _ in 0..2 {
+            let (number, link) =
+                self.link.get(end, || self.make_link()).await.map_err(|wait| match wait {
+                    Wait::TooLong => self.policy.too_late(),
+                    Wait::Failed(error) => error,
+                })?;
+            if !link.closed.load(Ordering::Acquire) {
+                return Ok(Line::Shared(number, Box::new(link.connection)));
+            }
+            self.link.forget(number);
+        }
+        Err(RedisError::unreachable(
+            &self.address,
+            std::io::Error::from(std::io::ErrorKind::ConnectionReset),
+        ))
+    }
+
+    async fn apart(&self, end: Instant) -> Result<Line, RedisError> {
+        let Ok(connection) = timeout_at(end, self.pool.get()).await else {
+            return Err(self.policy.too_late());
+        };
+        connection.map(Line::Apart).map_err(|error| match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                answer::connecting(error, &self.address)
+            }
+            PoolError::Timeout(deadpool_redis::TimeoutType::Wait) => self.policy.too_late(),
+            other => RedisError::unreachable(&self.address, other),
+        })
+    }
+
+    fn make_link(&self) -> impl Future<Output = Result<Link, RedisError>> + Send + use<> {
+        let (info, policy) = (self.info.clone(), Arc::clone(&self.policy));
+        let (address, known) = (self.address.clone(), Arc::clone(&self.evictions_known));
+        async move {
+            let closed = Arc::new(AtomicBool::new(false));
+            let made = async {
+                let mut connection =
+                    open(info, &address, &policy, Some(Arc::clone(&closed))).await?;
+                let evictions = !known.load(Ordering::Relaxed);
+                checks::check(&mut connection, &address, &policy, evictions).await?;
+                known.store(true, Ordering::Relaxed);
+                Ok(connection)
+            };
+            let connection = timeout(policy.connect_deadline, made)
+                .await
+                .unwrap_or_else(|elapsed| Err(RedisError::unreachable(&address, elapsed)))?;
+            Ok(Link { connection, closed })
+        }
+    }
+
+    fn lost(&self, silence: Silence) -> RedisError {
+        match silence {
+            Silence::TooLong => self.policy.too_late(),
+            Silence::Broken(error) => RedisError::lost(&self.address, error),
+        }
+    }
+
+    fn discard(&self, line: Line) {
+        match line {
+            Line::Shared(number, _) => self.link.forget(number),
+            Line::Apart(connection) => drop(deadpool_redis::Connection::take(connection)),
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    fn connection(&mut self) -> &mut MultiplexedConnection {
+        match self {
+            Self::Shared(_, connection) => connection,
+            Self::Apart(connection) => connection,
+        }
+    }
+}

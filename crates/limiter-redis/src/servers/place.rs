@@ -1,0 +1,108 @@
+//! Which server has a key, and which one has it when that server has it no more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::cluster::Cluster;
+use super::node::Node;
+use super::sentinel::Sentinels;
+use crate::error::RedisError;
+
+/// One of three kinds of places.
+#[derive(Debug)]
+pub(super) enum Place {
+    Standalone(Arc<Node>),
+    Sentinel(Sentinels),
+    Cluster(Cluster),
+}
+
+impl Place {
+    pub(super) async fn owner(&self, key: &[u8], end: Instant) -> Result<Arc<Node>, RedisError> {
+        match self {
+            Self::Standalone(node) => Ok(Arc::clone(node)),
+            Self::Sentinel(sentinels) => sentinels.master(end).await,
+            Self::Cluster(cluster) => cluster.owner(key, end).await,
+        }
+    }
+
+    /// Where to go when this node cannot be reached: to another one, if there is another by now.
+    pub(super) async fn owner_instead(
+        &self,
+        gone: &Arc<Node>,
+        error: RedisError,
+        key: &[u8],
+        end: Instant,
+    ) -> Result<Arc<Node>, RedisError> {
+        let other = match self {
+            Self::Standalone(_) => return Err(error),
+            Self::Sentinel(sentinels) => sentinels.master(end).await,
+            Self::Cluster(cluster) => cluster.owner_anew(key, end).await,
+        };
+        // That this node cannot be reached is what there is to say, whatever was in the way of finding another.
+        other.ok().filter(|other| !Arc::ptr_eq(other, gone)).ok_or(error)
+    }
+
+    /// Where to go after a refusal: nowhere, except that a node which is no longer a master has a successor.
+    pub(super) async fn owner_after(
+        &self,
+        error: RedisError,
+        key: &[u8],
+        end: Instant,
+    ) -> Result<Arc<Node>, RedisError> {
+        match (self, &error) {
+            (Self::Sentinel(sentinels), RedisError::ReadOnly { .. }) => {
+                pause(end).await;
+                sentinels.master(end).await
+            }
+            (Self::Cluster(cluster), RedisError::ReadOnly { .. }) => {
+                pause(end).await;
+                cluster.owner_anew(key, end).await
+            }
+            (Self::Cluster(cluster), RedisError::ClusterDown { .. }) => {
+                cluster.doubt();
+                Err(error)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// The node that another one names.
+    pub(super) fn told(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
+        match self {
+            Self::Cluster(cluster) => cluster.told(to, by),
+            Self::Standalone(_) | Self::Sentinel(_) => Err(RedisError::InvalidSetting {
+                setting: "url",
+                reason: format!(
+                    "{} belongs to a cluster and sends us to {to}: write redis+cluster:// for it",
+                    by.address()
+                ),
+            }),
+        }
+    }
+
+    /// What we know may be wrong: the calls to come should know better.
+    pub(super) fn doubt(&self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.doubt();
+        }
+    }
+
+    pub(super) async fn masters(&self, end: Instant) -> Result<Vec<Arc<Node>>, RedisError> {
+        match self {
+            Self::Standalone(node) => Ok(vec![Arc::clone(node)]),
+            Self::Sentinel(sentinels) => Ok(vec![sentinels.master(end).await?]),
+            Self::Cluster(cluster) => cluster.masters(end).await,
+        }
+    }
+}
+
+/// Waits a little, but never past `end`.
+pub(super) async fn pause(end: Instant) {
+    sleep_until(end.min(Instant::now() + PAUSE)).await;
+}
+
+/// Before the same is tried again: a key of a moving slot is on its way for about a millisecond, a failover is
+/// known to all for longer, and the deadline ends it anyway.
+const PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,68 @@
+//! The settings that every connection keeps to, checked once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::Settings;
+use crate::error::RedisError;
+use crate::script::Script;
+
+/// What every connection keeps to.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) connect_deadline: Duration,
+    pub(super) command_deadline: Duration,
+    pub(super) pool_size: usize,
+    pub(super) refuse_eviction: bool,
+    pub(super) scripts: Vec<String>,
+    /// Until a server is seen that does not understand them.
+    shebangs: AtomicBool,
+}
+
+impl Policy {
+    pub(super) fn new(settings: &Settings, scripts: &[&Script]) -> Result<Self, RedisError> {
+        let (connect_deadline, command_deadline) =
+            (settings.connect_deadline, settings.command_deadline);
+        for (setting, deadline) in
+            [("connect_deadline", connect_deadline), ("command_deadline", command_deadline)]
+        {
+            if deadline.is_zero() || deadline > MAX_DEADLINE {
+                let reason = format!(
+                    "it is {deadline:?}, but must be above zero and at most {MAX_DEADLINE:?}"
+                );
+                return Err(RedisError::InvalidSetting { setting, reason });
+            }
+        }
+        if !(1..=MAX_POOL_SIZE).contains(&settings.pool_size) {
+            let reason = format!("it is {}, but must be 1 to {MAX_POOL_SIZE}", settings.pool_size);
+            return Err(RedisError::InvalidSetting { setting: "pool_size", reason });
+        }
+        Ok(Self {
+            connect_deadline,
+            command_deadline,
+            pool_size: settings.pool_size,
+            refuse_eviction: settings.refuse_eviction,
+            scripts: scripts.iter().map(|script| script.text.clone()).collect(),
+            shebangs: AtomicBool::new(true),
+        })
+    }
+
+    pub(super) fn too_late(&self) -> RedisError {
+        RedisError::Deadline { after: self.command_deadline }
+    }
+
+    pub(super) fn saw_no_shebangs(&self) {
+        self.shebangs.store(false, Ordering::Relaxed);
+    }
+
+    /// False once a server was seen that does not understand them.
+    pub(super) fn shebangs(&self) -> bool {
+        self.shebangs.load(Ordering::Relaxed)
+    }
+}
+
+/// No caller waits longer, and sums of deadlines stay far from what a clock can hold.
+const MAX_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A pool takes memory for all its connections at once, and a server has 10,000 for all its clients by default.
+const MAX_POOL_SIZE: usize = 1024;

@@ -1,0 +1,142 @@
+//! The master that Sentinels name, looked up again whenever the connection to it is gone.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redis::{ConnectionInfo, Value};
+use tokio::time::{Instant, timeout};
+
+use super::node::Node;
+use super::policy::Policy;
+use super::shared::{Shared, Wait};
+use super::wire::open;
+use crate::address::at;
+use crate::error::RedisError;
+
+/// Sentinels, and the master that they named last.
+#[derive(Debug)]
+pub(super) struct Sentinels {
+    asked: Arc<Asked>,
+    policy: Arc<Policy>,
+    master: Shared<Arc<Node>>,
+}
+
+/// Whom to ask for what.
+#[derive(Debug)]
+struct Asked {
+    sentinels: Vec<ConnectionInfo>,
+    service: String,
+    /// The master's settings; its address is a stand-in.
+    master: ConnectionInfo,
+    /// What was found before: if it is found again, what is known of it stays known.
+    last: Mutex<Option<Arc<Node>>>,
+}
+
+impl Sentinels {
+    pub(super) fn new(
+        sentinels: Vec<ConnectionInfo>,
+        service: String,
+        master: ConnectionInfo,
+        policy: Arc<Policy>,
+    ) -> Self {
+        let asked = Arc::new(Asked { sentinels, service, master, last: Mutex::default() });
+        Self { asked, policy, master: Shared::new() }
+    }
+
+    /// The master, connected and checked.
+    pub(super) async fn master(&self, end: Instant) -> Result<Arc<Node>, RedisError> {
+        // Twice, since the first may be one whose connection is gone.
+        for last in [false, true] {
+            let found = self.master.get(end, || self.discover()).await;
+            let (number, node) = found.map_err(|wait| match wait {
+                Wait::TooLong => self.policy.too_late(),
+                Wait::Failed(error) => error,
+            })?;
+            if last || node.is_connected() {
+                return Ok(node);
+            }
+            self.master.forget(number);
+        }
+        Err(self.policy.too_late())
+    }
+
+    /// Asks one Sentinel after the other, until one names a server that is a master indeed.
+    fn discover(&self) -> impl Future<Output = Result<Arc<Node>, RedisError>> + Send + use<> {
+        let (asked, policy) = (Arc::clone(&self.asked), Arc::clone(&self.policy));
+        async move {
+            // Together they have the time of one connect, so that a dead one does not use up that of the others.
+            let count = u32::try_from(asked.sentinels.len()).unwrap_or(u32::MAX).max(1);
+            let patience = policy.connect_deadline / count;
+            let mut why = None;
+            for sentinel in &asked.sentinels {
+                let address = sentinel.addr().to_string();
+                let named = timeout(patience, asked.ask(sentinel, &address, &policy))
+                    .await
+                    .unwrap_or_else(|elapsed| Err(RedisError::unreachable(&address, elapsed)));
+                let found = match named {
+                    Ok(info) => asked.connected(info, &policy).await,
+                    Err(error) => Err(error),
+                };
+                match found {
+                    Ok(node) => return Ok(node),
+                    Err(error) => why = Some(worse(why, error)),
+                }
+            }
+            Err(why.unwrap_or_else(|| asked.no_master(None)))
+        }
+    }
+}
+
+impl Asked {
+    async fn ask(
+        &self,
+        sentinel: &ConnectionInfo,
+        address: &str,
+        policy: &Policy,
+    ) -> Result<ConnectionInfo, RedisError> {
+        let mut connection = open(sentinel.clone(), address, policy, None).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
+        let reply = connection
+            .send_packed_command(&command)
+            .await
+            .and_then(Value::extract_error)
+            .map_err(|error| self.no_master(Some(error)))?;
+        let (host, port): (String, u16) =
+            redis::from_redis_value(reply).map_err(|_| self.no_master(None))?;
+        Ok(at(&self.master, &host, port))
+    }
+
+    async fn connected(
+        &self,
+        info: ConnectionInfo,
+        policy: &Arc<Policy>,
+    ) -> Result<Arc<Node>, RedisError> {
+        let address = info.addr().to_string();
+        let last = self.last.lock().clone().filter(|node| node.address() == address);
+        let node = match last {
+            Some(node) => node,
+            None => Arc::new(Node::new(info, Arc::clone(policy))?),
+        };
+        // Connecting itself takes one deadline at most, and so its error comes first.
+        node.connect(Instant::now() + policy.connect_deadline * 2).await?;
+        *self.last.lock() = Some(Arc::clone(&node));
+        Ok(node)
+    }
+
+    fn no_master(&self, source: Option<redis::RedisError>) -> RedisError {
+        RedisError::NoMaster {
+            service: self.service.clone(),
+            source: source.map(|error| Arc::new(error) as _),
+        }
+    }
+}
+
+/// Of two reasons the one that tells more: that a Sentinel is not there tells least.
+fn worse(before: Option<RedisError>, now: RedisError) -> RedisError {
+    match before {
+        Some(before) if matches!(now, RedisError::Unreachable { .. }) => before,
+        _ => now,
+    }
+}

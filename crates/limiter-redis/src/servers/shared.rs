@@ -1,0 +1,251 @@
+//! Something that takes time to get, and that many want at once: a connection, the map of a cluster, a master.
+//!
+//! It is got once, by a task of its own, and all who wait share what comes of it; who gives up waiting disturbs nobody.
+//! After a failure the same error is the answer to all for a moment, so that a dead server is not besieged.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::RedisError;
+
+/// See the module. A clone is the same thing.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    state: Arc<Mutex<State<T>>>,
+}
+
+/// Which of the things that were got one after another this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number(u64);
+
+/// `None` until the attempt is over.
+type Coming<T> = watch::Receiver<Option<Result<(Number, T), RedisError>>>;
+
+/// Changed under its lock only, which is never held while anything is awaited.
+#[derive(Debug)]
+struct State<T> {
+    here: Option<(Number, T)>,
+    /// A task is getting the next one.
+    coming: Option<Coming<T>>,
+    /// When `here` was got.
+    made: Option<Instant>,
+    failed: Option<(RedisError, Instant)>,
+    last: u64,
+}
+
+impl<T: Clone + Send + Sync + 'static> Shared<T> {
+    pub(super) fn new() -> Self {
+        let state = State { here: None, coming: None, made: None, failed: None, last: 0 };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// What is here already.
+    pub(super) fn peek(&self) -> Option<T> {
+        self.state.lock().here.as_ref().map(|(_, value)| value.clone())
+    }
+
+    /// What is here, or else what comes of getting it, awaited until `end`.
+    pub(super) async fn get<F>(
+        &self,
+        end: Instant,
+        make: impl FnOnce() -> F,
+    ) -> Result<(Number, T), Wait>
+    where
+        F: Future<Output = Result<T, RedisError>> + Send + 'static,
+    {
+        if let Some(here) = self.state.lock().here.clone() {
+            return Ok(here);
+        }
+        self.renew(end, make).await
+    }
+
+    /// A new one, awaited until `end`; the old one stays until the new one is here. One that was got a moment ago is
+    /// new enough.
+    pub(super) async fn renew<F>(
+        &self,
+        end: Instant,
+        make: impl FnOnce() -> F,
+    ) -> Result<(Number, T), Wait>
+    where
+        F: Future<Output = Result<T, RedisError>> + Send + 'static,
+    {
+        if let Some(recent) = self.recent() {
+            return Ok(recent);
+        }
+        let mut coming = self.start(make).map_err(Wait::Failed)?;
+        let outcome = match timeout_at(end, coming.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            // The task is gone without a word, with its runtime: nobody shall wait for it again.
+            Ok(Err(_)) => None,
+            Err(_) => return Err(Wait::TooLong),
+        };
+        outcome.map_or_else(
+            || {
+                let mut state = self.state.lock();
+                if state.coming.as_ref().is_some_and(|now| now.same_channel(&coming)) {
+                    state.coming = None;
+                }
+                Err(Wait::TooLong)
+            },
+            |outcome| outcome.map_err(Wait::Failed),
+        )
+    }
+
+    /// Begins to get a new one, unless that is going on, and awaits nothing.
+    pub(super) fn renew_later<F>(&self, make: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<T, RedisError>> + Send + 'static,
+    {
+        if self.recent().is_none() {
+            drop(self.start(make));
+        }
+    }
+
+    /// This one is broken: the next who wants one gets a new one.
+    pub(super) fn forget(&self, broken: Number) {
+        let mut state = self.state.lock();
+        if state.here.as_ref().is_some_and(|(number, _)| *number == broken) {
+            state.here = None;
+        }
+    }
+
+    /// Whatever is here is of no use any more.
+    pub(super) fn clear(&self) {
+        self.state.lock().here = None;
+    }
+
+    fn recent(&self) -> Option<(Number, T)> {
+        let state = self.state.lock();
+        let made = state.made?;
+        state.here.clone().filter(|_| made.elapsed() < PAUSE)
+    }
+
+    fn start<F>(&self, make: impl FnOnce() -> F) -> Result<Coming<T>, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>> + Send + 'static,
+    {
+        let mut state = self.state.lock();
+        if let Some(coming) = &state.coming {
+            return Ok(coming.clone());
+        }
+        if let Some((error, until)) = &state.failed
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
+        }
+        state.last += 1;
+        let number = Number(state.last);
+        let (sender, coming) = watch::channel(None);
+        state.coming = Some(coming.clone());
+        drop(state);
+        let (made, shared) = (make(), Arc::clone(&self.state));
+        tokio::spawn(async move {
+            let outcome = made.await.map(|value| (number, value));
+            let mut state = shared.lock();
+            state.coming = None;
+            state.failed =
+                outcome.as_ref().err().map(|error| (error.clone(), Instant::now() + PAUSE));
+            if let Ok(here) = &outcome {
+                state.here = Some(here.clone());
+                state.made = Some(Instant::now());
+            }
+            drop(state);
+            sender.send_replace(Some(outcome));
+        });
+        Ok(coming)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state) }
+    }
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum Wait {
+    /// Nothing came in time, though it still may.
+    TooLong,
+    /// It could not be got.
+    Failed(RedisError),
+}
+
+/// After an attempt that failed or that was for nothing, the next one begins so much later. Long enough that a dead server sees ten attempts a second
+/// from each process and not thousands; short enough that nobody notices it when the server is back.
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn in_ms(ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(ms)
+    }
+
+    #[tokio::test]
+    async fn many_who_want_it_share_one_attempt() {
+        let (shared, attempts) = (Shared::new(), AtomicUsize::new(0));
+        let make = || {
+            let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok(attempt)
+            }
+        };
+        let (one, two, impatient) = tokio::join!(
+            shared.get(in_ms(1000), make),
+            shared.get(in_ms(1000), make),
+            shared.get(in_ms(1), make)
+        );
+        assert_eq!((one.unwrap().1, two.unwrap().1), (0, 0));
+        assert!(matches!(impatient, Err(Wait::TooLong)));
+        let (number, _) = shared.get(in_ms(1000), make).await.unwrap();
+        shared.forget(number);
+        assert_eq!(shared.peek(), None);
+        assert_eq!(shared.get(in_ms(1000), make).await.unwrap().1, 1);
+        shared.forget(number);
+        assert_eq!(shared.peek(), Some(1), "an old number forgets nothing new");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_remembered_for_a_moment() {
+        let shared = Shared::<()>::new();
+        let fails = || async { Err(RedisError::Overloaded { waiting: 1 }) };
+        assert!(matches!(shared.get(in_ms(1000), fails).await, Err(Wait::Failed(_))));
+        let works = || async { Ok(()) };
+        assert!(matches!(shared.get(in_ms(1000), works).await, Err(Wait::Failed(_))));
+        tokio::time::sleep(PAUSE).await;
+        assert!(shared.get(in_ms(1000), works).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_old_one_stays_until_the_new_one_is_here() {
+        let shared = Shared::new();
+        shared.get(in_ms(1000), || async { Ok(1) }).await.unwrap();
+        assert_eq!(shared.renew(in_ms(1000), || async { Ok(9) }).await.unwrap().1, 1, "new enough");
+        tokio::time::sleep(PAUSE).await;
+        shared.renew_later(|| async { Ok(2) });
+        assert_eq!(shared.peek(), Some(1));
+        assert_eq!(shared.renew(in_ms(1000), || async { Ok(3) }).await.unwrap().1, 2);
+        assert_eq!(shared.peek(), Some(2));
+    }
+
+    #[test]
+    fn a_runtime_that_ends_leaves_nobody_waiting() {
+        let shared = Shared::new();
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stuck = std::future::pending::<Result<u8, RedisError>>;
+        assert!(runtime().block_on(shared.get(in_ms(10), stuck)).is_err());
+        assert!(runtime().block_on(shared.get(in_ms(1000), || async { Ok(1) })).is_err());
+        assert_eq!(runtime().block_on(shared.get(in_ms(1000), || async { Ok(2) })).unwrap().1, 2);
+    }
+}

@@ -1,0 +1,496 @@
+//! Against real servers: those that are found as `redis-server` in the path.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::Value;
+
+use super::*;
+
+/// What the key counts must be exact: each test sees by it how often its script ran.
+fn counting() -> Script {
+    Script::new("count", "return redis.call('INCR', KEYS[1])".to_owned())
+}
+
+async fn connect(url: &str) -> Result<Servers, RedisError> {
+    Servers::connect(settings(url), &[&counting()]).await
+}
+
+fn settings(url: &str) -> Settings {
+    Settings {
+        target: url.parse().unwrap(),
+        connect_deadline: Duration::from_millis(500),
+        command_deadline: Duration::from_millis(400),
+        pool_size: 2,
+        refuse_eviction: false,
+    }
+}
+
+async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CallError> {
+    let (script, keys) = (counting(), [key.as_bytes().to_vec()]);
+    let value = servers.run(&Call { script: &script, keys: &keys, arguments: &[] }, lane).await?;
+    let Value::Int(count) = value else { panic!("{value:?}") };
+    Ok(count)
+}
+
+#[tokio::test]
+async fn a_forgotten_script_is_loaded_again_and_runs_once() {
+    let server = Server::start(&[]);
+    let servers = connect(&server.url()).await.unwrap();
+    assert!(!servers.is_cluster());
+    let old = server.tell("INFO server").contains("redis_version:6");
+    assert_eq!(servers.understand_shebangs(), !old);
+    for (times, lane) in (1..).zip([Lane::Shared, Lane::Apart, Lane::Shared]) {
+        server.tell("SCRIPT FLUSH");
+        assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
+    }
+    servers.health().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_ran_nothing() {
+    let mut server = Server::start(&[]);
+    let servers = connect(&server.url()).await.unwrap();
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
+    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+    server.stop();
+    // What is sent before we notice is unknown.
+    sleep(50).await;
+    for lane in [Lane::Shared, Lane::Apart] {
+        let error = count(&servers, "k", lane).await.unwrap_err();
+        assert!(matches!(error, CallError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+    }
+    assert!(servers.health().await.is_err());
+    let error = connect(&server.url()).await.unwrap_err();
+    assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
+    server.start_again();
+    sleep(200).await;
+    for (times, lane) in (1..).zip([Lane::Shared, Lane::Apart]) {
+        assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
+    let server = Server::start(&[]);
+    let servers = connect(&server.url()).await.unwrap();
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
+    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+    server.signal("STOP");
+    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
+    assert!(matches!(error, CallError::Unknown(RedisError::Deadline { .. })), "{error:?}");
+    // That connection is gone now and a new one cannot be made; one of the pool is tried before it is used.
+    for lane in [Lane::Shared, Lane::Apart] {
+        let error = count(&servers, "k", lane).await.unwrap_err();
+        assert!(matches!(error, CallError::NotRun(_)), "{error:?}");
+    }
+    server.signal("CONT");
+    sleep(300).await;
+    // Two that were answered, one that was not but ran, and this one.
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_during_a_call_leaves_it_unknown() {
+    let server = Server::start(&[]);
+    let servers = connect(&server.url()).await.unwrap();
+    server.signal("STOP");
+    let calling = tokio::spawn({
+        let servers = servers.clone();
+        async move { count(&servers, "k", Lane::Shared).await }
+    });
+    sleep(50).await;
+    server.signal("KILL");
+    let error = calling.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Unknown(RedisError::ConnectionLost { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn many_callers_share_one_new_connection() {
+    let server = Server::start(&[]);
+    let servers = connect(&server.url()).await.unwrap();
+    server.tell("CLIENT KILL TYPE normal");
+    sleep(20).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..50 {
+        let servers = servers.clone();
+        calls.spawn(async move { count(&servers, "k", Lane::Shared).await.unwrap() });
+    }
+    let mut counts: Vec<_> = calls.join_all().await;
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=50).collect::<Vec<_>>());
+    // Ours, and the one that asks.
+    assert_eq!(server.tell("CLIENT LIST").lines().count(), 2);
+}
+
+#[tokio::test]
+async fn users_who_may_not() {
+    let server = Server::start(&["--requirepass", "right"]);
+    for user in ["", ":wrong@", "nobody:right@"] {
+        let url = format!("redis://{user}127.0.0.1:{}", server.port);
+        let error = connect(&url).await.unwrap_err();
+        assert!(matches!(error, RedisError::Authentication { .. }), "{user}: {error:?}");
+        assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
+    }
+    let server = Server::start(&[]);
+    server.tell("ACL SETUSER noscripts on nopass ~* +@all -@scripting");
+    server.tell("ACL SETUSER norun on nopass ~* +@all -evalsha");
+    server.tell("ACL SETUSER noinfo on nopass ~* +@all -info -role");
+    server.tell("ACL SETUSER noincr on nopass ~* +@all -incr");
+    server.tell("ACL SETUSER nokeys on nopass ~other:* +@all");
+    let with = |user: &str| format!("redis://{user}:x@127.0.0.1:{}", server.port);
+    let error = connect(&with("noscripts")).await.unwrap_err();
+    assert!(matches!(error, RedisError::ScriptsForbidden { .. }), "{error:?}");
+    assert!(connect(&with("noinfo")).await.is_ok());
+    let refused = async |user: &str| {
+        let servers = connect(&with(user)).await.unwrap();
+        match count(&servers, "k", Lane::Shared).await {
+            Err(CallError::NotRun(error)) => error,
+            other => panic!("{user}: {other:?}"),
+        }
+    };
+    assert!(matches!(refused("norun").await, RedisError::ScriptsForbidden { .. }));
+    assert!(matches!(refused("noincr").await, RedisError::Permission { .. }));
+    assert!(matches!(refused("nokeys").await, RedisError::Permission { .. }));
+    let error = connect(&format!("{}/99", server.url())).await.unwrap_err();
+    assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+    let error = connect(&format!("redis+cluster://127.0.0.1:{}", server.port)).await.unwrap_err();
+    assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn a_server_that_speaks_no_tls() {
+    let server = Server::start(&[]);
+    let error = connect(&format!("rediss://127.0.0.1:{}", server.port)).await.unwrap_err();
+    assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be() {
+    for change in [
+        (|settings| settings.pool_size = 0) as fn(&mut Settings),
+        |settings| settings.pool_size = usize::MAX,
+        |settings| settings.command_deadline = Duration::ZERO,
+        |settings| settings.connect_deadline = Duration::MAX,
+    ] {
+        let mut settings = settings("redis://localhost");
+        change(&mut settings);
+        let error = Servers::connect(settings, &[]).await.unwrap_err();
+        assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_decides_nothing() {
+    let (master, replica) = (Server::start(&[]), Server::start(&[]));
+    let servers = connect(&replica.url()).await.unwrap();
+    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 1);
+    replica.tell(&format!("REPLICAOF 127.0.0.1 {}", master.port));
+    for lane in [Lane::Shared, Lane::Apart] {
+        let error = count(&servers, "k", lane).await.unwrap_err();
+        assert!(matches!(error, CallError::NotRun(RedisError::ReadOnly { .. })), "{error:?}");
+        let error = count(&servers, "k", lane).await.unwrap_err();
+        assert!(matches!(error, CallError::NotRun(RedisError::Replica { .. })), "{error:?}");
+    }
+    let error = connect(&replica.url()).await.unwrap_err();
+    assert!(matches!(error, RedisError::Replica { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_or_is_full() {
+    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let servers = connect(&server.url()).await.unwrap();
+    let strict = Settings { refuse_eviction: true, ..settings(&server.url()) };
+    let error = Servers::connect(strict, &[]).await.unwrap_err();
+    assert!(matches!(error, RedisError::Evicts { policy, .. } if policy == "allkeys-lru"));
+    server.tell("CONFIG SET maxmemory-policy noeviction");
+    server.tell("CONFIG SET maxmemory 1");
+    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
+    assert!(matches!(error, CallError::NotRun(RedisError::OutOfMemory { .. })), "{error:?}");
+    server.tell("CONFIG SET maxmemory 0");
+    server.tell("LPUSH list x");
+    let error = count(&servers, "list", Lane::Shared).await.unwrap_err();
+    assert!(matches!(&error, CallError::NotRun(RedisError::WrongType { key }) if key == "list"));
+}
+
+#[tokio::test]
+async fn what_our_scripts_raise() {
+    let server = Server::start(&[]);
+    let servers = connect(&server.url()).await.unwrap();
+    let keys = [b"k".to_vec()];
+    for (text, wanted) in [
+        ("return redis.error_reply('LIMITER newer ' .. KEYS[1])", "later version"),
+        ("return redis.error_reply('LIMITER corrupt too short')", "(too short)"),
+        ("return nothing.at_all", "is damaged"),
+        ("return (", "refused the script"),
+    ] {
+        let script = Script::new("odd", text.to_owned());
+        let call = Call { script: &script, keys: &keys, arguments: &[] };
+        let error = servers.run(&call, Lane::Shared).await.unwrap_err();
+        assert!(matches!(error, CallError::NotRun(_)), "{text}: {error:?}");
+        assert!(error.to_string().contains(wanted), "{text}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server() {
+    let server = Server::start(&["--lua-time-limit", "20"]);
+    let servers = connect(&server.url()).await.unwrap();
+    let endless = Script::new("endless", "while true do end".to_owned());
+    let call = Call { script: &endless, keys: &[], arguments: &[] };
+    let error = servers.run(&call, Lane::Apart).await.unwrap_err();
+    assert!(matches!(error, CallError::Unknown(RedisError::Deadline { .. })), "{error:?}");
+    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
+    assert!(matches!(error, CallError::NotRun(RedisError::Busy { .. })), "{error:?}");
+    server.tell("SCRIPT KILL");
+    sleep(100).await;
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_whose_slots_move() {
+    let nodes = cluster();
+    let servers = connect(&format!("redis+cluster://127.0.0.1:{}", nodes[1].port)).await.unwrap();
+    assert!(servers.is_cluster());
+    for lane in [Lane::Shared, Lane::Apart] {
+        for key in ["a", "b", "c", "d"] {
+            let wanted = if lane == Lane::Shared { 1 } else { 2 };
+            assert_eq!(count(&servers, key, lane).await.unwrap(), wanted, "{key}");
+        }
+    }
+    servers.health().await.unwrap();
+
+    // "b" has slot 3300, at the first node. While it moves, what is not there yet is asked for at the second.
+    let ids: Vec<_> = nodes.iter().map(|node| node.tell("CLUSTER MYID")).collect();
+    nodes[1].tell("SCRIPT FLUSH");
+    nodes[1].tell(&format!("CLUSTER SETSLOT 3300 IMPORTING {}", ids[0]));
+    nodes[0].tell(&format!("CLUSTER SETSLOT 3300 MIGRATING {}", ids[1]));
+    assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 3);
+    assert_eq!(count(&servers, "{b}new", Lane::Shared).await.unwrap(), 1);
+    assert_eq!(count(&servers, "{b}new", Lane::Apart).await.unwrap(), 2);
+    let script = Script::new("two", "return redis.call('EXISTS', KEYS[1], KEYS[2])".to_owned());
+    let keys = [b"b".to_vec(), b"{b}new".to_vec()];
+    let call = Call { script: &script, keys: &keys, arguments: &[] };
+    let error = servers.run(&call, Lane::Shared).await.unwrap_err();
+    assert!(matches!(error, CallError::NotRun(RedisError::TooManyRedirects { .. })), "{error:?}");
+
+    nodes[0].tell(&format!("MIGRATE 127.0.0.1 {} b 0 1000", nodes[1].port));
+    assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 4);
+    for node in &nodes {
+        node.tell(&format!("CLUSTER SETSLOT 3300 NODE {}", ids[1]));
+    }
+    // Moved: followed at once, and known afterwards.
+    assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 5);
+    sleep(200).await;
+    assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 6);
+    assert!(matches!(servers.run(&call, Lane::Shared).await, Ok(Value::Int(2))));
+    let Place::Cluster(known) = &*servers.place else { panic!("no cluster") };
+    let owner = known.owner(b"b", Instant::now() + Duration::from_secs(1)).await.unwrap();
+    assert_eq!(owner.address(), format!("127.0.0.1:{}", nodes[1].port));
+
+    // A single node of it, taken for all there is.
+    let single = connect(&nodes[0].url()).await.unwrap();
+    let error = count(&single, "b", Lane::Shared).await.unwrap_err();
+    assert!(matches!(error, CallError::NotRun(RedisError::InvalidSetting { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_with_a_node_missing() {
+    let mut nodes = cluster();
+    let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", nodes[2].port, nodes[0].port);
+    let servers = connect(&url).await.unwrap();
+    nodes[2].stop();
+    sleep(50).await;
+    // "a" has slot 15495, at the third; "b" is at the first.
+    let error = count(&servers, "a", Lane::Shared).await.unwrap_err();
+    assert!(matches!(error, CallError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+    assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 1);
+    // Within the node time-out of the cluster, all that remain refuse.
+    let mut last = None;
+    for _ in 0..50 {
+        match count(&servers, "b", Lane::Shared).await {
+            Err(CallError::NotRun(error @ RedisError::ClusterDown { .. })) => {
+                last = Some(error);
+                break;
+            }
+            _ => sleep(100).await,
+        }
+    }
+    assert!(last.is_some());
+    assert!(servers.health().await.is_err());
+}
+
+#[tokio::test]
+async fn the_master_that_sentinels_name() {
+    let (first, second) = (Server::start(&[]), Server::start(&[]));
+    let sentinel = Server::sentinel(first.port);
+    let nobody = free_port();
+    let url = format!("redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{}/main", sentinel.port);
+    let servers = connect(&url).await.unwrap();
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
+    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+
+    // The master is demoted, and the Sentinel knows the other one by then.
+    second.tell("SET k 10");
+    sentinel.tell("SENTINEL REMOVE main");
+    sentinel.tell(&format!("SENTINEL MONITOR main 127.0.0.1 {} 1", second.port));
+    first.tell(&format!("REPLICAOF 127.0.0.1 {}", second.port));
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 11);
+    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 12);
+    servers.health().await.unwrap();
+
+    // And back, seen first by the connections apart.
+    sentinel.tell("SENTINEL REMOVE main");
+    sentinel.tell(&format!("SENTINEL MONITOR main 127.0.0.1 {} 1", first.port));
+    first.tell("REPLICAOF NO ONE");
+    first.tell("SET k 20");
+    second.tell(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 21);
+    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 22);
+
+    let error = connect(&url.replace("/main", "/other")).await.unwrap_err();
+    assert!(matches!(error, RedisError::NoMaster { service, .. } if service == "other"));
+}
+
+async fn sleep(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// Three masters; the first has the slots up to 5460, the second up to 10922.
+fn cluster() -> Vec<Server> {
+    let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "500"];
+    let nodes: Vec<_> = (0..3).map(|_| Server::start(&arguments)).collect();
+    let status = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
+        .arg("--cluster-yes")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    for node in &nodes {
+        until(|| node.tell("CLUSTER INFO").contains("cluster_state:ok"));
+    }
+    nodes
+}
+
+/// A server of its own, in a directory of its own, gone when this is dropped.
+struct Server {
+    child: Child,
+    port: u16,
+    directory: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let port = free_port();
+        let directory = directory(port);
+        let mut all: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        all.extend([
+            "--save".into(),
+            String::new(),
+            "--port".into(),
+            port.to_string(),
+            "--dir".into(),
+        ]);
+        all.push(directory.to_str().unwrap().to_owned());
+        Self::spawned(port, directory, all)
+    }
+
+    fn sentinel(master: u16) -> Self {
+        let port = free_port();
+        let directory = directory(port);
+        let file = directory.join("sentinel.conf");
+        std::fs::write(&file, format!("sentinel monitor main 127.0.0.1 {master} 1\n")).unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        let all = vec![file, "--sentinel".into(), "--port".into(), port.to_string()];
+        Self::spawned(port, directory, all)
+    }
+
+    fn spawned(port: u16, directory: PathBuf, arguments: Vec<String>) -> Self {
+        let server = Self { child: spawn(&arguments), port, directory, arguments };
+        server.wait();
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What the server answers, in lines.
+    fn tell(&self, command: &str) -> String {
+        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
+        let mut words = command.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        match command.query::<Value>(&mut connection).unwrap() {
+            Value::BulkString(text) => String::from_utf8(text).unwrap(),
+            Value::VerbatimString { text, .. } => text,
+            _ => String::new(),
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.child = spawn(&self.arguments);
+        self.wait();
+    }
+
+    fn wait(&self) {
+        until(|| std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+fn directory(port: u16) -> PathBuf {
+    let directory =
+        std::env::temp_dir().join(format!("limiter-redis-{}-{port}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn spawn(arguments: &[String]) -> Child {
+    Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap()
+}
+
+fn until(done: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not within ten seconds");
+}
+
+/// Below 55000, since a node of a cluster listens 10000 higher as well.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        if port < 55_000 {
+            return port;
+        }
+    }
+}

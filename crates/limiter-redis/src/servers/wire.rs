@@ -1,0 +1,104 @@
+//! Single exchanges with redis-rs: to open a connection, to send one command and await its answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use deadpool_redis::{Hook, HookError, Pool, Runtime};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, PushInfo, PushKind, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::policy::Policy;
+use super::{answer, checks};
+use crate::error::RedisError;
+use crate::script::Call;
+
+/// Opens a connection that waits for answers without an end of its own: each call brings its deadline. `closed` is set
+/// when it is closed.
+pub(super) async fn open(
+    info: ConnectionInfo,
+    address: &str,
+    policy: &Policy,
+    closed: Option<Arc<AtomicBool>>,
+) -> Result<MultiplexedConnection, RedisError> {
+    let mut config = config(policy);
+    if let Some(closed) = closed {
+        config = config.set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                closed.store(true, Ordering::Release);
+            }
+            Ok::<(), ()>(())
+        });
+    }
+    let opened = async {
+        redis::Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
+    };
+    opened.await.map_err(|error| answer::connecting(error, address))
+}
+
+/// Why nothing came back.
+pub(super) enum Silence {
+    TooLong,
+    Broken(redis::RedisError),
+}
+
+/// Sends a command and awaits its answer, which may be an error of the server.
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    asking: bool,
+    end: Instant,
+) -> Result<Value, Silence> {
+    let reply = async {
+        if !asking {
+            return connection.send_packed_command(command).await;
+        }
+        // In one message, so that no other call on this connection comes between.
+        let mut both = redis::pipe();
+        both.cmd("ASKING").add_command(command.clone());
+        let mut replies = connection.send_packed_commands(&both, 0, 2).await?;
+        Ok(replies.pop().unwrap_or(Value::Nil))
+    };
+    match timeout_at(end, reply).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(Silence::Broken(error)),
+        Err(_) => Err(Silence::TooLong),
+    }
+}
+
+pub(super) fn evalsha(call: &Call<'_>) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&call.script.digest).arg(call.keys.len());
+    for part in call.keys.iter().chain(call.arguments) {
+        command.arg(part.as_slice());
+    }
+    command
+}
+
+fn config(policy: &Policy) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(policy.connect_deadline))
+        .set_response_timeout(None)
+}
+
+/// Connections of their own to one server, of which each is seen to lead to a master when it is made.
+pub(super) fn pool(info: &ConnectionInfo, policy: &Policy) -> Result<Pool, RedisError> {
+    let unusable = |error: &dyn fmt::Display| RedisError::InvalidSetting {
+        setting: "pool_size",
+        reason: format!("no pool can be made for {}: {error}", info.addr()),
+    };
+    let manager = deadpool_redis::Manager::new_with_config(info.clone(), config(policy))
+        .map_err(|error| unusable(&error))?;
+    Pool::builder(manager)
+        .max_size(policy.pool_size)
+        .wait_timeout(Some(policy.command_deadline))
+        .create_timeout(Some(policy.connect_deadline))
+        .recycle_timeout(Some(policy.connect_deadline))
+        .runtime(Runtime::Tokio1)
+        .post_create(Hook::async_fn(|connection, _| {
+            Box::pin(async { checks::check_role(connection).await.map_err(HookError::Backend) })
+        }))
+        .build()
+        .map_err(|error| unusable(&error))
+}

@@ -1,0 +1,214 @@
+//! The store: decisions through the batcher, keys through the directory.
+
+use std::sync::Arc;
+
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
+    KeyStore, KeysError, NewRecord, Page, Search, StoreError, Timestamp, Usage, WorkspaceId, evaluate,
+};
+use redis::Value;
+
+use crate::batch::{Batcher, Bounds};
+use crate::builder::RedisStoreBuilder;
+use crate::codec::{
+    HotKey, Limits, Misread, Mode, Stamp, asset_field, asset_limits_field, bytes, time_of,
+};
+use crate::directory::{Directory, Waiting};
+use crate::error::{CallError, RedisError};
+use crate::handle::RedisHandle;
+use crate::keyspace::Keyspace;
+use crate::records::Records;
+use crate::scripts::Scripts;
+use crate::servers::{Lane, Servers};
+
+/// Keys and their counts in Redis, shared by all processes that use the same servers and prefix.
+///
+/// A clone is the same store: the same connections, batches and remembered limits. It works on the runtime that it
+/// was connected on.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    servers: Servers,
+    keyspace: Keyspace,
+    scripts: Arc<Scripts>,
+    batcher: Batcher,
+    records: Records,
+    directory: Directory,
+}
+
+/// What a call meets, as it was at one instant.
+struct Met {
+    now: Timestamp,
+    stamp: Stamp,
+    state: KeyState,
+}
+
+impl RedisStore {
+    /// Connects to the servers that the URL names, with the default settings.
+    ///
+    /// # Errors
+    /// As [`RedisStoreBuilder::connect`].
+    pub async fn connect(url: impl Into<String>) -> Result<Self, RedisError> {
+        Self::builder(url).connect().await
+    }
+
+    /// A store whose settings differ from the defaults.
+    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(url.into())
+    }
+
+    /// Whether each master that is known answers in time.
+    ///
+    /// # Errors
+    /// The [`RedisError`] of the first that does not.
+    pub async fn health(&self) -> Result<(), RedisError> {
+        self.servers.health().await
+    }
+
+    pub(crate) fn new(
+        servers: Servers,
+        keyspace: Keyspace,
+        scripts: Arc<Scripts>,
+        bounds: Bounds,
+        waiting: Waiting,
+    ) -> Self {
+        let records = Records::new(servers.clone(), keyspace.clone(), Arc::clone(&scripts));
+        Self {
+            batcher: Batcher::new(servers.clone(), keyspace.clone(), Arc::clone(&scripts), bounds),
+            directory: Directory::new(servers.clone(), records.clone(), keyspace.clone(), waiting),
+            servers,
+            keyspace,
+            scripts,
+            records,
+        }
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        mode: Mode,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.batcher.decide(key, asset, mode, charge).await
+    }
+
+    pub(crate) async fn peek_as(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        mode: Mode,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        let met = self.meet(key, asset).await?.filter(|met| match mode {
+            Mode::Named => true,
+            Mode::Only(incarnation) => met.stamp.incarnation() == incarnation,
+        });
+        let Some(Met { now, state, .. }) = met else { return Ok(Decision::key_unknown(asset)) };
+        Ok(evaluate::peek(&state, state.locate(asset), charge, now))
+    }
+
+    async fn meet(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<Met>, StoreError> {
+        let keys = [self.keyspace.state(key)];
+        let arguments = self.scripts.timed(vec![asset_field(asset), asset_limits_field(asset)]);
+        let call = Scripts::call(&self.scripts.peek, &keys, &arguments);
+        let reply = self.servers.run(&call, Lane::Shared).await;
+        // What changes nothing has no unknown outcome.
+        let reply = reply.map_err(|error| match error {
+            CallError::Unknown(error) | CallError::NotRun(error) => CallError::NotRun(error),
+        })?;
+        let met = Met::read(&reply, asset);
+        let misread = |misread| {
+            let [key] = &keys;
+            CallError::NotRun(RedisError::misread(key, misread)).into()
+        };
+        met.map_err(misread)
+    }
+}
+
+impl Met {
+    fn read(reply: &Value, asset: Option<&AssetId>) -> Result<Option<Self>, Misread> {
+        let Value::Array(parts) = reply else { return Err(UNEXPECTED) };
+        let mut parts = parts.iter().map(bytes);
+        let mut part = || parts.next().flatten();
+        let (seconds, micros) = part().zip(part()).ok_or(UNEXPECTED)?;
+        let Some(h) = part() else { return Ok(None) };
+        let limits = part().ok_or(Misread::Corrupt("a field is missing"))?;
+        let (a, asset_limits) = (part(), part());
+        let key = HotKey::read(h)?;
+        let state = Limits::read((limits, asset_limits))?.state(&key, a, asset)?;
+        Ok(Some(Self { now: time_of(seconds, micros)?, stamp: key.stamp(), state }))
+    }
+}
+
+impl DecisionStore for RedisStore {
+    type Handle = RedisHandle;
+
+    async fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.decide(key, asset, Mode::Named, charge).await
+    }
+
+    async fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.peek_as(key, asset, Mode::Named, charge).await
+    }
+
+    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
+        self.records.usage(key).await
+    }
+
+    async fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<RedisHandle>, StoreError> {
+        let met = self.meet(key, asset).await?;
+        Ok(met.map(|met| RedisHandle::new(self.clone(), key, asset, met.stamp.incarnation())))
+    }
+}
+
+impl KeyStore for RedisStore {
+    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
+        self.directory.resolve(digest).await
+    }
+
+    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(self.records.read(id).await?.map(|found| found.record))
+    }
+
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        self.directory.create(key).await
+    }
+
+    async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        self.directory.update(workspace, id, version, config).await
+    }
+
+    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.directory.delete(workspace, id).await
+    }
+
+    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
+        self.directory.list(workspace, search).await
+    }
+}
+
+const UNEXPECTED: Misread = Misread::Corrupt("the script answered what it never answers");
