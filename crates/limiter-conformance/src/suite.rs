@@ -55,6 +55,10 @@ pub trait StoreUnderTest: Send + Sync + 'static {
     /// The store.
     type Store: Store;
 
+    /// How much slower than a store in memory it is: so many times fewer random histories are tried, and the enumerated
+    /// ones are shorter by one operation if it is slower at all.
+    const SLOWNESS: u32 = 1;
+
     /// An empty store, apart from all others, whose time is that of the clock.
     fn fresh(&self, clock: ManualClock) -> impl Future<Output = Self::Store> + Send;
 }

@@ -13,7 +13,7 @@ use crate::replay::{Answer, Line, Operation, Problem, read};
 /// moment, keys deleted and made again: after each operation, the answers are the same.
 pub async fn random_histories_agree_with_the_model(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(1), |history| async move {
+    holds_for_histories(cases(store, 1), |history| async move {
         agrees_with_the_model(player(store).await, &history).await
     });
 }
@@ -21,7 +21,7 @@ pub async fn random_histories_agree_with_the_model(store: impl StoreUnderTest) {
 /// A handle is obtained by the first call of a key and an asset, and kept: it sees changes, expiry and deletion at once.
 pub async fn random_histories_through_handles_agree_with_the_model(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(1), |history| async move {
+    holds_for_histories(cases(store, 1), |history| async move {
         agrees_with_the_model(player(store).await.through_handles(), &history).await
     });
 }

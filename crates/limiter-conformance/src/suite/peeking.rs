@@ -12,7 +12,7 @@ use crate::replay::{Action, Call, Operation};
 /// Whole decisions are compared: every rule with limit, used, remaining and reset time, and what is left of the budget.
 pub async fn a_peek_tells_what_the_check_then_answers(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(4), |history| async move {
+    holds_for_histories(cases(store, 4), |history| async move {
         let mut player = player(store).await;
         for operation in &history {
             let Some(call) = checked(operation) else {
@@ -35,7 +35,7 @@ pub async fn a_peek_tells_what_the_check_then_answers(store: impl StoreUnderTest
 /// Usage and record of the key are the same before and after.
 pub async fn a_peek_changes_nothing(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(4), |history| async move {
+    holds_for_histories(cases(store, 4), |history| async move {
         let mut player = player(store).await;
         for operation in &history {
             if let Some(call) = checked(operation) {
@@ -52,7 +52,7 @@ pub async fn a_peek_changes_nothing(store: impl StoreUnderTest) {
 /// Usage and record of the key are the same before and after a denial, whatever its reason.
 pub async fn a_denied_call_consumes_nothing(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(4), |history| async move {
+    holds_for_histories(cases(store, 4), |history| async move {
         let mut player = player(store).await;
         for operation in &history {
             let Some(call) = checked(operation) else {
@@ -71,7 +71,7 @@ pub async fn a_denied_call_consumes_nothing(store: impl StoreUnderTest) {
 /// A key that is watched all the time goes the same way as one that nobody looks at.
 pub async fn watching_changes_nothing(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(4), |history| async move {
+    holds_for_histories(cases(store, 4), |history| async move {
         let (mut alone, mut watched) = (player(store).await, player(store).await);
         for operation in &history {
             watch(&watched, operation).await;

@@ -55,9 +55,10 @@ pub(super) async fn player<T: StoreUnderTest>(store: &T) -> Player<T::Store> {
     Player::new(engine, clock).await.expect("an empty store takes an admin key")
 }
 
-/// How many random histories to try, where a test tries one in `share` of them.
-pub(super) fn cases(share: u32) -> u32 {
-    (number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES) / share).max(1)
+/// How many random histories to try on this store, where a test tries one in `share` of them.
+pub(super) fn cases<T: StoreUnderTest>(_: &T, share: u32) -> u32 {
+    let cases = number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES);
+    (cases / share / T::SLOWNESS.max(1)).max(1)
 }
 
 /// A number that whoever runs the suite may set in the environment.

@@ -16,7 +16,7 @@ pub async fn a_charge_is_allowed_at_retry_at_and_not_a_millisecond_earlier(
     store: impl StoreUnderTest,
 ) {
     let store = &store;
-    holds_for_histories(cases(4), |history| async move {
+    holds_for_histories(cases(store, 4), |history| async move {
         let mut player = player(store).await;
         for operation in &history {
             if let Some((call, Some(retry_at))) = rate_limited(&mut player, operation).await? {
@@ -37,7 +37,7 @@ pub async fn a_charge_is_allowed_at_retry_at_and_not_a_millisecond_earlier(
 /// Every end of a minute of three days is tried; ends of days are among them. Changes that are pending come meanwhile.
 pub async fn a_charge_that_never_fits_is_denied_at_every_window_end(store: impl StoreUnderTest) {
     let store = &store;
-    holds_for_histories(cases(20), |history| async move {
+    holds_for_histories(cases(store, 20), |history| async move {
         let mut player = player(store).await;
         for operation in &history {
             if let Some((call, None)) = rate_limited(&mut player, operation).await? {

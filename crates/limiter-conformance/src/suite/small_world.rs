@@ -11,7 +11,7 @@ use crate::replay::to_jsonl;
 
 /// All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says.
 pub async fn every_short_history_agrees_with_the_model(store: impl StoreUnderTest) {
-    let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
+    let depth = depth(&store);
     let played = play_all(store, small_world(depth), Way::ByKey).await;
     assert_eq!(played, size(depth));
     println!("{played} histories: every sequence of up to {depth} of {} letters", ALPHABET.len());
@@ -19,7 +19,7 @@ pub async fn every_short_history_agrees_with_the_model(store: impl StoreUnderTes
 
 /// The same through handles, one letter less deep.
 pub async fn every_short_history_through_handles_agrees_with_the_model(store: impl StoreUnderTest) {
-    let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH).saturating_sub(1);
+    let depth = depth(&store).saturating_sub(1);
     let played = play_all(store, small_world(depth), Way::ThroughHandles).await;
     assert_eq!(played, size(depth));
     println!("{played} histories: every sequence of up to {depth} of {} letters", ALPHABET.len());
@@ -72,6 +72,12 @@ async fn play_some<T: StoreUnderTest>(
             played += 1;
         }
     }
+}
+
+/// How long the longest histories are for this store.
+fn depth<T: StoreUnderTest>(_: &T) -> u32 {
+    let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
+    if T::SLOWNESS > 1 { depth.saturating_sub(1) } else { depth }
 }
 
 /// How many sequences of up to so many letters there are.
