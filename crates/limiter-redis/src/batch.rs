@@ -17,7 +17,7 @@ use crate::codec::{Calls, Mode, asset_field};
 use crate::error::{CallError, RedisError};
 use crate::explain::explain;
 use crate::keyspace::Keyspace;
-use crate::known::{KnownLimits, Known};
+use crate::known::{Known, KnownLimits};
 use crate::scripts::Scripts;
 use crate::servers::{Lane as Connection, Servers};
 use crate::waiting::{Joined, Lane, Queues, Request, Ticket};

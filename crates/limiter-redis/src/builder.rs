@@ -152,8 +152,13 @@ impl RedisStoreBuilder {
             Err(RedisError::InvalidSetting { setting, reason: reason.to_owned() })
         };
         let visible = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
-        if !(1..=MAX_PREFIX).contains(&self.key_prefix.len()) || !self.key_prefix.bytes().all(visible) {
-            return refuse("key_prefix", "it must have 1 to 64 visible ASCII characters, none of them a brace");
+        if !(1..=MAX_PREFIX).contains(&self.key_prefix.len())
+            || !self.key_prefix.bytes().all(visible)
+        {
+            return refuse(
+                "key_prefix",
+                "it must have 1 to 64 visible ASCII characters, none of them a brace",
+            );
         }
         if !(1..=LARGEST_BATCH).contains(&self.bounds.batch) {
             return refuse("max_batch", "it must be 1 to 128 calls");
@@ -171,7 +176,9 @@ impl RedisStoreBuilder {
 /// Without the URL, which may hold a password.
 impl std::fmt::Debug for RedisStoreBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisStoreBuilder").field("key_prefix", &self.key_prefix).finish_non_exhaustive()
+        f.debug_struct("RedisStoreBuilder")
+            .field("key_prefix", &self.key_prefix)
+            .finish_non_exhaustive()
     }
 }
 

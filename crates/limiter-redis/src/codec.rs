@@ -26,7 +26,8 @@ mod reply;
 use std::hash::{BuildHasher, RandomState};
 
 use limiter_core::{
-    AssetId, KeyKind, KeyState, Meter, ScopeState, Timestamp, TokenType, Window, WindowCounts, WindowLimits,
+    AssetId, KeyKind, KeyState, Meter, ScopeState, Timestamp, TokenType, Window, WindowCounts,
+    WindowLimits,
 };
 use thiserror::Error;
 
@@ -193,8 +194,18 @@ impl HotScope {
         let [limit1, limit2, limit3, limit4] = limits.limits;
         let ([minute_end, day_end], [minute_type, day_type]) = (self.ends, self.types);
         let counts = [
-            WindowCounts::from_parts(minute_end, meter(left1, limit1)?, meter(left2, limit2)?, minute_type),
-            WindowCounts::from_parts(day_end, meter(left3, limit3)?, meter(left4, limit4)?, day_type),
+            WindowCounts::from_parts(
+                minute_end,
+                meter(left1, limit1)?,
+                meter(left2, limit2)?,
+                minute_type,
+            ),
+            WindowCounts::from_parts(
+                day_end,
+                meter(left3, limit3)?,
+                meter(left4, limit4)?,
+                day_type,
+            ),
         ];
         ScopeState::from_parts(counts, limits.pending)
             .map_err(|_| Misread::Corrupt("a scope that contradicts itself"))

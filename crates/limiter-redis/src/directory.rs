@@ -39,10 +39,10 @@ use thiserror::Error;
 
 use self::change::Changes;
 use self::pointer::Pointers;
+use crate::error::CallError;
 use crate::keyspace::Keyspace;
 use crate::records::{Found, Records};
-use crate::error::CallError;
-use crate::servers::{Servers};
+use crate::servers::Servers;
 
 /// The keys of all workspaces.
 #[derive(Clone, Debug)]

@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn odd_ids_have_names_of_their_own() {
-        let ids = ["a", "a/", "a/b", "/a", "a}", "a%7D", "a}/b", "{a", "a%", "a%25", "}", "%7D", "/", "//"];
+        let ids = [
+            "a", "a/", "a/b", "/a", "a}", "a%7D", "a}/b", "{a", "a%", "a%25", "}", "%7D", "/", "//",
+        ];
         let names: std::collections::BTreeSet<_> = ids.into_iter().map(state).collect();
         assert_eq!(names.len(), ids.len(), "{names:?}");
     }

@@ -11,7 +11,9 @@ use crate::codec::{Limits, Stamp};
 
 /// The limits that were used last.
 #[derive(Debug)]
-pub(crate) struct KnownLimits(Mutex<LruCache<(KeyId, Option<AssetId>), Arc<Known>>>);
+pub(crate) struct KnownLimits(Mutex<LruCache<Called, Arc<Known>>>);
+
+type Called = (KeyId, Option<AssetId>);
 
 /// The limits of a key and of an asset, as they were under this stamp.
 #[derive(Debug)]

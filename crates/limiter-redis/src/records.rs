@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use limiter_core::{
-    Credits, KeyConfig, KeyId, KeyKind, KeyRecord, KeyState, NewRecord, StoreError,
-    StoredKey, StoredSecret, Timestamp, Usage, WorkspaceId,
+    Credits, KeyConfig, KeyId, KeyKind, KeyRecord, KeyState, NewRecord, StoreError, StoredKey,
+    StoredSecret, Timestamp, Usage, WorkspaceId,
 };
 use redis::Value;
 
 use crate::codec::{
-    HashFields, Incarnation, Misread, NEVER, asset_field, bytes, packed_limits, push_int, push_limit,
-    stored_key, time_of,
+    HashFields, Incarnation, Misread, NEVER, asset_field, bytes, packed_limits, push_int,
+    push_limit, stored_key, time_of,
 };
 use crate::error::{CallError, RedisError};
 use crate::keyspace::Keyspace;
@@ -85,7 +85,6 @@ impl Records {
     }
 
     /// The state of a living key.
-    #[cfg(test)]
     pub(crate) async fn state(&self, id: &KeyId) -> Result<Option<KeyState>, StoreError> {
         Ok(self.inspect(id).await?.map(|key| key.state))
     }
@@ -103,7 +102,8 @@ impl Records {
         let (digest, masked) = secret.map_or_else(Default::default, |secret| {
             (String::from(secret.digest), secret.masked.to_string())
         });
-        let texts = [id.as_str(), workspace.as_str(), config.name.as_str(), &digest, &masked, FORMAT];
+        let texts =
+            [id.as_str(), workspace.as_str(), config.name.as_str(), &digest, &masked, FORMAT];
         let mut arguments = vec![not_after.to_string().into_bytes(), head];
         arguments.extend(texts.map(|text| text.as_bytes().to_vec()));
         arguments.extend(packed_assets(config));
@@ -159,7 +159,8 @@ impl Records {
         id: &KeyId,
         not_after: u64,
     ) -> Result<Delete, CallError> {
-        let arguments = vec![not_after.to_string().into_bytes(), workspace.to_string().into_bytes()];
+        let arguments =
+            vec![not_after.to_string().into_bytes(), workspace.to_string().into_bytes()];
         let reply = self.run(&self.scripts.remove, id, arguments).await?;
         match status(&reply) {
             Some("deleted") => Ok(Delete::Deleted),
@@ -195,7 +196,9 @@ impl Records {
         let status = status(reply).ok_or_else(|| self.unexpected(id))?;
         let shown = || match reply {
             Value::Array(parts) => match parts.as_slice() {
-                [_, seconds, micros, state, record] => Inspected::read(seconds, micros, state, record),
+                [_, seconds, micros, state, record] => {
+                    Inspected::read(seconds, micros, state, record)
+                }
                 _ => Ok(None),
             },
             _ => Ok(None),

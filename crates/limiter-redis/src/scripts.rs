@@ -28,7 +28,10 @@ impl Scripts {
         };
         Self {
             // What is rarely needed is in a function, so that it costs nothing where it is not.
-            decide: script("decide", &[DECIDE, "return (function()\n", STAGE, CONSIDER, "end)()\n"]),
+            decide: script(
+                "decide",
+                &[DECIDE, "return (function()\n", STAGE, CONSIDER, "end)()\n"],
+            ),
             peek: script("peek", &[include_str!("lua/peek.lua")]),
             inspect: script("inspect", &[include_str!("lua/inspect.lua")]),
             create: script("create", &[include_str!("lua/create.lua")]),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use limiter_core::{
     AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeyStore, KeysError, NewRecord, Page, Search, StoreError, Timestamp, Usage, WorkspaceId, evaluate,
+    KeyStore, KeysError, NewRecord, Page, Search, StoreError, Timestamp, Usage, WorkspaceId,
+    evaluate,
 };
 use redis::Value;
 
@@ -64,6 +65,15 @@ impl RedisStore {
         self.servers.health().await
     }
 
+    /// What is stored of a living key, as it stands in Redis: for tests and for looking into things. No window is moved
+    /// on; see [`KeyState`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if Redis cannot answer, or holds what cannot be read.
+    pub async fn state(&self, key: &KeyId) -> Result<Option<KeyState>, StoreError> {
+        self.records.state(key).await
+    }
+
     pub(crate) fn new(
         servers: Servers,
         keyspace: Keyspace,
@@ -107,11 +117,7 @@ impl RedisStore {
         Ok(evaluate::peek(&state, state.locate(asset), charge, now))
     }
 
-    async fn meet(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> Result<Option<Met>, StoreError> {
+    async fn meet(&self, key: &KeyId, asset: Option<&AssetId>) -> Result<Option<Met>, StoreError> {
         let keys = [self.keyspace.state(key)];
         let arguments = self.scripts.timed(vec![asset_field(asset), asset_limits_field(asset)]);
         let call = Scripts::call(&self.scripts.peek, &keys, &arguments);

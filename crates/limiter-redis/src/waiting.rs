@@ -77,8 +77,7 @@ impl Queues {
             return Joined::Full;
         }
         lanes.count += 1;
-        let joined =
-            if lanes.waiting.contains_key(&lane) { Joined::Queued } else { Joined::First };
+        let joined = if lanes.waiting.contains_key(&lane) { Joined::Queued } else { Joined::First };
         lanes.waiting.entry(lane).or_default().push(request);
         joined
     }

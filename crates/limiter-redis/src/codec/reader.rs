@@ -26,7 +26,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Misread> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(Misread::Corrupt("a record is too short"))?;
+        let (array, rest) =
+            self.0.split_first_chunk().ok_or(Misread::Corrupt("a record is too short"))?;
         self.0 = rest;
         Ok(*array)
     }
@@ -57,7 +58,11 @@ impl<'a> Reader<'a> {
         let float = f64::from_le_bytes(self.array()?);
         // Exact for every count; what is no such number does not survive the way back.
         let int = float as i64;
-        if int as f64 == float && int.unsigned_abs() <= 1 << 53 { Ok(int) } else { Err(OUT_OF_BOUNDS) }
+        if int as f64 == float && int.unsigned_abs() <= 1 << 53 {
+            Ok(int)
+        } else {
+            Err(OUT_OF_BOUNDS)
+        }
     }
 
     pub(super) fn limit(&mut self) -> Result<Option<u64>, Misread> {

@@ -49,7 +49,9 @@ impl<'a> Group<'a> {
         let (text, limits) = match value {
             Value::BulkString(text) => (text.as_slice(), None),
             Value::Array(parts) => match parts.as_slice() {
-                [Value::BulkString(text), Value::BulkString(key)] => (text.as_slice(), Some((key.as_slice(), None))),
+                [Value::BulkString(text), Value::BulkString(key)] => {
+                    (text.as_slice(), Some((key.as_slice(), None)))
+                }
                 [Value::BulkString(text), Value::BulkString(key), asset] => {
                     (text.as_slice(), Some((key.as_slice(), bytes(asset))))
                 }
@@ -148,6 +150,7 @@ fn digits(text: &[u8]) -> usize {
     text.iter().position(|byte| !is_digit(byte)).unwrap_or(text.len())
 }
 
-pub(crate) const NOT_AN_ANSWER: Misread = Misread::Corrupt("the script answered what it never answers");
+pub(crate) const NOT_AN_ANSWER: Misread =
+    Misread::Corrupt("the script answered what it never answers");
 /// The length of the field `h`. It begins with its format, which is no digit.
 const KEY_BYTES: usize = 64;

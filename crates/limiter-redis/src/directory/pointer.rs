@@ -12,9 +12,9 @@ use redis::Value;
 use super::chance::Token;
 use super::change::Change;
 use super::{changing_nothing, parsed, unexpected_reply};
+use crate::error::CallError;
 use crate::keyspace::Keyspace;
 use crate::script::{Call, Script};
-use crate::error::CallError;
 use crate::servers::{Lane, Servers};
 
 /// The scripts on the slots of digests.

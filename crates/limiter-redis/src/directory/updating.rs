@@ -6,8 +6,8 @@ use limiter_core::{InvalidValue, KeyConfig, KeyId, KeyRecord, KeysError, Workspa
 use super::chance::Token;
 use super::change::{Entry, Intent};
 use super::{Directory, Stop, not_found};
-use crate::records::Update;
 use crate::error::CallError;
+use crate::records::Update;
 
 impl Directory {
     pub(super) async fn update_key(

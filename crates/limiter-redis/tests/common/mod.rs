@@ -15,6 +15,7 @@ pub struct Redis;
 
 impl StoreUnderTest for Redis {
     type Store = RedisStore;
+    const SLOWNESS: u32 = SLOWNESS;
 
     async fn fresh(&self, clock: ManualClock) -> RedisStore {
         let builder = empty(servers::shared().url());
@@ -32,3 +33,5 @@ pub fn empty(url: &str) -> RedisStoreBuilder {
 
 /// Tests of what is decided, not of how fast, run beside each other on few cores.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A history takes some ten milliseconds.
+const SLOWNESS: u32 = 10;
