@@ -11,7 +11,7 @@ use limiter_redis::{RedisStore, RedisStoreBuilder};
 
 /// A store on the server of this test process, with nothing in it.
 #[derive(Debug)]
-pub struct Redis;
+pub(crate) struct Redis;
 
 impl StoreUnderTest for Redis {
     type Store = RedisStore;
@@ -24,7 +24,7 @@ impl StoreUnderTest for Redis {
 }
 
 /// A store under a prefix that no other test uses, with time for a busy machine.
-pub fn empty(url: &str) -> RedisStoreBuilder {
+pub(crate) fn empty(url: &str) -> RedisStoreBuilder {
     static STORES: AtomicU64 = AtomicU64::new(0);
     let number = STORES.fetch_add(1, Ordering::Relaxed);
     let prefix = format!("test-{}-{number}", process::id());
