@@ -5,6 +5,7 @@
 //! of one key cost little more than one, since its records are read and written once. On a cluster each key has a lane of
 //! its own: two keys in one script may have different slots.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,12 +109,13 @@ impl Batcher {
             // In a task of its own: a caller that goes away must not stop the calls of others.
             Joined::First => drop(tokio::spawn(Arc::clone(&self.0).serve(lane))),
         }
-        let late = RedisError::Deadline { after: self.0.deadline };
-        match timeout(self.0.deadline, answered).await {
-            Ok(Ok(decision)) => decision,
-            Ok(Err(_)) | Err(_) if leaves.0.give_up() => Err(CallError::NotRun(late).into()),
-            Ok(Err(_)) | Err(_) => Err(CallError::Unknown(late).into()),
-        }
+        let error = match timeout(self.0.deadline, answered).await {
+            Ok(Ok(decision)) => return decision,
+            Ok(Err(_)) => RedisError::RuntimeGone,
+            Err(_) => RedisError::Deadline { after: self.0.deadline },
+        };
+        let sent = !leaves.0.give_up();
+        Err(if sent { CallError::Unknown(error) } else { CallError::NotRun(error) }.into())
     }
 }
 
@@ -126,12 +128,37 @@ impl Drop for Leaves<'_> {
     }
 }
 
+/// Closes its lane if the task that serves it ends halfway: its runtime was shut down.
+struct Serving<'a> {
+    queues: &'a Queues,
+    lane: &'a Lane,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.queues.abandon(self.lane);
+    }
+}
+
+/// A script that was stopped by an error of its own may have charged the calls before the one that stopped it.
+fn in_a_batch(error: CallError) -> CallError {
+    match error {
+        CallError::NotRun(
+            error @ (RedisError::ScriptFailed { .. } | RedisError::Corrupt { .. }),
+        ) => CallError::Unknown(error),
+        error => error,
+    }
+}
+
 impl Inner {
     /// Takes batch after batch from a lane, until nothing waits there.
     async fn serve(self: Arc<Self>, lane: Lane) {
+        let serving = Serving { queues: &self.queues, lane: &lane };
         while let Some(batch) = self.queues.next(&lane, self.most) {
             self.send(batch).await;
         }
+        // The lane was closed with the last batch, and may be served by another task by now.
+        mem::forget(serving);
     }
 
     async fn send(&self, batch: Vec<Request>) {
@@ -146,6 +173,7 @@ impl Inner {
         match self.servers.run(&call, Connection::Shared).await {
             Ok(reply) => self.answer(groups, &keys, reply),
             Err(error) => {
+                let error = in_a_batch(error);
                 for request in groups.into_iter().flat_map(|group| group.requests) {
                     let _ = request.answer.send(Err(error.clone().into()));
                 }
@@ -188,7 +216,10 @@ impl Inner {
         match explained {
             Ok((decisions, learnt)) => {
                 if let Some(learnt) = learnt {
-                    self.known.learn(id, asset, learnt);
+                    self.known.learn(id.clone(), asset.clone(), learnt);
+                }
+                if decisions.iter().any(Result::is_err) {
+                    self.known.forget(id, asset);
                 }
                 for (request, decision) in group.requests.into_iter().zip(decisions) {
                     let decision = decision.map_err(|error| CallError::Unknown(error).into());
@@ -196,6 +227,8 @@ impl Inner {
                 }
             }
             Err(wrong) => {
+                // Should the limits at hand be to blame, the next call is told new ones.
+                self.known.forget(id, asset);
                 let error = CallError::Unknown(wrong.at(key));
                 for request in group.requests {
                     let _ = request.answer.send(Err(error.clone().into()));

@@ -13,8 +13,8 @@
 //!
 //! `h` and `a` are all that a call looks at which simply fits; no value has more than 64 bytes, so that Redis keeps the
 //! hash in one compact piece. *Types* is 0 for a scope that is not counted, else 1 plus the token type of the minute plus
-//! three times that of the day; admin keys add 16. *Version* counts the changes of any limits of the key, also those
-//! that come into force; the *incarnation* is random and tells a key from an earlier one of the same id. Both together
+//! three times that of the day; admin keys add 16. *Version* changes with any limits of the key:
+//! an update draws a new one, limits that come into force take the next. The *incarnation* is random and tells a key from an earlier one of the same id. Both together
 //! are the *stamp* by which a client knows whether it has the limits of a key at hand.
 
 mod calls;

@@ -176,6 +176,9 @@ pub enum RedisError {
         #[source]
         source: Cause,
     },
+    /// The runtime that was sending the call was shut down.
+    #[error("the tokio runtime that was sending the call to Redis was shut down")]
+    RuntimeGone,
     /// More calls wait than may.
     #[error("{waiting} calls wait for Redis already: it is slower than the calls come in")]
     Overloaded {

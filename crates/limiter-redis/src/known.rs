@@ -32,6 +32,10 @@ impl KnownLimits {
         self.0.lock().get(&(key.clone(), asset.cloned())).cloned()
     }
 
+    pub(crate) fn forget(&self, key: KeyId, asset: Option<AssetId>) {
+        self.0.lock().pop(&(key, asset));
+    }
+
     pub(crate) fn learn(&self, key: KeyId, asset: Option<AssetId>, known: Known) {
         self.0.lock().put((key, asset), Arc::new(known));
     }

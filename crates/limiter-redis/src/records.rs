@@ -133,7 +133,10 @@ impl Records {
             KeyState::MAX_COUNTED_ASSETS.to_string(),
         ];
         let mut arguments: Vec<_> = texts.map(String::into_bytes).into();
-        arguments.push(packed(config));
+        // Random, so that no version is ever used twice, not even if a failover has lost an update.
+        let mut head = Incarnation::draw().bytes().to_vec();
+        head.extend(packed(config));
+        arguments.push(head);
         arguments.extend(packed_assets(config));
         let reply = self.run(&self.scripts.configure, id, arguments).await?;
         match self.read_reply(id, &reply)? {

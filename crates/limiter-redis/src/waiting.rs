@@ -82,6 +82,13 @@ impl Queues {
         joined
     }
 
+    /// Closes a lane that is served no more. What still waits there is dropped, and its callers are told.
+    pub(crate) fn abandon(&self, lane: &Lane) {
+        let mut lanes = self.lanes.lock();
+        let dropped = lanes.waiting.remove(lane).unwrap_or_default();
+        lanes.count -= dropped.len();
+    }
+
     /// The next batch of a lane, of calls whose callers still wait; or none, and then the lane is closed.
     pub(crate) fn next(&self, lane: &Lane, most: usize) -> Option<Vec<Request>> {
         let mut lanes = self.lanes.lock();

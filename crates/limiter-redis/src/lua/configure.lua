@@ -4,7 +4,7 @@
 -- KEYS[1], KEYS[2]   its state and its record
 -- ARGV[1]            the server time after which this must not happen any more, in unix milliseconds
 -- ARGV[2] to [5]     its workspace, the version that is changed, the new name, the most assets that may be counted
--- ARGV[6]            expiry, budget, global limits
+-- ARGV[6]            the next version of its limits, expiry, budget, global limits
 -- ARGV[7]            how many assets follow: the field of each, and its limits
 local real = redis.call('TIME')
 if real[1] * 1000 + math.floor(real[2] / 1000) > tonumber(ARGV[1]) then return { 'late' } end
@@ -82,16 +82,16 @@ if not h or not H then return corrupt() end
 if byte(h) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
 if #h ~= 64 or #H < 36 or not has_pending(H, 36) then return corrupt() end
 
-local types, fired, version, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
+local types, fired, _, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
   unpack('<BI3I4I4i5i4i7i7i7i7i7i7', h, 2)
 local kind, budget = types >= 16 and 16 or 0, unpack('<i7', H)
 types = types - kind
-local new_ends, new_budget = unpack('<i7i7', ARGV[6])
+local new_version, new_ends, new_budget = unpack('<I4i7i7', ARGV[6])
 local changed = new_ends ~= ends or new_budget ~= budget or ARGV[4] ~= record[3]
 credits_left = credits_left - (budget == NO_LIMIT and MAX or budget) + (new_budget == NO_LIMIT and MAX or new_budget)
 
 local differs, new_types, new_minute, new_day, new1, new2, new3, new4, limits =
-  configure(types, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 15))
+  configure(types, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 19))
 if differs then
   changed, types, minute, day, left1, left2, left3, left4 = true, new_types, new_minute, new_day, new1, new2, new3, new4
 else
@@ -146,7 +146,7 @@ end
 
 if changed then
   redis.call('HSET', KEYS[1],
-    'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + kind, fired, (version + 1) % 4294967296, incarnation, minute, day,
+    'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + kind, fired, new_version, incarnation, minute, day,
       new_ends, left1, left2, left3, left4, credits_left),
     'H', pack('<i7', new_budget) .. limits)
   for field, asset in pairs(changes) do
