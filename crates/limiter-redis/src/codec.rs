@@ -22,6 +22,8 @@ mod fields;
 mod reader;
 mod record;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 

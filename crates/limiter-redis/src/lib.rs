@@ -41,6 +41,9 @@ mod codec;
 mod directory;
 mod error;
 mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod keyspace;
 mod known;

@@ -26,7 +26,9 @@ impl Calls {
             }
             Mode::Only(incarnation) => {
                 bytes.push(1);
-                let [a, b, c, d, ..] = known.bytes();
+                // What is known may be of an earlier key of the same id, at the same version.
+                let known = Some(known).filter(|known| known.incarnation() == incarnation);
+                let [a, b, c, d, ..] = known.unwrap_or_default().bytes();
                 let [e, f, g, h] = incarnation.bytes();
                 [a, b, c, d, e, f, g, h]
             }
@@ -76,5 +78,22 @@ const fn type_code(limits: WindowLimits) -> u8 {
         TokenType::Output => 1,
         TokenType::Input => 2,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once it did, where both keys were at the same version: the script told no limits, and calls which it had
+    /// charged ended in an error.
+    #[test]
+    fn a_handle_does_not_take_the_limits_of_an_earlier_key_for_its_own() {
+        let stamp = |version, incarnation| Stamp([version, 0, 0, 0, incarnation, 2, 3, 4]);
+        let handle = Mode::Only(stamp(1, 9).incarnation());
+        let sent = |known| Calls::new(handle, known, 0).into_bytes();
+        assert_eq!(sent(stamp(7, 9)), [1, 7, 0, 0, 0, 9, 2, 3, 4]);
+        assert_eq!(sent(stamp(7, 8)), [1, 0, 0, 0, 0, 9, 2, 3, 4]);
+        assert_eq!(sent(Stamp::default()), [1, 0, 0, 0, 0, 9, 2, 3, 4]);
     }
 }

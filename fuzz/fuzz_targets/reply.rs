@@ -1,0 +1,5 @@
+//! What a script answers, explained as decisions.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| limiter_redis::fuzzing::reply(bytes));
