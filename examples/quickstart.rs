@@ -1,21 +1,45 @@
 //! The first tour: a key with limits, from its creation to its deletion.
 //!
-//! `cargo run --example quickstart`
+//! `cargo run --example quickstart`, or on Redis `cargo run --example quickstart -- --redis redis://127.0.0.1:6379`
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use limiter::{
     Allowed, AssetId, Charge, Credits, Decision, KeyConfig, Limiter, Limits, ManualClock, NewKey,
-    RateLimited, ScopeLimits, Timestamp, TokenType, Unit, UnitUsage, Usage,
+    RateLimited, RedisStore, ScopeLimits, Timestamp, TokenType, Unit, UnitUsage, Usage,
 };
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // Time stands still until the story moves it: nothing has to be waited for.
     let clock = ManualClock::at(START);
-    let limiter = new_limiter(&clock);
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => tour(&Limiter::in_memory_on(&clock), &clock).await?,
+        ["--redis", url] => tour_on_redis(url, &clock).await?,
+        ["-h" | "--help"] => print!("{HELP}"),
+        _ => {
+            eprint!("{HELP}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
+/// The same tour, with all limits and counts in Redis: only where the limiter comes from differs.
+async fn tour_on_redis(url: &str, clock: &ManualClock) -> Result<(), Box<dyn Error>> {
+    // A service leaves out the clock, and goes by that of the server.
+    let prefix = format!("quickstart-{:016x}", getrandom::u64()?);
+    let store = RedisStore::builder(url).key_prefix(prefix).clock(clock.clone()).connect().await?;
+    let toured = tour(&Limiter::from(store.clone()), clock).await;
+    let deleted = store.delete_everything().await;
+    toured?;
+    Ok(deleted.map(drop)?)
+}
+
+async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Error>> {
     heading("An admin bootstraps a workspace and creates a key");
     let admin = NewKey::admin(KeyConfig::named("ops")?);
     let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
@@ -82,11 +106,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The one place that knows where the counts are kept: here, in this process.
-fn new_limiter(clock: &ManualClock) -> Limiter {
-    Limiter::in_memory_on(clock)
-}
-
 fn print_alerts(allowed: &Allowed) {
     for state in allowed.rules().filter(|state| state.percent() >= ALERT_PERCENT) {
         let (used, limit, unit) = (state.used, state.limit, state.unit_name());
@@ -144,3 +163,13 @@ fn heading(text: &str) {
 const START: Timestamp = Timestamp::from_unix_ms(1_760_011_215_000); // 2025-10-09T12:00:15Z
 const DAY: Duration = Duration::from_secs(86_400);
 const ALERT_PERCENT: u64 = 80;
+const HELP: &str = "\
+The first tour: a key with limits, from its creation to its deletion.
+
+Usage: quickstart [--redis URL]
+
+  --redis URL   keep limits and counts in Redis, such as redis://127.0.0.1:6379, instead of in memory;
+                everything is under a prefix of this run, and deleted at its end
+
+The output is the same, but for the access key, which is random.
+";

@@ -1,12 +1,14 @@
 //! What would these limits have done to yesterday's traffic? Runs a recorded day through the engine.
 //!
-//! `cargo run --release --example replay < operations.jsonl > answers.jsonl`; `-- --help` tells more.
+//! `cargo run --release --example replay < operations.jsonl > answers.jsonl`; `-- --redis URL` does it on Redis, and
+//! `-- --help` tells more.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use limiter::{BoxError, ManualClock, MemoryStore, Store, Timestamp};
+use limiter::{BoxError, ManualClock, MemoryStore, RedisError, RedisStore, Store, Timestamp};
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::{Answer, Line, Problem, read};
 use limiter_core::Engine;
@@ -41,21 +43,55 @@ pub(crate) async fn run(
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), Failure> {
-    match arguments.first().map(String::as_str) {
-        None => {}
-        Some("-h" | "--help") => return output.write_all(HELP.as_bytes()).map_err(unwritable),
-        Some(option) if option == "--redis" || option.starts_with("--redis=") => {
-            return Err(refused("--redis is not supported by this version"));
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => in_memory(input, output).await,
+        ["-h" | "--help", ..] => output.write_all(HELP.as_bytes()).map_err(unwritable),
+        ["--redis", url] => on_redis(url, input, output).await,
+        ["--redis"] => Err(refused("--redis needs a URL, such as redis://127.0.0.1:6379")),
+        [option] if let Some(url) = option.strip_prefix("--redis=") => {
+            on_redis(url, input, output).await
         }
-        Some(other) => {
-            return Err(refused(format!("unknown argument {other:?}; --help tells what there is")));
+        [other, ..] => {
+            Err(refused(format!("unknown argument {other:?}; --help tells what there is")))
         }
     }
+}
+
+async fn in_memory(input: impl BufRead, output: impl Write) -> Result<(), Failure> {
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
     let store = MemoryStore::builder().clock(clock.clone()).build();
-    let engine = Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
-    let player = Player::new(engine, clock).await.map_err(failed)?;
+    replayed_on(store, clock, input, output).await
+}
 
+/// The same on Redis, under a prefix of this run alone, of which nothing is left.
+async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<(), Failure> {
+    let clock = ManualClock::at(Timestamp::from_unix_ms(0));
+    let prefix = format!("replay-{:016x}", getrandom::u64().map_err(failed)?);
+    // A replay waits for a slow server rather than end in the middle of a day.
+    let store = RedisStore::builder(url).key_prefix(&prefix).command_deadline(PATIENCE);
+    let store = store.clock(clock.clone()).connect().await.map_err(|error| match error {
+        RedisError::InvalidUrl { .. } => refused(with_causes(&error)),
+        error => failed(with_causes(&error)),
+    })?;
+    let replayed = replayed_on(store.clone(), clock, input, output).await;
+    let deleted = store.delete_everything().await.map_err(|error| {
+        let why = with_causes(&error);
+        failed(format!("keys that begin with {prefix} are left in Redis: {why}"))
+    });
+    replayed?;
+    deleted.map(drop)
+}
+
+async fn replayed_on(
+    store: impl Store,
+    clock: ManualClock,
+    input: impl BufRead,
+    mut output: impl Write,
+) -> Result<(), Failure> {
+    let engine = Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
+    let player = Player::new(engine, clock).await;
+    let player = player.map_err(|error| failed(with_causes(&error)))?;
     let played = play(player, input, &mut output).await;
     // Also before an error: the answers so far show how far the run came.
     output.flush().map_err(unwritable).and(played)
@@ -101,10 +137,16 @@ fn unwritable(error: io::Error) -> Failure {
     failed(format!("cannot write the answers: {error}"))
 }
 
+const PATIENCE: Duration = Duration::from_secs(10);
+
 const HELP: &str = r#"Runs the API calls of a day through the engine, on a clock that follows the file: what would
 these limits have done to this traffic?
 
-Usage: replay < operations.jsonl > answers.jsonl
+Usage: replay [--redis URL] < operations.jsonl > answers.jsonl
+
+Limits are kept in memory, or with --redis in Redis, where the answers are the same:
+redis://127.0.0.1:6379, or any other URL that the limiter knows. Keys are made under a prefix of this
+run (replay- and random digits) and deleted at its end; only a run that is killed leaves them.
 
 Each line of the input is a JSON object, and gets one line of output:
 

@@ -6,6 +6,7 @@ mod replay;
 
 use limiter_conformance::model::Model;
 use limiter_conformance::replay::{Line, read};
+use limiter_conformance::servers::RedisServer;
 use replay::{Failure, run};
 
 #[tokio::test]
@@ -18,6 +19,39 @@ async fn the_day_is_answered_as_it_was_recorded() {
         assert_eq!(answer, expected, "in line {}", position + 1);
     }
     assert_eq!(answers.len(), expected.len());
+}
+
+#[tokio::test]
+async fn the_day_is_answered_the_same_on_redis_and_nothing_is_left() {
+    let server = RedisServer::run();
+    let arguments = ["--redis", &server.url()];
+    let (ended, answers) = with_arguments(&arguments, include_bytes!("../data/day.jsonl")).await;
+    ended.unwrap();
+    assert!(answers == include_str!("../data/day.answers.jsonl"), "{answers}");
+    assert_eq!(server.text(&["DBSIZE"]), "0");
+}
+
+#[tokio::test]
+async fn a_replay_that_ends_early_leaves_nothing_in_redis() {
+    let server = RedisServer::run();
+    let arguments = [&*format!("--redis={}", server.url())];
+    let input = b"{\"at\":0,\"op\":\"create\",\"key\":\"k\"}\nnonsense\n";
+    let (ended, answers) = with_arguments(&arguments, input).await;
+    assert!(ended.unwrap_err().sentence.starts_with("line 2: "));
+    assert_eq!(answers, "{\"ok\":true}\n");
+    assert_eq!(server.text(&["DBSIZE"]), "0");
+}
+
+#[tokio::test]
+async fn where_there_is_no_redis_nothing_is_replayed() {
+    // Nobody listens on port 1.
+    for (url, status) in [("redis://127.0.0.1:1", 1), ("http://127.0.0.1", 2)] {
+        let (ended, answers) = with_arguments(&["--redis", url], b"not read").await;
+        let failure = ended.unwrap_err();
+        assert_eq!(failure.status, status, "{failure:?}");
+        assert!(!failure.sentence.contains("line 1"), "{failure:?}");
+        assert_eq!(answers, "");
+    }
 }
 
 /// The recorded answers are no mere copy of what the engine once said.
@@ -65,7 +99,7 @@ async fn the_last_line_needs_no_end() {
 
 #[tokio::test]
 async fn what_is_not_supported_is_refused_before_anything_is_read() {
-    for arguments in [&["--redis", "redis://localhost"][..], &["--redis=x"], &["--frobnicate"]] {
+    for arguments in [&["--redis"][..], &["--redis=x"], &["--frobnicate"], &["-", "--help"]] {
         let failure = with_arguments(arguments, b"not read").await.0.unwrap_err();
         assert_eq!(failure.status, 2);
         assert!(!failure.sentence.contains("line 1"), "{failure:?}");

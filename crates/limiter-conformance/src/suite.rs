@@ -22,6 +22,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! Where all of them must share what is slow to set up, such as a cluster, [`conformance_parts!`](crate::conformance_parts)
+//! lists them for [`run_all`], in one `#[test]`.
+//!
 //! Two variables of the environment say how much is tried: `LIMITER_TEST_CASES`, how many random histories (2,000 if
 //! it is not set; some tests take a share of it), and `LIMITER_TEST_DEPTH`, how long the enumerated ones are (4). With
 //! `cargo test --release`, fifty times as many and a depth of 5 take two minutes for a store in memory.
@@ -44,19 +47,23 @@ pub mod schedule;
 pub mod searching;
 pub mod secrecy;
 pub mod small_world;
+mod together;
 pub mod versions;
 pub mod workspaces;
 mod world;
 
 use limiter_core::{ManualClock, Store};
 
+pub use self::together::{Part, run_all};
+
 /// Where the stores come from that a test needs.
 pub trait StoreUnderTest: Send + Sync + 'static {
     /// The store.
     type Store: Store;
 
-    /// How much slower than a store in memory it is: so many times fewer random histories are tried, and the enumerated
-    /// ones are shorter by one operation if it is slower at all.
+    /// How much slower than a store in memory it is: so many times fewer random histories are tried. The enumerated
+    /// ones are shorter by one operation if it is slower at all, and by two from 100 on, where tests of many keys make
+    /// do with fewer.
     const SLOWNESS: u32 = 1;
 
     /// An empty store, apart from all others, whose time is that of the clock.
@@ -85,7 +92,10 @@ const THREADS: usize = 4;
 #[macro_export]
 macro_rules! conformance_tests {
     ($store:expr) => {
-        $crate::conformance_tests! { @modules $store;
+        $crate::conformance_tests! { @each modules $store }
+    };
+    (@each $then:ident $store:expr) => {
+        $crate::conformance_tests! { @$then $store;
             access_keys {
                 a_generated_access_key_resolves_to_its_key
                 generated_ids_and_access_keys_are_distinct
@@ -283,6 +293,16 @@ macro_rules! conformance_tests {
             }
         }
     };
+    (@parts $store:expr; $($module:ident { $($test:ident)* })*) => {
+        ::std::vec![
+            $($(
+                $crate::suite::Part::new(
+                    concat!(stringify!($module), "::", stringify!($test)),
+                    || $crate::suite::run($crate::suite::$module::$test($store)),
+                ),
+            )*)*
+        ]
+    };
     (@modules $store:expr; $($module:ident { $($test:ident)* })*) => {
         $(
             mod $module {
@@ -300,5 +320,16 @@ macro_rules! conformance_tests {
                 $crate::suite::run($crate::suite::$module::$test($store));
             }
         )*
+    };
+}
+
+/// A list of all functions of the [`suite`](crate::suite), to be run in one test by
+/// [`suite::run_all`](crate::suite::run_all).
+///
+/// Its argument is an expression of a [`StoreUnderTest`](crate::suite::StoreUnderTest), evaluated for each of them.
+#[macro_export]
+macro_rules! conformance_parts {
+    ($store:expr) => {
+        $crate::conformance_tests! { @each parts $store }
     };
 }

@@ -26,6 +26,8 @@ mod healing;
 mod listing;
 mod pointer;
 mod stretch;
+#[cfg(test)]
+mod tests;
 mod updating;
 
 use std::time::Duration;
@@ -132,7 +134,7 @@ impl Directory {
 
     /// What is known of a key.
     async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
-        self.records.read(id).await.map_err(changing_nothing)
+        self.records.read(id).await
     }
 
     /// What is known of a key of this workspace; one of another workspace does not exist.

@@ -264,6 +264,15 @@ impl RedisError {
     }
 }
 
+impl CallError {
+    /// What a call failed with that changes nothing: it has no outcome to be unsure of.
+    pub(crate) fn of_reading(self) -> Self {
+        match self {
+            Self::NotRun(error) | Self::Unknown(error) => Self::NotRun(error),
+        }
+    }
+}
+
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         match error {

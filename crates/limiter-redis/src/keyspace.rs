@@ -39,6 +39,21 @@ impl Keyspace {
         format!("{}:{kind}:{{{}}}", self.prefix, escaped(workspace.as_str())).into_bytes()
     }
 
+    /// What the names of all keys of this deployment match, each one of the two, and no name of another: as `SCAN` wants
+    /// it.
+    pub(crate) fn patterns(&self) -> [String; 2] {
+        let mut prefix = String::new();
+        for letter in self.prefix.chars() {
+            if "*?[]\\^-".contains(letter) {
+                prefix.push('\\');
+            }
+            prefix.push(letter);
+        }
+        // Both kinds of kinds: those of keys and digests, and those of workspaces. The brace is in no prefix, so that
+        // `a:b` is not taken for what belongs to `a`.
+        [format!("{prefix}:?:{{*"), format!("{prefix}:w?:{{*")]
+    }
+
     fn of_key(&self, kind: &str, id: &KeyId) -> Vec<u8> {
         let id = id.as_str();
         let (tag, rest) = match id.find('/') {
@@ -56,7 +71,9 @@ impl Keyspace {
 pub(crate) enum WorkspaceKey {
     /// A sorted set of the names of its keys.
     Names,
-    /// A hash from what must be unique to the id of the key that has it.
+    /// A hash from what must be unique to the id of the key that has it, and back: `n` + name and `m` + masked access key
+    /// to the id, `i` + id to the name, `s` + id to the masked access key. So whatever is known of a key can be dropped
+    /// by its id alone.
     Taken,
     /// A set of the ids of its permanent admin keys.
     Admins,

@@ -174,7 +174,8 @@ impl Records {
     }
 
     async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, StoreError> {
-        let reply = self.run(&self.scripts.inspect, id, Vec::new()).await?;
+        let reply = self.run(&self.scripts.inspect, id, Vec::new()).await;
+        let reply = reply.map_err(CallError::of_reading)?;
         let (_, key) = self.read_reply(id, &reply)?;
         Ok(key)
     }

@@ -6,6 +6,8 @@
 mod answer;
 mod checks;
 mod cluster;
+#[cfg(test)]
+pub(crate) mod faults;
 mod node;
 mod place;
 mod policy;
@@ -62,6 +64,8 @@ pub(crate) enum Lane {
 pub(crate) struct Servers {
     place: Arc<Place>,
     policy: Arc<Policy>,
+    #[cfg(test)]
+    pub(crate) faults: faults::Faults,
 }
 
 impl Servers {
@@ -85,7 +89,12 @@ impl Servers {
             }
             Target::Cluster { seeds } => Place::Cluster(Cluster::new(seeds, Arc::clone(&policy))),
         };
-        let servers = Self { place: Arc::new(place), policy };
+        let servers = Self {
+            place: Arc::new(place),
+            policy,
+            #[cfg(test)]
+            faults: faults::Faults::default(),
+        };
         servers.connect_masters().await?;
         Ok(servers)
     }
@@ -98,7 +107,10 @@ impl Servers {
         call: &'a Call<'a>,
         lane: Lane,
     ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
-        Box::pin(self.run_unboxed(call, lane))
+        let run = self.run_unboxed(call, lane);
+        #[cfg(test)]
+        let run = self.faults.around(call.script.name, run);
+        Box::pin(run)
     }
 
     async fn run_unboxed(&self, call: &Call<'_>, lane: Lane) -> Result<Value, CallError> {
@@ -166,6 +178,16 @@ impl Servers {
             ping.unwrap_or(Ok(()))?;
         }
         Ok(())
+    }
+
+    /// Deletes all keys whose names match, on every master, and answers how many there were.
+    pub(crate) async fn delete_all(&self, pattern: &str) -> Result<u64, RedisError> {
+        let deadline = self.policy.command_deadline;
+        let mut deleted = 0;
+        for node in self.place.masters(Instant::now() + deadline).await? {
+            deleted += node.delete_all(pattern, deadline).await?;
+        }
+        Ok(deleted)
     }
 
     async fn connect_masters(&self) -> Result<(), RedisError> {

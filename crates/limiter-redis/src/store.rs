@@ -74,6 +74,21 @@ impl RedisStore {
         self.records.state(key).await
     }
 
+    /// Deletes everything that is stored under this store's prefix, limits and all, and answers how many Redis keys that
+    /// were: for tests and replays, whose prefix is their own.
+    ///
+    /// It is no atomic step: what others create meanwhile may stay, in part. After an error it can be called again.
+    ///
+    /// # Errors
+    /// [`RedisError`] if a server does not answer; some keys are deleted by then.
+    pub async fn delete_everything(&self) -> Result<u64, RedisError> {
+        let mut deleted = 0;
+        for pattern in self.keyspace.patterns() {
+            deleted += self.servers.delete_all(&pattern).await?;
+        }
+        Ok(deleted)
+    }
+
     pub(crate) fn new(
         servers: Servers,
         keyspace: Keyspace,
@@ -121,11 +136,7 @@ impl RedisStore {
         let keys = [self.keyspace.state(key)];
         let arguments = self.scripts.timed(vec![asset_field(asset), asset_limits_field(asset)]);
         let call = Scripts::call(&self.scripts.peek, &keys, &arguments);
-        let reply = self.servers.run(&call, Lane::Shared).await;
-        // What changes nothing has no unknown outcome.
-        let reply = reply.map_err(|error| match error {
-            CallError::Unknown(error) | CallError::NotRun(error) => CallError::NotRun(error),
-        })?;
+        let reply = self.servers.run(&call, Lane::Shared).await.map_err(CallError::of_reading)?;
         let met = Met::read(&reply, asset);
         let misread = |misread| {
             let [key] = &keys;

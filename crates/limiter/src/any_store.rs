@@ -8,6 +8,8 @@ use limiter_core::{
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
+#[cfg(feature = "redis")]
+use limiter_redis::{RedisHandle, RedisStore};
 
 use crate::dynamic::{DynamicHandle, DynamicStore};
 
@@ -21,6 +23,8 @@ pub struct AnyStore(Choice);
 enum Choice {
     #[cfg(feature = "memory")]
     Memory(MemoryStore),
+    #[cfg(feature = "redis")]
+    Redis(Arc<RedisStore>),
     Custom(Arc<dyn DynamicStore>),
 }
 
@@ -34,6 +38,8 @@ pub struct Handle(HandleChoice);
 enum HandleChoice {
     #[cfg(feature = "memory")]
     Memory(MemoryHandle),
+    #[cfg(feature = "redis")]
+    Redis(Arc<RedisHandle>),
     Custom(Arc<dyn DynamicHandle>),
 }
 
@@ -47,7 +53,7 @@ impl AnyStore {
     pub(crate) const fn memory(&self) -> Option<&MemoryStore> {
         match &self.0 {
             Choice::Memory(store) => Some(store),
-            Choice::Custom(_) => None,
+            _ => None,
         }
     }
 }
@@ -56,6 +62,13 @@ impl AnyStore {
 impl From<MemoryStore> for AnyStore {
     fn from(store: MemoryStore) -> Self {
         Self(Choice::Memory(store))
+    }
+}
+
+#[cfg(feature = "redis")]
+impl From<RedisStore> for AnyStore {
+    fn from(store: RedisStore) -> Self {
+        Self(Choice::Redis(Arc::new(store)))
     }
 }
 
@@ -68,6 +81,10 @@ impl Handle {
         match &self.0 {
             #[cfg(feature = "memory")]
             HandleChoice::Memory(handle) => Ok(handle.check_and_consume(charge)),
+            #[cfg(feature = "redis")]
+            HandleChoice::Redis(handle) => {
+                DecisionHandle::check_and_consume(&**handle, charge).await
+            }
             HandleChoice::Custom(handle) => handle.check_and_consume(charge).await,
         }
     }
@@ -80,6 +97,8 @@ impl Handle {
         match &self.0 {
             #[cfg(feature = "memory")]
             HandleChoice::Memory(handle) => Ok(handle.peek(charge)),
+            #[cfg(feature = "redis")]
+            HandleChoice::Redis(handle) => DecisionHandle::peek(&**handle, charge).await,
             HandleChoice::Custom(handle) => handle.peek(charge).await,
         }
     }
@@ -90,7 +109,7 @@ impl Handle {
     pub const fn memory(&self) -> Option<&MemoryHandle> {
         match &self.0 {
             HandleChoice::Memory(handle) => Some(handle),
-            HandleChoice::Custom(_) => None,
+            _ => None,
         }
     }
 
@@ -121,6 +140,10 @@ impl DecisionStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => Ok(store.check_and_consume(key, asset, charge)),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => {
+                DecisionStore::check_and_consume(&**store, key, asset, charge).await
+            }
             Choice::Custom(store) => store.check_and_consume(key, asset, charge).await,
         }
     }
@@ -134,6 +157,8 @@ impl DecisionStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => Ok(store.peek(key, asset, charge)),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => DecisionStore::peek(&**store, key, asset, charge).await,
             Choice::Custom(store) => store.peek(key, asset, charge).await,
         }
     }
@@ -142,6 +167,8 @@ impl DecisionStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => Ok(store.usage(key)),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => DecisionStore::usage(&**store, key).await,
             Choice::Custom(store) => store.usage(key).await,
         }
     }
@@ -157,6 +184,11 @@ impl DecisionStore for AnyStore {
                 let handle = store.handle(key, asset);
                 Ok(handle.map(|handle| Handle(HandleChoice::Memory(handle))))
             }
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => {
+                let handle = DecisionStore::handle(&**store, key, asset).await?;
+                Ok(handle.map(|handle| Handle(HandleChoice::Redis(Arc::new(handle)))))
+            }
             Choice::Custom(store) => store.handle(key, asset).await,
         }
     }
@@ -167,6 +199,8 @@ impl KeyStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => Ok(store.resolve(digest)),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::resolve(&**store, digest).await,
             Choice::Custom(store) => store.resolve(digest).await,
         }
     }
@@ -175,6 +209,8 @@ impl KeyStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => Ok(store.read(id)),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::read(&**store, id).await,
             Choice::Custom(store) => store.read(id).await,
         }
     }
@@ -183,6 +219,8 @@ impl KeyStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.create(key),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::create(&**store, key).await,
             Choice::Custom(store) => store.create(key).await,
         }
     }
@@ -197,6 +235,10 @@ impl KeyStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.update(workspace, id, version, config),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => {
+                KeyStore::update(&**store, workspace, id, version, config).await
+            }
             Choice::Custom(store) => store.update(workspace, id, version, config).await,
         }
     }
@@ -205,6 +247,8 @@ impl KeyStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.delete(workspace, id),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::delete(&**store, workspace, id).await,
             Choice::Custom(store) => store.delete(workspace, id).await,
         }
     }
@@ -213,6 +257,8 @@ impl KeyStore for AnyStore {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => Ok(store.list(workspace, search)),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::list(&**store, workspace, search).await,
             Choice::Custom(store) => store.list(workspace, search).await,
         }
     }

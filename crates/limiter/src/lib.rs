@@ -36,6 +36,9 @@
 //!
 //! # Features
 //! - `memory` (default): [`Limiter::in_memory`], inside one process.
+#![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
+#![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
+//! - `redis-tls`: `redis`, and TLS to its servers.
 
 mod any_store;
 mod dynamic;
@@ -54,3 +57,5 @@ pub use limiter_core::{
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
+#[cfg(feature = "redis")]
+pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};

@@ -10,6 +10,8 @@ use limiter_core::{
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
+#[cfg(feature = "redis")]
+use limiter_redis::{RedisError, RedisStore};
 
 use crate::any_store::{AnyStore, Handle};
 
@@ -43,6 +45,52 @@ impl Limiter {
     #[must_use]
     pub fn in_memory_on(clock: &ManualClock) -> Self {
         Self::from(MemoryStore::builder().clock(clock.clone()).build())
+    }
+
+    /// Limits in Redis, shared by all processes that use the same servers, on the servers' clock.
+    ///
+    /// ```no_run
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{Charge, Limiter, StoreError};
+    ///
+    /// let limiter = Limiter::redis("redis://127.0.0.1:6379").await?;
+    /// match limiter.check_and_consume(&"ci".parse()?, None, &Charge::request()).await {
+    ///     Ok(decision) => println!("allowed: {}", decision.is_allowed()),
+    ///     Err(StoreError::OutcomeUnknown(why)) => println!("it may have been charged: {why}"),
+    ///     Err(error) => println!("no decision: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The URL names one server, servers behind Sentinels, or a cluster:
+    ///
+    /// | URL | |
+    /// |---|---|
+    /// | `redis://user:password@host:port/database` | one server |
+    /// | `rediss://…` | the same by TLS (feature `redis-tls`) |
+    /// | `unix:///path` | one server, by a socket |
+    /// | `redis+sentinel://host:port,host:port/service` | the master that Sentinels name |
+    /// | `redis+cluster://host:port,host:port` | a cluster, by some of its nodes |
+    ///
+    /// Connecting to a server takes 5 s at most, and a call 500 ms, with waiting and reconnecting; then it is an error.
+    /// These and all other settings are those of [`RedisStore::builder`], whose store becomes a limiter with
+    /// `Limiter::from(store)`. Keep a clone of the store for its [`health`](RedisStore::health).
+    ///
+    /// A call that was sent and whose answer did not come in time, or got lost with the connection, is
+    /// [`StoreError::OutcomeUnknown`]: it may have been charged. It is not sent again, or it could be charged twice.
+    /// [`StoreError::Unavailable`] means that nothing was charged. No error is an allow: whether the request is served
+    /// all the same is the service's choice.
+    ///
+    /// The limiter works on the tokio runtime that it was connected on.
+    ///
+    /// # Errors
+    /// [`RedisError`], each variant of which says what to do: a URL that cannot be, no server there, a wrong password,
+    /// a server that is too old or may not run scripts.
+    #[cfg(feature = "redis")]
+    pub async fn redis(url: impl Into<String>) -> Result<Self, RedisError> {
+        // Connecting is rare and its future large: boxed, it does not make those of its callers large.
+        Ok(Self::from(Box::pin(RedisStore::connect(url)).await?))
     }
 
     /// Limits on a store of your own. It proves itself by passing the conformance suite.
@@ -153,6 +201,13 @@ impl Limiter {
 #[cfg(feature = "memory")]
 impl From<MemoryStore> for Limiter {
     fn from(store: MemoryStore) -> Self {
+        Self::on(AnyStore::from(store))
+    }
+}
+
+#[cfg(feature = "redis")]
+impl From<RedisStore> for Limiter {
+    fn from(store: RedisStore) -> Self {
         Self::on(AnyStore::from(store))
     }
 }

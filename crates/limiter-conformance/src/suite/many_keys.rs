@@ -8,7 +8,7 @@ use super::world::{World, named, requests_per_day};
 /// Each key is called another number of times, and counts just these.
 pub async fn each_key_counts_for_itself(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    let keys = create(&world, "key").await;
+    let keys = create(&store, &world, "key").await;
     for (calls, key) in (0..).zip(&keys) {
         world.admit(key, None, calls % 4).await;
     }
@@ -20,7 +20,7 @@ pub async fn each_key_counts_for_itself(store: impl StoreUnderTest) {
 /// Half of the keys are deleted: the others keep their counts.
 pub async fn deleted_keys_take_nothing_with_them(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    let keys = create(&world, "key").await;
+    let keys = create(&store, &world, "key").await;
     for key in &keys {
         world.admit(key, None, 2).await;
     }
@@ -35,14 +35,14 @@ pub async fn deleted_keys_take_nothing_with_them(store: impl StoreUnderTest) {
 /// All keys are deleted and as many made anew, while the handles of the old ones are kept: none of them finds a new key.
 pub async fn handles_of_deleted_keys_never_find_new_ones(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    let old = create(&world, "old").await;
+    let old = create(&store, &world, "old").await;
     let mut handles = Vec::new();
     for key in &old {
         let handle = world.engine.handle(key, None).await.expect("the store answers");
         handles.push(handle.expect("the key is known"));
         world.keys().delete(key).await.expect("an admin deletes");
     }
-    let new = create(&world, "new").await;
+    let new = create(&store, &world, "new").await;
     for handle in handles {
         for decision in [
             handle.check_and_consume(&Charge::request()).await.expect("the store answers"),
@@ -57,9 +57,9 @@ pub async fn handles_of_deleted_keys_never_find_new_ones(store: impl StoreUnderT
     }
 }
 
-async fn create<S: Store>(world: &World<S>, prefix: &str) -> Vec<KeyId> {
+async fn create<T: StoreUnderTest>(_: &T, world: &World<T::Store>, prefix: &str) -> Vec<KeyId> {
     let mut keys = Vec::new();
-    for number in 0..KEYS {
+    for number in 0..if T::SLOWNESS < 100 { KEYS } else { KEYS / 10 } {
         let config = named(&format!("{prefix} {number}")).with_global(requests_per_day(3));
         keys.push(world.member(config).await);
     }

@@ -77,7 +77,11 @@ async fn play_some<T: StoreUnderTest>(
 /// How long the longest histories are for this store.
 fn depth<T: StoreUnderTest>(_: &T) -> u32 {
     let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
-    if T::SLOWNESS > 1 { depth.saturating_sub(1) } else { depth }
+    match T::SLOWNESS {
+        0..=1 => depth,
+        2..100 => depth.saturating_sub(1),
+        100.. => depth.saturating_sub(2),
+    }
 }
 
 /// How many sequences of up to so many letters there are.

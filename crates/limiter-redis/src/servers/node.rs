@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use deadpool_redis::{HookError, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
-use redis::{ConnectionAddr, ConnectionInfo, Value};
+use redis::{ConnectionAddr, ConnectionInfo, FromRedisValue, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{self, Answer};
@@ -100,6 +101,58 @@ impl Node {
                 Err(self.lost(silence))
             }
         }
+    }
+
+    /// Deletes all keys whose names match, and answers how many there were. Each command has this long.
+    pub(super) async fn delete_all(
+        &self,
+        pattern: &str,
+        deadline: Duration,
+    ) -> Result<u64, RedisError> {
+        let mut line = self.apart(Instant::now() + deadline).await?;
+        let deleted = self.delete_on(line.connection(), pattern, deadline).await;
+        if deleted.is_err() {
+            self.discard(line);
+        }
+        deleted
+    }
+
+    async fn delete_on(
+        &self,
+        connection: &mut MultiplexedConnection,
+        pattern: &str,
+        deadline: Duration,
+    ) -> Result<u64, RedisError> {
+        let (mut deleted, mut cursor) = (0, 0_u64);
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS_AT_ONCE);
+            let found: (u64, Vec<Vec<u8>>) = self.told(connection, &scan, deadline).await?;
+            for key in found.1 {
+                // One by one: on a cluster, a command has keys of one slot only.
+                let mut unlink = redis::cmd("UNLINK");
+                unlink.arg(key);
+                deleted += self.told::<u64>(connection, &unlink, deadline).await?;
+            }
+            cursor = found.0;
+            if cursor == 0 {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn told<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &redis::Cmd,
+        deadline: Duration,
+    ) -> Result<T, RedisError> {
+        let reply = ask(connection, command, false, Instant::now() + deadline).await;
+        let reply = match reply.map_err(|silence| self.lost(silence))? {
+            Value::ServerError(error) => Err(error.into()),
+            reply => redis::from_redis_value(reply).map_err(redis::RedisError::from),
+        };
+        reply.map_err(|error| answer::connecting(error, &self.address))
     }
 
     /// Runs the script here, once; `asking` if another node told us to ask this one.
@@ -256,3 +309,6 @@ impl Line {
         }
     }
 }
+
+/// What a server looks at in one step of a search: a fraction of a millisecond.
+const KEYS_AT_ONCE: usize = 500;

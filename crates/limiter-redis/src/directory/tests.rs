@@ -1,0 +1,207 @@
+//! Against a real server, each under a prefix of its own.
+
+mod crashes;
+mod faults;
+mod listing;
+mod races;
+mod storm;
+
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use limiter_conformance::servers::shared;
+use limiter_core::{
+    AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, NewRecord, Search, StoredSecret,
+    Timestamp, WorkspaceId,
+};
+
+use super::{Directory, Waiting};
+use crate::keyspace::{Keyspace, WorkspaceKey};
+use crate::records::Records;
+use crate::scripts::Scripts;
+use crate::servers::{Servers, Settings};
+
+/// A directory whose prefix nobody else uses.
+struct World {
+    directory: Directory,
+    servers: Servers,
+    keyspace: Keyspace,
+    prefix: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::waiting(Waiting { patience: DEADLINE * 3, ..Waiting::default() }).await
+    }
+
+    /// Changes that are left behind can be taken over soon.
+    async fn with_short_lease() -> Self {
+        Self::waiting(Waiting { lease: LEASE, ..Waiting::default() }).await
+    }
+
+    async fn waiting(waiting: Waiting) -> Self {
+        static WORLDS: AtomicU64 = AtomicU64::new(0);
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("directory-{}-{number}", process::id());
+        let settings = Settings {
+            target: shared().url().parse().expect("the address is one"),
+            connect_deadline: DEADLINE,
+            command_deadline: DEADLINE,
+            pool_size: 8,
+            refuse_eviction: false,
+        };
+        let servers = Servers::connect(settings, &[]).await.expect("the server has started");
+        let keyspace = Keyspace::new(prefix.clone());
+        let scripts = Arc::new(Scripts::new(None, servers.understand_shebangs()));
+        let records = Records::new(servers.clone(), keyspace.clone(), scripts);
+        let directory = Directory::new(servers.clone(), records, keyspace.clone(), waiting);
+        Self { directory, servers, keyspace, prefix }
+    }
+
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        self.directory.create(key).await
+    }
+
+    async fn names(&self) -> Vec<String> {
+        let page = self.directory.list(&home(), &Search::all().page_size(1_000)).await;
+        let keys = page.expect("the server answers").keys;
+        keys.into_iter().map(|key| key.name.to_string()).collect()
+    }
+
+    /// What the index itself says, in the order of Redis.
+    async fn indexed_names(&self) -> Vec<String> {
+        let names = self.keyspace.workspace(WorkspaceKey::Names, &home());
+        self.command(redis::cmd("ZRANGE").arg(names).arg(0).arg(-1)).await
+    }
+
+    /// All fields but the names of keys that exist.
+    async fn taken(&self) -> usize {
+        let taken = self.keyspace.workspace(WorkspaceKey::Taken, &home());
+        self.command(redis::cmd("HLEN").arg(taken)).await
+    }
+
+    async fn is_changing(&self) -> bool {
+        let change = self.keyspace.workspace(WorkspaceKey::Change, &home());
+        self.command(redis::cmd("EXISTS").arg(change)).await
+    }
+
+    async fn keys_in_redis(&self) -> usize {
+        let keys: Vec<String> =
+            self.command(redis::cmd("KEYS").arg(format!("{}:*", self.prefix))).await;
+        keys.len()
+    }
+
+    async fn command<T: redis::FromRedisValue>(&self, command: &mut redis::Cmd) -> T {
+        let client = redis::Client::open(shared().url()).expect("the address is one");
+        let mut connection =
+            client.get_multiplexed_async_connection().await.expect("the server runs");
+        command.query_async(&mut connection).await.expect("the command is right")
+    }
+
+    async fn resolve(&self, secret: &str) -> Option<KeyId> {
+        self.directory.resolve(&secret_of(secret).digest).await.expect("the server answers")
+    }
+}
+
+fn home() -> WorkspaceId {
+    WorkspaceId::new("home").unwrap()
+}
+
+fn id(text: &str) -> KeyId {
+    KeyId::new(text).unwrap()
+}
+
+fn config(name: &str) -> KeyConfig {
+    KeyConfig::named(name).unwrap()
+}
+
+/// A member whose id is its name.
+fn member(name: &str) -> NewRecord {
+    NewRecord {
+        id: id(name),
+        workspace: home(),
+        kind: KeyKind::Member,
+        config: config(name),
+        secret: None,
+        bootstraps: false,
+    }
+}
+
+fn admin(name: &str) -> NewRecord {
+    NewRecord { kind: KeyKind::Admin, ..member(name) }
+}
+
+fn with_secret(key: NewRecord, secret: &str) -> NewRecord {
+    NewRecord { secret: Some(secret_of(secret)), ..key }
+}
+
+fn secret_of(secret: &str) -> StoredSecret {
+    StoredSecret::from(&AccessKey::new(secret).unwrap())
+}
+
+fn some_day() -> Timestamp {
+    Timestamp::from_unix_ms(4_000_000_000_000)
+}
+
+/// Nothing here is about slow servers, and the machine may be busy.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Long enough for a step on a busy machine, short enough to wait for.
+const LEASE: Duration = Duration::from_millis(600);
+
+#[tokio::test]
+async fn a_key_is_created_found_renamed_and_deleted() {
+    let world = World::new().await;
+    let secret = "a secret of ours".replace(' ', "-");
+    let created = world.create(with_secret(member("ci"), &secret)).await.unwrap();
+    assert_eq!((created.name.as_str(), created.version), ("ci", 1));
+    assert_eq!(world.resolve(&secret).await, Some(id("ci")));
+
+    let renamed = world.directory.update(&home(), &id("ci"), 1, &config("\0ö")).await.unwrap();
+    assert_eq!(renamed.version, 2);
+    assert_eq!(world.names().await, ["\0ö"]);
+    assert_eq!(world.indexed_names().await, ["\0ö"]);
+
+    world.directory.delete(&home(), &id("ci")).await.unwrap();
+    assert_eq!(world.resolve(&secret).await, None);
+    assert!(world.names().await.is_empty());
+    assert_eq!(world.keys_in_redis().await, 0, "nothing is left");
+}
+
+#[tokio::test]
+async fn refusals_come_in_order_and_leave_nothing() {
+    let world = World::new().await;
+    let (secret, alike) = ("abcd-the-first-one-wxyz", "abcd-the-other-one-wxyz");
+    let first = with_secret(NewRecord { bootstraps: true, ..admin("first") }, secret);
+    world.create(first.clone()).await.unwrap();
+    let before = (world.keys_in_redis().await, world.taken().await);
+
+    let bootstrapped = world.create(first.clone()).await;
+    assert!(matches!(bootstrapped, Err(KeysError::AlreadyBootstrapped)), "{bootstrapped:?}");
+    let same = world.create(NewRecord { bootstraps: false, ..first.clone() }).await;
+    assert!(matches!(same, Err(KeysError::IdTaken(_))), "{same:?}");
+    let elsewhere = WorkspaceId::new("elsewhere").unwrap();
+    let theirs = NewRecord { workspace: elsewhere.clone(), ..first.clone() };
+    let foreign_id = world.create(theirs.clone()).await;
+    assert!(matches!(foreign_id, Err(KeysError::IdTaken(_))), "{foreign_id:?}");
+    let foreign_secret = world.create(NewRecord { id: id("theirs"), ..theirs }).await;
+    assert!(matches!(foreign_secret, Err(KeysError::AccessKeyTaken)), "{foreign_secret:?}");
+    let of_name = with_secret(NewRecord { id: id("other"), ..member("first") }, secret);
+    let name = world.create(of_name).await;
+    assert!(matches!(name, Err(KeysError::NameTaken(_))), "{name:?}");
+    let mask = world.create(with_secret(member("other"), alike)).await;
+    assert!(matches!(mask, Err(KeysError::AccessKeyTaken)), "{mask:?}");
+
+    let stale = world.directory.update(&home(), &id("first"), 7, &config("first")).await;
+    assert!(matches!(stale, Err(KeysError::Conflict { expected: 7, actual: 1 })), "{stale:?}");
+    let expiring = config("first").with_expiry(some_day());
+    let last = world.directory.update(&home(), &id("first"), 1, &expiring).await;
+    assert!(matches!(last, Err(KeysError::LastAdmin)), "{last:?}");
+    let last = world.directory.delete(&home(), &id("first")).await;
+    assert!(matches!(last, Err(KeysError::LastAdmin)), "{last:?}");
+    let foreign = world.directory.delete(&elsewhere, &id("first")).await;
+    assert!(matches!(foreign, Err(KeysError::NotFound(_))), "{foreign:?}");
+
+    assert_eq!((world.keys_in_redis().await, world.taken().await), before);
+}

@@ -1,0 +1,265 @@
+//! A client stops after each step of each change: what it did stands or is undone, and nobody notices for longer than a
+//! lease.
+
+use limiter_core::{KeysError, NewRecord, Search, StoreError};
+use tokio::time::sleep;
+
+use super::super::Waiting;
+use super::super::chance::Token;
+use super::super::change::{Begin, Change, Entry, Intent};
+use super::super::pointer::{Pointer, Set};
+use super::{LEASE, World, admin, config, home, id, member, secret_of, some_day, with_secret};
+use crate::records::{Create, Delete, Update};
+
+const SECRET: &str = "abcd-of-the-crashed-wxyz";
+const STEPS: usize = 3;
+
+/// Takes the first steps of creating a key, and stops.
+async fn creating(world: &World, key: &NewRecord, steps: usize) -> Change {
+    let token = Token::draw();
+    let secret = key.secret.unwrap();
+    let pointer = Pointer { digest: secret.digest, claim: token.clone() };
+    let intent = Intent {
+        pointer: Some(pointer),
+        name: Some(&key.config.name),
+        masked: Some(secret.masked),
+        bootstraps: key.bootstraps,
+        ..Intent::of(&key.id)
+    };
+    let change = begun(world, &token, &intent).await;
+    if steps > 1 {
+        let set = world.directory.pointers.set(&change, &secret.digest, &key.id, None).await;
+        assert!(matches!(set, Ok(Set::Pointed)), "{set:?}");
+    }
+    if steps > 2 {
+        let created = world.directory.records.create(key, change.not_after).await;
+        assert!(matches!(created, Ok(Create::Created(_))), "{created:?}");
+    }
+    change
+}
+
+async fn begun(world: &World, token: &Token, intent: &Intent<'_>) -> Change {
+    match world.directory.changes.begin(&home(), token, intent).await {
+        Ok(Begin::Begun(change)) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_creation_is_healed_by_whoever_comes_next() {
+    for steps in 1..=STEPS {
+        for next in ["list", "create", "create the same", "delete"] {
+            let world = World::with_short_lease().await;
+            world.create(member("other")).await.unwrap();
+            let key = with_secret(member("ci"), SECRET);
+            creating(&world, &key, steps).await;
+            let exists = steps == STEPS;
+
+            let shown: &[&str] = if exists { &["ci", "other"] } else { &["other"] };
+            assert_eq!(world.names().await, shown, "before the lease ends");
+            assert!(world.is_changing().await);
+            assert_eq!(world.resolve(SECRET).await, exists.then(|| id("ci")));
+            sleep(LEASE).await;
+
+            match next {
+                "list" => assert_eq!(world.names().await, shown),
+                "create" => {
+                    let of_name = NewRecord { id: id("of the same name"), ..member("ci") };
+                    let created = world.create(of_name).await;
+                    if exists {
+                        assert!(matches!(created, Err(KeysError::NameTaken(_))), "{created:?}");
+                    } else {
+                        created.unwrap();
+                    }
+                }
+                "create the same" => {
+                    let created = world.create(key.clone()).await;
+                    if exists {
+                        assert!(matches!(created, Err(KeysError::IdTaken(_))), "{created:?}");
+                        world.names().await;
+                    } else {
+                        created.unwrap();
+                        assert_eq!(world.resolve(SECRET).await, Some(id("ci")));
+                    }
+                }
+                _ => world.directory.delete(&home(), &id("other")).await.unwrap(),
+            }
+            assert!(!world.is_changing().await, "{next} after {steps}");
+            assert_eq!(world.names().await, world.indexed_names().await, "{next} after {steps}");
+            if next == "list" {
+                // States and records of both keys, names and taken; and the pointer of the one.
+                assert_eq!(world.keys_in_redis().await, if exists { 7 } else { 4 });
+                // Name and id of both; mask and mask of the one.
+                assert_eq!(world.taken().await, if exists { 6 } else { 2 });
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_bootstrap_counts_if_its_key_exists() {
+    for steps in 1..=STEPS {
+        let world = World::with_short_lease().await;
+        let key = with_secret(NewRecord { bootstraps: true, ..admin("first") }, SECRET);
+        creating(&world, &key, steps).await;
+        // It waits for the lease to end.
+        let again = world.create(NewRecord { bootstraps: true, ..admin("second") }).await;
+        if steps == STEPS {
+            assert!(matches!(again, Err(KeysError::AlreadyBootstrapped)), "{again:?}");
+            let last = world.directory.delete(&home(), &id("first")).await;
+            assert!(matches!(last, Err(KeysError::LastAdmin)), "{last:?}");
+        } else {
+            again.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_deletion_is_healed() {
+    for steps in 1..=3 {
+        let world = World::with_short_lease().await;
+        world.create(admin("other")).await.unwrap();
+        world.create(with_secret(admin("ci"), SECRET)).await.unwrap();
+        let digest = secret_of(SECRET).digest;
+        let held = world.directory.pointers.read(&digest).await.unwrap().unwrap();
+        let pointer = Pointer { digest, claim: held.claim };
+        let ci = id("ci");
+        let intent =
+            Intent { pointer: Some(pointer.clone()), ceases_as_admin: true, ..Intent::of(&ci) };
+        let change = begun(&world, &Token::draw(), &intent).await;
+        if steps > 1 {
+            let deleted = world.directory.records.delete(&home(), &ci, change.not_after).await;
+            assert!(matches!(deleted, Ok(Delete::Deleted)), "{deleted:?}");
+        }
+        if steps > 2 {
+            world.directory.pointers.remove(&pointer).await.unwrap();
+        }
+        let exists = steps == 1;
+        assert_eq!(world.names().await.len(), if exists { 2 } else { 1 });
+        assert_eq!(world.resolve(SECRET).await, exists.then(|| ci.clone()));
+        // It waits for the lease to end. After the deletion, the other one is the last.
+        let other = world.directory.delete(&home(), &id("other")).await;
+        if exists {
+            other.unwrap();
+            assert_eq!(world.resolve(SECRET).await, Some(ci));
+        } else {
+            assert!(matches!(other, Err(KeysError::LastAdmin)), "{other:?}");
+            let pointer = world.directory.pointers.read(&digest).await.unwrap();
+            assert_eq!(pointer, None, "it was removed");
+        }
+        assert_eq!(world.indexed_names().await, world.names().await);
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_update_is_healed() {
+    for updated in [false, true] {
+        let world = World::with_short_lease().await;
+        world.create(admin("other")).await.unwrap();
+        world.create(with_secret(admin("old"), SECRET)).await.unwrap();
+        let (key, config) = (id("old"), config("new").with_expiry(some_day()));
+        let intent = Intent { name: Some(&config.name), ceases_as_admin: true, ..Intent::of(&key) };
+        let change = begun(&world, &Token::draw(), &intent).await;
+        if updated {
+            let not_after = Some(change.not_after);
+            let update = world.directory.records.update(&home(), &key, 1, &config, not_after).await;
+            assert!(matches!(update, Ok(Update::Updated(_))), "{update:?}");
+        }
+        let shown = if updated { ["new", "other"] } else { ["old", "other"] };
+        assert_eq!(world.names().await, shown, "before the lease ends");
+        sleep(LEASE).await;
+
+        let free = if updated { "old" } else { "new" };
+        world.create(NewRecord { id: id("another"), ..member(free) }).await.unwrap();
+        let taken = world.create(NewRecord { id: id("more"), ..member(shown[0]) }).await;
+        assert!(matches!(taken, Err(KeysError::NameTaken(_))), "{taken:?}");
+        let deleted = world.directory.delete(&home(), &id("other")).await;
+        assert_eq!(deleted.is_ok(), !updated, "the other is the last if the update happened");
+        assert_eq!(world.names().await, world.indexed_names().await);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_wakes_up_late_changes_nothing() {
+    let world = World::with_short_lease().await;
+    world.create(member("old")).await.unwrap();
+    let key = with_secret(member("ci"), SECRET);
+    let change = creating(&world, &key, 1).await;
+    sleep(LEASE).await;
+
+    // Nobody has taken it over yet, and still its steps on other slots are refused.
+    let records = &world.directory.records;
+    let digest = secret_of(SECRET).digest;
+    let set = world.directory.pointers.set(&change, &digest, &key.id, None).await;
+    assert!(matches!(set, Ok(Set::TooLate)), "{set:?}");
+    let created = records.create(&key, change.not_after).await;
+    assert!(matches!(created, Ok(Create::TooLate)), "{created:?}");
+    let deleted = records.delete(&home(), &id("old"), change.not_after).await;
+    assert!(matches!(deleted, Ok(Delete::TooLate)), "{deleted:?}");
+    let updated =
+        records.update(&home(), &id("old"), 1, &config("new"), Some(change.not_after)).await;
+    assert!(matches!(updated, Ok(Update::TooLate)), "{updated:?}");
+
+    // Another client takes over and is at work: the first can neither finish nor abandon.
+    let created = world.create(member("next")).await.unwrap();
+    let of_next = id("next");
+    let next = begun(&world, &Token::draw(), &Intent::of(&of_next)).await;
+    let entry = Entry::of(&created);
+    let finished = world.directory.changes.finish(&change, &key.id, Some(&entry)).await;
+    assert!(!finished.unwrap(), "the change is another's");
+    world.directory.changes.abandon(&change).await.unwrap();
+    assert!(world.is_changing().await, "the change of the other goes on");
+    world.directory.changes.abandon(&next).await.unwrap();
+    assert!(!world.is_changing().await);
+    assert_eq!(world.names().await, ["next", "old"]);
+}
+
+#[tokio::test]
+async fn only_one_client_takes_over_and_has_a_lease_of_its_own() {
+    let world = World::with_short_lease().await;
+    creating(&world, &with_secret(member("ci"), SECRET), 3).await;
+    sleep(LEASE).await;
+    let (token, other) = (Token::draw(), id("other"));
+    let taken_over = world.directory.changes.begin(&home(), &token, &Intent::of(&other)).await;
+    let Ok(Begin::Crashed(_, journal)) = &taken_over else { panic!("{taken_over:?}") };
+    assert_eq!(journal.id, id("ci"));
+    assert_eq!(journal.pointer.as_ref().map(|p| p.digest), Some(secret_of(SECRET).digest));
+    let second = world.directory.changes.begin(&home(), &Token::draw(), &Intent::of(&other)).await;
+    assert!(matches!(second, Ok(Begin::Busy)), "{second:?}");
+    // The healer crashes too.
+    sleep(LEASE).await;
+    assert_eq!(world.names().await, ["ci"]);
+    assert!(!world.is_changing().await);
+}
+
+#[tokio::test]
+async fn who_waits_too_long_is_told_so() {
+    let waiting = Waiting { patience: LEASE, ..Waiting::default() };
+    let world = World::waiting(waiting).await;
+    creating(&world, &with_secret(member("ci"), SECRET), 1).await;
+    let busy = world.create(member("other")).await;
+    let Err(KeysError::Store(StoreError::Unavailable(source))) = busy else { panic!("{busy:?}") };
+    assert!(source.to_string().contains("other changes"), "{source}");
+    let page = world.directory.list(&home(), &Search::all()).await;
+    assert!(page.unwrap().keys.is_empty(), "a listing does not wait");
+}
+
+#[tokio::test]
+async fn a_claim_of_another_workspace_holds_until_its_lease_ends() {
+    let world = World::with_short_lease().await;
+    creating(&world, &with_secret(member("ci"), SECRET), 2).await;
+    let elsewhere = || NewRecord {
+        workspace: "elsewhere".parse().unwrap(),
+        ..with_secret(member("theirs"), SECRET)
+    };
+    let refused = world.create(elsewhere()).await;
+    assert!(matches!(refused, Err(KeysError::AccessKeyTaken)), "{refused:?}");
+    sleep(LEASE * 2).await;
+    // The first workspace was never looked at again, and its crash is not in the way.
+    world.create(elsewhere()).await.unwrap();
+    assert_eq!(world.resolve(SECRET).await, Some(id("theirs")));
+    // Healing it does not touch the pointer that is another's now.
+    world.names().await;
+    assert!(!world.is_changing().await);
+    assert_eq!(world.resolve(SECRET).await, Some(id("theirs")));
+}

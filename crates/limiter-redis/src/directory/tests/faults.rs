@@ -1,0 +1,103 @@
+//! Each script in turn is not run, or runs without an answer: the caller is told the truth, and the index follows.
+
+use limiter_core::{KeysError, NewRecord, StoreError};
+use tokio::time::sleep;
+
+use super::{LEASE, World, admin, config, home, id, member, with_secret};
+use crate::servers::faults::{ALL, Fault};
+
+const SECRET: &str = "abcd-of-a-faulty-day-wxyz";
+
+#[tokio::test]
+async fn a_creation_with_a_fault() {
+    for script in ["inspect", "workspace_begin", "pointer_set", "create", "workspace_finish"] {
+        for fault in ALL {
+            let world = World::with_short_lease().await;
+            world.servers.faults.once(script, fault);
+            let created = world.create(with_secret(member("ci"), SECRET)).await;
+            let case = format!("{script} {fault:?}: {created:?}");
+            assert!(world.servers.faults.have_happened(), "{case}");
+            let exists = world.directory.records.read(&id("ci")).await.unwrap().is_some();
+            match &created {
+                Ok(_) => assert!(exists, "{case}"),
+                Err(KeysError::Store(StoreError::Unavailable(_))) => assert!(!exists, "{case}"),
+                Err(KeysError::Store(StoreError::OutcomeUnknown(_))) => {
+                    assert_eq!(exists, fault == Fault::AnswerLost, "{case}");
+                    assert_eq!(script, "create", "{case}");
+                }
+                Err(_) => panic!("{case}"),
+            }
+            if fault == Fault::NotRun && script != "workspace_finish" {
+                assert!(!world.is_changing().await, "{case}");
+            }
+            assert_eq!(world.names().await.len(), usize::from(exists), "{case}");
+            sleep(LEASE).await;
+            assert_eq!(world.names().await.len(), usize::from(exists), "{case}");
+            assert_eq!(world.names().await, world.indexed_names().await, "{case}");
+            assert!(!world.is_changing().await, "{case}");
+            assert_eq!(world.resolve(SECRET).await, exists.then(|| id("ci")), "{case}");
+            if !exists {
+                assert_eq!(world.keys_in_redis().await, 0, "{case}");
+                world.create(with_secret(member("ci"), SECRET)).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_with_a_fault() {
+    for script in ["workspace_begin", "remove", "pointer_remove", "workspace_finish"] {
+        for fault in ALL {
+            let world = World::with_short_lease().await;
+            world.create(admin("other")).await.unwrap();
+            world.create(with_secret(admin("ci"), SECRET)).await.unwrap();
+            world.servers.faults.once(script, fault);
+            let deleted = world.directory.delete(&home(), &id("ci")).await;
+            let case = format!("{script} {fault:?}: {deleted:?}");
+            assert!(world.servers.faults.have_happened(), "{case}");
+            let exists = world.directory.records.read(&id("ci")).await.unwrap().is_some();
+            match &deleted {
+                Ok(()) => assert!(!exists, "{case}"),
+                Err(KeysError::Store(StoreError::Unavailable(_))) => assert!(exists, "{case}"),
+                Err(KeysError::Store(StoreError::OutcomeUnknown(_))) => {
+                    assert_eq!(exists, fault == Fault::NeverArrived, "{case}");
+                }
+                Err(_) => panic!("{case}"),
+            }
+            assert_eq!(world.resolve(SECRET).await, exists.then(|| id("ci")), "{case}");
+            sleep(LEASE).await;
+            assert_eq!(world.names().await.len(), 1 + usize::from(exists), "{case}");
+            assert_eq!(world.names().await, world.indexed_names().await, "{case}");
+            // State and record of each, names, taken and admins; and the pointer of the one.
+            assert_eq!(world.keys_in_redis().await, if exists { 8 } else { 5 }, "{case}");
+            assert_eq!(world.resolve(SECRET).await, exists.then(|| id("ci")), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rename_with_a_fault() {
+    for script in ["workspace_begin", "configure", "workspace_finish"] {
+        for fault in ALL {
+            let world = World::with_short_lease().await;
+            world.create(member("old")).await.unwrap();
+            world.servers.faults.once(script, fault);
+            let renamed = world.directory.update(&home(), &id("old"), 1, &config("new")).await;
+            let case = format!("{script} {fault:?}: {renamed:?}");
+            assert!(world.servers.faults.have_happened(), "{case}");
+            let found = world.directory.records.read(&id("old")).await.unwrap().unwrap();
+            let name = found.record.name.to_string();
+            if let Ok(record) = &renamed {
+                let mut record = record.clone();
+                record.read_at = found.record.read_at;
+                assert_eq!(record, found.record, "{case}");
+            }
+            assert_eq!(world.names().await, std::slice::from_ref(&name), "{case}");
+            sleep(LEASE).await;
+            assert_eq!(world.names().await, std::slice::from_ref(&name), "{case}");
+            assert_eq!(world.indexed_names().await, std::slice::from_ref(&name), "{case}");
+            let free = if name == "old" { "new" } else { "old" };
+            world.create(NewRecord { id: id("another"), ..member(free) }).await.unwrap();
+        }
+    }
+}
