@@ -1,7 +1,8 @@
-//! The master that Sentinels name, looked up again whenever the connection to it is gone.
+//! The master that Sentinels name, looked up again whenever the connection to it is gone, and each second.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{ConnectionInfo, Value};
@@ -46,6 +47,7 @@ impl Sentinels {
 
     /// The master, connected and checked.
     pub(super) async fn master(&self, end: Instant) -> Result<Arc<Node>, RedisError> {
+        self.master.renew_if_older(LOOK_AGAIN, || self.discover());
         // Twice, since the first may be one whose connection is gone.
         for last in [false, true] {
             let found = self.master.get(end, || self.discover()).await;
@@ -140,3 +142,7 @@ fn worse(before: Option<RedisError>, now: RedisError) -> RedisError {
         _ => now,
     }
 }
+
+/// After a failover on demand, the old master takes writes for some ten seconds more, until the Sentinels have made it a
+/// replica: all that is charged there is lost. To ask one Sentinel a second costs nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -106,6 +106,17 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }
     }
 
+    /// Begins to get a new one if the one that is here was got that long ago, and awaits nothing.
+    pub(super) fn renew_if_older<F>(&self, age: Duration, make: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<T, RedisError>> + Send + 'static,
+    {
+        let made = self.state.lock().made;
+        if made.is_some_and(|made| made.elapsed() >= age) {
+            drop(self.start(make));
+        }
+    }
+
     /// This one is broken: the next who wants one gets a new one.
     pub(super) fn forget(&self, broken: Number) {
         let mut state = self.state.lock();

@@ -1,0 +1,133 @@
+//! Two processes and 64 tasks in each, against one limit: admitted is exactly the limit, every run.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use limiter_conformance::servers::RedisServer;
+use limiter_core::{Charge, DecisionStore, KeyConfig, KeyId, Limits};
+use limiter_redis::RedisStore;
+use tokio::task::JoinSet;
+
+use crate::load::{connect, create};
+
+#[tokio::test]
+async fn two_processes_admit_exactly_the_limit_of_requests() {
+    away_from_midnight().await;
+    let server = RedisServer::run();
+    let store = connect(server.url()).await;
+    for run in 0..RUNS {
+        let limits = Limits::builder().requests_per_day(1_000).build().unwrap();
+        let key = limited(&store, run, limits).await;
+        let (one, other) = race(&server, &key, 0);
+        println!("requests, run {run}: {one} + {other} admitted of 1000");
+        assert_eq!(one + other, 1_000);
+        let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
+        assert_eq!(day.requests.used, 1_000);
+    }
+}
+
+#[tokio::test]
+async fn two_processes_admit_exactly_the_limit_of_tokens() {
+    away_from_midnight().await;
+    let server = RedisServer::run();
+    let store = connect(server.url()).await;
+    for run in 0..RUNS {
+        let limits = Limits::builder().tokens_per_day(100_000).build().unwrap();
+        let key = limited(&store, run, limits).await;
+        let (one, other) = race(&server, &key, 2_500);
+        println!("tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500");
+        assert_eq!(one + other, 40);
+        let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
+        assert_eq!((day.requests.used, day.tokens.used), (40, 100_000));
+    }
+}
+
+/// One of the two processes: it waits for a line, then its tasks call until each is denied.
+#[test]
+#[ignore = "started by the tests above, in processes of its own"]
+fn worker() {
+    let Ok(url) = env::var(URL) else { return };
+    let key: KeyId = env::var(KEY).unwrap().parse().unwrap();
+    let tokens: u64 = env::var(TOKENS).unwrap().parse().unwrap();
+    let charge = Charge::request().with_tokens(tokens, 0).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let admitted = runtime.block_on(async {
+        let store = connect(url).await;
+        println!("ready");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        let mut tasks = JoinSet::new();
+        for _ in 0..TASKS {
+            let (store, key) = (store.clone(), key.clone());
+            tasks.spawn(async move {
+                let mut admitted = 0_u64;
+                while store.check_and_consume(&key, None, &charge).await.unwrap().is_allowed() {
+                    admitted += 1;
+                }
+                admitted
+            });
+        }
+        tasks.join_all().await.iter().sum::<u64>()
+    });
+    println!("\n{ADMITTED}{admitted}");
+}
+
+async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
+    let name = format!("run {run}");
+    create(store, &name, KeyConfig::named(&name).unwrap().with_global(limits)).await
+}
+
+/// How many calls each of the two processes was allowed.
+fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> (u64, u64) {
+    let start = || {
+        Command::new(env::current_exe().unwrap())
+            .args(["--exact", "exact::worker", "--ignored", "--nocapture"])
+            .env(URL, server.url())
+            .env(KEY, key.as_str())
+            .env(TOKENS, tokens.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut workers = [start(), start()];
+    let mut outputs =
+        workers.each_mut().map(|worker| BufReader::new(worker.stdout.take().unwrap()));
+    for output in &mut outputs {
+        line_with(output, "ready");
+    }
+    for worker in &mut workers {
+        worker.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    let [one, other] = outputs.each_mut().map(|output| {
+        let line = line_with(output, ADMITTED);
+        line.trim().rsplit('=').next().unwrap().parse().unwrap()
+    });
+    for mut worker in workers {
+        assert!(Child::wait(&mut worker).unwrap().success());
+    }
+    (one, other)
+}
+
+fn line_with(output: &mut impl BufRead, words: &str) -> String {
+    let line = output.lines().map(Result::unwrap).find(|line| line.contains(words));
+    line.unwrap_or_else(|| panic!("a worker ended without {words:?}"))
+}
+
+/// A limit of a day would begin anew in the middle of a race.
+async fn away_from_midnight() {
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400;
+    if today + LONGEST >= 86_400 {
+        tokio::time::sleep(Duration::from_secs(86_401 - today)).await;
+    }
+}
+
+const URL: &str = "LIMITER_TEST_WORKER_URL";
+const KEY: &str = "LIMITER_TEST_WORKER_KEY";
+const TOKENS: &str = "LIMITER_TEST_WORKER_TOKENS";
+const ADMITTED: &str = "admitted=";
+const TASKS: usize = 64;
+const RUNS: u32 = 3;
+/// A second is usual; this is in seconds, for all runs on a busy machine.
+const LONGEST: u64 = 30;
