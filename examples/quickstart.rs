@@ -12,7 +12,20 @@ use limiter::{
 };
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprint!("quickstart: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            eprint!(": {error}");
+            cause = error.source();
+        }
+        eprintln!();
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
     // Time stands still until the story moves it: nothing has to be waited for.
     let clock = ManualClock::at(START);
     let arguments: Vec<_> = std::env::args().skip(1).collect();

@@ -1,6 +1,6 @@
-//! What one decision in memory costs, beside what peers take for theirs.
+//! What one decision costs, beside what peers take for theirs: in memory, and in [`redis`].
 //!
-//! A [`Subject`](subject::Subject) is a rate limiter with its keys, a [`Workload`](workload::Workload) says which
+//! In memory, a [`Subject`](subject::Subject) is a rate limiter with its keys, a [`Workload`](workload::Workload) says which
 //! keys exist and who is asked for when. Both are written once and measured in four ways, on the same objects:
 //!
 //! - [`rounds`]: time, all subjects in turns within one process, so that what disturbs one disturbs its neighbours
@@ -13,9 +13,10 @@
 //! longer, for one subject if you like.
 
 mod governor;
-mod limitador;
+pub mod limitador;
 pub mod memory;
 mod ours;
+pub mod redis;
 pub mod report;
 pub mod rounds;
 pub mod sampling;

@@ -27,32 +27,15 @@ pub(crate) struct Limitador8 {
 impl Limitador8 {
     pub(crate) fn new(plan: &Plan) -> Self {
         let limiter = RateLimiter::new(capacity(plan.ids.len()));
-        let namespace = Namespace::from("calls");
-        for variables in [&["key"][..], &["key", "asset"]] {
-            for seconds in WINDOWS_SECONDS {
-                let variables = variables
-                    .iter()
-                    .map(|&name| Expression::parse(name).expect("a name is an expression"));
-                let added = limiter.add_limit(Limit::new(
-                    namespace.clone(),
-                    u64::MAX,
-                    seconds,
-                    [],
-                    variables,
-                ));
-                assert!(added, "limitador takes two limits for the same");
-            }
+        for limit in limits() {
+            assert!(limiter.add_limit(limit), "limitador takes two limits for the same");
         }
-        Self { limiter, namespace, requests: plan.requests(str::to_owned) }
+        Self { limiter, namespace: namespace(), requests: plan.requests(str::to_owned) }
     }
 
     fn check(&self, key: &str) -> CheckResult {
-        let context = Context::from(HashMap::from([
-            ("key".to_owned(), key.to_owned()),
-            ("asset".to_owned(), ASSET.to_owned()),
-        ]));
         self.limiter
-            .check_rate_limited_and_update(&self.namespace, &context, 1)
+            .check_rate_limited_and_update(&self.namespace, &context(key, ASSET), 1)
             .expect("memory does not fail")
     }
 }
@@ -80,6 +63,32 @@ impl Subject for Limitador8 {
         black_box(&outcome);
         assert!(!outcome.limited);
     }
+}
+
+/// The eight limits, wherever they are counted.
+#[must_use]
+pub fn limits() -> Vec<Limit> {
+    let of = |variables: &[&str], seconds| {
+        let variable = |name: &&str| Expression::parse(*name).expect("a name is an expression");
+        Limit::new(namespace(), u64::MAX, seconds, [], variables.iter().map(variable))
+    };
+    let scopes = [&["key"][..], &["key", "asset"]];
+    scopes.iter().flat_map(|scope| WINDOWS_SECONDS.map(|seconds| of(scope, seconds))).collect()
+}
+
+/// Where they are found.
+#[must_use]
+pub fn namespace() -> Namespace {
+    Namespace::from("calls")
+}
+
+/// What one request brings.
+#[must_use]
+pub fn context(key: &str, asset: &str) -> Context<'static> {
+    Context::from(HashMap::from([
+        ("key".to_owned(), key.to_owned()),
+        ("asset".to_owned(), asset.to_owned()),
+    ]))
 }
 
 /// Room for every counter, twice: the cache evicts what does not fit, and then counts anew.

@@ -126,27 +126,35 @@ fn check(decision: &Decision) {
 
 /// All that limits a key, and nothing that ever denies.
 fn config(name: KeyName) -> KeyConfig {
-    let limits = Limits::builder()
+    let limits = limits();
+    config_without_limits(name).with_global(limits).with_asset(asset(), limits)
+}
+
+/// Expiry and budget, which never deny either.
+pub(crate) fn config_without_limits(name: KeyName) -> KeyConfig {
+    KeyConfig::new(name)
+        .with_budget(Credits::from_millionths(NEVER_REACHED).expect("a valid budget"))
+        .with_expiry(Timestamp::from_unix_ms(EXPIRY_MS))
+}
+
+/// Four limits that are never reached.
+pub(crate) fn limits() -> Limits {
+    Limits::builder()
         .requests_per_minute(NEVER_REACHED)
         .requests_per_day(NEVER_REACHED)
         .tokens_per_minute(NEVER_REACHED)
         .tokens_per_day(NEVER_REACHED)
         .build()
-        .expect("valid limits");
-    KeyConfig::new(name)
-        .with_global(limits)
-        .with_asset(asset(), limits)
-        .with_budget(Credits::from_millionths(NEVER_REACHED).expect("a valid budget"))
-        .with_expiry(Timestamp::from_unix_ms(EXPIRY_MS))
+        .expect("valid limits")
 }
 
 /// 1,550 tokens and 0.0042 credits.
-fn charge() -> Charge {
+pub(crate) fn charge() -> Charge {
     let credits = Credits::from_millionths(4_200).expect("valid credits");
     Charge::request().with_tokens(1_200, 350).expect("valid tokens").with_credits(credits)
 }
 
-fn key(id: &str) -> KeyId {
+pub(crate) fn key(id: &str) -> KeyId {
     id.parse().expect("a key's id")
 }
 
@@ -155,7 +163,7 @@ fn asset() -> AssetId {
 }
 
 /// 28 bytes, in no order that a sorted map could profit from.
-fn realistic_name(index: usize) -> KeyName {
+pub(crate) fn realistic_name(index: usize) -> KeyName {
     let random = Random(!(index as u64)).next();
     format!("ingest-{:08x}-{index:07}-prod", random as u32).parse().expect("a name")
 }
@@ -166,7 +174,7 @@ fn short_name(index: usize) -> KeyName {
 }
 
 /// That of an access key of 36 characters, as long as generated ones. No two look alike at their ends.
-fn secret(index: usize) -> StoredSecret {
+pub(crate) fn secret(index: usize) -> StoredSecret {
     let mut random = Random(!(index as u64));
     let middle = u128::from(random.next()) << 64 | u128::from(random.next());
     let text = format!("{:04x}{:028x}{:04x}", index >> 16, middle >> 16, index & 0xffff);

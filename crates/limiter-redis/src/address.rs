@@ -124,7 +124,13 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Target, RedisError> {
 fn server(url: &str) -> Result<ConnectionInfo, RedisError> {
     // What redis-rs says here names a part of the URL and never its value.
     let info = url.into_connection_info().map_err(|error| match error.kind() {
-        ErrorKind::InvalidClientConfig => invalid(error.to_string()),
+        ErrorKind::InvalidClientConfig => match error.to_string().split_once(" - ") {
+            Some((reason, _)) if reason != NOT_PARSED => invalid(reason),
+            _ => invalid(
+                "it cannot be read (a port is a number up to 65535, / and @ in a password are written %2F and %40, \
+                 several hosts need redis+cluster:// or redis+sentinel://)",
+            ),
+        },
         _ => invalid("it cannot be read"),
     })?;
     // With RESP3 redis-rs reports when a connection closes, so that nothing is sent into a dead one.
@@ -183,7 +189,9 @@ fn without_tls(error: RedisError, scheme: &str) -> RedisError {
     if cfg!(feature = "tls") {
         return error;
     }
-    invalid(format!("{scheme}:// needs TLS: enable the feature `tls` of the crate limiter-redis"))
+    invalid(format!(
+        "{scheme}:// needs TLS: enable the feature `redis-tls` of llm-limiter, or `tls` of limiter-redis"
+    ))
 }
 
 impl fmt::Display for Target {
@@ -205,6 +213,9 @@ impl fmt::Display for Target {
 
 /// Seeds or Sentinels: a few are plenty to find the rest, and each may have to be asked in turn.
 const MAX_HOSTS: usize = 32;
+
+/// All that redis-rs says of many a mistake.
+const NOT_PARSED: &str = "Redis URL did not parse";
 
 #[cfg(test)]
 mod tests {

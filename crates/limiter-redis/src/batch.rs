@@ -5,7 +5,6 @@
 //! of one key cost little more than one, since its records are read and written once. On a cluster each key has a lane of
 //! its own: two keys in one script may have different slots.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +106,10 @@ impl Batcher {
             }
             Joined::Queued => {}
             // In a task of its own: a caller that goes away must not stop the calls of others.
-            Joined::First => drop(tokio::spawn(Arc::clone(&self.0).serve(lane))),
+            Joined::First => {
+                let serving = Serving { inner: Arc::clone(&self.0), lane, open: true };
+                drop(tokio::spawn(serving.run()));
+            }
         }
         let error = match timeout(self.0.deadline, answered).await {
             Ok(Ok(decision)) => return decision,
@@ -128,39 +130,34 @@ impl Drop for Leaves<'_> {
     }
 }
 
-/// Closes its lane if the task that serves it ends halfway: its runtime was shut down.
-struct Serving<'a> {
-    queues: &'a Queues,
-    lane: &'a Lane,
+/// Serves a lane. Should its task end halfway, or never begin, since its runtime is shut down, the lane is closed, so
+/// that the next call opens it again.
+struct Serving {
+    inner: Arc<Inner>,
+    lane: Lane,
+    open: bool,
 }
 
-impl Drop for Serving<'_> {
-    fn drop(&mut self) {
-        self.queues.abandon(self.lane);
+impl Serving {
+    /// Takes batch after batch from the lane, until nothing waits there.
+    async fn run(mut self) {
+        while let Some(batch) = self.inner.queues.next(&self.lane, self.inner.most) {
+            self.inner.send(batch).await;
+        }
+        // It was closed with the last batch, and may be served by another task by now.
+        self.open = false;
     }
 }
 
-/// A script that was stopped by an error of its own may have charged the calls before the one that stopped it.
-fn in_a_batch(error: CallError) -> CallError {
-    match error {
-        CallError::NotRun(
-            error @ (RedisError::ScriptFailed { .. } | RedisError::Corrupt { .. }),
-        ) => CallError::Unknown(error),
-        error => error,
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if self.open {
+            self.inner.queues.abandon(&self.lane);
+        }
     }
 }
 
 impl Inner {
-    /// Takes batch after batch from a lane, until nothing waits there.
-    async fn serve(self: Arc<Self>, lane: Lane) {
-        let serving = Serving { queues: &self.queues, lane: &lane };
-        while let Some(batch) = self.queues.next(&lane, self.most) {
-            self.send(batch).await;
-        }
-        // The lane was closed with the last batch, and may be served by another task by now.
-        mem::forget(serving);
-    }
-
     async fn send(&self, batch: Vec<Request>) {
         let groups = self.grouped(batch);
         let keys: Vec<_> = groups.iter().map(|group| self.keyspace.state(group.key())).collect();
@@ -173,7 +170,13 @@ impl Inner {
         match self.servers.run(&call, Connection::Shared).await {
             Ok(reply) => self.answer(groups, &keys, reply),
             Err(error) => {
-                let error = in_a_batch(error);
+                let error = match error.of_several_writes() {
+                    // Stopped by what it read of one key, it may have charged others before.
+                    CallError::NotRun(error @ RedisError::Corrupt { .. }) => {
+                        CallError::Unknown(error)
+                    }
+                    error => error,
+                };
                 for request in groups.into_iter().flat_map(|group| group.requests) {
                     let _ = request.answer.send(Err(error.clone().into()));
                 }

@@ -69,13 +69,14 @@ impl RedisStoreBuilder {
         Self { key_prefix: prefix.into(), ..self }
     }
 
-    /// The most that connecting to a server may take, with all checks: 5 s by default, up to 10 minutes.
+    /// The most that connecting to a server may take, with all checks: 5 s by default, above zero and up to
+    /// 10 minutes.
     pub fn connect_deadline(self, deadline: Duration) -> Self {
         Self { connect_deadline: deadline, ..self }
     }
 
-    /// The most that a call may take, with waiting for others and with reconnecting: 500 ms by default, up to 10
-    /// minutes.
+    /// The most that a call may take, with waiting for others and with reconnecting: 500 ms by default, above zero
+    /// and up to 10 minutes.
     pub fn command_deadline(self, deadline: Duration) -> Self {
         Self { bounds: Bounds { deadline, ..self.bounds }, ..self }
     }
@@ -97,9 +98,10 @@ impl RedisStoreBuilder {
         Self { bounds: Bounds { waiting: calls, ..self.bounds }, ..self }
     }
 
-    /// The limits of how many keys and assets are remembered, to explain decisions: 10,000 by default. No decision
+    /// The limits of how many keys and assets are remembered, to explain decisions: 10,000 by default, 1 to
+    /// 1,000,000. No decision
     /// depends on it; one whose limits are not at hand costs a quarter more.
-    pub fn remembered_limits(self, keys_and_assets: usize) -> Self {
+    pub fn max_remembered_limits(self, keys_and_assets: usize) -> Self {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
     }
 
@@ -163,6 +165,9 @@ impl RedisStoreBuilder {
         if !(1..=LARGEST_BATCH).contains(&self.bounds.batch) {
             return refuse("max_batch", "it must be 1 to 128 calls");
         }
+        if !(1..=MOST_KNOWN).contains(&self.bounds.known) {
+            return refuse("max_remembered_limits", "it must be 1 to 1,000,000 keys and assets");
+        }
         if self.bounds.waiting == 0 {
             return refuse("max_waiting", "at least one call must be able to wait");
         }
@@ -199,6 +204,8 @@ const LARGEST_BATCH: usize = 128;
 const MAX_WAITING: usize = 16_384;
 /// A few megabytes.
 const KNOWN_LIMITS: usize = 10_000;
+/// Room for them is made at once: half a gigabyte.
+const MOST_KNOWN: usize = 1_000_000;
 /// Several round trips and pauses must fit.
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 const LONGEST_LEASE: Duration = Duration::from_secs(3_600);

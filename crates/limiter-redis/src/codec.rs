@@ -48,6 +48,10 @@ pub(crate) struct Stamp([u8; 8]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Incarnation([u8; 4]);
 
+/// A version of a key's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version([u8; 4]);
+
 /// Why bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Misread {
@@ -102,6 +106,23 @@ impl Stamp {
     }
 }
 
+impl Version {
+    /// A random one. Zero is none: it stands for limits that are not known.
+    pub(crate) fn draw() -> Self {
+        Self(random().max(1).to_le_bytes())
+    }
+
+    pub(crate) const fn bytes(self) -> [u8; 4] {
+        self.0
+    }
+}
+
+/// Need not be hard to guess.
+fn random() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 impl Incarnation {
     /// Of random bytes. The highest bits are left out, so that a stamp read as a floating-point number, as the
     /// scripts compare it, is never one that differs from itself.
@@ -111,8 +132,7 @@ impl Incarnation {
 
     /// A random one.
     pub(crate) fn draw() -> Self {
-        let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_le_bytes();
-        Self::new([a, b, c, d])
+        Self::new(random().to_le_bytes())
     }
 
     pub(crate) const fn bytes(self) -> [u8; 4] {

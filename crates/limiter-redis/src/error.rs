@@ -248,11 +248,11 @@ pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 impl RedisError {
     pub(crate) fn unreachable(server: &str, source: impl Error + Send + Sync + 'static) -> Self {
-        Self::Unreachable { server: server.to_owned(), source: Arc::new(source) }
+        Self::Unreachable { server: server.to_owned(), source: innermost(source) }
     }
 
     pub(crate) fn lost(server: &str, source: impl Error + Send + Sync + 'static) -> Self {
-        Self::ConnectionLost { server: server.to_owned(), source: Arc::new(source) }
+        Self::ConnectionLost { server: server.to_owned(), source: innermost(source) }
     }
 
     pub(crate) fn misread(key: &[u8], misread: Misread) -> Self {
@@ -269,6 +269,30 @@ impl CallError {
     pub(crate) fn of_reading(self) -> Self {
         match self {
             Self::NotRun(error) | Self::Unknown(error) => Self::NotRun(error),
+        }
+    }
+}
+
+/// A cause that does not repeat itself: redis-rs words an error as the error below it, which is shown then.
+fn innermost(error: impl Error + Send + Sync + 'static) -> Cause {
+    let text = error.to_string();
+    let below = error.source().is_some_and(|below| text.contains(&below.to_string()));
+    if below { Arc::new(Told(text)) } else { Arc::new(error) }
+}
+
+/// What an error said, without what lies below it.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Told(String);
+
+impl CallError {
+    /// The same of a script that writes in more than one place: an error that stopped it halfway proves nothing.
+    pub(crate) fn of_several_writes(self) -> Self {
+        match self {
+            Self::NotRun(
+                error @ (RedisError::ScriptFailed { .. } | RedisError::Permission { .. }),
+            ) => Self::Unknown(error),
+            error => error,
         }
     }
 }

@@ -66,6 +66,15 @@ impl Keyspace {
     }
 }
 
+/// The name of a key as people may see it: without the digest of an access key.
+pub(crate) fn shown(key: &[u8]) -> String {
+    let name = String::from_utf8_lossy(key);
+    match name.split_once(DIGEST) {
+        Some((prefix, digest)) if digest.len() == DIGEST_LENGTH => format!("{prefix}{DIGEST}…}}"),
+        _ => name.into_owned(),
+    }
+}
+
 /// The structures of a workspace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WorkspaceKey {
@@ -97,9 +106,21 @@ fn escaped(text: &str) -> String {
     text.replace('%', "%25").replace('}', "%7D")
 }
 
+/// Before the digest in the name of a pointer.
+const DIGEST: &str = ":d:{";
+/// 32 bytes in hexadecimal digits, and a brace.
+const DIGEST_LENGTH: usize = 65;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_digest_is_shown() {
+        let digest = "0123456789abcdef".repeat(4);
+        assert_eq!(shown(format!("limiter:d:{{{digest}}}").as_bytes()), "limiter:d:{…}");
+        assert_eq!(shown(b"limiter:k:{a:d:{b}"), "limiter:k:{a:d:{b}");
+    }
 
     fn state(id: &str) -> String {
         String::from_utf8(Keyspace::new("limiter".into()).state(&id.parse().unwrap())).unwrap()

@@ -9,7 +9,7 @@ use limiter_core::{
 use redis::Value;
 
 use crate::codec::{
-    HashFields, Incarnation, Misread, NEVER, asset_field, bytes, packed_limits, push_int,
+    HashFields, Incarnation, Misread, NEVER, Version, asset_field, bytes, packed_limits, push_int,
     push_limit, stored_key, time_of,
 };
 use crate::error::{CallError, RedisError};
@@ -107,7 +107,8 @@ impl Records {
         let mut arguments = vec![not_after.to_string().into_bytes(), head];
         arguments.extend(texts.map(|text| text.as_bytes().to_vec()));
         arguments.extend(packed_assets(config));
-        let reply = self.run(&self.scripts.create, id, arguments).await?;
+        let reply = self.run(&self.scripts.create, id, arguments).await;
+        let reply = reply.map_err(CallError::of_several_writes)?;
         match self.read_reply(id, &reply)? {
             ("created", Some(key)) => Ok(Create::Created(Box::new(key.record()))),
             ("taken", _) => Ok(Create::IdTaken),
@@ -134,11 +135,12 @@ impl Records {
         ];
         let mut arguments: Vec<_> = texts.map(String::into_bytes).into();
         // Random, so that no version is ever used twice, not even if a failover has lost an update.
-        let mut head = Incarnation::draw().bytes().to_vec();
+        let mut head = Version::draw().bytes().to_vec();
         head.extend(packed(config));
         arguments.push(head);
         arguments.extend(packed_assets(config));
-        let reply = self.run(&self.scripts.configure, id, arguments).await?;
+        let reply = self.run(&self.scripts.configure, id, arguments).await;
+        let reply = reply.map_err(CallError::of_several_writes)?;
         match self.read_reply(id, &reply)? {
             ("updated", Some(key)) => Ok(Update::Updated(Box::new(key.record()))),
             ("missing", _) => Ok(Update::NotFound),

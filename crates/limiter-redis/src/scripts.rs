@@ -26,17 +26,18 @@ impl Scripts {
             let shebang = if shebang { "#!lua\n" } else { "" };
             Script::new(name, format!("{shebang}{time}{}", parts.concat()))
         };
+        // What frees memory or only reads is wanted most when memory has run out.
+        let frugal = |name, text: &str| {
+            let shebang = if shebang { "#!lua flags=allow-oom\n" } else { "" };
+            Script::new(name, format!("{shebang}{time}{text}"))
+        };
         Self {
-            // What is rarely needed is in a function, so that it costs nothing where it is not.
-            decide: script(
-                "decide",
-                &[DECIDE, "return (function()\n", STAGE, CONSIDER, "end)()\n"],
-            ),
-            peek: script("peek", &[include_str!("lua/peek.lua")]),
-            inspect: script("inspect", &[include_str!("lua/inspect.lua")]),
+            decide: script("decide", &[&decide()]),
+            peek: frugal("peek", include_str!("lua/peek.lua")),
+            inspect: frugal("inspect", include_str!("lua/inspect.lua")),
             create: script("create", &[include_str!("lua/create.lua")]),
             configure: script("configure", &[STAGE, include_str!("lua/configure.lua")]),
-            remove: script("remove", &[include_str!("lua/remove.lua")]),
+            remove: frugal("remove", include_str!("lua/remove.lua")),
             clock,
         }
     }
@@ -60,6 +61,11 @@ impl Scripts {
     ) -> Call<'a> {
         Call { script, keys, arguments }
     }
+}
+
+/// Three files as one Lua function; see `decide.lua`.
+fn decide() -> String {
+    DECIDE.replace("--include consider.lua\n", CONSIDER).replace("--include stage.lua\n", STAGE)
 }
 
 const CLOCK_SERVER: &str = include_str!("lua/clock_server.lua");

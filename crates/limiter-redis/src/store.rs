@@ -74,8 +74,8 @@ impl RedisStore {
         self.records.state(key).await
     }
 
-    /// Deletes everything that is stored under this store's prefix, limits and all, and answers how many Redis keys that
-    /// were: for tests and replays, whose prefix is their own.
+    /// For tests and replays, whose prefix is their own: deletes everything under this store's prefix, keys, limits and
+    /// counts, and answers how many Redis keys that were. It looks through all keys of the servers.
     ///
     /// It is no atomic step: what others create meanwhile may stay, in part. After an error it can be called again.
     ///

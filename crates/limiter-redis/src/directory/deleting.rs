@@ -1,6 +1,6 @@
 //! Deleting a key: its record first, then all that points to it.
 
-use limiter_core::{KeyId, KeysError, WorkspaceId};
+use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
 
 use super::chance::Token;
 use super::change::{Change, Intent};
@@ -40,7 +40,16 @@ impl Directory {
     /// The very pointer that was set for this key: another may take its place as soon as the record is gone.
     async fn pointer_of(&self, found: &Found) -> Result<Option<Pointer>, KeysError> {
         let Some(secret) = found.secret else { return Ok(None) };
-        let held = self.pointers.read(&secret.digest).await?;
+        let held = match self.pointers.read(&secret.digest).await {
+            Ok(held) => held,
+            // A damaged one must not keep its key alive.
+            Err(error @ StoreError::Corrupt(_)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(key = %found.record.id, error, "the pointer of a deleted key is left behind");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         let held = held.filter(|held| held.id == found.record.id);
         Ok(held.map(|held| Pointer { digest: secret.digest, claim: held.claim }))
     }

@@ -14,7 +14,8 @@ local now_text = string.format('%.0f', now)
 local change = redis.call('HMGET', KEYS[4], 'began', 'lease', 'id', 'digest', 'claim')
 if change[1] then
   if is_alive(tonumber(change[1]), tonumber(change[2]), now) then return { 'busy' } end
-  redis.call('HSET', KEYS[4], 'token', token, 'began', now_text, 'lease', lease)
+  -- What is inherited must be healed: should this answer be lost, the client must not end it as if nothing had begun.
+  redis.call('HSET', KEYS[4], 'token', token, 'began', now_text, 'lease', lease, 'inherited', '1')
   return { 'crashed', now_text, change[3], change[4], change[5] }
 end
 

@@ -6,6 +6,7 @@
 use redis::{ErrorKind, ServerError};
 
 use crate::error::RedisError;
+use crate::keyspace;
 use crate::script::Call;
 
 /// An error that a server answered.
@@ -177,7 +178,7 @@ fn without_line(text: &str) -> Option<&str> {
 
 /// The keys of a call, for a person to look at: which one it was, the server does not say.
 fn keys(call: &Call<'_>) -> String {
-    let keys: Vec<_> = call.keys.iter().map(|key| String::from_utf8_lossy(key)).collect();
+    let keys: Vec<_> = call.keys.iter().map(|key| keyspace::shown(key)).collect();
     keys.join(", ")
 }
 

@@ -107,7 +107,7 @@ impl World {
             config.assets.insert(asset(), limits(70, TokenType::Total));
             let updated = knowing.update(&workspace(), &key("victim"), 1, &config).await;
             updated.expect("a change");
-            (knowing, builder().remembered_limits(1).connect().await.expect("a store"))
+            (knowing, builder().max_remembered_limits(1).connect().await.expect("a store"))
         });
         let mut server = Server::connect(url, &prefix);
         let (state, other_state) = (server.read('k', "victim"), server.read('k', "other"));

@@ -1,0 +1,19 @@
+//! What one decision in Redis costs, beside the least that a script there can cost.
+//!
+//! Measured in three ways, all of them with the store as applications use it:
+//!
+//! - [`counting`]: instructions of the server, under callgrind, for each of the [`cases`]; they repeat to within 2 %;
+//! - [`sizes`]: bytes that a key takes in the server;
+//! - [`rates`]: decisions a second, in turns with a [`plain`] client, so that ratios hold also on a busy machine.
+//!
+//! Each leaves [`figures`], of which the last stage makes one table and one object of JSON. `scripts/bench redis` runs
+//! all of them.
+
+pub mod cases;
+pub mod counting;
+pub mod figures;
+pub mod keys;
+pub mod plain;
+pub mod rates;
+pub mod sizes;
+pub mod targets;

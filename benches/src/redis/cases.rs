@@ -1,0 +1,175 @@
+//! What is counted: each case is a number of decisions of one kind, one after the other.
+
+use std::time::Duration;
+
+use limiter_core::{ManualClock, Timestamp};
+use limiter_redis::RedisStore;
+use redis::Value;
+use tokio::task::JoinSet;
+
+use super::keys::{Keys, asset_id, state_of};
+use super::plain;
+
+/// A kind of decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// No decision at all: `return 1`, with one key and two arguments as long as those of a decision.
+    Trivial,
+    /// Everything fits: eight rules, a budget and an expiry are checked, and the answer tells what remains of each.
+    Plain,
+    /// The same, by a client that does not know the limits of the key.
+    LimitsMiss,
+    /// The requests of the day are used up.
+    Denied,
+    /// As [`Plain`](Self::Plain), on the clock that [`Rollover`](Self::Rollover) needs.
+    PlainManual,
+    /// Each decision is a minute after the one before, and so the first in its window. The client's clock is told to
+    /// the server, since nobody wants to wait a minute for each.
+    Rollover,
+    /// A key with limits for fifty assets.
+    Assets50,
+    /// A key with limits for a thousand assets.
+    Assets1000,
+    /// Thirty-two decisions of one key, in one batch.
+    HotBatch,
+    /// Thirty-two decisions of as many keys, in one batch.
+    KeysBatch,
+}
+
+impl Case {
+    /// Every case, in the order of counting.
+    pub const ALL: [Self; 10] = [
+        Self::Trivial,
+        Self::Plain,
+        Self::LimitsMiss,
+        Self::Denied,
+        Self::PlainManual,
+        Self::Rollover,
+        Self::Assets50,
+        Self::Assets1000,
+        Self::HotBatch,
+        Self::KeysBatch,
+    ];
+
+    /// The name of its figure.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trivial => "instructions_trivial",
+            Self::Plain => "instructions_plain",
+            Self::LimitsMiss => "instructions_limits_miss",
+            Self::Denied => "instructions_denied",
+            Self::PlainManual => "instructions_plain_manual",
+            Self::Rollover => "instructions_rollover_manual",
+            Self::Assets50 => "instructions_assets_50",
+            Self::Assets1000 => "instructions_assets_1000",
+            Self::HotBatch => "instructions_hot_batch_32",
+            Self::KeysBatch => "instructions_batch_32_keys",
+        }
+    }
+
+    /// Prepares the server, makes so many decisions, and returns; to be run on a runtime of one thread.
+    ///
+    /// # Panics
+    /// If a decision is not of this kind.
+    pub async fn run(self, url: &str, decisions: usize) {
+        match self {
+            Self::Trivial => trivial(url, decisions).await,
+            Self::Plain => plain_decisions(&Keys::connect(url).await, 1, decisions).await,
+            Self::LimitsMiss => limits_miss(url, decisions).await,
+            Self::Denied => denied(url, decisions).await,
+            Self::PlainManual => {
+                let builder = RedisStore::builder(url).clock(ManualClock::at(START));
+                plain_decisions(&Keys::connect_with(builder).await, 1, decisions).await;
+            }
+            Self::Rollover => rollover(url, decisions).await,
+            Self::Assets50 => plain_decisions(&Keys::connect(url).await, 50, decisions).await,
+            Self::Assets1000 => plain_decisions(&Keys::connect(url).await, 1_000, decisions).await,
+            Self::HotBatch => batches(url, 1, decisions).await,
+            Self::KeysBatch => batches(url, BATCH, decisions).await,
+        }
+    }
+}
+
+async fn trivial(url: &str, calls: usize) {
+    let mut connection = plain::connect(url).await;
+    let script = redis::Script::new("return 1");
+    let loaded: String = script.prepare_invoke().load_async(&mut connection).await.expect("loads");
+    let mut call = redis::cmd("EVALSHA");
+    call.arg(loaded).arg(1).arg(state_of(0));
+    call.arg(format!("a{}", asset_id(0))).arg([0_u8; CALL_BYTES].as_slice());
+    for _ in 0..calls {
+        let answer: Value = call.query_async(&mut connection).await.expect("the script runs");
+        assert_eq!(answer, Value::Int(1));
+    }
+}
+
+/// The last of the assets is called: where the server looks through all of them, it finds that one last.
+async fn plain_decisions(keys: &Keys, assets: usize, decisions: usize) {
+    keys.create(0, assets).await;
+    for _ in 0..=decisions {
+        keys.allow(0, assets - 1).await;
+    }
+}
+
+/// Two keys in turns, of which the client can remember but one.
+async fn limits_miss(url: &str, decisions: usize) {
+    let keys = Keys::connect_with(RedisStore::builder(url).max_remembered_limits(1)).await;
+    for key in [0, 1] {
+        keys.create(key, 1).await;
+    }
+    for decision in 0..decisions {
+        keys.allow(decision % 2, 0).await;
+    }
+}
+
+async fn denied(url: &str, decisions: usize) {
+    let keys = Keys::connect(url).await;
+    keys.create_exhausted(0).await;
+    keys.allow(0, 0).await;
+    for _ in 0..decisions {
+        let decision = keys.decide(0, 0).await;
+        assert!(!decision.is_allowed(), "{decision:?}");
+    }
+}
+
+async fn rollover(url: &str, decisions: usize) {
+    let clock = ManualClock::at(START);
+    let keys = Keys::connect_with(RedisStore::builder(url).clock(clock.clone())).await;
+    keys.create(0, 1).await;
+    keys.allow(0, 0).await;
+    for _ in 0..decisions {
+        clock.advance(Duration::from_secs(60));
+        keys.allow(0, 0).await;
+    }
+}
+
+/// Each key has been called before, so that its limits are known. Tasks that are started together join one batch: on
+/// one thread the batch goes off when all of them have had their turn.
+async fn batches(url: &str, different_keys: usize, decisions: usize) {
+    let keys = Keys::connect(url).await;
+    for key in 0..different_keys {
+        keys.create(key, 1).await;
+        keys.allow(key, 0).await;
+    }
+    let scripts = plain::scripts_run(url).await;
+    for _ in 0..decisions / BATCH {
+        let mut batch = JoinSet::new();
+        for call in 0..BATCH {
+            let keys = keys.clone();
+            batch.spawn(async move { keys.allow(call % different_keys, 0).await });
+        }
+        batch.join_all().await;
+    }
+    let scripts = plain::scripts_run(url).await - scripts;
+    assert_eq!(scripts, decisions / BATCH, "so many batches were meant");
+}
+
+/// The most that the store puts into one batch, unless it is told otherwise.
+const BATCH: usize = 32;
+
+/// The mode, the stamp and one call.
+const CALL_BYTES: usize = 37;
+
+/// In the year 2026, at the beginning of a day.
+const START: Timestamp = Timestamp::from_unix_ms(1_767_225_600_000);

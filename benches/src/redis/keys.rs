@@ -1,0 +1,117 @@
+//! Keys as they are in production: eight rules, a budget, an expiry, a name and an access key.
+
+use std::time::Duration;
+
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
+    NewRecord, Window,
+};
+use limiter_redis::{RedisStore, RedisStoreBuilder};
+
+use crate::ours;
+use crate::workload::key_id;
+
+/// Keys of a store, by their number. A clone is the same keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    store: RedisStore,
+    charge: Charge,
+}
+
+impl Keys {
+    /// Connects to a server, with the default settings but for the time that a call may take.
+    ///
+    /// # Panics
+    /// If the server does not accept a store.
+    pub async fn connect(url: &str) -> Self {
+        Self::connect_with(RedisStore::builder(url)).await
+    }
+
+    /// Connects with other settings.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(builder: RedisStoreBuilder) -> Self {
+        let store = builder.connect_deadline(PATIENCE).command_deadline(PATIENCE).connect().await;
+        Self { store: store.expect("the server accepts a store"), charge: ours::charge() }
+    }
+
+    /// Creates a key with limits for itself and for so many assets, none of which is ever reached.
+    ///
+    /// # Panics
+    /// If it exists already.
+    pub async fn create(&self, key: usize, assets: usize) {
+        self.create_with(key, ours::limits(), assets).await;
+    }
+
+    /// Creates a key that is denied from its second call of a day on.
+    ///
+    /// # Panics
+    /// If it exists already.
+    pub async fn create_exhausted(&self, key: usize) {
+        let limits = ours::limits();
+        let [minute, day] = [Window::Minute, Window::Day].map(|window| limits.of(window).tokens());
+        let limits = Limits::builder().requests_per_minute(1 << 50).requests_per_day(1);
+        let limits = limits
+            .tokens_per_minute(minute.expect("it is limited"))
+            .tokens_per_day(day.expect("it is limited"));
+        self.create_with(key, limits.build().expect("valid limits"), 1).await;
+    }
+
+    async fn create_with(&self, key: usize, global: Limits, assets: usize) {
+        let config = ours::config_without_limits(ours::realistic_name(key)).with_global(global);
+        let with_asset =
+            |config: KeyConfig, asset| config.with_asset(asset_id(asset), ours::limits());
+        let record = NewRecord {
+            id: id(key),
+            workspace: "w".parse().expect("a workspace's id"),
+            kind: KeyKind::Member,
+            config: (0..assets).fold(config, with_asset),
+            secret: Some(ours::secret(key)),
+            bootstraps: false,
+        };
+        self.store.create(record).await.expect("the key is new");
+    }
+
+    /// One decision, which charges every limit of the key and of the asset.
+    ///
+    /// # Panics
+    /// If the store fails.
+    pub async fn decide(&self, key: usize, asset: usize) -> Decision {
+        let (key, asset) = (id(key), asset_id(asset));
+        let decision = self.store.check_and_consume(&key, Some(&asset), &self.charge);
+        decision.await.expect("the server decides")
+    }
+
+    /// A decision that must be an allowance: a benchmark that is denied measures something else.
+    ///
+    /// # Panics
+    /// If it is denied, or the store fails.
+    pub async fn allow(&self, key: usize, asset: usize) {
+        let decision = self.decide(key, asset).await;
+        assert!(decision.is_allowed(), "{decision:?}");
+    }
+}
+
+/// The id of a key: 22 characters.
+pub(super) fn id(key: usize) -> KeyId {
+    ours::key(&key_id(key))
+}
+
+/// The id of an asset: 15 characters, as names of models have.
+pub(super) fn asset_id(asset: usize) -> AssetId {
+    format!("gpt-5-mini-{asset:04}").parse().expect("an asset's id")
+}
+
+/// What is decided about a key is in here.
+pub(super) fn state_of(key: usize) -> String {
+    format!("limiter:k:{{{}}}", id(key))
+}
+
+/// What management keeps of a key is in here.
+pub(super) fn record_of(key: usize) -> String {
+    format!("limiter:m:{{{}}}", id(key))
+}
+
+/// Under callgrind a server is fifty times slower.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,134 @@
+//! Decisions a second: clients in turns, on one server, with which they share the machine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use limiter_conformance::servers::RedisServer;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::figures::Figures;
+use super::keys::Keys;
+use super::plain::Plain;
+use crate::rounds::median;
+use crate::workload::Random;
+
+/// Somebody who decides. A clone shares the connection.
+pub trait Client: Clone + Send + Sync + 'static {
+    /// Decides about a key, by its number.
+    fn decide(&self, key: usize) -> impl Future<Output = ()> + Send;
+}
+
+impl Client for Keys {
+    async fn decide(&self, key: usize) {
+        self.allow(key, 0).await;
+    }
+}
+
+/// How many tasks decide at once, each about one key after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The name of its figures.
+    pub name: &'static str,
+    /// So many keys, of which each is as likely as the other.
+    pub keys: usize,
+    /// So many tasks.
+    pub tasks: usize,
+}
+
+impl Load {
+    /// Every load, in the order of the reports.
+    pub const ALL: [Self; 4] = [
+        Self { name: "rate_1000_keys_64_tasks", keys: KEYS, tasks: 64 },
+        Self { name: "rate_1000_keys_512_tasks", keys: KEYS, tasks: 512 },
+        Self { name: "rate_one_key_64_tasks", keys: 1, tasks: 64 },
+        Self { name: "rate_one_key_512_tasks", keys: 1, tasks: 512 },
+    ];
+}
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Rounds for each load, in which each client has a turn.
+    pub rounds: usize,
+    /// How long a turn takes.
+    pub turn: Duration,
+}
+
+impl Effort {
+    /// The figures.
+    pub const FULL: Self = Self { rounds: 11, turn: Duration::from_millis(700) };
+
+    /// Shows that all works.
+    pub const QUICK: Self = Self { rounds: 3, turn: Duration::from_millis(150) };
+}
+
+/// Adds, for each load, the rates of the store and of the plain client, and the median of the rounds' ratios.
+pub async fn measure(server: &RedisServer, effort: Effort, figures: &mut Figures) {
+    let ours = Keys::connect(&server.url()).await;
+    for key in 0..KEYS {
+        ours.create(key, 1).await;
+    }
+    let plain = Plain::learn(server, &ours, KEYS).await;
+    for load in Load::ALL {
+        let rounds = rounds(&ours, &plain, load, effort).await;
+        let of =
+            |figure: fn(&[f64; 2]) -> f64| median(&rounds.iter().map(figure).collect::<Vec<_>>());
+        figures.add(load.name, of(|[ours, plain]| ours / plain));
+        figures.add(&format!("{}_ours", load.name), of(|[ours, _]| *ours));
+        figures.add(&format!("{}_plain", load.name), of(|[_, plain]| *plain));
+    }
+}
+
+/// The decisions a second of two clients, in each round. They go to and fro, so that nobody always comes second.
+pub async fn rounds(
+    one: &impl Client,
+    other: &impl Client,
+    load: Load,
+    effort: Effort,
+) -> Vec<[f64; 2]> {
+    let mut rounds = Vec::with_capacity(effort.rounds);
+    for round in 0..effort.rounds {
+        rounds.push(if round % 2 == 0 {
+            let one = turn(one, load, effort.turn).await;
+            [one, turn(other, load, effort.turn).await]
+        } else {
+            let other = turn(other, load, effort.turn).await;
+            [turn(one, load, effort.turn).await, other]
+        });
+        let [one, other] = rounds[round];
+        eprintln!("  {:26} {one:>9.0} {other:>9.0}", load.name);
+    }
+    rounds
+}
+
+/// Decisions a second in one turn, after a lead-in that does not count.
+async fn turn(client: &impl Client, load: Load, turn: Duration) -> f64 {
+    let decided = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for task in 0..load.tasks {
+        let (client, decided, over) = (client.clone(), Arc::clone(&decided), Arc::clone(&over));
+        tasks.spawn(async move {
+            let mut random = Random(task as u64);
+            while !over.load(Ordering::Relaxed) {
+                client.decide(random.below(load.keys)).await;
+                decided.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    sleep(turn / LEAD_IN_DIVISOR).await;
+    let (start, before) = (Instant::now(), decided.load(Ordering::Relaxed));
+    sleep(turn).await;
+    let (took, after) = (start.elapsed(), decided.load(Ordering::Relaxed));
+    over.store(true, Ordering::Relaxed);
+    tasks.join_all().await;
+    (after - before) as f64 / took.as_secs_f64()
+}
+
+/// Enough that hardly two calls of a batch are of the same.
+const KEYS: usize = 1_000;
+
+/// The part of a turn that is added before it, untimed.
+const LEAD_IN_DIVISOR: u32 = 4;

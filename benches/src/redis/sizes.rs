@@ -1,0 +1,31 @@
+//! Memory: the bytes that a server takes for a key.
+
+use limiter_conformance::servers::RedisServer;
+use redis::Value;
+
+use super::figures::Figures;
+use super::keys::{Keys, record_of, state_of};
+
+/// Adds the bytes of a key with one asset and with ten, which have been called, and of what management keeps beside.
+///
+/// # Panics
+/// If the server does not tell.
+pub async fn measure(server: &RedisServer, figures: &mut Figures) {
+    let keys = Keys::connect(&server.url()).await;
+    for (key, assets, name) in [(0, 1, "bytes_1_asset"), (1, 10, "bytes_10_assets")] {
+        keys.create(key, assets).await;
+        for asset in 0..assets {
+            keys.allow(key, asset).await;
+        }
+        figures.add(name, bytes(server, &state_of(key)));
+    }
+    figures.add("bytes_management", bytes(server, &record_of(0)));
+    server.command(&["FLUSHALL"]);
+}
+
+fn bytes(server: &RedisServer, key: &str) -> f64 {
+    match server.command(&["MEMORY", "USAGE", key]) {
+        Value::Int(bytes) => bytes as f64,
+        other => panic!("{key}: {other:?}"),
+    }
+}

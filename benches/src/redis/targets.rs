@@ -1,0 +1,239 @@
+//! What a run is for: its figures beside their targets.
+
+use std::fmt::Write;
+
+use super::figures::Figures;
+use super::rates::Load;
+
+/// One line of the table, one entry of `redis.json`.
+struct Row {
+    name: &'static str,
+    target: Target,
+    figure: Source,
+    meaning: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+    None,
+}
+
+/// Where a figure comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// It was measured as it is.
+    Measured,
+    /// One measured figure divided by another.
+    Ratio(&'static str, &'static str),
+}
+
+/// Of all that was measured, what `redis.json` has.
+#[must_use]
+pub fn report(measured: &Figures) -> Figures {
+    let mut report = Figures::default();
+    for row in ROWS {
+        if let Some(figure) = row.figure(measured) {
+            report.add(row.name, figure);
+        }
+    }
+    report
+}
+
+/// The table, with what one needs to know to read it.
+#[must_use]
+pub fn table(measured: &Figures, version: &str) -> String {
+    let mut text = format!("{:26} {:>8} {:14} {}\n", "figure", "", "target", "what it is");
+    for row in ROWS {
+        let Some(figure) = row.figure(measured) else { continue };
+        let digits = if figure < 100.0 { 3 } else { 0 };
+        let target = row.target.verdict(figure);
+        let _ = writeln!(text, "{:26} {figure:>8.digits$} {target:14} {}", row.name, row.meaning);
+    }
+    let _ = writeln!(
+        text,
+        "\n{:26} {:>10} {:>10} {:>10}",
+        "decisions a second", "ours", "plain", "limitador"
+    );
+    for load in Load::ALL {
+        let rate = |who| match measured.of(&format!("{}_{who}", load.name)) {
+            Some(rate) => format!("{rate:.0}"),
+            None => "-".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "{:26} {:>10} {:>10} {:>10}",
+            load.name,
+            rate("ours"),
+            rate("plain"),
+            rate("limitador")
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\nServer: {version}. Instructions are its own, user space alone, by callgrind; a decision has eight rules, a \
+         budget\nand an expiry, and its answer tells what remains of each. Rates: medians of rounds in which the \
+         clients take turns,\nand of the rounds' own ratios; clients and server share this machine. Bytes: MEMORY \
+         USAGE, with ids of 22 characters\nfor keys and of 15 for assets; each character more of an asset's id takes \
+         two bytes."
+    );
+    text
+}
+
+impl Row {
+    fn figure(&self, measured: &Figures) -> Option<f64> {
+        let figure = match self.figure {
+            Source::Measured => measured.of(self.name)?,
+            Source::Ratio(figure, base) => measured.of(figure)? / measured.of(base)?,
+        };
+        Some((figure * 1000.0).round() / 1000.0)
+    }
+}
+
+impl Target {
+    fn verdict(self, figure: f64) -> String {
+        let (sign, target, met) = match self {
+            Self::AtMost(most) => ("<=", most, figure <= most),
+            Self::AtLeast(least) => (">=", least, figure >= least),
+            Self::None => return String::new(),
+        };
+        let digits = if target < 100.0 { 2 } else { 0 };
+        format!("{sign} {target:.digits$} {}", if met { "met" } else { "MISSED" })
+    }
+}
+
+const fn row(name: &'static str, target: Target, figure: Source, meaning: &'static str) -> Row {
+    Row { name, target, figure, meaning }
+}
+
+const fn counted(
+    name: &'static str,
+    target: Target,
+    figure: &'static str,
+    base: &'static str,
+    meaning: &'static str,
+) -> Row {
+    row(name, target, Source::Ratio(figure, base), meaning)
+}
+
+const TRIVIAL: &str = "instructions_trivial";
+const PLAIN: &str = "instructions_plain";
+
+const ROWS: &[Row] = &[
+    row(TRIVIAL, Target::None, Source::Measured, "of `return 1`, with one key and two arguments"),
+    counted(
+        "decision_over_trivial",
+        Target::AtMost(3.8),
+        PLAIN,
+        TRIVIAL,
+        "instructions of a full decision",
+    ),
+    counted(
+        "denied_over_plain",
+        Target::AtMost(1.35),
+        "instructions_denied",
+        PLAIN,
+        "the requests of the day are used up",
+    ),
+    counted(
+        "rollover_over_plain",
+        Target::AtMost(1.35),
+        "instructions_rollover_manual",
+        "instructions_plain_manual",
+        "each call a minute later; both on a manual clock",
+    ),
+    counted(
+        "assets_50_over_plain",
+        Target::AtMost(1.35),
+        "instructions_assets_50",
+        PLAIN,
+        "the last of 50 assets",
+    ),
+    counted(
+        "assets_1000_over_plain",
+        Target::AtMost(1.35),
+        "instructions_assets_1000",
+        PLAIN,
+        "the last of 1,000 assets",
+    ),
+    counted(
+        "limits_miss_over_plain",
+        Target::None,
+        "instructions_limits_miss",
+        PLAIN,
+        "the client does not know the limits",
+    ),
+    counted(
+        "hot_batch_32_over_single",
+        Target::AtMost(0.2),
+        "instructions_hot_batch_32",
+        PLAIN,
+        "each of 32 decisions of one key, in one batch",
+    ),
+    counted(
+        "batch_32_keys_over_single",
+        Target::None,
+        "instructions_batch_32_keys",
+        PLAIN,
+        "each of 32 decisions of different keys, in one batch",
+    ),
+    row("rate_1000_keys_64_tasks", Target::AtLeast(1.5), Source::Measured, RATE),
+    row("rate_1000_keys_512_tasks", Target::AtLeast(2.5), Source::Measured, RATE),
+    row("rate_one_key_64_tasks", Target::AtLeast(3.5), Source::Measured, RATE),
+    row("rate_one_key_512_tasks", Target::AtLeast(4.5), Source::Measured, RATE),
+    row("bytes_1_asset", Target::AtMost(350.0), Source::Measured, "the state of a key"),
+    row("bytes_10_assets", Target::AtMost(1_400.0), Source::Measured, "the state of a key"),
+    row("bytes_management", Target::None, Source::Measured, "what management keeps beside"),
+    row(
+        "limitador_instructions",
+        Target::None,
+        Source::Measured,
+        "of a decision with eight limits",
+    ),
+    counted(
+        "limitador_over_decision",
+        Target::None,
+        "limitador_instructions",
+        PLAIN,
+        "the same over one of ours",
+    ),
+    row(
+        "limitador_rate_1000_keys_64_tasks",
+        Target::None,
+        Source::Measured,
+        "its decisions a second over those of ours",
+    ),
+    row(
+        "limitador_rate_one_key_64_tasks",
+        Target::None,
+        Source::Measured,
+        "its decisions a second over those of ours",
+    ),
+];
+
+const RATE: &str = "decisions a second over the plain client's";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_met_up_to_itself() {
+        assert_eq!(Target::AtMost(3.8).verdict(3.8), "<= 3.80 met");
+        assert_eq!(Target::AtMost(3.8).verdict(3.801), "<= 3.80 MISSED");
+        assert_eq!(Target::AtLeast(1.5).verdict(1.5), ">= 1.50 met");
+        assert_eq!(Target::AtLeast(1.5).verdict(1.499), ">= 1.50 MISSED");
+        assert_eq!(Target::None.verdict(1.0), "");
+    }
+
+    #[test]
+    fn the_report_divides_what_was_measured_and_leaves_out_what_was_not() {
+        let mut measured = Figures::default();
+        measured.add(TRIVIAL, 16_000.0);
+        measured.add(PLAIN, 60_000.0);
+        let report = report(&measured);
+        assert_eq!(report.of("decision_over_trivial"), Some(3.75));
+        assert_eq!(report.of("denied_over_plain"), None);
+    }
+}
