@@ -10,6 +10,7 @@ use super::super::change::{Begin, Change, Entry, Intent};
 use super::super::pointer::{Pointer, Set};
 use super::{LEASE, World, admin, config, home, id, member, secret_of, some_day, with_secret};
 use crate::records::{Create, Delete, Update};
+use crate::servers::faults::Fault;
 
 const SECRET: &str = "abcd-of-the-crashed-wxyz";
 const STEPS: usize = 3;
@@ -262,4 +263,22 @@ async fn a_claim_of_another_workspace_holds_until_its_lease_ends() {
     world.names().await;
     assert!(!world.is_changing().await);
     assert_eq!(world.resolve(SECRET).await, Some(id("theirs")));
+}
+
+/// Once, the client that had taken over a change and lost the answer ended it as its own, unhealed: the key decided
+/// calls, but was never listed, and another could get its name.
+#[tokio::test]
+async fn a_take_over_whose_answer_is_lost_leaves_the_change_to_be_healed() {
+    let world = World::with_short_lease().await;
+    creating(&world, &with_secret(member("ci"), SECRET), STEPS).await;
+    sleep(LEASE).await;
+    world.servers.faults.once("workspace_begin", Fault::AnswerLost);
+    let created = world.create(member("other")).await;
+    assert!(matches!(created, Err(KeysError::Store(StoreError::Unavailable(_)))), "{created:?}");
+    assert!(world.is_changing().await, "the journal is still there");
+    sleep(LEASE).await;
+    let of_name = NewRecord { id: id("of the same name"), ..member("ci") };
+    let created = world.create(of_name).await;
+    assert!(matches!(created, Err(KeysError::NameTaken(_))), "{created:?}");
+    assert_eq!(world.indexed_names().await, ["ci"]);
 }
