@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use limiter::{BoxError, ManualClock, MemoryStore, RedisError, RedisStore, Store, Timestamp};
-use limiter_conformance::player::Player;
-use limiter_conformance::replay::{Answer, Line, Problem, read};
+use limiter_conformance::player::{PlayError, Player};
+use limiter_conformance::replay::{Answer, Line, Operation, Problem, read};
 use limiter_core::Engine;
 
 #[tokio::main(flavor = "current_thread")]
@@ -83,12 +83,32 @@ async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<
     deleted.map(drop)
 }
 
-async fn replayed_on(
-    store: impl Store,
+/// Does one operation. The Redis store has no reservations yet.
+trait Plays {
+    async fn answer(&mut self, operation: &Operation) -> Result<Answer, PlayError>;
+}
+
+impl Plays for Player<MemoryStore> {
+    async fn answer(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
+        self.play_all(operation).await
+    }
+}
+
+impl Plays for Player<RedisStore> {
+    async fn answer(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
+        self.play(operation).await
+    }
+}
+
+async fn replayed_on<S: Store>(
+    store: S,
     clock: ManualClock,
     input: impl BufRead,
     mut output: impl Write,
-) -> Result<(), Failure> {
+) -> Result<(), Failure>
+where
+    Player<S>: Plays,
+{
     let engine = Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
     let player = Player::new(engine, clock).await;
     let player = player.map_err(|error| failed(with_causes(&error)))?;
@@ -98,8 +118,8 @@ async fn replayed_on(
 }
 
 /// Answers line by line, so that a day may be longer than memory.
-async fn play<S: Store>(
-    mut player: Player<S>,
+async fn play(
+    mut player: impl Plays,
     input: impl BufRead,
     output: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -108,7 +128,7 @@ async fn play<S: Store>(
         let unreadable = |problem: &dyn Display| refused(format!("line {number}: {problem}"));
         let line = str::from_utf8(&line).map_err(|error| unreadable(&error))?;
         let answer = match read(line).map_err(|error| unreadable(&error))? {
-            Line::Operation(operation) => player.play(&operation).await,
+            Line::Operation(operation) => player.answer(&operation).await,
             Line::Invalid => Ok(Answer::Error(Problem::Invalid)),
         };
         let answer =
@@ -162,13 +182,18 @@ Each line of the input is a JSON object, and gets one line of output:
 
   create   key, kind (member, admin), global (limits), assets (limits by asset), budget, expires_at
   update   the same without kind: what is left out stays, null clears
-  check    key, asset, requests (1 unless given), input and output tokens, credits
-  peek     the same, but nothing is charged
+  check    key, asset, requests (1 unless given), input and output tokens, credits, request_id
+  peek     the same without request_id, but nothing is charged
+  reserve  as peek, id, ttl_ms: the charge is an estimate, to be corrected within the ttl
+  extend   key, id, input, output, credits: the new totals of a running call
+  settle   the same: what the call did cost; what is left out is as estimated
+  cancel   key, id: the call never went upstream
   usage    key: what is used, and the limits in force
   delete   key
 
 Limits are requests_per_minute, requests_per_day, tokens_per_minute and tokens_per_day, and the
 token_type that is counted: total, output or input. Credits and budget are in millionths.
+request_id and reservations are not supported with --redis yet.
 
 Try it on an invented day, and count what was denied, and why:
 

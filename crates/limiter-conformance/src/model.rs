@@ -6,13 +6,15 @@
 //! operation either keeps the copy or forgets it.
 
 mod key;
+mod remembered;
+mod reservation;
 mod scope;
 mod window;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::replay::{Action, Answer, Call, Create, Denial, Operation, Problem, Update};
+use crate::replay::{Action, Answer, Create, Denial, Operation, Problem, Update};
 
 use key::Key;
 
@@ -36,13 +38,52 @@ impl Model {
             return Answer::Error(Problem::Invalid);
         }
         let now = operation.at;
+        for key in self.keys.values_mut() {
+            key.look_at_the_clock(now);
+        }
         match &operation.action {
             Action::Create(create) => self.create(create, now),
             Action::Update(update) => self.update(update, now),
-            Action::Check(call) => self.check(call, now),
-            Action::Peek(call) => self.peek(call, now),
+            Action::Check(call) => self.decide(&call.key, |key| match &call.request_id {
+                Some(id) => key.check_once(call, id, now),
+                None => key.check(call, now),
+            }),
+            Action::Peek(call) => self.decide(&call.key, |key| key.decide(call, now)),
+            Action::Reserve(reserve) => {
+                self.decide(&reserve.estimate.key, |key| key.reserve(reserve, now))
+            }
+            Action::Extend(to) => self.decide(&to.key, |key| key.extend(to, now)),
+            Action::Settle(actual) => self.change(&actual.key, |key| key.settle(actual, now)),
+            Action::Cancel { key, id } => self.change(key, |key| key.cancel(id, now)),
             Action::Usage { key } => self.usage(key, now),
             Action::Delete { key } => self.delete(key),
+        }
+    }
+
+    /// Whether the specification says what the answer is. "After a step back, whether an id or a ttl that had passed
+    /// holds again is unspecified": then whoever compares answers leaves the operation out.
+    #[must_use]
+    pub fn specifies(&self, operation: &Operation) -> bool {
+        let now = operation.at;
+        let known = |key: &str| self.keys.get(key);
+        match &operation.action {
+            Action::Check(call) => call
+                .request_id
+                .as_ref()
+                .is_none_or(|id| known(&call.key).is_none_or(|key| key.specifies_check(id, now))),
+            Action::Reserve(reserve) => known(&reserve.estimate.key)
+                .is_none_or(|key| key.specifies_reservation(&reserve.id, now)),
+            Action::Extend(totals) | Action::Settle(totals) => {
+                known(&totals.key).is_none_or(|key| key.specifies_reservation(&totals.id, now))
+            }
+            Action::Cancel { key, id } => {
+                known(key).is_none_or(|key| key.specifies_reservation(id, now))
+            }
+            Action::Create(_)
+            | Action::Update(_)
+            | Action::Peek(_)
+            | Action::Usage { .. }
+            | Action::Delete { .. } => true,
         }
     }
 
@@ -67,18 +108,14 @@ impl Model {
         }
     }
 
-    fn check(&mut self, call: &Call, now: u64) -> Answer {
-        match self.keys.get_mut(&call.key) {
-            None => Answer::Denied(Denial::UnknownKey),
-            Some(key) => key.check(call, now),
-        }
+    /// Of a key that is not known, what decides says so as a reason.
+    fn decide(&mut self, key: &str, decision: impl FnOnce(&mut Key) -> Answer) -> Answer {
+        self.keys.get_mut(key).map_or(Answer::Denied(Denial::UnknownKey), decision)
     }
 
-    fn peek(&self, call: &Call, now: u64) -> Answer {
-        match self.keys.get(&call.key) {
-            None => Answer::Denied(Denial::UnknownKey),
-            Some(key) => key.decide(call, now),
-        }
+    /// All else says so as an error.
+    fn change(&mut self, key: &str, change: impl FnOnce(&mut Key) -> Answer) -> Answer {
+        self.keys.get_mut(key).map_or(Answer::Error(Problem::UnknownKey), change)
     }
 
     fn usage(&self, key: &str, now: u64) -> Answer {

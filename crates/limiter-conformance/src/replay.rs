@@ -12,7 +12,8 @@ pub use answer::{
     WindowKind, WindowUsage,
 };
 pub use operation::{
-    Action, Assets, Call, Change, Create, Kind, Limits, Operation, TokenType, Update, to_jsonl,
+    Action, Assets, Call, Change, Create, Kind, Limits, Operation, Reserve, TokenType, Totals,
+    Update, to_jsonl,
 };
 pub use read::{Line, Unreadable, read};
 

@@ -25,6 +25,8 @@
 //! Where all of them must share what is slow to set up, such as a cluster, [`conformance_parts!`](crate::conformance_parts)
 //! lists them for [`run_all`], in one `#[test]`.
 //!
+//! A store with reservations passes [`reservation_tests!`](crate::reservation_tests) too.
+//!
 //! Two variables of the environment say how much is tried: `LIMITER_TEST_CASES`, how many random histories (2,000 if
 //! it is not set; some tests take a share of it), and `LIMITER_TEST_DEPTH`, how long the enumerated ones are (4). With
 //! `cargo test --release`, fifty times as many and a depth of 5 take two minutes for a store in memory.
@@ -32,6 +34,7 @@
 pub mod access_keys;
 pub mod admins;
 pub mod deletion;
+pub mod extending;
 pub mod extremes;
 pub mod histories;
 pub mod identities;
@@ -41,11 +44,17 @@ pub mod names;
 pub mod peeking;
 mod property;
 pub mod races;
+pub mod repeating;
+pub mod reservation_races;
+mod reservation_tests;
+mod reserved_calls;
+pub mod reserved_histories;
 pub mod retrying;
 pub mod rights;
 pub mod schedule;
 pub mod searching;
 pub mod secrecy;
+pub mod settling;
 pub mod small_world;
 mod together;
 pub mod versions;

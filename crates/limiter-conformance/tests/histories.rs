@@ -1,9 +1,12 @@
 //! What holds for every history, whatever it is.
 
-use limiter_conformance::generate::{histories, small_world};
+use limiter_conformance::generate::{
+    histories, histories_with_reservations, reserved_world, small_world,
+};
 use limiter_conformance::model::Model;
 use limiter_conformance::replay::{Action, Answer, Denial, Line, Operation, read, to_jsonl};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 proptest! {
     #[test]
@@ -30,7 +33,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_reads_the_same(history in histories(1..30)) {
+    fn what_is_written_reads_the_same(history in histories_with_reservations(1..30)) {
         for (line, operation) in to_jsonl(&history).lines().zip(&history) {
             let expected =
                 if operation.is_within_bounds() { Line::Operation(operation.clone()) } else { Line::Invalid };
@@ -66,6 +69,72 @@ fn the_small_world_meets_every_kind_of_denial() {
         "{histories} histories: {limited} denials with a retry, {never} without, {exhausted} for the budget"
     );
     assert!(limited > 0 && never > 0 && exhausted > 0);
+}
+
+/// A history that meets only errors would prove nothing.
+#[test]
+fn reservations_meet_every_kind_of_answer() {
+    let random = histories_with_reservations(1..60);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let random = (0..300).map(|_| random.new_tree(&mut runner).unwrap().current());
+    for (name, histories) in
+        [("random", random.collect::<Vec<_>>()), ("enumerated", reserved_world(3).collect())]
+    {
+        let mut met = std::collections::BTreeMap::new();
+        for history in &histories {
+            let mut model = Model::new();
+            for operation in history {
+                let kind = if model.specifies(operation) {
+                    kind(&operation.action, &model.answer(operation))
+                } else {
+                    "unspecified".to_owned()
+                };
+                *met.entry(kind).or_insert(0) += 1;
+            }
+        }
+        println!("{name}: {met:#?}");
+        for expected in [
+            "reserve allowed",
+            "reserve replayed",
+            "reserve denied",
+            "reserve AlreadyExists",
+            "extend allowed",
+            "extend denied",
+            "extend UnknownReservation",
+            "extend AlreadySettled",
+            "settle ok",
+            "settle UnknownReservation",
+            "settle AlreadySettled",
+            "cancel ok",
+            "cancel UnknownReservation",
+            "cancel AlreadySettled",
+            "check allowed",
+            "check replayed",
+            "check denied",
+        ] {
+            // Each letter of the enumerated world has one figure for each operation.
+            let never = name == "enumerated" && expected == "reserve AlreadyExists";
+            assert!(never || met.contains_key(expected), "{name} histories never meet: {expected}");
+        }
+    }
+}
+
+fn kind(action: &Action, answer: &Answer) -> String {
+    let operation = match action {
+        Action::Reserve(_) => "reserve",
+        Action::Extend(_) => "extend",
+        Action::Settle(_) => "settle",
+        Action::Cancel { .. } => "cancel",
+        Action::Check(call) if call.request_id.is_some() => "check",
+        _ => "other",
+    };
+    match answer {
+        Answer::Allowed { replayed: true, .. } => format!("{operation} replayed"),
+        Answer::Allowed { .. } => format!("{operation} allowed"),
+        Answer::Denied(_) => format!("{operation} denied"),
+        Answer::Error(problem) => format!("{operation} {problem:?}"),
+        Answer::Ok | Answer::Usage(_) => format!("{operation} ok"),
+    }
 }
 
 /// The same call, only asked about.

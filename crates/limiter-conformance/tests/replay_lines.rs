@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
     Action, Answer, Call, Change, Create, Credits, Denial, Limits, Line, Operation, Problem,
-    Remaining, Row, Rule, RuleScope, TokenType, Unit, Update, Usage, Used, WindowKind, WindowUsage,
-    read,
+    Remaining, Reserve, Row, Rule, RuleScope, TokenType, Totals, Unit, Update, Usage, Used,
+    WindowKind, WindowUsage, read,
 };
 
 const GLOBAL_MINUTE_REQUESTS: Rule =
@@ -43,6 +43,7 @@ fn the_examples_of_operations_are_read() {
         input: 5,
         output: 7,
         credits: 1000,
+        request_id: None,
     };
     let peek = Call { input: 0, credits: 0, ..check.clone() };
     let key = "k1".to_owned();
@@ -85,24 +86,100 @@ fn the_examples_of_operations_are_read() {
 }
 
 #[test]
-fn what_comes_later_is_refused_with_a_sentence() {
-    for (line, feature) in [
+fn the_examples_of_reservations_are_read() {
+    let key = || "k1".to_owned();
+    let id = || "r1".to_owned();
+    let asset = Some("m1".to_owned());
+    let estimate =
+        Call { key: key(), asset, requests: 1, input: 0, output: 7, credits: 0, request_id: None };
+    let totals = |input, output| Totals { key: key(), id: id(), input, output, credits: None };
+    let check = Call { request_id: Some("a".to_owned()), ..estimate.clone() };
+    for (line, at, action) in [
         (
             r#"{"at":1760000004000,"op":"reserve","key":"k1","asset":"m1","output":7,"id":"r1","ttl_ms":60000}"#,
-            "reserve",
+            1_760_000_004_000,
+            Action::Reserve(Reserve { estimate, id: id(), ttl_ms: 60_000 }),
         ),
-        (r#"{"at":1760000004500,"op":"extend","key":"k1","id":"r1","output":10}"#, "extend"),
+        (
+            r#"{"at":1760000004500,"op":"extend","key":"k1","id":"r1","output":10}"#,
+            1_760_000_004_500,
+            Action::Extend(totals(None, Some(10))),
+        ),
         (
             r#"{"at":1760000005000,"op":"settle","key":"k1","id":"r1","input":5,"output":4}"#,
-            "settle",
+            1_760_000_005_000,
+            Action::Settle(totals(Some(5), Some(4))),
         ),
-        (r#"{"at":1760000005000,"op":"cancel","key":"k1","id":"r2"}"#, "cancel"),
-        (r#"{"at":1,"op":"check","key":"k1","request_id":"a"}"#, "request_id"),
+        (
+            r#"{"at":1760000005000,"op":"cancel","key":"k1","id":"r2"}"#,
+            1_760_000_005_000,
+            Action::Cancel { key: key(), id: "r2".to_owned() },
+        ),
+        (
+            r#"{"at":1,"op":"check","key":"k1","asset":"m1","output":7,"request_id":"a"}"#,
+            1,
+            Action::Check(check),
+        ),
     ] {
-        assert_eq!(
-            read(line).unwrap_err().to_string(),
-            format!("this version does not support `{feature}` yet")
-        );
+        let operation = Operation { at, action };
+        assert_eq!(read(line).unwrap(), Line::Operation(operation.clone()));
+        assert_eq!(read(&operation.to_line()).unwrap(), Line::Operation(operation));
+    }
+}
+
+#[test]
+fn a_reservation_that_breaks_the_format_is_unreadable() {
+    for (line, sentence) in [
+        (r#"{"at":1,"op":"reserve","key":"k","id":"r"}"#, "the field `ttl_ms` is missing"),
+        (r#"{"at":1,"op":"reserve","key":"k","ttl_ms":1}"#, "the field `id` is missing"),
+        (r#"{"at":1,"op":"reserve","id":"r","ttl_ms":1}"#, "the field `key` is missing"),
+        (r#"{"at":1,"op":"reserve","key":"k","id":null,"ttl_ms":1}"#, "in `id`"),
+        (r#"{"at":1,"op":"reserve","key":"k","id":"r","ttl_ms":null}"#, "in `ttl_ms`"),
+        (r#"{"at":1,"op":"reserve","key":"k","id":"r","ttl_ms":-1}"#, "in `ttl_ms`"),
+        (
+            r#"{"at":1,"op":"reserve","key":"k","id":"r","ttl_ms":1,"request_id":"a"}"#,
+            "unknown field `request_id`",
+        ),
+        (r#"{"at":1,"op":"extend","key":"k"}"#, "the field `id` is missing"),
+        (r#"{"at":1,"op":"extend","key":"k","id":"r","requests":1}"#, "unknown field `requests`"),
+        (r#"{"at":1,"op":"extend","key":"k","id":"r","asset":"m"}"#, "unknown field `asset`"),
+        (r#"{"at":1,"op":"extend","key":"k","id":"r","output":null}"#, "in `output`"),
+        (r#"{"at":1,"op":"settle","key":"k","id":"r","requests":1}"#, "unknown field `requests`"),
+        (r#"{"at":1,"op":"settle","key":"k","id":"r","ttl_ms":1}"#, "unknown field `ttl_ms`"),
+        (r#"{"at":1,"op":"settle","key":"k","id":"r","credits":null}"#, "in `credits`"),
+        (r#"{"at":1,"op":"cancel","key":"k","id":"r","output":0}"#, "unknown field `output`"),
+        (r#"{"at":1,"op":"cancel","key":"k","id":7}"#, "in `id`: expected a string"),
+    ] {
+        let problem = read(line).unwrap_err().to_string();
+        assert!(problem.contains(sentence), "{problem}: {line}");
+    }
+    let null_asset = r#"{"at":1,"op":"reserve","key":"k","asset":null,"id":"r","ttl_ms":1}"#;
+    assert!(matches!(read(null_asset), Ok(Line::Operation(_))));
+}
+
+#[test]
+fn a_reservation_out_of_its_bounds_is_invalid() {
+    let (long, longest) = ("é".repeat(64) + "x", "é".repeat(64));
+    for line in [
+        r#"{"at":1,"op":"reserve","key":"k","id":"r","ttl_ms":0}"#.to_owned(),
+        r#"{"at":1,"op":"reserve","key":"k","id":"r","ttl_ms":9007199254740992}"#.to_owned(),
+        r#"{"at":1,"op":"reserve","key":"k","id":"","ttl_ms":1}"#.to_owned(),
+        format!(r#"{{"at":1,"op":"reserve","key":"k","id":"{long}","ttl_ms":1}}"#),
+        format!(r#"{{"at":1,"op":"cancel","key":"k","id":"{long}"}}"#),
+        r#"{"at":1,"op":"extend","key":"k","id":"r","input":9007199254740992}"#.to_owned(),
+        r#"{"at":1,"op":"settle","key":"k","id":"r","credits":9007199254740992}"#.to_owned(),
+        r#"{"at":1,"op":"settle","key":"k","id":""}"#.to_owned(),
+    ] {
+        assert_eq!(read(&line).unwrap(), Line::Invalid, "{line}");
+    }
+    for line in [
+        format!(r#"{{"at":1,"op":"cancel","key":"k","id":"{longest}"}}"#),
+        r#"{"at":1,"op":"reserve","key":"k","id":"r","ttl_ms":9007199254740991}"#.to_owned(),
+        // The sum is judged where the reservation is known.
+        r#"{"at":1,"op":"settle","key":"k","id":"r","input":9007199254740991,"output":1}"#
+            .to_owned(),
+    ] {
+        assert!(matches!(read(&line), Ok(Line::Operation(_))), "{line}");
     }
 }
 
@@ -129,10 +206,19 @@ fn the_examples_of_answers_are_written() {
         (Answer::Error(Problem::AlreadyExists), r#"{"error":"already_exists"}"#),
         (Answer::Error(Problem::Invalid), r#"{"error":"invalid"}"#),
         (
-            Answer::Allowed { remaining },
+            Answer::Allowed { replayed: false, remaining },
             r#"{"allowed":true,"remaining":{"global/minute/requests":9,"asset/day/tokens":23,"budget":4999000}}"#,
         ),
-        (Answer::Allowed { remaining: Remaining::default() }, r#"{"allowed":true,"remaining":{}}"#),
+        (
+            Answer::Allowed { replayed: true, remaining: Remaining::default() },
+            r#"{"allowed":true,"replayed":true,"remaining":{}}"#,
+        ),
+        (Answer::Error(Problem::UnknownReservation), r#"{"error":"unknown_reservation"}"#),
+        (Answer::Error(Problem::AlreadySettled), r#"{"error":"already_settled"}"#),
+        (
+            Answer::Allowed { replayed: false, remaining: Remaining::default() },
+            r#"{"allowed":true,"remaining":{}}"#,
+        ),
         (
             Answer::Denied(rate_limited),
             r#"{"allowed":false,"reason":"rate_limited","violated":["asset/day/tokens"],"binding":"asset/day/tokens","retry_at":1760054400000}"#,

@@ -18,6 +18,19 @@ pub struct WindowCounts {
     pub(crate) requests: Meter,
     pub(crate) tokens: Meter,
     pub(crate) token_type: TokenType,
+    /// How often a clock that had been far ahead was mended since the scope is counted.
+    #[serde(default)]
+    pub(crate) mended: u8,
+}
+
+/// Which window of a key's life this is: found again as long as it goes on, and never another one.
+///
+/// After a mending every earlier window is closed, and a scope that is counted anew never finds those of before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WindowId {
+    resets_at: Timestamp,
+    mended: u8,
+    counting: u32,
 }
 
 impl WindowCounts {
@@ -28,7 +41,18 @@ impl WindowCounts {
             requests: Meter::new(limits.requests()),
             tokens: Meter::new(limits.tokens()),
             token_type: limits.token_type(),
+            mended: 0,
         }
+    }
+
+    /// The window that follows, with these limits.
+    pub(crate) const fn next(&self, limits: WindowLimits, resets_at: Timestamp) -> Self {
+        Self { mended: self.mended, ..Self::new(limits, resets_at) }
+    }
+
+    /// The same counts, where a clock that had been far ahead was mended.
+    pub(crate) const fn mended(&self, resets_at: Timestamp) -> Self {
+        Self { resets_at, mended: self.mended.wrapping_add(1), ..*self }
     }
 
     /// Counts as a store kept them, of a window that ends at `resets_at`. Tokens count in total where they have
@@ -40,7 +64,7 @@ impl WindowCounts {
         tokens: Meter,
         token_type: TokenType,
     ) -> Self {
-        Self { resets_at, requests, tokens, token_type }.normalized()
+        Self { resets_at, requests, tokens, token_type, mended: 0 }.normalized()
     }
 
     /// When the window ends and counting starts again from zero.
@@ -84,6 +108,12 @@ impl WindowCounts {
         self.tokens.add(charge.tokens(self.token_type));
     }
 
+    /// Makes the counts what they would have been had `actual` been charged instead of `charged`.
+    pub(crate) const fn correct(&mut self, charged: &Charge, actual: &Charge) {
+        self.requests.correct(charged.requests(), actual.requests());
+        self.tokens.correct(charged.tokens(self.token_type), actual.tokens(self.token_type));
+    }
+
     /// Counts the total where there is no limit of tokens, as counts that were saved may not.
     pub(crate) const fn normalized(self) -> Self {
         Self { token_type: self.limits().token_type(), ..self }
@@ -99,13 +129,16 @@ impl WindowCounts {
 ///
 /// What is left stands side by side for all four meters, so that the common case, in which all of them
 /// have room, is decided with a few instructions. All else looks at one [window](Self::window) at a time.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) struct ScopeCounts {
     /// Requests and tokens of the minute, then of the day, as in [`Meter`].
     left: [i64; 4],
     limits: [u64; 4],
     resets_at: [Timestamp; 2],
     token_types: [TokenType; 2],
+    mended: [u8; 2],
+    /// Tells this counting of the scope from every other that its key has had.
+    counting: u32,
 }
 
 impl ScopeCounts {
@@ -113,10 +146,10 @@ impl ScopeCounts {
     pub(crate) const UNCOUNTED: Self = {
         let end = Timestamp::from_window_end(i64::MAX);
         let window = WindowCounts::new(WindowLimits::NONE, end);
-        Self::new(window, window)
+        Self::new(window, window, 0)
     };
 
-    pub(crate) const fn new(minute: WindowCounts, day: WindowCounts) -> Self {
+    pub(crate) const fn new(minute: WindowCounts, day: WindowCounts, counting: u32) -> Self {
         let meters = [minute.requests, minute.tokens, day.requests, day.tokens];
         let [a, b, c, d] = meters;
         Self {
@@ -124,25 +157,43 @@ impl ScopeCounts {
             limits: [a.limit, b.limit, c.limit, d.limit],
             resets_at: [minute.resets_at, day.resets_at],
             token_types: [minute.token_type, day.token_type],
+            mended: [minute.mended, day.mended],
+            counting,
         }
+    }
+
+    pub(crate) const fn counting(&self) -> u32 {
+        self.counting
+    }
+
+    pub(crate) const fn set_counting(&mut self, counting: u32) {
+        self.counting = counting;
+    }
+
+    pub(crate) const fn id(&self, window: Window) -> WindowId {
+        let WindowCounts { resets_at, mended, .. } = self.window(window);
+        WindowId { resets_at, mended, counting: self.counting }
     }
 
     pub(crate) const fn window(&self, window: Window) -> WindowCounts {
         let [requests_a, tokens_a, requests_b, tokens_b] = self.left;
         let [requests_limit_a, tokens_limit_a, requests_limit_b, tokens_limit_b] = self.limits;
         let ([end_a, end_b], [type_a, type_b]) = (self.resets_at, self.token_types);
+        let [mended_a, mended_b] = self.mended;
         match window {
             Window::Minute => WindowCounts {
                 resets_at: end_a,
                 requests: Meter { left: requests_a, limit: requests_limit_a },
                 tokens: Meter { left: tokens_a, limit: tokens_limit_a },
                 token_type: type_a,
+                mended: mended_a,
             },
             Window::Day => WindowCounts {
                 resets_at: end_b,
                 requests: Meter { left: requests_b, limit: requests_limit_b },
                 tokens: Meter { left: tokens_b, limit: tokens_limit_b },
                 token_type: type_b,
+                mended: mended_b,
             },
         }
     }
@@ -177,6 +228,16 @@ impl ScopeCounts {
         [requests, amounts.tokens(minute_type), requests, amounts.tokens(day_type)]
     }
 }
+
+/// Two countings that decide alike are equal, whatever came before them.
+impl PartialEq for ScopeCounts {
+    fn eq(&self, other: &Self) -> bool {
+        (self.left, self.limits, self.resets_at, self.token_types)
+            == (other.left, other.limits, other.resets_at, other.token_types)
+    }
+}
+
+impl Eq for ScopeCounts {}
 
 impl fmt::Debug for ScopeCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

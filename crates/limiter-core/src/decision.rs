@@ -94,6 +94,11 @@ impl Allowed {
         Self { rules, credits, decided_at, degraded: false, replayed: false, crossed }
     }
 
+    /// The same for a call that had been allowed before.
+    pub(crate) fn replay(self) -> Self {
+        Self { replayed: true, ..self }
+    }
+
     /// When the store decided this, by its clock.
     #[must_use]
     pub const fn decided_at(&self) -> Timestamp {
@@ -132,8 +137,8 @@ impl Allowed {
         self.degraded
     }
 
-    /// Whether the call had been allowed before under the same request id, and was not charged again. No
-    /// call of this version has a request id.
+    /// Whether the call had been allowed before under the same request id, and was not charged again: the
+    /// rules are shown as they stand now.
     #[must_use]
     pub const fn replayed(&self) -> bool {
         self.replayed

@@ -1,5 +1,7 @@
 //! The engine: a store, and what is the same for every store.
 
+use std::time::Duration;
+
 use crate::access_key::{AccessKey, Entropy};
 use crate::charge::Charge;
 use crate::config::NewKey;
@@ -7,8 +9,10 @@ use crate::decision::Decision;
 use crate::error::{BoxError, KeysError, StoreError};
 use crate::key::CreatedKey;
 use crate::keys::{self, Caller, Keys};
-use crate::names::{AssetId, KeyId, WorkspaceId};
-use crate::store::Store;
+use crate::names::{AssetId, KeyId, RequestId, WorkspaceId};
+use crate::reservation::ReservationError;
+use crate::store::{ReservationStore, Store};
+use crate::totals::Totals;
 use crate::usage::Usage;
 
 /// Rate limits for API keys on a store of any kind.
@@ -114,5 +118,84 @@ impl<S: Store> Engine<S> {
     /// themselves.
     pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a, S> {
         Keys::new(&self.store, &self.entropy, Caller::Id(caller))
+    }
+}
+
+/// Calls that are repeated, and calls whose cost is known only afterwards.
+impl<S: Store + ReservationStore> Engine<S> {
+    /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
+    /// within the dedupe time: a retry after a timeout is safe.
+    ///
+    /// A repetition is allowed, flagged as replayed, and charges nothing, whatever its asset and charge. Only what was
+    /// allowed is remembered; what was denied is decided anew.
+    ///
+    /// # Errors
+    /// [`ReservationError::TooMany`] if no more ids can be remembered, or a store error.
+    pub async fn check_once(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        self.store.check_once(key, asset, charge, id).await
+    }
+
+    /// Decides and charges a call by its estimate, which can be [extended](Self::extend), and
+    /// [settled](Self::settle) or [cancelled](Self::cancel) once, until `ttl` has passed. What is never settled stands as
+    /// estimated.
+    ///
+    /// Repeated under the same id it is allowed, flagged as replayed, and charges nothing.
+    ///
+    /// # Errors
+    /// [`ReservationError::OtherExists`] if the id is that of a reservation of another asset or other figures,
+    /// [`ReservationError::TooMany`] if no more can be remembered, or a store error.
+    pub async fn reserve(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> Result<Decision, ReservationError> {
+        self.store.reserve(key, asset, estimate, id, ttl).await
+    }
+
+    /// Raises the estimate of a running call to new totals: what is missing is charged like a top-up, all or nothing,
+    /// in the windows open now. So a repetition charges nothing.
+    ///
+    /// # Errors
+    /// As [`reservation::extend`](crate::reservation::extend), or a store error.
+    pub async fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        self.store.extend(key, id, to).await
+    }
+
+    /// Corrects the estimate to what the call did cost: in the windows that admitted it, as far as they go on. What
+    /// exceeds the estimate is always counted, in the windows open now if those have closed.
+    ///
+    /// Repeating it changes nothing more.
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
+    pub async fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> Result<(), ReservationError> {
+        self.store.settle(key, id, actual).await
+    }
+
+    /// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more.
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`], as [`reservation::cancel`](crate::reservation::cancel), or a store error.
+    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+        self.store.cancel(key, id).await
     }
 }

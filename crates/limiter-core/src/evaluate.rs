@@ -12,6 +12,7 @@ use crate::denied::{DenialReason, Denied, RateLimited};
 use crate::meter::Meter;
 use crate::rules::Rules;
 use crate::schedule::{ScopeState, StagedScope};
+use crate::settlement::Settlement;
 use crate::state::{CreditUsage, KeyState, LocatedAsset, MetScopes};
 
 /// Decides, and charges what it allows.
@@ -96,6 +97,32 @@ pub fn peek(
     }
     staged.add(charge);
     Decision::Allowed(staged.allowed(now))
+}
+
+/// How the rules of a call stand, without any charge: what is told to a caller whose call was allowed before.
+pub(crate) fn replayed(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Decision {
+    Decision::Allowed(Staged::at(state, asset, now).allowed(now).replay())
+}
+
+/// Corrects a charge that was allowed earlier, in the windows of then as far as they still go on, to what the call
+/// did cost; whatever it exceeds the charge by counts in any case. Never refused.
+pub(crate) fn settle(
+    state: &mut KeyState,
+    asset: LocatedAsset<'_>,
+    settlement: &Settlement<'_>,
+    now: Timestamp,
+) {
+    let mut staged = Staged::at(state, asset, now);
+    let Settlement { admitted, charged, actual, overrun } = settlement;
+    for (scope, admitted) in
+        [(&mut staged.global, &admitted.global), (&mut staged.asset, &admitted.asset)]
+    {
+        if let Some(scope) = scope {
+            scope.settle(admitted, charged, actual, overrun);
+        }
+    }
+    staged.credits.correct(charged.credits().millionths(), actual.credits().millionths());
+    staged.store(state, asset);
 }
 
 /// All that a step may write, as it stands at one instant.

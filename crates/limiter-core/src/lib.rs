@@ -54,12 +54,16 @@ pub mod keys;
 mod limits;
 mod meter;
 mod names;
+mod remembered;
+pub mod reservation;
 mod rule;
 mod rules;
 mod schedule;
+mod settlement;
 mod state;
 mod store;
 mod token_type;
+mod totals;
 mod usage;
 mod window;
 
@@ -79,12 +83,16 @@ pub use key::{
 pub use keys::Keys;
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::Meter;
-pub use names::{AssetId, KeyId, KeyName, WorkspaceId};
+pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
+pub use reservation::{Ledger, LedgerBounds, ReservationError};
 pub use rule::{Rule, Scope, Unit};
 pub use rules::{RuleState, Violation};
 pub use schedule::ScopeState;
 pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
-pub use store::{DecisionHandle, DecisionStore, KeyStore, NewRecord, Page, Search, Store};
+pub use store::{
+    DecisionHandle, DecisionStore, KeyStore, NewRecord, Page, ReservationStore, Search, Store,
+};
 pub use token_type::TokenType;
+pub use totals::Totals;
 pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};
 pub use window::{Step, Window};

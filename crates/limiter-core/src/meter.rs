@@ -108,6 +108,19 @@ impl Meter {
         self.take(if amount > countable { countable } else { amount });
     }
 
+    /// Makes the count what it would have been had `actual` been added instead of `charged`. A count that stayed at
+    /// [`MAX_COUNT`] is lowered from there.
+    pub(crate) const fn correct(&mut self, charged: u64, actual: u64) {
+        if actual >= charged {
+            self.add(actual.saturating_sub(charged));
+        } else {
+            let less = charged.saturating_sub(actual);
+            let used = self.used();
+            let less = if less > used { used } else { less };
+            self.left = self.left.wrapping_add(less.cast_signed());
+        }
+    }
+
     pub(crate) const fn set_limit(&mut self, limit: Option<u64>) {
         let used = self.used();
         *self = Self::new(limit);

@@ -123,6 +123,12 @@ bounded_text! {
     KeyName, "a key name", 256
 }
 
+bounded_text! {
+    /// Names one call, so that repeating it does not charge it twice: 1 to 128 bytes, chosen by the caller, of one
+    /// key.
+    RequestId, "a request id", 128
+}
+
 fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), InvalidValue> {
     match text.len() {
         length if (1..=max).contains(&length) => Ok(()),

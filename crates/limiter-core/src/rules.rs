@@ -118,7 +118,7 @@ impl FromIterator<RuleState> for Rules {
             counts
         };
         let scope =
-            |scope| ScopeCounts::new(counts(scope, Window::Minute), counts(scope, Window::Day));
+            |scope| ScopeCounts::new(counts(scope, Window::Minute), counts(scope, Window::Day), 0);
         Self::new([scope(Scope::Global), scope(Scope::Asset)])
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
-use crate::counts::{ScopeCounts, WindowCounts};
+use crate::counts::{ScopeCounts, WindowCounts, WindowId};
 use crate::error::InvalidValue;
 use crate::limits::{Limits, WindowLimits};
 use crate::window::{Step, Window};
@@ -41,6 +41,7 @@ pub(crate) enum Moved {
 pub(crate) struct StagedScope {
     minute: (WindowCounts, Moved),
     day: (WindowCounts, Moved),
+    counting: u32,
 }
 
 impl ScopeState {
@@ -57,6 +58,7 @@ impl ScopeState {
         let scope = Self::try_from(RawScopeState {
             minute: RawWindowState { counts: minute, pending: minute_pending },
             day: RawWindowState { counts: day, pending: day_pending },
+            counting: 0,
         })?;
         if scope.is_over() {
             return Err(InvalidValue::Inconsistent { what: "a scope without limits is counted" });
@@ -65,12 +67,20 @@ impl ScopeState {
     }
 
     /// A scope whose limits are in force at once, as those of a new key are; `None` without limits.
-    pub(crate) fn in_force(limits: Limits, now: Timestamp) -> Option<Self> {
-        (!limits.is_none()).then(|| Self::new(limits, now))
+    ///
+    /// `counting` tells it from every other scope that its key has counted.
+    pub(crate) fn in_force(limits: Limits, now: Timestamp, counting: u32) -> Option<Self> {
+        (!limits.is_none()).then(|| Self::new(limits, now, counting))
     }
 
     /// Changes the limits of a scope that may not be counted so far: from the next window of each kind.
-    pub(crate) fn configure(scope: &mut Option<Self>, limits: Limits, now: Timestamp) {
+    /// Should it be counted anew, that counting gets this number.
+    pub(crate) fn configure(
+        scope: &mut Option<Self>,
+        limits: Limits,
+        now: Timestamp,
+        counting: u32,
+    ) {
         let unchanged = scope.as_ref().map_or(Limits::NONE, Self::configured) == limits;
         if unchanged {
             return;
@@ -80,12 +90,26 @@ impl ScopeState {
         }
         // A scope whose limits ended earlier does not find its old counts again.
         let counted = scope.take().filter(|counted| !counted.is_over());
-        let mut counted = counted.unwrap_or_else(|| Self::new(Limits::NONE, now));
+        let mut counted = counted.unwrap_or_else(|| Self::new(Limits::NONE, now, counting));
         for window in Window::ALL {
             let changed = limits.of(window) != counted.counts(window).limits();
             counted.set_pending(window, changed.then(|| limits.of(window)));
         }
         *scope = Some(counted).filter(|counted| !counted.is_over());
+    }
+
+    /// Which windows are counted now.
+    pub(crate) fn window_ids(&self) -> [WindowId; 2] {
+        Window::ALL.map(|window| self.counts.id(window))
+    }
+
+    pub(crate) const fn set_counting(&mut self, counting: u32) {
+        self.counts.set_counting(counting);
+    }
+
+    /// Tells this counting from every other scope that its key has counted.
+    pub(crate) const fn counting(&self) -> u32 {
+        self.counts.counting()
     }
 
     /// The counts of one window, as they were stored.
@@ -137,6 +161,7 @@ impl ScopeState {
         StagedScope {
             minute: self.window_at(Window::Minute, now),
             day: self.window_at(Window::Day, now),
+            counting: self.counts.counting(),
         }
     }
 
@@ -156,7 +181,8 @@ impl ScopeState {
             (counts, Moved::Mended) => counts,
             _ => self.counts(window),
         };
-        self.counts = ScopeCounts::new(mended(Window::Minute), mended(Window::Day));
+        let counting = self.counts.counting();
+        self.counts = ScopeCounts::new(mended(Window::Minute), mended(Window::Day), counting);
     }
 
     /// Whether nothing is in force or pending any more.
@@ -165,9 +191,9 @@ impl ScopeState {
             && Window::ALL.into_iter().all(|window| self.counts(window).limits().is_none())
     }
 
-    fn new(in_force: Limits, now: Timestamp) -> Self {
+    fn new(in_force: Limits, now: Timestamp, counting: u32) -> Self {
         let counts = |window: Window| WindowCounts::new(in_force.of(window), window.end(now));
-        let counts = ScopeCounts::new(counts(Window::Minute), counts(Window::Day));
+        let counts = ScopeCounts::new(counts(Window::Minute), counts(Window::Day), counting);
         Self { counts, pending: None }
     }
 
@@ -177,9 +203,9 @@ impl ScopeState {
             Step::Stays => (counts, Moved::No),
             Step::Rolls(resets_at) => {
                 let limits = self.pending(window).unwrap_or_else(|| counts.limits());
-                (WindowCounts::new(limits, resets_at), Moved::Rolled)
+                (counts.next(limits, resets_at), Moved::Rolled)
             }
-            Step::Mended(resets_at) => (WindowCounts { resets_at, ..counts }, Moved::Mended),
+            Step::Mended(resets_at) => (counts.mended(resets_at), Moved::Mended),
         }
     }
 
@@ -195,7 +221,7 @@ impl ScopeState {
 
 impl StagedScope {
     pub(crate) const fn counts(&self) -> ScopeCounts {
-        ScopeCounts::new(self.minute.0, self.day.0)
+        ScopeCounts::new(self.minute.0, self.day.0, self.counting)
     }
 
     pub(crate) fn admits(&self, charge: &Charge) -> bool {
@@ -205,6 +231,26 @@ impl StagedScope {
     pub(crate) fn add(&mut self, charge: &Charge) {
         self.minute.0.add(charge);
         self.day.0.add(charge);
+    }
+
+    /// Makes each window that is still the admitting one what it would have been had `actual` been charged there
+    /// instead of `charged`, and adds the overrun to every other.
+    pub(crate) fn settle(
+        &mut self,
+        admitted: &[Option<WindowId>; 2],
+        charged: &Charge,
+        actual: &Charge,
+        overrun: &Charge,
+    ) {
+        let counts = self.counts();
+        let windows = [&mut self.minute.0, &mut self.day.0];
+        for ((window, kind), admitted) in windows.into_iter().zip(Window::ALL).zip(admitted) {
+            if *admitted == Some(counts.id(kind)) {
+                window.correct(charged, actual);
+            } else {
+                window.add(overrun);
+            }
+        }
     }
 
     /// The ends of the windows.
@@ -218,6 +264,8 @@ impl StagedScope {
 struct RawScopeState {
     minute: RawWindowState,
     day: RawWindowState,
+    #[serde(default)]
+    counting: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -232,7 +280,8 @@ impl From<ScopeState> for RawScopeState {
             counts: scope.counts(window),
             pending: scope.pending(window),
         };
-        Self { minute: raw(Window::Minute), day: raw(Window::Day) }
+        let counting = scope.counting();
+        Self { minute: raw(Window::Minute), day: raw(Window::Day), counting }
     }
 }
 
@@ -246,7 +295,8 @@ impl TryFrom<RawScopeState> for ScopeState {
             return Err(InvalidValue::Inconsistent { what });
         }
         let [minute, day] = [raw.minute.counts, raw.day.counts].map(WindowCounts::normalized);
-        let mut scope = Self { counts: ScopeCounts::new(minute, day), pending: None };
+        let counts = ScopeCounts::new(minute, day, raw.counting);
+        let mut scope = Self { counts, pending: None };
         scope.set_pending(Window::Minute, raw.minute.pending);
         scope.set_pending(Window::Day, raw.day.pending);
         Ok(scope)
@@ -271,8 +321,8 @@ mod tests {
 
     #[test]
     fn a_change_comes_with_the_next_window() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON);
-        ScopeState::configure(&mut scope, requests_per_minute(5), NOON);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
+        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2);
         let scope = scope.unwrap();
         assert_eq!(in_force_at(&scope, NOON), Some(1));
         assert_eq!(in_force_at(&scope, NEXT_MINUTE), Some(5));
@@ -280,43 +330,43 @@ mod tests {
 
     #[test]
     fn a_second_change_replaces_the_pending_one() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON);
-        ScopeState::configure(&mut scope, requests_per_minute(5), NOON);
-        ScopeState::configure(&mut scope, requests_per_minute(7), NOON);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
+        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2);
+        ScopeState::configure(&mut scope, requests_per_minute(7), NOON, 2);
         assert_eq!(in_force_at(&scope.unwrap(), NEXT_MINUTE), Some(7));
     }
 
     #[test]
     fn a_change_back_drops_the_pending_one() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
         let before = scope.clone();
-        ScopeState::configure(&mut scope, requests_per_minute(5), NOON);
-        ScopeState::configure(&mut scope, requests_per_minute(1), NOON);
+        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2);
+        ScopeState::configure(&mut scope, requests_per_minute(1), NOON, 2);
         assert_eq!(scope, before);
     }
 
     #[test]
     fn saving_what_is_configured_does_not_even_move_the_window() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
         let before = scope.clone();
-        ScopeState::configure(&mut scope, requests_per_minute(1), NEXT_DAY);
+        ScopeState::configure(&mut scope, requests_per_minute(1), NEXT_DAY, 2);
         assert_eq!(scope, before);
     }
 
     #[test]
     fn an_asset_added_and_removed_again_is_not_counted() {
         let mut scope = None;
-        ScopeState::configure(&mut scope, requests_per_minute(1), NOON);
+        ScopeState::configure(&mut scope, requests_per_minute(1), NOON, 2);
         assert!(scope.is_some());
-        ScopeState::configure(&mut scope, Limits::NONE, NOON);
+        ScopeState::configure(&mut scope, Limits::NONE, NOON, 2);
         assert_eq!(scope, None);
     }
 
     #[test]
     fn a_cleared_scope_is_over_when_both_windows_have_ended() {
         let limits = Limits::builder().requests_per_minute(1).requests_per_day(1).build().unwrap();
-        let mut scope = ScopeState::in_force(limits, NOON);
-        ScopeState::configure(&mut scope, Limits::NONE, NOON);
+        let mut scope = ScopeState::in_force(limits, NOON, 1);
+        ScopeState::configure(&mut scope, Limits::NONE, NOON, 2);
         let scope = scope.unwrap();
         assert!(scope.at(NEXT_MINUTE).is_some());
         assert!(scope.at(NEXT_DAY).is_none());
@@ -324,7 +374,7 @@ mod tests {
 
     #[test]
     fn saved_counts_of_a_window_that_cannot_be_are_refused() {
-        let scope = ScopeState::in_force(requests_per_minute(1), NOON).unwrap();
+        let scope = ScopeState::in_force(requests_per_minute(1), NOON, 1).unwrap();
         let json = serde_json::to_string(&scope).unwrap();
         assert_eq!(serde_json::from_str::<ScopeState>(&json).unwrap(), scope);
         let shifted = json.replace("1760011260000", "1760011260001");

@@ -27,15 +27,13 @@ pub struct KeyState {
     pub(crate) global: Option<ScopeState>,
     /// Sorted by id. Most keys have limits for one asset, which stands in line with the rest.
     assets: SmallVec<[AssetState; 1]>,
-    /// How many assets have been added so far.
-    added: u32,
+    /// The number of the last counting of a scope that began.
+    countings: u32,
 }
 
 #[derive(Clone, Debug)]
 struct AssetState {
     id: AssetId,
-    /// Tells it from every other asset that this state has had.
-    serial: u32,
     scope: ScopeState,
 }
 
@@ -61,8 +59,8 @@ pub struct LocatedAsset<'a> {
 pub struct AssetHint {
     /// The position among the assets.
     pub position: u32,
-    /// The asset that was found there; 0 for none.
-    pub serial: u32,
+    /// Which counting of an asset was found there; 0 for none.
+    pub counting: u32,
 }
 
 /// The scopes that a call meets, as far as they are counted.
@@ -75,17 +73,20 @@ impl KeyState {
     /// The state of a new key: its limits are in force at once.
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
-        let assets = config.assets.iter().filter_map(|(id, limits)| {
-            ScopeState::in_force(*limits, now).map(|scope| (id.clone(), scope))
-        });
-        RawKeyState {
+        let mut state = Self {
             kind,
             expires_at: config.expires_at,
             credits: Meter::new(config.budget.map(Credits::millionths)),
-            global: ScopeState::in_force(config.global, now),
-            assets: assets.collect(),
+            global: ScopeState::in_force(config.global, now, FIRST_COUNTING),
+            assets: SmallVec::new(),
+            countings: FIRST_COUNTING,
+        };
+        for (id, limits) in &config.assets {
+            let counting = state.next_counting();
+            let scope = ScopeState::in_force(*limits, now, counting);
+            state.assets.extend(scope.map(|scope| AssetState { id: id.clone(), scope }));
         }
-        .into_state()
+        state
     }
 
     /// A state as a store kept it, or as much of it as a call meets.
@@ -100,7 +101,7 @@ impl KeyState {
         assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
     ) -> Result<Self, InvalidValue> {
         let assets = assets.into_iter().collect();
-        RawKeyState { kind, expires_at, credits, global, assets }.try_into()
+        RawKeyState { kind, expires_at, credits, global, assets, countings: 0 }.try_into()
     }
 
     /// Finds the asset of a call.
@@ -126,7 +127,7 @@ impl KeyState {
     ) -> Option<LocatedAsset<'a>> {
         let position = usize::try_from(hint.position).ok()?;
         let found = self.assets.get(position)?;
-        (found.serial == hint.serial)
+        (found.scope.counting() == hint.counting)
             .then_some(LocatedAsset { id: asset, position: Some(position) })
     }
 
@@ -134,8 +135,8 @@ impl KeyState {
     #[must_use]
     pub fn hint(&self, located: LocatedAsset<'_>) -> AssetHint {
         let hint = located.position.and_then(|position| {
-            let serial = self.assets.get(position)?.serial;
-            Some(AssetHint { position: u32::try_from(position).ok()?, serial })
+            let counting = self.assets.get(position)?.scope.counting();
+            Some(AssetHint { position: u32::try_from(position).ok()?, counting })
         });
         hint.unwrap_or_default()
     }
@@ -151,7 +152,8 @@ impl KeyState {
         let mut changed = self.clone();
         changed.expires_at = config.expires_at;
         changed.credits.set_limit(config.budget.map(Credits::millionths));
-        ScopeState::configure(&mut changed.global, config.global, now);
+        let counting = changed.next_counting();
+        ScopeState::configure(&mut changed.global, config.global, now, counting);
         changed.configure_assets(&config.assets, now);
         if changed.assets.len() > Self::MAX_COUNTED_ASSETS {
             changed.assets.retain(|asset| asset.scope.at(now).is_some());
@@ -240,7 +242,7 @@ impl KeyState {
             credits: self.credits,
             global: self.global.clone(),
             assets: asset.cloned().into_iter().collect(),
-            added: self.added,
+            countings: self.countings,
         }
     }
 
@@ -252,27 +254,41 @@ impl KeyState {
         for asset in std::mem::take(&mut self.assets) {
             let limits = assets.get(&asset.id).copied().unwrap_or(Limits::NONE);
             let mut scope = Some(asset.scope);
-            ScopeState::configure(&mut scope, limits, now);
+            let counting = self.next_counting();
+            ScopeState::configure(&mut scope, limits, now, counting);
             self.assets.extend(scope.map(|scope| AssetState { scope, ..asset }));
         }
         for (id, limits) in assets {
             if let Err(position) = self.search(id) {
                 let mut scope = None;
-                ScopeState::configure(&mut scope, *limits, now);
+                let counting = self.next_counting();
+                ScopeState::configure(&mut scope, *limits, now, counting);
                 if let Some(scope) = scope {
-                    self.add_asset(position, id.clone(), scope);
+                    self.assets.insert(position, AssetState { id: id.clone(), scope });
                 }
             }
         }
     }
 
-    fn add_asset(&mut self, position: usize, id: AssetId, scope: ScopeState) {
-        self.added = self.added.wrapping_add(1).max(1);
-        self.assets.insert(position, AssetState { id, serial: self.added, scope });
+    /// Gives a number to scopes that were kept without one.
+    fn number_countings(&mut self) {
+        let mut countings = self.countings;
+        let assets = self.assets.iter_mut().map(|asset| &mut asset.scope);
+        for scope in self.global.iter_mut().chain(assets).filter(|scope| scope.counting() == 0) {
+            countings = countings.wrapping_add(1);
+            scope.set_counting(countings);
+        }
+        self.countings = countings;
+    }
+
+    /// A number for a scope that may be counted anew; those that are not needed are left out.
+    const fn next_counting(&mut self) -> u32 {
+        self.countings = self.countings.wrapping_add(1);
+        self.countings
     }
 }
 
-/// Serials only serve hints: they are not saved, and two states that decide alike are equal.
+/// Two states that decide alike are equal, whatever came before them.
 impl PartialEq for KeyState {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
@@ -309,6 +325,8 @@ struct RawKeyState {
     credits: Meter,
     global: Option<ScopeState>,
     assets: BTreeMap<AssetId, ScopeState>,
+    #[serde(default)]
+    countings: u32,
 }
 
 impl From<KeyState> for RawKeyState {
@@ -319,6 +337,7 @@ impl From<KeyState> for RawKeyState {
             credits: state.credits,
             global: state.global,
             assets: state.assets.into_iter().map(|asset| (asset.id, asset.scope)).collect(),
+            countings: state.countings,
         }
     }
 }
@@ -331,23 +350,19 @@ impl TryFrom<RawKeyState> for KeyState {
         if count > Self::MAX_COUNTED_ASSETS {
             return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
         }
-        Ok(raw.into_state())
+        let assets = raw.assets.into_iter().map(|(id, scope)| AssetState { id, scope });
+        let mut state = Self {
+            kind: raw.kind,
+            expires_at: raw.expires_at,
+            credits: raw.credits,
+            global: raw.global,
+            assets: assets.collect(),
+            countings: raw.countings,
+        };
+        state.number_countings();
+        Ok(state)
     }
 }
 
-impl RawKeyState {
-    fn into_state(self) -> KeyState {
-        let mut state = KeyState {
-            kind: self.kind,
-            expires_at: self.expires_at,
-            credits: self.credits,
-            global: self.global,
-            assets: SmallVec::with_capacity(self.assets.len()),
-            added: 0,
-        };
-        for (id, scope) in self.assets {
-            state.add_asset(state.assets.len(), id, scope);
-        }
-        state
-    }
-}
+/// The global scope of a new key; its assets follow.
+const FIRST_COUNTING: u32 = 1;

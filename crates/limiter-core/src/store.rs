@@ -1,6 +1,7 @@
 //! What a store does: decisions on the hot path, and the records of keys beside it.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,9 @@ use crate::config::{KeyConfig, KeyKind};
 use crate::decision::Decision;
 use crate::error::{KeysError, StoreError};
 use crate::key::{KeyRecord, StoredSecret};
-use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
+use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
+use crate::reservation::ReservationError;
+use crate::totals::Totals;
 use crate::usage::Usage;
 
 /// A place where keys and their counts are kept. It has one authority for time, its own.
@@ -62,6 +65,71 @@ pub trait DecisionStore: Debug + Send + Sync + 'static {
         key: &KeyId,
         asset: Option<&AssetId>,
     ) -> impl Future<Output = Result<Option<Self::Handle>, StoreError>> + Send;
+}
+
+/// Calls that are repeated, and calls whose cost is known only afterwards: each operation is one atomic step, by
+/// the rules of [`reservation`](crate::reservation).
+pub trait ReservationStore: DecisionStore {
+    /// As [`check_and_consume`](DecisionStore::check_and_consume), but charged once, however often it is repeated under
+    /// this id within the dedupe time: a repetition is allowed, flagged as replayed, and charges nothing. The id
+    /// alone decides, also if asset or charge differ. Only what was allowed is remembered.
+    ///
+    /// # Errors
+    /// [`ReservationError::TooMany`] or a store error.
+    fn check_once(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
+
+    /// As [`check_and_consume`](DecisionStore::check_and_consume) of the estimate, which can be corrected once until
+    /// `ttl` has passed. Repeated under the same id it is allowed, flagged as replayed, and charges nothing.
+    ///
+    /// # Errors
+    /// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`], or a store error.
+    fn reserve(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
+
+    /// Raises the estimate of a running call to new totals: what is missing is charged like a top-up, all or nothing,
+    /// in the windows of now.
+    ///
+    /// # Errors
+    /// As [`reservation::extend`](crate::reservation::extend), or a store error.
+    fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
+
+    /// Corrects the estimate to what the call did cost. Repeating it changes nothing more.
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
+    fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> impl Future<Output = Result<(), ReservationError>> + Send;
+
+    /// Takes the whole charge back: the call never went upstream. Repeating it changes nothing more.
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`], as [`reservation::cancel`](crate::reservation::cancel), or a store error.
+    fn cancel(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+    ) -> impl Future<Output = Result<(), ReservationError>> + Send;
 }
 
 /// A key and an asset, resolved once. It sees limits as soon as they are in force, and expiry and deletion of

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter_core::{
-    AssetHint, AssetId, Charge, Decision, KeyId, KeyRecord, KeyState, StoredKey, Usage, evaluate,
+    AssetHint, AssetId, Charge, Decision, KeyId, KeyRecord, KeyState, Ledger, StoredKey, Timestamp,
+    Usage, evaluate,
 };
 
 use crate::time::Time;
@@ -18,6 +19,8 @@ pub(crate) struct Cell {
     /// Tells it from every other cell that this store has had.
     pub(crate) serial: u64,
     pub(crate) state: KeyState,
+    /// What is remembered of its calls, if it ever reserved or named one.
+    pub(crate) ledger: Option<Box<Ledger>>,
 }
 
 impl Cell {
@@ -53,6 +56,21 @@ impl Cell {
         evaluate::check_and_consume(&mut self.state, asset, charge, time.now())
     }
 
+    /// One step of a reservation, on the state and on what is remembered. Where nothing is, no memory is taken.
+    pub(crate) fn with_ledger<T>(
+        &mut self,
+        now: Timestamp,
+        step: impl FnOnce(&mut KeyState, &mut Ledger) -> T,
+    ) -> T {
+        let ledger = self.ledger.get_or_insert_default();
+        ledger.forget_until(now);
+        let done = step(&mut self.state, ledger);
+        if ledger.is_empty() {
+            self.ledger = None;
+        }
+        done
+    }
+
     pub(crate) fn peek(&self, asset: Option<&AssetId>, charge: &Charge, time: &Time) -> Decision {
         evaluate::peek(&self.state, self.state.locate(asset), charge, time.now())
     }
@@ -74,11 +92,11 @@ impl SharedHint {
     #[inline]
     fn get(&self) -> AssetHint {
         let packed = self.0.load(Ordering::Relaxed);
-        AssetHint { position: (packed >> 32) as u32, serial: packed as u32 }
+        AssetHint { position: (packed >> 32) as u32, counting: packed as u32 }
     }
 
     fn set(&self, hint: AssetHint) {
-        let packed = u64::from(hint.position) << 32 | u64::from(hint.serial);
+        let packed = u64::from(hint.position) << 32 | u64::from(hint.counting);
         self.0.store(packed, Ordering::Relaxed);
     }
 }

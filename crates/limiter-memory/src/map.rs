@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use limiter_core::{KeyId, KeyState};
+use limiter_core::{KeyId, KeyState, Ledger};
 
 use crate::cell::Cell;
 use crate::sync::Mutex;
@@ -90,13 +90,13 @@ impl CellMap {
     }
 
     /// Adds the cell of a key that is not in the map.
-    pub(crate) fn insert(&self, id: KeyId, state: KeyState) {
+    pub(crate) fn insert(&self, id: KeyId, state: KeyState, ledger: Option<Box<Ledger>>) {
         let hash = self.hash(&id);
         let serial = self.inserted.fetch_add(1, Ordering::Relaxed);
         let mut slots = self.shard(hash).0.lock();
         let slot = slots.take_free();
         let Slots { index, chunks, .. } = &mut *slots;
-        chunks[chunk_of(slot)][within(slot)] = Some(Cell { id, serial, state });
+        chunks[chunk_of(slot)][within(slot)] = Some(Cell { id, serial, state, ledger });
         index.insert_unique(hash, slot, |slot| match &chunks[chunk_of(*slot)][within(*slot)] {
             Some(cell) => self.hash(&cell.id),
             None => unreachable!("only slots in use are in the index"),
@@ -211,7 +211,7 @@ mod tests {
         let allocated = allocation_counter::measure(|| {
             for index in 0..KEYS {
                 let id = KeyId::new(format!("{index:022}")).unwrap();
-                cells.insert(id, KeyState::new(KeyKind::Member, &config, now));
+                cells.insert(id, KeyState::new(KeyKind::Member, &config, now), None);
             }
         });
         let bytes = allocated.bytes_current / KEYS;

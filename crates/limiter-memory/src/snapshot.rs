@@ -1,6 +1,6 @@
 //! The state of a whole store, to be kept over a restart.
 
-use limiter_core::{KeyState, KeysError, StoredKey, Timestamp};
+use limiter_core::{KeyState, KeysError, Ledger, StoredKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -34,6 +34,9 @@ pub struct Snapshot {
 pub(crate) struct SavedKey {
     pub(crate) key: StoredKey,
     pub(crate) state: KeyState,
+    /// What is remembered of its calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger: Option<Ledger>,
 }
 
 impl Snapshot {

@@ -1,12 +1,14 @@
 //! The store: cells for decisions, a directory for management.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{
     AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeyStore, KeysError, ManualClock, NewRecord, Page, Search, StoreError, StoredKey, Usage,
-    WorkspaceId,
+    KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, StoreError, StoredKey, Timestamp, Totals, Usage,
+    WorkspaceId, reservation,
 };
 use parking_lot::RwLock;
 
@@ -24,6 +26,7 @@ use crate::time::Time;
 pub struct MemoryStore {
     directory: Arc<RwLock<Directory>>,
     cells: Arc<CellMap>,
+    bounds: LedgerBounds,
 }
 
 /// Settings of a [`MemoryStore`].
@@ -31,18 +34,33 @@ pub struct MemoryStore {
 #[must_use = "a store is made by build() or restore()"]
 pub struct MemoryStoreBuilder {
     time: Time,
+    bounds: LedgerBounds,
 }
 
 impl MemoryStoreBuilder {
     /// Uses this clock. By default it is the system's, as of its last tick: a few milliseconds late.
     pub fn clock(self, clock: ManualClock) -> Self {
-        Self { time: Time::Manual(clock) }
+        Self { time: Time::Manual(clock), ..self }
+    }
+
+    /// How many reservations, and how many request ids of checks, are remembered for a key: 10,000 of each by default.
+    ///
+    /// What would be one too many is refused and not charged; nothing is forgotten before its time. What has passed is
+    /// given up by the next such call of the key.
+    pub fn remembered(self, most: usize) -> Self {
+        Self { bounds: LedgerBounds { most, ..self.bounds }, ..self }
+    }
+
+    /// How long the request id of a check is remembered: 120 s by default.
+    pub fn dedupe_time(self, dedupe: Duration) -> Self {
+        Self { bounds: LedgerBounds { dedupe, ..self.bounds }, ..self }
     }
 
     /// An empty store.
     #[must_use]
     pub fn build(self) -> MemoryStore {
-        MemoryStore { directory: Arc::default(), cells: Arc::new(CellMap::new(self.time)) }
+        let cells = Arc::new(CellMap::new(self.time));
+        MemoryStore { directory: Arc::default(), cells, bounds: self.bounds }
     }
 
     /// A store that goes on from a snapshot.
@@ -57,7 +75,7 @@ impl MemoryStoreBuilder {
             let permanent_admin = is_permanent_admin(saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
             directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
-            store.cells.insert(id, saved.state);
+            store.cells.insert(id, saved.state, saved.ledger.map(Box::new));
         }
         drop(directory);
         Ok(store)
@@ -74,7 +92,7 @@ impl MemoryStore {
 
     /// Starts with the default settings.
     pub fn builder() -> MemoryStoreBuilder {
-        MemoryStoreBuilder { time: Time::System }
+        MemoryStoreBuilder { time: Time::System, bounds: LedgerBounds::default() }
     }
 
     /// Decides whether the key may make this call, and charges it if so, in one atomic step.
@@ -96,6 +114,90 @@ impl MemoryStore {
         self.cells.with(key, |cell| match cell {
             Some(cell) => cell.peek(asset, charge, self.cells.time()),
             None => Decision::key_unknown(asset),
+        })
+    }
+
+    /// As [`ReservationStore::check_once`](limiter_core::ReservationStore::check_once).
+    ///
+    /// # Errors
+    /// [`ReservationError::TooMany`].
+    pub fn check_once(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        self.step(key, |state, ledger, now| {
+            reservation::check_once(state, ledger, &self.bounds, asset, charge, id, now)
+        })
+        .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
+    }
+
+    /// As [`ReservationStore::reserve`](limiter_core::ReservationStore::reserve).
+    ///
+    /// # Errors
+    /// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`].
+    pub fn reserve(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> Result<Decision, ReservationError> {
+        self.step(key, |state, ledger, now| {
+            reservation::reserve(state, ledger, &self.bounds, asset, estimate, id, ttl, now)
+        })
+        .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
+    }
+
+    /// As [`ReservationStore::extend`](limiter_core::ReservationStore::extend).
+    ///
+    /// # Errors
+    /// As [`reservation::extend`].
+    pub fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        self.step(key, |state, ledger, now| reservation::extend(state, ledger, id, to, now))
+            .unwrap_or_else(|| Ok(Decision::key_unknown(None)))
+    }
+
+    /// As [`ReservationStore::settle`](limiter_core::ReservationStore::settle).
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`], or as [`reservation::settle`].
+    pub fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> Result<(), ReservationError> {
+        self.step(key, |state, ledger, now| reservation::settle(state, ledger, id, actual, now))
+            .unwrap_or(Err(ReservationError::KeyUnknown))
+    }
+
+    /// As [`ReservationStore::cancel`](limiter_core::ReservationStore::cancel).
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`], or as [`reservation::cancel`].
+    pub fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+        self.step(key, |state, ledger, now| reservation::cancel(state, ledger, id, now))
+            .unwrap_or(Err(ReservationError::KeyUnknown))
+    }
+
+    /// One step on the state of a key and on what is remembered of it, if the key is known.
+    fn step<T>(
+        &self,
+        key: &KeyId,
+        step: impl FnOnce(&mut KeyState, &mut Ledger, Timestamp) -> T,
+    ) -> Option<T> {
+        self.cells.with(key, |cell| {
+            let now = self.cells.time().now();
+            Some(cell?.with_ledger(now, |state, ledger| step(state, ledger, now)))
         })
     }
 
@@ -141,7 +243,7 @@ impl MemoryStore {
         let now = self.cells.time().now();
         let state = KeyState::new(kind, &config, now);
         let record = KeyRecord::of(&stored, &state, now);
-        self.cells.insert(stored.id, state);
+        self.cells.insert(stored.id, state, None);
         Ok(record)
     }
 
@@ -200,8 +302,12 @@ impl MemoryStore {
     pub fn snapshot(&self) -> Snapshot {
         let directory = self.directory.read();
         let saved = directory.keys().filter_map(|key| {
-            let state = self.cells.with(&key.id, |cell| Some(cell?.state.clone()))?;
-            Some(SavedKey { key: key.clone(), state })
+            let saved = self.cells.with(&key.id, |cell| {
+                let cell = cell?;
+                Some((cell.state.clone(), cell.ledger.as_deref().cloned()))
+            });
+            let (state, ledger) = saved?;
+            Some(SavedKey { key: key.clone(), state, ledger })
         });
         Snapshot::new(self.cells.time().now(), saved.collect())
     }
@@ -256,6 +362,51 @@ impl DecisionStore for MemoryStore {
         asset: Option<&AssetId>,
     ) -> Result<Option<MemoryHandle>, StoreError> {
         Ok(self.handle(key, asset))
+    }
+}
+
+impl ReservationStore for MemoryStore {
+    async fn check_once(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        self.check_once(key, asset, charge, id)
+    }
+
+    async fn reserve(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> Result<Decision, ReservationError> {
+        self.reserve(key, asset, estimate, id, ttl)
+    }
+
+    async fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        self.extend(key, id, to)
+    }
+
+    async fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> Result<(), ReservationError> {
+        self.settle(key, id, actual)
+    }
+
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+        self.cancel(key, id)
     }
 }
 

@@ -16,3 +16,4 @@ impl StoreUnderTest for Memory {
 }
 
 limiter_conformance::conformance_tests!(Memory);
+limiter_conformance::reservation_tests!(Memory);

@@ -12,14 +12,31 @@ use crate::replay::{
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
+use super::reserving;
 
 /// Histories of so many steps in a world of three keys and three assets, one of them called `global`. Most limits and
 /// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger.
 ///
 /// They shrink to fewer steps, simpler steps, smaller numbers and a clock that stands.
 pub fn histories(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Operation>> {
+    histories_of(actions(), steps)
+}
+
+/// The same with reservations and with checks that carry a request id. The ids are few, so that some are repeated, used
+/// again after their ttl, or never made; ttls last from a millisecond to for ever.
+pub fn histories_with_reservations(
+    steps: impl Into<SizeRange>,
+) -> impl Strategy<Value = Vec<Operation>> {
+    let actions = prop_oneof![2 => actions(), 3 => reserving::actions()];
+    histories_of(actions.boxed(), steps)
+}
+
+fn histories_of(
+    actions: BoxedStrategy<Action>,
+    steps: impl Into<SizeRange>,
+) -> impl Strategy<Value = Vec<Operation>> {
     let first = (first_key("k1"), option::weighted(0.3, first_key("k2")));
-    (starts(), first, vec(moves(), steps)).prop_map(|(start, (first, second), then)| {
+    (starts(), first, vec(moves(actions), steps)).prop_map(|(start, (first, second), then)| {
         operations(start, iter::once(first).chain(second).chain(then))
     })
 }
@@ -59,6 +76,10 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
                 }
                 Action::Check(_)
                 | Action::Peek(_)
+                | Action::Reserve(_)
+                | Action::Extend(_)
+                | Action::Settle(_)
+                | Action::Cancel { .. }
                 | Action::Usage { .. }
                 | Action::Delete { .. } => {}
             }
@@ -78,8 +99,8 @@ impl Expiry {
     }
 }
 
-fn moves() -> impl Strategy<Value = Move> {
-    (clock_steps(), actions(), expiries()).prop_map(|(step, action, expiry)| Move {
+fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
+    (clock_steps(), actions, expiries()).prop_map(|(step, action, expiry)| Move {
         step,
         action,
         expiry,
@@ -107,7 +128,7 @@ fn actions() -> BoxedStrategy<Action> {
     .boxed()
 }
 
-fn calls() -> BoxedStrategy<Call> {
+pub(super) fn calls() -> BoxedStrategy<Call> {
     let requests = prop_oneof![24 => Just(1), 6 => Just(0), 4 => 2_u64..=3, 1 => extremes()];
     let tokens = || prop_oneof![12 => 0_u64..=2, 4 => 3_u64..=6, 1 => extremes()];
     let credits = prop_oneof![12 => Just(0), 6 => 1_u64..=3, 1 => extremes()];
@@ -119,6 +140,7 @@ fn calls() -> BoxedStrategy<Call> {
             input,
             output,
             credits,
+            request_id: None,
         })
         .boxed()
 }
@@ -210,7 +232,7 @@ fn called() -> BoxedStrategy<Option<String>> {
 }
 
 /// Mostly the first: a history is about something when its operations meet.
-fn keys() -> BoxedStrategy<String> {
+pub(super) fn keys() -> BoxedStrategy<String> {
     prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned).boxed()
 }
 
@@ -230,7 +252,7 @@ fn budgets() -> BoxedStrategy<u64> {
 }
 
 /// Around the largest number, and around half of it, so that sums come to lie on both sides.
-fn extremes() -> impl Strategy<Value = u64> {
+pub(super) fn extremes() -> impl Strategy<Value = u64> {
     prop_oneof![
         Just(LARGEST),
         Just(LARGEST - 1),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::replay::{Action, Assets, Call, Change, Create, Limits, Operation, TokenType, Update};
 
 use super::clock::{ClockStep, DAY_MS, MIDNIGHT_MS};
+use super::sequences::Sequences;
 
 /// Every sequence of at most `depth` letters of the [`ALPHABET`], the shorter ones first.
 ///
@@ -12,8 +13,8 @@ use super::clock::{ClockStep, DAY_MS, MIDNIGHT_MS};
 /// `m1` are limited to 3 tokens a day, and ends with a peek and the usage, so that the last letter shows too. With 16
 /// letters there are 69,905 sequences up to depth 4, and 1,118,481 up to depth 5.
 #[must_use]
-pub fn small_world(depth: u32) -> SmallWorld {
-    SmallWorld { depth, length: 0, number: 0 }
+pub fn small_world(depth: u32) -> Sequences<Letter> {
+    Sequences::of(&ALPHABET, depth, history)
 }
 
 /// What a small world is written in: a movement of the clock, or an operation on `k1`.
@@ -62,38 +63,6 @@ pub const ALPHABET: [Letter; 16] = [
     Letter::Clock(ClockStep::BackDays(1)),
     Letter::Clock(ClockStep::BackDays(3)),
 ];
-
-/// The iterator that [`small_world`] returns.
-#[derive(Clone, Debug)]
-pub struct SmallWorld {
-    depth: u32,
-    length: u32,
-    /// Among those of this length, whose letters are its digits.
-    number: u64,
-}
-
-impl Iterator for SmallWorld {
-    type Item = Vec<Operation>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.number == ALPHABET_SIZE.pow(self.length) {
-            self.number = 0;
-            self.length += 1;
-        }
-        if self.length > self.depth {
-            return None;
-        }
-        let history = history(&letters(self.length, self.number));
-        self.number += 1;
-        Some(history)
-    }
-}
-
-fn letters(length: u32, number: u64) -> Vec<Letter> {
-    let digits =
-        (0..length).rev().map(|position| number / ALPHABET_SIZE.pow(position) % ALPHABET_SIZE);
-    digits.map(|digit| ALPHABET[digit as usize]).collect()
-}
 
 fn history(letters: &[Letter]) -> Vec<Operation> {
     let mut now = MIDNIGHT_MS + DAY_MS / 2;
@@ -147,7 +116,15 @@ fn update(update: Update) -> Action {
 }
 
 fn call() -> Call {
-    Call { key: key(), asset: Some("m1".to_owned()), requests: 1, input: 1, output: 1, credits: 1 }
+    Call {
+        key: key(),
+        asset: Some("m1".to_owned()),
+        requests: 1,
+        input: 1,
+        output: 1,
+        credits: 1,
+        request_id: None,
+    }
 }
 
 fn only(limits: Limits) -> Assets {
@@ -157,8 +134,6 @@ fn only(limits: Limits) -> Assets {
 fn key() -> String {
     "k1".to_owned()
 }
-
-const ALPHABET_SIZE: u64 = ALPHABET.len() as u64;
 
 const NONE: Limits = Limits {
     requests_per_minute: None,

@@ -8,8 +8,10 @@ use crate::replay::{
     RuleScope, Unit, Update, Usage, WindowKind,
 };
 
+use super::remembered::Remembered;
+use super::reservation::Reservation;
 use super::scope::{RuleState, Scope, admits};
-use super::window::add;
+use super::window::{WindowId, add};
 
 /// A living key. It holds the scopes that are counted, and those whose last counts were not dropped yet.
 #[derive(Clone, Debug)]
@@ -20,21 +22,34 @@ pub(super) struct Key {
     budget: Option<u64>,
     spent: u64,
     expires_at: Option<u64>,
+    /// How many countings of scopes have begun.
+    countings: u64,
+    pub(super) reservations: Remembered<Reservation>,
+    /// The ids of checks. "Ids of checks and of reservations are separate."
+    pub(super) checks: Remembered<()>,
 }
 
 impl Key {
     pub(super) fn created(create: &Create, now: u64) -> Self {
-        let scope = |limits: Option<Limits>| Scope::created(&limits.unwrap_or_default(), now);
+        let mut countings = 0;
+        let mut scope = |limits: Option<Limits>| {
+            countings += 1;
+            Scope::created(&limits.unwrap_or_default(), now, countings)
+        };
+        let global = scope(create.global);
         let assets = create.assets.iter();
+        let assets =
+            assets.filter_map(|(name, limits)| Some((name.clone(), scope(*limits)?))).collect();
         Self {
             kind: create.kind,
-            global: scope(create.global),
-            assets: assets
-                .filter_map(|(name, limits)| Some((name.clone(), scope(*limits)?)))
-                .collect(),
+            global,
+            assets,
             budget: create.budget,
             spent: 0,
             expires_at: create.expires_at,
+            countings,
+            reservations: Remembered::default(),
+            checks: Remembered::default(),
         }
     }
 
@@ -66,9 +81,45 @@ impl Key {
     /// "A check that consumes nothing (`peek`) answers the same decision and changes nothing."
     pub(super) fn decide(&self, call: &Call, now: u64) -> Answer {
         match self.denial(call, now) {
-            None => Answer::Allowed { remaining: self.charged(call, now).remaining(call, now) },
+            None => Answer::Allowed {
+                replayed: false,
+                remaining: self.charged(call, now).remaining(call, now),
+            },
             Some(denial) => Answer::Denied(denial),
         }
+    }
+
+    /// "Answers `Allowed`, flagged `replayed`, with the state of now": and so nothing is written.
+    pub(super) fn replayed(&self, call: &Call, now: u64) -> Answer {
+        Answer::Allowed { replayed: true, remaining: self.remaining(call, now) }
+    }
+
+    /// The windows that a call was charged to, right after it was.
+    pub(super) fn admitting_windows(&self, call: &Call) -> Vec<WindowId> {
+        let asset = call.asset.as_ref().and_then(|name| self.assets.get(name));
+        self.global.iter().chain(asset).flat_map(Scope::windows).collect()
+    }
+
+    /// The key after a call that had been charged `estimate` is corrected to `actual`. It writes "both windows of each
+    /// counted scope it meets, also when it adds zero"; "a scope whose limits are gone is skipped".
+    pub(super) fn corrected(
+        &self,
+        admitting: &[WindowId],
+        estimate: &Call,
+        actual: &Call,
+        now: u64,
+    ) -> Self {
+        let corrected = self.with_met_scopes(estimate, |scope| {
+            let mut scope = scope.as_of(now)?;
+            scope.correct(admitting, estimate, actual);
+            Some(scope)
+        });
+        // "Credits are held and settled the same way, without windows."
+        corrected.with_spent(if actual.credits >= estimate.credits {
+            add(self.spent, actual.credits - estimate.credits)
+        } else {
+            self.spent.saturating_sub(estimate.credits - actual.credits)
+        })
     }
 
     /// "Reading usage never changes it, and shows a window that has passed as empty."
@@ -196,7 +247,8 @@ impl Key {
     }
 
     fn change_global(&mut self, limits: &Limits, now: u64) {
-        self.global = Scope::changed(self.global.as_ref(), limits, now);
+        self.countings += 1;
+        self.global = Scope::changed(self.global.as_ref(), limits, now, self.countings);
     }
 
     /// Replaces the whole set. An asset whose limits stay is not touched.
@@ -204,7 +256,8 @@ impl Key {
         let names: BTreeSet<String> = self.assets.keys().chain(assets.keys()).cloned().collect();
         for name in names {
             let limits = assets.get(&name).copied().flatten().unwrap_or_default();
-            let scope = Scope::changed(self.assets.get(&name), &limits, now);
+            self.countings += 1;
+            let scope = Scope::changed(self.assets.get(&name), &limits, now, self.countings);
             self.put_asset(&name, scope);
         }
     }

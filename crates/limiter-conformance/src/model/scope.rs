@@ -2,7 +2,7 @@
 
 use crate::replay::{Call, Limits, Row, Rule, RuleScope, TokenType, Unit, WindowKind, WindowUsage};
 
-use super::window::{Window, WindowLimits, tokens};
+use super::window::{Window, WindowId, WindowLimits, tokens};
 
 /// "While it is counted, all four of its (window, unit) pairs are, also those without a limit".
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub(super) struct RuleState {
 
 impl Scope {
     /// "A new key's limits are in force at once." "Limits without a single number are no limits."
-    pub(super) fn created(limits: &Limits, now: u64) -> Option<Self> {
-        let opened = |kind| Window::opened(kind, now, WindowLimits::of(limits, kind));
+    pub(super) fn created(limits: &Limits, now: u64, counting: u64) -> Option<Self> {
+        let opened = |kind| Window::opened(kind, now, WindowLimits::of(limits, kind), counting);
         Self { minute: opened(WindowKind::Minute), day: opened(WindowKind::Day) }.if_counted()
     }
 
@@ -41,7 +41,15 @@ impl Scope {
 
     /// What is left of a scope, counted or not, whose limits are changed: "setting, raising, lowering, clearing, adding
     /// or removing an asset, changing the token type".
-    pub(super) fn changed(current: Option<&Self>, limits: &Limits, now: u64) -> Option<Self> {
+    ///
+    /// "A scope that was dropped and gains limits again never finds its earlier windows": should it be counted anew, that
+    /// counting has a number of its own.
+    pub(super) fn changed(
+        current: Option<&Self>,
+        limits: &Limits,
+        now: u64,
+        counting: u64,
+    ) -> Option<Self> {
         let minute = WindowLimits::of(limits, WindowKind::Minute);
         let day = WindowLimits::of(limits, WindowKind::Day);
         let configured = current.map_or((WindowLimits::NONE, WindowLimits::NONE), |scope| {
@@ -54,8 +62,8 @@ impl Scope {
         // The change writes both windows. Where nothing is counted, or no longer, counting begins here, with nothing in
         // force: also the first limits of a scope of an old key take effect at the next window.
         let mut scope = current.and_then(|scope| scope.as_of(now)).unwrap_or_else(|| Self {
-            minute: Window::opened(WindowKind::Minute, now, WindowLimits::NONE),
-            day: Window::opened(WindowKind::Day, now, WindowLimits::NONE),
+            minute: Window::opened(WindowKind::Minute, now, WindowLimits::NONE, counting),
+            day: Window::opened(WindowKind::Day, now, WindowLimits::NONE, counting),
         });
         scope.minute.change(minute);
         scope.day.change(day);
@@ -66,6 +74,15 @@ impl Scope {
     pub(super) fn admit(&mut self, call: &Call) {
         self.minute.admit(call);
         self.day.admit(call);
+    }
+
+    pub(super) fn correct(&mut self, admitting: &[WindowId], estimate: &Call, actual: &Call) {
+        self.minute.correct(admitting, estimate, actual);
+        self.day.correct(admitting, estimate, actual);
+    }
+
+    pub(super) fn windows(&self) -> [WindowId; 2] {
+        [self.minute.id(), self.day.id()]
     }
 
     /// Its rules, in the order in which they are listed: minute before day, requests before tokens.

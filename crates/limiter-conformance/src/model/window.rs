@@ -1,4 +1,4 @@
-//! One kind of window of one scope: what was admitted in it, and its limits.
+//! One kind of window of one scope: what was charged in it, and its limits.
 
 use crate::replay::{Call, LARGEST, Limits, TokenType, Unit, Used, WindowKind, WindowUsage};
 
@@ -9,17 +9,31 @@ pub(super) struct Window {
     /// "The index of a window is stored with the counts of each scope and window kind, and moves only when those are
     /// written".
     index: u64,
-    admissions: Vec<Admission>,
+    /// "How often it was mended".
+    mended: u64,
+    /// "Which counting of the scope it belongs to".
+    counting: u64,
+    charges: Vec<Charged>,
     in_force: WindowLimits,
     pending: Option<Pending>,
 }
 
-/// What one admitted call added.
+/// What an admitted call added, or what its settlement added or took back.
 #[derive(Clone, Copy, Debug)]
-struct Admission {
-    requests: u64,
-    input: u64,
-    output: u64,
+struct Charged {
+    requests: i128,
+    input: i128,
+    output: i128,
+}
+
+/// "The identity of a window, by which a reservation finds it again, is its index, how often it was mended, and which
+/// counting of the scope it belongs to".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WindowId {
+    kind: WindowKind,
+    index: u64,
+    mended: u64,
+    counting: u64,
 }
 
 /// What limits say about one kind of window.
@@ -40,8 +54,19 @@ struct Pending {
 
 impl Window {
     /// The window open now, with nothing counted in it.
-    pub(super) fn opened(kind: WindowKind, now: u64, in_force: WindowLimits) -> Self {
-        Self { kind, index: index_of(kind, now), admissions: Vec::new(), in_force, pending: None }
+    pub(super) fn opened(
+        kind: WindowKind,
+        now: u64,
+        in_force: WindowLimits,
+        counting: u64,
+    ) -> Self {
+        let (index, charges) = (index_of(kind, now), Vec::new());
+        Self { kind, index, mended: 0, counting, charges, in_force, pending: None }
+    }
+
+    pub(super) fn id(&self) -> WindowId {
+        let Self { kind, index, mended, counting, .. } = *self;
+        WindowId { kind, index, mended, counting }
     }
 
     /// What it is when it is written now: the three rules of the clock.
@@ -67,10 +92,28 @@ impl Window {
     }
 
     pub(super) fn admit(&mut self, call: &Call) {
-        self.admissions.push(Admission {
-            requests: call.requests,
-            input: call.input,
-            output: call.output,
+        self.charges.push(Charged {
+            requests: call.requests.into(),
+            input: call.input.into(),
+            output: call.output.into(),
+        });
+    }
+
+    pub(super) fn correct(&mut self, admitting: &[WindowId], estimate: &Call, actual: &Call) {
+        let more = |actual: u64, estimate: u64| i128::from(actual) - i128::from(estimate);
+        let corrected = Charged {
+            requests: more(actual.requests, estimate.requests),
+            input: more(actual.input, estimate.input),
+            output: more(actual.output, estimate.output),
+        };
+        self.charges.push(if admitting.contains(&self.id()) {
+            // "In a window that is still the one that admitted the call, the count becomes what it would have been had
+            // `actual` been charged."
+            corrected
+        } else {
+            // "In a window that has closed since, or that did not count the call, a surplus is forgotten, and an overrun
+            // (what `actual` exceeds the estimate by, input and output each) is charged to the window open now."
+            Charged { requests: 0, input: corrected.input.max(0), output: corrected.output.max(0) }
         });
     }
 
@@ -104,13 +147,15 @@ impl Window {
 
     /// Counts the list. "A scope counts tokens under the token type in force in that window."
     pub(super) fn used(&self, unit: Unit) -> u64 {
-        self.admissions.iter().fold(0, |used, admission| {
+        let used = self.charges.iter().fold(0, |used: i128, charged| {
             let added = match unit {
-                Unit::Requests => admission.requests,
-                Unit::Tokens => tokens(self.in_force.token_type, admission.input, admission.output),
+                Unit::Requests => charged.requests,
+                Unit::Tokens => tokens(self.in_force.token_type, charged.input, charged.output),
             };
-            add(used, added)
-        })
+            // "A count that would pass 2^53 − 1 stays there, and is lowered from there."
+            (used + added).clamp(0, LARGEST.into())
+        });
+        u64::try_from(used).expect("it was kept within its bounds")
     }
 
     /// When its counts start at zero again.
@@ -127,7 +172,7 @@ impl Window {
     fn next(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
-        window.admissions.clear();
+        window.charges.clear();
         if let Some(pending) = self.pending
             && pending.from <= computed
         {
@@ -142,6 +187,8 @@ impl Window {
     fn carried_to(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
+        // "After a mending every earlier window is closed."
+        window.mended += 1;
         window.pending =
             self.pending.map(|pending| Pending { from: pending.from.min(computed + 1), ..pending });
         window
@@ -179,7 +226,11 @@ impl WindowLimits {
 }
 
 /// How many tokens a token type counts.
-pub(super) fn tokens(token_type: TokenType, input: u64, output: u64) -> u64 {
+pub(super) fn tokens<N: std::ops::Add<Output = N>>(
+    token_type: TokenType,
+    input: N,
+    output: N,
+) -> N {
     match token_type {
         TokenType::Total => input + output,
         TokenType::Output => output,

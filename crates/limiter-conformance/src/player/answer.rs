@@ -17,7 +17,7 @@ pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
                 rules: rules.collect::<Result<_, PlayError>>()?,
                 budget: allowed.credits().remaining().map(Credits::millionths),
             };
-            Ok(Answer::Allowed { remaining })
+            Ok(Answer::Allowed { replayed: allowed.replayed(), remaining })
         }
         Decision::Denied(denied) => denial(denied).map(Answer::Denied),
     }

@@ -8,12 +8,14 @@ use serde::{Serialize, Serializer};
 /// The answer to one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A key was created, updated or deleted.
+    /// A key was created, updated or deleted, a reservation settled or cancelled.
     Ok,
     /// The operation was not done.
     Error(Problem),
     /// The call is admitted.
     Allowed {
+        /// Whether it was admitted before under the same id, and is not charged again.
+        replayed: bool,
         /// What is left after it.
         remaining: Remaining,
     },
@@ -31,8 +33,12 @@ pub enum Problem {
     Invalid,
     /// There is no such key, or no longer.
     UnknownKey,
-    /// The label is that of a living key.
+    /// The label is that of a living key, or the id that of another reservation.
     AlreadyExists,
+    /// There is no such reservation, or its ttl has passed.
+    UnknownReservation,
+    /// The reservation was settled otherwise before, or cancelled.
+    AlreadySettled,
 }
 
 /// Why a call is denied: the first that holds, in this order.
@@ -169,8 +175,11 @@ impl Serialize for Answer {
         match self {
             Self::Ok => line.serialize_entry("ok", &true)?,
             Self::Error(problem) => line.serialize_entry("error", problem)?,
-            Self::Allowed { remaining } => {
+            Self::Allowed { replayed, remaining } => {
                 line.serialize_entry("allowed", &true)?;
+                if *replayed {
+                    line.serialize_entry("replayed", &true)?;
+                }
                 line.serialize_entry("remaining", remaining)?;
             }
             Self::Denied(denial) => {

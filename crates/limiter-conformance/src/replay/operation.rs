@@ -30,6 +30,19 @@ pub enum Action {
     Check(Call),
     /// Decides like [`Check`](Self::Check) and changes nothing.
     Peek(Call),
+    /// Decides and charges an estimate, which can be corrected once.
+    Reserve(Reserve),
+    /// Raises the estimate of a running call.
+    Extend(Totals),
+    /// Corrects the estimate to what the call did cost.
+    Settle(Totals),
+    /// Takes the whole charge back: the call never went upstream.
+    Cancel {
+        /// The label of the key.
+        key: String,
+        /// The id of the reservation.
+        id: String,
+    },
     /// Shows what is used.
     Usage {
         /// The label of the key.
@@ -98,6 +111,39 @@ pub struct Call {
     pub output: u64,
     /// Millionths of a credit.
     pub credits: u64,
+    /// The id under which a [`Check`](Action::Check) is charged once. A peek and a reservation have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// A call that is charged by its estimate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reserve {
+    /// The call, and what it may cost.
+    #[serde(flatten)]
+    pub estimate: Call,
+    /// The id of the reservation.
+    pub id: String,
+    /// For how long it can be corrected, from now on.
+    pub ttl_ms: u64,
+}
+
+/// What a reserved call costs, as far as it is known; `None` is what stays as it was estimated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// The label of the key.
+    pub key: String,
+    /// The id of the reservation.
+    pub id: String,
+    /// All input tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<u64>,
+    /// All output tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<u64>,
+    /// All millionths of a credit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credits: Option<u64>,
 }
 
 /// The limits of assets, by the bytes of their ids. `None` is written `null`: no limits.
@@ -175,8 +221,9 @@ impl Operation {
         serde_json::to_string(self).expect("strings and whole numbers are always JSON")
     }
 
-    /// Whether every number, every asset id, and the tokens of a call taken together keep to their bounds. Whatever
-    /// runs an operation asks this first, and answers `invalid` if not.
+    /// Whether every number, every id, and the tokens of a call taken together keep to their bounds. Whatever
+    /// runs an operation asks this first, and answers `invalid` if not. The sum of [`Totals`] is none of these bounds: what
+    /// is left out of them is known only where the reservation is.
     #[must_use]
     pub fn is_within_bounds(&self) -> bool {
         fits(self.at)
@@ -194,6 +241,14 @@ impl Operation {
                         && update.expires_at.value().copied().is_none_or(fits)
                 }
                 Action::Check(call) | Action::Peek(call) => call.is_within_bounds(),
+                Action::Reserve(reserve) => {
+                    reserve.estimate.is_within_bounds()
+                        && is_request_id(&reserve.id)
+                        && reserve.ttl_ms >= 1
+                        && fits(reserve.ttl_ms)
+                }
+                Action::Extend(totals) | Action::Settle(totals) => totals.is_within_bounds(),
+                Action::Cancel { id, .. } => is_request_id(id),
                 Action::Usage { .. } | Action::Delete { .. } => true,
             }
     }
@@ -206,6 +261,14 @@ impl Call {
             && fits(self.requests)
             && u128::from(self.input) + u128::from(self.output) <= u128::from(LARGEST)
             && fits(self.credits)
+            && self.request_id.as_deref().is_none_or(is_request_id)
+    }
+}
+
+impl Totals {
+    fn is_within_bounds(&self) -> bool {
+        let numbers = [self.input, self.output, self.credits];
+        is_request_id(&self.id) && numbers.into_iter().flatten().all(fits)
     }
 }
 
@@ -255,9 +318,15 @@ fn is_asset_id(asset: &str) -> bool {
     (1..=LONGEST_ASSET_ID).contains(&asset.len())
 }
 
+fn is_request_id(id: &str) -> bool {
+    (1..=LONGEST_REQUEST_ID).contains(&id.len())
+}
+
 fn fits(number: u64) -> bool {
     number <= LARGEST
 }
 
 /// In bytes, as the specification's terms have it.
 const LONGEST_ASSET_ID: usize = 256;
+/// The same for the ids of calls.
+const LONGEST_REQUEST_ID: usize = 128;

@@ -4,7 +4,9 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::fields::{Fields, number, text};
-use super::operation::{Action, Assets, Call, Create, Kind, Limits, Operation, TokenType, Update};
+use super::operation::{
+    Action, Assets, Call, Create, Kind, Limits, Operation, Reserve, TokenType, Totals, Update,
+};
 
 /// What a readable line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +56,6 @@ pub enum Unreadable {
         /// What the line calls it.
         name: String,
     },
-    /// A part of the format that comes later.
-    #[error("this version does not support `{feature}` yet")]
-    NotSupportedYet {
-        /// The operation or field.
-        feature: String,
-    },
 }
 
 /// Reads one line, with or without its line end.
@@ -73,32 +69,28 @@ pub fn read(line: &str) -> Result<Line, Unreadable> {
     let mut fields = Fields::of(line)?;
     let at = fields.required("at", number)?;
     let name = fields.required("op", text)?;
-    let mut request_id = None;
     let action = match name.as_str() {
         "create" => Action::Create(create(&mut fields)?),
         "update" => Action::Update(update(&mut fields)?),
         "check" => {
-            request_id = fields.nullable("request_id", text)?;
-            Action::Check(call(&mut fields)?)
+            let request_id = fields.nullable("request_id", text)?;
+            Action::Check(Call { request_id, ..call(&mut fields)? })
         }
         "peek" => Action::Peek(call(&mut fields)?),
+        "reserve" => Action::Reserve(reserve(&mut fields)?),
+        "extend" => Action::Extend(totals(&mut fields)?),
+        "settle" => Action::Settle(totals(&mut fields)?),
+        "cancel" => {
+            Action::Cancel { key: fields.required("key", text)?, id: fields.required("id", text)? }
+        }
         "usage" => Action::Usage { key: fields.required("key", text)? },
         "delete" => Action::Delete { key: fields.required("key", text)? },
-        "reserve" | "extend" | "settle" | "cancel" => {
-            return Err(Unreadable::NotSupportedYet { feature: name });
-        }
         _ => return Err(Unreadable::UnknownOperation { name }),
     };
     fields.finish()?;
 
     let operation = Operation { at, action };
-    if !operation.is_within_bounds() || !request_id.as_deref().is_none_or(is_request_id) {
-        return Ok(Line::Invalid);
-    }
-    match request_id {
-        Some(_) => Err(Unreadable::NotSupportedYet { feature: "request_id".to_owned() }),
-        None => Ok(Line::Operation(operation)),
-    }
+    Ok(if operation.is_within_bounds() { Line::Operation(operation) } else { Line::Invalid })
 }
 
 fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
@@ -130,6 +122,25 @@ fn call(fields: &mut Fields<'_>) -> Result<Call, Unreadable> {
         input: fields.optional("input", number)?.unwrap_or(0),
         output: fields.optional("output", number)?.unwrap_or(0),
         credits: fields.optional("credits", number)?.unwrap_or(0),
+        request_id: None,
+    })
+}
+
+fn reserve(fields: &mut Fields<'_>) -> Result<Reserve, Unreadable> {
+    Ok(Reserve {
+        estimate: call(fields)?,
+        id: fields.required("id", text)?,
+        ttl_ms: fields.required("ttl_ms", number)?,
+    })
+}
+
+fn totals(fields: &mut Fields<'_>) -> Result<Totals, Unreadable> {
+    Ok(Totals {
+        key: fields.required("key", text)?,
+        id: fields.required("id", text)?,
+        input: fields.optional("input", number)?,
+        output: fields.optional("output", number)?,
+        credits: fields.optional("credits", number)?,
     })
 }
 
@@ -166,10 +177,3 @@ fn kind(value: &RawValue) -> Result<Kind, Unreadable> {
         _ => Err(Unreadable::MustBe { expected: "`member` or `admin`" }),
     }
 }
-
-fn is_request_id(id: &str) -> bool {
-    (1..=LONGEST_REQUEST_ID).contains(&id.len())
-}
-
-/// In bytes, as the specification has it for every id that a caller sends to be remembered by.
-const LONGEST_REQUEST_ID: usize = 128;

@@ -3,7 +3,8 @@
 use std::env;
 use std::ops::Range;
 
-use limiter_core::{ManualClock, Timestamp};
+use limiter_core::{ManualClock, ReservationStore, Store, Timestamp};
+use proptest::strategy::Strategy;
 use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRunner,
 };
@@ -13,8 +14,8 @@ use tokio::task::block_in_place;
 use super::StoreUnderTest;
 use super::world::engine;
 use crate::generate;
-use crate::player::Player;
-use crate::replay::{Operation, to_jsonl};
+use crate::player::{PlayError, Player};
+use crate::replay::{Answer, Operation, to_jsonl};
 
 /// Why something does not hold, in a sentence or two.
 pub(super) type Broken = String;
@@ -25,17 +26,38 @@ pub(super) fn holds_for_histories<Outcome>(cases: u32, property: impl Fn(Vec<Ope
 where
     Outcome: Future<Output = Result<(), Broken>>,
 {
+    holds_for(generate::histories(STEPS), REGRESSIONS, cases, property);
+}
+
+/// The same for histories with reservations, whose failures have a file of their own.
+pub(super) fn holds_for_reservations<Outcome>(
+    cases: u32,
+    property: impl Fn(Vec<Operation>) -> Outcome,
+) where
+    Outcome: Future<Output = Result<(), Broken>>,
+{
+    holds_for(generate::histories_with_reservations(STEPS), RESERVED_REGRESSIONS, cases, property);
+}
+
+fn holds_for<Outcome>(
+    histories: impl Strategy<Value = Vec<Operation>>,
+    regressions: &'static str,
+    cases: u32,
+    property: impl Fn(Vec<Operation>) -> Outcome,
+) where
+    Outcome: Future<Output = Result<(), Broken>>,
+{
     let outcome = |history| block_in_place(|| Handle::current().block_on(property(history)));
     let config = Config {
         cases,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
         max_shrink_iters: SHRINK_STEPS,
         // Most of the time goes into making histories: it is half that of the default.
         rng_algorithm: RngAlgorithm::XorShift,
         ..Config::default()
     };
     let run = TestRunner::new(config)
-        .run(&generate::histories(STEPS), |history| outcome(history).map_err(TestCaseError::fail));
+        .run(&histories, |history| outcome(history).map_err(TestCaseError::fail));
     match run {
         Ok(()) => {}
         Err(TestError::Fail(reason, history)) => {
@@ -55,6 +77,29 @@ pub(super) async fn player<T: StoreUnderTest>(store: &T) -> Player<T::Store> {
     Player::new(engine, clock).await.expect("an empty store takes an admin key")
 }
 
+/// What plays operations on a store.
+pub(super) trait Plays: Send {
+    fn play(
+        &mut self,
+        operation: &Operation,
+    ) -> impl Future<Output = Result<Answer, PlayError>> + Send;
+}
+
+impl<S: Store> Plays for Player<S> {
+    async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
+        self.play(operation).await
+    }
+}
+
+/// Plays reservations too.
+pub(super) struct WithReservations<S: Store>(pub(super) Player<S>);
+
+impl<S: Store + ReservationStore> Plays for WithReservations<S> {
+    async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
+        self.0.play_all(operation).await
+    }
+}
+
 /// How many random histories to try on this store, where a test tries one in `share` of them.
 pub(super) fn cases<T: StoreUnderTest>(_: &T, share: u32) -> u32 {
     let cases = number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES);
@@ -72,6 +117,7 @@ pub(super) fn number_from(variable: &str) -> Option<u32> {
 
 /// Tests run in the directory of their crate.
 const REGRESSIONS: &str = "proptest-regressions/histories.txt";
+const RESERVED_REGRESSIONS: &str = "proptest-regressions/reservations.txt";
 /// Long enough for limits to change, windows to pass and keys to expire within one history.
 const STEPS: Range<usize> = 1..60;
 /// With them the whole suite takes half a minute on two cores, unoptimised, for a store in memory.

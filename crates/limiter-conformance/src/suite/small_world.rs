@@ -5,34 +5,33 @@ use std::thread;
 
 use super::StoreUnderTest;
 use super::histories::agrees_with_the_model;
-use super::property::{number_from, player};
-use crate::generate::{ALPHABET, SmallWorld, small_world};
+use super::property::{Plays, number_from, player};
+use crate::generate::{Sequences, small_world};
+use crate::player::Player;
 use crate::replay::to_jsonl;
 
 /// All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says.
 pub async fn every_short_history_agrees_with_the_model(store: impl StoreUnderTest) {
-    let depth = depth(&store);
-    let played = play_all(store, small_world(depth), Way::ByKey).await;
-    assert_eq!(played, size(depth));
-    println!("{played} histories: every sequence of up to {depth} of {} letters", ALPHABET.len());
+    let histories = small_world(depth(&store));
+    play_all(store, histories, |player| player).await;
 }
 
 /// The same through handles, one letter less deep.
 pub async fn every_short_history_through_handles_agrees_with_the_model(store: impl StoreUnderTest) {
-    let depth = depth(&store).saturating_sub(1);
-    let played = play_all(store, small_world(depth), Way::ThroughHandles).await;
-    assert_eq!(played, size(depth));
-    println!("{played} histories: every sequence of up to {depth} of {} letters", ALPHABET.len());
-}
-
-#[derive(Clone, Copy)]
-enum Way {
-    ByKey,
-    ThroughHandles,
+    let histories = small_world(depth(&store).saturating_sub(1));
+    play_all(store, histories, Player::through_handles).await;
 }
 
 /// Plays all of them, each on an empty store, with as many tasks as there are cores.
-async fn play_all(store: impl StoreUnderTest, histories: SmallWorld, way: Way) -> u64 {
+pub(super) async fn play_all<T: StoreUnderTest, L, P>(
+    store: T,
+    histories: Sequences<L>,
+    way: fn(Player<T::Store>) -> P,
+) where
+    L: Copy + Send + Sync + 'static,
+    P: Plays + 'static,
+{
+    let (total, letters) = (histories.total(), histories.letters());
     let (store, histories) = (Arc::new(store), Arc::new(Mutex::new(histories)));
     let tasks = thread::available_parallelism().map_or(1, usize::from);
     let tasks: Vec<_> = (0..tasks)
@@ -42,14 +41,15 @@ async fn play_all(store: impl StoreUnderTest, histories: SmallWorld, way: Way) -
     for task in tasks {
         played += task.await.expect("every history is answered as the model answers it");
     }
-    played
+    assert_eq!(played, total);
+    println!("{played} histories: every short sequence of {letters} letters");
 }
 
 /// Takes histories until none is left, and answers how many it took.
-async fn play_some<T: StoreUnderTest>(
+async fn play_some<T: StoreUnderTest, L: Copy, P: Plays>(
     store: Arc<T>,
-    histories: Arc<Mutex<SmallWorld>>,
-    way: Way,
+    histories: Arc<Mutex<Sequences<L>>>,
+    way: fn(Player<T::Store>) -> P,
 ) -> u64 {
     let mut played = 0;
     loop {
@@ -62,11 +62,7 @@ async fn play_some<T: StoreUnderTest>(
         }
         for history in batch {
             let player = player(&*store).await;
-            let player = match way {
-                Way::ByKey => player,
-                Way::ThroughHandles => player.through_handles(),
-            };
-            if let Err(broken) = agrees_with_the_model(player, &history).await {
+            if let Err(broken) = agrees_with_the_model(way(player), &history).await {
                 panic!("{broken}\nThe history:\n{}", to_jsonl(&history));
             }
             played += 1;
@@ -75,18 +71,13 @@ async fn play_some<T: StoreUnderTest>(
 }
 
 /// How long the longest histories are for this store.
-fn depth<T: StoreUnderTest>(_: &T) -> u32 {
+pub(super) fn depth<T: StoreUnderTest>(_: &T) -> u32 {
     let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
     match T::SLOWNESS {
         0..=1 => depth,
         2..100 => depth.saturating_sub(1),
         100.. => depth.saturating_sub(2),
     }
-}
-
-/// How many sequences of up to so many letters there are.
-fn size(depth: u32) -> u64 {
-    (0..=depth).map(|length| (ALPHABET.len() as u64).pow(length)).sum()
 }
 
 /// 69,905 histories, seconds for a store in memory. One more is a million.

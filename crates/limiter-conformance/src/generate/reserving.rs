@@ -1,0 +1,62 @@
+//! Random operations on reservations, and checks with a request id.
+
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::replay::{Action, Call, LARGEST, Reserve, Totals};
+
+use super::clock::{DAY_MS, MINUTE_MS};
+use super::random::{calls, extremes, keys};
+
+pub(super) fn actions() -> BoxedStrategy<Action> {
+    prop_oneof![
+        10 => (estimates(), ids(), ttls())
+            .prop_map(|(estimate, id, ttl_ms)| Action::Reserve(Reserve { estimate, id, ttl_ms })),
+        6 => totals().prop_map(Action::Extend),
+        7 => totals().prop_map(Action::Settle),
+        3 => (keys(), ids()).prop_map(|(key, id)| Action::Cancel { key, id }),
+        6 => (calls(), ids())
+            .prop_map(|(call, id)| Action::Check(Call { request_id: Some(id), ..call })),
+    ]
+    .boxed()
+}
+
+/// Half of them are alike, so that a known id is often repeated with the same figures.
+fn estimates() -> BoxedStrategy<Call> {
+    let alike =
+        calls().prop_map(|call| Call { requests: 1, input: 1, output: 2, credits: 1, ..call });
+    prop_oneof![alike, calls()].boxed()
+}
+
+fn totals() -> BoxedStrategy<Totals> {
+    let number = || prop_oneof![12 => 0_u64..=3, 6 => 4_u64..=9, 1 => extremes()];
+    let total = move || option::weighted(0.7, number());
+    (keys(), ids(), total(), total(), total())
+        .prop_map(|(key, id, input, output, credits)| Totals { key, id, input, output, credits })
+        .boxed()
+}
+
+/// Mostly the first, for the same reason as with keys; few are out of bounds.
+fn ids() -> BoxedStrategy<String> {
+    prop_oneof![
+        30 => Just("r1".to_owned()),
+        12 => Just("r2".to_owned()),
+        4 => Just("r3".to_owned()),
+        1 => Just(String::new()),
+    ]
+    .boxed()
+}
+
+/// A history seldom lasts longer than some days.
+fn ttls() -> BoxedStrategy<u64> {
+    prop_oneof![
+        8 => Just(DAY_MS),
+        8 => Just(30 * DAY_MS),
+        4 => Just(MINUTE_MS),
+        2 => 1_u64..=1_000,
+        2 => Just(LARGEST),
+        1 => Just(0),
+        1 => Just(LARGEST + 1),
+    ]
+    .boxed()
+}

@@ -1,0 +1,44 @@
+//! What a key remembers of calls by their ids.
+
+/// Things by their ids, each until an instant of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered<T>(Vec<One<T>>);
+
+#[derive(Clone, Debug)]
+struct One<T> {
+    id: String,
+    until: u64,
+    /// Whether the clock has shown that instant, or a later one.
+    has_passed: bool,
+    what: T,
+}
+
+impl<T> Remembered<T> {
+    /// What is remembered under this id.
+    pub(super) fn get(&mut self, id: &str) -> Option<&mut T> {
+        let one = self.0.iter_mut().find(|one| one.id == id && !one.has_passed);
+        one.map(|one| &mut one.what)
+    }
+
+    pub(super) fn insert(&mut self, id: &str, until: u64, what: T) {
+        self.0.retain(|one| one.id != id);
+        self.0.push(One { id: id.to_owned(), until, has_passed: false, what });
+    }
+
+    pub(super) fn look_at_the_clock(&mut self, now: u64) {
+        for one in &mut self.0 {
+            one.has_passed |= now >= one.until;
+        }
+    }
+
+    /// "After a step back, whether an id or a ttl that had passed holds again is unspecified."
+    pub(super) fn specifies(&self, id: &str, now: u64) -> bool {
+        !self.0.iter().any(|one| one.id == id && one.has_passed && now < one.until)
+    }
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}

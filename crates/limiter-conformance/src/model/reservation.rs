@@ -1,0 +1,165 @@
+//! Calls whose cost is known only afterwards, and calls that are repeated.
+
+use crate::replay::{Answer, Call, LARGEST, Problem, Reserve, Totals};
+
+use super::key::Key;
+use super::window::WindowId;
+
+/// An admitted call that can be corrected once.
+#[derive(Clone, Debug)]
+pub(super) struct Reservation {
+    /// As it was reserved, to recognise a repetition.
+    reserved: Call,
+    /// As it stands after extensions.
+    estimate: Call,
+    admitting: Vec<WindowId>,
+    end: Option<End>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    Settled(Call),
+    Cancelled,
+}
+
+impl Key {
+    pub(super) fn look_at_the_clock(&mut self, now: u64) {
+        self.reservations.look_at_the_clock(now);
+        self.checks.look_at_the_clock(now);
+    }
+
+    pub(super) fn specifies_check(&self, id: &str, now: u64) -> bool {
+        self.checks.specifies(id, now)
+    }
+
+    pub(super) fn specifies_reservation(&self, id: &str, now: u64) -> bool {
+        self.reservations.specifies(id, now)
+    }
+
+    /// "Repeating it within its dedupe time (120 s by default) answers `Allowed`, flagged `replayed`, with the state of
+    /// now, also when the key has expired since, and charges nothing."
+    pub(super) fn check_once(&mut self, call: &Call, id: &str, now: u64) -> Answer {
+        // "The id alone decides": the state shown is that of what is asked about now.
+        if self.checks.get(id).is_some() {
+            return self.replayed(call, now);
+        }
+        let answer = self.check(call, now);
+        // "Only admitted calls are remembered."
+        if is_allowed(&answer) {
+            self.checks.insert(id, now + DEDUPE_MS, ());
+        }
+        answer
+    }
+
+    /// "`check_and_consume` of the estimate that can be corrected once".
+    pub(super) fn reserve(&mut self, reserve: &Reserve, now: u64) -> Answer {
+        let Reserve { estimate, id, ttl_ms } = reserve;
+        if let Some(known) = self.reservations.get(id) {
+            // "`reserve` again with a known id answers `Allowed`, flagged `replayed`, with the state of now, also when it is
+            // settled or the key has expired; with another asset or other figures (the ttl apart) it is an error."
+            return if known.reserved == *estimate {
+                self.replayed(estimate, now)
+            } else {
+                Answer::Error(Problem::AlreadyExists)
+            };
+        }
+        let answer = self.check(estimate, now);
+        if is_allowed(&answer) {
+            let reservation = Reservation {
+                reserved: estimate.clone(),
+                estimate: estimate.clone(),
+                admitting: self.admitting_windows(estimate),
+                end: None,
+            };
+            // "The reservation is forgotten after its ttl, which runs from `reserve`, is not prolonged, and holds for
+            // settled ones too."
+            self.reservations.insert(id, now + ttl_ms, reservation);
+        }
+        answer
+    }
+
+    /// "A running stream asks for more. `to` is the new whole estimate (input, output, credits), never below the old
+    /// one".
+    pub(super) fn extend(&mut self, to: &Totals, now: u64) -> Answer {
+        let Some(reservation) = self.reservations.get(&to.id) else {
+            return Answer::Error(Problem::UnknownReservation);
+        };
+        let old = reservation.estimate.clone();
+        let Some(new) = filled_in(to, &old) else { return Answer::Error(Problem::Invalid) };
+        if new.input < old.input || new.output < old.output || new.credits < old.credits {
+            return Answer::Error(Problem::Invalid);
+        }
+        if reservation.end.is_some() {
+            return Answer::Error(Problem::AlreadySettled);
+        }
+        // "What is missing is checked and charged like a top-up, all or nothing, in the windows open now."
+        let missing = Call {
+            requests: 0,
+            input: new.input - old.input,
+            output: new.output - old.output,
+            credits: new.credits - old.credits,
+            ..old
+        };
+        let answer = self.check(&missing, now);
+        if is_allowed(&answer)
+            && let Some(reservation) = self.reservations.get(&to.id)
+        {
+            reservation.estimate = new;
+        }
+        answer
+    }
+
+    pub(super) fn settle(&mut self, actual: &Totals, now: u64) -> Answer {
+        let Some(reservation) = self.reservations.get(&actual.id) else {
+            return Answer::Error(Problem::UnknownReservation);
+        };
+        match filled_in(actual, &reservation.estimate) {
+            Some(call) => self.end(&actual.id, End::Settled(call), now),
+            None => Answer::Error(Problem::Invalid),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: &str, now: u64) -> Answer {
+        self.end(id, End::Cancelled, now)
+    }
+
+    /// "Settle and cancel are idempotent: repeated after a lost answer, they change nothing more and answer the same.
+    /// Settle is final; cancel after settle is an error that changes nothing."
+    fn end(&mut self, id: &str, end: End, now: u64) -> Answer {
+        let Some(reservation) = self.reservations.get(id) else {
+            return Answer::Error(Problem::UnknownReservation);
+        };
+        match &reservation.end {
+            Some(before) if *before == end => return Answer::Ok,
+            Some(_) => return Answer::Error(Problem::AlreadySettled),
+            None => reservation.end = Some(end.clone()),
+        }
+        let Reservation { estimate, admitting, .. } = reservation.clone();
+        let actual = match end {
+            End::Settled(actual) => actual,
+            // "The call never went upstream: settle at zero, the request refunded too."
+            End::Cancelled => {
+                Call { requests: 0, input: 0, output: 0, credits: 0, ..estimate.clone() }
+            }
+        };
+        *self = self.corrected(&admitting, &estimate, &actual, now);
+        Answer::Ok
+    }
+}
+
+/// The whole cost, where what is left out is as in the estimate as it stands; `None` if its tokens are too many together.
+fn filled_in(totals: &Totals, estimate: &Call) -> Option<Call> {
+    let filled = Call {
+        input: totals.input.unwrap_or(estimate.input),
+        output: totals.output.unwrap_or(estimate.output),
+        credits: totals.credits.unwrap_or(estimate.credits),
+        ..estimate.clone()
+    };
+    (filled.input + filled.output <= LARGEST).then_some(filled)
+}
+
+fn is_allowed(answer: &Answer) -> bool {
+    matches!(answer, Answer::Allowed { .. })
+}
+
+const DEDUPE_MS: u64 = 120_000;

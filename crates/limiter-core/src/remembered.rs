@@ -1,0 +1,127 @@
+//! What is remembered of calls by their ids, for a time, and never more than so much.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::names::RequestId;
+
+/// Values by request id, each until a time of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(RequestId, Timestamp, T)>", into = "Vec<(RequestId, Timestamp, T)>")]
+#[serde(bound(serialize = "T: Clone + Serialize"))]
+pub(crate) struct Remembered<T> {
+    by_id: HashMap<RequestId, (Timestamp, T)>,
+    by_time: BTreeSet<(Timestamp, RequestId)>,
+}
+
+impl<T> Remembered<T> {
+    pub(crate) fn get(&mut self, id: &RequestId, now: Timestamp) -> Option<&mut T> {
+        self.forget_until(now);
+        self.by_id.get_mut(id).map(|(_, value)| value)
+    }
+
+    /// Remembers until a time, or not at all if that has come.
+    pub(crate) fn insert(&mut self, id: RequestId, until: Timestamp, value: T) {
+        self.by_time.insert((until, id.clone()));
+        if let Some((before, _)) = self.by_id.insert(id.clone(), (until, value)) {
+            self.by_time.remove(&(before, id));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Each value leaves once, so that this costs a call no more than what it adds.
+    pub(crate) fn forget_until(&mut self, now: Timestamp) {
+        while let Some((until, _)) = self.by_time.first()
+            && *until <= now
+            && let Some((_, id)) = self.by_time.pop_first()
+        {
+            self.by_id.remove(&id);
+        }
+        // A table that was full once would keep its size for ever; the half that stays free is for what comes next.
+        if self.by_id.capacity() / SPARSE > self.by_id.len() {
+            self.by_id.shrink_to(self.by_id.len().saturating_mul(2));
+        }
+    }
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self { by_id: HashMap::new(), by_time: BTreeSet::new() }
+    }
+}
+
+impl<T> From<Vec<(RequestId, Timestamp, T)>> for Remembered<T> {
+    fn from(saved: Vec<(RequestId, Timestamp, T)>) -> Self {
+        let mut remembered = Self::default();
+        for (id, until, value) in saved {
+            remembered.insert(id, until, value);
+        }
+        remembered
+    }
+}
+
+impl<T> From<Remembered<T>> for Vec<(RequestId, Timestamp, T)> {
+    fn from(mut remembered: Remembered<T>) -> Self {
+        let in_order = remembered.by_time.into_iter().filter_map(|(until, id)| {
+            let (_, value) = remembered.by_id.remove(&id)?;
+            Some((id, until, value))
+        });
+        in_order.collect()
+    }
+}
+
+/// One in so many places in use is few enough to make a table smaller, and rare enough not to do it often.
+const SPARSE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> RequestId {
+        text.parse().unwrap()
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(ms)
+    }
+
+    #[test]
+    fn what_has_passed_is_forgotten() {
+        let mut remembered = Remembered::default();
+        remembered.insert(id("b"), at(20), 2);
+        remembered.insert(id("a"), at(10), 1);
+        assert_eq!(remembered.get(&id("a"), at(9)), Some(&mut 1));
+        assert_eq!(remembered.get(&id("a"), at(10)), None);
+        assert_eq!(remembered.len(), 1);
+    }
+
+    #[test]
+    fn what_was_many_takes_little_room_when_it_has_passed() {
+        let mut remembered = Remembered::default();
+        for number in 0..1_000 {
+            remembered.insert(id(&number.to_string()), at(10), ());
+        }
+        remembered.insert(id("stays"), at(11), ());
+        assert!(remembered.get(&id("stays"), at(10)).is_some());
+        assert!(remembered.by_id.capacity() < 16, "{}", remembered.by_id.capacity());
+    }
+
+    #[test]
+    fn it_survives_serde() {
+        let mut remembered = Remembered::default();
+        remembered.insert(id("a"), at(10), 1);
+        let json = serde_json::to_string(&remembered).unwrap();
+        let mut read: Remembered<i32> = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.get(&id("a"), at(0)), Some(&mut 1));
+        assert_eq!(read.get(&id("a"), at(10)), None);
+    }
+}

@@ -1,0 +1,458 @@
+//! Calls whose cost is known only afterwards, and calls that are repeated: reserve, extend, settle, cancel, and
+//! checks with a request id.
+//!
+//! Each function is one step on the state of a key and on its [`Ledger`], as [`evaluate`] is on the state alone.
+//! A store calls them in one atomic step, with its own time.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use thiserror::Error;
+
+use crate::charge::Charge;
+use crate::clock::Timestamp;
+use crate::credits::Credits;
+use crate::decision::Decision;
+use crate::error::{InvalidValue, StoreError};
+use crate::evaluate;
+use crate::names::{AssetId, RequestId};
+use crate::remembered::Remembered;
+use crate::settlement::{AdmittingWindows, Settlement};
+use crate::state::KeyState;
+use crate::totals::Totals;
+
+/// What is remembered of a key's calls: its reservations until their ttl, and the ids of checks until their
+/// dedupe time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    reservations: Remembered<Reservation>,
+    checks: Remembered<()>,
+}
+
+/// How much a ledger may remember of each kind, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerBounds {
+    /// The most reservations, open or settled, and the most ids of checks.
+    pub most: usize,
+    /// How long the id of a check is remembered.
+    pub dedupe: Duration,
+}
+
+impl Default for LedgerBounds {
+    fn default() -> Self {
+        Self { most: 10_000, dedupe: Duration::from_secs(120) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Reservation {
+    asset: Option<AssetId>,
+    /// As it was reserved, to recognise a repetition.
+    reserved: Charge,
+    /// As it stands after extensions.
+    estimate: Charge,
+    admitted: AdmittingWindows,
+    end: Option<End>,
+}
+
+/// How a reservation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum End {
+    Settled(Charge),
+    Cancelled,
+}
+
+/// Why a reservation was not made or changed. Nothing was charged, unless the error is
+/// [`StoreError::OutcomeUnknown`].
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReservationError {
+    /// The key never existed, or was deleted.
+    #[error("the key is not known: it never existed or was deleted")]
+    KeyUnknown,
+    /// No such reservation, or its ttl has passed.
+    #[error(
+        "no reservation {0:?} of this key: it was never made, or its ttl has passed; \
+         what was estimated stands as charged"
+    )]
+    Unknown(RequestId),
+    /// The id was used for a reservation of another asset or other figures.
+    #[error(
+        "the reservation {0:?} exists already, for another asset or another estimate: use another id"
+    )]
+    OtherExists(RequestId),
+    /// It was settled with other figures, or cancelled, before.
+    #[error("the reservation {0:?} is settled already, and that is final")]
+    AlreadySettled(RequestId),
+    /// A total below the estimate as it stands: an extension only adds.
+    #[error("a total of the extension is below the estimate as it stands: an extension only adds")]
+    Shrinks,
+    /// As many are remembered as may be.
+    #[error(
+        "{most} {what} of this key are remembered already: settle with shorter ttls, or raise the bound; \
+         nothing was charged"
+    )]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many may be remembered.
+        most: usize,
+    },
+    /// A value out of bounds.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Decides and charges a call once, however often it is repeated under this id within the dedupe time.
+///
+/// # Errors
+/// [`ReservationError::TooMany`].
+pub fn check_once(
+    state: &mut KeyState,
+    ledger: &mut Ledger,
+    bounds: &LedgerBounds,
+    asset: Option<&AssetId>,
+    charge: &Charge,
+    id: &RequestId,
+    now: Timestamp,
+) -> Result<Decision, ReservationError> {
+    if ledger.checks.get(id, now).is_some() {
+        return Ok(evaluate::replayed(state, state.locate(asset), now));
+    }
+    let full = ledger.checks.len() >= bounds.most;
+    let decision =
+        charge_if_room(state, asset, charge, now, full, "checks with a request id", bounds)?;
+    if decision.is_allowed() {
+        ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
+    }
+    Ok(decision)
+}
+
+/// Decides and charges a call by its estimate, which can be corrected once within `ttl`.
+///
+/// # Errors
+/// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`].
+#[expect(clippy::too_many_arguments, reason = "a step is told everything")]
+pub fn reserve(
+    state: &mut KeyState,
+    ledger: &mut Ledger,
+    bounds: &LedgerBounds,
+    asset: Option<&AssetId>,
+    estimate: &Charge,
+    id: &RequestId,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<Decision, ReservationError> {
+    if let Some(known) = ledger.reservations.get(id, now) {
+        if known.asset.as_ref() != asset || known.reserved != *estimate {
+            return Err(ReservationError::OtherExists(id.clone()));
+        }
+        return Ok(evaluate::replayed(state, state.locate(asset), now));
+    }
+    let full = ledger.reservations.len() >= bounds.most;
+    let decision = charge_if_room(state, asset, estimate, now, full, "reservations", bounds)?;
+    if decision.is_allowed() {
+        let reservation = Reservation {
+            asset: asset.cloned(),
+            reserved: *estimate,
+            estimate: *estimate,
+            admitted: AdmittingWindows::of(state, state.locate(asset)),
+            end: None,
+        };
+        ledger.reservations.insert(id.clone(), now.after(ttl), reservation);
+    }
+    Ok(decision)
+}
+
+/// Raises the estimate of a running call: what is missing is charged like a top-up, all or nothing.
+///
+/// # Errors
+/// [`ReservationError::Unknown`], [`ReservationError::Invalid`], [`ReservationError::Shrinks`] or
+/// [`ReservationError::AlreadySettled`], looked for in this order.
+pub fn extend(
+    state: &mut KeyState,
+    ledger: &mut Ledger,
+    id: &RequestId,
+    to: &Totals,
+    now: Timestamp,
+) -> Result<Decision, ReservationError> {
+    let reservation = ledger.get(id, now)?;
+    let raised = to.applied_to(&reservation.estimate)?;
+    let missing = excess(&raised, &reservation.estimate).ok_or(ReservationError::Shrinks)?;
+    if reservation.end.is_some() {
+        return Err(ReservationError::AlreadySettled(id.clone()));
+    }
+    let asset = state.locate(reservation.asset.as_ref());
+    let decision = evaluate::check_and_consume(state, asset, &missing, now);
+    if decision.is_allowed() {
+        reservation.estimate = raised;
+    }
+    Ok(decision)
+}
+
+/// Corrects the estimate to what the call did cost. Repeating it changes nothing more.
+///
+/// # Errors
+/// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for
+/// in this order.
+pub fn settle(
+    state: &mut KeyState,
+    ledger: &mut Ledger,
+    id: &RequestId,
+    actual: &Totals,
+    now: Timestamp,
+) -> Result<(), ReservationError> {
+    let reservation = ledger.get(id, now)?;
+    let actual = actual.applied_to(&reservation.estimate)?;
+    end(state, reservation, id, End::Settled(actual), &actual, now)
+}
+
+/// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more.
+///
+/// # Errors
+/// [`ReservationError::Unknown`] or [`ReservationError::AlreadySettled`], looked for in this order.
+pub fn cancel(
+    state: &mut KeyState,
+    ledger: &mut Ledger,
+    id: &RequestId,
+    now: Timestamp,
+) -> Result<(), ReservationError> {
+    let reservation = ledger.get(id, now)?;
+    let nothing = Charge::request().with_requests(0)?;
+    end(state, reservation, id, End::Cancelled, &nothing, now)
+}
+
+impl Ledger {
+    /// How many reservations and how many ids of checks are remembered, as far as they have been looked at.
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (self.reservations.len(), self.checks.len())
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reservations.is_empty() && self.checks.is_empty()
+    }
+
+    /// Forgets what has passed at `now`, and gives its memory back. The steps on a ledger do so for what they look at.
+    pub fn forget_until(&mut self, now: Timestamp) {
+        self.reservations.forget_until(now);
+        self.checks.forget_until(now);
+    }
+
+    fn get(
+        &mut self,
+        id: &RequestId,
+        now: Timestamp,
+    ) -> Result<&mut Reservation, ReservationError> {
+        self.reservations.get(id, now).ok_or_else(|| ReservationError::Unknown(id.clone()))
+    }
+}
+
+/// Decides and charges; a call that would be allowed but could not be remembered is refused, and not charged.
+fn charge_if_room(
+    state: &mut KeyState,
+    asset: Option<&AssetId>,
+    charge: &Charge,
+    now: Timestamp,
+    full: bool,
+    what: &'static str,
+    bounds: &LedgerBounds,
+) -> Result<Decision, ReservationError> {
+    if full && evaluate::peek(state, state.locate(asset), charge, now).is_allowed() {
+        return Err(ReservationError::TooMany { what, most: bounds.most });
+    }
+    let asset = state.locate(asset);
+    Ok(evaluate::check_and_consume(state, asset, charge, now))
+}
+
+fn end(
+    state: &mut KeyState,
+    reservation: &mut Reservation,
+    id: &RequestId,
+    end: End,
+    actual: &Charge,
+    now: Timestamp,
+) -> Result<(), ReservationError> {
+    match reservation.end {
+        Some(before) if before == end => return Ok(()),
+        Some(_) => return Err(ReservationError::AlreadySettled(id.clone())),
+        None => reservation.end = Some(end),
+    }
+    let settlement = Settlement {
+        admitted: &reservation.admitted,
+        charged: &reservation.estimate,
+        actual,
+        overrun: &overrun(actual, &reservation.estimate),
+    };
+    let asset = state.locate(reservation.asset.as_ref());
+    evaluate::settle(state, asset, &settlement, now);
+    Ok(())
+}
+
+/// What the first exceeds the second by, as a top-up, if it is nowhere below it.
+fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
+    let input = raised.input_tokens().checked_sub(estimate.input_tokens())?;
+    let output = raised.output_tokens().checked_sub(estimate.output_tokens())?;
+    let credits = raised.credits().millionths().checked_sub(estimate.credits().millionths())?;
+    top_up(input, output).map(|charge| match Credits::from_millionths(credits) {
+        Ok(credits) => charge.with_credits(credits),
+        Err(_) => charge,
+    })
+}
+
+/// The tokens that the actual ones exceed the estimate by, input and output each.
+fn overrun(actual: &Charge, estimate: &Charge) -> Charge {
+    let input = actual.input_tokens().saturating_sub(estimate.input_tokens());
+    let output = actual.output_tokens().saturating_sub(estimate.output_tokens());
+    // Neither is more than the actual charge has, whose sum is within bounds.
+    top_up(input, output).unwrap_or_default()
+}
+
+fn top_up(input: u64, output: u64) -> Option<Charge> {
+    Charge::request().with_requests(0).ok()?.with_tokens(input, output).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{KeyConfig, KeyKind};
+    use crate::limits::{Limits, MAX_COUNT};
+    use crate::window::Window;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+    const NEXT_MINUTE: Timestamp = Timestamp::from_unix_ms(1_760_011_260_000);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// A key with limits that nothing in here reaches, and what is remembered of it.
+    struct Key {
+        state: KeyState,
+        ledger: Ledger,
+        bounds: LedgerBounds,
+    }
+
+    impl Key {
+        fn new() -> Self {
+            let limits = Limits::builder().tokens_per_minute(MAX_COUNT).build().unwrap();
+            let config = KeyConfig::named("ci").unwrap().with_global(limits);
+            let state = KeyState::new(KeyKind::Member, &config, NOON);
+            Self { state, ledger: Ledger::default(), bounds: LedgerBounds::default() }
+        }
+
+        fn reserve(
+            &mut self,
+            name: &str,
+            estimate: Charge,
+            now: Timestamp,
+        ) -> Result<Decision, ReservationError> {
+            let Self { state, ledger, bounds } = self;
+            reserve(state, ledger, bounds, None, &estimate, &id(name), HOUR, now)
+        }
+
+        fn extend(&mut self, name: &str, to: Totals) -> Result<Decision, ReservationError> {
+            extend(&mut self.state, &mut self.ledger, &id(name), &to, NOON)
+        }
+
+        fn settle(
+            &mut self,
+            name: &str,
+            actual: Totals,
+            now: Timestamp,
+        ) -> Result<(), ReservationError> {
+            settle(&mut self.state, &mut self.ledger, &id(name), &actual, now)
+        }
+
+        fn minute_tokens(&self) -> u64 {
+            self.state.global().unwrap().counts(Window::Minute).tokens().used()
+        }
+    }
+
+    fn id(text: &str) -> RequestId {
+        text.parse().unwrap()
+    }
+
+    fn tokens(input: u64, output: u64) -> Charge {
+        Charge::request().with_tokens(input, output).unwrap()
+    }
+
+    fn totals(input: u64, output: u64) -> Totals {
+        Totals::unchanged().with_input_tokens(input).unwrap().with_output_tokens(output).unwrap()
+    }
+
+    #[test]
+    fn a_count_that_stayed_at_the_largest_number_is_lowered_from_there() {
+        let mut key = Key::new();
+        let without_limit = KeyConfig::named("ci")
+            .unwrap()
+            .with_global(Limits::builder().requests_per_day(9).build().unwrap());
+        key.state = KeyState::new(KeyKind::Member, &without_limit, NOON);
+        let _ = key.reserve("a", tokens(0, MAX_COUNT), NOON).unwrap();
+        let _ = key.reserve("b", tokens(0, 5), NOON).unwrap();
+        assert_eq!(key.minute_tokens(), MAX_COUNT);
+        key.settle("a", totals(0, 0), NOON).unwrap();
+        assert_eq!(key.minute_tokens(), 0);
+        key.settle("b", totals(0, 0), NOON).unwrap();
+        assert_eq!(key.minute_tokens(), 0, "it stays a count");
+    }
+
+    #[test]
+    fn an_overrun_counts_for_input_and_output_each() {
+        let mut key = Key::new();
+        let _ = key.reserve("a", tokens(10, 10), NOON).unwrap();
+        key.settle("a", totals(2, 15), NEXT_MINUTE).unwrap();
+        assert_eq!(key.minute_tokens(), 5, "that the input was 8 less is forgotten");
+    }
+
+    #[test]
+    fn a_sum_is_judged_with_what_was_left_out() {
+        let mut key = Key::new();
+        let _ = key.reserve("a", tokens(2, 0), NOON).unwrap();
+        let most = Totals::unchanged().with_output_tokens(MAX_COUNT - 1).unwrap();
+        let settled = key.settle("a", most, NOON);
+        assert!(matches!(settled, Err(ReservationError::Invalid(_))), "{settled:?}");
+        let extended = key.extend("a", most);
+        assert!(matches!(extended, Err(ReservationError::Invalid(_))), "{extended:?}");
+        assert_eq!(key.minute_tokens(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_before_that_it_is_settled() {
+        let mut key = Key::new();
+        let _ = key.reserve("a", tokens(2, 2), NOON).unwrap();
+        key.settle("a", totals(2, 2), NOON).unwrap();
+        assert!(matches!(key.extend("a", totals(1, 2)), Err(ReservationError::Shrinks)));
+        assert!(matches!(key.extend("a", totals(3, 2)), Err(ReservationError::AlreadySettled(_))));
+        assert!(matches!(key.extend("b", totals(1, 2)), Err(ReservationError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_call_that_would_be_denied_is_denied_also_where_nothing_more_is_remembered() {
+        let mut key = Key::new();
+        key.bounds.most = 0;
+        assert!(matches!(
+            key.reserve("a", tokens(1, 0), NOON),
+            Err(ReservationError::TooMany { most: 0, .. })
+        ));
+        assert_eq!(key.minute_tokens(), 0);
+        let expired = KeyConfig { expires_at: Some(NOON), ..KeyConfig::named("ci").unwrap() };
+        key.state = KeyState::new(KeyKind::Member, &expired, NOON);
+        assert!(key.reserve("a", tokens(1, 0), NOON).is_ok_and(|decision| !decision.is_allowed()));
+    }
+
+    #[test]
+    fn a_saved_ledger_goes_on() {
+        let mut key = Key::new();
+        let _ = key.reserve("a", tokens(0, 9), NOON).unwrap();
+        key.state = saved(&key.state);
+        key.ledger = saved(&key.ledger);
+        key.settle("a", totals(0, 4), NOON).unwrap();
+        assert_eq!(key.minute_tokens(), 4, "the admitting minute is found again");
+    }
+
+    fn saved<T: Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+        serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
+    }
+}

@@ -1,0 +1,131 @@
+//! What a running call is known to cost, as far as it is known.
+
+use serde::{Deserialize, Serialize};
+
+use crate::charge::Charge;
+use crate::credits::Credits;
+use crate::error::InvalidValue;
+use crate::limits::counted;
+
+/// New totals of a call: what is left out stays as it is.
+///
+/// ```
+/// use limiter_core::Totals;
+///
+/// let actual = Totals::unchanged().with_input_tokens(1_200)?.with_output_tokens(87)?;
+/// assert_eq!(actual.output_tokens(), Some(87));
+/// assert_eq!(actual.credits(), None);
+/// # Ok::<(), limiter_core::InvalidValue>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "RawTotals")]
+pub struct Totals {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    credits: Option<Credits>,
+}
+
+impl Totals {
+    /// As estimated.
+    #[must_use]
+    pub const fn unchanged() -> Self {
+        Self { input_tokens: None, output_tokens: None, credits: None }
+    }
+
+    /// With these tokens of the prompt.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`](crate::MAX_COUNT).
+    pub fn with_input_tokens(self, tokens: u64) -> Result<Self, InvalidValue> {
+        Ok(Self { input_tokens: Some(counted("the number of input tokens", tokens)?), ..self })
+    }
+
+    /// With these tokens of the answer.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`](crate::MAX_COUNT).
+    pub fn with_output_tokens(self, tokens: u64) -> Result<Self, InvalidValue> {
+        Ok(Self { output_tokens: Some(counted("the number of output tokens", tokens)?), ..self })
+    }
+
+    /// With these credits.
+    #[must_use]
+    pub const fn with_credits(self, credits: Credits) -> Self {
+        Self { credits: Some(credits), ..self }
+    }
+
+    /// Tokens of the prompt, unless they stay as they are.
+    #[must_use]
+    pub const fn input_tokens(&self) -> Option<u64> {
+        self.input_tokens
+    }
+
+    /// Tokens of the answer, unless they stay as they are.
+    #[must_use]
+    pub const fn output_tokens(&self) -> Option<u64> {
+        self.output_tokens
+    }
+
+    /// Credits, unless they stay as they are.
+    #[must_use]
+    pub const fn credits(&self) -> Option<Credits> {
+        self.credits
+    }
+
+    /// The whole charge of a call that was estimated like this.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] if the tokens are more than [`MAX_COUNT`](crate::MAX_COUNT) together.
+    pub fn applied_to(&self, estimate: &Charge) -> Result<Charge, InvalidValue> {
+        let input = self.input_tokens.unwrap_or_else(|| estimate.input_tokens());
+        let output = self.output_tokens.unwrap_or_else(|| estimate.output_tokens());
+        let credits = self.credits.unwrap_or_else(|| estimate.credits());
+        Ok(estimate.with_tokens(input, output)?.with_credits(credits))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawTotals {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    credits: Option<Credits>,
+}
+
+impl TryFrom<RawTotals> for Totals {
+    type Error = InvalidValue;
+
+    fn try_from(raw: RawTotals) -> Result<Self, InvalidValue> {
+        let mut totals = Self { credits: raw.credits, ..Self::unchanged() };
+        if let Some(tokens) = raw.input_tokens {
+            totals = totals.with_input_tokens(tokens)?;
+        }
+        match raw.output_tokens {
+            Some(tokens) => totals.with_output_tokens(tokens),
+            None => Ok(totals),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::MAX_COUNT;
+
+    #[test]
+    fn what_is_left_out_stays() {
+        let estimate = Charge::request().with_tokens(3, 4).unwrap();
+        let actual = Totals::unchanged().with_output_tokens(1).unwrap();
+        let applied = actual.applied_to(&estimate).unwrap();
+        assert_eq!((applied.input_tokens(), applied.output_tokens()), (3, 1));
+    }
+
+    #[test]
+    fn the_sum_with_what_stays_is_bounded() {
+        let estimate = Charge::request().with_tokens(1, 0).unwrap();
+        let actual = Totals::unchanged().with_output_tokens(MAX_COUNT).unwrap();
+        assert!(actual.applied_to(&estimate).is_err());
+        assert!(Totals::unchanged().with_input_tokens(MAX_COUNT + 1).is_err());
+        assert!(serde_json::from_str::<Totals>(r#"{"input_tokens":9007199254740992}"#).is_err());
+    }
+}
