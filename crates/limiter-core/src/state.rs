@@ -100,8 +100,14 @@ impl KeyState {
         global: Option<ScopeState>,
         assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
     ) -> Result<Self, InvalidValue> {
-        let assets = assets.into_iter().collect();
-        RawKeyState { kind, expires_at, credits, global, assets, countings: 0 }.try_into()
+        let assets = assets.into_iter().map(|(id, scope)| AssetState { id, scope });
+        let mut assets: SmallVec<[AssetState; 1]> = assets.collect();
+        assets.sort_by(|one, other| one.id.cmp(&other.id));
+        assets.dedup_by(|one, other| one.id == other.id);
+        check_count(assets.len())?;
+        let mut state = Self { kind, expires_at, credits, global, assets, countings: 0 };
+        state.number_countings();
+        Ok(state)
     }
 
     /// Finds the asset of a call.
@@ -346,10 +352,7 @@ impl TryFrom<RawKeyState> for KeyState {
     type Error = InvalidValue;
 
     fn try_from(raw: RawKeyState) -> Result<Self, InvalidValue> {
-        let count = raw.assets.len();
-        if count > Self::MAX_COUNTED_ASSETS {
-            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
-        }
+        check_count(raw.assets.len())?;
         let assets = raw.assets.into_iter().map(|(id, scope)| AssetState { id, scope });
         let mut state = Self {
             kind: raw.kind,
@@ -362,6 +365,13 @@ impl TryFrom<RawKeyState> for KeyState {
         state.number_countings();
         Ok(state)
     }
+}
+
+const fn check_count(count: usize) -> Result<(), InvalidValue> {
+    if count > KeyState::MAX_COUNTED_ASSETS {
+        return Err(InvalidValue::TooManyAssets { count, max: KeyState::MAX_COUNTED_ASSETS });
+    }
+    Ok(())
 }
 
 /// The global scope of a new key; its assets follow.

@@ -3,6 +3,7 @@
 //! All that belongs to one API key has one hash tag, and so one slot of a cluster: the part of its id before the
 //! first `/`, or all of it. Keys whose ids begin alike up to a `/` therefore lie together.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use limiter_core::{KeyDigest, KeyId, WorkspaceId};
@@ -62,7 +63,7 @@ impl Keyspace {
             Some(0) | None => (id, ""),
             Some(slash) => id.split_at(slash),
         };
-        format!("{}:{kind}:{{{}}}{rest}", self.prefix, escaped(tag)).into_bytes()
+        [&self.prefix, ":", kind, ":{", &escaped(tag), "}", rest].concat().into_bytes()
     }
 }
 
@@ -102,8 +103,12 @@ impl fmt::Display for WorkspaceKey {
 }
 
 /// The text without the brace that would end a hash tag early; different texts stay different.
-fn escaped(text: &str) -> String {
-    text.replace('%', "%25").replace('}', "%7D")
+fn escaped(text: &str) -> Cow<'_, str> {
+    if text.contains(['%', '}']) {
+        Cow::Owned(text.replace('%', "%25").replace('}', "%7D"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Before the digest in the name of a pointer.
