@@ -38,10 +38,13 @@ pub struct Load {
 }
 
 impl Load {
+    /// The number of keys that every load can do with: enough that hardly two calls of a batch are of the same.
+    pub const MOST_KEYS: usize = 1_000;
+
     /// Every load, in the order of the reports.
     pub const ALL: [Self; 4] = [
-        Self { name: "rate_1000_keys_64_tasks", keys: KEYS, tasks: 64 },
-        Self { name: "rate_1000_keys_512_tasks", keys: KEYS, tasks: 512 },
+        Self { name: "rate_1000_keys_64_tasks", keys: Self::MOST_KEYS, tasks: 64 },
+        Self { name: "rate_1000_keys_512_tasks", keys: Self::MOST_KEYS, tasks: 512 },
         Self { name: "rate_one_key_64_tasks", keys: 1, tasks: 64 },
         Self { name: "rate_one_key_512_tasks", keys: 1, tasks: 512 },
     ];
@@ -67,10 +70,10 @@ impl Effort {
 /// Adds, for each load, the rates of the store and of the plain client, and the median of the rounds' ratios.
 pub async fn measure(server: &RedisServer, effort: Effort, figures: &mut Figures) {
     let ours = Keys::connect(&server.url()).await;
-    for key in 0..KEYS {
+    for key in 0..Load::MOST_KEYS {
         ours.create(key, 1).await;
     }
-    let plain = Plain::learn(server, &ours, KEYS).await;
+    let plain = Plain::learn(server, &ours, Load::MOST_KEYS).await;
     for load in Load::ALL {
         let rounds = rounds(&ours, &plain, load, effort).await;
         let of =
@@ -126,9 +129,6 @@ async fn turn(client: &impl Client, load: Load, turn: Duration) -> f64 {
     tasks.join_all().await;
     (after - before) as f64 / took.as_secs_f64()
 }
-
-/// Enough that hardly two calls of a batch are of the same.
-const KEYS: usize = 1_000;
 
 /// The part of a turn that is added before it, untimed.
 const LEAD_IN_DIVISOR: u32 = 4;

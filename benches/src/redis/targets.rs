@@ -198,21 +198,14 @@ const ROWS: &[Row] = &[
         PLAIN,
         "the same over one of ours",
     ),
-    row(
-        "limitador_rate_1000_keys_64_tasks",
-        Target::None,
-        Source::Measured,
-        "its decisions a second over those of ours",
-    ),
-    row(
-        "limitador_rate_one_key_64_tasks",
-        Target::None,
-        Source::Measured,
-        "its decisions a second over those of ours",
-    ),
+    row("limitador_rate_1000_keys_64_tasks", Target::None, Source::Measured, PEER_RATE),
+    row("limitador_rate_1000_keys_512_tasks", Target::None, Source::Measured, PEER_RATE),
+    row("limitador_rate_one_key_64_tasks", Target::None, Source::Measured, PEER_RATE),
+    row("limitador_rate_one_key_512_tasks", Target::None, Source::Measured, PEER_RATE),
 ];
 
 const RATE: &str = "decisions a second over the plain client's";
+const PEER_RATE: &str = "its decisions a second over those of ours";
 
 #[cfg(test)]
 mod tests {
