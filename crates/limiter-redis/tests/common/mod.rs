@@ -11,8 +11,11 @@ pub(crate) fn empty(url: &str) -> RedisStoreBuilder {
     static STORES: AtomicU64 = AtomicU64::new(0);
     let number = STORES.fetch_add(1, Ordering::Relaxed);
     let prefix = format!("test-{}-{number}", process::id());
-    RedisStore::builder(url).key_prefix(prefix).command_deadline(PATIENCE)
+    RedisStore::builder(url)
+        .key_prefix(prefix)
+        .connect_deadline(PATIENCE)
+        .command_deadline(PATIENCE)
 }
 
 /// Tests of what is decided, not of how fast, run beside each other on few cores.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
