@@ -100,7 +100,7 @@ impl RedisStoreBuilder {
 
     /// The limits of how many keys and assets are remembered, to explain decisions: 10,000 by default, 1 to
     /// 1,000,000. No decision
-    /// depends on it; one whose limits are not at hand costs a quarter more.
+    /// depends on it; one whose limits are not at hand costs half as much again.
     pub fn max_remembered_limits(self, keys_and_assets: usize) -> Self {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
     }
