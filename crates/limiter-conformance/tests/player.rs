@@ -1,12 +1,14 @@
 //! The player: what the replay format says beyond what a decision does, and errors that are no answers.
 
+use std::time::Duration;
+
 use limiter_conformance::player::{PlayError, Player};
 use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read};
 use limiter_conformance::suite::run;
 use limiter_core::{
     AssetId, BoxError, Charge, Decision, DecisionStore, Engine, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, Search, Store, StoreError,
-    Timestamp, Usage, WorkspaceId,
+    KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RequestId, ReservationError,
+    ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage, WorkspaceId,
 };
 use limiter_memory::{MemoryHandle, MemoryStore};
 
@@ -265,6 +267,46 @@ impl DecisionStore for Unplugged {
         _: Option<&AssetId>,
     ) -> Result<Option<MemoryHandle>, StoreError> {
         unplugged()
+    }
+}
+
+impl ReservationStore for Unplugged {
+    async fn check_once(
+        &self,
+        _: &KeyId,
+        _: Option<&AssetId>,
+        _: &Charge,
+        _: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        Ok(unplugged()?)
+    }
+
+    async fn reserve(
+        &self,
+        _: &KeyId,
+        _: Option<&AssetId>,
+        _: &Charge,
+        _: &RequestId,
+        _: Duration,
+    ) -> Result<Decision, ReservationError> {
+        Ok(unplugged()?)
+    }
+
+    async fn extend(
+        &self,
+        _: &KeyId,
+        _: &RequestId,
+        _: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        Ok(unplugged()?)
+    }
+
+    async fn settle(&self, _: &KeyId, _: &RequestId, _: &Totals) -> Result<(), ReservationError> {
+        Ok(unplugged()?)
+    }
+
+    async fn cancel(&self, _: &KeyId, _: &RequestId) -> Result<(), ReservationError> {
+        Ok(unplugged()?)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::key::CreatedKey;
 use crate::keys::{self, Caller, Keys};
 use crate::names::{AssetId, KeyId, RequestId, WorkspaceId};
 use crate::reservation::ReservationError;
-use crate::store::{ReservationStore, Store};
+use crate::store::Store;
 use crate::totals::Totals;
 use crate::usage::Usage;
 
@@ -122,7 +122,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// Calls that are repeated, and calls whose cost is known only afterwards.
-impl<S: Store + ReservationStore> Engine<S> {
+impl<S: Store> Engine<S> {
     /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
     /// within the dedupe time: a retry after a timeout is safe.
     ///

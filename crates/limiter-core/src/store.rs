@@ -19,9 +19,9 @@ use crate::usage::Usage;
 /// A place where keys and their counts are kept. It has one authority for time, its own.
 ///
 /// A store proves itself by passing the conformance suite.
-pub trait Store: DecisionStore + KeyStore {}
+pub trait Store: ReservationStore + KeyStore {}
 
-impl<S: DecisionStore + KeyStore> Store for S {}
+impl<S: ReservationStore + KeyStore> Store for S {}
 
 /// Decides calls: each in one atomic step, by the rules of [`evaluate`](crate::evaluate).
 pub trait DecisionStore: Debug + Send + Sync + 'static {

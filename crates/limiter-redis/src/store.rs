@@ -1,11 +1,12 @@
 //! The store: decisions through the batcher, keys through the directory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeyStore, KeysError, NewRecord, Page, Search, StoreError, Timestamp, Usage, WorkspaceId,
-    evaluate,
+    KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore, Search,
+    StoreError, Timestamp, Totals, Usage, WorkspaceId, evaluate,
 };
 use redis::Value;
 
@@ -194,6 +195,56 @@ impl DecisionStore for RedisStore {
         let met = self.meet(key, asset).await?;
         Ok(met.map(|met| RedisHandle::new(self.clone(), key, asset, met.stamp.incarnation())))
     }
+}
+
+/// Refused, since this store remembers no calls.
+impl ReservationStore for RedisStore {
+    async fn check_once(
+        &self,
+        _key: &KeyId,
+        _asset: Option<&AssetId>,
+        _charge: &Charge,
+        _id: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        Err(not_remembered())
+    }
+
+    async fn reserve(
+        &self,
+        _key: &KeyId,
+        _asset: Option<&AssetId>,
+        _estimate: &Charge,
+        _id: &RequestId,
+        _ttl: Duration,
+    ) -> Result<Decision, ReservationError> {
+        Err(not_remembered())
+    }
+
+    async fn extend(
+        &self,
+        _key: &KeyId,
+        _id: &RequestId,
+        _to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        Err(not_remembered())
+    }
+
+    async fn settle(
+        &self,
+        _key: &KeyId,
+        _id: &RequestId,
+        _actual: &Totals,
+    ) -> Result<(), ReservationError> {
+        Err(not_remembered())
+    }
+
+    async fn cancel(&self, _key: &KeyId, _id: &RequestId) -> Result<(), ReservationError> {
+        Err(not_remembered())
+    }
+}
+
+fn not_remembered() -> ReservationError {
+    StoreError::unavailable("the Redis store remembers no calls yet").into()
 }
 
 impl KeyStore for RedisStore {

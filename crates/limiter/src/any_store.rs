@@ -1,10 +1,12 @@
 //! The stores that are compiled in, behind one type.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyStore, KeysError, NewRecord, Page, Search, Store, StoreError, Usage, WorkspaceId,
+    KeyRecord, KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore,
+    Search, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -190,6 +192,85 @@ impl DecisionStore for AnyStore {
                 Ok(handle.map(|handle| Handle(HandleChoice::Redis(Arc::new(handle)))))
             }
             Choice::Custom(store) => store.handle(key, asset).await,
+        }
+    }
+}
+
+impl ReservationStore for AnyStore {
+    async fn check_once(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.check_once(key, asset, charge, id),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => {
+                ReservationStore::check_once(&**store, key, asset, charge, id).await
+            }
+            Choice::Custom(store) => store.check_once(key, asset, charge, id).await,
+        }
+    }
+
+    async fn reserve(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> Result<Decision, ReservationError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.reserve(key, asset, estimate, id, ttl),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => {
+                ReservationStore::reserve(&**store, key, asset, estimate, id, ttl).await
+            }
+            Choice::Custom(store) => store.reserve(key, asset, estimate, id, ttl).await,
+        }
+    }
+
+    async fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.extend(key, id, to),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => ReservationStore::extend(&**store, key, id, to).await,
+            Choice::Custom(store) => store.extend(key, id, to).await,
+        }
+    }
+
+    async fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> Result<(), ReservationError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.settle(key, id, actual),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => ReservationStore::settle(&**store, key, id, actual).await,
+            Choice::Custom(store) => store.settle(key, id, actual).await,
+        }
+    }
+
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.cancel(key, id),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => ReservationStore::cancel(&**store, key, id).await,
+            Choice::Custom(store) => store.cancel(key, id).await,
         }
     }
 }

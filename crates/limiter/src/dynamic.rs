@@ -3,10 +3,12 @@
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Decision, DecisionHandle, KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError,
-    NewRecord, Page, Search, Store, StoreError, Usage, WorkspaceId,
+    NewRecord, Page, RequestId, ReservationError, Search, Store, StoreError, Totals, Usage,
+    WorkspaceId,
 };
 
 use crate::any_store::Handle;
@@ -32,6 +34,38 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         key: &'a KeyId,
         asset: Option<&'a AssetId>,
     ) -> Boxed<'a, Result<Option<Handle>, StoreError>>;
+    fn check_once<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+        id: &'a RequestId,
+    ) -> Boxed<'a, Result<Decision, ReservationError>>;
+    fn reserve<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        estimate: &'a Charge,
+        id: &'a RequestId,
+        ttl: Duration,
+    ) -> Boxed<'a, Result<Decision, ReservationError>>;
+    fn extend<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+        to: &'a Totals,
+    ) -> Boxed<'a, Result<Decision, ReservationError>>;
+    fn settle<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+        actual: &'a Totals,
+    ) -> Boxed<'a, Result<(), ReservationError>>;
+    fn cancel<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+    ) -> Boxed<'a, Result<(), ReservationError>>;
     fn resolve<'a>(&'a self, digest: &'a KeyDigest)
     -> Boxed<'a, Result<Option<KeyId>, StoreError>>;
     fn read<'a>(&'a self, id: &'a KeyId) -> Boxed<'a, Result<Option<KeyRecord>, StoreError>>;
@@ -95,6 +129,53 @@ impl<S: Store> DynamicStore for S {
             let handle = self.handle(key, asset).await?;
             Ok(handle.map(|handle| Handle::custom(Arc::new(handle))))
         })
+    }
+
+    fn check_once<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+        id: &'a RequestId,
+    ) -> Boxed<'a, Result<Decision, ReservationError>> {
+        Box::pin(self.check_once(key, asset, charge, id))
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        estimate: &'a Charge,
+        id: &'a RequestId,
+        ttl: Duration,
+    ) -> Boxed<'a, Result<Decision, ReservationError>> {
+        Box::pin(self.reserve(key, asset, estimate, id, ttl))
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+        to: &'a Totals,
+    ) -> Boxed<'a, Result<Decision, ReservationError>> {
+        Box::pin(self.extend(key, id, to))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+        actual: &'a Totals,
+    ) -> Boxed<'a, Result<(), ReservationError>> {
+        Box::pin(self.settle(key, id, actual))
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+    ) -> Boxed<'a, Result<(), ReservationError>> {
+        Box::pin(self.cancel(key, id))
     }
 
     fn resolve<'a>(

@@ -31,6 +31,7 @@
 //!
 //! # Where things are
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
+//! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
@@ -43,6 +44,7 @@
 mod any_store;
 mod dynamic;
 mod limiter;
+mod reservation;
 
 pub use any_store::{AnyStore, Handle};
 pub use limiter::{Keys, Limiter};
@@ -51,11 +53,12 @@ pub use limiter_core::{
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,
     InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyStore, KeysError,
     Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
-    PendingLimits, RateLimited, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store,
-    StoreError, StoredSecret, Timestamp, TokenType, Unit, UnitUsage, Usage, Violation, Window,
-    WindowLimits, WindowUsage, WorkspaceId,
+    PendingLimits, RateLimited, RequestId, ReservationError, ReservationStore, Rule, RuleState,
+    Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Timestamp, TokenType,
+    Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
+pub use reservation::{Reservation, Reserved};

@@ -1,12 +1,13 @@
 //! The limiter: an engine on a store that is chosen at run time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "memory")]
 use limiter_core::ManualClock;
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Engine, KeyId, KeysError, NewKey,
-    Store, StoreError, Usage, WorkspaceId,
+    RequestId, ReservationError, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
@@ -14,6 +15,7 @@ use limiter_memory::MemoryStore;
 use limiter_redis::{RedisError, RedisStore};
 
 use crate::any_store::{AnyStore, Handle};
+use crate::reservation::{Reservation, Reserved, random_id};
 
 /// The keys of a workspace, as one of its keys sees them. See [`limiter_core::Keys`].
 pub type Keys<'a> = limiter_core::Keys<'a, AnyStore>;
@@ -143,6 +145,110 @@ impl Limiter {
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send + 'a {
         self.engine.peek(key, asset.into(), charge)
     }
+
+    /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
+    /// within the dedupe time (120 s unless set otherwise): a retry after a timeout is safe.
+    ///
+    /// A repetition is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges nothing, whatever its
+    /// asset and charge. Only what was allowed is remembered; what was denied is decided anew.
+    ///
+    /// # Errors
+    /// [`ReservationError::TooMany`] if no more ids can be remembered, or a store error.
+    pub fn check_once<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+        charge: &'a Charge,
+        id: &'a RequestId,
+    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send + 'a {
+        self.engine.check_once(key, asset.into(), charge, id)
+    }
+
+    /// Decides and charges a call by its estimate, to be corrected once its cost is known: see [`Reservation`].
+    ///
+    /// Its id is drawn, and it can be settled for an hour ([`Self::RESERVATION_TTL`]).
+    ///
+    /// # Errors
+    /// [`ReservationError::TooMany`] if no more reservations of this key can be remembered, or a store error.
+    pub fn reserve<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+        estimate: &'a Charge,
+    ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
+        let asset = asset.into();
+        async move {
+            let id = random_id()?;
+            self.reserve_as(key, asset, estimate, &id, Self::RESERVATION_TTL).await
+        }
+    }
+
+    /// As [`reserve`](Self::reserve), under an id of the caller's choice and with a ttl of its own.
+    ///
+    /// Repeated under the same id it is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges
+    /// nothing: a retry after a timeout is safe. The ttl runs from the first time and is not prolonged.
+    ///
+    /// # Errors
+    /// [`ReservationError::OtherExists`] if the id is that of a reservation of another asset or other figures,
+    /// [`ReservationError::TooMany`], or a store error.
+    pub fn reserve_as<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+        estimate: &'a Charge,
+        id: &'a RequestId,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
+        let asset = asset.into();
+        async move {
+            Ok(match self.engine.reserve(key, asset, estimate, id, ttl).await? {
+                Decision::Allowed(allowed) => Reserved::Allowed(Reservation::new(
+                    self.clone(),
+                    key.clone(),
+                    id.clone(),
+                    allowed,
+                )),
+                Decision::Denied(denied) => Reserved::Denied(denied),
+            })
+        }
+    }
+
+    /// As [`Reservation::extend`], by the id of a reservation that this process or another made.
+    ///
+    /// # Errors
+    /// As there; a deleted key is denied as unknown.
+    pub async fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        self.engine.extend(key, id, to).await
+    }
+
+    /// As [`Reservation::settle`], by the id of a reservation that this process or another made.
+    ///
+    /// # Errors
+    /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.
+    pub async fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> Result<(), ReservationError> {
+        self.engine.settle(key, id, actual).await
+    }
+
+    /// As [`Reservation::cancel`], by the id of a reservation that this process or another made.
+    ///
+    /// # Errors
+    /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.
+    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+        self.engine.cancel(key, id).await
+    }
+
+    /// How long a reservation can be settled unless said otherwise: longer than any answer streams.
+    pub const RESERVATION_TTL: Duration = Duration::from_secs(3_600);
 
     /// Resolves a key and an asset for many calls, or `None` if the key is not known.
     ///

@@ -1,0 +1,180 @@
+//! A call that is charged by its estimate, as a guard: whoever drops it without a word keeps the estimate.
+
+use std::fmt;
+
+use limiter_core::{
+    Allowed, BoxError, Decision, Denied, KeyId, RequestId, ReservationError, StoreError, Totals,
+};
+
+use crate::limiter::Limiter;
+
+/// What a limiter answers to [`Limiter::reserve`]. A denial is an answer, not an error.
+#[derive(Debug)]
+#[must_use = "a reservation that nobody settles stands as estimated"]
+pub enum Reserved {
+    /// The call may go on; its estimate is charged.
+    Allowed(Reservation),
+    /// The call may not go on; nothing was charged.
+    Denied(Denied),
+}
+
+/// A call whose cost is known only afterwards: charged by its estimate, to be [settled](Self::settle) once.
+///
+/// ```
+/// use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, NewKey, Reserved, Totals};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let limiter = Limiter::in_memory();
+/// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+/// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+/// # let limits = Limits::builder().tokens_per_minute(1_000).build()?;
+/// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
+/// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+/// let estimate = Charge::request().with_tokens(120, 500)?; // the prompt, and the longest answer
+/// let gpt5: AssetId = "gpt-5".parse()?;
+/// let mut call = match limiter.reserve(&key, &gpt5, &estimate).await? {
+///     Reserved::Allowed(call) => call,
+///     Reserved::Denied(denied) => return Err(denied.to_string().into()),
+/// };
+/// // … the call goes upstream, and its answer says what it did cost …
+/// call.settle(&Totals::unchanged().with_output_tokens(87)?).await?;
+/// # let usage = limiter.usage(&key).await?.expect("the key lives").global.expect("it has limits");
+/// # assert_eq!(usage.minute.tokens.used, 207);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A repetition changes nothing more: where an answer was lost, settle again. Another process can go on with the call by
+/// key and [id](Self::id): see [`keep`](Self::keep) and [`Limiter::settle`].
+///
+/// Dropped without a word, as in a panic or when its future is cancelled, it keeps the estimate and says so through
+/// `tracing`. It does not settle by itself: nobody knows what the call did cost.
+#[must_use = "a reservation that nobody settles stands as estimated"]
+pub struct Reservation {
+    limiter: Limiter,
+    key: KeyId,
+    id: RequestId,
+    allowed: Allowed,
+    open: bool,
+}
+
+impl Reserved {
+    /// The reservation, if the call may go on.
+    pub fn allowed(self) -> Option<Reservation> {
+        match self {
+            Self::Allowed(reservation) => Some(reservation),
+            Self::Denied(_) => None,
+        }
+    }
+
+    /// Why the call may not go on, if so.
+    #[must_use]
+    pub const fn denied(&self) -> Option<&Denied> {
+        match self {
+            Self::Allowed(_) => None,
+            Self::Denied(denied) => Some(denied),
+        }
+    }
+}
+
+impl Reservation {
+    pub(crate) const fn new(limiter: Limiter, key: KeyId, id: RequestId, allowed: Allowed) -> Self {
+        Self { limiter, key, id, allowed, open: true }
+    }
+
+    /// The key that is charged.
+    #[must_use]
+    pub const fn key(&self) -> &KeyId {
+        &self.key
+    }
+
+    /// Names the reservation among those of its key.
+    #[must_use]
+    pub const fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    /// The decision by which it was made: how the rules stood after the estimate.
+    #[must_use]
+    pub const fn decision(&self) -> &Allowed {
+        &self.allowed
+    }
+
+    /// Raises the estimate to new totals: what is missing is charged like a top-up, all or nothing, in the windows open
+    /// now. A denial changes nothing. So a repetition charges nothing.
+    ///
+    /// # Errors
+    /// [`ReservationError::Shrinks`] for a total below the estimate as it stands, [`ReservationError::AlreadySettled`],
+    /// [`ReservationError::Unknown`] after its ttl, or a store error.
+    pub async fn extend(&mut self, to: &Totals) -> Result<Decision, ReservationError> {
+        self.limiter.extend(&self.key, &self.id, to).await
+    }
+
+    /// Corrects the estimate to what the call did cost, in the windows that admitted it as far as they go on. What
+    /// exceeds the estimate is always counted.
+    ///
+    /// After a store error it can be repeated.
+    ///
+    /// # Errors
+    /// [`ReservationError::AlreadySettled`] with other figures, [`ReservationError::Unknown`] after its ttl, or a store
+    /// error.
+    pub async fn settle(&mut self, actual: &Totals) -> Result<(), ReservationError> {
+        let settled = self.limiter.settle(&self.key, &self.id, actual).await;
+        self.ended(settled)
+    }
+
+    /// Takes the whole charge back, the request too: the call never went upstream.
+    ///
+    /// After a store error it can be repeated.
+    ///
+    /// # Errors
+    /// [`ReservationError::AlreadySettled`], [`ReservationError::Unknown`] after its ttl, or a store error.
+    pub async fn cancel(&mut self) -> Result<(), ReservationError> {
+        let cancelled = self.limiter.cancel(&self.key, &self.id).await;
+        self.ended(cancelled)
+    }
+
+    /// Leaves the call to whoever gets its id: another task or process, which goes on with
+    /// [`Limiter::extend`], [`Limiter::settle`] or [`Limiter::cancel`].
+    pub fn keep(mut self) -> RequestId {
+        self.open = false;
+        self.id.clone()
+    }
+
+    /// Only where the store gave no answer is there something left to be done.
+    fn ended(&mut self, outcome: Result<(), ReservationError>) -> Result<(), ReservationError> {
+        self.open =
+            matches!(outcome, Err(ReservationError::Store(_) | ReservationError::Invalid(_)));
+        outcome
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.open {
+            tracing::warn!(
+                key = %self.key,
+                reservation = %self.id,
+                "a reservation was dropped without being settled: its estimate stands as charged"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("key", &self.key)
+            .field("id", &self.id)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A new id that no other process draws: 128 random bits.
+pub(crate) fn random_id() -> Result<RequestId, ReservationError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Unavailable(BoxError::from(error)))?;
+    Ok(RequestId::new(format!("{:032x}", u128::from_be_bytes(bytes)))?)
+}
