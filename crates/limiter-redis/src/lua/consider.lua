@@ -140,9 +140,10 @@ local function consider(key, field, calls, h, a, limits, known, requests, input,
       if new_H == no_limits then types = 0 end
       asset_over = new_A == no_limits
       local fired, version, incarnation = unpack('<I3I4I4', h, 3)
-      -- The time is mixed in, so that a failover which loses this step does not lead to the same version by another.
-      -- Zero is none.
-      version = (version + second * 1000 + (time[2] - time[2] % 1000) / 1000) % 4294967295 + 1
+      -- The time is mixed in, so that a failover which loses this step does not lead to the same version by another. Zero
+      -- is none; and whatever the time, it is another than before: by 1 at least, and by less than all there are.
+      local unix_ms = math.abs(second * 1000 + (time[2] - time[2] % 1000) / 1000)
+      version = (version + math.fmod(unix_ms, 4294967294)) % 4294967295 + 1
       head = pack('<BBI3I4I4', 1, types, fired, version, incarnation)
       if new_A then asset_head = pack('<BBI2', 1, asset_types, (unpack('<I2', a, 3))) end
     end
