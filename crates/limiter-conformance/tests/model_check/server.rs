@@ -1,0 +1,251 @@
+//! The server: the steps of the core on a real state and ledger. Two bugs can be planted around them.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use limiter_core::reservation::{cancel, check_once, extend, reserve, settle};
+use limiter_core::{
+    AssetId, Charge, Credits, Decision, KeyConfig, KeyKind, KeyState, Ledger, LedgerBounds, Limits,
+    Meter, RequestId, ReservationError, Rule, Scope, ScopeState, Timestamp, TokenType, Totals,
+    Unit, Window, WindowCounts,
+};
+
+use crate::callers::{Answer, Plan, Request};
+
+/// A key, and what is remembered of its calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    key: KeyState,
+    ledger: Ledger,
+    /// Of both, as they would be saved. The checker, too, knows states by 64 bits.
+    fingerprint: u64,
+}
+
+/// What may be wrong with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A surplus is taken off the windows of now, whichever admitted the call.
+    RefundsTheWindowOfNow,
+    /// The counts are corrected, but it is not noted that the reservation has ended.
+    ForgetsThatItSettled,
+}
+
+/// What is counted: every rule that there could be, and the credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) rules: [u64; 8],
+    pub(crate) credits: u64,
+}
+
+impl Server {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        let key = KeyState::new(KeyKind::Member, &config(false), now);
+        Self::of(key, Ledger::default())
+    }
+
+    /// The server after a request, and what it answers.
+    pub(crate) fn after(
+        &self,
+        request: Request,
+        id: &RequestId,
+        plan: &Plan,
+        now: Timestamp,
+        bug: Option<Bug>,
+    ) -> (Self, Answer) {
+        let (mut key, mut ledger) = (self.key.clone(), self.ledger.clone());
+        let bounds = LedgerBounds { dedupe: TTL, ..LedgerBounds::default() };
+        let asset = plan.asset.then(asset);
+        let cost = plan.cost_after(request);
+        let answer = match request {
+            Request::Check => {
+                let checked =
+                    check_once(&mut key, &mut ledger, &bounds, asset.as_ref(), &cost, id, now);
+                decided(checked)
+            }
+            Request::Reserve => decided(reserve(
+                &mut key,
+                &mut ledger,
+                &bounds,
+                asset.as_ref(),
+                &cost,
+                id,
+                TTL,
+                now,
+            )),
+            Request::Extend => decided(extend(&mut key, &mut ledger, id, &totals(&cost), now)),
+            Request::Settle(_) => ended(settle(&mut key, &mut ledger, id, &totals(&cost), now)),
+            Request::Cancel => ended(cancel(&mut key, &mut ledger, id, now)),
+        };
+        let corrected = answer == Answer::Done && ledger != self.ledger;
+        match bug {
+            Some(Bug::RefundsTheWindowOfNow) if corrected => {
+                key = self.refunded(plan.estimate, cost, key.credits().spent, now);
+            }
+            Some(Bug::ForgetsThatItSettled) if corrected => ledger = self.ledger.clone(),
+            _ => {}
+        }
+        // Most messages are repetitions.
+        let unchanged = (&key, &ledger) == (&self.key, &self.ledger);
+        (if unchanged { self.clone() } else { Self::of(key, ledger) }, answer)
+    }
+
+    /// The server after an admin has lowered the limits.
+    pub(crate) fn with_lower_limits(&self, now: Timestamp) -> Self {
+        let mut key = self.key.clone();
+        key.configure(&config(true), now).unwrap();
+        Self::of(key, self.ledger.clone())
+    }
+
+    /// What is counted in the windows of now.
+    pub(crate) fn counts(&self, now: Timestamp) -> Counts {
+        let global = self.key.global().and_then(|scope| scope.at(now));
+        let asset = self.key.assets().next().and_then(|(_, scope)| scope.at(now));
+        let used = |rule: Rule| {
+            let scope = if rule.scope == Scope::Global { &global } else { &asset };
+            let counts =
+                scope.as_ref().expect("limits are lowered, never cleared").counts(rule.window);
+            if rule.unit == Unit::Requests {
+                counts.requests().used()
+            } else {
+                counts.tokens().used()
+            }
+        };
+        Counts { rules: RULES.map(used), credits: self.key.credits().spent.millionths() }
+    }
+
+    fn of(key: KeyState, ledger: Ledger) -> Self {
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_vec(&(&key, &ledger)).unwrap().hash(&mut hasher);
+        Self { key, ledger, fingerprint: hasher.finish() }
+    }
+
+    /// The state as a settlement would leave it that knows no windows: the surplus is taken off what is counted now.
+    fn refunded(
+        &self,
+        estimate: Charge,
+        actual: Charge,
+        spent: Credits,
+        now: Timestamp,
+    ) -> KeyState {
+        let surplus =
+            |token_type| estimate.tokens(token_type).saturating_sub(actual.tokens(token_type));
+        let scope = |scope: &ScopeState| {
+            let scope = scope.at(now).unwrap();
+            let counts = Window::ALL.map(|window| {
+                let counts = scope.counts(window);
+                let (tokens, token_type) = (counts.tokens(), counts.token_type());
+                let less = tokens.used().min(surplus(token_type));
+                let tokens = Meter::with_left(tokens.left() + less.cast_signed(), tokens.limit());
+                WindowCounts::from_parts(
+                    counts.resets_at(),
+                    *counts.requests(),
+                    tokens.unwrap(),
+                    token_type,
+                )
+            });
+            ScopeState::from_parts(counts, Window::ALL.map(|window| scope.pending(window))).unwrap()
+        };
+        let credits =
+            Meter::with_left(BUDGET.cast_signed() - spent.millionths().cast_signed(), Some(BUDGET));
+        let assets = self.key.assets().map(|(id, asset)| (id.clone(), scope(asset)));
+        let global = self.key.global().map(scope);
+        KeyState::from_parts(KeyKind::Member, None, credits.unwrap(), global, assets).unwrap()
+    }
+}
+
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.ledger) == (&other.key, &other.ledger)
+    }
+}
+
+impl Eq for Server {}
+
+impl Hash for Server {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
+}
+
+/// The limit of a rule: as the key was made, or as the admin lowered it.
+pub(crate) fn limit(rule: Rule, lowered: bool) -> Option<u64> {
+    match (rule.scope, rule.window, rule.unit) {
+        (Scope::Global, Window::Minute, Unit::Tokens) => Some(if lowered { 4 } else { 6 }),
+        (Scope::Global, Window::Day, Unit::Requests) => Some(3),
+        (Scope::Asset, Window::Minute, Unit::Requests) => Some(2),
+        (Scope::Asset, Window::Day, Unit::Tokens) => Some(if lowered { 3 } else { 5 }),
+        _ => None,
+    }
+}
+
+/// Which tokens a rule counts. Without a limit of tokens in a window, all of them are counted there.
+pub(crate) fn token_type(rule: Rule) -> TokenType {
+    match (rule.scope, rule.window) {
+        (Scope::Asset, Window::Day) => TokenType::Output,
+        _ => TokenType::Total,
+    }
+}
+
+fn config(lowered: bool) -> KeyConfig {
+    let limits = |scope| {
+        let limit = |window, unit| limit(Rule { scope, window, unit }, lowered);
+        Limits::builder()
+            .requests_per_minute(limit(Window::Minute, Unit::Requests))
+            .requests_per_day(limit(Window::Day, Unit::Requests))
+            .tokens_per_minute(limit(Window::Minute, Unit::Tokens))
+            .tokens_per_day(limit(Window::Day, Unit::Tokens))
+            .token_type(token_type(Rule { scope, window: Window::Day, unit: Unit::Tokens }))
+            .build()
+            .unwrap()
+    };
+    KeyConfig::named("ci")
+        .unwrap()
+        .with_global(limits(Scope::Global))
+        .with_asset(asset(), limits(Scope::Asset))
+        .with_budget(Credits::from_millionths(BUDGET).unwrap())
+}
+
+fn asset() -> AssetId {
+    "gpt-5".parse().unwrap()
+}
+
+fn totals(cost: &Charge) -> Totals {
+    let totals = Totals::unchanged().with_input_tokens(cost.input_tokens()).unwrap();
+    totals.with_output_tokens(cost.output_tokens()).unwrap().with_credits(cost.credits())
+}
+
+fn decided(decision: Result<Decision, ReservationError>) -> Answer {
+    match decision {
+        Ok(Decision::Allowed(allowed)) if allowed.replayed() => Answer::Replayed,
+        Ok(Decision::Allowed(_)) => Answer::Allowed,
+        Ok(Decision::Denied(_)) => Answer::Denied,
+        Err(_) => Answer::Refused,
+    }
+}
+
+fn ended(ended: Result<(), ReservationError>) -> Answer {
+    if ended.is_ok() { Answer::Done } else { Answer::Refused }
+}
+
+/// Every rule that a call can meet, in the order of [`Counts::rules`].
+pub(crate) const RULES: [Rule; 8] = {
+    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
+        Rule { scope, window, unit }
+    }
+    [
+        rule(Scope::Global, Window::Minute, Unit::Requests),
+        rule(Scope::Global, Window::Minute, Unit::Tokens),
+        rule(Scope::Global, Window::Day, Unit::Requests),
+        rule(Scope::Global, Window::Day, Unit::Tokens),
+        rule(Scope::Asset, Window::Minute, Unit::Requests),
+        rule(Scope::Asset, Window::Minute, Unit::Tokens),
+        rule(Scope::Asset, Window::Day, Unit::Requests),
+        rule(Scope::Asset, Window::Day, Unit::Tokens),
+    ]
+};
+
+/// In millionths of a credit.
+pub(crate) const BUDGET: u64 = 9;
+
+/// How long a reservation, and the id of a check, are remembered: past one tick of the clock.
+pub(crate) const TTL: Duration = Duration::from_secs(75);

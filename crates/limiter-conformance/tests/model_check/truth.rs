@@ -1,0 +1,213 @@
+//! What truly happened: which calls were admitted, when, and how they ended. Written down from what the server
+//! answered, and added up anew each time, without a look at its counts.
+
+use std::collections::BTreeSet;
+
+use limiter_core::{Charge, Rule, Scope, Timestamp, TokenType, Unit, Window};
+
+use crate::callers::{Answer, Plan, Request};
+use crate::server::{BUDGET, Counts, RULES, TTL, limit, token_type};
+
+/// Every call that was ever admitted, and what was seen to be wrong on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Truth {
+    /// In the order of their callers, and of time.
+    pub(crate) calls: Vec<Call>,
+    pub(crate) limits_lowered_at: Option<Timestamp>,
+    pub(crate) wrongs: BTreeSet<Wrong>,
+}
+
+/// One call. Under the id of one that is forgotten, its caller may make another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Call {
+    pub(crate) caller: usize,
+    pub(crate) admitted_at: Timestamp,
+    pub(crate) extended_at: Option<Timestamp>,
+    pub(crate) ended: Option<(Timestamp, Request)>,
+}
+
+/// What no step may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Wrong {
+    /// A count was lowered, but not by the end of a call that its window had admitted.
+    StrayRefund,
+    /// What had taken effect already, or did not take effect, was counted all the same.
+    CountedAgain,
+    /// What had taken effect already was not answered like that.
+    AnsweredOtherwise,
+}
+
+impl Truth {
+    /// Writes down what a request did, as its answer tells, and what the step did to the counts.
+    pub(crate) fn record(
+        &mut self,
+        caller: usize,
+        request: Request,
+        answer: Answer,
+        now: Timestamp,
+        [before, after]: [Counts; 2],
+    ) {
+        let known = self.calls.iter_mut().rfind(|call| call.caller == caller && call.is_known(now));
+        let repeats = known.as_ref().is_some_and(|call| call.has_seen(request));
+        let may_be_refunded = |rule: Rule| {
+            let admitted_here =
+                known.as_ref().is_some_and(|call| same_window(rule.window, call.admitted_at, now));
+            admitted_here && !repeats && matches!(request, Request::Settle(_) | Request::Cancel)
+        };
+        let strays = RULES
+            .iter()
+            .zip(before.rules.iter().zip(&after.rules))
+            .any(|(rule, (before, after))| after < before && !may_be_refunded(*rule));
+
+        let mut takes_effect = !repeats;
+        match (request, answer, known) {
+            (Request::Check | Request::Reserve, Answer::Allowed, None) => {
+                self.admit(Call { caller, admitted_at: now, extended_at: None, ended: None });
+            }
+            (Request::Extend, Answer::Allowed, Some(call)) if !repeats => {
+                call.extended_at = Some(now);
+            }
+            (Request::Settle(_) | Request::Cancel, Answer::Done, Some(call)) if !repeats => {
+                call.ended = Some((now, request));
+            }
+            _ => takes_effect = false,
+        }
+        let answered_alike = match request {
+            Request::Check | Request::Reserve => answer == Answer::Replayed,
+            Request::Extend => answer == Answer::Allowed,
+            Request::Settle(_) | Request::Cancel => answer == Answer::Done,
+        };
+        let wrongs = [
+            (strays, Wrong::StrayRefund),
+            (!takes_effect && before != after, Wrong::CountedAgain),
+            (repeats && !answered_alike, Wrong::AnsweredOtherwise),
+        ];
+        self.wrongs.extend(wrongs.into_iter().filter_map(|(is, wrong)| is.then_some(wrong)));
+    }
+
+    /// What must be counted in the windows of now.
+    pub(crate) fn counts(&self, plans: &[Plan], now: Timestamp) -> Counts {
+        let used =
+            |rule: Rule| self.of(plans).map(|(call, plan)| call.counts_in(rule, plan, now)).sum();
+        let credits = |(call, plan): (&Call, &Plan)| call.cost(plan).credits().millionths();
+        Counts { rules: RULES.map(used), credits: self.of(plans).map(credits).sum() }
+    }
+
+    /// How much may be used in the windows of now: each limit, and the overruns on record there. `None` where
+    /// nothing is limited.
+    pub(crate) fn most(&self, rule: Rule, plans: &[Plan], now: Timestamp) -> Option<u64> {
+        let overrun = |(call, plan): (&Call, &Plan)| call.overrun_in(rule, plan, now);
+        Some(self.limit(rule, now)? + self.of(plans).map(overrun).sum::<u64>())
+    }
+
+    /// The limit in force in the window of now.
+    pub(crate) fn limit(&self, rule: Rule, now: Timestamp) -> Option<u64> {
+        let lowered = self.limits_lowered_at.is_some_and(|at| !same_window(rule.window, at, now));
+        limit(rule, lowered)
+    }
+
+    /// How many credits may be spent: the budget, and what calls did cost beyond their estimates.
+    pub(crate) fn most_credits(&self, plans: &[Plan]) -> u64 {
+        let overrun = |(call, plan): (&Call, &Plan)| {
+            let [cost, estimate] =
+                [call.cost(plan), call.estimate(plan)].map(|charge| charge.credits().millionths());
+            cost.saturating_sub(estimate)
+        };
+        BUDGET + self.of(plans).map(overrun).sum::<u64>()
+    }
+
+    fn admit(&mut self, call: Call) {
+        let order = |call: &Call| (call.caller, call.admitted_at);
+        let place = self.calls.partition_point(|other| order(other) < order(&call));
+        self.calls.insert(place, call);
+    }
+
+    fn of<'a>(&'a self, plans: &'a [Plan]) -> impl Iterator<Item = (&'a Call, &'a Plan)> {
+        self.calls.iter().map(|call| (call, &plans[call.caller]))
+    }
+}
+
+impl Call {
+    fn is_known(&self, now: Timestamp) -> bool {
+        now < self.admitted_at.after(TTL)
+    }
+
+    /// Whether this request has taken effect.
+    fn has_seen(&self, request: Request) -> bool {
+        match request {
+            Request::Check | Request::Reserve => true,
+            Request::Extend => self.extended_at.is_some() && self.ended.is_none(),
+            Request::Settle(_) | Request::Cancel => {
+                self.ended.is_some_and(|(_, end)| end == request)
+            }
+        }
+    }
+
+    /// What it is in the count of a rule, in the window of now.
+    fn counts_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
+        match self.ended {
+            Some((at, end)) if same_window(rule.window, at, now) => {
+                if same_window(rule.window, self.admitted_at, now) {
+                    amount(rule, plan, &plan.cost_after(end))
+                } else {
+                    self.charged_in(rule, plan, now) + self.overrun_in(rule, plan, now)
+                }
+            }
+            _ => self.charged_in(rule, plan, now),
+        }
+    }
+
+    /// What its estimate and its extension have charged in the window of now.
+    fn charged_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
+        let here = |at| same_window(rule.window, at, now);
+        let estimate = amount(rule, plan, &plan.estimate);
+        let admitted = if here(self.admitted_at) { estimate } else { 0 };
+        let extended = match self.extended_at {
+            Some(at) if here(at) => amount(rule, plan, &plan.raised) - estimate,
+            _ => 0,
+        };
+        admitted + extended
+    }
+
+    /// What its end has recorded beyond the estimate in the window of now.
+    fn overrun_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
+        let Some((at, end)) = self.ended else { return 0 };
+        if !same_window(rule.window, at, now) {
+            return 0;
+        }
+        let (actual, estimate) = (plan.cost_after(end), self.estimate(plan));
+        if same_window(rule.window, self.admitted_at, now) {
+            return amount(rule, plan, &actual).saturating_sub(amount(rule, plan, &estimate));
+        }
+        let beyond = |tokens: fn(&Charge) -> u64| tokens(&actual).saturating_sub(tokens(&estimate));
+        let (input, output) = (beyond(Charge::input_tokens), beyond(Charge::output_tokens));
+        let overrun =
+            Charge::request().with_requests(0).unwrap().with_tokens(input, output).unwrap();
+        amount(rule, plan, &overrun)
+    }
+
+    fn estimate(&self, plan: &Plan) -> Charge {
+        if self.extended_at.is_some() { plan.raised } else { plan.estimate }
+    }
+
+    fn cost(&self, plan: &Plan) -> Charge {
+        self.ended.map_or_else(|| self.estimate(plan), |(_, end)| plan.cost_after(end))
+    }
+}
+
+/// What a charge adds to a rule.
+fn amount(rule: Rule, plan: &Plan, charge: &Charge) -> u64 {
+    if rule.scope == Scope::Asset && !plan.asset {
+        return 0;
+    }
+    match (rule.unit, token_type(rule)) {
+        (Unit::Requests, _) => charge.requests(),
+        (_, TokenType::Output) => charge.output_tokens(),
+        _ => charge.input_tokens() + charge.output_tokens(),
+    }
+}
+
+pub(crate) fn same_window(window: Window, one: Timestamp, other: Timestamp) -> bool {
+    let length_ms = if window == Window::Minute { 60_000 } else { 86_400_000 };
+    one.unix_ms() / length_ms == other.unix_ms() / length_ms
+}
