@@ -58,6 +58,15 @@ struct Calling {
     known: Option<Arc<Known>>,
 }
 
+/// A batch, and what came of it.
+#[derive(Debug)]
+struct Replied {
+    groups: Vec<Calling>,
+    /// Of each group.
+    keys: Vec<Vec<u8>>,
+    reply: Result<Value, CallError>,
+}
+
 impl Batcher {
     pub(crate) fn new(
         servers: Servers,
@@ -141,11 +150,25 @@ struct Serving {
 impl Serving {
     /// Takes batch after batch from the lane, until nothing waits there.
     async fn run(mut self) {
-        while let Some(batch) = self.inner.queues.next(&self.lane, self.inner.most) {
-            self.inner.send(batch).await;
+        let mut next = self.next();
+        while let Some(batch) = next {
+            let replied = self.inner.send(batch).await;
+            next = self.next();
+            if next.is_some() {
+                // In a task of its own: the server decides the next batch while this one is explained.
+                let inner = Arc::clone(&self.inner);
+                drop(tokio::spawn(async move { inner.answer(replied) }));
+            } else {
+                self.inner.answer(replied);
+            }
         }
-        // It was closed with the last batch, and may be served by another task by now.
-        self.open = false;
+    }
+
+    /// The next batch; or none, and then the lane was closed, and may be served by another task by now.
+    fn next(&mut self) -> Option<Vec<Request>> {
+        let next = self.inner.queues.next(&self.lane, self.inner.most);
+        self.open = next.is_some();
+        next
     }
 }
 
@@ -158,7 +181,7 @@ impl Drop for Serving {
 }
 
 impl Inner {
-    async fn send(&self, batch: Vec<Request>) {
+    async fn send(&self, batch: Vec<Request>) -> Replied {
         let groups = self.grouped(batch);
         let keys: Vec<_> = groups.iter().map(|group| self.keyspace.state(group.key())).collect();
         let mut arguments = Vec::with_capacity(2 * groups.len());
@@ -167,21 +190,8 @@ impl Inner {
         }
         let arguments = self.scripts.timed(arguments);
         let call = Scripts::call(&self.scripts.decide, &keys, &arguments);
-        match self.servers.run(&call, Connection::Shared).await {
-            Ok(reply) => self.answer(groups, &keys, reply),
-            Err(error) => {
-                let error = match error.of_several_writes() {
-                    // Stopped by what it read of one key, it may have charged others before.
-                    CallError::NotRun(error @ RedisError::Corrupt { .. }) => {
-                        CallError::Unknown(error)
-                    }
-                    error => error,
-                };
-                for request in groups.into_iter().flat_map(|group| group.requests) {
-                    let _ = request.answer.send(Err(error.clone().into()));
-                }
-            }
-        }
+        let reply = self.servers.run(&call, Connection::Shared).await;
+        Replied { groups, keys, reply }
     }
 
     fn grouped(&self, batch: Vec<Request>) -> Vec<Calling> {
@@ -198,15 +208,17 @@ impl Inner {
         groups
     }
 
-    fn answer(&self, groups: Vec<Calling>, keys: &[Vec<u8>], reply: Value) {
-        // A single group is not wrapped.
+    fn answer(&self, replied: Replied) {
+        let Replied { groups, keys, reply } = replied;
         let replies = match (groups.len(), reply) {
-            (1, reply) => vec![reply],
-            (_, Value::Array(replies)) => replies,
-            (_, other) => vec![other],
+            // A single group is not wrapped.
+            (1, Ok(reply)) => vec![reply],
+            (_, Ok(Value::Array(replies))) => replies,
+            (_, Ok(other)) => vec![other],
+            (_, Err(error)) => return fail(groups, error),
         };
         let mut replies = replies.into_iter();
-        for (group, key) in groups.into_iter().zip(keys) {
+        for (group, key) in groups.into_iter().zip(&keys) {
             let reply = replies.next().unwrap_or(Value::Nil);
             self.answer_group(group, key, &reply);
         }
@@ -263,5 +275,17 @@ impl Calling {
             calls.push(&request.charge);
         }
         calls.into_bytes()
+    }
+}
+
+/// Tells all callers of a batch that it failed.
+fn fail(groups: Vec<Calling>, error: CallError) {
+    let error = match error.of_several_writes() {
+        // Stopped by what it read of one key, it may have charged others before.
+        CallError::NotRun(error @ RedisError::Corrupt { .. }) => CallError::Unknown(error),
+        error => error,
+    };
+    for request in groups.into_iter().flat_map(|group| group.requests) {
+        let _ = request.answer.send(Err(error.clone().into()));
     }
 }
