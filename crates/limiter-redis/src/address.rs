@@ -48,9 +48,14 @@ impl FromStr for Target {
             return Err(invalid("nothing may follow a # (in a password write %23)"));
         }
         match scheme {
-            "redis" | "unix" | "redis+unix" => Ok(Self::Standalone(server(url)?)),
+            "redis" => Ok(Self::Standalone(server(without_query(url)?)?)),
             "rediss" => {
-                Ok(Self::Standalone(server(url).map_err(|error| without_tls(error, scheme))?))
+                let server = server(without_query(url)?);
+                Ok(Self::Standalone(server.map_err(|error| without_tls(error, scheme))?))
+            }
+            "unix" | "redis+unix" => {
+                knows_all_parameters(Parts::of(rest).query)?;
+                Ok(Self::Standalone(server(url)?))
             }
             "redis+cluster" => cluster("redis", rest),
             "rediss+cluster" => cluster("rediss", rest).map_err(|error| without_tls(error, scheme)),
@@ -90,9 +95,7 @@ fn cluster(scheme: &str, rest: &str) -> Result<Target, RedisError> {
     if !parts.path.trim_matches('/').is_empty() {
         return Err(invalid("a cluster has no databases, so nothing may follow the hosts"));
     }
-    if !parts.query.is_empty() {
-        return Err(invalid("nothing may follow a ? here"));
-    }
+    without_query(rest)?;
     Ok(Target::Cluster { seeds: parts.servers(scheme, parts.user)? })
 }
 
@@ -118,6 +121,26 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Target, RedisError> {
     // The address is a stand-in: it is replaced by the one that the Sentinels give.
     let master = server(&spelled(scheme, parts.user, "localhost", database))?;
     Ok(Target::Sentinel { sentinels, service: service.to_owned(), master })
+}
+
+/// redis-rs would pass over a parameter that it does not know, and so over one that is mistyped.
+fn without_query(url: &str) -> Result<&str, RedisError> {
+    if url.contains('?') {
+        return Err(invalid("nothing may follow a ? here (in a password write %3F)"));
+    }
+    Ok(url)
+}
+
+/// Those of a socket, which has no other place for them.
+fn knows_all_parameters(query: &str) -> Result<(), RedisError> {
+    let known = |pair: &str| {
+        pair.split_once('=').is_some_and(|(name, _)| ["db", "user", "pass"].contains(&name))
+    };
+    if query.split('&').filter(|pair| !pair.is_empty()).all(known) {
+        Ok(())
+    } else {
+        Err(invalid("after ? only db, user and pass are known"))
+    }
 }
 
 /// One server, by the rules of redis-rs, which also decodes what is percent-encoded.
@@ -252,6 +275,18 @@ mod tests {
         assert!(seeds.iter().all(|seed| seed.redis_settings().password() == Some("s,ecret")));
         assert!(reason("redis+cluster://a:1/2").contains("no databases"));
         assert!(reason("redis+cluster://a:1?x=y").contains('?'));
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_known_is_refused() {
+        for url in ["redis://a:1?timeout=5", "redis://a:1/3?protocol=resp2", "redis://u:p?w@a:1"] {
+            assert!(reason(url).contains("nothing may follow a ?"), "{url}");
+        }
+        assert!(reason("unix:///run/redis.sock?db=2&timeout=5").contains("db, user and pass"));
+        let Target::Standalone(info) = target("unix:///run/redis.sock?db=2&pass=secret") else {
+            panic!("not one server")
+        };
+        assert_eq!(info.redis_settings().db(), 2);
     }
 
     #[test]

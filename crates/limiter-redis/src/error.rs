@@ -159,6 +159,15 @@ pub enum RedisError {
         #[source]
         source: Option<Cause>,
     },
+    /// A server that is asked for the master is none that could know.
+    #[error(
+        "the server {server} is no Sentinel: after redis+sentinel:// name Sentinels (26379 is their usual port), \
+         or write redis:// to use this server itself"
+    )]
+    NotASentinel {
+        /// Its address.
+        server: String,
+    },
     /// The time for the call is over.
     #[error(
         "Redis did not answer within {after:?}: the server or the network is slow, or the deadline too short"

@@ -51,8 +51,8 @@ pub use limiter::{Keys, Limiter};
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,
-    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyStore, KeysError,
-    Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
+    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore,
+    KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
     PendingLimits, RateLimited, RequestId, ReservationError, ReservationStore, Rule, RuleState,
     Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Timestamp, TokenType,
     Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,

@@ -100,11 +100,15 @@ impl Asked {
         let mut connection = open(sentinel.clone(), address, policy, None).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        let reply = connection
-            .send_packed_command(&command)
-            .await
-            .and_then(Value::extract_error)
-            .map_err(|error| self.no_master(Some(error)))?;
+        let reply =
+            connection.send_packed_command(&command).await.and_then(Value::extract_error).map_err(
+                |error| match error.detail() {
+                    Some(detail) if detail.starts_with(UNKNOWN_COMMAND) => {
+                        RedisError::NotASentinel { server: address.to_owned() }
+                    }
+                    _ => self.no_master(Some(error)),
+                },
+            )?;
         let (host, port): (String, u16) =
             redis::from_redis_value(reply).map_err(|_| self.no_master(None))?;
         Ok(at(&self.master, &host, port))
@@ -146,3 +150,6 @@ fn worse(before: Option<RedisError>, now: RedisError) -> RedisError {
 /// After a failover on demand, the old master takes writes for some ten seconds more, until the Sentinels have made it a
 /// replica: all that is charged there is lost. To ask one Sentinel a second costs nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a Redis server that is no Sentinel says to `SENTINEL`.
+const UNKNOWN_COMMAND: &str = "unknown command";

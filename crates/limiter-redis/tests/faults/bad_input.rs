@@ -36,6 +36,15 @@ async fn a_server_that_is_not_there_is_to_be_started() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_no_sentinel_is_named() {
+    let server = RedisServer::run();
+    let error = RedisStore::connect(format!("redis+sentinel://{}/main", server.address())).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, RedisError::NotASentinel { .. }), "{error:?}");
+    says(&error, "write redis:// to use this server itself");
+}
+
+#[tokio::test]
 async fn scripts_that_the_user_may_not_run_are_to_be_allowed() {
     for rules in ["on >secret ~* +@all -@scripting", "on >secret ~* +@all -script"] {
         let server = RedisServer::builder().user("limiter", rules).run();
