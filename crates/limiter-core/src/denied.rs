@@ -101,6 +101,13 @@ impl Denied {
         self.rate_limited()?.retry_at()
     }
 
+    /// Whether a limit shuts the charge out for good, and not only for now: it is rate limited, and there is no
+    /// [`retry_at`](Self::retry_at). Waiting does not help then; asking for less may.
+    #[must_use]
+    pub fn never_fits(&self) -> bool {
+        self.rate_limited().is_some_and(RateLimited::never_fits)
+    }
+
     /// How long to wait for [`retry_at`](Self::retry_at), from the moment of the decision.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -143,6 +150,12 @@ impl RateLimited {
     #[must_use]
     pub const fn retry_at(&self) -> Option<Timestamp> {
         self.retry_at
+    }
+
+    /// Whether the charge fits at no time that can be foreseen: there is no [`retry_at`](Self::retry_at).
+    #[must_use]
+    pub const fn never_fits(&self) -> bool {
+        self.retry_at.is_none()
     }
 }
 

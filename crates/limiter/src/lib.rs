@@ -32,6 +32,7 @@
 //! # Where things are
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
 //! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
+//!   [`Estimate`] proposes what to reserve, and with the feature `stream` a `StreamMeter` counts an answer while it streams.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
@@ -40,13 +41,20 @@
 #![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
 #![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
 //! - `redis-tls`: `redis`, and TLS to its servers.
+#![cfg_attr(feature = "stream", doc = "- `stream`: [`StreamMeter`], for answers that stream.")]
+#![cfg_attr(not(feature = "stream"), doc = "- `stream`: `StreamMeter`, for answers that stream.")]
 
 mod any_store;
 mod dynamic;
+mod estimate;
 mod limiter;
+mod price;
 mod reservation;
+#[cfg(feature = "stream")]
+mod stream;
 
 pub use any_store::{AnyStore, Handle};
+pub use estimate::Estimate;
 pub use limiter::{Keys, Limiter};
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
@@ -61,4 +69,7 @@ pub use limiter_core::{
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
+pub use price::Price;
 pub use reservation::{Reservation, Reserved};
+#[cfg(feature = "stream")]
+pub use stream::{CountTokens, OpenAiTokens, StreamError, StreamMeter};

@@ -6,8 +6,8 @@ use std::time::Duration;
 #[cfg(feature = "memory")]
 use limiter_core::ManualClock;
 use limiter_core::{
-    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Engine, KeyId, KeysError, NewKey,
-    RequestId, ReservationError, Store, StoreError, Totals, Usage, WorkspaceId,
+    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Denied, Engine, KeyId, KeysError,
+    NewKey, RequestId, ReservationError, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
@@ -15,6 +15,7 @@ use limiter_memory::MemoryStore;
 use limiter_redis::{RedisError, RedisStore};
 
 use crate::any_store::{AnyStore, Handle};
+use crate::estimate::Estimate;
 use crate::reservation::{Reservation, Reserved, random_id};
 
 /// The keys of a workspace, as one of its keys sees them. See [`limiter_core::Keys`].
@@ -166,7 +167,8 @@ impl Limiter {
 
     /// Decides and charges a call by its estimate, to be corrected once its cost is known: see [`Reservation`].
     ///
-    /// Its id is drawn, and it can be settled for an hour ([`Self::RESERVATION_TTL`]).
+    /// Its id is drawn, and it can be settled for an hour ([`Self::RESERVATION_TTL`]). To repeat it after a lost answer, bring an
+    /// id of your own: [`reserve_as`](Self::reserve_as).
     ///
     /// # Errors
     /// [`ReservationError::TooMany`] if no more reservations of this key can be remembered, or a store error.
@@ -206,10 +208,65 @@ impl Limiter {
                     self.clone(),
                     key.clone(),
                     id.clone(),
+                    *estimate,
                     allowed,
                 )),
                 Decision::Denied(denied) => Reserved::Denied(denied),
             })
+        }
+    }
+
+    /// As [`reserve`](Self::reserve) of an estimate; where the answer may be longer than a limit allows at all, of
+    /// as much as it does allow.
+    ///
+    /// So a small limit shuts out no call only because its caller allows for a long answer. A denial then tells two things
+    /// apart: the prompt alone [never fits](limiter_core::Denied::never_fits), or there is no room now, and
+    /// [`retry_at`](limiter_core::Denied::retry_at) says when. It takes a second call of the store only where the
+    /// whole estimate was denied and a limit is smaller than it.
+    ///
+    /// ```
+    /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey, Reserved};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limiter = Limiter::in_memory();
+    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+    /// # let limits = Limits::builder().tokens_per_minute(1_000).build()?;
+    /// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
+    /// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    /// let gpt5: AssetId = "gpt-5".parse()?;
+    /// // 1,000 tokens a minute: the answer may be as long as the prompt leaves room for.
+    /// let estimate = Estimate::for_prompt_bytes(800).max_output_tokens(32_000);
+    /// match limiter.reserve_estimated(&key, &gpt5, &estimate).await? {
+    ///     Reserved::Allowed(mut call) => {
+    ///         assert_eq!(call.estimate().output_tokens(), 800);
+    ///         call.cancel().await?;
+    ///     }
+    ///     Reserved::Denied(denied) if denied.never_fits() => println!("shorten the prompt: {denied}"),
+    ///     Reserved::Denied(denied) => println!("come back later: {denied}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReservationError::Invalid`] for an estimate of more than 2^53 − 1 tokens, and as [`reserve`](Self::reserve).
+    pub fn reserve_estimated<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: impl Into<Option<&'a AssetId>>,
+        estimate: &'a Estimate,
+    ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
+        let asset = asset.into();
+        async move {
+            let whole = estimate.charge()?;
+            let answer = self.reserve(key, asset, &whole).await?;
+            let Some(limited) = answer.denied().and_then(Denied::rate_limited) else {
+                return Ok(answer);
+            };
+            let capped = estimate.capped_to(limited.rules()).charge()?;
+            if capped == whole { Ok(answer) } else { self.reserve(key, asset, &capped).await }
         }
     }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use limiter_core::{
-    Allowed, BoxError, Decision, Denied, KeyId, RequestId, ReservationError, StoreError, Totals,
+    Allowed, BoxError, Charge, Decision, Denied, KeyId, RequestId, ReservationError, StoreError,
+    Totals,
 };
 
 use crate::limiter::Limiter;
@@ -49,12 +50,13 @@ pub enum Reserved {
 /// key and [id](Self::id): see [`keep`](Self::keep) and [`Limiter::settle`].
 ///
 /// Dropped without a word, as in a panic or when its future is cancelled, it keeps the estimate and says so through
-/// `tracing`. It does not settle by itself: nobody knows what the call did cost.
+/// `tracing`: a warning with key, id and estimate, by which it can still be settled until its ttl has passed. It does not settle by itself: nobody knows what the call did cost.
 #[must_use = "a reservation that nobody settles stands as estimated"]
 pub struct Reservation {
     limiter: Limiter,
     key: KeyId,
     id: RequestId,
+    estimate: Charge,
     allowed: Allowed,
     open: bool,
 }
@@ -79,8 +81,14 @@ impl Reserved {
 }
 
 impl Reservation {
-    pub(crate) const fn new(limiter: Limiter, key: KeyId, id: RequestId, allowed: Allowed) -> Self {
-        Self { limiter, key, id, allowed, open: true }
+    pub(crate) const fn new(
+        limiter: Limiter,
+        key: KeyId,
+        id: RequestId,
+        estimate: Charge,
+        allowed: Allowed,
+    ) -> Self {
+        Self { limiter, key, id, estimate, allowed, open: true }
     }
 
     /// The key that is charged.
@@ -93,6 +101,12 @@ impl Reservation {
     #[must_use]
     pub const fn id(&self) -> &RequestId {
         &self.id
+    }
+
+    /// What is charged: as it was reserved, and raised by each extension that this guard has heard to be allowed.
+    #[must_use]
+    pub const fn estimate(&self) -> &Charge {
+        &self.estimate
     }
 
     /// The decision by which it was made: how the rules stood after the estimate.
@@ -108,7 +122,13 @@ impl Reservation {
     /// [`ReservationError::Shrinks`] for a total below the estimate as it stands, [`ReservationError::AlreadySettled`],
     /// [`ReservationError::Unknown`] after its ttl, or a store error.
     pub async fn extend(&mut self, to: &Totals) -> Result<Decision, ReservationError> {
-        self.limiter.extend(&self.key, &self.id, to).await
+        let decision = self.limiter.extend(&self.key, &self.id, to).await?;
+        if decision.is_allowed()
+            && let Ok(raised) = to.applied_to(&self.estimate)
+        {
+            self.estimate = raised;
+        }
+        Ok(decision)
     }
 
     /// Corrects the estimate to what the call did cost, in the windows that admitted it as far as they go on. What
@@ -156,6 +176,10 @@ impl Drop for Reservation {
             tracing::warn!(
                 key = %self.key,
                 reservation = %self.id,
+                requests = self.estimate.requests(),
+                input_tokens = self.estimate.input_tokens(),
+                output_tokens = self.estimate.output_tokens(),
+                credits = %self.estimate.credits(),
                 "a reservation was dropped without being settled: its estimate stands as charged"
             );
         }
@@ -167,6 +191,7 @@ impl fmt::Debug for Reservation {
         f.debug_struct("Reservation")
             .field("key", &self.key)
             .field("id", &self.id)
+            .field("estimate", &self.estimate)
             .field("open", &self.open)
             .finish_non_exhaustive()
     }

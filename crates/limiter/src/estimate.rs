@@ -1,0 +1,132 @@
+//! What a call may cost, before it is made.
+
+use limiter_core::{Charge, InvalidValue, RuleState, TokenType, Unit};
+
+use crate::price::Price;
+
+/// What a call may cost at most, as far as one can tell before it is made: what to [reserve](crate::Limiter::reserve).
+///
+/// The prompt is known, and how long the answer may get is what the caller allows. It need not be right:
+/// [settling](crate::Reservation::settle) corrects it in either direction.
+///
+/// ```
+/// use limiter::{Estimate, Price};
+///
+/// let prompt = "Name the four winds.";
+/// let estimate = Estimate::for_prompt_bytes(prompt.len()).max_output_tokens(Some(300));
+/// let charge = estimate.charge()?;
+/// assert_eq!((charge.input_tokens(), charge.output_tokens()), (5, 300));
+///
+/// let price = Price::per_million_tokens("2".parse()?, "8".parse()?);
+/// assert_eq!(estimate.price(price).charge()?.credits(), "0.00241".parse()?);
+/// # Ok::<(), limiter::InvalidValue>(())
+/// ```
+///
+/// Hand it to [`Limiter::reserve_estimated`](crate::Limiter::reserve_estimated), which also lets long answers start where
+/// limits are small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an estimate is reserved as a charge"]
+pub struct Estimate {
+    input_tokens: u64,
+    output_tokens: u64,
+    price: Option<Price>,
+}
+
+impl Estimate {
+    /// What the longest answer is taken to be if the caller does not bound it: 1,000 tokens, more than most answers have.
+    pub const DEFAULT_OUTPUT_TOKENS: u64 = 1_000;
+
+    /// For a prompt of which only the length is known: a token for each 4 bytes of UTF-8, rounded up.
+    ///
+    /// That is the rule of thumb for English text. Bytes do better than characters: scripts whose characters take more tokens
+    /// take more bytes too. For Chinese or code it may be too low by a third, and the final figures of the call
+    /// tell. Pictures and sound do not go by bytes: count them with a tokenizer or a price list, and take
+    /// [`for_input_tokens`](Self::for_input_tokens).
+    pub const fn for_prompt_bytes(bytes: usize) -> Self {
+        // No machine has prompts of more than 2^64 bytes.
+        #[expect(clippy::as_conversions, reason = "a usize has at most 64 bits")]
+        Self::for_input_tokens((bytes as u64).div_ceil(BYTES_OF_A_TOKEN))
+    }
+
+    /// For a prompt whose tokens were counted.
+    pub const fn for_input_tokens(tokens: u64) -> Self {
+        Self { input_tokens: tokens, output_tokens: Self::DEFAULT_OUTPUT_TOKENS, price: None }
+    }
+
+    /// The most tokens that the answer may have: the `max_tokens` of the caller, as it came. With `None`
+    /// [`Self::DEFAULT_OUTPUT_TOKENS`] are taken. Where the call asks for several answers, it is their sum.
+    pub fn max_output_tokens(self, tokens: impl Into<Option<u64>>) -> Self {
+        let output_tokens = tokens.into().unwrap_or(Self::DEFAULT_OUTPUT_TOKENS);
+        Self { output_tokens, ..self }
+    }
+
+    /// Reserves credits too, at this price. By default none.
+    pub const fn price(self, price: Price) -> Self {
+        Self { price: Some(price), ..self }
+    }
+
+    /// With an answer no longer than these rules allow at all, so that a small limit does not shut out every call whose
+    /// caller asks for more than ever fits.
+    ///
+    /// What counts is each limit as such, not what is left of it: what would fit later is denied with the time from which
+    /// on it does. The prompt is never shortened: if it alone is more than a limit, the call
+    /// [never fits](limiter_core::Denied::never_fits). The rules are those of a decision
+    /// ([`Decision::rules`](limiter_core::Decision::rules)); budgets are none of them.
+    pub fn capped_to(self, rules: impl IntoIterator<Item = RuleState>) -> Self {
+        let allowed =
+            rules.into_iter().filter_map(|state| match (state.rule.unit, state.token_type) {
+                (Unit::Tokens, TokenType::Total) => {
+                    Some(state.limit.saturating_sub(self.input_tokens))
+                }
+                (Unit::Tokens, TokenType::Output) => Some(state.limit),
+                _ => None,
+            });
+        let output_tokens =
+            allowed.min().map_or(self.output_tokens, |most| self.output_tokens.min(most));
+        Self { output_tokens, ..self }
+    }
+
+    /// The charge to reserve: one request, these tokens, and their price if there is one.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] if prompt and answer have more than 2^53 − 1 tokens together.
+    pub fn charge(&self) -> Result<Charge, InvalidValue> {
+        let Self { input_tokens, output_tokens, price } = *self;
+        let charge = Charge::request().with_tokens(input_tokens, output_tokens)?;
+        Ok(match price {
+            Some(price) => charge.with_credits(price.of(input_tokens, output_tokens)),
+            None => charge,
+        })
+    }
+}
+
+/// OpenAI and others give it as the rule of thumb for English text.
+const BYTES_OF_A_TOKEN: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_a_token_for_each_four_bytes_rounded_up() {
+        for (bytes, tokens) in [(0, 0), (1, 1), (4, 1), (5, 2), (4_001, 1_001)] {
+            assert_eq!(Estimate::for_prompt_bytes(bytes), Estimate::for_input_tokens(tokens));
+        }
+        assert!(Estimate::for_prompt_bytes(usize::MAX).charge().is_err());
+    }
+
+    #[test]
+    fn a_caller_who_bounds_nothing_gets_the_default() {
+        let estimate = Estimate::for_input_tokens(5).max_output_tokens(None);
+        assert_eq!(estimate.charge().unwrap().output_tokens(), Estimate::DEFAULT_OUTPUT_TOKENS);
+        let charge = estimate.max_output_tokens(0).charge().unwrap();
+        assert_eq!((charge.input_tokens(), charge.output_tokens()), (5, 0));
+    }
+
+    #[test]
+    fn an_estimate_past_what_can_be_counted_is_refused() {
+        let estimate = Estimate::for_input_tokens(1).max_output_tokens(limiter_core::MAX_COUNT);
+        assert!(estimate.charge().is_err());
+        assert!(Estimate::for_input_tokens(u64::MAX).max_output_tokens(u64::MAX).charge().is_err());
+    }
+}

@@ -1,0 +1,300 @@
+//! Answers that are counted while they stream.
+
+mod count;
+mod error;
+mod lines;
+mod meter;
+mod open_ai;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use http_body::{Body, Frame, SizeHint};
+use limiter_core::BoxError;
+use pin_project_lite::pin_project;
+
+pub use self::count::CountTokens;
+pub use self::error::StreamError;
+use self::meter::Meter;
+pub use self::open_ai::OpenAiTokens;
+use crate::price::Price;
+use crate::reservation::Reservation;
+
+pin_project! {
+    /// Counts the tokens of an answer while it streams, and keeps the [`Reservation`] of its call in step with them.
+    ///
+    /// It wraps a [`Stream`] of chunks or an HTTP [`Body`] and is one itself, of the same chunks. How many tokens a chunk carries
+    /// is told by a function, or whatever else [counts](CountTokens); [`OpenAiTokens`] does for answers like those of OpenAI.
+    ///
+    /// ```
+    /// use futures_util::{StreamExt, stream};
+    /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey, StreamMeter};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limiter = Limiter::in_memory();
+    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+    /// # let limits = Limits::builder().tokens_per_minute(1_000).build()?;
+    /// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
+    /// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    /// let gpt5: AssetId = "gpt-5".parse()?;
+    /// let estimate = Estimate::for_input_tokens(120).max_output_tokens(500);
+    /// let call = limiter.reserve_estimated(&key, &gpt5, &estimate).await?.allowed().expect("it fits");
+    ///
+    /// let upstream = stream::iter(["one", "two", "three"]).map(Ok::<_, std::io::Error>);
+    /// let mut answer = StreamMeter::stream(upstream, call, |_word: &&str| 1).ending_at_limit();
+    /// while let Some(word) = answer.next().await {
+    ///     println!("{}", word?);
+    /// }
+    /// # let usage = limiter.usage(&key).await?.expect("the key lives").global.expect("it has limits");
+    /// # assert_eq!(usage.minute.tokens.used, 123);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # While it streams
+    /// A chunk that would pass the estimate waits until the reservation is [extended](Reservation::extend), in
+    /// [steps](Self::with_step); nothing is taken from upstream meanwhile. So no more is ever passed on than is charged,
+    /// and one chunk in a thousand tokens takes a call of the store longer. A stream that brings n tokens more than were
+    /// reserved makes ⌈n ÷ step⌉ extensions and one settlement.
+    ///
+    /// What if an extension is denied is the caller's choice:
+    /// - by default the stream goes on. Nothing is lost: what exceeds the estimate is charged when it is settled, also past the
+    ///   limit. The next step asks again.
+    /// - [`ending_at_limit`](Self::ending_at_limit) ends it.
+    ///
+    /// # When it ends
+    /// The reservation is settled before the stream's end is passed on: by the figures that upstream
+    /// [told](CountTokens::told), or else by the tokens that were counted, and the input as estimated. When the client goes
+    /// away, that is when the meter is dropped, what was seen is settled by a task on the tokio runtime that the meter was
+    /// last made or polled on. If there is none, or it has gone, the estimate stands as charged, and a warning through
+    /// `tracing` says so.
+    ///
+    /// An error of upstream is passed on as [`StreamError::Upstream`]; what was seen until then counts.
+    ///
+    /// # When the store cannot answer
+    /// A settlement is tried three times; it is counted once however often it is repeated. If it fails, an error through
+    /// `tracing` carries key, id and figures, by which [`Limiter::settle`](crate::Limiter::settle) can still do it. The
+    /// answer itself is not spoilt by it. An extension that fails is a warning, and is asked for again at the next step;
+    /// of a stream that ends at its limit it is tried three times, and then ends the stream, since no answer is no allow.
+    #[must_use = "a stream does nothing unless it is polled"]
+    pub struct StreamMeter<S, C, K> {
+        // Let go of as soon as the stream has ended, so that upstream stops.
+        #[pin]
+        upstream: Option<S>,
+        tokens: K,
+        held: Option<Held<C>>,
+        // The last thing that is passed on, once the reservation is settled.
+        last: Option<StreamError>,
+        meter: Meter,
+    }
+}
+
+/// A chunk that is counted but not passed on yet.
+struct Held<C> {
+    chunk: C,
+    tokens: u64,
+}
+
+/// What upstream brings: a chunk to count, or something else to pass on.
+enum Piece<C, T> {
+    Chunk(C),
+    Other(T),
+}
+
+impl<S, C, K> StreamMeter<S, C, K> {
+    /// Meters a stream of chunks. For one whose items are no `Result`, map them with `Ok::<_, Infallible>`.
+    pub fn stream<E>(stream: S, call: Reservation, tokens: K) -> Self
+    where
+        S: Stream<Item = Result<C, E>>,
+        K: CountTokens<C>,
+    {
+        Self::new(stream, call, tokens)
+    }
+
+    /// Meters an HTTP body. Its chunks are the data of its frames; trailers are passed on.
+    pub fn body(body: S, call: Reservation, tokens: K) -> Self
+    where
+        S: Body<Data = C>,
+        K: CountTokens<C>,
+    {
+        Self::new(body, call, tokens)
+    }
+
+    fn new(upstream: S, call: Reservation, tokens: K) -> Self {
+        let meter = Meter::new(call);
+        Self { upstream: Some(upstream), tokens, held: None, last: None, meter }
+    }
+
+    /// By how many output tokens the reservation is extended at a time; [`Self::DEFAULT_STEP`] by default.
+    ///
+    /// A larger step asks the store less often, and keeps more from other calls of the key until it is settled. 0 becomes 1.
+    pub fn with_step(mut self, tokens: u64) -> Self {
+        self.meter.set_step(tokens);
+        self
+    }
+
+    /// Extends and settles credits too, at this price. By default the credits stay as they were reserved, unless
+    /// upstream [told](CountTokens::told) others.
+    pub fn with_price(mut self, price: Price) -> Self {
+        self.meter.set_price(price);
+        self
+    }
+
+    /// Ends the stream when a chunk does not fit into the limits or the budget, or when the key has expired: the chunk is
+    /// neither passed on nor charged, upstream is let go of, the call is settled, and the last item is
+    /// [`StreamError::Denied`].
+    ///
+    /// What is left of a limit is used up first: where a whole step does not fit, as much is asked for as does, and in the
+    /// end for the chunk alone. That is at most three calls of the store for a chunk.
+    ///
+    /// In an HTTP body an error breaks the answer off. To end it with words instead, meter the stream of chunks and
+    /// map its last item:
+    ///
+    /// ```
+    /// # use futures_util::{Stream, StreamExt};
+    /// # use limiter::{OpenAiTokens, Reservation, StreamError, StreamMeter};
+    /// fn answer(
+    ///     upstream: impl Stream<Item = Result<Vec<u8>, std::io::Error>>,
+    ///     call: Reservation,
+    /// ) -> impl Stream<Item = Result<Vec<u8>, StreamError>> {
+    ///     StreamMeter::stream(upstream, call, OpenAiTokens::new()).ending_at_limit().map(|item| match item {
+    ///         Err(StreamError::Denied(denied)) => {
+    ///             let error = serde_json::json!({ "error": { "message": denied.to_string() } });
+    ///             Ok(format!("data: {error}\n\ndata: [DONE]\n\n").into_bytes())
+    ///         }
+    ///         item => item,
+    ///     })
+    /// }
+    /// ```
+    pub fn ending_at_limit(mut self) -> Self {
+        self.meter.end_at_limit();
+        self
+    }
+
+    /// 1,000 tokens: at a hundred a second the store is asked every ten seconds, which costs next to nothing, and other
+    /// calls of the key miss no more than a short answer.
+    pub const DEFAULT_STEP: u64 = meter::DEFAULT_STEP;
+
+    /// What stream and body have in common: only how upstream is polled differs.
+    fn poll_metered<T, E: Into<BoxError>>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut poll_upstream: impl FnMut(
+            Pin<&mut S>,
+            &mut Context<'_>,
+        ) -> Poll<Option<Result<Piece<C, T>, E>>>,
+    ) -> Poll<Option<Result<Piece<C, T>, StreamError>>>
+    where
+        K: CountTokens<C>,
+    {
+        let mut this = self.project();
+        this.meter.note_runtime();
+        loop {
+            if let Some(Held { chunk, tokens }) = this.held.take() {
+                match this.meter.poll_room(cx) {
+                    Poll::Pending => {
+                        *this.held = Some(Held { chunk, tokens });
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(())) => return Poll::Ready(Some(Ok(Piece::Chunk(chunk)))),
+                    Poll::Ready(Err(end)) => {
+                        *this.last = Some(end);
+                        this.meter.finish_without(tokens);
+                        this.upstream.set(None);
+                    }
+                }
+            }
+            let Some(upstream) = this.upstream.as_mut().as_pin_mut() else {
+                ready!(this.meter.poll_settled(cx));
+                return Poll::Ready(this.last.take().map(Err));
+            };
+            match ready!(poll_upstream(upstream, cx)) {
+                Some(Ok(Piece::Chunk(chunk))) => {
+                    let tokens = this.tokens.count(&chunk);
+                    this.meter.saw(tokens, this.tokens.told());
+                    *this.held = Some(Held { chunk, tokens });
+                }
+                Some(Ok(other)) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => {
+                    return Poll::Ready(Some(Err(StreamError::Upstream(error.into()))));
+                }
+                None => {
+                    let tokens = this.tokens.end();
+                    this.meter.saw(tokens, this.tokens.told());
+                    this.meter.finish_without(0);
+                    this.upstream.set(None);
+                }
+            }
+        }
+    }
+}
+
+impl<S, C, K, E> Stream for StreamMeter<S, C, K>
+where
+    S: Stream<Item = Result<C, E>>,
+    K: CountTokens<C>,
+    E: Into<BoxError>,
+{
+    type Item = Result<C, StreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.poll_metered(cx, |stream, cx| {
+            stream.poll_next(cx).map_ok(Piece::<C, Infallible>::Chunk)
+        });
+        polled.map_ok(|piece| match piece {
+            Piece::Chunk(chunk) => chunk,
+            Piece::Other(never) => match never {},
+        })
+    }
+}
+
+impl<B, K> Body for StreamMeter<B, B::Data, K>
+where
+    B: Body,
+    K: CountTokens<B::Data>,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = StreamError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, StreamError>>> {
+        let polled = self.poll_metered(cx, |body, cx| {
+            body.poll_frame(cx).map_ok(|frame| match frame.into_data() {
+                Ok(data) => Piece::Chunk(data),
+                Err(frame) => Piece::Other(frame),
+            })
+        });
+        polled.map_ok(|piece| match piece {
+            Piece::Chunk(data) => Frame::data(data),
+            Piece::Other(frame) => frame,
+        })
+    }
+
+    /// Not before the call is settled: a server that is told so sooner never asks for the end.
+    fn is_end_stream(&self) -> bool {
+        self.upstream.is_none() && self.last.is_none() && self.meter.is_settled()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upstream {
+            Some(upstream) if self.held.is_none() => upstream.size_hint(),
+            // Nobody asks while a chunk waits; what is left is upstream's and that chunk.
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<S, C, K> fmt::Debug for StreamMeter<S, C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamMeter").field("meter", &self.meter).finish_non_exhaustive()
+    }
+}

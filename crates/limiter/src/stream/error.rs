@@ -1,0 +1,21 @@
+//! Why a metered stream brings an error.
+
+use limiter_core::{BoxError, Denied, ReservationError};
+use thiserror::Error;
+
+/// Why a metered stream brings an error instead of a chunk.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The next chunk does not fit into the limits, and the stream was to [end](super::StreamMeter::ending_at_limit)
+    /// then. What was passed on is charged; nothing follows.
+    #[error("the answer ends here: {0}")]
+    Denied(Denied),
+    /// Whether the next chunk fits cannot be told, and the stream was to [end](super::StreamMeter::ending_at_limit) at the
+    /// limit. What was passed on is charged, or `tracing` says why not; nothing follows.
+    #[error("the answer ends here: whether more is allowed cannot be told")]
+    Unknown(#[source] ReservationError),
+    /// Upstream failed. What it brought until then is charged when the stream is dropped or ends.
+    #[error("upstream broke off")]
+    Upstream(#[source] BoxError),
+}

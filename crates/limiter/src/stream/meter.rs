@@ -1,0 +1,311 @@
+//! What a metered stream owes: tokens seen, the estimate that covers them, and its settlement in the end.
+
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use limiter_core::{
+    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Totals,
+};
+use tokio::runtime::Handle;
+
+use super::error::StreamError;
+use crate::price::Price;
+use crate::reservation::Reservation;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Keeps a reservation in step with the tokens of a stream. All counts are of output tokens.
+pub(super) struct Meter {
+    phase: Phase,
+    /// Where the call is settled if the stream is dropped.
+    runtime: Option<Handle>,
+    /// As it stands charged, as far as is known.
+    estimate: Charge,
+    seen: u64,
+    /// Up to here chunks pass without asking: the estimate, or more where an extension was denied and the stream goes on.
+    covered: u64,
+    /// How often room was asked for since the last chunk passed.
+    asked: u32,
+    told: Option<Totals>,
+    step: u64,
+    price: Option<Price>,
+    ends_at_limit: bool,
+}
+
+/// There is at most one call of the store at a time.
+enum Phase {
+    Open(Reservation),
+    Extending { to: u64, extension: Boxed<(Reservation, Result<Decision, ReservationError>)> },
+    Settling(Boxed<()>),
+    Settled,
+}
+
+impl Meter {
+    pub(super) fn new(call: Reservation) -> Self {
+        let estimate = *call.estimate();
+        let mut meter = Self {
+            phase: Phase::Open(call),
+            runtime: None,
+            estimate,
+            seen: 0,
+            covered: estimate.output_tokens(),
+            asked: 0,
+            told: None,
+            step: DEFAULT_STEP,
+            price: None,
+            ends_at_limit: false,
+        };
+        meter.note_runtime();
+        meter
+    }
+
+    pub(super) fn set_step(&mut self, tokens: u64) {
+        self.step = tokens.clamp(1, MAX_COUNT);
+    }
+
+    pub(super) const fn set_price(&mut self, price: Price) {
+        self.price = Some(price);
+    }
+
+    pub(super) const fn end_at_limit(&mut self) {
+        self.ends_at_limit = true;
+    }
+
+    pub(super) const fn is_settled(&self) -> bool {
+        matches!(self.phase, Phase::Settled)
+    }
+
+    /// To be called whenever there may be a runtime: dropping may happen where there is none.
+    pub(super) fn note_runtime(&mut self) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.runtime = Some(runtime);
+        }
+    }
+
+    pub(super) fn saw(&mut self, tokens: u64, told: Option<Totals>) {
+        self.seen = self.seen.saturating_add(tokens).min(self.most());
+        self.told = told.filter(|told| told.applied_to(&self.estimate).is_ok());
+    }
+
+    /// Waits until what was seen may be passed on: it is within the estimate, or the stream goes on all the same. An
+    /// error ends the stream.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        while self.seen > self.covered {
+            match &mut self.phase {
+                Phase::Open(_) => self.ask(self.next_step()),
+                Phase::Extending { to, extension } => {
+                    let (to, (call, answer)) = (*to, ready!(extension.as_mut().poll(cx)));
+                    self.estimate = *call.estimate();
+                    self.phase = Phase::Open(call);
+                    self.answered(to, answer)?;
+                }
+                Phase::Settling(_) | Phase::Settled => break,
+            }
+        }
+        self.asked = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The stream is over. What was seen is to be settled, but for the tokens that were not passed on.
+    pub(super) fn finish_without(&mut self, tokens: u64) {
+        let actual = self.actual_without(tokens);
+        self.phase = match mem::replace(&mut self.phase, Phase::Settled) {
+            Phase::Open(call) => Phase::Settling(Box::pin(settle(call, actual))),
+            Phase::Extending { extension, .. } => Phase::Settling(Box::pin(async move {
+                let (call, _) = extension.await;
+                settle(call, actual).await;
+            })),
+            over => over,
+        };
+    }
+
+    pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Phase::Settling(settlement) = &mut self.phase {
+            ready!(settlement.as_mut().poll(cx));
+            self.phase = Phase::Settled;
+        }
+        Poll::Ready(())
+    }
+
+    fn ask(&mut self, to: u64) {
+        let phase = mem::replace(&mut self.phase, Phase::Settled);
+        self.phase = match phase {
+            Phase::Open(call) => {
+                self.asked += 1;
+                let attempts = if self.ends_at_limit { ATTEMPTS } else { 1 };
+                let extension = Box::pin(extend(call, self.totals(to), attempts));
+                Phase::Extending { to, extension }
+            }
+            busy => busy,
+        };
+    }
+
+    fn answered(
+        &mut self,
+        to: u64,
+        answer: Result<Decision, ReservationError>,
+    ) -> Result<(), StreamError> {
+        match answer {
+            // An estimate that is higher already covers it too: another process has extended the call.
+            Ok(Decision::Allowed(_)) | Err(ReservationError::Shrinks) => self.covered = to,
+            Ok(Decision::Denied(denied)) if self.ends_at_limit => {
+                if to <= self.seen {
+                    return Err(StreamError::Denied(denied));
+                }
+                // The last question is about what was seen alone, so that the denial speaks of it and of no step.
+                let last = self.asked + 1 >= MOST_ASKED;
+                let fitting = if last { None } else { self.fitting(&denied) };
+                self.ask(fitting.unwrap_or(self.seen).clamp(self.seen, to));
+            }
+            Err(error) if self.ends_at_limit => return Err(StreamError::Unknown(error)),
+            Ok(Decision::Denied(denied)) => {
+                tracing::debug!(%denied, "a stream goes on past its limit: its overrun is charged when it is settled");
+                self.covered = self.next_step();
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "a stream goes on, though its reservation could not be extended: what it brings is charged when it is settled"
+                );
+                self.covered = self.next_step();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whole steps from what is covered, as many as what was seen needs.
+    fn next_step(&self) -> u64 {
+        let missing = self.seen.saturating_sub(self.covered).div_ceil(self.step);
+        self.covered.saturating_add(missing.saturating_mul(self.step)).min(self.most())
+    }
+
+    /// How far the estimate can be raised at most, as far as a denial tells.
+    fn fitting(&self, denied: &Denied) -> Option<u64> {
+        match denied.reason() {
+            DenialReason::RateLimited(limited) => {
+                let rooms = limited.violations().map(|rule| rule.limit.saturating_sub(rule.used));
+                Some(self.estimate.output_tokens().saturating_add(rooms.min()?))
+            }
+            DenialReason::BudgetExhausted { credits, .. } => {
+                let spent = credits.spent.millionths();
+                let left = credits.budget?.millionths().saturating_sub(spent);
+                let paid = self.estimate.credits().millionths().saturating_add(left);
+                let paid = Credits::from_millionths(paid).unwrap_or(Credits::MAX);
+                self.price?.output_tokens_for(paid, self.estimate.input_tokens())
+            }
+            _ => None,
+        }
+    }
+
+    /// The totals of an estimate of so many output tokens.
+    fn totals(&self, output_tokens: u64) -> Totals {
+        let totals = with_output(Totals::unchanged(), output_tokens);
+        match self.price {
+            None => totals,
+            Some(price) => {
+                let cost = price.of(self.estimate.input_tokens(), output_tokens);
+                totals.with_credits(cost.max(self.estimate.credits()))
+            }
+        }
+    }
+
+    /// What the call did cost: as told, or else as seen.
+    fn actual_without(&self, tokens: u64) -> Totals {
+        let told = self.told.unwrap_or_default();
+        let output = told.output_tokens().unwrap_or(self.seen).saturating_sub(tokens);
+        let actual = with_output(told, output);
+        match (self.price, told.credits()) {
+            (Some(price), None) => {
+                let input = told.input_tokens().unwrap_or_else(|| self.estimate.input_tokens());
+                actual.with_credits(price.of(input, output))
+            }
+            _ => actual,
+        }
+    }
+
+    /// The most output tokens that can be counted beside the input.
+    const fn most(&self) -> u64 {
+        MAX_COUNT - self.estimate.input_tokens()
+    }
+}
+
+impl Drop for Meter {
+    /// The client has gone, unless the call is settled: what was seen is settled without it. A settlement that cannot run
+    /// drops the reservation, which says so.
+    fn drop(&mut self) {
+        self.note_runtime();
+        self.finish_without(0);
+        if let (Phase::Settling(settlement), Some(runtime)) =
+            (mem::replace(&mut self.phase, Phase::Settled), &self.runtime)
+        {
+            runtime.spawn(settlement);
+        }
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter")
+            .field("estimate", &self.estimate)
+            .field("seen", &self.seen)
+            .field("covered", &self.covered)
+            .field("told", &self.told)
+            .field("settled", &self.is_settled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A repetition charges nothing more, so that it may be tried again.
+async fn extend(
+    mut call: Reservation,
+    to: Totals,
+    attempts: u32,
+) -> (Reservation, Result<Decision, ReservationError>) {
+    let mut answer = call.extend(&to).await;
+    for _ in 1..attempts {
+        if !matches!(answer, Err(ReservationError::Store(_))) {
+            break;
+        }
+        answer = call.extend(&to).await;
+    }
+    (call, answer)
+}
+
+/// A settlement counts once, so that it may be tried again.
+async fn settle(mut call: Reservation, actual: Totals) {
+    let mut outcome = call.settle(&actual).await;
+    for _ in 1..ATTEMPTS {
+        if !matches!(outcome, Err(ReservationError::Store(_))) {
+            break;
+        }
+        outcome = call.settle(&actual).await;
+    }
+    if let Err(error) = outcome {
+        tracing::error!(
+            key = %call.key(),
+            reservation = %call.id(),
+            input_tokens = actual.input_tokens().unwrap_or(call.estimate().input_tokens()),
+            output_tokens = actual.output_tokens().unwrap_or(call.estimate().output_tokens()),
+            credits = %actual.credits().unwrap_or(call.estimate().credits()),
+            error = &error as &(dyn std::error::Error + 'static),
+            "a streamed call could not be settled at these figures: its estimate stands as charged"
+        );
+        call.keep();
+    }
+}
+
+/// Counts are kept within what totals can hold.
+fn with_output(totals: Totals, tokens: u64) -> Totals {
+    totals.with_output_tokens(tokens.min(MAX_COUNT)).unwrap_or(totals)
+}
+
+pub(super) const DEFAULT_STEP: u64 = 1_000;
+
+/// How often the store is called for one extension or settlement. Each call lasts up to the store's own deadline, in
+/// which it connects anew where that helps.
+const ATTEMPTS: u32 = 3;
+
+/// How often a chunk asks for room at a limit: for the whole step, for what is said to fit, and for itself alone.
+const MOST_ASKED: u32 = 3;

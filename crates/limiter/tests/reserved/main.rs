@@ -1,0 +1,14 @@
+//! Calls whose cost is known only afterwards: the guard, estimates, and answers that are counted while they stream.
+
+mod cuts;
+mod estimate;
+mod events;
+mod faults;
+mod guard;
+mod limits;
+mod log;
+mod runtimes;
+mod store_calls;
+mod streams;
+mod watched_store;
+mod world;

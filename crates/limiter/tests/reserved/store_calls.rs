@@ -1,0 +1,68 @@
+//! How many calls of the store a stream makes.
+
+use futures_util::StreamExt;
+use limiter::StreamMeter;
+
+use crate::world::{World, chunks, metered, says};
+
+/// The promise of the documentation: ⌈n ÷ step⌉ extensions for n tokens more than were reserved, and one settlement.
+#[tokio::test]
+async fn a_stream_of_ten_thousand_chunks_makes_a_stated_number_of_calls() {
+    let default_step = StreamMeter::<(), (), ()>::DEFAULT_STEP;
+    for (reserved, step, extensions) in [
+        (10_000, default_step, 0),
+        (9_999, default_step, 1),
+        (1_000, default_step, 9),
+        (500, default_step, 10),
+        (0, default_step, 10),
+        (0, 333, 31),
+        (1, 1, 9_999),
+        (0, 1 << 40, 1),
+    ] {
+        for ends in [false, true] {
+            let world = World::with_tokens_per_minute(1 << 52).await;
+            let call = world.reserve(100, reserved).await;
+            let mut answer = metered([1; 10_000], call).with_step(step);
+            if ends {
+                answer = answer.ending_at_limit();
+            }
+            assert_eq!(answer.count().await, 10_000);
+            let missing = 10_000_u64.saturating_sub(reserved);
+            assert_eq!(world.store.calls("extend"), missing.div_ceil(step));
+            assert_eq!(world.store.calls("extend"), extensions);
+            assert_eq!(world.store.calls("settle"), 1);
+            assert_eq!(world.minute_tokens().await, 10_100);
+        }
+    }
+}
+
+/// A step of 0 would never get anywhere; it is one of 1.
+#[tokio::test]
+async fn a_step_of_nothing_is_one_token() {
+    let world = World::with_tokens_per_minute(1_000).await;
+    let answer = metered([1; 3], world.reserve(0, 1).await).with_step(0);
+    assert_eq!(answer.count().await, 3);
+    assert_eq!(world.store.calls("extend"), 2);
+}
+
+/// Denials do not make it ask more often.
+#[tokio::test]
+async fn a_stream_that_goes_on_past_its_limit_asks_once_a_step() {
+    let world = World::with_tokens_per_minute(200).await;
+    let answer = metered([1; 10_000], world.reserve(100, 50).await).with_step(100);
+    assert_eq!(answer.count().await, 10_000);
+    assert_eq!(world.store.calls("extend"), 9_950_u64.div_ceil(100));
+    assert_eq!(world.store.calls("settle"), 1);
+    assert_eq!(world.minute_tokens().await, 10_100);
+}
+
+/// Chunks larger than a step take several at once: there are never more extensions than chunks.
+#[tokio::test]
+async fn large_chunks_ask_once_each() {
+    let world = World::with_tokens_per_minute(1 << 52).await;
+    let call = world.reserve(100, 0).await;
+    let answer = StreamMeter::stream(chunks([1_000; 50]), call, says).with_step(7);
+    assert_eq!(answer.count().await, 50);
+    assert!(world.store.calls("extend") <= 50);
+    assert_eq!(world.minute_tokens().await, 50_100);
+}

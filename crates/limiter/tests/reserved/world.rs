@@ -1,0 +1,140 @@
+//! A key with limits, on a clock that stands, and streams for it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use limiter::{
+    AccessKey, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, MemoryStore,
+    NewKey, Price, Reservation, StreamMeter, Timestamp, Totals,
+};
+
+use crate::watched_store::WatchedStore;
+
+/// Half a minute past noon, so that a minute ends soon and the day does not.
+pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_760_011_230_000);
+pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
+
+pub(crate) struct World {
+    pub(crate) limiter: Limiter,
+    pub(crate) store: WatchedStore,
+    /// The store behind the one that is watched.
+    pub(crate) memory: MemoryStore,
+    pub(crate) clock: ManualClock,
+    pub(crate) admin: KeyId,
+    pub(crate) key: KeyId,
+    pub(crate) access_key: AccessKey,
+}
+
+impl World {
+    pub(crate) async fn new(config: KeyConfig) -> Self {
+        let clock = ManualClock::at(NOW);
+        let memory = MemoryStore::builder().clock(clock.clone()).build();
+        let store = WatchedStore::new(memory.clone());
+        let limiter = Limiter::custom(store.clone());
+        let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+        let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+        let created = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap();
+        let (key, access_key) = (created.record.id, created.access_key.unwrap());
+        Self { limiter, store, memory, clock, admin, key, access_key }
+    }
+
+    /// A key with so many tokens a minute.
+    pub(crate) async fn with_tokens_per_minute(tokens: u64) -> Self {
+        let limits = Limits::builder().tokens_per_minute(tokens).build().unwrap();
+        Self::new(KeyConfig::named("ci").unwrap().with_global(limits)).await
+    }
+
+    /// A key with so many credits.
+    pub(crate) async fn with_budget(budget: &str) -> Self {
+        let limits = Limits::builder().tokens_per_day(1_000_000).build().unwrap();
+        let config = KeyConfig::named("ci").unwrap().with_global(limits);
+        Self::new(config.with_budget(credits(budget))).await
+    }
+
+    /// A call with a prompt of so many tokens, and so many reserved for its answer.
+    pub(crate) async fn reserve(&self, input: u64, output: u64) -> Reservation {
+        self.reserve_charge(&charge(input, output)).await
+    }
+
+    pub(crate) async fn reserve_charge(&self, estimate: &Charge) -> Reservation {
+        let reserved = self.limiter.reserve(&self.key, None, estimate).await.unwrap();
+        reserved.allowed().expect("it fits")
+    }
+
+    pub(crate) async fn minute_tokens(&self) -> u64 {
+        let usage = self.limiter.usage(&self.key).await.unwrap().unwrap();
+        usage.global.unwrap().minute.tokens.used
+    }
+
+    pub(crate) async fn day_tokens(&self) -> u64 {
+        let usage = self.limiter.usage(&self.key).await.unwrap().unwrap();
+        usage.global.unwrap().day.tokens.used
+    }
+
+    pub(crate) async fn requests(&self) -> u64 {
+        let usage = self.limiter.usage(&self.key).await.unwrap().unwrap();
+        usage.global.unwrap().minute.requests.used
+    }
+
+    pub(crate) async fn spent(&self) -> Credits {
+        self.limiter.usage(&self.key).await.unwrap().unwrap().credits.spent
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.set(self.clock.now().after(time));
+    }
+
+    /// Lets tasks on this thread's runtime run until so many settlements have been asked for and done.
+    pub(crate) async fn settlements(&self, count: u64) {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+            if self.store.calls("settle") == count {
+                return;
+            }
+        }
+        panic!("{} settlements, not {count}", self.store.calls("settle"));
+    }
+}
+
+/// Chunks that say how many tokens they carry.
+pub(crate) fn chunks(
+    tokens: impl IntoIterator<Item = u64>,
+) -> impl Stream<Item = Result<u64, Infallible>> {
+    stream::iter(tokens.into_iter().collect::<Vec<_>>()).map(Ok)
+}
+
+/// What a chunk of [`chunks`] carries.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "counters are handed references")]
+pub(crate) fn says(chunk: &u64) -> u64 {
+    *chunk
+}
+
+/// A stream of such chunks, metered.
+pub(crate) fn metered(
+    tokens: impl IntoIterator<Item = u64>,
+    call: Reservation,
+) -> StreamMeter<impl Stream<Item = Result<u64, Infallible>>, u64, fn(&u64) -> u64> {
+    StreamMeter::stream(chunks(tokens), call, says)
+}
+
+pub(crate) fn charge(input: u64, output: u64) -> Charge {
+    Charge::request().with_tokens(input, output).unwrap()
+}
+
+pub(crate) fn totals(input: u64, output: u64) -> Totals {
+    Totals::unchanged().with_input_tokens(input).unwrap().with_output_tokens(output).unwrap()
+}
+
+pub(crate) fn output(tokens: u64) -> Totals {
+    Totals::unchanged().with_output_tokens(tokens).unwrap()
+}
+
+pub(crate) fn credits(text: &str) -> Credits {
+    text.parse().unwrap()
+}
+
+/// A credit for each token of the prompt, and two for each of the answer.
+pub(crate) fn price() -> Price {
+    Price::per_million_tokens(credits("1000000"), credits("2000000"))
+}
