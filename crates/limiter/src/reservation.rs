@@ -57,7 +57,8 @@ pub struct Reservation {
     key: KeyId,
     id: RequestId,
     estimate: Charge,
-    allowed: Allowed,
+    /// Boxed, so that a guard is cheap to move about.
+    allowed: Box<Allowed>,
     open: bool,
 }
 
@@ -81,14 +82,14 @@ impl Reserved {
 }
 
 impl Reservation {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         limiter: Limiter,
         key: KeyId,
         id: RequestId,
         estimate: Charge,
         allowed: Allowed,
     ) -> Self {
-        Self { limiter, key, id, estimate, allowed, open: true }
+        Self { limiter, key, id, estimate, allowed: Box::new(allowed), open: true }
     }
 
     /// The key that is charged.
@@ -111,7 +112,7 @@ impl Reservation {
 
     /// The decision by which it was made: how the rules stood after the estimate.
     #[must_use]
-    pub const fn decision(&self) -> &Allowed {
+    pub fn decision(&self) -> &Allowed {
         &self.allowed
     }
 

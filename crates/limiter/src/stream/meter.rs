@@ -283,12 +283,13 @@ async fn settle(mut call: Reservation, actual: Totals) {
         outcome = call.settle(&actual).await;
     }
     if let Err(error) = outcome {
+        let cost = actual.applied_to(call.estimate()).unwrap_or_else(|_| *call.estimate());
         tracing::error!(
             key = %call.key(),
             reservation = %call.id(),
-            input_tokens = actual.input_tokens().unwrap_or(call.estimate().input_tokens()),
-            output_tokens = actual.output_tokens().unwrap_or(call.estimate().output_tokens()),
-            credits = %actual.credits().unwrap_or(call.estimate().credits()),
+            input_tokens = cost.input_tokens(),
+            output_tokens = cost.output_tokens(),
+            credits = %cost.credits(),
             error = &error as &(dyn std::error::Error + 'static),
             "a streamed call could not be settled at these figures: its estimate stands as charged"
         );

@@ -66,3 +66,16 @@ async fn large_chunks_ask_once_each() {
     assert!(world.store.calls("extend") <= 50);
     assert_eq!(world.minute_tokens().await, 50_100);
 }
+
+/// At its limit a stream asks for a whole step, for what fits, and for the chunk that does not; a chunk asks three times at
+/// most.
+#[tokio::test]
+async fn a_stream_that_ends_at_its_limit_asks_a_few_times_more() {
+    let world = World::with_tokens_per_minute(150).await;
+    let call = world.reserve(100, 20).await;
+    let answer = metered([1; 10_000], call).ending_at_limit();
+    assert_eq!(answer.count().await, 51, "50 chunks and the error");
+    assert_eq!(world.store.calls("extend"), 2 + 2);
+    assert_eq!(world.store.calls("settle"), 1);
+    assert_eq!(world.minute_tokens().await, 150);
+}

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use limiter::{
     AccessKey, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, MemoryStore,
     NewKey, Price, Reservation, StreamMeter, Timestamp, Totals,
@@ -98,10 +99,11 @@ impl World {
 }
 
 /// Chunks that say how many tokens they carry.
-pub(crate) fn chunks(
-    tokens: impl IntoIterator<Item = u64>,
-) -> impl Stream<Item = Result<u64, Infallible>> {
-    stream::iter(tokens.into_iter().collect::<Vec<_>>()).map(Ok)
+pub(crate) type Chunks = BoxStream<'static, Result<u64, Infallible>>;
+pub(crate) type Metered = StreamMeter<Chunks, u64, fn(&u64) -> u64>;
+
+pub(crate) fn chunks(tokens: impl IntoIterator<Item = u64>) -> Chunks {
+    stream::iter(tokens.into_iter().collect::<Vec<_>>()).map(Ok).boxed()
 }
 
 /// What a chunk of [`chunks`] carries.
@@ -111,10 +113,7 @@ pub(crate) fn says(chunk: &u64) -> u64 {
 }
 
 /// A stream of such chunks, metered.
-pub(crate) fn metered(
-    tokens: impl IntoIterator<Item = u64>,
-    call: Reservation,
-) -> StreamMeter<impl Stream<Item = Result<u64, Infallible>>, u64, fn(&u64) -> u64> {
+pub(crate) fn metered(tokens: impl IntoIterator<Item = u64>, call: Reservation) -> Metered {
     StreamMeter::stream(chunks(tokens), call, says)
 }
 
