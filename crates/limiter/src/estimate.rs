@@ -43,8 +43,7 @@ impl Estimate {
     /// tell. Pictures and sound do not go by bytes: count them with a tokenizer or a price list, and take
     /// [`for_input_tokens`](Self::for_input_tokens).
     pub const fn for_prompt_bytes(bytes: usize) -> Self {
-        // No machine has prompts of more than 2^64 bytes.
-        #[expect(clippy::as_conversions, reason = "a usize has at most 64 bits")]
+        // No usize has more than 64 bits.
         Self::for_input_tokens((bytes as u64).div_ceil(BYTES_OF_A_TOKEN))
     }
 

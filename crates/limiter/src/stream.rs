@@ -58,13 +58,13 @@ pin_project! {
     ///
     /// # While it streams
     /// A chunk that would pass the estimate waits until the reservation is [extended](Reservation::extend), in
-    /// [steps](Self::with_step); nothing is taken from upstream meanwhile. So no more is ever passed on than is charged,
-    /// and one chunk in a thousand tokens takes a call of the store longer. A stream that brings n tokens more than were
-    /// reserved makes ⌈n ÷ step⌉ extensions and one settlement.
+    /// [steps](Self::with_step); nothing is taken from upstream meanwhile. So what is passed on is charged already, with no lead,
+    /// and the price is that one chunk in a thousand tokens takes a call of the store longer. A stream that brings n tokens
+    /// more than were reserved makes ⌈n ÷ step⌉ extensions at most, and one settlement.
     ///
     /// What if an extension is denied is the caller's choice:
-    /// - by default the stream goes on. Nothing is lost: what exceeds the estimate is charged when it is settled, also past the
-    ///   limit. The next step asks again.
+    /// - by default the stream goes on, and the next step asks again. Nothing is lost: what exceeds the estimate is charged
+    ///   when the call is settled, also past the limit.
     /// - [`ending_at_limit`](Self::ending_at_limit) ends it.
     ///
     /// # When it ends
@@ -77,7 +77,8 @@ pin_project! {
     /// An error of upstream is passed on as [`StreamError::Upstream`]; what was seen until then counts.
     ///
     /// # When the store cannot answer
-    /// A settlement is tried three times; it is counted once however often it is repeated. If it fails, an error through
+    /// A settlement is tried three times, each for as long as the store's deadline allows; it is counted once however often it
+    /// is repeated. If it fails, an error through
     /// `tracing` carries key, id and figures, by which [`Limiter::settle`](crate::Limiter::settle) can still do it. The
     /// answer itself is not spoilt by it. An extension that fails is a warning, and is asked for again at the next step;
     /// of a stream that ends at its limit it is tried three times, and then ends the stream, since no answer is no allow.

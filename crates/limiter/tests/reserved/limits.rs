@@ -219,6 +219,8 @@ proptest! {
                 prop_assert!(ends);
                 prop_assert!(input + seen + tokens[count] > limit, "the next chunk would have fitted");
             }
+            let most_asked = 3 * (count as u64 + 1);
+            prop_assert!(world.store.calls("extend") <= most_asked);
             if !ends {
                 prop_assert!(world.store.calls("extend") <= seen.saturating_sub(reserved).div_ceil(step));
             }
