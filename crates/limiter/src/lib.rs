@@ -37,7 +37,14 @@
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
 //! # Features
-//! - `memory` (default): [`Limiter::in_memory`], inside one process.
+#![cfg_attr(
+    feature = "memory",
+    doc = "- `memory` (default): [`Limiter::in_memory`], in one process."
+)]
+#![cfg_attr(
+    not(feature = "memory"),
+    doc = "- `memory` (default): `Limiter::in_memory`, in one process."
+)]
 #![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
 #![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
 //! - `redis-tls`: `redis`, and TLS to its servers.
