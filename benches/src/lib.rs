@@ -1,4 +1,5 @@
-//! What one decision costs, beside what peers take for theirs: in memory, and in [`redis`].
+//! What one decision costs, beside what peers take for theirs: in memory, in [`redis`], and in front of a service, over
+//! [`http`].
 //!
 //! In memory, a [`Subject`](subject::Subject) is a rate limiter with its keys, a [`Workload`](workload::Workload) says which
 //! keys exist and who is asked for when. Both are written once and measured in four ways, on the same objects:
@@ -12,7 +13,9 @@
 //! `scripts/bench decision` runs all four and prints one table; `cargo bench -p limiter-benches` runs the last alone,
 //! longer, for one subject if you like.
 
+pub mod figures;
 mod governor;
+pub mod http;
 pub mod limitador;
 pub mod memory;
 mod ours;

@@ -6,12 +6,11 @@
 //! - [`sizes`]: bytes that a key takes in the server;
 //! - [`rates`]: decisions a second, in turns with a [`plain`] client, so that ratios hold also on a busy machine.
 //!
-//! Each leaves [`figures`], of which the last stage makes one table and one object of JSON. `scripts/bench redis` runs
+//! Each leaves [`figures`](crate::figures), of which the last stage makes one table and one object of JSON. `scripts/bench redis` runs
 //! all of them.
 
 pub mod cases;
 pub mod counting;
-pub mod figures;
 pub mod keys;
 pub mod plain;
 pub mod rates;

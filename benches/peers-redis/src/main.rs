@@ -14,7 +14,7 @@ use limitador::AsyncRateLimiter;
 use limitador::storage::redis::AsyncRedisStorage;
 use limiter_benches::limitador::{context, limits, namespace};
 use limiter_benches::redis::counting;
-use limiter_benches::redis::figures::Figures;
+use limiter_benches::figures::Figures;
 use limiter_benches::redis::keys::Keys;
 use limiter_benches::redis::rates::{self, Client, Load};
 use limiter_benches::rounds::median;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
+use limiter_benches::figures::Figures;
 use limiter_benches::redis::cases::Case;
-use limiter_benches::redis::figures::Figures;
 use limiter_benches::redis::{counting, rates, sizes, targets};
 use limiter_conformance::servers::RedisServer;
 use tokio::runtime::Runtime;

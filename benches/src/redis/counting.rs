@@ -7,7 +7,7 @@
 use limiter_conformance::servers::RedisServer;
 use tokio::runtime;
 
-use super::figures::Figures;
+use crate::figures::Figures;
 
 /// How many decisions to count.
 #[derive(Clone, Copy, Debug)]

@@ -8,9 +8,9 @@ use limiter_conformance::servers::RedisServer;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::figures::Figures;
 use super::keys::Keys;
 use super::plain::Plain;
+use crate::figures::Figures;
 use crate::rounds::median;
 use crate::workload::Random;
 

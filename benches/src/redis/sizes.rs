@@ -3,8 +3,8 @@
 use limiter_conformance::servers::RedisServer;
 use redis::Value;
 
-use super::figures::Figures;
 use super::keys::{Keys, record_of, state_of};
+use crate::figures::Figures;
 
 /// Adds the bytes of a key with one asset and with ten, which have been called, and of what management keeps beside.
 ///

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::figures::Figures;
 use super::rates::Load;
+use crate::figures::Figures;
 
 /// One line of the table, one entry of `redis.json`.
 struct Row {

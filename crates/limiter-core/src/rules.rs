@@ -146,8 +146,10 @@ impl RuleState {
         meter
     }
 
-    /// Of two rules, the one with the smaller share left is tighter.
-    pub(crate) fn is_tighter_than(&self, other: &Self) -> bool {
+    /// Of two rules, the one with the smaller share left is tighter; of equal shares, the one that would
+    /// [bind](Violation::binds_before).
+    #[must_use]
+    pub fn is_tighter_than(&self, other: &Self) -> bool {
         // a/b < c/d without dividing; a limit of 0 has nothing left, whatever it is divided by.
         let share = |left: u64, of: u64| u128::from(left).saturating_mul(u128::from(of.max(1)));
         let (own, others) =
@@ -174,6 +176,13 @@ impl Violation {
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)
+    }
+
+    /// Of two violated rules, the one that resets later is the one to wait for; ties are broken as for
+    /// [`RateLimited::binding`](crate::RateLimited::binding).
+    #[must_use]
+    pub fn binds_before(&self, other: &Self) -> bool {
+        self.binding_order() < other.binding_order()
     }
 
     /// The violated rule that binds comes first in this order.

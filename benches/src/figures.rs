@@ -32,6 +32,20 @@ impl Figures {
         Ok(())
     }
 
+    /// Leaves them in a file, beside those of other names that are there already: for a file that several suites fill.
+    ///
+    /// # Errors
+    /// If it cannot be written, or has something else in it.
+    pub fn merge_into(&self, path: &Path) -> io::Result<()> {
+        let mut merged: BTreeMap<String, f64> = if path.exists() {
+            serde_json::from_str(&fs::read_to_string(path)?)?
+        } else {
+            BTreeMap::new()
+        };
+        merged.extend(self.0.iter().cloned());
+        fs::write(path, serde_json::to_string_pretty(&merged)? + "\n")
+    }
+
     /// Leaves them in a file.
     ///
     /// # Errors

@@ -1,0 +1,49 @@
+//! Our layer over limits in memory: it finds the access key, decides, and shows how the limit stands.
+
+use axum::Router;
+use limiter::{AccessKey, KeyConfig, Limiter, NewKey};
+use limiter_tower::{Dialect, RateLimitLayer, RateLimitLayerBuilder};
+use tokio::runtime::Builder;
+
+use crate::ASSET;
+use crate::ours::limits;
+
+/// One limit of requests per minute over all calls.
+pub(super) fn one_limit(router: Router, headers: bool) -> Router {
+    let limits = limiter::Limits::builder().requests_per_minute(1 << 50).build();
+    let config = named("ci").with_global(limits.expect("valid limits"));
+    router.layer(layer(config, headers).build())
+}
+
+/// All eight rules: requests and tokens, by minute and day, for the key and for the key with one asset.
+pub(super) fn eight_rules(router: Router, headers: bool) -> Router {
+    let asset: limiter::AssetId = ASSET.parse().expect("an asset's id");
+    let config = named("ci").with_global(limits()).with_asset(asset.clone(), limits());
+    let charge = crate::ours::charge();
+    let layer =
+        layer(config, headers).asset(move |_| Ok(Some(asset.clone()))).charge(move |_| Ok(charge));
+    router.layer(layer.build())
+}
+
+fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
+    let limiter = Limiter::in_memory();
+    let runtime = Builder::new_current_thread().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let admin = NewKey::admin(named("ops")).without_access_key();
+        let admin = limiter.bootstrap("acme".parse().expect("an id"), admin).await;
+        let admin = admin.expect("the workspace is new").record.id;
+        let access_key = AccessKey::new(ACCESS_KEY).expect("visible ASCII");
+        let member = NewKey::member(config).with_access_key(access_key);
+        limiter.keys_as(&admin).create(member).await.expect("the key is new");
+    });
+    // Of the dialects it is the one that says what tower_governor says: a limit, what remains of it, and when it resets.
+    let dialects = headers.then_some(Dialect::Legacy);
+    RateLimitLayer::builder(limiter).dialects(dialects)
+}
+
+fn named(name: &str) -> KeyConfig {
+    KeyConfig::named(name).expect("a name")
+}
+
+/// As long as generated ones: 36 letters and digits.
+pub(super) const ACCESS_KEY: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";

@@ -1,0 +1,90 @@
+//! What is measured: a handler of axum's, bare or behind a layer.
+
+use std::hint::black_box;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::routing::{RouterIntoService, get};
+use http_body_util::BodyExt;
+use tokio::runtime::{Builder, Runtime};
+use tower::{Service, ServiceExt};
+
+use super::{governor, ours};
+
+/// Every subject, in the order of the reports. The first is what the others are compared with.
+pub const SUBJECTS: [(&str, fn(Router) -> Router); 7] = [
+    ("bare", |router| router),
+    ("layer", |router| ours::one_limit(router, true)),
+    ("tower_governor", |router| governor::one_limit(router, true)),
+    ("layer_8_rules", |router| ours::eight_rules(router, true)),
+    ("layer_without_headers", |router| ours::one_limit(router, false)),
+    ("tower_governor_without_headers", |router| governor::one_limit(router, false)),
+    ("layer_8_rules_without_headers", |router| ours::eight_rules(router, false)),
+];
+
+/// A router, and the runtime that its calls are polled on.
+pub struct Subject {
+    /// Its name in tables, JSON and arguments.
+    pub name: &'static str,
+    service: RouterIntoService<Body>,
+    request: Request<()>,
+    runtime: Runtime,
+}
+
+impl Subject {
+    /// The subject of that name, called once, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (name, layered) = SUBJECTS.into_iter().find(|(other, _)| *other == name)?;
+        let router = layered(Router::new().route("/hello", get(|| async { "hello" })));
+        let request = Request::get("/hello").header("x-api-key", ours::ACCESS_KEY).body(());
+        let mut subject = Self {
+            name,
+            service: router.into_service(),
+            request: request.expect("a request"),
+            runtime: Builder::new_current_thread().build().expect("a runtime starts"),
+        };
+        subject.call(1);
+        Some(subject)
+    }
+
+    /// Calls it so many times, one after the other.
+    ///
+    /// # Panics
+    /// When a call is refused: a benchmark of refusals measures something else.
+    pub fn call(&mut self, calls: usize) {
+        let Self { service, request, runtime, .. } = self;
+        runtime.block_on(async {
+            for _ in 0..calls {
+                let request = black_box(&*request).clone().map(|()| Body::empty());
+                let service = service.ready().await.expect("a router is always ready");
+                let response = service.call(request).await.expect("a router does not fail");
+                assert_eq!(response.status(), StatusCode::OK);
+                black_box(response.headers());
+                let mut body = response.into_body();
+                while let Some(frame) = body.frame().await {
+                    black_box(&frame.expect("the answer is whole"));
+                }
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_allows_every_call() {
+        for (name, _) in SUBJECTS {
+            Subject::named(name).expect("it has this name").call(100);
+        }
+    }
+}

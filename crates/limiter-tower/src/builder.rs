@@ -1,0 +1,202 @@
+//! The settings of a layer.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, response};
+use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter};
+
+use crate::caller::{Caller, Credential, Identify};
+use crate::config::{Config, Cost};
+use crate::dialect::Dialect;
+use crate::key_cache::KeyCache;
+use crate::layer::RateLimitLayer;
+use crate::settlement::{ResponseCost, Settlement};
+use crate::status::StatusMap;
+
+/// Makes a [`RateLimitLayer`]; each setting has a default.
+///
+/// Functions of a call see the head of its request: method, URI, headers and extensions. What only the body tells, such as
+/// the model of a chat completion, is read by a layer around this one, which puts it into the extensions.
+#[derive(Debug)]
+#[must_use]
+pub struct RateLimitLayerBuilder {
+    config: Config,
+    known_keys: usize,
+}
+
+impl RateLimitLayerBuilder {
+    pub(crate) fn new(limiter: Limiter) -> Self {
+        let credentials = vec![Credential::Bearer, Credential::Header(X_API_KEY)];
+        let config = Config {
+            limiter,
+            identify: Identify::Credentials(credentials),
+            known_keys: None,
+            asset: None,
+            cost: Cost::Request,
+            on_service_error: Settlement::Keep,
+            statuses: StatusMap::new(),
+            dialects: vec![Dialect::Ietf],
+            tells_service: false,
+        };
+        Self { config, known_keys: KNOWN_KEYS }
+    }
+
+    /// Where access keys are looked for; the first credential that a call has is the one that counts. By default
+    /// [`Bearer`](Credential::Bearer), then the header `x-api-key`.
+    ///
+    /// What cannot be an access key, 16 to 256 visible ASCII characters, is refused without a look at the store.
+    pub fn credentials(self, credentials: impl IntoIterator<Item = Credential>) -> Self {
+        self.identified(Identify::Credentials(credentials.into_iter().collect()))
+    }
+
+    /// Finds out who calls by a function of the request; a call of nobody is refused as one without an access key.
+    pub fn identify<F>(self, identify: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<Caller> + Send + Sync + 'static,
+    {
+        self.identified(Identify::Function(Box::new(identify)))
+    }
+
+    /// The same by an asynchronous function. Its error refuses the call as
+    /// [`Refusal::Identify`](crate::Refusal::Identify), and is logged.
+    pub fn identify_async<F, I>(self, identify: F) -> Self
+    where
+        F: Fn(&Parts) -> I + Send + Sync + 'static,
+        I: Future<Output = Result<Option<Caller>, BoxError>> + Send + 'static,
+    {
+        self.identified(Identify::Async(Box::new(move |parts| Box::pin(identify(parts)))))
+    }
+
+    /// Which asset is called, by a function of the request; `None` is a call of no asset. By default there is none.
+    ///
+    /// What is no asset, such as one of more than 256 bytes, refuses the call as invalid.
+    pub fn asset<F>(mut self, asset_of: F) -> Self
+    where
+        F: Fn(&Parts) -> Result<Option<AssetId>, InvalidValue> + Send + Sync + 'static,
+    {
+        self.config.asset = Some(Box::new(asset_of));
+        self
+    }
+
+    /// The asset is what this function finds in the path, as it stands there: percent-encoded.
+    ///
+    /// ```
+    /// # let builder = limiter_tower::RateLimitLayer::builder(limiter::Limiter::in_memory());
+    /// // /v1/models/gpt-5/run
+    /// let builder = builder.asset_in_path(|path| path.strip_prefix("/v1/models/")?.split('/').next());
+    /// ```
+    pub fn asset_in_path<F>(self, find: F) -> Self
+    where
+        F: for<'a> Fn(&'a str) -> Option<&'a str> + Send + Sync + 'static,
+    {
+        self.asset(move |parts| find(parts.uri.path()).map(AssetId::new).transpose())
+    }
+
+    /// The asset is the value of this header; without it, or if it is not ASCII, the call is one of no asset.
+    pub fn asset_in_header(self, name: HeaderName) -> Self {
+        self.asset(move |parts| {
+            let value = parts.headers.get(&name).map(HeaderValue::to_str);
+            value.and_then(Result::ok).map(AssetId::new).transpose()
+        })
+    }
+
+    /// What a call costs, by a function of the request. By default one request.
+    ///
+    /// What is no charge refuses the call as invalid.
+    pub fn charge<F>(mut self, charge_of: F) -> Self
+    where
+        F: Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync + 'static,
+    {
+        self.config.cost = Cost::Charge(Box::new(charge_of));
+        self
+    }
+
+    /// What a call may cost, by a function of the request, which is charged before it is made; and what it did cost, by its
+    /// response, with which it is settled when the body of the response ends.
+    ///
+    /// The second function sees the head of the response and answers with a [`ResponseCost`], which watches the body; or with
+    /// [`Totals`](limiter::Totals) or a [`Settlement`] where the head says it all. Headers show the limits as they stood after
+    /// the estimate. A call whose client goes away before there is a response keeps its estimate, as does one that is not
+    /// settled within [an hour](Limiter::RESERVATION_TTL).
+    ///
+    /// ```
+    /// # use limiter::{Charge, Totals};
+    /// # use limiter_tower::{RateLimitLayer, ResponseCost, Settlement};
+    /// # let builder = RateLimitLayer::builder(limiter::Limiter::in_memory());
+    /// let builder = builder.reserve(
+    ///     |_| Charge::request().with_tokens(1_000, 500),
+    ///     |response| {
+    ///         if response.status.is_server_error() {
+    ///             return Settlement::Cancel;
+    ///         }
+    ///         let used = response.headers.get("x-output-tokens");
+    ///         let used = used.and_then(|value| value.to_str().ok()?.parse().ok());
+    ///         let totals = used.map(|used| Totals::unchanged().with_output_tokens(used));
+    ///         totals.and_then(Result::ok).map_or(Settlement::Keep, Settlement::from)
+    ///     },
+    /// );
+    /// ```
+    pub fn reserve<E, S, C>(mut self, estimate_of: E, cost_of: S) -> Self
+    where
+        E: Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync + 'static,
+        S: Fn(&response::Parts) -> C + Send + Sync + 'static,
+        C: ResponseCost,
+    {
+        let cost_of =
+            move |parts: &response::Parts| -> Box<dyn ResponseCost> { Box::new(cost_of(parts)) };
+        self.config.cost = Cost::Estimate(Box::new(estimate_of), Box::new(cost_of));
+        self
+    }
+
+    /// What becomes of the estimate when the service behind the layer fails with an error instead of a response. By default
+    /// it is [kept](Settlement::Keep): nobody knows how far the call got. Where an error means that it never went upstream,
+    /// choose [`Settlement::Cancel`]. A plain charge always stands.
+    pub fn on_service_error(mut self, settlement: Settlement) -> Self {
+        self.config.on_service_error = settlement;
+        self
+    }
+
+    /// The HTTP statuses of refused calls; [`StatusMap::new`] by default.
+    pub fn statuses(mut self, statuses: StatusMap) -> Self {
+        self.config.statuses = statuses;
+        self
+    }
+
+    /// The headers that tell how the limits stand, on allowed and denied calls, over those of the service. By default
+    /// [`Dialect::Ietf`]; none for an empty list.
+    pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
+        self.config.dialects = dialects.into_iter().collect();
+        self
+    }
+
+    /// Puts an [`Admitted`](crate::Admitted) into the extensions of each request that is let through. By default it is not.
+    pub fn tell_service(mut self) -> Self {
+        self.config.tells_service = true;
+        self
+    }
+
+    /// How many access keys are remembered with the id of their key, so that the store is not asked for it each time: 4,096
+    /// by default, 0 for none, a million at most. They are kept as tags from which nobody can tell the access key.
+    pub fn remember_keys(mut self, access_keys: usize) -> Self {
+        self.known_keys = access_keys;
+        self
+    }
+
+    /// The layer.
+    #[must_use]
+    pub fn build(self) -> RateLimitLayer {
+        let known_keys = KeyCache::with_capacity(self.known_keys);
+        RateLimitLayer::with_config(Arc::new(Config { known_keys, ..self.config }))
+    }
+
+    fn identified(mut self, identify: Identify) -> Self {
+        self.config.identify = identify;
+        self
+    }
+}
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The keys that are in use at a time in a large service; 200 kB.
+const KNOWN_KEYS: usize = 4_096;

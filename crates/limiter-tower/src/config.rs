@@ -1,0 +1,53 @@
+//! What a layer was told: how calls are read, decided and refused.
+
+use std::fmt;
+
+use http::request::Parts;
+use limiter::{AssetId, Charge, InvalidValue, Limiter};
+
+use crate::caller::Identify;
+use crate::dialect::Dialect;
+use crate::key_cache::KeyCache;
+use crate::settlement::{CostOf, Settlement};
+use crate::status::StatusMap;
+
+pub(crate) struct Config {
+    pub(crate) limiter: Limiter,
+    pub(crate) identify: Identify,
+    pub(crate) known_keys: Option<KeyCache>,
+    pub(crate) asset: Option<Box<AssetOf>>,
+    pub(crate) cost: Cost,
+    pub(crate) on_service_error: Settlement,
+    pub(crate) statuses: StatusMap,
+    pub(crate) dialects: Vec<Dialect>,
+    pub(crate) tells_service: bool,
+}
+
+/// What a call is charged.
+pub(crate) enum Cost {
+    /// One request.
+    Request,
+    /// What is known before it is made.
+    Charge(Box<ChargeOf>),
+    /// An estimate before, and what its response tells afterwards.
+    Estimate(Box<ChargeOf>, Box<CostOf>),
+}
+
+pub(crate) type AssetOf = dyn Fn(&Parts) -> Result<Option<AssetId>, InvalidValue> + Send + Sync;
+pub(crate) type ChargeOf = dyn Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync;
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("limiter", &self.limiter)
+            .field("identify", &self.identify)
+            .field("known_keys", &self.known_keys)
+            .field("has_assets", &self.asset.is_some())
+            .field("settles", &matches!(self.cost, Cost::Estimate(..)))
+            .field("on_service_error", &self.on_service_error)
+            .field("statuses", &self.statuses)
+            .field("dialects", &self.dialects)
+            .field("tells_service", &self.tells_service)
+            .finish()
+    }
+}

@@ -1,0 +1,156 @@
+//! The way from the head of a request to a decision.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use limiter::{
+    AccessKey, Allowed, AssetId, Charge, Decision, KeyId, RequestId, Reservation, Reserved,
+};
+
+use crate::caller::{Caller, Identify};
+use crate::config::{Config, Cost};
+use crate::refusal::Refusal;
+use crate::standing::Standing;
+
+/// A call that may go on.
+pub(crate) enum Admission {
+    Charged(Allowed),
+    Reserved(Reservation),
+}
+
+/// What a service behind the layer can learn of its call, if the layer was
+/// [told to](crate::RateLimitLayerBuilder::tell_service): it is among the extensions of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Admitted {
+    /// The key that is charged.
+    pub key: KeyId,
+    /// The reservation of the call, if its cost is an estimate: to be [extended](limiter::Limiter::extend) while the call
+    /// goes on. The layer settles it.
+    pub reservation: Option<RequestId>,
+}
+
+impl Admission {
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        match self {
+            Self::Charged(allowed) => allowed.into(),
+            Self::Reserved(reservation) => reservation.decision().into(),
+        }
+    }
+}
+
+/// Decides, and gives back the head of the request.
+pub(crate) async fn decide(
+    config: Arc<Config>,
+    mut parts: Parts,
+) -> (Parts, Result<Admission, Box<Refusal>>) {
+    let admission = admit(&config, &mut parts).await;
+    if let Err(refusal) = &admission {
+        refusal.log();
+    }
+    (parts, admission)
+}
+
+async fn admit(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refusal>> {
+    let key = identify(config, parts).await?;
+    let asset = config.asset.as_ref().map_or(Ok(None), |asset_of| asset_of(parts));
+    let Some(key) = key else {
+        return Err(unknown(asset.ok().flatten().as_ref()));
+    };
+    let asset = asset.map_err(refused)?;
+    let admission = match &config.cost {
+        Cost::Request => charge(config, &key, asset.as_ref(), &Charge::request()).await?,
+        Cost::Charge(charge_of) => {
+            let cost = charge_of(parts).map_err(refused)?;
+            charge(config, &key, asset.as_ref(), &cost).await?
+        }
+        Cost::Estimate(estimate_of, _) => {
+            let estimate = estimate_of(parts).map_err(refused)?;
+            // Rarer than a plain charge, and its future larger: boxed, it does not make that one larger.
+            let reserving = Box::pin(config.limiter.reserve(&key, asset.as_ref(), &estimate));
+            match reserving.await.map_err(refused)? {
+                Reserved::Allowed(reservation) => Admission::Reserved(reservation),
+                Reserved::Denied(denied) => return Err(refused(denied)),
+            }
+        }
+    };
+    if config.tells_service {
+        let reservation = match &admission {
+            Admission::Reserved(reservation) => Some(reservation.id().clone()),
+            Admission::Charged(_) => None,
+        };
+        parts.extensions.insert(Admitted { key, reservation });
+    }
+    Ok(admission)
+}
+
+async fn charge(
+    config: &Config,
+    key: &KeyId,
+    asset: Option<&AssetId>,
+    charge: &Charge,
+) -> Result<Admission, Box<Refusal>> {
+    match config.limiter.check_and_consume(key, asset, charge).await.map_err(refused)? {
+        Decision::Allowed(allowed) => Ok(Admission::Charged(allowed)),
+        Decision::Denied(denied) => Err(refused(denied)),
+    }
+}
+
+/// The key of the caller, or `None` for an access key that belongs to none.
+async fn identify(config: &Config, parts: &Parts) -> Result<Option<KeyId>, Box<Refusal>> {
+    let caller = match &config.identify {
+        Identify::Credentials(credentials) => {
+            let found = credentials.iter().find_map(|credential| credential.find(&parts.headers));
+            return match found {
+                Some(access_key) => authenticate(config, access_key).await,
+                None => Err(Box::new(Refusal::NoAccessKey)),
+            };
+        }
+        Identify::Function(identify) => identify(parts),
+        Identify::Async(identify) => {
+            let identifying = identify(parts);
+            identifying.await.map_err(|error| Box::new(Refusal::Identify(error)))?
+        }
+    };
+    match caller {
+        None => Err(Box::new(Refusal::NoAccessKey)),
+        Some(Caller::Key(key)) => Ok(Some(key)),
+        Some(Caller::AccessKey(access_key)) => {
+            authenticate(config, access_key.expose().as_bytes()).await
+        }
+    }
+}
+
+async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId>, Box<Refusal>> {
+    // Before anything is made of it: a header may be as long as the server allows.
+    if !(AccessKey::MIN_LENGTH..=AccessKey::MAX_LENGTH).contains(&access_key.len()) {
+        return Err(Box::new(Refusal::NoAccessKey));
+    }
+    let remembered = config.known_keys.as_ref().map(|known| (known, known.tag(access_key)));
+    if let Some(key) = remembered.and_then(|(known, tag)| known.get(tag)) {
+        return Ok(Some(key));
+    }
+    let access_key = str::from_utf8(access_key).ok().and_then(|text| AccessKey::new(text).ok());
+    let Some(access_key) = access_key else {
+        return Err(Box::new(Refusal::NoAccessKey));
+    };
+    let key = Box::pin(config.limiter.authenticate(&access_key)).await.map_err(refused)?;
+    if let (Some(key), Some((known, tag))) = (&key, remembered) {
+        known.insert(tag, key.clone());
+    }
+    Ok(key)
+}
+
+#[cold]
+fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
+    match Decision::key_unknown(asset) {
+        Decision::Denied(denied) => refused(denied),
+        Decision::Allowed(_) => Box::new(Refusal::NoAccessKey),
+    }
+}
+
+/// Boxed, so that a decision is not as large as the largest refusal.
+#[cold]
+fn refused(why: impl Into<Refusal>) -> Box<Refusal> {
+    Box::new(why.into())
+}

@@ -1,0 +1,81 @@
+//! Header dialects: the same numbers, in the words that clients already read.
+
+mod anthropic;
+mod ietf;
+mod legacy;
+mod openai;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::standing::Standing;
+
+/// A set of headers that tells a client how its limits stand. Several can be combined; they share no header.
+///
+/// For each unit that a dialect knows, its headers show one limit, the binding one, and never numbers of two: of an
+/// allowed call the limit with the smallest share left, of a denied call the violated limit that resets last. A unit
+/// without a limit has no headers.
+///
+/// ```
+/// use http::HeaderMap;
+/// use limiter::{Charge, KeyConfig, Limiter, Limits, ManualClock, NewKey};
+/// use limiter_tower::{Dialect, Standing};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limiter = Limiter::in_memory_on(&ManualClock::at("2026-01-01T12:00:29Z".parse()?));
+/// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+/// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+/// let limits = Limits::builder().requests_per_minute(50).build()?;
+/// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
+/// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+/// let decision = limiter.check_and_consume(&key, None, &Charge::request()).await?;
+///
+/// let mut headers = HeaderMap::new();
+/// Dialect::Ietf.write(Standing::from(&decision), &mut headers);
+/// assert_eq!(headers["ratelimit-policy"], r#""permin";q=50;w=60"#);
+/// assert_eq!(headers["ratelimit"], r#""permin";r=49;t=31"#);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// `RateLimit-Policy` and `RateLimit`, structured fields of draft-ietf-httpapi-ratelimit-headers-11.
+    ///
+    /// `RateLimit-Policy` lists every limit that the call met, by [`policy_name`](crate::policy_name); `RateLimit` the
+    /// binding ones. Of a denied call these are violated ones only, so that `Retry-After` and the field name the same wait.
+    /// A limit of tokens says so by `qu`, with the values `tokens`, `input-tokens` and `output-tokens`: the draft's registry
+    /// has none for them. Numbers above 999,999,999,999,999, the largest that a structured field can hold, are shown as that.
+    Ietf,
+    /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` of the earlier drafts: the one limit that binds,
+    /// whatever it counts, and the seconds until its window ends, rounded up.
+    Legacy,
+    /// OpenAI's: `x-ratelimit-limit-requests`, `x-ratelimit-remaining-tokens`, `x-ratelimit-reset-tokens: 6m0s` and so on.
+    OpenAi,
+    /// Anthropic's: `anthropic-ratelimit-requests-limit`, `-remaining`, and `-reset` as RFC 3339.
+    ///
+    /// `-tokens-` shows the limit of tokens that binds, whatever its type; `-input-tokens-` and `-output-tokens-` that of
+    /// their token type.
+    Anthropic,
+}
+
+impl Dialect {
+    /// Writes its headers, over those of the same names.
+    pub fn write(self, standing: Standing<'_>, headers: &mut HeaderMap) {
+        match self {
+            Self::Ietf => ietf::write(standing, headers),
+            Self::Legacy => legacy::write(standing, headers),
+            Self::OpenAi => openai::write(standing, headers),
+            Self::Anthropic => anthropic::write(standing, headers),
+        }
+    }
+}
+
+pub use ietf::policy_name;
+
+/// A value made here is visible ASCII, which every header can hold.
+fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,45 @@
+//! The layer: one configuration for all the services that it is put around.
+
+use std::sync::Arc;
+
+use limiter::Limiter;
+use tower_layer::Layer;
+
+use crate::builder::RateLimitLayerBuilder;
+use crate::config::Config;
+use crate::service::RateLimit;
+
+/// Puts a [`Limiter`] in front of a service: see the [crate](crate).
+///
+/// Clones share one configuration. It is a [`Layer`] for axum's `Router::layer`, tonic's `Server::layer` and
+/// tower's `ServiceBuilder`.
+#[derive(Clone, Debug)]
+pub struct RateLimitLayer {
+    config: Arc<Config>,
+}
+
+impl RateLimitLayer {
+    /// A layer that looks for access keys as bearer tokens or in `x-api-key`, charges each call one request, and shows
+    /// [`Dialect::Ietf`](crate::Dialect::Ietf).
+    #[must_use]
+    pub fn new(limiter: Limiter) -> Self {
+        Self::builder(limiter).build()
+    }
+
+    /// A layer with settings of your own.
+    pub fn builder(limiter: Limiter) -> RateLimitLayerBuilder {
+        RateLimitLayerBuilder::new(limiter)
+    }
+
+    pub(crate) const fn with_config(config: Arc<Config>) -> Self {
+        Self { config }
+    }
+}
+
+impl<S> Layer<S> for RateLimitLayer {
+    type Service = RateLimit<S>;
+
+    fn layer(&self, service: S) -> RateLimit<S> {
+        RateLimit::new(service, self.config.clone())
+    }
+}

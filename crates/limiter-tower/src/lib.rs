@@ -1,0 +1,94 @@
+//! [`limiter`] in front of a service: a [tower](tower_layer) layer for axum, hyper and tonic.
+//!
+//! The layer finds out who calls, asks a [`Limiter`](limiter::Limiter), and lets the call through or answers it. No rule is
+//! written here: it reads requests and renders decisions.
+//!
+//! ```
+//! use axum::Router;
+//! use axum::body::Body;
+//! use axum::http::Request;
+//! use axum::routing::get;
+//! use limiter::{KeyConfig, Limiter, Limits, NewKey};
+//! use limiter_tower::{Dialect, RateLimitLayer};
+//! use tower::ServiceExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limiter = Limiter::in_memory();
+//! # let admin = NewKey::admin(KeyConfig::named("admin")?);
+//! # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+//! let limits = Limits::builder().requests_per_day(1).build()?;
+//! let config = KeyConfig::named("ci")?.with_asset("gpt-5".parse()?, limits);
+//! let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+//! let access_key = key.access_key.expect("it is generated");
+//!
+//! let layer = RateLimitLayer::builder(limiter)
+//!     .asset_in_path(|path| path.strip_prefix("/v1/chat/"))
+//!     .dialects([Dialect::Ietf, Dialect::OpenAi])
+//!     .build();
+//! let service = Router::new().route("/v1/chat/{model}", get(|| async { "Hello" })).layer(layer);
+//!
+//! let call = || {
+//!     let request = Request::get("/v1/chat/gpt-5").header("x-api-key", access_key.expose());
+//!     service.clone().oneshot(request.body(Body::empty()).expect("a request"))
+//! };
+//! let answer = call().await?;
+//! assert_eq!(answer.status(), 200);
+//! assert_eq!(answer.headers()["x-ratelimit-remaining-requests"], "0");
+//!
+//! let answer = call().await?;
+//! assert_eq!(answer.status(), 429);
+//! assert_eq!(answer.headers()["content-type"], "application/problem+json");
+//! assert!(answer.headers().contains_key("retry-after"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Calls whose cost is known only afterwards
+//! [`reserve`](RateLimitLayerBuilder::reserve) charges a call by its estimate and settles it when the body of its response
+//! ends, by what a [`ResponseCost`] has seen of head, body and trailers.
+//!
+//! # Calls that are refused
+//! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After`, headers ([`Dialect`]) and a [`Problem`] in the
+//! body. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
+//! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT` or `UNAVAILABLE`. A store that cannot
+//! answer refuses the call: no error is ever an allow.
+//!
+//! # Without the layer
+//! [`Dialect::write`], [`Refusal::to_response`] and [`Problem`] are functions of a decision, for services that ask the
+//! limiter themselves.
+//!
+//! # Bounds and secrets
+//! Of a request only its head is read, whose size is the server's to bound; an access key of more than 256 bytes is not
+//! looked at. No access key is kept, logged or shown in an error.
+
+mod body;
+mod builder;
+mod caller;
+mod config;
+mod decide;
+mod dialect;
+mod future;
+mod grpc;
+mod key_cache;
+mod layer;
+mod problem;
+mod refusal;
+mod service;
+mod settlement;
+mod standing;
+mod status;
+
+pub use body::ResponseBody;
+pub use builder::RateLimitLayerBuilder;
+pub use caller::{Caller, Credential};
+pub use decide::Admitted;
+pub use dialect::{Dialect, policy_name};
+pub use future::ResponseFuture;
+pub use layer::RateLimitLayer;
+pub use problem::Problem;
+pub use refusal::Refusal;
+pub use service::RateLimit;
+pub use settlement::{BodyEnd, ResponseCost, Settlement};
+pub use standing::Standing;
+pub use status::StatusMap;

@@ -1,0 +1,181 @@
+//! The body of a refusal: problem details by RFC 9457.
+
+use bytes::Bytes;
+use http::StatusCode;
+use limiter::{
+    AssetId, DenialReason, Denied, Rule, Scope, Timestamp, TokenType, Unit, Violation, Window,
+};
+use serde::{Serialize, Serializer};
+
+use crate::dialect::policy_name;
+use crate::refusal::Refusal;
+
+/// Problem details (RFC 9457), to be sent as `application/problem+json`.
+///
+/// A call denied by limits has the type `quota-exceeded` of draft-ietf-httpapi-ratelimit-headers-11, with its member
+/// `violated-policies`; the others have none (`about:blank`). The members that all share are
+///
+/// | member | |
+/// |---|---|
+/// | `type`, `title`, `status`, `detail` | as the RFC says |
+/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `unavailable` |
+/// | `asset` | the asset that was called, if any |
+/// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at` |
+/// | `binding` | the `rule` of the one to wait for |
+/// | `retry_at`, `retry_after` | the first instant at which the same call would pass, and the seconds until then; `null` if it never fits |
+/// | `spent`, `budget`, `asked` | of an exhausted budget, in credits, as decimal strings |
+/// | `expired_at` | of an expired key |
+///
+/// Instants are RFC 3339.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset: Option<AssetId>,
+    #[serde(flatten)]
+    extension: Extension,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Extension {
+    None {},
+    Limits {
+        #[serde(rename = "violated-policies")]
+        violated_policies: Vec<&'static str>,
+        violations: Vec<Violated>,
+        binding: Option<Rule>,
+        #[serde(serialize_with = "rfc3339")]
+        retry_at: Option<Timestamp>,
+        retry_after: Option<u64>,
+    },
+    Budget {
+        spent: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        budget: Option<String>,
+        asked: String,
+    },
+    Expiry {
+        #[serde(serialize_with = "rfc3339")]
+        expired_at: Option<Timestamp>,
+    },
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Violated {
+    rule: Rule,
+    policy: &'static str,
+    scope: Scope,
+    window: Window,
+    unit: Unit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<TokenType>,
+    limit: u64,
+    used: u64,
+    asked: u64,
+    #[serde(serialize_with = "rfc3339")]
+    resets_at: Option<Timestamp>,
+}
+
+impl Problem {
+    /// The problem of this refusal, answered with this status.
+    #[must_use]
+    pub fn of(refusal: &Refusal, status: StatusCode) -> Self {
+        let denied = match refusal {
+            Refusal::Denied(denied) => Some(denied),
+            _ => None,
+        };
+        let limited = denied.is_some_and(|denied| denied.rate_limited().is_some());
+        let (r#type, title) = if limited {
+            (QUOTA_EXCEEDED, "Quota Exceeded")
+        } else {
+            ("about:blank", status.canonical_reason().unwrap_or("Call Refused"))
+        };
+        Self {
+            r#type,
+            title,
+            status: status.as_u16(),
+            detail: refusal.to_string(),
+            reason: reason(refusal),
+            asset: denied.and_then(Denied::asset).cloned(),
+            extension: denied.map_or(Extension::None {}, |denied| {
+                Extension::of(denied, refusal.retry_after_seconds())
+            }),
+        }
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Bytes {
+        // It has no map with other keys than strings, which is all that could fail.
+        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+    }
+}
+
+impl Extension {
+    fn of(denied: &Denied, retry_after: Option<u64>) -> Self {
+        match denied.reason() {
+            DenialReason::RateLimited(limited) => Self::Limits {
+                violated_policies: limited
+                    .violations()
+                    .map(|violation| policy_name(violation.rule))
+                    .collect(),
+                violations: limited.violations().map(Violated::from).collect(),
+                binding: limited.binding().map(|violation| violation.rule),
+                retry_at: limited.retry_at(),
+                retry_after,
+            },
+            DenialReason::BudgetExhausted { credits, asked } => Self::Budget {
+                spent: credits.spent.to_string(),
+                budget: credits.budget.map(|budget| budget.to_string()),
+                asked: asked.to_string(),
+            },
+            DenialReason::KeyExpired { expired_at } => {
+                Self::Expiry { expired_at: Some(*expired_at) }
+            }
+            _ => Self::None {},
+        }
+    }
+}
+
+impl From<Violation> for Violated {
+    fn from(violation: Violation) -> Self {
+        let Violation { rule, limit, used, asked, resets_at, token_type, .. } = violation;
+        let Rule { scope, window, unit } = rule;
+        let token_type = (unit == Unit::Tokens).then_some(token_type);
+        let (policy, resets_at) = (policy_name(rule), Some(resets_at));
+        Self { rule, policy, scope, window, unit, token_type, limit, used, asked, resets_at }
+    }
+}
+
+fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoAccessKey => "no_access_key",
+        Refusal::Denied(denied) => match denied.reason() {
+            DenialReason::KeyUnknown => "key_unknown",
+            DenialReason::KeyExpired { .. } => "key_expired",
+            DenialReason::AdminKey => "admin_key",
+            DenialReason::BudgetExhausted { .. } => "budget_exhausted",
+            DenialReason::RateLimited(_) => "rate_limited",
+            // A reason that this version does not know.
+            _ => "denied",
+        },
+        Refusal::TooManyReservations(_) => "too_many_reservations",
+        Refusal::Invalid(_) => "invalid",
+        Refusal::Store(_) | Refusal::Identify(_) => "unavailable",
+    }
+}
+
+fn rfc3339<S: Serializer>(instant: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match instant {
+        Some(instant) => serializer.collect_str(instant),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Registered by the draft.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";

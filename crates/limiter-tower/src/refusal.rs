@@ -1,0 +1,160 @@
+//! A call that the layer answers itself: why, and the answer.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response};
+use limiter::{BoxError, DenialReason, Denied, InvalidValue, ReservationError, StoreError};
+
+use crate::dialect::Dialect;
+use crate::grpc;
+use crate::problem::Problem;
+use crate::standing::{Standing, whole_seconds};
+use crate::status::StatusMap;
+
+/// Why a call does not reach the service.
+///
+/// Only [`Denied`](Self::Denied) is a decision. None of the others is ever an allow: what cannot be decided is refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No access key came with the call, or something that cannot be one.
+    NoAccessKey,
+    /// The limiter decided against it.
+    Denied(Denied),
+    /// The key has as many calls under way as can be remembered; nothing was charged.
+    TooManyReservations(ReservationError),
+    /// The asset or the charge that was made of the call cannot be.
+    Invalid(InvalidValue),
+    /// The store could not answer.
+    Store(StoreError),
+    /// The function that says who calls failed.
+    Identify(BoxError),
+}
+
+impl Refusal {
+    /// The answer over HTTP: a status, headers of these dialects, `Retry-After` where waiting helps, and the
+    /// [`Problem`] as `application/problem+json`.
+    #[must_use]
+    pub fn to_response(&self, statuses: &StatusMap, dialects: &[Dialect]) -> Response<Bytes> {
+        let status = statuses.of(self);
+        let mut response = Response::new(Problem::of(self, status).to_json());
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+        self.write_headers(dialects, response.headers_mut());
+        response
+    }
+
+    /// The answer over gRPC: a status in a response without a body (*trailers-only*), with the same headers.
+    #[must_use]
+    pub fn to_grpc_response(&self, dialects: &[Dialect]) -> Response<Bytes> {
+        let mut response = grpc::response(grpc::Code::of(self), &self.to_string());
+        self.write_headers(dialects, response.headers_mut());
+        response
+    }
+
+    /// What `Retry-After` says, in whole seconds, rounded up; `None` where waiting does not help.
+    ///
+    /// Of a denial it is the time until [`retry_at`](Denied::retry_at). Of a store that cannot be reached it is one second; a
+    /// call whose outcome is unknown is not to be repeated blindly, and gets none.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Denied(denied) => denied.retry_after().map(|wait| whole_seconds(wait).max(1)),
+            Self::Store(StoreError::Unavailable(_)) | Self::Identify(_) => Some(1),
+            _ => None,
+        }
+    }
+
+    fn write_headers(&self, dialects: &[Dialect], headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.asks_for_a_key() {
+            headers.insert(WWW_AUTHENTICATE, BEARER);
+        }
+        if let Self::Denied(denied) = self {
+            for dialect in dialects {
+                dialect.write(Standing::from(denied), headers);
+            }
+        }
+    }
+
+    /// Whether another access key would help.
+    pub(crate) fn asks_for_a_key(&self) -> bool {
+        match self {
+            Self::NoAccessKey => true,
+            Self::Denied(denied) => matches!(
+                denied.reason(),
+                DenialReason::KeyUnknown | DenialReason::KeyExpired { .. }
+            ),
+            _ => false,
+        }
+    }
+
+    /// Tells whoever runs the service, with causes that a client is not shown.
+    pub(crate) fn log(&self) {
+        let cause: &dyn std::error::Error = match self {
+            Self::Store(error) => error,
+            Self::TooManyReservations(error) => error,
+            Self::Identify(error) => &**error,
+            Self::NoAccessKey | Self::Denied(_) | Self::Invalid(_) => return,
+        };
+        let reason = cause.source().map(ToString::to_string);
+        tracing::warn!(error = %cause, reason, "a call was refused because it could not be decided");
+    }
+}
+
+/// A sentence for the client. It shows no cause from inside the service, and never an access key.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAccessKey => f.write_str("no access key that can be one came with the call"),
+            Self::Denied(denied) => denied.fmt(f),
+            Self::TooManyReservations(error) => error.fmt(f),
+            Self::Invalid(error) => error.fmt(f),
+            Self::Store(StoreError::Unavailable(_)) => {
+                f.write_str("the limits cannot be checked at the moment; nothing was charged")
+            }
+            Self::Store(_) => f.write_str(
+                "the limits could not be checked; the call was not made, but may have been charged",
+            ),
+            Self::Identify(_) => f.write_str("who calls cannot be found out at the moment"),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<InvalidValue> for Refusal {
+    fn from(error: InvalidValue) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<ReservationError> for Refusal {
+    fn from(error: ReservationError) -> Self {
+        match error {
+            ReservationError::Store(error) => Self::Store(error),
+            ReservationError::Invalid(error) => Self::Invalid(error),
+            other => Self::TooManyReservations(other),
+        }
+    }
+}
+
+/// The media type of RFC 9457.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// A 401 has to name a scheme, and there is no registered one for `x-api-key`.
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");

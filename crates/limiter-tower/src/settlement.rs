@@ -1,0 +1,143 @@
+//! What a call did cost, as its response tells.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::response;
+use limiter::{Reservation, Totals};
+
+/// What becomes of the estimate that a call was charged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is corrected to what the call did cost. What is left out of the totals stays as estimated.
+    Settle(Totals),
+    /// All of it is taken back, the request too: the call never went upstream.
+    Cancel,
+    /// It stands.
+    Keep,
+}
+
+impl From<Totals> for Settlement {
+    fn from(totals: Totals) -> Self {
+        Self::Settle(totals)
+    }
+}
+
+/// How the body of a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BodyEnd {
+    /// All of it went to the server that sends it.
+    Complete,
+    /// It broke off with an error.
+    Failed,
+    /// It was dropped before its end: the client went away, or wanted no more.
+    Dropped,
+}
+
+/// Watches the response of one call, and says what the call did cost.
+///
+/// It sees each part of the body just before it is sent, and is asked once, when nothing more will come. A body that was
+/// dropped early or failed is settled by what was seen until then, or kept as estimated: that is this method's to say.
+///
+/// Where the head of the response says it all, the function given to
+/// [`reserve`](crate::RateLimitLayerBuilder::reserve) can return [`Totals`] or a [`Settlement`] at once.
+///
+/// ```
+/// use bytes::Bytes;
+/// use limiter::Totals;
+/// use limiter_tower::{BodyEnd, ResponseCost, Settlement};
+///
+/// /// One output token for each line of the answer.
+/// #[derive(Default)]
+/// struct Lines(u64);
+///
+/// impl ResponseCost for Lines {
+///     fn data(&mut self, data: &Bytes) {
+///         self.0 += data.iter().filter(|byte| **byte == b'\n').count() as u64;
+///     }
+///
+///     fn settlement(&mut self, _: BodyEnd) -> Settlement {
+///         match Totals::unchanged().with_output_tokens(self.0) {
+///             Ok(totals) => totals.into(),
+///             Err(_) => Settlement::Keep, // more than can be counted
+///         }
+///     }
+/// }
+/// ```
+pub trait ResponseCost: Send + 'static {
+    /// Some bytes of the body are about to be sent.
+    fn data(&mut self, data: &Bytes) {
+        let _ = data;
+    }
+
+    /// The trailers are about to be sent.
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        let _ = trailers;
+    }
+
+    /// Nothing more will come: what is to become of the estimate?
+    fn settlement(&mut self, end: BodyEnd) -> Settlement;
+}
+
+impl ResponseCost for Settlement {
+    fn settlement(&mut self, _: BodyEnd) -> Settlement {
+        *self
+    }
+}
+
+impl ResponseCost for Totals {
+    fn settlement(&mut self, _: BodyEnd) -> Settlement {
+        Settlement::Settle(*self)
+    }
+}
+
+/// The function that looks at the head of a response.
+pub(crate) type CostOf = dyn Fn(&response::Parts) -> Box<dyn ResponseCost> + Send + Sync;
+
+/// A settlement under way. Repeating is the store's affair: what fails here is logged, and the estimate stands.
+pub(crate) struct Settling(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Settling {
+    pub(crate) fn start(reservation: Reservation, settlement: Settlement) -> Self {
+        Self(Box::pin(settle(reservation, settlement)))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+
+    /// Goes on without anybody who waits for it.
+    ///
+    /// Most stores in memory are done at once. The others need a task, and so the runtime that the response was sent on.
+    pub(crate) fn detach(mut self) {
+        if self.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(poll_fn(move |cx| self.poll(cx)))),
+                // The guard of the reservation says so too, with its id.
+                Err(_) => tracing::warn!("a call cannot be settled outside of a tokio runtime"),
+            }
+        }
+    }
+}
+
+async fn settle(mut reservation: Reservation, settlement: Settlement) {
+    let outcome = match settlement {
+        Settlement::Settle(totals) => reservation.settle(&totals).await,
+        Settlement::Cancel => reservation.cancel().await,
+        Settlement::Keep => {
+            reservation.keep();
+            return;
+        }
+    };
+    if let Err(error) = outcome {
+        let reason = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::warn!(
+            key = %reservation.key(), reservation = %reservation.id(), %error, reason,
+            "a call could not be settled"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! How the rules of a call stand, as headers show it.
+
+use std::time::Duration;
+
+use limiter::{
+    Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Window,
+};
+
+/// A decision as headers see it: the rules that the call met, and the moment from which waits are counted.
+///
+/// It borrows from an [`Allowed`], a [`Denied`] or a [`Decision`], and costs nothing to make. A denial for another
+/// reason than a rule has no rules, so that it gets no headers of any dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    allowed: Option<&'a Allowed>,
+    limited: Option<&'a RateLimited>,
+    decided_at: Timestamp,
+}
+
+impl<'a> Standing<'a> {
+    /// Each rule, in the order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens.
+    pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
+        let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
+        allowed.chain(self.limited.into_iter().flat_map(RateLimited::rules))
+    }
+
+    /// The limit of requests that binds, if there is any.
+    #[must_use]
+    pub fn requests(self) -> Option<RuleState> {
+        self.binding(|unit, _| unit == Unit::Requests)
+    }
+
+    /// The limit of tokens that binds, whatever its token type, if there is any.
+    #[must_use]
+    pub fn tokens(self) -> Option<RuleState> {
+        self.binding(|unit, _| unit == Unit::Tokens)
+    }
+
+    /// The limit of tokens of this type that binds, if there is any.
+    #[must_use]
+    pub fn tokens_of(self, token_type: TokenType) -> Option<RuleState> {
+        self.binding(|unit, counted| unit == Unit::Tokens && counted == token_type)
+    }
+
+    /// The one limit that binds, whatever it counts, if there is any.
+    #[must_use]
+    pub fn overall(self) -> Option<RuleState> {
+        self.binding(|_, _| true)
+    }
+
+    /// Whether this is a denied call that the rule denied.
+    #[must_use]
+    pub fn is_violated(self, state: &RuleState) -> bool {
+        let mut violations = self.limited.into_iter().flat_map(RateLimited::violations);
+        violations.any(|violation| violation.rule == state.rule)
+    }
+
+    /// Whether this is a call that its rules denied.
+    #[must_use]
+    pub const fn is_denied(self) -> bool {
+        self.limited.is_some()
+    }
+
+    /// How long the window of a rule goes on, from the moment of the decision.
+    #[must_use]
+    pub fn resets_after(self, state: &RuleState) -> Duration {
+        state.resets_at.since(self.decided_at)
+    }
+
+    /// Of the limits that count this, the one whose numbers are shown: of the violated ones the one to wait for; if none is
+    /// violated, the one with the smallest share left.
+    fn binding(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
+        let counted = |state: &RuleState| counts(state.rule.unit, state.token_type);
+        let violated = self.limited.into_iter().flat_map(RateLimited::violations);
+        let violated = violated
+            .filter(|violation| counts(violation.rule.unit, violation.token_type))
+            .reduce(|first, other| if other.binds_before(&first) { other } else { first });
+        match violated {
+            Some(violated) => self.rules().find(|state| state.rule == violated.rule),
+            None => self.rules().filter(counted).reduce(|tightest, other| {
+                if other.is_tighter_than(&tightest) { other } else { tightest }
+            }),
+        }
+    }
+}
+
+impl<'a> From<&'a Allowed> for Standing<'a> {
+    fn from(allowed: &'a Allowed) -> Self {
+        Self { allowed: Some(allowed), limited: None, decided_at: allowed.decided_at() }
+    }
+}
+
+impl<'a> From<&'a Denied> for Standing<'a> {
+    fn from(denied: &'a Denied) -> Self {
+        let decided_at = denied.decided_at().unwrap_or_default();
+        Self { allowed: None, limited: denied.rate_limited(), decided_at }
+    }
+}
+
+impl<'a> From<&'a Decision> for Standing<'a> {
+    fn from(decision: &'a Decision) -> Self {
+        match decision {
+            Decision::Allowed(allowed) => allowed.into(),
+            Decision::Denied(denied) => denied.into(),
+        }
+    }
+}
+
+/// How many seconds the window of a rule has.
+pub(crate) fn window_seconds(state: &RuleState) -> u64 {
+    let start = Window::start(state.rule.window, state.resets_at);
+    whole_seconds(state.resets_at.since(start))
+}
+
+/// Rounded up: who comes back a moment too early is denied again.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}

@@ -1,0 +1,115 @@
+//! Which refusal gets which HTTP status.
+
+use http::StatusCode;
+use limiter::{DenialReason, Denied, Window};
+
+use crate::refusal::Refusal;
+
+/// The HTTP statuses of refused calls.
+///
+/// ```
+/// use http::StatusCode;
+/// use limiter_tower::StatusMap;
+///
+/// // As aiXplain answers: 497 for limits per minute, 429 for limits per day and for the budget.
+/// let statuses = StatusMap::new()
+///     .with_minute_limits(StatusCode::from_u16(497)?)
+///     .with_budget_exhausted(StatusCode::TOO_MANY_REQUESTS);
+/// # Ok::<(), http::status::InvalidStatusCode>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct StatusMap {
+    unauthenticated: StatusCode,
+    admin_key: StatusCode,
+    budget_exhausted: StatusCode,
+    rate_limited: StatusCode,
+    minute_limits: Option<StatusCode>,
+    invalid: StatusCode,
+    unavailable: StatusCode,
+}
+
+impl StatusMap {
+    /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for what
+    /// cannot be an asset or a charge, 503 where the store cannot answer.
+    pub const fn new() -> Self {
+        Self {
+            unauthenticated: StatusCode::UNAUTHORIZED,
+            admin_key: StatusCode::FORBIDDEN,
+            budget_exhausted: StatusCode::PAYMENT_REQUIRED,
+            rate_limited: StatusCode::TOO_MANY_REQUESTS,
+            minute_limits: None,
+            invalid: StatusCode::BAD_REQUEST,
+            unavailable: StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// For keys that are missing, unknown or expired; 401 by default.
+    pub const fn with_unauthenticated(self, status: StatusCode) -> Self {
+        Self { unauthenticated: status, ..self }
+    }
+
+    /// For admin keys, which make no calls; 403 by default.
+    pub const fn with_admin_key(self, status: StatusCode) -> Self {
+        Self { admin_key: status, ..self }
+    }
+
+    /// For a budget that is exhausted; 402 by default.
+    pub const fn with_budget_exhausted(self, status: StatusCode) -> Self {
+        Self { budget_exhausted: status, ..self }
+    }
+
+    /// For limits, and for a key with more calls under way than can be remembered; 429 by default.
+    pub const fn with_rate_limited(self, status: StatusCode) -> Self {
+        Self { rate_limited: status, ..self }
+    }
+
+    /// For limits of which one per minute binds; by default as for all limits.
+    pub const fn with_minute_limits(self, status: StatusCode) -> Self {
+        Self { minute_limits: Some(status), ..self }
+    }
+
+    /// For what cannot be an asset or a charge; 400 by default.
+    pub const fn with_invalid(self, status: StatusCode) -> Self {
+        Self { invalid: status, ..self }
+    }
+
+    /// For a store that cannot answer; 503 by default.
+    pub const fn with_unavailable(self, status: StatusCode) -> Self {
+        Self { unavailable: status, ..self }
+    }
+
+    /// The status of this refusal.
+    #[must_use]
+    pub fn of(&self, refusal: &Refusal) -> StatusCode {
+        match refusal {
+            Refusal::NoAccessKey => self.unauthenticated,
+            Refusal::Denied(denied) => self.of_denied(denied),
+            Refusal::TooManyReservations(_) => self.rate_limited,
+            Refusal::Invalid(_) => self.invalid,
+            Refusal::Store(_) | Refusal::Identify(_) => self.unavailable,
+        }
+    }
+
+    /// The status of this denial.
+    #[must_use]
+    pub fn of_denied(&self, denied: &Denied) -> StatusCode {
+        match denied.reason() {
+            DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => self.unauthenticated,
+            DenialReason::AdminKey => self.admin_key,
+            DenialReason::BudgetExhausted { .. } => self.budget_exhausted,
+            DenialReason::RateLimited(limited) => match (limited.binding(), self.minute_limits) {
+                (Some(binding), Some(status)) if binding.rule.window == Window::Minute => status,
+                _ => self.rate_limited,
+            },
+            // A reason that this version does not know.
+            _ => self.admin_key,
+        }
+    }
+}
+
+impl Default for StatusMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,154 @@
+//! The headers of each dialect, on allowed and denied calls, as a client reads them.
+
+use limiter::{Limits, TokenType};
+use limiter_tower::Dialect;
+
+use crate::world::{World, asset, hello, items, named, requests_per_minute, tokens};
+
+/// Global: 50 requests a minute, 1,000 tokens a day. Of the asset: 200 output tokens a minute, 10 requests a day.
+async fn ci(world: &World) -> crate::world::Member {
+    let global = Limits::builder().requests_per_minute(50).tokens_per_day(1_000).build().unwrap();
+    let limits = Limits::builder()
+        .requests_per_day(10)
+        .tokens_per_minute(200)
+        .token_type(TokenType::Output)
+        .build()
+        .unwrap();
+    world.member(named("ci").with_global(global).with_asset(asset("gpt-5"), limits)).await
+}
+
+async fn answers(dialect: Dialect) -> (crate::world::Answer, crate::world::Answer) {
+    let world = World::new().await;
+    let layer = world
+        .layer()
+        .dialects([dialect])
+        .charge(|_| Ok(tokens(20, 120)))
+        .asset(|_| Ok(Some(asset("gpt-5"))));
+    let service = hello(layer.build()).await;
+    let ci = ci(&world).await;
+    let (allowed, denied) = (service.call(&ci).await, service.call(&ci).await);
+    assert_eq!((allowed.status.as_u16(), denied.status.as_u16()), (200, 429));
+    (allowed, denied)
+}
+
+fn owned(parameters: &[(&str, &str)]) -> Vec<(String, String)> {
+    parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn the_draft_lists_every_policy_and_the_limits_that_bind() {
+    let (allowed, denied) = answers(Dialect::Ietf).await;
+    let policies = [
+        ("permin".to_owned(), owned(&[("q", "50"), ("w", "60")])),
+        ("tokens-perday".to_owned(), owned(&[("q", "1000"), ("qu", "tokens"), ("w", "86400")])),
+        (
+            "asset-tokens-permin".to_owned(),
+            owned(&[("q", "200"), ("qu", "output-tokens"), ("w", "60")]),
+        ),
+        ("asset-perday".to_owned(), owned(&[("q", "10"), ("w", "86400")])),
+    ];
+    assert_eq!(items(&allowed.headers, "ratelimit-policy"), policies);
+    assert_eq!(items(&denied.headers, "ratelimit-policy"), policies);
+    // 9 of 10 requests are left, and 49 of 50; 80 of 200 output tokens, and 860 of 1,000 tokens.
+    let limits = [
+        ("asset-perday".to_owned(), owned(&[("r", "9"), ("t", "43231")])),
+        ("asset-tokens-permin".to_owned(), owned(&[("r", "80"), ("t", "31")])),
+    ];
+    assert_eq!(items(&allowed.headers, "ratelimit"), limits);
+    // Only what was violated, so that it says the same as Retry-After.
+    assert_eq!(items(&denied.headers, "ratelimit"), limits[1..]);
+    assert_eq!(denied.header("retry-after"), Some("31"));
+}
+
+#[tokio::test]
+async fn the_example_of_the_draft_is_written_as_there() {
+    let world = World::new().await;
+    let service = hello(world.layer().build()).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(50))).await;
+    let answer = service.call(&ci).await;
+    assert_eq!(answer.header("ratelimit-policy"), Some(r#""permin";q=50;w=60"#));
+    assert_eq!(answer.header("ratelimit"), Some(r#""permin";r=49;t=31"#));
+}
+
+#[tokio::test]
+async fn the_earlier_drafts_know_one_limit() {
+    let (allowed, denied) = answers(Dialect::Legacy).await;
+    for answer in [allowed, denied] {
+        assert_eq!(answer.header("ratelimit-limit"), Some("200"));
+        assert_eq!(answer.header("ratelimit-remaining"), Some("80"));
+        assert_eq!(answer.header("ratelimit-reset"), Some("31"));
+    }
+}
+
+#[tokio::test]
+async fn openais_clients_read_requests_and_tokens() {
+    let (allowed, denied) = answers(Dialect::OpenAi).await;
+    for answer in [allowed, denied] {
+        assert_eq!(answer.header("x-ratelimit-limit-requests"), Some("10"));
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("9"));
+        assert_eq!(answer.header("x-ratelimit-reset-requests"), Some("12h0m31s"));
+        assert_eq!(answer.header("x-ratelimit-limit-tokens"), Some("200"));
+        assert_eq!(answer.header("x-ratelimit-remaining-tokens"), Some("80"));
+        assert_eq!(answer.header("x-ratelimit-reset-tokens"), Some("31s"));
+    }
+}
+
+#[tokio::test]
+async fn anthropics_clients_read_tokens_by_type_and_instants() {
+    let (allowed, denied) = answers(Dialect::Anthropic).await;
+    for answer in [allowed, denied] {
+        let header = |name: &str| answer.header(&format!("anthropic-ratelimit-{name}"));
+        assert_eq!(header("requests-limit"), Some("10"));
+        assert_eq!(header("requests-remaining"), Some("9"));
+        assert_eq!(header("requests-reset"), Some("2026-01-02T00:00:00Z"));
+        assert_eq!(header("tokens-limit"), Some("200"));
+        assert_eq!(header("tokens-remaining"), Some("80"));
+        assert_eq!(header("tokens-reset"), Some("2026-01-01T12:00:00Z"));
+        assert_eq!(header("output-tokens-limit"), Some("200"));
+        assert_eq!(header("output-tokens-remaining"), Some("80"));
+        assert_eq!(header("output-tokens-reset"), Some("2026-01-01T12:00:00Z"));
+        assert_eq!(header("input-tokens-limit"), None);
+    }
+}
+
+#[tokio::test]
+async fn dialects_can_be_combined_or_left_out() {
+    let world = World::new().await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(50))).await;
+    let all = [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic];
+    let names = [
+        "ratelimit",
+        "ratelimit-limit",
+        "x-ratelimit-limit-requests",
+        "anthropic-ratelimit-requests-limit",
+    ];
+    let answer = hello(world.layer().dialects(all).build()).await.call(&ci).await;
+    assert!(names.iter().all(|name| answer.header(name).is_some()), "{answer:?}");
+    let answer = hello(world.layer().dialects([]).build()).await.call(&ci).await;
+    assert!(names.iter().all(|name| answer.header(name).is_none()), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_meets_no_limit_has_no_headers() {
+    let world = World::new().await;
+    let all = [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic];
+    let service = hello(world.layer().dialects(all).build()).await;
+    let free = world.member(named("free")).await;
+    let answer = service.call(&free).await;
+    assert_eq!(answer.status, 200);
+    assert!(!answer.headers.keys().any(|name| name.as_str().contains("ratelimit")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn headers_of_the_service_give_way() {
+    let world = World::new().await;
+    let upstream = [("x-ratelimit-limit-requests", "999999"), ("x-request-id", "abc")];
+    let router = axum::Router::new().fallback(move || async move { (upstream, "hello") });
+    let layer = world.layer().dialects([Dialect::OpenAi]).build();
+    let service = crate::world::serve(router.layer(layer)).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(50))).await;
+    let answer = service.call(&ci).await;
+    assert_eq!(answer.headers.get_all("x-ratelimit-limit-requests").iter().count(), 1);
+    assert_eq!(answer.header("x-ratelimit-limit-requests"), Some("50"));
+    assert_eq!(answer.header("x-request-id"), Some("abc"));
+}

@@ -1,0 +1,14 @@
+//! The layer on real servers, with real clients.
+
+mod grpc;
+mod headers;
+mod hyper_server;
+mod races;
+mod readiness;
+mod redis;
+mod refusals;
+mod rendering;
+mod secrecy;
+mod settling;
+mod who_and_what;
+mod world;

@@ -1,0 +1,66 @@
+//! A service is called only after it said that it is ready, and only once for each time.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use limiter_tower::Caller;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::world::{World, named, requests_per_minute};
+
+/// Panics when it is called without having been ready. A clone is not ready, as that of a service with permits.
+#[derive(Default)]
+struct Strict {
+    ready: bool,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Service<Request<Empty<Bytes>>> for Strict {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called before it was ready");
+        ready(Ok(Response::default()))
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_called_when_it_is_ready_however_long_a_decision_takes() {
+    let world = World::new().await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(4))).await;
+    let at_once = world.layer().build();
+    let caller = ci.access_key.clone();
+    let later = world.layer().identify_async(move |_| {
+        let caller = Caller::from(caller.clone());
+        async {
+            tokio::task::yield_now().await;
+            Ok(Some(caller))
+        }
+    });
+    for layer in [at_once, later.build()] {
+        let mut service = layer.layer(Strict::default());
+        for _ in 0..2 {
+            let call = Request::builder().header("x-api-key", ci.access_key.expose());
+            let call = call.body(Empty::new()).unwrap();
+            let response = service.ready().await.unwrap().call(call).await.unwrap();
+            assert_eq!(response.status(), 200);
+        }
+    }
+    assert_eq!(world.requests_used(&ci).await, 4);
+}

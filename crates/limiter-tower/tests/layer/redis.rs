@@ -1,0 +1,86 @@
+//! The layer over limits that are on Redis, and over a Redis that cannot answer.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use limiter::{AccessKey, Limiter, ManualClock, RedisStore};
+use limiter_conformance::servers::{self, Proxy, RedisServer};
+use limiter_tower::Dialect;
+use tokio::task::JoinSet;
+
+use crate::world::{NOW, World, at, bearer, hello, named, requests_per_minute};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_redis_too_exactly_the_limit_is_admitted() {
+    let world = on_redis(servers::shared().url(), "tower-life").await;
+    let service = hello(world.layer().build()).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
+    let authorization = bearer(&ci.access_key);
+    let mut calls = JoinSet::new();
+    for _ in 0..64 {
+        let (service, authorization) = (service.clone(), authorization.clone());
+        calls.spawn(
+            async move { service.send("/", &[("authorization", &authorization)]).await.status },
+        );
+    }
+    let statuses = calls.join_all().await;
+    let admitted = statuses.iter().filter(|status| **status == StatusCode::OK).count();
+    let denied = statuses.iter().filter(|status| status.as_u16() == 429).count();
+    assert_eq!((admitted, denied), (20, 44));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_gone_allows_nothing() {
+    let server = RedisServer::run();
+    let world = on_redis(&server.url(), "tower-gone").await;
+    let layer = world.layer().dialects([Dialect::Ietf, Dialect::OpenAi]);
+    let service = hello(layer.build()).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
+    assert_eq!(service.call(&ci).await.status, 200);
+
+    server.kill();
+    let answer = service.call(&ci).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("ratelimit"), None);
+    let problem = answer.problem();
+    assert_eq!(problem["reason"], "unavailable");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(!detail.contains("127.0.0.1"), "the cause is for the log: {detail}");
+
+    // Refused before the store is asked.
+    let long = "x".repeat(AccessKey::MAX_LENGTH + 1);
+    assert_eq!(service.send("/", &[("x-api-key", &long)]).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_answer_is_lost_is_refused_and_not_told_to_repeat_itself() {
+    let server = RedisServer::run();
+    let proxy = Proxy::to(&server.address());
+    let world = on_redis(&proxy.url(), "tower-lost").await;
+    let service = hello(world.layer().build()).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
+    assert_eq!(service.call(&ci).await.status, 200);
+
+    proxy.lose_next_reply();
+    let answer = service.call(&ci).await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, None)
+    );
+    let detail = answer.problem()["detail"].to_string();
+    assert!(detail.contains("may have been charged"), "{detail}");
+    proxy.forward();
+    assert_eq!(world.requests_used(&ci).await, 2);
+}
+
+async fn on_redis(url: &str, name: &str) -> World {
+    let clock = ManualClock::at(at(NOW));
+    let store = RedisStore::builder(url)
+        .key_prefix(format!("{name}-{}", std::process::id()))
+        .command_deadline(PATIENCE)
+        .clock(clock.clone());
+    World::on(Limiter::from(store.connect().await.unwrap()), clock).await
+}
+
+/// The machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,72 @@
+//! A client, and all that it sees of the limits.
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use limiter::{UnitUsage, Usage};
+use serde_json::{Value, json};
+
+use crate::Failure;
+
+/// An answer, a stream, a call that has to wait, and one with a key that nobody has.
+pub(crate) async fn tour(gateway: SocketAddr, access_key: &str) -> Result<(), Failure> {
+    call(gateway, access_key, 50, false).await?;
+    call(gateway, access_key, 50, true).await?;
+    call(gateway, access_key, 80, false).await?;
+    call(gateway, "a-key-that-nobody-has", 50, false).await
+}
+
+async fn call(
+    gateway: SocketAddr,
+    access_key: &str,
+    max_tokens: u64,
+    stream: bool,
+) -> Result<(), Failure> {
+    println!("--> POST /v1/chat/completions, max_tokens: {max_tokens}, stream: {stream}");
+    let chat = json!({
+        "model": "gpt-5", "max_tokens": max_tokens, "stream": stream,
+        "messages": [{"role": "user", "content": "How is the weather today?"}],
+    });
+    let request = Request::post(format!("http://{gateway}/v1/chat/completions"))
+        .header("authorization", format!("Bearer {access_key}"))
+        .body(Body::from(chat.to_string()))?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let mut response = client.request(request).await?;
+    println!("<-- {}", response.status());
+    for (name, value) in response.headers() {
+        let of_limits = name.as_str().contains("ratelimit") || name == "retry-after";
+        if of_limits || name == "content-type" {
+            println!("    {name}: {}", value.to_str()?);
+        }
+    }
+    let mut body = Vec::new();
+    while let Some(frame) = response.frame().await {
+        body.extend(frame?.into_data().unwrap_or_default());
+    }
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(json) => println!("{json:#}\n"),
+        Err(_) => println!("{}", String::from_utf8(body)?),
+    }
+    Ok(())
+}
+
+pub(crate) fn print_usage(usage: &Usage) {
+    println!("{:<28} {:>6} {:>6} {:>6}   resets at", "usage of team-a", "used", "limit", "left");
+    for (asset, scope) in usage.scopes() {
+        let scope_name = asset.map_or("all calls", |asset| asset.as_str());
+        for (window, usage) in [("minute", scope.minute), ("day", scope.day)] {
+            for (unit, counted) in [("requests", usage.requests), ("tokens", usage.tokens)] {
+                let UnitUsage { used, limit, remaining, .. } = counted;
+                let number =
+                    |count: Option<u64>| count.map_or_else(|| "-".into(), |n| n.to_string());
+                let what = format!("{scope_name}, {unit} per {window}");
+                let (limit, left) = (number(limit), number(remaining));
+                println!("{what:<28} {used:>6} {limit:>6} {left:>6}   {}", usage.resets_at);
+            }
+        }
+    }
+}
