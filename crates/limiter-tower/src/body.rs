@@ -115,10 +115,12 @@ pin_project! {
     impl<B: Body> PinnedDrop for SettledBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let settling = this.settling.take();
-            let end = if is_complete(&*this.body) { BodyEnd::Complete } else { BodyEnd::Dropped };
-            let settling = settling.or_else(|| Some(this.account.take()?.close(end)));
-            settling.map(Settling::detach);
+            if let Some(settling) = this.settling.take() {
+                settling.detach();
+            } else if let Some(account) = this.account.take() {
+                let complete = is_complete(&*this.body);
+                account.close(if complete { BodyEnd::Complete } else { BodyEnd::Dropped }).detach();
+            }
         }
     }
 }
