@@ -12,7 +12,7 @@ use crate::config::{Config, Cost};
 use crate::refusal::Refusal;
 use crate::standing::Standing;
 
-/// A call that may go on.
+/// A call that may go on. Boxed where it is passed on: it is large, and futures are moved often before they are polled.
 pub(crate) enum Admission {
     Charged(Allowed),
     Reserved(Reservation),
@@ -43,7 +43,7 @@ impl Admission {
 pub(crate) async fn decide(
     config: Arc<Config>,
     mut parts: Parts,
-) -> (Parts, Result<Admission, Box<Refusal>>) {
+) -> (Parts, Result<Box<Admission>, Box<Refusal>>) {
     let admission = admit(&config, &mut parts).await;
     if let Err(refusal) = &admission {
         refusal.log();
@@ -51,7 +51,7 @@ pub(crate) async fn decide(
     (parts, admission)
 }
 
-async fn admit(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refusal>> {
+async fn admit(config: &Config, parts: &mut Parts) -> Result<Box<Admission>, Box<Refusal>> {
     let key = identify(config, parts).await?;
     let asset = config.asset.as_ref().map_or(Ok(None), |asset_of| asset_of(parts));
     let Some(key) = key else {
@@ -69,13 +69,13 @@ async fn admit(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refu
             // Rarer than a plain charge, and its future larger: boxed, it does not make that one larger.
             let reserving = Box::pin(config.limiter.reserve(&key, asset.as_ref(), &estimate));
             match reserving.await.map_err(refused)? {
-                Reserved::Allowed(reservation) => Admission::Reserved(reservation),
+                Reserved::Allowed(reservation) => Box::new(Admission::Reserved(reservation)),
                 Reserved::Denied(denied) => return Err(refused(denied)),
             }
         }
     };
     if config.tells_service {
-        let reservation = match &admission {
+        let reservation = match &*admission {
             Admission::Reserved(reservation) => Some(reservation.id().clone()),
             Admission::Charged(_) => None,
         };
@@ -89,9 +89,9 @@ async fn charge(
     key: &KeyId,
     asset: Option<&AssetId>,
     charge: &Charge,
-) -> Result<Admission, Box<Refusal>> {
+) -> Result<Box<Admission>, Box<Refusal>> {
     match config.limiter.check_and_consume(key, asset, charge).await.map_err(refused)? {
-        Decision::Allowed(allowed) => Ok(Admission::Charged(allowed)),
+        Decision::Allowed(allowed) => Ok(Box::new(Admission::Charged(allowed))),
         Decision::Denied(denied) => Err(refused(denied)),
     }
 }

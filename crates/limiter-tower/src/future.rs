@@ -37,13 +37,13 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Deciding { decision: Decision, call: Option<(S, B)> },
-        Serving { #[pin] serving: S::Future, admission: Option<Admission> },
+        Serving { #[pin] serving: S::Future, admission: Option<Box<Admission>> },
         Failing { settling: Settling, error: Option<S::Error> },
         Refused { response: Option<Response<Bytes>> },
     }
 }
 
-type Decision = Pin<Box<dyn Future<Output = (Parts, Result<Admission, Box<Refusal>>)> + Send>>;
+type Decision = Pin<Box<dyn Future<Output = (Parts, Result<Box<Admission>, Box<Refusal>>)> + Send>>;
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     pub(crate) fn deciding(decision: Decision, service: S, body: B, config: Arc<Config>) -> Self {
@@ -52,7 +52,7 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
 
     pub(crate) const fn serving(
         serving: S::Future,
-        admission: Admission,
+        admission: Box<Admission>,
         config: Arc<Config>,
     ) -> Self {
         Self { state: State::Serving { serving, admission: Some(admission) }, config }
@@ -91,12 +91,15 @@ where
                 StateProjection::Serving { serving, admission } => {
                     let outcome = ready!(serving.poll(cx));
                     let admission = admission.take().expect(POLLED_AGAIN);
-                    match (outcome, admission) {
-                        (Ok(response), admission) => {
+                    let error = match outcome {
+                        Ok(response) => {
                             return Poll::Ready(Ok(finish(response, admission, this.config)));
                         }
-                        (Err(error), Admission::Charged(_)) => return Poll::Ready(Err(error)),
-                        (Err(error), Admission::Reserved(reservation)) => State::Failing {
+                        Err(error) => error,
+                    };
+                    match *admission {
+                        Admission::Charged(_) => return Poll::Ready(Err(error)),
+                        Admission::Reserved(reservation) => State::Failing {
                             settling: Settling::start(reservation, this.config.on_service_error),
                             error: Some(error),
                         },
@@ -119,7 +122,7 @@ where
 /// Adds the headers to a response of the service, and watches its body if the call is to be settled.
 fn finish<R: Body<Data = Bytes>>(
     response: Response<R>,
-    admission: Admission,
+    admission: Box<Admission>,
     config: &Config,
 ) -> Response<ResponseBody<R>> {
     let (mut parts, body) = response.into_parts();
@@ -131,8 +134,8 @@ fn finish<R: Body<Data = Bytes>>(
     for dialect in &config.dialects {
         dialect.write(admission.standing(), &mut parts.headers);
     }
-    let body = match (admission, cost) {
-        (Admission::Reserved(reservation), Some(cost)) => {
+    let body = match cost.map(|cost| (cost, *admission)) {
+        Some((cost, Admission::Reserved(reservation))) => {
             ResponseBody::settled(body, reservation, cost)
         }
         _ => ResponseBody::plain(body),

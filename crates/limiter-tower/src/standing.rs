@@ -45,7 +45,10 @@ impl<'a> Standing<'a> {
     /// The one limit that binds, whatever it counts, if there is any.
     #[must_use]
     pub fn overall(self) -> Option<RuleState> {
-        self.binding(|_, _| true)
+        match self.allowed {
+            Some(allowed) => allowed.tightest(),
+            None => self.binding(|_, _| true),
+        }
     }
 
     /// Whether this is a denied call that the rule denied.
