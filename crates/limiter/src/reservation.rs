@@ -12,7 +12,6 @@ use crate::limiter::Limiter;
 /// What a limiter answers to [`Limiter::reserve`]. A denial is an answer, not an error.
 #[derive(Debug)]
 #[must_use = "a reservation that nobody settles stands as estimated"]
-#[expect(clippy::large_enum_variant, reason = "a call that is allowed pays for no allocation")]
 pub enum Reserved {
     /// The call may go on; its estimate is charged.
     Allowed(Reservation),
