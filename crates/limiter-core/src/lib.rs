@@ -51,6 +51,7 @@ mod error;
 pub mod evaluate;
 mod key;
 pub mod keys;
+mod ledger;
 mod limits;
 mod meter;
 mod names;
@@ -81,10 +82,11 @@ pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::Keys;
+pub use ledger::{Ledger, LedgerBounds, Reservation, ReservationEnd};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::Meter;
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
-pub use reservation::{Ledger, LedgerBounds, ReservationError};
+pub use reservation::ReservationError;
 pub use rule::{Rule, Scope, Unit};
 pub use rules::{RuleState, Violation};
 pub use schedule::ScopeState;

@@ -34,6 +34,12 @@ impl<T> Remembered<T> {
         self.by_id.len()
     }
 
+    /// By the time until which each is remembered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &T)> {
+        let in_order = self.by_time.iter();
+        in_order.filter_map(|(until, id)| Some((id, *until, &self.by_id.get(id)?.1)))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }

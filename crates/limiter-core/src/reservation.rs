@@ -4,8 +4,8 @@
 //! Each function is one step on the state of a key and on its [`Ledger`], as [`evaluate`] is on the state alone.
 //! A store calls them in one atomic step, with its own time.
 
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::charge::Charge;
@@ -14,52 +14,11 @@ use crate::credits::Credits;
 use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
+use crate::ledger::{Ledger, LedgerBounds, Reservation, ReservationEnd as End};
 use crate::names::{AssetId, RequestId};
-use crate::remembered::Remembered;
 use crate::settlement::{AdmittingWindows, Settlement};
 use crate::state::KeyState;
 use crate::totals::Totals;
-
-/// What is remembered of a key's calls: its reservations until their ttl, and the ids of checks until their
-/// dedupe time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    reservations: Remembered<Reservation>,
-    checks: Remembered<()>,
-}
-
-/// How much a ledger may remember of each kind, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LedgerBounds {
-    /// The most reservations, open or settled, and the most ids of checks.
-    pub most: usize,
-    /// How long the id of a check is remembered.
-    pub dedupe: Duration,
-}
-
-impl Default for LedgerBounds {
-    fn default() -> Self {
-        Self { most: 10_000, dedupe: Duration::from_secs(120) }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Reservation {
-    asset: Option<AssetId>,
-    /// As it was reserved, to recognise a repetition.
-    reserved: Charge,
-    /// As it stands after extensions.
-    estimate: Charge,
-    admitted: AdmittingWindows,
-    end: Option<End>,
-}
-
-/// How a reservation has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum End {
-    Settled(Charge),
-    Cancelled,
-}
 
 /// Why a reservation was not made or changed. Nothing was charged, unless the error is
 /// [`StoreError::OutcomeUnknown`].
@@ -225,24 +184,6 @@ pub fn cancel(
 }
 
 impl Ledger {
-    /// How many reservations and how many ids of checks are remembered, as far as they have been looked at.
-    #[must_use]
-    pub fn len(&self) -> (usize, usize) {
-        (self.reservations.len(), self.checks.len())
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.reservations.is_empty() && self.checks.is_empty()
-    }
-
-    /// Forgets what has passed at `now`, and gives its memory back. The steps on a ledger do so for what they look at.
-    pub fn forget_until(&mut self, now: Timestamp) {
-        self.reservations.forget_until(now);
-        self.checks.forget_until(now);
-    }
-
     fn get(
         &mut self,
         id: &RequestId,
@@ -452,7 +393,7 @@ mod tests {
         assert_eq!(key.minute_tokens(), 4, "the admitting minute is found again");
     }
 
-    fn saved<T: Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    fn saved<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
         serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
     }
 }

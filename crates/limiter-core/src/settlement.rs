@@ -24,6 +24,9 @@ pub(crate) struct AdmittingWindows {
 }
 
 impl AdmittingWindows {
+    /// No window that can be found again.
+    pub(crate) const NONE: Self = Self { global: [None; 2], asset: [None; 2] };
+
     /// Those that are stored now, right after the call was charged.
     pub(crate) fn of(state: &KeyState, asset: LocatedAsset<'_>) -> Self {
         let ids = |scope: Option<&ScopeState>| {

@@ -1,0 +1,138 @@
+//! What is remembered of a key's calls by their ids.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::charge::Charge;
+use crate::clock::Timestamp;
+use crate::names::{AssetId, RequestId};
+use crate::remembered::Remembered;
+use crate::settlement::AdmittingWindows;
+
+/// What is remembered of a key's calls: its reservations until their ttl, and the ids of checks until their
+/// dedupe time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub(crate) reservations: Remembered<Reservation>,
+    pub(crate) checks: Remembered<()>,
+}
+
+/// How much a ledger may remember of each kind, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerBounds {
+    /// The most reservations, open or settled, and the most ids of checks.
+    pub most: usize,
+    /// How long the id of a check is remembered.
+    pub dedupe: Duration,
+}
+
+impl Default for LedgerBounds {
+    fn default() -> Self {
+        Self { most: 10_000, dedupe: Duration::from_secs(120) }
+    }
+}
+
+/// A call that was charged by its estimate, and what has become of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub(crate) asset: Option<AssetId>,
+    /// As it was reserved, to recognise a repetition.
+    pub(crate) reserved: Charge,
+    /// As it stands after extensions.
+    pub(crate) estimate: Charge,
+    pub(crate) admitted: AdmittingWindows,
+    pub(crate) end: Option<ReservationEnd>,
+}
+
+/// How a reservation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReservationEnd {
+    /// With what the call did cost.
+    Settled(Charge),
+    /// The call never went upstream.
+    Cancelled,
+}
+
+impl Reservation {
+    /// A reservation as a store kept it elsewhere, without the windows that admitted it: enough to judge what is asked
+    /// of it. A settlement of it would count as one in other windows.
+    #[must_use]
+    pub const fn without_windows(
+        asset: Option<AssetId>,
+        reserved: Charge,
+        estimate: Charge,
+        end: Option<ReservationEnd>,
+    ) -> Self {
+        Self { asset, reserved, estimate, admitted: AdmittingWindows::NONE, end }
+    }
+
+    /// The asset of the call.
+    #[must_use]
+    pub const fn asset(&self) -> Option<&AssetId> {
+        self.asset.as_ref()
+    }
+
+    /// The estimate that it was reserved with.
+    #[must_use]
+    pub const fn reserved(&self) -> &Charge {
+        &self.reserved
+    }
+
+    /// The estimate as it stands after extensions.
+    #[must_use]
+    pub const fn estimate(&self) -> &Charge {
+        &self.estimate
+    }
+
+    /// How it has ended, if it has.
+    #[must_use]
+    pub const fn end(&self) -> Option<ReservationEnd> {
+        self.end
+    }
+}
+
+impl Ledger {
+    /// How many reservations and how many ids of checks are remembered, as far as they have been looked at.
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (self.reservations.len(), self.checks.len())
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reservations.is_empty() && self.checks.is_empty()
+    }
+
+    /// Forgets what has passed at `now`, and gives its memory back. The steps on a ledger do so for what they look at.
+    pub fn forget_until(&mut self, now: Timestamp) {
+        self.reservations.forget_until(now);
+        self.checks.forget_until(now);
+    }
+
+    /// Remembers a reservation until a time, as a store that keeps it elsewhere does.
+    pub fn remember_reservation(
+        &mut self,
+        id: RequestId,
+        until: Timestamp,
+        reservation: Reservation,
+    ) {
+        self.reservations.insert(id, until, reservation);
+    }
+
+    /// Remembers the id of a check until a time, as a store that keeps it elsewhere does.
+    pub fn remember_check(&mut self, id: RequestId, until: Timestamp) {
+        self.checks.insert(id, until, ());
+    }
+
+    /// The reservations and until when each is remembered, by that time.
+    pub fn reservations(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &Reservation)> {
+        self.reservations.iter()
+    }
+
+    /// The ids of checks and until when each is remembered, by that time.
+    pub fn checks(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
+        self.checks.iter().map(|(id, until, ())| (id, until))
+    }
+}
