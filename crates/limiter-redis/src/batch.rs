@@ -32,7 +32,7 @@ struct Inner {
     keyspace: Keyspace,
     scripts: Arc<Scripts>,
     queues: Queues,
-    known: KnownLimits,
+    known: Arc<KnownLimits>,
     deadline: Duration,
     most: usize,
     waiting: usize,
@@ -72,6 +72,7 @@ impl Batcher {
         servers: Servers,
         keyspace: Keyspace,
         scripts: Arc<Scripts>,
+        known: Arc<KnownLimits>,
         bounds: Bounds,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -79,7 +80,7 @@ impl Batcher {
             keyspace,
             scripts,
             queues: Queues::new(bounds.waiting),
-            known: KnownLimits::new(bounds.known),
+            known,
             deadline: bounds.deadline,
             most: bounds.batch,
             waiting: bounds.waiting,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::ManualClock;
+use limiter_core::{LedgerBounds, ManualClock};
 
 use crate::address::Target;
 use crate::batch::Bounds;
@@ -38,6 +38,7 @@ pub struct RedisStoreBuilder {
     key_prefix: String,
     connect_deadline: Duration,
     bounds: Bounds,
+    remembered: LedgerBounds,
     pool_size: usize,
     refuse_eviction: bool,
     clock: Option<ManualClock>,
@@ -56,6 +57,7 @@ impl RedisStoreBuilder {
                 waiting: MAX_WAITING,
                 known: KNOWN_LIMITS,
             },
+            remembered: LedgerBounds::default(),
             pool_size: POOL_SIZE,
             refuse_eviction: false,
             clock: None,
@@ -105,6 +107,20 @@ impl RedisStoreBuilder {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
     }
 
+    /// How many reservations, and how many request ids of checks, are remembered for a key: 10,000 of each by default, up to
+    /// 1,000,000.
+    ///
+    /// What would be one too many is refused and not charged; nothing is forgotten before its time.
+    pub fn remembered(self, most: usize) -> Self {
+        Self { remembered: LedgerBounds { most, ..self.remembered }, ..self }
+    }
+
+    /// How long the request id of a check is remembered: 120 s by default. It must be longer than the deadline of
+    /// commands, or a call that is sent again could be charged again.
+    pub fn dedupe_time(self, dedupe: Duration) -> Self {
+        Self { remembered: LedgerBounds { dedupe, ..self.remembered }, ..self }
+    }
+
     /// Refuses a server whose `maxmemory-policy` may evict limits and counts, instead of warning of it.
     pub fn refuse_eviction(self) -> Self {
         Self { refuse_eviction: true, ..self }
@@ -146,7 +162,14 @@ impl RedisStoreBuilder {
             false => plain,
         };
         let keyspace = Keyspace::new(self.key_prefix);
-        Ok(RedisStore::new(servers, keyspace, Arc::new(scripts), self.bounds, self.waiting))
+        Ok(RedisStore::new(
+            servers,
+            keyspace,
+            Arc::new(scripts),
+            self.bounds,
+            self.remembered,
+            self.waiting,
+        ))
     }
 
     fn check(&self) -> Result<(), RedisError> {
@@ -167,6 +190,12 @@ impl RedisStoreBuilder {
         }
         if !(1..=MOST_KNOWN).contains(&self.bounds.known) {
             return refuse("max_remembered_limits", "it must be 1 to 1,000,000 keys and assets");
+        }
+        if self.remembered.most > MOST_REMEMBERED {
+            return refuse("remembered", "it must be at most 1,000,000");
+        }
+        if self.remembered.dedupe <= self.bounds.deadline {
+            return refuse("dedupe_time", "it must be longer than command_deadline");
         }
         if self.bounds.waiting == 0 {
             return refuse("max_waiting", "at least one call must be able to wait");
@@ -206,6 +235,8 @@ const MAX_WAITING: usize = 16_384;
 const KNOWN_LIMITS: usize = 10_000;
 /// Room for them is made at once: half a gigabyte.
 const MOST_KNOWN: usize = 1_000_000;
+/// Some 100 MB of a server's memory for one key.
+const MOST_REMEMBERED: usize = 1_000_000;
 /// Several round trips and pauses must fit.
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 const LONGEST_LEASE: Duration = Duration::from_secs(3_600);

@@ -10,17 +10,28 @@
 //! | `H` | budget 7, limits 4 × 7, what is pending 1 and up to 4 × 7 |
 //! | `a` + asset | format 1, types 1, fired thresholds 2, minute 5, day 4, left 4 × 8 (floating point, which is cheaper to read) |
 //! | `A` + asset | limits 4 × 7, what is pending 1 and up to 4 × 7 |
+//! | `w`, `w` + asset | which windows a scope has, if not those of a new key: counting 4, how often its minute and its day were mended 1 + 1 |
 //!
 //! `h` and `a` are all that a call looks at which simply fits; no value has more than 64 bytes, so that Redis keeps the
 //! hash in one compact piece. *Types* is 0 for a scope that is not counted, else 1 plus the token type of the minute plus
 //! three times that of the day; admin keys add 16. *Version* changes with any limits of the key:
 //! an update draws a new one, limits that come into force take the next. The *incarnation* is random and tells a key from an earlier one of the same id. Both together
-//! are the *stamp* by which a client knows whether it has the limits of a key at hand.
+//! are the *stamp* by which a client knows whether it has the limits of a key at hand. The *counting* of a scope is the
+//! version of the update that began it.
+//!
+//! What is remembered of calls is kept beside it:
+//!
+//! | key | |
+//! |---|---|
+//! | `r` | hash, by the id of a reservation: format 1, end 1 (settled 1, cancelled 2), until 7, as reserved 4 × 7, its estimate 3 × 7, as settled 3 × 7, the windows that admitted it 2 × 15 (`w`, minute and day), `a` + asset |
+//! | `e` | sorted set: ids of reservations by the time until which they are remembered |
+//! | `c` | sorted set: ids of checks by the time until which they are remembered |
 
 mod calls;
 mod fields;
 mod reader;
 mod record;
+mod remembered;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -36,6 +47,9 @@ use thiserror::Error;
 pub(crate) use self::calls::{Calls, Mode, packed_limits, push_int, push_limit};
 pub(crate) use self::fields::{asset_field, asset_limits_field};
 pub(crate) use self::record::{HashFields, stored_key};
+pub(crate) use self::remembered::{
+    Answered, Outcome, Telling, asked_totals, ended_by, read_ledger, read_reservation, read_until,
+};
 pub(crate) use self::reply::{Decided, Group, Limits, Verdict, bytes, time_of};
 
 use self::reader::Reader;
@@ -107,9 +121,9 @@ impl Stamp {
 }
 
 impl Version {
-    /// A random one. Zero is none: it stands for limits that are not known.
+    /// A random one. Zero is none: it stands for limits that are not known. One is that of a new key.
     pub(crate) fn draw() -> Self {
-        Self(random().max(1).to_le_bytes())
+        Self(random().max(2).to_le_bytes())
     }
 
     pub(crate) const fn bytes(self) -> [u8; 4] {

@@ -3,7 +3,7 @@
 //! The script has decided; the core explains, since it alone knows how to word a denial and when to retry. Should the two
 //! ever differ, that is an error that names both.
 
-use limiter_core::{AssetId, Charge, Decision, DenialReason, evaluate};
+use limiter_core::{AssetId, Charge, Decision, DenialReason, KeyState, Timestamp, evaluate};
 use redis::Value;
 
 use crate::codec::{Decided, Group, HotKey, Limits, Misread, Verdict};
@@ -20,6 +20,42 @@ pub(crate) enum Wrong {
 /// A decision, or why this process does not stand by it.
 pub(crate) type Explained = Result<Decision, RedisError>;
 
+/// What calls of a key and an asset met, and what the script said of each.
+#[derive(Debug)]
+pub(crate) struct Met {
+    pub(crate) now: Timestamp,
+    pub(crate) state: KeyState,
+    pub(crate) verdicts: Vec<Verdict>,
+    /// The limits that came with it.
+    pub(crate) learnt: Option<Known>,
+}
+
+impl Met {
+    /// Reads the answer for so many calls; none if the key is not known.
+    pub(crate) fn read(
+        reply: &Value,
+        asset: Option<&AssetId>,
+        calls: usize,
+        known: Option<&Known>,
+    ) -> Result<Option<Self>, Wrong> {
+        let Decided { now, verdicts, reading } = match Group::read(reply, calls)? {
+            Group::KeyUnknown => return Ok(None),
+            Group::WrongType => return Err(Wrong::WrongType),
+            Group::Decided(decided) => decided,
+        };
+        let key = HotKey::read(reading.h)?;
+        let learnt = reading.limits.map(Limits::read).transpose()?;
+        let limits = match (&learnt, known) {
+            (Some(limits), _) => limits,
+            (None, Some(known)) if known.stamp() == key.stamp() => known.limits(),
+            (None, _) => return Err(Misread::Corrupt("its limits were not told").into()),
+        };
+        let state = limits.state(&key, reading.a, asset)?;
+        let learnt = learnt.map(|limits| Known::new(key.stamp(), limits));
+        Ok(Some(Self { now, state, verdicts, learnt }))
+    }
+}
+
 /// The decisions of a group of calls, and the limits that came with them.
 pub(crate) fn explain(
     reply: &Value,
@@ -27,36 +63,13 @@ pub(crate) fn explain(
     charges: &[Charge],
     known: Option<&Known>,
 ) -> Result<(Vec<Explained>, Option<Known>), Wrong> {
-    let decided = match Group::read(reply, charges.len())? {
-        Group::KeyUnknown => {
-            let unknown = || Ok(Decision::key_unknown(asset));
-            return Ok((charges.iter().map(|_| unknown()).collect(), None));
-        }
-        Group::WrongType => return Err(Wrong::WrongType),
-        Group::Decided(decided) => decided,
+    let Some(mut met) = Met::read(reply, asset, charges.len(), known)? else {
+        let unknown = || Ok(Decision::key_unknown(asset));
+        return Ok((charges.iter().map(|_| unknown()).collect(), None));
     };
-    let key = HotKey::read(decided.reading.h)?;
-    let learnt = decided.reading.limits.map(Limits::read).transpose()?;
-    let limits = match (&learnt, known) {
-        (Some(limits), _) => limits,
-        (None, Some(known)) if known.stamp() == key.stamp() => known.limits(),
-        (None, _) => return Err(Misread::Corrupt("its limits were not told").into()),
-    };
-    let decisions = decisions(&decided, &key, limits, asset, charges)?;
-    Ok((decisions, learnt.map(|limits| Known::new(key.stamp(), limits))))
-}
-
-fn decisions(
-    decided: &Decided<'_>,
-    key: &HotKey,
-    limits: &Limits,
-    asset: Option<&AssetId>,
-    charges: &[Charge],
-) -> Result<Vec<Explained>, Wrong> {
-    let mut state = limits.state(key, decided.reading.a, asset)?;
-    let explained = charges.iter().zip(&decided.verdicts).map(|(charge, verdict)| {
-        let located = state.locate(asset);
-        let decision = evaluate::check_and_consume(&mut state, located, charge, decided.now);
+    let explained = charges.iter().zip(&met.verdicts).map(|(charge, verdict)| {
+        let located = met.state.locate(asset);
+        let decision = evaluate::check_and_consume(&mut met.state, located, charge, met.now);
         if verdict_of(&decision) == Some(*verdict) {
             Ok(decision)
         } else {
@@ -66,10 +79,11 @@ fn decisions(
             })
         }
     });
-    Ok(explained.collect())
+    Ok((explained.collect(), met.learnt))
 }
 
-fn verdict_of(decision: &Decision) -> Option<Verdict> {
+/// What a script would say of a decision.
+pub(crate) fn verdict_of(decision: &Decision) -> Option<Verdict> {
     Some(match decision {
         Decision::Allowed(_) => Verdict::Allowed,
         Decision::Denied(denied) => match denied.reason() {

@@ -30,6 +30,21 @@ impl Keyspace {
         self.of_key("m", id)
     }
 
+    /// The reservations of an API key, by their ids.
+    pub(crate) fn reservations(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("r", id)
+    }
+
+    /// The ids of its reservations, by the time until which they are remembered.
+    pub(crate) fn reservation_ends(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("e", id)
+    }
+
+    /// The ids of its checks, by the time until which they are remembered.
+    pub(crate) fn checks(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("c", id)
+    }
+
     /// The id of the API key with this digest.
     pub(crate) fn digest(&self, digest: &KeyDigest) -> Vec<u8> {
         format!("{}:d:{{{}}}", self.prefix, String::from(*digest)).into_bytes()

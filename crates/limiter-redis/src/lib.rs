@@ -27,6 +27,7 @@
 //!
 //! # What needs care
 //! - A call whose answer was lost may have been charged: that is [`StoreError::OutcomeUnknown`], and never sent again.
+//!   One with a request id, and all that is done to a reservation, is sent again, since that charges nothing twice.
 //! - Redis replicates after it has answered: what was charged last may be lost in a failover. See GUARANTEES.md.
 //! - Keys are never expired. A server that may evict them is warned of, or refused if you ask for it
 //!   ([`RedisStoreBuilder::refuse_eviction`]).
@@ -45,9 +46,11 @@ mod explain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
+mod judge;
 mod keyspace;
 mod known;
 mod records;
+mod remembering;
 mod script;
 mod scripts;
 mod servers;

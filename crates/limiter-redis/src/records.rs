@@ -166,7 +166,14 @@ impl Records {
     ) -> Result<Delete, CallError> {
         let arguments =
             vec![not_after.to_string().into_bytes(), workspace.to_string().into_bytes()];
-        let reply = self.run(&self.scripts.remove, id, arguments).await?;
+        let keys = [
+            self.keyspace.state(id),
+            self.keyspace.record(id),
+            self.keyspace.reservations(id),
+            self.keyspace.reservation_ends(id),
+            self.keyspace.checks(id),
+        ];
+        let reply = self.run_on(&self.scripts.remove, &keys, arguments).await?;
         match status(&reply) {
             Some("deleted") => Ok(Delete::Deleted),
             Some("missing") => Ok(Delete::NotFound),
@@ -189,8 +196,17 @@ impl Records {
         arguments: Vec<Vec<u8>>,
     ) -> Result<Value, CallError> {
         let keys = [self.keyspace.state(id), self.keyspace.record(id)];
+        self.run_on(script, &keys, arguments).await
+    }
+
+    async fn run_on(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        arguments: Vec<Vec<u8>>,
+    ) -> Result<Value, CallError> {
         let arguments = self.scripts.timed(arguments);
-        self.servers.run(&Call { script, keys: &keys, arguments: &arguments }, Lane::Apart).await
+        self.servers.run(&Call { script, keys, arguments: &arguments }, Lane::Apart).await
     }
 
     /// The status of an answer, and the key that it shows, if it shows one that exists.

@@ -13,6 +13,11 @@ pub(crate) struct Scripts {
     pub(crate) create: Script,
     pub(crate) configure: Script,
     pub(crate) remove: Script,
+    pub(crate) check_once: Script,
+    pub(crate) reserve: Script,
+    pub(crate) extend: Script,
+    pub(crate) settle: Script,
+    pub(crate) ledger: Script,
     clock: Option<ManualClock>,
 }
 
@@ -22,22 +27,28 @@ impl Scripts {
     /// have read.
     pub(crate) fn new(clock: Option<ManualClock>, shebang: bool) -> Self {
         let time = if clock.is_some() { CLOCK_MANUAL } else { CLOCK_SERVER };
-        let script = |name, parts: &[&str]| {
-            let shebang = if shebang { "#!lua\n" } else { "" };
-            Script::new(name, format!("{shebang}{time}{}", parts.concat()))
+        let text = |flags: &str, file: &str| {
+            let shebang = if shebang { format!("#!lua{flags}\n") } else { String::new() };
+            let text = format!("{shebang}{time}{}", put_together(file));
+            // Windows by one clock and the life of a Redis key by another would not fit together.
+            text.replace("--expire\n", if clock.is_some() { "" } else { EXPIRE })
         };
+        let script = |name, file: &str| Script::new(name, text("", file));
         // What frees memory or only reads is wanted most when memory has run out.
-        let frugal = |name, text: &str| {
-            let shebang = if shebang { "#!lua flags=allow-oom\n" } else { "" };
-            Script::new(name, format!("{shebang}{time}{text}"))
-        };
+        let frugal = |name, file: &str| Script::new(name, text(" flags=allow-oom", file));
+        let remembering = |name, file: &str| script(name, &format!("{REMEMBERED}{file}"));
         Self {
-            decide: script("decide", &[&decide()]),
+            decide: script("decide", DECIDE),
             peek: frugal("peek", include_str!("lua/peek.lua")),
             inspect: frugal("inspect", include_str!("lua/inspect.lua")),
-            create: script("create", &[include_str!("lua/create.lua")]),
-            configure: script("configure", &[STAGE, include_str!("lua/configure.lua")]),
+            create: script("create", include_str!("lua/create.lua")),
+            configure: script("configure", include_str!("lua/configure.lua")),
             remove: frugal("remove", include_str!("lua/remove.lua")),
+            check_once: remembering("check_once", include_str!("lua/check_once.lua")),
+            reserve: remembering("reserve", include_str!("lua/reserve.lua")),
+            extend: remembering("extend", include_str!("lua/extend.lua")),
+            settle: remembering("settle", include_str!("lua/settle.lua")),
+            ledger: frugal("ledger", include_str!("lua/ledger.lua")),
             clock,
         }
     }
@@ -63,13 +74,58 @@ impl Scripts {
     }
 }
 
-/// Three files as one Lua function; see `decide.lua`.
-fn decide() -> String {
-    DECIDE.replace("--include consider.lua\n", CONSIDER).replace("--include stage.lua\n", STAGE)
+/// The text of a script with all files that it includes: what two scripts do alike is written once, and what a call
+/// needs rarely is made where it is needed, since making a function costs a server as much as thirty comparisons.
+fn put_together(file: &str) -> String {
+    let mut text = file.to_owned();
+    while let Some((name, part)) = PARTS.iter().find(|(name, _)| text.contains(&include(name))) {
+        text = text.replace(&include(name), part);
+    }
+    text
+}
+
+fn include(name: &str) -> String {
+    format!("--include {name}.lua\n")
 }
 
 const CLOCK_SERVER: &str = include_str!("lua/clock_server.lua");
 const CLOCK_MANUAL: &str = include_str!("lua/clock_manual.lua");
 const DECIDE: &str = include_str!("lua/decide.lua");
-const STAGE: &str = include_str!("lua/stage.lua");
-const CONSIDER: &str = include_str!("lua/consider.lua");
+const REMEMBERED: &str = include_str!("lua/remembered.lua");
+const EXPIRE: &str = include_str!("lua/expire.lua");
+const PARTS: [(&str, &str); 9] = [
+    ("decide", DECIDE),
+    ("consider", include_str!("lua/consider.lua")),
+    ("met", include_str!("lua/met.lua")),
+    ("stage", include_str!("lua/stage.lua")),
+    ("keep", include_str!("lua/keep.lua")),
+    ("once", include_str!("lua/once.lua")),
+    ("known", include_str!("lua/known.lua")),
+    ("reservation", include_str!("lua/reservation.lua")),
+    ("full", include_str!("lua/full.lua")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_put_in_where_it_is_named() {
+        for clock in [None, Some(ManualClock::at(limiter_core::Timestamp::from_unix_ms(0)))] {
+            let expires = clock.is_none();
+            let scripts = Scripts::new(clock, true);
+            for script in [
+                &scripts.decide,
+                &scripts.configure,
+                &scripts.check_once,
+                &scripts.reserve,
+                &scripts.extend,
+                &scripts.settle,
+            ] {
+                let left = script.text.lines().find(|line| line.starts_with("--include"));
+                assert_eq!((left, script.text.starts_with("#!lua\n")), (None, true), "{script:?}");
+            }
+            assert_eq!(scripts.reserve.text.contains("PEXPIRE"), expires);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Where a script runs: one server, the master that Sentinels name, or the master of its slot in a cluster.
 //!
-//! A script is sent again only after an answer that proves that it changed nothing. What was sent and not answered
-//! is unknown, and stays so: redis-rs's own cluster and manager connections, which may send twice, are not used.
+//! A script is sent again only after an answer that proves that it changed nothing, or if it may run twice without harm.
+//! All else that was sent and not answered is unknown, and stays so: redis-rs's own cluster and manager connections, which may send twice, are not used.
 
 mod answer;
 mod checks;
@@ -107,14 +107,41 @@ impl Servers {
         call: &'a Call<'a>,
         lane: Lane,
     ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
-        let run = self.run_unboxed(call, lane);
+        let run = self.run_until(call, lane, Instant::now() + self.policy.command_deadline);
         #[cfg(test)]
         let run = self.faults.around(call.script.name, run);
         Box::pin(run)
     }
 
-    async fn run_unboxed(&self, call: &Call<'_>, lane: Lane) -> Result<Value, CallError> {
-        let end = Instant::now() + self.policy.command_deadline;
+    /// The same of a script that changes nothing more when it runs again: should its answer be lost with the connection, it
+    /// is sent again, a few times and within the deadline.
+    pub(crate) fn run_repeatable<'a>(
+        &'a self,
+        call: &'a Call<'a>,
+        lane: Lane,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
+        Box::pin(async move {
+            let end = Instant::now() + self.policy.command_deadline;
+            let mut lost = false;
+            for _ in 0..REPETITIONS {
+                match self.run_until(call, lane, end).await {
+                    Err(CallError::Unknown(RedisError::ConnectionLost { .. })) => lost = true,
+                    Err(CallError::NotRun(error)) if lost => return Err(CallError::Unknown(error)),
+                    answer => return answer,
+                }
+            }
+            self.run_until(call, lane, end).await.map_err(|error| match error {
+                CallError::NotRun(error) | CallError::Unknown(error) => CallError::Unknown(error),
+            })
+        })
+    }
+
+    async fn run_until(
+        &self,
+        call: &Call<'_>,
+        lane: Lane,
+        end: Instant,
+    ) -> Result<Value, CallError> {
         let key = call.keys.first().map_or(&[][..], Vec::as_slice);
         let mut node = self.place.owner(key, end).await.map_err(CallError::NotRun)?;
         let mut asking = false;
@@ -229,6 +256,10 @@ fn choose_cryptography() {
         drop(rustls::crypto::ring::default_provider().install_default());
     }
 }
+
+/// How often a call is sent again that may be. One lost connection is usual when a server is replaced, and a second one may
+/// be what is left of the first; more than that is a network that the caller should hear of.
+const REPETITIONS: usize = 2;
 
 /// Redirects of one call. One is usual when a slot has moved, two while it moves; more mean that the nodes disagree.
 const MAX_HOPS: usize = 5;

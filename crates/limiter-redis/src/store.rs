@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore, Search,
-    StoreError, Timestamp, Totals, Usage, WorkspaceId, evaluate,
+    KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId, ReservationError,
+    ReservationStore, Search, StoreError, Timestamp, Totals, Usage, WorkspaceId, evaluate,
 };
 use redis::Value;
 
@@ -19,7 +19,9 @@ use crate::directory::{Directory, Waiting};
 use crate::error::{CallError, RedisError};
 use crate::handle::RedisHandle;
 use crate::keyspace::Keyspace;
+use crate::known::KnownLimits;
 use crate::records::Records;
+use crate::remembering::Remembering;
 use crate::scripts::Scripts;
 use crate::servers::{Lane, Servers};
 
@@ -33,6 +35,7 @@ pub struct RedisStore {
     keyspace: Keyspace,
     scripts: Arc<Scripts>,
     batcher: Batcher,
+    remembering: Remembering,
     records: Records,
     directory: Directory,
 }
@@ -75,6 +78,15 @@ impl RedisStore {
         self.records.state(key).await
     }
 
+    /// What is remembered of a living key's calls, as it stands in Redis: for tests and for looking into things. Of a
+    /// reservation the windows that admitted it are left out, since they are compared in Redis alone.
+    ///
+    /// # Errors
+    /// [`StoreError`] if Redis cannot answer, or holds what cannot be read.
+    pub async fn ledger(&self, key: &KeyId) -> Result<Option<Ledger>, StoreError> {
+        self.remembering.ledger(key).await
+    }
+
     /// For tests and replays, whose prefix is their own: deletes everything under this store's prefix, keys, limits and
     /// counts, and answers how many Redis keys that were. It looks through all keys of the servers.
     ///
@@ -95,11 +107,26 @@ impl RedisStore {
         keyspace: Keyspace,
         scripts: Arc<Scripts>,
         bounds: Bounds,
+        remembered: LedgerBounds,
         waiting: Waiting,
     ) -> Self {
+        let known = Arc::new(KnownLimits::new(bounds.known));
         let records = Records::new(servers.clone(), keyspace.clone(), Arc::clone(&scripts));
         Self {
-            batcher: Batcher::new(servers.clone(), keyspace.clone(), Arc::clone(&scripts), bounds),
+            batcher: Batcher::new(
+                servers.clone(),
+                keyspace.clone(),
+                Arc::clone(&scripts),
+                Arc::clone(&known),
+                bounds,
+            ),
+            remembering: Remembering {
+                servers: servers.clone(),
+                keyspace: keyspace.clone(),
+                scripts: Arc::clone(&scripts),
+                known,
+                bounds: remembered,
+            },
             directory: Directory::new(servers.clone(), records.clone(), keyspace.clone(), waiting),
             servers,
             keyspace,
@@ -197,54 +224,49 @@ impl DecisionStore for RedisStore {
     }
 }
 
-/// Refused, since this store remembers no calls.
 impl ReservationStore for RedisStore {
     async fn check_once(
         &self,
-        _key: &KeyId,
-        _asset: Option<&AssetId>,
-        _charge: &Charge,
-        _id: &RequestId,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        Err(not_remembered())
+        self.remembering.check_once(key, asset, charge, id).await
     }
 
     async fn reserve(
         &self,
-        _key: &KeyId,
-        _asset: Option<&AssetId>,
-        _estimate: &Charge,
-        _id: &RequestId,
-        _ttl: Duration,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        Err(not_remembered())
+        self.remembering.reserve(key, asset, estimate, id, ttl).await
     }
 
     async fn extend(
         &self,
-        _key: &KeyId,
-        _id: &RequestId,
-        _to: &Totals,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        Err(not_remembered())
+        self.remembering.extend(key, id, to).await
     }
 
     async fn settle(
         &self,
-        _key: &KeyId,
-        _id: &RequestId,
-        _actual: &Totals,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
     ) -> Result<(), ReservationError> {
-        Err(not_remembered())
+        self.remembering.end(key, id, Some(actual)).await
     }
 
-    async fn cancel(&self, _key: &KeyId, _id: &RequestId) -> Result<(), ReservationError> {
-        Err(not_remembered())
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+        self.remembering.end(key, id, None).await
     }
-}
-
-fn not_remembered() -> ReservationError {
-    StoreError::unavailable("the Redis store remembers no calls yet").into()
 }
 
 impl KeyStore for RedisStore {

@@ -72,6 +72,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A count that is never negative.
+    pub(super) fn count(&mut self) -> Result<u64, Misread> {
+        u64::try_from(self.int::<7>()?).map_err(|_| OUT_OF_BOUNDS)
+    }
+
+    /// All that is left.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Nothing may be left.
     pub(super) fn end(&self) -> Result<(), Misread> {
         if self.0.is_empty() { Ok(()) } else { Err(Misread::Corrupt("a record is too long")) }

@@ -13,12 +13,15 @@ if record[1] ~= ARGV[2] then return { 'missing' } end
 if record[4] ~= '1' then return redis.error_reply('LIMITER newer ' .. KEYS[2]) end
 if record[2] ~= ARGV[3] then return { 'conflict', record[2] } end
 
+--include stage.lua
 local sub, byte = string.sub, string.byte
 local NONE = pack('<i7i7i7i7B', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
 local WANTS_NONE = pack('<i7i7i7i7BB', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0)
+local new_version, new_ends, new_budget = unpack('<I4i7i7', ARGV[6])
 
--- Returns the scope with new limits, and whether it changed; types are 0 while a scope is not counted.
-local function configure(types, minute, day, left1, left2, left3, left4, bytes, at, wanted)
+-- Returns the scope with new limits, and whether it changed; types are 0 while a scope is not counted. Last comes which
+-- windows it has, if those are others.
+local function configure(types, minute, day, left1, left2, left3, left4, bytes, at, wanted, windows)
   local want1, want2, want3, want4, want_minute, want_day = unpack('<i7i7i7i7BB', wanted)
   local is1, is2, is3, is4, is_minute, is_day = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0
   if types > 0 then
@@ -38,14 +41,17 @@ local function configure(types, minute, day, left1, left2, left3, left4, bytes, 
   if want1 == is1 and want2 == is2 and want3 == is3 and want4 == is4 and want_minute == is_minute and want_day == is_day then
     return false
   end
-  local limit1, limit2, limit3, limit4, minute_type, day_type, changed
+  local limit1, limit2, limit3, limit4, minute_type, day_type, changed, new_windows
   if types > 0 then
+    local was_minute, was_day = minute, day
     minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, minute_type, day_type, changed =
       stage(types, minute, day, left1, left2, left3, left4, bytes, at)
+    if minute < was_minute or day < was_day then new_windows = mended(windows, minute < was_minute, day < was_day) end
     -- A scope whose limits ended earlier does not find its old counts again.
     if changed == NONE then types = 0 end
   end
   if types == 0 then
+    new_windows = pack('<I4BB', new_version, 0, 0)
     minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) / 86400 + 1
     left1, left2, left3, left4, limit1, limit2, limit3, limit4 = MAX, MAX, MAX, MAX, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
     minute_type, day_type = 0, 0
@@ -60,7 +66,7 @@ local function configure(types, minute, day, left1, left2, left3, left4, bytes, 
   bytes = pack('<i7i7i7i7B', limit1, limit2, limit3, limit4, flags) .. pending
   types = 1 + minute_type + 3 * day_type
   if bytes == NONE then types, minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0, 0 end
-  return true, types, minute, day, left1, left2, left3, left4, bytes
+  return true, types, minute, day, left1, left2, left3, left4, bytes, new_windows
 end
 
 -- Whether what is pending is there as the flags at a position say.
@@ -86,12 +92,11 @@ local types, fired, _, incarnation, minute, day, ends, left1, left2, left3, left
   unpack('<BI3I4I4i5i4i7i7i7i7i7i7', h, 2)
 local kind, budget = types >= 16 and 16 or 0, unpack('<i7', H)
 types = types - kind
-local new_version, new_ends, new_budget = unpack('<I4i7i7', ARGV[6])
 local changed = new_ends ~= ends or new_budget ~= budget or ARGV[4] ~= record[3]
 credits_left = credits_left - (budget == NO_LIMIT and MAX or budget) + (new_budget == NO_LIMIT and MAX or new_budget)
 
-local differs, new_types, new_minute, new_day, new1, new2, new3, new4, limits =
-  configure(types, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 19))
+local differs, new_types, new_minute, new_day, new1, new2, new3, new4, limits, windows =
+  configure(types, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 19), state.w)
 if differs then
   changed, types, minute, day, left1, left2, left3, left4 = true, new_types, new_minute, new_day, new1, new2, new3, new4
 else
@@ -105,6 +110,7 @@ for asset = 8, 7 + 2 * ARGV[7], 2 do
   if not state[ARGV[asset]] then state[ARGV[asset]] = '' end
 end
 local function limits_field(field) return 'A' .. sub(field, 2) end
+local function windows_field(field) return 'w' .. sub(field, 2) end
 for field, a in pairs(state) do
   if byte(field) == 97 then
     local A = state[limits_field(field)]
@@ -114,13 +120,15 @@ for field, a in pairs(state) do
       if #a ~= 45 or not A or #A < 29 or not has_pending(A, 29) then return corrupt() end
       atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BI2i5i4dddd', a, 2)
     end
-    differs, atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A =
-      configure(atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE)
+    local awindows = state[windows_field(field)]
+    differs, atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, awindows =
+      configure(atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE, awindows)
     if differs then
       changed = true
       if atypes > 0 then
         if a == '' then counted = counted + 1 end
-        changes[field] = { pack('<BBI2i5i4dddd', 1, atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4), A }
+        changes[field] = { pack('<BBI2i5i4dddd', 1, atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4), A,
+          awindows }
       elseif a ~= '' then
         counted = counted - 1
         changes[field] = false
@@ -149,11 +157,17 @@ if changed then
     'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + kind, fired, new_version, incarnation, minute, day,
       new_ends, left1, left2, left3, left4, credits_left),
     'H', pack('<i7', new_budget) .. limits)
+  if types == 0 then
+    redis.call('HDEL', KEYS[1], 'w')
+  elseif windows then
+    redis.call('HSET', KEYS[1], 'w', windows)
+  end
   for field, asset in pairs(changes) do
     if asset then
       redis.call('HSET', KEYS[1], field, asset[1], limits_field(field), asset[2])
+      if asset[3] then redis.call('HSET', KEYS[1], windows_field(field), asset[3]) end
     else
-      redis.call('HDEL', KEYS[1], field, limits_field(field))
+      redis.call('HDEL', KEYS[1], field, limits_field(field), windows_field(field))
     end
   end
   local next_version = math.min(record[2] + 1, MAX)

@@ -38,3 +38,13 @@ local function stage(types, minute, day, left1, left2, left3, left4, bytes, at)
   end
   return minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, minute_type, day_type, changed
 end
+
+-- Which of its windows a scope has, beside their ends: which counting of it this is, and how often its minute and its day
+-- were mended, so that after a mending no earlier window is found again. The first counting is the first of a new key.
+local function mended(windows, minute, day)
+  local counting, minutes, days = 1, 0, 0
+  if windows and #windows == 6 then counting, minutes, days = unpack('<I4BB', windows) end
+  if minute then minutes = (minutes + 1) % 256 end
+  if day then days = (days + 1) % 256 end
+  return pack('<I4BB', counting, minutes, days)
+end
