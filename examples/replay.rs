@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use limiter::{BoxError, ManualClock, MemoryStore, RedisError, RedisStore, Store, Timestamp};
-use limiter_conformance::player::{PlayError, Player};
-use limiter_conformance::replay::{Answer, Line, Operation, Problem, read};
+use limiter_conformance::player::Player;
+use limiter_conformance::replay::{Answer, Line, Problem, read};
 use limiter_core::Engine;
 
 #[tokio::main(flavor = "current_thread")]
@@ -83,32 +83,12 @@ async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<
     deleted.map(drop)
 }
 
-/// Does one operation. The Redis store has no reservations yet.
-trait Plays {
-    async fn answer(&mut self, operation: &Operation) -> Result<Answer, PlayError>;
-}
-
-impl Plays for Player<MemoryStore> {
-    async fn answer(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
-        self.play_all(operation).await
-    }
-}
-
-impl Plays for Player<RedisStore> {
-    async fn answer(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
-        self.play(operation).await
-    }
-}
-
 async fn replayed_on<S: Store>(
     store: S,
     clock: ManualClock,
     input: impl BufRead,
     mut output: impl Write,
-) -> Result<(), Failure>
-where
-    Player<S>: Plays,
-{
+) -> Result<(), Failure> {
     let engine = Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
     let player = Player::new(engine, clock).await;
     let player = player.map_err(|error| failed(with_causes(&error)))?;
@@ -119,7 +99,7 @@ where
 
 /// Answers line by line, so that a day may be longer than memory.
 async fn play(
-    mut player: impl Plays,
+    mut player: Player<impl Store>,
     input: impl BufRead,
     output: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -128,7 +108,7 @@ async fn play(
         let unreadable = |problem: &dyn Display| refused(format!("line {number}: {problem}"));
         let line = str::from_utf8(&line).map_err(|error| unreadable(&error))?;
         let answer = match read(line).map_err(|error| unreadable(&error))? {
-            Line::Operation(operation) => player.answer(&operation).await,
+            Line::Operation(operation) => player.play(&operation).await,
             Line::Invalid => Ok(Answer::Error(Problem::Invalid)),
         };
         let answer =
@@ -193,7 +173,6 @@ Each line of the input is a JSON object, and gets one line of output:
 
 Limits are requests_per_minute, requests_per_day, tokens_per_minute and tokens_per_day, and the
 token_type that is counted: total, output or input. Credits and budget are in millionths.
-request_id and reservations are not supported with --redis yet.
 
 Try it on an invented day, and count what was denied, and why:
 

@@ -70,9 +70,6 @@ pub enum PlayError {
     /// The keys of the file could not be managed.
     #[error("the keys of the file cannot be managed: {0}")]
     Keys(#[from] KeysError),
-    /// The operation needs a store with reservations; [`Player::play_all`] plays it on one.
-    #[error("`{0}` needs a store with reservations")]
-    NotSupported(&'static str),
     /// The engine answered what the replay format has no word for.
     #[error("the replay format has no word for what the engine answered: {0}")]
     NoWord(String),
@@ -113,24 +110,24 @@ impl<S: Store> Player<S> {
         Self { handles: Some(HashMap::new()), ..self }
     }
 
-    /// Sets the clock, does the operation, and answers it.
+    /// Sets the clock, does the operation, and answers it. Reservations, and checks with a request id, go by the id of the
+    /// key, also where other calls go through handles.
     ///
     /// # Errors
-    /// [`PlayError`] if there is no answer, as when the store fails; [`PlayError::NotSupported`] for reservations and
-    /// request ids, which [`play_all`](Self::play_all) plays where the store has them.
+    /// [`PlayError`] if there is no answer, as when the store fails or may remember no more.
     pub async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
         if !operation.is_within_bounds() {
             return Ok(Answer::Error(Problem::Invalid));
         }
         self.clock.set(request::instant(operation.at));
         let answer = match &operation.action {
-            Action::Check(Call { request_id: Some(_), .. }) => {
-                Err(PlayError::NotSupported("request_id"))
+            Action::Check(call) if let Some(id) = &call.request_id => {
+                self.check_once(call, id).await
             }
-            Action::Reserve(_) => Err(PlayError::NotSupported("reserve")),
-            Action::Extend(_) => Err(PlayError::NotSupported("extend")),
-            Action::Settle(_) => Err(PlayError::NotSupported("settle")),
-            Action::Cancel { .. } => Err(PlayError::NotSupported("cancel")),
+            Action::Reserve(reserve) => self.reserve(reserve).await,
+            Action::Extend(totals) => self.extend(totals).await,
+            Action::Settle(totals) => self.settle(totals).await,
+            Action::Cancel { key, id } => self.cancel(key, id).await,
             Action::Create(create) => self.create(create).await,
             Action::Update(update) => self.update(update).await,
             Action::Check(call) => self.call(call, Step::Check).await,

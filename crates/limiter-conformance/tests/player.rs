@@ -146,27 +146,6 @@ fn a_store_that_fails_is_an_error_and_no_answer() {
 }
 
 #[test]
-fn without_reservations_an_operation_of_them_is_an_error_and_no_answer() {
-    run(async {
-        let mut player = player(MemoryStore::builder()).await;
-        player.play(&operation(r#""op":"create","key":"k1""#)).await.expect("it is empty");
-        for (line, feature) in [
-            (r#""op":"check","key":"k1","request_id":"q""#, "request_id"),
-            (r#""op":"reserve","key":"k1","id":"r","ttl_ms":1"#, "reserve"),
-            (r#""op":"extend","key":"k1","id":"r""#, "extend"),
-            (r#""op":"settle","key":"k1","id":"r""#, "settle"),
-            (r#""op":"cancel","key":"k1","id":"r""#, "cancel"),
-        ] {
-            let refused = player.play(&operation(line)).await;
-            assert!(
-                matches!(refused, Err(PlayError::NotSupported(what)) if what == feature),
-                "{refused:?}"
-            );
-        }
-    });
-}
-
-#[test]
 fn of_several_errors_the_first_of_the_format_is_told() {
     let too_many = r#""input":9007199254740991,"output":1"#;
     answers(&[
@@ -203,7 +182,7 @@ fn answers(lines: &[(&str, &str)]) {
     run(async {
         let mut player = player(MemoryStore::builder()).await;
         for (line, expected) in lines {
-            let answer = player.play_all(&operation(line)).await.expect("the store works");
+            let answer = player.play(&operation(line)).await.expect("the store works");
             assert_eq!(answer.to_line(), *expected, "{line}");
         }
     });

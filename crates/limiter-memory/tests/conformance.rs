@@ -16,4 +16,3 @@ impl StoreUnderTest for Memory {
 }
 
 limiter_conformance::conformance_tests!(Memory);
-limiter_conformance::reservation_tests!(Memory);

@@ -27,7 +27,6 @@ impl StoreUnderTest for Redis {
 const SLOWNESS: u32 = 10;
 
 limiter_conformance::conformance_tests!(Redis);
-limiter_conformance::reservation_tests!(Redis);
 
 /// No change of keys is taken over because the machine is busy.
 const LEASE: Duration = Duration::from_secs(60);

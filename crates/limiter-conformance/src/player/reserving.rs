@@ -1,114 +1,47 @@
-//! Operations that only a store with reservations can do.
+//! Operations on reservations, and checks with a request id.
 
 use std::time::Duration;
 
-use limiter_core::{
-    Credits, Decision, KeysError, RequestId, ReservationError, ReservationStore, Store, Totals,
-};
+use limiter_core::{Credits, Decision, KeysError, RequestId, ReservationError, Store, Totals};
 
 use super::{PlayError, Player, answer, request};
-use crate::replay::{self, Action, Answer, Call, Operation, Problem, Reserve};
+use crate::replay::{self, Answer, Call, Problem, Reserve};
 
-impl<S: Store + ReservationStore> Player<S> {
-    /// As [`play`](Self::play), and what it does not support besides: `reserve`, `extend`, `settle`, `cancel`, and checks
-    /// with a request id. These go by the id of the key, also where other calls go through handles.
-    ///
-    /// # Errors
-    /// [`PlayError`] if there is no answer, as when the store fails or may remember no more.
-    pub async fn play_all(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
-        if !operation.is_within_bounds() {
-            return Ok(Answer::Error(Problem::Invalid));
-        }
-        let answered = match &operation.action {
-            Action::Check(call) => match &call.request_id {
-                Some(id) => {
-                    self.set_clock(operation);
-                    self.check_once(call, id).await
-                }
-                None => return self.play(operation).await,
-            },
-            Action::Reserve(reserve) => {
-                self.set_clock(operation);
-                self.reserve(reserve).await
-            }
-            Action::Extend(totals) => {
-                self.set_clock(operation);
-                self.extend(totals).await
-            }
-            Action::Settle(totals) => {
-                self.set_clock(operation);
-                self.settle(totals).await
-            }
-            Action::Cancel { key, id } => {
-                self.set_clock(operation);
-                self.cancel(key, id).await
-            }
-            Action::Create(_)
-            | Action::Update(_)
-            | Action::Peek(_)
-            | Action::Usage { .. }
-            | Action::Delete { .. } => return self.play(operation).await,
-        };
-        answered.or_else(problem)
-    }
-
-    async fn check_once(&self, call: &Call, id: &str) -> Result<Answer, NoAnswer> {
+impl<S: Store> Player<S> {
+    pub(super) async fn check_once(&self, call: &Call, id: &str) -> Result<Answer, PlayError> {
         let (asset, charge) = (request::asset(call)?, request::charge(call)?);
         let id = request_id(id)?;
         let key = self.key(&call.key);
-        decided(&self.engine.check_once(key, asset.as_ref(), &charge, &id).await?)
+        decided(self.engine.check_once(key, asset.as_ref(), &charge, &id).await)
     }
 
-    async fn reserve(&self, reserve: &Reserve) -> Result<Answer, NoAnswer> {
+    pub(super) async fn reserve(&self, reserve: &Reserve) -> Result<Answer, PlayError> {
         let Reserve { estimate, id, ttl_ms } = reserve;
         let (asset, charge) = (request::asset(estimate)?, request::charge(estimate)?);
         let (id, ttl) = (request_id(id)?, Duration::from_millis(*ttl_ms));
         let key = self.key(&estimate.key);
-        decided(&self.engine.reserve(key, asset.as_ref(), &charge, &id, ttl).await?)
+        decided(self.engine.reserve(key, asset.as_ref(), &charge, &id, ttl).await)
     }
 
-    async fn extend(&self, to: &replay::Totals) -> Result<Answer, NoAnswer> {
+    pub(super) async fn extend(&self, to: &replay::Totals) -> Result<Answer, PlayError> {
         let id = request_id(&to.id)?;
-        decided(&self.engine.extend(self.key(&to.key), &id, &totals(to)?).await?)
+        decided(self.engine.extend(self.key(&to.key), &id, &totals(to)?).await)
     }
 
-    async fn settle(&self, actual: &replay::Totals) -> Result<Answer, NoAnswer> {
+    pub(super) async fn settle(&self, actual: &replay::Totals) -> Result<Answer, PlayError> {
         let id = request_id(&actual.id)?;
-        self.engine.settle(self.key(&actual.key), &id, &totals(actual)?).await?;
-        Ok(Answer::Ok)
+        let settled = self.engine.settle(self.key(&actual.key), &id, &totals(actual)?).await;
+        settled.map_or_else(problem, |()| Ok(Answer::Ok))
     }
 
-    async fn cancel(&self, key: &str, id: &str) -> Result<Answer, NoAnswer> {
-        self.engine.cancel(self.key(key), &request_id(id)?).await?;
-        Ok(Answer::Ok)
-    }
-
-    fn set_clock(&self, operation: &Operation) {
-        self.clock.set(request::instant(operation.at));
+    pub(super) async fn cancel(&self, key: &str, id: &str) -> Result<Answer, PlayError> {
+        let cancelled = self.engine.cancel(self.key(key), &request_id(id)?).await;
+        cancelled.map_or_else(problem, |()| Ok(Answer::Ok))
     }
 }
 
-/// What stands in the way of an answer, or is one.
-#[derive(Debug)]
-enum NoAnswer {
-    Reservation(ReservationError),
-    Play(PlayError),
-}
-
-impl From<ReservationError> for NoAnswer {
-    fn from(error: ReservationError) -> Self {
-        Self::Reservation(error)
-    }
-}
-
-impl From<KeysError> for NoAnswer {
-    fn from(error: KeysError) -> Self {
-        Self::Play(error.into())
-    }
-}
-
-fn decided(decision: &Decision) -> Result<Answer, NoAnswer> {
-    answer::of_decision(decision).map_err(NoAnswer::Play)
+fn decided(decision: Result<Decision, ReservationError>) -> Result<Answer, PlayError> {
+    decision.map_or_else(problem, |decision| answer::of_decision(&decision))
 }
 
 fn request_id(id: &str) -> Result<RequestId, KeysError> {
@@ -130,11 +63,7 @@ fn totals(written: &replay::Totals) -> Result<Totals, KeysError> {
 }
 
 /// How a refusal is answered, if the replay format has a word for it.
-fn problem(refused: NoAnswer) -> Result<Answer, PlayError> {
-    let error = match refused {
-        NoAnswer::Reservation(error) => error,
-        NoAnswer::Play(error) => return Err(error),
-    };
+fn problem(error: ReservationError) -> Result<Answer, PlayError> {
     let problem = match error {
         ReservationError::KeyUnknown => Problem::UnknownKey,
         ReservationError::Unknown(_) => Problem::UnknownReservation,

@@ -1,16 +1,13 @@
 //! Extending: a running stream asks for more.
 
-use limiter_core::{Charge, DenialReason, ReservationError, ReservationStore, Totals};
+use limiter_core::{Charge, DenialReason, ReservationError, Totals};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, input_and_output, millionths, output};
 use super::world::{MINUTE, NOON, assert_refused, named, requests_per_minute, tokens};
 
 /// The new totals are told, and the difference is charged, without a request.
-pub async fn an_extension_charges_what_is_missing<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_extension_charges_what_is_missing(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 20)).await;
     let extended = calls.extend("r1", output(50)).await.expect("the reservation is known");
@@ -19,10 +16,7 @@ where
 }
 
 /// An answer that was lost is asked for again: nothing more is charged.
-pub async fn a_repeated_extension_charges_nothing<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_repeated_extension_charges_nothing(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 20)).await;
     for _ in 0..3 {
@@ -33,10 +27,7 @@ where
 }
 
 /// All or nothing: what does not fit is denied, and the estimate stays as it was.
-pub async fn an_extension_that_does_not_fit_changes_nothing<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_extension_that_does_not_fit_changes_nothing(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 20)).await;
     let extended = calls.extend("r1", output(91)).await.expect("the reservation is known");
@@ -48,10 +39,7 @@ where
 }
 
 /// "Never below the old one": not even where another total is above it.
-pub async fn an_extension_never_shrinks<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_extension_never_shrinks(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 20)).await;
     assert_refused!(calls.extend("r1", input_and_output(9, 30)).await, ReservationError::Shrinks);
@@ -59,10 +47,7 @@ where
 }
 
 /// A running call makes no new request, so no limit of requests denies it.
-pub async fn an_extension_needs_no_request<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_extension_needs_no_request(store: impl StoreUnderTest) {
     let calls = Calls::of(&store, named("ci").with_global(requests_per_minute(1))).await;
     calls.reserve("r1", Charge::request()).await;
     assert!(!calls.admits().await);
@@ -71,10 +56,7 @@ where
 }
 
 /// "What an extension charged to a window later than the admitting ones stays there."
-pub async fn what_an_extension_charged_to_a_later_window_stays_there<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn what_an_extension_charged_to_a_later_window_stays_there(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 20)).await;
     calls.world.advance(MINUTE);
@@ -86,10 +68,7 @@ where
 }
 
 /// What exceeds the estimate is judged against the estimate as extended.
-pub async fn an_overrun_is_what_exceeds_the_extension<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_overrun_is_what_exceeds_the_extension(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 20)).await;
     assert!(calls.extend("r1", output(70)).await.is_ok_and(|decision| decision.is_allowed()));
@@ -99,10 +78,7 @@ where
 }
 
 /// Credits are asked for like tokens, and denied like tokens.
-pub async fn an_extension_asks_for_credits_too<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_extension_asks_for_credits_too(store: impl StoreUnderTest) {
     let calls = Calls::of(&store, named("ci").with_budget(millionths(10))).await;
     calls.reserve("r1", Charge::request().with_credits(millionths(4))).await;
     let to = |amount| Totals::unchanged().with_credits(millionths(amount));
@@ -116,10 +92,7 @@ where
 }
 
 /// "Extend is denied" on an expired key, even if nothing is missing.
-pub async fn an_expired_key_extends_nothing<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_expired_key_extends_nothing(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 20)).await;
     let expired = calls.world.update(&calls.key, |config| config.expires_at = Some(NOON)).await;
@@ -135,10 +108,7 @@ where
 }
 
 /// Settle is final, and so is cancel.
-pub async fn what_has_ended_is_not_extended<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn what_has_ended_is_not_extended(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 20)).await;
     calls.reserve("r2", tokens(0, 20)).await;

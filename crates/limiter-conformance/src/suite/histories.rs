@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use limiter_core::Store;
+
 use super::StoreUnderTest;
-use super::property::{Broken, Plays, cases, holds_for_histories, player};
+use super::property::{Broken, cases, holds_for_histories, player};
 use crate::model::Model;
+use crate::player::Player;
 use crate::replay::{Answer, Line, Operation, Problem, read};
 
 /// Charges of all shapes, a clock that stands, moves, steps back and jumps, limits, budgets and expiries changed at any
@@ -53,7 +56,11 @@ pub async fn committed_histories_are_answered_as_committed(store: impl StoreUnde
 }
 
 /// Plays a history, and compares the answers with those that lie beside it, if any do.
-pub(super) async fn answers_as_committed(mut player: impl Plays, file: &Path, lines: &[Line]) {
+pub(super) async fn answers_as_committed(
+    mut player: Player<impl Store>,
+    file: &Path,
+    lines: &[Line],
+) {
     let Ok(expected) = fs::read_to_string(answers_to(file)) else { return };
     let mut answers = String::new();
     for line in lines {
@@ -71,7 +78,7 @@ pub(super) async fn answers_as_committed(mut player: impl Plays, file: &Path, li
 ///
 /// What the specification leaves open is not asked, neither here nor there.
 pub(super) async fn agrees_with_the_model(
-    mut player: impl Plays,
+    mut player: Player<impl Store>,
     history: &[Operation],
 ) -> Result<(), Broken> {
     let mut model = Model::new();
@@ -94,7 +101,10 @@ pub(super) async fn agrees_with_the_model(
     Ok(())
 }
 
-pub(super) async fn play(player: &mut impl Plays, operation: &Operation) -> Result<Answer, Broken> {
+pub(super) async fn play(
+    player: &mut Player<impl Store>,
+    operation: &Operation,
+) -> Result<Answer, Broken> {
     let answer = player.play(operation).await;
     answer.map_err(|error| format!("{} has no answer: {error}", operation.to_line()))
 }

@@ -3,7 +3,7 @@
 use std::env;
 use std::ops::Range;
 
-use limiter_core::{ManualClock, ReservationStore, Store, Timestamp};
+use limiter_core::{ManualClock, Timestamp};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRunner,
@@ -14,8 +14,8 @@ use tokio::task::block_in_place;
 use super::StoreUnderTest;
 use super::world::engine;
 use crate::generate;
-use crate::player::{PlayError, Player};
-use crate::replay::{Answer, Operation, to_jsonl};
+use crate::player::Player;
+use crate::replay::{Operation, to_jsonl};
 
 /// Why something does not hold, in a sentence or two.
 pub(super) type Broken = String;
@@ -75,29 +75,6 @@ pub(super) async fn player<T: StoreUnderTest>(store: &T) -> Player<T::Store> {
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
     let engine = engine(store.fresh(clock.clone()).await);
     Player::new(engine, clock).await.expect("an empty store takes an admin key")
-}
-
-/// What plays operations on a store.
-pub(super) trait Plays: Send {
-    fn play(
-        &mut self,
-        operation: &Operation,
-    ) -> impl Future<Output = Result<Answer, PlayError>> + Send;
-}
-
-impl<S: Store> Plays for Player<S> {
-    async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
-        self.play(operation).await
-    }
-}
-
-/// Plays reservations too.
-pub(super) struct WithReservations<S: Store>(pub(super) Player<S>);
-
-impl<S: Store + ReservationStore> Plays for WithReservations<S> {
-    async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
-        self.0.play_all(operation).await
-    }
 }
 
 /// How many random histories to try on this store, where a test tries one in `share` of them.

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use limiter_core::{Charge, Decision, DenialReason, ReservationError, ReservationStore, Totals};
+use limiter_core::{Charge, Decision, DenialReason, ReservationError, Totals};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, output};
 use super::world::{DAY, MINUTE, NOON, assert_refused, named, requests_per_minute, tokens};
 
 /// The same figures are the same settlement; it changes nothing more, also after others came.
-pub async fn a_repeated_settlement_changes_nothing_more<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_repeated_settlement_changes_nothing_more(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.reserve("r2", tokens(0, 5)).await;
@@ -23,10 +20,7 @@ where
 }
 
 /// "Settle is final": other figures come too late, and so does a cancel.
-pub async fn a_settlement_is_final<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_settlement_is_final(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.settle("r1", output(20)).await.expect("the reservation is known");
@@ -36,10 +30,7 @@ where
 }
 
 /// A cancel may be repeated; a settlement after it is refused, also one at zero, which would count the request.
-pub async fn a_cancel_is_final<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_cancel_is_final(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     for _ in 0..3 {
@@ -50,10 +41,7 @@ where
 }
 
 /// Repeated with another ttl, after an extension, after the settlement, or when the key has expired: it is known.
-pub async fn a_repeated_reservation_is_replayed<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_repeated_reservation_is_replayed(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     for step in 0..4 {
@@ -75,10 +63,7 @@ where
 }
 
 /// A first reservation is not flagged, and a replay tells the state of now.
-pub async fn a_replay_tells_the_state_of_now<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_replay_tells_the_state_of_now(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     let first = calls.try_reserve("r1", None, tokens(0, 50), DAY).await.expect("it is new");
     assert!(first.is_allowed() && !is_replayed(&first));
@@ -89,10 +74,7 @@ where
 }
 
 /// An id that is used for another call is a mistake of the caller, and told.
-pub async fn a_known_id_with_another_call_is_refused<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_known_id_with_another_call_is_refused(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(1, 50)).await;
     for (called, estimate) in [
@@ -111,10 +93,7 @@ where
 }
 
 /// After the ttl the id names another call.
-pub async fn an_id_is_free_after_its_ttl<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_id_is_free_after_its_ttl(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     let ttl = Duration::from_secs(1);
     assert!(calls.try_reserve("r1", None, tokens(0, 50), ttl).await.is_ok());
@@ -126,10 +105,7 @@ where
 }
 
 /// What was denied was not reserved.
-pub async fn a_denied_reservation_is_not_made<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_denied_reservation_is_not_made(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     let denied = calls.try_reserve("r1", None, tokens(0, 101), DAY).await;
     assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
@@ -138,10 +114,7 @@ where
 }
 
 /// A retry after a timeout is safe: it is allowed, and charged once.
-pub async fn a_check_with_a_known_id_is_charged_once<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_check_with_a_known_id_is_charged_once(store: impl StoreUnderTest) {
     let calls = Calls::of(&store, named("ci").with_global(requests_per_minute(1))).await;
     let first = calls.check_once("q1", None, tokens(0, 5)).await.expect("the store answers");
     assert!(first.is_allowed() && !is_replayed(&first));
@@ -155,10 +128,7 @@ where
 }
 
 /// "The id alone decides": another asset or charge is not looked at.
-pub async fn the_id_of_a_check_alone_decides<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn the_id_of_a_check_alone_decides(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     assert!(calls.check_once("q1", None, tokens(0, 5)).await.is_ok());
     let other = calls.check_once("q1", Some("m1"), tokens(90, 90)).await;
@@ -167,10 +137,7 @@ where
 }
 
 /// "Only admitted calls are remembered": what was denied may be allowed later.
-pub async fn a_denied_check_is_decided_anew<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_denied_check_is_decided_anew(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 100)).await;
     let denied = calls.check_once("q1", None, tokens(0, 5)).await.expect("the store answers");
@@ -181,10 +148,7 @@ where
 }
 
 /// To the millisecond: for 120 seconds, and no longer, and a repetition does not prolong it.
-pub async fn a_check_is_remembered_for_two_minutes<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_check_is_remembered_for_two_minutes(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     assert!(calls.check_once("q1", None, tokens(0, 5)).await.is_ok());
     calls.world.clock.set(at_noon_and(119_999));
@@ -197,10 +161,7 @@ where
 }
 
 /// The call was made: that the key has expired since does not undo it.
-pub async fn a_repeated_check_is_allowed_on_an_expired_key<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_repeated_check_is_allowed_on_an_expired_key(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     assert!(calls.check_once("q1", None, tokens(0, 5)).await.is_ok());
     let expired = calls.world.update(&calls.key, |config| config.expires_at = Some(NOON)).await;
@@ -210,10 +171,7 @@ where
 }
 
 /// "Ids of checks and of reservations are separate", and each key has its own.
-pub async fn ids_of_checks_and_reservations_are_separate<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn ids_of_checks_and_reservations_are_separate(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     assert!(calls.check_once("same", None, tokens(0, 5)).await.is_ok());
     calls.reserve("same", tokens(0, 50)).await;
@@ -228,10 +186,7 @@ where
 }
 
 /// "On a deleted key all answer `KeyUnknown`": what would decide as a denial, what would change as an error.
-pub async fn a_deleted_key_is_unknown_to_all<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_deleted_key_is_unknown_to_all(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     assert!(calls.check_once("q1", None, tokens(0, 5)).await.is_ok());

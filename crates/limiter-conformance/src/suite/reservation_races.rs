@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter_core::{Allowed, Decision, ReservationError, ReservationStore, Store};
+use limiter_core::{Allowed, Decision, ReservationError, Store};
 use tokio::sync::Barrier;
 
 use super::StoreUnderTest;
@@ -10,10 +10,7 @@ use super::reserved_calls::{Calls, output};
 use super::world::{DAY, tokens};
 
 /// One of them charges, and all others are told so.
-pub async fn a_reservation_is_charged_once<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_reservation_is_charged_once(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     for round in 0..ROUNDS {
         let decisions = race(&calls, move |calls, _| async move {
@@ -26,10 +23,7 @@ where
 }
 
 /// All of them are told that it is settled, and the surplus comes back once.
-pub async fn a_settlement_counts_once<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_settlement_counts_once(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     for round in 0..ROUNDS {
         let id = format!("r{round}");
@@ -44,10 +38,7 @@ where
 }
 
 /// Half settle and half cancel: one of the two wins, and the counts are its own.
-pub async fn a_settlement_and_a_cancel_do_not_both_count<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_settlement_and_a_cancel_do_not_both_count(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     for round in 0..ROUNDS {
         let before = calls.used().await;
@@ -66,10 +57,7 @@ where
 }
 
 /// One of them charges what is missing.
-pub async fn an_extension_is_charged_once<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_extension_is_charged_once(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     calls.reserve("r1", tokens(0, 2)).await;
     for round in 1..=ROUNDS as u64 {
@@ -84,10 +72,7 @@ where
 }
 
 /// A retry that overtakes the call it repeats.
-pub async fn a_check_with_an_id_is_charged_once<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_check_with_an_id_is_charged_once(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     for round in 0..ROUNDS {
         let decisions = race(&calls, move |calls, _| async move {
@@ -100,10 +85,7 @@ where
 }
 
 /// A call is reserved, extended and settled by each task in turn, each step repeated: the totals are those of the calls.
-pub async fn totals_are_exact_however_answers_are_repeated<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn totals_are_exact_however_answers_are_repeated(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     let done = race(&calls, |calls, task| async move {
         let id = format!("r{task}");
@@ -125,10 +107,7 @@ where
 }
 
 /// Within the windows that admitted them, calls may be settled in any order, between any others.
-pub async fn totals_do_not_depend_on_the_order<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn totals_do_not_depend_on_the_order(store: impl StoreUnderTest) {
     let actual = [0, 3, 9, 20];
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]] {
         let calls = Calls::at_noon(&store).await;
@@ -149,7 +128,7 @@ async fn race<S, Operation, Outcome>(
     operation: impl Fn(Arc<Calls<S>>, usize) -> Operation + Clone + Send + 'static,
 ) -> Vec<Outcome>
 where
-    S: Store + ReservationStore,
+    S: Store,
     Operation: Future<Output = Outcome> + Send,
     Outcome: Send + 'static,
 {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, Credits, Decision, KeyConfig, KeyId, Limits, RequestId, ReservationError,
-    ReservationStore, Store, Timestamp, Totals,
+    Charge, Credits, Decision, KeyConfig, KeyId, Limits, RequestId, ReservationError, Store,
+    Timestamp, Totals,
 };
 
 use super::StoreUnderTest;
@@ -16,7 +16,7 @@ pub(super) struct Calls<S> {
     pub(super) key: KeyId,
 }
 
-impl<S: Store + ReservationStore> Calls<S> {
+impl<S: Store> Calls<S> {
     /// Of a key with [`generous`] limits.
     pub(super) async fn at_noon(store: &impl StoreUnderTest<Store = S>) -> Self {
         Self::of(store, named("ci").with_global(generous())).await

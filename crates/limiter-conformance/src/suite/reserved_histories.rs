@@ -1,53 +1,39 @@
 //! Histories with reservations: the store answers every operation as the model does.
 
-use limiter_core::ReservationStore;
-
 use super::StoreUnderTest;
 use super::histories::{agrees_with_the_model, answers_as_committed, committed, operations};
-use super::property::{WithReservations, cases, holds_for_reservations, player};
+use super::property::{cases, holds_for_reservations, player};
 use super::small_world::{depth, play_all};
 use crate::generate::reserved_world;
 
 /// Calls reserved, extended, settled, cancelled and repeated among all else that histories do: windows that close in
 /// between, limits that change or go, ttls that pass, figures as large as they may be.
-pub async fn random_reservations_agree_with_the_model<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn random_reservations_agree_with_the_model(store: impl StoreUnderTest) {
     let store = &store;
     holds_for_reservations(cases(store, 1), |history| async move {
-        agrees_with_the_model(WithReservations(player(store).await), &history).await
+        agrees_with_the_model(player(store).await, &history).await
     });
 }
 
 /// The same where the calls between go through handles.
-pub async fn random_reservations_beside_handles_agree_with_the_model<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn random_reservations_beside_handles_agree_with_the_model(store: impl StoreUnderTest) {
     let store = &store;
     holds_for_reservations(cases(store, 4), |history| async move {
         let player = player(store).await.through_handles();
-        agrees_with_the_model(WithReservations(player), &history).await
+        agrees_with_the_model(player, &history).await
     });
 }
 
 /// All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says.
-pub async fn every_short_reservation_agrees_with_the_model<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn every_short_reservation_agrees_with_the_model(store: impl StoreUnderTest) {
     let histories = reserved_world(depth(&store));
-    play_all(store, histories, WithReservations).await;
+    play_all(store, histories, |player| player).await;
 }
 
 /// The histories in the folder `histories/reservations` of this crate.
-pub async fn committed_reservations_agree_with_the_model<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn committed_reservations_agree_with_the_model(store: impl StoreUnderTest) {
     for (file, lines) in committed(FOLDER) {
-        let player = WithReservations(player(&store).await);
+        let player = player(&store).await;
         if let Err(broken) = agrees_with_the_model(player, &operations(&lines)).await {
             panic!("{}: {broken}", file.display());
         }
@@ -55,12 +41,9 @@ where
 }
 
 /// The answers beside them were worked out by hand.
-pub async fn committed_reservations_are_answered_as_committed<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn committed_reservations_are_answered_as_committed(store: impl StoreUnderTest) {
     for (file, lines) in committed(FOLDER) {
-        answers_as_committed(WithReservations(player(&store).await), &file, &lines).await;
+        answers_as_committed(player(&store).await, &file, &lines).await;
     }
 }
 

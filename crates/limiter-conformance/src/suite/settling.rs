@@ -1,18 +1,15 @@
 //! Settling: what was estimated becomes what it did cost, in the windows that admitted the call.
 
-use limiter_core::{Charge, Limits, MAX_COUNT, ReservationError, ReservationStore};
+use limiter_core::{Charge, Limits, MAX_COUNT, ReservationError};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, input_and_output, millionths, output};
 use super::world::{
-    DAY, MINUTE, NOON, World, assert_refused, asset, limits, named, requests_per_day, tokens,
+    DAY, MINUTE, NOON, assert_refused, asset, limits, named, requests_per_day, tokens,
 };
 
 /// A surplus goes back to the minute and the day that the call was charged to; the request stays.
-pub async fn a_settled_call_counts_what_it_cost<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_settled_call_counts_what_it_cost(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 50)).await;
     assert_eq!(calls.used().await, [1, 60, 1, 60]);
@@ -21,10 +18,7 @@ where
 }
 
 /// Each total that is left out is as in the estimate as it stands, after extensions.
-pub async fn what_is_left_out_is_as_estimated<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn what_is_left_out_is_as_estimated(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 50).with_credits(millionths(7))).await;
     let extended = calls.extend("r1", output(60)).await;
@@ -36,10 +30,7 @@ where
 }
 
 /// "An overrun is always recorded, even past the limit: it stands as debt until the window ends."
-pub async fn an_overrun_is_a_debt_until_the_window_ends<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_overrun_is_a_debt_until_the_window_ends(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.settle("r1", output(150)).await.expect("the reservation is known");
@@ -51,10 +42,7 @@ where
 }
 
 /// The minute has closed: what it was charged too much is forgotten. The day goes on, and gets it back.
-pub async fn a_refund_never_lands_in_another_window<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_refund_never_lands_in_another_window(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.world.advance(MINUTE);
@@ -64,10 +52,7 @@ where
 }
 
 /// A long stream cannot slip past the limit of a minute: what exceeds the estimate counts in the minute open then.
-pub async fn an_overrun_counts_in_the_minute_open_then<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_overrun_counts_in_the_minute_open_then(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.world.advance(MINUTE);
@@ -77,10 +62,7 @@ where
 }
 
 /// In a window that has closed since, fewer input tokens do not make up for more output tokens.
-pub async fn input_and_output_overrun_each_for_itself<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn input_and_output_overrun_each_for_itself(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(40, 40)).await;
     calls.world.advance(MINUTE);
@@ -89,10 +71,7 @@ where
 }
 
 /// The call never went upstream: also its request is given back.
-pub async fn a_cancelled_call_gives_back_everything<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_cancelled_call_gives_back_everything(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 50).with_credits(millionths(7))).await;
     calls.cancel("r1").await.expect("the reservation is known");
@@ -101,10 +80,7 @@ where
 }
 
 /// A minute later, only the day is open to give anything back.
-pub async fn a_call_cancelled_late_gives_back_to_the_day<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_call_cancelled_late_gives_back_to_the_day(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(10, 50)).await;
     calls.world.advance(MINUTE);
@@ -114,10 +90,7 @@ where
 }
 
 /// Credits have no window: they come back however late, and an overrun may pass the budget.
-pub async fn credits_are_settled_without_windows<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn credits_are_settled_without_windows(store: impl StoreUnderTest) {
     let config = named("ci").with_budget(millionths(10));
     let calls = Calls::of(&store, config).await;
     let estimate = Charge::request().with_credits(millionths(6));
@@ -132,10 +105,7 @@ where
 }
 
 /// Limits that came after the call did not count it: of the estimate they know nothing, of an overrun they do.
-pub async fn a_scope_that_did_not_count_the_call_counts_the_overrun<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_scope_that_did_not_count_the_call_counts_the_overrun(store: impl StoreUnderTest) {
     for (actual, counted) in [(10, 0), (50, 0), (70, 20)] {
         let calls = Calls::of(&store, named("ci")).await;
         calls.reserve("r1", tokens(0, 50)).await;
@@ -147,10 +117,9 @@ where
 }
 
 /// Cleared, over, and set again: the counts begin anew, also where the day is still the same.
-pub async fn a_scope_that_is_counted_anew_does_not_find_its_windows_again<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_scope_that_is_counted_anew_does_not_find_its_windows_again(
+    store: impl StoreUnderTest,
+) {
     let per_minute = limits(|limits| limits.tokens_per_minute(100));
     let calls = Calls::of(&store, named("ci").with_global(per_minute)).await;
     calls.reserve("r1", tokens(0, 50)).await;
@@ -166,10 +135,7 @@ where
 }
 
 /// "A scope whose limits are gone is skipped."
-pub async fn a_scope_whose_limits_are_gone_is_skipped<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_scope_whose_limits_are_gone_is_skipped(store: impl StoreUnderTest) {
     let config = named("ci").with_global(generous()).with_asset(asset("m1"), requests_per_day(5));
     let calls = Calls::of(&store, config).await;
     let reserved = calls.try_reserve("r1", Some("m1"), tokens(0, 50), 3 * DAY).await;
@@ -182,10 +148,7 @@ where
 }
 
 /// A step back of two minutes mends the minute: the counts are carried over, but it is another minute.
-pub async fn after_a_mending_every_earlier_window_is_closed<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn after_a_mending_every_earlier_window_is_closed(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.world.clock.set(at_noon_and(-120_000));
@@ -196,10 +159,7 @@ where
 }
 
 /// A small step back opens no window again, and closes none.
-pub async fn a_small_step_back_leaves_the_window_as_it_is<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_small_step_back_leaves_the_window_as_it_is(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.world.clock.set(at_noon_and(-60_000));
@@ -208,10 +168,7 @@ where
 }
 
 /// A settlement tells what it did cost, whatever became of the limits meanwhile.
-pub async fn other_limits_do_not_change_what_is_given_back<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn other_limits_do_not_change_what_is_given_back(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     let lower = limits(|limits| limits.requests_per_minute(1).tokens_per_day(1));
@@ -221,10 +178,7 @@ where
 }
 
 /// "Settle and cancel work on an expired key": the call ran before.
-pub async fn an_expired_key_is_settled<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_expired_key_is_settled(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
     calls.reserve("r2", tokens(0, 50)).await;
@@ -236,10 +190,7 @@ where
 }
 
 /// The caller died: the estimate stands, and who comes after the ttl is told so.
-pub async fn what_is_never_settled_stands_as_estimated<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn what_is_never_settled_stands_as_estimated(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     let reserved = calls.try_reserve("r1", None, tokens(0, 50), MINUTE).await;
     assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
@@ -251,10 +202,7 @@ where
 }
 
 /// "Its ttl, which runs from `reserve`, is not prolonged, and holds for settled ones too."
-pub async fn a_ttl_runs_from_the_reservation<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_ttl_runs_from_the_reservation(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     for id in ["extended", "settled", "repeated"] {
         let reserved = calls.try_reserve(id, None, tokens(0, 5), 2 * MINUTE).await;
@@ -271,10 +219,7 @@ where
 }
 
 /// A reservation of several requests keeps them when it is settled, and gives all of them back when it is cancelled.
-pub async fn requests_are_settled_as_estimated<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn requests_are_settled_as_estimated(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     let three = Charge::request().with_requests(3).expect("within bounds");
     calls.reserve("r1", three).await;
@@ -285,10 +230,7 @@ where
 }
 
 /// What is left out counts towards the sum: refused, and nothing is settled.
-pub async fn a_sum_above_the_largest_number_is_refused<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn a_sum_above_the_largest_number_is_refused(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(2, 0)).await;
     let too_much = calls.settle("r1", output(MAX_COUNT - 1)).await;
@@ -298,13 +240,10 @@ where
 }
 
 /// Another key's reservation of the same id is another reservation.
-pub async fn an_id_belongs_to_its_key<T>(store: T)
-where
-    T: StoreUnderTest<Store: ReservationStore>,
-{
+pub async fn an_id_belongs_to_its_key(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 50)).await;
-    let world: &World<T::Store> = &calls.world;
+    let world = &calls.world;
     let other = world.member(named("other").with_global(generous())).await;
     let settled =
         world.engine.settle(&other, &super::reserved_calls::request_id("r1"), &output(1)).await;

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::StoreUnderTest;
 use super::histories::agrees_with_the_model;
-use super::property::{Plays, number_from, player};
+use super::property::{number_from, player};
 use crate::generate::{Sequences, small_world};
 use crate::player::Player;
 use crate::replay::to_jsonl;
@@ -23,13 +23,12 @@ pub async fn every_short_history_through_handles_agrees_with_the_model(store: im
 }
 
 /// Plays all of them, each on an empty store, with as many tasks as there are cores.
-pub(super) async fn play_all<T: StoreUnderTest, L, P>(
+pub(super) async fn play_all<T: StoreUnderTest, L>(
     store: T,
     histories: Sequences<L>,
-    way: fn(Player<T::Store>) -> P,
+    way: fn(Player<T::Store>) -> Player<T::Store>,
 ) where
     L: Copy + Send + Sync + 'static,
-    P: Plays + 'static,
 {
     let (total, letters) = (histories.total(), histories.letters());
     let (store, histories) = (Arc::new(store), Arc::new(Mutex::new(histories)));
@@ -46,10 +45,10 @@ pub(super) async fn play_all<T: StoreUnderTest, L, P>(
 }
 
 /// Takes histories until none is left, and answers how many it took.
-async fn play_some<T: StoreUnderTest, L: Copy, P: Plays>(
+async fn play_some<T: StoreUnderTest, L: Copy>(
     store: Arc<T>,
     histories: Arc<Mutex<Sequences<L>>>,
-    way: fn(Player<T::Store>) -> P,
+    way: fn(Player<T::Store>) -> Player<T::Store>,
 ) -> u64 {
     let mut played = 0;
     loop {

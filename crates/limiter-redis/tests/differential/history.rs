@@ -6,6 +6,7 @@ use limiter_core::{
 
 use crate::clock::{self, DAY_MS, MINUTE_MS, Step};
 use crate::random::Random;
+use crate::remembering::Remembered;
 
 /// What happens to a few keys of one store, round after round.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub(crate) enum Action {
     },
     /// Calls at the same time, one of them or many.
     Calls(Vec<Call>),
+    /// An operation on an id.
+    Remembered(Remembered),
     Peek(Call),
     Usage {
         key: usize,
@@ -70,8 +73,17 @@ pub(crate) enum Change {
     Back,
 }
 
+/// What histories are mostly about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum About {
+    /// Many calls at a time.
+    Calls,
+    /// What is remembered, with single calls between.
+    Ids,
+}
+
 impl History {
-    pub(crate) fn random(seed: u64) -> Self {
+    pub(crate) fn random(about: About, seed: u64) -> Self {
         let random = &mut Random::from_seed(seed);
         let start = clock::start(random);
         let compare_every = random.between(1, 6) as usize;
@@ -80,7 +92,7 @@ impl History {
             rounds.push(Round { step: Step::Stand, action: create(random, 1) });
         }
         for _ in 0..random.between(20, 80) {
-            let action = action(random);
+            let action = action(about, random);
             let made_again = match action {
                 Action::Delete { key } if random.percent(80) => Some(create(random, key)),
                 _ => None,
@@ -98,8 +110,19 @@ impl History {
     }
 }
 
-fn action(random: &mut Random) -> Action {
-    match random.below(100) {
+fn action(about: About, random: &mut Random) -> Action {
+    match (about, random.below(100)) {
+        (About::Ids, 0..=68) => {
+            let key = key(random);
+            Action::Remembered(Remembered::random(random, key))
+        }
+        (About::Ids, 69..=78) => Action::Calls(vec![call(random)]),
+        (_, other) => other_action(other, random),
+    }
+}
+
+fn other_action(number: u64, random: &mut Random) -> Action {
+    match number {
         0..=78 => Action::Calls(calls(random)),
         79..=83 => Action::Peek(call(random)),
         84..=85 => Action::Usage { key: key(random) },
@@ -188,15 +211,19 @@ fn calls(random: &mut Random) -> Vec<Call> {
 }
 
 fn call(random: &mut Random) -> Call {
-    let asset = match random.below(10) {
-        0..=2 => None,
-        3..=8 => Some(random.one_of(&ASSETS)),
-        _ => Some("made-up"),
-    };
+    let asset = asset(random);
     Call { key: key(random), asset, by_handle: random.percent(15), charge: charge(random) }
 }
 
-fn charge(random: &mut Random) -> Charge {
+pub(crate) fn asset(random: &mut Random) -> Option<&'static str> {
+    match random.below(10) {
+        0..=2 => None,
+        3..=8 => Some(random.one_of(&ASSETS)),
+        _ => Some("made-up"),
+    }
+}
+
+pub(crate) fn charge(random: &mut Random) -> Charge {
     let requests = match random.below(40) {
         0..=29 => 1,
         30..=35 => 0,
@@ -251,7 +278,7 @@ fn amount(millionths: u64) -> Credits {
 }
 
 /// Around the largest number, and around half of it, so that sums come to lie on both sides.
-fn extreme(random: &mut Random) -> u64 {
+pub(crate) fn extreme(random: &mut Random) -> u64 {
     let near = random.below(9);
     random.one_of(&[
         MAX_COUNT,

@@ -5,7 +5,7 @@
 //!
 //! | environment | |
 //! |---|---|
-//! | `LIMITER_TEST_DECISIONS` | at least how many decisions, 500,000 by default |
+//! | `LIMITER_TEST_DECISIONS` | at least how many decisions, 500,000 by default; of operations on ids a tenth |
 //! | `LIMITER_TEST_SEED` | the seed of the first history; each one after it has the next |
 
 mod clock;
@@ -15,6 +15,7 @@ mod common;
 mod history;
 mod order;
 mod random;
+mod remembering;
 mod shrink;
 mod tally;
 mod world;
@@ -27,16 +28,26 @@ use std::{env, thread};
 
 use limiter_conformance::servers;
 
-use history::History;
+use history::{About, History};
 use shrink::shrunk;
 use tally::Tally;
 use world::World;
 
 #[test]
 fn the_scripts_decide_and_store_as_the_core_does() {
+    agree(About::Calls, "", |tally| tally.decisions);
+}
+
+#[test]
+fn the_scripts_remember_as_the_core_does() {
+    agree(About::Ids, " (of ids)", |tally| tally.on_ids * 10);
+}
+
+/// Runs histories until so much was compared.
+fn agree(about: About, which: &str, compared: fn(&Tally) -> u64) {
     let wanted = number_from("LIMITER_TEST_DECISIONS").unwrap_or(DECISIONS);
     let seed = number_from("LIMITER_TEST_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
-    println!("LIMITER_TEST_SEED={seed}");
+    println!("LIMITER_TEST_SEED={seed}{which}");
     let (begun, url) = (Instant::now(), servers::shared().url());
     let (next, enough) = (AtomicU64::new(seed), AtomicBool::new(false));
     let total = Mutex::new(Tally::default());
@@ -46,10 +57,10 @@ fn the_scripts_decide_and_store_as_the_core_does() {
         runtime.expect("a runtime").block_on(async {
             let mut world = World::new(url).await;
             while !enough.load(Ordering::Relaxed) {
-                let tally = checked(&mut world, next.fetch_add(1, Ordering::Relaxed)).await;
+                let tally = checked(&mut world, about, next.fetch_add(1, Ordering::Relaxed)).await;
                 let mut total = total.lock().expect("no thread has failed");
                 *total += tally;
-                if total.decisions >= wanted {
+                if compared(&total) >= wanted {
                     enough.store(true, Ordering::Relaxed);
                 }
             }
@@ -60,11 +71,11 @@ fn the_scripts_decide_and_store_as_the_core_does() {
     let (total, elapsed) = (total.into_inner().expect("no thread has failed"), begun.elapsed());
     println!("{total}");
     println!("{} histories in {elapsed:.1?}: 0 divergences", next.into_inner().wrapping_sub(seed));
-    assert!(total.decisions >= wanted, "{} decisions are too few", total.decisions);
+    assert!(compared(&total) >= wanted, "{} decisions are too few", compared(&total));
 }
 
-async fn checked(world: &mut World, seed: u64) -> Tally {
-    let history = History::random(seed);
+async fn checked(world: &mut World, about: About, seed: u64) -> Tally {
+    let history = History::random(about, seed);
     match world.run(&history).await {
         Ok(tally) => tally,
         Err(divergence) => {

@@ -23,9 +23,21 @@ pub(crate) struct Tally {
     pub(crate) usages: u64,
     pub(crate) states: u64,
     pub(crate) records: u64,
+    /// Operations on ids, those that were repetitions, and those that were refused.
+    pub(crate) on_ids: u64,
+    replayed: u64,
+    refused: u64,
 }
 
 impl Tally {
+    /// An operation on an id, and what the core said of it.
+    pub(crate) fn remembered(&mut self, told: &str) {
+        self.on_ids += 1;
+        self.replayed += u64::from(told.contains("replayed: true"));
+        let answered = ["Allowed", "Denied", "()"].iter().any(|answer| told.starts_with(answer));
+        self.refused += u64::from(!answered);
+    }
+
     /// Calls that were made at once.
     pub(crate) fn calls<'a>(&mut self, decisions: impl ExactSizeIterator<Item = &'a Decision>) {
         let count = decisions.len() as u64;
@@ -72,6 +84,9 @@ impl AddAssign for Tally {
         self.usages += other.usages;
         self.states += other.states;
         self.records += other.records;
+        self.on_ids += other.on_ids;
+        self.replayed += other.replayed;
+        self.refused += other.refused;
     }
 }
 
@@ -89,6 +104,10 @@ impl fmt::Display for Tally {
             "{} of them in {} batches; {} times one key with several groups, {} groups of mixed decisions",
             self.in_batches, self.batches, self.of_several_groups, self.mixed_groups
         )?;
+        if self.on_ids > 0 {
+            let Self { on_ids, replayed, refused, .. } = self;
+            writeln!(f, "{on_ids} operations on ids: {replayed} replayed, {refused} refused")?;
+        }
         write!(
             f,
             "{} stored states, {} records, {} peeks, {} usages compared",

@@ -1,23 +1,29 @@
 //! A store, and the core beside it, which gets the same at the same time.
 
 use std::collections::BTreeMap;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter_core::{
     AssetId, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyId, KeyKind, KeyRecord,
-    KeyState, KeyStore, ManualClock, NewRecord, StoredKey, Timestamp, Usage, WorkspaceId, evaluate,
+    KeyState, KeyStore, Ledger, ManualClock, NewRecord, StoredKey, Timestamp, Usage, WorkspaceId,
+    evaluate,
 };
 use limiter_redis::{RedisHandle, RedisStore};
 
 use crate::common;
 use crate::history::{Action, Call, Change, History, KEYS};
 use crate::order::{Group, after_in_some_order};
+use crate::remembering::{BOUNDS, Remembered, give_up, remembered};
 use crate::tally::Tally;
 
 /// A store with a clock of its own, in which one history runs after the other.
-#[derive(Debug)]
 pub(crate) struct World {
     store: RedisStore,
     clock: ManualClock,
+    /// A way to what is stored, behind the store's back.
+    server: redis::Connection,
+    prefix: String,
     histories: u64,
 }
 
@@ -26,7 +32,7 @@ pub(crate) type Divergence = String;
 
 /// The keys of one history.
 struct Play<'a> {
-    world: &'a World,
+    world: &'a mut World,
     /// Their ids and names differ from those of every other history of the store.
     number: u64,
     keys: [Option<Key>; KEYS],
@@ -40,6 +46,7 @@ struct Play<'a> {
 struct Key {
     stored: StoredKey,
     state: KeyState,
+    ledger: Ledger,
     config: KeyConfig,
     before: KeyConfig,
 }
@@ -47,22 +54,28 @@ struct Key {
 impl World {
     pub(crate) async fn new(url: &str) -> Self {
         let clock = ManualClock::at(Timestamp::from_unix_ms(0));
-        let store = common::empty(url).clock(clock.clone()).connect().await;
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("differential-{}-{number}", process::id());
+        let store = common::empty(url).key_prefix(&prefix).clock(clock.clone());
+        let store = store.remembered(BOUNDS.most).dedupe_time(BOUNDS.dedupe).connect().await;
         let store = store.expect("the test server accepts a store");
         let config = KeyConfig::named("permanent admin").expect("a short name");
         // The last permanent admin of a workspace cannot go: with this one, those of the histories can.
         let admin = record(&key_id("admin"), KeyKind::Admin, config);
         store.create(admin).await.expect("an empty workspace takes an admin key");
-        Self { store, clock, histories: 0 }
+        let server = redis::Client::open(url).and_then(|client| client.get_connection());
+        let server = server.expect("the test server takes connections");
+        Self { store, clock, server, prefix, histories: 0 }
     }
 
     /// Runs a history, up to the first thing that differs.
     pub(crate) async fn run(&mut self, history: &History) -> Result<Tally, Divergence> {
         self.histories += 1;
         self.clock.set(history.start);
+        let number = self.histories;
         let mut play = Play {
             world: self,
-            number: self.histories,
+            number,
             keys: [const { None }; KEYS],
             handles: BTreeMap::new(),
             created: [0; KEYS],
@@ -70,13 +83,13 @@ impl World {
         };
         let mut compared = Ok(());
         for (number, round) in history.rounds.iter().enumerate() {
-            self.clock.set(round.step.from(self.clock.now()));
+            play.set_clock(round.step.from(play.now()));
             compared = play.round(&round.action).await;
             if compared.is_ok() && (number + 1) % history.compare_every == 0 {
                 compared = play.compare_states().await;
             }
             if let Err(divergence) = &mut compared {
-                *divergence = format!("round {number}, at {}: {divergence}", self.clock.now());
+                *divergence = format!("round {number}, at {}: {divergence}", play.now());
                 break;
             }
         }
@@ -96,6 +109,7 @@ impl Play<'_> {
             Action::Update { key, changes } => self.update(*key, changes).await,
             Action::Delete { key } => self.delete(*key).await,
             Action::Calls(calls) => self.call(calls).await,
+            Action::Remembered(operation) => self.remembered(operation).await,
             Action::Peek(call) => self.peek(call).await,
             Action::Usage { key } => self.usage(*key).await,
         }
@@ -128,7 +142,8 @@ impl Play<'_> {
         let state = KeyState::new(kind, &config, now);
         let expected = KeyRecord::of(&stored, &state, now);
         self.created[key] += 1;
-        self.keys[key] = Some(Key { stored, state, before: config.clone(), config });
+        self.keys[key] =
+            Some(Key { stored, state, ledger: Ledger::default(), before: config.clone(), config });
         self.tally.records += 1;
         same("the record", created.map_err(chain), Ok(expected))
     }
@@ -198,6 +213,15 @@ impl Play<'_> {
         Ok(())
     }
 
+    async fn remembered(&mut self, operation: &Remembered) -> Result<(), Divergence> {
+        let (id, now) = (self.id(operation.key), self.now());
+        let stored = operation.on_store(self.store(), &id).await;
+        let key = self.keys[operation.key].as_mut();
+        let expected = operation.on_core(key.map(|key| (&mut key.state, &mut key.ledger)), now);
+        self.tally.remembered(&expected);
+        same(&format!("{operation:?}"), Ok(stored), Ok(expected))
+    }
+
     async fn peek(&mut self, call: &Call) -> Result<(), Divergence> {
         let (id, asset) = (self.id(call.key), asset_id(call.asset));
         self.prepare(call).await?;
@@ -228,6 +252,10 @@ impl Play<'_> {
             self.tally.states += 1;
             let expected = key.as_ref().map(|key| key.state.clone());
             same(&format!("the state of key {number}"), stored.map_err(chain), Ok(expected))?;
+            let stored = self.store().ledger(&self.id(number)).await.map_err(chain)?;
+            let stored = stored.map(|ledger| remembered(&ledger, self.now()));
+            let expected = key.as_ref().map(|key| remembered(&key.ledger, self.now()));
+            same(&format!("what is remembered of key {number}"), Ok(stored), Ok(expected))?;
         }
         Ok(())
     }
@@ -264,6 +292,22 @@ impl Play<'_> {
             }
         }
         self.tally
+    }
+
+    /// Before the clock steps back, whatever has passed is given up, on both sides.
+    fn set_clock(&mut self, next: Timestamp) {
+        let now = self.now();
+        if next < now {
+            for number in 0..KEYS {
+                let id = self.id(number);
+                let Some(key) = &mut self.keys[number] else { continue };
+                if !key.ledger.is_empty() {
+                    give_up(&mut self.world.server, &self.world.prefix, &id, now);
+                    key.ledger.forget_until(now);
+                }
+            }
+        }
+        self.world.clock.set(next);
     }
 
     fn store(&self) -> &RedisStore {
@@ -336,3 +380,6 @@ fn key_id(id: &str) -> KeyId {
 fn asset_id(asset: Option<&str>) -> Option<AssetId> {
     asset.map(|asset| asset.parse().expect("a short id"))
 }
+
+/// How many worlds there have been.
+static WORLDS: AtomicU64 = AtomicU64::new(0);
