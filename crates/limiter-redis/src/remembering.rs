@@ -126,7 +126,8 @@ impl Remembering {
             self.keyspace.reservation_ends(key),
             self.keyspace.checks(key),
         ];
-        let call = Scripts::call(&self.scripts.ledger, &keys, &[]);
+        let arguments = self.scripts.timed(Vec::new());
+        let call = Scripts::call(&self.scripts.ledger, &keys, &arguments);
         let reply = self.servers.run(&call, Lane::Apart).await.map_err(CallError::of_reading)?;
         read_ledger(&reply).map_err(|misread| misread_at(&keys[1], misread))
     }

@@ -301,10 +301,8 @@ impl Play<'_> {
             for number in 0..KEYS {
                 let id = self.id(number);
                 let Some(key) = &mut self.keys[number] else { continue };
-                if !key.ledger.is_empty() {
-                    give_up(&mut self.world.server, &self.world.prefix, &id, now);
-                    key.ledger.forget_until(now);
-                }
+                give_up(&mut self.world.server, &self.world.prefix, &id, now);
+                key.ledger.forget_until(now);
             }
         }
         self.world.clock.set(next);

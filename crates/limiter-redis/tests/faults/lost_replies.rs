@@ -11,17 +11,17 @@ use tokio::task::JoinSet;
 use crate::load::{Load, Tally, call, connect, counted, key_with_budget, patient, until};
 
 /// A store behind a proxy that harms scripts only, and a key that has made no call.
-struct Scene {
-    server: RedisServer,
-    proxy: Proxy,
-    store: RedisStore,
+pub(crate) struct Scene {
+    pub(crate) server: RedisServer,
+    pub(crate) proxy: Proxy,
+    pub(crate) store: RedisStore,
     /// A way to the server that nobody harms.
-    direct: RedisStore,
-    key: KeyId,
+    pub(crate) direct: RedisStore,
+    pub(crate) key: KeyId,
 }
 
 impl Scene {
-    async fn new(deadline: Duration) -> Self {
+    pub(crate) async fn new(deadline: Duration) -> Self {
         let server = RedisServer::run();
         let proxy = Proxy::to(&server.address());
         proxy.count_only(&["EVALSHA"]);
@@ -38,7 +38,7 @@ impl Scene {
         assert!(call(&self.store, &self.key).await.unwrap().is_allowed());
     }
 
-    async fn counted(&self) -> u64 {
+    pub(crate) async fn counted(&self) -> u64 {
         counted(&self.direct, &self.key).await
     }
 }

@@ -10,6 +10,7 @@ mod lost_changes;
 mod lost_replies;
 mod nothing_left;
 mod refusals;
+mod remembered;
 mod replication;
 mod restarts;
 mod sentinel;
