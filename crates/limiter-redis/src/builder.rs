@@ -121,7 +121,8 @@ impl RedisStoreBuilder {
         Self { remembered: LedgerBounds { dedupe, ..self.remembered }, ..self }
     }
 
-    /// Refuses a server whose `maxmemory-policy` may evict limits and counts, instead of warning of it.
+    /// Refuses a server whose `maxmemory-policy` may evict limits and counts, or what is remembered of calls, instead of
+    /// warning of it.
     pub fn refuse_eviction(self) -> Self {
         Self { refuse_eviction: true, ..self }
     }

@@ -91,10 +91,10 @@ pub enum RedisError {
         /// Its address.
         server: String,
     },
-    /// The server could evict limits and counts when its memory is full.
+    /// The server could evict what is ours when its memory is full: limits and counts, or what is remembered of calls.
     #[error(
-        "the Redis server {server} may evict any key when its memory is full (maxmemory-policy {policy}), \
-         limits too: set maxmemory-policy to noeviction or volatile-*"
+        "the Redis server {server} may evict keys when its memory is full (maxmemory-policy {policy}): \
+         limits with allkeys-*, reservations and request ids with volatile-* too; set maxmemory-policy to noeviction"
     )]
     Evicts {
         /// Its address.

@@ -2,14 +2,17 @@
 //!
 //! Each may find that the bytes make no sense, and must not panic.
 
+use std::time::Duration;
+
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyRecord, KeyState, MAX_COUNT, Meter, Timestamp, Usage,
-    evaluate,
+    AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds, MAX_COUNT,
+    Meter, RequestId, Timestamp, Totals, Usage, evaluate, reservation,
 };
 use redis::Value;
 
-use crate::codec::{Group, HashFields, HotKey, Limits, stored_key};
+use crate::codec::{Group, HashFields, HotKey, Limits, read_reservation, read_until, stored_key};
 use crate::explain::explain;
+use crate::judge::Judged;
 use crate::known::Known;
 
 /// An answer of `decide.lua`, explained.
@@ -43,6 +46,57 @@ pub fn reply(bytes: &[u8]) {
         if let Ok((decisions, _)) = explain(&reply, asset.as_ref(), &charges, known.as_ref()) {
             assert_eq!(decisions.len(), calls);
         }
+    }
+}
+
+/// An answer about an id, judged.
+///
+/// A head of a letter, the shape of the answer and of what is remembered; then that, what the script of decisions answered,
+/// the limits of key and asset, and totals.
+pub fn remembered(bytes: &[u8]) {
+    let mut chunks = Chunks(bytes);
+    let [letter, shape, kind] = chunks.next_array();
+    let letter = LETTERS[usize::from(letter) % LETTERS.len()];
+    let record = chunks.next_chunk();
+    let [text, key, asset] = [(); 3].map(|()| Value::BulkString(chunks.next_chunk().to_vec()));
+    let group = match shape % 4 {
+        0 => Value::Array(vec![text, key, asset]),
+        1 => Value::Array(vec![text, key]),
+        2 => text,
+        _ => Value::Nil,
+    };
+    let told = |text: &[u8]| Value::BulkString(text.to_vec());
+    let mut parts = vec![told(&[letter]), told(b"1760011200"), told(b"0"), told(record), group];
+    parts.truncate(5 - usize::from(shape / 4 % 3));
+    let (charge, id) = (chunks.next_charge(), "r".parse().expect("a short id"));
+    let totals = Totals::unchanged().with_credits(charge.credits());
+    let totals = totals.with_output_tokens(charge.output_tokens()).expect("within bounds");
+    let remembered = |record: &[u8]| {
+        let mut ledger = Ledger::default();
+        if kind % 2 == 0 {
+            let (until, reservation) = read_reservation(record)?;
+            ledger.remember_reservation(RequestId::clone(&id), until, reservation);
+        } else {
+            ledger.remember_check(RequestId::clone(&id), read_until(record)?);
+        }
+        Ok(ledger)
+    };
+    let (reply, m1) = (Value::Array(parts), m1());
+    for asset in [None, Some(&m1)] {
+        let keys = [b"k".to_vec(), b"r".to_vec()];
+        let judge = || Judged::read(&reply, asset, None, &keys, remembered).ok().flatten();
+        let Some(mut judged) = judge() else { continue };
+        let bounds = judged.bounds(&LedgerBounds::default());
+        let Judged { state, ledger, now, .. } = &mut judged;
+        let (now, day) = (*now, Duration::from_secs(86_400));
+        let _ = reservation::check_once(state, ledger, &bounds, asset, &charge, &id, now);
+        let reserved = reservation::reserve(state, ledger, &bounds, asset, &charge, &id, day, now);
+        let _ = reservation::extend(state, ledger, &id, &totals, now);
+        let settled = reservation::settle(state, ledger, &id, &totals, now);
+        let _ = reservation::cancel(state, ledger, &id, now);
+        let _ = Usage::of(state, now);
+        let _ = judged.agrees(reserved);
+        let _ = judged.agrees(settled);
     }
 }
 
@@ -149,6 +203,8 @@ impl<'a> Chunks<'a> {
     }
 }
 
+/// What a script may say of an id, and something that it never says.
+const LETTERS: &[u8] = b"TPKUXODSINFC?";
 const NAMES: [&str; 12] = [
     "h",
     "H",

@@ -29,7 +29,7 @@
 //! - A call whose answer was lost may have been charged: that is [`StoreError::OutcomeUnknown`], and never sent again.
 //!   One with a request id, and all that is done to a reservation, is sent again, since that charges nothing twice.
 //! - Redis replicates after it has answered: what was charged last may be lost in a failover. See GUARANTEES.md.
-//! - Keys are never expired. A server that may evict them is warned of, or refused if you ask for it
+//! - Keys are never expired, only what is remembered of their calls, when it has passed. A server that may evict them is warned of, or refused if you ask for it
 //!   ([`RedisStoreBuilder::refuse_eviction`]).
 //! - On a cluster all of a key lies in the slot of the part of its id before the first `/`, or of all of it.
 //!

@@ -50,6 +50,17 @@ fn asset() -> Vec<u8> {
     a
 }
 
+/// What `reserve.lua` writes.
+fn reservation() -> Vec<u8> {
+    let mut bytes = vec![1, 0];
+    push_int::<7>(&mut bytes, NOON.unix_ms() + 1);
+    for number in [1, 2, 3, 4, 2, 3, 4, 0, 0, 0] {
+        push_int::<7>(&mut bytes, number);
+    }
+    bytes.extend([0; 30]);
+    [bytes, b"am1".to_vec()].concat()
+}
+
 fn state(kind: KeyKind) -> KeyState {
     let global = CoreLimits::builder().requests_per_minute(5).tokens_per_day(7);
     let asset = CoreLimits::builder().tokens_per_minute(3).token_type(TokenType::Input);
@@ -146,6 +157,7 @@ proptest! {
         fuzzing::reply(&bytes);
         fuzzing::record(&bytes);
         fuzzing::state(&bytes);
+        fuzzing::remembered(&bytes);
     }
 
     /// Most of them still parse, unlike random ones.
@@ -159,11 +171,14 @@ proptest! {
         let mut text = b"1760011200A0".to_vec();
         text.extend(h(0, 5));
         let mut state = records.clone().map(framed).concat();
+        let told = text.clone();
         let mut reply = [vec![1, 2, 0], [text, cold_key(), cold_asset()].map(framed).concat()].concat();
         let hash = ["h", "am1", "H", "Am1"].iter().zip(records);
         let hash = hash.flat_map(|(field, value)| [field.as_bytes().to_vec(), value]);
+        let mut remembered = [vec![0, 0, 0], [reservation(), told, cold_key(), cold_asset()]
+            .map(framed).concat()].concat();
         let mut record = [vec![4, 0], hash.map(framed).collect::<Vec<_>>().concat()].concat();
-        for bytes in [&mut state, &mut reply, &mut record] {
+        for bytes in [&mut state, &mut reply, &mut record, &mut remembered] {
             for (at, byte) in &changes {
                 let at = at.index(bytes.len());
                 bytes[at] = *byte;
@@ -173,6 +188,7 @@ proptest! {
         fuzzing::state(&state);
         fuzzing::reply(&reply);
         fuzzing::record(&record);
+        fuzzing::remembered(&remembered);
     }
 }
 

@@ -96,8 +96,7 @@ fn is_new_enough(info: &Info, server: &str, policy: &Policy) -> Result<(), Redis
 }
 
 fn keeps_limits(info: &Info, server: &str, policy: &Policy) -> Result<(), RedisError> {
-    let Some(evicts) = info.get("maxmemory_policy").filter(|name| name.starts_with("allkeys"))
-    else {
+    let Some(evicts) = info.get("maxmemory_policy").filter(|name| *name != "noeviction") else {
         return Ok(());
     };
     let error = RedisError::Evicts { server: server.to_owned(), policy: evicts.clone() };

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 mod damage;
+mod reservations;
 mod server;
 
 use std::cell::RefCell;

@@ -21,9 +21,9 @@ async fn an_operation_whose_reply_is_lost_is_sent_again_and_counts_once() {
     let sent = scene.proxy.requests();
     let lose = || scene.proxy.lose_next_reply();
 
-    store.reserve(key, None, &costs(9), &id("warm"), HOUR).await.unwrap();
+    let _ = store.reserve(key, None, &costs(9), &id("warm"), HOUR).await.unwrap();
     store.cancel(key, &id("warm")).await.unwrap();
-    store.check_once(key, None, &costs(0), &id("warm")).await.unwrap();
+    let _ = store.check_once(key, None, &costs(0), &id("warm")).await.unwrap();
     store.extend(key, &id("warm"), &total(1)).await.unwrap_err();
     let warm = scene.proxy.requests() - sent;
 
@@ -40,7 +40,7 @@ async fn an_operation_whose_reply_is_lost_is_sent_again_and_counts_once() {
     lose();
     assert!(is_replayed(&store.check_once(key, None, &costs(3), &id("q")).await.unwrap()));
     assert_eq!(scene.counted().await, 9);
-    store.reserve(key, None, &costs(7), &id("s"), HOUR).await.unwrap();
+    let _ = store.reserve(key, None, &costs(7), &id("s"), HOUR).await.unwrap();
     lose();
     store.cancel(key, &id("s")).await.unwrap();
     assert_eq!((scene.counted().await, scene.proxy.replies_lost()), (9, 5));
@@ -52,7 +52,7 @@ async fn an_operation_whose_reply_is_lost_is_sent_again_and_counts_once() {
 async fn an_operation_that_never_arrived_is_sent_again() {
     let scene = Scene::new(LONG).await;
     let (store, key) = (&scene.store, &scene.key);
-    store.reserve(key, None, &costs(1), &id("warm"), HOUR).await.unwrap();
+    let _ = store.reserve(key, None, &costs(1), &id("warm"), HOUR).await.unwrap();
     scene.proxy.cut_before_request();
     let reserved = store.reserve(key, None, &costs(5), &id("r"), HOUR).await.unwrap();
     assert!(reserved.is_allowed() && !is_replayed(&reserved));
@@ -64,7 +64,7 @@ async fn an_operation_that_never_arrived_is_sent_again() {
 async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
     let scene = Scene::new(Duration::from_millis(500)).await;
     let (store, key) = (&scene.store, &scene.key);
-    store.reserve(key, None, &costs(1), &id("warm"), HOUR).await.unwrap();
+    let _ = store.reserve(key, None, &costs(1), &id("warm"), HOUR).await.unwrap();
     let executed = scene.proxy.executed();
     scene.proxy.hold_replies();
     let late = store.reserve(key, None, &costs(5), &id("r"), HOUR).await.unwrap_err();
