@@ -14,5 +14,6 @@ pub mod counting;
 pub mod keys;
 pub mod plain;
 pub mod rates;
+mod remembered;
 pub mod sizes;
 pub mod targets;

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::keys::{Keys, asset_id, state_of};
 use super::plain;
+use super::remembered;
 
 /// A kind of decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,25 @@ pub enum Case {
     HotBatch,
     /// Thirty-two decisions of as many keys, in one batch.
     KeysBatch,
+    /// Reservations, none of which is ever settled.
+    Reserve,
+    /// The same on a key that has a thousand of them.
+    Reserve1000,
+    /// Reservations, each of which is settled at once.
+    Settle,
+    /// The same on a key that has a thousand more.
+    Settle1000,
+    /// Checks with a request id, each with another one.
+    CheckOnce,
+    /// The same on a key of which a thousand are remembered.
+    CheckOnce1000,
+    /// One check, repeated.
+    Replay,
 }
 
 impl Case {
     /// Every case, in the order of counting.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 17] = [
         Self::Trivial,
         Self::Plain,
         Self::LimitsMiss,
@@ -49,6 +64,13 @@ impl Case {
         Self::Assets1000,
         Self::HotBatch,
         Self::KeysBatch,
+        Self::Reserve,
+        Self::Reserve1000,
+        Self::Settle,
+        Self::Settle1000,
+        Self::CheckOnce,
+        Self::CheckOnce1000,
+        Self::Replay,
     ];
 
     /// The name of its figure.
@@ -65,6 +87,13 @@ impl Case {
             Self::Assets1000 => "instructions_assets_1000",
             Self::HotBatch => "instructions_hot_batch_32",
             Self::KeysBatch => "instructions_batch_32_keys",
+            Self::Reserve => "instructions_reserve",
+            Self::Reserve1000 => "instructions_reserve_1000",
+            Self::Settle => "instructions_reserve_and_settle",
+            Self::Settle1000 => "instructions_reserve_and_settle_1000",
+            Self::CheckOnce => "instructions_check_once",
+            Self::CheckOnce1000 => "instructions_check_once_1000",
+            Self::Replay => "instructions_replay",
         }
     }
 
@@ -87,6 +116,13 @@ impl Case {
             Self::Assets1000 => plain_decisions(&Keys::connect(url).await, 1_000, decisions).await,
             Self::HotBatch => batches(url, 1, decisions).await,
             Self::KeysBatch => batches(url, BATCH, decisions).await,
+            Self::Reserve => remembered::reservations(url, 0, decisions).await,
+            Self::Reserve1000 => remembered::reservations(url, MANY, decisions).await,
+            Self::Settle => remembered::settlements(url, 0, decisions).await,
+            Self::Settle1000 => remembered::settlements(url, MANY, decisions).await,
+            Self::CheckOnce => remembered::checks(url, 0, decisions).await,
+            Self::CheckOnce1000 => remembered::checks(url, MANY, decisions).await,
+            Self::Replay => remembered::replays(url, decisions).await,
         }
     }
 }
@@ -164,6 +200,9 @@ async fn batches(url: &str, different_keys: usize, decisions: usize) {
     let scripts = plain::scripts_run(url).await - scripts;
     assert_eq!(scripts, decisions / BATCH, "so many batches were meant");
 }
+
+/// As many as a busy key may have of each.
+const MANY: usize = 1_000;
 
 /// The most that the store puts into one batch, unless it is told otherwise.
 const BATCH: usize = 32;

@@ -36,6 +36,11 @@ impl Keys {
         Self { store: store.expect("the server accepts a store"), charge: ours::charge() }
     }
 
+    /// The store that they are in.
+    pub(super) const fn store(&self) -> &RedisStore {
+        &self.store
+    }
+
     /// Creates a key with limits for itself and for so many assets, none of which is ever reached.
     ///
     /// # Panics

@@ -27,6 +27,8 @@ enum Source {
     Measured,
     /// One measured figure divided by another.
     Ratio(&'static str, &'static str),
+    /// What one measured figure is beyond another, divided by a third.
+    Beyond(&'static str, &'static str, &'static str),
 }
 
 /// Of all that was measured, what `redis.json` has.
@@ -86,6 +88,9 @@ impl Row {
         let figure = match self.figure {
             Source::Measured => measured.of(self.name)?,
             Source::Ratio(figure, base) => measured.of(figure)? / measured.of(base)?,
+            Source::Beyond(figure, less, base) => {
+                (measured.of(figure)? - measured.of(less)?) / measured.of(base)?
+            }
         };
         Some((figure * 1000.0).round() / 1000.0)
     }
@@ -178,6 +183,58 @@ const ROWS: &[Row] = &[
         PLAIN,
         "each of 32 decisions of different keys, in one batch",
     ),
+    counted("reserve_over_trivial", Target::None, "instructions_reserve", TRIVIAL, "a reservation"),
+    counted(
+        "reserve_1000_over_trivial",
+        Target::None,
+        "instructions_reserve_1000",
+        TRIVIAL,
+        "a reservation, beside 1,000 open ones",
+    ),
+    row(
+        "settle_over_trivial",
+        Target::None,
+        Source::Beyond("instructions_reserve_and_settle", "instructions_reserve", TRIVIAL),
+        "its settlement",
+    ),
+    row(
+        "settle_1000_over_trivial",
+        Target::None,
+        Source::Beyond(
+            "instructions_reserve_and_settle_1000",
+            "instructions_reserve_1000",
+            TRIVIAL,
+        ),
+        "its settlement",
+    ),
+    counted(
+        "check_once_over_trivial",
+        Target::None,
+        "instructions_check_once",
+        TRIVIAL,
+        "a check with a new request id",
+    ),
+    counted(
+        "check_once_1000_over_trivial",
+        Target::None,
+        "instructions_check_once_1000",
+        TRIVIAL,
+        "the same, beside 1,000 that are remembered",
+    ),
+    counted(
+        "check_once_over_plain",
+        Target::None,
+        "instructions_check_once",
+        PLAIN,
+        "a check with a new request id over one without",
+    ),
+    counted(
+        "replay_over_trivial",
+        Target::None,
+        "instructions_replay",
+        TRIVIAL,
+        "a check that is repeated",
+    ),
     row("rate_1000_keys_64_tasks", Target::AtLeast(1.5), Source::Measured, RATE),
     row("rate_1000_keys_512_tasks", Target::AtLeast(2.5), Source::Measured, RATE),
     row("rate_one_key_64_tasks", Target::AtLeast(3.5), Source::Measured, RATE),
@@ -228,5 +285,8 @@ mod tests {
         let report = report(&measured);
         assert_eq!(report.of("decision_over_trivial"), Some(3.75));
         assert_eq!(report.of("denied_over_plain"), None);
+        measured.add("instructions_reserve", 144_000.0);
+        measured.add("instructions_reserve_and_settle", 288_000.0);
+        assert_eq!(super::report(&measured).of("settle_over_trivial"), Some(9.0));
     }
 }

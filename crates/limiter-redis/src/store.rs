@@ -224,6 +224,8 @@ impl DecisionStore for RedisStore {
     }
 }
 
+/// One whose answer is lost with the connection is sent again within the deadline, since a repetition charges nothing. So
+/// [`replayed`](limiter_core::Allowed::replayed) may also mean that our own first try was the one that charged.
 impl ReservationStore for RedisStore {
     async fn check_once(
         &self,

@@ -5,7 +5,7 @@
 //!
 //! | environment | |
 //! |---|---|
-//! | `LIMITER_TEST_DECISIONS` | at least how many decisions, 500,000 by default; of operations on ids a tenth |
+//! | `LIMITER_TEST_DECISIONS` | at least how many decisions, 500,000 by default; of operations on ids a fiftieth |
 //! | `LIMITER_TEST_SEED` | the seed of the first history; each one after it has the next |
 
 mod clock;
@@ -40,7 +40,7 @@ fn the_scripts_decide_and_store_as_the_core_does() {
 
 #[test]
 fn the_scripts_remember_as_the_core_does() {
-    agree(About::Ids, " (of ids)", |tally| tally.on_ids * 10);
+    agree(About::Ids, " (of ids)", |tally| tally.on_ids * 50);
 }
 
 /// Runs histories until so much was compared.
