@@ -32,6 +32,18 @@ async fn the_day_is_answered_the_same_on_redis_and_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn reservations_are_answered_the_same_on_redis_and_nothing_is_left() {
+    let server = RedisServer::run();
+    let arguments = ["--redis", &server.url()];
+    let (ended, answers) = with_arguments(&arguments, RESERVED.as_bytes()).await;
+    ended.unwrap();
+    let (_, in_memory) = replayed(RESERVED.as_bytes()).await;
+    assert_eq!(answers, in_memory);
+    assert_eq!(answers.lines().count(), RESERVED.lines().count());
+    assert_eq!(server.text(&["DBSIZE"]), "0");
+}
+
+#[tokio::test]
 async fn a_replay_that_ends_early_leaves_nothing_in_redis() {
     let server = RedisServer::run();
     let arguments = [&*format!("--redis={}", server.url())];
@@ -132,3 +144,20 @@ async fn with_arguments(arguments: &[&str], input: &[u8]) -> (Result<(), Failure
     let ended = run(&arguments, input, &mut output).await;
     (ended, String::from_utf8(output).unwrap())
 }
+
+/// A call that is reserved, repeated, extended and settled in the next minute, one that is cancelled, and one that is
+/// retried.
+const RESERVED: &str = r#"{"at":1760011200000,"op":"create","key":"k","global":{"tokens_per_minute":9,"tokens_per_day":20},"budget":9}
+{"at":1760011200000,"op":"reserve","key":"k","asset":"m","output":5,"credits":3,"id":"r","ttl_ms":600000}
+{"at":1760011200001,"op":"reserve","key":"k","asset":"m","output":5,"credits":3,"id":"r","ttl_ms":600000}
+{"at":1760011200002,"op":"extend","key":"k","id":"r","output":7}
+{"at":1760011200003,"op":"extend","key":"k","id":"r","output":10}
+{"at":1760011260000,"op":"settle","key":"k","id":"r","output":8,"credits":1}
+{"at":1760011260001,"op":"settle","key":"k","id":"r","output":8,"credits":1}
+{"at":1760011260002,"op":"reserve","key":"k","output":4,"id":"s","ttl_ms":1000}
+{"at":1760011260003,"op":"cancel","key":"k","id":"s"}
+{"at":1760011261002,"op":"cancel","key":"k","id":"s"}
+{"at":1760011261003,"op":"check","key":"k","output":2,"request_id":"q"}
+{"at":1760011261004,"op":"check","key":"k","output":2,"request_id":"q"}
+{"at":1760011261005,"op":"usage","key":"k"}
+"#;
