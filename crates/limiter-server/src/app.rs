@@ -1,0 +1,59 @@
+//! What all requests share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use limiter::{Limiter, RedisStore};
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticator;
+use crate::bounds::Bounds;
+use crate::models::Models;
+use crate::run::upstream::Client;
+
+/// The service's state: the engine, the models that can be run, and the bounds.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) limiter: Limiter,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) models: Models,
+    pub(crate) upstream: Client,
+    pub(crate) bounds: Bounds,
+    /// Answers that are still streaming, to be settled before the server ends.
+    pub(crate) streams: TaskTracker,
+    redis: Option<RedisStore>,
+    stopping: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn new(
+        limiter: Limiter,
+        redis: Option<RedisStore>,
+        models: Models,
+        bounds: Bounds,
+    ) -> Self {
+        Self {
+            authenticator: Authenticator::new(limiter.clone()),
+            limiter,
+            models,
+            upstream: Client::new(),
+            bounds,
+            streams: TaskTracker::new(),
+            redis,
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether new requests are welcome: the store answers, and nobody has told the server to stop.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let answers = match &self.redis {
+            Some(store) => store.health().await.is_ok(),
+            None => true,
+        };
+        answers && !self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.streams.close();
+    }
+}

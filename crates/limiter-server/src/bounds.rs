@@ -1,0 +1,44 @@
+//! How much may come in at a time, and how long it may take.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// What one server accepts. Everything that comes in has a bound here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bounds {
+    /// Bytes of a request's body, 1 MiB by default: a long prompt, and far more than any call of the engine.
+    pub max_body_bytes: usize,
+    /// Open connections, 4,096 by default. The next one waits in the system's queue.
+    pub max_connections: usize,
+    /// Requests that are being answered, 1,024 by default. One more is told 503 at once.
+    pub max_requests: usize,
+    /// For the headers of a request, and for its body, 10 s by default: who sends more slowly is cut off.
+    pub read_timeout: Duration,
+    /// Until the answer begins, 120 s by default: models take their time, all else has shorter deadlines.
+    pub request_timeout: Duration,
+    /// For what is under way when the server is told to stop, 30 s by default.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 1 << 20,
+            max_connections: 4_096,
+            max_requests: 1_024,
+            read_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(120),
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Bytes of a request's line and headers together; hyper answers 431 to more. An access key has at most 256.
+pub(crate) const MAX_HEADER_BYTES: usize = 16 << 10;
+/// Header lines of a request: proxies add a dozen to those of a client.
+pub(crate) const MAX_HEADERS: usize = 64;
+/// How many access keys are remembered as known, so that they need no look-up in Redis: a few megabytes.
+pub(crate) const MAX_KNOWN_KEYS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// How many reservations are remembered for a key in memory: a hundred a second, for as long as one can be settled.
+pub(crate) const MAX_RESERVATIONS: usize = 100_000;

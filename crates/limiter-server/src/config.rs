@@ -1,0 +1,233 @@
+//! How the server is told what to do: flags, environment variables and a file, in this order of precedence.
+
+mod file;
+mod flags;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::{fmt, io};
+
+use clap::Parser;
+use limiter::{AccessKey, InvalidValue, WorkspaceId};
+use thiserror::Error;
+
+use crate::bounds::Bounds;
+use crate::models::{Model, Models};
+
+use self::file::File;
+use self::flags::Flags;
+
+/// What one server is to be.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where it listens: 127.0.0.1:8080 by default.
+    pub listen: SocketAddr,
+    /// The servers that keep keys and counts; in memory by default.
+    pub redis: Option<String>,
+    /// With what the names of all Redis keys begin.
+    pub redis_prefix: String,
+    /// The workspace whose first admin key is made at the start.
+    pub workspace: WorkspaceId,
+    /// The access key of its admin; made at the first start by default.
+    pub admin_key: Option<AccessKey>,
+    /// Where the in-memory engine is kept over restarts; nowhere by default.
+    pub state: Option<PathBuf>,
+    /// The models that can be run; three that echo by default.
+    pub models: Vec<Model>,
+    /// What may come in.
+    pub bounds: Bounds,
+    /// What is logged, as `tracing` filters it.
+    pub log: String,
+    /// Whether log lines are JSON.
+    pub log_json: bool,
+}
+
+/// Why a server cannot be configured like that.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file {path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not what is expected.
+    #[error("the configuration file {path} is wrong: {message}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// Two models share an id or a path.
+    #[error("two models have the id or path {0:?}: each needs its own")]
+    ModelTwice(String),
+    /// Both stores were asked for.
+    #[error(
+        "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out"
+    )]
+    StateAndRedis,
+    /// A bound that would let nothing in.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// The access key for the admin is none.
+    #[error("{ADMIN_KEY} cannot be used")]
+    AdminKey(#[source] InvalidValue),
+    /// A value out of bounds.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+}
+
+impl Settings {
+    /// From the command line, the environment and the file that they name. `--help` and mistakes end the process.
+    ///
+    /// # Errors
+    /// [`ConfigError`], each with a sentence of what to do.
+    pub fn from_command_line() -> Result<Self, ConfigError> {
+        let flags = Flags::parse();
+        let file = flags.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+        let admin_key = std::env::var(ADMIN_KEY).ok().filter(|text| !text.is_empty());
+        Self::merge(flags, file, admin_key)
+    }
+
+    fn merge(flags: Flags, file: File, admin_key: Option<String>) -> Result<Self, ConfigError> {
+        let settings = Self {
+            listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            redis: flags.redis.or(file.redis),
+            redis_prefix: flags
+                .redis_prefix
+                .or(file.redis_prefix)
+                .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            workspace: match flags.workspace.or(file.workspace) {
+                Some(workspace) => workspace,
+                None => DEFAULT_WORKSPACE.parse()?,
+            },
+            admin_key: admin_key.map(AccessKey::new).transpose().map_err(ConfigError::AdminKey)?,
+            state: flags.state.or(file.state),
+            models: match file.models {
+                Some(models) => models,
+                None => Models::built_in()?,
+            },
+            bounds: flags.bounds.over(file.bounds).bounds(),
+            log: flags.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
+            log_json: flags.log_json || file.log_json.unwrap_or(false),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// What no single setting shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.state.is_some() && self.redis.is_some() {
+            return Err(ConfigError::StateAndRedis);
+        }
+        let bounds = &self.bounds;
+        for (name, is_zero) in [
+            ("max-body-bytes", bounds.max_body_bytes == 0),
+            ("max-connections", bounds.max_connections == 0),
+            ("max-requests", bounds.max_requests == 0),
+            ("read-timeout", bounds.read_timeout.is_zero()),
+            ("request-timeout", bounds.request_timeout.is_zero()),
+        ] {
+            if is_zero {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        Models::new(self.models.clone()).map(|_| ())
+    }
+}
+
+impl Default for Settings {
+    /// What a server is with no flag, variable or file.
+    fn default() -> Self {
+        let settings = Self::merge(Flags::default(), File::default(), None);
+        settings.unwrap_or_else(|error| unreachable!("the defaults are valid: {error}"))
+    }
+}
+
+/// A URL of Redis may have a password in it.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("redis", &self.redis.as_ref().map(|_| "…"))
+            .field("workspace", &self.workspace)
+            .field("state", &self.state)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The variable with the access key of the workspace's admin. There is no flag for it: everybody on a machine sees the
+/// flags of its processes.
+const ADMIN_KEY: &str = "LIMITER_ADMIN_KEY";
+
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_PREFIX: &str = "limiter";
+const DEFAULT_WORKSPACE: &str = "default";
+const DEFAULT_LOG: &str = "info";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(arguments: &[&str], file: &str) -> Result<Settings, ConfigError> {
+        let flags = Flags::try_parse_from([&["limiter-server"], arguments].concat()).unwrap();
+        Settings::merge(flags, File::parse("test.toml".as_ref(), file)?, None)
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = "listen = '127.0.0.1:1'\n[bounds]\nmax_requests = 5\nread_timeout_s = 2\n";
+        let settings = settings(&["--listen", "127.0.0.1:2", "--max-requests", "7"], file).unwrap();
+        assert_eq!(settings.listen.port(), 2);
+        assert_eq!(settings.bounds.max_requests, 7);
+        assert_eq!(settings.bounds.read_timeout, Duration::from_secs(2));
+        assert_eq!(settings.bounds.max_connections, Bounds::default().max_connections);
+    }
+
+    #[test]
+    fn the_sample_configuration_is_what_the_server_does_without_one_apart_from_models() {
+        let sample = include_str!("../limiter-server.toml");
+        let (sample, default) = (settings(&[], sample).unwrap(), Settings::default());
+        assert_eq!((sample.listen, sample.bounds), (default.listen, default.bounds));
+        assert_eq!((sample.workspace, sample.log), (default.workspace, default.log));
+        assert!(sample.models.iter().any(|model| model.upstream.is_some()));
+    }
+
+    #[test]
+    fn a_mistyped_setting_is_named_with_its_place() {
+        let error = settings(&[], "listn = '127.0.0.1:1'").unwrap_err().to_string();
+        assert!(error.contains("test.toml") && error.contains("listn"), "{error}");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let both = settings(&["--redis", "redis://127.0.0.1", "--state", "state.json"], "");
+        assert!(matches!(both, Err(ConfigError::StateAndRedis)));
+        let nothing = settings(&["--max-requests", "0"], "");
+        assert!(matches!(nothing, Err(ConfigError::Zero("max-requests"))));
+    }
+
+    #[test]
+    fn a_short_admin_key_is_refused_and_not_shown() {
+        let error = Settings::merge(Flags::default(), File::default(), Some("too-short".into()))
+            .unwrap_err();
+        assert!(matches!(error, ConfigError::AdminKey(_)));
+        assert!(!format!("{error:?}").contains("too-short"));
+    }
+
+    #[test]
+    fn the_password_of_redis_is_not_in_the_debug_output() {
+        let settings = settings(&["--redis", "redis://:secret@127.0.0.1"], "").unwrap();
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+}

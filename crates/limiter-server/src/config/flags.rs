@@ -1,0 +1,166 @@
+//! The flags, and the environment variables that stand for them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use limiter::WorkspaceId;
+use serde::Deserialize;
+
+use crate::bounds::Bounds;
+
+/// Rate limits for API keys of LLM services, over HTTP.
+///
+/// Answers to the aiXplain SDK as it comes from PyPI, and offers the engine itself as JSON (see /openapi.json). Keys and
+/// counts are in this process, or in Redis for many of them.
+#[derive(Debug, Default, Parser)]
+#[command(version, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
+pub(super) struct Flags {
+    /// Where to listen [default: 127.0.0.1:8080]
+    ///
+    /// TLS is left to a proxy in front, such as nginx, Caddy or a cloud's load balancer: access keys must not travel in
+    /// the clear. So listen on the loopback, or on a network that only the proxy reaches.
+    #[arg(long, env = "LIMITER_LISTEN", value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// Keep keys and counts in Redis instead of in memory
+    ///
+    /// redis://, rediss://, redis+sentinel://… or redis+cluster://…, as the library takes them. All servers with the same
+    /// URL and prefix share keys and limits. A URL with a password belongs into the environment.
+    #[arg(long, env = "LIMITER_REDIS", value_name = "URL", hide_env_values = true)]
+    pub(super) redis: Option<String>,
+
+    /// With what the names of all Redis keys begin [default: limiter]
+    #[arg(long, env = "LIMITER_REDIS_PREFIX", value_name = "PREFIX")]
+    pub(super) redis_prefix: Option<String>,
+
+    /// Keep the in-memory engine over restarts in this file
+    ///
+    /// It is written every ten seconds and at the end, as a whole or not at all. Without it a restart forgets all keys.
+    #[arg(long, env = "LIMITER_STATE", value_name = "FILE")]
+    pub(super) state: Option<PathBuf>,
+
+    /// The workspace whose first admin key is made at the first start [default: default]
+    #[arg(long, env = "LIMITER_WORKSPACE", value_name = "NAME")]
+    pub(super) workspace: Option<WorkspaceId>,
+
+    /// A file with all of these settings, and with the models
+    ///
+    /// A flag beats its environment variable, which beats the file, which beats the default.
+    #[arg(long, env = "LIMITER_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// What to log: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
+    ///
+    /// Each request is a line at info. No line ever has an access key.
+    #[arg(long, env = "LIMITER_LOG", value_name = "FILTER")]
+    pub(super) log: Option<String>,
+
+    /// Log lines are JSON
+    #[arg(long, env = "LIMITER_LOG_JSON")]
+    pub(super) log_json: bool,
+
+    #[command(flatten)]
+    pub(super) bounds: BoundSettings,
+}
+
+/// The bounds, each of which may be left out.
+#[derive(Clone, Copy, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BoundSettings {
+    /// Bytes of a request's body [default: 1048576]
+    #[arg(long, env = "LIMITER_MAX_BODY_BYTES", value_name = "BYTES", hide_short_help = true)]
+    max_body_bytes: Option<usize>,
+    /// Open connections; the next one waits [default: 4096]
+    #[arg(long, env = "LIMITER_MAX_CONNECTIONS", value_name = "COUNT", hide_short_help = true)]
+    max_connections: Option<usize>,
+    /// Requests that are being answered; one more is told 503 [default: 1024]
+    #[arg(long, env = "LIMITER_MAX_REQUESTS", value_name = "COUNT", hide_short_help = true)]
+    max_requests: Option<usize>,
+    /// Seconds for the headers of a request, and for its body [default: 10]
+    #[arg(
+        long = "read-timeout",
+        env = "LIMITER_READ_TIMEOUT",
+        value_name = "SECONDS",
+        hide_short_help = true
+    )]
+    read_timeout_s: Option<u64>,
+    /// Seconds until an answer begins [default: 120]
+    #[arg(
+        long = "request-timeout",
+        env = "LIMITER_REQUEST_TIMEOUT",
+        value_name = "SECONDS",
+        hide_short_help = true
+    )]
+    request_timeout_s: Option<u64>,
+    /// Seconds for what is under way when the server is told to stop [default: 30]
+    #[arg(
+        long = "shutdown-timeout",
+        env = "LIMITER_SHUTDOWN_TIMEOUT",
+        value_name = "SECONDS",
+        hide_short_help = true
+    )]
+    shutdown_timeout_s: Option<u64>,
+}
+
+impl BoundSettings {
+    /// These where they are said, else the others.
+    pub(super) fn over(self, others: Self) -> Self {
+        Self {
+            max_body_bytes: self.max_body_bytes.or(others.max_body_bytes),
+            max_connections: self.max_connections.or(others.max_connections),
+            max_requests: self.max_requests.or(others.max_requests),
+            read_timeout_s: self.read_timeout_s.or(others.read_timeout_s),
+            request_timeout_s: self.request_timeout_s.or(others.request_timeout_s),
+            shutdown_timeout_s: self.shutdown_timeout_s.or(others.shutdown_timeout_s),
+        }
+    }
+
+    /// These where they are said, else the defaults.
+    pub(super) fn bounds(self) -> Bounds {
+        let default = Bounds::default();
+        let seconds = |said: Option<u64>, default| said.map_or(default, Duration::from_secs);
+        Bounds {
+            max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
+            max_connections: self.max_connections.unwrap_or(default.max_connections),
+            max_requests: self.max_requests.unwrap_or(default.max_requests),
+            read_timeout: seconds(self.read_timeout_s, default.read_timeout),
+            request_timeout: seconds(self.request_timeout_s, default.request_timeout),
+            shutdown_timeout: seconds(self.shutdown_timeout_s, default.shutdown_timeout),
+        }
+    }
+}
+
+const SHORT_HELP: &str = "\
+--help tells more, and shows the bounds on what comes in.";
+
+const LONG_HELP: &str = "\
+The admin key:
+  The first start makes an admin key and shows it, once. LIMITER_ADMIN_KEY brings one instead (at least 16 characters,
+  22 random letters and digits or more): for automation, and for restarts, where it must be the same again.
+
+Try it:
+  limiter-server                                        in memory, on 127.0.0.1:8080
+  limiter-server --state keys.json                      the same, kept over restarts
+  limiter-server --redis redis://127.0.0.1:6379         shared by all servers on this Redis
+  limiter-server --config limiter-server.toml           with models of your own
+
+Paths:
+  /sdk/api-keys, /v2/models, /api/v2/execute            what the aiXplain SDK calls
+  /v1/check, /v1/reserve, /v1/usage, /openapi.json      the engine, and its description
+  /healthz, /readyz, /metrics                           for whoever watches; keep them behind the proxy
+
+SIGTERM and SIGINT end it gracefully.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Flags::command().debug_assert();
+    }
+}

@@ -1,0 +1,133 @@
+//! The engine that a server stands on: its store, its workspace, its admin key.
+
+use std::error::Error;
+
+use limiter::{
+    AccessKey, KeyConfig, KeyKind, KeysError, Limiter, MemoryStore, NewKey, RedisError, RedisStore,
+    WorkspaceId,
+};
+use thiserror::Error as ThisError;
+
+use crate::bounds::MAX_RESERVATIONS;
+use crate::config::{ConfigError, Settings};
+use crate::state::{StateError, StateFile};
+
+/// A store that is ready, and what it takes to keep it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) limiter: Limiter,
+    pub(crate) redis: Option<RedisStore>,
+    pub(crate) state: Option<(StateFile, MemoryStore)>,
+    pub(crate) admin: Admin,
+}
+
+/// What is known of the admin key of the workspace.
+#[derive(Debug)]
+pub(crate) enum Admin {
+    /// It was made just now.
+    Made(AccessKey),
+    /// It was brought, and it works.
+    Brought,
+    /// The workspace has keys, and nobody has shown one.
+    NotShown,
+}
+
+/// Why a server does not start.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Redis cannot be used.
+    #[error("the Redis of --redis cannot be used")]
+    Redis(#[source] RedisError),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The workspace could not be made.
+    #[error("the workspace {workspace:?} cannot be set up")]
+    Workspace {
+        /// The workspace.
+        workspace: WorkspaceId,
+        /// Why.
+        #[source]
+        source: KeysError,
+    },
+    /// The workspace has another admin key.
+    #[error(
+        "LIMITER_ADMIN_KEY is not the access key of a living admin key of the workspace {0:?}, which has keys already: set \
+         it to the one that was shown when the workspace was new, or leave it out"
+    )]
+    OtherAdmin(WorkspaceId),
+    /// The address cannot be listened on.
+    #[error("nothing can listen on {address}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It came to an end with an error.
+    #[error("the server failed")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl Engine {
+    pub(crate) async fn start(settings: &Settings) -> Result<Self, StartError> {
+        let mut redis = None;
+        let mut state = None;
+        let limiter = match (&settings.redis, &settings.state) {
+            (Some(url), _) => {
+                let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
+                let store = Box::pin(builder.connect()).await.map_err(StartError::Redis)?;
+                redis = Some(store.clone());
+                Limiter::from(store)
+            }
+            (None, Some(path)) => {
+                let (file, store) = StateFile::open(path.clone(), builder())?;
+                state = Some((file, store.clone()));
+                Limiter::from(store)
+            }
+            (None, None) => Limiter::from(builder().build()),
+        };
+        let admin = admin(&limiter, settings).await?;
+        if let Some((file, store)) = &state {
+            // At once: an admin key that was shown must not be lost, and a file that cannot be written is no surprise later.
+            file.save(store)?;
+        }
+        Ok(Self { limiter, redis, state, admin })
+    }
+}
+
+fn builder() -> limiter::MemoryStoreBuilder {
+    MemoryStore::builder().remembered(MAX_RESERVATIONS)
+}
+
+/// Makes the workspace if it is new, and else looks at the key that was brought.
+async fn admin(limiter: &Limiter, settings: &Settings) -> Result<Admin, StartError> {
+    let workspace = &settings.workspace;
+    let failed = |source| StartError::Workspace { workspace: workspace.clone(), source };
+    let config = KeyConfig::named("admin").map_err(|error| failed(error.into()))?;
+    let new = NewKey::admin(config);
+    let new = match &settings.admin_key {
+        Some(access_key) => new.with_access_key(access_key.clone()),
+        None => new,
+    };
+    match (limiter.bootstrap(workspace.clone(), new).await, &settings.admin_key) {
+        (Ok(_), Some(_)) => Ok(Admin::Brought),
+        (Ok(created), None) => Ok(created.access_key.map_or(Admin::NotShown, Admin::Made)),
+        (Err(KeysError::AlreadyBootstrapped), None) => Ok(Admin::NotShown),
+        (Err(KeysError::AlreadyBootstrapped), Some(access_key)) => {
+            match limiter.keys(access_key).get_by_access_key(access_key).await {
+                Ok(record) if record.kind == KeyKind::Admin && record.workspace == *workspace => {
+                    Ok(Admin::Brought)
+                }
+                Err(KeysError::Store(error)) => Err(failed(error.into())),
+                _ => Err(StartError::OtherAdmin(workspace.clone())),
+            }
+        }
+        (Err(error), _) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,64 @@
+//! Deciding a call whose cost is known.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use limiter::{AssetId, Charge, RequestId};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::answer;
+use super::schema::{ChargeSchema, DecisionSchema};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::JsonBody;
+use crate::metrics;
+use crate::refusal::{Problem, Refusal};
+
+/// A call to be decided.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckRequest {
+    /// What is called, a model or tool: 1 to 256 bytes. Left out, the call meets the global limits alone.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    asset: Option<AssetId>,
+    /// What it costs; one request if left out.
+    #[serde(default)]
+    #[schema(value_type = ChargeSchema)]
+    charge: Charge,
+    /// Repeated under the same id within two minutes, the call is charged once: a retry after a timeout is safe. 1 to 128
+    /// bytes.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    request_id: Option<RequestId>,
+}
+
+/// Decide whether the key may make a call, and charge it if so, in one step.
+///
+/// A denial is an answer too: 200, with `"outcome": "denied"`, the reason, every violated rule and when to retry.
+#[utoipa::path(
+    post, path = "/v1/check", tag = "calls", request_body = CheckRequest,
+    responses(
+        (status = 200, description = "The decision: allowed and charged, or denied and not charged", body = DecisionSchema),
+        (status = 400, description = "The request cannot be read, or a value is out of bounds", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The access key is missing, not known or expired", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "An admin key makes no calls", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn check(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    JsonBody(request): JsonBody<CheckRequest>,
+) -> Result<Response, Refusal> {
+    let CheckRequest { asset, charge, request_id } = request;
+    let key = app.authenticator.identify(&caller).await?;
+    let decision = match &request_id {
+        None => app.limiter.check_and_consume(&key, &asset, &charge).await?,
+        Some(id) => app.limiter.check_once(&key, &asset, &charge, id).await?,
+    };
+    metrics::decided(&decision);
+    answer(&decision)
+}

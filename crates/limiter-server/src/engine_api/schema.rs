@@ -1,0 +1,233 @@
+//! The engine's own JSON, as the OpenAPI document describes it. Nothing here is ever made: the engine's types serialize
+//! themselves, and a test holds their answers to this description.
+#![expect(dead_code, reason = "they are descriptions")]
+
+use utoipa::ToSchema;
+
+/// What a call costs.
+#[derive(ToSchema)]
+#[schema(as = Charge)]
+pub(crate) struct ChargeSchema {
+    /// Requests: 1 if left out, 0 for a top-up of a call that already runs.
+    #[schema(required = false, default = 1, maximum = 9007199254740991_u64)]
+    requests: u64,
+    /// Tokens of the prompt.
+    #[schema(required = false, default = 0, maximum = 9007199254740991_u64)]
+    input_tokens: u64,
+    /// Tokens of the answer.
+    #[schema(required = false, default = 0, maximum = 9007199254740991_u64)]
+    output_tokens: u64,
+    /// Credits, in millionths.
+    #[schema(required = false, default = 0, maximum = 9007199254740991_u64)]
+    credits: u64,
+}
+
+/// New totals of a call; what is left out stays as estimated.
+#[derive(ToSchema)]
+#[schema(as = Totals)]
+pub(crate) struct TotalsSchema {
+    /// Tokens of the prompt.
+    #[schema(maximum = 9007199254740991_u64)]
+    input_tokens: Option<u64>,
+    /// Tokens of the answer.
+    #[schema(maximum = 9007199254740991_u64)]
+    output_tokens: Option<u64>,
+    /// Credits, in millionths.
+    #[schema(maximum = 9007199254740991_u64)]
+    credits: Option<u64>,
+}
+
+/// Allowed and charged, or denied and not charged. Instants are milliseconds since 1970, in UTC.
+#[derive(ToSchema)]
+#[schema(as = Decision)]
+pub(crate) struct DecisionSchema {
+    /// What was decided.
+    outcome: OutcomeSchema,
+    /// When, by the clock of the store.
+    decided_at: Option<i64>,
+    /// How each rule stands, after the charge if it was allowed, without it if it was denied.
+    rules: Option<Vec<RuleStateSchema>>,
+    /// Credits spent and the budget.
+    credits: Option<CreditUsageSchema>,
+    /// Whether the store could not answer and the call was allowed all the same.
+    degraded: Option<bool>,
+    /// Whether it had been allowed before under the same request id, and was not charged again.
+    replayed: Option<bool>,
+    /// Thresholds that this charge was the first to cross.
+    crossed: Option<Vec<CrossingSchema>>,
+    /// Of a denial: why.
+    reason: Option<ReasonSchema>,
+    /// Of a denial: the asset that was called.
+    asset: Option<String>,
+    /// Of a denial for the budget: the credits that the call asked for, in millionths.
+    asked: Option<u64>,
+    /// Of a denial for limits: every rule that would have been broken.
+    violated: Option<Vec<ViolationSchema>>,
+    /// Of a denial for limits: the violated rule that resets last.
+    binding: Option<String>,
+    /// Of a denial for limits: the charge that was denied.
+    charge: Option<ChargeSchema>,
+    /// Of a denial for limits: the first instant at which the same charge would be allowed, if there is one.
+    retry_at: Option<i64>,
+    /// Of a denial: all of this in a sentence.
+    message: Option<String>,
+}
+
+/// A decision, and the id to settle by.
+#[derive(ToSchema)]
+#[schema(as = Reserved)]
+pub(crate) struct ReservedSchema {
+    /// The id of the reservation; null if it was denied.
+    #[schema(required = true)]
+    reservation: Option<String>,
+    /// The decision.
+    decision: DecisionSchema,
+}
+
+/// What was decided.
+#[derive(ToSchema)]
+#[schema(as = Outcome, rename_all = "snake_case")]
+pub(crate) enum OutcomeSchema {
+    /// The call may go on; it is charged.
+    Allowed,
+    /// The call may not go on; nothing is charged.
+    Denied,
+}
+
+/// Why a call is denied, where that is no error.
+#[derive(ToSchema)]
+#[schema(as = Reason, rename_all = "snake_case")]
+pub(crate) enum ReasonSchema {
+    /// The charge does not fit into what is left of the budget.
+    BudgetExhausted,
+    /// At least one rule would have been broken.
+    RateLimited,
+}
+
+/// How a rule stands.
+#[derive(ToSchema)]
+#[schema(as = RuleState)]
+pub(crate) struct RuleStateSchema {
+    /// Scope, window and unit, as in `asset/day/tokens`.
+    rule: String,
+    /// What is allowed in the window.
+    limit: u64,
+    /// What is used of it.
+    used: u64,
+    /// What is left, at least 0.
+    remaining: u64,
+    /// When the window ends, in milliseconds since 1970.
+    resets_at: i64,
+    /// Which tokens are counted.
+    token_type: TokenTypeSchema,
+}
+
+/// A rule that would have been broken.
+#[derive(ToSchema)]
+#[schema(as = Violation)]
+pub(crate) struct ViolationSchema {
+    /// Scope, window and unit, as in `asset/day/tokens`.
+    rule: String,
+    /// What is allowed in the window.
+    limit: u64,
+    /// What is used of it.
+    used: u64,
+    /// What the call asked for.
+    asked: u64,
+    /// When the window ends, in milliseconds since 1970.
+    resets_at: i64,
+    /// Which tokens are counted.
+    token_type: TokenTypeSchema,
+}
+
+/// A threshold that was crossed.
+#[derive(ToSchema)]
+#[schema(as = Crossing)]
+pub(crate) struct CrossingSchema {
+    /// The rule, or null for the budget.
+    rule: Option<String>,
+    /// The threshold, in percent of the limit.
+    percent: u8,
+}
+
+/// Which tokens a limit counts.
+#[derive(ToSchema)]
+#[schema(as = TokenType, rename_all = "lowercase")]
+pub(crate) enum TokenTypeSchema {
+    /// Input and output together.
+    Total,
+    /// Output alone.
+    Output,
+    /// Input alone.
+    Input,
+}
+
+/// Credits, in millionths.
+#[derive(ToSchema)]
+#[schema(as = CreditUsage)]
+pub(crate) struct CreditUsageSchema {
+    /// What was spent.
+    spent: u64,
+    /// What may be spent, if that is limited.
+    budget: Option<u64>,
+}
+
+/// What a key has used.
+#[derive(ToSchema)]
+#[schema(as = Usage)]
+pub(crate) struct UsageSchema {
+    /// All calls; null where they have no limits.
+    global: Option<ScopeUsageSchema>,
+    /// Each asset that has limits.
+    assets: Vec<AssetUsageSchema>,
+    /// Credits spent, and the budget.
+    credits: CreditUsageSchema,
+}
+
+/// What was used of one asset.
+#[derive(ToSchema)]
+#[schema(as = AssetUsage)]
+pub(crate) struct AssetUsageSchema {
+    /// The asset.
+    asset: String,
+    /// In this minute.
+    minute: WindowUsageSchema,
+    /// On this day.
+    day: WindowUsageSchema,
+}
+
+/// What was used in the windows of a scope.
+#[derive(ToSchema)]
+#[schema(as = ScopeUsage)]
+pub(crate) struct ScopeUsageSchema {
+    /// In this minute.
+    minute: WindowUsageSchema,
+    /// On this day.
+    day: WindowUsageSchema,
+}
+
+/// What was used in one window.
+#[derive(ToSchema)]
+#[schema(as = WindowUsage)]
+pub(crate) struct WindowUsageSchema {
+    /// Requests.
+    requests: UnitUsageSchema,
+    /// Tokens.
+    tokens: UnitUsageSchema,
+    /// Which tokens are counted.
+    token_type: TokenTypeSchema,
+    /// When counting starts again from zero, in milliseconds since 1970.
+    resets_at: i64,
+}
+
+/// What was used of one unit.
+#[derive(ToSchema)]
+#[schema(as = UnitUsage)]
+pub(crate) struct UnitUsageSchema {
+    /// How much is used.
+    used: u64,
+    /// How much may be used, if that is limited.
+    limit: Option<u64>,
+    /// How much is left, if there is a limit.
+    remaining: Option<u64>,
+}

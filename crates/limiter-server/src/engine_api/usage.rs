@@ -1,0 +1,48 @@
+//! What a key has used.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use limiter::{KeyId, Usage};
+use serde::Deserialize;
+
+use super::schema::UsageSchema;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::Queried;
+use crate::refusal::{Problem, Refusal};
+
+/// Whose usage is asked for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct UsageQuery {
+    key_id: Option<KeyId>,
+}
+
+/// What a key has used in this minute and on this day, and of its budget. Reading it changes nothing.
+///
+/// A member key reads its own usage, an admin key that of every key of its workspace.
+#[utoipa::path(
+    get, path = "/v1/usage", tag = "usage",
+    params(("key_id" = Option<String>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out", min_length = 1, max_length = 128)),
+    responses(
+        (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = UsageSchema),
+        (status = 400, description = "The query cannot be read, or a value is out of bounds", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The access key is missing, not known or expired", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A member key asks for the usage of another key", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn usage(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Queried(query): Queried<UsageQuery>,
+) -> Result<Json<Usage>, Refusal> {
+    let keys = app.limiter.keys(&caller.0);
+    let usage = match &query.key_id {
+        Some(id) => keys.usage(id).await?,
+        None => keys.own_usage().await?,
+    };
+    Ok(Json(usage))
+}

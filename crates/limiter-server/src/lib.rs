@@ -1,0 +1,51 @@
+//! The HTTP service of the limiter crates: the wire of the aiXplain SDK, and the engine as JSON.
+//!
+//! Most users run the binary: `limiter-server --help`. As a library it puts the same service into another process:
+//!
+//! ```no_run
+//! use limiter::{KeyConfig, Limiter, NewKey};
+//! use limiter_server::{Bounds, Server};
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let limiter = Limiter::in_memory();
+//! limiter.bootstrap("team-a".parse()?, NewKey::admin(KeyConfig::named("admin")?)).await?;
+//! let server = Server::embedded(limiter, "127.0.0.1:0".parse()?, Vec::new(), Bounds::default()).await?;
+//! println!("http://{}", server.address()?);
+//! server.run(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way of a request
+//! [`serve`] accepts it, the guard ([`guarded`]) holds it to its bounds, counts and logs it, `routes` leads it to `wire` (what the SDK
+//! calls) or `engine_api` (`/v1`), which ask the engine of the crate `limiter`. No rule is written here.
+
+mod app;
+mod auth;
+mod body;
+mod bounds;
+mod config;
+mod engine;
+mod engine_api;
+mod guard;
+mod health;
+mod metrics;
+mod models;
+mod openapi;
+mod refusal;
+mod routes;
+mod run;
+mod serve;
+mod server;
+mod state;
+mod welcome;
+mod wire;
+
+pub use bounds::Bounds;
+pub use config::{ConfigError, Settings};
+pub use engine::StartError;
+pub use guard::guarded;
+pub use models::{Model, Price};
+pub use serve::serve;
+pub use server::Server;
+pub use state::StateError;

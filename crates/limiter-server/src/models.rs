@@ -1,0 +1,171 @@
+//! The models that can be run, and what they cost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use limiter::{AssetId, Credits, InvalidValue};
+use serde::Deserialize;
+
+use crate::config::ConfigError;
+
+/// A model as the configuration has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Model {
+    /// Its id, by which limits name it.
+    pub id: AssetId,
+    /// Its path, such as `openai/gpt-5/openai`, by which people name it.
+    pub path: String,
+    /// What it is called; the path if nothing is said.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What its runs cost; nothing by default.
+    #[serde(default)]
+    pub price: Price,
+    /// Where runs are forwarded to; without it the model is a built-in one that answers with what it was told.
+    #[serde(default)]
+    pub upstream: Option<String>,
+    /// The environment variable whose value is sent there as `Authorization`.
+    #[serde(default)]
+    pub upstream_authorization_env: Option<String>,
+    /// How many tokens an answer is expected to have, where the request does not say: 1,000 by default. So many are held
+    /// until the answer has ended.
+    #[serde(default = "expected_output_tokens")]
+    pub expected_output_tokens: u64,
+}
+
+/// What a run costs, in millionths of a credit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Price {
+    /// For each run.
+    pub run: u64,
+    /// For 1,000 input tokens.
+    pub input: u64,
+    /// For 1,000 output tokens.
+    pub output: u64,
+}
+
+/// The models of a server, found by id and by path.
+#[derive(Clone, Debug)]
+pub(crate) struct Models(HashMap<String, Arc<Model>>);
+
+impl Price {
+    /// What a run with these tokens costs, rounded up to a millionth.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] above 2^53 − 1 millionths.
+    pub fn of(&self, input_tokens: u64, output_tokens: u64) -> Result<Credits, InvalidValue> {
+        let part = |price: u64, tokens: u64| u128::from(price).saturating_mul(u128::from(tokens));
+        let tokens =
+            part(self.input, input_tokens).saturating_add(part(self.output, output_tokens));
+        let millionths = tokens.div_ceil(1_000).saturating_add(u128::from(self.run));
+        Credits::from_millionths(u64::try_from(millionths).unwrap_or(u64::MAX))
+    }
+}
+
+impl Model {
+    /// What it is called.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.path)
+    }
+
+    fn echo(id: &str, path: &str, name: &str) -> Result<Self, InvalidValue> {
+        Ok(Self {
+            id: id.parse()?,
+            path: path.to_owned(),
+            name: Some(name.to_owned()),
+            price: Price { run: ECHO_PRICE, ..Price::default() },
+            upstream: None,
+            upstream_authorization_env: None,
+            expected_output_tokens: expected_output_tokens(),
+        })
+    }
+}
+
+impl Models {
+    pub(crate) fn new(models: Vec<Model>) -> Result<Self, ConfigError> {
+        let mut found = HashMap::new();
+        for model in models {
+            let model = Arc::new(model);
+            let mut names = vec![model.id.to_string(), model.path.clone()];
+            names.dedup();
+            for name in names {
+                if found.insert(name.clone(), Arc::clone(&model)).is_some() {
+                    return Err(ConfigError::ModelTwice(name));
+                }
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Those that are there with no configuration: the ones of the SDK's documented examples, answering locally.
+    pub(crate) fn built_in() -> Result<Vec<Model>, InvalidValue> {
+        BUILT_IN.iter().map(|(id, path, name)| Model::echo(id, path, name)).collect()
+    }
+
+    pub(crate) fn find(&self, id_or_path: &str) -> Option<&Arc<Model>> {
+        self.0.get(id_or_path)
+    }
+
+    /// The id under which limits of this asset are kept: that of the model, if it is the path of one.
+    pub(crate) fn asset(&self, id_or_path: &str) -> Result<AssetId, InvalidValue> {
+        self.find(id_or_path).map_or_else(|| id_or_path.parse(), |model| Ok(model.id.clone()))
+    }
+}
+
+const fn expected_output_tokens() -> u64 {
+    1_000
+}
+
+/// A ten-thousandth of a credit a run, so that budgets can be seen at work.
+const ECHO_PRICE: u64 = 100;
+
+/// The ids are those by which the SDK's examples and tests know such models.
+const BUILT_IN: [(&str, &str, &str); 3] = [
+    ("669a63646eb56306647e1091", "openai/gpt-4o-mini/openai", "GPT-4o Mini"),
+    ("6895d6d1d50c89537c1cf237", "openai/gpt-5/openai", "GPT-5"),
+    ("69134e5e7c5c9d5c0e5d1a51", "openai/gpt-5.1/openai", "GPT-5.1"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_started_millionth_is_charged() {
+        let price = Price { run: 100, input: 1_250, output: 10_000 };
+        assert_eq!(price.of(0, 0).unwrap().millionths(), 100);
+        assert_eq!(price.of(1, 0).unwrap().millionths(), 102, "1.25 millionths are 2");
+        assert_eq!(price.of(1_000, 1_000).unwrap().millionths(), 11_350);
+    }
+
+    #[test]
+    fn a_price_beyond_all_counts_is_refused() {
+        let price = Price { output: u64::MAX, ..Price::default() };
+        assert!(price.of(0, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_model_is_found_by_id_and_by_path() {
+        let models = Models::new(Models::built_in().unwrap()).unwrap();
+        for name in ["669a63646eb56306647e1091", "openai/gpt-5/openai", "openai/gpt-5.1/openai"] {
+            assert!(models.find(name).is_some(), "{name}");
+        }
+        assert_eq!(
+            models.asset("openai/gpt-5/openai").unwrap().as_str(),
+            "6895d6d1d50c89537c1cf237"
+        );
+        assert_eq!(models.asset("somewhere/else").unwrap().as_str(), "somewhere/else");
+    }
+
+    #[test]
+    fn no_two_models_share_a_name() {
+        let mut models = Models::built_in().unwrap();
+        models.extend(Models::built_in().unwrap());
+        assert!(matches!(Models::new(models), Err(ConfigError::ModelTwice(_))));
+    }
+}

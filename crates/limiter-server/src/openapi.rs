@@ -1,0 +1,84 @@
+//! The OpenAPI document of the engine's API.
+
+use std::sync::LazyLock;
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
+use utoipa::{Modify, OpenApi};
+
+use crate::engine_api::{check, reservations, usage};
+use crate::refusal::Problem;
+
+/// The document, made once.
+pub(crate) async fn document() -> impl IntoResponse {
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| Bytes::from(Api::openapi().to_pretty_json().unwrap_or_default()));
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone())
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "limiter",
+        description = "Rate limits for API keys of LLM services. The access key of a request is that of the key to be \
+                       charged, or of an admin key that reads usage. Instants are milliseconds since 1970, credits are \
+                       millionths of a credit.",
+    ),
+    paths(
+        check::check,
+        reservations::reserve,
+        reservations::extend,
+        reservations::settle,
+        reservations::cancel,
+        usage::usage,
+    ),
+    components(schemas(Problem)),
+    modifiers(&AccessKeys),
+    tags(
+        (name = "calls", description = "Calls whose cost is known"),
+        (name = "reservations", description = "Calls whose cost is known only afterwards"),
+        (name = "usage", description = "What keys have used"),
+    ),
+)]
+struct Api;
+
+/// The two headers that an access key may come in.
+struct AccessKeys;
+
+impl Modify for AccessKeys {
+    fn modify(&self, document: &mut Document) {
+        let header = |name: &str, description: &str| {
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, description)))
+        };
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("access_key", header("x-api-key", "The access key"));
+        components
+            .add_security_scheme("token", header("Authorization", "`Token `, and the access key"));
+        let requirement = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
+        document.security = Some(vec![requirement("access_key"), requirement("token")]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_described_with_all_of_its_errors() {
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        assert_eq!(paths.len(), 6);
+        for (path, operations) in paths {
+            for operation in operations.as_object().unwrap().values() {
+                let responses = operation["responses"].as_object().unwrap();
+                for status in ["400", "401", "503"] {
+                    let kinds = responses[status]["content"].as_object().unwrap();
+                    assert!(kinds.contains_key("application/problem+json"), "{path} {status}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+
+use crate::app::App;
+use crate::engine_api::{check, reservations, usage as engine_usage};
+use crate::guard::guarded;
+use crate::refusal::Refusal;
+use crate::wire::{keys, models, runs, usage};
+use crate::{health, openapi};
+
+/// The whole service.
+pub(crate) fn service(app: Arc<App>) -> Router {
+    let wire = Router::new()
+        .route(KEYS, get(keys::list).post(keys::create))
+        .route(OWN_USAGE, get(usage::own))
+        .route(KEY, get(keys::get).put(keys::update).delete(keys::delete))
+        .route(KEY_USAGE, get(usage::of_key))
+        .route(MODEL, get(models::get))
+        .route(MODEL_V1, get(models::get))
+        .route(RUN, post(runs::run))
+        .route(RUN_V1, post(runs::run));
+    let engine = Router::new()
+        .route(CHECK, post(check::check))
+        .route(RESERVE, post(reservations::reserve))
+        .route(EXTEND, post(reservations::extend))
+        .route(SETTLE, post(reservations::settle))
+        .route(CANCEL, post(reservations::cancel))
+        .route(USAGE, get(engine_usage::usage))
+        .route(OPENAPI, get(openapi::document));
+    let limited = wire
+        .merge(engine)
+        .fallback(|| async {
+            Refusal::not_found("there is nothing at this path: see /openapi.json")
+        })
+        .method_not_allowed_fallback(|| async {
+            let message = "this path does not answer to this method: see /openapi.json";
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
+        })
+        .with_state(Arc::clone(&app));
+    // Whoever watches the server is answered also when it is full.
+    let watching = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::clone(&app));
+    guarded(limited, &app.bounds).merge(watching)
+}
+
+/// The route, if it is one of those above: whatever becomes a label is of a list.
+pub(crate) fn known(route: &str) -> Option<&'static str> {
+    ROUTES.into_iter().find(|known| *known == route)
+}
+
+async fn metrics() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], crate::metrics::render())
+}
+
+const KEYS: &str = "/sdk/api-keys";
+const KEY: &str = "/sdk/api-keys/{id}";
+const OWN_USAGE: &str = "/sdk/api-keys/usage-limits";
+const KEY_USAGE: &str = "/sdk/api-keys/{id}/usage-limits";
+const MODEL: &str = "/v2/models/{id}";
+const MODEL_V1: &str = "/sdk/models/{id}";
+const RUN: &str = "/api/v2/execute/{id}";
+const RUN_V1: &str = "/api/v1/execute/{id}";
+const CHECK: &str = "/v1/check";
+const RESERVE: &str = "/v1/reserve";
+const EXTEND: &str = "/v1/reservations/{id}/extend";
+const SETTLE: &str = "/v1/reservations/{id}/settle";
+const CANCEL: &str = "/v1/reservations/{id}/cancel";
+const USAGE: &str = "/v1/usage";
+const OPENAPI: &str = "/openapi.json";
+
+const ROUTES: [&str; 15] = [
+    CHECK, RESERVE, SETTLE, EXTEND, CANCEL, RUN, RUN_V1, USAGE, OWN_USAGE, KEYS, KEY, KEY_USAGE,
+    MODEL, MODEL_V1, OPENAPI,
+];

@@ -1,0 +1,245 @@
+//! Models that are run elsewhere: held by an estimate, forwarded, settled by the usage that the answer tells.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, Request, Response as HttpResponse, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use limiter::{Charge, Reservation, Reserved};
+use serde_json::{Map, Value, json};
+
+use super::usage::Tokens;
+use super::{Run, draw_id, relay};
+use crate::app::App;
+use crate::metrics;
+use crate::refusal::Refusal;
+use crate::wire::{amount, refusal};
+
+/// Reaches the providers of models, by TLS where their URL says so. What comes with a request from a client, its access
+/// key above all, never goes there.
+///
+/// It is made when it is first used: most servers forward nothing, and need not read the system's certificates.
+#[derive(Debug)]
+pub(crate) struct Client(LazyLock<HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>>);
+
+impl Client {
+    pub(crate) const fn new() -> Self {
+        Self(LazyLock::new(connect))
+    }
+}
+
+fn connect() -> HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let cryptography = rustls::crypto::ring::default_provider();
+    let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(cryptography);
+    let builder = builder.unwrap_or_else(|error| {
+        // There is still plain HTTP, and HTTPS fails with a reason when it is tried.
+        tracing::warn!(%error, "the system has no certificates: models behind HTTPS cannot be reached");
+        let without_roots = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        HttpsConnectorBuilder::new().with_tls_config(without_roots)
+    });
+    let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
+    HttpClient::builder(TokioExecutor::new()).build(connector)
+}
+
+pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
+    let started = Instant::now();
+    let Some(url) = &run.model.upstream else {
+        return Err(Refusal::not_found("the model has no upstream"));
+    };
+    let body = Bytes::from(Value::Object(run.request.clone()).to_string());
+    let estimate = estimate(&run, body.len())?;
+    let mut reservation = match reserve(app, &run, &estimate).await? {
+        Reserved::Allowed(reservation) => reservation,
+        Reserved::Denied(denied) => return Err(refusal(&denied)),
+    };
+
+    let request = match request(url, run.model.upstream_authorization_env.as_deref(), body) {
+        Ok(request) => request,
+        Err(refusal) => return Err(give_back(&mut reservation, refusal).await),
+    };
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, app.upstream.0.request(request)).await;
+    let answer = match answer {
+        Ok(Ok(answer)) if answer.status().is_success() => answer,
+        Ok(Ok(answer)) => {
+            let message = format!("the model's provider answered {}", answer.status().as_u16());
+            return Err(give_back(
+                &mut reservation,
+                Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message),
+            )
+            .await);
+        }
+        Ok(Err(error)) if error.is_connect() => {
+            tracing::warn!(
+                model = run.model.path,
+                error = &error as &dyn std::error::Error,
+                "no connection"
+            );
+            return Err(give_back(&mut reservation, unreachable()).await);
+        }
+        // It was sent, and may have been run: the estimate stands.
+        Ok(Err(error)) => {
+            tracing::warn!(
+                model = run.model.path,
+                error = &error as &dyn std::error::Error,
+                "no answer"
+            );
+            return Err(unreachable());
+        }
+        Err(_) => {
+            let message = "the model's provider did not answer in time";
+            return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "upstream", message));
+        }
+    };
+    if is_event_stream(&answer) {
+        return Ok(relay_events(app, &run, reservation, answer));
+    }
+    whole(&run, reservation, &estimate, answer, started).await
+}
+
+/// What the run is held by until its cost is known: four bytes of the request are a token, and the answer has as many as the
+/// request allows, or else as the configuration expects.
+fn estimate(run: &Run, body_bytes: usize) -> Result<Charge, Refusal> {
+    let input = (body_bytes as u64).div_ceil(BYTES_PER_TOKEN);
+    let asked = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+    let asked = asked.into_iter().find_map(|name| run.request.get(name)?.as_u64());
+    let output = asked.unwrap_or(run.model.expected_output_tokens);
+    let credits = run.model.price.of(input, output)?;
+    Ok(Charge::request().with_tokens(input, output)?.with_credits(credits))
+}
+
+async fn reserve(app: &App, run: &Run, estimate: &Charge) -> Result<Reserved, Refusal> {
+    let id = draw_id()?;
+    let reserved = app.limiter.reserve_as(&run.key, &run.model.id, estimate, &id, TTL).await?;
+    match &reserved {
+        Reserved::Allowed(_) => metrics::allowed(),
+        Reserved::Denied(denied) => metrics::denied(denied),
+    }
+    Ok(reserved)
+}
+
+fn request(
+    url: &str,
+    authorization: Option<&str>,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Refusal> {
+    let misconfigured = |what: &str| {
+        tracing::error!(what, "a model cannot be run as it is configured");
+        Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            "upstream",
+            "the model is not configured well: ask its operator",
+        )
+    };
+    let uri: Uri = url.parse().map_err(|_| misconfigured("its upstream is no URL"))?;
+    let mut request = Request::post(uri)
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json, text/event-stream");
+    if let Some(name) = authorization {
+        let value = std::env::var(name).ok().and_then(|value| HeaderValue::try_from(value).ok());
+        let mut value =
+            value.ok_or_else(|| misconfigured("the variable with its authorization is not set"))?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    request.body(Full::new(body)).map_err(|_| misconfigured("its upstream is no URL"))
+}
+
+/// The call did not go upstream, or was refused there: nothing was used.
+async fn give_back(reservation: &mut Reservation, refusal: Refusal) -> Refusal {
+    if let Err(error) = reservation.cancel().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a run that did not happen stays charged"
+        );
+    }
+    refusal
+}
+
+fn unreachable() -> Refusal {
+    Refusal::new(StatusCode::BAD_GATEWAY, "upstream", "the model's provider cannot be reached")
+}
+
+fn is_event_stream(answer: &HttpResponse<Incoming>) -> bool {
+    let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.starts_with("text/event-stream"))
+}
+
+fn relay_events(
+    app: &Arc<App>,
+    run: &Run,
+    reservation: Reservation,
+    answer: HttpResponse<Incoming>,
+) -> Response {
+    let body = relay::start(&app.streams, run.model.price, reservation, answer.into_body());
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    (headers, Body::new(body)).into_response()
+}
+
+/// An answer in one piece: settled, and told with the credits that it did cost.
+async fn whole(
+    run: &Run,
+    mut reservation: Reservation,
+    estimate: &Charge,
+    answer: HttpResponse<Incoming>,
+    started: Instant,
+) -> Result<Response, Refusal> {
+    let broken = |message: &str| Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message);
+    let collected = Limited::new(answer.into_body(), MAX_ANSWER).collect();
+    let collected = tokio::time::timeout(ANSWER_TIMEOUT, collected).await;
+    let collected =
+        collected.map_err(|_| broken("the answer of the model's provider did not come in time"))?;
+    let bytes = collected
+        .map_err(|_| broken("the answer of the model's provider is too long, or broke off"))?
+        .to_bytes();
+    let answer: Map<String, Value> = serde_json::from_slice(&bytes)
+        .map_err(|_| broken("the answer of the model's provider is no JSON object"))?;
+    let mut answer = Value::Object(answer);
+    let tokens = Tokens::of(&answer);
+    let used = relay::settle(&mut reservation, run.model.price, tokens)
+        .await
+        .unwrap_or_else(|| estimate.credits());
+    if let Some(fields) = answer.as_object_mut() {
+        complete(fields, started);
+        fields.insert("usedCredits".to_owned(), amount::number(used));
+    }
+    Ok(Json(answer).into_response())
+}
+
+/// Adds what the SDK must find in an answer, to one of a provider that speaks another dialect.
+fn complete(fields: &mut Map<String, Value>, started: Instant) {
+    let text = fields
+        .get("choices")
+        .and_then(|choices| choices.get(0)?.get("message")?.get("content").cloned());
+    if let Some(text) = text {
+        fields.entry("data").or_insert(text);
+    }
+    fields.entry("status").or_insert_with(|| json!("SUCCESS"));
+    fields.entry("completed").or_insert_with(|| json!(true));
+    fields.entry("runTime").or_insert_with(|| json!(started.elapsed().as_secs_f64()));
+}
+
+/// A provider that takes longer to accept a connection is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until the answer begins, and again until one that comes in one piece has ended.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(110);
+/// Of an answer in one piece: longer than any context that a model has.
+const MAX_ANSWER: usize = 8 << 20;
+/// A rule of thumb for English; settling mends it.
+const BYTES_PER_TOKEN: u64 = 4;
+/// How long a run can be settled: longer than any answer may stream.
+const TTL: Duration = Duration::from_secs(900);

@@ -1,0 +1,144 @@
+//! One server, from its settings to its last answer.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use limiter::{Limiter, MemoryStore, RedisStore};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::app::App;
+use crate::bounds::Bounds;
+use crate::config::Settings;
+use crate::engine::{Engine, StartError};
+use crate::models::{Model, Models};
+use crate::serve::serve;
+use crate::state::StateFile;
+use crate::{routes, welcome};
+
+/// A server that listens, and serves once it [runs](Self::run).
+#[derive(Debug)]
+#[must_use = "a server serves nothing until it runs"]
+pub struct Server {
+    listener: TcpListener,
+    app: Arc<App>,
+    state: Option<(StateFile, MemoryStore)>,
+    welcome: String,
+}
+
+impl Server {
+    /// Gets everything ready: the store, the workspace and its admin key, the address.
+    ///
+    /// # Errors
+    /// [`StartError`], each with a sentence of what to do.
+    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+        let models = Models::new(settings.models.clone())?;
+        let listener = listen(settings.listen).await?;
+        let Engine { limiter, redis, state, admin } = Engine::start(settings).await?;
+        let address = local_address(&listener, settings.listen)?;
+        let welcome = welcome::text(address, settings, &admin);
+        let server = Self::assemble(listener, limiter, redis, models, settings.bounds);
+        Ok(Self { state, welcome, ..server })
+    }
+
+    /// A server on an engine that is there already: to put the service into a process of your own.
+    ///
+    /// # Errors
+    /// [`StartError`] if the address cannot be listened on, or two models share a name.
+    pub async fn embedded(
+        limiter: Limiter,
+        address: SocketAddr,
+        models: Vec<Model>,
+        bounds: Bounds,
+    ) -> Result<Self, StartError> {
+        let models = Models::new(models)?;
+        Ok(Self::assemble(listen(address).await?, limiter, None, models, bounds))
+    }
+
+    fn assemble(
+        listener: TcpListener,
+        limiter: Limiter,
+        redis: Option<RedisStore>,
+        models: Models,
+        bounds: Bounds,
+    ) -> Self {
+        let app = Arc::new(App::new(limiter, redis, models, bounds));
+        Self { listener, app, state: None, welcome: String::new() }
+    }
+
+    /// What to tell whoever started it, with the admin key if it was made just now.
+    #[must_use]
+    pub fn welcome(&self) -> &str {
+        &self.welcome
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] if the system cannot tell.
+    pub fn address(&self) -> Result<SocketAddr, StartError> {
+        local_address(&self.listener, SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Serves until `stop` is ready, finishes what is under way, and saves the state.
+    ///
+    /// # Errors
+    /// [`StartError::State`] if the state could not be saved at the end.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Self { listener, app, state, .. } = self;
+        let saving =
+            state.clone().map(|(file, store)| tokio::spawn(save_now_and_then(file, store)));
+        let service = routes::service(Arc::clone(&app));
+        let bounds = app.bounds;
+        let mut stopped_at = None;
+        let stopping = async {
+            stop.await;
+            app.stop();
+            stopped_at = Some(Instant::now());
+            tracing::info!("stopping: what is under way is finished");
+        };
+        let all_ended = serve(listener, service, &bounds, stopping).await;
+
+        let until = stopped_at.unwrap_or_else(Instant::now) + bounds.shutdown_timeout;
+        let all_settled = tokio::time::timeout_at(until, app.streams.wait()).await.is_ok();
+        if !(all_ended && all_settled) {
+            tracing::warn!("not everything ended in time: what was cut off stands as estimated");
+        }
+        if let Some(saving) = saving {
+            saving.abort();
+            // It may be in the middle of a save, which waits for nobody.
+            let _cancelled = saving.await;
+        }
+        if let Some((file, store)) = state {
+            file.save(&store)?;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { address: asked, source })
+}
+
+async fn save_now_and_then(file: StateFile, store: MemoryStore) {
+    let mut ticks = interval(StateFile::PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await; // the first is now, and it was saved when it was opened
+    loop {
+        ticks.tick().await;
+        let (file, store) = (file.clone(), store.clone());
+        let saved = tokio::task::spawn_blocking(move || file.save(&store)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the state was not saved; it is tried again"
+            );
+        }
+    }
+}

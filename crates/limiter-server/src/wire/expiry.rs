@@ -1,0 +1,71 @@
+//! Dates of the wire: read in every form that clients send, written in the one that the SDK writes.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use limiter::Timestamp;
+
+use crate::refusal::Refusal;
+
+/// When a key expires. A date without a zone is one in UTC, as the SDK formats all of its own.
+pub(crate) fn read(text: &str) -> Result<Timestamp, Refusal> {
+    let with_zone = DateTime::parse_from_rfc3339(text).map(|date| date.with_timezone(&Utc));
+    let without_zone = || text.parse::<NaiveDateTime>().map(|date| date.and_utc());
+    let day = || text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    let date = with_zone.or_else(|_| without_zone()).or_else(|_| day());
+    date.map(Timestamp::from).map_err(|_| {
+        let shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
+        Refusal::malformed(format!(
+            "expiresAt is {shown:?}, but must be a date and time such as 2030-01-01T00:00:00Z"
+        ))
+    })
+}
+
+/// Such as `2030-01-01T00:00:00.000000Z`, or nothing for a date beyond the years that this form has.
+pub(crate) fn write(expires_at: Timestamp) -> Option<String> {
+    let text = expires_at.to_datetime()?.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    (text.len() == LENGTH).then_some(text)
+}
+
+/// A refusal does not carry a megabyte of somebody's input.
+const SHOWN_CHARACTERS: usize = 64;
+/// Of a date with a year of four digits.
+const LENGTH: usize = "2030-01-01T00:00:00.000000Z".len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_is_the_same_instant() {
+        for text in [
+            "2030-01-01T00:00:00Z",
+            "2030-01-01T00:00:00.000000Z",
+            "2030-01-01T01:00:00+01:00",
+            "2030-01-01T00:00:00",
+            "2030-01-01T00:00:00.000",
+            "2030-01-01",
+        ] {
+            let written = write(read(text).unwrap());
+            assert_eq!(written.as_deref(), Some("2030-01-01T00:00:00.000000Z"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_answered_comes_back_as_it_is() {
+        let first = write(read("2026-11-25T10:20:37.123456Z").unwrap()).unwrap();
+        assert_eq!(first, "2026-11-25T10:20:37.123000Z", "the engine keeps milliseconds");
+        assert_eq!(write(read(&first).unwrap()).unwrap(), first);
+    }
+
+    #[test]
+    fn what_is_no_date_is_refused() {
+        for text in ["", "tomorrow", "2030-13-01T00:00:00Z", "1893456000"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_this_form_has_not_is_not_written() {
+        assert_eq!(write(Timestamp::MAX), None);
+        assert_eq!(write(Timestamp::from_unix_ms(253_402_300_800_000)), None, "the year 10,000");
+    }
+}

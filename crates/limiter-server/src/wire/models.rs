@@ -1,0 +1,65 @@
+//! What is known of a model.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use limiter::Charge;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::Segment;
+use crate::models::Model;
+use crate::refusal::Refusal;
+
+/// A model by its id or path. Every living key may ask, admin keys too.
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segment(id_or_path): Segment,
+) -> Result<Json<Value>, Refusal> {
+    let key = app.authenticator.identify(&caller).await?;
+    let decision = app.limiter.peek(&key, None, &Charge::request()).await?;
+    match decision.denied().and_then(Refusal::of_caller) {
+        Some(refusal) if refusal.status != axum::http::StatusCode::FORBIDDEN => {
+            return Err(refusal);
+        }
+        _ => {}
+    }
+    Ok(Json(record(find(&app, &id_or_path)?)))
+}
+
+pub(crate) fn find<'a>(app: &'a App, id_or_path: &str) -> Result<&'a Arc<Model>, Refusal> {
+    app.models.find(id_or_path).ok_or_else(|| {
+        let shown: String = id_or_path.chars().take(SHOWN_CHARACTERS).collect();
+        Refusal::not_found(format!("no model has the id or path {shown:?}"))
+    })
+}
+
+fn record(model: &Model) -> Value {
+    json!({
+        "id": model.id,
+        "name": model.title(),
+        "path": model.path,
+        "status": "onboarded",
+        "function": { "id": "text-generation" },
+        "connectionType": ["synchronous"],
+        "supportsStreaming": true,
+        "supplier": model.path.rsplit('/').next(),
+        "params": [{
+            "name": "text",
+            "required": true,
+            "dataType": "text",
+            "dataSubType": "text",
+            "values": [],
+            "defaultValues": [],
+            "availableOptions": [],
+            "multipleValues": false,
+            "isFixed": false,
+        }],
+    })
+}
+
+/// A refusal does not carry a megabyte of somebody's input.
+const SHOWN_CHARACTERS: usize = 256;
