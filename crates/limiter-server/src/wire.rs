@@ -23,7 +23,9 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
     let (status, code, message) = match denied.reason() {
         DenialReason::RateLimited(limited) => {
             let rule = limited.binding().map(|violation| violation.rule);
-            let message = format!("Rate limit exceeded: {}. {denied}", rule.map_or("", name));
+            let explained = denied.to_string();
+            let explained = explained.strip_prefix("rate limited: ").unwrap_or(&explained);
+            let message = format!("Rate limit exceeded: {}. {explained}", rule.map_or("", name));
             let per_day = rule.is_some_and(|rule| rule.window == Window::Day);
             let status = if per_day {
                 Ok(StatusCode::TOO_MANY_REQUESTS)
@@ -32,7 +34,7 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
             };
             (status.unwrap_or(StatusCode::TOO_MANY_REQUESTS), "rate_limit", message)
         }
-        _ => (StatusCode::TOO_MANY_REQUESTS, "budget", format!("Budget exceeded. {denied}")),
+        _ => (StatusCode::TOO_MANY_REQUESTS, "budget", format!("Budget exceeded: {denied}")),
     };
     Refusal { retry_after: denied.retry_after(), ..Refusal::new(status, code, message) }
 }

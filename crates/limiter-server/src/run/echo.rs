@@ -51,12 +51,16 @@ pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
     .into_response())
 }
 
-/// The answer as server-sent events, a word each, in the form that OpenAI gave them.
+/// The answer as server-sent events, a word each: version 2 of the SDK reads OpenAI's `choices`, version 1 reads `data`.
 fn events(text: &str, tokens: Tokens, price: Credits) -> String {
     let words = text.split_inclusive(char::is_whitespace).map(|word| {
-        json!({ "choices": [{ "index": 0, "delta": { "content": word }, "finish_reason": null }] })
+        json!({
+            "data": word,
+            "choices": [{ "index": 0, "delta": { "content": word }, "finish_reason": null }],
+        })
     });
     let end = json!({
+        "data": "",
         "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }],
         "usage": tokens.on_the_wire(),
         "usedCredits": amount::number(price),

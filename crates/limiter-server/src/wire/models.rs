@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use limiter::Charge;
 use serde_json::{Value, json};
 
+use super::amount;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::Segment;
@@ -22,7 +24,7 @@ pub(crate) async fn get(
     let key = app.authenticator.identify(&caller).await?;
     let decision = app.limiter.peek(&key, None, &Charge::request()).await?;
     match decision.denied().and_then(Refusal::of_caller) {
-        Some(refusal) if refusal.status != axum::http::StatusCode::FORBIDDEN => {
+        Some(refusal) if refusal.status != StatusCode::FORBIDDEN => {
             return Err(refusal);
         }
         _ => {}
@@ -47,6 +49,9 @@ fn record(model: &Model) -> Value {
         "connectionType": ["synchronous"],
         "supportsStreaming": true,
         "supplier": model.path.rsplit('/').next(),
+        // Without these two, version 1 of the SDK does not take the record.
+        "version": { "id": "1" },
+        "pricing": { "price": model.price.of(0, 0).ok().map(amount::number) },
         "params": [{
             "name": "text",
             "required": true,

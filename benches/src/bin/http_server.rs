@@ -1,0 +1,164 @@
+//! What the decision costs an HTTP request: `/v1/check` of limiter-server, beside the same server that reads the same POST
+//! and answers a constant of the same size. Both sit behind the same guard and accept loop; `wrk` asks them in turns.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
+use limiter::{AccessKey, KeyConfig, Limiter, Limits, NewKey};
+use limiter_server::{Bounds, Server, guarded, serve};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        [directory] => measure(Path::new(directory), ROUNDS, SECONDS),
+        [directory, "--quick"] => measure(Path::new(directory), 3, 1),
+        _ => Err("Usage: http_server DIRECTORY [--quick]; wrk must be on the PATH".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(directory: &Path, rounds: usize, seconds: u64) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (check, key) = runtime.block_on(start_server())?;
+    let answer = ask(check, &key)?;
+    let constant = runtime.block_on(start_constant(answer.clone()))?;
+    if ask(constant, &key)?.len() != answer.len() {
+        return Err("the constant is not as long as the answer".into());
+    }
+
+    let script = directory.join("http-server.lua");
+    let headers = format!("wrk.headers[\"x-api-key\"] = \"{}\"", key.expose());
+    fs::write(&script, format!("wrk.method = \"POST\"\nwrk.body = '{BODY}'\n{headers}\n"))?;
+    let wrk = |address: SocketAddr| requests_per_second(address, &script, seconds);
+    for address in [check, constant] {
+        wrk(address)?; // both are warm
+    }
+    println!("{:>5}  {:>12}  {:>12}  {:>6}", "round", "/v1/check", "constant", "ratio");
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        // Who comes first changes, so that a machine that slows down favours nobody.
+        let (decided, answered) = if round % 2 == 0 {
+            let decided = wrk(check)?;
+            (decided, wrk(constant)?)
+        } else {
+            let answered = wrk(constant)?;
+            (wrk(check)?, answered)
+        };
+        let ratio = decided / answered;
+        println!("{round:>5}  {decided:>10.0}/s  {answered:>10.0}/s  {ratio:>6.3}");
+        ratios.push(ratio);
+    }
+    fs::remove_file(&script)?;
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or_default();
+    println!("server_over_constant: {ratio:.3} (the median; the target is 0.8 or more)");
+    record(&directory.join("http.json"), "server_over_constant", ratio)
+}
+
+/// The server as it is, in memory, and a key with all eight rules and a budget, none of which is ever reached.
+async fn start_server() -> Result<(SocketAddr, AccessKey), Box<dyn Error>> {
+    let limiter = Limiter::in_memory();
+    let admin = NewKey::admin(KeyConfig::named("admin")?).without_access_key();
+    let admin = limiter.bootstrap("bench".parse()?, admin).await?.record.id;
+    let limits = Limits::builder()
+        .requests_per_minute(limiter::MAX_COUNT)
+        .requests_per_day(limiter::MAX_COUNT)
+        .tokens_per_minute(limiter::MAX_COUNT)
+        .tokens_per_day(limiter::MAX_COUNT)
+        .build()?;
+    let config = KeyConfig::named("ci")?.with_global(limits).with_asset("gpt-5".parse()?, limits);
+    let config = config.with_budget(limiter::Credits::MAX);
+    let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+    let server =
+        Server::embedded(limiter, ANY_PORT.parse()?, Vec::new(), Bounds::default()).await?;
+    let address = server.address()?;
+    tokio::spawn(server.run(std::future::pending()));
+    Ok((address, key.access_key.ok_or("a key has an access key")?))
+}
+
+/// The same without a decision.
+async fn start_constant(answer: String) -> Result<SocketAddr, Box<dyn Error>> {
+    let answer = Bytes::from(answer);
+    let handler = move |_body: Bytes| async move { ([(CONTENT_TYPE, "application/json")], answer) };
+    let bounds = Bounds::default();
+    let service = guarded(Router::new().route("/v1/check", post(handler)), &bounds);
+    let listener = TcpListener::bind(ANY_PORT).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { serve(listener, service, &bounds, std::future::pending()).await });
+    Ok(address)
+}
+
+/// The body of one answer.
+fn ask(address: SocketAddr, key: &AccessKey) -> Result<String, Box<dyn Error>> {
+    let mut stream = TcpStream::connect(address)?;
+    let (key, length) = (key.expose(), BODY.len());
+    write!(
+        stream,
+        "POST /v1/check HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n\r\n{BODY}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    if head.starts_with("HTTP/1.1 200") { Ok(body.to_owned()) } else { Err(head.into()) }
+}
+
+fn requests_per_second(
+    address: SocketAddr,
+    script: &Path,
+    seconds: u64,
+) -> Result<f64, Box<dyn Error>> {
+    let output = Command::new("wrk")
+        .args([
+            "--threads",
+            "1",
+            "--connections",
+            "32",
+            "--duration",
+            &format!("{seconds}s"),
+            "--script",
+        ])
+        .arg(script)
+        .arg(format!("http://{address}/v1/check"))
+        .output()
+        .map_err(|error| format!("wrk cannot be started: {error}"))?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || told.contains("Non-2xx") || told.contains("Socket errors") {
+        return Err(format!("wrk: {told}{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let rate = told.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    Ok(rate.ok_or("wrk tells no rate")?.trim().parse()?)
+}
+
+/// Adds a figure to those that are there.
+fn record(path: &Path, name: &str, figure: f64) -> Result<(), Box<dyn Error>> {
+    let mut figures: Map<String, Value> = match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(_) => Map::new(),
+    };
+    figures.insert(name.to_owned(), json!((figure * 1_000.0).round() / 1_000.0));
+    fs::write(path, serde_json::to_string_pretty(&figures)? + "\n")?;
+    Ok(())
+}
+
+const ANY_PORT: &str = "127.0.0.1:0";
+const BODY: &str =
+    r#"{"asset":"gpt-5","charge":{"input_tokens":1200,"output_tokens":350,"credits":42}}"#;
+const ROUNDS: usize = 9;
+const SECONDS: u64 = 3;

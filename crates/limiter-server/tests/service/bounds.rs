@@ -1,0 +1,153 @@
+//! Whatever comes in has a bound.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::support::{ADMIN, PATIENCE, Running};
+
+#[test]
+fn a_thousand_connections_are_held_while_others_are_served() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let server = Running::in_memory();
+    let held: Vec<TcpStream> =
+        (0..1_000).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 100}}));
+    for _ in 0..20 {
+        assert_eq!(server.run(&key, "Hello").status, 200);
+    }
+    // Each of the held ones is served too.
+    for mut stream in held {
+        let answer =
+            exchange(&mut stream, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[test]
+fn one_connection_too_many_waits_for_its_turn() {
+    let server = Running::with(&["--max-connections", "2"]);
+    let held: Vec<TcpStream> =
+        (0..2).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    let mut waiting = TcpStream::connect(server.address()).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    waiting.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let nothing = waiting.read(&mut [0; 1]).unwrap_err();
+    assert!(matches!(nothing.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{nothing}");
+    drop(held);
+    let answer = exchange(&mut waiting, b"");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn who_does_not_finish_the_headers_is_cut_off() {
+    let server = Running::with(&["--read-timeout", "1"]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let started = Instant::now();
+    // A byte now and then does not help.
+    let mut writer = stream.try_clone().unwrap();
+    let dripping = thread::spawn(move || {
+        for byte in b"GET /healthz HTTP/1.1\r\nhost: " {
+            if writer.write_all(&[*byte]).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let answer = exchange(&mut stream, b"");
+    assert!(!answer.contains("200"), "{answer}");
+    assert!(started.elapsed() < Duration::from_secs(10), "it held out for {:?}", started.elapsed());
+    dripping.join().unwrap();
+}
+
+#[test]
+fn a_body_that_never_ends_is_cut_off() {
+    let server = Running::with(&["--read-timeout", "1", "--max-body-bytes", "1000"]);
+    let request = |length: &str| {
+        format!("POST /v1/check HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN}\r\n{length}\r\n\r\n")
+    };
+    // It is promised and does not come.
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let answer = exchange(&mut stream, request("content-length: 900").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+
+    // It comes, and goes on for ever.
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(request("transfer-encoding: chunked").as_bytes()).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let endless = thread::spawn(move || while writer.write_all(b"4\r\nxxxx\r\n").is_ok() {});
+    let answer = exchange(&mut stream, b"");
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    drop(stream);
+    drop(server);
+    endless.join().unwrap();
+}
+
+#[test]
+fn headers_that_are_too_long_or_too_many_are_431() {
+    let server = Running::in_memory();
+    let long = format!("x: {}\r\n", "y".repeat(20_000));
+    let many = (0..100).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    for headers in [long, many] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let answer = exchange(
+            &mut stream,
+            format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes(),
+        );
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
+
+#[test]
+fn one_request_too_many_is_503_and_the_watchers_are_still_answered() {
+    let server = Running::with(&["--max-requests", "1"]);
+    let (_, key) = server.member("member", json!({}));
+    let mut slow = TcpStream::connect(server.address()).unwrap();
+    let request = format!(
+        "POST /v1/check HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: 2\r\n\r\n{{"
+    );
+    slow.write_all(request.as_bytes()).unwrap();
+    crate::support::until("the server is full", || {
+        server.post(&key, "/v1/check", &json!({})).status == 503
+    });
+    assert_eq!(server.get("", "/healthz").status, 200);
+    let answer = exchange(&mut slow, b"}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
+}
+
+#[test]
+fn what_is_no_http_ends_the_connection_and_not_the_server() {
+    let server = Running::in_memory();
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"hello\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        let answer = exchange(&mut stream, bytes);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    assert_eq!(server.get("", "/healthz").status, 200);
+}
+
+/// Sends, and reads all that comes until the other side closes the connection or has answered.
+fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let mut piece = [0; 4_096];
+    while let Ok(length @ 1..) = stream.read(&mut piece) {
+        answer.extend_from_slice(&piece[..length]);
+        if answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}

@@ -1,0 +1,171 @@
+//! The engine over HTTP.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{ADMIN, Running, room_in_this_minute};
+
+#[test]
+fn a_check_is_decided_and_charged_and_a_denial_is_an_answer() {
+    for server in Running::on_each_store() {
+        let limits =
+            json!({"globalLimits": {"rpd": 2}, "assetsLimits": [{"tpd": 50, "assetId": "gpt"}]});
+        let (_, key) = server.member("service", limits);
+        let call = json!({"asset": "gpt", "charge": {"input_tokens": 12, "output_tokens": 30}});
+        let allowed = server.post(&key, "/v1/check", &call);
+        assert_eq!(
+            (allowed.status, &allowed.body["outcome"]),
+            (200, &json!("allowed")),
+            "{allowed:?}"
+        );
+        assert_eq!(allowed.body["rules"][1]["remaining"], json!(8));
+
+        let denied = server.post(&key, "/v1/check", &call);
+        assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")), "{denied:?}");
+        assert_eq!(denied.body["violated"][0]["rule"], json!("asset/day/tokens"));
+        assert!(denied.header("retry-after").is_some());
+        assert!(
+            denied.body["message"].as_str().is_some_and(|message| message.contains("42 of 50"))
+        );
+        assert_eq!(server.used_today(&key), (1, 42), "a denial is free");
+    }
+}
+
+#[test]
+fn a_check_that_is_repeated_under_its_id_is_charged_once() {
+    let server = Running::in_memory();
+    let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 5}}));
+    let call = json!({"request_id": "first"});
+    assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(false));
+    assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(true));
+    assert_eq!(server.used_today(&key).0, 1);
+}
+
+#[test]
+fn a_budget_that_does_not_suffice_is_told_as_a_denial() {
+    let server = Running::in_memory();
+    let (_, key) = server.member("service", json!({"budget": 0.01}));
+    let denied = server.post(&key, "/v1/check", &json!({"charge": {"credits": 10_001}}));
+    assert_eq!(
+        (denied.status, &denied.body["reason"]),
+        (200, &json!("budget_exhausted")),
+        "{denied:?}"
+    );
+    assert_eq!(denied.body["credits"], json!({"spent": 0, "budget": 10_000}));
+}
+
+#[test]
+fn a_reservation_is_extended_and_settled_by_its_own_key_alone() {
+    let server = Running::in_memory();
+    room_in_this_minute(Duration::from_secs(5));
+    let (_, key) = server.member("service", json!({"globalLimits": {"tpm": 100, "tpd": 1_000}}));
+    let (_, other) = server.member("other", json!({"globalLimits": {"tpm": 100}}));
+    let estimate = json!({"asset": "gpt", "estimate": {"input_tokens": 10, "output_tokens": 50}, "request_id": "r1"});
+    let reserved = server.post(&key, "/v1/reserve", &estimate);
+    assert_eq!(reserved.body["reservation"], json!("r1"), "{reserved:?}");
+    assert_eq!(server.used_today(&key), (1, 60));
+    assert_eq!(
+        server.post(&key, "/v1/reserve", &estimate).body["decision"]["replayed"],
+        json!(true)
+    );
+
+    let path = |what: &str| format!("/v1/reservations/r1/{what}");
+    server.post(&other, &path("settle"), &json!({})).assert_problem(404);
+    let extended = server.post(&key, &path("extend"), &json!({"output_tokens": 80}));
+    assert_eq!(extended.body["outcome"], json!("allowed"), "{extended:?}");
+    let denied = server.post(&key, &path("extend"), &json!({"output_tokens": 100}));
+    assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")), "{denied:?}");
+    server.post(&key, &path("extend"), &json!({"output_tokens": 1})).assert_problem(400);
+
+    for _ in 0..2 {
+        assert_eq!(server.post(&key, &path("settle"), &json!({"output_tokens": 7})).status, 204);
+    }
+    assert_eq!(server.used_today(&key), (1, 17));
+    server.post(&key, &path("settle"), &json!({"output_tokens": 8})).assert_problem(409);
+    server.call("POST", &key, &path("cancel"), "").assert_problem(409);
+}
+
+#[test]
+fn a_cancelled_reservation_costs_nothing() {
+    let server = Running::in_memory();
+    let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 1}}));
+    let reserved = server.post(&key, "/v1/reserve", &json!({}));
+    let id = reserved.body["reservation"].as_str().expect("it has an id of its own").to_owned();
+    let denied = server.post(&key, "/v1/reserve", &json!({}));
+    assert_eq!((denied.status, &denied.body["reservation"]), (200, &json!(null)), "{denied:?}");
+    assert_eq!(server.call("POST", &key, &format!("/v1/reservations/{id}/cancel"), "").status, 204);
+    assert_eq!(server.used_today(&key), (0, 0));
+}
+
+#[test]
+fn usage_is_read_by_its_key_and_by_admins() {
+    for server in Running::on_each_store() {
+        let (id, key) = server.member("service", json!({"globalLimits": {"rpd": 5}}));
+        let (other, _) = server.member("other", json!({}));
+        let own = server.get(&key, "/v1/usage");
+        assert_eq!(own.status, 200, "{own:?}");
+        assert_eq!(server.get(ADMIN, &format!("/v1/usage?key_id={id}")).body, own.body);
+        server.get(&key, &format!("/v1/usage?key_id={other}")).assert_problem(403);
+        server.get(ADMIN, "/v1/usage?key_id=nobody").assert_problem(404);
+        server.get(ADMIN, "/v1/usage?key_id=").assert_problem(400);
+        server.get("nobody-has-this-key-1234567890", "/v1/usage").assert_problem(401);
+    }
+}
+
+#[test]
+fn an_admin_key_makes_no_calls() {
+    for server in Running::on_each_store() {
+        server.post(ADMIN, "/v1/check", &json!({})).assert_problem(403);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_a_problem() {
+    let server = Running::in_memory();
+    let (_, key) = server.member("service", json!({}));
+    for body in [
+        "",
+        "{",
+        "[1]",
+        r#"{"asset":""}"#,
+        r#"{"asset":5}"#,
+        r#"{"charge":{"input_tokens":-1}}"#,
+        r#"{"charge":{"input_tokens":9007199254740992}}"#,
+        r#"{"charge":{"tokens":1}}"#,
+        r#"{"request_id":""}"#,
+        r#"{"x":1}"#,
+    ] {
+        let refused = server.call("POST", &key, "/v1/check", body);
+        assert!(!refused.assert_problem(400).is_empty(), "{body}");
+    }
+    let long = json!({"asset": "x".repeat(257)});
+    assert!(server.post(&key, "/v1/check", &long).assert_problem(400).contains("257"));
+    server.post(&key, "/v1/reserve", &json!({"ttl_seconds": 0})).assert_problem(400);
+    server.post(&key, "/v1/check", &json!({"asset": "x".repeat(2 << 20)})).assert_problem(413);
+    server.get(&key, "/v1/nowhere").assert_problem(404);
+    server.get(&key, "/v1/check").assert_problem(405);
+    server.post("", "/v1/check", &json!({})).assert_problem(401);
+}
+
+#[test]
+fn health_and_figures_are_there_and_unknown_keys_are_counted() {
+    for server in Running::on_each_store() {
+        assert_eq!(server.get("", "/healthz").text, "ok\n");
+        assert_eq!(server.get("", "/readyz").status, 200);
+        let (id, key) = server.member("service", json!({}));
+        server.post(&key, "/v1/check", &json!({"asset": "a-secret-project"}));
+        server.post("nobody-has-this-key-1234567890", "/v1/check", &json!({}));
+        let figures = server.get("", "/metrics").text;
+        for line in [
+            "limiter_requests_total{route=\"/v1/check\",status=\"200\"} 1",
+            "limiter_decisions_total{outcome=\"allowed\"} 1",
+            "limiter_unknown_keys_total 1",
+        ] {
+            assert!(figures.contains(line), "{line} is not in\n{figures}");
+        }
+        for hidden in [id.as_str(), &key, "a-secret-project"] {
+            assert!(!figures.contains(hidden), "{hidden} is in\n{figures}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bounds;
+mod engine;
+mod redis;
+mod sdk;
+mod secrets;
+mod state;
+mod stopping;
+mod upstream;
+mod wire;

@@ -1,0 +1,74 @@
+//! Servers that share a Redis.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use limiter_conformance::servers::{self, RedisServer};
+use serde_json::json;
+
+use crate::support::{ADMIN, Running, fresh_name};
+
+#[test]
+fn two_servers_admit_together_exactly_what_the_limit_allows() {
+    const LIMIT: u64 = 200;
+    let prefix = fresh_name("two");
+    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let servers = [Running::with(&flags), Running::with(&flags)];
+    let (_, key) = servers[0].member("member", json!({"globalLimits": {"rpd": LIMIT}}));
+    let (allowed, denied) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let (server, key, allowed, denied) = (&servers[number % 2], &key, &allowed, &denied);
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    match server.run(key, "Hello").status {
+                        200 => allowed.fetch_add(1, Ordering::Relaxed),
+                        429 => denied.fetch_add(1, Ordering::Relaxed),
+                        other => panic!("{other}: {}", server.output()),
+                    };
+                }
+            });
+        }
+    });
+    assert_eq!(allowed.into_inner(), LIMIT);
+    assert_eq!(denied.into_inner(), 400 - LIMIT);
+    assert_eq!(servers[1].used_today(&key).0, LIMIT);
+}
+
+#[test]
+fn a_restart_on_redis_goes_on() {
+    let prefix = fresh_name("restart");
+    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let first = Running::with(&flags);
+    let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 1}}));
+    assert_eq!(first.run(&key, "Hello").status, 200);
+    first.stop();
+    // With the admin key of the first time, and without any.
+    assert_eq!(Running::with(&flags).run(&key, "Hello").status, 429);
+    let without = Running::try_with(&flags, None).unwrap();
+    assert_eq!(without.get(ADMIN, "/sdk/api-keys").status, 200);
+    assert!(without.output().contains("has keys already"), "{}", without.output());
+    let output = Running::try_with(&flags, Some("another-key-of-somebody-else")).unwrap_err();
+    assert!(output.contains("LIMITER_ADMIN_KEY"), "{output}");
+}
+
+#[test]
+fn no_redis_is_an_error_and_never_an_allow() {
+    let redis = RedisServer::run();
+    let server = Running::with(&["--redis", &redis.url()]);
+    let (_, key) = server.member("member", json!({}));
+    assert_eq!(server.run(&key, "Hello").status, 200);
+    redis.kill();
+    server.run(&key, "Hello").assert_refused_on_the_wire(503);
+    server.post(&key, "/v1/check", &json!({})).assert_problem(503);
+    assert_eq!(server.get("", "/readyz").status, 503);
+    assert_eq!(server.get("", "/healthz").status, 200);
+    redis.start();
+    crate::support::until("it is ready again", || server.get("", "/readyz").status == 200);
+}
+
+#[test]
+fn a_redis_that_is_not_there_is_told() {
+    let output = Running::try_with(&["--redis", "redis://127.0.0.1:1"], Some(ADMIN)).unwrap_err();
+    assert!(output.contains("--redis"), "{output}");
+}

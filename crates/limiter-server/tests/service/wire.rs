@@ -1,0 +1,252 @@
+//! Each status of the wire, and the errors that the SDK reads.
+
+use std::thread;
+
+use limiter::{KeyConfig, Limiter, Limits, NewKey};
+use limiter_server::{Bounds, Server};
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN, MODEL, PATIENCE, Running, room_in_this_minute};
+
+#[test]
+fn a_key_is_created_read_listed_replaced_and_deleted() {
+    for server in Running::on_each_store() {
+        let request = json!({
+            "id": "", "name": "member", "budget": 5.5, "expiresAt": "2030-01-01T00:00:00Z",
+            "globalLimits": {"tpm": 100, "tpd": 1000, "rpm": 100, "rpd": 1000, "tokenType": null},
+            "assetsLimits": [{"tpm": 10, "tpd": 30, "rpm": 2, "rpd": 2, "tokenType": "output", "assetId": "asset"}],
+        });
+        let created = server.post(ADMIN, "/sdk/api-keys", &request);
+        assert_eq!(created.status, 201, "{created:?}");
+        let access_key = created.body["accessKey"].as_str().unwrap();
+        let path = format!("/sdk/api-keys/{}", created.body["id"].as_str().unwrap());
+
+        let mut expected = created.body.clone();
+        expected["accessKey"] =
+            json!(format!("{}****{}", &access_key[..4], &access_key[access_key.len() - 4..]));
+        assert_eq!(expected["expiresAt"], json!("2030-01-01T00:00:00.000000Z"));
+        assert_eq!(expected["budget"], json!(5.5));
+        assert_eq!(expected["assetsLimits"], request["assetsLimits"]);
+        assert_eq!(server.get(ADMIN, &path).body, expected);
+        let list = server.call("GET", ADMIN, "/sdk/api-keys", "{}").body;
+        assert_eq!(list[0], expected, "members come first");
+        assert_eq!(list[1]["isAdmin"], json!(true));
+
+        let replaced = server.call("PUT", ADMIN, &path, r#"{"name":"renamed"}"#);
+        assert_eq!(replaced.status, 200);
+        for (field, cleared) in
+            [("budget", Value::Null), ("expiresAt", Value::Null), ("globalLimits", Value::Null)]
+        {
+            assert_eq!(replaced.body[field], cleared, "{field}");
+        }
+        assert_eq!(replaced.body["assetsLimits"], json!([]));
+        assert_eq!(server.call("DELETE", ADMIN, &path, "").status, 200);
+        server.get(ADMIN, &path).assert_refused_on_the_wire(404);
+        server.get(access_key, "/sdk/api-keys/usage-limits").assert_refused_on_the_wire(401);
+    }
+}
+
+#[test]
+fn whoever_may_not_is_told_401_or_403() {
+    for server in Running::on_each_store() {
+        let (id, member) = server.member("member", json!({}));
+        let (_, expired) = server.member("expired", json!({"expiresAt": "2020-01-01T00:00:00Z"}));
+        for key in ["", "short", "nobody-has-this-key-1234567890", &expired] {
+            for path in ["/sdk/api-keys", "/sdk/api-keys/usage-limits", "/v2/models/x"] {
+                server.get(key, path).assert_refused_on_the_wire(401);
+            }
+            server.run(key, "Hello").assert_refused_on_the_wire(401);
+        }
+        let path = format!("/sdk/api-keys/{id}");
+        for answer in [
+            server.get(&member, "/sdk/api-keys"),
+            server.get(&member, &path),
+            server.post(&member, "/sdk/api-keys", &json!({"name": "mine"})),
+            server.call("PUT", &member, &path, r#"{"name":"mine"}"#),
+            server.call("DELETE", &member, &path, ""),
+            server.run(ADMIN, "Hello"),
+        ] {
+            assert_eq!(answer.assert_refused_on_the_wire(403), "Forbidden");
+        }
+        assert_eq!(server.get(&member, &format!("{path}/usage-limits")).status, 200, "its own");
+    }
+}
+
+#[test]
+fn limits_are_told_apart_by_their_window() {
+    for server in Running::on_each_store() {
+        room_in_this_minute(PATIENCE / 5);
+        let (_, by_minute) = server.member("minute", json!({"globalLimits": {"rpm": 1}}));
+        let (_, by_day) =
+            server.member("day", json!({"assetsLimits": [{"tpd": 4, "assetId": MODEL}]}));
+        let (_, by_budget) = server.member("budget", json!({"budget": 0.0001}));
+        for (key, status, named) in
+            [(by_minute, 497, "rpm"), (by_day, 429, "tpd"), (by_budget, 429, "Budget exceeded")]
+        {
+            let allowed = server.run(&key, "two words");
+            assert_eq!(allowed.status, 200, "{allowed:?}");
+            assert_eq!(allowed.body["usedCredits"], json!(0.0001));
+            let denied = server.run(&key, "two words");
+            assert!(denied.assert_refused_on_the_wire(status).contains(named), "{denied:?}");
+            assert_eq!(denied.header("retry-after").is_some(), named != "Budget exceeded");
+            assert_eq!(
+                server.get(&key, "/sdk/api-keys/usage-limits").status,
+                200,
+                "no GET is ever limited"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_400_with_a_sentence_and_422_is_for_names_alone() {
+    let server = Running::in_memory();
+    let (id, member) = server.member("member", json!({}));
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"name":5}"#,
+        r#"{"name":""}"#,
+        r#"{"budget":1}"#,
+        r#"{"name":"a","budget":-1}"#,
+        r#"{"name":"a","budget":"5"}"#,
+        r#"{"name":"a","expiresAt":"soon"}"#,
+        r#"{"name":"a","globalLimits":{"rpm":-1}}"#,
+        r#"{"name":"a","globalLimits":{"rpm":1.5}}"#,
+        r#"{"name":"a","globalLimits":{"tpm":9007199254740992}}"#,
+        r#"{"name":"a","globalLimits":{"tokenType":"x"}}"#,
+        r#"{"name":"a","assetsLimits":[{"rpm":1}]}"#,
+        r#"{"name":"a","assetsLimits":{}}"#,
+        "\u{0}",
+    ] {
+        for (method, path) in
+            [("POST", "/sdk/api-keys".to_owned()), ("PUT", format!("/sdk/api-keys/{id}"))]
+        {
+            let refused = server.call(method, ADMIN, &path, body);
+            assert!(!refused.assert_refused_on_the_wire(400).is_empty(), "{body}");
+        }
+    }
+    for body in ["", "{", "[]", "{}", r#"{"text":null}"#] {
+        let refused = server.call("POST", &member, &format!("/api/v2/execute/{MODEL}"), body);
+        refused.assert_refused_on_the_wire(400);
+    }
+    server.post(ADMIN, "/sdk/api-keys", &json!({"name": "member"})).assert_refused_on_the_wire(422);
+    server.get(ADMIN, "/sdk/api-keys/%FF").assert_refused_on_the_wire(400);
+    server.get(ADMIN, "/nowhere").assert_refused_on_the_wire(404);
+    server.call("PATCH", ADMIN, "/sdk/api-keys", "{}").assert_refused_on_the_wire(405);
+    server.run(&member, &"x".repeat(2 << 20)).assert_refused_on_the_wire(413);
+}
+
+#[test]
+fn a_model_is_found_by_its_id_and_by_its_path_as_one_segment() {
+    let server = Running::in_memory();
+    for path in [
+        "/v2/models/openai%2Fgpt-5%2Fopenai",
+        "/v2/models/6895d6d1d50c89537c1cf237",
+        "/sdk/models/6895d6d1d50c89537c1cf237",
+    ] {
+        let model = server.get(ADMIN, path);
+        assert_eq!(model.status, 200, "{model:?}");
+        assert_eq!(model.body["path"], json!("openai/gpt-5/openai"));
+        assert_eq!(model.body["connectionType"], json!(["synchronous"]));
+    }
+    server.get(ADMIN, "/v2/models/nothing").assert_refused_on_the_wire(404);
+    server.get(ADMIN, "/v2/models/openai/gpt-5/openai").assert_refused_on_the_wire(404);
+    let (_, member) = server.member("member", json!({}));
+    for path in
+        ["/api/v2/execute/openai%2Fgpt-5.1%2Fopenai", "/api/v1/execute/669a63646eb56306647e1091"]
+    {
+        assert_eq!(
+            server.post(&member, path, &json!({"data": "Hello"})).body["status"],
+            json!("SUCCESS")
+        );
+    }
+}
+
+#[test]
+fn both_headers_name_the_caller() {
+    let server = Running::in_memory();
+    let call = |header: &str, value: &str| {
+        ureq::get(format!("{}/sdk/api-keys", server.url))
+            .header(header, value)
+            .call()
+            .map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(call("x-api-key", ADMIN).unwrap(), 200);
+    assert_eq!(call("authorization", &format!("Token {ADMIN}")).unwrap(), 200);
+    assert!(call("authorization", &format!("Bearer {ADMIN}")).is_err());
+}
+
+#[test]
+fn saves_at_once_lose_nothing_but_their_race() {
+    let server = &Running::on_redis();
+    let (id, _) = server.member("member", json!({}));
+    thread::scope(|scope| {
+        for number in 1..=4 {
+            let path = format!("/sdk/api-keys/{id}");
+            scope.spawn(move || {
+                let body =
+                    json!({"name": "member", "globalLimits": {"rpm": number}, "budget": number})
+                        .to_string();
+                let saved = server.call("PUT", ADMIN, &path, &body);
+                assert!([200, 409].contains(&saved.status), "{saved:?}");
+            });
+        }
+    });
+    let record = server.get(ADMIN, &format!("/sdk/api-keys/{id}")).body;
+    assert_eq!(
+        record["budget"], record["globalLimits"]["rpm"],
+        "one of them, as a whole: {record}"
+    );
+}
+
+#[test]
+fn the_list_has_all_keys_of_many() {
+    let server = Running::in_memory();
+    let names: Vec<String> = (0..1_050).map(|number| format!("key-{number:04}")).collect();
+    for name in &names {
+        server.member(name, json!({}));
+    }
+    let list = server.get(ADMIN, "/sdk/api-keys").body;
+    let listed: Vec<&str> =
+        list.as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    assert_eq!(listed[..names.len()], names);
+    assert_eq!(listed[names.len()..], ["admin"]);
+}
+
+/// On this wire 0 means no limit: a limit of 0, which another client has set, must not look like its opposite.
+#[tokio::test]
+async fn a_limit_of_zero_is_409_and_named() {
+    let limiter = Limiter::in_memory();
+    let admin =
+        NewKey::admin(KeyConfig::named("admin").unwrap()).with_access_key(ADMIN.parse().unwrap());
+    let admin = limiter.bootstrap("team".parse().unwrap(), admin).await.unwrap().record.id;
+    let nothing = Limits::builder().requests_per_day(0).build().unwrap();
+    let config = KeyConfig::named("blocked").unwrap().with_global(nothing);
+    let key = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+    let server =
+        Server::embedded(limiter, "127.0.0.1:0".parse().unwrap(), Vec::new(), Bounds::default());
+    let server = server.await.unwrap();
+    let url = format!("http://{}", server.address().unwrap());
+    tokio::spawn(server.run(std::future::pending()));
+
+    let answers = tokio::task::spawn_blocking(move || {
+        let agent = ureq::Agent::new_with_config(
+            ureq::Agent::config_builder().http_status_as_error(false).build(),
+        );
+        ["", &format!("/{key}"), &format!("/{key}/usage-limits")].map(|path| {
+            let mut answer = agent
+                .get(format!("{url}/sdk/api-keys{path}"))
+                .header("x-api-key", ADMIN)
+                .call()
+                .unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        })
+    });
+    for (status, body) in answers.await.unwrap() {
+        assert_eq!(status, 409, "{body}");
+        assert!(body.contains("requests per day"), "{body}");
+    }
+}

@@ -1,0 +1,301 @@
+//! A running server, and clients for it.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::HashSet;
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use limiter_conformance::servers;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// The admin key of every server of a test.
+pub const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
+/// A built-in model.
+pub const MODEL: &str = "669a63646eb56306647e1091";
+
+/// The binary, on a free port of 127.0.0.1. It is killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    pub url: String,
+    output: Arc<Mutex<String>>,
+}
+
+impl Running {
+    /// In memory, forgetting everything.
+    pub fn in_memory() -> Self {
+        Self::with(&[])
+    }
+
+    /// On the Redis that tests share, under a prefix of its own.
+    pub fn on_redis() -> Self {
+        Self::with(&["--redis", servers::shared().url(), "--redis-prefix", &fresh_name("server")])
+    }
+
+    /// One in memory and one on Redis: what holds for one holds for the other.
+    pub fn on_each_store() -> [Self; 2] {
+        [Self::in_memory(), Self::on_redis()]
+    }
+
+    /// With these flags and the admin key of tests.
+    pub fn with(flags: &[&str]) -> Self {
+        Self::try_with(flags, Some(ADMIN))
+            .unwrap_or_else(|output| panic!("it does not start: {output}"))
+    }
+
+    /// With these flags, or what it says instead of starting.
+    pub fn try_with(flags: &[&str], admin_key: Option<&str>) -> Result<Self, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limiter-server"));
+        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        command.env_remove("LIMITER_ADMIN_KEY");
+        if let Some(admin_key) = admin_key {
+            command.env("LIMITER_ADMIN_KEY", admin_key);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary is built");
+        let output = Arc::new(Mutex::new(String::new()));
+        let lines = collect(child.stdout.take().expect("it is piped"), &output);
+        let _logs = collect(child.stderr.take().expect("it is piped"), &output);
+        match lines.recv_timeout(PATIENCE) {
+            Ok(first) => {
+                let url = first.split_whitespace().find(|word| word.starts_with("http://"));
+                let url = url.expect("it says where it listens").trim_end_matches(';').to_owned();
+                Ok(Self { child, url, output })
+            }
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                thread::sleep(Duration::from_millis(50));
+                Err(output.lock().unwrap().clone())
+            }
+        }
+    }
+
+    /// What it has printed so far, to both of its outputs.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
+    }
+
+    /// Waits until it has ended, and answers how.
+    pub fn ended(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.output());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended()
+    }
+
+    /// `127.0.0.1:12345`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// A call with a body of JSON.
+    pub fn post(&self, key: &str, path: &str, body: &Value) -> Answer {
+        self.call("POST", key, path, &body.to_string())
+    }
+
+    /// A call without a body.
+    pub fn get(&self, key: &str, path: &str) -> Answer {
+        self.call("GET", key, path, "")
+    }
+
+    /// Any call; without a key if it is empty.
+    pub fn call(&self, method: &str, key: &str, path: &str, body: &str) -> Answer {
+        let request =
+            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = if key.is_empty() { request } else { request.header("x-api-key", key) };
+        let answer = agent().run(request.body(body.to_owned()).expect("it is a request"));
+        Answer::of(
+            answer.unwrap_or_else(|error| panic!("{method} {path}: {error}; {}", self.output())),
+        )
+    }
+
+    /// A member key with these fields of the wire: its id and its access key.
+    pub fn member(&self, name: &str, fields: Value) -> (String, String) {
+        let mut request = fields;
+        request["name"] = json!(name);
+        let answer = self.post(ADMIN, "/sdk/api-keys", &request);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let text = |field: &str| answer.body[field].as_str().expect("it is text").to_owned();
+        (text("id"), text("accessKey"))
+    }
+
+    /// A run of the built-in model.
+    pub fn run(&self, key: &str, text: &str) -> Answer {
+        self.post(key, &format!("/api/v2/execute/{MODEL}"), &json!({ "text": text }))
+    }
+
+    /// What a key has used of all its calls today: requests and tokens.
+    pub fn used_today(&self, key: &str) -> (u64, u64) {
+        let usage = self.get(key, "/v1/usage").body;
+        let day =
+            |unit: &str| usage["global"]["day"][unit]["used"].as_u64().expect("it is counted");
+        (day("requests"), day("tokens"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a server answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    /// Null if it is no JSON.
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    fn of(mut answer: ureq::http::Response<ureq::Body>) -> Self {
+        let headers = answer.headers().iter();
+        let headers = headers
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned()));
+        let headers = headers.collect();
+        let text = answer.body_mut().read_to_string().expect("it is text");
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { status: answer.status().as_u16(), headers, body, text }
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Asserts that it is an error of the wire, with this status.
+    pub fn assert_refused_on_the_wire(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.body["statusCode"], json!(status), "{self:?}");
+        assert!(
+            self.body["error"].as_str().is_some_and(|error| error.starts_with("err.")),
+            "{self:?}"
+        );
+        self.body["message"].as_str().expect("it has a message")
+    }
+
+    /// Asserts that it is a problem of the engine's API, with this status.
+    pub fn assert_problem(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(self.body["status"], json!(status), "{self:?}");
+        self.body["detail"].as_str().expect("it has a detail")
+    }
+}
+
+/// A name that no other test uses.
+pub fn fresh_name(what: &str) -> String {
+    format!(
+        "{what}-{}-{:x}",
+        std::process::id(),
+        getrandom::u64().expect("the system has random bytes")
+    )
+}
+
+/// A folder of its own, removed when dropped.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        let path = env::temp_dir().join(fresh_name("limiter-server"));
+        std::fs::create_dir(&path).expect("the folder for temporary files can be written");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what}: not yet after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// So that no minute ends in the middle of a story of a few calls.
+pub fn room_in_this_minute(room: Duration) {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("it is after 1970");
+    let left = Duration::from_millis(
+        60_000 - u64::try_from(now.as_millis() % 60_000).expect("it is below a minute"),
+    );
+    if left < room {
+        thread::sleep(left + Duration::from_millis(50));
+    }
+}
+
+/// All texts that appear more than never: of these secrets, those which the text has.
+pub fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> {
+    secrets.iter().copied().filter(|secret| text.contains(secret)).collect()
+}
+
+fn agent() -> &'static ureq::Agent {
+    static AGENT: OnceLock<ureq::Agent> = OnceLock::new();
+    AGENT.get_or_init(|| {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true);
+        // A connection that is kept may be closed by a server that stops; each call has its own.
+        let config = config.max_idle_connections(0).timeout_global(Some(PATIENCE)).proxy(None);
+        ureq::Agent::new_with_config(config.build())
+    })
+}
+
+/// Adds what is printed to the output, line by line, and tells each line.
+fn collect(from: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            output.lock().unwrap().push_str(&format!("{line}\n"));
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// For a busy machine; whatever takes longer hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
