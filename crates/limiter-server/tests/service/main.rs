@@ -1,8 +1,5 @@
 //! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bounds;
 mod engine;
 mod redis;
@@ -10,5 +7,6 @@ mod sdk;
 mod secrets;
 mod state;
 mod stopping;
+mod support;
 mod upstream;
 mod wire;

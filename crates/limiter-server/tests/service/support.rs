@@ -1,5 +1,4 @@
 //! A running server, and clients for it.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::HashSet;
 use std::env;
@@ -17,42 +16,42 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// The admin key of every server of a test.
-pub const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
+pub(crate) const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
 /// A built-in model.
-pub const MODEL: &str = "669a63646eb56306647e1091";
+pub(crate) const MODEL: &str = "669a63646eb56306647e1091";
 
 /// The binary, on a free port of 127.0.0.1. It is killed when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
     output: Arc<Mutex<String>>,
 }
 
 impl Running {
     /// In memory, forgetting everything.
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self::with(&[])
     }
 
     /// On the Redis that tests share, under a prefix of its own.
-    pub fn on_redis() -> Self {
+    pub(crate) fn on_redis() -> Self {
         Self::with(&["--redis", servers::shared().url(), "--redis-prefix", &fresh_name("server")])
     }
 
     /// One in memory and one on Redis: what holds for one holds for the other.
-    pub fn on_each_store() -> [Self; 2] {
+    pub(crate) fn on_each_store() -> [Self; 2] {
         [Self::in_memory(), Self::on_redis()]
     }
 
     /// With these flags and the admin key of tests.
-    pub fn with(flags: &[&str]) -> Self {
+    pub(crate) fn with(flags: &[&str]) -> Self {
         Self::try_with(flags, Some(ADMIN))
             .unwrap_or_else(|output| panic!("it does not start: {output}"))
     }
 
     /// With these flags, or what it says instead of starting.
-    pub fn try_with(flags: &[&str], admin_key: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn try_with(flags: &[&str], admin_key: Option<&str>) -> Result<Self, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_limiter-server"));
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         command.env_remove("LIMITER_ADMIN_KEY");
@@ -80,17 +79,17 @@ impl Running {
     }
 
     /// What it has printed so far, to both of its outputs.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
     }
 
     /// Waits until it has ended, and answers how.
-    pub fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
@@ -102,28 +101,28 @@ impl Running {
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.ended()
     }
 
     /// `127.0.0.1:12345`.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
     /// A call with a body of JSON.
-    pub fn post(&self, key: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, key: &str, path: &str, body: &Value) -> Answer {
         self.call("POST", key, path, &body.to_string())
     }
 
     /// A call without a body.
-    pub fn get(&self, key: &str, path: &str) -> Answer {
+    pub(crate) fn get(&self, key: &str, path: &str) -> Answer {
         self.call("GET", key, path, "")
     }
 
     /// Any call; without a key if it is empty.
-    pub fn call(&self, method: &str, key: &str, path: &str, body: &str) -> Answer {
+    pub(crate) fn call(&self, method: &str, key: &str, path: &str, body: &str) -> Answer {
         let request =
             ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         let request = if key.is_empty() { request } else { request.header("x-api-key", key) };
@@ -134,7 +133,7 @@ impl Running {
     }
 
     /// A member key with these fields of the wire: its id and its access key.
-    pub fn member(&self, name: &str, fields: Value) -> (String, String) {
+    pub(crate) fn member(&self, name: &str, fields: Value) -> (String, String) {
         let mut request = fields;
         request["name"] = json!(name);
         let answer = self.post(ADMIN, "/sdk/api-keys", &request);
@@ -144,12 +143,12 @@ impl Running {
     }
 
     /// A run of the built-in model.
-    pub fn run(&self, key: &str, text: &str) -> Answer {
+    pub(crate) fn run(&self, key: &str, text: &str) -> Answer {
         self.post(key, &format!("/api/v2/execute/{MODEL}"), &json!({ "text": text }))
     }
 
     /// What a key has used of all its calls today: requests and tokens.
-    pub fn used_today(&self, key: &str) -> (u64, u64) {
+    pub(crate) fn used_today(&self, key: &str) -> (u64, u64) {
         let usage = self.get(key, "/v1/usage").body;
         let day =
             |unit: &str| usage["global"]["day"][unit]["used"].as_u64().expect("it is counted");
@@ -166,12 +165,12 @@ impl Drop for Running {
 
 /// What a server answered.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
     /// Null if it is no JSON.
-    pub body: Value,
-    pub text: String,
+    pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -186,12 +185,12 @@ impl Answer {
     }
 
     /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Asserts that it is an error of the wire, with this status.
-    pub fn assert_refused_on_the_wire(&self, status: u16) -> &str {
+    pub(crate) fn assert_refused_on_the_wire(&self, status: u16) -> &str {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.body["statusCode"], json!(status), "{self:?}");
         assert!(
@@ -202,7 +201,7 @@ impl Answer {
     }
 
     /// Asserts that it is a problem of the engine's API, with this status.
-    pub fn assert_problem(&self, status: u16) -> &str {
+    pub(crate) fn assert_problem(&self, status: u16) -> &str {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         assert_eq!(self.body["status"], json!(status), "{self:?}");
@@ -211,7 +210,7 @@ impl Answer {
 }
 
 /// A name that no other test uses.
-pub fn fresh_name(what: &str) -> String {
+pub(crate) fn fresh_name(what: &str) -> String {
     format!(
         "{what}-{}-{:x}",
         std::process::id(),
@@ -221,20 +220,20 @@ pub fn fresh_name(what: &str) -> String {
 
 /// A folder of its own, removed when dropped.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = env::temp_dir().join(fresh_name("limiter-server"));
         std::fs::create_dir(&path).expect("the folder for temporary files can be written");
         Self(path)
     }
 
-    pub fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &std::path::Path {
         &self.0
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -246,7 +245,7 @@ impl Drop for Folder {
 }
 
 /// Waits until something holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < PATIENCE, "{what}: not yet after {PATIENCE:?}");
@@ -255,7 +254,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// So that no minute ends in the middle of a story of a few calls.
-pub fn room_in_this_minute(room: Duration) {
+pub(crate) fn room_in_this_minute(room: Duration) {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .expect("it is after 1970");
@@ -268,7 +267,7 @@ pub fn room_in_this_minute(room: Duration) {
 }
 
 /// All texts that appear more than never: of these secrets, those which the text has.
-pub fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> {
+pub(crate) fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> {
     secrets.iter().copied().filter(|secret| text.contains(secret)).collect()
 }
 
@@ -298,4 +297,4 @@ fn collect(from: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> Rec
 }
 
 /// For a busy machine; whatever takes longer hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
