@@ -48,7 +48,7 @@ async fn stand_guard(State(guard): State<Guard>, request: Request, next: Next) -
         if refusal.code == UNKNOWN_KEY {
             metrics::unknown_key();
         }
-        response = if is_engine { refusal.as_problem() } else { refusal.on_the_wire() };
+        response = if is_engine { refusal.into_problem() } else { refusal.on_the_wire() };
     }
     let status = response.status().as_u16();
     metrics::answered(route, status);

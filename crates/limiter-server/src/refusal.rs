@@ -90,7 +90,7 @@ impl Refusal {
     }
 
     /// As `application/problem+json`.
-    pub(crate) fn as_problem(self) -> Response {
+    pub(crate) fn into_problem(self) -> Response {
         let body = Problem {
             kind: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Refused"),

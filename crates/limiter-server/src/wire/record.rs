@@ -151,7 +151,8 @@ impl LimitsAnswer {
             Some(0) => Err(what),
             limit => Ok(limit.unwrap_or(0)),
         };
-        let counts_tokens = limits.tokens_per_minute().or(limits.tokens_per_day()).is_some();
+        let counts_tokens =
+            limits.tokens_per_minute().or_else(|| limits.tokens_per_day()).is_some();
         Ok(Self {
             tpm: shown("tokens per minute", limits.tokens_per_minute())?,
             tpd: shown("tokens per day", limits.tokens_per_day())?,
