@@ -2,10 +2,12 @@
 //! themselves, and a test holds their answers to this description.
 #![expect(dead_code, reason = "they are descriptions")]
 
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 /// What a call costs.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Charge)]
 pub(crate) struct ChargeSchema {
     /// Requests: 1 if left out, 0 for a top-up of a call that already runs.
@@ -23,7 +25,8 @@ pub(crate) struct ChargeSchema {
 }
 
 /// New totals of a call; what is left out stays as estimated.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = Totals)]
 pub(crate) struct TotalsSchema {
     /// Tokens of the prompt.
