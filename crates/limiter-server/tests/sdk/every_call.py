@@ -231,7 +231,7 @@ def keys_and_runs_v1():
     told("v1 Model.run with stream", "word by word")
     denied = model.run("Hello")
     assert denied.status == "FAILED" and denied.completed, denied
-    told("v1 Model.run beyond a limit per minute", "FAILED: " + denied.error_message.split(".")[0][:60])
+    told("v1 Model.run beyond a limit per minute", "FAILED, " + denied.error_message.split("Details: ")[-1])
     rows = APIKeyFactory.get_usage_limits(api_key=secret)
     assert (rows[0].daily_request_count, rows[0].daily_request_limit) == (2, 1000), "the 200 hold from tomorrow"
     rows = APIKeyFactory.get_usage_limits(api_key=secret, asset_id=MINI)
