@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use limiter::{Limiter, RedisStore};
-use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::bounds::Bounds;
@@ -18,8 +17,6 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) upstream: Client,
     pub(crate) bounds: Bounds,
-    /// Answers that are still streaming, to be settled before the server ends.
-    pub(crate) streams: TaskTracker,
     redis: Option<RedisStore>,
     stopping: AtomicBool,
 }
@@ -37,7 +34,6 @@ impl App {
             models,
             upstream: Client::new(),
             bounds,
-            streams: TaskTracker::new(),
             redis,
             stopping: AtomicBool::new(false),
         }
@@ -54,6 +50,5 @@ impl App {
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.streams.close();
     }
 }

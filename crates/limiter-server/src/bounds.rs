@@ -13,7 +13,8 @@ pub struct Bounds {
     pub max_connections: usize,
     /// Requests that are being answered, 1,024 by default. One more is told 503 at once.
     pub max_requests: usize,
-    /// For the headers of a request, and for its body, 10 s by default: who sends more slowly is cut off.
+    /// For the headers of a request, and for its body, 10 s by default: who sends more slowly is cut off. Who does not take a
+    /// piece of an answer for three times that is cut off too.
     pub read_timeout: Duration,
     /// Until the answer begins, 120 s by default: models take their time, all else has shorter deadlines.
     pub request_timeout: Duration,
@@ -40,5 +41,5 @@ pub(crate) const MAX_HEADER_BYTES: usize = 16 << 10;
 pub(crate) const MAX_HEADERS: usize = 64;
 /// How many access keys are remembered as known, so that they need no look-up in Redis: a few megabytes.
 pub(crate) const MAX_KNOWN_KEYS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// How many reservations are remembered for a key in memory: a hundred a second, for as long as one can be settled.
+/// How many reservations are remembered for a key in memory: 27 a second, for the hour that one can be settled.
 pub(crate) const MAX_RESERVATIONS: usize = 100_000;

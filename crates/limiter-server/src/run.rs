@@ -1,7 +1,7 @@
 //! What happens when a model is run.
 
 pub(crate) mod echo;
-pub(crate) mod relay;
+mod priced;
 pub(crate) mod upstream;
 pub(crate) mod usage;
 

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use crate::bounds::{Bounds, MAX_HEADER_BYTES, MAX_HEADERS};
@@ -51,7 +52,10 @@ pub async fn serve(
                 )
             }
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), handler));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(bounds.read_timeout * WRITE_PATIENCE));
+        let stream = TokioIo::new(Box::pin(stream));
+        let connection = graceful.watch(http.serve_connection(stream, handler));
         tokio::spawn(async move {
             metrics::connection_opened();
             if let Err(error) = connection.await {
@@ -97,3 +101,5 @@ async fn accept(
 
 /// So that a lack of file descriptors is not waited for with a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Who reads may be slower than who writes: a model's answer is long, and so are some ways.
+const WRITE_PATIENCE: u32 = 3;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use limiter::{Limiter, MemoryStore, RedisStore};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::bounds::Bounds;
@@ -91,18 +91,12 @@ impl Server {
             state.clone().map(|(file, store)| tokio::spawn(save_now_and_then(file, store)));
         let service = routes::service(Arc::clone(&app));
         let bounds = app.bounds;
-        let mut stopped_at = None;
         let stopping = async {
             stop.await;
             app.stop();
-            stopped_at = Some(Instant::now());
             tracing::info!("stopping: what is under way is finished");
         };
-        let all_ended = serve(listener, service, &bounds, stopping).await;
-
-        let until = stopped_at.unwrap_or_else(Instant::now) + bounds.shutdown_timeout;
-        let all_settled = tokio::time::timeout_at(until, app.streams.wait()).await.is_ok();
-        if !(all_ended && all_settled) {
+        if !serve(listener, service, &bounds, stopping).await {
             tracing::warn!("not everything ended in time: what was cut off stands as estimated");
         }
         if let Some(saving) = saving {

@@ -15,13 +15,16 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use limiter::{Charge, Reservation, Reserved};
+use limiter::{Charge, Credits, Estimate, Limiter, Reservation, Reserved, StreamMeter, Totals};
 use serde_json::{Map, Value, json};
+use tower_http::timeout::TimeoutBody;
 
+use super::priced::PricedTokens;
 use super::usage::Tokens;
-use super::{Run, draw_id, relay};
+use super::{Run, draw_id};
 use crate::app::App;
 use crate::metrics;
+use crate::models::Price;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
 
@@ -62,7 +65,7 @@ pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
         return Err(Refusal::not_found("the model has no upstream"));
     };
     let body = Bytes::from(Value::Object(run.request.clone()).to_string());
-    let estimate = estimate(&run, body.len())?;
+    let estimate = estimate(app, &run, body.len()).await?;
     let mut reservation = match reserve(app, &run, &estimate).await? {
         Reserved::Allowed(reservation) => reservation,
         Reserved::Denied(denied) => return Err(refusal(&denied)),
@@ -106,20 +109,22 @@ pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
         }
     };
     if is_event_stream(&answer) {
-        return Ok(relay_events(app, &run, reservation, answer));
+        return Ok(events(&run, reservation, answer));
     }
     whole(&run, reservation, &estimate, answer, started).await
 }
 
-/// What the run is held by until its cost is known: four bytes of the request are a token, and the answer has as many as the
-/// request allows, or else as the configuration expects.
-fn estimate(run: &Run, body_bytes: usize) -> Result<Charge, Refusal> {
-    let input = (body_bytes as u64).div_ceil(BYTES_PER_TOKEN);
+/// What the run is held by until its cost is known. The answer has as many tokens as the request allows, or else as the
+/// configuration expects, and never more than a limit does: a small limit is not to shut out every run.
+async fn estimate(app: &App, run: &Run, body_bytes: usize) -> Result<Charge, Refusal> {
     let asked = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
     let asked = asked.into_iter().find_map(|name| run.request.get(name)?.as_u64());
     let output = asked.unwrap_or(run.model.expected_output_tokens);
-    let credits = run.model.price.of(input, output)?;
-    Ok(Charge::request().with_tokens(input, output)?.with_credits(credits))
+    let rules = app.limiter.peek(&run.key, &run.model.id, &Charge::request()).await?;
+    let estimate = Estimate::for_prompt_bytes(body_bytes).max_output_tokens(output);
+    let charge = estimate.capped_to(rules.rules()).charge()?;
+    let price = run.model.price.of(charge.input_tokens(), charge.output_tokens())?;
+    Ok(charge.with_credits(price))
 }
 
 async fn reserve(app: &App, run: &Run, estimate: &Charge) -> Result<Reserved, Refusal> {
@@ -179,13 +184,11 @@ fn is_event_stream(answer: &HttpResponse<Incoming>) -> bool {
     content_type.is_some_and(|value| value.starts_with("text/event-stream"))
 }
 
-fn relay_events(
-    app: &Arc<App>,
-    run: &Run,
-    reservation: Reservation,
-    answer: HttpResponse<Incoming>,
-) -> Response {
-    let body = relay::start(&app.streams, run.model.price, reservation, answer.into_body());
+/// A stream, passed on as it comes. It settles itself: at its end, before the client sees that, or when the client goes
+/// away, by what was seen until then; the provider is hung up on.
+fn events(run: &Run, reservation: Reservation, answer: HttpResponse<Incoming>) -> Response {
+    let upstream = TimeoutBody::new(IDLE_TIMEOUT, answer.into_body());
+    let body = StreamMeter::body(upstream, reservation, PricedTokens::new(run.model.price));
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
     (headers, Body::new(body)).into_response()
 }
@@ -210,7 +213,7 @@ async fn whole(
         .map_err(|_| broken("the answer of the model's provider is no JSON object"))?;
     let mut answer = Value::Object(answer);
     let tokens = Tokens::of(&answer);
-    let used = relay::settle(&mut reservation, run.model.price, tokens)
+    let used = settle(&mut reservation, run.model.price, tokens)
         .await
         .unwrap_or_else(|| estimate.credits());
     if let Some(fields) = answer.as_object_mut() {
@@ -218,6 +221,26 @@ async fn whole(
         fields.insert("usedCredits".to_owned(), amount::number(used));
     }
     Ok(Json(answer).into_response())
+}
+
+/// Settles by the usage, or by the estimate if none was told, and answers the credits in the first case.
+///
+/// The answer is here by then: where the store cannot settle, the estimate stands, and the log says so.
+async fn settle(
+    reservation: &mut Reservation,
+    price: Price,
+    tokens: Option<Tokens>,
+) -> Option<Credits> {
+    let totals = tokens.and_then(|tokens| tokens.totals(price).ok());
+    let settled = reservation.settle(&totals.unwrap_or_else(Totals::unchanged)).await;
+    if let Err(error) = settled {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a run could not be settled: its estimate stands"
+        );
+        return None;
+    }
+    totals.and_then(|totals| totals.credits())
 }
 
 /// Adds what the SDK must find in an answer, to one of a provider that speaks another dialect.
@@ -239,7 +262,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(110);
 /// Of an answer in one piece: longer than any context that a model has.
 const MAX_ANSWER: usize = 8 << 20;
-/// A rule of thumb for English; settling mends it.
-const BYTES_PER_TOKEN: u64 = 4;
-/// How long a run can be settled: longer than any answer may stream.
-const TTL: Duration = Duration::from_secs(900);
+/// The longest silence between two pieces of a stream.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a run can be settled: longer than any answer streams.
+const TTL: Duration = Limiter::RESERVATION_TTL;
