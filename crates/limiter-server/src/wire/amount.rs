@@ -1,11 +1,11 @@
 //! Numbers of the wire: credits come and go as decimal numbers, and limits may come as floats.
 
-use limiter::Credits;
+use limiter::{Credits, MAX_COUNT};
 use serde_json::{Number, Value};
 
 use crate::refusal::Refusal;
 
-/// An amount of credits, exact to a millionth.
+/// An amount of credits, exact to a millionth up to 2^33 credits. Beyond that, as far as the float goes that the SDK sends.
 pub(crate) fn credits(what: &str, value: &Value) -> Result<Credits, Refusal> {
     let refused = || {
         Refusal::malformed(format!(
@@ -56,7 +56,8 @@ fn millionths(credits: f64) -> Option<u64> {
     let millionths = (credits * exact(MILLIONTHS)).round();
     let is_amount =
         (0.0..=LARGEST).contains(&millionths) && millionths / exact(MILLIONTHS) == credits;
-    is_amount.then_some(millionths as u64)
+    // The largest amount reads as 2^53, the float next to it.
+    is_amount.then_some((millionths as u64).min(MAX_COUNT))
 }
 
 /// Exact up to 2^53.
@@ -103,9 +104,18 @@ mod tests {
 
     #[test]
     fn every_amount_comes_back_as_it_went() {
-        for millionths in
-            [0, 1, 100, 125, 999_999, 1_000_000, 1_000_001, 123_456_789_012, (1 << 53) - 1]
-        {
+        for millionths in [
+            0,
+            1,
+            100,
+            125,
+            999_999,
+            1_000_000,
+            1_000_001,
+            123_456_789_012,
+            8_589_934_591_999_999,
+            MAX_COUNT,
+        ] {
             let amount = Credits::from_millionths(millionths).unwrap();
             let text = number(amount).to_string();
             let read: Value = serde_json::from_str(&text).unwrap();
