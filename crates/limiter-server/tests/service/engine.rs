@@ -34,12 +34,13 @@ fn a_check_is_decided_and_charged_and_a_denial_is_an_answer() {
 
 #[test]
 fn a_check_that_is_repeated_under_its_id_is_charged_once() {
-    let server = Running::in_memory();
-    let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 5}}));
-    let call = json!({"request_id": "first"});
-    assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(false));
-    assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(true));
-    assert_eq!(server.used_today(&key).0, 1);
+    for server in Running::on_each_store() {
+        let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 5}}));
+        let call = json!({"request_id": "first"});
+        assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(false));
+        assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(true));
+        assert_eq!(server.used_today(&key).0, 1);
+    }
 }
 
 #[test]
@@ -57,45 +58,54 @@ fn a_budget_that_does_not_suffice_is_told_as_a_denial() {
 
 #[test]
 fn a_reservation_is_extended_and_settled_by_its_own_key_alone() {
-    let server = Running::in_memory();
-    room_in_this_minute(Duration::from_secs(5));
-    let (_, key) = server.member("service", json!({"globalLimits": {"tpm": 100, "tpd": 1_000}}));
-    let (_, other) = server.member("other", json!({"globalLimits": {"tpm": 100}}));
-    let estimate = json!({"asset": "gpt", "estimate": {"input_tokens": 10, "output_tokens": 50}, "request_id": "r1"});
-    let reserved = server.post(&key, "/v1/reserve", &estimate);
-    assert_eq!(reserved.body["reservation"], json!("r1"), "{reserved:?}");
-    assert_eq!(server.used_today(&key), (1, 60));
-    assert_eq!(
-        server.post(&key, "/v1/reserve", &estimate).body["decision"]["replayed"],
-        json!(true)
-    );
+    for server in Running::on_each_store() {
+        room_in_this_minute(Duration::from_secs(5));
+        let (_, key) =
+            server.member("service", json!({"globalLimits": {"tpm": 100, "tpd": 1_000}}));
+        let (_, other) = server.member("other", json!({"globalLimits": {"tpm": 100}}));
+        let estimate = json!({"asset": "gpt", "estimate": {"input_tokens": 10, "output_tokens": 50}, "request_id": "r1"});
+        let reserved = server.post(&key, "/v1/reserve", &estimate);
+        assert_eq!(reserved.body["reservation"], json!("r1"), "{reserved:?}");
+        assert_eq!(server.used_today(&key), (1, 60));
+        assert_eq!(
+            server.post(&key, "/v1/reserve", &estimate).body["decision"]["replayed"],
+            json!(true)
+        );
 
-    let path = |what: &str| format!("/v1/reservations/r1/{what}");
-    server.post(&other, &path("settle"), &json!({})).assert_problem(404);
-    let extended = server.post(&key, &path("extend"), &json!({"output_tokens": 80}));
-    assert_eq!(extended.body["outcome"], json!("allowed"), "{extended:?}");
-    let denied = server.post(&key, &path("extend"), &json!({"output_tokens": 100}));
-    assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")), "{denied:?}");
-    server.post(&key, &path("extend"), &json!({"output_tokens": 1})).assert_problem(400);
+        let path = |what: &str| format!("/v1/reservations/r1/{what}");
+        server.post(&other, &path("settle"), &json!({})).assert_problem(404);
+        let extended = server.post(&key, &path("extend"), &json!({"output_tokens": 80}));
+        assert_eq!(extended.body["outcome"], json!("allowed"), "{extended:?}");
+        let denied = server.post(&key, &path("extend"), &json!({"output_tokens": 100}));
+        assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")), "{denied:?}");
+        server.post(&key, &path("extend"), &json!({"output_tokens": 1})).assert_problem(400);
 
-    for _ in 0..2 {
-        assert_eq!(server.post(&key, &path("settle"), &json!({"output_tokens": 7})).status, 204);
+        for _ in 0..2 {
+            assert_eq!(
+                server.post(&key, &path("settle"), &json!({"output_tokens": 7})).status,
+                204
+            );
+        }
+        assert_eq!(server.used_today(&key), (1, 17));
+        server.post(&key, &path("settle"), &json!({"output_tokens": 8})).assert_problem(409);
+        server.call("POST", &key, &path("cancel"), "").assert_problem(409);
     }
-    assert_eq!(server.used_today(&key), (1, 17));
-    server.post(&key, &path("settle"), &json!({"output_tokens": 8})).assert_problem(409);
-    server.call("POST", &key, &path("cancel"), "").assert_problem(409);
 }
 
 #[test]
 fn a_cancelled_reservation_costs_nothing() {
-    let server = Running::in_memory();
-    let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 1}}));
-    let reserved = server.post(&key, "/v1/reserve", &json!({}));
-    let id = reserved.body["reservation"].as_str().expect("it has an id of its own").to_owned();
-    let denied = server.post(&key, "/v1/reserve", &json!({}));
-    assert_eq!((denied.status, &denied.body["reservation"]), (200, &json!(null)), "{denied:?}");
-    assert_eq!(server.call("POST", &key, &format!("/v1/reservations/{id}/cancel"), "").status, 204);
-    assert_eq!(server.used_today(&key), (0, 0));
+    for server in Running::on_each_store() {
+        let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 1}}));
+        let reserved = server.post(&key, "/v1/reserve", &json!({}));
+        let id = reserved.body["reservation"].as_str().expect("it has an id of its own").to_owned();
+        let denied = server.post(&key, "/v1/reserve", &json!({}));
+        assert_eq!((denied.status, &denied.body["reservation"]), (200, &json!(null)), "{denied:?}");
+        assert_eq!(
+            server.call("POST", &key, &format!("/v1/reservations/{id}/cancel"), "").status,
+            204
+        );
+        assert_eq!(server.used_today(&key), (0, 0));
+    }
 }
 
 #[test]
