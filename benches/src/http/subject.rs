@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt};
 use super::{governor, ours};
 
 /// Every subject, in the order of the reports. The first is what the others are compared with.
-pub const SUBJECTS: [(&str, fn(Router) -> Router); 7] = [
+pub const SUBJECTS: [(&str, Layered); 7] = [
     ("bare", |router| router),
     ("layer", |router| ours::one_limit(router, true)),
     ("tower_governor", |router| governor::one_limit(router, true)),
@@ -22,6 +22,9 @@ pub const SUBJECTS: [(&str, fn(Router) -> Router); 7] = [
     ("tower_governor_without_headers", |router| governor::one_limit(router, false)),
     ("layer_8_rules_without_headers", |router| ours::eight_rules(router, false)),
 ];
+
+/// Puts a layer around a router.
+type Layered = fn(Router) -> Router;
 
 /// A router, and the runtime that its calls are polled on.
 pub struct Subject {
