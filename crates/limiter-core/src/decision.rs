@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::counts::ScopeCounts;
 use crate::credits::Credits;
 use crate::denied::{DenialReason, Denied};
 use crate::meter::Meter;
@@ -80,6 +81,39 @@ impl Decision {
         rules.into_iter().flat_map(Rules::iter)
     }
 
+    /// The same answer, flagged as given without the store, by a policy of the caller's.
+    pub fn degrade(self) -> Self {
+        match self {
+            Self::Allowed(allowed) => Self::Allowed(Allowed { degraded: true, ..allowed }),
+            Self::Denied(denied) => Self::Denied(denied.degrade()),
+        }
+    }
+
+    /// Whether the store could not answer, and a policy of the caller's did: see [`Allowed::degraded`].
+    #[must_use]
+    pub const fn is_degraded(&self) -> bool {
+        match self {
+            Self::Allowed(allowed) => allowed.degraded(),
+            Self::Denied(denied) => denied.degraded(),
+        }
+    }
+
+    /// A call that is let through although nothing is known of its key: no rule, no credits, and flagged as
+    /// [degraded](Allowed::degraded). For policies that go on without a store; no store answers it.
+    ///
+    /// ```
+    /// use limiter_core::{Decision, Timestamp};
+    ///
+    /// let decision = Decision::unchecked(Timestamp::from_unix_ms(1_760_011_200_000));
+    /// assert!(decision.is_allowed() && decision.is_degraded());
+    /// assert_eq!(decision.rules().count(), 0);
+    /// ```
+    pub fn unchecked(now: Timestamp) -> Self {
+        let rules = Rules::new([ScopeCounts::UNCOUNTED; 2]);
+        let allowed = Allowed::new(rules, Meter::new(None), now);
+        Self::Allowed(Allowed { degraded: true, ..allowed })
+    }
+
     /// The denial of a key that does not exist.
     #[cold]
     pub fn key_unknown(asset: Option<&AssetId>) -> Self {
@@ -130,8 +164,7 @@ impl Allowed {
         CreditUsage::of(&self.credits)
     }
 
-    /// Whether the store could not answer and a policy of the caller's allowed the call. No store of this
-    /// version does that.
+    /// Whether the store could not answer, and a policy of the caller's allowed the call without it.
     #[must_use]
     pub const fn degraded(&self) -> bool {
         self.degraded

@@ -18,6 +18,9 @@ use crate::state::CreditUsage;
 pub struct Denied {
     asset: Option<AssetId>,
     decided_at: Option<Timestamp>,
+    /// Written only where it is so: what older versions wrote can be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    degraded: bool,
     #[serde(flatten)]
     reason: DenialReason,
 }
@@ -63,7 +66,18 @@ impl Denied {
         decided_at: Option<Timestamp>,
         reason: DenialReason,
     ) -> Self {
-        Self { asset, decided_at, reason }
+        Self { asset, decided_at, degraded: false, reason }
+    }
+
+    /// The same denial, by a policy of the caller's.
+    pub(crate) fn degrade(self) -> Self {
+        Self { degraded: true, ..self }
+    }
+
+    /// Whether the store could not answer, and a policy of the caller's denied the call without it.
+    #[must_use]
+    pub const fn degraded(&self) -> bool {
+        self.degraded
     }
 
     /// When the store decided this, by its clock; `None` for a key that is not known.

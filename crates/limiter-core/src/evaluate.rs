@@ -292,6 +292,20 @@ mod tests {
     }
 
     #[test]
+    fn a_degraded_decision_says_so_and_is_otherwise_the_same() {
+        let mut state = state();
+        let asset = state.locate(None);
+        for _ in 0..2 {
+            let decision = check_and_consume(&mut state, asset, &Charge::request(), NOON);
+            let degraded = decision.clone().degrade();
+            assert!(degraded.is_degraded() && !decision.is_degraded());
+            assert_eq!(degraded.rules().collect::<Vec<_>>(), decision.rules().collect::<Vec<_>>());
+            let json = serde_json::to_string(&degraded).unwrap();
+            assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), degraded, "{json}");
+        }
+    }
+
+    #[test]
     fn a_state_survives_serde_and_is_equal_again() {
         let mut state = state();
         let limits = Limits::builder().requests_per_day(1).build().unwrap();

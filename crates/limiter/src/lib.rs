@@ -48,6 +48,14 @@
 #![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
 #![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
 //! - `redis-tls`: `redis`, and TLS to its servers.
+#![cfg_attr(
+    feature = "policy",
+    doc = "- `policy`: [`Limiter::guarded`], what to answer when the store cannot."
+)]
+#![cfg_attr(
+    not(feature = "policy"),
+    doc = "- `policy`: `Limiter::guarded`, what to answer when the store cannot."
+)]
 #![cfg_attr(feature = "stream", doc = "- `stream`: [`StreamMeter`], for answers that stream.")]
 #![cfg_attr(not(feature = "stream"), doc = "- `stream`: `StreamMeter`, for answers that stream.")]
 
@@ -74,6 +82,10 @@ pub use limiter_core::{
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
+#[cfg(feature = "policy")]
+pub use limiter_policy::{
+    BreakerState, FailurePolicy, GuardedHandle, GuardedStore, GuardedStoreBuilder, Outage,
+};
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
 pub use price::Price;

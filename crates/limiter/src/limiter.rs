@@ -11,6 +11,8 @@ use limiter_core::{
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
+#[cfg(feature = "policy")]
+use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 #[cfg(feature = "redis")]
 use limiter_redis::{RedisError, RedisStore};
 
@@ -99,6 +101,33 @@ impl Limiter {
     /// Limits on a store of your own. It proves itself by passing the conformance suite.
     pub fn custom(store: impl Store) -> Self {
         Self::on(AnyStore::custom(store))
+    }
+
+    /// Limits on a store of any kind, and what to answer when it cannot: with a deadline for each call, and a circuit breaker that
+    /// keeps a dead store from costing every call its deadline.
+    ///
+    /// What is answered without the store is flagged as [degraded](limiter_core::Allowed::degraded).
+    ///
+    /// The settings are those of a [`GuardedStoreBuilder`], whose store becomes a limiter with `Limiter::from(store)`. It
+    /// also takes a store that is not there yet:
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "redis")]
+    /// # async fn serve() {
+    /// use std::time::Duration;
+    ///
+    /// use limiter::{FailurePolicy, GuardedStoreBuilder, Limiter, RedisStore};
+    ///
+    /// let store = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
+    ///     .probe_every(Duration::from_secs(2))
+    ///     .connect(|| RedisStore::connect("redis://127.0.0.1:6379"))
+    ///     .await;
+    /// let limiter = Limiter::from(store);
+    /// # }
+    /// ```
+    #[cfg(feature = "policy")]
+    pub fn guarded(store: impl Store, policy: FailurePolicy) -> Self {
+        Self::from(GuardedStoreBuilder::new(policy).guard(store))
     }
 
     /// The in-memory store, whose calls are synchronous, if it is the one in use.
@@ -372,6 +401,13 @@ impl From<MemoryStore> for Limiter {
 impl From<RedisStore> for Limiter {
     fn from(store: RedisStore) -> Self {
         Self::on(AnyStore::from(store))
+    }
+}
+
+#[cfg(feature = "policy")]
+impl<S: Store> From<GuardedStore<S>> for Limiter {
+    fn from(store: GuardedStore<S>) -> Self {
+        Self::custom(store)
     }
 }
 

@@ -1,0 +1,152 @@
+//! The circuit breaker: it tells when a store is to be left alone, and knows nothing of stores or of time.
+
+/// Counts what fails in a row, and gives the store up when that is too much.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    state: BreakerState,
+    failures: u32,
+    most_failures: u32,
+    /// How often it has been opened or closed: what began before says nothing about now.
+    turn: Turn,
+}
+
+/// Whether the store is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// The store is asked.
+    Closed,
+    /// The store is not asked: it failed too often.
+    Open,
+    /// One probe is under way, and nothing else is asked.
+    HalfOpen,
+}
+
+/// The time between two changes of the breaker, in which a call began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn(u64);
+
+impl Breaker {
+    /// Closed, until so many calls fail in a row.
+    pub(crate) const fn new(most_failures: u32) -> Self {
+        Self { state: BreakerState::Closed, failures: 0, most_failures, turn: Turn(0) }
+    }
+
+    pub(crate) const fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// Lets a call through, or not. Its end is to be told with the turn.
+    pub(crate) const fn admit(&self) -> Option<Turn> {
+        match self.state {
+            BreakerState::Closed => Some(self.turn),
+            BreakerState::Open | BreakerState::HalfOpen => None,
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self, began: Turn) {
+        if began == self.turn {
+            self.failures = 0;
+        }
+    }
+
+    /// Whether this failure opened it.
+    pub(crate) fn failed(&mut self, began: Turn) -> bool {
+        if began != self.turn {
+            return false;
+        }
+        self.failures += 1;
+        let opens = self.failures >= self.most_failures;
+        if opens {
+            self.turn_to(BreakerState::Open);
+        }
+        opens
+    }
+
+    /// Begins the one probe, if it is open.
+    pub(crate) fn begin_probe(&mut self) -> bool {
+        let is_open = self.state == BreakerState::Open;
+        if is_open {
+            self.state = BreakerState::HalfOpen;
+        }
+        is_open
+    }
+
+    /// One probe decides.
+    pub(crate) fn end_probe(&mut self, succeeded: bool) {
+        if self.state == BreakerState::HalfOpen {
+            self.turn_to(if succeeded { BreakerState::Closed } else { BreakerState::Open });
+        }
+    }
+
+    /// Opens it, whatever has happened.
+    pub(crate) fn open(&mut self) {
+        self.turn_to(BreakerState::Open);
+    }
+
+    fn turn_to(&mut self, state: BreakerState) {
+        (self.state, self.failures, self.turn) = (state, 0, Turn(self.turn.0 + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::new(2);
+        let began = breaker.admit().unwrap();
+        assert!(!breaker.failed(began));
+        assert!(breaker.failed(began));
+        breaker
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_then_nothing_is_let_through() {
+        let breaker = opened();
+        assert_eq!((breaker.state(), breaker.admit()), (BreakerState::Open, None));
+    }
+
+    #[test]
+    fn a_success_between_failures_keeps_it_closed() {
+        let mut breaker = Breaker::new(2);
+        let began = breaker.admit().unwrap();
+        for _ in 0..5 {
+            assert!(!breaker.failed(began));
+            breaker.succeeded(began);
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn one_probe_at_a_time_is_let_through() {
+        let mut breaker = opened();
+        assert!(breaker.begin_probe());
+        assert!(!breaker.begin_probe());
+        assert_eq!((breaker.state(), breaker.admit()), (BreakerState::HalfOpen, None));
+    }
+
+    #[test]
+    fn one_probe_that_succeeds_closes_it_and_one_that_fails_leaves_it_open() {
+        let mut breaker = opened();
+        assert!(breaker.begin_probe());
+        breaker.end_probe(false);
+        assert_eq!(breaker.state(), BreakerState::Open);
+        assert!(breaker.begin_probe());
+        breaker.end_probe(true);
+        assert!(breaker.admit().is_some());
+    }
+
+    #[test]
+    fn a_call_that_began_before_the_outage_says_nothing_about_now() {
+        let mut breaker = Breaker::new(1);
+        let before = breaker.admit().unwrap();
+        assert!(breaker.failed(before));
+        assert!(breaker.begin_probe());
+        breaker.end_probe(true);
+        assert!(!breaker.failed(before));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        breaker.succeeded(before);
+        let now = breaker.admit().unwrap();
+        assert!(breaker.failed(now));
+    }
+}

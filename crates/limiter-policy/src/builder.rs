@@ -1,0 +1,129 @@
+//! The settings of a guarded store.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use limiter_core::{BoxError, Store};
+use parking_lot::Mutex;
+
+use crate::asking::{Asking, Connect, Timing};
+use crate::breaker::Breaker;
+use crate::later::Later;
+use crate::policy::FailurePolicy;
+use crate::store::GuardedStore;
+
+/// Settings of a [`GuardedStore`]. What is out of its bounds becomes the nearest that is within.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a store is guarded by `guard` or `connect`"]
+pub struct GuardedStoreBuilder {
+    policy: FailurePolicy,
+    timing: Timing,
+    most_failures: u32,
+    most_remembered: NonZeroUsize,
+}
+
+impl GuardedStoreBuilder {
+    /// Starts with the default settings.
+    pub const fn new(policy: FailurePolicy) -> Self {
+        let timing = Timing {
+            deadline: DEADLINE,
+            connect_deadline: CONNECT_DEADLINE,
+            probe_every: PROBE_EVERY,
+        };
+        Self { policy, timing, most_failures: MOST_FAILURES, most_remembered: MOST_REMEMBERED }
+    }
+
+    /// The most that a call may take: 600 ms by default, 1 ms to 10 minutes. A change of keys may take ten times as long, since
+    /// a store may need several steps for it.
+    ///
+    /// The Redis store has a deadline of its own, 500 ms by default. Let this be a little longer: the store's own error
+    /// tells whether a call was sent, this one cannot.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { timing: Timing { deadline: bounded(deadline), ..self.timing }, ..self }
+    }
+
+    /// The most that [connecting](Self::connect) may take: 5 s by default, 1 ms to 10 minutes.
+    pub fn connect_deadline(self, deadline: Duration) -> Self {
+        Self { timing: Timing { connect_deadline: bounded(deadline), ..self.timing }, ..self }
+    }
+
+    /// How many calls in a row may fail before the store is given up: 3 by default, at least 1.
+    pub fn most_failures(self, calls: u32) -> Self {
+        Self { most_failures: calls.max(1), ..self }
+    }
+
+    /// How long a store that was given up is left alone between two probes: 1 s by default, 1 ms to 10 minutes.
+    pub fn probe_every(self, pause: Duration) -> Self {
+        Self { timing: Timing { probe_every: bounded(pause), ..self.timing }, ..self }
+    }
+
+    /// How much is remembered for an outage, of each kind: access keys whose keys are known, reservations that were made
+    /// without the store, and ends of reservations that the store is yet to be told. 10,000 by default, at least 1.
+    pub fn most_remembered(self, most: usize) -> Self {
+        Self { most_remembered: NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN), ..self }
+    }
+
+    /// Guards this store.
+    pub fn guard<S: Store>(self, store: S) -> GuardedStore<S> {
+        GuardedStore::new(
+            self.policy,
+            self.asking(OnceLock::from(store), None),
+            self.most_remembered,
+        )
+    }
+
+    /// Guards a store that may not be there yet: connects now, and if that fails, in the background until it succeeds. Meanwhile
+    /// calls are answered by the policy, as in any outage.
+    ///
+    /// A mistake in the settings of the store is an outage too, and ends as little: look at the log, or at the `source()` of
+    /// the errors.
+    pub async fn connect<S, C, F, E>(self, connect: C) -> GuardedStore<S>
+    where
+        S: Store,
+        C: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let connect: Connect<S> = Box::new(move || {
+            let connecting = connect();
+            Box::pin(async move { connecting.await.map_err(Into::into) })
+        });
+        let asking = self.asking(OnceLock::new(), Some(connect));
+        asking.connect().await;
+        GuardedStore::new(self.policy, asking, self.most_remembered)
+    }
+
+    fn asking<S>(&self, store: OnceLock<S>, connect: Option<Connect<S>>) -> Arc<Asking<S>> {
+        Arc::new(Asking {
+            store,
+            connect,
+            breaker: Mutex::new(Breaker::new(self.most_failures)),
+            last_failure: Mutex::new(Arc::from("nothing has failed")),
+            timing: self.timing,
+            recovering: AtomicBool::new(false),
+            came_back: Mutex::new(None),
+            later: Later::new(self.most_remembered.get()),
+        })
+    }
+}
+
+fn bounded(duration: Duration) -> Duration {
+    duration.clamp(SHORTEST, LONGEST)
+}
+
+/// A little more than the Redis store takes, so that its errors are heard.
+const DEADLINE: Duration = Duration::from_millis(600);
+/// As the Redis store has it: with name look-up, TLS and authentication.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// A store that is away for a moment is missed for a second; a probe each second costs nothing.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// One failure happens; three in a row, with nothing between that succeeds, are an outage.
+const MOST_FAILURES: u32 = 3;
+/// A few megabytes.
+const MOST_REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than zero");
+/// What a timer can tell from nothing.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// No caller waits longer.
+const LONGEST: Duration = Duration::from_secs(600);

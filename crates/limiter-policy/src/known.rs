@@ -1,0 +1,78 @@
+//! What is remembered of a store for the time when it cannot answer, and never more than so much.
+
+use std::num::NonZeroUsize;
+
+use limiter_core::{KeyDigest, KeyId, RequestId};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+/// The ids of access keys that were found, by their digests. An id never changes, and is never given to another key.
+#[derive(Debug)]
+pub(crate) struct KnownKeys(Mutex<LruCache<KeyDigest, KeyId>>);
+
+/// The reservations that were made without the store.
+#[derive(Debug)]
+pub(crate) struct Unbacked(Mutex<LruCache<(KeyId, RequestId), ()>>);
+
+impl KnownKeys {
+    pub(crate) fn new(most: NonZeroUsize) -> Self {
+        Self(Mutex::new(LruCache::new(most)))
+    }
+
+    pub(crate) fn get(&self, digest: &KeyDigest) -> Option<KeyId> {
+        self.0.lock().get(digest).cloned()
+    }
+
+    /// Remembers what the store has answered: a key that is gone is forgotten.
+    pub(crate) fn heard(&self, digest: &KeyDigest, found: Option<&KeyId>) {
+        let mut known = self.0.lock();
+        match found {
+            Some(id) if known.get(digest) == Some(id) => {}
+            Some(id) => drop(known.put(*digest, id.clone())),
+            None => drop(known.pop(digest)),
+        }
+    }
+}
+
+impl Unbacked {
+    pub(crate) fn new(most: NonZeroUsize) -> Self {
+        Self(Mutex::new(LruCache::new(most)))
+    }
+
+    pub(crate) fn remember(&self, key: &KeyId, id: &RequestId) {
+        self.0.lock().put((key.clone(), id.clone()), ());
+    }
+
+    pub(crate) fn has(&self, key: &KeyId, id: &RequestId) -> bool {
+        self.0.lock().contains(&(key.clone(), id.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+    #[test]
+    fn of_too_many_reservations_the_oldest_is_forgotten() {
+        let unbacked = Unbacked::new(ONE);
+        let (key, [first, second]) =
+            ("ci".parse().unwrap(), ["first", "second"].map(|id| id.parse().unwrap()));
+        unbacked.remember(&key, &first);
+        assert!(unbacked.has(&key, &first));
+        unbacked.remember(&key, &second);
+        assert!(unbacked.has(&key, &second) && !unbacked.has(&key, &first));
+    }
+
+    #[test]
+    fn an_access_key_of_a_deleted_key_is_forgotten() {
+        let known = KnownKeys::new(ONE);
+        let access_key = limiter_core::AccessKey::new("0123456789abcdef0123456789abcdef").unwrap();
+        let (digest, id) = (access_key.digest(), "ci".parse().unwrap());
+        known.heard(&digest, Some(&id));
+        assert_eq!(known.get(&digest), Some(id));
+        known.heard(&digest, None);
+        assert_eq!(known.get(&digest), None);
+    }
+}

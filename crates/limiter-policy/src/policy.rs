@@ -1,0 +1,17 @@
+//! What to do when the store cannot answer: the caller's explicit choice.
+
+/// What a limiter answers while its store cannot.
+///
+/// It holds for calls: checks, peeks, reservations, and the look-up of access keys. What manages or watches keys is always an
+/// error then. And an answer that contradicts itself ([`StoreError::Corrupt`](limiter_core::StoreError::Corrupt),
+/// [`StoreError::Disagreement`](limiter_core::StoreError::Disagreement)) is an error under every policy: the store is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailurePolicy {
+    /// The store's error: no call is let through that the store has not allowed.
+    #[default]
+    FailClosed,
+    /// Every call is let through, flagged as [degraded](limiter_core::Allowed::degraded), and nothing is counted: as many as
+    /// come, of any key, also of one that is unknown, deleted or expired.
+    FailOpen,
+}

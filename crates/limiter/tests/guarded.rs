@@ -1,0 +1,49 @@
+//! A limiter with a failure policy, on a real server that dies.
+
+use limiter::{
+    Charge, FailurePolicy, GuardedStoreBuilder, KeyConfig, Limiter, NewKey, RedisStore, Reserved,
+    StoreError, Totals,
+};
+use limiter_conformance::servers::RedisServer;
+
+#[tokio::test]
+async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {
+    let server = RedisServer::run();
+    let store = RedisStore::connect(server.url()).await.unwrap();
+    let limiter = Limiter::guarded(store, FailurePolicy::FailOpen);
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let ci = NewKey::member(KeyConfig::named("ci").unwrap());
+    let ci = limiter.keys_as(&admin).create(ci).await.unwrap();
+    let (key, access_key) = (ci.record.id, ci.access_key.unwrap());
+    assert_eq!(limiter.authenticate(&access_key).await.unwrap(), Some(key.clone()));
+    let decision = limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap();
+    assert!(decision.is_allowed() && !decision.is_degraded());
+    server.kill();
+
+    assert_eq!(limiter.authenticate(&access_key).await.unwrap(), Some(key.clone()));
+    let decision = limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap();
+    assert!(decision.is_allowed() && decision.is_degraded());
+    let mut call = match limiter.reserve(&key, None, &Charge::request()).await.unwrap() {
+        Reserved::Allowed(call) => call,
+        Reserved::Denied(denied) => panic!("{denied}"),
+    };
+    assert!(call.decision().degraded());
+    call.settle(&Totals::unchanged().with_output_tokens(87).unwrap()).await.unwrap();
+    let another = NewKey::member(KeyConfig::named("another").unwrap());
+    let created = limiter.keys_as(&admin).create(another).await;
+    assert!(created.is_err(), "keys are not managed without the store");
+}
+
+#[tokio::test]
+async fn a_limiter_that_fails_closed_starts_without_its_server_and_allows_nothing() {
+    let server = RedisServer::run();
+    server.kill();
+    let url = server.url();
+    let store = GuardedStoreBuilder::new(FailurePolicy::FailClosed)
+        .connect(move || RedisStore::connect(url.clone()))
+        .await;
+    let limiter = Limiter::from(store);
+    let started = limiter.check_and_consume(&"ci".parse().unwrap(), None, &Charge::request()).await;
+    assert!(matches!(started, Err(StoreError::Unavailable(_))), "{started:?}");
+}
