@@ -42,6 +42,7 @@ pub mod names;
 pub mod peeking;
 mod property;
 pub mod races;
+pub mod recording;
 pub mod repeating;
 pub mod reservation_races;
 mod reserved_calls;
@@ -221,6 +222,13 @@ macro_rules! conformance_tests {
                 what_an_asset_denies_costs_the_global_limit_nothing
                 a_budget_is_spent_exactly
                 handles_and_keys_share_the_limit
+            }
+            recording {
+                what_was_allowed_elsewhere_counts_past_the_limit
+                what_is_recorded_again_counts_once
+                what_was_allowed_elsewhere_counts_in_each_scope
+                what_was_allowed_elsewhere_counts_on_an_expired_key_without_budget
+                what_was_allowed_elsewhere_of_an_unknown_key_is_refused
             }
             repeating {
                 a_repeated_settlement_changes_nothing_more

@@ -260,6 +260,16 @@ impl ReservationStore for Unplugged {
         Ok(unplugged()?)
     }
 
+    async fn record(
+        &self,
+        _: &KeyId,
+        _: Option<&AssetId>,
+        _: &Charge,
+        _: &RequestId,
+    ) -> Result<(), ReservationError> {
+        Ok(unplugged()?)
+    }
+
     async fn reserve(
         &self,
         _: &KeyId,

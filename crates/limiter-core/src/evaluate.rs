@@ -125,6 +125,18 @@ pub(crate) fn settle(
     staged.store(state, asset);
 }
 
+/// Counts a charge in the windows of now, whether it fits or not: what was allowed elsewhere is never refused.
+pub(crate) fn record(
+    state: &mut KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) {
+    let mut staged = Staged::at(state, asset, now);
+    staged.add(charge);
+    staged.store(state, asset);
+}
+
 /// All that a step may write, as it stands at one instant.
 struct Staged {
     global: Option<StagedScope>,

@@ -81,12 +81,37 @@ pub fn check_once(
         return Ok(evaluate::replayed(state, state.locate(asset), now));
     }
     let full = ledger.checks.len() >= bounds.most;
-    let decision =
-        charge_if_room(state, asset, charge, now, full, "checks with a request id", bounds)?;
+    let decision = charge_if_room(state, asset, charge, now, full, CHECKS, bounds)?;
     if decision.is_allowed() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
     }
     Ok(decision)
+}
+
+/// Counts what was allowed elsewhere, once, however often it is repeated under this id within the dedupe time. It is
+/// never refused for a limit, the budget, an expiry or the kind of the key: what is above stands as debt until the window ends.
+///
+/// # Errors
+/// [`ReservationError::TooMany`].
+pub fn record(
+    state: &mut KeyState,
+    ledger: &mut Ledger,
+    bounds: &LedgerBounds,
+    asset: Option<&AssetId>,
+    charge: &Charge,
+    id: &RequestId,
+    now: Timestamp,
+) -> Result<(), ReservationError> {
+    if ledger.checks.get(id, now).is_some() {
+        return Ok(());
+    }
+    if ledger.checks.len() >= bounds.most {
+        return Err(ReservationError::TooMany { what: CHECKS, most: bounds.most });
+    }
+    let located = state.locate(asset);
+    evaluate::record(state, located, charge, now);
+    ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
+    Ok(())
 }
 
 /// Decides and charges a call by its estimate, which can be corrected once within `ttl`.
@@ -256,6 +281,9 @@ fn overrun(actual: &Charge, estimate: &Charge) -> Charge {
 fn top_up(input: u64, output: u64) -> Option<Charge> {
     Charge::request().with_requests(0).ok()?.with_tokens(input, output).ok()
 }
+
+/// What [`ReservationError::TooMany`] calls them.
+const CHECKS: &str = "checks with a request id";
 
 #[cfg(test)]
 mod tests {

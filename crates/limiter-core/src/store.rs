@@ -84,6 +84,20 @@ pub trait ReservationStore: DecisionStore {
         id: &RequestId,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
 
+    /// Counts what was allowed elsewhere, such as while this store could not answer, in the windows of now: once, however
+    /// often it is repeated under this id within the dedupe time. It is never refused for a limit, the budget, an expiry or the kind
+    /// of the key. Ids are those of [`check_once`](Self::check_once).
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`], or a store error.
+    fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> impl Future<Output = Result<(), ReservationError>> + Send;
+
     /// As [`check_and_consume`](DecisionStore::check_and_consume) of the estimate, which can be corrected once until
     /// `ttl` has passed. Repeated under the same id it is allowed, flagged as replayed, and charges nothing.
     ///

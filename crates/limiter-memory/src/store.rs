@@ -134,6 +134,23 @@ impl MemoryStore {
         .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
     }
 
+    /// As [`ReservationStore::record`](limiter_core::ReservationStore::record).
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`].
+    pub fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        self.step(key, |state, ledger, now| {
+            reservation::record(state, ledger, &self.bounds, asset, charge, id, now)
+        })
+        .unwrap_or(Err(ReservationError::KeyUnknown))
+    }
+
     /// As [`ReservationStore::reserve`](limiter_core::ReservationStore::reserve).
     ///
     /// # Errors
@@ -224,7 +241,7 @@ impl MemoryStore {
     #[must_use]
     pub fn read(&self, id: &KeyId) -> Option<KeyRecord> {
         let directory = self.directory.read();
-        self.record(directory.get(id)?)
+        self.record_of(directory.get(id)?)
     }
 
     /// Adds a key, whose limits are in force at once.
@@ -262,7 +279,7 @@ impl MemoryStore {
         let not_found = || KeysError::NotFound(id.to_string());
         let mut directory = self.directory.write();
         let key = directory.get_in(workspace, id)?;
-        let kind = self.record(key).ok_or_else(not_found)?.kind;
+        let kind = self.record_of(key).ok_or_else(not_found)?.kind;
         directory.check_update(key, version, kind, config)?;
         let renamed = key.name != config.name;
         let reconfigured = self.cells.with(id, |cell| {
@@ -271,7 +288,7 @@ impl MemoryStore {
         if reconfigured.ok_or_else(not_found)?? || renamed {
             directory.update(id, kind, config);
         }
-        self.record(directory.get_in(workspace, id)?).ok_or_else(not_found)
+        self.record_of(directory.get_in(workspace, id)?).ok_or_else(not_found)
     }
 
     /// Deletes a key of the workspace for good.
@@ -290,7 +307,7 @@ impl MemoryStore {
     pub fn list(&self, workspace: &WorkspaceId, search: &Search) -> Page {
         let directory = self.directory.read();
         let (ids, next) = directory.search(workspace, search);
-        let keys = ids.into_iter().filter_map(|id| self.record(directory.get(id)?));
+        let keys = ids.into_iter().filter_map(|id| self.record_of(directory.get(id)?));
         Page::new(keys.collect(), next)
     }
 
@@ -320,7 +337,7 @@ impl MemoryStore {
         Self::builder().restore(snapshot)
     }
 
-    fn record(&self, key: &StoredKey) -> Option<KeyRecord> {
+    fn record_of(&self, key: &StoredKey) -> Option<KeyRecord> {
         self.cells.with(&key.id, |cell| Some(cell?.record(key, self.cells.time())))
     }
 }
@@ -374,6 +391,16 @@ impl ReservationStore for MemoryStore {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         self.check_once(key, asset, charge, id)
+    }
+
+    async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        self.record(key, asset, charge, id)
     }
 
     async fn reserve(

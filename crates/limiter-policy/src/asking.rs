@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::breaker::{Breaker, BreakerState, Turn};
 use crate::error::{CallError, Outage, told};
 use crate::later::Later;
+use crate::local::Local;
 
 /// The store, as soon as there is one, and what is known of how it fares.
 ///
@@ -30,6 +31,8 @@ pub(crate) struct Asking<S> {
     pub(crate) came_back: Mutex<Option<Instant>>,
     /// What the store is to be told when it is back.
     pub(crate) later: Later,
+    /// What goes on without the store, by the policy of that name.
+    pub(crate) local: Option<Local>,
 }
 
 /// Makes a store, where it is connected to later.

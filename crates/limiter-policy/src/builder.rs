@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::asking::{Asking, Connect, Timing};
 use crate::breaker::Breaker;
 use crate::later::Later;
+use crate::local::Local;
 use crate::policy::FailurePolicy;
 use crate::store::GuardedStore;
 
@@ -60,7 +61,8 @@ impl GuardedStoreBuilder {
     }
 
     /// How much is remembered for an outage, of each kind: access keys whose keys are known, reservations that were made
-    /// without the store, and ends of reservations that the store is yet to be told. 10,000 by default, at least 1.
+    /// without the store (of each key, under `LocalShare`), ends of reservations that the store is yet to be told, and keys that
+    /// `LocalShare` follows. 10,000 by default, at least 1.
     pub fn most_remembered(self, most: usize) -> Self {
         Self { most_remembered: NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN), ..self }
     }
@@ -105,6 +107,12 @@ impl GuardedStoreBuilder {
             recovering: AtomicBool::new(false),
             came_back: Mutex::new(None),
             later: Later::new(self.most_remembered.get()),
+            local: match self.policy {
+                FailurePolicy::LocalShare { share } => {
+                    Some(Local::new(share, self.most_remembered))
+                }
+                FailurePolicy::FailClosed | FailurePolicy::FailOpen => None,
+            },
         })
     }
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use limiter_core::{AssetId, Charge, Decision, DecisionHandle, KeyId, Store, StoreError};
+use limiter_core::{
+    AssetId, Charge, Decision, DecisionHandle, KeyId, Store, StoreError, Timestamp,
+};
 
 use crate::asking::Effect;
+use crate::here::Here;
 use crate::store::GuardedStore;
 
 /// A key and an asset, resolved once. What could not be resolved in an outage is resolved by the first call after it.
@@ -31,6 +34,7 @@ impl<S: Store> GuardedHandle<S> {
         &self,
         effect: Effect,
         call: impl FnOnce(S::Handle) -> F,
+        here: impl FnOnce(&mut Here, Timestamp) -> Result<Decision, StoreError>,
     ) -> Result<Decision, StoreError> {
         let asset = self.asset.as_ref();
         let ask = |store| async move {
@@ -43,19 +47,24 @@ impl<S: Store> GuardedHandle<S> {
             };
             call(handle.clone()).await
         };
-        self.store.or_policy(self.store.asking().ask(effect, ask).await)
+        let asked = self.store.asking().ask(effect, ask).await;
+        self.store.or_policy(&self.key, asked, here)
     }
 }
 
 impl<S: Store> DecisionHandle for GuardedHandle<S> {
     async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
         let call = |handle: S::Handle| async move { handle.check_and_consume(charge).await };
-        self.decide(Effect::Charges, call).await
+        let asset = self.asset.as_ref();
+        let here = |here: &mut Here, now| Ok(here.check(asset, charge, now));
+        self.decide(Effect::Charges, call, here).await
     }
 
     async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
         let call = |handle: S::Handle| async move { handle.peek(charge).await };
-        self.decide(Effect::Reads, call).await
+        let asset = self.asset.as_ref();
+        let here = |here: &mut Here, now| Ok(here.peek(asset, charge, now));
+        self.decide(Effect::Reads, call, here).await
     }
 }
 

@@ -36,10 +36,6 @@ impl Later {
         self.ends.lock().is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.ends.lock().len()
-    }
-
     /// Keeps it, unless there are too many already.
     pub(crate) fn keep(&self, ended: Ended) -> bool {
         let mut ends = self.ends.lock();

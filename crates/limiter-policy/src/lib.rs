@@ -29,23 +29,36 @@
 //! at once, unless it has just come back, and then one each second. No caller waits for them. The first that is answered brings
 //! the store back.
 //!
-//! A call is sent once. What was sent and not answered may have been charged: under `FailOpen` it is allowed all the same.
-//! Only the end of a reservation is told again, since it is idempotent.
+//! A call is sent once. What was sent and not answered may have been charged; a policy that goes on allows it all the same. Only what is
+//! idempotent is told again: the end of a reservation, and what is paid.
+//!
+//! # Going on with a share
+//! Under [`LocalShare`](FailurePolicy::LocalShare) the process decides by the rules of the core, with a [`Share`] of each limit as it was
+//! last known and of what is left of the budget, in windows of its own, by its own clock. What it allowed is charged to the store when that is
+//! back, in one step for each key and asset, in the windows of then: past the limit if need be, as debt. It is told under an id of its
+//! own until it is confirmed, so that it counts once, also if an answer is lost; unless the store goes away again for longer than it
+//! remembers ids (120 s), when it may count twice. A call that was under way when the store went may count twice as well, and never
+//! less than once. Of a key that is deleted meanwhile nothing is charged.
 //!
 //! # Reservations
-//! Under `FailOpen` a reservation that is settled or cancelled in an outage answers `Ok`: the store is told when it is back, if it
+//! A policy that goes on answers `Ok` where a reservation of before ends in an outage: the store is told when it is back, if it
 //! comes back before the reservation's ttl has passed. What waits for that is bounded; one more is the store's error. What was reserved
-//! without the store is settled without it, and not charged.
+//! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare` as it ended. An
+//! extension of what the store knows is let through under `FailOpen`, and the store's error under `LocalShare`, which does not know the estimate.
 
 mod asking;
 mod breaker;
 mod builder;
+mod debt;
 mod error;
 mod handle;
+mod here;
 mod known;
 mod later;
+mod local;
 mod policy;
 mod recovery;
+mod share;
 mod store;
 
 pub use breaker::BreakerState;
@@ -53,4 +66,5 @@ pub use builder::GuardedStoreBuilder;
 pub use error::Outage;
 pub use handle::GuardedHandle;
 pub use policy::FailurePolicy;
+pub use share::Share;
 pub use store::GuardedStore;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::asking::Asking;
 use crate::error::{CallError, Outage, told};
+use crate::local::Local;
 
 impl<S: Store> Asking<S> {
     /// Sees to it that a task looks after the store, until it answers and has been told all that it is to be told.
@@ -30,8 +31,9 @@ impl<S: Store> Asking<S> {
         self.timing.probe_every.saturating_sub(since)
     }
 
-    fn is_well(&self) -> bool {
-        self.is_closed() && self.later.is_empty()
+    pub(crate) fn is_well(&self) -> bool {
+        let owes_nothing = self.local.as_ref().is_none_or(Local::owes_nothing);
+        self.is_closed() && self.later.is_empty() && owes_nothing
     }
 
     /// Sends one probe if the store is given up, and nothing else before it has succeeded.
@@ -49,6 +51,9 @@ impl<S: Store> Asking<S> {
         }
         if self.is_closed() {
             self.later.tell(self).await;
+            if let Some(local) = &self.local {
+                local.pay(self).await;
+            }
         }
     }
 

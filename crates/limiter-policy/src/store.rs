@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyStore,
-    KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore, Search, Store,
-    StoreError, Timestamp, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Decision, DecisionStore, DenialReason, KeyConfig, KeyDigest, KeyId, KeyRecord,
+    KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore, Search,
+    Store, StoreError, Timestamp, Totals, Usage, WorkspaceId,
 };
+
+use tokio::runtime::Handle;
 
 use crate::asking::{Asking, Effect};
 use crate::breaker::BreakerState;
 use crate::error::CallError;
 use crate::handle::GuardedHandle;
+use crate::here::Here;
 use crate::known::{KnownKeys, Unbacked};
 use crate::later::Ended;
+use crate::local::Local;
 use crate::policy::FailurePolicy;
 
 /// A store, and what is answered when it cannot: by the [`FailurePolicy`], at the latest after a deadline.
@@ -41,10 +45,17 @@ impl<S: Store> GuardedStore<S> {
         self.asking.breaker.lock().state()
     }
 
-    /// How many ends of reservations the store is yet to be told.
+    /// Whether [`LocalShare`](FailurePolicy::LocalShare) could go on with this key: its limits are known.
     #[must_use]
-    pub fn untold(&self) -> usize {
-        self.asking.later.len()
+    pub fn knows(&self, key: &KeyId) -> bool {
+        self.asking.local.as_ref().is_some_and(|local| local.knows(key))
+    }
+
+    /// Whether the store is asked, and knows all that it is to be told: how reservations have ended, and what was allowed
+    /// without it.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.asking.is_well()
     }
 
     pub(crate) fn new(
@@ -64,32 +75,95 @@ impl<S: Store> GuardedStore<S> {
         &self.asking
     }
 
-    pub(crate) fn fails_open(&self) -> bool {
+    fn fails_open(&self) -> bool {
         self.policy == FailurePolicy::FailOpen
     }
 
-    /// The store's answer, or that of the policy if there is none.
+    /// Whether the policy goes on without the store.
+    fn goes_on(&self) -> bool {
+        self.policy != FailurePolicy::FailClosed
+    }
+
+    /// The store's answer, or that of the policy if there is none. `here` decides by this process's share.
     pub(crate) fn or_policy<E: CallError>(
         &self,
+        key: &KeyId,
         asked: Result<Decision, E>,
+        here: impl FnOnce(&mut Here, Timestamp) -> Result<Decision, E>,
     ) -> Result<Decision, E> {
         match asked {
-            Err(error) if error.is_outage() && self.fails_open() => Ok(unchecked()),
-            asked => asked,
+            Err(error) if error.is_outage() && self.goes_on() => match &self.asking.local {
+                Some(local) => {
+                    let decided = local.with(key, here).unwrap_or(Err(error));
+                    self.recover_if_owing(local);
+                    decided.map(Decision::degrade)
+                }
+                None => Ok(unchecked()),
+            },
+            asked => {
+                if let (Ok(decision), Some(local)) = (&asked, &self.asking.local) {
+                    self.follow(local, key, decision);
+                }
+                asked
+            }
+        }
+    }
+
+    /// Learns what the share is a share of, in the background.
+    fn follow(&self, local: &Local, key: &KeyId, decision: &Decision) {
+        match decision {
+            Decision::Denied(denied) if *denied.reason() == DenialReason::KeyUnknown => {
+                local.forget(key);
+            }
+            Decision::Denied(_) => {}
+            Decision::Allowed(_) => {
+                if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
+                    && local.wants(key)
+                    && let Ok(runtime) = Handle::try_current()
+                {
+                    let (asking, key) = (Arc::clone(&self.asking), key.clone());
+                    runtime.spawn(async move {
+                        asking.learn(&key).await;
+                        drop(permit);
+                    });
+                }
+            }
+        }
+    }
+
+    fn recover_if_owing(&self, local: &Local) {
+        if !local.owes_nothing() {
+            self.asking.recover();
         }
     }
 
     /// Tells the store how a reservation has ended, now or, if the policy goes on without it, later.
     async fn end(&self, ended: Ended) -> Result<(), ReservationError> {
-        match ended.tell(&self.asking).await {
-            Err(error) if error.is_outage() && self.fails_open() => {
-                let kept = self.asking.later.keep(ended);
-                self.asking.recover();
-                if kept { Ok(()) } else { Err(error) }
+        let Ended { key, id, actual } = &ended;
+        if let Some(local) = &self.asking.local {
+            let here = |here: &mut Here, now| here.end(id, actual.as_ref(), now);
+            if let Some(done) = local.with_reserved(key, id, here) {
+                self.recover_if_owing(local);
+                return done;
             }
-            Err(ReservationError::Unknown(_)) if self.unbacked.has(&ended.key, &ended.id) => Ok(()),
+        }
+        match ended.tell(&self.asking).await {
+            Err(error) if error.is_outage() && self.goes_on() => {
+                if self.tell_later(ended) {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(()),
             told => told,
         }
+    }
+
+    fn tell_later(&self, ended: Ended) -> bool {
+        let kept = self.asking.later.keep(ended);
+        self.asking.recover();
+        kept
     }
 }
 
@@ -103,7 +177,8 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
         let call = |store| S::check_and_consume(store, key, asset, charge);
-        self.or_policy(self.asking.ask(Effect::Charges, call).await)
+        let asked = self.asking.ask(Effect::Charges, call).await;
+        self.or_policy(key, asked, |here, now| Ok(here.check(asset, charge, now)))
     }
 
     async fn peek(
@@ -113,7 +188,8 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
         let call = |store| S::peek(store, key, asset, charge);
-        self.or_policy(self.asking.ask(Effect::Reads, call).await)
+        let asked = self.asking.ask(Effect::Reads, call).await;
+        self.or_policy(key, asked, |here, now| Ok(here.peek(asset, charge, now)))
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
@@ -128,7 +204,7 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         let handle = |resolved| GuardedHandle::new(self.clone(), key, asset, resolved);
         match self.asking.ask(Effect::Reads, |store| S::handle(store, key, asset)).await {
             Ok(found) => Ok(found.map(|found| handle(Some(found)))),
-            Err(error) if error.is_outage() && self.fails_open() => Ok(Some(handle(None))),
+            Err(error) if error.is_outage() && self.goes_on() => Ok(Some(handle(None))),
             Err(error) => Err(error),
         }
     }
@@ -143,7 +219,19 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         let call = |store| S::check_once(store, key, asset, charge, id);
-        self.or_policy(self.asking.ask(Effect::Charges, call).await)
+        let asked = self.asking.ask(Effect::Charges, call).await;
+        self.or_policy(key, asked, |here, now| here.check_once(asset, charge, id, now))
+    }
+
+    async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        let call = |store| S::record(store, key, asset, charge, id);
+        self.asking.ask(Effect::Charges, call).await
     }
 
     async fn reserve(
@@ -155,9 +243,16 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
         let call = |store| S::reserve(store, key, asset, estimate, id, ttl);
-        let decision = self.or_policy(self.asking.ask(Effect::Charges, call).await)?;
-        if decision.is_degraded() {
+        let asked = self.asking.ask(Effect::Charges, call).await;
+        let may_stand =
+            matches!(asked, Err(ReservationError::Store(StoreError::OutcomeUnknown(_))));
+        let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
+        let decision = self.or_policy(key, asked, here)?;
+        if self.asking.local.is_none() && decision.is_degraded() {
             self.unbacked.remember(key, id);
+        } else if may_stand && decision.is_degraded() {
+            // It is counted here, and is not to count twice if the store has heard of it after all.
+            self.tell_later(Ended { key: key.clone(), id: id.clone(), actual: None });
         }
         Ok(decision)
     }
@@ -168,8 +263,15 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        let call = |store| S::extend(store, key, id, to);
-        match self.or_policy(self.asking.ask(Effect::Charges, call).await) {
+        if let Some(local) = &self.asking.local {
+            let here = |here: &mut Here, now| here.extend(id, to, now);
+            if let Some(extended) = local.with_reserved(key, id, here) {
+                self.recover_if_owing(local);
+                return extended.map(Decision::degrade);
+            }
+        }
+        match self.asking.ask(Effect::Charges, |store| S::extend(store, key, id, to)).await {
+            Err(error) if error.is_outage() && self.fails_open() => Ok(unchecked()),
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(unchecked()),
             extended => extended,
         }
@@ -194,7 +296,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
 impl<S: Store> KeyStore for GuardedStore<S> {
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         let asked = self.asking.ask(Effect::Reads, |store| S::resolve(store, digest)).await;
-        if !self.fails_open() {
+        if !self.goes_on() {
             return asked;
         }
         match asked {

@@ -18,4 +18,3 @@ impl StoreUnderTest for Guarded {
 }
 
 limiter_conformance::conformance_tests!(Guarded);
-limiter_conformance::reservation_tests!(Guarded);

@@ -59,6 +59,26 @@ impl Remembering {
         self.agreed(key, asset, judged.agrees(decision))
     }
 
+    pub(crate) async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        let keys = [self.keyspace.state(key), self.keyspace.checks(key)];
+        let script = &self.scripts.record;
+        let dedupe = self.bounds.dedupe;
+        let reply = self.call(script, &keys, key, asset, charge, id, dedupe).await?;
+        let judged = self.judged(key, asset, &keys, &reply, |_| Ok(Ledger::default()))?;
+        let mut judged = judged.ok_or(ReservationError::KeyUnknown)?;
+        // Nothing is decided by the state of the key, so that the script does not tell it.
+        let bounds = judged.bounds(&self.bounds);
+        let Judged { state, ledger, now, .. } = &mut judged;
+        let recorded = reservation::record(state, ledger, &bounds, asset, charge, id, *now);
+        self.agreed(key, asset, judged.agrees(recorded))
+    }
+
     pub(crate) async fn reserve(
         &self,
         key: &KeyId,

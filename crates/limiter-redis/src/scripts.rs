@@ -14,6 +14,7 @@ pub(crate) struct Scripts {
     pub(crate) configure: Script,
     pub(crate) remove: Script,
     pub(crate) check_once: Script,
+    pub(crate) record: Script,
     pub(crate) reserve: Script,
     pub(crate) extend: Script,
     pub(crate) settle: Script,
@@ -45,6 +46,7 @@ impl Scripts {
             configure: script("configure", include_str!("lua/configure.lua")),
             remove: frugal("remove", include_str!("lua/remove.lua")),
             check_once: remembering("check_once", include_str!("lua/check_once.lua")),
+            record: remembering("record", include_str!("lua/record.lua")),
             reserve: remembering("reserve", include_str!("lua/reserve.lua")),
             extend: remembering("extend", include_str!("lua/extend.lua")),
             settle: remembering("settle", include_str!("lua/settle.lua")),
@@ -93,11 +95,12 @@ const CLOCK_MANUAL: &str = include_str!("lua/clock_manual.lua");
 const DECIDE: &str = include_str!("lua/decide.lua");
 const REMEMBERED: &str = include_str!("lua/remembered.lua");
 const EXPIRE: &str = include_str!("lua/expire.lua");
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 10] = [
     ("decide", DECIDE),
     ("consider", include_str!("lua/consider.lua")),
     ("met", include_str!("lua/met.lua")),
     ("stage", include_str!("lua/stage.lua")),
+    ("changed", include_str!("lua/changed.lua")),
     ("keep", include_str!("lua/keep.lua")),
     ("once", include_str!("lua/once.lua")),
     ("known", include_str!("lua/known.lua")),
@@ -118,6 +121,7 @@ mod tests {
                 &scripts.decide,
                 &scripts.configure,
                 &scripts.check_once,
+                &scripts.record,
                 &scripts.reserve,
                 &scripts.extend,
                 &scripts.settle,

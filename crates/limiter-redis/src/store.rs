@@ -237,6 +237,16 @@ impl ReservationStore for RedisStore {
         self.remembering.check_once(key, asset, charge, id).await
     }
 
+    async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        self.remembering.record(key, asset, charge, id).await
+    }
+
     async fn reserve(
         &self,
         key: &KeyId,

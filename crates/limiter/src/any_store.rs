@@ -215,6 +215,24 @@ impl ReservationStore for AnyStore {
         }
     }
 
+    async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => store.record(key, asset, charge, id),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => {
+                ReservationStore::record(&**store, key, asset, charge, id).await
+            }
+            Choice::Custom(store) => store.record(key, asset, charge, id).await,
+        }
+    }
+
     async fn reserve(
         &self,
         key: &KeyId,

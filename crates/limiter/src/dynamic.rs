@@ -41,6 +41,13 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         charge: &'a Charge,
         id: &'a RequestId,
     ) -> Boxed<'a, Result<Decision, ReservationError>>;
+    fn record<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+        id: &'a RequestId,
+    ) -> Boxed<'a, Result<(), ReservationError>>;
     fn reserve<'a>(
         &'a self,
         key: &'a KeyId,
@@ -139,6 +146,16 @@ impl<S: Store> DynamicStore for S {
         id: &'a RequestId,
     ) -> Boxed<'a, Result<Decision, ReservationError>> {
         Box::pin(self.check_once(key, asset, charge, id))
+    }
+
+    fn record<'a>(
+        &'a self,
+        key: &'a KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'a Charge,
+        id: &'a RequestId,
+    ) -> Boxed<'a, Result<(), ReservationError>> {
+        Box::pin(self.record(key, asset, charge, id))
     }
 
     fn reserve<'a>(

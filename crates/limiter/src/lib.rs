@@ -84,7 +84,7 @@ pub use limiter_core::{
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
 #[cfg(feature = "policy")]
 pub use limiter_policy::{
-    BreakerState, FailurePolicy, GuardedHandle, GuardedStore, GuardedStoreBuilder, Outage,
+    BreakerState, FailurePolicy, GuardedHandle, GuardedStore, GuardedStoreBuilder, Outage, Share,
 };
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};

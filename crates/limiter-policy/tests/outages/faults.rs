@@ -1,8 +1,9 @@
 //! Each fault, under each policy.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use limiter_policy::{BreakerState, FailurePolicy};
+use limiter_policy::{BreakerState, FailurePolicy, Share};
 use tokio::time::sleep;
 
 use crate::load::{Load, TASKS, Tally};
@@ -15,6 +16,7 @@ async fn outage(what: &str, policy: FailurePolicy, begin: Fault, end: Fault) -> 
     let world = World::new(policy).await;
     let load = Load::start(&world);
     load.until_allowed(200).await;
+    world.until_known().await;
     let before = load.now().clone();
     begin(&world);
     let noticed = until("the store is given up", || world.store.breaker() != BreakerState::Closed);
@@ -47,18 +49,27 @@ async fn outage(what: &str, policy: FailurePolicy, begin: Fault, end: Fault) -> 
         "{tally:?}"
     );
     assert!(tally.waited <= TASKS, "each task waited once at most: {tally:?}");
-    keeps_its_promise(policy, &tally, counted);
+    keeps_its_promise(policy, &tally, counted, 1);
     tally
 }
 
 /// `FailClosed` lets nothing through that the store has not allowed; `FailOpen` lets all through, and says which.
-fn keeps_its_promise(policy: FailurePolicy, tally: &Tally, counted: u64) {
+/// `LocalShare` pays for what it let through; what was under way may have been charged by the store as well.
+fn keeps_its_promise(policy: FailurePolicy, tally: &Tally, counted: u64, faults: u64) {
     assert!(tally.slowest < DEADLINE + SLACK, "{tally:?}");
     assert!(tally.allowed <= counted, "an answer without a flag is the store's: {tally:?}");
     match policy {
         FailurePolicy::FailClosed => {
             assert_eq!(tally.degraded, 0);
             assert!(counted <= tally.allowed + tally.unknown, "{counted} of {tally:?}");
+        }
+        FailurePolicy::LocalShare { .. } => {
+            assert_eq!(tally.errors(), 0, "{tally:?}");
+            let promised = tally.allowed + tally.degraded;
+            assert!(
+                (promised..=promised + TASKS * faults).contains(&counted),
+                "{counted} of {tally:?}"
+            );
         }
         _ => {
             assert_eq!(tally.errors(), 0, "{tally:?}");
@@ -104,7 +115,8 @@ async fn connections_that_are_cut_and_replies_that_are_lost_fail_only_what_was_u
         for policy in POLICIES {
             let world = World::new(policy).await;
             let load = Load::start(&world);
-            for _ in 0..20 {
+            world.until_known().await;
+            for _ in 0..FAULTS {
                 load.until_allowed(100).await;
                 fault(&world);
             }
@@ -114,7 +126,7 @@ async fn connections_that_are_cut_and_replies_that_are_lost_fail_only_what_was_u
             println!("{what}, {policy:?}: {tally:?}; {counted} counted");
             assert_eq!((tally.hung, tally.denied), (0, 0), "{tally:?}");
             assert!(tally.without_store() > 0, "the fault is noticed: {tally:?}");
-            keeps_its_promise(policy, &tally, counted);
+            keeps_its_promise(policy, &tally, counted, FAULTS);
         }
     }
 }
@@ -139,6 +151,13 @@ async fn a_server_that_is_slow_is_waited_for() {
     }
 }
 
-const POLICIES: [FailurePolicy; 2] = [FailurePolicy::FailClosed, FailurePolicy::FailOpen];
+/// The share is all of it: there is one process.
+const POLICIES: [FailurePolicy; 3] = [
+    FailurePolicy::FailClosed,
+    FailurePolicy::FailOpen,
+    FailurePolicy::LocalShare { share: Share::one_in(NonZeroU32::MIN) },
+];
+/// How often something is cut or lost.
+const FAULTS: u64 = 20;
 /// By which a busy machine may answer late.
 const SLACK: Duration = Duration::from_millis(500);

@@ -3,5 +3,6 @@
 
 mod faults;
 mod load;
+mod local_share;
 mod startup;
 mod world;

@@ -15,6 +15,7 @@ pub(crate) struct World {
     pub(crate) proxy: Proxy,
     pub(crate) store: Guarded,
     pub(crate) key: KeyId,
+    policy: FailurePolicy,
 }
 
 impl World {
@@ -27,14 +28,22 @@ impl World {
         let config =
             KeyConfig::named("busy").unwrap().with_budget(Credits::whole(9_000_000).unwrap());
         let key = create(&store, config).await;
-        Self { server, proxy, store, key }
+        Self { server, proxy, store, key, policy }
     }
 
     /// How many calls the server has charged, as it says itself.
     pub(crate) async fn counted(&self) -> u64 {
+        until("the store knows all", || self.store.is_well()).await;
         let direct = connect(self.server.url()).await.expect("the server is back");
         let usage = limiter_core::DecisionStore::usage(&direct, &self.key).await.unwrap();
         usage.expect("the key is there").credits.spent.millionths() / 1_000_000
+    }
+
+    /// Until the policy has learned what it needs.
+    pub(crate) async fn until_known(&self) {
+        if matches!(self.policy, FailurePolicy::LocalShare { .. }) {
+            until("the key is known", || self.store.knows(&self.key)).await;
+        }
     }
 
     pub(crate) async fn until_closed(&self) -> Duration {

@@ -29,15 +29,7 @@ local kind, minute, day, ends, left1, left2, left3, left4, credits_left = unpack
 local wrong, limits, count = false, nil, 1
 --include met.lua
 
--- The count as it would have been with a change: it stays between nothing and the largest number.
-local function changed(left, limit, by)
-  local all = limit == NO_LIMIT and MAX or limit
-  left = left + by
-  if left > all then return all end
-  if left < all - MAX then return all - MAX end
-  return left
-end
-
+--include changed.lua
 -- What is left in the windows of a scope. One that is still the one that admitted the call is as if the actual cost had
 -- been charged there; in any other, what exceeds the estimate counts.
 local requests = ending == 2 and unpack('<I7', record, 10) or 0

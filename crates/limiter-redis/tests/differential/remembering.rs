@@ -25,6 +25,7 @@ pub(crate) struct Remembered {
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     CheckOnce(Option<&'static str>, Charge),
+    Record(Option<&'static str>, Charge),
     Reserve(Option<&'static str>, Charge, Duration),
     Extend(Totals),
     Settle(Totals),
@@ -35,7 +36,8 @@ impl Remembered {
     pub(crate) fn random(random: &mut Random, key: usize) -> Self {
         let id = random.one_of(&IDS);
         let operation = match random.below(100) {
-            0..=17 => Operation::CheckOnce(asset(random), charge(random)),
+            0..=11 => Operation::CheckOnce(asset(random), charge(random)),
+            12..=17 => Operation::Record(asset(random), charge(random)),
             18..=54 => Operation::Reserve(asset(random), estimate(random), ttl(random)),
             55..=71 => Operation::Extend(totals(random)),
             72..=91 => Operation::Settle(totals(random)),
@@ -50,6 +52,9 @@ impl Remembered {
         match &self.operation {
             Operation::CheckOnce(asset, charge) => {
                 told(store.check_once(key, asset_id(*asset).as_ref(), charge, &id).await)
+            }
+            Operation::Record(asset, charge) => {
+                told(store.record(key, asset_id(*asset).as_ref(), charge, &id).await)
             }
             Operation::Reserve(asset, estimate, ttl) => {
                 told(store.reserve(key, asset_id(*asset).as_ref(), estimate, &id, *ttl).await)
@@ -74,6 +79,11 @@ impl Remembered {
                 let asset = asset.as_ref();
                 told(reservation::check_once(state, ledger, &BOUNDS, asset, charge, &id, now))
             }
+            Operation::Record(asset, charge) => {
+                let asset = asset_id(*asset);
+                let asset = asset.as_ref();
+                told(reservation::record(state, ledger, &BOUNDS, asset, charge, &id, now))
+            }
             Operation::Reserve(asset, estimate, ttl) => {
                 let (asset, ttl) = (asset_id(*asset), *ttl);
                 let asset = asset.as_ref();
@@ -92,7 +102,7 @@ impl Remembered {
         match &self.operation {
             Operation::CheckOnce(asset, _) | Operation::Reserve(asset, ..) => denied(*asset),
             Operation::Extend(_) => denied(None),
-            Operation::Settle(_) | Operation::Cancel => {
+            Operation::Record(..) | Operation::Settle(_) | Operation::Cancel => {
                 told::<()>(Err(ReservationError::KeyUnknown))
             }
         }

@@ -89,6 +89,16 @@ impl ReservationStore for WatchedStore {
         self.watch("check_once", || self.store.check_once(key, asset, charge, id)).await
     }
 
+    async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<(), ReservationError> {
+        self.watch("record", || self.store.record(key, asset, charge, id)).await
+    }
+
     async fn reserve(
         &self,
         key: &KeyId,
