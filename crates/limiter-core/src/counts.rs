@@ -8,6 +8,7 @@ use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
 use crate::limits::WindowLimits;
 use crate::meter::Meter;
+use crate::rule::Unit;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -176,25 +177,46 @@ impl ScopeCounts {
     }
 
     pub(crate) const fn window(&self, window: Window) -> WindowCounts {
-        let [requests_a, tokens_a, requests_b, tokens_b] = self.left;
-        let [requests_limit_a, tokens_limit_a, requests_limit_b, tokens_limit_b] = self.limits;
-        let ([end_a, end_b], [type_a, type_b]) = (self.resets_at, self.token_types);
-        let [mended_a, mended_b] = self.mended;
+        let [minute_mended, day_mended] = self.mended;
+        WindowCounts {
+            resets_at: self.resets_at(window),
+            requests: self.meter(window, Unit::Requests),
+            tokens: self.meter(window, Unit::Tokens),
+            token_type: self.token_type(window),
+            mended: match window {
+                Window::Minute => minute_mended,
+                Window::Day => day_mended,
+            },
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn meter(&self, window: Window, unit: Unit) -> Meter {
+        let ([left_a, left_b, left_c, left_d], [a, b, c, d]) = (self.left, self.limits);
+        let (left, limit) = match (window, unit) {
+            (Window::Minute, Unit::Requests) => (left_a, a),
+            (Window::Minute, Unit::Tokens) => (left_b, b),
+            (Window::Day, Unit::Requests) => (left_c, c),
+            (Window::Day, Unit::Tokens) => (left_d, d),
+        };
+        Meter { left, limit }
+    }
+
+    #[inline]
+    pub(crate) const fn resets_at(&self, window: Window) -> Timestamp {
+        let [minute, day] = self.resets_at;
         match window {
-            Window::Minute => WindowCounts {
-                resets_at: end_a,
-                requests: Meter { left: requests_a, limit: requests_limit_a },
-                tokens: Meter { left: tokens_a, limit: tokens_limit_a },
-                token_type: type_a,
-                mended: mended_a,
-            },
-            Window::Day => WindowCounts {
-                resets_at: end_b,
-                requests: Meter { left: requests_b, limit: requests_limit_b },
-                tokens: Meter { left: tokens_b, limit: tokens_limit_b },
-                token_type: type_b,
-                mended: mended_b,
-            },
+            Window::Minute => minute,
+            Window::Day => day,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn token_type(&self, window: Window) -> TokenType {
+        let [minute, day] = self.token_types;
+        match window {
+            Window::Minute => minute,
+            Window::Day => day,
         }
     }
 

@@ -75,11 +75,8 @@ impl FromStr for Rule {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let scopes = [Scope::Global, Scope::Asset].into_iter();
-        let windows = scopes.flat_map(|scope| Window::ALL.map(|window| (scope, window)));
-        let mut rules =
-            windows.flat_map(|(scope, window)| UNITS.map(|unit| Self { scope, window, unit }));
-        rules.find(|rule| rule.to_string() == text).ok_or_else(|| {
+        let found = RULES.into_iter().find(|rule| rule.to_string() == text);
+        found.ok_or_else(|| {
             InvalidValue::unknown_word("rule", text, "scope/window/unit, such as asset/day/tokens")
         })
     }
@@ -99,7 +96,22 @@ impl From<Rule> for String {
     }
 }
 
-pub(crate) const UNITS: [Unit; 2] = [Unit::Requests, Unit::Tokens];
+/// Every rule that a call can meet, in order.
+pub(crate) const RULES: [Rule; 8] = {
+    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
+        Rule { scope, window, unit }
+    }
+    [
+        rule(Scope::Global, Window::Minute, Unit::Requests),
+        rule(Scope::Global, Window::Minute, Unit::Tokens),
+        rule(Scope::Global, Window::Day, Unit::Requests),
+        rule(Scope::Global, Window::Day, Unit::Tokens),
+        rule(Scope::Asset, Window::Minute, Unit::Requests),
+        rule(Scope::Asset, Window::Minute, Unit::Tokens),
+        rule(Scope::Asset, Window::Day, Unit::Requests),
+        rule(Scope::Asset, Window::Day, Unit::Tokens),
+    ]
+};
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
-use crate::counts::{ScopeCounts, WindowCounts};
+use crate::counts::ScopeCounts;
 use crate::limits::MAX_COUNT;
 use crate::meter::Meter;
-use crate::rule::{Rule, Scope, UNITS, Unit};
+use crate::rule::{RULES, Rule, Scope, Unit};
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -64,11 +64,7 @@ impl Rules {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
-        self.windows().flat_map(|(scope, window, counts)| {
-            UNITS
-                .into_iter()
-                .filter_map(move |unit| RuleState::of(Rule { scope, window, unit }, &counts))
-        })
+        RULES.iter().filter_map(|rule| self.state(*rule))
     }
 
     pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = Violation> {
@@ -90,9 +86,23 @@ impl Rules {
         })
     }
 
-    fn windows(&self) -> impl Iterator<Item = (Scope, Window, WindowCounts)> {
-        self.scopes.iter().zip([Scope::Global, Scope::Asset]).flat_map(|(counts, scope)| {
-            Window::ALL.into_iter().map(move |window| (scope, window, counts.window(window)))
+    #[inline]
+    fn state(&self, rule: Rule) -> Option<RuleState> {
+        let [global, asset] = &self.scopes;
+        let counts = match rule.scope {
+            Scope::Global => global,
+            Scope::Asset => asset,
+        };
+        let meter = counts.meter(rule.window, rule.unit);
+        // Most rules have no limit, and are looked at no further.
+        let (limit, remaining) = (meter.limit()?, meter.remaining()?);
+        Some(RuleState {
+            rule,
+            limit,
+            used: meter.used(),
+            remaining,
+            resets_at: counts.resets_at(rule.window),
+            token_type: counts.token_type(rule.window),
         })
     }
 }
@@ -124,21 +134,6 @@ impl FromIterator<RuleState> for Rules {
 }
 
 impl RuleState {
-    fn of(rule: Rule, counts: &WindowCounts) -> Option<Self> {
-        let meter = match rule.unit {
-            Unit::Requests => &counts.requests,
-            Unit::Tokens => &counts.tokens,
-        };
-        Some(Self {
-            rule,
-            limit: meter.limit()?,
-            used: meter.used(),
-            remaining: meter.remaining()?,
-            resets_at: counts.resets_at,
-            token_type: counts.token_type,
-        })
-    }
-
     fn meter(&self) -> Meter {
         // A state that comes from serde was not checked: its fields are there to be read.
         let mut meter = Meter::new(Some(self.limit.min(MAX_COUNT)));
