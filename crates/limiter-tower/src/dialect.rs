@@ -73,6 +73,11 @@ impl Dialect {
 
 pub use ietf::policy_name;
 
+/// By way of a text of just its length: a value that is made of a number itself takes two allocations.
+fn insert_number(headers: &mut HeaderMap, name: HeaderName, number: u64) {
+    insert_text(headers, name, number.to_string());
+}
+
 /// A value made here is visible ASCII, which every header can hold.
 fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: String) {
     if let Ok(value) = HeaderValue::try_from(text) {

@@ -1,15 +1,16 @@
 //! The three fields of the earlier drafts, which know one limit and no unit.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
+use super::insert_number;
 use crate::standing::{Standing, whole_seconds};
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     if let Some(state) = standing.overall() {
         let seconds = whole_seconds(standing.resets_after(&state));
-        headers.insert(LIMIT, HeaderValue::from(state.limit));
-        headers.insert(REMAINING, HeaderValue::from(state.remaining));
-        headers.insert(RESET, HeaderValue::from(seconds));
+        insert_number(headers, LIMIT, state.limit);
+        insert_number(headers, REMAINING, state.remaining);
+        insert_number(headers, RESET, seconds);
     }
 }
 

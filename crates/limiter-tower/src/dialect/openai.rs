@@ -3,18 +3,18 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use limiter::RuleState;
 
-use super::insert_text;
+use super::{insert_number, insert_text};
 use crate::standing::Standing;
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     let mut write = |names: [HeaderName; 3], state: Option<RuleState>| {
         if let Some(state) = state {
             let [limit, remaining, reset] = names;
-            headers.insert(limit, HeaderValue::from(state.limit));
-            headers.insert(remaining, HeaderValue::from(state.remaining));
+            insert_number(headers, limit, state.limit);
+            insert_number(headers, remaining, state.remaining);
             insert_text(headers, reset, duration(standing.resets_after(&state)));
         }
     };
