@@ -43,7 +43,7 @@ impl Credential {
     /// The bytes that should be an access key, if the call has this credential.
     pub(crate) fn find<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         match self {
-            Self::Bearer => bearer(headers.get(AUTHORIZATION)?),
+            Self::Bearer => bearer(headers.get(&AUTHORIZATION)?),
             Self::Header(name) => Some(headers.get(name)?.as_bytes().trim_ascii()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::HeaderMap;
 use http::request::Parts;
 use limiter::{AssetId, Charge, InvalidValue, Limiter};
 
@@ -9,6 +10,7 @@ use crate::caller::Identify;
 use crate::dialect::Dialect;
 use crate::key_cache::KeyCache;
 use crate::settlement::{CostOf, Settlement};
+use crate::standing::Standing;
 use crate::status::StatusMap;
 
 pub(crate) struct Config {
@@ -21,6 +23,20 @@ pub(crate) struct Config {
     pub(crate) statuses: StatusMap,
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) tells_service: bool,
+}
+
+impl Config {
+    /// Whether nothing has to be waited for: the limiter is in memory, and so is what finds out who calls.
+    pub(crate) fn decides_at_once(&self) -> bool {
+        self.limiter.is_in_memory() && !matches!(self.identify, Identify::Async(_))
+    }
+
+    /// The headers of all dialects.
+    pub(crate) fn write_headers(&self, standing: Standing<'_>, headers: &mut HeaderMap) {
+        for dialect in &self.dialects {
+            dialect.write(standing, headers);
+        }
+    }
 }
 
 /// What a call is charged.

@@ -1,6 +1,8 @@
 //! The way from the head of a request to a decision.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use http::request::Parts;
 use limiter::{
@@ -10,12 +12,15 @@ use limiter::{
 use crate::caller::{Caller, Identify};
 use crate::config::{Config, Cost};
 use crate::refusal::Refusal;
-use crate::standing::Standing;
 
-/// A call that may go on. Boxed where it is passed on: it is large, and futures are moved often before they are polled.
+/// A call that may go on.
 pub(crate) enum Admission {
-    Charged(Allowed),
-    Reserved(Reservation),
+    /// It is charged, and no header will show it.
+    Charged,
+    /// It is charged, and headers show how its rules stand.
+    Shown(Box<Allowed>),
+    /// It is to be settled.
+    Reserved(Box<Reservation>),
 }
 
 /// What a service behind the layer can learn of its call, if the layer was
@@ -30,28 +35,39 @@ pub struct Admitted {
     pub reservation: Option<RequestId>,
 }
 
-impl Admission {
-    pub(crate) fn standing(&self) -> Standing<'_> {
-        match self {
-            Self::Charged(allowed) => allowed.into(),
-            Self::Reserved(reservation) => reservation.decision().into(),
-        }
-    }
-}
-
 /// Decides, and gives back the head of the request.
 pub(crate) async fn decide(
     config: Arc<Config>,
     mut parts: Parts,
-) -> (Parts, Result<Box<Admission>, Box<Refusal>>) {
+) -> (Parts, Result<Admission, Box<Refusal>>) {
     let admission = admit(&config, &mut parts).await;
-    if let Err(refusal) = &admission {
-        refusal.log();
-    }
     (parts, admission)
 }
 
-async fn admit(config: &Config, parts: &mut Parts) -> Result<Box<Admission>, Box<Refusal>> {
+/// The same where nothing is waited for, as in memory: so nothing is boxed, and the head of the request stays where it is.
+pub(crate) fn decide_at_once(
+    config: &Config,
+    parts: &mut Parts,
+) -> Option<Result<Admission, Box<Refusal>>> {
+    if !config.decides_at_once() {
+        return None;
+    }
+    match pin!(admit(config, parts)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(admission) => Some(admission),
+        // Not where a decision is made at once; if it were, the other way would decide anew.
+        Poll::Pending => None,
+    }
+}
+
+async fn admit(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refusal>> {
+    let admission = consider(config, parts).await;
+    if let Err(refusal) = &admission {
+        refusal.log();
+    }
+    admission
+}
+
+async fn consider(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refusal>> {
     let key = identify(config, parts).await?;
     let asset = config.asset.as_ref().map_or(Ok(None), |asset_of| asset_of(parts));
     let Some(key) = key else {
@@ -69,15 +85,15 @@ async fn admit(config: &Config, parts: &mut Parts) -> Result<Box<Admission>, Box
             // Rarer than a plain charge, and its future larger: boxed, it does not make that one larger.
             let reserving = Box::pin(config.limiter.reserve(&key, asset.as_ref(), &estimate));
             match reserving.await.map_err(refused)? {
-                Reserved::Allowed(reservation) => Box::new(Admission::Reserved(reservation)),
+                Reserved::Allowed(reservation) => Admission::Reserved(Box::new(reservation)),
                 Reserved::Denied(denied) => return Err(refused(denied)),
             }
         }
     };
     if config.tells_service {
-        let reservation = match &*admission {
+        let reservation = match &admission {
             Admission::Reserved(reservation) => Some(reservation.id().clone()),
-            Admission::Charged(_) => None,
+            Admission::Charged | Admission::Shown(_) => None,
         };
         parts.extensions.insert(Admitted { key, reservation });
     }
@@ -89,9 +105,10 @@ async fn charge(
     key: &KeyId,
     asset: Option<&AssetId>,
     charge: &Charge,
-) -> Result<Box<Admission>, Box<Refusal>> {
+) -> Result<Admission, Box<Refusal>> {
     match config.limiter.check_and_consume(key, asset, charge).await.map_err(refused)? {
-        Decision::Allowed(allowed) => Ok(Box::new(Admission::Charged(allowed))),
+        Decision::Allowed(_) if config.dialects.is_empty() => Ok(Admission::Charged),
+        Decision::Allowed(allowed) => Ok(Admission::Shown(Box::new(allowed))),
         Decision::Denied(denied) => Err(refused(denied)),
     }
 }

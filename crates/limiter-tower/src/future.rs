@@ -16,7 +16,8 @@ use crate::config::{Config, Cost};
 use crate::decide::Admission;
 use crate::grpc::is_grpc;
 use crate::refusal::Refusal;
-use crate::settlement::Settling;
+use crate::settlement::{Settlement, Settling};
+use crate::standing::Standing;
 
 pin_project! {
     /// The response of [`RateLimit`](crate::RateLimit).
@@ -37,13 +38,13 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Deciding { decision: Decision, call: Option<(S, B)> },
-        Serving { #[pin] serving: S::Future, admission: Option<Box<Admission>> },
+        Serving { #[pin] serving: S::Future, admission: Option<Admission> },
         Failing { settling: Settling, error: Option<S::Error> },
         Refused { response: Option<Response<Bytes>> },
     }
 }
 
-type Decision = Pin<Box<dyn Future<Output = (Parts, Result<Box<Admission>, Box<Refusal>>)> + Send>>;
+type Decision = Pin<Box<dyn Future<Output = (Parts, Result<Admission, Box<Refusal>>)> + Send>>;
 
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     pub(crate) fn deciding(decision: Decision, service: S, body: B, config: Arc<Config>) -> Self {
@@ -52,7 +53,7 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
 
     pub(crate) const fn serving(
         serving: S::Future,
-        admission: Box<Admission>,
+        admission: Admission,
         config: Arc<Config>,
     ) -> Self {
         Self { state: State::Serving { serving, admission: Some(admission) }, config }
@@ -97,10 +98,12 @@ where
                         }
                         Err(error) => error,
                     };
-                    match *admission {
-                        Admission::Charged(_) => return Poll::Ready(Err(error)),
+                    match admission {
+                        Admission::Charged | Admission::Shown(_) => {
+                            return Poll::Ready(Err(error));
+                        }
                         Admission::Reserved(reservation) => State::Failing {
-                            settling: Settling::start(reservation, this.config.on_service_error),
+                            settling: Settling::start(*reservation, this.config.on_service_error),
                             error: Some(error),
                         },
                     }
@@ -121,26 +124,26 @@ where
 
 /// Adds the headers to a response of the service, and watches its body if the call is to be settled.
 fn finish<R: Body<Data = Bytes>>(
-    response: Response<R>,
-    admission: Box<Admission>,
+    mut response: Response<R>,
+    admission: Admission,
     config: &Config,
 ) -> Response<ResponseBody<R>> {
+    let reservation = match admission {
+        Admission::Charged => return response.map(ResponseBody::plain),
+        Admission::Shown(allowed) => {
+            config.write_headers(Standing::from(&*allowed), response.headers_mut());
+            return response.map(ResponseBody::plain);
+        }
+        Admission::Reserved(reservation) => reservation,
+    };
     let (mut parts, body) = response.into_parts();
     // Before the headers are added, which are not the service's.
     let cost = match &config.cost {
-        Cost::Estimate(_, cost_of) => Some(cost_of(&parts)),
-        Cost::Request | Cost::Charge(_) => None,
+        Cost::Estimate(_, cost_of) => cost_of(&parts),
+        Cost::Request | Cost::Charge(_) => Box::new(Settlement::Keep),
     };
-    for dialect in &config.dialects {
-        dialect.write(admission.standing(), &mut parts.headers);
-    }
-    let body = match cost.map(|cost| (cost, *admission)) {
-        Some((cost, Admission::Reserved(reservation))) => {
-            ResponseBody::settled(body, reservation, cost)
-        }
-        _ => ResponseBody::plain(body),
-    };
-    Response::from_parts(parts, body)
+    config.write_headers(reservation.decision().into(), &mut parts.headers);
+    Response::from_parts(parts, ResponseBody::settled(body, *reservation, cost))
 }
 
 fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes> {

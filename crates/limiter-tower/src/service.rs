@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::body::ResponseBody;
 use crate::config::Config;
-use crate::decide::decide;
+use crate::decide::{decide, decide_at_once};
 use crate::future::ResponseFuture;
 
 /// A service whose calls are limited, made by [`RateLimitLayer`](crate::RateLimitLayer).
@@ -43,22 +43,19 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (parts, body) = request.into_parts();
-        let mut decision = Box::pin(decide(self.config.clone(), parts));
-        // In memory a decision is there at once, and the service need not be cloned to be called later. A decision that is
-        // not is polled again by the future, whose waker then takes the place of this one.
-        match decision.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready((parts, Ok(admission))) => {
+        let (mut parts, body) = request.into_parts();
+        match decide_at_once(&self.config, &mut parts) {
+            // The service need not be cloned to be called later.
+            Some(Ok(admission)) => {
                 let serving = self.service.call(Request::from_parts(parts, body));
                 ResponseFuture::serving(serving, admission, self.config.clone())
             }
-            Poll::Ready((parts, Err(refusal))) => {
-                ResponseFuture::refused(&parts, &refusal, &self.config)
-            }
-            Poll::Pending => {
+            Some(Err(refusal)) => ResponseFuture::refused(&parts, &refusal, &self.config),
+            None => {
                 // The clone may not be ready; the service that was polled until it was is the one to call.
                 let clone = self.service.clone();
                 let service = mem::replace(&mut self.service, clone);
+                let decision = Box::pin(decide(self.config.clone(), parts));
                 ResponseFuture::deciding(decision, service, body, self.config.clone())
             }
         }

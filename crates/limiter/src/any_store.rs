@@ -51,6 +51,14 @@ impl AnyStore {
         Self(Choice::Custom(Arc::new(store)))
     }
 
+    pub(crate) const fn is_in_memory(&self) -> bool {
+        match self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(_) => true,
+            _ => false,
+        }
+    }
+
     #[cfg(feature = "memory")]
     pub(crate) const fn memory(&self) -> Option<&MemoryStore> {
         match &self.0 {

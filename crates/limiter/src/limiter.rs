@@ -130,6 +130,12 @@ impl Limiter {
         Self::from(GuardedStoreBuilder::new(policy).guard(store))
     }
 
+    /// Whether the limits are inside this process: then the futures of all calls are ready when they are first polled.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.engine.store().is_in_memory()
+    }
+
     /// The in-memory store, whose calls are synchronous, if it is the one in use.
     #[cfg(feature = "memory")]
     #[must_use]

@@ -23,7 +23,7 @@ limiter_conformance::conformance_tests!(Custom);
 #[tokio::test]
 async fn a_limiter_on_a_custom_store_manages_keys_and_decides() {
     let limiter = Limiter::custom(MemoryStore::new());
-    assert!(limiter.memory().is_none());
+    assert!(limiter.memory().is_none() && !limiter.is_in_memory());
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin =
         limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().access_key.unwrap();

@@ -64,3 +64,39 @@ async fn a_service_is_called_when_it_is_ready_however_long_a_decision_takes() {
     }
     assert_eq!(world.requests_used(&ci).await, 4);
 }
+
+/// Cannot be cloned, whatever its type says.
+struct Single;
+
+impl Clone for Single {
+    fn clone(&self) -> Self {
+        panic!("a clone is not needed")
+    }
+}
+
+impl Service<Request<Empty<Bytes>>> for Single {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
+        ready(Ok(Response::default()))
+    }
+}
+
+#[tokio::test]
+async fn a_decision_in_memory_calls_the_service_without_a_clone() {
+    let world = World::new().await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(1))).await;
+    let mut service = world.layer().build().layer(Single);
+    for status in [200, 429] {
+        let call = Request::builder().header("x-api-key", ci.access_key.expose());
+        let call = call.body(Empty::new()).unwrap();
+        let response = service.ready().await.unwrap().call(call).await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+}
