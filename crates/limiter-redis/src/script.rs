@@ -3,6 +3,7 @@
 use std::fmt;
 
 /// A Lua script that runs on the server as one atomic step.
+#[derive(Clone)]
 pub(crate) struct Script {
     /// For error messages and traces.
     pub(crate) name: &'static str,

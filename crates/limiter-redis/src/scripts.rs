@@ -1,11 +1,13 @@
 //! The scripts on the slots of keys, put together from the files in `lua/`.
 
+use std::sync::OnceLock;
+
 use limiter_core::ManualClock;
 
 use crate::script::{Call, Script};
 
 /// The scripts of one store: those of its clock, for its servers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scripts {
     pub(crate) decide: Script,
     pub(crate) peek: Script,
@@ -27,12 +29,20 @@ impl Scripts {
     /// knows since 7.0, a script is refused by a replica, and when memory has run out, also where it would only
     /// have read.
     pub(crate) fn new(clock: Option<ManualClock>, shebang: bool) -> Self {
-        let time = if clock.is_some() { CLOCK_MANUAL } else { CLOCK_SERVER };
+        // Put together once in a process: their digests take longer than to connect.
+        static MADE: [OnceLock<Scripts>; 4] = [const { OnceLock::new() }; 4];
+        let manual = clock.is_some();
+        let made = &MADE[usize::from(manual) * 2 + usize::from(shebang)];
+        Self { clock, ..made.get_or_init(|| Self::make(manual, shebang)).clone() }
+    }
+
+    fn make(manual: bool, shebang: bool) -> Self {
+        let time = if manual { CLOCK_MANUAL } else { CLOCK_SERVER };
         let text = |flags: &str, file: &str| {
             let shebang = if shebang { format!("#!lua{flags}\n") } else { String::new() };
             let text = format!("{shebang}{time}{}", put_together(file));
             // Windows by one clock and the life of a Redis key by another would not fit together.
-            text.replace("--expire\n", if clock.is_some() { "" } else { EXPIRE })
+            text.replace("--expire\n", if manual { "" } else { EXPIRE })
         };
         let script = |name, file: &str| Script::new(name, text("", file));
         // What frees memory or only reads is wanted most when memory has run out.
@@ -51,7 +61,7 @@ impl Scripts {
             extend: remembering("extend", include_str!("lua/extend.lua")),
             settle: remembering("settle", include_str!("lua/settle.lua")),
             ledger: frugal("ledger", include_str!("lua/ledger.lua")),
-            clock,
+            clock: None,
         }
     }
 
@@ -79,15 +89,19 @@ impl Scripts {
 /// The text of a script with all files that it includes: what two scripts do alike is written once, and what a call
 /// needs rarely is made where it is needed, since making a function costs a server as much as thirty comparisons.
 fn put_together(file: &str) -> String {
-    let mut text = file.to_owned();
-    while let Some((name, part)) = PARTS.iter().find(|(name, _)| text.contains(&include(name))) {
-        text = text.replace(&include(name), part);
-    }
+    let mut text = String::new();
+    append(&mut text, file);
     text
 }
 
-fn include(name: &str) -> String {
-    format!("--include {name}.lua\n")
+fn append(text: &mut String, file: &str) {
+    for line in file.split_inclusive('\n') {
+        let named = line.strip_prefix("--include ").and_then(|name| name.strip_suffix(".lua\n"));
+        match PARTS.iter().find(|(name, _)| Some(*name) == named) {
+            Some((_, part)) => append(text, part),
+            None => text.push_str(line),
+        }
+    }
 }
 
 const CLOCK_SERVER: &str = include_str!("lua/clock_server.lua");
