@@ -79,6 +79,10 @@ impl<'a> Answered<'a> {
     }
 }
 
+fn is_nothing(charge: &Charge) -> bool {
+    (charge.input_tokens(), charge.output_tokens(), charge.credits()) == (0, 0, Credits::ZERO)
+}
+
 /// A reservation, and until when it is remembered. The windows that admitted it are the script's business.
 pub(crate) fn read_reservation(bytes: &[u8]) -> Result<(Timestamp, Reservation), Misread> {
     let mut reader = Reader::of(bytes)?;
@@ -91,7 +95,11 @@ pub(crate) fn read_reservation(bytes: &[u8]) -> Result<(Timestamp, Reservation),
     let end = match ended {
         0 => None,
         SETTLED => Some(ReservationEnd::Settled(settled)),
-        CANCELLED => Some(ReservationEnd::Cancelled),
+        // The script compares these figures too; others would be read in two ways.
+        CANCELLED if is_nothing(&settled) => Some(ReservationEnd::Cancelled),
+        CANCELLED => {
+            return Err(Misread::Corrupt("a cancelled reservation that did cost something"));
+        }
         _ => return Err(Misread::Corrupt("a reservation of no end")),
     };
     reader.skip(WINDOWS)?;
@@ -194,7 +202,7 @@ mod tests {
     fn record(ended: u8, asset: &str) -> Vec<u8> {
         let mut bytes = vec![FORMAT, ended];
         push_int::<7>(&mut bytes, 1_760_011_200_000);
-        for number in [1, 2, 3, 4, 2, 5, 4, 0, 1, 0] {
+        for number in [1, 2, 3, 4, 2, 5, 4, 0, i64::from(ended == SETTLED), 0] {
             push_int::<7>(&mut bytes, number);
         }
         bytes.extend([7; WINDOWS]);
@@ -227,7 +235,17 @@ mod tests {
         assert_eq!(read_reservation(&newer).unwrap_err(), Misread::Newer);
         let mut many = record(0, "");
         many[43] = 0x70;
-        for damaged in [many, record(3, ""), record(0, "b"), record(0, "a"), vec![1; 108], vec![]] {
+        let mut cancelled_for_something = record(CANCELLED, "");
+        cancelled_for_something[58] = 1;
+        for damaged in [
+            many,
+            cancelled_for_something,
+            record(3, ""),
+            record(0, "b"),
+            record(0, "a"),
+            vec![1; 108],
+            vec![],
+        ] {
             assert!(matches!(read_reservation(&damaged), Err(Misread::Corrupt(_))), "{damaged:?}");
         }
     }
