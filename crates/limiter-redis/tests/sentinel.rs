@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::RedisSentinel;
+use limiter_conformance::servers::{RedisSentinel, RedisServer};
 use limiter_core::{
     BoxError, Charge, DecisionHandle, Engine, KeyConfig, KeyId, KeysError, Limits, ManualClock,
     NewKey, Search, Timestamp,
@@ -27,7 +27,18 @@ async fn keys_are_managed_and_calls_are_decided() {
     let old = servers.master();
     servers.failover();
     assert_ne!(servers.master().port(), old.port());
+    until_calls_go_to(servers.master(), &engine, &admin).await;
     life_of_a_key(&engine, &clock, &admin, "after").await;
+}
+
+/// For a second after a failover, calls still go to the old master, and what they write there is lost.
+async fn until_calls_go_to(master: &RedisServer, engine: &Engine<RedisStore>, admin: &KeyId) {
+    let scripts = || master.info("cmdstat_evalsha");
+    let (before, end) = (scripts(), Instant::now() + Duration::from_secs(20));
+    while scripts() == before {
+        assert!(Instant::now() < end, "the old master is still asked");
+        engine.keys_as(admin).get(admin).await.unwrap();
+    }
 }
 
 async fn life_of_a_key(
