@@ -1,7 +1,8 @@
 //! The body of a refusal: problem details by RFC 9457.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
 use limiter::{
     AssetId, DenialReason, Denied, Rule, Scope, Timestamp, TokenType, Unit, Violation, Window,
 };
@@ -31,7 +32,8 @@ use crate::refusal::Refusal;
 pub struct Problem {
     r#type: &'static str,
     title: &'static str,
-    status: u16,
+    #[serde(serialize_with = "number")]
+    status: StatusCode,
     detail: String,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,22 +91,36 @@ impl Problem {
             Refusal::Denied(denied) => Some(denied),
             _ => None,
         };
-        let limited = denied.is_some_and(|denied| denied.rate_limited().is_some());
-        let (r#type, title) = if limited {
-            (QUOTA_EXCEEDED, "Quota Exceeded")
-        } else {
-            ("about:blank", status.canonical_reason().unwrap_or("Call Refused"))
+        let problem = Self::new(status, reason(refusal), refusal.to_string());
+        let Some(denied) = denied else { return problem };
+        let (r#type, title) = match denied.rate_limited() {
+            Some(_) => (QUOTA_EXCEEDED, "Quota Exceeded"),
+            None => (problem.r#type, problem.title),
         };
+        let extension = Extension::of(denied, refusal.retry_after_seconds());
+        Self { r#type, title, asset: denied.asset().cloned(), extension, ..problem }
+    }
+
+    /// A problem of the service's own, in the shape of these: a status, a word for programs, and a sentence that tells a
+    /// person what happened, to what, and what to do.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use limiter_tower::Problem;
+    ///
+    /// let problem = Problem::new(StatusCode::NOT_FOUND, "model_unknown", "there is no model \"gpt-6\"");
+    /// assert_eq!(problem.to_response().headers()["content-type"], "application/problem+json");
+    /// ```
+    #[must_use]
+    pub fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            r#type,
-            title,
-            status: status.as_u16(),
-            detail: refusal.to_string(),
-            reason: reason(refusal),
-            asset: denied.and_then(Denied::asset).cloned(),
-            extension: denied.map_or(Extension::None {}, |denied| {
-                Extension::of(denied, refusal.retry_after_seconds())
-            }),
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Call Refused"),
+            status,
+            detail: detail.into(),
+            reason,
+            asset: None,
+            extension: Extension::None {},
         }
     }
 
@@ -113,6 +129,15 @@ impl Problem {
     pub fn to_json(&self) -> Bytes {
         // It has no map with other keys than strings, which is all that could fail.
         serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+    }
+
+    /// The answer: its status, and the JSON as `application/problem+json`.
+    #[must_use]
+    pub fn to_response(&self) -> Response<Bytes> {
+        let mut response = Response::new(self.to_json());
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+        response
     }
 }
 
@@ -170,12 +195,19 @@ fn reason(refusal: &Refusal) -> &'static str {
     }
 }
 
+fn number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
 fn rfc3339<S: Serializer>(instant: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match instant {
         Some(instant) => serializer.collect_str(instant),
         None => serializer.serialize_none(),
     }
 }
+
+/// The media type of RFC 9457.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Registered by the draft.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";

@@ -3,14 +3,14 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response};
 use limiter::{BoxError, DenialReason, Denied, InvalidValue, ReservationError, StoreError};
 
 use crate::dialect::Dialect;
 use crate::grpc;
 use crate::problem::Problem;
-use crate::standing::{Standing, whole_seconds};
+use crate::standing::Standing;
 use crate::status::StatusMap;
 
 /// Why a call does not reach the service.
@@ -38,10 +38,7 @@ impl Refusal {
     /// [`Problem`] as `application/problem+json`.
     #[must_use]
     pub fn to_response(&self, statuses: &StatusMap, dialects: &[Dialect]) -> Response<Bytes> {
-        let status = statuses.of(self);
-        let mut response = Response::new(Problem::of(self, status).to_json());
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+        let mut response = Problem::of(self, statuses.of(self)).to_response();
         self.write_headers(dialects, response.headers_mut());
         response
     }
@@ -61,7 +58,7 @@ impl Refusal {
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::Denied(denied) => denied.retry_after().map(|wait| whole_seconds(wait).max(1)),
+            Self::Denied(denied) => Standing::from(denied).retry_after_seconds(),
             Self::Store(StoreError::Unavailable(_)) | Self::Identify(_) => Some(1),
             _ => None,
         }
@@ -152,9 +149,6 @@ impl From<ReservationError> for Refusal {
         }
     }
 }
-
-/// The media type of RFC 9457.
-const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// A 401 has to name a scheme, and there is no registered one for `x-api-key`.
 const BEARER: HeaderValue = HeaderValue::from_static("Bearer");

@@ -70,6 +70,14 @@ impl<'a> Standing<'a> {
         state.resets_at.since(self.decided_at)
     }
 
+    /// What `Retry-After` says of a denied call: the whole seconds until the same call would pass, rounded up, at least one.
+    /// `None` for an allowed call, and where no wait is known to help.
+    #[must_use]
+    pub fn retry_after_seconds(self) -> Option<u64> {
+        let retry_at = self.limited?.retry_at()?;
+        Some(whole_seconds(retry_at.since(self.decided_at)).max(1))
+    }
+
     /// Of the limits that count this, the one whose numbers are shown: of the violated ones the one to wait for; if none is
     /// violated, the one with the smallest share left.
     fn binding(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
