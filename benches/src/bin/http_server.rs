@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
 use limiter::{AccessKey, KeyConfig, Limiter, Limits, NewKey};
-use limiter_server::{Bounds, Server, guarded, serve};
+use limiter_server::{Bounds, Dialect, Server, guarded, serve};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -86,8 +86,8 @@ async fn start_server() -> Result<(SocketAddr, AccessKey), Box<dyn Error>> {
     let config = KeyConfig::named("ci")?.with_global(limits).with_asset("gpt-5".parse()?, limits);
     let config = config.with_budget(limiter::Credits::MAX);
     let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
-    let server =
-        Server::embedded(limiter, ANY_PORT.parse()?, Vec::new(), Bounds::default()).await?;
+    let (address, bounds) = (ANY_PORT.parse()?, Bounds::default());
+    let server = Server::embedded(limiter, address, Vec::new(), bounds, [Dialect::Ietf]).await?;
     let address = server.address()?;
     tokio::spawn(server.run(std::future::pending()));
     Ok((address, key.access_key.ok_or("a key has an access key")?))

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use limiter::{Limiter, RedisStore};
+use limiter_tower::Dialect;
 
 use crate::auth::Authenticator;
 use crate::bounds::Bounds;
 use crate::models::Models;
 use crate::run::upstream::Client;
 
-/// The service's state: the engine, the models that can be run, and the bounds.
+/// The service's state: the engine, the models that can be run, the bounds, and the headers of the engine's API.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) limiter: Limiter,
@@ -17,6 +18,7 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) upstream: Client,
     pub(crate) bounds: Bounds,
+    pub(crate) dialects: Vec<Dialect>,
     redis: Option<RedisStore>,
     stopping: AtomicBool,
 }
@@ -27,6 +29,7 @@ impl App {
         redis: Option<RedisStore>,
         models: Models,
         bounds: Bounds,
+        dialects: Vec<Dialect>,
     ) -> Self {
         Self {
             authenticator: Authenticator::new(limiter.clone()),
@@ -34,6 +37,7 @@ impl App {
             models,
             upstream: Client::new(),
             bounds,
+            dialects,
             redis,
             stopping: AtomicBool::new(false),
         }

@@ -1,5 +1,7 @@
 //! Who calls: the access key of a request, and the key that it belongs to.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -8,6 +10,7 @@ use limiter::{AccessKey, KeyDigest, KeyId, Limiter, StoreError};
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use crate::app::App;
 use crate::bounds::MAX_KNOWN_KEYS;
 use crate::refusal::Refusal;
 
@@ -22,6 +25,19 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         access_key(&parts.headers).map(Self).ok_or_else(Refusal::unknown_key)
+    }
+}
+
+/// The key of the caller, found before the body is read: whoever is not known is not listened to.
+#[derive(Debug)]
+pub(crate) struct Identified(pub(crate) KeyId);
+
+impl FromRequestParts<Arc<App>> for Identified {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        app.authenticator.identify(&caller).await.map(Self)
     }
 }
 

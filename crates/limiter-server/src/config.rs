@@ -2,6 +2,7 @@
 
 mod file;
 mod flags;
+mod headers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::{fmt, io};
 
 use clap::Parser;
 use limiter::{AccessKey, InvalidValue, WorkspaceId};
+use limiter_tower::Dialect;
 use thiserror::Error;
 
 use crate::bounds::Bounds;
@@ -37,6 +39,9 @@ pub struct Settings {
     pub models: Vec<Model>,
     /// What may come in.
     pub bounds: Bounds,
+    /// The headers in which `/v1` tells how limits stand: [`Dialect::Ietf`] by default, none if empty. What the aiXplain SDK
+    /// calls has none.
+    pub dialects: Vec<Dialect>,
     /// What is logged, as `tracing` filters it.
     pub log: String,
     /// Whether log lines are JSON.
@@ -72,6 +77,9 @@ pub enum ConfigError {
         "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out"
     )]
     StateAndRedis,
+    /// Headers were asked for, and none.
+    #[error("the headers are to be none, and others beside it: leave one of them out")]
+    NoHeadersAndSome,
     /// A bound that would let nothing in.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
@@ -114,6 +122,10 @@ impl Settings {
                 None => Models::built_in()?,
             },
             bounds: flags.bounds.over(file.bounds).bounds(),
+            dialects: match flags.headers.or(file.headers) {
+                Some(named) => headers::dialects(&named)?,
+                None => vec![DEFAULT_DIALECT],
+            },
             log: flags.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_json: flags.log_json || file.log_json.unwrap_or(false),
         };
@@ -159,6 +171,7 @@ impl fmt::Debug for Settings {
             .field("workspace", &self.workspace)
             .field("state", &self.state)
             .field("bounds", &self.bounds)
+            .field("dialects", &self.dialects)
             .finish_non_exhaustive()
     }
 }
@@ -172,6 +185,8 @@ const DEFAULT_LISTEN: SocketAddr =
 const DEFAULT_PREFIX: &str = "limiter";
 const DEFAULT_WORKSPACE: &str = "default";
 const DEFAULT_LOG: &str = "info";
+/// The one that is on its way to be a standard.
+const DEFAULT_DIALECT: Dialect = Dialect::Ietf;
 
 #[cfg(test)]
 mod tests {
@@ -200,7 +215,23 @@ mod tests {
         let (sample, default) = (settings(&[], sample).unwrap(), Settings::default());
         assert_eq!((sample.listen, sample.bounds), (default.listen, default.bounds));
         assert_eq!((sample.workspace, sample.log), (default.workspace, default.log));
+        assert_eq!(sample.dialects, default.dialects);
         assert!(sample.models.iter().any(|model| model.upstream.is_some()));
+    }
+
+    #[test]
+    fn headers_are_named_alike_in_the_file_and_in_flags() {
+        let both = [Dialect::Ietf, Dialect::OpenAi];
+        assert_eq!(settings(&[], "headers = ['ietf', 'openai']").unwrap().dialects, both);
+        assert_eq!(settings(&["--headers", "ietf,openai"], "").unwrap().dialects, both);
+        assert_eq!(settings(&["--headers", "none"], "").unwrap().dialects, []);
+        assert_eq!(settings(&[], "headers = []").unwrap().dialects, []);
+        let flag_beats_file = settings(&["--headers", "none"], "headers = ['legacy']").unwrap();
+        assert_eq!(flag_beats_file.dialects, []);
+        let contradiction = settings(&[], "headers = ['none', 'ietf']");
+        assert!(matches!(contradiction, Err(ConfigError::NoHeadersAndSome)));
+        let error = settings(&[], "headers = ['itef']").unwrap_err().to_string();
+        assert!(error.contains("itef") && error.contains("anthropic"), "{error}");
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //!
 //! ```no_run
 //! use limiter::{KeyConfig, Limiter, NewKey};
-//! use limiter_server::{Bounds, Server};
+//! use limiter_server::{Bounds, Dialect, Server};
 //!
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let limiter = Limiter::in_memory();
 //! limiter.bootstrap("team-a".parse()?, NewKey::admin(KeyConfig::named("admin")?)).await?;
-//! let server = Server::embedded(limiter, "127.0.0.1:0".parse()?, Vec::new(), Bounds::default()).await?;
+//! let address = "127.0.0.1:0".parse()?;
+//! let server = Server::embedded(limiter, address, Vec::new(), Bounds::default(), [Dialect::Ietf]).await?;
 //! println!("http://{}", server.address()?);
 //! server.run(std::future::pending()).await?;
 //! # Ok(())
@@ -18,7 +19,8 @@
 //!
 //! # The way of a request
 //! [`serve`] accepts it, the guard ([`guarded`]) holds it to its bounds, counts and logs it, `routes` leads it to `wire` (what the SDK
-//! calls) or `engine_api` (`/v1`), which ask the engine of the crate `limiter`. No rule is written here.
+//! calls) or `engine_api` (`/v1`), which ask the engine of the crate `limiter`. No rule is written here; headers and problem
+//! details are those of `limiter_tower`.
 
 mod app;
 mod auth;
@@ -45,6 +47,7 @@ pub use bounds::Bounds;
 pub use config::{ConfigError, Settings};
 pub use engine::StartError;
 pub use guard::guarded;
+pub use limiter_tower::Dialect;
 pub use models::{Model, Price};
 pub use serve::serve;
 pub use server::Server;

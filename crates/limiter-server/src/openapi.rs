@@ -1,5 +1,7 @@
 //! The OpenAPI document of the engine's API.
 
+mod headers;
+
 use std::sync::LazyLock;
 
 use axum::http::header::CONTENT_TYPE;
@@ -9,8 +11,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
+use self::headers::LimitHeaders;
+use crate::engine_api::problems::ProblemSchema;
 use crate::engine_api::{check, reservations, usage};
-use crate::refusal::Problem;
 
 /// The document, made once.
 pub(crate) async fn document() -> impl IntoResponse {
@@ -25,7 +28,8 @@ pub(crate) async fn document() -> impl IntoResponse {
         title = "limiter",
         description = "Rate limits for API keys of LLM services. The access key of a request is that of the key to be \
                        charged, or of an admin key that reads usage. Instants are milliseconds since 1970, credits are \
-                       millionths of a credit.",
+                       millionths of a credit. Decisions come with the headers of the dialects that the server is \
+                       configured with: those of the IETF draft, unless it is told otherwise.",
     ),
     paths(
         check::check,
@@ -35,8 +39,8 @@ pub(crate) async fn document() -> impl IntoResponse {
         reservations::cancel,
         usage::usage,
     ),
-    components(schemas(Problem)),
-    modifiers(&AccessKeys),
+    components(schemas(ProblemSchema)),
+    modifiers(&AccessKeys, &LimitHeaders),
     tags(
         (name = "calls", description = "Calls whose cost is known"),
         (name = "reservations", description = "Calls whose cost is known only afterwards"),

@@ -1,14 +1,13 @@
 //! Why a request is not answered with what it asked for, and how that looks on the wire and in the engine's API.
 
-use std::time::Duration;
-
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::Body;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use limiter::{DenialReason, Denied, InvalidValue, KeysError, ReservationError, StoreError};
+use limiter_tower::Problem;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 /// A refused request. Handlers return it bare; the [guard](crate::guard) renders it in the style of its path.
 #[derive(Clone, Debug)]
@@ -18,23 +17,7 @@ pub(crate) struct Refusal {
     pub(crate) code: &'static str,
     /// A sentence for people.
     pub(crate) message: String,
-    pub(crate) retry_after: Option<Duration>,
-}
-
-/// An error of the engine's API, as RFC 9457 has it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Problem {
-    /// Always `about:blank`: the status says what kind it is.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// The status in words.
-    title: &'static str,
-    /// The HTTP status.
-    status: u16,
-    /// A word for programs, such as `unknown_key`.
-    code: &'static str,
-    /// What happened, to what, and what to do.
-    detail: String,
+    pub(crate) retry_after_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +30,7 @@ struct WireError {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after_seconds: None }
     }
 
     /// What came in cannot be read or is out of bounds.
@@ -86,40 +69,29 @@ impl Refusal {
             message,
             error: format!("err.{}", self.code),
         };
-        with_headers(self.status, self.retry_after, (self.status, Json(body)).into_response())
+        let response = (self.status, Json(body)).into_response();
+        with_headers(self.status, self.retry_after_seconds, response)
     }
 
-    /// As `application/problem+json`.
+    /// As `application/problem+json`, in the shape of the problems of the layer.
     pub(crate) fn into_problem(self) -> Response {
-        let body = Problem {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Refused"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: self.message,
-        };
-        let mut response = (self.status, Json(body)).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        with_headers(self.status, self.retry_after, response)
+        let problem = Problem::new(self.status, self.code, self.message);
+        let response = problem.to_response().map(Body::from);
+        with_headers(self.status, self.retry_after_seconds, response)
     }
-}
-
-/// Whole seconds, rounded up and at least one: who comes back a moment too early is refused again.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u64::MAX).max(1)
 }
 
 fn with_headers(
     status: StatusCode,
-    retry_after: Option<Duration>,
+    retry_after_seconds: Option<u64>,
     mut response: Response,
 ) -> Response {
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
     }
-    if let Some(wait) = retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    if let Some(seconds) = retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -201,4 +173,3 @@ impl Refusal {
 
 /// The code of the refusals that are counted, since somebody may be guessing keys.
 pub(crate) const UNKNOWN_KEY: &str = "unknown_key";
-const PROBLEM_JSON: &str = "application/problem+json";

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use limiter::{Limiter, MemoryStore, RedisStore};
+use limiter::{Limiter, MemoryStore};
+use limiter_tower::Dialect;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -38,11 +39,13 @@ impl Server {
         let Engine { limiter, redis, state, admin } = Engine::start(settings).await?;
         let address = local_address(&listener, settings.listen)?;
         let welcome = welcome::text(address, settings, &admin);
-        let server = Self::assemble(listener, limiter, redis, models, settings.bounds);
-        Ok(Self { state, welcome, ..server })
+        let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
+        let app = Arc::new(App::new(limiter, redis, models, bounds, dialects));
+        Ok(Self { listener, app, state, welcome })
     }
 
-    /// A server on an engine that is there already: to put the service into a process of your own.
+    /// A server on an engine that is there already: to put the service into a process of your own. The dialects are those of
+    /// [`Settings::dialects`].
     ///
     /// # Errors
     /// [`StartError`] if the address cannot be listened on, or two models share a name.
@@ -51,20 +54,13 @@ impl Server {
         address: SocketAddr,
         models: Vec<Model>,
         bounds: Bounds,
+        dialects: impl IntoIterator<Item = Dialect>,
     ) -> Result<Self, StartError> {
         let models = Models::new(models)?;
-        Ok(Self::assemble(listen(address).await?, limiter, None, models, bounds))
-    }
-
-    fn assemble(
-        listener: TcpListener,
-        limiter: Limiter,
-        redis: Option<RedisStore>,
-        models: Models,
-        bounds: Bounds,
-    ) -> Self {
-        let app = Arc::new(App::new(limiter, redis, models, bounds));
-        Self { listener, app, state: None, welcome: String::new() }
+        let listener = listen(address).await?;
+        let dialects = dialects.into_iter().collect();
+        let app = Arc::new(App::new(limiter, None, models, bounds, dialects));
+        Ok(Self { listener, app, state: None, welcome: String::new() })
     }
 
     /// What to tell whoever started it, with the admin key if it was made just now.

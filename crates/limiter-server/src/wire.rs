@@ -10,33 +10,33 @@ pub(crate) mod record;
 pub(crate) mod runs;
 pub(crate) mod usage;
 
+use std::sync::LazyLock;
+
 use axum::http::StatusCode;
 use limiter::{DenialReason, Denied, Rule, Unit, Window};
+use limiter_tower::{Standing, StatusMap};
 
 use crate::refusal::Refusal;
 
-/// A denied run: 497 for a limit per minute, 429 for one per day and for the budget.
+/// A denied run. It has no rate limit headers but `Retry-After`: the service that this wire comes from sends none, and its
+/// client reads none.
 pub(crate) fn refusal(denied: &Denied) -> Refusal {
     if let Some(refusal) = Refusal::of_caller(denied) {
         return refusal;
     }
-    let (status, code, message) = match denied.reason() {
+    let (code, message) = match denied.reason() {
         DenialReason::RateLimited(limited) => {
             let rule = limited.binding().map(|violation| violation.rule);
             let explained = denied.to_string();
             let explained = explained.strip_prefix("rate limited: ").unwrap_or(&explained);
-            let message = format!("Rate limit exceeded: {}. {explained}", rule.map_or("", name));
-            let per_day = rule.is_some_and(|rule| rule.window == Window::Day);
-            let status = if per_day {
-                Ok(StatusCode::TOO_MANY_REQUESTS)
-            } else {
-                StatusCode::from_u16(PER_MINUTE)
-            };
-            (status.unwrap_or(StatusCode::TOO_MANY_REQUESTS), "rate_limit", message)
+            let name = rule.map_or("", name);
+            ("rate_limit", format!("Rate limit exceeded: {name}. {explained}"))
         }
-        _ => (StatusCode::TOO_MANY_REQUESTS, "budget", format!("Budget exceeded: {denied}")),
+        _ => ("budget", format!("Budget exceeded: {denied}")),
     };
-    Refusal { retry_after: denied.retry_after(), ..Refusal::new(status, code, message) }
+    let retry_after_seconds = Standing::from(denied).retry_after_seconds();
+    let refusal = Refusal::new(STATUSES.of_denied(denied), code, message);
+    Refusal { retry_after_seconds, ..refusal }
 }
 
 /// What the SDK calls a limit.
@@ -49,5 +49,10 @@ const fn name(rule: Rule) -> &'static str {
     }
 }
 
-/// The status of this wire for a limit per minute: the SDK never repeats such a request by itself.
-const PER_MINUTE: u16 = 497;
+/// 497 for a limit per minute, which the SDK never repeats by itself; 429 for one per day and for the budget.
+static STATUSES: LazyLock<StatusMap> = LazyLock::new(|| {
+    let per_minute = StatusCode::from_u16(497).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    StatusMap::new()
+        .with_minute_limits(per_minute)
+        .with_budget_exhausted(StatusCode::TOO_MANY_REQUESTS)
+});

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::flags::BoundSettings;
+use super::headers::Headers;
 use crate::models::Model;
 
 /// All that a file may say; what it leaves out is said by flags, the environment or the defaults.
@@ -20,6 +21,7 @@ pub(super) struct File {
     pub(super) redis_prefix: Option<String>,
     pub(super) state: Option<PathBuf>,
     pub(super) workspace: Option<WorkspaceId>,
+    pub(super) headers: Option<Vec<Headers>>,
     pub(super) log: Option<String>,
     pub(super) log_json: Option<bool>,
     pub(super) bounds: BoundSettings,

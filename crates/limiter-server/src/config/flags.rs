@@ -8,6 +8,7 @@ use clap::{Args, Parser};
 use limiter::WorkspaceId;
 use serde::Deserialize;
 
+use super::headers::Headers;
 use crate::bounds::Bounds;
 
 /// Rate limits for API keys of LLM services, over HTTP.
@@ -50,6 +51,13 @@ pub(super) struct Flags {
     /// A flag beats its environment variable, which beats the file, which beats the default.
     #[arg(long, env = "LIMITER_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+
+    /// Headers that tell how limits stand, on /v1, separated by commas [default: ietf]
+    ///
+    /// Answers to /v1/check, /v1/reserve and extend have them wherever the call meets a limit. What the aiXplain SDK calls has
+    /// none, in any case.
+    #[arg(long, env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_delimiter = ',')]
+    pub(super) headers: Option<Vec<Headers>>,
 
     /// What to log: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
     ///

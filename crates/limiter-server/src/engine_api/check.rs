@@ -8,13 +8,14 @@ use limiter::{AssetId, Charge, RequestId};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::answer;
+use super::answer::decided;
+use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
 use super::schema::{ChargeSchema, DecisionSchema};
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::Identified;
 use crate::body::JsonBody;
 use crate::metrics;
-use crate::refusal::{Problem, Refusal};
+use crate::refusal::Refusal;
 
 /// A call to be decided.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,25 +41,21 @@ pub(crate) struct CheckRequest {
     post, path = "/v1/check", tag = "calls", request_body = CheckRequest,
     responses(
         (status = 200, description = "The decision: allowed and charged, or denied and not charged", body = DecisionSchema),
-        (status = 400, description = "The request cannot be read, or a value is out of bounds", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The access key is missing, not known or expired", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "An admin key makes no calls", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn check(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Identified(key): Identified,
     JsonBody(request): JsonBody<CheckRequest>,
 ) -> Result<Response, Refusal> {
     let CheckRequest { asset, charge, request_id } = request;
-    let key = app.authenticator.identify(&caller).await?;
     let decision = match &request_id {
         None => app.limiter.check_and_consume(&key, &asset, &charge).await?,
         Some(id) => app.limiter.check_once(&key, &asset, &charge, id).await?,
     };
     metrics::decided(&decision);
-    answer(&decision)
+    decided(&decision, &app.dialects)
 }

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use limiter::{AssetId, Charge, Decision, RequestId, Reservation, Reserved, Totals};
+use axum::http::request::Parts;
+use axum::response::Response;
+use limiter::{AssetId, Charge, Decision, KeyId, RequestId, Reserved, Totals};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
+use super::answer::{decided, reserved};
+use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
 use super::schema::{ChargeSchema, DecisionSchema, ReservedSchema, TotalsSchema};
-use super::{answer, denial, retry_after};
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::Identified;
 use crate::body::{JsonBody, Segment};
 use crate::metrics;
-use crate::refusal::{Problem, Refusal};
+use crate::refusal::Refusal;
 
 /// A call to be charged by its estimate.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,18 +47,16 @@ pub(crate) struct ReserveRequest {
     post, path = "/v1/reserve", tag = "reservations", request_body = ReserveRequest,
     responses(
         (status = 200, description = "The decision, and the id of the reservation if it was allowed", body = ReservedSchema),
-        (status = 400, description = "The request cannot be read, or a value is out of bounds", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The access key is missing, not known or expired", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "An admin key makes no calls", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another reservation of this key has the id", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, the key has too many reservations, or the server is full", body = Problem, content_type = "application/problem+json"),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "Another reservation of this key has the id", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "The store gave no answer, the key has too many reservations, or the server is full", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn reserve(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Identified(key): Identified,
     JsonBody(request): JsonBody<ReserveRequest>,
 ) -> Result<Response, Refusal> {
     let ReserveRequest { asset, estimate, request_id, ttl_seconds } = request;
@@ -66,24 +64,22 @@ pub(crate) async fn reserve(
         let message = format!("ttl_seconds is {ttl_seconds}, but must be 1 to {MAX_TTL_SECONDS}");
         return Err(Refusal::malformed(message));
     }
-    let key = app.authenticator.identify(&caller).await?;
     let id = match request_id {
         Some(id) => id,
         None => crate::run::draw_id()?,
     };
     let ttl = Duration::from_secs(ttl_seconds);
-    match app.limiter.reserve_as(&key, &asset, &estimate, &id, ttl).await? {
-        Reserved::Allowed(reservation) => {
-            metrics::allowed();
-            Ok(allowed(reservation))
-        }
-        Reserved::Denied(denied) => {
-            metrics::denied(&denied);
-            let decision = denial(&denied)?;
-            Ok((retry_after(&denied), Json(json!({ "reservation": null, "decision": decision })))
-                .into_response())
-        }
-    }
+    let (reservation, decision) =
+        match app.limiter.reserve_as(&key, &asset, &estimate, &id, ttl).await? {
+            Reserved::Allowed(reservation) => {
+                let decision = Decision::Allowed(reservation.decision().clone());
+                // It is the client's from here on.
+                (Some(reservation.keep()), decision)
+            }
+            Reserved::Denied(denied) => (None, Decision::Denied(denied)),
+        };
+    metrics::decided(&decision);
+    reserved(reservation.as_ref(), &decision, &app.dialects)
 }
 
 /// Raise the estimate of a running call; what is missing is charged, all or nothing.
@@ -92,26 +88,22 @@ pub(crate) async fn reserve(
     params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
     responses(
         (status = 200, description = "The decision; a denial changes nothing", body = DecisionSchema),
-        (status = 400, description = "The request cannot be read, or a total is below the estimate", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The access key is missing, not known or expired", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "An admin key makes no calls", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such reservation of this key, or its time has passed", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The reservation is settled", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+        RequestProblems,
+        BodyProblems,
+        (status = 400, description = "The request cannot be read, or a total is below the estimate", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "The reservation is settled", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn extend(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    Segment(id): Segment,
+    OwnReservation { key, id }: OwnReservation,
     JsonBody(to): JsonBody<Totals>,
 ) -> Result<Response, Refusal> {
-    let key = app.authenticator.identify(&caller).await?;
-    let decision = app.limiter.extend(&key, &id.parse()?, &to).await?;
+    let decision = app.limiter.extend(&key, &id, &to).await?;
     metrics::decided(&decision);
-    answer(&decision)
+    decided(&decision, &app.dialects)
 }
 
 /// Correct the estimate to what the call did cost. Repeating it changes nothing more.
@@ -120,23 +112,19 @@ pub(crate) async fn extend(
     params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
     responses(
         (status = 204, description = "It is settled"),
-        (status = 400, description = "The request cannot be read, or a value is out of bounds", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The access key is missing or not known", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such reservation of this key, or its time has passed", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The reservation is settled with other figures, or cancelled", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+        RequestProblems,
+        BodyProblems,
+        (status = 401, description = "The access key is missing or not known", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "The reservation is settled with other figures, or cancelled", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn settle(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    Segment(id): Segment,
+    OwnReservation { key, id }: OwnReservation,
     JsonBody(actual): JsonBody<Totals>,
 ) -> Result<StatusCode, Refusal> {
-    let key = app.authenticator.identify(&caller).await?;
-    app.limiter.settle(&key, &id.parse()?, &actual).await?;
+    app.limiter.settle(&key, &id, &actual).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -146,28 +134,35 @@ pub(crate) async fn settle(
     params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
     responses(
         (status = 204, description = "It is cancelled"),
-        (status = 400, description = "The id is out of bounds", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The access key is missing or not known", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such reservation of this key, or its time has passed", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The reservation is settled", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+        RequestProblems,
+        (status = 400, description = "The id is out of bounds", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 401, description = "The access key is missing or not known", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "The reservation is settled", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    Segment(id): Segment,
+    OwnReservation { key, id }: OwnReservation,
 ) -> Result<StatusCode, Refusal> {
-    let key = app.authenticator.identify(&caller).await?;
-    app.limiter.cancel(&key, &id.parse()?).await?;
+    app.limiter.cancel(&key, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The reservation is the client's from here on.
-fn allowed(reservation: Reservation) -> Response {
-    let decision = Decision::Allowed(reservation.decision().clone());
-    let id = reservation.keep();
-    Json(json!({ "reservation": id, "decision": decision })).into_response()
+/// The reservation that a path names, of the key that calls: there is no way to one of another key.
+pub(crate) struct OwnReservation {
+    key: KeyId,
+    id: RequestId,
+}
+
+impl FromRequestParts<Arc<App>> for OwnReservation {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        let Identified(key) = Identified::from_request_parts(parts, app).await?;
+        let Segment(id) = Segment::from_request_parts(parts, app).await?;
+        Ok(Self { key, id: id.parse()? })
+    }
 }
 
 const fn default_ttl() -> u64 {

@@ -7,11 +7,12 @@ use axum::extract::State;
 use limiter::{KeyId, Usage};
 use serde::Deserialize;
 
+use super::problems::{ProblemSchema, RequestProblems};
 use super::schema::UsageSchema;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::Queried;
-use crate::refusal::{Problem, Refusal};
+use crate::refusal::Refusal;
 
 /// Whose usage is asked for.
 #[derive(Debug, Deserialize)]
@@ -27,11 +28,9 @@ pub(crate) struct UsageQuery {
     params(("key_id" = Option<String>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out", min_length = 1, max_length = 128)),
     responses(
         (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = UsageSchema),
-        (status = 400, description = "The query cannot be read, or a value is out of bounds", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "The access key is missing, not known or expired", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "A member key asks for the usage of another key", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such key in the workspace", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, or the server is full", body = Problem, content_type = "application/problem+json"),
+        RequestProblems,
+        (status = 403, description = "A member key asks for the usage of another key", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn usage(

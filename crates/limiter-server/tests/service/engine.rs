@@ -159,6 +159,38 @@ fn what_is_wrong_with_a_request_is_a_problem() {
 }
 
 #[test]
+fn each_status_has_its_problem_and_its_reason() {
+    for server in Running::on_each_store() {
+        let (_, key) = server.member("service", json!({}));
+        let (_, expired) = server.member("expired", json!({"expiresAt": "2020-01-01T00:00:00Z"}));
+        let nobody = "nobody-has-this-key-1234567890";
+        let reserve = |id: &str| server.post(&key, "/v1/reserve", &json!({"request_id": id}));
+        assert_eq!(reserve("r1").status, 200);
+        let other = json!({"request_id": "r1", "estimate": {"output_tokens": 1}});
+        let long = json!({"asset": "x".repeat(2 << 20)});
+        for (answer, status, reason) in [
+            (server.post(&key, "/v1/check", &json!([])), 400, "malformed"),
+            (server.post("", "/v1/check", &json!({})), 401, "unknown_key"),
+            (server.post(nobody, "/v1/check", &json!({})), 401, "unknown_key"),
+            // Whoever is not known is not listened to.
+            (server.call("POST", nobody, "/v1/check", "no JSON"), 401, "unknown_key"),
+            (server.post(&expired, "/v1/check", &json!({})), 401, "expired_key"),
+            (server.post(ADMIN, "/v1/reserve", &json!({})), 403, "forbidden"),
+            (server.post(&key, "/v1/reservations/r2/settle", &json!({})), 404, "not_found"),
+            (server.get(&key, "/v1/check"), 405, "method"),
+            (server.post(&key, "/v1/reserve", &other), 409, "conflict"),
+            (server.post(&key, "/v1/check", &long), 413, "too_large"),
+        ] {
+            let detail = answer.assert_problem(status);
+            assert!(detail.len() > 20, "a sentence is expected: {answer:?}");
+            assert_eq!(answer.body["reason"], json!(reason), "{answer:?}");
+            let asks_for_a_key = answer.header("www-authenticate") == Some("Token");
+            assert_eq!(asks_for_a_key, status == 401, "{answer:?}");
+        }
+    }
+}
+
+#[test]
 fn health_and_figures_are_there_and_unknown_keys_are_counted() {
     for server in Running::on_each_store() {
         assert_eq!(server.get("", "/healthz").text, "ok\n");

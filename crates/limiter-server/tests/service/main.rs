@@ -2,6 +2,7 @@
 
 mod bounds;
 mod engine;
+mod headers;
 mod redis;
 mod sdk;
 mod secrets;

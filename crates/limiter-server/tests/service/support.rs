@@ -36,12 +36,22 @@ impl Running {
 
     /// On the Redis that tests share, under a prefix of its own.
     pub(crate) fn on_redis() -> Self {
-        Self::with(&["--redis", servers::shared().url(), "--redis-prefix", &fresh_name("server")])
+        Self::on_redis_with(&[])
     }
 
     /// One in memory and one on Redis: what holds for one holds for the other.
     pub(crate) fn on_each_store() -> [Self; 2] {
-        [Self::in_memory(), Self::on_redis()]
+        Self::on_each_store_with(&[])
+    }
+
+    /// The same with these flags.
+    pub(crate) fn on_each_store_with(flags: &[&str]) -> [Self; 2] {
+        [Self::with(flags), Self::on_redis_with(flags)]
+    }
+
+    fn on_redis_with(flags: &[&str]) -> Self {
+        let (url, prefix) = (servers::shared().url(), fresh_name("server"));
+        Self::with(&[&["--redis", url, "--redis-prefix", &prefix], flags].concat())
     }
 
     /// With these flags and the admin key of tests.
@@ -204,7 +214,11 @@ impl Answer {
     pub(crate) fn assert_problem(&self, status: u16) -> &str {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.body.as_object().expect("it is an object");
+        let members: Vec<&str> = problem.keys().map(String::as_str).collect();
+        assert_eq!(members, ["detail", "reason", "status", "title", "type"], "{self:?}");
         assert_eq!(self.body["status"], json!(status), "{self:?}");
+        assert_eq!(self.body["type"], json!("about:blank"), "{self:?}");
         self.body["detail"].as_str().expect("it has a detail")
     }
 }
@@ -264,6 +278,11 @@ pub(crate) fn room_in_this_minute(room: Duration) {
     if left < room {
         thread::sleep(left + Duration::from_millis(50));
     }
+}
+
+/// The same for a story of two or three.
+pub(crate) fn enough_of_this_minute() {
+    room_in_this_minute(Duration::from_secs(3));
 }
 
 /// All texts that appear more than never: of these secrets, those which the text has.

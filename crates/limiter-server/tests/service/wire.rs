@@ -226,8 +226,13 @@ async fn a_limit_of_zero_is_409_and_named() {
     let nothing = Limits::builder().requests_per_day(0).build().unwrap();
     let config = KeyConfig::named("blocked").unwrap().with_global(nothing);
     let key = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
-    let server =
-        Server::embedded(limiter, "127.0.0.1:0".parse().unwrap(), Vec::new(), Bounds::default());
+    let server = Server::embedded(
+        limiter,
+        "127.0.0.1:0".parse().unwrap(),
+        Vec::new(),
+        Bounds::default(),
+        [],
+    );
     let server = server.await.unwrap();
     let url = format!("http://{}", server.address().unwrap());
     tokio::spawn(server.run(std::future::pending()));

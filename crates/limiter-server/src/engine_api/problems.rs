@@ -1,0 +1,45 @@
+//! What can be wrong with a request, as the OpenAPI document describes it. Nothing here is ever made.
+#![expect(dead_code, reason = "they are descriptions")]
+
+use utoipa::{IntoResponses, ToSchema};
+
+/// An error, as RFC 9457 has it.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemSchema {
+    /// Always `about:blank`: the status says what kind it is.
+    r#type: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// A word for programs, such as `unknown_key`.
+    reason: String,
+    /// What happened, to what, and what to do.
+    detail: String,
+}
+
+/// With any request.
+#[derive(IntoResponses)]
+pub(crate) enum RequestProblems {
+    /// The request cannot be read, or a value is out of bounds
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(ProblemSchema),
+    /// The access key is missing, not known or expired
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthenticated(ProblemSchema),
+    /// The store gave no answer, or the server is full
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(ProblemSchema),
+}
+
+/// With one that has a body.
+#[derive(IntoResponses)]
+pub(crate) enum BodyProblems {
+    /// The body did not come in time
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(ProblemSchema),
+    /// The body is too long
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLong(ProblemSchema),
+}

@@ -1,0 +1,77 @@
+//! The headers that a decision comes with, as the OpenAPI document describes them: those of every dialect, by the name that
+//! a server is configured with.
+
+use utoipa::Modify;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Type};
+
+/// Adds them to the components, and references to every 200 of a POST: these are the decisions.
+pub(super) struct LimitHeaders;
+
+impl Modify for LimitHeaders {
+    fn modify(&self, document: &mut OpenApi) {
+        let headers = headers();
+        for operation in document.paths.paths.values_mut().filter_map(|item| item.post.as_mut()) {
+            if let Some(RefOr::T(decision)) = operation.responses.responses.get_mut("200") {
+                decision.headers.extend(headers.iter().map(|(name, _)| reference(name)));
+            }
+        }
+        let components = document.components.get_or_insert_default();
+        components.headers.extend(headers.into_iter().map(|(name, header)| (name, header.into())));
+    }
+}
+
+fn reference(name: &str) -> (String, RefOr<Header>) {
+    (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
+}
+
+fn headers() -> Vec<(String, Header)> {
+    let mut headers = vec![
+        integer(
+            "Retry-After",
+            "Of a denial: the seconds until the same call would be allowed. Missing where no wait is known to help",
+        ),
+        text(
+            "RateLimit-Policy",
+            "`ietf`: every limit that the call met, a list of structured fields: `\"permin\";q=50;w=60`",
+        ),
+        text(
+            "RateLimit",
+            "`ietf`: of the binding limits what is left, and the seconds until they reset: `\"permin\";r=12;t=31`",
+        ),
+        integer("RateLimit-Limit", "`legacy`: the limit that binds"),
+        integer("RateLimit-Remaining", "`legacy`: what is left of it"),
+        integer("RateLimit-Reset", "`legacy`: the seconds until it resets"),
+    ];
+    for unit in ["requests", "tokens"] {
+        let name = |what: &str| format!("x-ratelimit-{what}-{unit}");
+        headers.extend([
+            integer(&name("limit"), &format!("`openai`: the limit of {unit} that binds")),
+            integer(&name("remaining"), "`openai`: what is left of it"),
+            text(&name("reset"), "`openai`: how long until it resets: `6m0s`"),
+        ]);
+    }
+    for unit in ["requests", "tokens", "input-tokens", "output-tokens"] {
+        let name = |what: &str| format!("anthropic-ratelimit-{unit}-{what}");
+        let unit = unit.replace('-', " ");
+        headers.extend([
+            integer(&name("limit"), &format!("`anthropic`: the limit of {unit} that binds")),
+            integer(&name("remaining"), "`anthropic`: what is left of it"),
+            text(&name("reset"), "`anthropic`: when it resets, by RFC 3339"),
+        ]);
+    }
+    headers
+}
+
+fn integer(name: &str, description: &str) -> (String, Header) {
+    header(name, description, Type::Integer)
+}
+
+fn text(name: &str, description: &str) -> (String, Header) {
+    header(name, description, Type::String)
+}
+
+fn header(name: &str, description: &str, of: Type) -> (String, Header) {
+    let header = HeaderBuilder::from(Header::new(Object::with_type(of)));
+    (name.to_owned(), header.description(Some(description)).build())
+}
