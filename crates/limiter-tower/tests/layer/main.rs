@@ -3,6 +3,7 @@
 mod grpc;
 mod headers;
 mod hyper_server;
+mod log;
 mod races;
 mod readiness;
 mod redis;

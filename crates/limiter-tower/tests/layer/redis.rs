@@ -1,18 +1,16 @@
-//! The layer over limits that are on Redis, and over a Redis that cannot answer.
-
-use std::time::Duration;
+//! The layer over limits that are on Redis, and over a Redis that cannot answer. Reservations there are among `settling`.
 
 use http::StatusCode;
-use limiter::{AccessKey, Limiter, ManualClock, RedisStore};
+use limiter::AccessKey;
 use limiter_conformance::servers::{self, Proxy, RedisServer};
 use limiter_tower::Dialect;
 use tokio::task::JoinSet;
 
-use crate::world::{NOW, World, at, bearer, hello, named, requests_per_minute};
+use crate::world::{World, bearer, hello, named, requests_per_minute};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_redis_too_exactly_the_limit_is_admitted() {
-    let world = on_redis(servers::shared().url(), "tower-life").await;
+    let world = World::on_redis(servers::shared().url()).await;
     let service = hello(world.layer().build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
     let authorization = bearer(&ci.access_key);
@@ -32,7 +30,7 @@ async fn on_redis_too_exactly_the_limit_is_admitted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_gone_allows_nothing() {
     let server = RedisServer::run();
-    let world = on_redis(&server.url(), "tower-gone").await;
+    let world = World::on_redis(&server.url()).await;
     let layer = world.layer().dialects([Dialect::Ietf, Dialect::OpenAi]);
     let service = hello(layer.build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
@@ -56,7 +54,7 @@ async fn a_store_that_is_gone_allows_nothing() {
 async fn a_call_whose_answer_is_lost_is_refused_and_not_told_to_repeat_itself() {
     let server = RedisServer::run();
     let proxy = Proxy::to(&server.address());
-    let world = on_redis(&proxy.url(), "tower-lost").await;
+    let world = World::on_redis(&proxy.url()).await;
     let service = hello(world.layer().build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
     assert_eq!(service.call(&ci).await.status, 200);
@@ -72,15 +70,3 @@ async fn a_call_whose_answer_is_lost_is_refused_and_not_told_to_repeat_itself() 
     proxy.forward();
     assert_eq!(world.requests_used(&ci).await, 2);
 }
-
-async fn on_redis(url: &str, name: &str) -> World {
-    let clock = ManualClock::at(at(NOW));
-    let store = RedisStore::builder(url)
-        .key_prefix(format!("{name}-{}", std::process::id()))
-        .command_deadline(PATIENCE)
-        .clock(clock.clone());
-    World::on(Limiter::from(store.connect().await.unwrap()), clock).await
-}
-
-/// The machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use limiter::Totals;
 use limiter_tower::{BodyEnd, RateLimitLayer, ResponseCost, Settlement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::world::{Member, World, bearer, named, serve, tokens, tokens_per_minute};
@@ -114,14 +115,15 @@ async fn member(world: &World) -> Member {
     world.member(named("ci").with_global(tokens_per_minute(1_000))).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_settled_when_its_body_has_ended() {
-    let world = World::new().await;
-    let service = serve(three_lines().layer(counting_lines(&world))).await;
-    let ci = member(&world).await;
-    let answer = service.call(&ci).await;
-    assert_eq!(&answer.body[..], b"one\ntwo\nthree\n");
-    assert_eq!(world.tokens_used(&ci).await, 5 + 3);
+    for world in World::on_each_store().await {
+        let service = serve(three_lines().layer(counting_lines(&world))).await;
+        let ci = member(&world).await;
+        let answer = service.call(&ci).await;
+        assert_eq!(&answer.body[..], b"one\ntwo\nthree\n");
+        assert_eq!(world.tokens_used(&ci).await, 5 + 3);
+    }
 }
 
 #[tokio::test]
@@ -133,15 +135,16 @@ async fn headers_show_the_limits_as_the_estimate_left_them() {
     assert_eq!(answer.header("ratelimit"), Some(r#""tokens-permin";r=895;t=31"#));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_known_length_is_settled_before_its_last_part_is_sent() {
-    let world = World::new().await;
-    let router = Router::new().fallback(any(|| async { "one\ntwo\n" }));
-    let service = serve(router.layer(counting_lines(&world))).await;
-    let ci = member(&world).await;
-    let answer = service.call(&ci).await;
-    assert_eq!(answer.header("content-length"), Some("8"));
-    assert_eq!(world.tokens_used(&ci).await, 5 + 2);
+    for world in World::on_each_store().await {
+        let router = Router::new().fallback(any(|| async { "one\ntwo\n" }));
+        let service = serve(router.layer(counting_lines(&world))).await;
+        let ci = member(&world).await;
+        let answer = service.call(&ci).await;
+        assert_eq!(answer.header("content-length"), Some("8"));
+        assert_eq!(world.tokens_used(&ci).await, 5 + 2);
+    }
 }
 
 #[tokio::test]
@@ -187,57 +190,63 @@ async fn trailers_may_tell_what_the_call_did_cost() {
     assert_eq!(world.tokens_used(&ci).await, 5 + 42);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_that_says_so_takes_the_charge_back() {
-    let world = World::new().await;
-    let router = Router::new().fallback(any(|| async { (StatusCode::BAD_GATEWAY, "no upstream") }));
-    let cancel = |parts: &response::Parts| match parts.status.is_server_error() {
-        true => Settlement::Cancel,
-        false => Settlement::Keep,
-    };
-    let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), cancel).build();
-    let service = serve(router.layer(layer)).await;
-    let ci = member(&world).await;
-    assert_eq!(service.call(&ci).await.status, 502);
-    assert_eq!((world.tokens_used(&ci).await, world.requests_used(&ci).await), (0, 0));
-}
-
-#[tokio::test]
-async fn a_denied_estimate_charges_nothing() {
-    let world = World::new().await;
-    let service = serve(three_lines().layer(counting_lines(&world))).await;
-    let small = world.member(named("small").with_global(tokens_per_minute(104))).await;
-    let answer = service.call(&small).await;
-    assert_eq!(
-        (answer.status, &answer.problem()["reason"]),
-        (StatusCode::TOO_MANY_REQUESTS, &"rate_limited".into())
-    );
-    assert_eq!(world.tokens_used(&small).await, 0);
-}
-
-#[tokio::test]
-async fn a_client_that_goes_away_in_mid_stream_pays_for_what_was_sent() {
-    let world = World::new().await;
-    let (writer, written) = mpsc::unbounded_channel();
-    let written = std::sync::Arc::new(std::sync::Mutex::new(Some(written)));
-    let router = Router::new().fallback(any(move || async move {
-        axum::body::Body::new(Written(written.lock().unwrap().take().unwrap()))
-    }));
-    let service = serve(router.layer(counting_lines(&world))).await;
-    let ci = member(&world).await;
-
-    let mut client = TcpStream::connect(service.address).await.unwrap();
-    let head =
-        format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n", bearer(&ci.access_key));
-    client.write_all(head.as_bytes()).await.unwrap();
-    writer.send(Bytes::from_static(b"one\ntwo\n")).unwrap();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"two\n\r\n") {
-        client.read_buf(&mut seen).await.unwrap();
+    for world in World::on_each_store().await {
+        let router =
+            Router::new().fallback(any(|| async { (StatusCode::BAD_GATEWAY, "no upstream") }));
+        let cancel = |parts: &response::Parts| match parts.status.is_server_error() {
+            true => Settlement::Cancel,
+            false => Settlement::Keep,
+        };
+        let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), cancel).build();
+        let service = serve(router.layer(layer)).await;
+        let ci = member(&world).await;
+        assert_eq!(service.call(&ci).await.status, 502);
+        assert_eq!((world.tokens_used(&ci).await, world.requests_used(&ci).await), (0, 0));
     }
-    assert_eq!(world.tokens_used(&ci).await, 5 + 100, "the call goes on");
-    drop(client);
-    eventually(&world, &ci, 5 + 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_estimate_charges_nothing() {
+    for world in World::on_each_store().await {
+        let service = serve(three_lines().layer(counting_lines(&world))).await;
+        let small = world.member(named("small").with_global(tokens_per_minute(104))).await;
+        let answer = service.call(&small).await;
+        assert_eq!(
+            (answer.status, &answer.problem()["reason"]),
+            (StatusCode::TOO_MANY_REQUESTS, &"rate_limited".into())
+        );
+        assert_eq!(world.tokens_used(&small).await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_in_mid_stream_pays_for_what_was_sent() {
+    for world in World::on_each_store().await {
+        let (writer, written) = mpsc::unbounded_channel();
+        let written = Arc::new(std::sync::Mutex::new(Some(written)));
+        let router = Router::new().fallback(any(move || async move {
+            axum::body::Body::new(Written(written.lock().unwrap().take().unwrap()))
+        }));
+        let service = serve(router.layer(counting_lines(&world))).await;
+        let ci = member(&world).await;
+
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n",
+            bearer(&ci.access_key)
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        writer.send(Bytes::from_static(b"one\ntwo\n")).unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"two\n\r\n") {
+            client.read_buf(&mut seen).await.unwrap();
+        }
+        assert_eq!(world.tokens_used(&ci).await, 5 + 100, "the call goes on");
+        drop(client);
+        eventually(&world, &ci, 5 + 2).await;
+    }
 }
 
 #[tokio::test]
@@ -289,41 +298,47 @@ async fn a_cost_is_told_how_the_body_ended() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_service_keeps_the_estimate_unless_told_otherwise() {
-    let world = World::new().await;
-    for (settlement, used) in [
-        (None, (105, 1)),
-        (Some(Settlement::Cancel), (0, 0)),
-        (Some(Totals::unchanged().with_output_tokens(0).unwrap().into()), (5, 1)),
-    ] {
-        let mut layer = world.layer().reserve(|_| Ok(tokens(5, 100)), lines_of);
-        if let Some(settlement) = settlement {
-            layer = layer.on_service_error(settlement);
+    for world in World::on_each_store().await {
+        for (settlement, used) in [
+            (None, (105, 1)),
+            (Some(Settlement::Cancel), (0, 0)),
+            (Some(Totals::unchanged().with_output_tokens(0).unwrap().into()), (5, 1)),
+        ] {
+            let mut layer = world.layer().reserve(|_| Ok(tokens(5, 100)), lines_of);
+            if let Some(settlement) = settlement {
+                layer = layer.on_service_error(settlement);
+            }
+            let service = layer.build().layer(service_fn(|_: Request<Empty<Bytes>>| async {
+                Err::<Response<Full<Bytes>>, _>(io::Error::other("connection refused"))
+            }));
+            let ci = world
+                .member(named(&format!("{used:?}")).with_global(tokens_per_minute(1_000)))
+                .await;
+            let error = service.oneshot(request(&ci)).await.unwrap_err();
+            assert_eq!(error.to_string(), "connection refused");
+            assert_eq!((world.tokens_used(&ci).await, world.requests_used(&ci).await), used);
         }
-        let service = layer.build().layer(service_fn(|_: Request<Empty<Bytes>>| async {
-            Err::<Response<Full<Bytes>>, _>(io::Error::other("connection refused"))
-        }));
-        let ci =
-            world.member(named(&format!("{used:?}")).with_global(tokens_per_minute(1_000))).await;
-        let error = service.oneshot(request(&ci)).await.unwrap_err();
-        assert_eq!(error.to_string(), "connection refused");
-        assert_eq!((world.tokens_used(&ci).await, world.requests_used(&ci).await), used);
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_before_the_response_pays_the_estimate() {
-    let world = World::new().await;
-    let service = counting_lines(&world).layer(service_fn(|_: Request<Empty<Bytes>>| {
-        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
-    }));
-    let ci = member(&world).await;
-    {
-        let calling = pin!(service.oneshot(request(&ci)));
-        assert!(calling.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    for world in World::on_each_store().await {
+        let reached = Arc::new(Notify::new());
+        let upstream = Arc::clone(&reached);
+        let service = counting_lines(&world).layer(service_fn(move |_: Request<Empty<Bytes>>| {
+            upstream.notify_one();
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        }));
+        let ci = member(&world).await;
+        tokio::select! {
+            response = service.oneshot(request(&ci)) => panic!("{:?}", response.map(|_| ())),
+            () = reached.notified() => {}
+        }
+        assert_eq!(world.tokens_used(&ci).await, 5 + 100);
     }
-    assert_eq!(world.tokens_used(&ci).await, 5 + 100);
 }
 
 fn request<B: Default>(member: &Member) -> Request<B> {

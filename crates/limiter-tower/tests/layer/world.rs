@@ -1,6 +1,8 @@
 //! A limiter whose clock stands, a service behind the layer on a free port, and a client.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
@@ -11,9 +13,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use limiter::{
-    AccessKey, AssetId, Charge, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Timestamp,
-    Usage,
+    AccessKey, AssetId, Charge, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RedisStore,
+    Timestamp, Usage,
 };
+use limiter_conformance::servers;
 use limiter_tower::{RateLimitLayer, RateLimitLayerBuilder};
 use serde_json::Value;
 use sfv::{BareItem, List, ListEntry, Parser};
@@ -22,7 +25,7 @@ use tokio::net::TcpListener;
 /// 31 seconds before a minute ends, and twelve hours before a day does.
 pub(crate) const NOW: &str = "2026-01-01T11:59:29Z";
 
-/// A limiter in memory and its admin.
+/// A limiter and its admin.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) limiter: Limiter,
@@ -40,6 +43,23 @@ impl World {
     pub(crate) async fn new() -> Self {
         let clock = ManualClock::at(NOW.parse().unwrap());
         Self::on(Limiter::in_memory_on(&clock), clock).await
+    }
+
+    /// On the Redis at this URL, under a prefix of its own.
+    pub(crate) async fn on_redis(url: &str) -> Self {
+        static WORLDS: AtomicUsize = AtomicUsize::new(0);
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let clock = ManualClock::at(at(NOW));
+        let store = RedisStore::builder(url)
+            .key_prefix(format!("tower-{}-{number}", std::process::id()))
+            .command_deadline(PATIENCE)
+            .clock(clock.clone());
+        Self::on(Limiter::from(store.connect().await.unwrap()), clock).await
+    }
+
+    /// One in memory and one on Redis: what holds for one holds for the other.
+    pub(crate) async fn on_each_store() -> [Self; 2] {
+        [Self::new().await, Self::on_redis(servers::shared().url()).await]
     }
 
     pub(crate) async fn on(limiter: Limiter, clock: ManualClock) -> Self {
@@ -205,3 +225,6 @@ pub(crate) fn asset(id: &str) -> AssetId {
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
+
+/// The machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(10);
