@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
+use axum::http::{StatusCode, Uri, response};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
@@ -20,7 +20,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use limiter::{
-    AssetId, Charge, InvalidValue, KeyConfig, Limiter, Limits, ManualClock, NewKey, Totals,
+    AssetId, Charge, CountTokens, InvalidValue, KeyConfig, Limiter, Limits, ManualClock, NewKey,
+    OpenAiTokens, Totals,
 };
 use limiter_tower::{BodyEnd, Dialect, RateLimitLayer, ResponseCost, Settlement};
 use serde::Deserialize;
@@ -51,7 +52,7 @@ async fn main() -> Result<(), Failure> {
 fn gateway(limiter: Limiter, upstream: SocketAddr) -> Router {
     let limits = RateLimitLayer::builder(limiter)
         .asset(|call| Ok(call.extensions.get::<Chat>().map(|chat| chat.model.clone())))
-        .reserve(estimate, |_| Metered::default())
+        .reserve(estimate, Metered::of)
         .dialects([Dialect::Ietf, Dialect::OpenAi])
         .build();
     let client = Client::builder(TokioExecutor::new()).build_http();
@@ -111,47 +112,52 @@ async fn forward(
     Ok(response.map(Body::new))
 }
 
-/// Reads the usage that the upstream reports: in a whole answer, or in the last event of a stream.
-#[derive(Default)]
-struct Metered {
-    line: Vec<u8>,
-    pieces: u64,
-    reported: Option<Totals>,
+/// Reads the usage that the upstream reports: in a whole answer, or in an event of a stream.
+enum Metered {
+    Whole(Vec<u8>),
+    Stream { tokens: OpenAiTokens, seen: u64 },
 }
 
 impl Metered {
-    fn end_line(&mut self) {
-        let json = self.line.strip_prefix(b"data: ").unwrap_or(&self.line);
-        let event: Value = serde_json::from_slice(json).unwrap_or_default();
-        let tokens = |name: &str| event["usage"][name].as_u64();
-        if let Some((input, output)) = tokens("prompt_tokens").zip(tokens("completion_tokens")) {
-            let totals = Totals::unchanged().with_input_tokens(input);
-            self.reported = totals.and_then(|totals| totals.with_output_tokens(output)).ok();
+    fn of(response: &response::Parts) -> Self {
+        match response.headers.get("content-type") {
+            Some(kind) if kind.as_bytes().starts_with(b"text/event-stream") => {
+                Self::Stream { tokens: OpenAiTokens::new(), seen: 0 }
+            }
+            _ => Self::Whole(Vec::new()),
         }
-        self.pieces += u64::from(event["choices"][0]["delta"].is_object());
-        self.line.clear();
     }
 }
 
 impl ResponseCost for Metered {
     fn data(&mut self, data: &Bytes) {
-        for byte in data {
-            match byte {
-                b'\n' => self.end_line(),
-                _ if self.line.len() < LARGEST_BODY => self.line.push(*byte),
-                _ => {}
-            }
+        match self {
+            Self::Stream { tokens, seen } => *seen += tokens.count(data),
+            Self::Whole(answer) if answer.len() + data.len() <= LARGEST_BODY => answer.extend(data),
+            Self::Whole(_) => {}
         }
     }
 
+    /// Of a stream that broke off, the tokens that went out. An answer that reports nothing keeps its estimate.
     fn settlement(&mut self, end: BodyEnd) -> Settlement {
-        self.end_line();
-        // Of a stream that broke off, the pieces that went out. An answer that reports nothing keeps its estimate.
-        let pieces = || Totals::unchanged().with_output_tokens(self.pieces).ok();
-        let broke_off = end != BodyEnd::Complete;
-        let totals = self.reported.or_else(|| if broke_off { pieces() } else { None });
+        let totals = match self {
+            Self::Whole(answer) => usage(answer),
+            Self::Stream { tokens, seen } => match CountTokens::<Bytes>::told(tokens) {
+                None if end != BodyEnd::Complete => {
+                    Totals::unchanged().with_output_tokens(*seen).ok()
+                }
+                told => told,
+            },
+        };
         totals.map_or(Settlement::Keep, Settlement::from)
     }
+}
+
+fn usage(answer: &[u8]) -> Option<Totals> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let tokens = |name: &str| answer["usage"][name].as_u64();
+    let totals = Totals::unchanged().with_input_tokens(tokens("prompt_tokens")?).ok()?;
+    totals.with_output_tokens(tokens("completion_tokens")?).ok()
 }
 
 /// Puts a service on a free port.
@@ -162,5 +168,5 @@ async fn serve(router: Router) -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
-/// Of a request, and of one line of an answer: no chat is larger.
+/// Of a request, and of a whole answer: no chat is larger.
 const LARGEST_BODY: usize = 1 << 20;
