@@ -1,5 +1,6 @@
 //! What the decision costs an HTTP request: `/v1/check` of limiter-server, beside the same server that reads the same POST
-//! and answers a constant of the same size. Both sit behind the same guard and accept loop; `wrk` asks them in turns.
+//! and answers a constant of the same size: the body and the headers of a decision. Both sit behind the same guard and accept
+//! loop; `wrk` asks them in turns.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -10,11 +11,11 @@ use std::{env, fs};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::routing::post;
 use limiter::{AccessKey, KeyConfig, Limiter, Limits, NewKey};
+use limiter_benches::figures::Figures;
 use limiter_server::{Bounds, Dialect, Server, guarded, serve};
-use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 fn main() -> ExitCode {
@@ -38,9 +39,11 @@ fn measure(directory: &Path, rounds: usize, seconds: u64) -> Result<(), Box<dyn 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (check, key) = runtime.block_on(start_server())?;
     let answer = ask(check, &key)?;
-    let constant = runtime.block_on(start_constant(answer.clone()))?;
-    if ask(constant, &key)?.len() != answer.len() {
-        return Err("the constant is not as long as the answer".into());
+    let constant = runtime.block_on(start_constant(&answer))?;
+    let constant_bytes = ask(constant, &key)?.len();
+    if constant_bytes != answer.len() {
+        let bytes = answer.len();
+        return Err(format!("the constant has {constant_bytes} bytes, the answer {bytes}").into());
     }
 
     let script = directory.join("http-server.lua");
@@ -69,7 +72,9 @@ fn measure(directory: &Path, rounds: usize, seconds: u64) -> Result<(), Box<dyn 
     ratios.sort_by(f64::total_cmp);
     let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or_default();
     println!("server_over_constant: {ratio:.3} (the median; the target is 0.8 or more)");
-    record(&directory.join("http.json"), "server_over_constant", ratio)
+    let mut figures = Figures::default();
+    figures.add("server_over_constant", (ratio * 1_000.0).round() / 1_000.0);
+    Ok(figures.merge_into(&directory.join("http.json"))?)
 }
 
 /// The server as it is, in memory, and a key with all eight rules and a budget, none of which is ever reached.
@@ -93,10 +98,19 @@ async fn start_server() -> Result<(SocketAddr, AccessKey), Box<dyn Error>> {
     Ok((address, key.access_key.ok_or("a key has an access key")?))
 }
 
-/// The same without a decision.
-async fn start_constant(answer: String) -> Result<SocketAddr, Box<dyn Error>> {
-    let answer = Bytes::from(answer);
-    let handler = move |_body: Bytes| async move { ([(CONTENT_TYPE, "application/json")], answer) };
+/// The same without a decision: what was answered once, with its headers.
+async fn start_constant(answer: &str) -> Result<SocketAddr, Box<dyn Error>> {
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer has a head and a body")?;
+    let mut headers = HeaderMap::new();
+    for line in head.lines().skip(1) {
+        let (name, value) = line.split_once(": ").ok_or("a header has a name and a value")?;
+        // The server adds these itself.
+        if !["connection", "content-length", "date"].contains(&name) {
+            headers.insert(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
+        }
+    }
+    let answer = (headers, Bytes::from(body.to_owned()));
+    let handler = move |_body: Bytes| async move { answer };
     let bounds = Bounds::default();
     let service = guarded(Router::new().route("/v1/check", post(handler)), &bounds);
     let listener = TcpListener::bind(ANY_PORT).await?;
@@ -105,7 +119,7 @@ async fn start_constant(answer: String) -> Result<SocketAddr, Box<dyn Error>> {
     Ok(address)
 }
 
-/// The body of one answer.
+/// One answer, as it comes.
 fn ask(address: SocketAddr, key: &AccessKey) -> Result<String, Box<dyn Error>> {
     let mut stream = TcpStream::connect(address)?;
     let (key, length) = (key.expose(), BODY.len());
@@ -115,8 +129,7 @@ fn ask(address: SocketAddr, key: &AccessKey) -> Result<String, Box<dyn Error>> {
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-    if head.starts_with("HTTP/1.1 200") { Ok(body.to_owned()) } else { Err(head.into()) }
+    if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(answer.into()) }
 }
 
 fn requests_per_second(
@@ -144,17 +157,6 @@ fn requests_per_second(
     }
     let rate = told.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
     Ok(rate.ok_or("wrk tells no rate")?.trim().parse()?)
-}
-
-/// Adds a figure to those that are there.
-fn record(path: &Path, name: &str, figure: f64) -> Result<(), Box<dyn Error>> {
-    let mut figures: Map<String, Value> = match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)?,
-        Err(_) => Map::new(),
-    };
-    figures.insert(name.to_owned(), json!((figure * 1_000.0).round() / 1_000.0));
-    fs::write(path, serde_json::to_string_pretty(&figures)? + "\n")?;
-    Ok(())
 }
 
 const ANY_PORT: &str = "127.0.0.1:0";

@@ -35,7 +35,8 @@ pin_project! {
     {
         Refusal { body: Option<Bytes> },
         Plain { #[pin] body: B },
-        Settled { #[pin] body: SettledBody<B> },
+        // Boxed, so that the others are not as large: a response is moved often on its way out.
+        Settled { body: Pin<Box<SettledBody<B>>> },
     }
 }
 
@@ -48,14 +49,10 @@ impl<B: Body> ResponseBody<B> {
         Self { kind: Kind::Plain { body } }
     }
 
-    pub(crate) const fn settled(
-        body: B,
-        reservation: Reservation,
-        cost: Box<dyn ResponseCost>,
-    ) -> Self {
+    pub(crate) fn settled(body: B, reservation: Reservation, cost: Box<dyn ResponseCost>) -> Self {
         let account = Some(Account { reservation, cost });
         let body = SettledBody { body, account, settling: None, last: None };
-        Self { kind: Kind::Settled { body } }
+        Self { kind: Kind::Settled { body: Box::pin(body) } }
     }
 }
 
@@ -73,7 +70,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
                 Poll::Ready(body.map(|body| Ok(Frame::data(body))))
             }
             KindProjection::Plain { body } => body.poll_frame(cx),
-            KindProjection::Settled { body } => body.poll_frame(cx),
+            KindProjection::Settled { body } => body.as_mut().poll_frame(cx),
         }
     }
 

@@ -1,7 +1,5 @@
 //! draft-ietf-httpapi-ratelimit-headers-11, in structured fields (RFC 9651).
 
-use std::fmt::Write;
-
 use http::{HeaderMap, HeaderName};
 use limiter::{Rule, RuleState, Scope, TokenType, Unit, Window};
 
@@ -21,8 +19,9 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     for state in binding.filter(|state| !standing.is_denied() || standing.is_violated(state)) {
         let remaining = state.remaining.min(LARGEST_INTEGER);
         let seconds = whole_seconds(standing.resets_after(&state)).min(LARGEST_INTEGER);
-        let (comma, name) = (separator(&limits), policy_name(state.rule));
-        let _ = write!(limits, r#"{comma}"{name}";r={remaining};t={seconds}"#);
+        push_name(&mut limits, policy_name(state.rule));
+        push_parameter(&mut limits, ";r=", remaining);
+        push_parameter(&mut limits, ";t=", seconds);
     }
     insert_text(headers, RATELIMIT_POLICY, policies);
     insert_text(headers, RATELIMIT, limits);
@@ -47,22 +46,29 @@ pub const fn policy_name(rule: Rule) -> &'static str {
 }
 
 fn policy(list: &mut String, state: &RuleState) {
-    let (comma, name) = (separator(list), policy_name(state.rule));
-    let quota = state.limit.min(LARGEST_INTEGER);
-    let _ = write!(list, r#"{comma}"{name}";q={quota}"#);
+    push_name(list, policy_name(state.rule));
+    push_parameter(list, ";q=", state.limit.min(LARGEST_INTEGER));
     if state.rule.unit == Unit::Tokens {
-        let unit = match state.token_type {
-            TokenType::Input => "input-tokens",
-            TokenType::Output => "output-tokens",
-            _ => "tokens",
-        };
-        let _ = write!(list, r#";qu="{unit}""#);
+        list.push_str(match state.token_type {
+            TokenType::Input => r#";qu="input-tokens""#,
+            TokenType::Output => r#";qu="output-tokens""#,
+            _ => r#";qu="tokens""#,
+        });
     }
-    let _ = write!(list, ";w={}", window_seconds(state));
+    push_parameter(list, ";w=", window_seconds(state));
 }
 
-const fn separator(list: &str) -> &'static str {
-    if list.is_empty() { "" } else { ", " }
+/// Begins the next item of a list. A decision has up to eight of them, in every answer: so they are not formatted, but put
+/// together.
+fn push_name(list: &mut String, name: &str) {
+    list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+    list.push_str(name);
+    list.push('"');
+}
+
+fn push_parameter(list: &mut String, name: &str, number: u64) {
+    list.push_str(name);
+    list.push_str(itoa::Buffer::new().format(number));
 }
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
