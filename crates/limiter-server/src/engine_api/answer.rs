@@ -1,9 +1,9 @@
 //! How a decision is answered.
 
-use axum::Json;
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderMap, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
 use limiter::{Decision, Denied, RequestId};
 use limiter_tower::{Dialect, Standing};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 /// A decision, unless the caller's key may make no calls at all.
 pub(super) fn decided(decision: &Decision, dialects: &[Dialect]) -> Result<Response, Refusal> {
     let answer = DecisionAnswer::of(decision)?;
-    Ok((headers(decision, dialects), Json(answer)).into_response())
+    respond(&answer, decision, dialects)
 }
 
 /// The same with the id to settle by, if there is one.
@@ -23,7 +23,7 @@ pub(super) fn reserved(
     dialects: &[Dialect],
 ) -> Result<Response, Refusal> {
     let answer = ReservedAnswer { reservation, decision: DecisionAnswer::of(decision)? };
-    Ok((headers(decision, dialects), Json(answer)).into_response())
+    respond(&answer, decision, dialects)
 }
 
 #[derive(Serialize)]
@@ -55,6 +55,23 @@ impl<'a> DecisionAnswer<'a> {
     }
 }
 
+/// Every call waits for this: so the text is written into one buffer that need not grow.
+fn respond(
+    answer: &impl Serialize,
+    decision: &Decision,
+    dialects: &[Dialect],
+) -> Result<Response, Refusal> {
+    let mut text = Vec::with_capacity(TYPICAL_BYTES);
+    serde_json::to_writer(&mut text, answer).map_err(|error| {
+        let message = format!("the decision was made, but cannot be told: {error}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    })?;
+    let mut response = Response::new(Body::from(text));
+    *response.headers_mut() = headers(decision, dialects);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    Ok(response)
+}
+
 /// How the limits stand, and when to come back.
 fn headers(decision: &Decision, dialects: &[Dialect]) -> HeaderMap {
     let standing = Standing::from(decision);
@@ -67,3 +84,7 @@ fn headers(decision: &Decision, dialects: &[Dialect]) -> HeaderMap {
     }
     headers
 }
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// A decision with all eight rules, and half of that again.
+const TYPICAL_BYTES: usize = 2_048;
