@@ -56,6 +56,7 @@ mod here;
 mod known;
 mod later;
 mod local;
+mod metrics;
 mod policy;
 mod recovery;
 mod share;

@@ -49,6 +49,7 @@ mod handle;
 mod judge;
 mod keyspace;
 mod known;
+mod metrics;
 mod records;
 mod remembering;
 mod script;
