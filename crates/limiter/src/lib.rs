@@ -64,8 +64,8 @@
 //!
 //! # Figures and spans
 //! The README has the list of all figures, with what to ask each. They come from a few and known words: no key, no asset, and
-//! never an access key, unless a limiter is told to show [keys](Limiter::showing_keys_in_figures) or
-//! [assets](Limiter::showing_assets_in_figures). Without the two features nothing of this is compiled in.
+//! never an access key, unless a limiter is told to show them: `Limiter::showing_keys_in_figures`,
+//! `Limiter::showing_assets_in_figures`. Without the two features nothing of this is compiled in.
 //!
 //! Install the recorder before the limiter is made: handles of a figure are asked of it when an operation is first called, and kept,
 //! so that a decision costs no look-up and no allocation. What is asked of a store itself, such as `Limiter::memory`, is not

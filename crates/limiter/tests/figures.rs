@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use allocation_counter::measure;
+use futures_util::FutureExt;
 use limiter::{
     AccessKey, AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId,
     Limiter, Limits, ManualClock, MemoryStore, NewKey, RequestId, ReservationError, Reserved,
@@ -323,5 +325,29 @@ async fn a_recorder_that_is_installed_before_the_first_call_sees_it() {
     figures.assert_counted(
         "limiter_decisions_total",
         &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 1"#],
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_counted_allocates_nothing_for_it() {
+    let figures = Figures::record();
+    let gpt5 = asset("gpt-5");
+    let limits = Limits::builder().requests_per_day(10_000).build().unwrap();
+    let Team { limiter, member, .. } = Team::new(ci().with_asset(gpt5.clone(), limits)).await;
+    let charge = Charge::request();
+    let handle = limiter.handle(&member, &gpt5).await.unwrap().unwrap();
+    let decide = || {
+        let by_key = limiter.check_and_consume(&member, &gpt5, &charge).now_or_never();
+        let by_handle = handle.check_and_consume(&charge).now_or_never();
+        for decided in [by_key, by_handle] {
+            assert!(decided.expect("it is in memory").unwrap().is_allowed());
+        }
+    };
+    decide(); // The first call asks the recorder for the handles.
+    let measured = measure(|| (0..100).for_each(|_| decide()));
+    assert_eq!((measured.count_total, measured.bytes_total), (0, 0));
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 202"#],
     );
 }

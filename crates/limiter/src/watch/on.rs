@@ -1,8 +1,11 @@
 //! Somebody watches.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use limiter_core::{AssetId, Decision, KeyId};
+use pin_project_lite::pin_project;
 
 #[cfg(feature = "metrics")]
 use super::metrics::Figures;
@@ -36,6 +39,28 @@ struct Shows {
 /// Whose calls a handle makes, as far as that is to be shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Whose(Option<Arc<(KeyId, Option<AssetId>)>>);
+
+pin_project! {
+    /// A call that is watched. It is no async function, which would move the call, and all that it holds, once more.
+    #[project = Projected]
+    struct Watched<'e, 'k, 'a, F, T> {
+        #[pin]
+        call: F,
+        told: T,
+        eyes: &'e Eyes,
+        operation: Operation,
+        named: Named<'k, 'a>,
+        begun: Option<Begun>,
+    }
+}
+
+/// What is kept from the first poll of a call to its end.
+struct Begun {
+    #[cfg(feature = "metrics")]
+    at: Option<std::time::Instant>,
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
 
 impl Watch {
     /// In memory nothing is waited for, so that no time is taken.
@@ -84,27 +109,51 @@ impl Watch {
         self.around(operation, (key, None), call, of_answer)
     }
 
-    async fn around<A: Send>(
+    fn around<'k, 'a, F: Future, T: Fn(&F::Output) -> Told<'_>>(
         &self,
         operation: Operation,
-        named: Named<'_, '_>,
-        call: impl Future<Output = A> + Send,
-        told: impl Fn(&A) -> Told<'_> + Send,
-    ) -> A {
+        named: Named<'k, 'a>,
+        call: F,
+        told: T,
+    ) -> Watched<'_, 'k, 'a, F, T> {
         let named = self.shows.of(named);
+        Watched { call, told, eyes: &self.eyes, operation, named, begun: None }
+    }
+}
+
+impl<F: Future, T: Fn(&F::Output) -> Told<'_>> Future for Watched<'_, '_, '_, F, T> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Projected { call, told, eyes, operation, named, begun } = self.project();
+        let begun = begun.get_or_insert_with(|| eyes.begin(*operation, *named));
+        #[cfg(feature = "tracing")]
+        let entered = begun.span.enter();
+        let answer = ready!(call.poll(context));
+        #[cfg(feature = "tracing")]
+        drop(entered);
+        eyes.ended(*operation, *named, begun, &told(&answer));
+        Poll::Ready(answer)
+    }
+}
+
+impl Eyes {
+    #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "spans have names"))]
+    fn begin(&self, operation: Operation, named: Named<'_, '_>) -> Begun {
+        Begun {
+            #[cfg(feature = "metrics")]
+            at: self.figures.begin(),
+            #[cfg(feature = "tracing")]
+            span: self.spans.begin(operation, named),
+        }
+    }
+
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "figures have names"))]
+    fn ended(&self, operation: Operation, named: Named<'_, '_>, begun: &Begun, told: &Told<'_>) {
         #[cfg(feature = "metrics")]
-        let began = self.eyes.figures.begin();
+        self.figures.ended(operation, named, told, begun.at);
         #[cfg(feature = "tracing")]
-        let span = self.eyes.spans.begin(operation, named);
-        #[cfg(feature = "tracing")]
-        let call = tracing::Instrument::instrument(call, span.clone());
-        let answer = call.await;
-        let told = told(&answer);
-        #[cfg(feature = "metrics")]
-        self.eyes.figures.ended(operation, named, &told, began);
-        #[cfg(feature = "tracing")]
-        self.eyes.spans.ended(operation, &span, &told);
-        answer
+        self.spans.ended(operation, &begun.span, told);
     }
 }
 
