@@ -13,7 +13,6 @@ use super::schema::{ChargeSchema, DecisionSchema};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
-use crate::metrics;
 use crate::refusal::{Problem, Refusal};
 
 /// A call to be decided.
@@ -59,6 +58,5 @@ pub(crate) async fn check(
         None => app.limiter.check_and_consume(&key, &asset, &charge).await?,
         Some(id) => app.limiter.check_once(&key, &asset, &charge, id).await?,
     };
-    metrics::decided(&decision);
     answer(&decision)
 }

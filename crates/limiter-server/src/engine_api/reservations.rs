@@ -17,7 +17,6 @@ use super::{answer, denial, retry_after};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{JsonBody, Segment};
-use crate::metrics;
 use crate::refusal::{Problem, Refusal};
 
 /// A call to be charged by its estimate.
@@ -73,12 +72,8 @@ pub(crate) async fn reserve(
     };
     let ttl = Duration::from_secs(ttl_seconds);
     match app.limiter.reserve_as(&key, &asset, &estimate, &id, ttl).await? {
-        Reserved::Allowed(reservation) => {
-            metrics::allowed();
-            Ok(allowed(reservation))
-        }
+        Reserved::Allowed(reservation) => Ok(allowed(reservation)),
         Reserved::Denied(denied) => {
-            metrics::denied(&denied);
             let decision = denial(&denied)?;
             Ok((retry_after(&denied), Json(json!({ "reservation": null, "decision": decision })))
                 .into_response())
@@ -110,7 +105,6 @@ pub(crate) async fn extend(
 ) -> Result<Response, Refusal> {
     let key = app.authenticator.identify(&caller).await?;
     let decision = app.limiter.extend(&key, &id.parse()?, &to).await?;
-    metrics::decided(&decision);
     answer(&decision)
 }
 
