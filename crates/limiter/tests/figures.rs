@@ -261,9 +261,12 @@ async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
     let found = limiter.authenticate(&access_key).await.unwrap();
     assert_eq!(found, Some(member.clone()));
 
-    let rate_limited = |series: &String| series.starts_with("limiter_rate_limited_total");
-    let (rules, others): (Vec<_>, Vec<_>) = figures.series().into_iter().partition(rate_limited);
+    let of_rule = |series: &String| series.starts_with("limiter_rate_limited_total");
+    let of_threshold = |series: &String| series.starts_with("limiter_events_fired_total");
+    let (rules, others): (Vec<_>, Vec<_>) = figures.series().into_iter().partition(of_rule);
+    let (thresholds, others): (Vec<_>, Vec<_>) = others.into_iter().partition(of_threshold);
     assert_eq!(rules.len(), 8, "one for each rule: {rules:?}");
+    assert!(thresholds.len() <= 2, "one for 80 % and one for 100 %: {thresholds:?}");
     assert_eq!(others, first);
     let text = figures.text();
     for hidden in ["made-up", "nobody", member.as_str(), "gpt-5"] {
