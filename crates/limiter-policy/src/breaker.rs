@@ -1,5 +1,7 @@
 //! The circuit breaker: it tells when a store is to be left alone, and knows nothing of stores or of time.
 
+use crate::metrics::StateFigures;
+
 /// Counts what fails in a row, and gives the store up when that is too much.
 #[derive(Debug)]
 pub(crate) struct Breaker {
@@ -8,6 +10,7 @@ pub(crate) struct Breaker {
     most_failures: u32,
     /// How often it has been opened or closed: what began before says nothing about now.
     turn: Turn,
+    figures: StateFigures,
 }
 
 /// Whether the store is asked.
@@ -27,8 +30,10 @@ pub(crate) struct Turn(u64);
 
 impl Breaker {
     /// Closed, until so many calls fail in a row.
-    pub(crate) const fn new(most_failures: u32) -> Self {
-        Self { state: BreakerState::Closed, failures: 0, most_failures, turn: Turn(0) }
+    pub(crate) fn new(most_failures: u32) -> Self {
+        let state = BreakerState::Closed;
+        let figures = StateFigures::new(state);
+        Self { state, failures: 0, most_failures, turn: Turn(0), figures }
     }
 
     pub(crate) const fn state(&self) -> BreakerState {
@@ -66,7 +71,7 @@ impl Breaker {
     pub(crate) fn begin_probe(&mut self) -> bool {
         let is_open = self.state == BreakerState::Open;
         if is_open {
-            self.state = BreakerState::HalfOpen;
+            self.come_to(BreakerState::HalfOpen);
         }
         is_open
     }
@@ -84,7 +89,13 @@ impl Breaker {
     }
 
     fn turn_to(&mut self, state: BreakerState) {
-        (self.state, self.failures, self.turn) = (state, 0, Turn(self.turn.0 + 1));
+        (self.failures, self.turn) = (0, Turn(self.turn.0 + 1));
+        self.come_to(state);
+    }
+
+    fn come_to(&mut self, state: BreakerState) {
+        self.state = state;
+        self.figures.show(state);
     }
 }
 

@@ -45,6 +45,11 @@
 //! comes back before the reservation's ttl has passed. What waits for that is bounded; one more is the store's error. What was reserved
 //! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare` as it ended. An
 //! extension of what the store knows is let through under `FailOpen`, and the store's error under `LocalShare`, which does not know the estimate.
+//!
+//! # Figures
+//! With the feature `metrics`, `limiter_breaker_state` tells how many guarded stores of this process have their breaker in which `state`,
+//! `limiter_breaker_changes_total` counts the changes, and `limiter_degraded_answers_total` what was answered without the store, by `policy` and
+//! `outcome`. Install the recorder before the store is guarded.
 
 mod asking;
 mod breaker;
@@ -56,6 +61,7 @@ mod here;
 mod known;
 mod later;
 mod local;
+mod metrics;
 mod policy;
 mod recovery;
 mod share;

@@ -20,6 +20,7 @@ use crate::here::Here;
 use crate::known::{KnownKeys, Unbacked};
 use crate::later::Ended;
 use crate::local::Local;
+use crate::metrics::AnswerFigures;
 use crate::policy::FailurePolicy;
 
 /// A store, and what is answered when it cannot: by the [`FailurePolicy`], at the latest after a deadline.
@@ -30,6 +31,7 @@ pub struct GuardedStore<S: Store> {
     policy: FailurePolicy,
     known_keys: Arc<KnownKeys>,
     unbacked: Arc<Unbacked>,
+    figures: Arc<AnswerFigures>,
 }
 
 impl<S: Store> GuardedStore<S> {
@@ -68,6 +70,7 @@ impl<S: Store> GuardedStore<S> {
             policy,
             known_keys: Arc::new(KnownKeys::new(most_remembered)),
             unbacked: Arc::new(Unbacked::new(most_remembered)),
+            figures: Arc::new(AnswerFigures::new(policy)),
         }
     }
 
@@ -96,9 +99,9 @@ impl<S: Store> GuardedStore<S> {
                 Some(local) => {
                     let decided = local.with(key, here).unwrap_or(Err(error));
                     self.recover_if_owing(local);
-                    decided.map(Decision::degrade)
+                    decided.map(|decision| self.degraded(decision))
                 }
-                None => Ok(unchecked()),
+                None => Ok(self.degraded(unchecked())),
             },
             asked => {
                 if let (Ok(decision), Some(local)) = (&asked, &self.asking.local) {
@@ -107,6 +110,12 @@ impl<S: Store> GuardedStore<S> {
                 asked
             }
         }
+    }
+
+    /// The decision, flagged as given without the store.
+    fn degraded(&self, decision: Decision) -> Decision {
+        self.figures.degraded(&decision);
+        decision.degrade()
     }
 
     /// Learns what the share is a share of, in the background.
@@ -267,12 +276,14 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
             let here = |here: &mut Here, now| here.extend(id, to, now);
             if let Some(extended) = local.with_reserved(key, id, here) {
                 self.recover_if_owing(local);
-                return extended.map(Decision::degrade);
+                return extended.map(|decision| self.degraded(decision));
             }
         }
         match self.asking.ask(Effect::Charges, |store| S::extend(store, key, id, to)).await {
-            Err(error) if error.is_outage() && self.fails_open() => Ok(unchecked()),
-            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(unchecked()),
+            Err(error) if error.is_outage() && self.fails_open() => Ok(self.degraded(unchecked())),
+            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => {
+                Ok(self.degraded(unchecked()))
+            }
             extended => extended,
         }
     }
@@ -344,6 +355,7 @@ impl<S: Store> Clone for GuardedStore<S> {
             policy: self.policy,
             known_keys: Arc::clone(&self.known_keys),
             unbacked: Arc::clone(&self.unbacked),
+            figures: Arc::clone(&self.figures),
         }
     }
 }

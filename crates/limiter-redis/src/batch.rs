@@ -18,6 +18,7 @@ use crate::error::{CallError, RedisError};
 use crate::explain::explain;
 use crate::keyspace::Keyspace;
 use crate::known::{Known, KnownLimits};
+use crate::metrics::Figures;
 use crate::scripts::Scripts;
 use crate::servers::{Lane as Connection, Servers};
 use crate::waiting::{Joined, Lane, Queues, Request, Ticket};
@@ -33,6 +34,7 @@ struct Inner {
     scripts: Arc<Scripts>,
     queues: Queues,
     known: Arc<KnownLimits>,
+    figures: Figures,
     deadline: Duration,
     most: usize,
     waiting: usize,
@@ -81,6 +83,7 @@ impl Batcher {
             scripts,
             queues: Queues::new(bounds.waiting),
             known,
+            figures: Figures::default(),
             deadline: bounds.deadline,
             most: bounds.batch,
             waiting: bounds.waiting,
@@ -183,6 +186,7 @@ impl Drop for Serving {
 
 impl Inner {
     async fn send(&self, batch: Vec<Request>) -> Replied {
+        self.figures.batch(batch.len());
         let groups = self.grouped(batch);
         let keys: Vec<_> = groups.iter().map(|group| self.keyspace.state(group.key())).collect();
         let mut arguments = Vec::with_capacity(2 * groups.len());

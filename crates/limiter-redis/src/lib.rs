@@ -33,6 +33,9 @@
 //!   ([`RedisStoreBuilder::refuse_eviction`]).
 //! - On a cluster all of a key lies in the slot of the part of its id before the first `/`, or of all of it.
 //!
+//! # Figures
+//! With the feature `metrics` the calls of each batch are counted, in the histogram `limiter_redis_batch_calls`.
+//!
 //! [`StoreError::OutcomeUnknown`]: limiter_core::StoreError::OutcomeUnknown
 
 mod address;
@@ -49,6 +52,7 @@ mod handle;
 mod judge;
 mod keyspace;
 mod known;
+mod metrics;
 mod records;
 mod remembering;
 mod script;

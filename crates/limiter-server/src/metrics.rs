@@ -1,35 +1,36 @@
-//! What is counted for Prometheus. No label comes from outside: routes, statuses and outcomes are few and known.
+//! What is counted for Prometheus, beside what the limiter counts itself. No label comes from outside: routes, statuses and
+//! outcomes are few and known.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use limiter::{Decision, DenialReason, Denied};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::interval;
 
 /// Everything that was counted in this process, as Prometheus reads it.
 pub(crate) fn render() -> String {
     recorder().map_or_else(String::new, PrometheusHandle::render)
 }
 
-/// Starts counting; more than once does no harm.
+/// Starts counting, before the limiter is made; more than once does no harm.
 pub(crate) fn install() {
     recorder();
 }
 
+/// Adds up what was measured, again and again: until somebody looks at it, each measurement is kept.
+pub(crate) async fn keep_up() {
+    let mut ticks = interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Some(recorded) = recorder() {
+            recorded.run_upkeep();
+        }
+    }
+}
+
 pub(crate) fn answered(route: &'static str, status: u16) {
     counter!(REQUESTS, "route" => route, "status" => status_label(status)).increment(1);
-}
-
-pub(crate) fn decided(decision: &Decision) {
-    counter!(DECISIONS, "outcome" => outcome(decision.denied())).increment(1);
-}
-
-pub(crate) fn denied(denied: &Denied) {
-    counter!(DECISIONS, "outcome" => outcome(Some(denied))).increment(1);
-}
-
-pub(crate) fn allowed() {
-    counter!(DECISIONS, "outcome" => outcome(None)).increment(1);
 }
 
 pub(crate) fn unknown_key() {
@@ -51,30 +52,24 @@ pub(crate) fn state_saved(succeeded: bool) {
 fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
-        let recorder = PrometheusBuilder::new().build_recorder();
+        // Only an empty list of bounds is refused.
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_calls".to_owned()), &CALLS)
+            })
+            .ok()?
+            .build_recorder();
         let handle = recorder.handle();
         // Somebody else's recorder is left alone: then it has the figures, and we render none.
         metrics::set_global_recorder(recorder).ok()?;
         describe_counter!(REQUESTS, "Requests answered, by route and status");
-        describe_counter!(DECISIONS, "Decisions of the engine, by outcome");
         describe_counter!(UNKNOWN_KEYS, "Requests whose access key is missing or not known");
         describe_counter!(SAVES, "Saves of the state file, by outcome");
         describe_gauge!(CONNECTIONS, "Open connections");
         Some(handle)
     };
     HANDLE.get_or_init(install).as_ref()
-}
-
-fn outcome(denied: Option<&Denied>) -> &'static str {
-    match denied.map(Denied::reason) {
-        None => "allowed",
-        Some(DenialReason::KeyUnknown) => "key_unknown",
-        Some(DenialReason::KeyExpired { .. }) => "key_expired",
-        Some(DenialReason::AdminKey) => "admin_key",
-        Some(DenialReason::BudgetExhausted { .. }) => "budget_exhausted",
-        Some(DenialReason::RateLimited(_)) => "rate_limited",
-        Some(_) => "denied",
-    }
 }
 
 /// A static text for each status that this server answers: a label must not allocate on every request.
@@ -103,7 +98,16 @@ const fn status_label(status: u16) -> &'static str {
 }
 
 const REQUESTS: &str = "limiter_requests_total";
-const DECISIONS: &str = "limiter_decisions_total";
 const UNKNOWN_KEYS: &str = "limiter_unknown_keys_total";
 const CONNECTIONS: &str = "limiter_connections";
 const SAVES: &str = "limiter_state_saves_total";
+
+/// As the exporter itself has it where it listens.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// From a Redis on the same machine to one that is out of reach.
+const SECONDS: [f64; 13] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// Calls of a batch, of which there are 32 at most.
+const CALLS: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];

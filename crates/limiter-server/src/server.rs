@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::bounds::Bounds;
 use crate::config::Settings;
 use crate::engine::{Engine, StartError};
+use crate::metrics;
 use crate::models::{Model, Models};
 use crate::serve::serve;
 use crate::state::StateFile;
@@ -34,6 +35,7 @@ impl Server {
     /// # Errors
     /// [`StartError`], each with a sentence of what to do.
     pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+        metrics::install();
         let models = Models::new(settings.models.clone())?;
         let listener = listen(settings.listen).await?;
         let Engine { limiter, redis, state, admin } = Engine::start(settings).await?;
@@ -47,6 +49,8 @@ impl Server {
     /// A server on an engine that is there already: to put the service into a process of your own. The dialects are those of
     /// [`Settings::dialects`].
     ///
+    /// Figures go to the recorder of the process, and are rendered at `/metrics` if there is none yet.
+    ///
     /// # Errors
     /// [`StartError`] if the address cannot be listened on, or two models share a name.
     pub async fn embedded(
@@ -56,6 +60,7 @@ impl Server {
         bounds: Bounds,
         dialects: impl IntoIterator<Item = Dialect>,
     ) -> Result<Self, StartError> {
+        metrics::install();
         let models = Models::new(models)?;
         let listener = listen(address).await?;
         let dialects = dialects.into_iter().collect();
@@ -85,6 +90,7 @@ impl Server {
         let Self { listener, app, state, .. } = self;
         let saving =
             state.clone().map(|(file, store)| tokio::spawn(save_now_and_then(file, store)));
+        let upkeep = tokio::spawn(metrics::keep_up());
         let service = routes::service(Arc::clone(&app));
         let bounds = app.bounds;
         let stopping = async {
@@ -95,6 +101,7 @@ impl Server {
         if !serve(listener, service, &bounds, stopping).await {
             tracing::warn!("not everything ended in time: what was cut off stands as estimated");
         }
+        upkeep.abort();
         if let Some(saving) = saving {
             saving.abort();
             // It may be in the middle of a save, which waits for nobody.

@@ -15,11 +15,11 @@ use limiter_redis::{RedisHandle, RedisStore};
 
 use crate::dynamic::{DynamicHandle, DynamicStore};
 
-/// The store behind a [`Limiter`](crate::Limiter): one of those compiled in, or a user's own.
+/// One of the stores that are compiled in, or a user's own.
 ///
 /// Choosing it at run time costs a branch, not a boxed future; only a user's own store is boxed.
 #[derive(Clone, Debug)]
-pub struct AnyStore(Choice);
+pub(crate) struct AnyStore(Choice);
 
 #[derive(Clone, Debug)]
 enum Choice {
@@ -30,11 +30,9 @@ enum Choice {
     Custom(Arc<dyn DynamicStore>),
 }
 
-/// A key and an asset, resolved once: see [`Limiter::handle`](crate::Limiter::handle).
-///
-/// It sees limits as soon as they are in force, and expiry and deletion of its key at once.
+/// A key and an asset of such a store.
 #[derive(Clone, Debug)]
-pub struct Handle(HandleChoice);
+pub(crate) struct AnyHandle(HandleChoice);
 
 #[derive(Clone, Debug)]
 enum HandleChoice {
@@ -46,8 +44,7 @@ enum HandleChoice {
 }
 
 impl AnyStore {
-    /// A user's own store.
-    pub fn custom(store: impl Store) -> Self {
+    pub(crate) fn custom(store: impl Store) -> Self {
         Self(Choice::Custom(Arc::new(store)))
     }
 
@@ -82,41 +79,9 @@ impl From<RedisStore> for AnyStore {
     }
 }
 
-impl Handle {
-    /// Decides whether the key may make this call, and charges it if so.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot answer; a denial is no error.
-    pub async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
-        match &self.0 {
-            #[cfg(feature = "memory")]
-            HandleChoice::Memory(handle) => Ok(handle.check_and_consume(charge)),
-            #[cfg(feature = "redis")]
-            HandleChoice::Redis(handle) => {
-                DecisionHandle::check_and_consume(&**handle, charge).await
-            }
-            HandleChoice::Custom(handle) => handle.check_and_consume(charge).await,
-        }
-    }
-
-    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot answer.
-    pub async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
-        match &self.0 {
-            #[cfg(feature = "memory")]
-            HandleChoice::Memory(handle) => Ok(handle.peek(charge)),
-            #[cfg(feature = "redis")]
-            HandleChoice::Redis(handle) => DecisionHandle::peek(&**handle, charge).await,
-            HandleChoice::Custom(handle) => handle.peek(charge).await,
-        }
-    }
-
-    /// The in-memory handle, whose calls are synchronous, if that store is the one in use.
+impl AnyHandle {
     #[cfg(feature = "memory")]
-    #[must_use]
-    pub const fn memory(&self) -> Option<&MemoryHandle> {
+    pub(crate) const fn memory(&self) -> Option<&MemoryHandle> {
         match &self.0 {
             HandleChoice::Memory(handle) => Some(handle),
             _ => None,
@@ -128,18 +93,32 @@ impl Handle {
     }
 }
 
-impl DecisionHandle for Handle {
+impl DecisionHandle for AnyHandle {
     async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
-        self.check_and_consume(charge).await
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            HandleChoice::Memory(handle) => Ok(handle.check_and_consume(charge)),
+            #[cfg(feature = "redis")]
+            HandleChoice::Redis(handle) => {
+                DecisionHandle::check_and_consume(&**handle, charge).await
+            }
+            HandleChoice::Custom(handle) => handle.check_and_consume(charge).await,
+        }
     }
 
     async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
-        self.peek(charge).await
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            HandleChoice::Memory(handle) => Ok(handle.peek(charge)),
+            #[cfg(feature = "redis")]
+            HandleChoice::Redis(handle) => DecisionHandle::peek(&**handle, charge).await,
+            HandleChoice::Custom(handle) => handle.peek(charge).await,
+        }
     }
 }
 
 impl DecisionStore for AnyStore {
-    type Handle = Handle;
+    type Handle = AnyHandle;
 
     async fn check_and_consume(
         &self,
@@ -187,17 +166,17 @@ impl DecisionStore for AnyStore {
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
-    ) -> Result<Option<Handle>, StoreError> {
+    ) -> Result<Option<AnyHandle>, StoreError> {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => {
                 let handle = store.handle(key, asset);
-                Ok(handle.map(|handle| Handle(HandleChoice::Memory(handle))))
+                Ok(handle.map(|handle| AnyHandle(HandleChoice::Memory(handle))))
             }
             #[cfg(feature = "redis")]
             Choice::Redis(store) => {
                 let handle = DecisionStore::handle(&**store, key, asset).await?;
-                Ok(handle.map(|handle| Handle(HandleChoice::Redis(Arc::new(handle)))))
+                Ok(handle.map(|handle| AnyHandle(HandleChoice::Redis(Arc::new(handle)))))
             }
             Choice::Custom(store) => store.handle(key, asset).await,
         }

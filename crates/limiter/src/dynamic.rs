@@ -11,7 +11,7 @@ use limiter_core::{
     WorkspaceId,
 };
 
-use crate::any_store::Handle;
+use crate::any_store::AnyHandle;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -33,7 +33,7 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         &'a self,
         key: &'a KeyId,
         asset: Option<&'a AssetId>,
-    ) -> Boxed<'a, Result<Option<Handle>, StoreError>>;
+    ) -> Boxed<'a, Result<Option<AnyHandle>, StoreError>>;
     fn check_once<'a>(
         &'a self,
         key: &'a KeyId,
@@ -131,10 +131,10 @@ impl<S: Store> DynamicStore for S {
         &'a self,
         key: &'a KeyId,
         asset: Option<&'a AssetId>,
-    ) -> Boxed<'a, Result<Option<Handle>, StoreError>> {
+    ) -> Boxed<'a, Result<Option<AnyHandle>, StoreError>> {
         Box::pin(async move {
             let handle = self.handle(key, asset).await?;
-            Ok(handle.map(|handle| Handle::custom(Arc::new(handle))))
+            Ok(handle.map(|handle| AnyHandle::custom(Arc::new(handle))))
         })
     }
 

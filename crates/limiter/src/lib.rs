@@ -58,6 +58,22 @@
 )]
 #![cfg_attr(feature = "stream", doc = "- `stream`: [`StreamMeter`], for answers that stream.")]
 #![cfg_attr(not(feature = "stream"), doc = "- `stream`: `StreamMeter`, for answers that stream.")]
+//! - `metrics`: figures to operate by, through the crate [`metrics`](https://docs.rs/metrics).
+//! - `tracing`: a span around each call, and a warning when the store fails, through the crate
+//!   [`tracing`](https://docs.rs/tracing).
+//!
+//! # Figures and spans
+//! The README has the list of all figures, with what to ask each. They come from a few and known words: no key, no asset, and
+//! never an access key, unless a limiter is told to show them: `Limiter::showing_keys_in_figures`,
+//! `Limiter::showing_assets_in_figures`. Without the two features nothing of this is compiled in.
+//!
+//! Install the recorder before the limiter is made: handles of a figure are asked of it when an operation is first called, and kept,
+//! so that a decision costs no look-up and no allocation. What is asked of a store itself, such as `Limiter::memory`, is not
+//! counted, and a call whose future is dropped is not either.
+//!
+//! A span is called `limiter`, at the level DEBUG. It has the fields `operation`, `outcome`, `rule` (the one that binds, where a limit
+//! denied) and `degraded`. A store that fails is warned of at most every 10 seconds, with the number of failures since; one
+//! that a breaker has given up is not warned of again.
 
 mod any_store;
 mod dynamic;
@@ -67,8 +83,9 @@ mod price;
 mod reservation;
 #[cfg(feature = "stream")]
 mod stream;
+mod watch;
+mod watched;
 
-pub use any_store::{AnyStore, Handle};
 pub use estimate::Estimate;
 pub use limiter::{Keys, Limiter};
 pub use limiter_core::{
@@ -92,3 +109,4 @@ pub use price::Price;
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
 pub use stream::{CountTokens, OpenAiTokens, StreamError, StreamMeter};
+pub use watched::{Handle, WatchedStore};

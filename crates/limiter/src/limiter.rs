@@ -16,12 +16,14 @@ use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 #[cfg(feature = "redis")]
 use limiter_redis::{RedisError, RedisStore};
 
-use crate::any_store::{AnyStore, Handle};
 use crate::estimate::Estimate;
 use crate::reservation::{Reservation, Reserved, random_id};
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+use crate::watch::Watch;
+use crate::watched::{Handle, WatchedStore};
 
 /// The keys of a workspace, as one of its keys sees them. See [`limiter_core::Keys`].
-pub type Keys<'a> = limiter_core::Keys<'a, AnyStore>;
+pub type Keys<'a> = limiter_core::Keys<'a, WatchedStore>;
 
 /// Decides for each call of an API key whether it may go on.
 ///
@@ -31,7 +33,7 @@ pub type Keys<'a> = limiter_core::Keys<'a, AnyStore>;
 /// Key ids come from [`authenticate`](Self::authenticate), or from the service's own authentication.
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    engine: Arc<Engine<AnyStore>>,
+    engine: Arc<Engine<WatchedStore>>,
 }
 
 impl Limiter {
@@ -100,7 +102,7 @@ impl Limiter {
 
     /// Limits on a store of your own. It proves itself by passing the conformance suite.
     pub fn custom(store: impl Store) -> Self {
-        Self::on(AnyStore::custom(store))
+        Self::on(WatchedStore::custom(store))
     }
 
     /// Limits on a store of any kind, and what to answer when it cannot: with a deadline for each call, and a circuit breaker that
@@ -130,13 +132,38 @@ impl Limiter {
         Self::from(GuardedStoreBuilder::new(policy).guard(store))
     }
 
+    /// The same limiter, whose figures and spans show the key of each call: by its id, as the label or field `key`.
+    ///
+    /// **Nothing bounds how many there are**: each key that makes calls gets time series of its own for as long as the process lives, and
+    /// so does each id that callers make up, if they can. It is for services with few keys, that authenticate them first. Decisions and denials
+    /// are labelled, and durations are not; each costs a look-up.
+    ///
+    /// Clones and handles that were made before go on without.
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    #[must_use]
+    pub fn showing_keys_in_figures(&self) -> Self {
+        Self::on(self.engine.store().rewatched(Watch::showing_keys))
+    }
+
+    /// As [`showing_keys_in_figures`](Self::showing_keys_in_figures), with the asset of each call as the label or field
+    /// `asset`.
+    ///
+    /// **Nothing bounds how many there are**: whatever callers name as the asset becomes a time series. It is for services that
+    /// look the asset up first, in a list of theirs. Calls of no asset, and extensions of reservations, have no such label.
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    #[must_use]
+    pub fn showing_assets_in_figures(&self) -> Self {
+        Self::on(self.engine.store().rewatched(Watch::showing_assets))
+    }
+
     /// Whether the limits are inside this process: then the futures of all calls are ready when they are first polled.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         self.engine.store().is_in_memory()
     }
 
-    /// The in-memory store, whose calls are synchronous, if it is the one in use.
+    /// The in-memory store, whose calls are synchronous, if it is the one in use. What is asked there is not counted among the
+    /// figures.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn memory(&self) -> Option<&MemoryStore> {
@@ -391,7 +418,7 @@ impl Limiter {
         self.engine.keys_as(caller)
     }
 
-    fn on(store: AnyStore) -> Self {
+    fn on(store: WatchedStore) -> Self {
         Self { engine: Arc::new(Engine::new(store, system_entropy)) }
     }
 }
@@ -399,14 +426,14 @@ impl Limiter {
 #[cfg(feature = "memory")]
 impl From<MemoryStore> for Limiter {
     fn from(store: MemoryStore) -> Self {
-        Self::on(AnyStore::from(store))
+        Self::on(WatchedStore::from(store))
     }
 }
 
 #[cfg(feature = "redis")]
 impl From<RedisStore> for Limiter {
     fn from(store: RedisStore) -> Self {
-        Self::on(AnyStore::from(store))
+        Self::on(WatchedStore::from(store))
     }
 }
 

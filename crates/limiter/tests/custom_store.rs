@@ -1,8 +1,8 @@
 //! A store of the user's own, behind boxed futures, gives the same answers as any other.
 
 use limiter::{
-    AccessKey, AnyStore, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, ManualClock,
-    MemoryStore, NewKey,
+    AccessKey, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, ManualClock,
+    MemoryStore, NewKey, WatchedStore,
 };
 use limiter_conformance::suite::StoreUnderTest;
 
@@ -10,10 +10,10 @@ use limiter_conformance::suite::StoreUnderTest;
 struct Custom;
 
 impl StoreUnderTest for Custom {
-    type Store = AnyStore;
+    type Store = WatchedStore;
 
-    async fn fresh(&self, clock: ManualClock) -> AnyStore {
-        AnyStore::custom(MemoryStore::builder().clock(clock).build())
+    async fn fresh(&self, clock: ManualClock) -> WatchedStore {
+        WatchedStore::custom(MemoryStore::builder().clock(clock).build())
     }
 }
 

@@ -2,6 +2,8 @@
 //! which test shows which promise.
 
 mod faults;
+#[cfg(feature = "metrics")]
+mod figures;
 mod load;
 mod local_share;
 mod startup;

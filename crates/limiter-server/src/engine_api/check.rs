@@ -14,7 +14,6 @@ use super::schema::{ChargeSchema, DecisionSchema};
 use crate::app::App;
 use crate::auth::Identified;
 use crate::body::JsonBody;
-use crate::metrics;
 use crate::refusal::Refusal;
 
 /// A call to be decided.
@@ -56,6 +55,5 @@ pub(crate) async fn check(
         None => app.limiter.check_and_consume(&key, &asset, &charge).await?,
         Some(id) => app.limiter.check_once(&key, &asset, &charge, id).await?,
     };
-    metrics::decided(&decision);
     decided(&decision, &app.dialects)
 }

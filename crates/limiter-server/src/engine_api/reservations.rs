@@ -17,7 +17,6 @@ use super::schema::{ChargeSchema, DecisionSchema, ReservedSchema, TotalsSchema};
 use crate::app::App;
 use crate::auth::Identified;
 use crate::body::{JsonBody, Segment};
-use crate::metrics;
 use crate::refusal::Refusal;
 
 /// A call to be charged by its estimate.
@@ -78,7 +77,6 @@ pub(crate) async fn reserve(
             }
             Reserved::Denied(denied) => (None, Decision::Denied(denied)),
         };
-    metrics::decided(&decision);
     reserved(reservation.as_ref(), &decision, &app.dialects)
 }
 
@@ -102,7 +100,6 @@ pub(crate) async fn extend(
     JsonBody(to): JsonBody<Totals>,
 ) -> Result<Response, Refusal> {
     let decision = app.limiter.extend(&key, &id, &to).await?;
-    metrics::decided(&decision);
     decided(&decision, &app.dialects)
 }
 

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::Run;
 use super::usage::Tokens;
 use crate::app::App;
-use crate::metrics;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
 
@@ -31,7 +30,6 @@ pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
     let charge = Charge::request().with_tokens(tokens.input, tokens.output)?.with_credits(price);
 
     let decision = app.limiter.check_and_consume(&run.key, &run.model.id, &charge).await?;
-    metrics::decided(&decision);
     if let Decision::Denied(denied) = decision {
         return Err(refusal(&denied));
     }

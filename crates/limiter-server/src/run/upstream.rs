@@ -23,7 +23,6 @@ use super::priced::PricedTokens;
 use super::usage::Tokens;
 use super::{Run, draw_id};
 use crate::app::App;
-use crate::metrics;
 use crate::models::Price;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
@@ -129,12 +128,7 @@ async fn estimate(app: &App, run: &Run, body_bytes: usize) -> Result<Charge, Ref
 
 async fn reserve(app: &App, run: &Run, estimate: &Charge) -> Result<Reserved, Refusal> {
     let id = draw_id()?;
-    let reserved = app.limiter.reserve_as(&run.key, &run.model.id, estimate, &id, TTL).await?;
-    match &reserved {
-        Reserved::Allowed(_) => metrics::allowed(),
-        Reserved::Denied(denied) => metrics::denied(denied),
-    }
-    Ok(reserved)
+    Ok(app.limiter.reserve_as(&run.key, &run.model.id, estimate, &id, TTL).await?)
 }
 
 fn request(

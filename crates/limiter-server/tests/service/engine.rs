@@ -201,7 +201,7 @@ fn health_and_figures_are_there_and_unknown_keys_are_counted() {
         let figures = server.get("", "/metrics").text;
         for line in [
             "limiter_requests_total{route=\"/v1/check\",status=\"200\"} 1",
-            "limiter_decisions_total{outcome=\"allowed\"} 1",
+            "limiter_decisions_total{operation=\"check_and_consume\",outcome=\"allowed\",degraded=\"false\"} 1",
             "limiter_unknown_keys_total 1",
         ] {
             assert!(figures.contains(line), "{line} is not in\n{figures}");
@@ -209,5 +209,21 @@ fn health_and_figures_are_there_and_unknown_keys_are_counted() {
         for hidden in [id.as_str(), &key, "a-secret-project"] {
             assert!(!figures.contains(hidden), "{hidden} is in\n{figures}");
         }
+    }
+}
+
+#[test]
+fn on_redis_the_calls_of_the_store_are_timed_and_its_batches_counted() {
+    let server = Running::on_redis();
+    let (_, key) = server.member("service", json!({}));
+    server.post(&key, "/v1/check", &json!({}));
+    let figures = server.get("", "/metrics").text;
+    for line in [
+        "limiter_store_duration_seconds_bucket{operation=\"check_and_consume\",le=\"+Inf\"} 1",
+        "limiter_store_duration_seconds_count{operation=\"check_and_consume\"} 1",
+        "limiter_redis_batch_calls_bucket{le=\"1\"} 1",
+        "limiter_redis_batch_calls_sum 1",
+    ] {
+        assert!(figures.contains(line), "{line} is not in\n{figures}");
     }
 }

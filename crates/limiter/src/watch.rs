@@ -1,0 +1,44 @@
+//! What is told of each call: figures, with the feature `metrics`, and a span, with the feature `tracing`.
+//!
+//! Without both there is nothing here: [`Watch`] has no size, and hands the future of a call through as it is.
+
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+mod off;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod on;
+mod operation;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod outcome;
+#[cfg(feature = "tracing")]
+mod spans;
+
+use limiter_core::{AssetId, KeyId};
+
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+pub(crate) use self::off::{Watch, Whose};
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub(crate) use self::on::{Watch, Whose};
+pub(crate) use self::operation::Operation;
+
+/// The key and the asset of a call, as far as they are known.
+pub(crate) type Named<'k, 'a> = (Option<&'k KeyId>, Option<&'a AssetId>);
+
+/// Counts a threshold event that was handed to whoever listens. The threshold is in percent of the limit.
+#[expect(dead_code, reason = "no threshold raises an event yet")]
+pub(crate) fn event_fired(percent: u8) {
+    #[cfg(feature = "metrics")]
+    metrics::event_fired(percent);
+    #[cfg(not(feature = "metrics"))]
+    let _ = percent;
+}
+
+/// Counts threshold events that a listener missed, since it lagged.
+#[expect(dead_code, reason = "no threshold raises an event yet")]
+pub(crate) fn events_dropped(events: u64) {
+    #[cfg(feature = "metrics")]
+    metrics::events_dropped(events);
+    #[cfg(not(feature = "metrics"))]
+    let _ = events;
+}

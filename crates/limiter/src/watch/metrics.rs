@@ -1,0 +1,202 @@
+//! The figures of this crate: their names, their labels, and the handles by which they are counted.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use limiter_core::{Rule, Scope, StoreError, Unit, Window};
+use metrics::{
+    Counter, Histogram, Label, counter, describe_counter, describe_histogram, histogram,
+};
+
+use super::outcome::{Outcome, Told};
+use super::{Named, Operation};
+
+/// The handles of a limiter's figures.
+///
+/// Those of an operation are asked of the recorder when it is first made, and kept: so a decision costs no look-up and no
+/// allocation. A recorder that is installed later does not see it.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    operations: [OnceLock<OfOperation>; Operation::COUNT],
+    rules: OnceLock<Vec<(Rule, Counter)>>,
+    timed: bool,
+}
+
+#[derive(Debug)]
+struct OfOperation {
+    /// Of each outcome; answered by the store, and without it.
+    outcomes: [[Counter; 2]; Outcome::ALL.len()],
+    seconds: Histogram,
+}
+
+impl Figures {
+    pub(crate) const fn new(timed: bool) -> Self {
+        Self {
+            operations: [const { OnceLock::new() }; Operation::COUNT],
+            rules: OnceLock::new(),
+            timed,
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.timed.then(Instant::now)
+    }
+
+    pub(crate) fn ended(
+        &self,
+        operation: Operation,
+        named: Named<'_, '_>,
+        told: &Told<'_>,
+        began: Option<Instant>,
+    ) {
+        let handles = self.operations[operation as usize]
+            .get_or_init(|| OfOperation::register(operation, self.timed));
+        if operation.decides() && named != NOBODY {
+            decision(operation, told.outcome, told.degraded, named).increment(1);
+        } else {
+            handles.outcomes[told.outcome as usize][usize::from(told.degraded)].increment(1);
+        }
+        if let Some(rule) = told.rule.filter(|_| operation.decides()) {
+            self.rate_limited(rule, named);
+        }
+        if let Some(error) = told.error {
+            counter!(ERRORS, "operation" => operation.name(), "error" => error_name(error))
+                .increment(1);
+        } else if let Some(began) = began.filter(|_| !told.degraded) {
+            handles.seconds.record(began.elapsed());
+        }
+    }
+
+    #[cold]
+    fn rate_limited(&self, rule: Rule, named: Named<'_, '_>) {
+        if named == NOBODY {
+            let register = || RULES.map(|rule| (rule, rate_limited(rule, NOBODY))).into();
+            let rules = self.rules.get_or_init(register);
+            if let Some((_, counter)) = rules.iter().find(|(counted, _)| *counted == rule) {
+                counter.increment(1);
+            }
+        } else {
+            rate_limited(rule, named).increment(1);
+        }
+    }
+}
+
+impl OfOperation {
+    fn register(operation: Operation, timed: bool) -> Self {
+        describe();
+        let counter = |outcome: Outcome, degraded| match outcome {
+            Outcome::Done if operation.decides() => Counter::noop(),
+            Outcome::Refused | Outcome::Error if degraded => Counter::noop(),
+            _ if operation.decides() => decision(operation, outcome, degraded, NOBODY),
+            Outcome::Done | Outcome::Refused | Outcome::Error if operation.settles() => {
+                counter!(SETTLEMENTS, "operation" => operation.name(), "outcome" => outcome.name())
+            }
+            _ => Counter::noop(),
+        };
+        let seconds = if timed {
+            histogram!(SECONDS, "operation" => operation.name())
+        } else {
+            Histogram::noop()
+        };
+        let outcomes =
+            Outcome::ALL.map(|outcome| [counter(outcome, false), counter(outcome, true)]);
+        Self { outcomes, seconds }
+    }
+}
+
+pub(crate) fn event_fired(percent: u8) {
+    describe_counter!(EVENTS_FIRED, EVENTS_FIRED_TEXT);
+    counter!(EVENTS_FIRED, "threshold" => percent.to_string()).increment(1);
+}
+
+pub(crate) fn events_dropped(events: u64) {
+    describe_counter!(EVENTS_DROPPED, EVENTS_DROPPED_TEXT);
+    counter!(EVENTS_DROPPED).increment(events);
+}
+
+fn decision(
+    operation: Operation,
+    outcome: Outcome,
+    degraded: bool,
+    named: Named<'_, '_>,
+) -> Counter {
+    let mut labels = labels_of(named);
+    labels.extend([
+        Label::from_static_parts("operation", operation.name()),
+        Label::from_static_parts("outcome", outcome.name()),
+        Label::from_static_parts("degraded", if degraded { "true" } else { "false" }),
+    ]);
+    counter!(DECISIONS, labels)
+}
+
+fn rate_limited(Rule { scope, window, unit }: Rule, named: Named<'_, '_>) -> Counter {
+    let mut labels = labels_of(named);
+    labels.extend([
+        Label::new("scope", scope.to_string()),
+        Label::new("window", window.to_string()),
+        Label::new("unit", unit.to_string()),
+    ]);
+    counter!(RATE_LIMITED, labels)
+}
+
+fn labels_of((key, asset): Named<'_, '_>) -> Vec<Label> {
+    let key = key.map(|key| Label::new("key", key.as_str().to_owned()));
+    let asset = asset.map(|asset| Label::new("asset", asset.as_str().to_owned()));
+    key.into_iter().chain(asset).collect()
+}
+
+const fn error_name(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::OutcomeUnknown(_) => "outcome_unknown",
+        StoreError::Corrupt(_) => "corrupt",
+        StoreError::Disagreement(_) => "disagreement",
+        _ => "other",
+    }
+}
+
+/// More than once does no harm.
+fn describe() {
+    describe_counter!(
+        DECISIONS,
+        "Calls that were decided, by operation, outcome and whether a policy decided without the store"
+    );
+    describe_counter!(RATE_LIMITED, "Calls that a limit denied, by the rule that binds");
+    describe_counter!(SETTLEMENTS, "Reservations that were settled or cancelled, by outcome");
+    describe_counter!(ERRORS, "Calls to which the store gave no answer, by operation and error");
+    describe_histogram!(
+        SECONDS,
+        metrics::Unit::Seconds,
+        "How long the store took to answer, by operation; in memory it is not measured"
+    );
+}
+
+/// Nobody is to be shown.
+const NOBODY: Named<'_, '_> = (None, None);
+
+/// Every rule that can bind.
+const RULES: [Rule; 8] = {
+    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
+        Rule { scope, window, unit }
+    }
+    [
+        rule(Scope::Global, Window::Minute, Unit::Requests),
+        rule(Scope::Global, Window::Minute, Unit::Tokens),
+        rule(Scope::Global, Window::Day, Unit::Requests),
+        rule(Scope::Global, Window::Day, Unit::Tokens),
+        rule(Scope::Asset, Window::Minute, Unit::Requests),
+        rule(Scope::Asset, Window::Minute, Unit::Tokens),
+        rule(Scope::Asset, Window::Day, Unit::Requests),
+        rule(Scope::Asset, Window::Day, Unit::Tokens),
+    ]
+};
+
+const DECISIONS: &str = "limiter_decisions_total";
+const RATE_LIMITED: &str = "limiter_rate_limited_total";
+const SETTLEMENTS: &str = "limiter_settlements_total";
+const ERRORS: &str = "limiter_store_errors_total";
+const SECONDS: &str = "limiter_store_duration_seconds";
+const EVENTS_FIRED: &str = "limiter_events_fired_total";
+const EVENTS_FIRED_TEXT: &str = "Threshold events, by threshold in percent of the limit";
+const EVENTS_DROPPED: &str = "limiter_events_dropped_total";
+const EVENTS_DROPPED_TEXT: &str = "Threshold events that a listener missed, since it lagged";

@@ -1,0 +1,356 @@
+//! What is counted, as Prometheus is shown it.
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+use futures_util::FutureExt;
+use limiter::{
+    AccessKey, AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId,
+    Limiter, Limits, ManualClock, MemoryStore, NewKey, RequestId, ReservationError, Reserved,
+    Timestamp, Totals,
+};
+use metrics::LocalRecorderGuard;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// All that is counted on this thread, from its making until it is dropped.
+struct Figures {
+    recorded: PrometheusHandle,
+    _recording: LocalRecorderGuard<'static>,
+}
+
+impl Figures {
+    fn record() -> Self {
+        let recorder = Box::leak(Box::new(PrometheusBuilder::new().build_recorder()));
+        let recorded = recorder.handle();
+        Self { recorded, _recording: metrics::set_default_local_recorder(recorder) }
+    }
+
+    fn text(&self) -> String {
+        self.recorded.render()
+    }
+
+    /// All time series, without their values.
+    fn series(&self) -> Vec<String> {
+        let text = self.text();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let mut series: Vec<_> =
+            lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect();
+        series.sort_unstable();
+        series
+    }
+
+    /// Whether exactly these series of a name are not zero.
+    fn assert_counted(&self, name: &str, expected: &[&str]) {
+        let text = self.text();
+        let of_name = text.lines().filter_map(|line| line.strip_prefix(name));
+        let mut counted: Vec<_> =
+            of_name.filter(|line| line.starts_with(['{', ' ']) && !line.ends_with(" 0")).collect();
+        counted.sort_unstable();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(counted, expected, "{name} in\n{text}");
+    }
+}
+
+/// A limiter in memory, with an admin key and a member key.
+struct Team {
+    limiter: Limiter,
+    admin: KeyId,
+    member: KeyId,
+    access_key: AccessKey,
+    clock: ManualClock,
+}
+
+impl Team {
+    async fn new(config: KeyConfig) -> Self {
+        let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+        let limiter = Limiter::in_memory_on(&clock);
+        let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+        let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+        let member = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap();
+        let access_key = member.access_key.unwrap();
+        Self { limiter, admin, member: member.record.id, access_key, clock }
+    }
+}
+
+fn ci() -> KeyConfig {
+    KeyConfig::named("ci").unwrap()
+}
+
+fn asset(name: &str) -> AssetId {
+    name.parse().unwrap()
+}
+
+fn id(text: &str) -> RequestId {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn each_outcome_of_a_decision_is_counted_by_its_reason() {
+    let figures = Figures::record();
+    let gpt5 = asset("gpt-5");
+    let limits = Limits::builder().requests_per_day(2).build().unwrap();
+    let budget = Credits::whole(1).unwrap();
+    let config = ci().with_asset(gpt5.clone(), limits).with_budget(budget);
+    let Team { limiter, admin, member, clock, .. } =
+        Team::new(config.with_expiry(Timestamp::from_unix_ms(1_760_011_300_000))).await;
+    let one = Charge::request();
+
+    let _allowed = limiter.check_and_consume(&member, &gpt5, &one).await.unwrap();
+    let handle = limiter.handle(&member, &gpt5).await.unwrap().unwrap();
+    let _allowed_by_handle = handle.check_and_consume(&one).await.unwrap();
+    let _rate_limited = limiter.check_and_consume(&member, &gpt5, &one).await.unwrap();
+    let dear = one.with_credits(Credits::whole(2).unwrap());
+    let _too_dear = limiter.check_and_consume(&member, None, &dear).await.unwrap();
+    let _by_admin = limiter.check_and_consume(&admin, None, &one).await.unwrap();
+    let nobody = "nobody".parse().unwrap();
+    let _unknown = limiter.check_and_consume(&nobody, None, &one).await.unwrap();
+    clock.advance(Duration::from_secs(100));
+    let _expired = limiter.check_and_consume(&member, None, &one).await.unwrap();
+    let _peeked = limiter.peek(&member, None, &one).await.unwrap();
+
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[
+            r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 2"#,
+            r#"{operation="check_and_consume",outcome="rate_limited",degraded="false"} 1"#,
+            r#"{operation="check_and_consume",outcome="budget_exhausted",degraded="false"} 1"#,
+            r#"{operation="check_and_consume",outcome="admin_key",degraded="false"} 1"#,
+            r#"{operation="check_and_consume",outcome="key_unknown",degraded="false"} 1"#,
+            r#"{operation="check_and_consume",outcome="key_expired",degraded="false"} 1"#,
+        ],
+    );
+    figures.assert_counted(
+        "limiter_rate_limited_total",
+        &[r#"{scope="asset",window="day",unit="requests"} 1"#],
+    );
+}
+
+#[tokio::test]
+async fn reservations_are_counted_from_their_making_to_their_end() {
+    let figures = Figures::record();
+    let limits = Limits::builder().tokens_per_minute(1_000).build().unwrap();
+    let Team { limiter, member, .. } = Team::new(ci().with_global(limits)).await;
+    let estimate = Charge::request().with_tokens(100, 100).unwrap();
+    let ttl = Limiter::RESERVATION_TTL;
+
+    for _ in 0..2 {
+        let reserved = limiter.reserve_as(&member, None, &estimate, &id("one"), ttl).await.unwrap();
+        let _the_id = reserved.allowed().unwrap().keep();
+    }
+    let other = limiter.reserve_as(&member, None, &Charge::request(), &id("one"), ttl).await;
+    assert!(matches!(other, Err(ReservationError::OtherExists(_))));
+    let too_much = Totals::unchanged().with_output_tokens(5_000).unwrap();
+    let _denied = limiter.extend(&member, &id("one"), &too_much).await.unwrap();
+    limiter.settle(&member, &id("one"), &Totals::unchanged()).await.unwrap();
+    limiter.cancel(&member, &id("one")).await.unwrap_err();
+    for _ in 0..2 {
+        let checked = limiter.check_once(&member, None, &Charge::request(), &id("two")).await;
+        assert!(checked.unwrap().is_allowed());
+    }
+
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[
+            r#"{operation="reserve",outcome="allowed",degraded="false"} 1"#,
+            r#"{operation="reserve",outcome="replayed",degraded="false"} 1"#,
+            r#"{operation="reserve",outcome="refused",degraded="false"} 1"#,
+            r#"{operation="extend",outcome="rate_limited",degraded="false"} 1"#,
+            r#"{operation="check_once",outcome="allowed",degraded="false"} 1"#,
+            r#"{operation="check_once",outcome="replayed",degraded="false"} 1"#,
+        ],
+    );
+    figures.assert_counted(
+        "limiter_rate_limited_total",
+        &[r#"{scope="global",window="minute",unit="tokens"} 1"#],
+    );
+    figures.assert_counted(
+        "limiter_settlements_total",
+        &[
+            r#"{operation="settle",outcome="done"} 1"#,
+            r#"{operation="cancel",outcome="refused"} 1"#,
+        ],
+    );
+}
+
+#[tokio::test]
+async fn what_a_policy_answers_is_counted_as_degraded_and_what_it_does_not_answer_as_an_error() {
+    let figures = Figures::record();
+    let member = "ci".parse().unwrap();
+    for policy in [FailurePolicy::FailOpen, FailurePolicy::FailClosed] {
+        let nowhere = async || Err::<MemoryStore, _>("there is no store");
+        let limiter = Limiter::from(GuardedStoreBuilder::new(policy).connect(nowhere).await);
+        let _answer = limiter.check_and_consume(&member, None, &Charge::request()).await;
+        let _reserved = limiter.reserve(&member, None, &Charge::request()).await;
+        let _settled = limiter.settle(&member, &id("one"), &Totals::unchanged()).await;
+    }
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[
+            r#"{operation="check_and_consume",outcome="allowed",degraded="true"} 1"#,
+            r#"{operation="check_and_consume",outcome="error",degraded="false"} 1"#,
+            r#"{operation="reserve",outcome="allowed",degraded="true"} 1"#,
+            r#"{operation="reserve",outcome="error",degraded="false"} 1"#,
+        ],
+    );
+    figures.assert_counted(
+        "limiter_settlements_total",
+        &[r#"{operation="settle",outcome="done"} 1"#, r#"{operation="settle",outcome="error"} 1"#],
+    );
+    figures.assert_counted(
+        "limiter_store_errors_total",
+        &[
+            r#"{operation="check_and_consume",error="unavailable"} 1"#,
+            r#"{operation="reserve",error="unavailable"} 1"#,
+            r#"{operation="settle",error="unavailable"} 1"#,
+        ],
+    );
+    figures.assert_counted(
+        "limiter_degraded_answers_total",
+        &[r#"{policy="fail_open",outcome="allowed"} 2"#],
+    );
+    figures.assert_counted("limiter_breaker_state", &[]);
+    figures.assert_counted(
+        "limiter_breaker_changes_total",
+        &[r#"{to="open"} 4"#, r#"{to="half_open"} 2"#],
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_waited_for_is_timed_by_operation_and_memory_is_not() {
+    let figures = Figures::record();
+    let Team { limiter, member, .. } = Team::new(ci()).await;
+    let _allowed = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
+    assert!(!figures.text().contains("limiter_store_duration_seconds"), "{}", figures.text());
+
+    let elsewhere = Limiter::custom(MemoryStore::new());
+    let nobody = "nobody".parse().unwrap();
+    for _ in 0..3 {
+        let _denied = elsewhere.check_and_consume(&nobody, None, &Charge::request()).await.unwrap();
+    }
+    assert_eq!(elsewhere.usage(&nobody).await.unwrap(), None);
+    figures.assert_counted(
+        "limiter_store_duration_seconds_count",
+        &[r#"{operation="check_and_consume"} 3"#, r#"{operation="usage"} 1"#],
+    );
+}
+
+#[tokio::test]
+async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
+    let figures = Figures::record();
+    let limits = Limits::builder().requests_per_minute(1_500).build().unwrap();
+    let Team { limiter, member, access_key, .. } = Team::new(ci().with_global(limits)).await;
+    let call = async |key: &KeyId, asset: &AssetId| {
+        let charge = Charge::request();
+        let _decision = limiter.check_and_consume(key, asset, &charge).await.unwrap();
+        let handle = limiter.handle(key, asset).await.unwrap();
+        if let Some(handle) = handle {
+            let _decision = handle.check_and_consume(&charge).await.unwrap();
+        }
+        let reserved = limiter.reserve(key, asset, &charge).await.unwrap();
+        if let Reserved::Allowed(mut call) = reserved {
+            call.cancel().await.unwrap();
+        }
+    };
+    call(&member, &asset("made-up-first")).await;
+    let first = figures.series();
+    for number in 0..1_000 {
+        call(&member, &asset(&format!("made-up-{number}"))).await;
+        call(&format!("nobody-{number}").parse().unwrap(), &asset("made-up")).await;
+    }
+    let found = limiter.authenticate(&access_key).await.unwrap();
+    assert_eq!(found, Some(member.clone()));
+
+    let of_rule = |series: &String| series.starts_with("limiter_rate_limited_total");
+    let of_threshold = |series: &String| series.starts_with("limiter_events_fired_total");
+    let (rules, others): (Vec<_>, Vec<_>) = figures.series().into_iter().partition(of_rule);
+    let (thresholds, others): (Vec<_>, Vec<_>) = others.into_iter().partition(of_threshold);
+    assert_eq!(rules.len(), 8, "one for each rule: {rules:?}");
+    assert!(thresholds.len() <= 2, "one for 80 % and one for 100 %: {thresholds:?}");
+    assert_eq!(others, first);
+    let text = figures.text();
+    for hidden in ["made-up", "nobody", member.as_str(), "gpt-5"] {
+        assert!(!text.contains(hidden), "{hidden} is in\n{text}");
+    }
+    assert!(!text.contains(access_key.expose()), "an access key is in\n{text}");
+}
+
+#[tokio::test]
+async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_never() {
+    let figures = Figures::record();
+    let gpt5 = asset("gpt-5");
+    let limits = Limits::builder().requests_per_minute(1).build().unwrap();
+    let team = Team::new(ci().with_asset(gpt5.clone(), limits)).await;
+    let (quiet, member) = (&team.limiter, &team.member);
+    let limiter = quiet.showing_keys_in_figures().showing_assets_in_figures();
+    let charge = Charge::request();
+
+    let _allowed = quiet.check_and_consume(member, &gpt5, &charge).await.unwrap();
+    let _denied = limiter.check_and_consume(member, &gpt5, &charge).await.unwrap();
+    let handle = limiter.handle(member, &gpt5).await.unwrap().unwrap();
+    let _denied = handle.check_and_consume(&charge).await.unwrap();
+    match limiter.reserve(member, None, &charge).await.unwrap() {
+        Reserved::Allowed(mut call) => call.settle(&Totals::unchanged()).await.unwrap(),
+        Reserved::Denied(denied) => panic!("{denied}"),
+    }
+    assert!(limiter.authenticate(&team.access_key).await.unwrap().is_some());
+
+    let (checked, denied) =
+        (r#"operation="check_and_consume""#, r#"outcome="rate_limited",degraded="false""#);
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[
+            &format!(r#"{{{checked},outcome="allowed",degraded="false"}} 1"#),
+            &format!(r#"{{key="{member}",asset="gpt-5",{checked},{denied}}} 2"#),
+            &format!(
+                r#"{{key="{member}",operation="reserve",outcome="allowed",degraded="false"}} 1"#
+            ),
+        ],
+    );
+    figures.assert_counted(
+        "limiter_rate_limited_total",
+        &[&format!(
+            r#"{{key="{member}",asset="gpt-5",scope="asset",window="minute",unit="requests"}} 2"#
+        )],
+    );
+    figures
+        .assert_counted("limiter_settlements_total", &[r#"{operation="settle",outcome="done"} 1"#]);
+    let text = figures.text();
+    assert!(!text.contains(team.access_key.expose()), "an access key is in\n{text}");
+}
+
+/// Handles are asked of the recorder when an operation is first called.
+#[tokio::test]
+async fn a_recorder_that_is_installed_before_the_first_call_sees_it() {
+    let Team { limiter, member, .. } = Team::new(ci()).await;
+    let figures = Figures::record();
+    let _allowed = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 1"#],
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_counted_allocates_nothing_for_it() {
+    let figures = Figures::record();
+    let gpt5 = asset("gpt-5");
+    let limits = Limits::builder().requests_per_day(10_000).build().unwrap();
+    let Team { limiter, member, .. } = Team::new(ci().with_asset(gpt5.clone(), limits)).await;
+    let charge = Charge::request();
+    let handle = limiter.handle(&member, &gpt5).await.unwrap().unwrap();
+    let decide = || {
+        let by_key = limiter.check_and_consume(&member, &gpt5, &charge).now_or_never();
+        let by_handle = handle.check_and_consume(&charge).now_or_never();
+        for decided in [by_key, by_handle] {
+            assert!(decided.expect("it is in memory").unwrap().is_allowed());
+        }
+    };
+    decide(); // The first call asks the recorder for the handles.
+    let measured = measure(|| (0..100).for_each(|_| decide()));
+    assert_eq!((measured.count_total, measured.bytes_total), (0, 0));
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 202"#],
+    );
+}

@@ -1,0 +1,150 @@
+//! The spans around calls, and what is said when a store fails.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, NewKey, Totals};
+use tracing::Level;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// All that is said on this thread, at every level, with each span as it is closed.
+struct Log {
+    text: Text,
+    _listening: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn listen() -> Self {
+        let text = Text::default();
+        let writer = text.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .without_time()
+            .with_span_events(FmtSpan::CLOSE)
+            .with_max_level(Level::TRACE)
+            .finish();
+        Self { text, _listening: tracing::subscriber::set_default(subscriber) }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The fields of each span, in the order in which they were closed.
+    fn spans(&self) -> Vec<String> {
+        let text = self.text();
+        let inside = text.lines().filter_map(|line| line.split_once("limiter{")?.1.split_once('}'));
+        inside.map(|(fields, _)| fields.replace('"', "")).collect()
+    }
+}
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked() {
+    let limiter = Limiter::in_memory();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let gpt5: AssetId = "gpt-5".parse().unwrap();
+    let limits = Limits::builder().requests_per_day(1).build().unwrap();
+    let config = KeyConfig::named("ci").unwrap().with_asset(gpt5.clone(), limits);
+    let created = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap();
+    let (member, access_key) = (created.record.id, created.access_key.unwrap());
+    let charge = Charge::request();
+
+    let log = Log::listen();
+    assert_eq!(limiter.authenticate(&access_key).await.unwrap().as_ref(), Some(&member));
+    let _allowed = limiter.check_and_consume(&member, &gpt5, &charge).await.unwrap();
+    let _denied = limiter.check_and_consume(&member, &gpt5, &charge).await.unwrap();
+    let mut call = limiter.reserve(&member, None, &charge).await.unwrap().allowed().unwrap();
+    call.settle(&Totals::unchanged()).await.unwrap();
+    assert_eq!(
+        log.spans(),
+        [
+            "operation=authenticate outcome=done",
+            "operation=check_and_consume outcome=allowed",
+            "operation=check_and_consume outcome=rate_limited rule=asset/day/requests",
+            "operation=reserve outcome=allowed",
+            "operation=settle outcome=done",
+        ]
+    );
+    for hidden in [access_key.expose(), member.as_str(), "gpt-5"] {
+        assert!(!log.text().contains(hidden), "{hidden} is in\n{}", log.text());
+    }
+
+    let showing = limiter.showing_keys_in_figures().showing_assets_in_figures();
+    let log = Log::listen();
+    let handle = showing.handle(&member, &gpt5).await.unwrap().unwrap();
+    let _denied = handle.check_and_consume(&charge).await.unwrap();
+    assert!(showing.authenticate(&access_key).await.unwrap().is_some());
+    assert_eq!(
+        log.spans(),
+        [
+            format!("operation=handle key={member} outcome=done"),
+            format!(
+                "operation=check_and_consume key={member} asset=gpt-5 outcome=rate_limited rule=asset/day/requests"
+            ),
+            "operation=authenticate outcome=done".to_owned(),
+        ]
+    );
+    assert!(!log.text().contains(access_key.expose()), "{}", log.text());
+}
+
+/// A warning for each call would bury all others.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
+    use limiter::{RedisStore, StoreError};
+    use limiter_conformance::servers::RedisServer;
+
+    let server = RedisServer::run();
+    let limiter = Limiter::from(RedisStore::connect(server.url()).await.unwrap());
+    server.kill();
+    let log = Log::listen();
+    for _ in 0..20 {
+        let key = "ci".parse().unwrap();
+        let failed = limiter.check_and_consume(&key, None, &Charge::request()).await;
+        assert!(
+            matches!(failed, Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))),
+            "{failed:?}"
+        );
+    }
+    let text = log.text();
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains("WARN limiter")).collect();
+    assert_eq!(warnings.len(), 1, "{text}");
+    assert!(warnings[0].contains("a call has failed in its store"), "{text}");
+    assert_eq!(log.spans().iter().filter(|span| span.contains("outcome=error")).count(), 20);
+}
+
+/// The breaker says when it gives a store up; that it is given up is no news with any call.
+#[cfg(feature = "policy")]
+#[tokio::test]
+async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
+    use limiter::{FailurePolicy, GuardedStoreBuilder, MemoryStore};
+
+    let log = Log::listen();
+    let nowhere = async || Err::<MemoryStore, _>("there is no store");
+    let store = GuardedStoreBuilder::new(FailurePolicy::FailClosed).connect(nowhere).await;
+    let limiter = Limiter::from(store);
+    let key = "ci".parse().unwrap();
+    for _ in 0..5 {
+        limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap_err();
+    }
+    let text = log.text();
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert_eq!(warnings.len(), 1, "{text}");
+    assert!(warnings[0].contains("cannot be connected to yet"), "{text}");
+}
