@@ -9,6 +9,7 @@ mod key;
 mod remembered;
 mod reservation;
 mod scope;
+mod told;
 mod window;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ mod operation;
 mod read;
 
 pub use answer::{
-    Answer, Credits, Denial, Problem, Remaining, Row, Rule, RuleScope, Unit, Usage, Used,
+    Answer, Credits, Crossed, Denial, Problem, Remaining, Row, Rule, RuleScope, Unit, Usage, Used,
     WindowKind, WindowUsage,
 };
 pub use operation::{

@@ -31,6 +31,7 @@
 
 pub mod access_keys;
 pub mod admins;
+pub mod changing_thresholds;
 pub mod deletion;
 pub mod extending;
 pub mod extremes;
@@ -53,8 +54,12 @@ pub mod schedule;
 pub mod searching;
 pub mod secrecy;
 pub mod settling;
+pub mod shadow;
 pub mod small_world;
+pub mod telling_once;
+pub mod thresholds;
 mod together;
+mod told;
 pub mod versions;
 pub mod workspaces;
 mod world;
@@ -128,6 +133,21 @@ macro_rules! conformance_tests {
                 an_admin_with_an_expiry_may_be_deleted
                 an_admin_that_no_longer_expires_lets_the_other_go
                 the_admin_of_another_workspace_does_not_count
+            }
+            changing_thresholds {
+                the_thresholds_of_a_key_replace_those_of_the_limiter
+                each_of_four_thresholds_is_told
+                a_key_without_thresholds_tells_nothing
+                a_key_shows_the_thresholds_that_it_has
+                other_thresholds_hold_at_once
+                a_threshold_that_was_passed_before_it_was_set_is_not_told
+                a_threshold_below_one_that_was_told_is_not_told
+                a_threshold_that_comes_back_is_another_one
+                a_key_that_is_saved_again_tells_nothing_again
+                another_budget_is_told_of_anew
+                what_is_spent_already_tells_nothing_of_another_budget
+                another_limit_is_told_of_from_its_window_on
+                a_change_of_limits_tells_nothing_by_itself
             }
             deletion {
                 a_deleted_key_makes_no_calls
@@ -348,9 +368,53 @@ macro_rules! conformance_tests {
                 a_sum_above_the_largest_number_is_refused
                 an_id_belongs_to_its_key
             }
+            shadow {
+                a_key_in_shadow_is_decided_and_counted_like_any_other
+                what_is_let_through_shows_the_rules_as_they_stand
+                peeks_and_handles_let_through_as_checks_do
+                the_id_of_a_call_that_is_let_through_is_not_remembered
+                a_reservation_that_is_let_through_is_not_made
+                an_extension_that_is_let_through_charges_nothing
+                thresholds_are_told_in_shadow_as_always
+                who_may_not_call_may_not_in_shadow
+                shadow_mode_begins_and_ends_at_once
+            }
             small_world {
                 every_short_history_agrees_with_the_model
                 every_short_history_through_handles_agrees_with_the_model
+            }
+            telling_once {
+                what_is_given_back_and_used_again_is_not_told_again
+                a_count_that_swings_about_its_limit_tells_once
+                a_repetition_tells_nothing
+                a_repeated_correction_tells_nothing
+                a_new_window_tells_again
+                a_mended_clock_tells_nothing_again
+                a_clock_mended_by_a_denial_tells_nothing_again
+                a_small_step_back_tells_nothing_again
+                a_scope_that_is_counted_anew_tells_anew
+                of_many_callers_one_is_told
+                a_window_that_ends_amid_calls_is_told_of_once
+            }
+            thresholds {
+                the_call_that_reaches_a_share_of_a_limit_tells
+                a_call_that_reaches_both_shares_tells_both
+                a_share_that_is_no_whole_number_is_reached_with_the_unit_that_passes_it
+                each_rule_tells_for_itself
+                an_asset_and_its_key_each_tell_of_their_own
+                each_asset_tells_for_itself
+                what_is_spent_tells_of_the_budget
+                tokens_tell_as_they_are_counted
+                a_count_without_a_limit_tells_nothing
+                a_limit_of_zero_tells_nothing
+                a_limit_of_one_tells_both_with_its_one
+                the_largest_limit_tells_to_the_unit
+                a_denied_call_reaches_nothing
+                a_peek_tells_what_the_call_would
+                a_call_through_a_handle_tells
+                a_reserved_call_tells_at_each_of_its_steps
+                an_overrun_tells_of_the_minute_open_then
+                what_was_allowed_elsewhere_tells
             }
             versions {
                 each_change_counts_a_version

@@ -1,5 +1,7 @@
 //! What holds for every history, whatever it is.
 
+use std::collections::BTreeMap;
+
 use limiter_conformance::generate::{
     histories, histories_with_reservations, reserved_world, small_world,
 };
@@ -74,13 +76,8 @@ fn the_small_world_meets_every_kind_of_denial() {
 /// A history that meets only errors would prove nothing.
 #[test]
 fn reservations_meet_every_kind_of_answer() {
-    let random = histories_with_reservations(1..60);
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let random = (0..300).map(|_| random.new_tree(&mut runner).unwrap().current());
-    for (name, histories) in
-        [("random", random.collect::<Vec<_>>()), ("enumerated", reserved_world(3).collect())]
-    {
-        let mut met = std::collections::BTreeMap::new();
+    for (name, histories) in with_reservations() {
+        let mut met = BTreeMap::new();
         for history in &histories {
             let mut model = Model::new();
             for operation in history {
@@ -119,21 +116,58 @@ fn reservations_meet_every_kind_of_answer() {
     }
 }
 
-fn kind(action: &Action, answer: &Answer) -> String {
-    let operation = match action {
+/// Nor would one that reaches no threshold.
+#[test]
+fn reservations_tell_thresholds_at_each_of_their_steps() {
+    let mut met = BTreeMap::new();
+    for (_, histories) in with_reservations() {
+        for history in &histories {
+            let mut model = Model::new();
+            for operation in history {
+                for crossed in model.answer(operation).crossed() {
+                    let limit = if crossed.rule.is_some() { "a rule" } else { "the budget" };
+                    let told = format!("{} tells of {limit}", name_of(&operation.action));
+                    *met.entry(told).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+    println!("{met:#?}");
+    for operation in ["check", "reserve", "extend", "settle"] {
+        for limit in ["a rule", "the budget"] {
+            let expected = format!("{operation} tells of {limit}");
+            assert!(met.contains_key(&expected), "histories never meet: {expected}");
+        }
+    }
+}
+
+/// Random histories, and all short ones of the enumerated world.
+fn with_reservations() -> [(&'static str, Vec<Vec<Operation>>); 2] {
+    let random = histories_with_reservations(1..60);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let random = (0..300).map(|_| random.new_tree(&mut runner).unwrap().current());
+    [("random", random.collect()), ("enumerated", reserved_world(3).collect())]
+}
+
+fn name_of(action: &Action) -> &'static str {
+    match action {
         Action::Reserve(_) => "reserve",
         Action::Extend(_) => "extend",
         Action::Settle(_) => "settle",
         Action::Cancel { .. } => "cancel",
         Action::Check(call) if call.request_id.is_some() => "check",
         _ => "other",
-    };
+    }
+}
+
+fn kind(action: &Action, answer: &Answer) -> String {
+    let operation = name_of(action);
     match answer {
         Answer::Allowed { replayed: true, .. } => format!("{operation} replayed"),
         Answer::Allowed { .. } => format!("{operation} allowed"),
         Answer::Denied(_) => format!("{operation} denied"),
         Answer::Error(problem) => format!("{operation} {problem:?}"),
-        Answer::Ok | Answer::Usage(_) => format!("{operation} ok"),
+        Answer::Ok | Answer::Settled { .. } | Answer::Usage(_) => format!("{operation} ok"),
     }
 }
 

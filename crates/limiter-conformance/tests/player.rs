@@ -6,9 +6,10 @@ use limiter_conformance::player::{PlayError, Player};
 use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read};
 use limiter_conformance::suite::run;
 use limiter_core::{
-    AssetId, BoxError, Charge, Decision, DecisionStore, Engine, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage, WorkspaceId,
+    AssetId, BoxError, Charge, Crossing, Decision, DecisionStore, Engine, KeyConfig, KeyDigest,
+    KeyId, KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage,
+    WorkspaceId,
 };
 use limiter_memory::{MemoryHandle, MemoryStore};
 
@@ -266,7 +267,7 @@ impl ReservationStore for Unplugged {
         _: Option<&AssetId>,
         _: &Charge,
         _: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         Ok(unplugged()?)
     }
 
@@ -290,7 +291,12 @@ impl ReservationStore for Unplugged {
         Ok(unplugged()?)
     }
 
-    async fn settle(&self, _: &KeyId, _: &RequestId, _: &Totals) -> Result<(), ReservationError> {
+    async fn settle(
+        &self,
+        _: &KeyId,
+        _: &RequestId,
+        _: &Totals,
+    ) -> Result<Vec<Crossing>, ReservationError> {
         Ok(unplugged()?)
     }
 

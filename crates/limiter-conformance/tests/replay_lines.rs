@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
-    Action, Answer, Call, Change, Create, Credits, Denial, Limits, Line, Operation, Problem,
-    Remaining, Reserve, Row, Rule, RuleScope, TokenType, Totals, Unit, Update, Usage, Used,
-    WindowKind, WindowUsage, read,
+    Action, Answer, Call, Change, Create, Credits, Crossed, Denial, Limits, Line, Operation,
+    Problem, Remaining, Reserve, Row, Rule, RuleScope, TokenType, Totals, Unit, Update, Usage,
+    Used, WindowKind, WindowUsage, read,
 };
 
 const GLOBAL_MINUTE_REQUESTS: Rule =
@@ -194,6 +194,15 @@ fn the_examples_of_answers_are_written() {
         binding: ASSET_DAY_TOKENS,
         retry_at: Some(1_760_054_400_000),
     };
+    // The format has no word for it.
+    let crossed = Crossed {
+        rule: Some(ASSET_DAY_TOKENS),
+        asset: Some("m1".to_owned()),
+        percent: 80,
+        limit: 115,
+        used: 92,
+        resets_at: Some(1_760_054_400_000),
+    };
     let used = |used, limit| Used { used: Some(used), limit };
     let window = |limit| WindowUsage { requests: used(1, limit), tokens: used(12, None) };
     let usage = Usage {
@@ -202,21 +211,30 @@ fn the_examples_of_answers_are_written() {
     };
     for (answer, line) in [
         (Answer::Ok, r#"{"ok":true}"#),
+        (Answer::Settled { crossed: vec![crossed.clone()] }, r#"{"ok":true}"#),
         (Answer::Error(Problem::UnknownKey), r#"{"error":"unknown_key"}"#),
         (Answer::Error(Problem::AlreadyExists), r#"{"error":"already_exists"}"#),
         (Answer::Error(Problem::Invalid), r#"{"error":"invalid"}"#),
         (
-            Answer::Allowed { replayed: false, remaining },
+            Answer::Allowed { replayed: false, remaining, crossed: vec![crossed] },
             r#"{"allowed":true,"remaining":{"global/minute/requests":9,"asset/day/tokens":23,"budget":4999000}}"#,
         ),
         (
-            Answer::Allowed { replayed: true, remaining: Remaining::default() },
+            Answer::Allowed {
+                replayed: true,
+                remaining: Remaining::default(),
+                crossed: Vec::new(),
+            },
             r#"{"allowed":true,"replayed":true,"remaining":{}}"#,
         ),
         (Answer::Error(Problem::UnknownReservation), r#"{"error":"unknown_reservation"}"#),
         (Answer::Error(Problem::AlreadySettled), r#"{"error":"already_settled"}"#),
         (
-            Answer::Allowed { replayed: false, remaining: Remaining::default() },
+            Answer::Allowed {
+                replayed: false,
+                remaining: Remaining::default(),
+                crossed: Vec::new(),
+            },
             r#"{"allowed":true,"remaining":{}}"#,
         ),
         (

@@ -10,6 +10,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::Limits;
 use crate::names::{AssetId, KeyId, KeyName};
+use crate::thresholds::Thresholds;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,6 +55,17 @@ pub struct KeyConfig {
     /// From when on the key is expired; `None` for never. Takes effect at once, and may be in the past.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// The shares of its limits and of its budget that are told when they are reached; `None` for those of the limiter.
+    /// They take effect at once, and are written down with the key: a key that is read shows the ones it has.
+    ///
+    /// In a window that goes on, and of the budget, those are not told that were told already, are below one that was,
+    /// or were passed before. A threshold that is taken away and comes back counts as another one.
+    #[serde(default)]
+    pub thresholds: Option<Thresholds>,
+    /// Shadow mode: the key is decided and counted as always, but a call that would be denied for a limit or the budget is
+    /// let through, flagged with the denial, and charges nothing. It takes effect at once.
+    #[serde(default)]
+    pub shadow: bool,
 }
 
 impl KeyConfig {
@@ -71,7 +83,15 @@ impl KeyConfig {
     /// A key of this name, without any limits.
     #[must_use]
     pub const fn new(name: KeyName) -> Self {
-        Self { name, global: Limits::NONE, assets: BTreeMap::new(), budget: None, expires_at: None }
+        Self {
+            name,
+            global: Limits::NONE,
+            assets: BTreeMap::new(),
+            budget: None,
+            expires_at: None,
+            thresholds: None,
+            shadow: false,
+        }
     }
 
     /// The same with these limits over all calls.
@@ -97,6 +117,24 @@ impl KeyConfig {
     #[must_use]
     pub fn with_expiry(self, expires_at: impl Into<Timestamp>) -> Self {
         Self { expires_at: Some(expires_at.into()), ..self }
+    }
+
+    /// The same with these thresholds instead of the limiter's.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { thresholds: Some(thresholds), ..self }
+    }
+
+    /// The same with these thresholds if it has none of its own.
+    pub(crate) fn or_thresholds(&self, thresholds: Thresholds) -> Self {
+        let thresholds = self.thresholds.or(Some(thresholds));
+        Self { thresholds, ..self.clone() }
+    }
+
+    /// The same in shadow mode, or not.
+    #[must_use]
+    pub fn with_shadow(self, shadow: bool) -> Self {
+        Self { shadow, ..self }
     }
 
     /// Checks the number of assets, as every store does; everything else is valid because it exists.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
 use crate::limits::WindowLimits;
-use crate::meter::Meter;
+use crate::meter::{Gauge, Meter};
 use crate::rule::Unit;
+use crate::thresholds::Thresholds;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -80,6 +81,14 @@ impl WindowCounts {
         &self.requests
     }
 
+    /// Requests or tokens.
+    pub(crate) const fn meter(&self, unit: Unit) -> &Meter {
+        match unit {
+            Unit::Requests => &self.requests,
+            Unit::Tokens => &self.tokens,
+        }
+    }
+
     /// Tokens, counted as [`token_type`](Self::token_type) says.
     #[must_use]
     pub const fn tokens(&self) -> &Meter {
@@ -128,13 +137,15 @@ impl WindowCounts {
 
 /// The counts of one scope: its minute and its day.
 ///
-/// What is left stands side by side for all four meters, so that the common case, in which all of them
+/// What can be charged stands side by side for all four [gauges](Gauge), so that the common case, in which all of them
 /// have room, is decided with a few instructions. All else looks at one [window](Self::window) at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct ScopeCounts {
-    /// Requests and tokens of the minute, then of the day, as in [`Meter`].
-    left: [i64; 4],
+    /// Requests and tokens of the minute, then of the day, as in [`Gauge`].
+    ahead: [i64; 4],
     limits: [u64; 4],
+    told: [u8; 4],
+    thresholds: Thresholds,
     resets_at: [Timestamp; 2],
     token_types: [TokenType; 2],
     mended: [u8; 2],
@@ -147,15 +158,29 @@ impl ScopeCounts {
     pub(crate) const UNCOUNTED: Self = {
         let end = Timestamp::from_window_end(i64::MAX);
         let window = WindowCounts::new(WindowLimits::NONE, end);
-        Self::new(window, window, 0)
+        Self::new(window, window, 0, Thresholds::NONE)
     };
 
-    pub(crate) const fn new(minute: WindowCounts, day: WindowCounts, counting: u32) -> Self {
+    pub(crate) const fn new(
+        minute: WindowCounts,
+        day: WindowCounts,
+        counting: u32,
+        thresholds: Thresholds,
+    ) -> Self {
         let meters = [minute.requests, minute.tokens, day.requests, day.tokens];
         let [a, b, c, d] = meters;
+        let gauge = [
+            Gauge::new(a, thresholds),
+            Gauge::new(b, thresholds),
+            Gauge::new(c, thresholds),
+            Gauge::new(d, thresholds),
+        ];
+        let [gauge_a, gauge_b, gauge_c, gauge_d] = gauge;
         Self {
-            left: [a.left, b.left, c.left, d.left],
+            ahead: [gauge_a.ahead(), gauge_b.ahead(), gauge_c.ahead(), gauge_d.ahead()],
             limits: [a.limit, b.limit, c.limit, d.limit],
+            told: [a.told, b.told, c.told, d.told],
+            thresholds,
             resets_at: [minute.resets_at, day.resets_at],
             token_types: [minute.token_type, day.token_type],
             mended: [minute.mended, day.mended],
@@ -165,6 +190,10 @@ impl ScopeCounts {
 
     pub(crate) const fn counting(&self) -> u32 {
         self.counting
+    }
+
+    pub(crate) const fn thresholds(&self) -> Thresholds {
+        self.thresholds
     }
 
     pub(crate) const fn set_counting(&mut self, counting: u32) {
@@ -192,14 +221,15 @@ impl ScopeCounts {
 
     #[inline]
     pub(crate) const fn meter(&self, window: Window, unit: Unit) -> Meter {
-        let ([left_a, left_b, left_c, left_d], [a, b, c, d]) = (self.left, self.limits);
-        let (left, limit) = match (window, unit) {
-            (Window::Minute, Unit::Requests) => (left_a, a),
-            (Window::Minute, Unit::Tokens) => (left_b, b),
-            (Window::Day, Unit::Requests) => (left_c, c),
-            (Window::Day, Unit::Tokens) => (left_d, d),
+        let ([a, b, c, d], [limit_a, limit_b, limit_c, limit_d]) = (self.ahead, self.limits);
+        let [told_a, told_b, told_c, told_d] = self.told;
+        let (left, limit, told) = match (window, unit) {
+            (Window::Minute, Unit::Requests) => (a, limit_a, told_a),
+            (Window::Minute, Unit::Tokens) => (b, limit_b, told_b),
+            (Window::Day, Unit::Requests) => (c, limit_c, told_c),
+            (Window::Day, Unit::Tokens) => (d, limit_d, told_d),
         };
-        Meter { left, limit }
+        Gauge::of(left, limit, told, self.thresholds).meter()
     }
 
     #[inline]
@@ -221,26 +251,26 @@ impl ScopeCounts {
     }
 
     /// Whether a charge that makes a request simply fits at `now`: both windows go on, and nothing runs out
-    /// or over.
+    /// or over, or reaches a threshold.
     #[inline]
     pub(crate) fn fits(&self, amounts: &Amounts, now: Timestamp) -> bool {
         let [minute_end, day_end] = self.resets_at;
         // A new call needs one unit left also where it adds nothing.
-        let room = |(left, amount): (&i64, i64)| *left >= amount.max(1);
+        let room = |(ahead, amount): (&i64, i64)| *ahead >= amount.max(1);
         Window::Minute.stays(minute_end, now)
             && Window::Day.stays(day_end, now)
-            && self.left.iter().zip(self.amounts(amounts)).all(room)
+            && self.ahead.iter().zip(self.amounts(amounts)).all(room)
     }
 
     /// Charges what [fits](Self::fits), and answers the counts as they are then.
     #[inline]
     pub(crate) fn take(&mut self, amounts: &Amounts) -> Self {
-        let mut left = self.left;
-        for (left, amount) in left.iter_mut().zip(self.amounts(amounts)) {
-            *left = left.wrapping_sub(amount);
+        let mut ahead = self.ahead;
+        for (ahead, amount) in ahead.iter_mut().zip(self.amounts(amounts)) {
+            *ahead = ahead.wrapping_sub(amount);
         }
-        self.left = left;
-        Self { left, ..*self }
+        self.ahead = ahead;
+        Self { ahead, ..*self }
     }
 
     #[inline]
@@ -254,8 +284,9 @@ impl ScopeCounts {
 /// Two countings that decide alike are equal, whatever came before them.
 impl PartialEq for ScopeCounts {
     fn eq(&self, other: &Self) -> bool {
-        (self.left, self.limits, self.resets_at, self.token_types)
-            == (other.left, other.limits, other.resets_at, other.token_types)
+        (self.ahead, self.limits, self.told, self.thresholds)
+            == (other.ahead, other.limits, other.told, other.thresholds)
+            && (self.resets_at, self.token_types) == (other.resets_at, other.token_types)
     }
 }
 

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::counts::ScopeCounts;
-use crate::credits::Credits;
+use crate::crossing::Crossing;
 use crate::denied::{DenialReason, Denied};
-use crate::meter::Meter;
+use crate::meter::{Gauge, Meter};
 use crate::names::AssetId;
-use crate::rule::Rule;
 use crate::rules::{RuleState, Rules};
 use crate::state::CreditUsage;
+use crate::thresholds::Thresholds;
 
 /// What the engine answers to a call. A denial is an answer, not an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,25 +24,23 @@ pub enum Decision {
 }
 
 /// An allowed call: how its rules stand after the charge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "RawAllowed", into = "RawAllowed")]
 pub struct Allowed {
     rules: Rules,
-    credits: Meter,
+    credits: Gauge,
     decided_at: Timestamp,
     degraded: bool,
     replayed: bool,
-    crossed: Vec<Crossing>,
+    /// Rare, and so beside the rest: an answer is copied on its way.
+    beside: Option<Box<Beside>>,
 }
 
-/// A threshold that a call has crossed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Crossing {
-    /// The rule that was crossed, or `None` for the budget.
-    pub rule: Option<Rule>,
-    /// The threshold, in percent of the limit.
-    pub percent: u8,
+/// What few answers have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Beside {
+    crossed: Vec<Crossing>,
+    shadowed: Option<Denied>,
 }
 
 impl Decision {
@@ -50,6 +48,12 @@ impl Decision {
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed(_))
+    }
+
+    /// Whether the call may go on and was charged, as all are that [shadow mode](Self::in_shadow) did not let through.
+    #[must_use]
+    pub fn is_charged(&self) -> bool {
+        self.is_allowed() && self.shadowed().is_none()
     }
 
     /// What is known of an allowed call.
@@ -98,6 +102,23 @@ impl Decision {
         }
     }
 
+    /// The same answer in shadow mode: what would be denied for its rate or its budget is allowed, charges nothing, and says
+    /// what the denial would have been. Who may not call at all, as with an unknown or an expired key, still may not.
+    pub fn in_shadow(self) -> Self {
+        match self {
+            Self::Denied(denied) if denied.is_about_limits() => {
+                Self::Allowed(Allowed::in_shadow_of(denied))
+            }
+            decided => decided,
+        }
+    }
+
+    /// The denial that there would have been if limits were enforced: see [`Allowed::shadowed`].
+    #[must_use]
+    pub fn shadowed(&self) -> Option<&Denied> {
+        self.allowed()?.shadowed()
+    }
+
     /// A call that is let through although nothing is known of its key: no rule, no credits, and flagged as
     /// [degraded](Allowed::degraded). For policies that go on without a store; no store answers it.
     ///
@@ -110,7 +131,7 @@ impl Decision {
     /// ```
     pub fn unchecked(now: Timestamp) -> Self {
         let rules = Rules::new([ScopeCounts::UNCOUNTED; 2]);
-        let allowed = Allowed::new(rules, Meter::new(None), now);
+        let allowed = Allowed::new(rules, nothing_known(), now);
         Self::Allowed(Allowed { degraded: true, ..allowed })
     }
 
@@ -123,9 +144,37 @@ impl Decision {
 
 impl Allowed {
     #[inline]
-    pub(crate) const fn new(rules: Rules, credits: Meter, decided_at: Timestamp) -> Self {
-        let crossed = Vec::new();
-        Self { rules, credits, decided_at, degraded: false, replayed: false, crossed }
+    pub(crate) const fn new(rules: Rules, credits: Gauge, decided_at: Timestamp) -> Self {
+        Self { rules, credits, decided_at, degraded: false, replayed: false, beside: None }
+    }
+
+    /// The same with these thresholds reached.
+    pub(crate) fn crossing(self, crossed: Vec<Crossing>) -> Self {
+        Self { beside: Beside::of(crossed, None), ..self }
+    }
+
+    /// A call that is let through although it would have been denied.
+    fn in_shadow_of(denied: Denied) -> Self {
+        let uncounted = Rules::new([ScopeCounts::UNCOUNTED; 2]);
+        let rules = denied.rate_limited().map_or(uncounted, |limited| limited.rules);
+        let credits = match denied.reason() {
+            DenialReason::BudgetExhausted { credits, .. } => credits.gauge(),
+            _ => nothing_known(),
+        };
+        let decided_at = denied.decided_at().unwrap_or(Timestamp::from_unix_ms(0));
+        let allowed = Self::new(rules, credits, decided_at);
+        Self {
+            degraded: denied.degraded(),
+            beside: Beside::of(Vec::new(), Some(denied)),
+            ..allowed
+        }
+    }
+
+    /// The denial that there would have been if limits were enforced: the limiter or the key is in shadow mode, and nothing was
+    /// charged.
+    #[must_use]
+    pub fn shadowed(&self) -> Option<&Denied> {
+        self.beside.as_deref()?.shadowed.as_ref()
     }
 
     /// The same for a call that had been allowed before.
@@ -161,7 +210,7 @@ impl Allowed {
     /// Credits spent after the charge, and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
-        CreditUsage::of(&self.credits)
+        CreditUsage::of(&self.credits.meter())
     }
 
     /// Whether the store could not answer, and a policy of the caller's allowed the call without it.
@@ -177,10 +226,18 @@ impl Allowed {
         self.replayed
     }
 
-    /// The thresholds that this charge was the first to cross in their window. This version knows none.
+    /// The thresholds that this charge was the first to reach, in their windows and of the budget: by rule, then the budget,
+    /// rising.
     #[must_use]
     pub fn crossed(&self) -> &[Crossing] {
-        &self.crossed
+        self.beside.as_deref().map_or(&[], |beside| &beside.crossed)
+    }
+}
+
+impl Beside {
+    fn of(crossed: Vec<Crossing>, shadowed: Option<Denied>) -> Option<Box<Self>> {
+        let is_any = !crossed.is_empty() || shadowed.is_some();
+        is_any.then(|| Box::new(Self { crossed, shadowed }))
     }
 }
 
@@ -192,6 +249,8 @@ struct RawAllowed {
     degraded: bool,
     replayed: bool,
     crossed: Vec<Crossing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shadowed: Option<Denied>,
 }
 
 impl From<Allowed> for RawAllowed {
@@ -202,22 +261,38 @@ impl From<Allowed> for RawAllowed {
             decided_at: allowed.decided_at,
             degraded: allowed.degraded,
             replayed: allowed.replayed,
-            crossed: allowed.crossed,
+            crossed: allowed.crossed().to_vec(),
+            shadowed: allowed.shadowed().cloned(),
         }
     }
 }
 
 impl From<RawAllowed> for Allowed {
     fn from(raw: RawAllowed) -> Self {
-        let mut credits = Meter::new(raw.credits.budget.map(Credits::millionths));
-        credits.add(raw.credits.spent.millionths());
         Self {
             rules: raw.rules.into_iter().collect(),
-            credits,
+            credits: raw.credits.gauge(),
             decided_at: raw.decided_at,
             degraded: raw.degraded,
             replayed: raw.replayed,
-            crossed: raw.crossed,
+            beside: Beside::of(raw.crossed, raw.shadowed),
         }
     }
+}
+
+/// Two answers are the same if they say the same: what else is counted does not show.
+impl PartialEq for Allowed {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.rules, self.credits(), self.decided_at)
+            == (&other.rules, other.credits(), other.decided_at)
+            && (self.degraded, self.replayed) == (other.degraded, other.replayed)
+            && self.beside == other.beside
+    }
+}
+
+impl Eq for Allowed {}
+
+/// The credits of a key of which nothing is known.
+const fn nothing_known() -> Gauge {
+    Gauge::new(Meter::new(None), Thresholds::NONE)
 }

@@ -69,6 +69,11 @@ impl Denied {
         Self { asset, decided_at, degraded: false, reason }
     }
 
+    /// Whether a limit or the budget is the reason: all that shadow mode is about.
+    pub(crate) const fn is_about_limits(&self) -> bool {
+        matches!(self.reason, DenialReason::RateLimited(_) | DenialReason::BudgetExhausted { .. })
+    }
+
     /// The same denial, by a policy of the caller's.
     pub(crate) fn degrade(self) -> Self {
         Self { degraded: true, ..self }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::access_key::{AccessKey, Entropy};
 use crate::charge::Charge;
 use crate::config::NewKey;
+use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{BoxError, KeysError, StoreError};
 use crate::key::CreatedKey;
@@ -12,6 +13,7 @@ use crate::keys::{self, Caller, Keys};
 use crate::names::{AssetId, KeyId, RequestId, WorkspaceId};
 use crate::reservation::ReservationError;
 use crate::store::Store;
+use crate::thresholds::Thresholds;
 use crate::totals::Totals;
 use crate::usage::Usage;
 
@@ -22,6 +24,7 @@ use crate::usage::Usage;
 pub struct Engine<S> {
     store: S,
     entropy: Entropy,
+    thresholds: Thresholds,
 }
 
 impl<S: Store> Engine<S> {
@@ -31,7 +34,20 @@ impl<S: Store> Engine<S> {
         store: S,
         entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
-        Self { store, entropy: Entropy::new(entropy) }
+        let entropy = Entropy::new(entropy);
+        Self { store, entropy, thresholds: Thresholds::default() }
+    }
+
+    /// The same with these thresholds for keys that are created or updated without thresholds of their own; 80 % and
+    /// 100 % unless set.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { thresholds, ..self }
+    }
+
+    /// The thresholds of keys that have none of their own.
+    pub const fn thresholds(&self) -> Thresholds {
+        self.thresholds
     }
 
     /// The store.
@@ -106,18 +122,18 @@ impl<S: Store> Engine<S> {
         workspace: WorkspaceId,
         admin: NewKey,
     ) -> Result<CreatedKey, KeysError> {
-        keys::bootstrap(&self.store, &self.entropy, workspace, admin).await
+        keys::bootstrap(&self.store, &self.entropy, self.thresholds, workspace, admin).await
     }
 
     /// The keys of a workspace, as the holder of this access key sees them.
     pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a, S> {
-        Keys::new(&self.store, &self.entropy, Caller::AccessKey(caller))
+        Keys::new(&self.store, &self.entropy, self.thresholds, Caller::AccessKey(caller))
     }
 
     /// The keys of a workspace, as this key sees them: for services that authenticate their callers
     /// themselves.
     pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a, S> {
-        Keys::new(&self.store, &self.entropy, Caller::Id(caller))
+        Keys::new(&self.store, &self.entropy, self.thresholds, Caller::Id(caller))
     }
 }
 
@@ -178,7 +194,7 @@ impl<S: Store> Engine<S> {
     /// Corrects the estimate to what the call did cost: in the windows that admitted it, as far as they go on. What
     /// exceeds the estimate is always counted, in the windows open now if those have closed.
     ///
-    /// Repeating it changes nothing more.
+    /// Repeating it changes nothing more. Answers the thresholds that this was the first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
@@ -187,7 +203,7 @@ impl<S: Store> Engine<S> {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.store.settle(key, id, actual).await
     }
 

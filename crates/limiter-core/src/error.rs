@@ -65,6 +65,20 @@ pub enum InvalidValue {
         /// The text, its first 64 characters.
         text: String,
     },
+    /// A share of a limit that cannot be reached, or that is no share.
+    #[error("{percent} % is not a threshold: expected 1 to 100 % of a limit")]
+    Threshold {
+        /// The percents given.
+        percent: u8,
+    },
+    /// More thresholds than one key may have.
+    #[error("{count} thresholds are given, but a key may have at most {max}")]
+    TooManyThresholds {
+        /// How many were given.
+        count: usize,
+        /// The most there may be.
+        max: usize,
+    },
     /// Saved state that contradicts itself.
     #[error("saved state of a key is inconsistent: {what}")]
     Inconsistent {

@@ -7,13 +7,16 @@ use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
 use crate::config::KeyKind;
 use crate::counts::ScopeCounts;
+use crate::crossing::Crossing;
 use crate::decision::{Allowed, Decision};
 use crate::denied::{DenialReason, Denied, RateLimited};
-use crate::meter::Meter;
+use crate::meter::{Gauge, Meter};
+use crate::rule::{RULES, Scope};
 use crate::rules::Rules;
 use crate::schedule::{ScopeState, StagedScope};
 use crate::settlement::Settlement;
 use crate::state::{CreditUsage, KeyState, LocatedAsset, MetScopes};
+use crate::thresholds::Thresholds;
 
 /// Decides, and charges what it allows.
 ///
@@ -34,11 +37,11 @@ pub fn check_and_consume(
     consider(state, asset, charge, now)
 }
 
-/// Whether the call makes a request and simply fits: there is room everywhere, and no window ends.
+/// Whether the call makes a request and simply fits: there is room everywhere, no window ends, and no threshold is reached.
 ///
 /// Nearly every call is of this kind. One that is not may still be allowed.
 #[inline(always)]
-fn fits(credits: &Meter, scopes: &MetScopes<'_>, amounts: &Amounts, now: Timestamp) -> bool {
+fn fits(credits: &Gauge, scopes: &MetScopes<'_>, amounts: &Amounts, now: Timestamp) -> bool {
     let scope_fits = |scope: &Option<&mut ScopeState>| match scope {
         Some(scope) => scope.fits(amounts, now),
         None => true,
@@ -52,7 +55,7 @@ fn fits(credits: &Meter, scopes: &MetScopes<'_>, amounts: &Amounts, now: Timesta
 /// Charges what [fits].
 #[inline(always)]
 fn take(
-    credits: &mut Meter,
+    credits: &mut Gauge,
     scopes: &mut MetScopes<'_>,
     amounts: &Amounts,
     now: Timestamp,
@@ -77,11 +80,12 @@ fn consider(
     let mut staged = Staged::at(state, asset, now);
     if let Some(refusal) = staged.refusal(state, charge, now) {
         mend(state, asset, now);
-        return Decision::Denied(staged.denied(refusal, state, asset, charge, now));
+        return staged.denied(refusal, state, asset, charge, now);
     }
     staged.add(charge);
+    let crossed = staged.tell(asset);
     staged.store(state, asset);
-    Decision::Allowed(staged.allowed(now))
+    Decision::Allowed(staged.allowed(now).crossing(crossed))
 }
 
 /// Answers as [`check_and_consume`] would, and changes nothing.
@@ -93,10 +97,11 @@ pub fn peek(
 ) -> Decision {
     let mut staged = Staged::at(state, asset, now);
     if let Some(refusal) = staged.refusal(state, charge, now) {
-        return Decision::Denied(staged.denied(refusal, state, asset, charge, now));
+        return staged.denied(refusal, state, asset, charge, now);
     }
     staged.add(charge);
-    Decision::Allowed(staged.allowed(now))
+    let crossed = staged.tell(asset);
+    Decision::Allowed(staged.allowed(now).crossing(crossed))
 }
 
 /// How the rules of a call stand, without any charge: what is told to a caller whose call was allowed before.
@@ -105,13 +110,13 @@ pub(crate) fn replayed(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp
 }
 
 /// Corrects a charge that was allowed earlier, in the windows of then as far as they still go on, to what the call
-/// did cost; whatever it exceeds the charge by counts in any case. Never refused.
+/// did cost; whatever it exceeds the charge by counts in any case. Never refused. Answers the thresholds that it reached.
 pub(crate) fn settle(
     state: &mut KeyState,
     asset: LocatedAsset<'_>,
     settlement: &Settlement<'_>,
     now: Timestamp,
-) {
+) -> Vec<Crossing> {
     let mut staged = Staged::at(state, asset, now);
     let Settlement { admitted, charged, actual, overrun } = settlement;
     for (scope, admitted) in
@@ -122,19 +127,24 @@ pub(crate) fn settle(
         }
     }
     staged.credits.correct(charged.credits().millionths(), actual.credits().millionths());
+    let crossed = staged.tell(asset);
     staged.store(state, asset);
+    crossed
 }
 
-/// Counts a charge in the windows of now, whether it fits or not: what was allowed elsewhere is never refused.
+/// Counts a charge in the windows of now, whether it fits or not: what was allowed elsewhere is never refused. Answers the
+/// thresholds that it reached.
 pub(crate) fn record(
     state: &mut KeyState,
     asset: LocatedAsset<'_>,
     charge: &Charge,
     now: Timestamp,
-) {
+) -> Vec<Crossing> {
     let mut staged = Staged::at(state, asset, now);
     staged.add(charge);
+    let crossed = staged.tell(asset);
     staged.store(state, asset);
+    crossed
 }
 
 /// All that a step may write, as it stands at one instant.
@@ -142,6 +152,7 @@ struct Staged {
     global: Option<StagedScope>,
     asset: Option<StagedScope>,
     credits: Meter,
+    thresholds: Thresholds,
 }
 
 #[derive(Clone, Copy)]
@@ -157,7 +168,8 @@ impl Staged {
         Self {
             global: state.global.as_ref().map(|scope| scope.staged(now)),
             asset: state.asset(asset).map(|scope| scope.staged(now)),
-            credits: state.credits,
+            credits: state.credits.meter(),
+            thresholds: state.thresholds(),
         }
     }
 
@@ -183,8 +195,23 @@ impl Staged {
         }
     }
 
+    /// Tells the thresholds that are reached and were not told yet.
+    fn tell(&mut self, asset: LocatedAsset<'_>) -> Vec<Crossing> {
+        let mut crossed = Vec::new();
+        for rule in RULES {
+            let scope = match rule.scope {
+                Scope::Global => &mut self.global,
+                Scope::Asset => &mut self.asset,
+            };
+            crossed.extend(scope.iter_mut().flat_map(|scope| scope.tell(rule, asset.id)));
+        }
+        let percents = self.credits.tell(self.thresholds);
+        crossed.extend(percents.map(|percent| Crossing::of_budget(percent, &self.credits)));
+        crossed
+    }
+
     fn store(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
-        state.credits = self.credits;
+        state.credits = Gauge::new(self.credits, self.thresholds);
         if let (Some(scope), Some(staged)) = (&mut state.global, &self.global) {
             scope.store(staged);
         }
@@ -201,7 +228,7 @@ impl Staged {
     }
 
     fn allowed(&self, now: Timestamp) -> Allowed {
-        Allowed::new(self.rules(), self.credits, now)
+        Allowed::new(self.rules(), Gauge::new(self.credits, self.thresholds), now)
     }
 
     fn scopes(&self) -> impl Iterator<Item = &StagedScope> {
@@ -215,7 +242,7 @@ impl Staged {
         asset: LocatedAsset<'_>,
         charge: &Charge,
         now: Timestamp,
-    ) -> Denied {
+    ) -> Decision {
         let reason = match refusal {
             Refusal::KeyExpired => {
                 DenialReason::KeyExpired { expired_at: state.expires_at.unwrap_or(now) }
@@ -234,7 +261,8 @@ impl Staged {
                 )))
             }
         };
-        Denied::new(asset.id.cloned(), Some(now), reason)
+        let denied = Decision::Denied(Denied::new(asset.id.cloned(), Some(now), reason));
+        if state.shadow { denied.in_shadow() } else { denied }
     }
 }
 

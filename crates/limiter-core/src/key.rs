@@ -13,6 +13,7 @@ use crate::limits::{Limits, WindowLimits, counted};
 use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
 use crate::schedule::ScopeState;
 use crate::state::KeyState;
+use crate::thresholds::Thresholds;
 use crate::window::Window;
 
 /// A key that was just created, and its access key, which is shown this once.
@@ -47,6 +48,10 @@ pub struct KeyRecord {
     pub budget: Option<Credits>,
     /// From when on it is expired.
     pub expires_at: Option<Timestamp>,
+    /// The shares of its limits and of its budget that are told when they are reached.
+    pub thresholds: Thresholds,
+    /// Whether it is in shadow mode: what would be denied for a limit is let through.
+    pub shadow: bool,
     /// Counts the changes of the key; an update names the version that it was made from.
     pub version: u64,
     /// When this was read, by the store's clock.
@@ -103,6 +108,8 @@ impl KeyRecord {
             assets: assets.collect(),
             budget: state.credits().budget,
             expires_at: state.expires_at(),
+            thresholds: state.thresholds(),
+            shadow: state.is_shadow(),
             version: key.version,
             read_at: now,
         }
@@ -118,6 +125,8 @@ impl KeyRecord {
             assets: configured.filter(|(_, limits)| !limits.is_none()).collect(),
             budget: self.budget,
             expires_at: self.expires_at,
+            thresholds: Some(self.thresholds),
+            shadow: self.shadow,
         }
     }
 

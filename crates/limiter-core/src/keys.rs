@@ -7,6 +7,7 @@ use crate::error::KeysError;
 use crate::key::{CreatedKey, KeyRecord, StoredSecret};
 use crate::names::{KeyId, WorkspaceId};
 use crate::store::{KeyStore, NewRecord, Page, Search, Store};
+use crate::thresholds::Thresholds;
 use crate::usage::Usage;
 
 /// The keys of a workspace, as one of its keys sees them.
@@ -21,6 +22,8 @@ use crate::usage::Usage;
 pub struct Keys<'a, S> {
     store: &'a S,
     entropy: &'a Entropy,
+    /// Of keys that say none.
+    thresholds: Thresholds,
     caller: Caller<'a>,
 }
 
@@ -31,8 +34,13 @@ pub(crate) enum Caller<'a> {
 }
 
 impl<'a, S: Store> Keys<'a, S> {
-    pub(crate) const fn new(store: &'a S, entropy: &'a Entropy, caller: Caller<'a>) -> Self {
-        Self { store, entropy, caller }
+    pub(crate) const fn new(
+        store: &'a S,
+        entropy: &'a Entropy,
+        thresholds: Thresholds,
+        caller: Caller<'a>,
+    ) -> Self {
+        Self { store, entropy, thresholds, caller }
     }
 
     /// Creates a key in the caller's workspace; its limits are in force at once.
@@ -45,7 +53,7 @@ impl<'a, S: Store> Keys<'a, S> {
     /// operation may answer: a caller that may not, a store that cannot.
     pub async fn create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
         let admin = self.admin().await?;
-        create(self.store, self.entropy, admin.workspace, key, false).await
+        create(self.store, self.entropy, self.thresholds, admin.workspace, key, false).await
     }
 
     /// What is known of a key of the workspace.
@@ -97,7 +105,7 @@ impl<'a, S: Store> Keys<'a, S> {
 
     /// Replaces the configuration of a key that was read at `version`.
     ///
-    /// Name, budget and expiry take effect at once, limits per minute at the next minute and limits per
+    /// Name, budget, expiry, thresholds and shadow mode take effect at once, limits per minute at the next minute and limits per
     /// day at the next day. To stop a key at once, set its expiry. Saving what is already configured changes nothing, also not the version.
     ///
     /// # Errors
@@ -112,6 +120,7 @@ impl<'a, S: Store> Keys<'a, S> {
     ) -> Result<KeyRecord, KeysError> {
         let admin = self.admin().await?;
         config.check()?;
+        let config = &config.or_thresholds(self.thresholds);
         self.store.update(&admin.workspace, id, version, config).await
     }
 
@@ -178,13 +187,14 @@ impl<'a, S: Store> Keys<'a, S> {
 pub(crate) async fn bootstrap<S: Store>(
     store: &S,
     entropy: &Entropy,
+    thresholds: Thresholds,
     workspace: WorkspaceId,
     admin: NewKey,
 ) -> Result<CreatedKey, KeysError> {
     if !is_permanent_admin(admin.kind, admin.config.expires_at) {
         return Err(KeysError::FirstMustBeAdmin);
     }
-    create(store, entropy, workspace, admin, true).await
+    create(store, entropy, thresholds, workspace, admin, true).await
 }
 
 /// Whether a key keeps its workspace manageable for ever.
@@ -205,12 +215,14 @@ pub const fn check_admin_remains(permanent_admins: usize) -> Result<(), KeysErro
 async fn create<S: KeyStore>(
     store: &S,
     entropy: &Entropy,
+    thresholds: Thresholds,
     workspace: WorkspaceId,
     key: NewKey,
     bootstraps: bool,
 ) -> Result<CreatedKey, KeysError> {
     let NewKey { kind, config, id, access } = key;
     config.check()?;
+    let config = config.or_thresholds(thresholds);
     for _ in 0..ATTEMPTS {
         let access_key = match &access {
             NewAccess::Generated => Some(AccessKey::generate(entropy).map_err(KeysError::Entropy)?),

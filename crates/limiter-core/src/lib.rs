@@ -44,6 +44,7 @@ mod clock;
 mod config;
 mod counts;
 mod credits;
+mod crossing;
 mod decision;
 mod denied;
 mod engine;
@@ -63,6 +64,7 @@ mod schedule;
 mod settlement;
 mod state;
 mod store;
+mod thresholds;
 mod token_type;
 mod totals;
 mod usage;
@@ -74,7 +76,8 @@ pub use clock::{ManualClock, Timestamp};
 pub use config::{KeyConfig, KeyKind, NewKey};
 pub use counts::WindowCounts;
 pub use credits::Credits;
-pub use decision::{Allowed, Crossing, Decision};
+pub use crossing::{Crossing, Told};
+pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, RateLimited};
 pub use engine::Engine;
 pub use error::{BoxError, InvalidValue, KeysError, StoreError};
@@ -92,8 +95,10 @@ pub use rules::{RuleState, Violation};
 pub use schedule::ScopeState;
 pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
 pub use store::{
-    DecisionHandle, DecisionStore, KeyStore, NewRecord, Page, ReservationStore, Search, Store,
+    DecisionHandle, DecisionStore, KeyStore, Listener, NewRecord, Page, ReservationStore, Search,
+    Store,
 };
+pub use thresholds::Thresholds;
 pub use token_type::TokenType;
 pub use totals::Totals;
 pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};

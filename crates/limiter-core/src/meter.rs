@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crossing::told_between;
 use crate::error::InvalidValue;
 use crate::limits::{MAX_COUNT, counted};
+use crate::thresholds::Thresholds;
 
 /// How much is used, and how much may be.
 ///
@@ -18,6 +20,20 @@ pub struct Meter {
     pub(crate) left: i64,
     /// [`UNLIMITED`], above every count that can be, where there is no limit.
     pub(crate) limit: u64,
+    /// How many thresholds were told of this count.
+    pub(crate) told: u8,
+}
+
+/// A meter as a decision looks at it.
+///
+/// It keeps what can be charged before there is anything to say: before a threshold is reached that was not told yet, or
+/// else before the limit is passed. So a call that reaches no threshold does not look at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gauge {
+    ahead: i64,
+    limit: u64,
+    told: u8,
+    thresholds: Thresholds,
 }
 
 impl Meter {
@@ -25,22 +41,33 @@ impl Meter {
     #[must_use]
     pub(crate) const fn new(limit: Option<u64>) -> Self {
         match limit {
-            Some(limit) => Self { left: limit.cast_signed(), limit },
-            None => Self { left: MAX_COUNT.cast_signed(), limit: UNLIMITED },
+            Some(limit) => Self { left: limit.cast_signed(), limit, told: 0 },
+            None => Self { left: MAX_COUNT.cast_signed(), limit: UNLIMITED, told: 0 },
         }
     }
 
-    /// A meter of which this much is left: of the limit, or of [`MAX_COUNT`] without one. For stores that keep
-    /// it elsewhere.
+    /// A meter of which so many thresholds were told, and which can be charged this much before the next is reached, or
+    /// before the limit is passed; [`MAX_COUNT`] less what is used without one. For stores that keep it elsewhere.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`]; [`InvalidValue::Inconsistent`] if less than
-    /// nothing or more than [`MAX_COUNT`] were used.
-    pub fn with_left(left: i64, limit: Option<u64>) -> Result<Self, InvalidValue> {
+    /// nothing or more than [`MAX_COUNT`] were used, or more thresholds were told than there are.
+    pub fn with_ahead(
+        ahead: i64,
+        limit: Option<u64>,
+        told: u8,
+        thresholds: Thresholds,
+    ) -> Result<Self, InvalidValue> {
         let full = Self::new(limit.map(|limit| counted("a limit", limit)).transpose()?);
+        if usize::from(told) > thresholds.percents().count() {
+            return Err(InvalidValue::Inconsistent {
+                what: "a threshold that is not there was told",
+            });
+        }
+        let left = ahead.saturating_add(thresholds.floor(limit, told));
         let used = full.capacity().checked_sub(left).and_then(|used| u64::try_from(used).ok());
         match used {
-            Some(0..=MAX_COUNT) => Ok(Self { left, ..full }),
+            Some(0..=MAX_COUNT) => Ok(Self { left, told, ..full }),
             _ => Err(InvalidValue::Inconsistent { what: "a count is out of bounds" }),
         }
     }
@@ -121,10 +148,36 @@ impl Meter {
         }
     }
 
-    pub(crate) const fn set_limit(&mut self, limit: Option<u64>) {
+    /// Another limit of what is used already. What of the thresholds it has passed by itself is not told.
+    pub(crate) fn set_limit(&mut self, limit: Option<u64>, thresholds: Thresholds) {
         let used = self.used();
         *self = Self::new(limit);
         self.take(used);
+        self.told = self.reached(thresholds);
+    }
+
+    /// Other thresholds: those that are no higher than one that was told, or were passed before, are not told.
+    pub(crate) fn set_thresholds(&mut self, before: Thresholds, after: Thresholds) {
+        let highest = before.percents().take(self.told.into()).last().unwrap_or(0);
+        let covered = after.percents().take_while(|percent| *percent <= highest).count();
+        self.told = self.reached(after).max(u8::try_from(covered).unwrap_or(u8::MAX));
+    }
+
+    /// Tells the thresholds that are reached and were not told yet: which, in percent.
+    pub(crate) fn tell(&mut self, thresholds: Thresholds) -> impl Iterator<Item = u8> + use<> {
+        let before = self.told;
+        self.told = before.max(self.reached(thresholds));
+        told_between(thresholds, before, self.told)
+    }
+
+    /// How many thresholds are reached.
+    fn reached(&self, thresholds: Thresholds) -> u8 {
+        let next = |told| Some(thresholds.floor(self.limit(), told)).filter(|floor| *floor > 0);
+        let mut told = 0_u8;
+        while next(told).is_some_and(|floor| self.left < floor) {
+            told = told.saturating_add(1);
+        }
+        told
     }
 
     /// What is left when nothing is used.
@@ -133,10 +186,60 @@ impl Meter {
     }
 }
 
+impl Gauge {
+    #[inline]
+    pub(crate) const fn new(meter: Meter, thresholds: Thresholds) -> Self {
+        let Meter { left, limit, told } = meter;
+        let ahead = left.saturating_sub(thresholds.floor(meter.limit(), told));
+        Self { ahead, limit, told, thresholds }
+    }
+
+    #[inline]
+    pub(crate) const fn meter(&self) -> Meter {
+        let Self { ahead, limit, told, thresholds } = *self;
+        let full = Meter { left: ahead, limit, told };
+        Meter { left: ahead.saturating_add(thresholds.floor(full.limit(), told)), ..full }
+    }
+
+    #[inline]
+    pub(crate) const fn of(ahead: i64, limit: u64, told: u8, thresholds: Thresholds) -> Self {
+        Self { ahead, limit, told, thresholds }
+    }
+
+    pub(crate) const fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    pub(crate) const fn ahead(&self) -> i64 {
+        self.ahead
+    }
+
+    /// Whether `needed` can be charged, and nothing is refused, runs over or is to be told, whatever the limit.
+    #[inline]
+    pub(crate) const fn has_room(&self, needed: u64) -> bool {
+        needed.cast_signed() <= self.ahead
+    }
+
+    /// Adds to the count, where there [is room](Self::has_room).
+    #[inline]
+    pub(crate) const fn take(&mut self, amount: u64) {
+        self.ahead = self.ahead.wrapping_sub(amount.cast_signed());
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct RawMeter {
     used: u64,
     limit: Option<u64>,
+    /// Left out where there is nothing to say, as older versions did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    told: u8,
+}
+
+/// Its form is serde's.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 impl TryFrom<RawMeter> for Meter {
@@ -146,13 +249,13 @@ impl TryFrom<RawMeter> for Meter {
         let limit = raw.limit.map(|limit| counted("a limit", limit)).transpose()?;
         let mut meter = Self::new(limit);
         meter.add(counted("a count", raw.used)?);
-        Ok(meter)
+        Ok(Self { told: raw.told, ..meter })
     }
 }
 
 impl From<Meter> for RawMeter {
     fn from(meter: Meter) -> Self {
-        Self { used: meter.used(), limit: meter.limit() }
+        Self { used: meter.used(), limit: meter.limit(), told: meter.told }
     }
 }
 
@@ -202,6 +305,77 @@ mod tests {
         assert!(meter(0, MAX_COUNT).admits(MAX_COUNT, true));
         assert!(!meter(1, MAX_COUNT).admits(MAX_COUNT, true));
         assert!(!meter(MAX_COUNT, MAX_COUNT).admits(0, true));
+    }
+
+    #[test]
+    fn what_can_be_charged_ends_before_a_threshold_and_then_at_the_limit() {
+        let ahead = |used| Gauge::new(meter(used, 10), Thresholds::default()).ahead();
+        assert_eq!((ahead(0), ahead(7), ahead(8)), (7, 0, -1));
+        let told = |told| Gauge::new(Meter { told, ..meter(8, 10) }, Thresholds::default()).ahead();
+        assert_eq!((told(1), told(2)), (1, 2));
+    }
+
+    #[test]
+    fn a_meter_that_is_kept_by_what_is_ahead_is_the_same_again() {
+        let thresholds = Thresholds::new([1, 50, 100]).unwrap();
+        for limit in [None, Some(0), Some(1), Some(7), Some(100), Some(MAX_COUNT)] {
+            for (used, told) in [(0, 0), (1, 1), (50, 2), (100, 3), (MAX_COUNT, 3)] {
+                let mut meter = Meter { told, ..Meter::new(limit) };
+                meter.add(used);
+                let gauge = Gauge::new(meter, thresholds);
+                assert_eq!(gauge.meter(), meter);
+                let kept = Meter::with_ahead(gauge.ahead(), limit, told, thresholds);
+                assert_eq!(kept, Ok(meter), "{used} of {limit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_meter_that_cannot_be_is_refused() {
+        let thresholds = Thresholds::default();
+        for (ahead, limit, told) in [
+            (0, Some(10), 3),
+            (8, Some(10), 0),
+            (10 - MAX_COUNT.cast_signed() - 1, Some(10), 2),
+            (i64::MIN, Some(10), 0),
+            (0, Some(MAX_COUNT + 1), 0),
+        ] {
+            let kept = Meter::with_ahead(ahead, limit, told, thresholds);
+            assert!(kept.is_err(), "{ahead} ahead of {limit:?}: {kept:?}");
+        }
+    }
+
+    #[test]
+    fn each_threshold_is_told_once() {
+        let thresholds = Thresholds::default();
+        let mut meter = meter(7, 10);
+        let mut told = Vec::new();
+        for (charged, actual) in [(0, 1), (1, 0), (0, 2), (2, 3), (3, 0), (0, 5)] {
+            meter.correct(charged, actual);
+            told.push(meter.tell(thresholds).collect::<Vec<_>>());
+        }
+        assert_eq!(told, [vec![80], vec![], vec![], vec![100], vec![], vec![]]);
+    }
+
+    #[test]
+    fn other_thresholds_count_those_as_told_that_are_passed_or_below() {
+        let [default, other] = [Thresholds::default(), Thresholds::new([50, 70, 90]).unwrap()];
+        // (used, told of the default ones, told of the others)
+        for (used, before, after) in [(49, 0, 0), (50, 0, 1), (79, 0, 2), (0, 1, 2), (95, 1, 3)] {
+            let mut meter = Meter { told: before, ..meter(used, 100) };
+            meter.set_thresholds(default, other);
+            assert_eq!(meter.told, after, "{used} used, {before} told");
+        }
+    }
+
+    #[test]
+    fn of_another_limit_only_what_is_passed_counts_as_told() {
+        let thresholds = Thresholds::default();
+        for (limit, told) in [(None, 0), (Some(0), 0), (Some(8), 2), (Some(10), 1), (Some(11), 0)] {
+            let mut meter = Meter { told: 2, ..meter(8, 8) };
+            meter.set_limit(limit, thresholds);
+            assert_eq!((meter.told, meter.used(), meter.limit()), (told, 8, limit));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::credits::Credits;
+use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
@@ -82,7 +83,7 @@ pub fn check_once(
     }
     let full = ledger.checks.len() >= bounds.most;
     let decision = charge_if_room(state, asset, charge, now, full, CHECKS, bounds)?;
-    if decision.is_allowed() {
+    if decision.is_charged() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
     }
     Ok(decision)
@@ -90,6 +91,7 @@ pub fn check_once(
 
 /// Counts what was allowed elsewhere, once, however often it is repeated under this id within the dedupe time. It is
 /// never refused for a limit, the budget, an expiry or the kind of the key: what is above stands as debt until the window ends.
+/// Answers the thresholds that it was the first to reach.
 ///
 /// # Errors
 /// [`ReservationError::TooMany`].
@@ -101,17 +103,17 @@ pub fn record(
     charge: &Charge,
     id: &RequestId,
     now: Timestamp,
-) -> Result<(), ReservationError> {
+) -> Result<Vec<Crossing>, ReservationError> {
     if ledger.checks.get(id, now).is_some() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if ledger.checks.len() >= bounds.most {
         return Err(ReservationError::TooMany { what: CHECKS, most: bounds.most });
     }
     let located = state.locate(asset);
-    evaluate::record(state, located, charge, now);
+    let crossed = evaluate::record(state, located, charge, now);
     ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
-    Ok(())
+    Ok(crossed)
 }
 
 /// Decides and charges a call by its estimate, which can be corrected once within `ttl`.
@@ -137,7 +139,7 @@ pub fn reserve(
     }
     let full = ledger.reservations.len() >= bounds.most;
     let decision = charge_if_room(state, asset, estimate, now, full, "reservations", bounds)?;
-    if decision.is_allowed() {
+    if decision.is_charged() {
         let reservation = Reservation {
             asset: asset.cloned(),
             reserved: *estimate,
@@ -170,13 +172,14 @@ pub fn extend(
     }
     let asset = state.locate(reservation.asset.as_ref());
     let decision = evaluate::check_and_consume(state, asset, &missing, now);
-    if decision.is_allowed() {
+    if decision.is_charged() {
         reservation.estimate = raised;
     }
     Ok(decision)
 }
 
-/// Corrects the estimate to what the call did cost. Repeating it changes nothing more.
+/// Corrects the estimate to what the call did cost. Repeating it changes nothing more. Answers the thresholds that it was
+/// the first to reach.
 ///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for
@@ -187,7 +190,7 @@ pub fn settle(
     id: &RequestId,
     actual: &Totals,
     now: Timestamp,
-) -> Result<(), ReservationError> {
+) -> Result<Vec<Crossing>, ReservationError> {
     let reservation = ledger.get(id, now)?;
     let actual = actual.applied_to(&reservation.estimate)?;
     end(state, reservation, id, End::Settled(actual), &actual, now)
@@ -205,7 +208,8 @@ pub fn cancel(
 ) -> Result<(), ReservationError> {
     let reservation = ledger.get(id, now)?;
     let nothing = Charge::request().with_requests(0)?;
-    end(state, reservation, id, End::Cancelled, &nothing, now)
+    // It only lowers counts.
+    end(state, reservation, id, End::Cancelled, &nothing, now).map(|_none| ())
 }
 
 impl Ledger {
@@ -228,7 +232,7 @@ fn charge_if_room(
     what: &'static str,
     bounds: &LedgerBounds,
 ) -> Result<Decision, ReservationError> {
-    if full && evaluate::peek(state, state.locate(asset), charge, now).is_allowed() {
+    if full && evaluate::peek(state, state.locate(asset), charge, now).is_charged() {
         return Err(ReservationError::TooMany { what, most: bounds.most });
     }
     let asset = state.locate(asset);
@@ -242,9 +246,9 @@ fn end(
     end: End,
     actual: &Charge,
     now: Timestamp,
-) -> Result<(), ReservationError> {
+) -> Result<Vec<Crossing>, ReservationError> {
     match reservation.end {
-        Some(before) if before == end => return Ok(()),
+        Some(before) if before == end => return Ok(Vec::new()),
         Some(_) => return Err(ReservationError::AlreadySettled(id.clone())),
         None => reservation.end = Some(end),
     }
@@ -255,8 +259,7 @@ fn end(
         overrun: &overrun(actual, &reservation.estimate),
     };
     let asset = state.locate(reservation.asset.as_ref());
-    evaluate::settle(state, asset, &settlement, now);
-    Ok(())
+    Ok(evaluate::settle(state, asset, &settlement, now))
 }
 
 /// What the first exceeds the second by, as a top-up, if it is nowhere below it.
@@ -330,7 +333,7 @@ mod tests {
             name: &str,
             actual: Totals,
             now: Timestamp,
-        ) -> Result<(), ReservationError> {
+        ) -> Result<Vec<Crossing>, ReservationError> {
             settle(&mut self.state, &mut self.ledger, &id(name), &actual, now)
         }
 

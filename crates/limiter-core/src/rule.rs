@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::InvalidValue;
 use crate::window::Window;
@@ -36,8 +36,8 @@ pub enum Unit {
 /// One limit: a scope, a window and a unit. It reads and prints as in `asset/day/tokens`.
 ///
 /// Rules are ordered as they are listed: global before asset, minute before day, requests before tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Rule {
     /// Whose calls are counted.
     pub scope: Scope,
@@ -65,9 +65,32 @@ impl fmt::Display for Unit {
     }
 }
 
+impl Rule {
+    /// As it prints.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match (self.scope, self.window, self.unit) {
+            (Scope::Global, Window::Minute, Unit::Requests) => "global/minute/requests",
+            (Scope::Global, Window::Minute, Unit::Tokens) => "global/minute/tokens",
+            (Scope::Global, Window::Day, Unit::Requests) => "global/day/requests",
+            (Scope::Global, Window::Day, Unit::Tokens) => "global/day/tokens",
+            (Scope::Asset, Window::Minute, Unit::Requests) => "asset/minute/requests",
+            (Scope::Asset, Window::Minute, Unit::Tokens) => "asset/minute/tokens",
+            (Scope::Asset, Window::Day, Unit::Requests) => "asset/day/requests",
+            (Scope::Asset, Window::Day, Unit::Tokens) => "asset/day/tokens",
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}/{}/{}", self.scope, self.window, self.unit))
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -75,7 +98,7 @@ impl FromStr for Rule {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let found = RULES.into_iter().find(|rule| rule.to_string() == text);
+        let found = RULES.into_iter().find(|rule| rule.name() == text);
         found.ok_or_else(|| {
             InvalidValue::unknown_word("rule", text, "scope/window/unit, such as asset/day/tokens")
         })
@@ -87,12 +110,6 @@ impl TryFrom<String> for Rule {
 
     fn try_from(text: String) -> Result<Self, InvalidValue> {
         text.parse()
-    }
-}
-
-impl From<Rule> for String {
-    fn from(rule: Rule) -> Self {
-        rule.to_string()
     }
 }
 
@@ -123,5 +140,9 @@ mod tests {
         assert_eq!(rule.to_string(), "asset/day/tokens");
         assert_eq!("asset/day/tokens".parse(), Ok(rule));
         assert!("asset/day".parse::<Rule>().is_err());
+        for rule in RULES {
+            let Rule { scope, window, unit } = rule;
+            assert_eq!(rule.name(), format!("{scope}/{window}/{unit}"));
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::counts::ScopeCounts;
 use crate::limits::MAX_COUNT;
 use crate::meter::Meter;
 use crate::rule::{RULES, Rule, Scope, Unit};
+use crate::thresholds::Thresholds;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -127,8 +128,10 @@ impl FromIterator<RuleState> for Rules {
             }
             counts
         };
-        let scope =
-            |scope| ScopeCounts::new(counts(scope, Window::Minute), counts(scope, Window::Day), 0);
+        let scope = |scope| {
+            let (minute, day) = (counts(scope, Window::Minute), counts(scope, Window::Day));
+            ScopeCounts::new(minute, day, 0, Thresholds::NONE)
+        };
         Self::new([scope(Scope::Global), scope(Scope::Asset)])
     }
 }

@@ -5,8 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
 use crate::counts::{ScopeCounts, WindowCounts, WindowId};
+use crate::crossing::Crossing;
 use crate::error::InvalidValue;
 use crate::limits::{Limits, WindowLimits};
+use crate::meter::Meter;
+use crate::names::AssetId;
+use crate::rule::{Rule, Unit};
+use crate::thresholds::Thresholds;
 use crate::window::{Step, Window};
 
 /// A counted scope: the counts of its minute and its day, and for each at most one change of its limits,
@@ -42,6 +47,7 @@ pub(crate) struct StagedScope {
     minute: (WindowCounts, Moved),
     day: (WindowCounts, Moved),
     counting: u32,
+    thresholds: Thresholds,
 }
 
 impl ScopeState {
@@ -69,8 +75,13 @@ impl ScopeState {
     /// A scope whose limits are in force at once, as those of a new key are; `None` without limits.
     ///
     /// `counting` tells it from every other scope that its key has counted.
-    pub(crate) fn in_force(limits: Limits, now: Timestamp, counting: u32) -> Option<Self> {
-        (!limits.is_none()).then(|| Self::new(limits, now, counting))
+    pub(crate) fn in_force(
+        limits: Limits,
+        now: Timestamp,
+        counting: u32,
+        thresholds: Thresholds,
+    ) -> Option<Self> {
+        (!limits.is_none()).then(|| Self::new(limits, now, counting, thresholds))
     }
 
     /// Changes the limits of a scope that may not be counted so far: from the next window of each kind.
@@ -80,6 +91,7 @@ impl ScopeState {
         limits: Limits,
         now: Timestamp,
         counting: u32,
+        thresholds: Thresholds,
     ) {
         let unchanged = scope.as_ref().map_or(Limits::NONE, Self::configured) == limits;
         if unchanged {
@@ -90,12 +102,19 @@ impl ScopeState {
         }
         // A scope whose limits ended earlier does not find its old counts again.
         let counted = scope.take().filter(|counted| !counted.is_over());
-        let mut counted = counted.unwrap_or_else(|| Self::new(Limits::NONE, now, counting));
+        let mut counted =
+            counted.unwrap_or_else(|| Self::new(Limits::NONE, now, counting, thresholds));
         for window in Window::ALL {
             let changed = limits.of(window) != counted.counts(window).limits();
             counted.set_pending(window, changed.then(|| limits.of(window)));
         }
         *scope = Some(counted).filter(|counted| !counted.is_over());
+    }
+
+    /// How many thresholds were told of each count.
+    pub(crate) fn told(&self) -> [u8; 4] {
+        let [minute, day] = Window::ALL.map(|window| self.counts(window));
+        [minute.requests.told, minute.tokens.told, day.requests.told, day.tokens.told]
     }
 
     /// Which windows are counted now.
@@ -162,7 +181,30 @@ impl ScopeState {
             minute: self.window_at(Window::Minute, now),
             day: self.window_at(Window::Day, now),
             counting: self.counts.counting(),
+            thresholds: self.counts.thresholds(),
         }
+    }
+
+    /// Other thresholds, of the counts as they are: see [`Meter::set_thresholds`](crate::Meter).
+    pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        let before = self.counts.thresholds();
+        self.recount(thresholds, |meter| meter.set_thresholds(before, thresholds));
+    }
+
+    /// These thresholds, of counts that were saved without them and know what was told.
+    pub(crate) fn with_thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.recount(thresholds, |_| ());
+        self
+    }
+
+    fn recount(&mut self, thresholds: Thresholds, change: impl Fn(&mut Meter)) {
+        let [minute, day] = Window::ALL.map(|window| {
+            let mut counts = self.counts(window);
+            change(&mut counts.requests);
+            change(&mut counts.tokens);
+            counts
+        });
+        self.counts = ScopeCounts::new(minute, day, self.counting(), thresholds);
     }
 
     /// Stores counts that were staged.
@@ -181,8 +223,9 @@ impl ScopeState {
             (counts, Moved::Mended) => counts,
             _ => self.counts(window),
         };
-        let counting = self.counts.counting();
-        self.counts = ScopeCounts::new(mended(Window::Minute), mended(Window::Day), counting);
+        let (counting, thresholds) = (self.counts.counting(), self.counts.thresholds());
+        self.counts =
+            ScopeCounts::new(mended(Window::Minute), mended(Window::Day), counting, thresholds);
     }
 
     /// Whether nothing is in force or pending any more.
@@ -191,9 +234,10 @@ impl ScopeState {
             && Window::ALL.into_iter().all(|window| self.counts(window).limits().is_none())
     }
 
-    fn new(in_force: Limits, now: Timestamp, counting: u32) -> Self {
+    fn new(in_force: Limits, now: Timestamp, counting: u32, thresholds: Thresholds) -> Self {
         let counts = |window: Window| WindowCounts::new(in_force.of(window), window.end(now));
-        let counts = ScopeCounts::new(counts(Window::Minute), counts(Window::Day), counting);
+        let counts =
+            ScopeCounts::new(counts(Window::Minute), counts(Window::Day), counting, thresholds);
         Self { counts, pending: None }
     }
 
@@ -221,7 +265,7 @@ impl ScopeState {
 
 impl StagedScope {
     pub(crate) const fn counts(&self) -> ScopeCounts {
-        ScopeCounts::new(self.minute.0, self.day.0, self.counting)
+        ScopeCounts::new(self.minute.0, self.day.0, self.counting, self.thresholds)
     }
 
     pub(crate) fn admits(&self, charge: &Charge) -> bool {
@@ -231,6 +275,26 @@ impl StagedScope {
     pub(crate) fn add(&mut self, charge: &Charge) {
         self.minute.0.add(charge);
         self.day.0.add(charge);
+    }
+
+    /// Tells the thresholds of a rule of this scope that are reached and were not told yet.
+    pub(crate) fn tell<'a>(
+        &mut self,
+        rule: Rule,
+        asset: Option<&'a AssetId>,
+    ) -> impl Iterator<Item = Crossing> + use<'a> {
+        let counts = match rule.window {
+            Window::Minute => &mut self.minute.0,
+            Window::Day => &mut self.day.0,
+        };
+        let resets_at = counts.resets_at;
+        let meter = match rule.unit {
+            Unit::Requests => &mut counts.requests,
+            Unit::Tokens => &mut counts.tokens,
+        };
+        let percents = meter.tell(self.thresholds);
+        let meter = *meter;
+        percents.map(move |percent| Crossing::of_rule(rule, asset, percent, &meter, resets_at))
     }
 
     /// Makes each window that is still the admitting one what it would have been had `actual` been charged there
@@ -295,7 +359,7 @@ impl TryFrom<RawScopeState> for ScopeState {
             return Err(InvalidValue::Inconsistent { what });
         }
         let [minute, day] = [raw.minute.counts, raw.day.counts].map(WindowCounts::normalized);
-        let counts = ScopeCounts::new(minute, day, raw.counting);
+        let counts = ScopeCounts::new(minute, day, raw.counting, Thresholds::NONE);
         let mut scope = Self { counts, pending: None };
         scope.set_pending(Window::Minute, raw.minute.pending);
         scope.set_pending(Window::Day, raw.day.pending);
@@ -321,8 +385,8 @@ mod tests {
 
     #[test]
     fn a_change_comes_with_the_next_window() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
-        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1, Thresholds::NONE);
+        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2, Thresholds::NONE);
         let scope = scope.unwrap();
         assert_eq!(in_force_at(&scope, NOON), Some(1));
         assert_eq!(in_force_at(&scope, NEXT_MINUTE), Some(5));
@@ -330,43 +394,43 @@ mod tests {
 
     #[test]
     fn a_second_change_replaces_the_pending_one() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
-        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2);
-        ScopeState::configure(&mut scope, requests_per_minute(7), NOON, 2);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1, Thresholds::NONE);
+        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2, Thresholds::NONE);
+        ScopeState::configure(&mut scope, requests_per_minute(7), NOON, 2, Thresholds::NONE);
         assert_eq!(in_force_at(&scope.unwrap(), NEXT_MINUTE), Some(7));
     }
 
     #[test]
     fn a_change_back_drops_the_pending_one() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1, Thresholds::NONE);
         let before = scope.clone();
-        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2);
-        ScopeState::configure(&mut scope, requests_per_minute(1), NOON, 2);
+        ScopeState::configure(&mut scope, requests_per_minute(5), NOON, 2, Thresholds::NONE);
+        ScopeState::configure(&mut scope, requests_per_minute(1), NOON, 2, Thresholds::NONE);
         assert_eq!(scope, before);
     }
 
     #[test]
     fn saving_what_is_configured_does_not_even_move_the_window() {
-        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1);
+        let mut scope = ScopeState::in_force(requests_per_minute(1), NOON, 1, Thresholds::NONE);
         let before = scope.clone();
-        ScopeState::configure(&mut scope, requests_per_minute(1), NEXT_DAY, 2);
+        ScopeState::configure(&mut scope, requests_per_minute(1), NEXT_DAY, 2, Thresholds::NONE);
         assert_eq!(scope, before);
     }
 
     #[test]
     fn an_asset_added_and_removed_again_is_not_counted() {
         let mut scope = None;
-        ScopeState::configure(&mut scope, requests_per_minute(1), NOON, 2);
+        ScopeState::configure(&mut scope, requests_per_minute(1), NOON, 2, Thresholds::NONE);
         assert!(scope.is_some());
-        ScopeState::configure(&mut scope, Limits::NONE, NOON, 2);
+        ScopeState::configure(&mut scope, Limits::NONE, NOON, 2, Thresholds::NONE);
         assert_eq!(scope, None);
     }
 
     #[test]
     fn a_cleared_scope_is_over_when_both_windows_have_ended() {
         let limits = Limits::builder().requests_per_minute(1).requests_per_day(1).build().unwrap();
-        let mut scope = ScopeState::in_force(limits, NOON, 1);
-        ScopeState::configure(&mut scope, Limits::NONE, NOON, 2);
+        let mut scope = ScopeState::in_force(limits, NOON, 1, Thresholds::NONE);
+        ScopeState::configure(&mut scope, Limits::NONE, NOON, 2, Thresholds::NONE);
         let scope = scope.unwrap();
         assert!(scope.at(NEXT_MINUTE).is_some());
         assert!(scope.at(NEXT_DAY).is_none());
@@ -374,7 +438,8 @@ mod tests {
 
     #[test]
     fn saved_counts_of_a_window_that_cannot_be_are_refused() {
-        let scope = ScopeState::in_force(requests_per_minute(1), NOON, 1).unwrap();
+        let scope =
+            ScopeState::in_force(requests_per_minute(1), NOON, 1, Thresholds::NONE).unwrap();
         let json = serde_json::to_string(&scope).unwrap();
         assert_eq!(serde_json::from_str::<ScopeState>(&json).unwrap(), scope);
         let shifted = json.replace("1760011260000", "1760011260001");

@@ -10,9 +10,10 @@ use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::Limits;
-use crate::meter::Meter;
+use crate::meter::{Gauge, Meter};
 use crate::names::AssetId;
 use crate::schedule::ScopeState;
+use crate::thresholds::Thresholds;
 
 /// The live state of one key: its kind, expiry, credits, and the scopes that are counted.
 ///
@@ -23,8 +24,10 @@ pub struct KeyState {
     pub(crate) kind: KeyKind,
     pub(crate) expires_at: Option<Timestamp>,
     /// Credits spent, limited by the budget.
-    pub(crate) credits: Meter,
+    pub(crate) credits: Gauge,
     pub(crate) global: Option<ScopeState>,
+    /// What would be denied for a limit is let through.
+    pub(crate) shadow: bool,
     /// Sorted by id. Most keys have limits for one asset, which stands in line with the rest.
     assets: SmallVec<[AssetState; 1]>,
     /// The number of the last counting of a scope that began.
@@ -73,17 +76,20 @@ impl KeyState {
     /// The state of a new key: its limits are in force at once.
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
+        let thresholds = config.thresholds.unwrap_or_default();
+        let credits = Meter::new(config.budget.map(Credits::millionths));
         let mut state = Self {
             kind,
             expires_at: config.expires_at,
-            credits: Meter::new(config.budget.map(Credits::millionths)),
-            global: ScopeState::in_force(config.global, now, FIRST_COUNTING),
+            credits: Gauge::new(credits, thresholds),
+            global: ScopeState::in_force(config.global, now, FIRST_COUNTING, thresholds),
+            shadow: config.shadow,
             assets: SmallVec::new(),
             countings: FIRST_COUNTING,
         };
         for (id, limits) in &config.assets {
             let counting = state.next_counting();
-            let scope = ScopeState::in_force(*limits, now, counting);
+            let scope = ScopeState::in_force(*limits, now, counting, thresholds);
             state.assets.extend(scope.map(|scope| AssetState { id: id.clone(), scope }));
         }
         state
@@ -96,16 +102,23 @@ impl KeyState {
     pub fn from_parts(
         kind: KeyKind,
         expires_at: Option<Timestamp>,
+        shadow: bool,
+        thresholds: Thresholds,
         credits: Meter,
         global: Option<ScopeState>,
         assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
     ) -> Result<Self, InvalidValue> {
-        let assets = assets.into_iter().map(|(id, scope)| AssetState { id, scope });
+        let global = global.map(|scope| scope.with_thresholds(thresholds));
+        let credits = Gauge::new(credits, thresholds);
+        let assets = assets.into_iter().map(|(id, scope)| {
+            let scope = scope.with_thresholds(thresholds);
+            AssetState { id, scope }
+        });
         let mut assets: SmallVec<[AssetState; 1]> = assets.collect();
         assets.sort_by(|one, other| one.id.cmp(&other.id));
         assets.dedup_by(|one, other| one.id == other.id);
         check_count(assets.len())?;
-        let mut state = Self { kind, expires_at, credits, global, assets, countings: 0 };
+        let mut state = Self { kind, expires_at, credits, global, shadow, assets, countings: 0 };
         state.number_countings();
         Ok(state)
     }
@@ -147,8 +160,9 @@ impl KeyState {
         hint.unwrap_or_default()
     }
 
-    /// Changes budget and expiry at once, and limits from the next window of each kind.
+    /// Changes budget, expiry, thresholds and shadow mode at once, and limits from the next window of each kind.
     ///
+    /// A threshold that what is used has passed already is not told.
     /// An asset that is not in the configuration loses its limits. Returns whether anything changed.
     ///
     /// # Errors
@@ -157,10 +171,18 @@ impl KeyState {
     pub fn configure(&mut self, config: &KeyConfig, now: Timestamp) -> Result<bool, InvalidValue> {
         let mut changed = self.clone();
         changed.expires_at = config.expires_at;
-        changed.credits.set_limit(config.budget.map(Credits::millionths));
+        changed.shadow = config.shadow;
+        let thresholds = config.thresholds.unwrap_or_default();
+        changed.set_thresholds(thresholds);
+        let budget = config.budget.map(Credits::millionths);
+        let mut credits = changed.credits.meter();
+        if credits.limit() != budget {
+            credits.set_limit(budget, thresholds);
+            changed.credits = Gauge::new(credits, thresholds);
+        }
         let counting = changed.next_counting();
-        ScopeState::configure(&mut changed.global, config.global, now, counting);
-        changed.configure_assets(&config.assets, now);
+        ScopeState::configure(&mut changed.global, config.global, now, counting, thresholds);
+        changed.configure_assets(&config.assets, now, thresholds);
         if changed.assets.len() > Self::MAX_COUNTED_ASSETS {
             changed.assets.retain(|asset| asset.scope.at(now).is_some());
         }
@@ -199,7 +221,25 @@ impl KeyState {
     /// Credits spent and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
-        CreditUsage::of(&self.credits)
+        CreditUsage::of(&self.credits.meter())
+    }
+
+    /// Credits as they are counted, with what was told of the budget.
+    #[must_use]
+    pub const fn credit_meter(&self) -> Meter {
+        self.credits.meter()
+    }
+
+    /// The shares of its limits that are told when they are reached.
+    #[must_use]
+    pub const fn thresholds(&self) -> Thresholds {
+        self.credits.thresholds()
+    }
+
+    /// Whether what would be denied for a limit is let through.
+    #[must_use]
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
     }
 
     /// The global scope, if it is counted.
@@ -215,7 +255,7 @@ impl KeyState {
 
     /// The credits, and the scopes that a call meets.
     #[inline]
-    pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Meter, MetScopes<'_>) {
+    pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Gauge, MetScopes<'_>) {
         let asset = match asset.position {
             Some(position) => self.assets.get_mut(position).map(|asset| &mut asset.scope),
             None => None,
@@ -247,6 +287,7 @@ impl KeyState {
             expires_at: self.expires_at,
             credits: self.credits,
             global: self.global.clone(),
+            shadow: self.shadow,
             assets: asset.cloned().into_iter().collect(),
             countings: self.countings,
         }
@@ -256,23 +297,55 @@ impl KeyState {
         self.assets.binary_search_by(|asset| asset.id.cmp(id))
     }
 
-    fn configure_assets(&mut self, assets: &BTreeMap<AssetId, Limits>, now: Timestamp) {
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        let before = self.thresholds();
+        if thresholds == before {
+            return;
+        }
+        let mut credits = self.credits.meter();
+        credits.set_thresholds(before, thresholds);
+        self.credits = Gauge::new(credits, thresholds);
+        let assets = self.assets.iter_mut().map(|asset| &mut asset.scope);
+        for scope in self.global.iter_mut().chain(assets) {
+            scope.set_thresholds(thresholds);
+        }
+    }
+
+    fn configure_assets(
+        &mut self,
+        assets: &BTreeMap<AssetId, Limits>,
+        now: Timestamp,
+        thresholds: Thresholds,
+    ) {
         for asset in std::mem::take(&mut self.assets) {
             let limits = assets.get(&asset.id).copied().unwrap_or(Limits::NONE);
             let mut scope = Some(asset.scope);
             let counting = self.next_counting();
-            ScopeState::configure(&mut scope, limits, now, counting);
+            ScopeState::configure(&mut scope, limits, now, counting, thresholds);
             self.assets.extend(scope.map(|scope| AssetState { scope, ..asset }));
         }
         for (id, limits) in assets {
             if let Err(position) = self.search(id) {
                 let mut scope = None;
                 let counting = self.next_counting();
-                ScopeState::configure(&mut scope, *limits, now, counting);
+                ScopeState::configure(&mut scope, *limits, now, counting, thresholds);
                 if let Some(scope) = scope {
                     self.assets.insert(position, AssetState { id: id.clone(), scope });
                 }
             }
+        }
+    }
+
+    /// Whether no more thresholds were told than there are.
+    fn check_told(&self) -> Result<(), InvalidValue> {
+        let most = self.thresholds().percents().count();
+        let scopes = self.global.iter().chain(self.assets.iter().map(|asset| &asset.scope));
+        let told = scopes.flat_map(ScopeState::told).chain([self.credits.meter().told]);
+        match told.max() {
+            Some(told) if usize::from(told) > most => {
+                Err(InvalidValue::Inconsistent { what: "a threshold that is not there was told" })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -299,6 +372,7 @@ impl PartialEq for KeyState {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
             && self.expires_at == other.expires_at
+            && self.shadow == other.shadow
             && self.credits == other.credits
             && self.global == other.global
             && self.assets().eq(other.assets())
@@ -313,6 +387,13 @@ impl CreditUsage {
         // A meter's counts are within the bounds of `Credits`.
         let amount = |millionths| Credits::from_millionths(millionths).unwrap_or(Credits::MAX);
         Self { spent: amount(credits.used()), budget: credits.limit().map(amount) }
+    }
+
+    /// The same as it is counted, of a key without thresholds.
+    pub(crate) fn gauge(&self) -> Gauge {
+        let mut credits = Meter::new(self.budget.map(Credits::millionths));
+        credits.add(self.spent.millionths());
+        Gauge::new(credits, Thresholds::NONE)
     }
 
     /// What is left of the budget, at least 0, if there is one.
@@ -333,6 +414,15 @@ struct RawKeyState {
     assets: BTreeMap<AssetId, ScopeState>,
     #[serde(default)]
     countings: u32,
+    /// What older versions did not know, they did not have.
+    #[serde(default = "no_thresholds")]
+    thresholds: Thresholds,
+    #[serde(default)]
+    shadow: bool,
+}
+
+const fn no_thresholds() -> Thresholds {
+    Thresholds::NONE
 }
 
 impl From<KeyState> for RawKeyState {
@@ -340,7 +430,9 @@ impl From<KeyState> for RawKeyState {
         Self {
             kind: state.kind,
             expires_at: state.expires_at,
-            credits: state.credits,
+            thresholds: state.thresholds(),
+            shadow: state.shadow,
+            credits: state.credits.meter(),
             global: state.global,
             assets: state.assets.into_iter().map(|asset| (asset.id, asset.scope)).collect(),
             countings: state.countings,
@@ -353,16 +445,21 @@ impl TryFrom<RawKeyState> for KeyState {
 
     fn try_from(raw: RawKeyState) -> Result<Self, InvalidValue> {
         check_count(raw.assets.len())?;
-        let assets = raw.assets.into_iter().map(|(id, scope)| AssetState { id, scope });
+        let thresholds = raw.thresholds;
+        let counted = |scope: ScopeState| scope.with_thresholds(thresholds);
+        let assets =
+            raw.assets.into_iter().map(|(id, scope)| AssetState { id, scope: counted(scope) });
         let mut state = Self {
             kind: raw.kind,
             expires_at: raw.expires_at,
-            credits: raw.credits,
-            global: raw.global,
+            credits: Gauge::new(raw.credits, thresholds),
+            global: raw.global.map(counted),
+            shadow: raw.shadow,
             assets: assets.collect(),
             countings: raw.countings,
         };
         state.number_countings();
+        state.check_told()?;
         Ok(state)
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::access_key::KeyDigest;
 use crate::charge::Charge;
 use crate::config::{KeyConfig, KeyKind};
+use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{KeysError, StoreError};
 use crate::key::{KeyRecord, StoredSecret};
@@ -86,7 +87,7 @@ pub trait ReservationStore: DecisionStore {
 
     /// Counts what was allowed elsewhere, such as while this store could not answer, in the windows of now: once, however
     /// often it is repeated under this id within the dedupe time. It is never refused for a limit, the budget, an expiry or the kind
-    /// of the key. Ids are those of [`check_once`](Self::check_once).
+    /// of the key. Ids are those of [`check_once`](Self::check_once). Answers the thresholds that this was the first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`], or a store error.
@@ -96,7 +97,7 @@ pub trait ReservationStore: DecisionStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> impl Future<Output = Result<(), ReservationError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send;
 
     /// As [`check_and_consume`](DecisionStore::check_and_consume) of the estimate, which can be corrected once until
     /// `ttl` has passed. Repeated under the same id it is allowed, flagged as replayed, and charges nothing.
@@ -124,7 +125,8 @@ pub trait ReservationStore: DecisionStore {
         to: &Totals,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
 
-    /// Corrects the estimate to what the call did cost. Repeating it changes nothing more.
+    /// Corrects the estimate to what the call did cost. Repeating it changes nothing more. Answers the thresholds that this
+    /// was the first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
@@ -133,7 +135,13 @@ pub trait ReservationStore: DecisionStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> impl Future<Output = Result<(), ReservationError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send;
+
+    /// Names who wants to hear of thresholds that are reached outside of any call, as by what is charged later of an outage.
+    /// A store that does nothing by itself, as most, has nothing to tell.
+    fn listen(&self, listener: Listener) {
+        drop(listener);
+    }
 
     /// Takes the whole charge back: the call never went upstream. Repeating it changes nothing more.
     ///
@@ -145,6 +153,9 @@ pub trait ReservationStore: DecisionStore {
         id: &RequestId,
     ) -> impl Future<Output = Result<(), ReservationError>> + Send;
 }
+
+/// Hears of thresholds that a key has reached.
+pub type Listener = Box<dyn Fn(&KeyId, &[Crossing]) + Send + Sync>;
 
 /// A key and an asset, resolved once. It sees limits as soon as they are in force, and expiry and deletion of
 /// its key at once.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RequestId,
+    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
+    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RequestId,
     ReservationError, ReservationStore, Search, StoreError, StoredKey, Timestamp, Totals, Usage,
     WorkspaceId, reservation,
 };
@@ -144,7 +144,7 @@ impl MemoryStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.step(key, |state, ledger, now| {
             reservation::record(state, ledger, &self.bounds, asset, charge, id, now)
         })
@@ -192,7 +192,7 @@ impl MemoryStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.step(key, |state, ledger, now| reservation::settle(state, ledger, id, actual, now))
             .unwrap_or(Err(ReservationError::KeyUnknown))
     }
@@ -399,7 +399,7 @@ impl ReservationStore for MemoryStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.record(key, asset, charge, id)
     }
 
@@ -428,7 +428,7 @@ impl ReservationStore for MemoryStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.settle(key, id, actual)
     }
 

@@ -7,7 +7,8 @@ use common::{
     secret_of, store_at, update,
 };
 use limiter_core::{
-    Charge, Credits, KeyConfig, KeyId, KeyKind, KeysError, ManualClock, Search, Timestamp,
+    Charge, Credits, KeyConfig, KeyId, KeyKind, KeysError, ManualClock, Search, Thresholds,
+    Timestamp,
 };
 use limiter_memory::{MemoryStore, RestoreError, Snapshot};
 use serde_json::Value;
@@ -46,6 +47,40 @@ fn a_restored_store_goes_on_counting() {
         let expected = store.check_and_consume(&key, Some(&m1), &charge);
         assert_eq!(restored.check_and_consume(&key, Some(&m1), &charge), expected);
     }
+}
+
+#[test]
+fn a_restored_store_tells_no_threshold_again() {
+    let (store, _) = store_at(NOON);
+    let budget = Credits::from_millionths(10).expect("within bounds");
+    let config = named("ci").with_global(requests(Some(10), None)).with_budget(budget);
+    let key = create(&store, "ci", config.with_asset(asset("m1"), requests(None, Some(10))));
+    let (m1, id) = (asset("m1"), "r1".parse().expect("an id"));
+    let charge = |number| {
+        let credits = Credits::from_millionths(number).expect("within bounds");
+        Charge::request().with_requests(number).expect("within bounds").with_credits(credits)
+    };
+    let reserved = store.reserve(&key, Some(&m1), &charge(8), &id, DAY).expect("it is new");
+    assert_eq!(reserved.allowed().map(|allowed| allowed.crossed().len()), Some(3));
+    store.cancel(&key, &id).expect("the reservation is known");
+    let restored = restore_at(NOON, &json(&store));
+    for (number, told) in [(9, vec![]), (1, vec![100; 3])] {
+        let decision = restored.check_and_consume(&key, Some(&m1), &charge(number));
+        let crossed = decision.allowed().expect("it fits").crossed().iter();
+        assert_eq!(crossed.map(|it| it.percent).collect::<Vec<_>>(), told);
+    }
+}
+
+#[test]
+fn a_key_of_an_older_snapshot_has_no_thresholds_and_is_not_in_shadow() {
+    let mut json = json(&store_in_use().0);
+    for key in json["keys"].as_array_mut().expect("a list of keys") {
+        let state = key["state"].as_object_mut().expect("the state of a key");
+        assert!(state.remove("thresholds").is_some() && state.remove("shadow").is_some());
+    }
+    let restored = restore_at(NOON, &json);
+    let record = restored.read(&"ci".parse().expect("an id")).expect("the key lives");
+    assert_eq!((record.thresholds, record.shadow), (Thresholds::NONE, false));
 }
 
 #[test]

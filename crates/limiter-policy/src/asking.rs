@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use limiter_core::{BoxError, Store, StoreError};
+use limiter_core::{BoxError, Crossing, KeyId, Listener, Store, StoreError};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -33,6 +33,8 @@ pub(crate) struct Asking<S> {
     pub(crate) later: Later,
     /// What goes on without the store, by the policy of that name.
     pub(crate) local: Option<Local>,
+    /// Who wants to hear of thresholds that are reached by what the store is told later.
+    pub(crate) listener: OnceLock<Listener>,
 }
 
 /// Makes a store, where it is connected to later.
@@ -57,6 +59,15 @@ pub(crate) enum Effect {
 }
 
 impl<S: Store> Asking<S> {
+    /// Says that what the store was told later has reached thresholds.
+    pub(crate) fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
+        if !crossed.is_empty()
+            && let Some(listener) = self.listener.get()
+        {
+            listener(key, crossed);
+        }
+    }
+
     /// Asks, unless the store is given up: then the answer is an error at once.
     pub(crate) async fn ask<'a, T, E, F>(
         self: &'a Arc<Self>,

@@ -107,6 +107,7 @@ impl GuardedStoreBuilder {
             recovering: AtomicBool::new(false),
             came_back: Mutex::new(None),
             later: Later::new(self.most_remembered.get()),
+            listener: OnceLock::new(),
             local: match self.policy {
                 FailurePolicy::LocalShare { share } => {
                     Some(Local::new(share, self.most_remembered))

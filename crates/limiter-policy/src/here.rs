@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds, RequestId,
-    ReservationError, Timestamp, Totals, evaluate, reservation,
+    Allowed, AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds,
+    RequestId, ReservationError, Timestamp, Totals, evaluate, reservation,
 };
 
 use crate::debt::Debt;
@@ -147,7 +147,7 @@ impl Here {
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
         let decision = reservation::extend(&mut self.state, &mut self.ledger, id, to, now)?;
-        if decision.is_allowed() {
+        if decision.is_charged() {
             let raised = self.reserved.get(id).map(|reserved| to.applied_to(&reserved.estimate));
             self.correct(id, raised.transpose()?, false);
         }
@@ -214,7 +214,8 @@ impl Here {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> bool {
-        let charged = decision.allowed().is_some_and(|allowed| !allowed.replayed());
+        let replayed = decision.allowed().is_some_and(Allowed::replayed);
+        let charged = decision.is_charged() && !replayed;
         if charged {
             // Made-up names of assets without limits are all one.
             let asset = self.state.assets().map(|(id, _)| id).find(|id| Some(*id) == asset);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use limiter_core::{KeyId, RequestId, ReservationError, Store, Totals};
+use limiter_core::{Crossing, KeyId, RequestId, ReservationError, Store, Totals};
 use parking_lot::Mutex;
 
 use crate::asking::{Asking, Effect};
@@ -53,7 +53,8 @@ impl Later {
             match ended.tell(asking).await {
                 Err(error) if error.is_outage() => return,
                 // A reservation that the store never heard of was made without it.
-                Ok(()) | Err(ReservationError::Unknown(_)) => {}
+                Err(ReservationError::Unknown(_)) => {}
+                Ok(crossed) => asking.crossed(&ended.key, &crossed),
                 Err(error) => tracing::warn!(
                     key = %ended.key, reservation = %ended.id, %error,
                     "a reservation that ended while the store was away stays as it was"
@@ -69,13 +70,16 @@ impl Ended {
     pub(crate) async fn tell<S: Store>(
         &self,
         asking: &Arc<Asking<S>>,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         let Self { key, id, actual } = self;
         match actual {
             Some(actual) => {
                 asking.ask(Effect::Charges, |store| store.settle(key, id, actual)).await
             }
-            None => asking.ask(Effect::Charges, |store| store.cancel(key, id)).await,
+            None => {
+                asking.ask(Effect::Charges, |store| store.cancel(key, id)).await?;
+                Ok(Vec::new())
+            }
         }
     }
 }

@@ -145,7 +145,10 @@ impl Local {
             let Some((asset, id, charge)) = payment else { return };
             let record = |store| S::record(store, &key, asset.as_ref(), &charge, &id);
             match asking.ask(Effect::Charges, record).await {
-                Ok(()) => self.confirm(&key, &asset),
+                Ok(crossed) => {
+                    self.confirm(&key, &asset);
+                    asking.crossed(&key, &crossed);
+                }
                 Err(ReservationError::KeyUnknown) => self.forget(&key),
                 Err(error) if error.is_outage() => return,
                 Err(error) => {

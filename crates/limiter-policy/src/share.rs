@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use limiter_core::{
-    Credits, InForce, KeyConfig, KeyRecord, Limits, Timestamp, TokenType, WindowLimits,
+    Credits, InForce, KeyConfig, KeyRecord, Limits, Thresholds, Timestamp, TokenType, WindowLimits,
 };
 
 /// A part of each limit, above nothing and at most all of it.
@@ -67,6 +67,8 @@ impl Share {
             global: self.of_limits(&config.global),
             assets: assets.map(|(asset, limits)| (asset.clone(), self.of_limits(limits))).collect(),
             budget: left.and_then(|left| Credits::from_millionths(self.of(left.millionths())).ok()),
+            // A share of a limit says little of the limit: what is reached is told when the store has been charged.
+            thresholds: Some(Thresholds::NONE),
             ..config
         }
     }

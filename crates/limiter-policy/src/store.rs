@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionStore, DenialReason, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore, Search,
-    Store, StoreError, Timestamp, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionStore, DenialReason, KeyConfig, KeyDigest, KeyId,
+    KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
+    ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage, WorkspaceId,
 };
 
 use tokio::runtime::Handle;
@@ -147,24 +147,25 @@ impl<S: Store> GuardedStore<S> {
     }
 
     /// Tells the store how a reservation has ended, now or, if the policy goes on without it, later.
-    async fn end(&self, ended: Ended) -> Result<(), ReservationError> {
+    async fn end(&self, ended: Ended) -> Result<Vec<Crossing>, ReservationError> {
         let Ended { key, id, actual } = &ended;
         if let Some(local) = &self.asking.local {
             let here = |here: &mut Here, now| here.end(id, actual.as_ref(), now);
             if let Some(done) = local.with_reserved(key, id, here) {
                 self.recover_if_owing(local);
-                return done;
+                // What it has reached is told when the store has been charged.
+                return done.map(|()| Vec::new());
             }
         }
         match ended.tell(&self.asking).await {
             Err(error) if error.is_outage() && self.goes_on() => {
                 if self.tell_later(ended) {
-                    Ok(())
+                    Ok(Vec::new())
                 } else {
                     Err(error)
                 }
             }
-            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(()),
+            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(Vec::new()),
             told => told,
         }
     }
@@ -238,7 +239,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         let call = |store| S::record(store, key, asset, charge, id);
         self.asking.ask(Effect::Charges, call).await
     }
@@ -293,12 +294,18 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.end(Ended { key: key.clone(), id: id.clone(), actual: Some(*actual) }).await
     }
 
+    /// The first one that is named hears of what is charged after an outage; the store it guards hears of none, since that
+    /// may not be there yet.
+    fn listen(&self, listener: Listener) {
+        let _ = self.asking.listener.set(listener);
+    }
+
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
-        self.end(Ended { key: key.clone(), id: id.clone(), actual: None }).await
+        self.end(Ended { key: key.clone(), id: id.clone(), actual: None }).await.map(drop)
     }
 }
 

@@ -48,7 +48,7 @@ impl World {
     }
 
     async fn settle(&self, id: &str, output: u64) -> Result<(), ReservationError> {
-        self.store.settle(&self.key, &named(id), &actual(output)).await
+        self.store.settle(&self.key, &named(id), &actual(output)).await.map(drop)
     }
 
     /// As a process does that still has the store.

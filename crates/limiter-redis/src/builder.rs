@@ -31,6 +31,18 @@ use crate::store::RedisStore;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # The rights of its user
+/// A Redis user needs no more than this, on the keys of the prefix (here `gateway`):
+///
+/// ```text
+/// ACL SETUSER limiter on >secret ~gateway:* +evalsha +script|load +role +info +ping +time
+///     +hget +hgetall +hmget +hset +hdel +exists +get +set +del +unlink +pexpire +pttl
+///     +sadd +scard +sismember +srem +zadd +zcard +zcount +zrange +zrangebylex +zrem +zremrangebyrank +zscore
+/// ```
+///
+/// On a cluster `+cluster|slots +asking` too, and `+scan` for [`RedisStore::delete_everything`](crate::RedisStore::delete_everything).
+/// Without `+role` and `+info` it works as well, and warns that it cannot tell a master from a replica, nor how new the server is.
 #[derive(Clone)]
 #[must_use = "nothing is connected before `connect` is called"]
 pub struct RedisStoreBuilder {

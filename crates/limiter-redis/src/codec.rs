@@ -1,14 +1,16 @@
 //! How a key looks in Redis, and what the scripts answer.
 //!
 //! A key's state is one hash. Numbers are little-endian; `i7` is a signed number of seven bytes, which holds every count
-//! and every [`Timestamp`]. A window is kept as the number of its end ([`Window::number_of_end`]). What is left stands for
-//! what is used, as in [`Meter`]; an absent limit is −1.
+//! and every [`Timestamp`]. A window is kept as the number of its end ([`Window::number_of_end`]). What is *ahead* stands for
+//! what is used: what can be charged before the next threshold is reached, or else before the limit is passed; an absent
+//! limit is −1. How many thresholds were *told* takes half a byte for each count.
 //!
 //! | field | bytes |
 //! |---|---|
-//! | `h` | format 1, types 1, fired thresholds 3, version 4, incarnation 4, minute 5, day 4, expiry 7, left 4 × 7, credits left 7 |
+//! | `h` | format 1, types 1, told thresholds 3, version 4, incarnation 4, minute 5, day 4, expiry 7, ahead 4 × 7, credits ahead 7 |
 //! | `H` | budget 7, limits 4 × 7, what is pending 1 and up to 4 × 7 |
-//! | `a` + asset | format 1, types 1, fired thresholds 2, minute 5, day 4, left 4 × 8 (floating point, which is cheaper to read) |
+//! | `T` | thresholds in percent 4, rising and 0 where there is none; 1 for shadow mode 1 |
+//! | `a` + asset | format 1, types 1, told thresholds 2, minute 5, day 4, ahead 4 × 8 (floating point, which is cheaper to read) |
 //! | `A` + asset | limits 4 × 7, what is pending 1 and up to 4 × 7 |
 //! | `w`, `w` + asset | which windows a scope has, if not those of a new key: counting 4, how often its minute and its day were mended 1 + 1 |
 //!
@@ -39,8 +41,8 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 
 use limiter_core::{
-    AssetId, KeyKind, KeyState, Meter, ScopeState, Timestamp, TokenType, Window, WindowCounts,
-    WindowLimits,
+    AssetId, KeyKind, KeyState, Meter, ScopeState, Thresholds, Timestamp, TokenType, Window,
+    WindowCounts, WindowLimits,
 };
 use thiserror::Error;
 
@@ -83,7 +85,8 @@ pub(crate) struct HotKey {
     kind: KeyKind,
     stamp: Stamp,
     expires_at: Option<Timestamp>,
-    credits_left: i64,
+    credits_ahead: i64,
+    credits_told: u8,
     global: Option<HotScope>,
 }
 
@@ -92,13 +95,18 @@ pub(crate) struct HotKey {
 pub(crate) struct HotScope {
     types: [TokenType; 2],
     ends: [Timestamp; 2],
-    left: [i64; 4],
+    /// What can be charged before the next threshold, or else the limit.
+    ahead: [i64; 4],
+    /// How many thresholds were told, in half a byte each: of the minute, then of the day.
+    told: [u8; 2],
 }
 
-/// The field `H`.
+/// The fields `T` and `H`, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ColdKey {
     budget: Option<u64>,
+    thresholds: Thresholds,
+    shadow: bool,
     global: ColdScope,
 }
 
@@ -158,15 +166,15 @@ impl HotKey {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Misread> {
         let mut reader = Reader::of(bytes)?;
         let types = reader.byte()?;
-        reader.skip(3)?;
+        let [minute_told, day_told, credits_told] = reader.array()?;
         let stamp = Stamp(reader.array()?);
         let ends = [reader.int::<5>()?, reader.int::<4>()?];
         let expires_at = match reader.int::<7>()? {
             NEVER => None,
             unix_ms => Some(timestamp(unix_ms)?),
         };
-        let left = reader.ints()?;
-        let credits_left = reader.int::<7>()?;
+        let ahead = reader.ints()?;
+        let credits_ahead = reader.int::<7>()?;
         reader.end()?;
         let kind = match types / 16 {
             0 => KeyKind::Member,
@@ -175,9 +183,9 @@ impl HotKey {
         };
         let global = match types % 16 {
             0 => None,
-            types => Some(HotScope::new(types, ends, left)?),
+            types => Some(HotScope::new(types, [minute_told, day_told], ends, ahead)?),
         };
-        Ok(Self { kind, stamp, expires_at, credits_left, global })
+        Ok(Self { kind, stamp, expires_at, credits_ahead, credits_told, global })
     }
 
     pub(crate) const fn stamp(&self) -> Stamp {
@@ -190,13 +198,16 @@ impl HotKey {
         limits: &ColdKey,
         assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
     ) -> Result<KeyState, Misread> {
-        let credits = meter(self.credits_left, limits.budget)?;
+        let ColdKey { budget, thresholds, shadow, .. } = *limits;
+        let credits = Meter::with_ahead(self.credits_ahead, budget, self.credits_told, thresholds)
+            .map_err(|_| OUT_OF_BOUNDS)?;
         let global = match &self.global {
-            Some(global) => Some(global.state(&limits.global)?),
+            Some(global) => Some(global.state(&limits.global, thresholds)?),
             None if limits.global.is_none() => None,
             None => return Err(Misread::Corrupt("a scope has limits, but is not counted")),
         };
-        KeyState::from_parts(self.kind, self.expires_at, credits, global, assets)
+        let Self { kind, expires_at, .. } = *self;
+        KeyState::from_parts(kind, expires_at, shadow, thresholds, credits, global, assets)
             .map_err(|_| Misread::Corrupt("more assets than a key may have"))
     }
 }
@@ -205,14 +216,14 @@ impl HotScope {
     pub(crate) fn read_asset(bytes: &[u8]) -> Result<Self, Misread> {
         let mut reader = Reader::of(bytes)?;
         let types = reader.byte()?;
-        reader.skip(2)?;
+        let told = reader.array()?;
         let ends = [reader.int::<5>()?, reader.int::<4>()?];
-        let left = [reader.float()?, reader.float()?, reader.float()?, reader.float()?];
+        let ahead = [reader.float()?, reader.float()?, reader.float()?, reader.float()?];
         reader.end()?;
-        Self::new(types, ends, left)
+        Self::new(types, told, ends, ahead)
     }
 
-    fn new(types: u8, ends: [i64; 2], left: [i64; 4]) -> Result<Self, Misread> {
+    fn new(types: u8, told: [u8; 2], ends: [i64; 2], ahead: [i64; 4]) -> Result<Self, Misread> {
         let types = types.checked_sub(1).ok_or(Misread::Corrupt("a scope of no type"))?;
         let [minute, day] = ends;
         let end = |window: Window, number| {
@@ -221,25 +232,34 @@ impl HotScope {
         Ok(Self {
             types: [token_type(types % 3)?, token_type(types / 3)?],
             ends: [end(Window::Minute, minute)?, end(Window::Day, day)?],
-            left,
+            ahead,
+            told,
         })
     }
 
-    pub(crate) fn state(&self, limits: &ColdScope) -> Result<ScopeState, Misread> {
-        let [left1, left2, left3, left4] = self.left;
+    pub(crate) fn state(
+        &self,
+        limits: &ColdScope,
+        thresholds: Thresholds,
+    ) -> Result<ScopeState, Misread> {
+        let [ahead1, ahead2, ahead3, ahead4] = self.ahead;
         let [limit1, limit2, limit3, limit4] = limits.limits;
+        let [minute_told, day_told] = self.told;
+        let meter = |ahead, limit, told| {
+            Meter::with_ahead(ahead, limit, told, thresholds).map_err(|_| OUT_OF_BOUNDS)
+        };
         let ([minute_end, day_end], [minute_type, day_type]) = (self.ends, self.types);
         let counts = [
             WindowCounts::from_parts(
                 minute_end,
-                meter(left1, limit1)?,
-                meter(left2, limit2)?,
+                meter(ahead1, limit1, minute_told % 16)?,
+                meter(ahead2, limit2, minute_told / 16)?,
                 minute_type,
             ),
             WindowCounts::from_parts(
                 day_end,
-                meter(left3, limit3)?,
-                meter(left4, limit4)?,
+                meter(ahead3, limit3, day_told % 16)?,
+                meter(ahead4, limit4, day_told / 16)?,
                 day_type,
             ),
         ];
@@ -251,10 +271,25 @@ impl HotScope {
 impl ColdKey {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Misread> {
         let mut reader = Reader::new(bytes);
+        let percents: [u8; Thresholds::MOST] = reader.array()?;
+        let given = percents.into_iter().take_while(|percent| *percent > 0);
+        let thresholds = Thresholds::new(given).map_err(|_| NO_THRESHOLDS)?;
+        if packed_thresholds(thresholds) != percents {
+            return Err(NO_THRESHOLDS);
+        }
+        let shadow = match reader.byte()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Misread::Corrupt("a mode that cannot be")),
+        };
         let budget = reader.limit()?;
         let global = ColdScope::read_from(&mut reader)?;
         reader.end()?;
-        Ok(Self { budget, global })
+        Ok(Self { budget, thresholds, shadow, global })
+    }
+
+    pub(crate) const fn thresholds(&self) -> Thresholds {
+        self.thresholds
     }
 }
 
@@ -284,8 +319,13 @@ impl ColdScope {
     }
 }
 
-fn meter(left: i64, limit: Option<u64>) -> Result<Meter, Misread> {
-    Meter::with_left(left, limit).map_err(|_| OUT_OF_BOUNDS)
+/// In percent, rising; 0 for those that are not there.
+pub(crate) fn packed_thresholds(thresholds: Thresholds) -> [u8; Thresholds::MOST] {
+    let mut percents = [0; Thresholds::MOST];
+    for (place, percent) in percents.iter_mut().zip(thresholds.percents()) {
+        *place = percent;
+    }
+    percents
 }
 
 fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
@@ -302,6 +342,7 @@ fn token_type(code: u8) -> Result<TokenType, Misread> {
     }
 }
 
+const NO_THRESHOLDS: Misread = Misread::Corrupt("thresholds that cannot be");
 const OUT_OF_BOUNDS: Misread = Misread::Corrupt("a number out of bounds");
 
 /// The only format so far; the first byte of each record that a call looks at.

@@ -84,16 +84,17 @@ pub(crate) fn explain(
 
 /// What a script would say of a decision.
 pub(crate) fn verdict_of(decision: &Decision) -> Option<Verdict> {
-    Some(match decision {
-        Decision::Allowed(_) => Verdict::Allowed,
-        Decision::Denied(denied) => match denied.reason() {
-            DenialReason::KeyExpired { .. } => Verdict::KeyExpired,
-            DenialReason::AdminKey => Verdict::AdminKey,
-            DenialReason::BudgetExhausted { .. } => Verdict::BudgetExhausted,
-            DenialReason::RateLimited(_) => Verdict::RateLimited,
-            _ => return None,
-        },
-    })
+    // The script knows nothing of shadow mode.
+    let Some(denied) = decision.denied().or_else(|| decision.shadowed()) else {
+        return Some(Verdict::Allowed);
+    };
+    match denied.reason() {
+        DenialReason::KeyExpired { .. } => Some(Verdict::KeyExpired),
+        DenialReason::AdminKey => Some(Verdict::AdminKey),
+        DenialReason::BudgetExhausted { .. } => Some(Verdict::BudgetExhausted),
+        DenialReason::RateLimited(_) => Some(Verdict::RateLimited),
+        _ => None,
+    }
 }
 
 impl Wrong {

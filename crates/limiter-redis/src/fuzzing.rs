@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds, MAX_COUNT,
-    Meter, RequestId, Timestamp, Totals, Usage, evaluate, reservation,
+    RequestId, Timestamp, Totals, Usage, evaluate, reservation,
 };
 use redis::Value;
 
@@ -96,7 +96,7 @@ pub fn remembered(bytes: &[u8]) {
         let _ = reservation::cancel(state, ledger, &id, now);
         let _ = Usage::of(state, now);
         let _ = judged.agrees(reserved);
-        let _ = judged.agrees(settled);
+        let _ = judged.agrees(settled.map(drop));
     }
 }
 
@@ -143,18 +143,14 @@ pub fn state(bytes: &[u8]) {
         let again = KeyState::from_parts(
             state.kind(),
             state.expires_at(),
-            credits(&state),
+            state.is_shadow(),
+            state.thresholds(),
+            state.credit_meter(),
             state.global().cloned(),
             assets,
         );
         assert_eq!(again.expect("few assets"), state);
     }
-}
-
-fn credits(state: &KeyState) -> Meter {
-    let (spent, budget) = (state.credits().spent, state.credits().budget.map(Credits::millionths));
-    let left = budget.unwrap_or(MAX_COUNT).cast_signed() - spent.millionths().cast_signed();
-    Meter::with_left(left, budget).expect("credits within bounds")
 }
 
 /// A name that a hash of ours has, for a byte that numbers it, so that most fields have a meaning.
@@ -205,9 +201,10 @@ impl<'a> Chunks<'a> {
 
 /// What a script may say of an id, and something that it never says.
 const LETTERS: &[u8] = b"TPKUXODSINFC?";
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "h",
     "H",
+    "T",
     "am1",
     "Am1",
     "format",

@@ -4,8 +4,8 @@
 //! be another, that is an error that names both.
 
 use limiter_core::{
-    AssetId, Decision, KeyKind, KeyState, Ledger, LedgerBounds, MAX_COUNT, Meter, Reservation,
-    ReservationError, Timestamp,
+    AssetId, Crossing, Decision, KeyKind, KeyState, Ledger, LedgerBounds, MAX_COUNT, Meter,
+    Reservation, ReservationError, Thresholds, Timestamp,
 };
 use redis::Value;
 
@@ -25,6 +25,8 @@ pub(crate) struct Judged {
     /// At most what was remembered under this id.
     pub(crate) ledger: Ledger,
     pub(crate) learnt: Option<Known>,
+    /// Thresholds that were reached, where the core does not find them itself.
+    crossed: Vec<Crossing>,
 }
 
 /// An outcome of the core that can be compared with that of a script.
@@ -50,18 +52,21 @@ impl Judged {
                 return Ok(met.map(|met| Self::of(Outcome::Decided, met, Ledger::default())));
             }
         };
-        let Telling { outcome, now, remembered: record, decided } = telling;
+        let Telling { outcome, now, remembered: record, decided, crossed } = telling;
         if outcome == Outcome::KeyUnknown {
             return Ok(None);
         }
         let ledger = record.map(remembered).transpose().map_err(misread)?.unwrap_or_default();
-        let Some(group) = decided else {
-            let state = of_no_key().map_err(misread)?;
-            return Ok(Some(Self { outcome, verdict: None, now, state, ledger, learnt: None }));
-        };
         // The call may be one that the reservation alone knows.
         let reserved = ledger.reservations().next();
         let called = reserved.map_or(asset, |(_, _, reservation)| Reservation::asset(reservation));
+        let Some(group) = decided else {
+            let state = of_no_key().map_err(misread)?;
+            let crossed = crossed.map_or(Ok(Vec::new()), |crossed| crossed.by(called));
+            let crossed = crossed.map_err(|misread| RedisError::misread(at(0), misread))?;
+            let (verdict, learnt) = (None, None);
+            return Ok(Some(Self { outcome, verdict, now, state, ledger, learnt, crossed }));
+        };
         let met = Met::read(group, called, 1, known).map_err(|wrong| wrong.at(at(0)))?;
         // It is of the asset that was asked about, or of none that is known here.
         let of_asset = called == asset;
@@ -78,13 +83,19 @@ impl Judged {
         let Met { now, state, verdicts, learnt } = met;
         let decided = outcome == Outcome::Decided;
         let verdict = verdicts.first().copied().filter(|_| decided);
-        Self { outcome, verdict, now, state, ledger, learnt }
+        let crossed = Vec::new();
+        Self { outcome, verdict, now, state, ledger, learnt, crossed }
     }
 
     /// Bounds that leave room exactly if the script found room.
     pub(crate) const fn bounds(&self, bounds: &LedgerBounds) -> LedgerBounds {
         let most = if matches!(self.outcome, Outcome::TooMany) { 0 } else { usize::MAX };
         LedgerBounds { most, ..*bounds }
+    }
+
+    /// The thresholds that were reached, as the script tells them: the core was not told the counts.
+    pub(crate) fn take_crossed(&mut self) -> Vec<Crossing> {
+        std::mem::take(&mut self.crossed)
     }
 
     /// What the core made of it, if that is what the script did.
@@ -136,6 +147,7 @@ fn refusal(error: &ReservationError) -> Outcome {
 /// What stands for the state where nothing is decided by it.
 fn of_no_key() -> Result<KeyState, Misread> {
     let wrong = |_| Misread::Corrupt("a state that cannot be");
-    let credits = Meter::with_left(MAX_COUNT.cast_signed(), None).map_err(wrong)?;
-    KeyState::from_parts(KeyKind::Member, None, credits, None, []).map_err(wrong)
+    let none = Thresholds::NONE;
+    let credits = Meter::with_ahead(MAX_COUNT.cast_signed(), None, 0, none).map_err(wrong)?;
+    KeyState::from_parts(KeyKind::Member, None, false, none, credits, None, []).map_err(wrong)
 }

@@ -9,8 +9,8 @@ use limiter_core::{
 use redis::Value;
 
 use crate::codec::{
-    HashFields, Incarnation, Misread, NEVER, Version, asset_field, bytes, packed_limits, push_int,
-    push_limit, stored_key, time_of,
+    HashFields, Incarnation, Misread, NEVER, Version, asset_field, bytes, packed_limits,
+    packed_thresholds, push_int, push_limit, stored_key, time_of,
 };
 use crate::error::{CallError, RedisError};
 use crate::keyspace::Keyspace;
@@ -273,11 +273,13 @@ fn number(reply: &Value) -> Option<u64> {
     }
 }
 
-/// Expiry, budget and global limits.
+/// Expiry, budget, thresholds and mode, and global limits.
 fn packed(config: &KeyConfig) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(44);
+    let mut bytes = Vec::with_capacity(49);
     push_int::<7>(&mut bytes, config.expires_at.map_or(NEVER, Timestamp::unix_ms));
     push_limit(&mut bytes, config.budget.map(Credits::millionths));
+    bytes.extend(packed_thresholds(config.thresholds.unwrap_or_default()));
+    bytes.push(u8::from(config.shadow));
     packed_limits(&mut bytes, &config.global);
     bytes
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, KeyId, Ledger, LedgerBounds, RequestId, ReservationError,
+    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, RequestId, ReservationError,
     StoreError, Totals, reservation,
 };
 use redis::Value;
@@ -65,7 +65,7 @@ impl Remembering {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         let keys = [self.keyspace.state(key), self.keyspace.checks(key)];
         let script = &self.scripts.record;
         let dedupe = self.bounds.dedupe;
@@ -76,7 +76,8 @@ impl Remembering {
         let bounds = judged.bounds(&self.bounds);
         let Judged { state, ledger, now, .. } = &mut judged;
         let recorded = reservation::record(state, ledger, &bounds, asset, charge, id, *now);
-        self.agreed(key, asset, judged.agrees(recorded))
+        self.agreed(key, asset, judged.agrees(recorded.map(drop)))?;
+        Ok(judged.take_crossed())
     }
 
     pub(crate) async fn reserve(
@@ -124,7 +125,7 @@ impl Remembering {
         key: &KeyId,
         id: &RequestId,
         actual: Option<&Totals>,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         let keys = [self.keyspace.state(key), self.keyspace.reservations(key)];
         let arguments = vec![bytes_of(id), ended_by(actual)];
         let reply = self.ask(&self.scripts.settle, &keys, arguments).await?;
@@ -132,10 +133,11 @@ impl Remembering {
         let mut judged = judged.ok_or(ReservationError::KeyUnknown)?;
         let Judged { state, ledger, now, .. } = &mut judged;
         let ended = match actual {
-            Some(actual) => reservation::settle(state, ledger, id, actual, *now),
+            Some(actual) => reservation::settle(state, ledger, id, actual, *now).map(drop),
             None => reservation::cancel(state, ledger, id, *now),
         };
-        self.agreed(key, None, judged.agrees(ended))
+        self.agreed(key, None, judged.agrees(ended))?;
+        Ok(judged.take_crossed())
     }
 
     /// All that is remembered of a living key.

@@ -109,13 +109,15 @@ const CLOCK_MANUAL: &str = include_str!("lua/clock_manual.lua");
 const DECIDE: &str = include_str!("lua/decide.lua");
 const REMEMBERED: &str = include_str!("lua/remembered.lua");
 const EXPIRE: &str = include_str!("lua/expire.lua");
-const PARTS: [(&str, &str); 10] = [
+const PARTS: [(&str, &str); 12] = [
     ("decide", DECIDE),
     ("consider", include_str!("lua/consider.lua")),
     ("met", include_str!("lua/met.lua")),
     ("stage", include_str!("lua/stage.lua")),
     ("changed", include_str!("lua/changed.lua")),
     ("keep", include_str!("lua/keep.lua")),
+    ("told", include_str!("lua/told.lua")),
+    ("crossed", include_str!("lua/crossed.lua")),
     ("once", include_str!("lua/once.lua")),
     ("known", include_str!("lua/known.lua")),
     ("reservation", include_str!("lua/reservation.lua")),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, StoreError, Timestamp, Totals, Usage, WorkspaceId, evaluate,
+    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
+    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, StoreError, Timestamp, Totals, Usage, WorkspaceId,
+    evaluate,
 };
 use redis::Value;
 
@@ -243,7 +244,7 @@ impl ReservationStore for RedisStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.remembering.record(key, asset, charge, id).await
     }
 
@@ -272,12 +273,12 @@ impl ReservationStore for RedisStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.remembering.end(key, id, Some(actual)).await
     }
 
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
-        self.remembering.end(key, id, None).await
+        self.remembering.end(key, id, None).await.map(drop)
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore,
-    Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest,
+    KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
+    ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -208,7 +208,7 @@ impl ReservationStore for AnyStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.record(key, asset, charge, id),
@@ -259,13 +259,23 @@ impl ReservationStore for AnyStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.settle(key, id, actual),
             #[cfg(feature = "redis")]
             Choice::Redis(store) => ReservationStore::settle(&**store, key, id, actual).await,
             Choice::Custom(store) => store.settle(key, id, actual).await,
+        }
+    }
+
+    fn listen(&self, listener: Listener) {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => ReservationStore::listen(store, listener),
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => ReservationStore::listen(&**store, listener),
+            Choice::Custom(store) => store.listen(listener),
         }
     }
 

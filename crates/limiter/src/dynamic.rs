@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionHandle, KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError,
-    NewRecord, Page, RequestId, ReservationError, Search, Store, StoreError, Totals, Usage,
-    WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, KeyConfig, KeyDigest, KeyId, KeyRecord,
+    KeysError, Listener, NewRecord, Page, RequestId, ReservationError, Search, Store, StoreError,
+    Totals, Usage, WorkspaceId,
 };
 
 use crate::any_store::AnyHandle;
@@ -47,7 +47,7 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         asset: Option<&'a AssetId>,
         charge: &'a Charge,
         id: &'a RequestId,
-    ) -> Boxed<'a, Result<(), ReservationError>>;
+    ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>>;
     fn reserve<'a>(
         &'a self,
         key: &'a KeyId,
@@ -67,7 +67,8 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         key: &'a KeyId,
         id: &'a RequestId,
         actual: &'a Totals,
-    ) -> Boxed<'a, Result<(), ReservationError>>;
+    ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>>;
+    fn listen(&self, listener: Listener);
     fn cancel<'a>(
         &'a self,
         key: &'a KeyId,
@@ -154,7 +155,7 @@ impl<S: Store> DynamicStore for S {
         asset: Option<&'a AssetId>,
         charge: &'a Charge,
         id: &'a RequestId,
-    ) -> Boxed<'a, Result<(), ReservationError>> {
+    ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>> {
         Box::pin(self.record(key, asset, charge, id))
     }
 
@@ -183,8 +184,12 @@ impl<S: Store> DynamicStore for S {
         key: &'a KeyId,
         id: &'a RequestId,
         actual: &'a Totals,
-    ) -> Boxed<'a, Result<(), ReservationError>> {
+    ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>> {
         Box::pin(self.settle(key, id, actual))
+    }
+
+    fn listen(&self, listener: Listener) {
+        S::listen(self, listener);
     }
 
     fn cancel<'a>(

@@ -76,8 +76,10 @@
 //! that a breaker has given up is not warned of again.
 
 mod any_store;
+mod builder;
 mod dynamic;
 mod estimate;
+mod events;
 mod limiter;
 mod price;
 mod reservation;
@@ -86,7 +88,9 @@ mod stream;
 mod watch;
 mod watched;
 
+pub use builder::LimiterBuilder;
 pub use estimate::Estimate;
+pub use events::{Missed, ThresholdEvent, ThresholdEvents};
 pub use limiter::{Keys, Limiter};
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
@@ -94,8 +98,9 @@ pub use limiter_core::{
     InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore,
     KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
     PendingLimits, RateLimited, RequestId, ReservationError, ReservationStore, Rule, RuleState,
-    Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Timestamp, TokenType,
-    Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
+    Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Thresholds, Timestamp,
+    TokenType, Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage,
+    WorkspaceId,
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};

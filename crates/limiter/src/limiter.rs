@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter_core::ManualClock;
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Denied, Engine, KeyId, KeysError,
-    NewKey, RequestId, ReservationError, Store, StoreError, Totals, Usage, WorkspaceId,
+    NewKey, RequestId, ReservationError, Store, StoreError, Thresholds, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
@@ -16,7 +16,9 @@ use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 #[cfg(feature = "redis")]
 use limiter_redis::{RedisError, RedisStore};
 
+use crate::builder::LimiterBuilder;
 use crate::estimate::Estimate;
+use crate::events::ThresholdEvents;
 use crate::reservation::{Reservation, Reserved, random_id};
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use crate::watch::Watch;
@@ -100,9 +102,61 @@ impl Limiter {
         Ok(Self::from(Box::pin(RedisStore::connect(url)).await?))
     }
 
+    /// A limiter with settings of its own, on a store of any kind: a `MemoryStore`, a `RedisStore`, a `GuardedStore`, or
+    /// [`WatchedStore::custom`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{Limiter, MemoryStore};
+    ///
+    /// let limiter = Limiter::builder(MemoryStore::new())
+    ///     .thresholds("50,80,100".parse()?)
+    ///     .on_threshold(|event| eprintln!("{event}"))
+    ///     .build();
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "memory"))]
+    /// # fn main() {}
+    /// ```
+    pub fn builder(store: impl Into<WatchedStore>) -> LimiterBuilder {
+        LimiterBuilder::new(store.into())
+    }
+
+    /// The thresholds that keys reach from now on by calls of this limiter and its clones, each once in its window: nobody has
+    /// to poll. Of several processes on one store, the one whose call reaches a threshold raises the event.
+    ///
+    /// Listening slows no decision: who is slow misses the oldest events, and is told how many.
+    /// The event of a call whose answer is lost on its way from the store is lost with it.
+    ///
+    /// ```
+    /// use limiter::{Charge, KeyConfig, Limiter, Limits, NewKey};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limiter = Limiter::in_memory();
+    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+    /// let mut events = limiter.threshold_events();
+    /// let limits = Limits::builder().requests_per_day(10).build()?;
+    /// let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits)).with_id("ci".parse()?);
+    /// let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    /// for _ in 0..8 {
+    ///     let _ = limiter.check_and_consume(&key, None, &Charge::request()).await?;
+    /// }
+    /// let event = events.next().await.expect("the limiter lives")?;
+    /// assert!(event.to_string().starts_with("ci has used 80 % of 10 requests per day for all calls: 8"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn threshold_events(&self) -> ThresholdEvents {
+        self.engine.store().ears().subscribe()
+    }
+
     /// Limits on a store of your own. It proves itself by passing the conformance suite.
     pub fn custom(store: impl Store) -> Self {
-        Self::on(WatchedStore::custom(store))
+        Self::builder(WatchedStore::custom(store)).build()
     }
 
     /// Limits on a store of any kind, and what to answer when it cannot: with a deadline for each call, and a circuit breaker that
@@ -142,7 +196,7 @@ impl Limiter {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
     pub fn showing_keys_in_figures(&self) -> Self {
-        Self::on(self.engine.store().rewatched(Watch::showing_keys))
+        Self::on(self.engine.store().rewatched(Watch::showing_keys), self.engine.thresholds())
     }
 
     /// As [`showing_keys_in_figures`](Self::showing_keys_in_figures), with the asset of each call as the label or field
@@ -153,7 +207,7 @@ impl Limiter {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
     pub fn showing_assets_in_figures(&self) -> Self {
-        Self::on(self.engine.store().rewatched(Watch::showing_assets))
+        Self::on(self.engine.store().rewatched(Watch::showing_assets), self.engine.thresholds())
     }
 
     /// Whether the limits are inside this process: then the futures of all calls are ready when they are first polled.
@@ -163,7 +217,7 @@ impl Limiter {
     }
 
     /// The in-memory store, whose calls are synchronous, if it is the one in use. What is asked there is not counted among the
-    /// figures.
+    /// figures and raises no event, and is in shadow mode only where the key is.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn memory(&self) -> Option<&MemoryStore> {
@@ -355,7 +409,7 @@ impl Limiter {
         id: &RequestId,
         actual: &Totals,
     ) -> Result<(), ReservationError> {
-        self.engine.settle(key, id, actual).await
+        self.engine.settle(key, id, actual).await.map(drop)
     }
 
     /// As [`Reservation::cancel`], by the id of a reservation that this process or another made.
@@ -418,29 +472,30 @@ impl Limiter {
         self.engine.keys_as(caller)
     }
 
-    fn on(store: WatchedStore) -> Self {
-        Self { engine: Arc::new(Engine::new(store, system_entropy)) }
+    pub(crate) fn on(store: WatchedStore, thresholds: Thresholds) -> Self {
+        let engine = Engine::new(store, system_entropy).with_thresholds(thresholds);
+        Self { engine: Arc::new(engine) }
     }
 }
 
 #[cfg(feature = "memory")]
 impl From<MemoryStore> for Limiter {
     fn from(store: MemoryStore) -> Self {
-        Self::on(WatchedStore::from(store))
+        Self::builder(store).build()
     }
 }
 
 #[cfg(feature = "redis")]
 impl From<RedisStore> for Limiter {
     fn from(store: RedisStore) -> Self {
-        Self::on(WatchedStore::from(store))
+        Self::builder(store).build()
     }
 }
 
 #[cfg(feature = "policy")]
 impl<S: Store> From<GuardedStore<S>> for Limiter {
     fn from(store: GuardedStore<S>) -> Self {
-        Self::custom(store)
+        Self::builder(store).build()
     }
 }
 

@@ -123,8 +123,12 @@ impl Reservation {
     /// [`ReservationError::Shrinks`] for a total below the estimate as it stands, [`ReservationError::AlreadySettled`],
     /// [`ReservationError::Unknown`] after its ttl, or a store error.
     pub async fn extend(&mut self, to: &Totals) -> Result<Decision, ReservationError> {
+        if self.is_shadowed() {
+            self.estimate = to.applied_to(&self.estimate)?;
+            return Ok(Decision::Allowed(Allowed::clone(&self.allowed)));
+        }
         let decision = self.limiter.extend(&self.key, &self.id, to).await?;
-        if decision.is_allowed()
+        if decision.is_charged()
             && let Ok(raised) = to.applied_to(&self.estimate)
         {
             self.estimate = raised;
@@ -141,6 +145,9 @@ impl Reservation {
     /// [`ReservationError::AlreadySettled`] with other figures, [`ReservationError::Unknown`] after its ttl, or a store
     /// error.
     pub async fn settle(&mut self, actual: &Totals) -> Result<(), ReservationError> {
+        if self.is_shadowed() {
+            return self.ended(Ok(()));
+        }
         let settled = self.limiter.settle(&self.key, &self.id, actual).await;
         self.ended(settled)
     }
@@ -152,6 +159,9 @@ impl Reservation {
     /// # Errors
     /// [`ReservationError::AlreadySettled`], [`ReservationError::Unknown`] after its ttl, or a store error.
     pub async fn cancel(&mut self) -> Result<(), ReservationError> {
+        if self.is_shadowed() {
+            return self.ended(Ok(()));
+        }
         let cancelled = self.limiter.cancel(&self.key, &self.id).await;
         self.ended(cancelled)
     }
@@ -161,6 +171,11 @@ impl Reservation {
     pub fn keep(mut self) -> RequestId {
         self.open = false;
         self.id.clone()
+    }
+
+    /// Shadow mode let the call through: nothing was charged, and there is nothing to correct.
+    fn is_shadowed(&self) -> bool {
+        self.allowed.shadowed().is_some()
     }
 
     /// Only where the store gave no answer is there something left to be done.

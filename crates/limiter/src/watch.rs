@@ -26,7 +26,6 @@ pub(crate) use self::operation::Operation;
 pub(crate) type Named<'k, 'a> = (Option<&'k KeyId>, Option<&'a AssetId>);
 
 /// Counts a threshold event that was handed to whoever listens. The threshold is in percent of the limit.
-#[expect(dead_code, reason = "no threshold raises an event yet")]
 pub(crate) fn event_fired(percent: u8) {
     #[cfg(feature = "metrics")]
     metrics::event_fired(percent);
@@ -35,7 +34,6 @@ pub(crate) fn event_fired(percent: u8) {
 }
 
 /// Counts threshold events that a listener missed, since it lagged.
-#[expect(dead_code, reason = "no threshold raises an event yet")]
 pub(crate) fn events_dropped(events: u64) {
     #[cfg(feature = "metrics")]
     metrics::events_dropped(events);

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyStore, KeysError, NewRecord, Page, RequestId, ReservationError, ReservationStore,
-    Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest,
+    KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
+    ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
+#[cfg(feature = "policy")]
+use limiter_policy::GuardedStore;
 #[cfg(feature = "redis")]
 use limiter_redis::RedisStore;
 
 use crate::any_store::{AnyHandle, AnyStore};
+use crate::events::Ears;
 use crate::watch::{Operation, Watch, Whose};
 
 /// The store behind a [`Limiter`](crate::Limiter): one of those compiled in, or a user's own.
@@ -23,6 +26,7 @@ use crate::watch::{Operation, Watch, Whose};
 pub struct WatchedStore {
     store: AnyStore,
     watch: Watch,
+    ears: Ears,
 }
 
 /// A key and an asset, resolved once: see [`Limiter::handle`](crate::Limiter::handle).
@@ -33,6 +37,8 @@ pub struct Handle {
     handle: AnyHandle,
     watch: Watch,
     whose: Whose,
+    ears: Ears,
+    key: KeyId,
 }
 
 impl WatchedStore {
@@ -53,12 +59,34 @@ impl WatchedStore {
     /// The same store, under another watch.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pub(crate) fn rewatched(&self, rewatch: impl FnOnce(&Watch) -> Watch) -> Self {
-        Self { store: self.store.clone(), watch: rewatch(&self.watch) }
+        Self { watch: rewatch(&self.watch), ..self.clone() }
+    }
+
+    /// The same store, whose thresholds others hear of.
+    pub(crate) fn heard_by(self, ears: Ears) -> Self {
+        let listener = ears.clone();
+        self.store.listen(Box::new(move |key, crossed| listener.tell(key, crossed)));
+        Self { ears, ..self }
+    }
+
+    pub(crate) const fn ears(&self) -> &Ears {
+        &self.ears
     }
 
     fn new(store: AnyStore) -> Self {
         let watch = Watch::new(store.is_in_memory());
-        Self { store, watch }
+        Self { store, watch, ears: Ears::default() }
+    }
+
+    /// What was reached by a call that is not decided, heard.
+    async fn reached(
+        &self,
+        key: &KeyId,
+        call: impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send,
+    ) -> Result<Vec<Crossing>, ReservationError> {
+        let crossed = call.await?;
+        self.ears.tell(key, &crossed);
+        Ok(crossed)
     }
 }
 
@@ -76,6 +104,13 @@ impl From<RedisStore> for WatchedStore {
     }
 }
 
+#[cfg(feature = "policy")]
+impl<S: Store> From<GuardedStore<S>> for WatchedStore {
+    fn from(store: GuardedStore<S>) -> Self {
+        Self::custom(store)
+    }
+}
+
 impl Handle {
     /// Decides whether the key may make this call, and charges it if so.
     ///
@@ -85,7 +120,7 @@ impl Handle {
         &self,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.handle.check_and_consume(charge);
+        let call = self.ears.hear(&self.key, self.handle.check_and_consume(charge));
         self.watch.decision(Operation::CheckAndConsume, self.whose.names(), call)
     }
 
@@ -97,12 +132,12 @@ impl Handle {
         &self,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.handle.peek(charge);
+        let call = self.ears.look(self.handle.peek(charge));
         self.watch.decision(Operation::Peek, self.whose.names(), call)
     }
 
     /// The in-memory handle, whose calls are synchronous, if that store is the one in use. What is asked there is not
-    /// counted.
+    /// counted and raises no event, and is in shadow mode only if its key is.
     #[cfg(feature = "memory")]
     #[must_use]
     pub const fn memory(&self) -> Option<&MemoryHandle> {
@@ -132,7 +167,7 @@ impl DecisionStore for WatchedStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.store.check_and_consume(key, asset, charge);
+        let call = self.ears.hear(key, self.store.check_and_consume(key, asset, charge));
         self.watch.decision(Operation::CheckAndConsume, (Some(key), asset), call)
     }
 
@@ -142,7 +177,7 @@ impl DecisionStore for WatchedStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.store.peek(key, asset, charge);
+        let call = self.ears.look(self.store.peek(key, asset, charge));
         self.watch.decision(Operation::Peek, (Some(key), asset), call)
     }
 
@@ -161,6 +196,8 @@ impl DecisionStore for WatchedStore {
             handle,
             watch: self.watch.clone(),
             whose: self.watch.whose(key, asset),
+            ears: self.ears.clone(),
+            key: key.clone(),
         }))
     }
 }
@@ -173,7 +210,7 @@ impl ReservationStore for WatchedStore {
         charge: &Charge,
         id: &RequestId,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send {
-        let call = self.store.check_once(key, asset, charge, id);
+        let call = self.ears.hear(key, self.store.check_once(key, asset, charge, id));
         self.watch.decision(Operation::CheckOnce, (Some(key), asset), call)
     }
 
@@ -183,8 +220,8 @@ impl ReservationStore for WatchedStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> impl Future<Output = Result<(), ReservationError>> + Send {
-        let call = self.store.record(key, asset, charge, id);
+    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send {
+        let call = self.reached(key, self.store.record(key, asset, charge, id));
         self.watch.answer(Operation::Record, Some(key), call)
     }
 
@@ -196,7 +233,7 @@ impl ReservationStore for WatchedStore {
         id: &RequestId,
         ttl: Duration,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send {
-        let call = self.store.reserve(key, asset, estimate, id, ttl);
+        let call = self.ears.hear(key, self.store.reserve(key, asset, estimate, id, ttl));
         self.watch.decision(Operation::Reserve, (Some(key), asset), call)
     }
 
@@ -206,7 +243,7 @@ impl ReservationStore for WatchedStore {
         id: &RequestId,
         to: &Totals,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send {
-        let call = self.store.extend(key, id, to);
+        let call = self.ears.hear(key, self.store.extend(key, id, to));
         self.watch.decision(Operation::Extend, (Some(key), None), call)
     }
 
@@ -215,8 +252,13 @@ impl ReservationStore for WatchedStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> impl Future<Output = Result<(), ReservationError>> + Send {
-        self.watch.answer(Operation::Settle, Some(key), self.store.settle(key, id, actual))
+    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send {
+        let call = self.reached(key, self.store.settle(key, id, actual));
+        self.watch.answer(Operation::Settle, Some(key), call)
+    }
+
+    fn listen(&self, listener: Listener) {
+        self.store.listen(listener);
     }
 
     fn cancel(

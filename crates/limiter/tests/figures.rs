@@ -354,3 +354,53 @@ async fn a_call_that_is_counted_allocates_nothing_for_it() {
         &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 202"#],
     );
 }
+
+#[tokio::test]
+async fn thresholds_that_are_reached_and_events_that_are_missed_are_counted() {
+    let figures = Figures::record();
+    let limiter = Limiter::builder(MemoryStore::new()).kept_events(1).build();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let limits = Limits::builder().requests_per_day(10).build().unwrap();
+    let config = ci().with_global(limits);
+    let member = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+    let mut events = limiter.threshold_events();
+    for _ in 0..12 {
+        let _decision = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
+    }
+    figures.assert_counted(
+        "limiter_events_fired_total",
+        &[r#"{threshold="80"} 1"#, r#"{threshold="100"} 1"#],
+    );
+    assert_eq!(events.next().await.unwrap().unwrap_err().events, 1);
+    assert_eq!(events.next().await.unwrap().unwrap().crossing.percent, 100);
+    figures.assert_counted("limiter_events_dropped_total", &[" 1"]);
+}
+
+#[tokio::test]
+async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_would_have_bound() {
+    let figures = Figures::record();
+    let limiter = Limiter::builder(MemoryStore::new()).shadow(true).build();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let limits = Limits::builder().requests_per_day(1).build().unwrap();
+    let config = ci().with_global(limits);
+    let member = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+    let handle = limiter.handle(&member, None).await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert!(handle.check_and_consume(&Charge::request()).await.unwrap().is_allowed());
+        let decision = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
+        assert!(decision.is_allowed());
+    }
+    figures.assert_counted(
+        "limiter_decisions_total",
+        &[
+            r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 1"#,
+            r#"{operation="check_and_consume",outcome="shadowed",degraded="false"} 3"#,
+        ],
+    );
+    figures.assert_counted(
+        "limiter_rate_limited_total",
+        &[r#"{scope="global",window="day",unit="requests"} 3"#],
+    );
+}

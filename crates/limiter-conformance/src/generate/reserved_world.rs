@@ -28,7 +28,7 @@ pub enum ReservedLetter {
     Reserve,
     /// Another reservation, of no asset, for a minute.
     ReserveAnother,
-    /// `r1` may have 6 output tokens.
+    /// `r1` may have 6 output tokens, and cost 7 millionths.
     Extend,
     /// `r1` had 1 output token, and cost 1 millionth.
     SettleLess,
@@ -102,7 +102,9 @@ impl ReservedLetter {
                 id: another(),
                 ttl_ms: MINUTE_MS,
             }),
-            Self::Extend => Action::Extend(Totals { output: Some(6), ..totals() }),
+            Self::Extend => {
+                Action::Extend(Totals { output: Some(6), credits: Some(7), ..totals() })
+            }
             Self::SettleLess => {
                 Action::Settle(Totals { output: Some(1), credits: Some(1), ..totals() })
             }

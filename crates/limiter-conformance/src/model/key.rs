@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replay::{
-    Answer, Assets, Call, Change, Create, Credits, Denial, Kind, Limits, Remaining, Rule,
+    Answer, Assets, Call, Change, Create, Credits, Crossed, Denial, Kind, Limits, Remaining, Rule,
     RuleScope, Unit, Update, Usage, WindowKind,
 };
 
 use super::remembered::Remembered;
 use super::reservation::Reservation;
 use super::scope::{RuleState, Scope, admits};
+use super::told::Told;
 use super::window::{WindowId, add};
 
 /// A living key. It holds the scopes that are counted, and those whose last counts were not dropped yet.
@@ -21,6 +22,8 @@ pub(super) struct Key {
     assets: BTreeMap<String, Scope>,
     budget: Option<u64>,
     spent: u64,
+    /// Of the budget as it stands, which has no window.
+    told: Told,
     expires_at: Option<u64>,
     /// How many countings of scopes have begun.
     countings: u64,
@@ -46,6 +49,7 @@ impl Key {
             assets,
             budget: create.budget,
             spent: 0,
+            told: Told::default(),
             expires_at: create.expires_at,
             countings,
             reservations: Remembered::default(),
@@ -64,7 +68,12 @@ impl Key {
             Change::Clear => self.change_assets(&Assets::new(), now),
             Change::Set(assets) => self.change_assets(assets, now),
         }
+        let before = self.budget;
         replace(&mut self.budget, update.budget);
+        // Another budget is told of anew, but for what was spent by then.
+        if self.budget != before {
+            self.told = self.budget.map_or_else(Told::default, |it| Told::passed(it, self.spent));
+        }
         replace(&mut self.expires_at, update.expires_at);
     }
 
@@ -74,24 +83,26 @@ impl Key {
         // "A denial, whatever its reason, charges nothing but does store this [the mending] for the scopes it meets, or
         // a full key would stay frozen until the far date".
         let admitted = matches!(answer, Answer::Allowed { .. });
-        *self = if admitted { self.charged(call, now) } else { self.mended(call, now) };
+        *self = if admitted { self.charged(call, now).0 } else { self.mended(call, now) };
         answer
     }
 
     /// "A check that consumes nothing (`peek`) answers the same decision and changes nothing."
     pub(super) fn decide(&self, call: &Call, now: u64) -> Answer {
         match self.denial(call, now) {
-            None => Answer::Allowed {
-                replayed: false,
-                remaining: self.charged(call, now).remaining(call, now),
-            },
+            None => {
+                let (charged, crossed) = self.charged(call, now);
+                let remaining = charged.remaining(call, now);
+                Answer::Allowed { replayed: false, remaining, crossed }
+            }
             Some(denial) => Answer::Denied(denial),
         }
     }
 
     /// "Answers `Allowed`, flagged `replayed`, with the state of now": and so nothing is written.
     pub(super) fn replayed(&self, call: &Call, now: u64) -> Answer {
-        Answer::Allowed { replayed: true, remaining: self.remaining(call, now) }
+        let remaining = self.remaining(call, now);
+        Answer::Allowed { replayed: true, remaining, crossed: Vec::new() }
     }
 
     /// The windows that a call was charged to, right after it was.
@@ -100,26 +111,27 @@ impl Key {
         self.global.iter().chain(asset).flat_map(Scope::windows).collect()
     }
 
-    /// The key after a call that had been charged `estimate` is corrected to `actual`. It writes "both windows of each
-    /// counted scope it meets, also when it adds zero"; "a scope whose limits are gone is skipped".
+    /// The key after a call that had been charged `estimate` is corrected to `actual`, and what that tells. It writes "both
+    /// windows of each counted scope it meets, also when it adds zero"; "a scope whose limits are gone is skipped".
     pub(super) fn corrected(
         &self,
         admitting: &[WindowId],
         estimate: &Call,
         actual: &Call,
         now: u64,
-    ) -> Self {
+    ) -> (Self, Vec<Crossed>) {
         let corrected = self.with_met_scopes(estimate, |scope| {
             let mut scope = scope.as_of(now)?;
             scope.correct(admitting, estimate, actual);
             Some(scope)
         });
         // "Credits are held and settled the same way, without windows."
-        corrected.with_spent(if actual.credits >= estimate.credits {
+        let corrected = corrected.with_spent(if actual.credits >= estimate.credits {
             add(self.spent, actual.credits - estimate.credits)
         } else {
             self.spent.saturating_sub(estimate.credits - actual.credits)
-        })
+        });
+        corrected.telling(estimate)
     }
 
     /// "Reading usage never changes it, and shows a window that has passed as empty."
@@ -214,14 +226,37 @@ impl Key {
         }
     }
 
-    /// The key after the call was admitted.
-    fn charged(&self, call: &Call, now: u64) -> Self {
+    /// The key after the call was admitted, and what that tells.
+    fn charged(&self, call: &Call, now: u64) -> (Self, Vec<Crossed>) {
         self.with_met_scopes(call, |scope| {
             let mut scope = scope.as_of(now)?;
             scope.admit(call);
             Some(scope)
         })
         .with_spent(add(self.spent, call.credits))
+        .telling(call)
+    }
+
+    /// The key after all thresholds are told that its counts have reached, and those that are told now: of the rules that
+    /// the call meets, then of the budget. "Detected inside the atomic step": each charge looks.
+    fn telling(mut self, call: &Call) -> (Self, Vec<Crossed>) {
+        let mut crossed = Vec::new();
+        if let Some(scope) = &mut self.global {
+            crossed.extend(scope.tell(None));
+        }
+        if let Some(name) = &call.asset
+            && let Some(scope) = self.assets.get_mut(name)
+        {
+            crossed.extend(scope.tell(Some(name)));
+        }
+        if let Some(limit) = self.budget {
+            let used = self.spent;
+            for percent in self.told.tell(limit, used) {
+                let (rule, asset, resets_at) = (None, None, None);
+                crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
+            }
+        }
+        (self, crossed)
     }
 
     /// The key after the call was denied.

@@ -1,6 +1,6 @@
 //! Calls whose cost is known only afterwards, and calls that are repeated.
 
-use crate::replay::{Answer, Call, LARGEST, Problem, Reserve, Totals};
+use crate::replay::{Answer, Call, Crossed, LARGEST, Problem, Reserve, Totals};
 
 use super::key::Key;
 use super::window::WindowId;
@@ -130,20 +130,31 @@ impl Key {
             return Answer::Error(Problem::UnknownReservation);
         };
         match &reservation.end {
-            Some(before) if *before == end => return Answer::Ok,
+            Some(before) if *before == end => return end.answer(Vec::new()),
             Some(_) => return Answer::Error(Problem::AlreadySettled),
             None => reservation.end = Some(end.clone()),
         }
         let Reservation { estimate, admitting, .. } = reservation.clone();
-        let actual = match end {
-            End::Settled(actual) => actual,
+        let actual = match &end {
+            End::Settled(actual) => actual.clone(),
             // "The call never went upstream: settle at zero, the request refunded too."
             End::Cancelled => {
                 Call { requests: 0, input: 0, output: 0, credits: 0, ..estimate.clone() }
             }
         };
-        *self = self.corrected(&admitting, &estimate, &actual, now);
-        Answer::Ok
+        let (corrected, crossed) = self.corrected(&admitting, &estimate, &actual, now);
+        *self = corrected;
+        end.answer(crossed)
+    }
+}
+
+impl End {
+    /// A cancel gives back, and so reaches nothing.
+    fn answer(&self, crossed: Vec<Crossed>) -> Answer {
+        match self {
+            Self::Settled(_) => Answer::Settled { crossed },
+            Self::Cancelled => Answer::Ok,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! One counted scope: all calls of a key, or its calls of one asset.
 
-use crate::replay::{Call, Limits, Row, Rule, RuleScope, TokenType, Unit, WindowKind, WindowUsage};
+use crate::replay::{
+    Call, Crossed, Limits, Row, Rule, RuleScope, TokenType, Unit, WindowKind, WindowUsage,
+};
 
 use super::window::{Window, WindowId, WindowLimits, tokens};
 
@@ -103,6 +105,24 @@ impl Scope {
             }
         }
         rules
+    }
+
+    /// Tells the thresholds of its rules that are reached, in the order in which the rules are listed. It is the scope of
+    /// an asset, or else the global one.
+    pub(super) fn tell(&mut self, asset: Option<&String>) -> Vec<Crossed> {
+        let scope = if asset.is_some() { RuleScope::Asset } else { RuleScope::Global };
+        let mut crossed = Vec::new();
+        for RuleState { rule, limit, used, resets_at, .. } in self.rules(scope) {
+            let window = match rule.window {
+                WindowKind::Minute => &mut self.minute,
+                WindowKind::Day => &mut self.day,
+            };
+            for percent in window.told(rule.unit).tell(limit, used) {
+                let (rule, asset, resets_at) = (Some(rule), asset.cloned(), Some(resets_at));
+                crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
+            }
+        }
+        crossed
     }
 
     /// The ends of its windows as they stand.

@@ -1,6 +1,10 @@
 //! One kind of window of one scope: what was charged in it, and its limits.
 
+use std::collections::BTreeMap;
+
 use crate::replay::{Call, LARGEST, Limits, TokenType, Unit, Used, WindowKind, WindowUsage};
+
+use super::told::Told;
 
 /// The window of a kind that was written last.
 #[derive(Clone, Debug)]
@@ -16,6 +20,7 @@ pub(super) struct Window {
     charges: Vec<Charged>,
     in_force: WindowLimits,
     pending: Option<Pending>,
+    told: BTreeMap<Unit, Told>,
 }
 
 /// What an admitted call added, or what its settlement added or took back.
@@ -60,8 +65,8 @@ impl Window {
         in_force: WindowLimits,
         counting: u64,
     ) -> Self {
-        let (index, charges) = (index_of(kind, now), Vec::new());
-        Self { kind, index, mended: 0, counting, charges, in_force, pending: None }
+        let (index, charges, told) = (index_of(kind, now), Vec::new(), BTreeMap::new());
+        Self { kind, index, mended: 0, counting, charges, in_force, pending: None, told }
     }
 
     pub(super) fn id(&self) -> WindowId {
@@ -158,6 +163,11 @@ impl Window {
         u64::try_from(used).expect("it was kept within its bounds")
     }
 
+    /// What was told of its counts.
+    pub(super) fn told(&mut self, unit: Unit) -> &mut Told {
+        self.told.entry(unit).or_default()
+    }
+
     /// When its counts start at zero again.
     pub(super) fn resets_at(&self) -> u64 {
         (self.index + 1) * length_ms(self.kind)
@@ -168,11 +178,13 @@ impl Window {
         WindowUsage { requests: of(Unit::Requests), tokens: of(Unit::Tokens) }
     }
 
-    /// "The computed index is greater than the stored one: a new window, its counts start at zero."
+    /// "The computed index is greater than the stored one: a new window, its counts start at zero." None of its
+    /// thresholds was told.
     fn next(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
         window.charges.clear();
+        window.told.clear();
         if let Some(pending) = self.pending
             && pending.from <= computed
         {
@@ -183,7 +195,8 @@ impl Window {
     }
 
     /// "It is further behind (a clock that had jumped far ahead was mended): the computed index is taken and the counts
-    /// are carried over; a pending change comes at the earlier of its own index and the one after the computed."
+    /// are carried over; a pending change comes at the earlier of its own index and the one after the computed." So is
+    /// what was told.
     fn carried_to(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;

@@ -1,12 +1,12 @@
 //! From the words of the engine to those of the replay format.
 
 use limiter_core::{
-    Credits, Decision, DenialReason, Denied, RateLimited, Rule, Scope, ScopeUsage, Timestamp, Unit,
-    UnitUsage, Usage, Window, WindowUsage,
+    Credits, Crossing, Decision, DenialReason, Denied, RateLimited, Rule, Scope, ScopeUsage,
+    Timestamp, Unit, UnitUsage, Usage, Window, WindowUsage,
 };
 
 use super::PlayError;
-use crate::replay::{self, Answer, Denial, Remaining, Row, Used};
+use crate::replay::{self, Answer, Crossed, Denial, Remaining, Row, Used};
 
 /// How a decision is answered.
 pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
@@ -17,10 +17,16 @@ pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
                 rules: rules.collect::<Result<_, PlayError>>()?,
                 budget: allowed.credits().remaining().map(Credits::millionths),
             };
-            Ok(Answer::Allowed { replayed: allowed.replayed(), remaining })
+            let crossed = crossed(allowed.crossed())?;
+            Ok(Answer::Allowed { replayed: allowed.replayed(), remaining, crossed })
         }
         Decision::Denied(denied) => denial(denied).map(Answer::Denied),
     }
+}
+
+/// How a settlement is answered.
+pub(super) fn of_settlement(crossings: &[Crossing]) -> Result<Answer, PlayError> {
+    Ok(Answer::Settled { crossed: crossed(crossings)? })
 }
 
 /// How a usage is answered.
@@ -34,6 +40,20 @@ pub(super) fn of_usage(usage: &Usage) -> Answer {
             budget: usage.credits.budget.map(Credits::millionths),
         },
     })
+}
+
+fn crossed(crossings: &[Crossing]) -> Result<Vec<Crossed>, PlayError> {
+    let crossed = crossings.iter().map(|crossing| {
+        Ok(Crossed {
+            rule: crossing.rule.map(rule).transpose()?,
+            asset: crossing.asset.as_ref().map(ToString::to_string),
+            percent: crossing.percent,
+            limit: crossing.limit,
+            used: crossing.used,
+            resets_at: crossing.resets_at.map(unix_ms).transpose()?,
+        })
+    });
+    crossed.collect()
 }
 
 fn denial(denied: &Denied) -> Result<Denial, PlayError> {

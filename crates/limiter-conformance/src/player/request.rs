@@ -29,10 +29,10 @@ impl Change {
     pub(super) fn applied_to(self, config: KeyConfig) -> KeyConfig {
         KeyConfig {
             global: self.global.applied_to(Some(config.global)).unwrap_or_default(),
-            assets: self.assets.applied_to(Some(config.assets)).unwrap_or_default(),
+            assets: self.assets.applied_to(Some(config.assets.clone())).unwrap_or_default(),
             budget: self.budget.applied_to(config.budget),
             expires_at: self.expires_at.applied_to(config.expires_at),
-            name: config.name,
+            ..config
         }
     }
 }

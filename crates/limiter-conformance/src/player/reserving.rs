@@ -31,7 +31,7 @@ impl<S: Store> Player<S> {
     pub(super) async fn settle(&self, actual: &replay::Totals) -> Result<Answer, PlayError> {
         let id = request_id(&actual.id)?;
         let settled = self.engine.settle(self.key(&actual.key), &id, &totals(actual)?).await;
-        settled.map_or_else(problem, |()| Ok(Answer::Ok))
+        settled.map_or_else(problem, |crossed| answer::of_settlement(&crossed))
     }
 
     pub(super) async fn cancel(&self, key: &str, id: &str) -> Result<Answer, PlayError> {

@@ -8,8 +8,13 @@ use serde::{Serialize, Serializer};
 /// The answer to one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A key was created, updated or deleted, a reservation settled or cancelled.
+    /// A key was created, updated or deleted, a reservation cancelled.
     Ok,
+    /// A reservation was settled. It is written as [`Ok`](Self::Ok) is.
+    Settled {
+        /// The thresholds that it is the first to reach.
+        crossed: Vec<Crossed>,
+    },
     /// The operation was not done.
     Error(Problem),
     /// The call is admitted.
@@ -18,6 +23,8 @@ pub enum Answer {
         replayed: bool,
         /// What is left after it.
         remaining: Remaining,
+        /// The thresholds that it is the first to reach.
+        crossed: Vec<Crossed>,
     },
     /// The call is not admitted, and charged nothing.
     Denied(Denial),
@@ -70,6 +77,26 @@ pub struct Remaining {
     pub rules: Vec<(Rule, u64)>,
     /// Of the budget, if there is one, in millionths of a credit.
     pub budget: Option<u64>,
+}
+
+/// A threshold that is told: a share of a limit that was reached.
+///
+/// It is compared, and never written. The format has no word for it, and gets none: whoever holds a model in another
+/// language to the committed answers shall not have to know thresholds. All keys of a file have the default ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crossed {
+    /// The rule whose limit it is a share of; `None` for the budget.
+    pub rule: Option<Rule>,
+    /// The asset, if it is one of an asset.
+    pub asset: Option<String>,
+    /// How many hundredths of the limit.
+    pub percent: u8,
+    /// The limit, or the budget.
+    pub limit: u64,
+    /// What is used of it by then.
+    pub used: u64,
+    /// When the window ends, in unix milliseconds; `None` for the budget.
+    pub resets_at: Option<u64>,
 }
 
 /// One limit among those that a call meets. Written `scope/window/unit`; ordered as they are listed.
@@ -167,15 +194,24 @@ impl Answer {
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("strings and whole numbers are always JSON")
     }
+
+    /// The thresholds that the operation was the first to reach, of which the line says nothing.
+    #[must_use]
+    pub fn crossed(&self) -> &[Crossed] {
+        match self {
+            Self::Settled { crossed } | Self::Allowed { crossed, .. } => crossed,
+            Self::Ok | Self::Error(_) | Self::Denied(_) | Self::Usage(_) => &[],
+        }
+    }
 }
 
 impl Serialize for Answer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut line = serializer.serialize_map(None)?;
         match self {
-            Self::Ok => line.serialize_entry("ok", &true)?,
+            Self::Ok | Self::Settled { .. } => line.serialize_entry("ok", &true)?,
             Self::Error(problem) => line.serialize_entry("error", problem)?,
-            Self::Allowed { replayed, remaining } => {
+            Self::Allowed { replayed, remaining, .. } => {
                 line.serialize_entry("allowed", &true)?;
                 if *replayed {
                     line.serialize_entry("replayed", &true)?;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use limiter_core::{
     AccessKey, AssetId, Charge, Credits, DenialReason, InvalidValue, KeyConfig, KeyId, KeyName,
-    KeysError, Limits, MAX_COUNT, NewKey, Timestamp, WorkspaceId,
+    KeysError, Limits, MAX_COUNT, NewKey, Thresholds, Timestamp, WorkspaceId,
 };
 
 use super::StoreUnderTest;
@@ -275,5 +275,6 @@ pub async fn a_flood_of_made_up_assets_leaves_no_trace(store: impl StoreUnderTes
 
 fn with_assets(count: usize) -> KeyConfig {
     let assets = (0..count).map(|number| (asset(&format!("m{number:04}")), requests_per_day(1)));
-    KeyConfig { assets: assets.collect(), ..named("many") }
+    let config = named("many").with_thresholds(Thresholds::NONE);
+    KeyConfig { assets: assets.collect(), ..config }
 }

@@ -93,12 +93,20 @@ pub(super) async fn agrees_with_the_model(
                 "line {} is answered wrongly: {}\n  the model answers {}\n  the store answers {}",
                 index + 1,
                 operation.to_line(),
-                expected.to_line(),
-                answer.to_line()
+                whole(&expected),
+                whole(&answer)
             ));
         }
     }
     Ok(())
+}
+
+/// The line of an answer, and what it leaves out.
+fn whole(answer: &Answer) -> String {
+    match answer.crossed() {
+        [] => answer.to_line(),
+        crossed => format!("{} and tells {crossed:?}", answer.to_line()),
+    }
 }
 
 pub(super) async fn play(

@@ -1,20 +1,10 @@
 //! Recording: what was allowed elsewhere is counted, whatever the limits say, and once.
 
-use limiter_core::{Charge, ReservationError, ReservationStore, Store};
+use limiter_core::{Charge, ReservationError, ReservationStore};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, millionths, request_id};
 use super::world::{NOON, assert_refused, asset, named, requests_per_minute, tokens};
-
-async fn record<S: Store>(
-    calls: &Calls<S>,
-    id: &str,
-    called: Option<&str>,
-    charge: Charge,
-) -> Result<(), ReservationError> {
-    let (store, called) = (calls.world.engine.store(), called.map(asset));
-    store.record(&calls.key, called.as_ref(), &charge, &request_id(id)).await
-}
 
 fn requests(requests: u64) -> Charge {
     Charge::request().with_requests(requests).expect("within bounds")
@@ -27,7 +17,7 @@ where
 {
     let calls = Calls::at_noon(&store).await;
     let charge = requests(12).with_tokens(100, 50).expect("within bounds");
-    record(&calls, "r1", None, charge).await.expect("it is never refused for a limit");
+    calls.record("r1", None, charge).await.expect("it is never refused for a limit");
     assert_eq!(calls.used().await, [12, 150, 12, 150]);
     assert!(!calls.admits().await);
     calls.world.clock.set(at_noon_and(60_000));
@@ -42,16 +32,16 @@ where
 {
     let calls = Calls::at_noon(&store).await;
     for charge in [tokens(0, 5), tokens(0, 5), requests(7)] {
-        record(&calls, "r1", None, charge).await.expect("a repetition is no error");
+        calls.record("r1", None, charge).await.expect("a repetition is no error");
     }
     assert_eq!(calls.used().await, [1, 5, 1, 5]);
     let checked = calls.check_once("r1", None, tokens(0, 9)).await.expect("the id is known");
     assert!(checked.allowed().is_some_and(|allowed| allowed.replayed()));
     assert!(calls.check_once("c1", None, tokens(0, 1)).await.is_ok());
-    record(&calls, "c1", None, requests(9)).await.expect("a repetition is no error");
+    calls.record("c1", None, requests(9)).await.expect("a repetition is no error");
     assert_eq!(calls.used().await, [2, 6, 2, 6]);
     calls.world.clock.set(at_noon_and(120_000));
-    record(&calls, "r1", None, tokens(0, 5)).await.expect("the id is free again");
+    calls.record("r1", None, tokens(0, 5)).await.expect("the id is free again");
     assert_eq!(calls.used().await, [1, 5, 3, 11]);
 }
 
@@ -63,8 +53,8 @@ where
     let config = named("ci").with_global(generous());
     let config = config.with_asset(asset("m1"), requests_per_minute(1));
     let calls = Calls::of(&store, config).await;
-    record(&calls, "r1", Some("m1"), requests(3)).await.expect("the key is known");
-    record(&calls, "r2", Some("made up"), requests(2)).await.expect("the key is known");
+    calls.record("r1", Some("m1"), requests(3)).await.expect("the key is known");
+    calls.record("r2", Some("made up"), requests(2)).await.expect("the key is known");
     let usage = calls.world.usage(&calls.key).await;
     let used: Vec<_> =
         usage.scopes().map(|(asset, usage)| (asset.cloned(), usage.minute.requests.used)).collect();
@@ -79,7 +69,7 @@ where
     let config = named("ci").with_global(generous()).with_budget(millionths(10));
     let calls = Calls::of(&store, config.with_expiry(NOON)).await;
     let charge = requests(1).with_credits(millionths(25));
-    record(&calls, "r1", None, charge).await.expect("the key is known");
+    calls.record("r1", None, charge).await.expect("the key is known");
     assert_eq!((calls.spent().await, calls.used().await), (25, [1, 0, 1, 0]));
 }
 

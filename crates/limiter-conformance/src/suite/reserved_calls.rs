@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, Credits, Decision, KeyConfig, KeyId, Limits, RequestId, ReservationError, Store,
-    Timestamp, Totals,
+    Charge, Credits, Crossing, Decision, KeyConfig, KeyId, Limits, RequestId, ReservationError,
+    Store, Timestamp, Totals,
 };
 
 use super::StoreUnderTest;
@@ -50,7 +50,11 @@ impl<S: Store> Calls<S> {
         self.world.engine.extend(&self.key, &request_id(id), &to).await
     }
 
-    pub(super) async fn settle(&self, id: &str, actual: Totals) -> Result<(), ReservationError> {
+    pub(super) async fn settle(
+        &self,
+        id: &str,
+        actual: Totals,
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.world.engine.settle(&self.key, &request_id(id), &actual).await
     }
 
@@ -67,6 +71,17 @@ impl<S: Store> Calls<S> {
         let called = called.map(asset);
         let engine = &self.world.engine;
         engine.check_once(&self.key, called.as_ref(), &charge, &request_id(id)).await
+    }
+
+    /// Counts a call that was allowed elsewhere.
+    pub(super) async fn record(
+        &self,
+        id: &str,
+        called: Option<&str>,
+        charge: Charge,
+    ) -> Result<Vec<Crossing>, ReservationError> {
+        let (store, called) = (self.world.engine.store(), called.map(asset));
+        store.record(&self.key, called.as_ref(), &charge, &request_id(id)).await
     }
 
     /// Whether a call of one output token is allowed now.

@@ -1,6 +1,8 @@
 //! Reading a key shows what is configured, what is in force, and what comes when.
 
-use limiter_core::{Credits, Limits, Scope, ScopeLimits, Store, TokenType, Window, WindowLimits};
+use limiter_core::{
+    Credits, Limits, Scope, ScopeLimits, Store, Thresholds, TokenType, Window, WindowLimits,
+};
 
 use super::StoreUnderTest;
 use super::world::{
@@ -133,7 +135,9 @@ pub async fn the_configuration_reads_as_it_was_saved(store: impl StoreUnderTest)
         .with_global(new())
         .with_asset(asset("m2"), old())
         .with_budget(Credits::MAX)
-        .with_expiry(NOON.after(7 * DAY));
+        .with_expiry(NOON.after(7 * DAY))
+        .with_thresholds(Thresholds::NONE)
+        .with_shadow(true);
     world.update(&key, |config| *config = saved.clone()).await.expect("an update");
     for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
         world.clock.set(instant);

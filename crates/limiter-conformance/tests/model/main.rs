@@ -3,4 +3,5 @@
 mod clock;
 mod decisions;
 mod limits;
+mod thresholds;
 mod world;

@@ -1,7 +1,7 @@
 //! A workspace with one key, told in the fields of the replay format.
 
 use limiter_conformance::model::Model;
-use limiter_conformance::replay::{Line, read};
+use limiter_conformance::replay::{Answer, Line, Problem, read};
 
 pub(crate) const SECOND: u64 = 1_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
@@ -53,12 +53,27 @@ impl World {
         self.answer("usage", "")
     }
 
+    /// What an operation tells: `80 % of m1/day/tokens`, or of `global/day/tokens` or `budget`, and how much is used.
+    pub(crate) fn tells(&mut self, op: &str, fields: &str) -> Vec<String> {
+        let answer = self.whole_answer(op, fields);
+        let told = answer.crossed().iter().map(|crossed| {
+            let what = crossed.rule.map_or_else(|| "budget".to_owned(), |rule| rule.to_string());
+            let what = crossed.asset.iter().fold(what, |what, it| what.replace("asset", it));
+            format!("{} % of {what}: {} of {}", crossed.percent, crossed.used, crossed.limit)
+        });
+        told.collect()
+    }
+
     pub(crate) fn answer(&mut self, op: &str, fields: &str) -> String {
+        self.whole_answer(op, fields).to_line()
+    }
+
+    fn whole_answer(&mut self, op: &str, fields: &str) -> Answer {
         let comma = if fields.is_empty() { "" } else { "," };
         let line = format!(r#"{{"at":{},"op":"{op}","key":"k1"{comma}{fields}}}"#, self.now);
         match read(&line) {
-            Ok(Line::Operation(operation)) => self.model.answer(&operation).to_line(),
-            Ok(Line::Invalid) => r#"{"error":"invalid"}"#.to_owned(),
+            Ok(Line::Operation(operation)) => self.model.answer(&operation),
+            Ok(Line::Invalid) => Answer::Error(Problem::Invalid),
             Err(problem) => panic!("{problem}: {line}"),
         }
     }

@@ -53,6 +53,12 @@ fn a_settlement_that_is_counted_again_is_found() {
     assert_eq!(story.matches(last).count(), 2, "the same message twice:\n{story}");
 }
 
+#[test]
+fn a_threshold_that_is_forgotten_with_a_refund_is_found() {
+    let story = counterexample(Bug::ForgetsWhatItTold, properties::TOLD_ONCE);
+    assert!(story.contains("settle at less"), "{story}");
+}
+
 /// The shortest way to break a property in a world whose server has this bug, told and printed.
 fn counterexample(bug: Bug, property: &'static str) -> String {
     let broken_within = |depth| {

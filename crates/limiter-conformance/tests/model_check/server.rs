@@ -1,14 +1,15 @@
-//! The server: the steps of the core on a real state and ledger. Two bugs can be planted around them.
+//! The server: the steps of the core on a real state and ledger. Some bugs can be planted around them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use limiter_core::reservation::{cancel, check_once, extend, reserve, settle};
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyConfig, KeyKind, KeyState, Ledger, LedgerBounds, Limits,
-    Meter, RequestId, ReservationError, Rule, Scope, ScopeState, Timestamp, TokenType, Totals,
-    Unit, Window, WindowCounts,
+    AssetId, Charge, Credits, Crossing, Decision, KeyConfig, KeyKind, KeyState, Ledger,
+    LedgerBounds, Limits, Meter, RequestId, ReservationError, Rule, Scope, ScopeState, Thresholds,
+    Timestamp, TokenType, Totals, Unit, Window, WindowCounts,
 };
+use serde_json::Value;
 
 use crate::callers::{Answer, Plan, Request};
 
@@ -28,6 +29,8 @@ pub(crate) enum Bug {
     RefundsTheWindowOfNow,
     /// The counts are corrected, but it is not noted that the reservation has ended.
     ForgetsThatItSettled,
+    /// Where the counts are corrected, it is not kept which thresholds were told.
+    ForgetsWhatItTold,
 }
 
 /// What is counted: every rule that there could be, and the credits.
@@ -37,13 +40,16 @@ pub(crate) struct Counts {
     pub(crate) credits: u64,
 }
 
+/// One of the [`THRESHOLDS`] of a rule, or of the budget.
+pub(crate) type Threshold = (Option<Rule>, u8);
+
 impl Server {
     pub(crate) fn new(now: Timestamp) -> Self {
         let key = KeyState::new(KeyKind::Member, &config(false), now);
         Self::of(key, Ledger::default())
     }
 
-    /// The server after a request, and what it answers.
+    /// The server after a request, what it answers, and the thresholds that it tells.
     pub(crate) fn after(
         &self,
         request: Request,
@@ -51,12 +57,12 @@ impl Server {
         plan: &Plan,
         now: Timestamp,
         bug: Option<Bug>,
-    ) -> (Self, Answer) {
+    ) -> (Self, Answer, Vec<Threshold>) {
         let (mut key, mut ledger) = (self.key.clone(), self.ledger.clone());
         let bounds = LedgerBounds { dedupe: TTL, ..LedgerBounds::default() };
         let asset = plan.asset.then(asset);
         let cost = plan.cost_after(request);
-        let answer = match request {
+        let (answer, crossed) = match request {
             Request::Check => {
                 let checked =
                     check_once(&mut key, &mut ledger, &bounds, asset.as_ref(), &cost, id, now);
@@ -74,7 +80,7 @@ impl Server {
             )),
             Request::Extend => decided(extend(&mut key, &mut ledger, id, &totals(&cost), now)),
             Request::Settle(_) => ended(settle(&mut key, &mut ledger, id, &totals(&cost), now)),
-            Request::Cancel => ended(cancel(&mut key, &mut ledger, id, now)),
+            Request::Cancel => ended(cancel(&mut key, &mut ledger, id, now).map(|()| Vec::new())),
         };
         let corrected = answer == Answer::Done && ledger != self.ledger;
         match bug {
@@ -82,11 +88,13 @@ impl Server {
                 key = self.refunded(plan.estimate, cost, key.credits().spent, now);
             }
             Some(Bug::ForgetsThatItSettled) if corrected => ledger = self.ledger.clone(),
+            Some(Bug::ForgetsWhatItTold) if corrected => key = with_nothing_told(&key),
             _ => {}
         }
         // Most messages are repetitions.
         let unchanged = (&key, &ledger) == (&self.key, &self.ledger);
-        (if unchanged { self.clone() } else { Self::of(key, ledger) }, answer)
+        let told = crossed.iter().map(|crossing| (crossing.rule, crossing.percent)).collect();
+        (if unchanged { self.clone() } else { Self::of(key, ledger) }, answer, told)
     }
 
     /// The server after an admin has lowered the limits.
@@ -135,21 +143,16 @@ impl Server {
                 let counts = scope.counts(window);
                 let (tokens, token_type) = (counts.tokens(), counts.token_type());
                 let less = tokens.used().min(surplus(token_type));
-                let tokens = Meter::with_left(tokens.left() + less.cast_signed(), tokens.limit());
-                WindowCounts::from_parts(
-                    counts.resets_at(),
-                    *counts.requests(),
-                    tokens.unwrap(),
-                    token_type,
-                )
+                let tokens = left(tokens.left() + less.cast_signed(), tokens.limit());
+                WindowCounts::from_parts(counts.resets_at(), *counts.requests(), tokens, token_type)
             });
             ScopeState::from_parts(counts, Window::ALL.map(|window| scope.pending(window))).unwrap()
         };
-        let credits =
-            Meter::with_left(BUDGET.cast_signed() - spent.millionths().cast_signed(), Some(BUDGET));
+        let credits = left(BUDGET.cast_signed() - spent.millionths().cast_signed(), Some(BUDGET));
         let assets = self.key.assets().map(|(id, asset)| (id.clone(), scope(asset)));
         let global = self.key.global().map(scope);
-        KeyState::from_parts(KeyKind::Member, None, credits.unwrap(), global, assets).unwrap()
+        let (kind, thresholds) = (KeyKind::Member, self.key.thresholds());
+        KeyState::from_parts(kind, None, false, thresholds, credits, global, assets).unwrap()
     }
 }
 
@@ -203,6 +206,24 @@ fn config(lowered: bool) -> KeyConfig {
         .with_global(limits(Scope::Global))
         .with_asset(asset(), limits(Scope::Asset))
         .with_budget(Credits::from_millionths(BUDGET).unwrap())
+        .with_thresholds(Thresholds::new(THRESHOLDS).unwrap())
+}
+
+/// The same, as one would read it that was saved without what was told.
+fn with_nothing_told(key: &KeyState) -> KeyState {
+    fn forget(saved: &mut Value) {
+        if let Value::Object(fields) = saved {
+            fields.remove("told");
+            fields.values_mut().for_each(forget);
+        }
+    }
+    let mut saved = serde_json::to_value(key).unwrap();
+    forget(&mut saved);
+    serde_json::from_value(saved).unwrap()
+}
+
+fn left(left: i64, limit: Option<u64>) -> Meter {
+    Meter::with_ahead(left, limit, 0, Thresholds::NONE).unwrap()
 }
 
 fn asset() -> AssetId {
@@ -214,17 +235,22 @@ fn totals(cost: &Charge) -> Totals {
     totals.with_output_tokens(cost.output_tokens()).unwrap().with_credits(cost.credits())
 }
 
-fn decided(decision: Result<Decision, ReservationError>) -> Answer {
+fn decided(decision: Result<Decision, ReservationError>) -> (Answer, Vec<Crossing>) {
     match decision {
-        Ok(Decision::Allowed(allowed)) if allowed.replayed() => Answer::Replayed,
-        Ok(Decision::Allowed(_)) => Answer::Allowed,
-        Ok(Decision::Denied(_)) => Answer::Denied,
-        Err(_) => Answer::Refused,
+        Ok(Decision::Allowed(allowed)) => {
+            let answer = if allowed.replayed() { Answer::Replayed } else { Answer::Allowed };
+            (answer, allowed.crossed().to_vec())
+        }
+        Ok(Decision::Denied(_)) => (Answer::Denied, Vec::new()),
+        Err(_) => (Answer::Refused, Vec::new()),
     }
 }
 
-fn ended(ended: Result<(), ReservationError>) -> Answer {
-    if ended.is_ok() { Answer::Done } else { Answer::Refused }
+fn ended(ended: Result<Vec<Crossing>, ReservationError>) -> (Answer, Vec<Crossing>) {
+    match ended {
+        Ok(crossed) => (Answer::Done, crossed),
+        Err(_) => (Answer::Refused, Vec::new()),
+    }
 }
 
 /// Every rule that a call can meet, in the order of [`Counts::rules`].
@@ -243,6 +269,9 @@ pub(crate) const RULES: [Rule; 8] = {
         rule(Scope::Asset, Window::Day, Unit::Tokens),
     ]
 };
+
+/// In percent.
+pub(crate) const THRESHOLDS: [u8; 2] = [80, 100];
 
 /// In millionths of a credit.
 pub(crate) const BUDGET: u64 = 9;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use limiter_core::{Charge, Rule, Scope, Timestamp, TokenType, Unit, Window};
 
 use crate::callers::{Answer, Plan, Request};
-use crate::server::{BUDGET, Counts, RULES, TTL, limit, token_type};
+use crate::server::{BUDGET, Counts, RULES, THRESHOLDS, TTL, Threshold, limit, token_type};
 
 /// Every call that was ever admitted, and what was seen to be wrong on the way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +14,8 @@ pub(crate) struct Truth {
     /// In the order of their callers, and of time.
     pub(crate) calls: Vec<Call>,
     pub(crate) limits_lowered_at: Option<Timestamp>,
+    /// What the counts ever reached in the windows of now, and the credits of the budget.
+    pub(crate) reached: BTreeSet<Threshold>,
     pub(crate) wrongs: BTreeSet<Wrong>,
 }
 
@@ -35,6 +37,9 @@ pub(crate) enum Wrong {
     CountedAgain,
     /// What had taken effect already was not answered like that.
     AnsweredOtherwise,
+    /// A threshold was told that the counts did not reach then for the first time in its window, or was not told although
+    /// they did.
+    ToldOtherwise,
 }
 
 impl Truth {
@@ -83,6 +88,36 @@ impl Truth {
             (repeats && !answered_alike, Wrong::AnsweredOtherwise),
         ];
         self.wrongs.extend(wrongs.into_iter().filter_map(|(is, wrong)| is.then_some(wrong)));
+    }
+
+    /// Writes down which thresholds a step told: those that the counts have reached, and had not before.
+    pub(crate) fn hear(&mut self, told: &[Threshold], plans: &[Plan], now: Timestamp) {
+        let reached = self.reached_now(plans, now);
+        let first = |threshold: &&Threshold| !self.reached.contains(*threshold);
+        if !reached.iter().filter(first).eq(told) {
+            self.wrongs.insert(Wrong::ToldOtherwise);
+        }
+        self.reached.extend(reached);
+    }
+
+    /// Where a window ends, none of the next is reached.
+    pub(crate) fn tick(&mut self, from: Timestamp, to: Timestamp) {
+        self.reached.retain(|(rule, _)| rule.is_none_or(|it| same_window(it.window, from, to)));
+    }
+
+    /// The thresholds that the counts reach, in the order in which they are told.
+    pub(crate) fn reached_now(&self, plans: &[Plan], now: Timestamp) -> Vec<Threshold> {
+        let counts = self.counts(plans, now);
+        let rules = RULES.iter().zip(counts.rules);
+        let rules = rules.map(|(rule, used)| (Some(*rule), self.limit(*rule, now), used));
+        rules
+            .chain([(None, Some(BUDGET), counts.credits)])
+            .flat_map(|(rule, limit, used)| THRESHOLDS.map(|percent| (rule, percent, limit, used)))
+            .filter(|(_, percent, limit, used)| {
+                limit.is_some_and(|limit| used * 100 >= limit * u64::from(*percent))
+            })
+            .map(|(rule, percent, ..)| (rule, percent))
+            .collect()
     }
 
     /// What must be counted in the windows of now.

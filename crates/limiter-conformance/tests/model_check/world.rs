@@ -48,9 +48,10 @@ impl World {
     /// A message reaches the server, which answers.
     fn arrival(&self, state: &mut State, caller: usize, request: Request) -> Answer {
         let (plan, now) = (&self.plans[caller], state.now());
-        let (server, answer) = state.server.after(request, &id(caller), plan, now, self.bug);
+        let (server, answer, told) = state.server.after(request, &id(caller), plan, now, self.bug);
         let counts = [state.server.counts(now), server.counts(now)];
         state.truth.record(caller, request, answer, now, counts);
+        state.truth.hear(&told, &self.plans, now);
         if *state.server != server {
             state.server = Arc::new(server);
         }
@@ -97,7 +98,10 @@ impl Model for World {
                 next.callers[caller].hear(answer);
             }
             Step::Crashes(caller) => next.callers[caller].crash(),
-            Step::Ticks => next.tick += 1,
+            Step::Ticks => {
+                next.tick += 1;
+                next.truth.tick(state.now(), next.now());
+            }
             Step::LowersLimits => {
                 next.truth.limits_lowered_at = Some(state.now());
                 next.server = Arc::new(state.server.with_lower_limits(state.now()));

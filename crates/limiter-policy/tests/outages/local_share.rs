@@ -1,6 +1,7 @@
 //! Processes that go on by themselves, each with its share, and pay when the store is back.
 
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
@@ -113,6 +114,28 @@ async fn three_processes_with_a_third_each_never_pass_the_limit_and_pay_all_of_i
     assert_eq!(usage.credits.spent, Credits::whole(3 + allowed).unwrap());
     let decision = processes.stores[0].check_and_consume(&processes.key, None, &one_credit()).await;
     assert!(decision.is_ok_and(|decision| !decision.is_allowed() && !decision.is_degraded()));
+}
+
+/// Not in the outage: a share of a limit says little of the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_allowed_in_an_outage_tells_what_it_reaches_when_it_is_paid() {
+    let processes = Processes::three(per_day(1_000)).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for store in &processes.stores {
+        let (told, key) = (Arc::clone(&told), processes.key.clone());
+        store.listen(Box::new(move |of, crossed| {
+            assert_eq!(*of, key);
+            told.lock().unwrap().extend(crossed.iter().map(|crossing| crossing.percent));
+        }));
+    }
+    processes.know_the_key().await;
+    processes.lose_the_store().await;
+    assert_eq!(processes.call(20, one_credit()).await, 999);
+    assert!(told.lock().unwrap().is_empty());
+    processes.find_the_store().await;
+    let mut told = told.lock().unwrap().clone();
+    told.sort_unstable();
+    assert_eq!(told, [80, 100], "once each, by whoever paid what reached it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,7 +32,8 @@ impl<'a> HashFields<'a> {
     /// The state of a key, from the fields of its state.
     pub(crate) fn state(&self) -> Result<(HotKey, KeyState), Misread> {
         let key = HotKey::read(self.required("h")?)?;
-        let limits = ColdKey::read(self.required("H")?)?;
+        let limits = ColdKey::read(&[self.required("T")?, self.required("H")?].concat())?;
+        let thresholds = limits.thresholds();
         let assets = self.0.iter().filter_map(|(field, a)| match field.split_first() {
             Some((b'a', id)) => Some((id, *a)),
             _ => None,
@@ -41,7 +42,8 @@ impl<'a> HashFields<'a> {
             let limits = [b"A", id].concat();
             let limits = self.0.get(limits.as_slice());
             let limits = limits.ok_or(Misread::Corrupt("an asset without limits is counted"))?;
-            let scope = HotScope::read_asset(a)?.state(&ColdScope::read(limits)?)?;
+            let limits = ColdScope::read(limits)?;
+            let scope = HotScope::read_asset(a)?.state(&limits, thresholds)?;
             Ok((text::<AssetId>(id)?, scope))
         });
         let assets: Vec<_> = assets.collect::<Result<_, _>>()?;

@@ -1,13 +1,14 @@
 //! What is remembered of calls, and what the scripts answer that look there.
 
 use limiter_core::{
-    AssetId, Charge, Credits, Ledger, RequestId, Reservation, ReservationEnd, Timestamp, Totals,
+    AssetId, Charge, Credits, Crossing, Ledger, RequestId, Reservation, ReservationEnd, Timestamp,
+    Told, Totals,
 };
 use redis::Value;
 
 use super::reader::Reader;
-use super::reply::{NOT_AN_ANSWER, bytes, time_of};
-use super::{Misread, OUT_OF_BOUNDS, push_int, timestamp};
+use super::reply::{Limits, NOT_AN_ANSWER, bytes, time_of};
+use super::{HotKey, Misread, OUT_OF_BOUNDS, push_int, timestamp};
 
 /// What a script answers that looks up an id before it decides.
 #[derive(Debug)]
@@ -27,6 +28,41 @@ pub(crate) struct Telling<'a> {
     pub(crate) remembered: Option<&'a [u8]>,
     /// What the script of decisions answered, if it was asked.
     pub(crate) decided: Option<&'a Value>,
+    /// Thresholds that were reached, if there are any.
+    pub(crate) crossed: Option<Crossed<'a>>,
+}
+
+/// What `crossed.lua` tells: what was told before, and the key as it is since.
+#[derive(Debug)]
+pub(crate) struct Crossed<'a> {
+    told: Told,
+    h: &'a [u8],
+    a: Option<&'a [u8]>,
+    limits: (&'a [u8], Option<&'a [u8]>),
+}
+
+impl<'a> Crossed<'a> {
+    fn read(value: &'a Value) -> Result<Self, Misread> {
+        let Value::Array(parts) = value else { return Err(NOT_AN_ANSWER) };
+        let [told, h, a, key, asset] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+        let told = bytes(told).and_then(|told| <[u8; 5]>::try_from(told).ok());
+        let [minute, day, budget, asset_minute, asset_day] = told.ok_or(NOT_AN_ANSWER)?;
+        let windows = [minute, day, asset_minute, asset_day];
+        let [a1, a2, a3, a4] = windows.map(|told| told % 16);
+        let [b1, b2, b3, b4] = windows.map(|told| told / 16);
+        Ok(Self {
+            told: Told { rules: [a1, b1, a2, b2, a3, b3, a4, b4], budget },
+            h: bytes(h).ok_or(NOT_AN_ANSWER)?,
+            a: bytes(a),
+            limits: (bytes(key).ok_or(NOT_AN_ANSWER)?, bytes(asset)),
+        })
+    }
+
+    /// The thresholds that a call of this asset has reached.
+    pub(crate) fn by(&self, asset: Option<&AssetId>) -> Result<Vec<Crossing>, Misread> {
+        let state = Limits::read(self.limits)?.state(&HotKey::read(self.h)?, self.a, asset)?;
+        Ok(Crossing::since(&self.told, &state, state.locate(asset)))
+    }
 }
 
 /// How an operation on an id ends.
@@ -70,11 +106,13 @@ impl<'a> Answered<'a> {
             _ => return Ok(Self::Decided(value)),
         };
         let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
+        let (more, done) = (rest.get(1), outcome == Outcome::Done);
         Ok(Self::Told(Telling {
             outcome,
             now: time_of(seconds, micros)?,
             remembered: rest.first().and_then(bytes),
-            decided: rest.get(1),
+            decided: more.filter(|_| !done),
+            crossed: more.filter(|_| done).map(Crossed::read).transpose()?,
         }))
     }
 }

@@ -121,7 +121,8 @@ impl Limits {
         let scope = match (a, asset, &self.asset) {
             (None, _, _) => None,
             (Some(a), Some(id), Some(limits)) => {
-                Some((id.clone(), HotScope::read_asset(a)?.state(limits)?))
+                let scope = HotScope::read_asset(a)?.state(limits, self.key.thresholds())?;
+                Some((id.clone(), scope))
             }
             (Some(_), _, _) => return Err(Misread::Corrupt("an asset without limits is counted")),
         };

@@ -10,14 +10,16 @@ use crate::error::RedisError;
 use crate::explain::{Wrong, explain};
 use crate::fuzzing;
 
-/// What `create.lua` writes for [`state`].
+/// What `create.lua` writes for [`state`] if all 5 requests are left, and `decide.lua` if none is. Of 5 requests, 2 are kept
+/// free until 80 % are told.
 fn h(kind: u8, requests_left: i64) -> Vec<u8> {
-    let mut h = vec![1, 1 + 3 + 16 * kind, 0, 0, 0, 1, 0, 0, 0, 9, 8, 7, 6];
+    let (told, requests_ahead) = if requests_left == 0 { (2, 0) } else { (0, requests_left - 2) };
+    let mut h = vec![1, 1 + 3 + 16 * kind, told, 0, 0, 1, 0, 0, 0, 9, 8, 7, 6];
     push_int::<5>(&mut h, Window::Minute.number_of_end(Window::Minute.end(NOON)));
     push_int::<4>(&mut h, Window::Day.number_of_end(Window::Day.end(NOON)));
     push_int::<7>(&mut h, NEVER);
-    for left in [requests_left, UNLIMITED, UNLIMITED, 7, 50] {
-        push_int::<7>(&mut h, left);
+    for ahead in [requests_ahead, UNLIMITED, UNLIMITED, 7 - 2, 50 - 11] {
+        push_int::<7>(&mut h, ahead);
     }
     h
 }
@@ -31,7 +33,7 @@ fn limits(numbers: [Option<u64>; 4], flags: u8, pending: &[Option<u64>]) -> Vec<
 }
 
 fn cold_key() -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = vec![80, 100, 0, 0, 0];
     push_limit(&mut bytes, Some(50));
     [bytes, limits([Some(5), None, None, Some(7)], 0, &[])].concat()
 }
@@ -44,8 +46,8 @@ fn asset() -> Vec<u8> {
     let mut a = vec![1, 1 + 2, 0, 0];
     push_int::<5>(&mut a, Window::Minute.number_of_end(Window::Minute.end(NOON)));
     push_int::<4>(&mut a, Window::Day.number_of_end(Window::Day.end(NOON)));
-    for left in [UNLIMITED, 3, UNLIMITED, UNLIMITED] {
-        a.extend((left as f64).to_le_bytes());
+    for ahead in [UNLIMITED, 3 - 1, UNLIMITED, UNLIMITED] {
+        a.extend((ahead as f64).to_le_bytes());
     }
     a
 }
@@ -75,9 +77,12 @@ fn state(kind: KeyKind) -> KeyState {
 #[test]
 fn records_as_scripts_write_them_are_the_state_of_the_core() {
     for (kind, code) in [(KeyKind::Member, 0), (KeyKind::Admin, 1)] {
-        let hash = [("h", h(code, 5)), ("H", cold_key()), ("am1", asset()), ("Am1", cold_asset())];
+        let (thresholds, limits) = (cold_key()[..5].to_vec(), cold_key()[5..].to_vec());
+        let key = [("h", h(code, 5)), ("H", limits), ("T", thresholds)];
+        let asset = [("am1", asset()), ("Am1", cold_asset())];
+        let hash = key.into_iter().chain(asset);
         let texts = hash.map(|(field, value)| [field.as_bytes().to_vec(), value]);
-        let texts = Value::Array(texts.into_iter().flatten().map(Value::BulkString).collect());
+        let texts = Value::Array(texts.flatten().map(Value::BulkString).collect());
         let (key, read) = HashFields::read(&texts).unwrap().state().unwrap();
         assert_eq!(read, state(kind));
         assert_eq!(key.stamp().bytes(), [1, 0, 0, 0, 9, 8, 7, 6]);
@@ -88,7 +93,8 @@ fn records_as_scripts_write_them_are_the_state_of_the_core() {
 fn no_value_is_longer_than_a_compact_hash_holds() {
     let pending = [Some(1), None, None, Some(MAX_COUNT)];
     let longest = [cold_key(), pending.iter().flat_map(|_| [0; 7]).collect()].concat();
-    assert_eq!([h(0, 5).len(), asset().len(), longest.len()], [64, 45, 64]);
+    // The thresholds are a field of their own.
+    assert_eq!([h(0, 5).len(), asset().len(), longest.len() - 5], [64, 45, 64]);
     let scope = ColdScope::read(&limits([None; 4], 1 + 4 * 2, &pending)).unwrap();
     let window = |requests, tokens, token_type| {
         Some(WindowLimits::from_parts(requests, tokens, token_type).unwrap())
@@ -167,17 +173,18 @@ proptest! {
         rest in vec(any::<u8>(), 0..50),
     ) {
         let records = [h(0, 5), asset(), cold_key(), cold_asset()];
+        let hash_of_key = [h(0, 5), asset(), cold_key()[5..].to_vec(), cold_asset(), cold_key()[..5].to_vec()];
         let framed = |chunk: Vec<u8>| [vec![chunk.len() as u8], chunk].concat();
         let mut text = b"1760011200A0".to_vec();
         text.extend(h(0, 5));
         let mut state = records.clone().map(framed).concat();
         let told = text.clone();
         let mut reply = [vec![1, 2, 0], [text, cold_key(), cold_asset()].map(framed).concat()].concat();
-        let hash = ["h", "am1", "H", "Am1"].iter().zip(records);
+        let hash = ["h", "am1", "H", "Am1", "T"].iter().zip(hash_of_key);
         let hash = hash.flat_map(|(field, value)| [field.as_bytes().to_vec(), value]);
         let mut remembered = [vec![0, 0, 0], [reservation(), told, cold_key(), cold_asset()]
             .map(framed).concat()].concat();
-        let mut record = [vec![4, 0], hash.map(framed).collect::<Vec<_>>().concat()].concat();
+        let mut record = [vec![5, 0], hash.map(framed).collect::<Vec<_>>().concat()].concat();
         for bytes in [&mut state, &mut reply, &mut record, &mut remembered] {
             for (at, byte) in &changes {
                 let at = at.index(bytes.len());

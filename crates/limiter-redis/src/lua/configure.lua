@@ -1,10 +1,10 @@
--- Changes the configuration of an API key: name, expiry and budget at once, limits from the next window of each kind. The
--- twin of `KeyState::configure` in limiter-core.
+-- Changes the configuration of an API key: name, expiry, budget, thresholds and mode at once, limits from the next window
+-- of each kind. The twin of `KeyState::configure` in limiter-core.
 --
 -- KEYS[1], KEYS[2]   its state and its record
 -- ARGV[1]            the server time after which this must not happen any more, in unix milliseconds
 -- ARGV[2] to [5]     its workspace, the version that is changed, the new name, the most assets that may be counted
--- ARGV[6]            the next version of its limits, expiry, budget, global limits
+-- ARGV[6]            the next version of its limits, expiry, budget, thresholds and mode, global limits
 -- ARGV[7]            how many assets follow: the field of each, and its limits
 local real = redis.call('TIME')
 if real[1] * 1000 + math.floor(real[2] / 1000) > tonumber(ARGV[1]) then return { 'late' } end
@@ -19,9 +19,9 @@ local NONE = pack('<i7i7i7i7B', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
 local WANTS_NONE = pack('<i7i7i7i7BB', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0)
 local new_version, new_ends, new_budget = unpack('<I4i7i7', ARGV[6])
 
--- Returns the scope with new limits, and whether it changed; types are 0 while a scope is not counted. Last comes which
+-- Returns whether a scope changed, and the scope with new limits; types are 0 while it is not counted. Last comes which
 -- windows it has, if those are others.
-local function configure(types, minute, day, left1, left2, left3, left4, bytes, at, wanted, windows)
+local function configure(types, minute, day, left1, left2, left3, left4, told1, told2, told3, told4, bytes, at, wanted, windows)
   local want1, want2, want3, want4, want_minute, want_day = unpack('<i7i7i7i7BB', wanted)
   local is1, is2, is3, is4, is_minute, is_day = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0
   if types > 0 then
@@ -47,6 +47,8 @@ local function configure(types, minute, day, left1, left2, left3, left4, bytes, 
     minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, minute_type, day_type, changed =
       stage(types, minute, day, left1, left2, left3, left4, bytes, at)
     if minute < was_minute or day < was_day then new_windows = mended(windows, minute < was_minute, day < was_day) end
+    if minute > was_minute then told1, told2 = 0, 0 end
+    if day > was_day then told3, told4 = 0, 0 end
     -- A scope whose limits ended earlier does not find its old counts again.
     if changed == NONE then types = 0 end
   end
@@ -55,6 +57,7 @@ local function configure(types, minute, day, left1, left2, left3, left4, bytes, 
     minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) / 86400 + 1
     left1, left2, left3, left4, limit1, limit2, limit3, limit4 = MAX, MAX, MAX, MAX, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
     minute_type, day_type = 0, 0
+    told1, told2, told3, told4 = 0, 0, 0, 0
   end
   local flags, pending = 0, ''
   if want1 ~= limit1 or want2 ~= limit2 or want_minute ~= minute_type then
@@ -66,7 +69,7 @@ local function configure(types, minute, day, left1, left2, left3, left4, bytes, 
   bytes = pack('<i7i7i7i7B', limit1, limit2, limit3, limit4, flags) .. pending
   types = 1 + minute_type + 3 * day_type
   if bytes == NONE then types, minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0, 0 end
-  return true, types, minute, day, left1, left2, left3, left4, bytes, new_windows
+  return true, types, minute, day, left1, left2, left3, left4, told1, told2, told3, told4, bytes, new_windows
 end
 
 -- Whether what is pending is there as the flags at a position say.
@@ -83,22 +86,80 @@ for f = 1, #fields, 2 do
   state[fields[f]] = fields[f + 1]
   if byte(fields[f]) == 97 then counted = counted + 1 end
 end
-local h, H = state.h, state.H
-if not h or not H then return corrupt() end
+local h, H, T = state.h, state.H, state.T
+if not h or not H or not T then return corrupt() end
 if byte(h) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
-if #h ~= 64 or #H < 36 or not has_pending(H, 36) then return corrupt() end
+if #h ~= 64 or #H < 36 or not has_pending(H, 36) or #T ~= 5 then return corrupt() end
 
-local types, fired, _, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
-  unpack('<BI3I4I4i5i4i7i7i7i7i7i7', h, 2)
+-- The thresholds that are used next: those before the change, or those after it.
+local percent1, percent2, percent3, percent4
+--include told.lua
+local new_T = sub(ARGV[6], 19, 23)
+local old_percents, new_percents = sub(T, 1, 4), sub(new_T, 1, 4)
+local rearmed = old_percents ~= new_percents
+local function use(percents) percent1, percent2, percent3, percent4 = unpack('<BBBB', percents) end
+
+-- How many of the new thresholds count as told: those that are no higher than one that was told, or that are reached already.
+local function retold(left, limit, highest)
+  local told, percent = 0, percent1
+  while percent > 0 and (percent <= highest or limit > 0 and left < kept(limit, told)) do
+    told = told + 1
+    percent = told == 1 and percent2 or told == 2 and percent3 or told == 3 and percent4 or 0
+  end
+  return told
+end
+local function highest(told) return told > 0 and byte(old_percents, told) or 0 end
+
+-- A scope as it is kept, its limits changed. Returns as `configure` does.
+local function change(types, told12, told34, minute, day, left1, left2, left3, left4, bytes, at, wanted, windows)
+  local told1, told3 = told12 % 16, told34 % 16
+  local told2, told4 = (told12 - told1) / 16, (told34 - told3) / 16
+  local limit1, limit2, limit3, limit4 = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
+  if types > 0 then
+    limit1, limit2, limit3, limit4 = unpack('<i7i7i7i7', bytes, at)
+    use(old_percents)
+    left1, left2, left3, left4 = left1 + kept(limit1, told1), left2 + kept(limit2, told2), left3 + kept(limit3, told3),
+      left4 + kept(limit4, told4)
+    use(new_percents)
+    if rearmed then
+      told1, told2 = retold(left1, limit1, highest(told1)), retold(left2, limit2, highest(told2))
+      told3, told4 = retold(left3, limit3, highest(told3)), retold(left4, limit4, highest(told4))
+    end
+  end
+  local differs, new_types, new_minute, new_day, new1, new2, new3, new4, t1, t2, t3, t4, new_bytes, new_windows =
+    configure(types, minute, day, left1, left2, left3, left4, told1, told2, told3, told4, bytes, at, wanted, windows)
+  if not differs then
+    if not rearmed or types == 0 then return false end
+    new_types, new_minute, new_day, new1, new2, new3, new4 = types, minute, day, left1, left2, left3, left4
+    t1, t2, t3, t4, new_bytes = told1, told2, told3, told4, sub(bytes, at)
+  end
+  if new_types > 0 then
+    limit1, limit2, limit3, limit4 = unpack('<i7i7i7i7', new_bytes)
+    new1, new2, new3, new4 = new1 - kept(limit1, t1), new2 - kept(limit2, t2), new3 - kept(limit3, t3), new4 - kept(limit4, t4)
+  end
+  return true, new_types, t1 + 16 * t2, t3 + 16 * t4, new_minute, new_day, new1, new2, new3, new4, new_bytes, new_windows
+end
+
+local types, told12, told34, credits_told, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
+  unpack('<BBBBxxxxI4i5i4i7i7i7i7i7i7', h, 2)
 local kind, budget = types >= 16 and 16 or 0, unpack('<i7', H)
 types = types - kind
-local changed = new_ends ~= ends or new_budget ~= budget or ARGV[4] ~= record[3]
-credits_left = credits_left - (budget == NO_LIMIT and MAX or budget) + (new_budget == NO_LIMIT and MAX or new_budget)
+local changed = new_ends ~= ends or new_budget ~= budget or new_T ~= T or ARGV[4] ~= record[3]
+use(old_percents)
+credits_left = credits_left + kept(budget, credits_told)
+use(new_percents)
+if rearmed then credits_told = retold(credits_left, budget, highest(credits_told)) end
+if new_budget ~= budget then
+  credits_left = credits_left - (budget == NO_LIMIT and MAX or budget) + (new_budget == NO_LIMIT and MAX or new_budget)
+  credits_told = retold(credits_left, new_budget, 0)
+end
+credits_left = credits_left - kept(new_budget, credits_told)
 
-local differs, new_types, new_minute, new_day, new1, new2, new3, new4, limits, windows =
-  configure(types, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 19), state.w)
+local differs, new_types, new12, new34, new_minute, new_day, new1, new2, new3, new4, limits, windows =
+  change(types, told12, told34, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 24), state.w)
 if differs then
-  changed, types, minute, day, left1, left2, left3, left4 = true, new_types, new_minute, new_day, new1, new2, new3, new4
+  changed, types, told12, told34, minute, day = true, new_types, new12, new34, new_minute, new_day
+  left1, left2, left3, left4 = new1, new2, new3, new4
 else
   limits = sub(H, 8)
 end
@@ -114,20 +175,20 @@ local function windows_field(field) return 'w' .. sub(field, 2) end
 for field, a in pairs(state) do
   if byte(field) == 97 then
     local A = state[limits_field(field)]
-    local atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4 = 0, 0, 0, 0, 0, 0, 0, 0
+    local atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4 = 0, 0, 0, 0, 0, 0, 0, 0, 0
     if a ~= '' then
       if byte(a) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
       if #a ~= 45 or not A or #A < 29 or not has_pending(A, 29) then return corrupt() end
-      atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BI2i5i4dddd', a, 2)
+      atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BBBi5i4dddd', a, 2)
     end
     local awindows = state[windows_field(field)]
-    differs, atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, awindows =
-      configure(atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE, awindows)
+    differs, atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, awindows =
+      change(atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE, awindows)
     if differs then
       changed = true
       if atypes > 0 then
         if a == '' then counted = counted + 1 end
-        changes[field] = { pack('<BBI2i5i4dddd', 1, atypes, afired, aminute, aday, aleft1, aleft2, aleft3, aleft4), A,
+        changes[field] = { pack('<BBBBi5i4dddd', 1, atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4), A,
           awindows }
       elseif a ~= '' then
         counted = counted - 1
@@ -139,7 +200,7 @@ end
 if counted > tonumber(ARGV[5]) then
   -- Those that are over can go; else they would wait for their next call.
   for field, a in pairs(state) do
-    if byte(field) == 97 and a ~= '' and changes[field] == nil then
+    if byte(field) == 97 and a ~= '' and changes[field] ~= false and not wanted[field] then
       local atypes, _, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BI2i5i4dddd', a, 2)
       local A = state[limits_field(field)]
       local _, _, _, _, _, _, _, _, _, _, _, _, staged = stage(atypes, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1)
@@ -154,9 +215,10 @@ end
 
 if changed then
   redis.call('HSET', KEYS[1],
-    'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + kind, fired, new_version, incarnation, minute, day,
-      new_ends, left1, left2, left3, left4, credits_left),
-    'H', pack('<i7', new_budget) .. limits)
+    'h', pack('<BBBBBI4I4i5i4i7i7i7i7i7i7', 1, types + kind, told12, told34, credits_told, new_version, incarnation, minute,
+      day, new_ends, left1, left2, left3, left4, credits_left),
+    'H', pack('<i7', new_budget) .. limits,
+    'T', new_T)
   if types == 0 then
     redis.call('HDEL', KEYS[1], 'w')
   elseif windows then

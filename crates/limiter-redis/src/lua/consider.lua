@@ -3,7 +3,7 @@
 --
 -- It goes on with what decide.lua has read and unpacked; windows that have ended may have begun again there.
 local function consider(key, field, calls, h, a, limits, known, requests, input, output, credits, position,
-  kind, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
+  first, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
   local NO_LIMIT = -1
   local sub, byte = string.sub, string.byte
   local count = (#calls - 9) / 28
@@ -79,6 +79,6 @@ local function consider(key, field, calls, h, a, limits, known, requests, input,
   end
 
   local reply = time[1] .. verdicts .. time[2] .. h .. (a or '')
-  if stamp ~= known then return { reply, H, A } end
+  if stamp ~= known then return { reply, T .. H, A } end
   return reply
 end

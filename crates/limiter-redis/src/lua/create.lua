@@ -2,7 +2,7 @@
 --
 -- KEYS[1], KEYS[2]   its state and its record
 -- ARGV[1]            the server time after which this must not happen any more, in unix milliseconds
--- ARGV[2]            kind, incarnation, expiry, budget, global limits
+-- ARGV[2]            kind, incarnation, expiry, budget, thresholds and mode, global limits
 -- ARGV[3] to [8]     id, workspace, name, digest and masked access key, format of the record
 -- ARGV[9]            how many assets follow: the field of each, and its limits
 local real = redis.call('TIME')
@@ -11,10 +11,11 @@ if redis.call('EXISTS', KEYS[1]) + redis.call('EXISTS', KEYS[2]) > 0 then return
 
 local MAX, NO_LIMIT = 9007199254740991, -1
 local minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) / 86400 + 1
-local function left(limit) return limit == NO_LIMIT and MAX or limit end
+local kind, incarnation, ends, budget, percent1, percent2, percent3, percent4, limit1, limit2, limit3, limit4, minute_type,
+  day_type = unpack('<BI4i7i7BBBBxi7i7i7i7BB', ARGV[2])
+--include told.lua
+local function left(limit) return limit == NO_LIMIT and MAX or limit - kept(limit, 0) end
 
-local kind, incarnation, ends, budget, limit1, limit2, limit3, limit4, minute_type, day_type =
-  unpack('<BI4i7i7i7i7i7i7BB', ARGV[2])
 local types, left1, left2, left3, left4 = 1 + minute_type + 3 * day_type, left(limit1), left(limit2), left(limit3), left(limit4)
 local window1, window2 = minute, day
 if limit1 == NO_LIMIT and limit2 == NO_LIMIT and limit3 == NO_LIMIT and limit4 == NO_LIMIT then
@@ -23,7 +24,8 @@ end
 redis.call('HSET', KEYS[1],
   'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + 16 * kind, 0, 1, incarnation, window1, window2, ends,
     left1, left2, left3, left4, left(budget)),
-  'H', pack('<i7i7i7i7i7B', budget, limit1, limit2, limit3, limit4, 0))
+  'H', pack('<i7i7i7i7i7B', budget, limit1, limit2, limit3, limit4, 0),
+  'T', string.sub(ARGV[2], 20, 24))
 -- All counts before all limits: calls read the counts, and a server looks through a small hash from its beginning.
 for asset = 10, 9 + 2 * ARGV[9], 2 do
   limit1, limit2, limit3, limit4, minute_type, day_type = unpack('<i7i7i7i7BB', ARGV[asset + 1])

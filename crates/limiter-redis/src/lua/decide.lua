@@ -8,7 +8,7 @@
 -- ARGV[2g]       a mode, the stamp of the limits that the caller knows, then each call in 28 bytes
 -- Returns for each group one string: the time, a verdict for each call, the records as they were before; with the limits
 -- beside it, in a table, if the caller knows others.
-local groups, MAX = #KEYS, 9007199254740991
+local groups, MAX, EXACT = #KEYS, 9007199254740991, 90000000000000
 local replies
 
 for g = 1, groups do
@@ -19,12 +19,12 @@ for g = 1, groups do
 
   if h and #h == 64 then
     local known, requests, input, output, credits, position = unpack('<xdI7I7I7I7', calls)
-    local kind, stamp, minute, day, ends, left1, left2, left3, left4, credits_left =
+    local first, stamp, minute, day, ends, left1, left2, left3, left4, credits_left =
       unpack('<I5di5i4i7i7i7i7i7i7', h)
-    kind = kind % 65536
+    local kind = first % 65536
 
-    -- One call of a member key whose limits the caller knows, for which there is room everywhere: nearly every call.
-    -- Windows may have ended, as long as no limits are pending and the clock did not step back.
+    -- One call of a member key whose limits the caller knows, for which there is room everywhere, before a limit and before the
+    -- next threshold: nearly every call. Windows may have ended, as long as no limits are pending and the clock did not step back.
     if stamp == known and #calls == 37 and requests > 0 and credits_left >= credits and credits_left > 0
       and (second + 1) * 1000 <= ends and (kind == 257 or kind > 256 and kind < 2560 and kind % 256 == 1)
     then
@@ -37,19 +37,27 @@ for g = 1, groups do
       local head = h
       local minute_end, day_end = minute * 60 - second, day * 86400 - second
       if (minute_end <= 0 or day_end <= 0) and minute_end <= 120 and day_end <= 172800 then
-        limits = redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2))
-        local H = limits[1]
-        if H and #H == 36 then
+        limits = redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2), 'T')
+        local H, T = limits[1], limits[3]
+        if H and #H == 36 and T and #T == 5 then
           local limit1, limit2, limit3, limit4, pends = unpack('<i7i7i7i7B', H, 8)
-          if minute_end <= 0 and pends == 0 then
-            minute, minute_end = (second - second % 60) / 60 + 1, 60
-            left1, left2 = limit1 < 0 and MAX or limit1, limit2 < 0 and MAX or limit2
+          local percent = unpack('<B', T)
+          -- As `kept` in told.lua: nothing is told yet, so that the first threshold is kept free.
+          local one, share1, share2 = percent > 0 and 1 or 0, 0, 0
+          if minute_end <= 0 and pends == 0 and limit1 <= EXACT and limit2 <= EXACT then
+            minute, minute_end, first = (second - second % 60) / 60 + 1, 60, first - first % 16777216 + kind
+            if percent > 0 then share1, share2 = limit1 * (100 - percent) / 100, limit2 * (100 - percent) / 100 end
+            left1 = limit1 > 0 and limit1 - (share1 - share1 % 1) - one or limit1 < 0 and MAX or 0
+            left2 = limit2 > 0 and limit2 - (share2 - share2 % 1) - one or limit2 < 0 and MAX or 0
           end
-          if day_end <= 0 and pends == 0 then
+          if day_end <= 0 and pends == 0 and limit3 <= EXACT and limit4 <= EXACT then
             day, day_end = (second - second % 86400) / 86400 + 1, 86400
-            left3, left4 = limit3 < 0 and MAX or limit3, limit4 < 0 and MAX or limit4
+            first = first - first % 4294967296 + first % 16777216
+            if percent > 0 then share1, share2 = limit3 * (100 - percent) / 100, limit4 * (100 - percent) / 100 end
+            left3 = limit3 > 0 and limit3 - (share1 - share1 % 1) - one or limit3 < 0 and MAX or 0
+            left4 = limit4 > 0 and limit4 - (share2 - share2 % 1) - one or limit4 < 0 and MAX or 0
           end
-          head = pack('<c13i5i4i7', h, minute, day, ends)
+          head = pack('<I5di5i4i7', first, stamp, minute, day, ends)
         end
       end
       if left1 >= requests and left2 >= minute_tokens and left2 > 0
@@ -63,8 +71,8 @@ for g = 1, groups do
           reply = time[1] .. 'A' .. time[2] .. h
           if groups == 1 then return reply end
         elseif #a == 45 then
-          local asset_kind, asset_minute, asset_day, left1, left2, left3, left4 = unpack('<I4i5i4dddd', a)
-          asset_kind = asset_kind % 65536
+          local asset_first, asset_minute, asset_day, left1, left2, left3, left4 = unpack('<I4i5i4dddd', a)
+          local asset_kind = asset_first % 65536
           if asset_kind ~= kind then
             minute_tokens, day_tokens = input + output, input + output
             local types = (asset_kind - 257) / 256
@@ -74,17 +82,25 @@ for g = 1, groups do
           local asset_head = a
           -- Its windows may have ended long ago, if other assets of the key were called since.
           if asset_minute < minute and minute_end <= 60 or asset_day < day and day_end <= 86400 then
-            limits = limits or redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2))
-            local A = limits[2]
-            if A and #A == 29 then
+            limits = limits or redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2), 'T')
+            local A, T = limits[2], limits[3]
+            if A and #A == 29 and T and #T == 5 then
               local limit1, limit2, limit3, limit4, pends = unpack('<i7i7i7i7B', A)
-              if asset_minute < minute and minute_end <= 60 and pends == 0 then
-                asset_minute, left1, left2 = minute, limit1 < 0 and MAX or limit1, limit2 < 0 and MAX or limit2
+              local share1, share2, percent = 0, 0, unpack('<B', T)
+              local one = percent > 0 and 1 or 0
+              if asset_minute < minute and minute_end <= 60 and pends == 0 and limit1 <= EXACT and limit2 <= EXACT then
+                asset_minute, asset_first = minute, asset_first - asset_first % 16777216 + asset_kind
+                if percent > 0 then share1, share2 = limit1 * (100 - percent) / 100, limit2 * (100 - percent) / 100 end
+                left1 = limit1 > 0 and limit1 - (share1 - share1 % 1) - one or limit1 < 0 and MAX or 0
+                left2 = limit2 > 0 and limit2 - (share2 - share2 % 1) - one or limit2 < 0 and MAX or 0
               end
-              if asset_day < day and day_end <= 86400 and pends == 0 then
-                asset_day, left3, left4 = day, limit3 < 0 and MAX or limit3, limit4 < 0 and MAX or limit4
+              if asset_day < day and day_end <= 86400 and pends == 0 and limit3 <= EXACT and limit4 <= EXACT then
+                asset_day, asset_first = day, asset_first % 16777216
+                if percent > 0 then share1, share2 = limit3 * (100 - percent) / 100, limit4 * (100 - percent) / 100 end
+                left3 = limit3 > 0 and limit3 - (share1 - share1 % 1) - one or limit3 < 0 and MAX or 0
+                left4 = limit4 > 0 and limit4 - (share2 - share2 % 1) - one or limit4 < 0 and MAX or 0
               end
-              asset_head = pack('<c4i5i4', a, minute, day)
+              asset_head = pack('<I4i5i4', asset_first, asset_minute, asset_day)
             end
           end
           if left1 >= requests and left2 >= minute_tokens and left2 > 0
@@ -105,7 +121,7 @@ for g = 1, groups do
     if not reply then
 --include consider.lua
       reply = consider(key, field, calls, h, a, limits, known, requests, input, output, credits, position,
-        kind, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
+        first, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
     end
   elseif records.err then
     reply = string.rep('W', (#calls - 9) / 28)

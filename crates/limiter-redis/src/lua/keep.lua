@@ -1,23 +1,35 @@
-    -- Stores the scopes of a call as they are now. The first 13 and 4 bytes change only with limits. A scope that has none
+    -- Stores the scopes of a call as they are now, and tells the thresholds that they have reached. A scope that has no limits
     -- any more, in force or pending, is dropped.
-    local head, asset_head, over, asset_over = h, a, false, false
+    local stamp, over, asset_over = sub(h, 6, 13), false, false
     if new_H or new_A then
       local no_limits = pack('<i7i7i7i7B', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
       over, asset_over = new_H == no_limits, new_A == no_limits
       if over then types = 0 end
-      local fired, version, incarnation = unpack('<I3I4I4', h, 3)
+      local version, incarnation = unpack('<I4I4', stamp)
       -- The time is mixed in, so that a failover which loses this step does not lead to the same version by another. Zero
       -- is none; and whatever the time, it is another than before: by 1 at least, and by less than all there are.
       local unix_ms = math.abs(second * 1000 + (time[2] - time[2] % 1000) / 1000)
       version = (version + math.fmod(unix_ms, 4294967294)) % 4294967295 + 1
-      head = pack('<BBI3I4I4', 1, is_admin and types + 16 or types, fired, version, incarnation)
-      if new_A then asset_head = pack('<BBI2', 1, asset_types, (unpack('<I2', a, 3))) end
+      stamp = pack('<I4I4', version, incarnation)
+    end
+    if percent1 > 0 then
+      left1, told1 = tell(left1, limit1, told1)
+      left2, told2 = tell(left2, limit2, told2)
+      left3, told3 = tell(left3, limit3, told3)
+      left4, told4 = tell(left4, limit4, told4)
+      credits_left, credits_told = tell(credits_left, budget, credits_told)
+      asset_left1, asset_told1 = tell(asset_left1, asset_limit1, asset_told1)
+      asset_left2, asset_told2 = tell(asset_left2, asset_limit2, asset_told2)
+      asset_left3, asset_told3 = tell(asset_left3, asset_limit3, asset_told3)
+      asset_left4, asset_told4 = tell(asset_left4, asset_limit4, asset_told4)
     end
     if types == 0 then minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0 end
-    head = pack('<c13i5i4i7i7i7i7i7i7', head, minute, day, ends, left1, left2, left3, left4, credits_left)
-    if a and not asset_over then
-      redis.call('HSET', key, 'h', head, field, pack('<c4i5i4dddd', asset_head, asset_minute, asset_day,
-        asset_left1, asset_left2, asset_left3, asset_left4))
+    local head = pack('<BBBBBc8i5i4i7i7i7i7i7i7', 1, is_admin and types + 16 or types, told1 + 16 * told2, told3 + 16 * told4,
+      credits_told, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
+    local asset_head = a and not asset_over and pack('<BBBBi5i4dddd', 1, asset_types, asset_told1 + 16 * asset_told2,
+      asset_told3 + 16 * asset_told4, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4)
+    if asset_head then
+      redis.call('HSET', key, 'h', head, field, asset_head)
     else
       redis.call('HSET', key, 'h', head)
     end

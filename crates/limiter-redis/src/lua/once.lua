@@ -13,7 +13,8 @@ local ASKS, LOOKS = '\0\0\0\0\0\0\0\0\0', '\2\0\0\0\0\0\0\0\0'
 
 -- What decide.lua would return of a call that was allowed, without deciding anything.
 local function as_it_stands(key, field)
-  local met = redis.call('HMGET', key, 'h', field, 'H', 'A' .. sub(field, 2))
+  local met = redis.call('HMGET', key, 'h', field, 'H', 'A' .. sub(field, 2), 'T')
   if not met[1] then return 'U' end
-  return { time[1] .. 'A' .. time[2] .. met[1] .. (met[2] or ''), met[3], met[4] }
+  if not met[3] or not met[5] then return 'C' end
+  return { time[1] .. 'A' .. time[2] .. met[1] .. (met[2] or ''), met[5] .. met[3], met[4] }
 end

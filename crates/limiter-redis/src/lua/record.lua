@@ -4,7 +4,7 @@
 -- ARGV[1]            the id
 -- ARGV[2], ARGV[3]   as decide.lua takes them: the field of the asset, and a call
 -- ARGV[4], ARGV[5]   how long the id is to be remembered, in ms, and how many may be
--- Returns { letter, time, false }: K for what is counted, now or before; U for a key that is not known, N where no more can
+-- Returns { letter, time, false }: K for what is counted, now or before, with what crossed.lua tells of thresholds; U for a key that is not known, N where no more can
 -- be remembered. Or a letter alone, as decide.lua does for a key that cannot be read.
 local key, order, field, life = KEYS[1], KEYS[2], ARGV[2], ARGV[4] + 0
 local function told(letter) return { letter, time[1], time[2], false } end
@@ -17,7 +17,7 @@ if known and known + 0 > now then return told('K') end
 if full then return told('N') end
 
 if #h ~= 64 then return byte(h) ~= 1 and 'F' or 'C' end
-local kind, minute, day, ends, left1, left2, left3, left4, credits_left = unpack('<I2', h), unpack('<i5i4i7i7i7i7i7i7', h, 14)
+local first, minute, day, ends, left1, left2, left3, left4, credits_left = unpack('<I5', h), unpack('<i5i4i7i7i7i7i7i7', h, 14)
 local wrong, limits, count = false, nil, 1
 --include met.lua
 --include changed.lua
@@ -42,8 +42,8 @@ if a then
     asset_left4, asset_limit1, asset_limit2, asset_limit3, asset_limit4)
 end
 credits_left = changed(credits_left, budget, -credits)
---include keep.lua
+--include crossed.lua
 if passed > 0 then redis.call('ZREMRANGEBYRANK', order, 0, passed - 1) end
 redis.call('ZADD', order, math.min(now + life, MAX), ARGV[1])
 --expire
-return told('K')
+return { 'K', time[1], time[2], false, crossed }

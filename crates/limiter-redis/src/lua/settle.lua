@@ -3,7 +3,8 @@
 -- KEYS[1], KEYS[2]   the state of an API key, and its reservations
 -- ARGV[1], ARGV[2]   the id, and how it ends: 1 settled, with input, output and credits in 7 bytes each, -1 for what is as
 --                    estimated; or 2 cancelled
--- Returns { letter, time, record or false }: K for what has ended so, now or before; U for a key and X for a reservation
+-- Returns { letter, time, record or false }: K for what has ended so, now or before, with what crossed.lua tells of
+-- thresholds; U for a key and X for a reservation
 -- that is not known, I for a sum that is too large, D for what has ended otherwise. Or a letter alone, as decide.lua does
 -- for a key that cannot be read.
 local key, id, ending = KEYS[1], ARGV[1], byte(ARGV[2])
@@ -25,7 +26,7 @@ local met = redis.call('HMGET', key, 'h', field, 'w', 'w' .. sub(field, 2))
 local h, a, w, asset_w = met[1], met[2], met[3], met[4]
 if not h then return told('U') end
 if #h ~= 64 then return byte(h) ~= 1 and 'F' or 'C' end
-local kind, minute, day, ends, left1, left2, left3, left4, credits_left = unpack('<I2', h), unpack('<i5i4i7i7i7i7i7i7', h, 14)
+local first, minute, day, ends, left1, left2, left3, left4, credits_left = unpack('<I5', h), unpack('<i5i4i7i7i7i7i7i7', h, 14)
 local wrong, limits, count = false, nil, 1
 --include met.lua
 
@@ -71,6 +72,6 @@ if a then
     asset_limit1, asset_limit2, asset_limit3, asset_limit4, mended_asset_w or asset_w, 95)
 end
 credits_left = changed(credits_left, budget, credits - to_credits)
---include keep.lua
+--include crossed.lua
 redis.call('HSET', KEYS[2], id, '\1' .. sub(ARGV[2], 1, 1) .. sub(record, 3, 58) .. actual .. sub(record, 80))
-return told('K')
+return { 'K', time[1], time[2], record, crossed }

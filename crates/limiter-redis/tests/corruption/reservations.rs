@@ -80,7 +80,7 @@ impl World {
             match operation {
                 0 => reserve(store).await.map(drop),
                 1 => store.extend(&victim, &id(), &total).await.map(drop),
-                2 => store.settle(&victim, &id(), &total).await,
+                2 => store.settle(&victim, &id(), &total).await.map(drop),
                 _ => store.cancel(&victim, &id()).await,
             }
         });

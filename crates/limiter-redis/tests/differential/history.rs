@@ -1,7 +1,8 @@
 //! What happens in a history: data, so that it can be shown and made smaller.
 
 use limiter_core::{
-    AssetId, Charge, Credits, KeyConfig, KeyKind, Limits, MAX_COUNT, Timestamp, TokenType,
+    AssetId, Charge, Credits, KeyConfig, KeyKind, Limits, MAX_COUNT, Thresholds, Timestamp,
+    TokenType,
 };
 
 use crate::clock::{self, DAY_MS, MINUTE_MS, Step};
@@ -68,6 +69,8 @@ pub(crate) enum Change {
     /// In so many milliseconds.
     ExpiresIn(i64),
     ExpiresAt(Option<Timestamp>),
+    Thresholds(Option<Thresholds>),
+    Shadow(bool),
     Rename,
     /// To what was configured before the last update.
     Back,
@@ -156,6 +159,12 @@ fn create(random: &mut Random, key: usize) -> Action {
     if random.percent(3) {
         changes.push(expiry(random));
     }
+    if random.percent(50) {
+        changes.push(Change::Thresholds(Some(thresholds(random))));
+    }
+    if random.percent(5) {
+        changes.push(Change::Shadow(true));
+    }
     Action::Create { key, kind, changes }
 }
 
@@ -165,11 +174,14 @@ fn changes(random: &mut Random, count: usize) -> Vec<Change> {
 
 fn change(random: &mut Random) -> Change {
     match random.below(100) {
-        0..=29 => Change::Global(limits(random)),
-        30..=34 => Change::Global(Limits::NONE),
-        35..=59 => Change::Asset(random.one_of(&ASSETS), limits(random)),
-        60..=69 => Change::RemoveAsset(random.one_of(&ASSETS)),
-        70..=79 => Change::Budget(Some(budget(random))),
+        0..=26 => Change::Global(limits(random)),
+        27..=31 => Change::Global(Limits::NONE),
+        32..=53 => Change::Asset(random.one_of(&ASSETS), limits(random)),
+        54..=62 => Change::RemoveAsset(random.one_of(&ASSETS)),
+        63..=68 => Change::Thresholds(Some(thresholds(random))),
+        69 => Change::Thresholds(None),
+        70..=71 => Change::Shadow(random.percent(50)),
+        72..=79 => Change::Budget(Some(budget(random))),
         80..=83 => Change::Budget(None),
         84..=85 => expiry(random),
         86..=88 => Change::ExpiresAt(None),
@@ -273,6 +285,14 @@ fn budget(random: &mut Random) -> Credits {
     })
 }
 
+/// Of few of them, so that changed ones often have some in common.
+fn thresholds(random: &mut Random) -> Thresholds {
+    let count = random.below(5) as usize;
+    let percents =
+        (0..count).map(|_| random.one_of(&[1, 10, 25, 50, 50, 75, 80, 80, 90, 99, 100, 100]));
+    Thresholds::new(percents).expect("at most four")
+}
+
 fn amount(millionths: u64) -> Credits {
     Credits::from_millionths(millionths).expect("within bounds")
 }
@@ -307,6 +327,8 @@ impl Change {
                 config.expires_at = Some(Timestamp::from_unix_ms(now.unix_ms() + ms));
             }
             Self::ExpiresAt(expires_at) => config.expires_at = expires_at,
+            Self::Thresholds(thresholds) => config.thresholds = thresholds,
+            Self::Shadow(shadow) => config.shadow = shadow,
             Self::Rename => config.name = format!("{}'", config.name).parse().expect("a name"),
             Self::Back => *config = KeyConfig { name: config.name.clone(), ..before.clone() },
         }

@@ -19,6 +19,9 @@ pub(crate) struct Tally {
     in_batches: u64,
     mixed_groups: u64,
     of_several_groups: u64,
+    /// Thresholds that were told, and calls that were let through in shadow mode.
+    crossed: u64,
+    shadowed: u64,
     pub(crate) peeks: u64,
     pub(crate) usages: u64,
     pub(crate) states: u64,
@@ -34,7 +37,8 @@ impl Tally {
     pub(crate) fn remembered(&mut self, told: &str) {
         self.on_ids += 1;
         self.replayed += u64::from(told.contains("replayed: true"));
-        let answered = ["Allowed", "Denied", "()"].iter().any(|answer| told.starts_with(answer));
+        let answered =
+            ["Allowed", "Denied", "[", "()"].iter().any(|answer| told.starts_with(answer));
         self.refused += u64::from(!answered);
     }
 
@@ -48,7 +52,11 @@ impl Tally {
         }
         for decision in decisions {
             match decision {
-                Decision::Allowed(_) => self.allowed += 1,
+                Decision::Allowed(allowed) => {
+                    self.allowed += 1;
+                    self.crossed += allowed.crossed().len() as u64;
+                    self.shadowed += u64::from(allowed.shadowed().is_some());
+                }
                 Decision::Denied(denied) => match denied.reason() {
                     DenialReason::RateLimited(_) => self.limited += 1,
                     DenialReason::BudgetExhausted { .. } => self.spent += 1,
@@ -80,6 +88,8 @@ impl AddAssign for Tally {
         self.in_batches += other.in_batches;
         self.mixed_groups += other.mixed_groups;
         self.of_several_groups += other.of_several_groups;
+        self.crossed += other.crossed;
+        self.shadowed += other.shadowed;
         self.peeks += other.peeks;
         self.usages += other.usages;
         self.states += other.states;
@@ -103,6 +113,11 @@ impl fmt::Display for Tally {
             f,
             "{} of them in {} batches; {} times one key with several groups, {} groups of mixed decisions",
             self.in_batches, self.batches, self.of_several_groups, self.mixed_groups
+        )?;
+        writeln!(
+            f,
+            "{} thresholds told, {} calls let through in shadow",
+            self.crossed, self.shadowed
         )?;
         if self.on_ids > 0 {
             let Self { on_ids, replayed, refused, .. } = self;

@@ -13,5 +13,6 @@ mod refusals;
 mod remembered;
 mod replication;
 mod restarts;
+mod rights;
 mod sentinel;
 mod stalled;

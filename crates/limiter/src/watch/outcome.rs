@@ -15,6 +15,8 @@ pub(crate) enum Outcome {
     AdminKey,
     BudgetExhausted,
     RateLimited,
+    /// Let through in shadow mode: it would have been denied.
+    Shadowed,
     /// For a reason that this version has no word for.
     Denied,
     /// What was asked for is done.
@@ -43,7 +45,7 @@ pub(crate) trait CallError: Send {
 
 impl Outcome {
     #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Allowed,
         Self::Replayed,
         Self::KeyUnknown,
@@ -51,6 +53,7 @@ impl Outcome {
         Self::AdminKey,
         Self::BudgetExhausted,
         Self::RateLimited,
+        Self::Shadowed,
         Self::Denied,
         Self::Done,
         Self::Refused,
@@ -66,6 +69,7 @@ impl Outcome {
             Self::AdminKey => "admin_key",
             Self::BudgetExhausted => "budget_exhausted",
             Self::RateLimited => "rate_limited",
+            Self::Shadowed => "shadowed",
             Self::Denied => "denied",
             Self::Done => "done",
             Self::Refused => "refused",
@@ -76,6 +80,7 @@ impl Outcome {
     fn of(decision: &Decision) -> Self {
         match decision {
             Decision::Allowed(allowed) if allowed.replayed() => Self::Replayed,
+            Decision::Allowed(allowed) if allowed.shadowed().is_some() => Self::Shadowed,
             Decision::Allowed(_) => Self::Allowed,
             Decision::Denied(denied) => match denied.reason() {
                 DenialReason::KeyUnknown => Self::KeyUnknown,
@@ -115,7 +120,8 @@ fn of_error(error: &impl CallError) -> Told<'_> {
 }
 
 fn binding(decision: &Decision) -> Option<Rule> {
-    let limited = decision.denied()?.rate_limited().and_then(RateLimited::binding)?;
+    let denied = decision.denied().or_else(|| decision.shadowed())?;
+    let limited = denied.rate_limited().and_then(RateLimited::binding)?;
     Some(limited.rule)
 }
 

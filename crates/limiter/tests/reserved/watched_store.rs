@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use limiter::{
-    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyStore,
-    KeysError, MemoryHandle, MemoryStore, NewRecord, Page, RequestId, ReservationError,
+    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
+    KeyStore, KeysError, MemoryHandle, MemoryStore, NewRecord, Page, RequestId, ReservationError,
     ReservationStore, Search, StoreError, Totals, Usage, WorkspaceId,
 };
 use tokio::sync::Notify;
@@ -95,7 +95,7 @@ impl ReservationStore for WatchedStore {
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.watch("record", || self.store.record(key, asset, charge, id)).await
     }
 
@@ -124,7 +124,7 @@ impl ReservationStore for WatchedStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Vec<Crossing>, ReservationError> {
         self.watch("settle", || self.store.settle(key, id, actual)).await
     }
 

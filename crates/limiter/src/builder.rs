@@ -1,0 +1,78 @@
+//! Settings of a limiter that are the same for all stores.
+
+use std::fmt;
+
+use limiter_core::Thresholds;
+
+use crate::events::{Callback, Ears, KEPT, ThresholdEvent};
+use crate::limiter::Limiter;
+use crate::watched::WatchedStore;
+
+/// Settings of a [`Limiter`]: see [`Limiter::builder`].
+#[must_use = "a limiter is made by build()"]
+pub struct LimiterBuilder {
+    store: WatchedStore,
+    thresholds: Thresholds,
+    callbacks: Vec<Callback>,
+    kept: usize,
+    shadow: bool,
+}
+
+impl LimiterBuilder {
+    pub(crate) fn new(store: WatchedStore) -> Self {
+        let (thresholds, callbacks) = (Thresholds::default(), Vec::new());
+        Self { store, thresholds, callbacks, kept: KEPT, shadow: false }
+    }
+
+    /// The thresholds of keys that are created or updated without any of their own: 80 % and 100 % unless set.
+    ///
+    /// They are written down with the key, so that all processes which share it agree. Keys that exist already keep theirs until
+    /// they are updated.
+    pub fn thresholds(self, thresholds: Thresholds) -> Self {
+        Self { thresholds, ..self }
+    }
+
+    /// Calls this with each threshold that a call of this limiter reaches, before the call is answered. It must not block:
+    /// the call waits for it. Several may be given.
+    ///
+    /// For whatever takes time, listen to [`Limiter::threshold_events`].
+    pub fn on_threshold(
+        mut self,
+        callback: impl Fn(&ThresholdEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// How many events are kept for a listener that is slow: 1,024 unless set, at most 2^20. Then it misses the oldest, and is
+    /// told how many.
+    pub fn kept_events(self, events: usize) -> Self {
+        Self { kept: events, ..self }
+    }
+
+    /// Shadow mode for all keys: they are decided and counted as always, but a call that would be denied for a limit or the budget
+    /// is let through and flagged with the denial ([`shadowed`](limiter_core::Decision::shadowed)), and charges nothing. The way to
+    /// introduce limits. For one key, see [`KeyConfig::shadow`](limiter_core::KeyConfig::shadow).
+    ///
+    /// Unknown, expired and admin keys are denied all the same.
+    pub fn shadow(self, shadow: bool) -> Self {
+        Self { shadow, ..self }
+    }
+
+    /// The limiter.
+    #[must_use]
+    pub fn build(self) -> Limiter {
+        let ears = Ears::new(self.kept, self.callbacks, self.shadow);
+        Limiter::on(self.store.heard_by(ears), self.thresholds)
+    }
+}
+
+impl fmt::Debug for LimiterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimiterBuilder")
+            .field("store", &self.store)
+            .field("thresholds", &self.thresholds)
+            .field("shadow", &self.shadow)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! Threshold events and shadow mode, as users of a limiter meet them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use limiter::{
+    Charge, DenialReason, Handle, KeyConfig, KeyId, Limiter, LimiterBuilder, Limits, ManualClock,
+    MemoryStore, Missed, NewKey, RedisStore, Reserved, ThresholdEvent, ThresholdEvents, Thresholds,
+    Timestamp, Totals, WatchedStore,
+};
+use limiter_conformance::servers;
+
+/// A limiter in memory, on a clock that stands at noon.
+fn in_memory() -> LimiterBuilder {
+    Limiter::builder(MemoryStore::builder().clock(ManualClock::at(NOON)).build())
+}
+
+async fn redis_store(prefix: &str) -> RedisStore {
+    let prefix = format!("{prefix}-{}", std::process::id());
+    RedisStore::builder(servers::shared().url()).key_prefix(prefix).connect().await.unwrap()
+}
+
+/// A member key of a new workspace.
+async fn key(limiter: &Limiter, config: KeyConfig) -> KeyId {
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id
+}
+
+fn requests_per_day(requests: u64) -> KeyConfig {
+    let limits = Limits::builder().requests_per_day(requests).build().unwrap();
+    KeyConfig::named("ci").unwrap().with_global(limits)
+}
+
+async fn call(limiter: &Limiter, key: &KeyId) {
+    let _ = limiter.check_and_consume(key, None, &Charge::request()).await.unwrap();
+}
+
+/// What has come so far.
+fn heard(events: &mut ThresholdEvents) -> Vec<Result<ThresholdEvent, Missed>> {
+    let mut heard = Vec::new();
+    while let Some(Some(event)) = futures_util::FutureExt::now_or_never(events.next()) {
+        heard.push(event);
+    }
+    heard
+}
+
+fn percents(events: Vec<Result<ThresholdEvent, Missed>>) -> Vec<u8> {
+    events.into_iter().map(|event| event.unwrap().crossing.percent).collect()
+}
+
+#[tokio::test]
+async fn who_listens_hears_of_each_threshold_once() {
+    let limiter = in_memory().build();
+    let mut events = limiter.threshold_events();
+    let key = key(&limiter, requests_per_day(10)).await;
+    for _ in 0..7 {
+        call(&limiter, &key).await;
+    }
+    assert_eq!(heard(&mut events), []);
+    call(&limiter, &key).await;
+    let event = events.next().await.unwrap().unwrap();
+    assert_eq!(event.key, key);
+    assert_eq!((event.crossing.percent, event.crossing.used, event.crossing.limit), (80, 8, 10));
+    for _ in 0..5 {
+        call(&limiter, &key).await;
+    }
+    assert_eq!(percents(heard(&mut events)), [100]);
+    drop(limiter);
+    assert_eq!(events.next().await, None);
+}
+
+/// By a handle, by an id, by a reservation and what it did cost.
+#[tokio::test]
+async fn whatever_charges_is_heard() {
+    let limiter = in_memory().thresholds("10,20,30,40".parse().unwrap()).build();
+    let mut events = limiter.threshold_events();
+    let limits = Limits::builder().tokens_per_minute(100).build().unwrap();
+    let key = key(&limiter, KeyConfig::named("ci").unwrap().with_global(limits)).await;
+    let ten = Charge::request().with_tokens(0, 10).unwrap();
+    let handle: Handle = limiter.handle(&key, None).await.unwrap().unwrap();
+    assert!(handle.check_and_consume(&ten).await.unwrap().is_allowed());
+    assert_eq!(percents(heard(&mut events)), [10]);
+    let id = "once".parse().unwrap();
+    for _ in 0..3 {
+        assert!(limiter.check_once(&key, None, &ten, &id).await.unwrap().is_allowed());
+    }
+    assert_eq!(percents(heard(&mut events)), [20]);
+    let Reserved::Allowed(mut call) = limiter.reserve(&key, None, &ten).await.unwrap() else {
+        panic!("there is room");
+    };
+    assert_eq!(percents(heard(&mut events)), [30]);
+    call.settle(&Totals::unchanged().with_output_tokens(20).unwrap()).await.unwrap();
+    assert_eq!(percents(heard(&mut events)), [40]);
+}
+
+#[tokio::test]
+async fn a_callback_hears_before_the_caller_is_answered() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (first, second) = (Arc::clone(&told), Arc::clone(&told));
+    let limiter = in_memory()
+        .on_threshold(move |event| first.lock().unwrap().push(event.to_string()))
+        .on_threshold(move |_| second.lock().unwrap().push("again".to_owned()))
+        .build();
+    let key = key(&limiter, requests_per_day(1)).await;
+    call(&limiter, &key).await;
+    let told = told.lock().unwrap().clone();
+    let of = |percent| {
+        format!(
+            "{key} has used {percent} % of 1 requests per day for all calls: 1, until 2025-10-10T00:00:00Z"
+        )
+    };
+    assert_eq!(told, [of(80), "again".to_owned(), of(100), "again".to_owned()]);
+}
+
+#[tokio::test]
+async fn who_is_slow_is_told_how_many_were_missed_and_slows_nobody() {
+    let limiter = in_memory().kept_events(4).thresholds("1,2,3,4".parse().unwrap()).build();
+    let (mut slow, mut quick) = (limiter.threshold_events(), limiter.threshold_events());
+    let key = key(&limiter, requests_per_day(100)).await;
+    for _ in 0..2 {
+        call(&limiter, &key).await;
+    }
+    assert_eq!(percents(heard(&mut quick)), [1, 2]);
+    let all = Limits::builder().requests_per_minute(1).requests_per_day(1).build().unwrap();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-b".parse().unwrap(), admin).await.unwrap().record.id;
+    let other = NewKey::member(KeyConfig::named("other").unwrap().with_global(all));
+    let other = limiter.keys_as(&admin).create(other).await.unwrap().record.id;
+    call(&limiter, &other).await; // 4 thresholds of each of its 2 rules
+    let missed = slow.next().await.unwrap().unwrap_err();
+    assert_eq!(missed.events, 6);
+    assert_eq!(
+        missed.to_string(),
+        "6 threshold events were missed: they came faster than they were listened to"
+    );
+    assert_eq!(percents(heard(&mut slow)), [1, 2, 3, 4]);
+}
+
+/// Each of two limiters stands for a process: they share nothing but the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_writers_of_two_processes_on_redis_raise_one_event_each() {
+    let first = Limiter::builder(redis_store("thresholds-writers").await).build();
+    let second = Limiter::builder(redis_store("thresholds-writers").await).build();
+    let mut events = [first.threshold_events(), second.threshold_events()];
+    let key = key(&first, requests_per_day(1_000)).await;
+    let mut writers = Vec::new();
+    for writer in 0..64 {
+        let (limiter, key) =
+            (if writer % 2 == 0 { first.clone() } else { second.clone() }, key.clone());
+        writers.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                call(&limiter, &key).await;
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let mut all: Vec<u8> = events.iter_mut().flat_map(|events| percents(heard(events))).collect();
+    all.sort_unstable();
+    assert_eq!(all, [80, 100]);
+}
+
+/// Down by what is settled below its estimate, and up again, across both processes.
+#[tokio::test]
+async fn a_count_that_goes_down_and_up_again_on_redis_raises_nothing_more() {
+    let told = Arc::new(AtomicU64::new(0));
+    let counting = |store: RedisStore| {
+        let told = Arc::clone(&told);
+        let count = move |_: &ThresholdEvent| {
+            told.fetch_add(1, Ordering::Relaxed);
+        };
+        Limiter::builder(store).on_threshold(count).build()
+    };
+    let first = counting(redis_store("thresholds-down").await);
+    let second = counting(redis_store("thresholds-down").await);
+    let limits = Limits::builder().tokens_per_day(100).build().unwrap();
+    let key = key(&first, KeyConfig::named("ci").unwrap().with_global(limits)).await;
+    for round in 0..5 {
+        let limiter = if round % 2 == 0 { &first } else { &second };
+        let estimate = Charge::request().with_tokens(0, 85).unwrap();
+        let Reserved::Allowed(mut call) = limiter.reserve(&key, None, &estimate).await.unwrap()
+        else {
+            panic!("all was given back");
+        };
+        call.settle(&Totals::unchanged().with_output_tokens(0).unwrap()).await.unwrap();
+    }
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    // What exceeds an estimate is heard too.
+    let small = Charge::request().with_tokens(0, 1).unwrap();
+    let Reserved::Allowed(mut call) = second.reserve(&key, None, &small).await.unwrap() else {
+        panic!("there is room");
+    };
+    call.settle(&Totals::unchanged().with_output_tokens(150).unwrap()).await.unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), 2, "100 % of the tokens");
+}
+
+#[tokio::test]
+async fn the_thresholds_of_a_limiter_are_written_down_with_its_keys() {
+    let limiter = in_memory().thresholds(Thresholds::new([50]).unwrap()).build();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let keys = limiter.keys_as(&admin);
+    let record = keys.create(NewKey::member(requests_per_day(10))).await.unwrap().record;
+    assert_eq!(record.thresholds.to_string(), "50");
+    let own = record.config().with_thresholds("90".parse().unwrap());
+    let record = keys.update(&record.id, record.version, &own).await.unwrap();
+    assert_eq!((record.thresholds.to_string().as_str(), record.version), ("90", 2));
+    let back = KeyConfig { thresholds: None, ..record.config() };
+    let record = keys.update(&record.id, record.version, &back).await.unwrap();
+    assert_eq!(record.thresholds.to_string(), "50");
+}
+
+async fn shadow_lets_through(store: WatchedStore) {
+    let limiter = Limiter::builder(store).shadow(true).build();
+    let key = key(&limiter, requests_per_day(1)).await;
+    call(&limiter, &key).await;
+    let handle = limiter.handle(&key, None).await.unwrap().unwrap();
+    let charge = Charge::request();
+    for decision in [
+        limiter.check_and_consume(&key, None, &charge).await.unwrap(),
+        limiter.peek(&key, None, &charge).await.unwrap(),
+        limiter.check_once(&key, None, &charge, &"a".parse().unwrap()).await.unwrap(),
+        handle.check_and_consume(&charge).await.unwrap(),
+        handle.peek(&charge).await.unwrap(),
+    ] {
+        assert!(decision.is_allowed() && !decision.is_charged(), "{decision:?}");
+        let denied = decision.shadowed().unwrap();
+        assert!(matches!(denied.reason(), DenialReason::RateLimited(_)), "{denied}");
+    }
+    let Reserved::Allowed(mut shadowed) = limiter.reserve(&key, None, &charge).await.unwrap()
+    else {
+        panic!("shadow mode denies nothing");
+    };
+    let more = Totals::unchanged().with_output_tokens(5).unwrap();
+    assert!(shadowed.extend(&more).await.unwrap().is_allowed());
+    shadowed.settle(&more).await.unwrap();
+    let used = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day;
+    assert_eq!((used.requests.used, used.tokens.used), (1, 0), "as if limits were enforced");
+    let nobody = "nobody".parse().unwrap();
+    assert!(!limiter.check_and_consume(&nobody, None, &charge).await.unwrap().is_allowed());
+}
+
+#[tokio::test]
+async fn a_limiter_in_shadow_mode_lets_through_what_it_would_deny_and_says_so() {
+    shadow_lets_through(MemoryStore::new().into()).await;
+}
+
+#[tokio::test]
+async fn a_limiter_in_shadow_mode_does_so_on_redis() {
+    shadow_lets_through(redis_store("thresholds-shadow").await.into()).await;
+}
+
+#[tokio::test]
+async fn a_key_can_be_in_shadow_mode_by_itself() {
+    let clock = ManualClock::at(NOON);
+    let limiter = Limiter::in_memory_on(&clock);
+    let key = key(&limiter, requests_per_day(1).with_shadow(true)).await;
+    call(&limiter, &key).await;
+    let decision = limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap();
+    assert!(decision.shadowed().is_some());
+    clock.advance(Duration::from_secs(86_400));
+    let decision = limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap();
+    assert!(decision.is_charged());
+}
+
+const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
