@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use limiter::{Limiter, RedisStore};
@@ -7,8 +8,8 @@ use limiter_tower::Dialect;
 
 use crate::auth::Authenticator;
 use crate::bounds::Bounds;
+use crate::client::Client;
 use crate::models::Models;
-use crate::run::upstream::Client;
 
 /// The service's state: the engine, the models that can be run, the bounds, and the headers of the engine's API.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct App {
     pub(crate) limiter: Limiter,
     pub(crate) authenticator: Authenticator,
     pub(crate) models: Models,
-    pub(crate) upstream: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) bounds: Bounds,
     pub(crate) dialects: Vec<Dialect>,
     redis: Option<RedisStore>,
@@ -35,7 +36,7 @@ impl App {
             authenticator: Authenticator::new(limiter.clone()),
             limiter,
             models,
-            upstream: Client::new(),
+            client: Arc::new(Client::new()),
             bounds,
             dialects,
             redis,

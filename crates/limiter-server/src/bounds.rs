@@ -20,6 +20,8 @@ pub struct Bounds {
     pub request_timeout: Duration,
     /// For what is under way when the server is told to stop, 30 s by default.
     pub shutdown_timeout: Duration,
+    /// Events that wait for the webhook, 1,024 by default. One more is lost, and said to be.
+    pub max_events: usize,
 }
 
 impl Default for Bounds {
@@ -31,6 +33,7 @@ impl Default for Bounds {
             read_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(120),
             shutdown_timeout: Duration::from_secs(30),
+            max_events: 1_024,
         }
     }
 }

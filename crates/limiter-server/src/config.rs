@@ -3,18 +3,22 @@
 mod file;
 mod flags;
 mod headers;
+mod percents;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use axum::http::Uri;
 use clap::Parser;
-use limiter::{AccessKey, InvalidValue, WorkspaceId};
+use limiter::{AccessKey, InvalidValue, Thresholds, WorkspaceId};
 use limiter_tower::Dialect;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::bounds::Bounds;
 use crate::models::{Model, Models};
+use crate::webhook::WebhookSettings;
 
 use self::file::File;
 use self::flags::Flags;
@@ -42,6 +46,12 @@ pub struct Settings {
     /// The headers in which `/v1` tells how limits stand: [`Dialect::Ietf`] by default, none if empty. What the aiXplain SDK
     /// calls has none.
     pub dialects: Vec<Dialect>,
+    /// Shares of limits that are told when a key reaches them, of keys that say none themselves: 80 % and 100 % by default.
+    pub thresholds: Thresholds,
+    /// Whom to tell of thresholds that keys reach, beside the log; nobody by default.
+    pub webhook: Option<WebhookSettings>,
+    /// Whether all keys are in shadow mode: what would be denied for a limit is let through.
+    pub shadow: bool,
     /// What is logged, as `tracing` filters it.
     pub log: String,
     /// Whether log lines are JSON.
@@ -83,6 +93,12 @@ pub enum ConfigError {
     /// A bound that would let nothing in.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// The webhook is no URL, or not one of HTTP.
+    #[error("--webhook is no http:// or https:// URL with a host")]
+    Webhook,
+    /// There is a webhook and nothing to sign with.
+    #[error("{WEBHOOK_SECRET} must have at least 16 characters, to sign what goes to the webhook")]
+    WebhookSecret,
     /// The access key for the admin is none.
     #[error("{ADMIN_KEY} cannot be used")]
     AdminKey(#[source] InvalidValue),
@@ -100,10 +116,19 @@ impl Settings {
         let flags = Flags::parse();
         let file = flags.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
         let admin_key = std::env::var(ADMIN_KEY).ok().filter(|text| !text.is_empty());
-        Self::merge(flags, file, admin_key)
+        let secret = std::env::var(WEBHOOK_SECRET).ok();
+        Self::merge(flags, file, admin_key, secret)
     }
 
-    fn merge(flags: Flags, file: File, admin_key: Option<String>) -> Result<Self, ConfigError> {
+    fn merge(
+        flags: Flags,
+        file: File,
+        admin_key: Option<String>,
+        webhook_secret: Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let bounds = flags.bounds.over(file.bounds).bounds();
+        let webhook = flags.webhook.or(file.webhook);
+        let webhook = webhook.map(|url| webhook_to(&url, webhook_secret, bounds.max_events));
         let settings = Self {
             listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             redis: flags.redis.or(file.redis),
@@ -121,7 +146,13 @@ impl Settings {
                 Some(models) => models,
                 None => Models::built_in()?,
             },
-            bounds: flags.bounds.over(file.bounds).bounds(),
+            bounds,
+            thresholds: flags
+                .thresholds
+                .or(file.thresholds)
+                .map_or_else(Thresholds::default, |percents| percents.0),
+            webhook: webhook.transpose()?,
+            shadow: flags.shadow || file.shadow.unwrap_or(false),
             dialects: match flags.headers.or(file.headers) {
                 Some(named) => headers::dialects(&named)?,
                 None => vec![DEFAULT_DIALECT],
@@ -143,6 +174,7 @@ impl Settings {
             ("max-body-bytes", bounds.max_body_bytes == 0),
             ("max-connections", bounds.max_connections == 0),
             ("max-requests", bounds.max_requests == 0),
+            ("max-events", bounds.max_events == 0),
             ("read-timeout", bounds.read_timeout.is_zero()),
             ("request-timeout", bounds.request_timeout.is_zero()),
         ] {
@@ -157,9 +189,25 @@ impl Settings {
 impl Default for Settings {
     /// What a server is with no flag, variable or file.
     fn default() -> Self {
-        let settings = Self::merge(Flags::default(), File::default(), None);
+        let settings = Self::merge(Flags::default(), File::default(), None, None);
         settings.unwrap_or_else(|error| unreachable!("the defaults are valid: {error}"))
     }
+}
+
+fn webhook_to(
+    url: &str,
+    secret: Option<String>,
+    queue: usize,
+) -> Result<WebhookSettings, ConfigError> {
+    let secret = Zeroizing::new(secret.unwrap_or_default());
+    let url: Uri = url.parse().map_err(|_| ConfigError::Webhook)?;
+    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none() {
+        return Err(ConfigError::Webhook);
+    }
+    if secret.chars().count() < SHORTEST_SECRET {
+        return Err(ConfigError::WebhookSecret);
+    }
+    Ok(WebhookSettings { url, secret, queue })
 }
 
 /// A URL of Redis may have a password in it.
@@ -172,6 +220,9 @@ impl fmt::Debug for Settings {
             .field("state", &self.state)
             .field("bounds", &self.bounds)
             .field("dialects", &self.dialects)
+            .field("thresholds", &self.thresholds)
+            .field("webhook", &self.webhook)
+            .field("shadow", &self.shadow)
             .finish_non_exhaustive()
     }
 }
@@ -179,6 +230,11 @@ impl fmt::Debug for Settings {
 /// The variable with the access key of the workspace's admin. There is no flag for it: everybody on a machine sees the
 /// flags of its processes.
 const ADMIN_KEY: &str = "LIMITER_ADMIN_KEY";
+
+/// The variable with what is shared with the webhook, for the same reason.
+const WEBHOOK_SECRET: &str = "LIMITER_WEBHOOK_SECRET";
+/// Of random characters, enough not to be guessed.
+const SHORTEST_SECRET: usize = 16;
 
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -196,7 +252,8 @@ mod tests {
 
     fn settings(arguments: &[&str], file: &str) -> Result<Settings, ConfigError> {
         let flags = Flags::try_parse_from([&["limiter-server"], arguments].concat()).unwrap();
-        Settings::merge(flags, File::parse("test.toml".as_ref(), file)?, None)
+        let secret = Some("a secret of the test".to_owned());
+        Settings::merge(flags, File::parse("test.toml".as_ref(), file)?, None, secret)
     }
 
     #[test]
@@ -216,6 +273,7 @@ mod tests {
         assert_eq!((sample.listen, sample.bounds), (default.listen, default.bounds));
         assert_eq!((sample.workspace, sample.log), (default.workspace, default.log));
         assert_eq!(sample.dialects, default.dialects);
+        assert_eq!((sample.thresholds, sample.shadow), (default.thresholds, default.shadow));
         assert!(sample.models.iter().any(|model| model.upstream.is_some()));
     }
 
@@ -235,6 +293,37 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_are_percents_or_none() {
+        let percents =
+            |arguments: &[&str], file| settings(arguments, file).unwrap().thresholds.to_string();
+        assert_eq!(percents(&[], ""), "80,100");
+        assert_eq!(percents(&[], "thresholds = [50, 90]"), "50,90");
+        assert_eq!(percents(&["--thresholds", "95"], "thresholds = [50, 90]"), "95");
+        assert_eq!(percents(&["--thresholds", "none"], ""), "");
+    }
+
+    #[test]
+    fn a_webhook_takes_a_url_and_a_secret_that_is_not_shown() {
+        let settings =
+            settings(&["--webhook", "https://example.com/hook?key=password"], "").unwrap();
+        let shown = format!("{settings:?}");
+        assert!(
+            shown.contains("example.com")
+                && !shown.contains("secret of")
+                && !shown.contains("password")
+        );
+        let flags = |url| Flags::try_parse_from(["limiter-server", "--webhook", url]).unwrap();
+        let short = Some("too short".to_owned());
+        let refused = Settings::merge(flags("https://example.com"), File::default(), None, short);
+        assert!(matches!(refused, Err(ConfigError::WebhookSecret)));
+        for url in ["example.com/hook", "ftp://example.com", "https://"] {
+            let secret = Some("a secret of the test".to_owned());
+            let refused = Settings::merge(flags(url), File::default(), None, secret);
+            assert!(matches!(refused, Err(ConfigError::Webhook)), "{url}");
+        }
+    }
+
+    #[test]
     fn a_mistyped_setting_is_named_with_its_place() {
         let error = settings(&[], "listn = '127.0.0.1:1'").unwrap_err().to_string();
         assert!(error.contains("test.toml") && error.contains("listn"), "{error}");
@@ -250,8 +339,8 @@ mod tests {
 
     #[test]
     fn a_short_admin_key_is_refused_and_not_shown() {
-        let error = Settings::merge(Flags::default(), File::default(), Some("too-short".into()))
-            .unwrap_err();
+        let key = Some("too-short".into());
+        let error = Settings::merge(Flags::default(), File::default(), key, None).unwrap_err();
         assert!(matches!(error, ConfigError::AdminKey(_)));
         assert!(!format!("{error:?}").contains("too-short"));
     }

@@ -11,6 +11,7 @@ use thiserror::Error as ThisError;
 use crate::bounds::MAX_RESERVATIONS;
 use crate::config::{ConfigError, Settings};
 use crate::state::{StateError, StateFile};
+use crate::webhook::{self, Webhook};
 
 /// A store that is ready, and what it takes to keep it.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Engine {
     pub(crate) redis: Option<RedisStore>,
     pub(crate) state: Option<(StateFile, MemoryStore)>,
     pub(crate) admin: Admin,
+    /// Events that are still to be told.
+    pub(crate) webhook: Option<Webhook>,
 }
 
 /// What is known of the admin key of the workspace.
@@ -78,26 +81,35 @@ impl Engine {
     pub(crate) async fn start(settings: &Settings) -> Result<Self, StartError> {
         let mut redis = None;
         let mut state = None;
+        let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
                 let store = Box::pin(builder.connect()).await.map_err(StartError::Redis)?;
                 redis = Some(store.clone());
-                Limiter::from(store)
+                Limiter::builder(store)
             }
             (None, Some(path)) => {
                 let (file, store) = StateFile::open(path.clone(), builder())?;
                 state = Some((file, store.clone()));
-                Limiter::from(store)
+                Limiter::builder(store)
             }
-            (None, None) => Limiter::from(builder().build()),
+            (None, None) => Limiter::builder(builder().build()),
         };
+        let limiter = limiter.thresholds(settings.thresholds).shadow(settings.shadow);
+        let limiter = limiter.on_threshold(move |event| {
+            tracing::info!(key = %event.key, percent = event.crossing.percent, "{event}");
+            if let Some(sink) = &sink {
+                sink.push(event);
+            }
+        });
+        let limiter = limiter.build();
         let admin = admin(&limiter, settings).await?;
         if let Some((file, store)) = &state {
             // At once: an admin key that was shown must not be lost, and a file that cannot be written is no surprise later.
             file.save(store)?;
         }
-        Ok(Self { limiter, redis, state, admin })
+        Ok(Self { limiter, redis, state, admin, webhook })
     }
 }
 

@@ -49,6 +49,11 @@ pub(crate) fn state_saved(succeeded: bool) {
     counter!(SAVES, "outcome" => if succeeded { "saved" } else { "failed" }).increment(1);
 }
 
+/// `outcome`: delivered, failed (it is tried again), refused, or lost.
+pub(crate) fn webhook_event(outcome: &'static str) {
+    counter!(EVENTS, "outcome" => outcome).increment(1);
+}
+
 fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
@@ -66,6 +71,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(REQUESTS, "Requests answered, by route and status");
         describe_counter!(UNKNOWN_KEYS, "Requests whose access key is missing or not known");
         describe_counter!(SAVES, "Saves of the state file, by outcome");
+        describe_counter!(EVENTS, "Events for the webhook, by outcome");
         describe_gauge!(CONNECTIONS, "Open connections");
         Some(handle)
     };
@@ -100,6 +106,7 @@ const fn status_label(status: u16) -> &'static str {
 const REQUESTS: &str = "limiter_requests_total";
 const UNKNOWN_KEYS: &str = "limiter_unknown_keys_total";
 const CONNECTIONS: &str = "limiter_connections";
+const EVENTS: &str = "limiter_webhook_events_total";
 const SAVES: &str = "limiter_state_saves_total";
 
 /// As the exporter itself has it where it listens.

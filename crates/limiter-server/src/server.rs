@@ -4,9 +4,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use limiter::{Limiter, MemoryStore};
 use limiter_tower::Dialect;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
@@ -17,6 +19,7 @@ use crate::metrics;
 use crate::models::{Model, Models};
 use crate::serve::serve;
 use crate::state::StateFile;
+use crate::webhook::Webhook;
 use crate::{routes, welcome};
 
 /// A server that listens, and serves once it [runs](Self::run).
@@ -26,6 +29,7 @@ pub struct Server {
     listener: TcpListener,
     app: Arc<App>,
     state: Option<(StateFile, MemoryStore)>,
+    webhook: Option<Webhook>,
     welcome: String,
 }
 
@@ -38,12 +42,12 @@ impl Server {
         metrics::install();
         let models = Models::new(settings.models.clone())?;
         let listener = listen(settings.listen).await?;
-        let Engine { limiter, redis, state, admin } = Engine::start(settings).await?;
+        let Engine { limiter, redis, state, admin, webhook } = Engine::start(settings).await?;
         let address = local_address(&listener, settings.listen)?;
         let welcome = welcome::text(address, settings, &admin);
         let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
         let app = Arc::new(App::new(limiter, redis, models, bounds, dialects));
-        Ok(Self { listener, app, state, welcome })
+        Ok(Self { listener, app, state, webhook, welcome })
     }
 
     /// A server on an engine that is there already: to put the service into a process of your own. The dialects are those of
@@ -65,7 +69,7 @@ impl Server {
         let listener = listen(address).await?;
         let dialects = dialects.into_iter().collect();
         let app = Arc::new(App::new(limiter, None, models, bounds, dialects));
-        Ok(Self { listener, app, state: None, welcome: String::new() })
+        Ok(Self { listener, app, state: None, webhook: None, welcome: String::new() })
     }
 
     /// What to tell whoever started it, with the admin key if it was made just now.
@@ -87,7 +91,12 @@ impl Server {
     /// # Errors
     /// [`StartError::State`] if the state could not be saved at the end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { listener, app, state, .. } = self;
+        let Self { listener, app, state, webhook, .. } = self;
+        let (no_more_events, stopped) = oneshot::channel::<()>();
+        let client = Arc::clone(&app.client);
+        let telling = webhook.map(|webhook| {
+            tokio::spawn(async move { webhook.run(&client, stopped.map(drop)).await })
+        });
         let saving =
             state.clone().map(|(file, store)| tokio::spawn(save_now_and_then(file, store)));
         let upkeep = tokio::spawn(metrics::keep_up());
@@ -102,6 +111,13 @@ impl Server {
             tracing::warn!("not everything ended in time: what was cut off stands as estimated");
         }
         upkeep.abort();
+        drop(no_more_events);
+        if let Some(mut telling) = telling
+            && tokio::time::timeout(bounds.shutdown_timeout, &mut telling).await.is_err()
+        {
+            telling.abort();
+            tracing::warn!("the webhook has not taken all events: those that wait are lost");
+        }
         if let Some(saving) = saving {
             saving.abort();
             // It may be in the middle of a save, which waits for nobody.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::flags::BoundSettings;
 use super::headers::Headers;
+use super::percents::Percents;
 use crate::models::Model;
 
 /// All that a file may say; what it leaves out is said by flags, the environment or the defaults.
@@ -22,6 +23,9 @@ pub(super) struct File {
     pub(super) state: Option<PathBuf>,
     pub(super) workspace: Option<WorkspaceId>,
     pub(super) headers: Option<Vec<Headers>>,
+    pub(super) thresholds: Option<Percents>,
+    pub(super) webhook: Option<String>,
+    pub(super) shadow: Option<bool>,
     pub(super) log: Option<String>,
     pub(super) log_json: Option<bool>,
     pub(super) bounds: BoundSettings,

@@ -9,6 +9,7 @@ use limiter::WorkspaceId;
 use serde::Deserialize;
 
 use super::headers::Headers;
+use super::percents::Percents;
 use crate::bounds::Bounds;
 
 /// Rate limits for API keys of LLM services, over HTTP.
@@ -58,6 +59,24 @@ pub(super) struct Flags {
     /// none, in any case.
     #[arg(long, env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_delimiter = ',')]
     pub(super) headers: Option<Vec<Headers>>,
+
+    /// Shares of limits and budgets, in percent, that are told when a key reaches them [default: 80,100]
+    ///
+    /// Of keys that are created or updated from now on. Each is told once in its window, as a line of the log and, if there is
+    /// one, to the webhook. 'none' for none.
+    #[arg(long, env = "LIMITER_THRESHOLDS", value_name = "PERCENT,…")]
+    pub(super) thresholds: Option<Percents>,
+
+    /// Where thresholds that keys reach are posted to, signed with LIMITER_WEBHOOK_SECRET
+    ///
+    /// JSON, with a header limiter-signature: t=UNIX_SECONDS,v1=HEX, which is HMAC-SHA-256 of the time, a point and the body. It is
+    /// tried again until it is answered 2xx, or 4xx for good: events come at least once, with the same id.
+    #[arg(long, env = "LIMITER_WEBHOOK", value_name = "URL", hide_env_values = true)]
+    pub(super) webhook: Option<String>,
+
+    /// Let through what would be denied for a limit or a budget, and flag it: to introduce limits
+    #[arg(long, env = "LIMITER_SHADOW")]
+    pub(super) shadow: bool,
 
     /// What to log: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
     ///
@@ -110,6 +129,9 @@ pub(super) struct BoundSettings {
         hide_short_help = true
     )]
     shutdown_timeout_s: Option<u64>,
+    /// Events that wait for the webhook; one more is lost [default: 1024]
+    #[arg(long, env = "LIMITER_MAX_EVENTS", value_name = "COUNT", hide_short_help = true)]
+    max_events: Option<usize>,
 }
 
 impl BoundSettings {
@@ -122,6 +144,7 @@ impl BoundSettings {
             read_timeout_s: self.read_timeout_s.or(others.read_timeout_s),
             request_timeout_s: self.request_timeout_s.or(others.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(others.shutdown_timeout_s),
+            max_events: self.max_events.or(others.max_events),
         }
     }
 
@@ -136,6 +159,7 @@ impl BoundSettings {
             read_timeout: seconds(self.read_timeout_s, default.read_timeout),
             request_timeout: seconds(self.request_timeout_s, default.request_timeout),
             shutdown_timeout: seconds(self.shutdown_timeout_s, default.shutdown_timeout),
+            max_events: self.max_events.unwrap_or(default.max_events),
         }
     }
 }

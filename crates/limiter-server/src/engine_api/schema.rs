@@ -58,6 +58,8 @@ pub(crate) struct DecisionSchema {
     replayed: Option<bool>,
     /// Thresholds that this charge was the first to cross.
     crossed: Option<Vec<CrossingSchema>>,
+    /// In shadow mode: the denial that there would have been.
+    shadowed: Option<DeniedSchema>,
     /// Of a denial: why.
     reason: Option<ReasonSchema>,
     /// Of a denial: the asset that was called.
@@ -76,11 +78,39 @@ pub(crate) struct DecisionSchema {
     message: Option<String>,
 }
 
+/// A denial, as it would have been.
+#[derive(ToSchema)]
+#[schema(as = Denied)]
+pub(crate) struct DeniedSchema {
+    /// When, by the clock of the store.
+    decided_at: Option<i64>,
+    /// Why.
+    reason: ReasonSchema,
+    /// The asset that was called.
+    asset: Option<String>,
+    /// Whether the store could not answer.
+    degraded: Option<bool>,
+    /// For the budget: credits spent and the budget.
+    credits: Option<CreditUsageSchema>,
+    /// For the budget: the credits that the call asked for, in millionths.
+    asked: Option<u64>,
+    /// For limits: how each rule stands.
+    rules: Option<Vec<RuleStateSchema>>,
+    /// For limits: every rule that would have been broken.
+    violated: Option<Vec<ViolationSchema>>,
+    /// For limits: the violated rule that resets last.
+    binding: Option<String>,
+    /// For limits: the charge that was denied.
+    charge: Option<ChargeSchema>,
+    /// For limits: the first instant at which the same charge would be allowed, if there is one.
+    retry_at: Option<i64>,
+}
+
 /// A decision, and the id to settle by.
 #[derive(ToSchema)]
 #[schema(as = Reserved)]
 pub(crate) struct ReservedSchema {
-    /// The id of the reservation; null if it was denied.
+    /// The id of the reservation; null if it was denied, or let through in shadow mode: then there is nothing to settle.
     #[schema(required = true)]
     reservation: Option<String>,
     /// The decision.
@@ -149,8 +179,16 @@ pub(crate) struct ViolationSchema {
 pub(crate) struct CrossingSchema {
     /// The rule, or null for the budget.
     rule: Option<String>,
+    /// The asset, if the rule is one of an asset.
+    asset: Option<String>,
     /// The threshold, in percent of the limit.
     percent: u8,
+    /// The limit; of a budget, in millionths of a credit.
+    limit: u64,
+    /// What was used after the charge.
+    used: u64,
+    /// When the window ends, in milliseconds since 1970; null for the budget.
+    resets_at: Option<i64>,
 }
 
 /// Which tokens a limit counts.

@@ -1,6 +1,6 @@
 //! Models that are run elsewhere: held by an estimate, forwarded, settled by the usage that the answer tells.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -11,10 +11,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use limiter::{Charge, Credits, Estimate, Limiter, Reservation, Reserved, StreamMeter, Totals};
 use serde_json::{Map, Value, json};
 use tower_http::timeout::TimeoutBody;
@@ -26,37 +22,6 @@ use crate::app::App;
 use crate::models::Price;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
-
-/// Reaches the providers of models, by TLS where their URL says so. What comes with a request from a client, its access
-/// key above all, never goes there.
-///
-/// It is made when it is first used: most servers forward nothing, and need not read the system's certificates.
-#[derive(Debug)]
-pub(crate) struct Client(LazyLock<HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>>);
-
-impl Client {
-    pub(crate) const fn new() -> Self {
-        Self(LazyLock::new(connect))
-    }
-}
-
-fn connect() -> HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let cryptography = rustls::crypto::ring::default_provider();
-    let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(cryptography);
-    let builder = builder.unwrap_or_else(|error| {
-        // There is still plain HTTP, and HTTPS fails with a reason when it is tried.
-        tracing::warn!(%error, "the system has no certificates: models behind HTTPS cannot be reached");
-        let without_roots = rustls::ClientConfig::builder()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        HttpsConnectorBuilder::new().with_tls_config(without_roots)
-    });
-    let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
-    HttpClient::builder(TokioExecutor::new()).build(connector)
-}
 
 pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
     let started = Instant::now();
@@ -74,7 +39,7 @@ pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
         Ok(request) => request,
         Err(refusal) => return Err(give_back(&mut reservation, refusal).await),
     };
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, app.upstream.0.request(request)).await;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, app.client.request(request)).await;
     let answer = match answer {
         Ok(Ok(answer)) if answer.status().is_success() => answer,
         Ok(Ok(answer)) => {
@@ -250,8 +215,6 @@ fn complete(fields: &mut Map<String, Value>, started: Instant) {
     fields.entry("runTime").or_insert_with(|| json!(started.elapsed().as_secs_f64()));
 }
 
-/// A provider that takes longer to accept a connection is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the answer begins, and again until one that comes in one piece has ended.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(110);
 /// Of an answer in one piece: longer than any context that a model has.

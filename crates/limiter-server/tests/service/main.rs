@@ -10,4 +10,5 @@ mod state;
 mod stopping;
 mod support;
 mod upstream;
+mod webhook;
 mod wire;

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 /// The admin key of every server of a test.
 pub(crate) const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
+/// What every server of a test signs events with.
+pub(crate) const WEBHOOK_SECRET: &str = "secret-of-the-webhook-of-a-test";
 /// A built-in model.
 pub(crate) const MODEL: &str = "669a63646eb56306647e1091";
 
@@ -64,7 +66,7 @@ impl Running {
     pub(crate) fn try_with(flags: &[&str], admin_key: Option<&str>) -> Result<Self, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_limiter-server"));
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
-        command.env_remove("LIMITER_ADMIN_KEY");
+        command.env_remove("LIMITER_ADMIN_KEY").env("LIMITER_WEBHOOK_SECRET", WEBHOOK_SECRET);
         if let Some(admin_key) = admin_key {
             command.env("LIMITER_ADMIN_KEY", admin_key);
         }

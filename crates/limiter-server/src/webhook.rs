@@ -1,0 +1,227 @@
+//! Threshold events, told to somebody else's server: signed, in order, and again until it has taken them.
+
+use std::fmt;
+use std::future::Future;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, StatusCode, Uri};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::Full;
+use limiter::ThresholdEvent;
+use serde::Serialize;
+use sha2::Sha256;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::metrics;
+
+/// Whom to tell, and with what to sign.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct WebhookSettings {
+    /// Where events are posted to.
+    pub url: Uri,
+    /// Shared with whoever listens there.
+    pub secret: Zeroizing<String>,
+    /// How many events wait for a listener that is slow or away; one more is lost, and said to be.
+    pub queue: usize,
+}
+
+/// Takes events, and never waits. A clone is the same queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink(mpsc::Sender<Delivery>);
+
+/// The events that are still to be told.
+#[derive(Debug)]
+pub(crate) struct Webhook {
+    settings: WebhookSettings,
+    queue: mpsc::Receiver<Delivery>,
+}
+
+/// One event, as it is posted each time that it is tried.
+#[derive(Debug)]
+struct Delivery {
+    id: String,
+    body: Bytes,
+}
+
+/// Why an event was not taken.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("it answered {0}")]
+    Answered(StatusCode),
+    #[error("it gave no answer")]
+    NoAnswer(#[source] hyper_util::client::legacy::Error),
+    #[error("it gave no answer in time")]
+    TooLate,
+    #[error("it cannot be asked")]
+    NoRequest(#[source] axum::http::Error),
+}
+
+/// What is posted.
+#[derive(Serialize)]
+struct Body<'a> {
+    /// The same each time that the event is tried: whoever listens can tell a repetition by it.
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    event: &'a ThresholdEvent,
+    message: String,
+}
+
+/// A queue for events, and the worker that empties it.
+pub(crate) fn open(settings: WebhookSettings) -> (Sink, Webhook) {
+    let (sender, queue) = mpsc::channel(settings.queue.clamp(1, MOST_QUEUED));
+    (Sink(sender), Webhook { settings, queue })
+}
+
+impl Sink {
+    pub(crate) fn push(&self, event: &ThresholdEvent) {
+        let queued = Delivery::of(event).is_some_and(|delivery| self.0.try_send(delivery).is_ok());
+        if !queued {
+            metrics::webhook_event("lost");
+            tracing::error!(%event, "the webhook's queue is full: this event is lost");
+        }
+    }
+}
+
+impl Webhook {
+    /// Tells one event after the other. Once `stop` is ready no more are taken, and it ends when those that wait are told.
+    pub(crate) async fn run(mut self, client: &Client, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut stopping = false;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.queue.close();
+                    continue;
+                }
+                next = self.queue.recv() => next,
+            };
+            let Some(delivery) = next else { return };
+            self.deliver(client, &delivery).await;
+        }
+    }
+
+    /// Tries until the event is taken, or refused for good.
+    async fn deliver(&self, client: &Client, delivery: &Delivery) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.post(client, delivery).await {
+                Ok(()) => return metrics::webhook_event("delivered"),
+                Err(Failure::Answered(status)) if is_final(status) => {
+                    metrics::webhook_event("refused");
+                    tracing::error!(id = delivery.id, %status, "the webhook refuses an event: it is not tried again");
+                    return;
+                }
+                Err(error) => {
+                    metrics::webhook_event("failed");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(id = delivery.id, error, again_in = ?pause, "the webhook did not take an event");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn post(&self, client: &Client, delivery: &Delivery) -> Result<(), Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let signature = signature(&self.settings.secret, now, &delivery.body);
+        let request = Request::post(self.settings.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(SIGNATURE, signature)
+            .body(Full::new(delivery.body.clone()))
+            .map_err(Failure::NoRequest)?;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.request(request)).await;
+        let answer = answer.map_err(|_| Failure::TooLate)?.map_err(Failure::NoAnswer)?;
+        // What else it says is of no interest, and not read.
+        if answer.status().is_success() { Ok(()) } else { Err(Failure::Answered(answer.status())) }
+    }
+}
+
+impl Delivery {
+    fn of(event: &ThresholdEvent) -> Option<Self> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).ok()?;
+        let id = format!("{:032x}", u128::from_be_bytes(random));
+        let (kind, message) = ("threshold", event.to_string());
+        let body = serde_json::to_vec(&Body { id: &id, kind, event, message }).ok()?;
+        Some(Self { id, body: body.into() })
+    }
+}
+
+/// Asking again would not change it: not what comes too early, too often or too slowly, and no failure of the server.
+fn is_final(status: StatusCode) -> bool {
+    let passes =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error() && !passes.contains(&status)
+}
+
+/// `t=1760011200,v1=…`: the time in unix seconds, and HMAC-SHA-256 (RFC 2104) of that time, a point and the body, in hex.
+fn signature(secret: &str, unix_seconds: u64, body: &[u8]) -> String {
+    use fmt::Write;
+
+    // A key of any length will do.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
+        return String::new();
+    };
+    mac.update(format!("{unix_seconds}.").as_bytes());
+    mac.update(body);
+    let mut text = format!("t={unix_seconds},v1=");
+    for byte in mac.finalize().into_bytes() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Without the secret; and a URL may have a password in it.
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.host();
+        f.debug_struct("WebhookSettings")
+            .field("host", &host)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The header with the signature.
+const SIGNATURE: &str = "limiter-signature";
+/// A listener has only to write the event down.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// One that was restarted is back within a second or two.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// One that is away for long hears of it half a minute after it is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// About a gigabyte of events.
+const MOST_QUEUED: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `printf '1760011200.{}' | openssl dgst -sha256 -hmac secret`
+    #[test]
+    fn the_signature_is_what_openssl_makes_of_time_and_body() {
+        assert_eq!(signature("secret", 1_760_011_200, b"{}"), EXPECTED);
+    }
+
+    #[test]
+    fn what_asking_again_may_change_is_asked_again() {
+        for again in [408, 425, 429, 500, 503, 301] {
+            assert!(!is_final(StatusCode::from_u16(again).unwrap()), "{again}");
+        }
+        assert!(is_final(StatusCode::GONE));
+    }
+
+    const EXPECTED: &str =
+        "t=1760011200,v1=80ab5cc7d3cecacbfe5bcc89ed7aefb2c66e2027faeb82d13bfec2bec852bcdb";
+}
