@@ -10,7 +10,6 @@ use crate::meter::Meter;
 use crate::names::AssetId;
 use crate::rule::{RULES, Rule, Scope, Unit};
 use crate::state::{KeyState, LocatedAsset};
-use crate::thresholds::Thresholds;
 
 /// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
 ///
@@ -62,13 +61,13 @@ impl Crossing {
             };
             if let Some(counts) = scope.map(|scope| scope.counts(rule.window)) {
                 let (meter, resets_at) = (*counts.meter(rule.unit), counts.resets_at());
-                let percents = told_between(thresholds, told, meter.told);
+                let percents = thresholds.between(told, meter.told);
                 let of_rule = |percent| Self::of_rule(rule, asset.id, percent, &meter, resets_at);
                 crossed.extend(percents.map(of_rule));
             }
         }
         let credits = after.credits.meter();
-        let percents = told_between(thresholds, before.budget, credits.told);
+        let percents = thresholds.between(before.budget, credits.told);
         crossed.extend(percents.map(|percent| Self::of_budget(percent, &credits)));
         crossed
     }
@@ -110,13 +109,4 @@ pub struct Told {
     pub rules: [u8; 8],
     /// Of the budget.
     pub budget: u8,
-}
-
-/// The thresholds that were told after so many, up to so many.
-pub(crate) fn told_between(
-    thresholds: Thresholds,
-    before: u8,
-    after: u8,
-) -> impl Iterator<Item = u8> + use<> {
-    (before..after).filter_map(move |told| thresholds.after(told))
 }

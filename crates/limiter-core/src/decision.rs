@@ -1,6 +1,7 @@
 //! The answer: allowed or denied, with everything needed to explain it.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::Timestamp;
 use crate::counts::ScopeCounts;
@@ -24,8 +25,8 @@ pub enum Decision {
 }
 
 /// An allowed call: how its rules stand after the charge.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(from = "RawAllowed", into = "RawAllowed")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "RawAllowed")]
 pub struct Allowed {
     rules: Rules,
     credits: Gauge,
@@ -241,7 +242,27 @@ impl Beside {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// Field by field, since a service writes one for each call.
+impl Serialize for Allowed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shadowed = self.shadowed();
+        let fields = if shadowed.is_some() { 7 } else { 6 };
+        let mut allowed = serializer.serialize_struct("Allowed", fields)?;
+        allowed.serialize_field("rules", &self.rules)?;
+        allowed.serialize_field("credits", &self.credits())?;
+        allowed.serialize_field("decided_at", &self.decided_at)?;
+        allowed.serialize_field("degraded", &self.degraded)?;
+        allowed.serialize_field("replayed", &self.replayed)?;
+        allowed.serialize_field("crossed", self.crossed())?;
+        if let Some(shadowed) = shadowed {
+            allowed.serialize_field("shadowed", shadowed)?;
+        }
+        allowed.end()
+    }
+}
+
+/// As it was written.
+#[derive(Deserialize)]
 struct RawAllowed {
     rules: Vec<RuleState>,
     credits: CreditUsage,
@@ -249,22 +270,8 @@ struct RawAllowed {
     degraded: bool,
     replayed: bool,
     crossed: Vec<Crossing>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     shadowed: Option<Denied>,
-}
-
-impl From<Allowed> for RawAllowed {
-    fn from(allowed: Allowed) -> Self {
-        Self {
-            rules: allowed.rules.iter().collect(),
-            credits: allowed.credits(),
-            decided_at: allowed.decided_at,
-            degraded: allowed.degraded,
-            replayed: allowed.replayed,
-            crossed: allowed.crossed().to_vec(),
-            shadowed: allowed.shadowed().cloned(),
-        }
-    }
 }
 
 impl From<RawAllowed> for Allowed {

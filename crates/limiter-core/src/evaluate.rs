@@ -323,7 +323,8 @@ mod tests {
     fn decisions_survive_serde_and_are_equal_again() {
         let mut state = state();
         let asset = state.locate(None);
-        for _ in 0..2 {
+        for shadow in [false, false, true] {
+            state.shadow = shadow;
             let charge = Charge::request().with_tokens(3, 4).unwrap();
             let decision = check_and_consume(&mut state, asset, &charge, NOON);
             let json = serde_json::to_string(&decision).unwrap();

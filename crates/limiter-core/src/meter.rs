@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::crossing::told_between;
 use crate::error::InvalidValue;
 use crate::limits::{MAX_COUNT, counted};
 use crate::thresholds::Thresholds;
@@ -167,7 +166,7 @@ impl Meter {
     pub(crate) fn tell(&mut self, thresholds: Thresholds) -> impl Iterator<Item = u8> + use<> {
         let before = self.told;
         self.told = before.max(self.reached(thresholds));
-        told_between(thresholds, before, self.told)
+        thresholds.between(before, self.told)
     }
 
     /// How many thresholds are reached.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
@@ -105,6 +105,12 @@ impl Rules {
             resets_at: counts.resets_at(rule.window),
             token_type: counts.token_type(rule.window),
         })
+    }
+}
+
+impl Serialize for Rules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }
 

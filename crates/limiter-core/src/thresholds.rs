@@ -81,6 +81,11 @@ impl Thresholds {
         if percent == 0 { None } else { Some(percent) }
     }
 
+    /// Those after so many, up to so many.
+    pub(crate) fn between(self, before: u8, after: u8) -> impl Iterator<Item = u8> + use<> {
+        (before..after).filter_map(move |told| self.after(told))
+    }
+
     /// What must be left of a limit so that none is reached but those that were told; 0 if there are no others.
     pub(crate) const fn floor(&self, limit: Option<u64>, told: u8) -> i64 {
         match (limit, self.after(told)) {
