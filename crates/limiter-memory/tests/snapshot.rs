@@ -71,12 +71,31 @@ fn a_restored_store_tells_no_threshold_again() {
     }
 }
 
+fn forget_what_was_told(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("told");
+            fields.values_mut().for_each(forget_what_was_told);
+        }
+        Value::Array(values) => values.iter_mut().for_each(forget_what_was_told),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_snapshot_that_tells_more_thresholds_than_a_key_has_is_refused() {
+    let mut json = json(&store_in_use().0);
+    json["keys"][0]["state"]["credits"]["told"] = 3.into();
+    assert!(serde_json::from_value::<Snapshot>(json).is_err());
+}
+
 #[test]
 fn a_key_of_an_older_snapshot_has_no_thresholds_and_is_not_in_shadow() {
     let mut json = json(&store_in_use().0);
     for key in json["keys"].as_array_mut().expect("a list of keys") {
         let state = key["state"].as_object_mut().expect("the state of a key");
         assert!(state.remove("thresholds").is_some() && state.remove("shadow").is_some());
+        state.values_mut().for_each(forget_what_was_told);
     }
     let restored = restore_at(NOON, &json);
     let record = restored.read(&"ci".parse().expect("an id")).expect("the key lives");

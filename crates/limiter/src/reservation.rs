@@ -49,6 +49,8 @@ pub enum Reserved {
 /// A repetition changes nothing more: where an answer was lost, settle again. Another process can go on with the call by
 /// key and [id](Self::id): see [`keep`](Self::keep) and [`Limiter::settle`].
 ///
+/// In shadow mode, a call that would have been denied has charged nothing: its guard does as it is told, and changes nothing.
+///
 /// Dropped without a word, as in a panic or when its future is cancelled, it keeps the estimate and says so through
 /// `tracing`: a warning with key, id and estimate, by which it can still be settled until its ttl has passed. It does not settle by itself: nobody knows what the call did cost.
 #[must_use = "a reservation that nobody settles stands as estimated"]
@@ -89,7 +91,9 @@ impl Reservation {
         estimate: Charge,
         allowed: Allowed,
     ) -> Self {
-        Self { limiter, key, id, estimate, allowed: Box::new(allowed), open: true }
+        // In shadow mode nothing was charged that could stand.
+        let open = allowed.shadowed().is_none();
+        Self { limiter, key, id, estimate, allowed: Box::new(allowed), open }
     }
 
     /// The key that is charged.

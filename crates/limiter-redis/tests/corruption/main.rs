@@ -154,9 +154,11 @@ impl World {
 
         self.restore(broken);
         let mut with_old_limits = broken.state.clone();
-        with_old_limits.retain(|field, _| !matches!(field.first(), Some(b'H' | b'A')));
-        let limits =
-            self.state.iter().filter(|(field, _)| matches!(field.first(), Some(b'H' | b'A')));
+        with_old_limits.retain(|field, _| !matches!(field.first(), Some(b'H' | b'A' | b'T')));
+        let limits = self
+            .state
+            .iter()
+            .filter(|(field, _)| matches!(field.first(), Some(b'H' | b'A' | b'T')));
         with_old_limits.extend(limits.map(|(field, value)| (field.clone(), value.clone())));
         self.server.write('k', "oracle", &with_old_limits);
         let possible = [self.peek("victim", asset), self.peek("oracle", asset)];

@@ -76,7 +76,7 @@ async fn an_asset_whose_limits_are_gone_leaves_nothing_when_it_is_called_after_b
         admit(&store, &key, Some(asset)).await;
     }
     println!("fields: {full} with limits, {pending} as they end, {} afterwards", fields(&server));
-    assert_eq!((full, pending, fields(&server)), (2 + 2 * 3, 2 + 2 * 3, 2));
+    assert_eq!((full, pending, fields(&server)), (3 + 2 * 3, 3 + 2 * 3, 3));
     let usage = store.usage(&key).await.unwrap().unwrap();
     assert!(usage.assets.is_empty(), "{usage:?}");
 }
