@@ -77,7 +77,7 @@ impl Decision {
 
     /// How each rule that the call met stands, as for headers; none where the reason is no rule.
     ///
-    /// In the order of [`Rule`]: global before asset, minute before day, requests before tokens.
+    /// In the order of [`Rule`](crate::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         let rules = match self {
             Self::Allowed(allowed) => Some(&allowed.rules),
@@ -191,7 +191,7 @@ impl Allowed {
 
     /// How each rule stands after the charge: limit, used, remaining and reset time.
     ///
-    /// In the order of [`Rule`]: global before asset, minute before day, requests before tokens.
+    /// In the order of [`Rule`](crate::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         self.rules.iter()
     }
