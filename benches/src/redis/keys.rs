@@ -56,7 +56,7 @@ impl Keys {
     pub async fn create_exhausted(&self, key: usize) {
         let limits = ours::limits();
         let [minute, day] = [Window::Minute, Window::Day].map(|window| limits.of(window).tokens());
-        let limits = Limits::builder().requests_per_minute(1 << 50).requests_per_day(1);
+        let limits = Limits::builder().requests_per_minute(1 << 46).requests_per_day(1);
         let limits = limits
             .tokens_per_minute(minute.expect("it is limited"))
             .tokens_per_day(day.expect("it is limited"));
