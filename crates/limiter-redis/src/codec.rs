@@ -3,18 +3,20 @@
 //! A key's state is one hash. Numbers are little-endian; `i7` is a signed number of seven bytes, which holds every count
 //! and every [`Timestamp`]. A window is kept as the number of its end ([`Window::number_of_end`]). What is *ahead* stands for
 //! what is used: what can be charged before the next threshold is reached, or else before the limit is passed; an absent
-//! limit is −1. How many thresholds were *told* takes half a byte for each count.
+//! limit is −1. How many thresholds were *told* takes three bits for each count: of the minute's requests and tokens, the
+//! day's, and the credits.
 //!
 //! | field | bytes |
 //! |---|---|
-//! | `h` | format 1, types 1, told thresholds 3, version 4, incarnation 4, minute 5, day 4, expiry 7, ahead 4 × 7, credits ahead 7 |
+//! | `h` | format 1, types 1, told thresholds 2, the first threshold 1, version 4, incarnation 4, minute 5, day 4, expiry 7, ahead 4 × 7, credits ahead 7 |
 //! | `H` | budget 7, limits 4 × 7, what is pending 1 and up to 4 × 7 |
 //! | `T` | thresholds in percent 4, rising and 0 where there is none; 1 for shadow mode 1 |
 //! | `a` + asset | format 1, types 1, told thresholds 2, minute 5, day 4, ahead 4 × 8 (floating point, which is cheaper to read) |
 //! | `A` + asset | limits 4 × 7, what is pending 1 and up to 4 × 7 |
 //! | `w`, `w` + asset | which windows a scope has, if not those of a new key: counting 4, how often its minute and its day were mended 1 + 1 |
 //!
-//! `h` and `a` are all that a call looks at which simply fits; no value has more than 64 bytes, so that Redis keeps the
+//! `h` and `a` are all that a call looks at which simply fits; the first threshold is there again, since it is all that a
+//! window which begins needs to know of them; no value has more than 64 bytes, so that Redis keeps the
 //! hash in one compact piece. *Types* is 0 for a scope that is not counted, else 1 plus the token type of the minute plus
 //! three times that of the day; admin keys add 16. *Version* changes with any limits of the key:
 //! an update draws a new one, limits that come into force take the next. The *incarnation* is random and tells a key from an earlier one of the same id. Both together
@@ -87,6 +89,7 @@ pub(crate) struct HotKey {
     expires_at: Option<Timestamp>,
     credits_ahead: i64,
     credits_told: u8,
+    first_threshold: u8,
     global: Option<HotScope>,
 }
 
@@ -97,8 +100,8 @@ pub(crate) struct HotScope {
     ends: [Timestamp; 2],
     /// What can be charged before the next threshold, or else the limit.
     ahead: [i64; 4],
-    /// How many thresholds were told, in half a byte each: of the minute, then of the day.
-    told: [u8; 2],
+    /// How many thresholds were told.
+    told: [u8; 4],
 }
 
 /// The fields `T` and `H`, one after the other.
@@ -166,7 +169,8 @@ impl HotKey {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Misread> {
         let mut reader = Reader::of(bytes)?;
         let types = reader.byte()?;
-        let [minute_told, day_told, credits_told] = reader.array()?;
+        let ([told @ .., credits_told], first_threshold) =
+            (told_of(reader.array()?)?, reader.byte()?);
         let stamp = Stamp(reader.array()?);
         let ends = [reader.int::<5>()?, reader.int::<4>()?];
         let expires_at = match reader.int::<7>()? {
@@ -183,9 +187,9 @@ impl HotKey {
         };
         let global = match types % 16 {
             0 => None,
-            types => Some(HotScope::new(types, [minute_told, day_told], ends, ahead)?),
+            types => Some(HotScope::new(types, told, ends, ahead)?),
         };
-        Ok(Self { kind, stamp, expires_at, credits_ahead, credits_told, global })
+        Ok(Self { kind, stamp, expires_at, credits_ahead, credits_told, first_threshold, global })
     }
 
     pub(crate) const fn stamp(&self) -> Stamp {
@@ -199,6 +203,9 @@ impl HotKey {
         assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
     ) -> Result<KeyState, Misread> {
         let ColdKey { budget, thresholds, shadow, .. } = *limits;
+        if packed_thresholds(thresholds).first() != Some(&self.first_threshold) {
+            return Err(NO_THRESHOLDS);
+        }
         let credits = Meter::with_ahead(self.credits_ahead, budget, self.credits_told, thresholds)
             .map_err(|_| OUT_OF_BOUNDS)?;
         let global = match &self.global {
@@ -216,14 +223,17 @@ impl HotScope {
     pub(crate) fn read_asset(bytes: &[u8]) -> Result<Self, Misread> {
         let mut reader = Reader::of(bytes)?;
         let types = reader.byte()?;
-        let told = reader.array()?;
+        let [told @ .., credits_told] = told_of(reader.array()?)?;
+        if credits_told != 0 {
+            return Err(NO_THRESHOLDS);
+        }
         let ends = [reader.int::<5>()?, reader.int::<4>()?];
         let ahead = [reader.float()?, reader.float()?, reader.float()?, reader.float()?];
         reader.end()?;
         Self::new(types, told, ends, ahead)
     }
 
-    fn new(types: u8, told: [u8; 2], ends: [i64; 2], ahead: [i64; 4]) -> Result<Self, Misread> {
+    fn new(types: u8, told: [u8; 4], ends: [i64; 2], ahead: [i64; 4]) -> Result<Self, Misread> {
         let types = types.checked_sub(1).ok_or(Misread::Corrupt("a scope of no type"))?;
         let [minute, day] = ends;
         let end = |window: Window, number| {
@@ -244,7 +254,7 @@ impl HotScope {
     ) -> Result<ScopeState, Misread> {
         let [ahead1, ahead2, ahead3, ahead4] = self.ahead;
         let [limit1, limit2, limit3, limit4] = limits.limits;
-        let [minute_told, day_told] = self.told;
+        let [told1, told2, told3, told4] = self.told;
         let meter = |ahead, limit, told| {
             Meter::with_ahead(ahead, limit, told, thresholds).map_err(|_| OUT_OF_BOUNDS)
         };
@@ -252,14 +262,14 @@ impl HotScope {
         let counts = [
             WindowCounts::from_parts(
                 minute_end,
-                meter(ahead1, limit1, minute_told % 16)?,
-                meter(ahead2, limit2, minute_told / 16)?,
+                meter(ahead1, limit1, told1)?,
+                meter(ahead2, limit2, told2)?,
                 minute_type,
             ),
             WindowCounts::from_parts(
                 day_end,
-                meter(ahead3, limit3, day_told % 16)?,
-                meter(ahead4, limit4, day_told / 16)?,
+                meter(ahead3, limit3, told3)?,
+                meter(ahead4, limit4, told4)?,
                 day_type,
             ),
         ];
@@ -326,6 +336,13 @@ pub(crate) fn packed_thresholds(thresholds: Thresholds) -> [u8; Thresholds::MOST
         *place = percent;
     }
     percents
+}
+
+/// How many thresholds were told of the four counts of a scope, and of the credits.
+fn told_of(bytes: [u8; 2]) -> Result<[u8; 5], Misread> {
+    let told = u16::from_le_bytes(bytes);
+    let of = |at: u16| (told >> at & 7) as u8;
+    if told < 1 << 15 { Ok([of(0), of(3), of(6), of(9), of(12)]) } else { Err(NO_THRESHOLDS) }
 }
 
 fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {

@@ -8,7 +8,7 @@ use redis::Value;
 
 use super::reader::Reader;
 use super::reply::{Limits, NOT_AN_ANSWER, bytes, time_of};
-use super::{HotKey, Misread, OUT_OF_BOUNDS, push_int, timestamp};
+use super::{HotKey, Misread, OUT_OF_BOUNDS, push_int, timestamp, told_of};
 
 /// What a script answers that looks up an id before it decides.
 #[derive(Debug)]
@@ -45,13 +45,12 @@ impl<'a> Crossed<'a> {
     fn read(value: &'a Value) -> Result<Self, Misread> {
         let Value::Array(parts) = value else { return Err(NOT_AN_ANSWER) };
         let [told, h, a, key, asset] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
-        let told = bytes(told).and_then(|told| <[u8; 5]>::try_from(told).ok());
-        let [minute, day, budget, asset_minute, asset_day] = told.ok_or(NOT_AN_ANSWER)?;
-        let windows = [minute, day, asset_minute, asset_day];
-        let [a1, a2, a3, a4] = windows.map(|told| told % 16);
-        let [b1, b2, b3, b4] = windows.map(|told| told / 16);
+        let told = bytes(told).and_then(|told| <[u8; 4]>::try_from(told).ok());
+        let [key1, key2, asset1, asset2] = told.ok_or(NOT_AN_ANSWER)?;
+        let [g1, g2, g3, g4, budget] = told_of([key1, key2])?;
+        let [a1, a2, a3, a4, _] = told_of([asset1, asset2])?;
         Ok(Self {
-            told: Told { rules: [a1, b1, a2, b2, a3, b3, a4, b4], budget },
+            told: Told { rules: [g1, g2, g3, g4, a1, a2, a3, a4], budget },
             h: bytes(h).ok_or(NOT_AN_ANSWER)?,
             a: bytes(a),
             limits: (bytes(key).ok_or(NOT_AN_ANSWER)?, bytes(asset)),

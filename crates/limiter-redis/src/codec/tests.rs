@@ -14,7 +14,7 @@ use crate::fuzzing;
 /// free until 80 % are told.
 fn h(kind: u8, requests_left: i64) -> Vec<u8> {
     let (told, requests_ahead) = if requests_left == 0 { (2, 0) } else { (0, requests_left - 2) };
-    let mut h = vec![1, 1 + 3 + 16 * kind, told, 0, 0, 1, 0, 0, 0, 9, 8, 7, 6];
+    let mut h = vec![1, 1 + 3 + 16 * kind, told, 0, 80, 1, 0, 0, 0, 9, 8, 7, 6];
     push_int::<5>(&mut h, Window::Minute.number_of_end(Window::Minute.end(NOON)));
     push_int::<4>(&mut h, Window::Day.number_of_end(Window::Day.end(NOON)));
     push_int::<7>(&mut h, NEVER);

@@ -13,6 +13,9 @@ if record[1] ~= ARGV[2] then return { 'missing' } end
 if record[4] ~= '1' then return redis.error_reply('LIMITER newer ' .. KEYS[2]) end
 if record[2] ~= ARGV[3] then return { 'conflict', record[2] } end
 
+-- The thresholds that are used next: those before the change, or those after it.
+local percent1, percent2, percent3, percent4
+--include told.lua
 --include stage.lua
 local sub, byte = string.sub, string.byte
 local NONE = pack('<i7i7i7i7B', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
@@ -21,7 +24,7 @@ local new_version, new_ends, new_budget = unpack('<I4i7i7', ARGV[6])
 
 -- Returns whether a scope changed, and the scope with new limits; types are 0 while it is not counted. Last comes which
 -- windows it has, if those are others.
-local function configure(types, minute, day, left1, left2, left3, left4, told1, told2, told3, told4, bytes, at, wanted, windows)
+local function configure(types, minute, day, left1, left2, left3, left4, told, bytes, at, wanted, windows)
   local want1, want2, want3, want4, want_minute, want_day = unpack('<i7i7i7i7BB', wanted)
   local is1, is2, is3, is4, is_minute, is_day = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0
   if types > 0 then
@@ -47,8 +50,8 @@ local function configure(types, minute, day, left1, left2, left3, left4, told1, 
     minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, minute_type, day_type, changed =
       stage(types, minute, day, left1, left2, left3, left4, bytes, at)
     if minute < was_minute or day < was_day then new_windows = mended(windows, minute < was_minute, day < was_day) end
-    if minute > was_minute then told1, told2 = 0, 0 end
-    if day > was_day then told3, told4 = 0, 0 end
+    if minute > was_minute then told = told - told % 64 end
+    if day > was_day then told = told - told % 4096 + told % 64 end
     -- A scope whose limits ended earlier does not find its old counts again.
     if changed == NONE then types = 0 end
   end
@@ -57,7 +60,7 @@ local function configure(types, minute, day, left1, left2, left3, left4, told1, 
     minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) / 86400 + 1
     left1, left2, left3, left4, limit1, limit2, limit3, limit4 = MAX, MAX, MAX, MAX, NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
     minute_type, day_type = 0, 0
-    told1, told2, told3, told4 = 0, 0, 0, 0
+    told = told - told % 4096
   end
   local flags, pending = 0, ''
   if want1 ~= limit1 or want2 ~= limit2 or want_minute ~= minute_type then
@@ -69,7 +72,7 @@ local function configure(types, minute, day, left1, left2, left3, left4, told1, 
   bytes = pack('<i7i7i7i7B', limit1, limit2, limit3, limit4, flags) .. pending
   types = 1 + minute_type + 3 * day_type
   if bytes == NONE then types, minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0, 0 end
-  return true, types, minute, day, left1, left2, left3, left4, told1, told2, told3, told4, bytes, new_windows
+  return true, types, minute, day, left1, left2, left3, left4, told, bytes, new_windows
 end
 
 -- Whether what is pending is there as the flags at a position say.
@@ -91,74 +94,63 @@ if not h or not H or not T then return corrupt() end
 if byte(h) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
 if #h ~= 64 or #H < 36 or not has_pending(H, 36) or #T ~= 5 then return corrupt() end
 
--- The thresholds that are used next: those before the change, or those after it.
-local percent1, percent2, percent3, percent4
---include told.lua
 local new_T = sub(ARGV[6], 19, 23)
 local old_percents, new_percents = sub(T, 1, 4), sub(new_T, 1, 4)
 local rearmed = old_percents ~= new_percents
 local function use(percents) percent1, percent2, percent3, percent4 = unpack('<BBBB', percents) end
 
--- How many of the new thresholds count as told: those that are no higher than one that was told, or that are reached already.
-local function retold(left, limit, highest)
-  local told, percent = 0, percent1
-  while percent > 0 and (percent <= highest or limit > 0 and left < kept(limit, told)) do
-    told = told + 1
-    percent = told == 1 and percent2 or told == 2 and percent3 or told == 3 and percent4 or 0
+-- What is ahead of the thresholds that are used, and how many count as told: those that are no higher than one that was told,
+-- or that are reached already.
+local function retell(left, limit, told, at, highest)
+  told = told - told % (8 * at) + told % at
+  local count, percent = 0, percent1
+  while percent > 0 and (percent <= highest or limit > 0 and left < kept(limit, told, at)) do
+    count, told = count + 1, told + at
+    percent = count == 1 and percent2 or count == 2 and percent3 or count == 3 and percent4 or 0
   end
-  return told
+  return left - kept(limit, told, at), told
 end
-local function highest(told) return told > 0 and byte(old_percents, told) or 0 end
+local function rearm(left, limit, told, at)
+  use(old_percents)
+  left = left + kept(limit, told, at)
+  use(new_percents)
+  local count = (told % (8 * at) - told % at) / at
+  return retell(left, limit, told, at, count > 0 and byte(old_percents, count) or 0)
+end
 
 -- A scope as it is kept, its limits changed. Returns as `configure` does.
-local function change(types, told12, told34, minute, day, left1, left2, left3, left4, bytes, at, wanted, windows)
-  local told1, told3 = told12 % 16, told34 % 16
-  local told2, told4 = (told12 - told1) / 16, (told34 - told3) / 16
-  local limit1, limit2, limit3, limit4 = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
-  if types > 0 then
-    limit1, limit2, limit3, limit4 = unpack('<i7i7i7i7', bytes, at)
-    use(old_percents)
-    left1, left2, left3, left4 = left1 + kept(limit1, told1), left2 + kept(limit2, told2), left3 + kept(limit3, told3),
-      left4 + kept(limit4, told4)
-    use(new_percents)
-    if rearmed then
-      told1, told2 = retold(left1, limit1, highest(told1)), retold(left2, limit2, highest(told2))
-      told3, told4 = retold(left3, limit3, highest(told3)), retold(left4, limit4, highest(told4))
-    end
+local function change(types, told, minute, day, left1, left2, left3, left4, bytes, at, wanted, windows)
+  if rearmed and types > 0 then
+    local limit1, limit2, limit3, limit4 = unpack('<i7i7i7i7', bytes, at)
+    left1, told = rearm(left1, limit1, told, 1)
+    left2, told = rearm(left2, limit2, told, 8)
+    left3, told = rearm(left3, limit3, told, 64)
+    left4, told = rearm(left4, limit4, told, 512)
   end
-  local differs, new_types, new_minute, new_day, new1, new2, new3, new4, t1, t2, t3, t4, new_bytes, new_windows =
-    configure(types, minute, day, left1, left2, left3, left4, told1, told2, told3, told4, bytes, at, wanted, windows)
-  if not differs then
-    if not rearmed or types == 0 then return false end
-    new_types, new_minute, new_day, new1, new2, new3, new4 = types, minute, day, left1, left2, left3, left4
-    t1, t2, t3, t4, new_bytes = told1, told2, told3, told4, sub(bytes, at)
-  end
-  if new_types > 0 then
-    limit1, limit2, limit3, limit4 = unpack('<i7i7i7i7', new_bytes)
-    new1, new2, new3, new4 = new1 - kept(limit1, t1), new2 - kept(limit2, t2), new3 - kept(limit3, t3), new4 - kept(limit4, t4)
-  end
-  return true, new_types, t1 + 16 * t2, t3 + 16 * t4, new_minute, new_day, new1, new2, new3, new4, new_bytes, new_windows
+  local differs, new_types, new_minute, new_day, new1, new2, new3, new4, new_told, new_bytes, new_windows =
+    configure(types, minute, day, left1, left2, left3, left4, told, bytes, at, wanted, windows)
+  if differs then return true, new_types, new_told, new_minute, new_day, new1, new2, new3, new4, new_bytes, new_windows end
+  if not rearmed or types == 0 then return false end
+  return true, types, told, minute, day, left1, left2, left3, left4, sub(bytes, at)
 end
 
-local types, told12, told34, credits_told, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
-  unpack('<BBBBxxxxI4i5i4i7i7i7i7i7i7', h, 2)
+local types, told, incarnation, minute, day, ends, left1, left2, left3, left4, credits_left =
+  unpack('<BI2xxxxxI4i5i4i7i7i7i7i7i7', h, 2)
 local kind, budget = types >= 16 and 16 or 0, unpack('<i7', H)
 types = types - kind
 local changed = new_ends ~= ends or new_budget ~= budget or new_T ~= T or ARGV[4] ~= record[3]
-use(old_percents)
-credits_left = credits_left + kept(budget, credits_told)
 use(new_percents)
-if rearmed then credits_told = retold(credits_left, budget, highest(credits_told)) end
+if rearmed then credits_left, told = rearm(credits_left, budget, told, 4096) end
 if new_budget ~= budget then
-  credits_left = credits_left - (budget == NO_LIMIT and MAX or budget) + (new_budget == NO_LIMIT and MAX or new_budget)
-  credits_told = retold(credits_left, new_budget, 0)
+  credits_left = credits_left + kept(budget, told, 4096) - (budget == NO_LIMIT and MAX or budget)
+    + (new_budget == NO_LIMIT and MAX or new_budget)
+  credits_left, told = retell(credits_left, new_budget, told, 4096, 0)
 end
-credits_left = credits_left - kept(new_budget, credits_told)
 
-local differs, new_types, new12, new34, new_minute, new_day, new1, new2, new3, new4, limits, windows =
-  change(types, told12, told34, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 24), state.w)
+local differs, new_types, new_told, new_minute, new_day, new1, new2, new3, new4, limits, windows =
+  change(types, told, minute, day, left1, left2, left3, left4, H, 8, sub(ARGV[6], 24), state.w)
 if differs then
-  changed, types, told12, told34, minute, day = true, new_types, new12, new34, new_minute, new_day
+  changed, types, told, minute, day = true, new_types, new_told, new_minute, new_day
   left1, left2, left3, left4 = new1, new2, new3, new4
 else
   limits = sub(H, 8)
@@ -175,20 +167,20 @@ local function windows_field(field) return 'w' .. sub(field, 2) end
 for field, a in pairs(state) do
   if byte(field) == 97 then
     local A = state[limits_field(field)]
-    local atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4 = 0, 0, 0, 0, 0, 0, 0, 0, 0
+    local atypes, atold, aminute, aday, aleft1, aleft2, aleft3, aleft4 = 0, 0, 0, 0, 0, 0, 0, 0
     if a ~= '' then
       if byte(a) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
       if #a ~= 45 or not A or #A < 29 or not has_pending(A, 29) then return corrupt() end
-      atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BBBi5i4dddd', a, 2)
+      atypes, atold, aminute, aday, aleft1, aleft2, aleft3, aleft4 = unpack('<BI2i5i4dddd', a, 2)
     end
     local awindows = state[windows_field(field)]
-    differs, atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, awindows =
-      change(atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE, awindows)
+    differs, atypes, atold, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, awindows =
+      change(atypes, atold, aminute, aday, aleft1, aleft2, aleft3, aleft4, A, 1, wanted[field] or WANTS_NONE, awindows)
     if differs then
       changed = true
       if atypes > 0 then
         if a == '' then counted = counted + 1 end
-        changes[field] = { pack('<BBBBi5i4dddd', 1, atypes, a12, a34, aminute, aday, aleft1, aleft2, aleft3, aleft4), A,
+        changes[field] = { pack('<BBI2i5i4dddd', 1, atypes, atold, aminute, aday, aleft1, aleft2, aleft3, aleft4), A,
           awindows }
       elseif a ~= '' then
         counted = counted - 1
@@ -215,8 +207,8 @@ end
 
 if changed then
   redis.call('HSET', KEYS[1],
-    'h', pack('<BBBBBI4I4i5i4i7i7i7i7i7i7', 1, types + kind, told12, told34, credits_told, new_version, incarnation, minute,
-      day, new_ends, left1, left2, left3, left4, credits_left),
+    'h', pack('<BBI2BI4I4i5i4i7i7i7i7i7i7', 1, types + kind, told, byte(new_T), new_version, incarnation, minute, day,
+      new_ends, left1, left2, left3, left4, credits_left),
     'H', pack('<i7', new_budget) .. limits,
     'T', new_T)
   if types == 0 then

@@ -2,7 +2,7 @@
 -- the caller does not know the limits. The twin of `consider` in limiter-core's evaluate.rs.
 --
 -- It goes on with what decide.lua has read and unpacked; windows that have ended may have begun again there.
-local function consider(key, field, calls, h, a, limits, known, requests, input, output, credits, position,
+local function consider(key, field, calls, h, a, known, requests, input, output, credits, position,
   first, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
   local NO_LIMIT = -1
   local sub, byte = string.sub, string.byte
@@ -37,16 +37,25 @@ local function consider(key, field, calls, h, a, limits, known, requests, input,
       -- A new call needs one unit left also where it adds nothing; a top-up that adds nothing needs nothing.
       local least = requests > 0 and 1 or -2 * MAX
       local needed = requests > 0 and requests or least
-      if credits_left < (credits > 0 and credits or least) and budget ~= NO_LIMIT then
+      -- What is kept free for thresholds is there for a call that needs it.
+      if credits_left < (credits > 0 and credits or least) and budget ~= NO_LIMIT
+        and credits_left + kept(budget, told, 4096) < (credits > 0 and credits or least)
+      then
         verdict = 'B'
-      elseif left1 < needed and limit1 ~= NO_LIMIT
+      elseif left1 < needed and limit1 ~= NO_LIMIT and left1 + kept(limit1, told, 1) < needed
         or left2 < (tokens2 > 0 and tokens2 or least) and limit2 ~= NO_LIMIT
-        or left3 < needed and limit3 ~= NO_LIMIT
+          and left2 + kept(limit2, told, 8) < (tokens2 > 0 and tokens2 or least)
+        or left3 < needed and limit3 ~= NO_LIMIT and left3 + kept(limit3, told, 64) < needed
         or left4 < (tokens4 > 0 and tokens4 or least) and limit4 ~= NO_LIMIT
+          and left4 + kept(limit4, told, 512) < (tokens4 > 0 and tokens4 or least)
         or asset_left1 < needed and asset_limit1 ~= NO_LIMIT
+          and asset_left1 + kept(asset_limit1, asset_told, 1) < needed
         or asset_left2 < (asset_tokens2 > 0 and asset_tokens2 or least) and asset_limit2 ~= NO_LIMIT
+          and asset_left2 + kept(asset_limit2, asset_told, 8) < (asset_tokens2 > 0 and asset_tokens2 or least)
         or asset_left3 < needed and asset_limit3 ~= NO_LIMIT
+          and asset_left3 + kept(asset_limit3, asset_told, 64) < needed
         or asset_left4 < (asset_tokens4 > 0 and asset_tokens4 or least) and asset_limit4 ~= NO_LIMIT
+          and asset_left4 + kept(asset_limit4, asset_told, 512) < (asset_tokens4 > 0 and asset_tokens4 or least)
       then
         verdict = 'R'
       else

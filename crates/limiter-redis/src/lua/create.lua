@@ -14,7 +14,8 @@ local minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) /
 local kind, incarnation, ends, budget, percent1, percent2, percent3, percent4, limit1, limit2, limit3, limit4, minute_type,
   day_type = unpack('<BI4i7i7BBBBxi7i7i7i7BB', ARGV[2])
 --include told.lua
-local function left(limit) return limit == NO_LIMIT and MAX or limit - kept(limit, 0) end
+-- What is ahead of a limit of which nothing is used yet.
+local function left(limit) return limit == NO_LIMIT and MAX or limit - kept(limit, 0, 1) end
 
 local types, left1, left2, left3, left4 = 1 + minute_type + 3 * day_type, left(limit1), left(limit2), left(limit3), left(limit4)
 local window1, window2 = minute, day
@@ -22,7 +23,7 @@ if limit1 == NO_LIMIT and limit2 == NO_LIMIT and limit3 == NO_LIMIT and limit4 =
   types, window1, window2, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0, 0
 end
 redis.call('HSET', KEYS[1],
-  'h', pack('<BBI3I4I4i5i4i7i7i7i7i7i7', 1, types + 16 * kind, 0, 1, incarnation, window1, window2, ends,
+  'h', pack('<BBI2BI4I4i5i4i7i7i7i7i7i7', 1, types + 16 * kind, 0, percent1, 1, incarnation, window1, window2, ends,
     left1, left2, left3, left4, left(budget)),
   'H', pack('<i7i7i7i7i7B', budget, limit1, limit2, limit3, limit4, 0),
   'T', string.sub(ARGV[2], 20, 24))

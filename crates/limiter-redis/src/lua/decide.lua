@@ -15,7 +15,7 @@ for g = 1, groups do
   local key, field, calls = KEYS[g], ARGV[2 * g - 1], ARGV[2 * g]
   local records = redis.pcall('HMGET', key, 'h', field)
   local h, a = records[1], records[2]
-  local reply, limits
+  local reply
 
   if h and #h == 64 then
     local known, requests, input, output, credits, position = unpack('<xdI7I7I7I7', calls)
@@ -34,38 +34,44 @@ for g = 1, groups do
         if types % 3 == 1 then minute_tokens = output elseif types % 3 == 2 then minute_tokens = input end
         if types >= 6 then day_tokens = input elseif types >= 3 then day_tokens = output end
       end
-      local head = h
       local minute_end, day_end = minute * 60 - second, day * 86400 - second
+      -- The first threshold, since in a window that begins nothing is told yet: what is ahead of it is as `kept` in told.lua
+      -- says.
+      local percent, one, limits
       if (minute_end <= 0 or day_end <= 0) and minute_end <= 120 and day_end <= 172800 then
-        limits = redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2), 'T')
-        local H, T = limits[1], limits[3]
-        if H and #H == 36 and T and #T == 5 then
+        limits = redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2))
+        local H = limits[1]
+        if H and #H == 36 then
           local limit1, limit2, limit3, limit4, pends = unpack('<i7i7i7i7B', H, 8)
-          local percent = unpack('<B', T)
-          -- As `kept` in told.lua: nothing is told yet, so that the first threshold is kept free.
-          local one, share1, share2 = percent > 0 and 1 or 0, 0, 0
+          percent, one = (first - first % 4294967296) / 4294967296, 1
+          if percent == 0 then percent, one = 100, 0 end
           if minute_end <= 0 and pends == 0 and limit1 <= EXACT and limit2 <= EXACT then
-            minute, minute_end, first = (second - second % 60) / 60 + 1, 60, first - first % 16777216 + kind
-            if percent > 0 then share1, share2 = limit1 * (100 - percent) / 100, limit2 * (100 - percent) / 100 end
-            left1 = limit1 > 0 and limit1 - (share1 - share1 % 1) - one or limit1 < 0 and MAX or 0
-            left2 = limit2 > 0 and limit2 - (share2 - share2 % 1) - one or limit2 < 0 and MAX or 0
+            minute, minute_end, first = (second - second % 60) / 60 + 1, 60, first - first % 4194304 + kind
+            left1, left2 = limit1 * percent - one, limit2 * percent - one
+            left1 = limit1 > 0 and (left1 - left1 % 100) / 100 or limit1 < 0 and MAX or 0
+            left2 = limit2 > 0 and (left2 - left2 % 100) / 100 or limit2 < 0 and MAX or 0
           end
           if day_end <= 0 and pends == 0 and limit3 <= EXACT and limit4 <= EXACT then
             day, day_end = (second - second % 86400) / 86400 + 1, 86400
-            first = first - first % 4294967296 + first % 16777216
-            if percent > 0 then share1, share2 = limit3 * (100 - percent) / 100, limit4 * (100 - percent) / 100 end
-            left3 = limit3 > 0 and limit3 - (share1 - share1 % 1) - one or limit3 < 0 and MAX or 0
-            left4 = limit4 > 0 and limit4 - (share2 - share2 % 1) - one or limit4 < 0 and MAX or 0
+            first = first - first % 268435456 + first % 4194304
+            left3, left4 = limit3 * percent - one, limit4 * percent - one
+            left3 = limit3 > 0 and (left3 - left3 % 100) / 100 or limit3 < 0 and MAX or 0
+            left4 = limit4 > 0 and (left4 - left4 % 100) / 100 or limit4 < 0 and MAX or 0
           end
-          head = pack('<I5di5i4i7', first, stamp, minute, day, ends)
         end
       end
       if left1 >= requests and left2 >= minute_tokens and left2 > 0
         and left3 >= requests and left4 >= day_tokens and left4 > 0
         and minute_end <= 120 and minute_end > 0 and day_end <= 172800 and day_end > 0
       then
-        head = pack('<c29i7i7i7i7i7', head, left1 - requests, left2 - minute_tokens, left3 - requests,
-          left4 - day_tokens, credits_left - credits)
+        local head
+        if percent then
+          head = pack('<I5di5i4i7i7i7i7i7i7', first, stamp, minute, day, ends, left1 - requests, left2 - minute_tokens,
+            left3 - requests, left4 - day_tokens, credits_left - credits)
+        else
+          head = pack('<c29i7i7i7i7i7', h, left1 - requests, left2 - minute_tokens, left3 - requests,
+            left4 - day_tokens, credits_left - credits)
+        end
         if not a then
           redis.call('HSET', key, 'h', head)
           reply = time[1] .. 'A' .. time[2] .. h
@@ -79,28 +85,30 @@ for g = 1, groups do
             if types % 3 == 1 then minute_tokens = output elseif types % 3 == 2 then minute_tokens = input end
             if types >= 6 then day_tokens = input elseif types >= 3 then day_tokens = output end
           end
-          local asset_head = a
+          local rolled = false
           -- Its windows may have ended long ago, if other assets of the key were called since.
           if asset_minute < minute and minute_end <= 60 or asset_day < day and day_end <= 86400 then
-            limits = limits or redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2), 'T')
-            local A, T = limits[2], limits[3]
-            if A and #A == 29 and T and #T == 5 then
+            limits = limits or redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2))
+            local A = limits[2]
+            if A and #A == 29 then
               local limit1, limit2, limit3, limit4, pends = unpack('<i7i7i7i7B', A)
-              local share1, share2, percent = 0, 0, unpack('<B', T)
-              local one = percent > 0 and 1 or 0
+              if not percent then
+                percent, one = (first - first % 4294967296) / 4294967296, 1
+                if percent == 0 then percent, one = 100, 0 end
+              end
               if asset_minute < minute and minute_end <= 60 and pends == 0 and limit1 <= EXACT and limit2 <= EXACT then
-                asset_minute, asset_first = minute, asset_first - asset_first % 16777216 + asset_kind
-                if percent > 0 then share1, share2 = limit1 * (100 - percent) / 100, limit2 * (100 - percent) / 100 end
-                left1 = limit1 > 0 and limit1 - (share1 - share1 % 1) - one or limit1 < 0 and MAX or 0
-                left2 = limit2 > 0 and limit2 - (share2 - share2 % 1) - one or limit2 < 0 and MAX or 0
+                asset_minute, asset_first = minute, asset_first - asset_first % 4194304 + asset_kind
+                left1, left2 = limit1 * percent - one, limit2 * percent - one
+                left1 = limit1 > 0 and (left1 - left1 % 100) / 100 or limit1 < 0 and MAX or 0
+                left2 = limit2 > 0 and (left2 - left2 % 100) / 100 or limit2 < 0 and MAX or 0
               end
               if asset_day < day and day_end <= 86400 and pends == 0 and limit3 <= EXACT and limit4 <= EXACT then
-                asset_day, asset_first = day, asset_first % 16777216
-                if percent > 0 then share1, share2 = limit3 * (100 - percent) / 100, limit4 * (100 - percent) / 100 end
-                left3 = limit3 > 0 and limit3 - (share1 - share1 % 1) - one or limit3 < 0 and MAX or 0
-                left4 = limit4 > 0 and limit4 - (share2 - share2 % 1) - one or limit4 < 0 and MAX or 0
+                asset_day, asset_first = day, asset_first % 4194304
+                left3, left4 = limit3 * percent - one, limit4 * percent - one
+                left3 = limit3 > 0 and (left3 - left3 % 100) / 100 or limit3 < 0 and MAX or 0
+                left4 = limit4 > 0 and (left4 - left4 % 100) / 100 or limit4 < 0 and MAX or 0
               end
-              asset_head = pack('<I4i5i4', asset_first, asset_minute, asset_day)
+              rolled = true
             end
           end
           if left1 >= requests and left2 >= minute_tokens and left2 > 0
@@ -108,8 +116,9 @@ for g = 1, groups do
             and asset_minute == minute and asset_day == day
             and (asset_kind == kind or asset_kind > 256 and asset_kind < 2560 and asset_kind % 256 == 1)
           then
-            redis.call('HSET', key, 'h', head, field, pack('<c13dddd', asset_head, left1 - requests,
-              left2 - minute_tokens, left3 - requests, left4 - day_tokens))
+            redis.call('HSET', key, 'h', head, field, rolled and pack('<I4i5i4dddd', asset_first, asset_minute, asset_day,
+              left1 - requests, left2 - minute_tokens, left3 - requests, left4 - day_tokens)
+              or pack('<c13dddd', a, left1 - requests, left2 - minute_tokens, left3 - requests, left4 - day_tokens))
             reply = time[1] .. 'A' .. time[2] .. h .. a
             if groups == 1 then return reply end
           end
@@ -120,7 +129,7 @@ for g = 1, groups do
     -- In a function of its own, made only here: for what it takes, the server would prepare room in every call.
     if not reply then
 --include consider.lua
-      reply = consider(key, field, calls, h, a, limits, known, requests, input, output, credits, position,
+      reply = consider(key, field, calls, h, a, known, requests, input, output, credits, position,
         first, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
     end
   elseif records.err then

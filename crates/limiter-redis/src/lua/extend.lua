@@ -13,9 +13,9 @@ local to_input, to_output, to_credits = unpack('<i7i7i7', ARGV[2])
 if to_input < 0 then to_input = input end
 if to_output < 0 then to_output = output end
 if to_credits < 0 then to_credits = credits end
-if to_input + to_output > MAX then return told('I') end
-if to_input < input or to_output < output or to_credits < credits then return told('S') end
-if ended > 0 then return told('D') end
+if to_input + to_output > MAX then return say('I') end
+if to_input < input or to_output < output or to_credits < credits then return say('S') end
+if ended > 0 then return say('D') end
 
 local missing = pack('<I7I7I7I7', 0, to_input - input, to_output - output, to_credits - credits)
 local reply = decide({ key }, { sub(record, 110), ASKS .. missing })

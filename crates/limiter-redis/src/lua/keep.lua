@@ -12,22 +12,35 @@
       version = (version + math.fmod(unix_ms, 4294967294)) % 4294967295 + 1
       stamp = pack('<I4I4', version, incarnation)
     end
-    if percent1 > 0 then
-      left1, told1 = tell(left1, limit1, told1)
-      left2, told2 = tell(left2, limit2, told2)
-      left3, told3 = tell(left3, limit3, told3)
-      left4, told4 = tell(left4, limit4, told4)
-      credits_left, credits_told = tell(credits_left, budget, credits_told)
-      asset_left1, asset_told1 = tell(asset_left1, asset_limit1, asset_told1)
-      asset_left2, asset_told2 = tell(asset_left2, asset_limit2, asset_told2)
-      asset_left3, asset_told3 = tell(asset_left3, asset_limit3, asset_told3)
-      asset_left4, asset_told4 = tell(asset_left4, asset_limit4, asset_told4)
+    if credits_left < 0 or left1 < 0 or left2 < 0 or left3 < 0 or left4 < 0
+      or asset_left1 < 0 or asset_left2 < 0 or asset_left3 < 0 or asset_left4 < 0
+    then
+      -- What is ahead of the next threshold, and how many were told then. The twin of `Meter::tell` in limiter-core.
+      local function tell(left, limit, told, at)
+        if left >= 0 then return left, told end
+        local free = kept(limit, told, at)
+        left = left + free
+        while free > 0 and left < free do
+          told = told + at
+          free = kept(limit, told, at)
+        end
+        return left - free, told
+      end
+      left1, told = tell(left1, limit1, told, 1)
+      left2, told = tell(left2, limit2, told, 8)
+      left3, told = tell(left3, limit3, told, 64)
+      left4, told = tell(left4, limit4, told, 512)
+      credits_left, told = tell(credits_left, budget, told, 4096)
+      asset_left1, asset_told = tell(asset_left1, asset_limit1, asset_told, 1)
+      asset_left2, asset_told = tell(asset_left2, asset_limit2, asset_told, 8)
+      asset_left3, asset_told = tell(asset_left3, asset_limit3, asset_told, 64)
+      asset_left4, asset_told = tell(asset_left4, asset_limit4, asset_told, 512)
     end
     if types == 0 then minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0 end
-    local head = pack('<BBBBBc8i5i4i7i7i7i7i7i7', 1, is_admin and types + 16 or types, told1 + 16 * told2, told3 + 16 * told4,
-      credits_told, stamp, minute, day, ends, left1, left2, left3, left4, credits_left)
-    local asset_head = a and not asset_over and pack('<BBBBi5i4dddd', 1, asset_types, asset_told1 + 16 * asset_told2,
-      asset_told3 + 16 * asset_told4, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4)
+    local head = pack('<BBI2Bc8i5i4i7i7i7i7i7i7', 1, is_admin and types + 16 or types, told, percent1, stamp, minute, day, ends,
+      left1, left2, left3, left4, credits_left)
+    local asset_head = a and not asset_over and pack('<BBI2i5i4dddd', 1, asset_types, asset_told, asset_minute, asset_day,
+      asset_left1, asset_left2, asset_left3, asset_left4)
     if asset_head then
       redis.call('HSET', key, 'h', head, field, asset_head)
     else

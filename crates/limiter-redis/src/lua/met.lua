@@ -3,14 +3,14 @@
   local H, A, T
   local kind = first % 65536
   local budget, percent1, percent2, percent3, percent4, limit1, limit2, limit3, limit4, pends
-  local asset_first, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4 = 1, minute, day, MAX, MAX, MAX, MAX
-  local asset_limit1, asset_limit2, asset_limit3, asset_limit4, asset_pends = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0
+  local asset_first, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4
+  local asset_limit1, asset_limit2, asset_limit3, asset_limit4, asset_pends
   if wrong then
     -- There is nothing more to say.
   elseif kind % 256 ~= 1 or a and byte(a) ~= 1 then
     wrong = 'F'
   else
-    limits = limits or redis.call('HMGET', key, 'H', 'A' .. sub(field, 2), 'T')
+    local limits = redis.call('HMGET', key, 'H', 'A' .. sub(field, 2), 'T')
     H, A, T = limits[1], limits[2], limits[3]
     if not H or #H < 36 or not T or #T ~= 5 or a and (#a ~= 45 or not A or #A < 29) then
       wrong = 'C'
@@ -20,10 +20,14 @@
       if a then
         asset_first, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4 = unpack('<I4i5i4dddd', a)
         asset_limit1, asset_limit2, asset_limit3, asset_limit4, asset_pends = unpack('<i7i7i7i7B', A)
-        if asset_pends > 15
-          or #A ~= 29 + (asset_pends % 4 > 0 and 14 or 0) + (asset_pends >= 4 and 14 or 0) then wrong = 'C' end
+        if #A + asset_pends ~= 29 and (asset_pends > 15
+          or #A ~= 29 + (asset_pends % 4 > 0 and 14 or 0) + (asset_pends >= 4 and 14 or 0)) then wrong = 'C' end
+      else
+        asset_first, asset_left1, asset_left2, asset_left3, asset_left4 = 1, MAX, MAX, MAX, MAX
+        asset_limit1, asset_limit2, asset_limit3, asset_limit4 = NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT
       end
-      if pends > 15 or #H ~= 36 + (pends % 4 > 0 and 14 or 0) + (pends >= 4 and 14 or 0) then wrong = 'C' end
+      if #H + pends ~= 36 and (pends > 15
+        or #H ~= 36 + (pends % 4 > 0 and 14 or 0) + (pends >= 4 and 14 or 0)) then wrong = 'C' end
     end
   end
 
@@ -34,42 +38,14 @@
   if is_admin then types = types - 16 end
   if types == 0 then left1, left2, left3, left4 = MAX, MAX, MAX, MAX end
 
-  -- How many thresholds were told of each count, in half a byte.
 --include told.lua
-  local told1, told2, told3, told4, credits_told = 0, 0, 0, 0, 0
-  local asset_told1, asset_told2, asset_told3, asset_told4 = 0, 0, 0, 0
-  if percent1 > 0 then
-    local told = (first - kind) / 65536
-    if told > 0 then
-      told1 = told % 16
-      told2 = (told % 256 - told1) / 16
-      told3 = (told % 4096 - told % 256) / 256
-      told4 = (told % 65536 - told % 4096) / 4096
-      credits_told = (told - told % 65536) / 65536
-    end
-    left1, left2, left3, left4 = left1 + kept(limit1, told1), left2 + kept(limit2, told2),
-      left3 + kept(limit3, told3), left4 + kept(limit4, told4)
-    credits_left = credits_left + kept(budget, credits_told)
-    if a then
-      told = (asset_first - asset_first % 65536) / 65536
-      if told > 0 then
-        asset_told1 = told % 16
-        asset_told2 = (told % 256 - asset_told1) / 16
-        asset_told3 = (told % 4096 - told % 256) / 256
-        asset_told4 = (told - told % 4096) / 4096
-      end
-      asset_left1, asset_left2 = asset_left1 + kept(asset_limit1, asset_told1), asset_left2 + kept(asset_limit2, asset_told2)
-      asset_left3, asset_left4 = asset_left3 + kept(asset_limit3, asset_told3), asset_left4 + kept(asset_limit4, asset_told4)
-    end
-  end
+  local told, asset_told = (first % 4294967296 - kind) / 65536, (asset_first - asset_first % 65536) / 65536
 
   -- Of a scope whose clock was mended, the record with nothing else changed, and how often that happened to its windows.
   local new_H, new_A, mended_h, mended_a, mended_w, mended_asset_w
   local minute_ends, day_ends = minute * 60 - second, day * 86400 - second
-  local asset_minute_ends, asset_day_ends = minute_ends, day_ends
-  if a then asset_minute_ends, asset_day_ends = asset_minute * 60 - second, asset_day * 86400 - second end
   if types > 0 and (minute_ends <= 0 or minute_ends > 120 or day_ends <= 0 or day_ends > 172800)
-    or a and (asset_minute_ends <= 0 or asset_minute_ends > 120 or asset_day_ends <= 0 or asset_day_ends > 172800)
+    or a and (types == 0 or asset_minute ~= minute or asset_day ~= day)
   then
 --include stage.lua
     local was_minute, was_day, type1, type2 = minute, day
@@ -77,8 +53,8 @@
       minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, type1, type2, new_H =
         stage(types, minute, day, left1, left2, left3, left4, H, 8)
       if new_H then types = 1 + type1 + 3 * type2 end
-      if minute > was_minute then told1, told2 = 0, 0 end
-      if day > was_day then told3, told4 = 0, 0 end
+      if minute > was_minute then told = told - told % 64 end
+      if day > was_day then told = told - told % 4096 + told % 64 end
       if minute < was_minute or day < was_day then
         mended_h = sub(h, 1, 13) .. pack('<i5i4', minute < was_minute and minute or was_minute,
           day < was_day and day or was_day) .. sub(h, 23)
@@ -91,8 +67,8 @@
         asset_limit1, asset_limit2, asset_limit3, asset_limit4, type1, type2, new_A =
         stage(asset_types, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4, A, 1)
       if new_A then asset_types = 1 + type1 + 3 * type2 end
-      if asset_minute > was_minute then asset_told1, asset_told2 = 0, 0 end
-      if asset_day > was_day then asset_told3, asset_told4 = 0, 0 end
+      if asset_minute > was_minute then asset_told = asset_told - asset_told % 64 end
+      if asset_day > was_day then asset_told = asset_told % 64 end
       if asset_minute < was_minute or asset_day < was_day then
         mended_a = sub(a, 1, 4) .. pack('<i5i4', asset_minute < was_minute and asset_minute or was_minute,
           asset_day < was_day and asset_day or was_day) .. sub(a, 14)

@@ -16,18 +16,18 @@ if ending == 1 then
   if to_input < 0 then to_input = input end
   if to_output < 0 then to_output = output end
   if to_credits < 0 then to_credits = credits end
-  if to_input + to_output > MAX then return told('I') end
+  if to_input + to_output > MAX then return say('I') end
 end
 local actual = pack('<I7I7I7', to_input, to_output, to_credits)
-if ended > 0 then return told(ended == ending and sub(record, 59, 79) == actual and 'K' or 'D') end
+if ended > 0 then return say(ended == ending and sub(record, 59, 79) == actual and 'K' or 'D') end
 
 local field = sub(record, 110)
 local met = redis.call('HMGET', key, 'h', field, 'w', 'w' .. sub(field, 2))
 local h, a, w, asset_w = met[1], met[2], met[3], met[4]
-if not h then return told('U') end
+if not h then return say('U') end
 if #h ~= 64 then return byte(h) ~= 1 and 'F' or 'C' end
 local first, minute, day, ends, left1, left2, left3, left4, credits_left = unpack('<I5', h), unpack('<i5i4i7i7i7i7i7i7', h, 14)
-local wrong, limits, count = false, nil, 1
+local wrong, count = false, 1
 --include met.lua
 
 --include changed.lua
@@ -35,7 +35,8 @@ local wrong, limits, count = false, nil, 1
 -- been charged there; in any other, what exceeds the estimate counts.
 local requests = ending == 2 and unpack('<I7', record, 10) or 0
 local more_input, more_output = math.max(to_input - input, 0), math.max(to_output - output, 0)
-local function settled(types, minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4, windows, admitted)
+local function settled(types, minute, day, left1, left2, left3, left4, limit1, limit2, limit3, limit4,
+  told, windows, admitted)
   local counting, minutes, days = 1, 0, 0
   if windows and #windows == 6 then counting, minutes, days = unpack('<I4BB', windows) end
   local its_counting, its_minutes, its_days, its_minute, its_day = unpack('<I4BBi5i4', record, admitted)
@@ -48,30 +49,31 @@ local function settled(types, minute, day, left1, left2, left3, left4, limit1, l
   local less = less_input + less_output
   local more = more_input + more_output
   if its_counting == counting and its_minutes == minutes and its_minute == minute then
-    left1 = changed(left1, limit1, requests)
-    left2 = changed(left2, limit2, tokens(minute_type, less, less_output, less_input))
+    left1 = changed(left1, limit1, told, 1, requests)
+    left2 = changed(left2, limit2, told, 8, tokens(minute_type, less, less_output, less_input))
   else
-    left2 = changed(left2, limit2, -tokens(minute_type, more, more_output, more_input))
+    left2 = changed(left2, limit2, told, 8, -tokens(minute_type, more, more_output, more_input))
   end
   if its_counting == counting and its_days == days and its_day == day then
-    left3 = changed(left3, limit3, requests)
-    left4 = changed(left4, limit4, tokens(day_type, less, less_output, less_input))
+    left3 = changed(left3, limit3, told, 64, requests)
+    left4 = changed(left4, limit4, told, 512, tokens(day_type, less, less_output, less_input))
   else
-    left4 = changed(left4, limit4, -tokens(day_type, more, more_output, more_input))
+    left4 = changed(left4, limit4, told, 512, -tokens(day_type, more, more_output, more_input))
   end
   return left1, left2, left3, left4
 end
 
 if types > 0 then
   left1, left2, left3, left4 = settled(types, minute, day, left1, left2, left3, left4,
-    limit1, limit2, limit3, limit4, mended_w or w, 80)
+    limit1, limit2, limit3, limit4, told, mended_w or w, 80)
 end
 if a then
   asset_left1, asset_left2, asset_left3, asset_left4 = settled(asset_types, asset_minute, asset_day,
     asset_left1, asset_left2, asset_left3, asset_left4,
-    asset_limit1, asset_limit2, asset_limit3, asset_limit4, mended_asset_w or asset_w, 95)
+    asset_limit1, asset_limit2, asset_limit3, asset_limit4,
+    asset_told, mended_asset_w or asset_w, 95)
 end
-credits_left = changed(credits_left, budget, credits - to_credits)
+credits_left = changed(credits_left, budget, told, 4096, credits - to_credits)
 --include crossed.lua
 redis.call('HSET', KEYS[2], id, '\1' .. sub(ARGV[2], 1, 1) .. sub(record, 3, 58) .. actual .. sub(record, 80))
 return { 'K', time[1], time[2], record, crossed }

@@ -6,6 +6,9 @@
 -- functions, since making one costs a server as much as thirty comparisons.
 local MAX, NO_LIMIT = 9007199254740991, -1
 
+-- What is ahead of a limit in a window that begins.
+local function whole(limit) return limit == NO_LIMIT and MAX or limit - kept(limit, 0, 1) end
+
 -- Takes the limits as bytes, which start at a position. Returns windows, what is left, limits, types, and the limits
 -- as bytes if they have changed.
 local function stage(types, minute, day, left1, left2, left3, left4, bytes, at)
@@ -21,7 +24,7 @@ local function stage(types, minute, day, left1, left2, left3, left4, bytes, at)
     if minute_pends > 0 then
       limit1, limit2, minute_type, minute_pends, changed = pending1, pending2, minute_pends - 1, 0, true
     end
-    left1, left2 = limit1 == NO_LIMIT and MAX or limit1, limit2 == NO_LIMIT and MAX or limit2
+    left1, left2 = whole(limit1), whole(limit2)
   end
   ends_in = day * 86400 - second
   if ends_in <= 0 or ends_in > 172800 then day = (second - second % 86400) / 86400 + 1 end
@@ -29,7 +32,7 @@ local function stage(types, minute, day, left1, left2, left3, left4, bytes, at)
     if day_pends > 0 then
       limit3, limit4, day_type, day_pends, changed = pending3, pending4, day_pends - 1, 0, true
     end
-    left3, left4 = limit3 == NO_LIMIT and MAX or limit3, limit4 == NO_LIMIT and MAX or limit4
+    left3, left4 = whole(limit3), whole(limit4)
   end
   if changed then
     changed = pack('<i7i7i7i7B', limit1, limit2, limit3, limit4, minute_pends + 4 * day_pends)

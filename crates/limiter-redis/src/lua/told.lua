@@ -1,10 +1,15 @@
 -- Thresholds: shares of a limit, told once when they are reached. `percent1` to `percent4` are those of the key, rising, 0 for
--- none. What a record says to be left does not include what is kept free for the next one: so a call that simply fits reaches
--- none. The twin of `Thresholds::floor` and `Meter::tell` in limiter-core.
+-- none. What a record says to be left is what is left *ahead*: without what is kept free for the next threshold. So a call
+-- that simply fits reaches none, and what is below zero has reached one, or is a debt. The twin of `Thresholds::floor` in
+-- limiter-core.
+--
+-- How many were told stands in one number, of three bits for each count: at 1 and 8 for requests and tokens of the minute,
+-- at 64 and 512 for those of the day, at 4096 for the credits.
 
 -- What must be left of a limit so that no threshold is reached but those that were told.
-local function kept(limit, told)
+local function kept(limit, told, at)
   if limit <= 0 then return 0 end
+  told = (told % (8 * at) - told % at) / at
   local percent = told == 0 and percent1 or told == 1 and percent2 or told == 2 and percent3 or told == 3 and percent4 or 0
   if percent == 0 then return 0 end
   local share = limit * (100 - percent) / 100
@@ -15,14 +20,4 @@ local function kept(limit, told)
     share = (limit - odd) / 100 * (100 - percent) + (share - share % 1)
   end
   return share - share % 1 + 1
-end
-
--- What a record says to be left, and how many thresholds were told, of so much that is left.
-local function tell(left, limit, told)
-  local free = kept(limit, told)
-  while free > 0 and left < free do
-    told = told + 1
-    free = kept(limit, told)
-  end
-  return left - free, told
 end
