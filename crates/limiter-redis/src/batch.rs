@@ -1,6 +1,7 @@
 //! The hot path: calls that come in while a batch is under way go together with the next.
 //!
-//! There is no timer: a call that finds nothing under way goes at once, alone. A request to Redis costs more in system
+//! There is no timer: a call that finds nothing under way goes at once, alone, and a batch that is full does not wait for the
+//! one before. A request to Redis costs more in system
 //! calls than in the script, so under load this decides several times as much as one request for each call; and many calls
 //! of one key cost little more than one, since its records are read and written once. On a cluster each key has a lane of
 //! its own: two keys in one script may have different slots.
@@ -21,7 +22,7 @@ use crate::known::{Known, KnownLimits};
 use crate::metrics::Figures;
 use crate::scripts::Scripts;
 use crate::servers::{Lane as Connection, Servers};
-use crate::waiting::{Joined, Lane, Queues, Request, Ticket};
+use crate::waiting::{self, Joined, Lane, Queues, Request, Ticket};
 
 /// Decides calls. A clone is the same queues.
 #[derive(Clone, Debug)]
@@ -36,7 +37,6 @@ struct Inner {
     known: Arc<KnownLimits>,
     figures: Figures,
     deadline: Duration,
-    most: usize,
     waiting: usize,
 }
 
@@ -77,15 +77,15 @@ impl Batcher {
         known: Arc<KnownLimits>,
         bounds: Bounds,
     ) -> Self {
+        let queues = waiting::Bounds { batch: bounds.batch, waiting: bounds.waiting };
         Self(Arc::new(Inner {
             servers,
             keyspace,
             scripts,
-            queues: Queues::new(bounds.waiting),
+            queues: Queues::new(queues),
             known,
             figures: Figures::default(),
             deadline: bounds.deadline,
-            most: bounds.batch,
             waiting: bounds.waiting,
         }))
     }
@@ -119,7 +119,7 @@ impl Batcher {
             }
             Joined::Queued => {}
             // In a task of its own: a caller that goes away must not stop the calls of others.
-            Joined::First => {
+            Joined::Ready => {
                 let serving = Serving { inner: Arc::clone(&self.0), lane, open: true };
                 drop(tokio::spawn(serving.run()));
             }
@@ -143,8 +143,8 @@ impl Drop for Leaves<'_> {
     }
 }
 
-/// Serves a lane. Should its task end halfway, or never begin, since its runtime is shut down, the lane is closed, so
-/// that the next call opens it again.
+/// Takes batches from a lane. Should its task end halfway, or never begin, since its runtime is shut down, the lane is left to
+/// whoever else takes some, or else is closed, so that the next call opens it again.
 struct Serving {
     inner: Arc<Inner>,
     lane: Lane,
@@ -152,7 +152,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Takes batch after batch from the lane, until nothing waits there.
+    /// Takes batch after batch from the lane, as long as there is one for it.
     async fn run(mut self) {
         let mut next = self.next();
         while let Some(batch) = next {
@@ -168,9 +168,9 @@ impl Serving {
         }
     }
 
-    /// The next batch; or none, and then the lane was closed, and may be served by another task by now.
+    /// The next batch; or none, and then it has left the lane, which may be served by another task by now.
     fn next(&mut self) -> Option<Vec<Request>> {
-        let next = self.inner.queues.next(&self.lane, self.inner.most);
+        let next = self.inner.queues.next(&self.lane);
         self.open = next.is_some();
         next
     }

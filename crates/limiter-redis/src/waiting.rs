@@ -25,11 +25,23 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(AtomicU8);
 
-/// What waits, and in how many lanes. One batch of a lane is under way at a time.
+/// What waits, and in how many lanes.
+///
+/// One batch of a lane is under way at a time, and a second one only if it is full: so batches are as large as the load
+/// makes them, and under much load the server has the next one at hand when it has decided one.
 #[derive(Debug)]
 pub(crate) struct Queues {
     lanes: Mutex<Lanes>,
-    most: usize,
+    bounds: Bounds,
+}
+
+/// The bounds of queues.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most calls in a batch.
+    pub(crate) batch: usize,
+    /// The most calls that wait, in all lanes together.
+    pub(crate) waiting: usize,
 }
 
 /// All keys, or on a cluster a lane for each key.
@@ -37,17 +49,24 @@ pub(crate) type Lane = Option<KeyId>;
 
 #[derive(Debug, Default)]
 struct Lanes {
-    waiting: HashMap<Lane, Vec<Request>>,
-    /// In all lanes together.
-    count: usize,
+    served: HashMap<Lane, Queue>,
+    /// How many calls wait in all of them.
+    waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Request>,
+    /// How many take batches from it.
+    served_by: usize,
 }
 
 /// What became of a request that was to join a queue.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// Nobody takes batches from this lane: the caller must see to it.
-    First,
-    /// The next batch takes it along.
+    /// A batch can go that nobody takes yet: the caller must see to it.
+    Ready,
+    /// A batch that is to come takes it along.
     Queued,
     /// Too many wait already.
     Full,
@@ -66,46 +85,70 @@ impl Ticket {
 }
 
 impl Queues {
-    /// Queues in which at most so many calls wait.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { lanes: Mutex::default(), most }
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self { lanes: Mutex::default(), bounds }
     }
 
     pub(crate) fn join(&self, lane: Lane, request: Request) -> Joined {
         let mut lanes = self.lanes.lock();
-        if lanes.count >= self.most {
+        if lanes.waiting >= self.bounds.waiting {
             return Joined::Full;
         }
-        lanes.count += 1;
-        let joined = if lanes.waiting.contains_key(&lane) { Joined::Queued } else { Joined::First };
-        lanes.waiting.entry(lane).or_default().push(request);
-        joined
+        lanes.waiting += 1;
+        let queue = lanes.served.entry(lane).or_default();
+        queue.waiting.push(request);
+        if queue.has_batch(self.bounds.batch) {
+            queue.served_by += 1;
+            return Joined::Ready;
+        }
+        Joined::Queued
     }
 
-    /// Closes a lane that is served no more. What still waits there is dropped, and its callers are told.
+    /// Who was to take batches from a lane does so no more. If nobody else does, what still waits there is dropped, and its
+    /// callers are told.
     pub(crate) fn abandon(&self, lane: &Lane) {
         let mut lanes = self.lanes.lock();
-        let dropped = lanes.waiting.remove(lane).unwrap_or_default();
-        lanes.count -= dropped.len();
+        let Some(queue) = lanes.served.get_mut(lane) else { return };
+        queue.served_by = queue.served_by.saturating_sub(1);
+        if queue.served_by == 0 {
+            let dropped = lanes.served.remove(lane).map_or(0, |queue| queue.waiting.len());
+            lanes.waiting -= dropped;
+        }
     }
 
-    /// The next batch of a lane, of calls whose callers still wait; or none, and then the lane is closed.
-    pub(crate) fn next(&self, lane: &Lane, most: usize) -> Option<Vec<Request>> {
+    /// The next batch of a lane, of calls whose callers still wait, for somebody who takes batches from it; or none, and then
+    /// that ends.
+    pub(crate) fn next(&self, lane: &Lane) -> Option<Vec<Request>> {
         let mut lanes = self.lanes.lock();
         let lanes = &mut *lanes;
         loop {
-            let queue = lanes.waiting.get_mut(lane)?;
-            if queue.is_empty() {
-                lanes.waiting.remove(lane);
+            let queue = lanes.served.get_mut(lane)?;
+            queue.served_by -= 1;
+            if !queue.has_batch(self.bounds.batch) {
+                if queue.served_by == 0 {
+                    lanes.served.remove(lane);
+                }
                 return None;
             }
-            let taken = queue.len().min(most);
-            let mut batch: Vec<_> = queue.drain(..taken).collect();
-            lanes.count -= taken;
+            queue.served_by += 1;
+            let taken = queue.waiting.len().min(self.bounds.batch);
+            let mut batch: Vec<_> = queue.waiting.drain(..taken).collect();
+            lanes.waiting -= taken;
             batch.retain(|request| request.ticket.send());
             if !batch.is_empty() {
                 return Some(batch);
             }
+        }
+    }
+}
+
+impl Queue {
+    /// Whether there is a batch for one more to take: what there is, or a full one beside another.
+    fn has_batch(&self, full: usize) -> bool {
+        match self.served_by {
+            0 => !self.waiting.is_empty(),
+            1 => self.waiting.len() >= full,
+            _ => false,
         }
     }
 }
