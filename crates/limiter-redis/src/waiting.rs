@@ -156,3 +156,72 @@ impl Queue {
 const WAITING: u8 = 0;
 const SENT: u8 = 1;
 const GONE: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: usize = 3;
+
+    fn queues() -> Queues {
+        Queues::new(Bounds { batch: FULL, waiting: 100 })
+    }
+
+    /// A call joins the lane of all keys; its caller is nobody. Whether somebody must take a batch now.
+    fn join(queues: &Queues) -> bool {
+        let request = Request {
+            key: "ci".parse().unwrap(),
+            asset: None,
+            mode: Mode::Named,
+            charge: Charge::request(),
+            answer: oneshot::channel().0,
+            ticket: Arc::default(),
+        };
+        match queues.join(None, request) {
+            Joined::Ready => true,
+            Joined::Queued => false,
+            Joined::Full => panic!("there is room"),
+        }
+    }
+
+    fn next(queues: &Queues) -> usize {
+        queues.next(&None).map_or(0, |batch| batch.len())
+    }
+
+    #[test]
+    fn a_call_goes_at_once_and_those_that_come_meanwhile_go_with_the_next_batch() {
+        let queues = queues();
+        assert!(join(&queues));
+        assert_eq!(next(&queues), 1);
+        assert!(!join(&queues) && !join(&queues));
+        assert_eq!([next(&queues), next(&queues)], [2, 0]);
+        assert!(join(&queues), "nothing is under way any more");
+    }
+
+    #[test]
+    fn a_full_batch_goes_beside_another_one_but_never_beside_two() {
+        let queues = queues();
+        assert!(join(&queues));
+        assert_eq!(next(&queues), 1);
+        assert_eq!([(); FULL].map(|()| join(&queues)), [false, false, true]);
+        assert_eq!(next(&queues), FULL);
+        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1]);
+        // One has ended: three go beside the other, and what is left waits for one of both to end.
+        assert_eq!([next(&queues), next(&queues)], [FULL, 0]);
+        assert_eq!([next(&queues), next(&queues)], [1, 0]);
+    }
+
+    #[test]
+    fn a_lane_that_is_left_is_closed_unless_somebody_else_takes_from_it() {
+        let queues = queues();
+        assert!(join(&queues));
+        assert_eq!(next(&queues), 1);
+        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false, false, true, false]);
+        queues.abandon(&None);
+        assert_eq!([next(&queues), next(&queues)], [FULL, 1]);
+        assert!(!join(&queues));
+        queues.abandon(&None);
+        assert!(join(&queues), "it was closed, and what waited there is gone");
+        assert_eq!([next(&queues), next(&queues)], [1, 0]);
+    }
+}

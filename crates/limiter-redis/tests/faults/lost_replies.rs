@@ -88,23 +88,27 @@ async fn that_the_script_was_not_there_may_be_lost_too() {
 async fn a_batch_whose_reply_is_lost_is_charged_once_for_each_of_its_calls() {
     let scene = Scene::new(LONG).await;
     scene.warm().await;
-    let sent = scene.proxy.requests();
-    // It has all that came by the time at which it is sent; whoever comes later is in the next.
-    scene.proxy.lose_next_reply();
+    let (sent, executed) = (scene.proxy.requests(), scene.proxy.executed());
+    scene.proxy.hold_replies();
+    scene.proxy.lose_reply_after(1);
     let mut calls = JoinSet::new();
-    for _ in 0..33 {
+    let mut spawn = || {
         let (store, key) = (scene.store.clone(), scene.key.clone());
         calls.spawn(async move { call(&store, &key).await });
-    }
+    };
+    spawn();
+    scene.proxy.wait_until_executed(executed + 1);
+    // They fill a batch, which does not wait for the first call's reply.
+    (0..32).for_each(|_| spawn());
+    until("the batch is sent", async || scene.proxy.requests() == sent + 2).await;
+    scene.proxy.release();
     let mut tally = Tally::default();
     while let Some(answer) = calls.join_next().await {
         tally.add(&answer.unwrap(), Duration::ZERO);
     }
     tally.assert_counted("a batch lost", scene.counted().await - 1);
-    println!("  in {} requests", scene.proxy.requests() - sent);
-    assert_eq!(scene.proxy.replies_lost(), 1);
-    assert!(tally.unknown >= 1);
-    assert_eq!((tally.allowed + tally.unknown, scene.counted().await - 1), (33, 33));
+    assert_eq!((scene.proxy.requests(), scene.proxy.replies_lost()), (sent + 2, 1));
+    assert_eq!((tally.allowed, tally.unknown, scene.counted().await - 1), (1, 32, 33));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
