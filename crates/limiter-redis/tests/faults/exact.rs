@@ -1,4 +1,5 @@
-//! Two processes and 64 tasks in each, against one limit: admitted is exactly the limit, every run.
+//! Two processes and 64 tasks in each, against one limit: admitted is exactly the limit, every run, and each threshold is told
+//! once, by one of both.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -20,9 +21,12 @@ async fn two_processes_admit_exactly_the_limit_of_requests() {
     for run in 0..RUNS {
         let limits = Limits::builder().requests_per_day(1_000).build().unwrap();
         let key = limited(&store, run, limits).await;
-        let (one, other) = race(&server, &key, 0);
-        println!("requests, run {run}: {one} + {other} admitted of 1000");
+        let [(one, told), (other, also)] = race(&server, &key, 0);
+        println!(
+            "requests, run {run}: {one} + {other} admitted of 1000, {told:?} and {also:?} told"
+        );
         assert_eq!(one + other, 1_000);
+        assert_each_was_told_once(told, also);
         let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
         assert_eq!(day.requests.used, 1_000);
     }
@@ -36,9 +40,12 @@ async fn two_processes_admit_exactly_the_limit_of_tokens() {
     for run in 0..RUNS {
         let limits = Limits::builder().tokens_per_day(100_000).build().unwrap();
         let key = limited(&store, run, limits).await;
-        let (one, other) = race(&server, &key, 2_500);
-        println!("tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500");
+        let [(one, told), (other, also)] = race(&server, &key, 2_500);
+        println!(
+            "tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500, {told:?} and {also:?} told"
+        );
         assert_eq!(one + other, 40);
+        assert_each_was_told_once(told, also);
         let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
         assert_eq!((day.requests.used, day.tokens.used), (40, 100_000));
     }
@@ -53,7 +60,7 @@ fn worker() {
     let tokens: u64 = env::var(TOKENS).unwrap().parse().unwrap();
     let charge = Charge::request().with_tokens(tokens, 0).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let admitted = runtime.block_on(async {
+    let (admitted, told) = runtime.block_on(async {
         let store = connect(url).await;
         println!("ready");
         std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -61,16 +68,22 @@ fn worker() {
         for _ in 0..TASKS {
             let (store, key) = (store.clone(), key.clone());
             tasks.spawn(async move {
-                let mut admitted = 0_u64;
-                while store.check_and_consume(&key, None, &charge).await.unwrap().is_allowed() {
+                let (mut admitted, mut told) = (0_u64, Vec::new());
+                while let Some(allowed) =
+                    store.check_and_consume(&key, None, &charge).await.unwrap().allowed()
+                {
                     admitted += 1;
+                    told.extend(
+                        allowed.crossed().iter().map(|crossing| crossing.percent.to_string()),
+                    );
                 }
-                admitted
+                (admitted, told)
             });
         }
-        tasks.join_all().await.iter().sum::<u64>()
+        let (admitted, told): (Vec<u64>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
+        (admitted.iter().sum::<u64>(), told.concat().join(","))
     });
-    println!("\n{ADMITTED}{admitted}");
+    println!("\n{ADMITTED}{admitted}={told}");
 }
 
 async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
@@ -78,8 +91,15 @@ async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
     create(store, &name, KeyConfig::named(&name).unwrap().with_global(limits)).await
 }
 
-/// How many calls each of the two processes was allowed.
-fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> (u64, u64) {
+/// The default ones of the limit that both were calling against.
+fn assert_each_was_told_once(told: Vec<u8>, also: Vec<u8>) {
+    let mut all = [told, also].concat();
+    all.sort_unstable();
+    assert_eq!(all, [80, 100]);
+}
+
+/// How many calls each of the two processes was allowed, and which thresholds it was told.
+fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> [(u64, Vec<u8>); 2] {
     let start = || {
         Command::new(env::current_exe().unwrap())
             .args(["--exact", "exact::worker", "--ignored", "--nocapture"])
@@ -100,14 +120,16 @@ fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> (u64, u64) {
     for worker in &mut workers {
         worker.stdin.take().unwrap().write_all(b"go\n").unwrap();
     }
-    let [one, other] = outputs.each_mut().map(|output| {
+    let seen = outputs.each_mut().map(|output| {
         let line = line_with(output, ADMITTED);
-        line.trim().rsplit('=').next().unwrap().parse().unwrap()
+        let (admitted, told) = line.trim()[ADMITTED.len()..].split_once('=').unwrap();
+        let told = told.split(',').filter(|percent| !percent.is_empty());
+        (admitted.parse().unwrap(), told.map(|percent| percent.parse().unwrap()).collect())
     });
     for mut worker in workers {
         assert!(Child::wait(&mut worker).unwrap().success());
     }
-    (one, other)
+    seen
 }
 
 fn line_with(output: &mut impl BufRead, words: &str) -> String {
