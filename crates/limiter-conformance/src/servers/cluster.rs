@@ -45,14 +45,20 @@ impl RedisCluster {
         slot.parse().expect("a slot is a number")
     }
 
-    /// The node that serves a slot, as the first node that answers sees it.
+    /// The node that serves a slot, as the first node that answers sees it. Waits for one: in a failover there is none for a
+    /// moment, after the old master is known to follow and before the new one is known to serve.
     ///
     /// # Panics
-    /// If no node answers, or nobody serves the slot.
+    /// If no node answers, or nobody serves the slot for long.
     pub fn node_of_slot(&self, slot: u16) -> &RedisServer {
-        let seen = self.nodes.iter().find_map(Seen::by).expect("a node answers");
-        let port = seen.port_of_slot(slot).expect("the slot is served");
-        self.nodes.iter().find(|node| node.port() == port).expect("it is one of ours")
+        let mut served_by = None;
+        until("the slot is served", || {
+            let seen = self.nodes.iter().find_map(Seen::by).expect("a node answers");
+            served_by = seen.port_of_slot(slot);
+            served_by.is_some()
+        });
+        let node = self.nodes.iter().find(|node| Some(node.port()) == served_by);
+        node.expect("it is one of ours")
     }
 
     /// Moves a slot and its keys to another master: all three steps at once.
