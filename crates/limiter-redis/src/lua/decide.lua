@@ -8,11 +8,13 @@
 -- ARGV[2g]       a mode, the stamp of the limits that the caller knows, then each call in 28 bytes
 -- Returns for each group one string: the time, a verdict for each call, the records as they were before; with the limits
 -- beside it, in a table, if the caller knows others.
-local groups, MAX, EXACT = #KEYS, 9007199254740991, 90000000000000
+local KEYS, ARGV = KEYS, ARGV
+local groups, MAX = #KEYS, 9007199254740991
 local replies
 
 for g = 1, groups do
-  local key, field, calls = KEYS[g], ARGV[2 * g - 1], ARGV[2 * g]
+  local at = 2 * g
+  local key, field, calls = KEYS[g], ARGV[at - 1], ARGV[at]
   local records = redis.pcall('HMGET', key, 'h', field)
   local h, a = records[1], records[2]
   local reply
@@ -35,9 +37,9 @@ for g = 1, groups do
         if types >= 6 then day_tokens = input elseif types >= 3 then day_tokens = output end
       end
       local minute_end, day_end = minute * 60 - second, day * 86400 - second
-      -- The first threshold, since in a window that begins nothing is told yet: what is ahead of it is as `kept` in told.lua
-      -- says.
-      local percent, one, limits
+      -- The first threshold, since in a window that begins nothing is told yet. What is ahead of it is as `kept` in told.lua
+      -- says; products of larger limits are not exact.
+      local percent, one, limits, head, rolled
       if (minute_end <= 0 or day_end <= 0) and minute_end <= 120 and day_end <= 172800 then
         limits = redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2))
         local H = limits[1]
@@ -45,13 +47,13 @@ for g = 1, groups do
           local limit1, limit2, limit3, limit4, pends = unpack('<i7i7i7i7B', H, 8)
           percent, one = (first - first % 4294967296) / 4294967296, 1
           if percent == 0 then percent, one = 100, 0 end
-          if minute_end <= 0 and pends == 0 and limit1 <= EXACT and limit2 <= EXACT then
+          if minute_end <= 0 and pends == 0 and limit1 <= 9e13 and limit2 <= 9e13 then
             minute, minute_end, first = (second - second % 60) / 60 + 1, 60, first - first % 4194304 + kind
             left1, left2 = limit1 * percent - one, limit2 * percent - one
             left1 = limit1 > 0 and (left1 - left1 % 100) / 100 or limit1 < 0 and MAX or 0
             left2 = limit2 > 0 and (left2 - left2 % 100) / 100 or limit2 < 0 and MAX or 0
           end
-          if day_end <= 0 and pends == 0 and limit3 <= EXACT and limit4 <= EXACT then
+          if day_end <= 0 and pends == 0 and limit3 <= 9e13 and limit4 <= 9e13 then
             day, day_end = (second - second % 86400) / 86400 + 1, 86400
             first = first - first % 268435456 + first % 4194304
             left3, left4 = limit3 * percent - one, limit4 * percent - one
@@ -64,7 +66,6 @@ for g = 1, groups do
         and left3 >= requests and left4 >= day_tokens and left4 > 0
         and minute_end <= 120 and minute_end > 0 and day_end <= 172800 and day_end > 0
       then
-        local head
         if percent then
           head = pack('<I5di5i4i7i7i7i7i7i7', first, stamp, minute, day, ends, left1 - requests, left2 - minute_tokens,
             left3 - requests, left4 - day_tokens, credits_left - credits)
@@ -85,7 +86,6 @@ for g = 1, groups do
             if types % 3 == 1 then minute_tokens = output elseif types % 3 == 2 then minute_tokens = input end
             if types >= 6 then day_tokens = input elseif types >= 3 then day_tokens = output end
           end
-          local rolled = false
           -- Its windows may have ended long ago, if other assets of the key were called since.
           if asset_minute < minute and minute_end <= 60 or asset_day < day and day_end <= 86400 then
             limits = limits or redis.call('HMGET', key, 'H', 'A' .. string.sub(field, 2))
@@ -96,13 +96,13 @@ for g = 1, groups do
                 percent, one = (first - first % 4294967296) / 4294967296, 1
                 if percent == 0 then percent, one = 100, 0 end
               end
-              if asset_minute < minute and minute_end <= 60 and pends == 0 and limit1 <= EXACT and limit2 <= EXACT then
+              if asset_minute < minute and minute_end <= 60 and pends == 0 and limit1 <= 9e13 and limit2 <= 9e13 then
                 asset_minute, asset_first = minute, asset_first - asset_first % 4194304 + asset_kind
                 left1, left2 = limit1 * percent - one, limit2 * percent - one
                 left1 = limit1 > 0 and (left1 - left1 % 100) / 100 or limit1 < 0 and MAX or 0
                 left2 = limit2 > 0 and (left2 - left2 % 100) / 100 or limit2 < 0 and MAX or 0
               end
-              if asset_day < day and day_end <= 86400 and pends == 0 and limit3 <= EXACT and limit4 <= EXACT then
+              if asset_day < day and day_end <= 86400 and pends == 0 and limit3 <= 9e13 and limit4 <= 9e13 then
                 asset_day, asset_first = day, asset_first % 4194304
                 left3, left4 = limit3 * percent - one, limit4 * percent - one
                 left3 = limit3 > 0 and (left3 - left3 % 100) / 100 or limit3 < 0 and MAX or 0

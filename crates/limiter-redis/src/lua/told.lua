@@ -14,7 +14,7 @@ local function kept(limit, told, at)
   if percent == 0 then return 0 end
   local share = limit * (100 - percent) / 100
   -- Larger products are not exact.
-  if limit > 90000000000000 then
+  if limit > 9e13 then
     local odd = limit % 100
     share = odd * (100 - percent) / 100
     share = (limit - odd) / 100 * (100 - percent) + (share - share % 1)
