@@ -13,11 +13,11 @@ if record[1] ~= ARGV[2] then return { 'missing' } end
 if record[4] ~= '1' then return redis.error_reply('LIMITER newer ' .. KEYS[2]) end
 if record[2] ~= ARGV[3] then return { 'conflict', record[2] } end
 
+local sub, byte = string.sub, string.byte
 -- The thresholds that are used next: those before the change, or those after it.
-local percent1, percent2, percent3, percent4
+local T
 --include told.lua
 --include stage.lua
-local sub, byte = string.sub, string.byte
 local NONE = pack('<i7i7i7i7B', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
 local WANTS_NONE = pack('<i7i7i7i7BB', NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, 0)
 local new_version, new_ends, new_budget = unpack('<I4i7i7', ARGV[6])
@@ -89,33 +89,31 @@ for f = 1, #fields, 2 do
   state[fields[f]] = fields[f + 1]
   if byte(fields[f]) == 97 then counted = counted + 1 end
 end
-local h, H, T = state.h, state.H, state.T
-if not h or not H or not T then return corrupt() end
+local h, H, old_T, new_T = state.h, state.H, state.T, sub(ARGV[6], 19, 23)
+if not h or not H or not old_T then return corrupt() end
 if byte(h) ~= 1 then return redis.error_reply('LIMITER newer ' .. KEYS[1]) end
-if #h ~= 64 or #H < 36 or not has_pending(H, 36) or #T ~= 5 then return corrupt() end
+if #h ~= 64 or #H < 36 or not has_pending(H, 36) or #old_T ~= 5 then return corrupt() end
 
-local new_T = sub(ARGV[6], 19, 23)
-local old_percents, new_percents = sub(T, 1, 4), sub(new_T, 1, 4)
-local rearmed = old_percents ~= new_percents
-local function use(percents) percent1, percent2, percent3, percent4 = unpack('<BBBB', percents) end
+local rearmed = sub(old_T, 1, 4) ~= sub(new_T, 1, 4)
+T = new_T
 
 -- What is ahead of the thresholds that are used, and how many count as told: those that are no higher than one that was told,
 -- or that are reached already.
 local function retell(left, limit, told, at, highest)
   told = told - told % (8 * at) + told % at
-  local count, percent = 0, percent1
+  local count, percent = 0, byte(T)
   while percent > 0 and (percent <= highest or limit > 0 and left < kept(limit, told, at)) do
     count, told = count + 1, told + at
-    percent = count == 1 and percent2 or count == 2 and percent3 or count == 3 and percent4 or 0
+    percent = count < 4 and byte(T, count + 1) or 0
   end
   return left - kept(limit, told, at), told
 end
 local function rearm(left, limit, told, at)
-  use(old_percents)
+  T = old_T
   left = left + kept(limit, told, at)
-  use(new_percents)
+  T = new_T
   local count = (told % (8 * at) - told % at) / at
-  return retell(left, limit, told, at, count > 0 and byte(old_percents, count) or 0)
+  return retell(left, limit, told, at, count > 0 and byte(old_T, count) or 0)
 end
 
 -- A scope as it is kept, its limits changed. Returns as `configure` does.
@@ -138,8 +136,7 @@ local types, told, incarnation, minute, day, ends, left1, left2, left3, left4, c
   unpack('<BI2xxxxxI4i5i4i7i7i7i7i7i7', h, 2)
 local kind, budget = types >= 16 and 16 or 0, unpack('<i7', H)
 types = types - kind
-local changed = new_ends ~= ends or new_budget ~= budget or new_T ~= T or ARGV[4] ~= record[3]
-use(new_percents)
+local changed = new_ends ~= ends or new_budget ~= budget or new_T ~= old_T or ARGV[4] ~= record[3]
 if rearmed then credits_left, told = rearm(credits_left, budget, told, 4096) end
 if new_budget ~= budget then
   credits_left = credits_left + kept(budget, told, 4096) - (budget == NO_LIMIT and MAX or budget)

@@ -11,8 +11,9 @@ if redis.call('EXISTS', KEYS[1]) + redis.call('EXISTS', KEYS[2]) > 0 then return
 
 local MAX, NO_LIMIT = 9007199254740991, -1
 local minute, day = (second - second % 60) / 60 + 1, (second - second % 86400) / 86400 + 1
-local kind, incarnation, ends, budget, percent1, percent2, percent3, percent4, limit1, limit2, limit3, limit4, minute_type,
-  day_type = unpack('<BI4i7i7BBBBxi7i7i7i7BB', ARGV[2])
+local byte, T = string.byte, string.sub(ARGV[2], 20, 24)
+local kind, incarnation, ends, budget, limit1, limit2, limit3, limit4, minute_type, day_type =
+  unpack('<BI4i7i7xxxxxi7i7i7i7BB', ARGV[2])
 --include told.lua
 -- What is ahead of a limit of which nothing is used yet.
 local function left(limit) return limit == NO_LIMIT and MAX or limit - kept(limit, 0, 1) end
@@ -23,10 +24,10 @@ if limit1 == NO_LIMIT and limit2 == NO_LIMIT and limit3 == NO_LIMIT and limit4 =
   types, window1, window2, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0, 0
 end
 redis.call('HSET', KEYS[1],
-  'h', pack('<BBI2BI4I4i5i4i7i7i7i7i7i7', 1, types + 16 * kind, 0, percent1, 1, incarnation, window1, window2, ends,
+  'h', pack('<BBI2BI4I4i5i4i7i7i7i7i7i7', 1, types + 16 * kind, 0, byte(T), 1, incarnation, window1, window2, ends,
     left1, left2, left3, left4, left(budget)),
   'H', pack('<i7i7i7i7i7B', budget, limit1, limit2, limit3, limit4, 0),
-  'T', string.sub(ARGV[2], 20, 24))
+  'T', T)
 -- All counts before all limits: calls read the counts, and a server looks through a small hash from its beginning.
 for asset = 10, 9 + 2 * ARGV[9], 2 do
   limit1, limit2, limit3, limit4, minute_type, day_type = unpack('<i7i7i7i7BB', ARGV[asset + 1])

@@ -37,7 +37,7 @@
       asset_left4, asset_told = tell(asset_left4, asset_limit4, asset_told, 512)
     end
     if types == 0 then minute, day, left1, left2, left3, left4 = 0, 0, 0, 0, 0, 0 end
-    local head = pack('<BBI2Bc8i5i4i7i7i7i7i7i7', 1, is_admin and types + 16 or types, told, percent1, stamp, minute, day, ends,
+    local head = pack('<BBI2Bc8i5i4i7i7i7i7i7i7', 1, is_admin and types + 16 or types, told, byte(T), stamp, minute, day, ends,
       left1, left2, left3, left4, credits_left)
     local asset_head = a and not asset_over and pack('<BBI2i5i4dddd', 1, asset_types, asset_told, asset_minute, asset_day,
       asset_left1, asset_left2, asset_left3, asset_left4)

@@ -2,7 +2,7 @@
   -- read and unpacked.
   local H, A, T
   local kind = first % 65536
-  local budget, percent1, percent2, percent3, percent4, limit1, limit2, limit3, limit4, pends
+  local budget, limit1, limit2, limit3, limit4, pends
   local asset_first, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4
   local asset_limit1, asset_limit2, asset_limit3, asset_limit4, asset_pends
   if wrong then
@@ -16,7 +16,6 @@
       wrong = 'C'
     else
       budget, limit1, limit2, limit3, limit4, pends = unpack('<i7i7i7i7i7B', H)
-      percent1, percent2, percent3, percent4 = unpack('<BBBB', T)
       if a then
         asset_first, asset_minute, asset_day, asset_left1, asset_left2, asset_left3, asset_left4 = unpack('<I4i5i4dddd', a)
         asset_limit1, asset_limit2, asset_limit3, asset_limit4, asset_pends = unpack('<i7i7i7i7B', A)

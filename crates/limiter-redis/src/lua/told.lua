@@ -1,5 +1,5 @@
--- Thresholds: shares of a limit, told once when they are reached. `percent1` to `percent4` are those of the key, rising, 0 for
--- none. What a record says to be left is what is left *ahead*: without what is kept free for the next threshold. So a call
+-- Thresholds: shares of a limit, told once when they are reached. The first four bytes of `T` are those of the key, in percent,
+-- rising, 0 for none. What a record says to be left is what is left *ahead*: without what is kept free for the next threshold. So a call
 -- that simply fits reaches none, and what is below zero has reached one, or is a debt. The twin of `Thresholds::floor` in
 -- limiter-core.
 --
@@ -10,7 +10,7 @@
 local function kept(limit, told, at)
   if limit <= 0 then return 0 end
   told = (told % (8 * at) - told % at) / at
-  local percent = told == 0 and percent1 or told == 1 and percent2 or told == 2 and percent3 or told == 3 and percent4 or 0
+  local percent = told < 4 and byte(T, told + 1) or 0
   if percent == 0 then return 0 end
   local share = limit * (100 - percent) / 100
   -- Larger products are not exact.
