@@ -4,8 +4,9 @@
 -- ARGV[1]            the id
 -- ARGV[2], ARGV[3]   as decide.lua takes them: the field of the asset, and a call
 -- ARGV[4], ARGV[5]   how long the id is to be remembered, in ms, and how many may be
--- Returns { letter, time, false }: K for what is counted, now or before, with what crossed.lua tells of thresholds; U for a key that is not known, N where no more can
--- be remembered. Or a letter alone, as decide.lua does for a key that cannot be read.
+-- Returns { letter, time, false }: K for what is counted, now or before, with what crossed.lua tells of thresholds; U for a
+-- key that is not known, N where no more can be remembered. Or a letter alone, as decide.lua does for a key that cannot be
+-- read.
 local key, order, field, life = KEYS[1], KEYS[2], ARGV[2], ARGV[4] + 0
 local function say(letter) return { letter, time[1], time[2], false } end
 local met = redis.call('HMGET', key, 'h', field)

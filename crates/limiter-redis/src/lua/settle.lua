@@ -4,9 +4,8 @@
 -- ARGV[1], ARGV[2]   the id, and how it ends: 1 settled, with input, output and credits in 7 bytes each, -1 for what is as
 --                    estimated; or 2 cancelled
 -- Returns { letter, time, record or false }: K for what has ended so, now or before, with what crossed.lua tells of
--- thresholds; U for a key and X for a reservation
--- that is not known, I for a sum that is too large, D for what has ended otherwise. Or a letter alone, as decide.lua does
--- for a key that cannot be read.
+-- thresholds; U for a key and X for a reservation that is not known, I for a sum that is too large, D for what has ended
+-- otherwise. Or a letter alone, as decide.lua does for a key that cannot be read.
 local key, id, ending = KEYS[1], ARGV[1], byte(ARGV[2])
 local record = redis.call('HGET', KEYS[2], id)
 --include known.lua

@@ -1,7 +1,7 @@
--- Thresholds: shares of a limit, told once when they are reached. The first four bytes of `T` are those of the key, in percent,
--- rising, 0 for none. What a record says to be left is what is left *ahead*: without what is kept free for the next threshold. So a call
--- that simply fits reaches none, and what is below zero has reached one, or is a debt. The twin of `Thresholds::floor` in
--- limiter-core.
+-- Thresholds: shares of a limit, told once when they are reached. The first four bytes of `T` are those of the key, in
+-- percent, rising, 0 for none. What a record says to be left is what is left *ahead*: without what is kept free for the next
+-- threshold. So a call that simply fits reaches none, and what is below zero has reached one, or is a debt. The twin of
+-- `Thresholds::floor` in limiter-core.
 --
 -- How many were told stands in one number, of three bits for each count: at 1 and 8 for requests and tokens of the minute,
 -- at 64 and 512 for those of the day, at 4096 for the credits.
