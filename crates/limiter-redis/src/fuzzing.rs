@@ -1,6 +1,6 @@
 //! Entry points for the fuzz targets: bytes from anywhere, read as if a Redis server had sent them.
 //!
-//! Each may find that the bytes make no sense, and must not panic.
+//! Each may find that the bytes make no sense, and must not panic. It returns whether they did make sense.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::known::Known;
 ///
 /// A head of how many calls, the shape of the answer and what the caller knows; then the answer, the limits of key and
 /// asset in it, those that the caller knows, and charges.
-pub fn reply(bytes: &[u8]) {
+pub fn reply(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [calls, shape, knows] = chunks.next_array();
     let calls = usize::from(calls % 5);
@@ -42,18 +42,21 @@ pub fn reply(bytes: &[u8]) {
         _ => None,
     };
     let charges: Vec<_> = (0..calls).map(|_| chunks.next_charge()).collect();
+    let mut made_sense = false;
     for asset in [None, Some(m1())] {
         if let Ok((decisions, _)) = explain(&reply, asset.as_ref(), &charges, known.as_ref()) {
             assert_eq!(decisions.len(), calls);
+            made_sense = true;
         }
     }
+    made_sense
 }
 
 /// An answer about an id, judged.
 ///
 /// A head of a letter, the shape of the answer and of what is remembered; then that, what the script of decisions answered,
 /// the limits of key and asset, and totals.
-pub fn remembered(bytes: &[u8]) {
+pub fn remembered(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [letter, shape, kind] = chunks.next_array();
     let letter = LETTERS[usize::from(letter) % LETTERS.len()];
@@ -82,10 +85,12 @@ pub fn remembered(bytes: &[u8]) {
         Ok(ledger)
     };
     let (reply, m1) = (Value::Array(parts), m1());
+    let mut made_sense = false;
     for asset in [None, Some(&m1)] {
         let keys = [b"k".to_vec(), b"r".to_vec()];
         let judge = || Judged::read(&reply, asset, None, &keys, remembered).ok().flatten();
         let Some(mut judged) = judge() else { continue };
+        made_sense = true;
         let bounds = judged.bounds(&LedgerBounds::default());
         let Judged { state, ledger, now, .. } = &mut judged;
         let (now, day) = (*now, Duration::from_secs(86_400));
@@ -98,10 +103,11 @@ pub fn remembered(bytes: &[u8]) {
         let _ = judged.agrees(reserved);
         let _ = judged.agrees(settled.map(drop));
     }
+    made_sense
 }
 
 /// The two hashes of a key, as `HGETALL` answers them: fields and values by turns.
-pub fn record(bytes: &[u8]) {
+pub fn record(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [fields, more] = chunks.next_array();
     let mut hash = |fields: u8| {
@@ -112,18 +118,20 @@ pub fn record(bytes: &[u8]) {
     };
     let (state, record) = (hash(fields), hash(more));
     let (Ok(state), Ok(record)) = (HashFields::read(&state), HashFields::read(&record)) else {
-        return;
+        return false;
     };
     if let (Ok((_, state)), Ok(stored)) = (state.state(), stored_key(&record)) {
         let now = Timestamp::from_unix_ms(i64::from(more));
         let shown = KeyRecord::of(&stored, &state, now);
         assert_eq!(shown.version, stored.version);
+        return true;
     }
+    false
 }
 
 /// What parses into a state can be decided on: nothing overflows, a peek answers as the call does, and what a store
 /// would keep of the state after it is a state again.
-pub fn state(bytes: &[u8]) {
+pub fn state(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [h, a, key, asset] = [(); 4].map(|()| chunks.next_chunk());
     let (charge, now) = (chunks.next_charge(), chunks.next_number());
@@ -131,7 +139,7 @@ pub fn state(bytes: &[u8]) {
     let m1 = m1();
     let read = HotKey::read(h)
         .and_then(|hot| Limits::read((key, Some(asset)))?.state(&hot, Some(a), Some(&m1)));
-    let Ok(mut state) = read else { return };
+    let Ok(mut state) = read else { return false };
     for asset in [None, Some(&m1)] {
         let peeked = evaluate::peek(&state, state.locate(asset), &charge, now);
         let located = state.locate(asset);
@@ -151,6 +159,7 @@ pub fn state(bytes: &[u8]) {
         );
         assert_eq!(again.expect("few assets"), state);
     }
+    true
 }
 
 /// A name that a hash of ours has, for a byte that numbers it, so that most fields have a meaning.

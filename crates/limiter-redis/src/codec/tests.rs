@@ -142,6 +142,25 @@ fn what_the_script_allows_against_the_rules_is_not_allowed() {
     assert!(matches!(longer, Err(Wrong::Misread(_))));
 }
 
+/// They were once of an older layout, and no target got past the first record.
+#[test]
+fn what_fuzzing_begins_with_makes_sense() {
+    type Reads = fn(&[u8]) -> bool;
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds");
+    let targets: [(&str, Reads); 4] = [
+        ("reply", fuzzing::reply),
+        ("remembered", fuzzing::remembered),
+        ("record", fuzzing::record),
+        ("state", fuzzing::state),
+    ];
+    for (target, reads) in targets {
+        for seed in std::fs::read_dir(format!("{seeds}/{target}")).unwrap() {
+            let seed = seed.unwrap().path();
+            assert!(reads(&std::fs::read(&seed).unwrap()), "{}", seed.display());
+        }
+    }
+}
+
 proptest! {
     /// The scripts compare stamps as floating-point numbers, of which one differs from itself.
     #[test]
