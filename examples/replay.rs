@@ -52,7 +52,8 @@ pub(crate) async fn run(
         [option] if let Some(url) = option.strip_prefix("--redis=") => {
             on_redis(url, input, output).await
         }
-        [other, ..] => {
+        // What comes after all that is known.
+        ["--redis", _, other, ..] | [other, ..] => {
             Err(refused(format!("unknown argument {other:?}; --help tells what there is")))
         }
     }

@@ -118,6 +118,14 @@ async fn what_is_not_supported_is_refused_before_anything_is_read() {
     }
 }
 
+/// Once it named the first argument, which is known.
+#[tokio::test]
+async fn the_argument_that_is_too_many_is_named() {
+    let arguments = ["--redis", "redis://127.0.0.1:6379", "day.jsonl"];
+    let failure = with_arguments(&arguments, b"not read").await.0.unwrap_err();
+    assert!(failure.sentence.contains("day.jsonl"), "{}", failure.sentence);
+}
+
 #[tokio::test]
 async fn the_help_shows_lines_that_the_replay_reads_and_writes() {
     let (ended, help) = with_arguments(&["--help"], b"").await;
