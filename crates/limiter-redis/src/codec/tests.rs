@@ -111,6 +111,25 @@ fn a_record_of_a_later_format_says_so() {
     assert!(matches!(HotKey::read(&h(0, 5)[..63]).unwrap_err(), Misread::Corrupt(_)));
 }
 
+/// It stands in two places, of which a window that begins reads one and everything else the other.
+#[test]
+fn a_first_threshold_that_is_not_that_of_the_key_is_none() {
+    let state = |h: &[u8]| HotKey::read(h)?.state(&ColdKey::read(&cold_key())?, []);
+    let mut h = h(0, 5);
+    assert!(state(&h).is_ok());
+    h[4] = 79;
+    assert_eq!(state(&h).unwrap_err(), NO_THRESHOLDS);
+}
+
+/// There are three bits for each count, and an asset has no credits.
+#[test]
+fn more_told_than_there_are_counts_is_no_record() {
+    let (mut h, mut a) = (h(0, 5), asset());
+    (h[3], a[3]) = (0x80, 0x10);
+    assert_eq!(HotKey::read(&h).unwrap_err(), NO_THRESHOLDS);
+    assert_eq!(HotScope::read_asset(&a).unwrap_err(), NO_THRESHOLDS);
+}
+
 /// A number that a count cannot be: no room, not all the room there is.
 #[test]
 fn a_count_of_an_asset_that_is_no_whole_number_is_no_count() {
