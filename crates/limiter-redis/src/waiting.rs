@@ -1,6 +1,6 @@
 //! Calls that wait for their batch: whoever stops waiting in time is not charged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -56,7 +56,7 @@ struct Lanes {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Vec<Request>,
+    waiting: VecDeque<Request>,
     /// How many take batches from it.
     served_by: usize,
 }
@@ -96,7 +96,7 @@ impl Queues {
         }
         lanes.waiting += 1;
         let queue = lanes.served.entry(lane).or_default();
-        queue.waiting.push(request);
+        queue.waiting.push_back(request);
         if queue.has_batch(self.bounds.batch) {
             queue.served_by += 1;
             return Joined::Ready;
@@ -132,9 +132,9 @@ impl Queues {
             }
             queue.served_by += 1;
             let taken = queue.waiting.len().min(self.bounds.batch);
-            let mut batch: Vec<_> = queue.waiting.drain(..taken).collect();
+            let mut batch = Vec::with_capacity(taken);
+            batch.extend(queue.waiting.drain(..taken).filter(|request| request.ticket.send()));
             lanes.waiting -= taken;
-            batch.retain(|request| request.ticket.send());
             if !batch.is_empty() {
                 return Some(batch);
             }
