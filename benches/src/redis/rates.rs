@@ -38,13 +38,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// The number of keys that every load can do with: enough that hardly two calls of a batch are of the same.
-    pub const MOST_KEYS: usize = 1_000;
-
     /// Every load, in the order of the reports.
     pub const ALL: [Self; 4] = [
-        Self { name: "rate_1000_keys_64_tasks", keys: Self::MOST_KEYS, tasks: 64 },
-        Self { name: "rate_1000_keys_512_tasks", keys: Self::MOST_KEYS, tasks: 512 },
+        Self { name: "rate_1000_keys_64_tasks", keys: Keys::MOST, tasks: 64 },
+        Self { name: "rate_1000_keys_512_tasks", keys: Keys::MOST, tasks: 512 },
         Self { name: "rate_one_key_64_tasks", keys: 1, tasks: 64 },
         Self { name: "rate_one_key_512_tasks", keys: 1, tasks: 512 },
     ];
@@ -70,10 +67,10 @@ impl Effort {
 /// Adds, for each load, the rates of the store and of the plain client, and the median of the rounds' ratios.
 pub async fn measure(server: &RedisServer, effort: Effort, figures: &mut Figures) {
     let ours = Keys::connect(&server.url()).await;
-    for key in 0..Load::MOST_KEYS {
+    for key in 0..Keys::MOST {
         ours.create(key, 1).await;
     }
-    let plain = Plain::learn(server, &ours, Load::MOST_KEYS).await;
+    let plain = Plain::learn(server, &ours, Keys::MOST).await;
     for load in Load::ALL {
         let rounds = rounds(&ours, &plain, load, effort).await;
         let of =
