@@ -1,6 +1,7 @@
 //! Replies of operations on ids that are lost, late, repeated or out of order: the totals are those of the calls, each made
 //! once; and as many are remembered as may be, for as long as they must.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
@@ -79,25 +80,27 @@ async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
     assert_eq!(scene.counted().await, 6);
 }
 
-/// Forty calls at once, each reserved, extended and settled, and as many checks; each operation twice, each until it is
-/// answered, while replies get lost.
+/// Forty calls at once, each reserved, extended and settled, and as many checks; each operation at least twice and each time
+/// until it is answered, while replies get lost: some of those that reserve and check, some that extend, some that settle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn totals_are_exact_however_replies_are_lost_and_operations_repeated() {
-    let scene = Scene::new(LONG).await;
+    let scene = Arc::new(Scene::new(LONG).await);
     let mut calls = JoinSet::new();
     for number in 0..CALLS {
-        let (store, key) = (scene.store.clone(), scene.key.clone());
+        let scene = Arc::clone(&scene);
         calls.spawn(async move {
+            let (store, key) = (&scene.store, &scene.key);
             let (r, q) = (id(&format!("r{number}")), id(&format!("q{number}")));
-            for _ in 0..2 {
-                while unanswered(store.reserve(&key, None, &costs(5), &r, HOUR).await) {}
-                while unanswered(store.check_once(&key, None, &costs(2), &q).await) {}
+            let goes_on = |times, losses| times < 2 || scene.proxy.replies_lost() < losses;
+            for _ in (0..).take_while(|times| goes_on(*times, LOSSES / 3)) {
+                while unanswered(store.reserve(key, None, &costs(5), &r, HOUR).await) {}
+                while unanswered(store.check_once(key, None, &costs(2), &q).await) {}
             }
-            for _ in 0..2 {
-                while unanswered(store.extend(&key, &r, &total(9)).await) {}
+            for _ in (0..).take_while(|times| goes_on(*times, LOSSES * 2 / 3)) {
+                while unanswered(store.extend(key, &r, &total(9)).await) {}
             }
-            for _ in 0..2 {
-                while unanswered(store.settle(&key, &r, &total(7)).await) {}
+            for _ in (0..).take_while(|times| goes_on(*times, LOSSES)) {
+                while unanswered(store.settle(key, &r, &total(7)).await) {}
             }
         });
     }
@@ -268,7 +271,7 @@ const LONG: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3_600);
 const CALLS: u64 = 40;
 /// Each breaks the connection that all calls share.
-const LOSSES: u64 = 20;
+const LOSSES: u64 = 21;
 const RESERVATIONS: &str = "limiter:r:{busy}";
 const ENDS: &str = "limiter:e:{busy}";
 const CHECKS: &str = "limiter:c:{busy}";
