@@ -27,8 +27,8 @@ pub(crate) struct Ticket(AtomicU8);
 
 /// What waits, and in how many lanes.
 ///
-/// One batch of a lane is under way at a time, and a second one only if it is full: so batches are as large as the load
-/// makes them, and under much load the server has the next one at hand when it has decided one.
+/// One batch of a lane is under way at a time, and others beside it only if they are full, up to [`MOST_UNDER_WAY`]: so
+/// batches are as large as the load makes them, and under much load the server never waits for the next one.
 #[derive(Debug)]
 pub(crate) struct Queues {
     lanes: Mutex<Lanes>,
@@ -97,7 +97,13 @@ impl Queues {
         lanes.waiting += 1;
         let queue = lanes.served.entry(lane).or_default();
         queue.waiting.push_back(request);
-        if queue.has_batch(self.bounds.batch) {
+        let ready = match queue.served_by {
+            0 => true,
+            // Somebody was called for those before, and may not have taken them yet.
+            1..MOST_UNDER_WAY => queue.waiting.len().is_multiple_of(self.bounds.batch),
+            _ => false,
+        };
+        if ready {
             queue.served_by += 1;
             return Joined::Ready;
         }
@@ -116,22 +122,22 @@ impl Queues {
         }
     }
 
-    /// The next batch of a lane, of calls whose callers still wait, for somebody who takes batches from it; or none, and then
-    /// that ends.
+    /// The next batch of a lane, of calls whose callers still wait, for somebody who takes batches from it: a full one, or
+    /// what there is if nobody else takes any. Or none, and then that ends.
     pub(crate) fn next(&self, lane: &Lane) -> Option<Vec<Request>> {
         let mut lanes = self.lanes.lock();
         let lanes = &mut *lanes;
         loop {
             let queue = lanes.served.get_mut(lane)?;
-            queue.served_by -= 1;
-            if !queue.has_batch(self.bounds.batch) {
-                if queue.served_by == 0 {
+            let taken = queue.waiting.len().min(self.bounds.batch);
+            let alone = queue.served_by == 1;
+            if taken == 0 || (taken < self.bounds.batch && !alone) {
+                queue.served_by -= 1;
+                if alone {
                     lanes.served.remove(lane);
                 }
                 return None;
             }
-            queue.served_by += 1;
-            let taken = queue.waiting.len().min(self.bounds.batch);
             let mut batch = Vec::with_capacity(taken);
             batch.extend(queue.waiting.drain(..taken).filter(|request| request.ticket.send()));
             lanes.waiting -= taken;
@@ -142,16 +148,9 @@ impl Queues {
     }
 }
 
-impl Queue {
-    /// Whether there is a batch for one more to take: what there is, or a full one beside another.
-    fn has_batch(&self, full: usize) -> bool {
-        match self.served_by {
-            0 => !self.waiting.is_empty(),
-            1 => self.waiting.len() >= full,
-            _ => false,
-        }
-    }
-}
+/// Of one key, 512 callers on two cores got 330,000 decisions a second with two, 350,000 with four, 420,000 with eight and
+/// 450,000 with twelve; and whatever is under way is unknown when the connection breaks.
+const MOST_UNDER_WAY: usize = 8;
 
 const WAITING: u8 = 0;
 const SENT: u8 = 1;
@@ -199,15 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn a_full_batch_goes_beside_another_one_but_never_beside_two() {
+    fn full_batches_go_beside_others_but_only_so_many() {
         let queues = queues();
         assert!(join(&queues));
         assert_eq!(next(&queues), 1);
-        assert_eq!([(); FULL].map(|()| join(&queues)), [false, false, true]);
+        for _ in 1..MOST_UNDER_WAY {
+            assert_eq!([(); FULL].map(|()| join(&queues)), [false, false, true]);
+            assert_eq!(next(&queues), FULL);
+        }
+        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1], "so many go at once");
+        // One has ended: three go beside the others, and what is left waits for all of them to end.
         assert_eq!(next(&queues), FULL);
-        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1]);
-        // One has ended: three go beside the other, and what is left waits for one of both to end.
-        assert_eq!([next(&queues), next(&queues)], [FULL, 0]);
+        assert_eq!([(); MOST_UNDER_WAY - 1].map(|()| next(&queues)), [0; MOST_UNDER_WAY - 1]);
         assert_eq!([next(&queues), next(&queues)], [1, 0]);
     }
 
