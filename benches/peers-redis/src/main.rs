@@ -12,9 +12,9 @@ use std::{env, fmt};
 
 use limitador::AsyncRateLimiter;
 use limitador::storage::redis::AsyncRedisStorage;
+use limiter_benches::figures::Figures;
 use limiter_benches::limitador::{context, limits, namespace};
 use limiter_benches::redis::counting;
-use limiter_benches::figures::Figures;
 use limiter_benches::redis::keys::Keys;
 use limiter_benches::redis::rates::{self, Client, Load};
 use limiter_benches::rounds::median;
