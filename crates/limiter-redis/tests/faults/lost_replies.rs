@@ -86,6 +86,17 @@ async fn that_the_script_was_not_there_may_be_lost_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_whose_reply_is_lost_is_charged_once_for_each_of_its_calls() {
+    lose_the_reply_of_the_first_of(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_behind_one_whose_reply_is_lost_are_unknown_and_charged_once_as_well() {
+    lose_the_reply_of_the_first_of(7).await;
+}
+
+/// One call is under way, and behind it so many full batches, which do not wait for its reply. It gets its reply, and the
+/// connection breaks instead of the next one.
+async fn lose_the_reply_of_the_first_of(batches: u64) {
     let scene = Scene::new(LONG).await;
     scene.warm().await;
     let (sent, executed) = (scene.proxy.requests(), scene.proxy.executed());
@@ -98,17 +109,17 @@ async fn a_batch_whose_reply_is_lost_is_charged_once_for_each_of_its_calls() {
     };
     spawn();
     scene.proxy.wait_until_executed(executed + 1);
-    // They fill a batch, which does not wait for the first call's reply.
-    (0..32).for_each(|_| spawn());
-    until("the batch is sent", async || scene.proxy.requests() == sent + 2).await;
+    (0..32 * batches).for_each(|_| spawn());
+    until("all are charged", async || scene.counted().await == 2 + 32 * batches).await;
     scene.proxy.release();
     let mut tally = Tally::default();
     while let Some(answer) = calls.join_next().await {
         tally.add(&answer.unwrap(), Duration::ZERO);
     }
-    tally.assert_counted("a batch lost", scene.counted().await - 1);
-    assert_eq!((scene.proxy.requests(), scene.proxy.replies_lost()), (sent + 2, 1));
-    assert_eq!((tally.allowed, tally.unknown, scene.counted().await - 1), (1, 32, 33));
+    tally.assert_counted(&format!("the first of {batches} lost"), scene.counted().await - 1);
+    assert_eq!((scene.proxy.requests(), scene.proxy.replies_lost()), (sent + 1 + batches, 1));
+    assert_eq!((tally.allowed, tally.unknown), (1, 32 * batches));
+    assert_eq!(scene.counted().await, 2 + 32 * batches, "none was sent again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
