@@ -32,6 +32,7 @@
 pub mod access_keys;
 pub mod admins;
 pub mod changing_thresholds;
+pub mod clock_steps;
 pub mod deletion;
 pub mod extending;
 pub mod extremes;
@@ -148,6 +149,10 @@ macro_rules! conformance_tests {
                 what_is_spent_already_tells_nothing_of_another_budget
                 another_limit_is_told_of_from_its_window_on
                 a_change_of_limits_tells_nothing_by_itself
+            }
+            clock_steps {
+                a_clock_that_steps_back_by_one_window_and_forth_again_refills_nothing
+                a_clock_that_steps_back_by_two_windows_and_forth_again_counts_its_window_twice
             }
             deletion {
                 a_deleted_key_makes_no_calls
