@@ -82,9 +82,11 @@ mod estimate;
 mod events;
 mod limiter;
 mod price;
+mod quiet;
 mod reservation;
 #[cfg(feature = "stream")]
 mod stream;
+mod user_code;
 mod watch;
 mod watched;
 
@@ -114,4 +116,6 @@ pub use price::Price;
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
 pub use stream::{CountTokens, OpenAiTokens, StreamError, StreamMeter};
+#[doc(hidden)]
+pub use user_code::UserCode;
 pub use watched::{Handle, WatchedStore};
