@@ -84,6 +84,7 @@ mod limiter;
 mod price;
 mod quiet;
 mod reservation;
+mod reserving;
 #[cfg(feature = "stream")]
 mod stream;
 mod user_code;
