@@ -29,7 +29,7 @@ impl Code {
                 _ => Self::PermissionDenied,
             },
             Refusal::TooManyReservations(_) => Self::ResourceExhausted,
-            Refusal::Invalid(_) => Self::InvalidArgument,
+            Refusal::Invalid(_) | Refusal::Malformed(_) => Self::InvalidArgument,
             _ => Self::Unavailable,
         }
     }

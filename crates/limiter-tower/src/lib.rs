@@ -72,6 +72,7 @@ mod future;
 mod grpc;
 mod key_cache;
 mod layer;
+mod path;
 mod problem;
 mod refusal;
 mod service;

@@ -190,7 +190,7 @@ fn reason(refusal: &Refusal) -> &'static str {
             _ => "denied",
         },
         Refusal::TooManyReservations(_) => "too_many_reservations",
-        Refusal::Invalid(_) => "invalid",
+        Refusal::Invalid(_) | Refusal::Malformed(_) => "invalid",
         Refusal::Store(_) | Refusal::Identify(_) => "unavailable",
     }
 }

@@ -1,5 +1,6 @@
 //! A call that the layer answers itself: why, and the answer.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub enum Refusal {
     TooManyReservations(ReservationError),
     /// The asset or the charge that was made of the call cannot be.
     Invalid(InvalidValue),
+    /// The name of the asset cannot be read from the path or header; this says why.
+    Malformed(Cow<'static, str>),
     /// The store could not answer.
     Store(StoreError),
     /// The function that says who calls failed.
@@ -64,6 +67,10 @@ impl Refusal {
         }
     }
 
+    pub(crate) fn malformed(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed(why.into())
+    }
+
     fn write_headers(&self, dialects: &[Dialect], headers: &mut HeaderMap) {
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -96,7 +103,7 @@ impl Refusal {
             Self::Store(error) => error,
             Self::TooManyReservations(error) => error,
             Self::Identify(error) => &**error,
-            Self::NoAccessKey | Self::Denied(_) | Self::Invalid(_) => return,
+            Self::NoAccessKey | Self::Denied(_) | Self::Invalid(_) | Self::Malformed(_) => return,
         };
         let reason = cause.source().map(ToString::to_string);
         tracing::warn!(error = %cause, reason, "a call was refused because it could not be decided");
@@ -111,6 +118,7 @@ impl fmt::Display for Refusal {
             Self::Denied(denied) => denied.fmt(f),
             Self::TooManyReservations(error) => error.fmt(f),
             Self::Invalid(error) => error.fmt(f),
+            Self::Malformed(why) => f.write_str(why),
             Self::Store(StoreError::Unavailable(_)) => {
                 f.write_str("the limits cannot be checked at the moment; nothing was charged")
             }

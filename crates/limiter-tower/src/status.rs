@@ -86,7 +86,7 @@ impl StatusMap {
             Refusal::NoAccessKey => self.unauthenticated,
             Refusal::Denied(denied) => self.of_denied(denied),
             Refusal::TooManyReservations(_) => self.rate_limited,
-            Refusal::Invalid(_) => self.invalid,
+            Refusal::Invalid(_) | Refusal::Malformed(_) => self.invalid,
             Refusal::Store(_) | Refusal::Identify(_) => self.unavailable,
         }
     }

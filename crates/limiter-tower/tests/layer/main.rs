@@ -4,6 +4,7 @@ mod grpc;
 mod headers;
 mod hyper_server;
 mod log;
+mod names;
 mod races;
 mod readiness;
 mod redis;
