@@ -20,6 +20,10 @@ use crate::status::StatusMap;
 ///
 /// Functions of a call see the head of its request: method, URI, headers and extensions. What only the body tells, such as
 /// the model of a chat completion, is read by a layer around this one, which puts it into the extensions.
+///
+/// A function of yours that panics is caught, logged at most every ten seconds, and counted (`limiter_callback_panics_total`, of the
+/// limiter's feature `metrics`). A call that cannot be read because of it is refused with 500 and charges nothing; one whose cost
+/// cannot be told keeps its estimate.
 #[derive(Debug)]
 #[must_use]
 pub struct RateLimitLayerBuilder {

@@ -34,6 +34,9 @@ pub enum Refusal {
     Store(StoreError),
     /// The function that says who calls failed.
     Identify(BoxError),
+    /// A function of the service that reads calls has panicked: this one, by its name in
+    /// [`RateLimitLayerBuilder`](crate::RateLimitLayerBuilder). Nothing was charged.
+    Panicked(&'static str),
 }
 
 impl Refusal {
@@ -103,7 +106,12 @@ impl Refusal {
             Self::Store(error) => error,
             Self::TooManyReservations(error) => error,
             Self::Identify(error) => &**error,
-            Self::NoAccessKey | Self::Denied(_) | Self::Invalid(_) | Self::Malformed(_) => return,
+            // A panic is logged where it is caught.
+            Self::NoAccessKey
+            | Self::Denied(_)
+            | Self::Invalid(_)
+            | Self::Malformed(_)
+            | Self::Panicked(_) => return,
         };
         let reason = cause.source().map(ToString::to_string);
         tracing::warn!(error = %cause, reason, "a call was refused because it could not be decided");
@@ -126,6 +134,9 @@ impl fmt::Display for Refusal {
                 "the limits could not be checked; the call was not made, but may have been charged",
             ),
             Self::Identify(_) => f.write_str("who calls cannot be found out at the moment"),
+            Self::Panicked(_) => {
+                f.write_str("the service failed to read the call; nothing was charged")
+            }
         }
     }
 }
