@@ -28,6 +28,8 @@ pub(crate) struct Reserving {
     id: RequestId,
     /// Where it was polled last: it may be dropped where there is no runtime.
     runtime: Option<Handle>,
+    /// Where it goes on without its caller.
+    places: &'static Semaphore,
 }
 
 impl Reserving {
@@ -43,7 +45,15 @@ impl Reserving {
         let call = Box::pin(async move {
             reserves.reserve_now(&of, asset.as_ref(), &estimate, &under, ttl).await
         });
-        Self { limiter, call: Some(call), unanswered: None, key, id, runtime: None }
+        Self {
+            limiter,
+            call: Some(call),
+            unanswered: None,
+            key,
+            id,
+            runtime: None,
+            places: &PLACES,
+        }
     }
 }
 
@@ -75,7 +85,7 @@ impl Drop for Reserving {
         };
         let runtime = Handle::try_current().ok().or_else(|| self.runtime.take());
         // Without one or the other, and when the runtime ends before the task, `unanswered` warns.
-        if let (Some(runtime), Ok(place)) = (runtime, PLACES.try_acquire()) {
+        if let (Some(runtime), Ok(place)) = (runtime, self.places.try_acquire()) {
             let calling_off = call_off(self.limiter.clone(), call, unanswered);
             runtime.spawn(async move {
                 calling_off.await;
@@ -139,6 +149,48 @@ impl Drop for Unanswered {
     }
 }
 
-/// How many calls may go on without their callers at a time: a store that answers in 10 ms is left by 400,000 callers a
-/// second before they are as many. What exceeds it is warned of. Each takes about 2 kB.
+/// The most calls that go on without their callers at a time, about 2 kB each. A store that answers within 10 ms has so many only
+/// if 400,000 callers leave in a second; one that does not answer keeps no more.
 static PLACES: Semaphore = Semaphore::const_new(4_096);
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::future::pending;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A store that never answers keeps no more calls whose callers have left than there are places.
+    #[tokio::test]
+    async fn a_call_for_which_there_is_no_place_ends_with_its_caller() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        let kept = Arc::new(());
+        for _ in 0..3 {
+            let held = Arc::clone(&kept);
+            let call = async move {
+                let _held = held;
+                pending().await
+            };
+            let (key, id) = ("ci".parse().unwrap(), "job-7".parse().unwrap());
+            let mut reserving = Reserving::new(
+                Limiter::in_memory(),
+                key,
+                None,
+                Charge::request(),
+                id,
+                Limiter::RESERVATION_TTL,
+            );
+            reserving.call = Some(Box::pin(call));
+            reserving.places = &ONE;
+            {
+                let mut polled = pin!(&mut reserving);
+                let cx = &mut Context::from_waker(Waker::noop());
+                assert!(polled.as_mut().poll(cx).is_pending());
+            }
+            drop(reserving);
+            assert_eq!(Arc::strong_count(&kept), 2, "one goes on");
+        }
+    }
+}

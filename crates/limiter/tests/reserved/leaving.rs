@@ -87,20 +87,6 @@ async fn what_cannot_be_taken_back_is_warned_of_with_key_and_id() {
     }
 }
 
-/// A store that never answers keeps no more than so many calls whose callers have left.
-#[tokio::test]
-async fn more_calls_than_may_go_on_without_their_callers_are_warned_of() {
-    let (world, log) = (World::with_tokens_per_minute(1_000).await, Log::listen());
-    for number in 1..=5_000 {
-        world.store.fail([Fault::Waits]);
-        begin(world.limiter.reserve(&world.key, None, &charge(0, 1)));
-        if number == 1_000 {
-            assert_eq!(log.text(), "");
-        }
-    }
-    assert!(log.text().matches(LOST).count() >= 5_000 - 4_096);
-}
-
 #[tokio::test]
 async fn a_denied_reserve_whose_caller_leaves_takes_nothing_back() {
     let (world, log) = (World::with_tokens_per_minute(10).await, Log::listen());
