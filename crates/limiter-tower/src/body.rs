@@ -2,10 +2,11 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use limiter::Reservation;
+use limiter::{Reservation, UserCode};
 use pin_project_lite::pin_project;
 
 use crate::settlement::{BodyEnd, ResponseCost, Settlement, Settling};
@@ -15,7 +16,8 @@ pin_project! {
     ///
     /// Where a call is settled, the end of its body waits for that: who has read it all and looks at usage sees what the
     /// call did cost. With a body of known length it is the last part of it that waits. The wait is bounded by the
-    /// deadline of the store. A body that is dropped before its end is settled by a task of its own.
+    /// deadline of the store. A body that is dropped before its end is settled by a task of its own; one that is dropped in a panic
+    /// keeps its estimate, and a warning names key and reservation.
     #[derive(Debug)]
     pub struct ResponseBody<B>
     where
@@ -50,7 +52,7 @@ impl<B: Body> ResponseBody<B> {
     }
 
     pub(crate) fn settled(body: B, reservation: Reservation, cost: Box<dyn ResponseCost>) -> Self {
-        let account = Some(Account { reservation, cost });
+        let account = Some(Account { reservation, cost: Some(cost) });
         let body = SettledBody { body, account, settling: None, last: None };
         Self { kind: Kind::Settled { body: Box::pin(body) } }
     }
@@ -112,35 +114,42 @@ pin_project! {
     impl<B: Body> PinnedDrop for SettledBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(settling) = this.settling.take() {
-                settling.detach();
-            } else if let Some(account) = this.account.take() {
-                let complete = is_complete(&*this.body);
-                account.close(if complete { BodyEnd::Complete } else { BodyEnd::Dropped }).detach();
+            // Both may go on without anybody who waits; see `Settling`. In a panic neither the body nor the cost is asked: a
+            // second one would abort the process.
+            if let Some(account) = this.account.take() {
+                let complete = !thread::panicking() && is_complete(&*this.body);
+                drop(account.close(if complete { BodyEnd::Complete } else { BodyEnd::Dropped }));
             }
         }
     }
 }
 
-/// A reservation, and who watches what it is to be settled with.
+/// A reservation, and who watches what it is to be settled with, until that panics.
 struct Account {
     reservation: Reservation,
-    cost: Box<dyn ResponseCost>,
+    cost: Option<Box<dyn ResponseCost>>,
 }
 
 impl Account {
-    fn close(mut self, end: BodyEnd) -> Settling {
-        let settlement: Settlement = self.cost.settlement(end);
-        Settling::start(self.reservation, settlement)
+    /// `None` if the cost cannot be told: then the reservation is dropped here, which keeps the estimate and warns.
+    fn close(self, end: BodyEnd) -> Option<Settling> {
+        let mut cost = self.cost?;
+        let settlement: Settlement = RESPONSE_COST.run(move || cost.settlement(end))?;
+        Some(Settling::start(self.reservation, settlement))
     }
 
+    /// The answer goes on whatever happens here; what has panicked is not asked again.
     fn see(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.cost.data(data);
-        }
-        if let Some(trailers) = frame.trailers_ref() {
-            self.cost.trailers(trailers);
-        }
+        let Some(mut cost) = self.cost.take() else { return };
+        self.cost = RESPONSE_COST.run(move || {
+            if let Some(data) = frame.data_ref() {
+                cost.data(data);
+            }
+            if let Some(trailers) = frame.trailers_ref() {
+                cost.trailers(trailers);
+            }
+            cost
+        });
     }
 }
 
@@ -166,7 +175,7 @@ impl<B: Body<Data = Bytes>> Body for SettledBody<B> {
                     BodyEnd::Complete
                 }
             };
-            *this.settling = this.account.take().map(|account| account.close(end));
+            *this.settling = this.account.take().and_then(|account| account.close(end));
             *this.last = frame;
         }
         if let Some(settling) = this.settling {
@@ -201,3 +210,5 @@ impl<B: Body> std::fmt::Debug for SettledBody<B> {
 fn is_complete(body: &impl Body) -> bool {
     body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
+
+static RESPONSE_COST: UserCode = UserCode::new("response_cost");

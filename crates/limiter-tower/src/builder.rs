@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, response};
+use http::{HeaderName, response};
 use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter};
 
 use crate::caller::{Caller, Credential, Identify};
@@ -11,6 +11,8 @@ use crate::config::{Config, Cost};
 use crate::dialect::Dialect;
 use crate::key_cache::KeyCache;
 use crate::layer::RateLimitLayer;
+use crate::path;
+use crate::refusal::Refusal;
 use crate::settlement::{ResponseCost, Settlement};
 use crate::status::StatusMap;
 
@@ -18,6 +20,10 @@ use crate::status::StatusMap;
 ///
 /// Functions of a call see the head of its request: method, URI, headers and extensions. What only the body tells, such as
 /// the model of a chat completion, is read by a layer around this one, which puts it into the extensions.
+///
+/// A function of yours that panics is caught, logged at most every ten seconds, and counted (`limiter_callback_panics_total`, of the
+/// limiter's feature `metrics`). A call that cannot be read because of it is refused with 500 and charges nothing; one whose cost
+/// cannot be told keeps its estimate.
 #[derive(Debug)]
 #[must_use]
 pub struct RateLimitLayerBuilder {
@@ -71,33 +77,59 @@ impl RateLimitLayerBuilder {
     /// Which asset is called, by a function of the request; `None` is a call of no asset. By default there is none.
     ///
     /// What is no asset, such as one of more than 256 bytes, refuses the call as invalid.
-    pub fn asset<F>(mut self, asset_of: F) -> Self
+    ///
+    /// Names are compared byte by byte. If the service takes several spellings for one name, as by ignoring case, this function
+    /// has to make one of them, or the others are not limited.
+    pub fn asset<F>(self, asset_of: F) -> Self
     where
         F: Fn(&Parts) -> Result<Option<AssetId>, InvalidValue> + Send + Sync + 'static,
     {
-        self.config.asset = Some(Box::new(asset_of));
-        self
+        self.named_by(move |parts| Ok(asset_of(parts)?))
     }
 
-    /// The asset is what this function finds in the path, as it stands there: percent-encoded.
+    /// The asset is what this function finds in the path.
+    ///
+    /// It gets the path as a router sees it: each segment percent-decoded, once. A `/` or `%` that was encoded inside of a segment is
+    /// shown as `%2F` or `%25`, so that the function can split the path into its segments; in what it returns they are
+    /// decoded too. So whatever way a caller encodes a path, the asset is the one that axum's `Path` has for the same
+    /// segments.
     ///
     /// ```
     /// # let builder = limiter_tower::RateLimitLayer::builder(limiter::Limiter::in_memory());
-    /// // /v1/models/gpt-5/run
+    /// // /v1/models/gpt-5/run, and /v1/models/gpt%2D5/run
     /// let builder = builder.asset_in_path(|path| path.strip_prefix("/v1/models/")?.split('/').next());
     /// ```
+    ///
+    /// A path is refused as malformed (400) if a `%` is not followed by two hexadecimal digits, if it is not UTF-8 once
+    /// decoded, or if a segment is `.` or `..`, however encoded: services take such paths for different things.
+    ///
+    /// Nothing else is changed, since routers do not either: case counts, `;` and `+` are themselves, `//` is an empty segment, and a
+    /// `/` at the end belongs to the path. A service that changes paths, as by merging slashes or removing the last one, must do so in
+    /// front of this layer.
     pub fn asset_in_path<F>(self, find: F) -> Self
     where
         F: for<'a> Fn(&'a str) -> Option<&'a str> + Send + Sync + 'static,
     {
-        self.asset(move |parts| find(parts.uri.path()).map(AssetId::new).transpose())
+        self.named_by(move |parts| {
+            let path = path::readable(parts.uri.path()).map_err(Refusal::malformed)?;
+            Ok(find(&path).map(|found| AssetId::new(path::name(found))).transpose()?)
+        })
     }
 
-    /// The asset is the value of this header; without it, or if it is not ASCII, the call is one of no asset.
+    /// The asset is the value of this header, without spaces around it; without the header the call is one of no asset.
+    ///
+    /// A value that is no UTF-8, or a header that comes twice, refuses the call as malformed (400): the service may take it for a
+    /// name that is limited.
     pub fn asset_in_header(self, name: HeaderName) -> Self {
-        self.asset(move |parts| {
-            let value = parts.headers.get(&name).map(HeaderValue::to_str);
-            value.and_then(Result::ok).map(AssetId::new).transpose()
+        self.named_by(move |parts| {
+            let mut values = parts.headers.get_all(&name).iter();
+            let Some(value) = values.next() else { return Ok(None) };
+            if values.next().is_some() {
+                return Err(Refusal::malformed(format!("the header {name} came more than once")));
+            }
+            let text = str::from_utf8(value.as_bytes().trim_ascii())
+                .map_err(|_| Refusal::malformed(format!("the header {name} is no UTF-8")))?;
+            Ok(Some(AssetId::new(text)?))
         })
     }
 
@@ -118,7 +150,8 @@ impl RateLimitLayerBuilder {
     /// The second function sees the head of the response and answers with a [`ResponseCost`], which watches the body; or with
     /// [`Totals`](limiter::Totals) or a [`Settlement`] where the head says it all. Headers show the limits as they stood after
     /// the estimate. A call whose client goes away before there is a response keeps its estimate, as does one that is not
-    /// settled within [an hour](Limiter::RESERVATION_TTL).
+    /// settled within [an hour](Limiter::RESERVATION_TTL). If the client goes away before the service is called, the estimate is
+    /// [taken back](Limiter::reserve).
     ///
     /// ```
     /// # use limiter::{Charge, Totals};
@@ -188,6 +221,14 @@ impl RateLimitLayerBuilder {
     pub fn build(self) -> RateLimitLayer {
         let known_keys = KeyCache::with_capacity(self.known_keys);
         RateLimitLayer::with_config(Arc::new(Config { known_keys, ..self.config }))
+    }
+
+    fn named_by<F>(mut self, asset_of: F) -> Self
+    where
+        F: Fn(&Parts) -> Result<Option<AssetId>, Refusal> + Send + Sync + 'static,
+    {
+        self.config.asset = Some(Box::new(asset_of));
+        self
     }
 
     fn identified(mut self, identify: Identify) -> Self {

@@ -9,6 +9,7 @@ use limiter::{AssetId, Charge, InvalidValue, Limiter};
 use crate::caller::Identify;
 use crate::dialect::Dialect;
 use crate::key_cache::KeyCache;
+use crate::refusal::Refusal;
 use crate::settlement::{CostOf, Settlement};
 use crate::standing::Standing;
 use crate::status::StatusMap;
@@ -49,7 +50,7 @@ pub(crate) enum Cost {
     Estimate(Box<ChargeOf>, Box<CostOf>),
 }
 
-pub(crate) type AssetOf = dyn Fn(&Parts) -> Result<Option<AssetId>, InvalidValue> + Send + Sync;
+pub(crate) type AssetOf = dyn Fn(&Parts) -> Result<Option<AssetId>, Refusal> + Send + Sync;
 pub(crate) type ChargeOf = dyn Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync;
 
 impl fmt::Debug for Config {

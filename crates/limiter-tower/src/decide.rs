@@ -1,5 +1,6 @@
 //! The way from the head of a request to a decision.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -7,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use http::request::Parts;
 use limiter::{
     AccessKey, Allowed, AssetId, Charge, Decision, KeyId, RequestId, Reservation, Reserved,
+    UserCode,
 };
 
 use crate::caller::{Caller, Identify};
@@ -69,19 +71,22 @@ async fn admit(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refu
 
 async fn consider(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refusal>> {
     let key = identify(config, parts).await?;
-    let asset = config.asset.as_ref().map_or(Ok(None), |asset_of| asset_of(parts));
+    let asset = match &config.asset {
+        Some(asset_of) => read(&ASSET, || asset_of(parts)),
+        None => Ok(None),
+    };
     let Some(key) = key else {
         return Err(unknown(asset.ok().flatten().as_ref()));
     };
-    let asset = asset.map_err(refused)?;
+    let asset = asset?;
     let admission = match &config.cost {
         Cost::Request => charge(config, &key, asset.as_ref(), &Charge::request()).await?,
         Cost::Charge(charge_of) => {
-            let cost = charge_of(parts).map_err(refused)?;
+            let cost = read(&CHARGE, || charge_of(parts))?;
             charge(config, &key, asset.as_ref(), &cost).await?
         }
         Cost::Estimate(estimate_of, _) => {
-            let estimate = estimate_of(parts).map_err(refused)?;
+            let estimate = read(&RESERVE, || estimate_of(parts))?;
             // Rarer than a plain charge, and its future larger: boxed, it does not make that one larger.
             let reserving = Box::pin(config.limiter.reserve(&key, asset.as_ref(), &estimate));
             match reserving.await.map_err(refused)? {
@@ -123,10 +128,17 @@ async fn identify(config: &Config, parts: &Parts) -> Result<Option<KeyId>, Box<R
                 None => Err(Box::new(Refusal::NoAccessKey)),
             };
         }
-        Identify::Function(identify) => identify(parts),
+        Identify::Function(identify) => read(&IDENTIFY, || Ok::<_, Refusal>(identify(parts)))?,
         Identify::Async(identify) => {
-            let identifying = identify(parts);
-            identifying.await.map_err(|error| Box::new(Refusal::Identify(error)))?
+            let mut identifying = read(&IDENTIFY, || Ok::<_, Refusal>(identify(parts)))?;
+            let identified = poll_fn(|cx| match IDENTIFY.run(|| identifying.as_mut().poll(cx)) {
+                Some(identified) => identified.map(Some),
+                None => Poll::Ready(None),
+            });
+            match identified.await {
+                Some(caller) => caller.map_err(|error| Box::new(Refusal::Identify(error)))?,
+                None => return Err(refused(Refusal::Panicked(IDENTIFY.name()))),
+            }
         }
     };
     match caller {
@@ -158,6 +170,17 @@ async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId
     Ok(key)
 }
 
+/// Reads something of a call by a function of the service, whose panic refuses the call.
+fn read<T, E: Into<Refusal>>(
+    function: &UserCode,
+    code: impl FnOnce() -> Result<T, E>,
+) -> Result<T, Box<Refusal>> {
+    match function.run(code) {
+        Some(read) => read.map_err(refused),
+        None => Err(refused(Refusal::Panicked(function.name()))),
+    }
+}
+
 #[cold]
 fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
     match Decision::key_unknown(asset) {
@@ -171,3 +194,8 @@ fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
 fn refused(why: impl Into<Refusal>) -> Box<Refusal> {
     Box::new(why.into())
 }
+
+static IDENTIFY: UserCode = UserCode::new("identify");
+static ASSET: UserCode = UserCode::new("asset");
+static CHARGE: UserCode = UserCode::new("charge");
+static RESERVE: UserCode = UserCode::new("reserve");

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
+use limiter::UserCode;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -139,11 +140,16 @@ fn finish<R: Body<Data = Bytes>>(
     let (mut parts, body) = response.into_parts();
     // Before the headers are added, which are not the service's.
     let cost = match &config.cost {
-        Cost::Estimate(_, cost_of) => cost_of(&parts),
-        Cost::Request | Cost::Charge(_) => Box::new(Settlement::Keep),
+        Cost::Estimate(_, cost_of) => COST.run(|| cost_of(&parts)),
+        Cost::Request | Cost::Charge(_) => Some(Box::new(Settlement::Keep) as _),
     };
     config.write_headers(reservation.decision().into(), &mut parts.headers);
-    Response::from_parts(parts, ResponseBody::settled(body, *reservation, cost))
+    let body = match cost {
+        Some(cost) => ResponseBody::settled(body, *reservation, cost),
+        // The reservation is dropped here, which keeps the estimate and warns.
+        None => ResponseBody::plain(body),
+    };
+    Response::from_parts(parts, body)
 }
 
 fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes> {
@@ -162,3 +168,5 @@ impl<S: Service<Request<B>>, B> std::fmt::Debug for ResponseFuture<S, B> {
 
 /// A future that has ended is not polled again, as all of its kind demand.
 const POLLED_AGAIN: &str = "a response is polled after it was ready";
+
+static COST: UserCode = UserCode::new("reserve");

@@ -14,6 +14,7 @@ pub(crate) enum Code {
     InvalidArgument = 3,
     PermissionDenied = 7,
     ResourceExhausted = 8,
+    Internal = 13,
     Unavailable = 14,
     Unauthenticated = 16,
 }
@@ -29,7 +30,8 @@ impl Code {
                 _ => Self::PermissionDenied,
             },
             Refusal::TooManyReservations(_) => Self::ResourceExhausted,
-            Refusal::Invalid(_) => Self::InvalidArgument,
+            Refusal::Invalid(_) | Refusal::Malformed(_) => Self::InvalidArgument,
+            Refusal::Panicked(_) => Self::Internal,
             _ => Self::Unavailable,
         }
     }

@@ -51,7 +51,7 @@
 //! # Calls that are refused
 //! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After`, headers ([`Dialect`]) and a [`Problem`] in the
 //! body. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
-//! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT` or `UNAVAILABLE`. A store that cannot
+//! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT`, `UNAVAILABLE` or `INTERNAL`. A store that cannot
 //! answer refuses the call: no error is ever an allow.
 //!
 //! # Without the layer
@@ -72,6 +72,7 @@ mod future;
 mod grpc;
 mod key_cache;
 mod layer;
+mod path;
 mod problem;
 mod refusal;
 mod service;

@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 /// | member | |
 /// |---|---|
 /// | `type`, `title`, `status`, `detail` | as the RFC says |
-/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `unavailable` |
+/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `unavailable`, `internal` |
 /// | `asset` | the asset that was called, if any |
 /// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at` |
 /// | `binding` | the `rule` of the one to wait for |
@@ -190,8 +190,9 @@ fn reason(refusal: &Refusal) -> &'static str {
             _ => "denied",
         },
         Refusal::TooManyReservations(_) => "too_many_reservations",
-        Refusal::Invalid(_) => "invalid",
+        Refusal::Invalid(_) | Refusal::Malformed(_) => "invalid",
         Refusal::Store(_) | Refusal::Identify(_) => "unavailable",
+        Refusal::Panicked(_) => "internal",
     }
 }
 

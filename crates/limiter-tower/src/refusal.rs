@@ -1,5 +1,6 @@
 //! A call that the layer answers itself: why, and the answer.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -27,10 +28,15 @@ pub enum Refusal {
     TooManyReservations(ReservationError),
     /// The asset or the charge that was made of the call cannot be.
     Invalid(InvalidValue),
+    /// The name of the asset cannot be read from the path or header; this says why.
+    Malformed(Cow<'static, str>),
     /// The store could not answer.
     Store(StoreError),
     /// The function that says who calls failed.
     Identify(BoxError),
+    /// A function of the service that reads calls has panicked: this one, by its name in
+    /// [`RateLimitLayerBuilder`](crate::RateLimitLayerBuilder). Nothing was charged.
+    Panicked(&'static str),
 }
 
 impl Refusal {
@@ -62,6 +68,10 @@ impl Refusal {
             Self::Store(StoreError::Unavailable(_)) | Self::Identify(_) => Some(1),
             _ => None,
         }
+    }
+
+    pub(crate) fn malformed(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed(why.into())
     }
 
     fn write_headers(&self, dialects: &[Dialect], headers: &mut HeaderMap) {
@@ -96,7 +106,12 @@ impl Refusal {
             Self::Store(error) => error,
             Self::TooManyReservations(error) => error,
             Self::Identify(error) => &**error,
-            Self::NoAccessKey | Self::Denied(_) | Self::Invalid(_) => return,
+            // A panic is logged where it is caught.
+            Self::NoAccessKey
+            | Self::Denied(_)
+            | Self::Invalid(_)
+            | Self::Malformed(_)
+            | Self::Panicked(_) => return,
         };
         let reason = cause.source().map(ToString::to_string);
         tracing::warn!(error = %cause, reason, "a call was refused because it could not be decided");
@@ -111,6 +126,7 @@ impl fmt::Display for Refusal {
             Self::Denied(denied) => denied.fmt(f),
             Self::TooManyReservations(error) => error.fmt(f),
             Self::Invalid(error) => error.fmt(f),
+            Self::Malformed(why) => f.write_str(why),
             Self::Store(StoreError::Unavailable(_)) => {
                 f.write_str("the limits cannot be checked at the moment; nothing was charged")
             }
@@ -118,6 +134,9 @@ impl fmt::Display for Refusal {
                 "the limits could not be checked; the call was not made, but may have been charged",
             ),
             Self::Identify(_) => f.write_str("who calls cannot be found out at the moment"),
+            Self::Panicked(_) => {
+                f.write_str("the service failed to read the call; nothing was charged")
+            }
         }
     }
 }

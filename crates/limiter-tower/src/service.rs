@@ -16,7 +16,8 @@ use crate::future::ResponseFuture;
 
 /// A service whose calls are limited, made by [`RateLimitLayer`](crate::RateLimitLayer).
 ///
-/// It is ready when the service behind it is. A refused call does not reach that.
+/// It is ready when the service behind it is. A refused call does not reach that, and gives back what made it ready, as a permit:
+/// the service is replaced by a clone of it.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
     service: S,
@@ -50,7 +51,12 @@ where
                 let serving = self.service.call(Request::from_parts(parts, body));
                 ResponseFuture::serving(serving, admission, self.config.clone())
             }
-            Some(Err(refusal)) => ResponseFuture::refused(&parts, &refusal, &self.config),
+            Some(Err(refusal)) => {
+                // The service was ready for a call that it does not get. A clone is not ready, and so holds nothing that
+                // others wait for, such as a permit.
+                self.service = self.service.clone();
+                ResponseFuture::refused(&parts, &refusal, &self.config)
+            }
             None => {
                 // The clone may not be ready; the service that was polled until it was is the one to call.
                 let clone = self.service.clone();

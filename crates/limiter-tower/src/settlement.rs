@@ -1,13 +1,14 @@
 //! What a call did cost, as its response tells.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::response;
 use limiter::{Reservation, Totals};
+use tokio::runtime::Handle;
 
 /// What becomes of the estimate that a call was charged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub enum BodyEnd {
 ///
 /// It sees each part of the body just before it is sent, and is asked once, when nothing more will come. A body that was
 /// dropped early or failed is settled by what was seen until then, or kept as estimated: that is this method's to say.
+///
+/// If a method panics, the answer goes on, the estimate stands, and a warning names key and reservation; no method is called
+/// again. None is called either while the thread unwinds from another panic.
 ///
 /// Where the head of the response says it all, the function given to
 /// [`reserve`](crate::RateLimitLayerBuilder::reserve) can return [`Totals`] or a [`Settlement`] at once.
@@ -99,27 +103,40 @@ impl ResponseCost for Totals {
 pub(crate) type CostOf = dyn Fn(&response::Parts) -> Box<dyn ResponseCost> + Send + Sync;
 
 /// A settlement under way. Repeating is the store's affair: what fails here is logged, and the estimate stands.
-pub(crate) struct Settling(Pin<Box<dyn Future<Output = ()> + Send>>);
+///
+/// Dropped before its end, as when the client leaves, it goes on without anybody who waits for it. Most stores in memory are
+/// done at once. The others need a task, and so a tokio runtime: that of the thread, or else the one that it was last waited
+/// for on. Where there is none, the guard of the reservation warns.
+pub(crate) struct Settling {
+    settlement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    runtime: Option<Handle>,
+}
 
 impl Settling {
     pub(crate) fn start(reservation: Reservation, settlement: Settlement) -> Self {
-        Self(Box::pin(settle(reservation, settlement)))
+        Self { settlement: Some(Box::pin(settle(reservation, settlement))), runtime: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-
-    /// Goes on without anybody who waits for it.
-    ///
-    /// Most stores in memory are done at once. The others need a task, and so the runtime that the response was sent on.
-    pub(crate) fn detach(mut self) {
-        if self.poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(poll_fn(move |cx| self.poll(cx)))),
-                // The guard of the reservation says so too, with its id.
-                Err(_) => tracing::warn!("a call cannot be settled outside of a tokio runtime"),
+        if let Some(settlement) = &mut self.settlement {
+            if settlement.as_mut().poll(cx).is_pending() {
+                self.runtime = Handle::try_current().ok().or_else(|| self.runtime.take());
+                return Poll::Pending;
             }
+            self.settlement = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let Some(mut settlement) = self.settlement.take() else { return };
+        // In a panic nothing is run here: the store may be the application's own.
+        let done = !thread::panicking()
+            && settlement.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        if !done && let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) {
+            runtime.spawn(settlement);
         }
     }
 }

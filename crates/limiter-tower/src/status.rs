@@ -31,7 +31,7 @@ pub struct StatusMap {
 
 impl StatusMap {
     /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for what
-    /// cannot be an asset or a charge, 503 where the store cannot answer.
+    /// cannot be an asset or a charge, 503 where the store cannot answer. A function of the service that panics is always 500.
     pub const fn new() -> Self {
         Self {
             unauthenticated: StatusCode::UNAUTHORIZED,
@@ -86,8 +86,9 @@ impl StatusMap {
             Refusal::NoAccessKey => self.unauthenticated,
             Refusal::Denied(denied) => self.of_denied(denied),
             Refusal::TooManyReservations(_) => self.rate_limited,
-            Refusal::Invalid(_) => self.invalid,
+            Refusal::Invalid(_) | Refusal::Malformed(_) => self.invalid,
             Refusal::Store(_) | Refusal::Identify(_) => self.unavailable,
+            Refusal::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

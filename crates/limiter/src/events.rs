@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::user_code::UserCode;
 use crate::watch;
 
 /// A threshold that a key has reached: the first charge that did so raises it, once in a window or of a budget as it stands.
@@ -115,15 +116,18 @@ impl Ears {
         }
     }
 
-    /// Nobody who listens is waited for.
+    /// Nobody who listens is waited for, and no panic of theirs gets out: the call is charged already, and its caller, the
+    /// store or the task that pays debts of an outage go on.
     #[cold]
     pub(crate) fn tell(&self, key: &KeyId, crossed: &[Crossing]) {
         for crossing in crossed {
             let event = ThresholdEvent { key: key.clone(), crossing: crossing.clone() };
             watch::event_fired(crossing.percent);
-            self.0.callbacks.iter().for_each(|callback| callback(&event));
-            // That nobody listens is no failure.
-            let _ = self.0.sender.send(event);
+            for callback in &self.0.callbacks {
+                let _ = ON_THRESHOLD.run(|| callback(&event));
+            }
+            // That nobody listens is no failure. The wakers of those who do are code of theirs.
+            let _ = THRESHOLD_EVENTS.run(|| self.0.sender.send(event));
         }
     }
 }
@@ -169,6 +173,9 @@ impl fmt::Display for ThresholdEvent {
         write!(f, "{} has used {}", self.key, self.crossing)
     }
 }
+
+static ON_THRESHOLD: UserCode = UserCode::new("on_threshold");
+static THRESHOLD_EVENTS: UserCode = UserCode::new("threshold_events");
 
 /// How many events wait for a listener that is slow: minutes of them for a service of ten thousand keys.
 pub(crate) const KEPT: usize = 1_024;

@@ -82,9 +82,12 @@ mod estimate;
 mod events;
 mod limiter;
 mod price;
+mod quiet;
 mod reservation;
+mod reserving;
 #[cfg(feature = "stream")]
 mod stream;
+mod user_code;
 mod watch;
 mod watched;
 
@@ -114,4 +117,6 @@ pub use price::Price;
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
 pub use stream::{CountTokens, OpenAiTokens, StreamError, StreamMeter};
+#[doc(hidden)]
+pub use user_code::UserCode;
 pub use watched::{Handle, WatchedStore};

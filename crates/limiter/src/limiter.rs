@@ -20,6 +20,7 @@ use crate::builder::LimiterBuilder;
 use crate::estimate::Estimate;
 use crate::events::ThresholdEvents;
 use crate::reservation::{Reservation, Reserved, random_id};
+use crate::reserving::{Reserving, Unanswered};
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use crate::watch::Watch;
 use crate::watched::{Handle, WatchedStore};
@@ -239,6 +240,9 @@ impl Limiter {
     /// Pass `None` for a call of no asset: it meets the global limits alone, as does a call of an asset
     /// without limits.
     ///
+    /// On a store that is waited for, a future that is dropped before its answer may have charged or not: nobody can tell. To repeat
+    /// or take back such a call, use [`check_once`](Self::check_once) or [`reserve`](Self::reserve).
+    ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer; a denial is no error.
     pub fn check_and_consume<'a>(
@@ -286,6 +290,10 @@ impl Limiter {
     /// Its id is drawn, and it can be settled for an hour ([`Self::RESERVATION_TTL`]). To repeat it after a lost answer, bring an
     /// id of your own: [`reserve_as`](Self::reserve_as).
     ///
+    /// If its future is dropped before the answer, nobody knows the id. Then the call goes on as a task on the tokio runtime that it
+    /// was polled on, and the charge is taken back. Without a runtime, or when the task cannot do so, a warning through `tracing`
+    /// names key and id.
+    ///
     /// # Errors
     /// [`ReservationError::TooMany`] if no more reservations of this key can be remembered, or a store error.
     pub fn reserve<'a>(
@@ -297,7 +305,11 @@ impl Limiter {
         let asset = asset.into();
         async move {
             let id = random_id()?;
-            self.reserve_as(key, asset, estimate, &id, Self::RESERVATION_TTL).await
+            if self.is_in_memory() {
+                return self.reserve_now(key, asset, estimate, &id, Self::RESERVATION_TTL).await;
+            }
+            let (key, asset) = (key.clone(), asset.cloned());
+            Reserving::new(self.clone(), key, asset, *estimate, id, Self::RESERVATION_TTL).await
         }
     }
 
@@ -305,6 +317,9 @@ impl Limiter {
     ///
     /// Repeated under the same id it is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges
     /// nothing: a retry after a timeout is safe. The ttl runs from the first time and is not prolonged.
+    ///
+    /// If its future is dropped before the answer, the call may be charged or not, and a warning says so. It is not cancelled, since a
+    /// retry under the same id would then be free: repeat it, or cancel it by its id.
     ///
     /// # Errors
     /// [`ReservationError::OtherExists`] if the id is that of a reservation of another asset or other figures,
@@ -319,17 +334,35 @@ impl Limiter {
     ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
         let asset = asset.into();
         async move {
-            Ok(match self.engine.reserve(key, asset, estimate, id, ttl).await? {
-                Decision::Allowed(allowed) => Reserved::Allowed(Reservation::new(
-                    self.clone(),
-                    key.clone(),
-                    id.clone(),
-                    *estimate,
-                    allowed,
-                )),
-                Decision::Denied(denied) => Reserved::Denied(denied),
-            })
+            if self.is_in_memory() {
+                return self.reserve_now(key, asset, estimate, id, ttl).await;
+            }
+            let unanswered = Unanswered::new(key, id);
+            let answer = self.reserve_now(key, asset, estimate, id, ttl).await;
+            unanswered.answered();
+            answer
         }
+    }
+
+    /// Whoever drops this future in flight sees to what it may have charged.
+    pub(crate) async fn reserve_now(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> Result<Reserved, ReservationError> {
+        Ok(match self.engine.reserve(key, asset, estimate, id, ttl).await? {
+            Decision::Allowed(allowed) => Reserved::Allowed(Reservation::new(
+                self.clone(),
+                key.clone(),
+                id.clone(),
+                *estimate,
+                allowed,
+            )),
+            Decision::Denied(denied) => Reserved::Denied(denied),
+        })
     }
 
     /// As [`reserve`](Self::reserve) of an estimate; where the answer may be longer than a limit allows at all, of

@@ -22,6 +22,7 @@ use self::meter::Meter;
 pub use self::open_ai::OpenAiTokens;
 use crate::price::Price;
 use crate::reservation::Reservation;
+use crate::user_code::UserCode;
 
 pin_project! {
     /// Counts the tokens of an answer while it streams, and keeps the [`Reservation`] of its call in step with them.
@@ -74,7 +75,8 @@ pin_project! {
     /// last made or polled on. If there is none, or it has gone, the estimate stands as charged, and a warning through
     /// `tracing` says so.
     ///
-    /// An error of upstream is passed on as [`StreamError::Upstream`]; what was seen until then counts.
+    /// An error of upstream is passed on as [`StreamError::Upstream`]; what was seen until then counts. If the counter panics, the
+    /// stream ends with [`StreamError::Uncounted`], so that nothing is passed on that nobody counts.
     ///
     /// # When the store cannot answer
     /// A settlement is tried three times, each for as long as the store's deadline allows; it is counted once however often it
@@ -216,17 +218,32 @@ impl<S, C, K> StreamMeter<S, C, K> {
             };
             match ready!(poll_upstream(upstream, cx)) {
                 Some(Ok(Piece::Chunk(chunk))) => {
-                    let tokens = this.tokens.count(&chunk);
-                    this.meter.saw(tokens, this.tokens.told());
-                    *this.held = Some(Held { chunk, tokens });
+                    let counted = COUNT_TOKENS.run(|| {
+                        let tokens = this.tokens.count(&chunk);
+                        (tokens, this.tokens.told())
+                    });
+                    if let Some((tokens, told)) = counted {
+                        this.meter.saw(tokens, told);
+                        *this.held = Some(Held { chunk, tokens });
+                    } else {
+                        *this.last = Some(StreamError::Uncounted);
+                        this.meter.finish_without(0);
+                        this.upstream.set(None);
+                    }
                 }
                 Some(Ok(other)) => return Poll::Ready(Some(Ok(other))),
                 Some(Err(error)) => {
                     return Poll::Ready(Some(Err(StreamError::Upstream(error.into()))));
                 }
                 None => {
-                    let tokens = this.tokens.end();
-                    this.meter.saw(tokens, this.tokens.told());
+                    // All chunks are passed on already: if it panics, what they were counted as stands.
+                    let counted = COUNT_TOKENS.run(|| {
+                        let tokens = this.tokens.end();
+                        (tokens, this.tokens.told())
+                    });
+                    if let Some((tokens, told)) = counted {
+                        this.meter.saw(tokens, told);
+                    }
                     this.meter.finish_without(0);
                     this.upstream.set(None);
                 }
@@ -299,3 +316,5 @@ impl<S, C, K> fmt::Debug for StreamMeter<S, C, K> {
         f.debug_struct("StreamMeter").field("meter", &self.meter).finish_non_exhaustive()
     }
 }
+
+static COUNT_TOKENS: UserCode = UserCode::new("count_tokens");

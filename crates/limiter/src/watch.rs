@@ -40,3 +40,11 @@ pub(crate) fn events_dropped(events: u64) {
     #[cfg(not(feature = "metrics"))]
     let _ = events;
 }
+
+/// Counts a panic in a callback of the user.
+pub(crate) fn user_code_panicked(callback: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::user_code_panicked(callback);
+    #[cfg(not(feature = "metrics"))]
+    let _ = callback;
+}

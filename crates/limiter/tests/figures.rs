@@ -378,6 +378,21 @@ async fn thresholds_that_are_reached_and_events_that_are_missed_are_counted() {
 }
 
 #[tokio::test]
+async fn a_panic_of_a_callback_is_counted_each_time() {
+    let figures = Figures::record();
+    let store = MemoryStore::new();
+    let limiter = Limiter::builder(store).on_threshold(|_| panic!("no")).build();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let limits = Limits::builder().requests_per_day(1).build().unwrap();
+    let config = ci().with_global(limits);
+    let member = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+    let decision = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
+    assert!(decision.is_allowed());
+    figures.assert_counted("limiter_callback_panics_total", &[r#"{callback="on_threshold"} 2"#]);
+}
+
+#[tokio::test]
 async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_would_have_bound() {
     let figures = Figures::record();
     let limiter = Limiter::builder(MemoryStore::new()).shadow(true).build();

@@ -1,8 +1,11 @@
 //! A limiter with a failure policy, on a real server that dies.
 
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
 use limiter::{
-    Charge, FailurePolicy, GuardedStoreBuilder, KeyConfig, Limiter, NewKey, RedisStore, Reserved,
-    StoreError, Totals,
+    Charge, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits, NewKey,
+    RedisStore, Reserved, Share, StoreError, Totals,
 };
 use limiter_conformance::servers::RedisServer;
 
@@ -46,4 +49,51 @@ async fn a_limiter_that_fails_closed_starts_without_its_server_and_allows_nothin
     let limiter = Limiter::from(store);
     let started = limiter.check_and_consume(&"ci".parse().unwrap(), None, &Charge::request()).await;
     assert!(matches!(started, Err(StoreError::Unavailable(_))), "{started:?}");
+}
+
+/// The task that pays the debts of an outage calls `on_threshold`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
+    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let share = Share::one_in(NonZeroU32::MIN);
+    let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
+        .probe_every(Duration::from_millis(100))
+        .guard(RedisStore::connect(server.url()).await.unwrap());
+    let limiter = Limiter::builder(store.clone()).on_threshold(|_| panic!("no")).build();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let mut keys = Vec::new();
+    for number in 0..20 {
+        let limits = Limits::builder().requests_per_day(10).build().unwrap();
+        let config = KeyConfig::named(format!("key {number}")).unwrap().with_global(limits);
+        let key = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+        call(&limiter, &key).await;
+        keys.push(key);
+    }
+    until("all keys are known", || keys.iter().all(|key| store.knows(key))).await;
+    server.kill();
+    for key in &keys {
+        for _ in 0..8 {
+            call(&limiter, key).await;
+        }
+    }
+    server.start();
+    until("all is paid", || store.is_well()).await;
+    for key in &keys {
+        let used = limiter.usage(key).await.unwrap().unwrap().global.unwrap().day.requests.used;
+        assert_eq!(used, 9, "{key}");
+    }
+}
+
+async fn call(limiter: &Limiter, key: &KeyId) {
+    let decision = limiter.check_and_consume(key, None, &Charge::request()).await.unwrap();
+    assert!(decision.is_allowed(), "{decision:?}");
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is not true that {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, NewKey, Totals};
+use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, MemoryStore, NewKey, Totals};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -147,4 +147,24 @@ async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     let warnings: Vec<_> = text.lines().filter(|line| line.contains(" WARN ")).collect();
     assert_eq!(warnings.len(), 1, "{text}");
     assert!(warnings[0].contains("cannot be connected to yet"), "{text}");
+}
+
+/// A callback that panics at each event is no reason to fill the log.
+#[tokio::test]
+async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
+    let log = Log::listen();
+    let limiter = Limiter::builder(MemoryStore::new()).on_threshold(|_| panic!("no")).build();
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    for number in 0..20 {
+        let limits = Limits::builder().requests_per_day(1).build().unwrap();
+        let config = KeyConfig::named(format!("key {number}")).unwrap().with_global(limits);
+        let key = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
+        assert!(
+            limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap().is_allowed()
+        );
+    }
+    let text = log.text();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("has panicked")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("on_threshold")), "{lines:?}");
 }

@@ -1,7 +1,9 @@
 //! Threshold events and shadow mode, as users of a limiter meet them.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use limiter::{
@@ -136,6 +138,48 @@ async fn who_is_slow_is_told_how_many_were_missed_and_slows_nobody() {
         "6 threshold events were missed: they came faster than they were listened to"
     );
     assert_eq!(percents(heard(&mut slow)), [1, 2, 3, 4]);
+}
+
+/// The call is charged already: it is answered, and whoever else listens hears of it.
+#[tokio::test]
+async fn a_callback_that_panics_stops_neither_the_call_nor_the_others() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let after = Arc::clone(&told);
+    let limiter = in_memory()
+        .on_threshold(|event| panic!("cannot bear {event}"))
+        .on_threshold(move |event| after.lock().unwrap().push(event.crossing.percent))
+        .build();
+    let mut events = limiter.threshold_events();
+    let key = key(&limiter, requests_per_day(2)).await;
+    for allowed in [true, true, false] {
+        let decision = limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap();
+        assert_eq!(decision.is_allowed(), allowed);
+    }
+    let used = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day.requests.used;
+    assert_eq!(used, 2);
+    assert_eq!(*told.lock().unwrap(), [80, 100]);
+    assert_eq!(percents(heard(&mut events)), [80, 100]);
+}
+
+/// A subscriber is woken by code of its own runtime.
+#[tokio::test]
+async fn a_subscriber_that_panics_when_it_is_woken_stops_no_call() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("do not wake me");
+        }
+    }
+    let limiter = in_memory().build();
+    let mut events = limiter.threshold_events();
+    let key = key(&limiter, requests_per_day(1)).await;
+    {
+        let mut next = pin!(events.next());
+        let waker = Waker::from(Arc::new(Bomb));
+        assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        call(&limiter, &key).await;
+    }
+    assert_eq!(percents(heard(&mut events)), [80, 100]);
 }
 
 /// Each of two limiters stands for a process: they share nothing but the server.

@@ -3,7 +3,10 @@
 mod grpc;
 mod headers;
 mod hyper_server;
+mod leaving;
 mod log;
+mod names;
+mod panics;
 mod races;
 mod readiness;
 mod redis;

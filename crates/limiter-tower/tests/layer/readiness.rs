@@ -3,11 +3,14 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use limiter_tower::Caller;
+use tokio::time::timeout;
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::world::{World, named, requests_per_minute};
@@ -91,12 +94,51 @@ impl Service<Request<Empty<Bytes>>> for Single {
 #[tokio::test]
 async fn a_decision_in_memory_calls_the_service_without_a_clone() {
     let world = World::new().await;
-    let ci = world.member(named("ci").with_global(requests_per_minute(1))).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(2))).await;
     let mut service = world.layer().build().layer(Single);
-    for status in [200, 429] {
+    for _ in 0..2 {
         let call = Request::builder().header("x-api-key", ci.access_key.expose());
         let call = call.body(Empty::new()).unwrap();
         let response = service.ready().await.unwrap().call(call).await.unwrap();
-        assert_eq!(response.status(), status);
+        assert_eq!(response.status(), 200);
     }
 }
+
+/// The permit was taken when the service said that it is ready, for a call that it never got.
+#[tokio::test]
+async fn a_refused_call_gives_back_the_permit_of_the_service_behind() {
+    let world = World::new().await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(1))).await;
+    let later = world.layer().identify_async({
+        let caller = Caller::from(ci.access_key.clone());
+        move |_| {
+            let caller = caller.clone();
+            async {
+                tokio::task::yield_now().await;
+                Ok(Some(caller))
+            }
+        }
+    });
+    let call = || {
+        let call = Request::builder().header("x-api-key", ci.access_key.expose());
+        call.body(Empty::<Bytes>::new()).unwrap()
+    };
+    let mut statuses = Vec::new();
+    for layer in [world.layer().build(), later.build()] {
+        let one_at_a_time = ConcurrencyLimit::new(Strict::default(), 1);
+        let mut first = layer.layer(one_at_a_time);
+        let mut second = first.clone();
+        for _ in 0..3 {
+            // Both stay around, as the services of two connections do.
+            for service in [&mut first, &mut second] {
+                let ready =
+                    timeout(PATIENCE, service.ready()).await.expect("nobody holds the permit");
+                statuses.push(ready.unwrap().call(call()).await.unwrap().status().as_u16());
+            }
+        }
+    }
+    assert_eq!(statuses, [[200].as_slice(), &[429; 11]].concat());
+}
+
+/// A permit that is held is held for ever.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -15,6 +15,10 @@ pub enum StreamError {
     /// limit. What was passed on is charged, or `tracing` says why not; nothing follows.
     #[error("the answer ends here: whether more is allowed cannot be told")]
     Unknown(#[source] ReservationError),
+    /// What [counts](super::CountTokens) the tokens has panicked, so that nobody knows what the next chunk costs. What was counted
+    /// until then is charged; nothing follows.
+    #[error("the answer ends here: its tokens cannot be counted any more")]
+    Uncounted,
     /// Upstream failed. What it brought until then is charged when the stream is dropped or ends.
     #[error("upstream broke off")]
     Upstream(#[source] BoxError),

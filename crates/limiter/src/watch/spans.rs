@@ -1,8 +1,6 @@
 //! A span around each call, and a warning when the store fails.
 
 use std::error::Error;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use limiter_core::StoreError;
 use tracing::Span;
@@ -10,18 +8,12 @@ use tracing::field::{Empty, display};
 
 use super::outcome::Told;
 use super::{Named, Operation};
+use crate::quiet::Quiet;
 
 /// The spans of a limiter, and what was warned of last.
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
-    failures: Mutex<Failures>,
-}
-
-#[derive(Debug, Default)]
-struct Failures {
-    warned: Option<Instant>,
-    /// Failed since then.
-    unsaid: u64,
+    failures: Quiet,
 }
 
 impl Spans {
@@ -63,7 +55,7 @@ impl Spans {
 
     fn failed(&self, operation: Operation, error: &StoreError) {
         if !is_told_elsewhere(error)
-            && let Some(unsaid) = self.to_be_warned_of()
+            && let Some(unsaid) = self.failures.due()
         {
             tracing::warn!(
                 target: TARGET,
@@ -73,18 +65,6 @@ impl Spans {
                 "a call has failed in its store"
             );
         }
-    }
-
-    /// How many failures were not warned of since the last warning, if another one is due.
-    fn to_be_warned_of(&self) -> Option<u64> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if failures.warned.is_some_and(|warned| now.duration_since(warned) < QUIET) {
-            failures.unsaid += 1;
-            return None;
-        }
-        failures.warned = Some(now);
-        Some(std::mem::take(&mut failures.unsaid))
     }
 }
 
@@ -100,7 +80,3 @@ fn is_told_elsewhere(error: &StoreError) -> bool {
 
 /// As the crate is called in a filter of logs.
 const TARGET: &str = "limiter";
-
-/// At most so often there is a warning, however many calls fail: one tells that the store fails, and those that follow tell
-/// how many calls that met.
-const QUIET: Duration = Duration::from_secs(10);

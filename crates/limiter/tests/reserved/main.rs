@@ -5,6 +5,7 @@ mod estimate;
 mod events;
 mod faults;
 mod guard;
+mod leaving;
 mod limits;
 mod log;
 mod runtimes;

@@ -1,6 +1,7 @@
 //! Meters and the tokio runtime: which may have gone, or never have been there.
 
 use futures_util::StreamExt;
+use limiter::{CountTokens, StreamError, StreamMeter};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::log::Log;
@@ -91,13 +92,47 @@ fn without_any_runtime_a_stream_that_ends_is_settled() {
     assert_eq!(log.text().lines().count(), 1, "{}", log.text());
 }
 
+/// Nothing is passed on that nobody counts; what was counted is settled.
 #[tokio::test]
-async fn dropped_in_a_panic_of_its_counter_what_was_seen_is_settled() {
+async fn a_stream_whose_counter_panics_ends_with_an_error_and_is_settled() {
     let world = World::with_tokens_per_minute(10_000).await;
     let call = world.reserve(100, 500).await;
     let counter = |chunk: &u64| if *chunk == 7 { panic!("seven") } else { *chunk };
-    let mut answer =
-        limiter::StreamMeter::stream(crate::world::chunks([1, 2, 7, 1]), call, counter);
+    let answer = StreamMeter::stream(crate::world::chunks([1, 2, 7, 1]), call, counter);
+    let items: Vec<_> = answer.collect().await;
+    assert!(matches!(items[..], [Ok(1), Ok(2), Err(StreamError::Uncounted)]), "{items:?}");
+    assert_eq!(world.minute_tokens().await, 103);
+}
+
+/// The chunks of a whole stream, counted by its end, which panics.
+#[tokio::test]
+async fn a_stream_whose_counter_panics_at_its_end_settles_what_was_counted() {
+    struct Ends;
+    impl CountTokens<u64> for Ends {
+        fn count(&mut self, chunk: &u64) -> u64 {
+            *chunk
+        }
+
+        fn end(&mut self) -> u64 {
+            panic!("the end")
+        }
+    }
+    let world = World::with_tokens_per_minute(10_000).await;
+    let call = world.reserve(100, 500).await;
+    let answer = StreamMeter::stream(crate::world::chunks([1, 2]), call, Ends);
+    let items: Vec<_> = answer.collect().await;
+    assert!(matches!(items[..], [Ok(1), Ok(2)]), "{items:?}");
+    assert_eq!(world.minute_tokens().await, 103);
+}
+
+/// The upstream is the application's own stream, whose panic is not ours to catch.
+#[tokio::test]
+async fn dropped_in_a_panic_of_its_upstream_what_was_seen_is_settled() {
+    let world = World::with_tokens_per_minute(10_000).await;
+    let call = world.reserve(100, 500).await;
+    let upstream = crate::world::chunks([1, 2, 7])
+        .map(|chunk| if matches!(chunk, Ok(7)) { panic!("seven") } else { chunk });
+    let mut answer = StreamMeter::stream(upstream, call, |chunk: &u64| *chunk);
     let task = tokio::spawn(async move { while answer.next().await.is_some() {} });
     assert!(task.await.unwrap_err().is_panic());
     world.settlements(1).await;

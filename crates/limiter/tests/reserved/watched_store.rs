@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Unavailable,
     /// It is done once [`WatchedStore::go_on`] is called.
     Waits,
+    /// The same, and its answer gets lost.
+    WaitsAndAnswerLost,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,11 @@ impl WatchedStore {
             Some(Fault::Waits) => {
                 self.watched.go_on.notified().await;
                 step()
+            }
+            Some(Fault::WaitsAndAnswerLost) => {
+                self.watched.go_on.notified().await;
+                let _ = step();
+                Err(StoreError::outcome_unknown("the line was cut").into())
             }
             None => step(),
         }

@@ -1,0 +1,99 @@
+//! Clients who leave while the layer waits for its store: what was charged for nobody is taken back.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use limiter_conformance::servers::{self, Proxy};
+use limiter_tower::{Caller, Settlement};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::world::{Member, World, named, tokens, tokens_per_minute};
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is not true that {what}");
+}
+
+/// A world whose server is behind a proxy.
+async fn behind_proxy() -> (World, Proxy, Member) {
+    let url = servers::shared().url();
+    let address = url.strip_prefix("redis://").unwrap();
+    let proxy = Proxy::to(address.split('/').next().unwrap());
+    let world = World::on_redis(&proxy.url()).await;
+    let member = world.member(named("ci").with_global(tokens_per_minute(1_000))).await;
+    // Scripts are loaded before anything goes wrong.
+    let mut call = world.limiter.reserve(&member.id, None, &tokens(1, 1)).await.unwrap().allowed();
+    call.take().unwrap().cancel().await.unwrap();
+    (world, proxy, member)
+}
+
+fn request(member: &Member) -> Request<Empty<Bytes>> {
+    let request = Request::builder().header("x-api-key", member.access_key.expose());
+    request.body(Empty::new()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_its_estimate_is_charged_pays_nothing() {
+    let (world, proxy, ci) = behind_proxy().await;
+    // So that the reservation is all that the call waits for.
+    let caller = Caller::from(ci.id.clone());
+    let layer = world.layer().identify(move |_| Some(caller.clone()));
+    let layer = layer.reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep).build();
+    let served = Arc::new(AtomicBool::new(false));
+    let serving = Arc::clone(&served);
+    let service = layer.layer(service_fn(move |_: Request<Empty<Bytes>>| {
+        serving.store(true, Ordering::Relaxed);
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+    }));
+    let executed = proxy.executed();
+    proxy.hold_replies();
+    {
+        let mut call = pin!(service.oneshot(request(&ci)));
+        until("the estimate is charged", async || {
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            proxy.executed() == executed + 1
+        })
+        .await;
+    }
+    proxy.forward();
+    until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
+    assert_eq!(world.requests_used(&ci).await, 0);
+    assert!(!served.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
+    let (world, proxy, ci) = behind_proxy().await;
+    let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep);
+    let layer = layer.on_service_error(Settlement::Cancel).build();
+    let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| {
+        proxy.cut_before_request();
+        std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
+    }));
+    {
+        let mut call = pin!(service.oneshot(request(&ci)));
+        until("the first try is cut off", async || {
+            proxy.requests_cut() == 1
+                || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Pending => false,
+                    Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
+                }
+        })
+        .await;
+    }
+    until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
+    assert_eq!(world.requests_used(&ci).await, 0);
+}

@@ -1,0 +1,106 @@
+//! Callbacks of the user: a panic in one is caught, counted and logged, and never ends a call.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::quiet::Quiet;
+use crate::watch;
+
+/// A place where code of the user runs inside of ours: one static for each, named as in its documentation.
+///
+/// It is public for `limiter-tower`, which has such places too, and no part of the interface.
+#[derive(Debug)]
+pub struct UserCode {
+    name: &'static str,
+    log: Quiet,
+}
+
+impl UserCode {
+    /// A place of this name, which is the label `callback` of the metric.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, log: Quiet::new() }
+    }
+
+    /// The name of the place.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs the user's code; `None` if it panics.
+    ///
+    /// A panic is counted each time, and logged at most every ten seconds. Its message is left to the panic hook: it may
+    /// quote what a client sent.
+    ///
+    /// Nothing is run while this thread unwinds, where a second panic could abort the process: `None` then, too.
+    pub fn run<T>(&self, code: impl FnOnce() -> T) -> Option<T> {
+        if std::thread::panicking() {
+            return None;
+        }
+        // A value that the code has left half-changed is the user's own, or is not used again: each caller sees to that.
+        match catch_unwind(AssertUnwindSafe(code)) {
+            Ok(value) => Some(value),
+            Err(payload) => {
+                self.panicked(payload);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn panicked(&self, payload: Box<dyn Any + Send>) {
+        // Only a message is dropped: any other payload may panic when it is.
+        if !payload.is::<&'static str>() && !payload.is::<String>() {
+            mem::forget(payload);
+        }
+        watch::user_code_panicked(self.name);
+        if let Some(left_out) = self.log.due() {
+            tracing::error!(
+                callback = self.name,
+                left_out,
+                "a callback of the application has panicked: the limiter goes on without it"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_caught_whatever_its_payload() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        static CODE: UserCode = UserCode::new("test");
+        assert_eq!(CODE.run(|| 1), Some(1));
+        assert_eq!(CODE.run(|| panic!("a message")), None::<u8>);
+        assert_eq!(CODE.run(|| panic!("a {}", "message")), None::<u8>);
+        assert_eq!(CODE.run(|| panic_any(Bomb)), None::<u8>);
+    }
+
+    #[test]
+    fn nothing_runs_while_the_thread_unwinds() {
+        struct RunsWhenDropped<'a>(&'a mut Option<Option<u8>>);
+        impl Drop for RunsWhenDropped<'_> {
+            fn drop(&mut self) {
+                *self.0 = Some(UserCode::new("test").run(|| 1));
+            }
+        }
+        let mut ran = None;
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _drops = RunsWhenDropped(&mut ran);
+            panic!("unwinding");
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(ran, Some(None));
+    }
+}
