@@ -3,6 +3,7 @@
 mod bounds;
 mod engine;
 mod headers;
+mod not_shown;
 mod redis;
 mod sdk;
 mod secrets;
