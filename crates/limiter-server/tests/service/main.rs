@@ -1,6 +1,7 @@
 //! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
 
 mod bounds;
+mod echo;
 mod engine;
 mod headers;
 mod not_shown;
