@@ -2,6 +2,7 @@
 
 pub(crate) mod echo;
 mod priced;
+mod refused;
 pub(crate) mod upstream;
 pub(crate) mod usage;
 
