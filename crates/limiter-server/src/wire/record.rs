@@ -152,20 +152,21 @@ impl LimitsRequest {
     /// lift it by mistake.
     fn over(&self, of: &str, current: Option<&Limits>) -> Result<Limits, Refusal> {
         let zeros = current.map_or(Ok(Limits::NONE), zeros)?;
-        let limit = |name: &str, value: &Option<Value>| {
-            amount::limit(&format!("{name} of {of}"), value.as_ref())
+        let limit = |name: &str, value: &Option<Value>, zero: Option<u64>| {
+            let said = amount::limit(&format!("{name} of {of}"), value.as_ref())?;
+            Ok::<_, Refusal>(said.or(zero))
         };
-        let tokens_per_minute = limit("tpm", &self.tpm)?;
-        let tokens_per_day = limit("tpd", &self.tpd)?;
-        let says_tokens = tokens_per_minute.or(tokens_per_day).is_some();
+        let tokens_per_minute = limit("tpm", &self.tpm, zeros.tokens_per_minute())?;
+        let tokens_per_day = limit("tpd", &self.tpd, zeros.tokens_per_day())?;
+        let says_tokens = tokens_per_minute.max(tokens_per_day) > Some(0);
         let token_type = self
             .token_type
             .unwrap_or_else(|| if says_tokens { TokenType::Total } else { zeros.token_type() });
         let limits = Limits::builder()
-            .tokens_per_minute(tokens_per_minute.or(zeros.tokens_per_minute()))
-            .tokens_per_day(tokens_per_day.or(zeros.tokens_per_day()))
-            .requests_per_minute(limit("rpm", &self.rpm)?.or(zeros.requests_per_minute()))
-            .requests_per_day(limit("rpd", &self.rpd)?.or(zeros.requests_per_day()))
+            .tokens_per_minute(tokens_per_minute)
+            .tokens_per_day(tokens_per_day)
+            .requests_per_minute(limit("rpm", &self.rpm, zeros.requests_per_minute())?)
+            .requests_per_day(limit("rpd", &self.rpd, zeros.requests_per_day())?)
             .token_type(token_type);
         Ok(limits.build()?)
     }
