@@ -188,7 +188,7 @@ macro_rules! conformance_tests {
                 odd_assets_are_assets
                 an_expiry_may_lie_in_the_past
                 a_key_expires_to_the_millisecond
-                the_edges_of_chrono_are_expiries
+                an_expiry_that_cannot_be_shown_is_refused
                 limits_hold_on_the_first_and_the_last_day
                 a_key_has_limits_for_a_bounded_number_of_assets
                 all_assets_of_a_key_may_be_exchanged_again_and_again

@@ -355,6 +355,8 @@ fn a_number_or_an_id_out_of_its_bounds_is_invalid() {
         format!(r#"{{"at":1,"op":"check","key":"k","asset":"{long_asset}"}}"#),
         format!(r#"{{"at":1,"op":"create","key":"k","assets":{{"{long_asset}":null}}}}"#),
         r#"{"at":1,"op":"check","key":"k","request_id":""}"#.to_owned(),
+        r#"{"at":1,"op":"create","key":"k","expires_at":253402300800000}"#.to_owned(),
+        r#"{"at":1,"op":"update","key":"k","expires_at":253402300800000}"#.to_owned(),
         format!(r#"{{"at":1,"op":"check","key":"k","request_id":"{long_id}"}}"#),
     ] {
         assert_eq!(read(&line).unwrap(), Line::Invalid, "{line}");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::{MAX_COUNT, counted};
+use crate::object::Object;
 use crate::token_type::TokenType;
 
 /// What a call costs: requests, input and output tokens, credits.
@@ -22,7 +23,7 @@ use crate::token_type::TokenType;
 /// # Ok::<(), limiter_core::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "RawCharge", into = "RawCharge")]
+#[serde(try_from = "Object<RawCharge>", into = "RawCharge")]
 pub struct Charge {
     requests: u64,
     input_tokens: u64,
@@ -166,10 +167,10 @@ impl Default for RawCharge {
     }
 }
 
-impl TryFrom<RawCharge> for Charge {
+impl TryFrom<Object<RawCharge>> for Charge {
     type Error = InvalidValue;
 
-    fn try_from(raw: RawCharge) -> Result<Self, InvalidValue> {
+    fn try_from(Object(raw): Object<RawCharge>) -> Result<Self, InvalidValue> {
         let charge = Self::request().with_credits(raw.credits);
         charge.with_requests(raw.requests)?.with_tokens(raw.input_tokens, raw.output_tokens)
     }

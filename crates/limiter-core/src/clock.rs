@@ -14,10 +14,10 @@ use crate::window::LAST_END;
 
 /// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
-/// It converts from and to chrono's `DateTime<Utc>`, from `SystemTime`, reads and prints as RFC 3339 (in
-/// the years 0 to 9999), and
-/// is a plain number of milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years); what
-/// lies outside becomes the nearest end.
+/// It converts from and to chrono's `DateTime<Utc>`, from `SystemTime`, reads and prints as RFC 3339, and is a plain number of
+/// milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years), so that no clock is out of it;
+/// what lies outside becomes the nearest end. An instant that somebody enters lies in the years 1970 to 9999:
+/// [`FromStr`] and [`KeyConfig::check`](crate::KeyConfig::check) refuse any other.
 ///
 /// ```
 /// use limiter_core::Timestamp;
@@ -35,6 +35,11 @@ impl Timestamp {
     pub const MAX: Self = Self((1 << 53) - 1);
     /// The first instant, as far before 1970.
     pub const MIN: Self = Self(-((1 << 53) - 1));
+
+    /// The first instant that may be entered.
+    pub const START_OF_1970: Self = Self(0);
+    /// The last instant that may be entered, a millisecond before the year 10,000: every date has a year of four digits.
+    pub const END_OF_9999: Self = Self(253_402_300_799_999);
 
     /// The instant `unix_ms` milliseconds after the start of 1970 (before it, if negative).
     #[must_use]
@@ -57,6 +62,18 @@ impl Timestamp {
     #[must_use]
     pub const fn unix_ms(self) -> i64 {
         self.0
+    }
+
+    /// Checks that the instant may be entered.
+    ///
+    /// # Errors
+    /// [`InvalidValue::Instant`] before 1970 and after 9999; `what` names it there.
+    pub fn check(self, what: &'static str) -> Result<(), InvalidValue> {
+        if (Self::START_OF_1970..=Self::END_OF_9999).contains(&self) {
+            Ok(())
+        } else {
+            Err(InvalidValue::Instant { what, instant: self })
+        }
     }
 
     /// As a date, or `None` beyond the years that chrono knows (about ±262,000).
@@ -125,7 +142,8 @@ impl FromStr for Timestamp {
         let expected = "a date and time by RFC 3339, such as 2030-01-01T00:00:00Z";
         let date = DateTime::parse_from_rfc3339(text);
         let date = date.map_err(|_| InvalidValue::unknown_word("date", text, expected))?;
-        Ok(Self::from(date.with_timezone(&Utc)))
+        let timestamp = Self::from(date.with_timezone(&Utc));
+        timestamp.check("a date").map(|()| timestamp)
     }
 }
 
@@ -199,6 +217,13 @@ mod tests {
         let noon: Timestamp = "2025-10-09T14:00:00.250+02:00".parse().unwrap();
         assert_eq!(noon.to_string(), "2025-10-09T12:00:00.250Z");
         assert!("2025-10-09".parse::<Timestamp>().is_err());
+        assert_eq!("9999-12-31T23:59:59.999Z".parse(), Ok(Timestamp::END_OF_9999));
+        for outside in
+            ["1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999-00:01", "0000-01-01T00:00:00Z"]
+        {
+            let refused = outside.parse::<Timestamp>();
+            assert!(matches!(refused, Err(InvalidValue::Instant { .. })), "{outside}");
+        }
     }
 
     #[test]

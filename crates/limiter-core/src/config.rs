@@ -10,6 +10,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::Limits;
 use crate::names::{AssetId, KeyId, KeyName};
+use crate::object::{Object, distinct_keys};
 use crate::thresholds::Thresholds;
 
 /// What a key may do.
@@ -39,32 +40,27 @@ pub enum KeyKind {
 /// # Ok::<(), limiter_core::InvalidValue>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Object<RawConfig>")]
 pub struct KeyConfig {
     /// Its name, unique among the living keys of the workspace.
     pub name: KeyName,
     /// Limits over all calls of the key.
-    #[serde(default)]
     pub global: Limits,
     /// Limits of single assets. An asset that is not listed meets the global limits alone.
-    #[serde(default)]
     pub assets: BTreeMap<AssetId, Limits>,
     /// The credits that the key may ever spend; `None` for any amount. Takes effect at once.
-    #[serde(default)]
     pub budget: Option<Credits>,
-    /// From when on the key is expired; `None` for never. Takes effect at once, and may be in the past.
-    #[serde(default)]
+    /// From when on the key is expired; `None` for never. Takes effect at once, and may be in the past, from
+    /// [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
     /// The shares of its limits and of its budget that are told when they are reached; `None` for those of the limiter.
     /// They take effect at once, and are written down with the key: a key that is read shows the ones it has.
     ///
     /// In a window that goes on, and of the budget, those are not told that were told already, are below one that was,
     /// or were passed before. A threshold that is taken away and comes back counts as another one.
-    #[serde(default)]
     pub thresholds: Option<Thresholds>,
     /// Shadow mode: the key is decided and counted as always, but a call that would be denied for a limit or the budget is
     /// let through, flagged with the denial, and charges nothing. It takes effect at once.
-    #[serde(default)]
     pub shadow: bool,
 }
 
@@ -75,7 +71,7 @@ impl KeyConfig {
     /// A key of this name, without any limits.
     ///
     /// # Errors
-    /// [`InvalidValue::Length`] if the name is empty or longer than [`KeyName::MAX_BYTES`].
+    /// As [`KeyName::new`].
     pub fn named(name: impl AsRef<str>) -> Result<Self, InvalidValue> {
         KeyName::new(name).map(Self::new)
     }
@@ -137,17 +133,45 @@ impl KeyConfig {
         Self { shadow, ..self }
     }
 
-    /// Checks the number of assets, as every store does; everything else is valid because it exists.
+    /// Checks the number of assets and the expiry, as every store does; everything else is valid because it exists.
     ///
     /// # Errors
-    /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_ASSETS`].
+    /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_ASSETS`]; [`InvalidValue::Instant`] for an expiry before 1970
+    /// or after 9999.
     pub fn check(&self) -> Result<(), InvalidValue> {
-        match self.assets.len() {
-            count if count > Self::MAX_ASSETS => {
-                Err(InvalidValue::TooManyAssets { count, max: Self::MAX_ASSETS })
-            }
-            _ => Ok(()),
+        let count = self.assets.len();
+        if count > Self::MAX_ASSETS {
+            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_ASSETS });
         }
+        self.expires_at.map_or(Ok(()), |at| at.check("the expiry of a key"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    name: KeyName,
+    #[serde(default)]
+    global: Limits,
+    #[serde(default, deserialize_with = "distinct_keys")]
+    assets: BTreeMap<AssetId, Limits>,
+    #[serde(default)]
+    budget: Option<Credits>,
+    #[serde(default)]
+    expires_at: Option<Timestamp>,
+    #[serde(default)]
+    thresholds: Option<Thresholds>,
+    #[serde(default)]
+    shadow: bool,
+}
+
+impl TryFrom<Object<RawConfig>> for KeyConfig {
+    type Error = InvalidValue;
+
+    fn try_from(Object(raw): Object<RawConfig>) -> Result<Self, InvalidValue> {
+        let RawConfig { name, global, assets, budget, expires_at, thresholds, shadow } = raw;
+        let config = Self { name, global, assets, budget, expires_at, thresholds, shadow };
+        config.check().map(|()| config)
     }
 }
 
@@ -208,6 +232,22 @@ mod tests {
         let json = r#"{"name":"ci","globl":{"requests_per_minute":5}}"#;
         let error = serde_json::from_str::<KeyConfig>(json).unwrap_err().to_string();
         assert!(error.contains("unknown field `globl`"), "{error}");
+    }
+
+    #[test]
+    fn an_expiry_lies_in_the_years_1970_to_9999() {
+        let (first, last) = (Timestamp::START_OF_1970, Timestamp::END_OF_9999);
+        let next_to = |at: Timestamp, ms: i64| Timestamp::from_unix_ms(at.unix_ms() + ms);
+        for at in [first, last] {
+            assert_eq!(KeyConfig::named("ci").unwrap().with_expiry(at).check(), Ok(()));
+        }
+        for at in [next_to(first, -1), next_to(last, 1), Timestamp::MIN, Timestamp::MAX] {
+            let config = KeyConfig::named("ci").unwrap().with_expiry(at);
+            let refused = InvalidValue::Instant { what: "the expiry of a key", instant: at };
+            assert_eq!(config.check(), Err(refused));
+            let json = serde_json::to_string(&config).unwrap();
+            assert!(serde_json::from_str::<KeyConfig>(&json).is_err(), "{json}");
+        }
     }
 
     #[test]

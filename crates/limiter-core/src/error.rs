@@ -4,6 +4,8 @@ use std::error::Error;
 
 use thiserror::Error;
 
+use crate::clock::Timestamp;
+
 /// A value that cannot be: it is refused when it enters, and nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -25,6 +27,25 @@ pub enum InvalidValue {
         length: usize,
         /// The most bytes it may have.
         max: usize,
+    },
+    /// An id or a name with a character that changes how the text around it is shown.
+    #[error(
+        "{what} has the character U+{:04X}, a control character that changes how text is shown: leave it out",
+        u32::from(*.character)
+    )]
+    Character {
+        /// What the text was meant for.
+        what: &'static str,
+        /// The first such character.
+        character: char,
+    },
+    /// An instant before 1970 or after 9999.
+    #[error("{what} is {instant}, but must lie in the years 1970 to 9999")]
+    Instant {
+        /// What the instant was meant for.
+        what: &'static str,
+        /// The instant.
+        instant: Timestamp,
     },
     /// An access key that its caller brought is too short, too long, or not made of visible ASCII.
     #[error(

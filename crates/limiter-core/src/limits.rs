@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
+use crate::object::Object;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -29,7 +30,7 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 /// # Ok::<(), limiter_core::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "LimitsBuilder", into = "LimitsBuilder")]
+#[serde(try_from = "Object<RawLimits>", into = "RawLimits")]
 pub struct Limits {
     requests_per_minute: Option<u64>,
     requests_per_day: Option<u64>,
@@ -55,7 +56,7 @@ impl Limits {
 
     /// Starts from these limits, to change some of them.
     pub fn to_builder(self) -> LimitsBuilder {
-        self.into()
+        LimitsBuilder(self.into())
     }
 
     /// Requests per minute, if limited.
@@ -138,10 +139,13 @@ impl fmt::Display for Limits {
 }
 
 /// Collects the numbers of [`Limits`]; bounds are checked by [`build`](Self::build).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "limits are made by build()"]
+pub struct LimitsBuilder(RawLimits);
+
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[must_use = "limits are made by build()"]
-pub struct LimitsBuilder {
+struct RawLimits {
     requests_per_minute: Option<u64>,
     requests_per_day: Option<u64>,
     tokens_per_minute: Option<u64>,
@@ -152,31 +156,31 @@ pub struct LimitsBuilder {
 impl LimitsBuilder {
     /// Requests per minute; `None`, the default, for no such limit.
     pub fn requests_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.requests_per_minute = limit.into();
+        self.0.requests_per_minute = limit.into();
         self
     }
 
     /// Requests per day; `None`, the default, for no such limit.
     pub fn requests_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.requests_per_day = limit.into();
+        self.0.requests_per_day = limit.into();
         self
     }
 
     /// Tokens per minute; `None`, the default, for no such limit.
     pub fn tokens_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.tokens_per_minute = limit.into();
+        self.0.tokens_per_minute = limit.into();
         self
     }
 
     /// Tokens per day; `None`, the default, for no such limit.
     pub fn tokens_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.tokens_per_day = limit.into();
+        self.0.tokens_per_day = limit.into();
         self
     }
 
     /// What the token limits count; [`TokenType::Total`] by default.
     pub fn token_type(mut self, token_type: TokenType) -> Self {
-        self.token_type = token_type;
+        self.0.token_type = token_type;
         self
     }
 
@@ -187,29 +191,29 @@ impl LimitsBuilder {
     pub fn build(self) -> Result<Limits, InvalidValue> {
         let bounded =
             |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
-        let limits_tokens = self.tokens_per_minute.is_some() || self.tokens_per_day.is_some();
+        let limits_tokens = self.0.tokens_per_minute.is_some() || self.0.tokens_per_day.is_some();
         Ok(Limits {
             requests_per_minute: bounded(
                 "the limit of requests per minute",
-                self.requests_per_minute,
+                self.0.requests_per_minute,
             )?,
-            requests_per_day: bounded("the limit of requests per day", self.requests_per_day)?,
-            tokens_per_minute: bounded("the limit of tokens per minute", self.tokens_per_minute)?,
-            tokens_per_day: bounded("the limit of tokens per day", self.tokens_per_day)?,
-            token_type: if limits_tokens { self.token_type } else { TokenType::Total },
+            requests_per_day: bounded("the limit of requests per day", self.0.requests_per_day)?,
+            tokens_per_minute: bounded("the limit of tokens per minute", self.0.tokens_per_minute)?,
+            tokens_per_day: bounded("the limit of tokens per day", self.0.tokens_per_day)?,
+            token_type: if limits_tokens { self.0.token_type } else { TokenType::Total },
         })
     }
 }
 
-impl TryFrom<LimitsBuilder> for Limits {
+impl TryFrom<Object<RawLimits>> for Limits {
     type Error = InvalidValue;
 
-    fn try_from(builder: LimitsBuilder) -> Result<Self, InvalidValue> {
-        builder.build()
+    fn try_from(Object(raw): Object<RawLimits>) -> Result<Self, InvalidValue> {
+        LimitsBuilder(raw).build()
     }
 }
 
-impl From<Limits> for LimitsBuilder {
+impl From<Limits> for RawLimits {
     fn from(limits: Limits) -> Self {
         Self {
             requests_per_minute: limits.requests_per_minute,

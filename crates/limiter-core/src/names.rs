@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
 
-/// Declares a text of 1 to `$max` bytes of UTF-8.
+/// Declares a text of 1 to `$max` bytes of UTF-8, `$checked` beyond its length: [`opaque`] or [`shown`].
 macro_rules! bounded_text {
-    ($(#[$docs:meta])* $name:ident, $what:literal, $max:literal) => {
+    ($(#[$docs:meta])* $name:ident, $what:literal, $max:literal, $checked:ident) => {
         $(#[$docs])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "CompactString", into = "CompactString")]
@@ -21,13 +21,15 @@ macro_rules! bounded_text {
             /// The most bytes that it may have.
             pub const MAX_BYTES: usize = $max;
 
-            /// Checks the length, in bytes.
+            /// Checks the length, in bytes, and the characters where people read the text.
             ///
             /// # Errors
-            /// [`InvalidValue::Length`] if the text is empty or longer than [`Self::MAX_BYTES`].
+            /// [`InvalidValue::Length`] if the text is empty or longer than [`Self::MAX_BYTES`];
+            /// [`InvalidValue::Character`] if it has a character that the type does not take.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidValue> {
                 let text = text.as_ref();
-                check_length($what, text, $max).map(|()| Self(CompactString::new(text)))
+                check_length($what, text, $max)?;
+                $checked($what, text).map(|()| Self(CompactString::new(text)))
             }
 
             /// The text.
@@ -41,7 +43,8 @@ macro_rules! bounded_text {
             type Error = InvalidValue;
 
             fn try_from(text: CompactString) -> Result<Self, InvalidValue> {
-                check_length($what, &text, $max).map(|()| Self(text))
+                check_length($what, &text, $max)?;
+                $checked($what, &text).map(|()| Self(text))
             }
         }
 
@@ -94,7 +97,8 @@ macro_rules! bounded_text {
 }
 
 bounded_text! {
-    /// Names an API key: 1 to 128 bytes, made by the engine or chosen by the caller.
+    /// Names an API key: 1 to 128 bytes, made by the engine or chosen by the caller, without control and
+    /// bidirectional control characters.
     ///
     /// An id is not a secret and is never used for a second key: who chooses ids keeps to that.
     ///
@@ -105,28 +109,39 @@ bounded_text! {
     /// assert!(KeyId::new("").is_err());
     /// # Ok::<(), limiter_core::InvalidValue>(())
     /// ```
-    KeyId, "a key id", 128
+    KeyId, "a key id", 128, shown
 }
 
 bounded_text! {
     /// Names what is called, a model or tool: an opaque id of 1 to 256 bytes.
-    AssetId, "an asset id", 256
+    ///
+    /// It may have any character: print it with `{:?}`, which escapes those that a terminal acts on.
+    AssetId, "an asset id", 256, opaque
 }
 
 bounded_text! {
-    /// Names a workspace, the tenant that keys belong to: 1 to 128 bytes.
-    WorkspaceId, "a workspace id", 128
+    /// Names a workspace, the tenant that keys belong to: 1 to 128 bytes, without control and bidirectional control
+    /// characters.
+    WorkspaceId, "a workspace id", 128, shown
 }
 
 bounded_text! {
-    /// What people call a key: 1 to 256 bytes, unique among the living keys of its workspace.
-    KeyName, "a key name", 256
+    /// What people call a key: 1 to 256 bytes, unique among the living keys of its workspace, without control and
+    /// bidirectional control characters.
+    ///
+    /// ```
+    /// use limiter_core::KeyName;
+    ///
+    /// assert!(KeyName::new("مفتاح 1").is_ok());
+    /// assert!(KeyName::new("ci\u{202e}nimda").is_err(), "it would read as another name");
+    /// ```
+    KeyName, "a key name", 256, shown
 }
 
 bounded_text! {
     /// Names one call, so that repeating it does not charge it twice: 1 to 128 bytes, chosen by the caller, of one
     /// key.
-    RequestId, "a request id", 128
+    RequestId, "a request id", 128, opaque
 }
 
 fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), InvalidValue> {
@@ -134,6 +149,24 @@ fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), Invali
         length if (1..=max).contains(&length) => Ok(()),
         length => Err(InvalidValue::Length { what, length, max }),
     }
+}
+
+/// A text that programs compare: any character.
+const fn opaque(_: &'static str, _: &str) -> Result<(), InvalidValue> {
+    Ok(())
+}
+
+/// A text that people read, in lists, logs and terminals: no character that changes how the text around it is shown.
+fn shown(what: &'static str, text: &str) -> Result<(), InvalidValue> {
+    match text.chars().find(|character| character.is_control() || is_bidi_control(*character)) {
+        Some(character) => Err(InvalidValue::Character { what, character }),
+        None => Ok(()),
+    }
+}
+
+/// The characters with the Unicode property `Bidi_Control`.
+const fn is_bidi_control(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -150,10 +183,28 @@ mod tests {
     }
 
     #[test]
-    fn any_text_may_be_a_name() {
-        for text in ["\u{0}\n\t", "🦀 cargo", "مفتاح", "a/b{c}:d"] {
+    fn a_text_of_any_script_may_be_a_name() {
+        for text in ["🦀 cargo", "👩\u{200d}👩", "مفتاح", "a/b{c}:d", " "] {
             assert_eq!(KeyName::new(text).map(|name| name.to_string()).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn what_people_read_has_no_control_characters() {
+        let c0_and_c1 = ('\0'..='\u{1f}').chain('\u{7f}'..='\u{9f}');
+        let bidi = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
+        let bidi = bidi.chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        for character in c0_and_c1.chain(bidi) {
+            let text = format!("ci{character}");
+            let refused = Err(InvalidValue::Character { what: "a key name", character });
+            assert_eq!(KeyName::new(&text), refused);
+            assert!(KeyId::new(&text).is_err(), "{text:?}");
+            assert!(WorkspaceId::new(&text).is_err(), "{text:?}");
+            assert!(serde_json::from_value::<KeyName>(text.as_str().into()).is_err(), "{text:?}");
+            assert!(AssetId::new(&text).is_ok() && RequestId::new(&text).is_ok(), "{text:?}");
+        }
+        let message = KeyName::new("\u{202e}yek").unwrap_err().to_string();
+        assert!(message.contains("U+202E") && !message.contains('\u{202e}'), "{message}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::charge::Charge;
 use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::counted;
+use crate::object::Object;
 
 /// New totals of a call: what is left out stays as it is.
 ///
@@ -18,7 +19,7 @@ use crate::limits::counted;
 /// # Ok::<(), limiter_core::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "RawTotals")]
+#[serde(try_from = "Object<RawTotals>")]
 pub struct Totals {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
@@ -92,10 +93,10 @@ struct RawTotals {
     credits: Option<Credits>,
 }
 
-impl TryFrom<RawTotals> for Totals {
+impl TryFrom<Object<RawTotals>> for Totals {
     type Error = InvalidValue;
 
-    fn try_from(raw: RawTotals) -> Result<Self, InvalidValue> {
+    fn try_from(Object(raw): Object<RawTotals>) -> Result<Self, InvalidValue> {
         let mut totals = Self { credits: raw.credits, ..Self::unchanged() };
         if let Some(tokens) = raw.input_tokens {
             totals = totals.with_input_tokens(tokens)?;

@@ -9,13 +9,14 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
+use limiter::Object;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::bounds::Bounds;
 use crate::refusal::Refusal;
 
-/// A body of JSON, whatever its content type says.
+/// A body of JSON, an object, whatever its content type says.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
@@ -33,7 +34,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
         let bytes = read(request, &app.bounds).await?;
         match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Self(value)),
+            Ok(Object(value)) => Ok(Self(value)),
             Err(error) => Err(not_readable("body", error)),
         }
     }

@@ -126,7 +126,7 @@ impl Settings {
         admin_key: Option<String>,
         webhook_secret: Option<String>,
     ) -> Result<Self, ConfigError> {
-        let bounds = flags.bounds.over(file.bounds).bounds();
+        let bounds = flags.bounds.over(file.bounds.0).bounds();
         let webhook = flags.webhook.or(file.webhook);
         let webhook = webhook.map(|url| webhook_to(&url, webhook_secret, bounds.max_events));
         let settings = Self {
@@ -143,7 +143,7 @@ impl Settings {
             admin_key: admin_key.map(AccessKey::new).transpose().map_err(ConfigError::AdminKey)?,
             state: flags.state.or(file.state),
             models: match file.models {
-                Some(models) => models,
+                Some(models) => models.into_iter().map(|model| model.0).collect(),
                 None => Models::built_in()?,
             },
             bounds,
@@ -327,6 +327,18 @@ mod tests {
     fn a_mistyped_setting_is_named_with_its_place() {
         let error = settings(&[], "listn = '127.0.0.1:1'").unwrap_err().to_string();
         assert!(error.contains("test.toml") && error.contains("listn"), "{error}");
+    }
+
+    #[test]
+    fn an_array_is_no_table() {
+        for file in [
+            "bounds = [1, 2, 3, 4, 5, 6, 7]",
+            "models = [['id', 'path']]",
+            "[[models]]\nid = 'id'\npath = 'path'\nprice = [5, 1, 1]",
+        ] {
+            let error = settings(&[], file).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("expected an object"), "{error}");
+        }
     }
 
     #[test]

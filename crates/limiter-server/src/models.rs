@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use limiter::{AssetId, Credits, InvalidValue};
-use serde::Deserialize;
+use limiter::{AssetId, Credits, InvalidValue, Object};
+use serde::{Deserialize, Deserializer};
 
 use crate::config::ConfigError;
 
@@ -21,7 +21,7 @@ pub struct Model {
     #[serde(default)]
     pub name: Option<String>,
     /// What its runs cost; nothing by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub price: Price,
     /// Where runs are forwarded to; without it the model is a built-in one that answers with what it was told.
     #[serde(default)]
@@ -111,10 +111,15 @@ impl Models {
         self.0.get(id_or_path)
     }
 
-    /// The id under which limits of this asset are kept: that of the model, if it is the path of one.
-    pub(crate) fn asset(&self, id_or_path: &str) -> Result<AssetId, InvalidValue> {
-        self.find(id_or_path).map_or_else(|| id_or_path.parse(), |model| Ok(model.id.clone()))
+    /// The id under which limits of this asset are kept: that of the model, if it is the path of one. An asset that is no
+    /// model of this server is one by its own name.
+    pub(crate) fn resolved(&self, asset: AssetId) -> AssetId {
+        self.find(asset.as_str()).map_or(asset, |model| model.id.clone())
     }
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|object| object.0)
 }
 
 const fn expected_output_tokens() -> u64 {
@@ -155,11 +160,9 @@ mod tests {
         for name in ["669a63646eb56306647e1091", "openai/gpt-5/openai", "openai/gpt-5.1/openai"] {
             assert!(models.find(name).is_some(), "{name}");
         }
-        assert_eq!(
-            models.asset("openai/gpt-5/openai").unwrap().as_str(),
-            "6895d6d1d50c89537c1cf237"
-        );
-        assert_eq!(models.asset("somewhere/else").unwrap().as_str(), "somewhere/else");
+        let resolved = |name: &str| models.resolved(name.parse().unwrap()).to_string();
+        assert_eq!(resolved("openai/gpt-5/openai"), "6895d6d1d50c89537c1cf237");
+        assert_eq!(resolved("somewhere/else"), "somewhere/else");
     }
 
     #[test]

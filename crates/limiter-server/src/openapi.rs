@@ -33,6 +33,7 @@ pub(crate) async fn document() -> impl IntoResponse {
     ),
     paths(
         check::check,
+        check::peek,
         reservations::reserve,
         reservations::extend,
         reservations::settle,
@@ -74,7 +75,7 @@ mod tests {
     fn every_operation_is_described_with_all_of_its_errors() {
         let document = serde_json::to_value(Api::openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 6);
+        assert_eq!(paths.len(), 7);
         for (path, operations) in paths {
             for operation in operations.as_object().unwrap().values() {
                 let responses = operation["responses"].as_object().unwrap();

@@ -28,6 +28,7 @@ pub(crate) fn service(app: Arc<App>) -> Router {
         .route(RUN_V1, post(runs::run));
     let engine = Router::new()
         .route(CHECK, post(check::check))
+        .route(PEEK, post(check::peek))
         .route(RESERVE, post(reservations::reserve))
         .route(EXTEND, post(reservations::extend))
         .route(SETTLE, post(reservations::settle))
@@ -71,6 +72,7 @@ const MODEL_V1: &str = "/sdk/models/{id}";
 const RUN: &str = "/api/v2/execute/{id}";
 const RUN_V1: &str = "/api/v1/execute/{id}";
 const CHECK: &str = "/v1/check";
+const PEEK: &str = "/v1/peek";
 const RESERVE: &str = "/v1/reserve";
 const EXTEND: &str = "/v1/reservations/{id}/extend";
 const SETTLE: &str = "/v1/reservations/{id}/settle";
@@ -78,7 +80,7 @@ const CANCEL: &str = "/v1/reservations/{id}/cancel";
 const USAGE: &str = "/v1/usage";
 const OPENAPI: &str = "/openapi.json";
 
-const ROUTES: [&str; 15] = [
-    CHECK, RESERVE, SETTLE, EXTEND, CANCEL, RUN, RUN_V1, USAGE, OWN_USAGE, KEYS, KEY, KEY_USAGE,
-    MODEL, MODEL_V1, OPENAPI,
+const ROUTES: [&str; 16] = [
+    CHECK, PEEK, RESERVE, SETTLE, EXTEND, CANCEL, RUN, RUN_V1, USAGE, OWN_USAGE, KEYS, KEY,
+    KEY_USAGE, MODEL, MODEL_V1, OPENAPI,
 ];

@@ -2,6 +2,7 @@
 
 pub(crate) mod echo;
 mod priced;
+mod refused;
 pub(crate) mod upstream;
 pub(crate) mod usage;
 
@@ -22,11 +23,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The prompt: `text`, or `data` as older clients name it.
-    pub(crate) fn prompt(&self) -> Option<&Value> {
+    /// The prompt of a request: `text`, or `data` as older clients name it.
+    pub(crate) fn into_prompt(mut request: Map<String, Value>) -> Option<Value> {
         ["text", "data"]
             .into_iter()
-            .find_map(|name| self.request.get(name))
+            .find_map(|name| request.remove(name))
             .filter(|value| !value.is_null())
     }
 

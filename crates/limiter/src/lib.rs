@@ -95,6 +95,8 @@ pub use builder::LimiterBuilder;
 pub use estimate::Estimate;
 pub use events::{Missed, ThresholdEvent, ThresholdEvents};
 pub use limiter::{Keys, Limiter};
+#[doc(hidden)]
+pub use limiter_core::Object;
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,

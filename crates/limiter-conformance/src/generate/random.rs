@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::replay::{
-    Action, Assets, Call, Change, Create, Kind, LARGEST, Limits, Operation, TokenType, Update,
+    Action, Assets, Call, Change, Create, END_OF_9999, Kind, LARGEST, Limits, Operation, TokenType,
+    Update,
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
@@ -91,10 +92,10 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
 impl Expiry {
     fn seen_from(self, now: u64) -> u64 {
         match self {
-            Self::Now => now,
-            Self::Past(ms) => now.saturating_sub(ms),
-            Self::In(ms) => now + ms,
-            Self::Never => LARGEST,
+            Self::Now => now.min(END_OF_9999),
+            Self::Past(ms) => now.saturating_sub(ms).min(END_OF_9999),
+            Self::In(ms) => (now + ms).min(END_OF_9999),
+            Self::Never => END_OF_9999,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::LARGEST;
+use super::{END_OF_9999, LARGEST};
 
 /// One line: what is asked, and when.
 ///
@@ -232,13 +232,13 @@ impl Operation {
                     create.global.iter().all(Limits::is_within_bounds)
                         && assets_fit(&create.assets)
                         && create.budget.is_none_or(fits)
-                        && create.expires_at.is_none_or(fits)
+                        && create.expires_at.is_none_or(is_enterable)
                 }
                 Action::Update(update) => {
                     update.global.value().is_none_or(Limits::is_within_bounds)
                         && update.assets.value().is_none_or(assets_fit)
                         && update.budget.value().copied().is_none_or(fits)
-                        && update.expires_at.value().copied().is_none_or(fits)
+                        && update.expires_at.value().copied().is_none_or(is_enterable)
                 }
                 Action::Check(call) | Action::Peek(call) => call.is_within_bounds(),
                 Action::Reserve(reserve) => {
@@ -324,6 +324,11 @@ fn is_request_id(id: &str) -> bool {
 
 fn fits(number: u64) -> bool {
     number <= LARGEST
+}
+
+/// "Instants lie in the years 1970 to 9999; any other is refused when it enters."
+fn is_enterable(unix_ms: u64) -> bool {
+    unix_ms <= END_OF_9999
 }
 
 /// In bytes, as the specification's terms have it.

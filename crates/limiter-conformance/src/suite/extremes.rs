@@ -113,24 +113,12 @@ pub async fn empty_and_overlong_texts_are_refused(_: impl StoreUnderTest) {
     assert_refused!(AccessKey::new("fifteen-letters"), InvalidValue::AccessKey { .. });
 }
 
-/// Names are any text: control characters, right to left, composed, the longest.
+/// Names are text of any script: right to left, composed, the longest.
 pub async fn odd_names_are_names(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
     let longest = "n".repeat(256);
-    for name in [
-        "\0",
-        "\n\t\u{7f}",
-        "\u{1b}[31m",
-        "🦀🦀",
-        "👩‍👩‍👧‍👦",
-        "مفتاح",
-        "\u{202e}yek",
-        "e\u{301}",
-        " ",
-        "a:b/c{d}",
-        "\"'\\",
-        &longest,
-    ] {
+    for name in ["🦀🦀", "👩‍👩‍👧‍👦", "مفتاح", "e\u{301}", " ", "a:b/c{d}", "\"'\\", &longest]
+    {
         let key = world.member(named(name)).await;
         assert_eq!(world.record(&key).await.name.as_str(), name);
     }
@@ -178,8 +166,7 @@ pub async fn odd_assets_are_assets(store: impl StoreUnderTest) {
 /// A key may be created expired; it is denied, says since when, and can be prolonged.
 pub async fn an_expiry_may_lie_in_the_past(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    for (number, past) in [NOON, Timestamp::from_unix_ms(0), Timestamp::MIN].into_iter().enumerate()
-    {
+    for (number, past) in [NOON, Timestamp::START_OF_1970].into_iter().enumerate() {
         let key = world.member(named(&format!("key {number}")).with_expiry(past)).await;
         let denied = world.check(&key, None, Charge::request()).await;
         let reason = denied.denied().map(|denied| denied.reason());
@@ -200,17 +187,28 @@ pub async fn a_key_expires_to_the_millisecond(store: impl StoreUnderTest) {
     assert!(!world.check(&key, None, Charge::request()).await.is_allowed());
 }
 
-/// The first and the last date that chrono knows are dates like others.
-pub async fn the_edges_of_chrono_are_expiries(store: impl StoreUnderTest) {
+/// The last instant of the year 9999 is an expiry; what no date with four digits shows is refused, and nothing is stored.
+pub async fn an_expiry_that_cannot_be_shown_is_refused(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    let first = world.member(named("first").with_expiry(DateTime::<Utc>::MIN_UTC)).await;
-    let last = world.member(named("last").with_expiry(DateTime::<Utc>::MAX_UTC)).await;
-    assert!(!world.check(&first, None, Charge::request()).await.is_allowed());
-    world.admit(&last, None, 1).await;
-    let edges = [(first, DateTime::<Utc>::MIN_UTC), (last, DateTime::<Utc>::MAX_UTC)];
-    for (key, date) in edges {
-        assert_eq!(world.record(&key).await.expires_at, Some(date.into()));
+    let key = world.member(named("last").with_expiry(Timestamp::END_OF_9999)).await;
+    world.admit(&key, None, 1).await;
+    let before = world.record(&key).await;
+    let next = Timestamp::from_unix_ms(Timestamp::END_OF_9999.unix_ms() + 1);
+    for outside in [
+        DateTime::<Utc>::MIN_UTC.into(),
+        Timestamp::from_unix_ms(-1),
+        next,
+        DateTime::<Utc>::MAX_UTC.into(),
+        Timestamp::MAX,
+    ] {
+        let config = named("outside").with_expiry(outside);
+        let created = world.keys().create(NewKey::member(config)).await;
+        assert_refused!(created, KeysError::Invalid(InvalidValue::Instant { .. }));
+        let updated = world.update(&key, |config| config.expires_at = Some(outside)).await;
+        assert_refused!(updated, KeysError::Invalid(InvalidValue::Instant { .. }));
     }
+    assert_eq!(world.record(&key).await, before);
+    world.member(named("outside")).await;
 }
 
 /// In the last day that can be told, and on the first, limits count and reset as on any other.

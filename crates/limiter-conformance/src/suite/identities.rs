@@ -50,7 +50,7 @@ pub async fn of_several_reasons_the_id_comes_first(store: impl StoreUnderTest) {
 pub async fn odd_ids_are_ids(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
     let longest = "i".repeat(128);
-    let odd = ["a", "a:b", "a/b", "{a}", "a\0", "*", "a b", "é", "🦀", " ", &longest];
+    let odd = ["a", "a:b", "a/b", "{a}", "*", "a b", "é", "🦀", " ", &longest];
     for id in odd {
         let config = named(&format!("named {id}")).with_global(requests_per_day(1));
         world.create(NewKey::member(config).with_id(key_id(id)).without_access_key()).await;

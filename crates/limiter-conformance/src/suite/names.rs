@@ -27,7 +27,7 @@ pub async fn a_key_is_not_renamed_to_a_taken_name(store: impl StoreUnderTest) {
 /// Names are compared byte by byte.
 pub async fn names_that_look_alike_are_different(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    for name in ["ci", "CI", "ci ", "cí", "ci\u{301}", "ci\0"] {
+    for name in ["ci", "CI", "ci ", "cí", "ci\u{301}", "ci\u{200d}"] {
         world.member(named(name)).await;
     }
 }

@@ -158,10 +158,10 @@ async fn a_key_is_created_found_renamed_and_deleted() {
     assert_eq!((created.name.as_str(), created.version), ("ci", 1));
     assert_eq!(world.resolve(&secret).await, Some(id("ci")));
 
-    let renamed = world.directory.update(&home(), &id("ci"), 1, &config("\0ö")).await.unwrap();
+    let renamed = world.directory.update(&home(), &id("ci"), 1, &config("ö 2")).await.unwrap();
     assert_eq!(renamed.version, 2);
-    assert_eq!(world.names().await, ["\0ö"]);
-    assert_eq!(world.indexed_names().await, ["\0ö"]);
+    assert_eq!(world.names().await, ["ö 2"]);
+    assert_eq!(world.indexed_names().await, ["ö 2"]);
 
     world.directory.delete(&home(), &id("ci")).await.unwrap();
     assert_eq!(world.resolve(&secret).await, None);

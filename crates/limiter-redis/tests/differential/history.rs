@@ -197,8 +197,8 @@ fn expiry(random: &mut Random) -> Change {
         1 => Change::ExpiresIn(-some(random, DAY_MS)),
         2 => Change::ExpiresIn(some(random, 2 * MINUTE_MS)),
         3 => Change::ExpiresIn(some(random, 2 * DAY_MS)),
-        4 => Change::ExpiresAt(Some(Timestamp::MAX)),
-        _ => Change::ExpiresAt(Some(Timestamp::MIN)),
+        4 => Change::ExpiresAt(Some(Timestamp::END_OF_9999)),
+        _ => Change::ExpiresAt(Some(Timestamp::START_OF_1970)),
     }
 }
 
@@ -324,7 +324,9 @@ impl Change {
             Self::RemoveAsset(asset) => drop(config.assets.remove(&id(asset))),
             Self::Budget(budget) => config.budget = budget,
             Self::ExpiresIn(ms) => {
-                config.expires_at = Some(Timestamp::from_unix_ms(now.unix_ms() + ms));
+                let at = Timestamp::from_unix_ms(now.unix_ms() + ms);
+                let at = at.clamp(Timestamp::START_OF_1970, Timestamp::END_OF_9999);
+                config.expires_at = Some(at);
             }
             Self::ExpiresAt(expires_at) => config.expires_at = expires_at,
             Self::Thresholds(thresholds) => config.thresholds = thresholds,

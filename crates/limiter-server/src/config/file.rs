@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use limiter::WorkspaceId;
+use limiter::{Object, WorkspaceId};
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -28,8 +28,8 @@ pub(super) struct File {
     pub(super) shadow: Option<bool>,
     pub(super) log: Option<String>,
     pub(super) log_json: Option<bool>,
-    pub(super) bounds: BoundSettings,
-    pub(super) models: Option<Vec<Model>>,
+    pub(super) bounds: Object<BoundSettings>,
+    pub(super) models: Option<Vec<Object<Model>>>,
 }
 
 impl File {

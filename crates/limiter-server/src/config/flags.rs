@@ -180,7 +180,8 @@ Try it:
 
 Paths:
   /sdk/api-keys, /v2/models, /api/v2/execute            what the aiXplain SDK calls
-  /v1/check, /v1/reserve, /v1/usage, /openapi.json      the engine, and its description
+  /v1/check, /v1/peek, /v1/reserve, /v1/usage           the engine
+  /openapi.json                                         its description
   /healthz, /readyz, /metrics                           for whoever watches; keep them behind the proxy
 
 SIGTERM and SIGINT end it gracefully.";

@@ -20,7 +20,8 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckRequest {
-    /// What is called, a model or tool: 1 to 256 bytes. Left out, the call meets the global limits alone.
+    /// What is called: a model of the server by its id or path, or any other asset, 1 to 256 bytes. Left out, the call meets
+    /// the global limits alone.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
     /// What it costs; one request if left out.
@@ -51,9 +52,46 @@ pub(crate) async fn check(
     JsonBody(request): JsonBody<CheckRequest>,
 ) -> Result<Response, Refusal> {
     let CheckRequest { asset, charge, request_id } = request;
+    let asset = asset.map(|asset| app.models.resolved(asset));
     let decision = match &request_id {
         None => app.limiter.check_and_consume(&key, &asset, &charge).await?,
         Some(id) => app.limiter.check_once(&key, &asset, &charge, id).await?,
     };
     decided(&decision, &app.dialects)
+}
+
+/// A call to be looked at.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeekRequest {
+    /// What would be called: a model of the server by its id or path, or any other asset, 1 to 256 bytes. Left out, the call
+    /// meets the global limits alone.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    asset: Option<AssetId>,
+    /// What it would cost; one request if left out.
+    #[serde(default)]
+    #[schema(value_type = ChargeSchema)]
+    charge: Charge,
+}
+
+/// Decide whether the key might make a call right now, and charge nothing.
+///
+/// The answer is that of `/v1/check` at this instant. It promises nothing: another call may be charged before the next.
+#[utoipa::path(
+    post, path = "/v1/peek", tag = "calls", request_body = PeekRequest,
+    responses(
+        (status = 200, description = "The decision, as a check would make it; nothing is charged", body = DecisionSchema),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn peek(
+    State(app): State<Arc<App>>,
+    Identified(key): Identified,
+    JsonBody(request): JsonBody<PeekRequest>,
+) -> Result<Response, Refusal> {
+    let PeekRequest { asset, charge } = request;
+    let asset = asset.map(|asset| app.models.resolved(asset));
+    decided(&app.limiter.peek(&key, &asset, &charge).await?, &app.dialects)
 }

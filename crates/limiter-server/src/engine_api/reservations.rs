@@ -23,7 +23,8 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReserveRequest {
-    /// What is called, a model or tool: 1 to 256 bytes. Left out, the call meets the global limits alone.
+    /// What is called: a model of the server by its id or path, or any other asset, 1 to 256 bytes. Left out, the call meets
+    /// the global limits alone.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
     /// What it may cost; one request if left out.
@@ -59,6 +60,7 @@ pub(crate) async fn reserve(
     JsonBody(request): JsonBody<ReserveRequest>,
 ) -> Result<Response, Refusal> {
     let ReserveRequest { asset, estimate, request_id, ttl_seconds } = request;
+    let asset = asset.map(|asset| app.models.resolved(asset));
     if !(1..=MAX_TTL_SECONDS).contains(&ttl_seconds) {
         let message = format!("ttl_seconds is {ttl_seconds}, but must be 1 to {MAX_TTL_SECONDS}");
         return Err(Refusal::malformed(message));

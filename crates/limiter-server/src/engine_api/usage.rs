@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 
 /// Whose usage is asked for.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct UsageQuery {
     key_id: Option<KeyId>,
 }

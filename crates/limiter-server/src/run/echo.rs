@@ -3,12 +3,16 @@
 //! Its tokens are words: what stands between blanks. So the whole cost of a run is known before it starts, and is
 //! checked in one step.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
-use axum::Json;
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use limiter::{Charge, Credits, Decision};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Run;
@@ -19,51 +23,160 @@ use crate::wire::{amount, refusal};
 
 pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
     let started = Instant::now();
-    let text = match run.prompt() {
-        Some(Value::String(text)) => text.clone(),
+    let streams = run.streams();
+    let Run { key, model, request } = run;
+    // Of the request nothing but the prompt is kept, and that once.
+    let text = match Run::into_prompt(request) {
+        Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
         None => return Err(Refusal::malformed("a run needs its prompt as \"text\"")),
     };
     let words = text.split_whitespace().count() as u64;
     let tokens = Tokens { input: words, output: words };
-    let price = run.model.price.of(tokens.input, tokens.output)?;
+    let price = model.price.of(tokens.input, tokens.output)?;
     let charge = Charge::request().with_tokens(tokens.input, tokens.output)?.with_credits(price);
 
-    let decision = app.limiter.check_and_consume(&run.key, &run.model.id, &charge).await?;
+    let decision = app.limiter.check_and_consume(&key, &model.id, &charge).await?;
     if let Decision::Denied(denied) = decision {
         return Err(refusal(&denied));
     }
-    if run.streams() {
-        return Ok(
-            ([(CONTENT_TYPE, "text/event-stream")], events(&text, tokens, price)).into_response()
-        );
+    if streams {
+        let pieces = Events { text, at: 0, end: Some(end(tokens, price)) };
+        let body = Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)));
+        return Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response());
     }
-    Ok(Json(json!({
-        "status": "SUCCESS",
-        "completed": true,
-        "data": text,
-        "usage": tokens.on_the_wire(),
-        "usedCredits": amount::number(price),
-        "runTime": started.elapsed().as_secs_f64(),
-    }))
-    .into_response())
+    let answer = Answer {
+        status: "SUCCESS",
+        completed: true,
+        data: &text,
+        usage: tokens.on_the_wire(),
+        used_credits: amount::number(price),
+        run_time: started.elapsed().as_secs_f64(),
+    };
+    let mut body = Vec::with_capacity(text.len() + AROUND_THE_TEXT);
+    push_json(&mut body, &answer);
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// The answer as server-sent events, a word each: version 2 of the SDK reads OpenAI's `choices`, version 1 reads `data`.
-fn events(text: &str, tokens: Tokens, price: Credits) -> String {
-    let words = text.split_inclusive(char::is_whitespace).map(|word| {
-        json!({
-            "data": word,
-            "choices": [{ "index": 0, "delta": { "content": word }, "finish_reason": null }],
-        })
-    });
+/// A whole answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    status: &'static str,
+    completed: bool,
+    data: &'a str,
+    usage: Value,
+    used_credits: Value,
+    run_time: f64,
+}
+
+/// The answer as server-sent events, a word each, made as they are read: a prompt of a megabyte is up to fifty as events.
+struct Events {
+    text: String,
+    /// How much of the text has been told.
+    at: usize,
+    /// The last events.
+    end: Option<String>,
+}
+
+impl Iterator for Events {
+    type Item = Bytes;
+
+    /// The next events, some kilobytes of them.
+    fn next(&mut self) -> Option<Bytes> {
+        let mut events = Vec::with_capacity(PIECE + EVENT_OF_THE_LONGEST);
+        while events.len() < PIECE {
+            let word = word(self.text.get(self.at..)?);
+            if word.is_empty() {
+                if let Some(end) = self.end.take() {
+                    events.extend_from_slice(end.as_bytes());
+                }
+                break;
+            }
+            self.at += word.len();
+            push_event(&mut events, word);
+        }
+        (!events.is_empty()).then(|| events.into())
+    }
+}
+
+/// The text up to its first blank, with it; of a longer word a part.
+fn word(text: &str) -> &str {
+    let start = text.get(..text.floor_char_boundary(LONGEST_WORD)).unwrap_or(text);
+    start.split_inclusive(char::is_whitespace).next().unwrap_or_default()
+}
+
+/// A word twice: version 2 of the SDK reads OpenAI's `choices`, version 1 reads `data`.
+fn push_event(to: &mut Vec<u8>, word: &str) {
+    to.extend_from_slice(b"data: {\"data\":");
+    let start = to.len();
+    push_json(to, &word);
+    let escaped = start..to.len();
+    to.extend_from_slice(b",\"choices\":[{\"index\":0,\"delta\":{\"content\":");
+    to.extend_from_within(escaped);
+    to.extend_from_slice(b"},\"finish_reason\":null}]}\n\n");
+}
+
+fn end(tokens: Tokens, price: Credits) -> String {
     let end = json!({
         "data": "",
         "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }],
         "usage": tokens.on_the_wire(),
         "usedCredits": amount::number(price),
     });
-    let mut events: String = words.chain([end]).map(|event| format!("data: {event}\n\n")).collect();
-    events.push_str("data: [DONE]\n\n");
-    events
+    format!("data: {end}\n\ndata: [DONE]\n\n")
+}
+
+fn push_json(to: &mut Vec<u8>, value: &impl Serialize) {
+    // Strings and numbers are always JSON, and a vector takes all of it.
+    let _ = serde_json::to_writer(to, value);
+}
+
+/// What is made ahead of the reader: enough for few system calls, little beside a prompt.
+const PIECE: usize = 4 << 10;
+/// A longer word comes in several events.
+const LONGEST_WORD: usize = 1 << 10;
+/// It stands there twice, and each byte may be escaped in six.
+const EVENT_OF_THE_LONGEST: usize = 2 * 6 * LONGEST_WORD + 128;
+/// A whole answer without its text, generously.
+const AROUND_THE_TEXT: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(text: &str) -> Vec<Bytes> {
+        Events { text: text.to_owned(), at: 0, end: Some("data: [DONE]\n\n".to_owned()) }.collect()
+    }
+
+    fn told(text: &str) -> String {
+        let all: Vec<u8> = pieces(text).concat();
+        let all = String::from_utf8(all).unwrap();
+        let all = all.strip_suffix("data: [DONE]\n\n").expect("it has an end");
+        all.split_terminator("\n\n")
+            .map(|event| {
+                let event: Value =
+                    serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+                assert_eq!(event["data"], event["choices"][0]["delta"]["content"]);
+                event["data"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_text_is_told_as_it_is() {
+        for text in ["", "Hello", " two  words\n", "\u{1}\"\\", "🦀é x"] {
+            assert_eq!(told(text), text);
+        }
+        let long = "🦀é".repeat(LONGEST_WORD);
+        assert_eq!(told(&long), long, "one word, in parts");
+    }
+
+    #[test]
+    fn no_piece_is_longer_than_some_kilobytes() {
+        for text in ["a ".repeat(100_000), "\u{1}".repeat(100_000), "x".repeat(100_000)] {
+            let longest = pieces(&text).iter().map(Bytes::len).max();
+            assert!(longest <= Some(PIECE + EVENT_OF_THE_LONGEST), "{longest:?}");
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, Request, Response as HttpResponse, StatusCode, Uri};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Request, Response as HttpResponse, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -17,39 +17,36 @@ use tower_http::timeout::TimeoutBody;
 
 use super::priced::PricedTokens;
 use super::usage::Tokens;
-use super::{Run, draw_id};
+use super::{Run, draw_id, refused};
 use crate::app::App;
 use crate::models::Price;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
 
-pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
+/// A run is charged for what is delivered. Whatever the provider answers but a success that can be passed on gives the
+/// charge back; only a run whose answer never came keeps its estimate, since it may have been run.
+pub(crate) async fn run(app: &Arc<App>, mut run: Run) -> Result<Response, Refusal> {
     let started = Instant::now();
-    let Some(url) = &run.model.upstream else {
+    let model = Arc::clone(&run.model);
+    let Some(url) = &model.upstream else {
         return Err(Refusal::not_found("the model has no upstream"));
     };
-    let body = Bytes::from(Value::Object(run.request.clone()).to_string());
+    let body = json_of(&run.request)?;
     let estimate = estimate(app, &run, body.len()).await?;
+    // Parsed, it takes many times the bytes of the body; while the provider answers, only those are kept.
+    run.request = Map::new();
     let mut reservation = match reserve(app, &run, &estimate).await? {
         Reserved::Allowed(reservation) => reservation,
         Reserved::Denied(denied) => return Err(refusal(&denied)),
     };
 
-    let request = match request(url, run.model.upstream_authorization_env.as_deref(), body) {
+    let request = match request(url, model.upstream_authorization_env.as_deref(), body) {
         Ok(request) => request,
         Err(refusal) => return Err(give_back(&mut reservation, refusal).await),
     };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, app.client.request(request)).await;
     let answer = match answer {
-        Ok(Ok(answer)) if answer.status().is_success() => answer,
-        Ok(Ok(answer)) => {
-            let message = format!("the model's provider answered {}", answer.status().as_u16());
-            return Err(give_back(
-                &mut reservation,
-                Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message),
-            )
-            .await);
-        }
+        Ok(Ok(answer)) => answer,
         Ok(Err(error)) if error.is_connect() => {
             tracing::warn!(
                 model = run.model.path,
@@ -72,10 +69,22 @@ pub(crate) async fn run(app: &Arc<App>, run: Run) -> Result<Response, Refusal> {
             return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "upstream", message));
         }
     };
-    if is_event_stream(&answer) {
+    if !answer.status().is_success() {
+        cancel(&mut reservation).await;
+        return refused::pass_on(&run.model, answer).await;
+    }
+    if refused::is_encoded(answer.headers()) {
+        let message =
+            "the answer of the model's provider is compressed, though it was asked not to";
+        return Err(give_back(&mut reservation, broken(message)).await);
+    }
+    if is_event_stream(answer.headers()) {
         return Ok(events(&run, reservation, answer));
     }
-    whole(&run, reservation, &estimate, answer, started).await
+    match object(answer).await {
+        Ok(answer) => Ok(whole(&run, reservation, &estimate, answer, started).await),
+        Err(refusal) => Err(give_back(&mut reservation, refusal).await),
+    }
 }
 
 /// What the run is held by until its cost is known. The answer has as many tokens as the request allows, or else as the
@@ -112,7 +121,8 @@ fn request(
     let uri: Uri = url.parse().map_err(|_| misconfigured("its upstream is no URL"))?;
     let mut request = Request::post(uri)
         .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json, text/event-stream");
+        .header(ACCEPT, "application/json, text/event-stream")
+        .header(ACCEPT_ENCODING, "identity");
     if let Some(name) = authorization {
         let value = std::env::var(name).ok().and_then(|value| HeaderValue::try_from(value).ok());
         let mut value =
@@ -123,24 +133,40 @@ fn request(
     request.body(Full::new(body)).map_err(|_| misconfigured("its upstream is no URL"))
 }
 
-/// The call did not go upstream, or was refused there: nothing was used.
+/// Nothing was delivered: nothing is charged.
 async fn give_back(reservation: &mut Reservation, refusal: Refusal) -> Refusal {
+    cancel(reservation).await;
+    refusal
+}
+
+async fn cancel(reservation: &mut Reservation) {
     if let Err(error) = reservation.cancel().await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "a run that did not happen stays charged"
         );
     }
-    refusal
 }
 
 fn unreachable() -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, "upstream", "the model's provider cannot be reached")
+    broken("the model's provider cannot be reached")
 }
 
-fn is_event_stream(answer: &HttpResponse<Incoming>) -> bool {
-    let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|value| value.starts_with("text/event-stream"))
+fn broken(message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message)
+}
+
+fn json_of(request: &Map<String, Value>) -> Result<Bytes, Refusal> {
+    let json = serde_json::to_vec(request);
+    let json = json.map_err(|error| Refusal::malformed(format!("the run is no JSON: {error}")))?;
+    Ok(json.into())
+}
+
+/// Media types are compared without regard to case, and without their parameters.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next());
+    media_type.is_some_and(|name| name.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// A stream, passed on as it comes. It settles itself: at its end, before the client sees that, or when the client goes
@@ -152,15 +178,8 @@ fn events(run: &Run, reservation: Reservation, answer: HttpResponse<Incoming>) -
     (headers, Body::new(body)).into_response()
 }
 
-/// An answer in one piece: settled, and told with the credits that it did cost.
-async fn whole(
-    run: &Run,
-    mut reservation: Reservation,
-    estimate: &Charge,
-    answer: HttpResponse<Incoming>,
-    started: Instant,
-) -> Result<Response, Refusal> {
-    let broken = |message: &str| Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message);
+/// An answer in one piece.
+async fn object(answer: HttpResponse<Incoming>) -> Result<Map<String, Value>, Refusal> {
     let collected = Limited::new(answer.into_body(), MAX_ANSWER).collect();
     let collected = tokio::time::timeout(ANSWER_TIMEOUT, collected).await;
     let collected =
@@ -168,8 +187,18 @@ async fn whole(
     let bytes = collected
         .map_err(|_| broken("the answer of the model's provider is too long, or broke off"))?
         .to_bytes();
-    let answer: Map<String, Value> = serde_json::from_slice(&bytes)
-        .map_err(|_| broken("the answer of the model's provider is no JSON object"))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|_| broken("the answer of the model's provider is no JSON object"))
+}
+
+/// The same settled, and told with the credits that it did cost.
+async fn whole(
+    run: &Run,
+    mut reservation: Reservation,
+    estimate: &Charge,
+    answer: Map<String, Value>,
+    started: Instant,
+) -> Response {
     let mut answer = Value::Object(answer);
     let tokens = Tokens::of(&answer);
     let used = settle(&mut reservation, run.model.price, tokens)
@@ -179,7 +208,7 @@ async fn whole(
         complete(fields, started);
         fields.insert("usedCredits".to_owned(), amount::number(used));
     }
-    Ok(Json(answer).into_response())
+    Json(answer).into_response()
 }
 
 /// Settles by the usage, or by the estimate if none was told, and answers the credits in the first case.

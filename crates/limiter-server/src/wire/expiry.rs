@@ -11,24 +11,26 @@ pub(crate) fn read(text: &str) -> Result<Timestamp, Refusal> {
     let without_zone = || text.parse::<NaiveDateTime>().map(|date| date.and_utc());
     let day = || text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
     let date = with_zone.or_else(|_| without_zone()).or_else(|_| day());
-    date.map(Timestamp::from).map_err(|_| {
+    let expires_at = date.map(Timestamp::from).map_err(|_| {
         let shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
         Refusal::malformed(format!(
             "expiresAt is {shown:?}, but must be a date and time such as 2030-01-01T00:00:00Z"
         ))
-    })
+    })?;
+    expires_at.check("expiresAt")?;
+    Ok(expires_at)
 }
 
-/// Such as `2030-01-01T00:00:00.000000Z`, or nothing for a date beyond the years that this form has.
-pub(crate) fn write(expires_at: Timestamp) -> Option<String> {
-    let text = expires_at.to_datetime()?.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    (text.len() == LENGTH).then_some(text)
+/// Such as `2030-01-01T00:00:00.000000Z`. An instant beyond the years of this form is shown as the nearest one that it has,
+/// which is as much in the past or in the future.
+pub(crate) fn write(expires_at: Timestamp) -> String {
+    let shown = expires_at.clamp(Timestamp::START_OF_1970, Timestamp::END_OF_9999);
+    let date = shown.to_datetime().unwrap_or_default();
+    date.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 /// A refusal does not carry a megabyte of somebody's input.
 const SHOWN_CHARACTERS: usize = 64;
-/// Of a date with a year of four digits.
-const LENGTH: usize = "2030-01-01T00:00:00.000000Z".len();
 
 #[cfg(test)]
 mod tests {
@@ -45,15 +47,15 @@ mod tests {
             "2030-01-01",
         ] {
             let written = write(read(text).unwrap());
-            assert_eq!(written.as_deref(), Some("2030-01-01T00:00:00.000000Z"), "{text}");
+            assert_eq!(written, "2030-01-01T00:00:00.000000Z", "{text}");
         }
     }
 
     #[test]
     fn what_was_answered_comes_back_as_it_is() {
-        let first = write(read("2026-11-25T10:20:37.123456Z").unwrap()).unwrap();
+        let first = write(read("2026-11-25T10:20:37.123456Z").unwrap());
         assert_eq!(first, "2026-11-25T10:20:37.123000Z", "the engine keeps milliseconds");
-        assert_eq!(write(read(&first).unwrap()).unwrap(), first);
+        assert_eq!(write(read(&first).unwrap()), first);
     }
 
     #[test]
@@ -64,8 +66,18 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_this_form_has_not_is_not_written() {
-        assert_eq!(write(Timestamp::MAX), None);
-        assert_eq!(write(Timestamp::from_unix_ms(253_402_300_800_000)), None, "the year 10,000");
+    fn what_this_form_has_not_is_refused_and_written_as_the_nearest() {
+        for text in [
+            "+12000-01-01T00:00:00",
+            "-0001-01-01T00:00:00",
+            "1969-12-31T23:59:59.999Z",
+            "9999-12-31T23:59:59-01:00",
+            "+12000-01-01",
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.message.contains("1970 to 9999"), "{text}: {}", refused.message);
+        }
+        assert_eq!(write(Timestamp::MAX), "9999-12-31T23:59:59.999000Z");
+        assert_eq!(write(Timestamp::MIN), "1970-01-01T00:00:00.000000Z");
     }
 }

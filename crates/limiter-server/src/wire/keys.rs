@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use limiter::{KeyConfig, KeyId, KeyKind, KeyRecord, Keys, KeysError, NewKey, Search};
+use limiter::{KeyId, KeyKind, KeyRecord, Keys, KeysError, NewKey, Search};
 use serde_json::{Value, json};
 
 use super::record::{KeyAnswer, KeyRequest};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{JsonBody, Segment};
+use crate::models::Models;
 use crate::refusal::Refusal;
 
 /// All keys, members before admins: the SDK's examples edit the limits of the first one.
@@ -24,9 +25,7 @@ pub(crate) async fn list(
     let mut search = Some(Search::all().page_size(Search::MAX_PAGE_SIZE));
     while let Some(page_of) = search {
         let page = keys.search(&page_of).await?;
-        for record in &page.keys {
-            answers.push(KeyAnswer::of(record)?);
-        }
+        answers.extend(page.keys.iter().map(KeyAnswer::of));
         search = page_of.following(&page);
     }
     answers.sort_by_key(|answer| answer.is_admin);
@@ -39,7 +38,7 @@ pub(crate) async fn get(
     Segment(id): Segment,
 ) -> Result<Json<KeyAnswer>, Refusal> {
     let record = app.limiter.keys(&caller.0).get(&key_id(&id)?).await?;
-    Ok(Json(KeyAnswer::of(&record)?))
+    Ok(Json(KeyAnswer::of(&record)))
 }
 
 pub(crate) async fn create(
@@ -54,7 +53,7 @@ pub(crate) async fn create(
         _ => NewKey::member(config),
     };
     let created = app.limiter.keys(&caller.0).create(key).await?;
-    let answer = KeyAnswer::of(&created.record)?.with_access_key(created.access_key.as_ref());
+    let answer = KeyAnswer::of(&created.record).with_access_key(created.access_key.as_ref());
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
@@ -64,9 +63,9 @@ pub(crate) async fn update(
     Segment(id): Segment,
     JsonBody(request): JsonBody<KeyRequest>,
 ) -> Result<Json<KeyAnswer>, Refusal> {
-    let config = request.config(&app.models)?;
-    let record = replace(&app.limiter.keys(&caller.0), &key_id(&id)?, &config).await?;
-    Ok(Json(KeyAnswer::of(&record)?))
+    let keys = app.limiter.keys(&caller.0);
+    let record = replace(&keys, &key_id(&id)?, &request, &app.models).await?;
+    Ok(Json(KeyAnswer::of(&record)))
 }
 
 pub(crate) async fn delete(
@@ -79,15 +78,20 @@ pub(crate) async fn delete(
     Ok(Json(json!({ "id": id })))
 }
 
-/// The wire knows no versions, and a PUT replaces everything: so it is made from the version of now, again if another
-/// change was faster.
-async fn replace(keys: &Keys<'_>, id: &KeyId, config: &KeyConfig) -> Result<KeyRecord, KeysError> {
+/// The wire knows no versions: a PUT replaces what it can say of the version of now, again if another change was faster.
+async fn replace(
+    keys: &Keys<'_>,
+    id: &KeyId,
+    request: &KeyRequest,
+    models: &Models,
+) -> Result<KeyRecord, Refusal> {
     let mut retries = 0;
     loop {
-        let version = keys.get(id).await?.version;
-        match keys.update(id, version, config).await {
+        let record = keys.get(id).await?;
+        let config = request.replacing(&record, models)?;
+        match keys.update(id, record.version, &config).await {
             Err(KeysError::Conflict { .. }) if retries < CONFLICT_RETRIES => retries += 1,
-            updated => return updated,
+            updated => return Ok(updated?),
         }
     }
 }

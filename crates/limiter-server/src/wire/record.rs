@@ -1,8 +1,12 @@
 //! A key as the wire has it, and the configuration that it asks for.
 
 use std::collections::BTreeMap;
+use std::iter;
 
-use limiter::{AccessKey, AssetId, KeyConfig, KeyKind, KeyName, KeyRecord, Limits, TokenType};
+use limiter::{
+    AccessKey, AssetId, Credits, KeyConfig, KeyKind, KeyName, KeyRecord, Limits, Object, TokenType,
+};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,20 +14,28 @@ use super::{amount, expiry};
 use crate::models::Models;
 use crate::refusal::Refusal;
 
-/// What a client says of a key. What it leaves out is cleared; what it says beyond this, its id for one, is not looked at.
+/// The record that a client sends. A field that it leaves out is cleared; one that is not listed here is refused, since a
+/// misspelled limit would be none.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "some fields are accepted and not used")]
 pub(crate) struct KeyRequest {
     name: KeyName,
     budget: Option<Value>,
     expires_at: Option<String>,
-    global_limits: Option<LimitsRequest>,
-    assets_limits: Option<Vec<LimitsRequest>>,
+    global_limits: Option<Object<LimitsRequest>>,
+    assets_limits: Option<Vec<Object<LimitsRequest>>>,
     is_admin: Option<bool>,
+    /// The SDK sends it, the first version as `""` on create. The path of an update names the key.
+    id: Option<IgnoredAny>,
+    /// Clients that send back the record that they have read.
+    access_key: Option<IgnoredAny>,
+    /// The same clients.
+    not_shown: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LimitsRequest {
     tpm: Option<Value>,
     tpd: Option<Value>,
@@ -45,6 +57,9 @@ pub(crate) struct KeyAnswer {
     expires_at: Option<String>,
     global_limits: Option<LimitsAnswer>,
     assets_limits: Vec<LimitsAnswer>,
+    /// What this wire has no word for, in sentences: the SDK ignores it, people read it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_shown: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,77 +79,147 @@ impl KeyRequest {
         if self.is_admin == Some(true) { KeyKind::Admin } else { KeyKind::Member }
     }
 
-    /// The whole configuration of the key.
-    pub(crate) fn config(self, models: &Models) -> Result<KeyConfig, Refusal> {
+    /// The configuration of a new key.
+    pub(crate) fn config(&self, models: &Models) -> Result<KeyConfig, Refusal> {
+        self.over(&KeyConfig::new(self.name.clone()), models)
+    }
+
+    /// The configuration of a key after this update: what this wire can say is replaced, and what it cannot is kept.
+    pub(crate) fn replacing(
+        &self,
+        record: &KeyRecord,
+        models: &Models,
+    ) -> Result<KeyConfig, Refusal> {
+        let is_admin = record.kind == KeyKind::Admin;
+        if self.is_admin.is_some_and(|said| said != is_admin) {
+            let message = format!(
+                "isAdmin is {is_admin} for this key and cannot be changed: create another key instead"
+            );
+            return Err(Refusal::malformed(message));
+        }
+        self.over(&record.config(), models)
+    }
+
+    fn over(&self, current: &KeyConfig, models: &Models) -> Result<KeyConfig, Refusal> {
         let mut assets = BTreeMap::new();
-        for asset in self.assets_limits.unwrap_or_default() {
-            let limits = asset.limits("assetsLimits")?;
-            let id = asset.asset_id.filter(|id| !id.is_empty()).ok_or_else(|| {
-                Refusal::malformed(
-                    "an entry of assetsLimits has no assetId: name the model that it limits",
-                )
-            })?;
-            let id = models.asset(&id)?;
+        for Object(entry) in self.assets_limits.iter().flatten() {
+            let id = entry.asset(current, models)?;
+            let limits = entry.over("assetsLimits", current.assets.get(&id))?;
             if assets.insert(id.clone(), limits).is_some() {
                 return Err(Refusal::malformed(format!("assetsLimits names {id:?} twice")));
             }
         }
-        let global = self.global_limits.map(|limits| limits.limits("globalLimits")).transpose()?;
-        let budget = self.budget.filter(|budget| !budget.is_null());
+        for (id, limits) in &current.assets {
+            let kept = zeros(limits)?;
+            if !kept.is_none() {
+                assets.entry(id.clone()).or_insert(kept);
+            }
+        }
+        let global = match &self.global_limits {
+            Some(Object(LimitsRequest { asset_id: Some(asset), .. })) => {
+                return Err(Refusal::malformed(format!(
+                    "globalLimits has the assetId {:?}, but limits all calls: move it to assetsLimits",
+                    shortened(asset)
+                )));
+            }
+            Some(Object(limits)) => limits.over("globalLimits", Some(&current.global))?,
+            None => zeros(&current.global)?,
+        };
+        let budget = self.budget.as_ref().filter(|budget| !budget.is_null());
+        let budget = budget.map(|budget| amount::credits("budget", budget)).transpose()?;
         Ok(KeyConfig {
-            global: global.unwrap_or_default(),
+            name: self.name.clone(),
+            global,
             assets,
-            budget: budget.map(|budget| amount::credits("budget", &budget)).transpose()?,
+            // A budget that is sent back as it was shown stays, also where it was shown rounded.
+            budget: match (budget, current.budget) {
+                (Some(said), Some(kept)) if amount::number(said) == amount::number(kept) => {
+                    Some(kept)
+                }
+                (said, _) => said,
+            },
             expires_at: match self.expires_at.as_deref() {
                 None | Some("") => None,
                 Some(text) => Some(expiry::read(text)?),
             },
-            ..KeyConfig::new(self.name)
+            ..current.clone()
         })
     }
 }
 
 impl LimitsRequest {
-    fn limits(&self, of: &str) -> Result<Limits, Refusal> {
-        let limit = |name: &str, value: &Option<Value>| {
-            amount::limit(&format!("{name} of {of}"), value.as_ref())
+    /// The limits after an update of the current ones. A limit of 0 stays until there is another: the 0 of this wire cannot
+    /// lift it by mistake.
+    fn over(&self, of: &str, current: Option<&Limits>) -> Result<Limits, Refusal> {
+        let zeros = current.map_or(Ok(Limits::NONE), zeros)?;
+        let limit = |name: &str, value: &Option<Value>, zero: Option<u64>| {
+            let said = amount::limit(&format!("{name} of {of}"), value.as_ref())?;
+            Ok::<_, Refusal>(said.or(zero))
         };
+        let tokens_per_minute = limit("tpm", &self.tpm, zeros.tokens_per_minute())?;
+        let tokens_per_day = limit("tpd", &self.tpd, zeros.tokens_per_day())?;
+        let says_tokens = tokens_per_minute.max(tokens_per_day) > Some(0);
+        let token_type = self
+            .token_type
+            .unwrap_or_else(|| if says_tokens { TokenType::Total } else { zeros.token_type() });
         let limits = Limits::builder()
-            .tokens_per_minute(limit("tpm", &self.tpm)?)
-            .tokens_per_day(limit("tpd", &self.tpd)?)
-            .requests_per_minute(limit("rpm", &self.rpm)?)
-            .requests_per_day(limit("rpd", &self.rpd)?)
-            .token_type(self.token_type.unwrap_or_default());
+            .tokens_per_minute(tokens_per_minute)
+            .tokens_per_day(tokens_per_day)
+            .requests_per_minute(limit("rpm", &self.rpm, zeros.requests_per_minute())?)
+            .requests_per_day(limit("rpd", &self.rpd, zeros.requests_per_day())?)
+            .token_type(token_type);
         Ok(limits.build()?)
     }
+
+    /// The asset that an entry limits: a model of this server, by its id or path, or one that the key lists already.
+    fn asset(&self, current: &KeyConfig, models: &Models) -> Result<AssetId, Refusal> {
+        let named = self.asset_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(|| {
+            Refusal::malformed(
+                "an entry of assetsLimits has no assetId: name the model that it limits",
+            )
+        })?;
+        if let Some(model) = models.find(named) {
+            return Ok(model.id.clone());
+        }
+        match current.assets.get_key_value(named) {
+            Some((id, _)) => Ok(id.clone()),
+            None => Err(Refusal::malformed(format!(
+                "unknown model {:?} in assetsLimits: name a model of this server by its id or path",
+                shortened(named)
+            ))),
+        }
+    }
+}
+
+/// The limits of 0 alone: they allow nothing, which this wire cannot say.
+fn zeros(limits: &Limits) -> Result<Limits, Refusal> {
+    let zero = |limit: Option<u64>| limit.filter(|limit| *limit == 0);
+    let zeros = Limits::builder()
+        .tokens_per_minute(zero(limits.tokens_per_minute()))
+        .tokens_per_day(zero(limits.tokens_per_day()))
+        .requests_per_minute(zero(limits.requests_per_minute()))
+        .requests_per_day(zero(limits.requests_per_day()))
+        .token_type(limits.token_type());
+    Ok(zeros.build()?)
 }
 
 impl KeyAnswer {
     /// A key that was read: its access key is masked.
-    pub(crate) fn of(record: &KeyRecord) -> Result<Self, Refusal> {
+    pub(crate) fn of(record: &KeyRecord) -> Self {
         let config = record.config();
-        let named = |what: &str| format!("the key {:?} has {what}", record.name.as_str());
-        let global = LimitsAnswer::of(&config.global, None)
-            .map_err(|limit| unshowable(&named(&format!("a limit of 0 {limit} over all calls"))))?;
-        let mut assets = Vec::new();
-        for (id, limits) in &config.assets {
-            assets.push(LimitsAnswer::of(limits, Some(id)).map_err(|limit| {
-                unshowable(&named(&format!("a limit of 0 {limit} for the asset {:?}", id.as_str())))
-            })?);
-        }
-        let expires_at = record.expires_at.map(|at| {
-            expiry::write(at).ok_or_else(|| unshowable(&named(&format!("the expiry {at}"))))
-        });
-        Ok(Self {
+        let assets = config.assets.iter();
+        Self {
             id: record.id.to_string(),
             name: record.name.to_string(),
             access_key: record.access_key.map(|masked| masked.to_string()),
             is_admin: record.kind == KeyKind::Admin,
             budget: record.budget.map(amount::number),
-            expires_at: expires_at.transpose()?,
-            global_limits: (!config.global.is_none()).then_some(global),
-            assets_limits: assets,
-        })
+            expires_at: record.expires_at.map(expiry::write),
+            not_shown: not_shown(&config),
+            global_limits: (!config.global.is_none())
+                .then(|| LimitsAnswer::of(&config.global, None)),
+            assets_limits: assets.map(|(id, limits)| LimitsAnswer::of(limits, Some(id))).collect(),
+        }
     }
 
     /// The same with the whole access key, as it is shown once.
@@ -145,39 +230,87 @@ impl KeyAnswer {
 }
 
 impl LimitsAnswer {
-    /// The limits with 0 for none, or the name of one that is 0 and so allows nothing.
-    fn of(limits: &Limits, asset: Option<&AssetId>) -> Result<Self, &'static str> {
-        let shown = |what, limit: Option<u64>| match limit {
-            Some(0) => Err(what),
-            limit => Ok(limit.unwrap_or(0)),
-        };
-        let counts_tokens =
-            limits.tokens_per_minute().or_else(|| limits.tokens_per_day()).is_some();
-        Ok(Self {
-            tpm: shown("tokens per minute", limits.tokens_per_minute())?,
-            tpd: shown("tokens per day", limits.tokens_per_day())?,
-            rpm: shown("requests per minute", limits.requests_per_minute())?,
-            rpd: shown("requests per day", limits.requests_per_day())?,
-            token_type: counts_tokens.then(|| limits.token_type()),
+    /// The limits with 0 for none. A limit of 0 is shown as 0 too, and `notShown` says so.
+    fn of(limits: &Limits, asset: Option<&AssetId>) -> Self {
+        Self {
+            tpm: limits.tokens_per_minute().unwrap_or(0),
+            tpd: limits.tokens_per_day().unwrap_or(0),
+            rpm: limits.requests_per_minute().unwrap_or(0),
+            rpd: limits.requests_per_day().unwrap_or(0),
+            // Null means the total.
+            token_type: Some(limits.token_type()).filter(|kind| *kind != TokenType::Total),
             asset_id: asset.cloned(),
-        })
+        }
     }
 }
 
-/// On this wire 0 means no limit, so that one of 0 would look like its opposite.
-pub(crate) fn unshowable(what: &str) -> Refusal {
-    Refusal::conflict(format!("{what}, which cannot be shown here: change it with another client"))
+/// What the record shows otherwise than it is, a sentence each.
+fn not_shown(config: &KeyConfig) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let all = iter::once((None, &config.global));
+    for (asset, limits) in all.chain(config.assets.iter().map(|(id, limits)| (Some(id), limits))) {
+        let scope =
+            asset.map_or_else(|| "globalLimits".to_owned(), |id| format!("the limits of {id:?}"));
+        for (name, limit) in [
+            ("tpm", limits.tokens_per_minute()),
+            ("tpd", limits.tokens_per_day()),
+            ("rpm", limits.requests_per_minute()),
+            ("rpd", limits.requests_per_day()),
+        ] {
+            if limit == Some(0) {
+                sentences.push(format!(
+                    "{name} of {scope} is a limit of 0: it allows nothing, and stays until it is set to 1 or more. Every \
+                     other 0 here means no limit"
+                ));
+            }
+        }
+    }
+    if let Some(at) = config.expires_at.filter(|at| at.check("expiresAt").is_err()) {
+        sentences
+            .push(format!("expiresAt is {at}, and shown as the nearest date from 1970 to 9999"));
+    }
+    let rounded =
+        |budget: Credits| amount::credits("budget", &amount::number(budget)).ok() != Some(budget);
+    if let Some(budget) = config.budget.filter(|budget| rounded(*budget)) {
+        sentences
+            .push(format!("budget is {budget} credits, and shown rounded to the nearest float"));
+    }
+    sentences
 }
+
+/// A refusal does not carry a megabyte of somebody's input.
+fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS).collect()
+}
+
+const SHOWN_CHARACTERS: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use limiter::LimitsBuilder;
     use serde_json::json;
 
     use super::*;
 
-    fn config(request: Value) -> Result<KeyConfig, Refusal> {
-        let request: KeyRequest = serde_json::from_value(request).unwrap();
-        request.config(&Models::new(Models::built_in().unwrap()).unwrap())
+    fn models() -> Models {
+        Models::new(Models::built_in().unwrap()).unwrap()
+    }
+
+    fn request(request: Value) -> KeyRequest {
+        serde_json::from_value(request).unwrap()
+    }
+
+    fn config(json: Value) -> Result<KeyConfig, Refusal> {
+        request(json).config(&models())
+    }
+
+    /// The configuration after a PUT.
+    fn put(current: &KeyConfig, json: Value) -> KeyConfig {
+        request(json).over(current, &models()).unwrap()
+    }
+
+    fn limits(build: impl FnOnce(LimitsBuilder) -> LimitsBuilder) -> Limits {
+        build(Limits::builder()).build().unwrap()
     }
 
     #[test]
@@ -202,8 +335,80 @@ mod tests {
 
     #[test]
     fn a_model_is_limited_once() {
-        let limits = json!({"rpm": 1, "assetId": "gpt"});
-        assert!(config(json!({"name": "ci", "assetsLimits": [limits, limits]})).is_err());
+        let by_id = json!({"rpm": 1, "assetId": "6895d6d1d50c89537c1cf237"});
+        let by_path = json!({"rpm": 1, "assetId": "openai/gpt-5/openai"});
+        let twice = config(json!({"name": "ci", "assetsLimits": [by_id, by_path]})).unwrap_err();
+        assert!(twice.message.contains("twice"), "{}", twice.message);
         assert!(config(json!({"name": "ci", "assetsLimits": [{"rpm": 1}]})).is_err());
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused_unless_the_key_has_it() {
+        let limited = json!({"rpm": 1, "assetId": "gpt"});
+        let request = json!({"name": "ci", "assetsLimits": [limited]});
+        let refused = config(request.clone()).unwrap_err();
+        assert!(refused.message.contains("unknown model \"gpt\""), "{}", refused.message);
+        let current = KeyConfig::named("ci").unwrap();
+        let current = current.with_asset("gpt".parse().unwrap(), limits(|l| l.requests_per_day(5)));
+        let after = put(&current, request);
+        assert_eq!(after.assets.values().next(), Some(&limits(|l| l.requests_per_minute(1))));
+        assert_eq!(
+            put(&current, json!({"name": "ci"})).assets.len(),
+            0,
+            "it was shown, and left out"
+        );
+    }
+
+    #[test]
+    fn a_put_keeps_what_this_wire_cannot_say() {
+        let mini = "669a63646eb56306647e1091";
+        let current = KeyConfig::named("ci")
+            .unwrap()
+            .with_thresholds("50".parse().unwrap())
+            .with_shadow(true)
+            .with_global(limits(|l| l.requests_per_day(0).requests_per_minute(5)))
+            .with_asset(
+                mini.parse().unwrap(),
+                limits(|l| l.tokens_per_day(0).token_type(TokenType::Output)),
+            );
+        let after = put(&current, json!({"name": "ci"}));
+        assert_eq!((after.thresholds, after.shadow), (current.thresholds, true));
+        assert_eq!(after.global, limits(|l| l.requests_per_day(0)), "the 5 was cleared");
+        assert_eq!(after.assets, current.assets);
+
+        let zeros = json!({"tpm": 0, "tpd": 0, "rpm": 5, "rpd": 0, "tokenType": null});
+        let mut of_asset = zeros.clone();
+        of_asset["assetId"] = json!(mini);
+        of_asset["rpm"] = json!(0);
+        let shown = json!({"name": "ci", "globalLimits": zeros, "assetsLimits": [of_asset]});
+        assert_eq!(put(&current, shown), current, "the record sent back as it was shown");
+
+        let said = json!({"name": "ci", "globalLimits": {"rpd": 3}});
+        assert_eq!(put(&current, said).global, limits(|l| l.requests_per_day(3)));
+    }
+
+    #[test]
+    fn a_budget_that_is_shown_rounded_is_kept_when_it_comes_back() {
+        let budget = Credits::from_millionths(8_589_934_592_000_001).unwrap();
+        let current = KeyConfig::named("ci").unwrap().with_budget(budget);
+        let shown = amount::number(budget);
+        assert_eq!(put(&current, json!({"name": "ci", "budget": shown})), current);
+        assert_eq!(not_shown(&current).len(), 1);
+        assert_eq!(put(&current, json!({"name": "ci", "budget": 5})).budget, "5".parse().ok());
+    }
+
+    #[test]
+    fn null_and_total_are_the_same_and_come_back_as_null() {
+        for (said, shown) in [
+            ("null", "null"),
+            ("\"total\"", "null"),
+            ("\"input\"", "\"input\""),
+            ("\"output\"", "\"output\""),
+        ] {
+            let json = format!(r#"{{"name":"ci","globalLimits":{{"tpd":5,"tokenType":{said}}}}}"#);
+            let config = config(serde_json::from_str(&json).unwrap()).unwrap();
+            let answer = serde_json::to_value(LimitsAnswer::of(&config.global, None)).unwrap();
+            assert_eq!(answer["tokenType"].to_string(), shown, "{said}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What keys have used today.
 
+use std::iter;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,7 +9,6 @@ use limiter::{AssetId, ScopeUsage, Usage};
 use serde::Serialize;
 
 use super::keys::key_id;
-use super::record::unshowable;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::Segment;
@@ -29,7 +29,7 @@ pub(crate) async fn own(
     State(app): State<Arc<App>>,
     caller: Caller,
 ) -> Result<Json<Vec<UsageRow>>, Refusal> {
-    Ok(Json(rows(&app.limiter.keys(&caller.0).own_usage().await?)?))
+    Ok(Json(rows(&app.limiter.keys(&caller.0).own_usage().await?)))
 }
 
 pub(crate) async fn of_key(
@@ -37,32 +37,24 @@ pub(crate) async fn of_key(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Vec<UsageRow>>, Refusal> {
-    Ok(Json(rows(&app.limiter.keys(&caller.0).usage(&key_id(&id)?).await?)?))
+    Ok(Json(rows(&app.limiter.keys(&caller.0).usage(&key_id(&id)?).await?)))
 }
 
 /// One row for all calls, without counts if they have no limits, and one for each limited model.
-fn rows(usage: &Usage) -> Result<Vec<UsageRow>, Refusal> {
-    let global = usage.global.as_ref().map(|scope| row(None, scope)).transpose()?;
-    let mut rows = vec![global.unwrap_or_default()];
-    for asset in &usage.assets {
-        rows.push(row(Some(&asset.asset), &asset.usage)?);
-    }
-    Ok(rows)
+fn rows(usage: &Usage) -> Vec<UsageRow> {
+    let global = usage.global.as_ref().map(|scope| row(None, scope)).unwrap_or_default();
+    let assets = usage.assets.iter().map(|asset| row(Some(&asset.asset), &asset.usage));
+    iter::once(global).chain(assets).collect()
 }
 
-fn row(asset: Option<&AssetId>, usage: &ScopeUsage) -> Result<UsageRow, Refusal> {
+/// In these rows null says that there is no limit, so that a limit of 0 is shown as it is.
+fn row(asset: Option<&AssetId>, usage: &ScopeUsage) -> UsageRow {
     let day = &usage.day;
-    let scope = asset
-        .map_or_else(|| "all calls".to_owned(), |asset| format!("the asset {:?}", asset.as_str()));
-    let shown = |unit: &str, limit: Option<u64>| match limit {
-        Some(0) => Err(unshowable(&format!("the limit of {unit} per day for {scope} is 0"))),
-        limit => Ok(limit),
-    };
-    Ok(UsageRow {
+    UsageRow {
         request_count: Some(day.requests.used),
-        request_count_limit: shown("requests", day.requests.limit)?,
+        request_count_limit: day.requests.limit,
         token_count: Some(day.tokens.used),
-        token_count_limit: shown("tokens", day.tokens.limit)?,
+        token_count_limit: day.tokens.limit,
         asset_id: asset.cloned(),
-    })
+    }
 }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{ADMIN, Running, room_in_this_minute};
+use crate::support::{ADMIN, MODEL, Running, room_in_this_minute};
 
 #[test]
 fn a_check_is_decided_and_charged_and_a_denial_is_an_answer() {
     for server in Running::on_each_store() {
         let limits =
-            json!({"globalLimits": {"rpd": 2}, "assetsLimits": [{"tpd": 50, "assetId": "gpt"}]});
+            json!({"globalLimits": {"rpd": 2}, "assetsLimits": [{"tpd": 50, "assetId": MODEL}]});
         let (_, key) = server.member("service", limits);
-        let call = json!({"asset": "gpt", "charge": {"input_tokens": 12, "output_tokens": 30}});
+        let call = json!({"asset": MODEL, "charge": {"input_tokens": 12, "output_tokens": 30}});
         let allowed = server.post(&key, "/v1/check", &call);
         assert_eq!(
             (allowed.status, &allowed.body["outcome"]),
@@ -40,6 +40,55 @@ fn a_check_that_is_repeated_under_its_id_is_charged_once() {
         assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(false));
         assert_eq!(server.post(&key, "/v1/check", &call).body["replayed"], json!(true));
         assert_eq!(server.used_today(&key).0, 1);
+    }
+}
+
+#[test]
+fn a_peek_is_answered_as_a_check_and_charges_nothing() {
+    for server in Running::on_each_store() {
+        let limits =
+            json!({"globalLimits": {"rpd": 2}, "assetsLimits": [{"tpd": 50, "assetId": MODEL}]});
+        let (_, key) = server.member("service", limits);
+        let call = |output: u64| json!({"asset": MODEL, "charge": {"output_tokens": output}});
+        for _ in 0..3 {
+            let peeked = server.post(&key, "/v1/peek", &call(50));
+            assert_eq!((peeked.status, &peeked.body["outcome"]), (200, &json!("allowed")));
+            assert!(peeked.header("ratelimit").is_some(), "{peeked:?}");
+            let denied = server.post(&key, "/v1/peek", &call(51));
+            assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")));
+            assert_eq!(denied.body["violated"][0]["rule"], json!("asset/day/tokens"));
+            assert!(denied.body["message"].as_str().is_some_and(|text| text.contains("0 of 50")));
+        }
+        assert_eq!(server.used_today(&key), (0, 0));
+        assert_eq!(server.post(&key, "/v1/check", &call(50)).body["outcome"], json!("allowed"));
+        let used = server.post(&key, "/v1/peek", &json!({"asset": MODEL}));
+        assert_eq!(used.body["outcome"], json!("denied"), "no token is left: {used:?}");
+        server.post(ADMIN, "/v1/peek", &json!({})).assert_problem(403);
+        server.post("nobody-has-this-key-1234567890", "/v1/peek", &json!({})).assert_problem(401);
+    }
+}
+
+/// An admin limits a model by its path; services call it by path or by id, and it is one and the same.
+#[test]
+fn the_path_of_a_model_is_its_id() {
+    let path = "openai/gpt-4o-mini/openai";
+    for server in Running::on_each_store() {
+        let limits = json!({"assetsLimits": [{"rpd": 3, "assetId": path}]});
+        let (_, key) = server.member("service", limits);
+        let outcome = |at: &str, asset: &str| {
+            let answer = server.post(&key, at, &json!({ "asset": asset })).body;
+            let decision = if at == "/v1/reserve" { &answer["decision"] } else { &answer };
+            decision["outcome"].as_str().expect("it is decided").to_owned()
+        };
+        assert_eq!(outcome("/v1/check", path), "allowed");
+        assert_eq!(outcome("/v1/reserve", path), "allowed");
+        assert_eq!(outcome("/v1/peek", path), "allowed");
+        assert_eq!(outcome("/v1/check", MODEL), "allowed");
+        for at in ["/v1/check", "/v1/peek", "/v1/reserve"] {
+            assert_eq!((outcome(at, path), outcome(at, MODEL)), ("denied".into(), "denied".into()));
+        }
+        server.run(&key, "Hello").assert_refused_on_the_wire(429);
+        assert_eq!(outcome("/v1/check", "no model, but a name of ours"), "allowed");
     }
 }
 
@@ -133,7 +182,7 @@ fn an_admin_key_makes_no_calls() {
 #[test]
 fn what_is_wrong_with_a_request_is_a_problem() {
     let server = Running::in_memory();
-    let (_, key) = server.member("service", json!({}));
+    let (_, key) = server.member("service", json!({"globalLimits": {"rpd": 100}}));
     for body in [
         "",
         "{",
@@ -145,10 +194,28 @@ fn what_is_wrong_with_a_request_is_a_problem() {
         r#"{"charge":{"tokens":1}}"#,
         r#"{"request_id":""}"#,
         r#"{"x":1}"#,
+        r#"["gpt",[5,1,1,1],"id"]"#,
+        r#"{"charge":[5,1,1,1]}"#,
+        r#"{"charge":{"requests":1,"requests":2}}"#,
+        r#"{"asset":"a","asset":"b"}"#,
     ] {
         let refused = server.call("POST", &key, "/v1/check", body);
         assert!(!refused.assert_problem(400).is_empty(), "{body}");
     }
+    for (path, body) in [
+        ("/v1/peek", r#"{"request_id":"r"}"#),
+        ("/v1/peek", r#"{"charge":[5,1,1,1]}"#),
+        ("/v1/reserve", r#"{"estimate":[5,1,1,1]}"#),
+        ("/v1/reserve", r#"{"estimat":{}}"#),
+        ("/v1/reservations/r/settle", "[1,2,3]"),
+        ("/v1/reservations/r/extend", "[1,2,3]"),
+        ("/v1/reservations/r/settle", r#"{"requests":1}"#),
+    ] {
+        let refused = server.call("POST", &key, path, body);
+        assert!(!refused.assert_problem(400).is_empty(), "{path} {body}");
+    }
+    server.get(ADMIN, "/v1/usage?keyid=x").assert_problem(400);
+    assert_eq!(server.used_today(&key), (0, 0), "nothing of this was charged");
     let long = json!({"asset": "x".repeat(257)});
     assert!(server.post(&key, "/v1/check", &long).assert_problem(400).contains("257"));
     server.post(&key, "/v1/reserve", &json!({"ttl_seconds": 0})).assert_problem(400);

@@ -102,7 +102,7 @@ fn dialects_are_combined_and_each_of_their_headers_is_in_the_openapi_document() 
         let (allowed, denied) = allowed_and_denied(&server);
         assert_eq!(limit_headers(&allowed).len(), 2 + 3 + 6 + 12);
         let document = server.get("", "/openapi.json").body;
-        for path in ["/v1/check", "/v1/reserve", "/v1/reservations/{id}/extend"] {
+        for path in ["/v1/check", "/v1/peek", "/v1/reserve", "/v1/reservations/{id}/extend"] {
             let described = &document["paths"][path]["post"]["responses"]["200"]["headers"];
             let described = described.as_object().expect("it has headers");
             let known = |name: &str| described.keys().any(|key| key.eq_ignore_ascii_case(name));
@@ -208,10 +208,10 @@ fn allowed_and_denied(server: &Running) -> (Answer, Answer) {
     enough_of_this_minute();
     let limits = json!({
         "globalLimits": {"rpm": 50, "tpd": 1000, "tokenType": "input"},
-        "assetsLimits": [{"tpm": 200, "rpd": 10, "tokenType": "output", "assetId": "gpt"}],
+        "assetsLimits": [{"tpm": 200, "rpd": 10, "tokenType": "output", "assetId": MODEL}],
     });
     let (_, key) = server.member("service", limits);
-    let call = json!({"asset": "gpt", "charge": {"input_tokens": 20, "output_tokens": 120}});
+    let call = json!({"asset": MODEL, "charge": {"input_tokens": 20, "output_tokens": 120}});
     let call = || server.post(&key, "/v1/check", &call);
     let (allowed, denied) = (call(), call());
     for (answer, outcome) in [(&allowed, "allowed"), (&denied, "denied")] {

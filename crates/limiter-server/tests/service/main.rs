@@ -1,8 +1,10 @@
 //! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
 
 mod bounds;
+mod echo;
 mod engine;
 mod headers;
+mod not_shown;
 mod redis;
 mod sdk;
 mod secrets;

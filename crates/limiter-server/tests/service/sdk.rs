@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{ADMIN, Folder, Running};
+use crate::support::{ADMIN, Folder, MODEL, Running};
 
 #[test]
 fn the_unmodified_sdk_makes_every_call_in_memory() {
@@ -24,7 +24,7 @@ fn every_answer_is_in_the_openapi_document() {
     let server = Running::with(&["--log", "warn"]);
     let limits = json!({
         "globalLimits": {"tpm": 1_000_000, "rpd": 100_000}, "budget": 1000,
-        "assetsLimits": [{"rpm": 2, "assetId": "0"}],
+        "assetsLimits": [{"rpm": 2, "assetId": MODEL}],
     });
     let (_, key) = server.member("member", limits);
     for (who, key, seed) in [("a member key", key.as_str(), "1"), ("an admin key", ADMIN, "2")] {

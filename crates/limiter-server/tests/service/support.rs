@@ -135,13 +135,17 @@ impl Running {
 
     /// Any call; without a key if it is empty.
     pub(crate) fn call(&self, method: &str, key: &str, path: &str, body: &str) -> Answer {
-        let request =
-            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        let request = if key.is_empty() { request } else { request.header("x-api-key", key) };
-        let answer = agent().run(request.body(body.to_owned()).expect("it is a request"));
-        Answer::of(
-            answer.unwrap_or_else(|error| panic!("{method} {path}: {error}; {}", self.output())),
-        )
+        try_call(&self.url, method, key, path, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}; {}", self.output()))
+    }
+
+    /// The most memory that it has had resident so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        peak.expect("Linux tells it").trim().parse().expect("it is a number")
     }
 
     /// A member key with these fields of the wire: its id and its access key.
@@ -290,6 +294,25 @@ pub(crate) fn enough_of_this_minute() {
 /// All texts that appear more than never: of these secrets, those which the text has.
 pub(crate) fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> {
     secrets.iter().copied().filter(|secret| text.contains(secret)).collect()
+}
+
+/// Any call of a server at this URL; without a key if it is empty.
+pub(crate) fn call_at(url: &str, method: &str, key: &str, path: &str, body: &str) -> Answer {
+    try_call(url, method, key, path, body)
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+fn try_call(
+    url: &str,
+    method: &str,
+    key: &str,
+    path: &str,
+    body: &str,
+) -> Result<Answer, ureq::Error> {
+    let request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
+    let request = if key.is_empty() { request } else { request.header("x-api-key", key) };
+    let answer = agent().run(request.body(body.to_owned()).expect("it is a request"))?;
+    Ok(Answer::of(answer))
 }
 
 fn agent() -> &'static ureq::Agent {

@@ -8,7 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Running, until};
+use crate::support::{Answer, Folder, Running, until};
 
 /// A provider that answers each run with what the test says, piece by piece.
 struct Provider {
@@ -208,16 +208,129 @@ fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
     until("it is settled", || usage(&server, &key).1 == held - 10);
 }
 
-#[test]
-fn a_run_that_the_provider_refuses_costs_nothing() {
+/// A run to which the provider answers this, and what it has cost.
+fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
     let (folder, provider) = (Folder::new(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
-    provider.say("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n");
+    provider.say(answer);
     provider.hang_up();
-    let refused = server.post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}));
-    assert!(refused.assert_refused_on_the_wire(502).contains("429"), "{refused:?}");
-    assert_eq!(usage(&server, &key), (0, 0, 0));
+    let answer = server.post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}));
+    (answer, usage(&server, &key), provider.received.recv().unwrap())
+}
+
+fn whole(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_refusal_of_the_provider_is_passed_on_and_costs_nothing() {
+    let explained = r#"{"error":{"message":"Slow down","code":"rate_limit_exceeded"}}"#;
+    for (status, headers, content_type, retry_after) in [
+        (
+            429,
+            "content-type: application/json\r\nretry-after: 7\r\n",
+            "application/json",
+            Some("7"),
+        ),
+        (
+            429,
+            "retry-after: Wed, 21 Oct 2099 07:28:00 GMT\r\n",
+            "application/octet-stream",
+            Some("Wed, 21 Oct 2099 07:28:00 GMT"),
+        ),
+        (400, "Content-Type: text/plain; charset=utf-8\r\n", "text/plain; charset=utf-8", None),
+        (404, "content-type: application/problem+json\r\n", "application/problem+json", None),
+        (413, "content-type: application/json\r\nset-cookie: a=b\r\n", "application/json", None),
+        (
+            422,
+            "content-type: application/json\r\ncontent-encoding: Identity\r\n",
+            "application/json",
+            None,
+        ),
+    ] {
+        let (refused, used, _) = run_answered(&whole(&format!("{status} No"), headers, explained));
+        assert_eq!((refused.status, refused.text.as_str()), (status, explained), "{refused:?}");
+        assert_eq!(refused.header("content-type"), Some(content_type));
+        assert_eq!(refused.header("retry-after"), retry_after);
+        assert_eq!(refused.header("set-cookie"), None);
+        assert_eq!(used, (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_refusal_that_cannot_be_passed_on_keeps_its_status() {
+    let long = "x".repeat(65 << 10);
+    for (headers, body) in [
+        ("retry-after: 7\r\n", ""),
+        ("retry-after: 7\r\ncontent-encoding: gzip\r\n", "\u{1f}not really"),
+        ("retry-after: 7\r\n", &long),
+    ] {
+        let (refused, used, _) = run_answered(&whole("429 No", headers, body));
+        assert!(refused.assert_refused_on_the_wire(429).contains("429"), "{refused:?}");
+        assert_eq!(refused.header("retry-after"), Some("7"));
+        assert_eq!(refused.header("content-encoding"), None);
+        assert_eq!(used, (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_provider_that_refuses_the_server_does_not_seem_to_refuse_the_caller() {
+    for status in ["401 Unauthorized", "402 Payment Required", "403 Forbidden", "407 No"] {
+        let headers = "www-authenticate: Bearer\r\n";
+        let (refused, used, _) = run_answered(&whole(status, headers, "Incorrect API key: sk-our"));
+        let message = refused.assert_refused_on_the_wire(502);
+        assert!(message.contains("not the calling key"), "{message}");
+        assert!(!refused.text.contains("sk-our") && refused.header("www-authenticate").is_none());
+        assert_eq!(used, (0, 0, 0));
+    }
+}
+
+#[test]
+fn what_the_provider_fails_to_deliver_costs_nothing() {
+    let usage = r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    let gzip = "content-encoding: gzip\r\n";
+    let compressed_stream = "content-type: text/event-stream\r\ncontent-encoding: GZIP\r\n";
+    for (answer, retry_after) in [
+        (whole("500 No", "", "it broke"), None),
+        (whole("503 No", "retry-after: 3\r\n", ""), Some("3")),
+        (whole("301 Moved", "location: http://127.0.0.1:1/\r\n", ""), None),
+        (whole("200 OK", gzip, usage), None),
+        (whole("200 OK", compressed_stream, "data: {}\n\n"), None),
+        (whole("200 OK", "content-type: text/html\r\n", "<html>"), None),
+        (whole("200 OK", "", "[]"), None),
+        (whole("204 No Content", "", ""), None),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"data\"".to_owned(), None),
+    ] {
+        let (refused, used, _) = run_answered(&answer);
+        refused.assert_refused_on_the_wire(502);
+        assert_eq!(refused.header("retry-after"), retry_after, "{answer}");
+        assert_eq!(refused.header("content-encoding"), None, "{answer}");
+        assert_eq!(used, (0, 0, 0), "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_that_never_comes_keeps_the_estimate() {
+    let (refused, (requests, tokens, _), _) = run_answered("");
+    refused.assert_refused_on_the_wire(502);
+    assert!(requests == 1 && tokens > 10, "it may have been run: {requests} {tokens}");
+}
+
+#[test]
+fn the_provider_is_asked_not_to_compress_and_media_types_have_no_case() {
+    let stream = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+    for headers in [
+        "content-type: Text/Event-Stream; Charset=UTF-8\r\n",
+        "content-type: TEXT/EVENT-STREAM\r\n",
+        "content-type: text/event-stream ;charset=utf-8\r\ncontent-encoding: identity\r\n",
+    ] {
+        let (answer, used, received) = run_answered(&whole("200 OK", headers, stream));
+        assert_eq!((answer.status, answer.text.as_str()), (200, stream), "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+        assert_eq!(used, (1, 5, 10), "settled as a stream is");
+        assert!(received.to_lowercase().contains("accept-encoding: identity\r\n"), "{received}");
+    }
 }
 
 #[test]

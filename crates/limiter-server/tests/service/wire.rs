@@ -2,8 +2,6 @@
 
 use std::thread;
 
-use limiter::{KeyConfig, Limiter, Limits, NewKey};
-use limiter_server::{Bounds, Server};
 use serde_json::{Value, json};
 
 use crate::support::{ADMIN, MODEL, PATIENCE, Running, room_in_this_minute};
@@ -14,7 +12,7 @@ fn a_key_is_created_read_listed_replaced_and_deleted() {
         let request = json!({
             "id": "", "name": "member", "budget": 5.5, "expiresAt": "2030-01-01T00:00:00Z",
             "globalLimits": {"tpm": 100, "tpd": 1000, "rpm": 100, "rpd": 1000, "tokenType": null},
-            "assetsLimits": [{"tpm": 10, "tpd": 30, "rpm": 2, "rpd": 2, "tokenType": "output", "assetId": "asset"}],
+            "assetsLimits": [{"tpm": 10, "tpd": 30, "rpm": 2, "rpd": 2, "tokenType": "output", "assetId": MODEL}],
         });
         let created = server.post(ADMIN, "/sdk/api-keys", &request);
         assert_eq!(created.status, 201, "{created:?}");
@@ -216,42 +214,106 @@ fn the_list_has_all_keys_of_many() {
     assert_eq!(listed[names.len()..], ["admin"]);
 }
 
-/// On this wire 0 means no limit: a limit of 0, which another client has set, must not look like its opposite.
-#[tokio::test]
-async fn a_limit_of_zero_is_409_and_named() {
-    let limiter = Limiter::in_memory();
-    let admin =
-        NewKey::admin(KeyConfig::named("admin").unwrap()).with_access_key(ADMIN.parse().unwrap());
-    let admin = limiter.bootstrap("team".parse().unwrap(), admin).await.unwrap().record.id;
-    let nothing = Limits::builder().requests_per_day(0).build().unwrap();
-    let config = KeyConfig::named("blocked").unwrap().with_global(nothing);
-    let key = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
-    let server = Server::embedded(
-        limiter,
-        "127.0.0.1:0".parse().unwrap(),
-        Vec::new(),
-        Bounds::default(),
-        [],
-    );
-    let server = server.await.unwrap();
-    let url = format!("http://{}", server.address().unwrap());
-    tokio::spawn(server.run(std::future::pending()));
+#[test]
+fn a_field_that_nobody_reads_is_refused_and_named() {
+    let server = Running::in_memory();
+    let (id, _) = server.member("member", json!({}));
+    for (body, named) in [
+        (r#"{"name":"a","globalLimits":{"rps":3}}"#, ["rps", "rpm"]),
+        (r#"{"name":"a","assetsLimits":[{"rpm":3,"asset":"x"}]}"#, ["asset", "assetId"]),
+        (r#"{"name":"a","assetLimits":[]}"#, ["assetLimits", "assetsLimits"]),
+        (r#"{"name":"a","globalLimits":{"rpm":3,"assetId":"x"}}"#, ["assetId", "assetsLimits"]),
+        (r#"{"name":"a","globalLimits":{"rpm":3,"rpm":0}}"#, ["duplicate", "rpm"]),
+        (r#"{"name":"a","name":"b"}"#, ["duplicate", "name"]),
+        (r#"{"name":"a","globalLimits":[1,2,3,4,null,null]}"#, ["sequence", "an object"]),
+        (r#"{"name":"a","assetsLimits":[[1,2,3,4,null,"x"]]}"#, ["sequence", "an object"]),
+        (r#"["a"]"#, ["sequence", "an object"]),
+        ("{\"name\":\"ci\\u202enimda\"}", ["U+202E", "name"]),
+        ("{\"name\":\"ci\\u0000\"}", ["U+0000", "name"]),
+        ("{\"name\":\"ci\\u0085\"}", ["U+0085", "name"]),
+    ] {
+        for (method, path) in
+            [("POST", "/sdk/api-keys".to_owned()), ("PUT", format!("/sdk/api-keys/{id}"))]
+        {
+            let refused = server.call(method, ADMIN, &path, body);
+            let message = refused.assert_refused_on_the_wire(400);
+            assert!(named.iter().all(|word| message.contains(word)), "{body}: {message}");
+        }
+    }
+    // What the two versions of the SDK send, and a record as it was read.
+    let record = server.get(ADMIN, &format!("/sdk/api-keys/{id}")).body.to_string();
+    for body in [
+        r#"{"id":"","name":"member","budget":null,"assetsLimits":[],"expiresAt":null}"#,
+        r#"{"id":"x","name":"member","budget":5.0,"expiresAt":"","globalLimits":null,"assetsLimits":[]}"#,
+        &record,
+    ] {
+        assert_eq!(server.call("PUT", ADMIN, &format!("/sdk/api-keys/{id}"), body).status, 200);
+    }
+    let other_kind = record.replace("\"isAdmin\":false", "\"isAdmin\":true");
+    let refused = server.call("PUT", ADMIN, &format!("/sdk/api-keys/{id}"), &other_kind);
+    assert!(refused.assert_refused_on_the_wire(400).contains("isAdmin"), "{refused:?}");
+    assert_eq!(server.get(ADMIN, "/sdk/api-keys").body.as_array().map(Vec::len), Some(2));
+}
 
-    let answers = tokio::task::spawn_blocking(move || {
-        let agent = ureq::Agent::new_with_config(
-            ureq::Agent::config_builder().http_status_as_error(false).build(),
-        );
-        ["", &format!("/{key}"), &format!("/{key}/usage-limits")].map(|path| {
-            let mut answer = agent
-                .get(format!("{url}/sdk/api-keys{path}"))
-                .header("x-api-key", ADMIN)
-                .call()
-                .unwrap();
-            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
-        })
-    });
-    for (status, body) in answers.await.unwrap() {
-        assert_eq!(status, 409, "{body}");
-        assert!(body.contains("requests per day"), "{body}");
+#[test]
+fn a_limit_of_no_model_is_refused() {
+    for server in Running::on_each_store() {
+        let (id, _) = server.member("member", json!({}));
+        let body = json!({"name": "other", "assetsLimits": [{"rpm": 1, "assetId": "p/echo"}]});
+        let created = server.post(ADMIN, "/sdk/api-keys", &body);
+        assert!(created.assert_refused_on_the_wire(400).contains("unknown model \"p/echo\""));
+        let path = format!("/sdk/api-keys/{id}");
+        let updated = server.call("PUT", ADMIN, &path, &body.to_string());
+        assert!(updated.assert_refused_on_the_wire(400).contains("unknown model \"p/echo\""));
+        assert_eq!(server.get(ADMIN, &path).body["name"], json!("member"));
+        assert_eq!(server.get(ADMIN, "/sdk/api-keys").body.as_array().map(Vec::len), Some(2));
+    }
+}
+
+#[test]
+fn a_token_type_of_the_total_is_null() {
+    for server in Running::on_each_store() {
+        let limits = json!([null, "total", "input", "output"]).as_array().unwrap().clone();
+        for (number, said) in limits.iter().enumerate() {
+            let limits = json!({"tpm": 5, "tokenType": said});
+            let mut of_model = limits.clone();
+            of_model["assetId"] = json!(MODEL);
+            let name = format!("member {number}");
+            let key = json!({"name": name, "globalLimits": limits, "assetsLimits": [of_model]});
+            let created = server.post(ADMIN, "/sdk/api-keys", &key);
+            let shown = if *said == json!("total") { &Value::Null } else { said };
+            let path = format!("/sdk/api-keys/{}", created.body["id"].as_str().unwrap());
+            for record in [created.body, server.get(ADMIN, &path).body] {
+                assert_eq!(&record["globalLimits"]["tokenType"], shown, "{record}");
+                assert_eq!(&record["assetsLimits"][0]["tokenType"], shown, "{record}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_date_that_cannot_be_shown_is_refused_before_anything_is_stored() {
+    for server in Running::on_each_store() {
+        let (id, _) = server.member("member", json!({"expiresAt": "9999-12-31T23:59:59.999Z"}));
+        let path = format!("/sdk/api-keys/{id}");
+        let before = server.get(ADMIN, &path).body;
+        assert_eq!(before["expiresAt"], json!("9999-12-31T23:59:59.999000Z"));
+        for date in [
+            "+12000-01-01T00:00:00",
+            "-0001-01-01T00:00:00",
+            "0001-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-00:01",
+        ] {
+            let body = json!({"name": "oops", "expiresAt": date});
+            let created = server.post(ADMIN, "/sdk/api-keys", &body);
+            assert!(created.assert_refused_on_the_wire(400).contains("1970 to 9999"), "{date}");
+            let updated = server.call("PUT", ADMIN, &path, &body.to_string());
+            assert!(updated.assert_refused_on_the_wire(400).contains("1970 to 9999"), "{date}");
+        }
+        assert_eq!(server.get(ADMIN, &path).body, before);
+        let list = server.get(ADMIN, "/sdk/api-keys");
+        assert_eq!((list.status, list.body.as_array().map(Vec::len)), (200, Some(2)), "{list:?}");
+        server.member("past", json!({"expiresAt": "1970-01-01T00:00:00Z"}));
     }
 }

@@ -1,0 +1,111 @@
+//! What a provider answers when it does not run a model, and what the client gets of it.
+//!
+//! | the provider answers | the client gets |
+//! |---|---|
+//! | 401, 402, 403, 407 | 502: the provider refuses this server, not the key of the client, which 401 or 403 would blame |
+//! | another 4xx | the same status, `Retry-After`, content type and body |
+//! | anything else | 502, with `Retry-After` |
+
+use std::time::Duration;
+
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, Response as HttpResponse, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use crate::models::Model;
+use crate::refusal::Refusal;
+
+/// The answer to the client.
+pub(super) async fn pass_on(
+    model: &Model,
+    answer: HttpResponse<Incoming>,
+) -> Result<Response, Refusal> {
+    let (head, body) = answer.into_parts();
+    let (status, headers) = (head.status, head.headers);
+    if matches!(status.as_u16(), 401 | 402 | 403 | 407) {
+        // Its body may show a part of the server's credentials.
+        tracing::error!(
+            model = model.path,
+            status = status.as_u16(),
+            "the provider refuses the credentials of this server, or its account"
+        );
+        let message = "the model's provider refuses this server, not the calling key: ask the operator of the server";
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, "upstream_credentials", message));
+    }
+    let message = format!("the model's provider answered {}", status.as_u16());
+    if !status.is_client_error() {
+        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message);
+        return Err(Refusal { retry_after_seconds: seconds(&headers), ..refusal });
+    }
+    let retry_after = headers.get(RETRY_AFTER).cloned();
+    let mut response = match readable(&headers, body).await {
+        Some(body) => {
+            let content_type = headers.get(CONTENT_TYPE).cloned();
+            let content_type = content_type.unwrap_or(HeaderValue::from_static(UNKNOWN_TYPE));
+            (status, [(CONTENT_TYPE, content_type)], body).into_response()
+        }
+        None => Refusal::new(status, "upstream", message).on_the_wire(),
+    };
+    if let Some(retry_after) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, retry_after);
+    }
+    Ok(response)
+}
+
+/// Whether a body is not the text that was asked for, but has to be decoded first.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| {
+        let names = value.to_str().ok().map(|value| value.split(','));
+        names.is_none_or(|mut names| {
+            names.any(|name| !matches!(&*name.trim().to_ascii_lowercase(), "" | "identity"))
+        })
+    })
+}
+
+/// A body that can be passed on: there is one, it was not compressed, and came whole, within its bound and in time.
+async fn readable(headers: &HeaderMap, body: Incoming) -> Option<Bytes> {
+    if is_encoded(headers) {
+        return None;
+    }
+    let collected = Limited::new(body, MAX_REFUSAL).collect();
+    let collected = tokio::time::timeout(REFUSAL_TIMEOUT, collected).await.ok()?.ok()?;
+    Some(collected.to_bytes()).filter(|body| !body.is_empty())
+}
+
+/// `Retry-After` where it is a number of seconds: a date is dropped.
+fn seconds(headers: &HeaderMap) -> Option<u64> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Of a refusal's body: an explanation, perhaps with the request that it is about.
+const MAX_REFUSAL: usize = 64 << 10;
+/// For it: it comes with its head, or the client is answered without it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a body whose type is not said.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoding_is_found_in_every_form() {
+        for (value, encoded) in [
+            ("", false),
+            ("identity", false),
+            ("Identity", false),
+            ("gzip", true),
+            ("GZIP", true),
+            ("identity, br", true),
+            ("\u{ff}", true),
+        ] {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, value.clone())]);
+            assert_eq!(is_encoded(&headers), encoded, "{value:?}");
+        }
+        assert!(!is_encoded(&HeaderMap::new()));
+    }
+}
