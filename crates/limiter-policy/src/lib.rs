@@ -53,6 +53,7 @@
 
 mod asking;
 mod breaker;
+mod breakers;
 mod builder;
 mod debt;
 mod error;

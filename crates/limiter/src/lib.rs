@@ -94,13 +94,13 @@ pub use events::{Missed, ThresholdEvent, ThresholdEvents};
 pub use limiter::{Keys, Limiter};
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
-    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,
-    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore,
-    KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
-    PendingLimits, RateLimited, RequestId, ReservationError, ReservationStore, Rule, RuleState,
-    Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Thresholds, Timestamp,
-    TokenType, Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage,
-    WorkspaceId,
+    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, FailureDomain,
+    InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
+    KeyState, KeyStore, KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey,
+    NewKey, NewRecord, Page, PendingLimits, RateLimited, RequestId, ReservationError,
+    ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
+    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Usage, Violation,
+    Window, WindowLimits, WindowUsage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -161,6 +161,10 @@ impl DecisionHandle for Handle {
 impl DecisionStore for WatchedStore {
     type Handle = Handle;
 
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        self.store.failure_domain(key)
+    }
+
     fn check_and_consume(
         &self,
         key: &KeyId,
@@ -271,6 +275,10 @@ impl ReservationStore for WatchedStore {
 }
 
 impl KeyStore for WatchedStore {
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        self.store.lookup_domain(digest)
+    }
+
     fn resolve(
         &self,
         digest: &KeyDigest,
