@@ -13,7 +13,7 @@ use limiter_core::{
 
 use tokio::runtime::Handle;
 
-use crate::asking::{Asking, Effect, Subject};
+use crate::asking::{Asking, Effect, Subject, failed_key};
 use crate::breaker::BreakerState;
 use crate::error::CallError;
 use crate::handle::GuardedHandle;
@@ -331,7 +331,7 @@ impl<S: Store> KeyStore for GuardedStore<S> {
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         let known = self.known_keys.get(digest);
         // The part that has the key itself may be given up, though another one serves the look-up.
-        let refusal = known.as_ref().and_then(|key| self.asking.refusal_of(key));
+        let refusal = known.as_ref().and_then(|key| self.asking.refusal_of(&key.id));
         let asked = match refusal {
             Some(refusal) => Err(refusal),
             None => self.asking.ask(digest, Effect::Reads, |store| S::resolve(store, digest)).await,
@@ -341,8 +341,17 @@ impl<S: Store> KeyStore for GuardedStore<S> {
                 self.known_keys.heard(digest, found.as_ref());
                 Ok(found)
             }
-            Err(error) if error.is_outage() && self.goes_on() => known.map(Some).ok_or(error),
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(key) = failed_key(&error) {
+                    self.known_keys.came_to(digest, key);
+                }
+                match known {
+                    Some(key) if key.found && self.goes_on() && error.is_outage() => {
+                        Ok(Some(key.id))
+                    }
+                    _ => Err(error),
+                }
+            }
         }
     }
 
