@@ -335,6 +335,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::io;
 
     use limiter_memory::MemoryStore;
     use tokio::time::sleep;
@@ -412,5 +413,41 @@ mod tests {
             assert!(store.asking().ask(&key, Effect::Charges, call).await.is_ok());
         }
         assert_eq!(store.breaker(), BreakerState::Closed);
+    }
+
+    /// What is logged on this thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// As a server does that answers probes and cannot serve calls, such as one that is out of memory.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_comes_back_and_fails_again_is_warned_of_once() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _listening = tracing::subscriber::set_default(subscriber.finish());
+        let (store, key) = (guarded(), key());
+        for _ in 0..20 {
+            while store.breaker() == BreakerState::Closed {
+                let fails = async |_: &MemoryStore| Err::<(), _>(StoreError::unavailable("full"));
+                assert!(store.asking().ask(&key, Effect::Charges, fails).await.is_err());
+            }
+            while store.breaker() != BreakerState::Closed {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        let text = String::from_utf8(log.0.lock().clone()).unwrap();
+        assert_eq!(text.matches("is given up").count(), 1, "{text}");
     }
 }

@@ -167,11 +167,9 @@ impl<S: Store> GuardedStore<S> {
         }
         match ended.tell(&self.asking).await {
             Err(error) if error.is_outage() && self.goes_on() => {
-                if self.tell_later(ended) {
-                    Ok(Vec::new())
-                } else {
-                    Err(error)
-                }
+                // The store hardly knows what was reserved without it: if there is no room, that one can be left out.
+                let unbacked = self.unbacked.has(key, id);
+                if self.tell_later(ended) || unbacked { Ok(Vec::new()) } else { Err(error) }
             }
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(Vec::new()),
             told => told,

@@ -13,8 +13,11 @@ mod place;
 mod policy;
 mod sentinel;
 mod shared;
+mod speaks;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 use std::fmt;

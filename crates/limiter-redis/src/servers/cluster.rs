@@ -200,7 +200,7 @@ impl Map {
 }
 
 async fn ask(info: ConnectionInfo, address: &str, policy: &Policy) -> Result<Map, RedisError> {
-    let mut connection = open(info, address, policy, None).await?;
+    let mut connection = open(info, policy, None).await?;
     let mut command = redis::cmd("CLUSTER");
     command.arg("SLOTS");
     let reply =

@@ -4,9 +4,10 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use limiter_core::{
-    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Totals,
+    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Throttle, Totals,
 };
 use tokio::runtime::Handle;
 
@@ -165,10 +166,14 @@ impl Meter {
                 self.covered = self.next_step();
             }
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &(dyn std::error::Error + 'static),
-                    "a stream goes on, though its reservation could not be extended: what it brings is charged when it is settled"
-                );
+                // Each stream asks again and again: a dead store fails all of them.
+                if let Some(suppressed) = WARNINGS.admit(Instant::now()) {
+                    tracing::warn!(
+                        error = &error as &(dyn std::error::Error + 'static),
+                        suppressed,
+                        "a stream goes on, though its reservation could not be extended: what it brings is charged when it is settled"
+                    );
+                }
                 self.covered = self.next_step();
             }
         }
@@ -296,6 +301,9 @@ async fn settle(mut call: Reservation, actual: Totals) {
         call.keep();
     }
 }
+
+/// Of extensions that failed, in all streams of the process.
+static WARNINGS: Throttle = Throttle::of_warnings();
 
 /// Counts are kept within what totals can hold.
 fn with_output(totals: Totals, tokens: u64) -> Totals {

@@ -1,27 +1,25 @@
 //! A span around each call, and a warning when the store fails.
 
 use std::error::Error;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use limiter_core::StoreError;
+use limiter_core::{StoreError, Throttle};
 use tracing::Span;
 use tracing::field::{Empty, display};
 
 use super::outcome::Told;
 use super::{Named, Operation};
 
-/// The spans of a limiter, and what was warned of last.
-#[derive(Debug, Default)]
+/// The spans of a limiter, and its warnings of a store that fails.
+#[derive(Debug)]
 pub(crate) struct Spans {
-    failures: Mutex<Failures>,
+    warnings: Throttle,
 }
 
-#[derive(Debug, Default)]
-struct Failures {
-    warned: Option<Instant>,
-    /// Failed since then.
-    unsaid: u64,
+impl Default for Spans {
+    fn default() -> Self {
+        Self { warnings: Throttle::of_warnings() }
+    }
 }
 
 impl Spans {
@@ -63,28 +61,16 @@ impl Spans {
 
     fn failed(&self, operation: Operation, error: &StoreError) {
         if !is_told_elsewhere(error)
-            && let Some(unsaid) = self.to_be_warned_of()
+            && let Some(suppressed) = self.warnings.admit(Instant::now())
         {
             tracing::warn!(
                 target: TARGET,
                 operation = operation.name(),
                 error = error as &(dyn Error + 'static),
-                unsaid,
+                suppressed,
                 "a call has failed in its store"
             );
         }
-    }
-
-    /// How many failures were not warned of since the last warning, if another one is due.
-    fn to_be_warned_of(&self) -> Option<u64> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if failures.warned.is_some_and(|warned| now.duration_since(warned) < QUIET) {
-            failures.unsaid += 1;
-            return None;
-        }
-        failures.warned = Some(now);
-        Some(std::mem::take(&mut failures.unsaid))
     }
 }
 
@@ -100,7 +86,3 @@ fn is_told_elsewhere(error: &StoreError) -> bool {
 
 /// As the crate is called in a filter of logs.
 const TARGET: &str = "limiter";
-
-/// At most so often there is a warning, however many calls fail: one tells that the store fails, and those that follow tell
-/// how many calls that met.
-const QUIET: Duration = Duration::from_secs(10);
