@@ -1,7 +1,11 @@
 //! The one way that every call of a limiter takes: to its store, and past the watch that counts it.
 
+#[cfg(feature = "stream")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "stream")]
+use limiter_core::Throttle;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
     KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
@@ -27,6 +31,9 @@ pub struct WatchedStore {
     store: AnyStore,
     watch: Watch,
     ears: Ears,
+    /// Of the warnings that streams could not be extended: a store that fails fails all of them.
+    #[cfg(feature = "stream")]
+    stream_warnings: Arc<Throttle>,
 }
 
 /// A key and an asset, resolved once: see [`Limiter::handle`](crate::Limiter::handle).
@@ -73,9 +80,20 @@ impl WatchedStore {
         &self.ears
     }
 
+    #[cfg(feature = "stream")]
+    pub(crate) fn stream_warnings(&self) -> &Throttle {
+        &self.stream_warnings
+    }
+
     fn new(store: AnyStore) -> Self {
         let watch = Watch::new(store.is_in_memory());
-        Self { store, watch, ears: Ears::default() }
+        Self {
+            store,
+            watch,
+            ears: Ears::default(),
+            #[cfg(feature = "stream")]
+            stream_warnings: Arc::new(Throttle::of_warnings()),
+        }
     }
 
     /// What was reached by a call that is not decided, heard.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use limiter_core::{
-    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Throttle, Totals,
+    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Totals,
 };
 use tokio::runtime::Handle;
 
@@ -166,8 +166,9 @@ impl Meter {
                 self.covered = self.next_step();
             }
             Err(error) => {
-                // Each stream asks again and again: a dead store fails all of them.
-                if let Some(suppressed) = WARNINGS.admit(Instant::now()) {
+                if let Phase::Open(call) = &self.phase
+                    && let Some(suppressed) = call.stream_warnings().admit(Instant::now())
+                {
                     tracing::warn!(
                         error = &error as &(dyn std::error::Error + 'static),
                         suppressed,
@@ -301,9 +302,6 @@ async fn settle(mut call: Reservation, actual: Totals) {
         call.keep();
     }
 }
-
-/// Of extensions that failed, in all streams of the process.
-static WARNINGS: Throttle = Throttle::of_warnings();
 
 /// Counts are kept within what totals can hold.
 fn with_output(totals: Totals, tokens: u64) -> Totals {
