@@ -160,6 +160,10 @@ mod tests {
         assert_eq!(state("acme/ci/1"), "limiter:k:{acme}/ci/1");
         assert_eq!(state("acme"), "limiter:k:{acme}");
         assert_eq!(state("/acme"), "limiter:k:{/acme}");
+        for id in ["acme/ci/1", "/acme", "a}/b", "a"] {
+            let tag = Keyspace::tag(&id.parse().unwrap()).into_owned();
+            assert!(state(id).starts_with(&format!("limiter:k:{{{tag}}}")), "{id}: {tag}");
+        }
     }
 
     #[test]

@@ -102,6 +102,9 @@ pub use limiter_core::{
     StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Usage, Violation,
     Window, WindowLimits, WindowUsage, WorkspaceId,
 };
+// For the crates around this one.
+#[doc(hidden)]
+pub use limiter_core::Throttle;
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
 #[cfg(feature = "policy")]
