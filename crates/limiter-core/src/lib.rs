@@ -47,6 +47,7 @@ mod credits;
 mod crossing;
 mod decision;
 mod denied;
+mod domain;
 mod engine;
 mod error;
 pub mod evaluate;
@@ -66,6 +67,7 @@ mod settlement;
 mod state;
 mod store;
 mod thresholds;
+mod throttle;
 mod token_type;
 mod totals;
 mod usage;
@@ -80,6 +82,7 @@ pub use credits::Credits;
 pub use crossing::{Crossing, Told};
 pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, RateLimited};
+pub use domain::{FailureDomain, KeyFailure};
 pub use engine::Engine;
 pub use error::{BoxError, InvalidValue, KeysError, StoreError};
 pub use key::{
@@ -101,6 +104,7 @@ pub use store::{
     Store,
 };
 pub use thresholds::Thresholds;
+pub use throttle::Throttle;
 pub use token_type::TokenType;
 pub use totals::Totals;
 pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};

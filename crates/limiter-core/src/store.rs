@@ -10,6 +10,7 @@ use crate::charge::Charge;
 use crate::config::{KeyConfig, KeyKind};
 use crate::crossing::Crossing;
 use crate::decision::Decision;
+use crate::domain::FailureDomain;
 use crate::error::{KeysError, StoreError};
 use crate::key::{KeyRecord, StoredSecret};
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
@@ -66,6 +67,13 @@ pub trait DecisionStore: Debug + Send + Sync + 'static {
         key: &KeyId,
         asset: Option<&AssetId>,
     ) -> impl Future<Output = Result<Option<Self::Handle>, StoreError>> + Send;
+
+    /// The part of the store that serves this key, as far as the store knows now: calls of keys in other parts may succeed while it fails.
+    /// It is asked with each call, so it must be cheap and wait for nothing.
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        let _ = key;
+        FailureDomain::WHOLE
+    }
 }
 
 /// Calls that are repeated, and calls whose cost is known only afterwards: each operation is one atomic step, by
@@ -186,6 +194,14 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
         &self,
         digest: &KeyDigest,
     ) -> impl Future<Output = Result<Option<KeyId>, StoreError>> + Send;
+
+    /// The part of the store that serves look-ups of this access key, as [`failure_domain`](DecisionStore::failure_domain) does
+    /// for keys. If the part of the key itself fails, the error of [`resolve`](Self::resolve) has a
+    /// [`KeyFailure`](crate::KeyFailure) as its source.
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        let _ = digest;
+        FailureDomain::WHOLE
+    }
 
     /// What is known of a living key.
     ///

@@ -1,34 +1,40 @@
-//! How a store is asked: within a deadline, and not at all while it is given up.
+//! How a store is asked: within a deadline, and not at all where it is given up.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
-use limiter_core::{BoxError, Crossing, KeyId, Listener, Store, StoreError};
+use limiter_core::{
+    BoxError, Crossing, FailureDomain, KeyDigest, KeyFailure, KeyId, Listener, Store, StoreError,
+    Throttle,
+};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::breaker::{Breaker, BreakerState, Turn};
+use crate::breaker::{BreakerState, Turn};
+use crate::breakers::{Admission, Breakers, Witness};
 use crate::error::{CallError, Outage, told};
 use crate::later::Later;
 use crate::local::Local;
 
 /// The store, as soon as there is one, and what is known of how it fares.
 ///
-/// The breaker and the last failure are each behind a lock that is held for a few instructions and never across a call.
+/// The breakers are behind a lock that is held for a few instructions and never across a call.
 pub(crate) struct Asking<S> {
     pub(crate) store: OnceLock<S>,
     pub(crate) connect: Option<Connect<S>>,
-    pub(crate) breaker: Mutex<Breaker>,
-    pub(crate) last_failure: Mutex<Arc<str>>,
+    pub(crate) breakers: Mutex<Breakers>,
     pub(crate) timing: Timing,
     /// Whether the task runs that looks after a store which has failed: there is one at most.
     pub(crate) recovering: AtomicBool,
     /// When a probe has succeeded last.
     pub(crate) came_back: Mutex<Option<Instant>>,
+    /// Of the warnings that a part of the store is given up.
+    pub(crate) warnings: Throttle,
     /// What the store is to be told when it is back.
     pub(crate) later: Later,
     /// What goes on without the store, by the policy of that name.
@@ -46,6 +52,16 @@ pub(crate) struct Timing {
     pub(crate) deadline: Duration,
     pub(crate) connect_deadline: Duration,
     pub(crate) probe_every: Duration,
+}
+
+/// What a call is about, which says by which part of the store it is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject<'a> {
+    Key(&'a KeyId),
+    AccessKey(&'a KeyDigest),
+    /// Several keys, as in a listing. Where the store has parts, its end says nothing about any of them, and it is sent while some
+    /// of them are given up.
+    Several,
 }
 
 /// What a call does to the store, which says what it means that its answer does not come.
@@ -68,9 +84,10 @@ impl<S: Store> Asking<S> {
         }
     }
 
-    /// Asks, unless the store is given up: then the answer is an error at once.
+    /// Asks, unless the part of the store that serves the subject is given up: then the answer is an error at once.
     pub(crate) async fn ask<'a, T, E, F>(
         self: &'a Arc<Self>,
+        subject: impl Into<Subject<'a>>,
         effect: Effect,
         call: impl FnOnce(&'a S) -> F,
     ) -> Result<T, E>
@@ -78,40 +95,199 @@ impl<S: Store> Asking<S> {
         E: CallError,
         F: Future<Output = Result<T, E>>,
     {
-        let admitted = self.breaker.lock().admit();
-        let (Some(began), Some(store)) = (admitted, self.store.get()) else {
-            self.recover();
-            return Err(self.given_up().into());
-        };
+        let subject = subject.into();
+        let (store, admitted) = self.admit(subject, effect).map_err(E::from)?;
         let deadline = self.timing.deadline * effect.steps();
+        let leaving = Leaving { asking: self, admitted, began: Instant::now() };
         let answer = match timeout(deadline, call(store)).await {
             Ok(answer) => answer,
             Err(_) => Err(effect.unanswered(Outage::Deadline { after: deadline }).into()),
         };
-        match &answer {
-            _ if effect == Effect::ChangesKeys => {}
-            Err(error) if error.is_outage() => self.failed(began, error),
-            _ => self.breaker.lock().succeeded(began),
+        if let Some(admitted) = leaving.stays() {
+            match &answer {
+                Err(error) if error.is_outage() => self.failed(&admitted, error),
+                _ => self.breakers.lock().succeeded(&admitted.domain, admitted.turn),
+            }
         }
         answer
     }
 
-    fn failed(self: &Arc<Self>, began: Turn, error: &impl CallError) {
-        let failure = told(error);
-        *self.last_failure.lock() = Arc::clone(&failure);
-        if self.breaker.lock().failed(began) {
-            tracing::warn!(%failure, "the store is given up until it answers a probe");
+    /// The store, and where the end of the call is to be reported, if it says anything.
+    fn admit<'a>(
+        &'a self,
+        subject: Subject<'a>,
+        effect: Effect,
+    ) -> Result<(&'a S, Option<Admitted<'a>>), StoreError> {
+        let store = self.store.get();
+        let domain = store.map_or(FailureDomain::WHOLE, |store| subject.domain(store));
+        let admission = self.breakers.lock().admit(&domain, || subject.witness());
+        let (store, turn) = match (store, admission) {
+            (Some(store), Admission::Admitted(turn)) => (store, turn),
+            (Some(store), Admission::First(turn)) => {
+                self.forget_moved(store);
+                (store, turn)
+            }
+            (None, Admission::Admitted(_) | Admission::First(_)) => {
+                return Err(self.given_up(&domain));
+            }
+            (_, Admission::Refused(last_failure)) => {
+                return Err(StoreError::unavailable(Outage::GivenUp { last_failure }));
+            }
+        };
+        let counts = effect != Effect::ChangesKeys && subject.is_served_by(&domain, store);
+        Ok((store, counts.then_some(Admitted { subject, domain, turn })))
+    }
+
+    /// Forgets the parts that no longer serve the keys they were asked about: where a part is new, another may have gone.
+    fn forget_moved(&self, store: &S) {
+        let witnesses = self.breakers.lock().witnesses();
+        for (domain, witness) in witnesses {
+            if witness.domain(store) != domain {
+                self.breakers.lock().forget(&domain);
+            }
+        }
+    }
+
+    fn failed(self: &Arc<Self>, admitted: &Admitted<'_>, error: &impl CallError) {
+        let Admitted { subject, domain, turn } = admitted;
+        match (failed_key(error), self.store.get()) {
+            // The part that the subject belongs to has answered.
+            (Some(key), Some(store)) => {
+                let of_key = store.failure_domain(key);
+                let mut breakers = self.breakers.lock();
+                breakers.succeeded(domain, *turn);
+                let admission = breakers.admit(&of_key, || Witness::Key(key.clone()));
+                drop(breakers);
+                if let Admission::Admitted(turn) | Admission::First(turn) = admission {
+                    self.count_failure(&of_key, turn, Subject::Key(key), told(error));
+                }
+            }
+            _ => self.count_failure(domain, *turn, *subject, told(error)),
+        }
+    }
+
+    fn count_failure(
+        self: &Arc<Self>,
+        domain: &FailureDomain,
+        turn: Turn,
+        subject: Subject<'_>,
+        failure: Arc<str>,
+    ) {
+        if self.breakers.lock().failed(domain, turn, &failure, || subject.witness()) {
+            if let Some(suppressed) = self.warnings.admit(std::time::Instant::now()) {
+                tracing::warn!(%failure, suppressed, "{domain} is given up until it answers a probe");
+            }
             self.recover();
         }
     }
 
-    fn given_up(&self) -> StoreError {
-        let last_failure = Arc::clone(&self.last_failure.lock());
+    /// The answer to calls of a part that is given up.
+    fn given_up(&self, domain: &FailureDomain) -> StoreError {
+        let last_failure = self.breakers.lock().last_failure(domain);
         StoreError::unavailable(Outage::GivenUp { last_failure })
     }
 
+    /// The error at once that a call of this key would meet, if the part of the store that serves it is given up.
+    pub(crate) fn refusal_of(&self, key: &KeyId) -> Option<StoreError> {
+        (!self.is_closed_for(key)).then(|| self.given_up(&self.domain_of(key)))
+    }
+
+    /// Whether the part of the store that serves this key is asked.
+    pub(crate) fn is_closed_for(&self, key: &KeyId) -> bool {
+        self.state_for(key) == BreakerState::Closed
+    }
+
+    pub(crate) fn state_for(&self, key: &KeyId) -> BreakerState {
+        let domain = self.domain_of(key);
+        self.breakers.lock().state_of(&domain)
+    }
+
+    /// Whether all of the store is asked.
     pub(crate) fn is_closed(&self) -> bool {
-        self.breaker.lock().state() == BreakerState::Closed
+        self.breakers.lock().state() == BreakerState::Closed
+    }
+
+    /// Whether there is a store to ask, though parts of it may be given up.
+    pub(crate) fn is_there(&self) -> bool {
+        self.breakers.lock().state_of(&FailureDomain::WHOLE) == BreakerState::Closed
+    }
+
+    fn domain_of(&self, key: &KeyId) -> FailureDomain {
+        self.store.get().map_or(FailureDomain::WHOLE, |store| store.failure_domain(key))
+    }
+}
+
+/// Where the end of a call is to be reported.
+#[derive(Debug)]
+struct Admitted<'a> {
+    subject: Subject<'a>,
+    domain: FailureDomain,
+    turn: Turn,
+}
+
+/// A call under way. A caller that goes away after it has waited had no answer; one that goes away at once says nothing.
+struct Leaving<'a, S: Store> {
+    asking: &'a Arc<Asking<S>>,
+    admitted: Option<Admitted<'a>>,
+    began: Instant,
+}
+
+impl<'a, S: Store> Leaving<'a, S> {
+    /// The caller is still there at the end.
+    fn stays(mut self) -> Option<Admitted<'a>> {
+        self.admitted.take()
+    }
+}
+
+impl<S: Store> Drop for Leaving<'_, S> {
+    fn drop(&mut self) {
+        let waited = self.began.elapsed();
+        let enough = (self.asking.timing.deadline / PART_OF_DEADLINE).max(SHORTEST_WAIT);
+        if let Some(Admitted { subject, domain, turn }) = self.admitted.take()
+            && waited >= enough
+            && !thread::panicking()
+        {
+            let failure = format!("a caller left after {waited:?} without an answer");
+            self.asking.count_failure(&domain, turn, subject, failure.into());
+        }
+    }
+}
+
+impl Subject<'_> {
+    fn domain(self, store: &impl Store) -> FailureDomain {
+        match self {
+            Self::Key(key) => store.failure_domain(key),
+            Self::AccessKey(digest) => store.lookup_domain(digest),
+            Self::Several => FailureDomain::WHOLE,
+        }
+    }
+
+    /// Whether the end of the call says how this part fares.
+    fn is_served_by(self, domain: &FailureDomain, store: &impl Store) -> bool {
+        match self {
+            Self::Key(_) | Self::AccessKey(_) => true,
+            Self::Several => Witness::Nobody.domain(store) == *domain,
+        }
+    }
+
+    fn witness(self) -> Witness {
+        match self {
+            Self::Key(key) => Witness::Key(key.clone()),
+            Self::AccessKey(digest) => Witness::AccessKey(*digest),
+            Self::Several => Witness::Nobody,
+        }
+    }
+}
+
+impl<'a> From<&'a KeyId> for Subject<'a> {
+    fn from(key: &'a KeyId) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl<'a> From<&'a KeyDigest> for Subject<'a> {
+    fn from(digest: &'a KeyDigest) -> Self {
+        Self::AccessKey(digest)
     }
 }
 
@@ -136,11 +312,142 @@ impl<S: fmt::Debug> fmt::Debug for Asking<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asking")
             .field("store", &self.store.get())
-            .field("breaker", &*self.breaker.lock())
+            .field("breakers", &*self.breakers.lock())
             .field("timing", &self.timing)
             .finish_non_exhaustive()
     }
 }
 
+/// The key whose part of the store has failed, where the error names one.
+pub(crate) fn failed_key(error: &impl CallError) -> Option<&KeyId> {
+    let cause = std::error::Error::source(error.of_store()?)?;
+    cause.downcast_ref().map(KeyFailure::key)
+}
+
 /// A key is created in five steps on Redis; twice as many leave room for one that has to be repeated.
 const MANAGEMENT_STEPS: u32 = 10;
+/// A caller that leaves after a tenth of the deadline has waited for much longer than an answer takes. Should it be a slow store, the
+/// calls that it answers in between keep the breaker closed.
+const PART_OF_DEADLINE: u32 = 10;
+/// A caller that leaves sooner has not waited for the store.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::io;
+
+    use limiter_memory::MemoryStore;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
+
+    const DEADLINE: Duration = Duration::from_millis(600);
+
+    fn guarded() -> GuardedStore<MemoryStore> {
+        GuardedStoreBuilder::new(FailurePolicy::FailClosed)
+            .deadline(DEADLINE)
+            .probe_every(Duration::from_secs(600))
+            .guard(MemoryStore::new())
+    }
+
+    fn key() -> KeyId {
+        "ci".parse().unwrap()
+    }
+
+    /// A call whose answer does not come, and whose caller does not wait for it.
+    async fn leave_after(store: &GuardedStore<MemoryStore>, patience: Duration) {
+        let key = key();
+        let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
+        let left = timeout(patience, store.asking().ask(&key, Effect::Charges, call)).await;
+        assert!(left.is_err(), "{left:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_leave_after_they_have_waited_open_the_breaker() {
+        let store = guarded();
+        for _ in 0..3 {
+            assert_eq!(store.breaker(), BreakerState::Closed);
+            leave_after(&store, DEADLINE / 2).await;
+        }
+        assert_eq!(store.breaker(), BreakerState::Open);
+        let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
+        let key = key();
+        let refused = store.asking().ask(&key, Effect::Charges, call).await.unwrap_err();
+        let Some(Outage::GivenUp { last_failure }) =
+            std::error::Error::source(&refused).and_then(|source| source.downcast_ref())
+        else {
+            panic!("{refused:?}")
+        };
+        assert!(last_failure.contains("300ms"), "{last_failure}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_leave_at_once_and_those_that_change_keys_say_nothing() {
+        let store = guarded();
+        for _ in 0..100 {
+            leave_after(&store, Duration::ZERO).await;
+            leave_after(&store, DEADLINE / PART_OF_DEADLINE - SHORTEST_WAIT).await;
+        }
+        let key = key();
+        for _ in 0..10 {
+            let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
+            let change = store.asking().ask(&key, Effect::ChangesKeys, call);
+            assert!(timeout(DEADLINE, change).await.is_err());
+        }
+        assert_eq!(store.breaker(), BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_between_callers_that_leave_keeps_the_breaker_closed() {
+        let store = guarded();
+        let key = key();
+        for _ in 0..10 {
+            leave_after(&store, DEADLINE / 2).await;
+            leave_after(&store, DEADLINE / 2).await;
+            let call = |_: &MemoryStore| async {
+                sleep(DEADLINE / 2).await;
+                Ok::<_, StoreError>(())
+            };
+            assert!(store.asking().ask(&key, Effect::Charges, call).await.is_ok());
+        }
+        assert_eq!(store.breaker(), BreakerState::Closed);
+    }
+
+    /// What is logged on this thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// As a server does that answers probes and cannot serve calls, such as one that is out of memory.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_comes_back_and_fails_again_is_warned_of_once() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _listening = tracing::subscriber::set_default(subscriber.finish());
+        let (store, key) = (guarded(), key());
+        for _ in 0..20 {
+            while store.breaker() == BreakerState::Closed {
+                let fails = async |_: &MemoryStore| Err::<(), _>(StoreError::unavailable("full"));
+                assert!(store.asking().ask(&key, Effect::Charges, fails).await.is_err());
+            }
+            while store.breaker() != BreakerState::Closed {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        let text = String::from_utf8(log.0.lock().clone()).unwrap();
+        assert_eq!(text.matches("is given up").count(), 1, "{text}");
+    }
+}

@@ -8,32 +8,38 @@ pub(crate) struct Breaker {
     state: BreakerState,
     failures: u32,
     most_failures: u32,
-    /// How often it has been opened or closed: what began before says nothing about now.
+    /// Changes with the state: what began before says nothing about now.
     turn: Turn,
     figures: StateFigures,
 }
 
-/// Whether the store is asked.
+/// Whether a part of the store, or the whole store, is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// The store is asked.
+    /// It is asked.
     Closed,
-    /// The store is not asked: it failed too often.
+    /// It is not asked: it failed too often.
     Open,
     /// One probe is under way, and nothing else is asked.
     HalfOpen,
 }
 
-/// The time between two changes of the breaker, in which a call began.
+/// The time between two changes of a breaker, in which a call began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Turn(u64);
+pub(crate) struct Turn {
+    /// Which breaker this is, of those that a part has had.
+    breaker: u64,
+    /// How often it has been opened or closed.
+    change: u64,
+}
 
 impl Breaker {
-    /// Closed, until so many calls fail in a row.
-    pub(crate) fn new(most_failures: u32) -> Self {
+    /// Closed, until so many calls fail in a row. No other breaker of the same part has its number.
+    pub(crate) fn new(most_failures: u32, number: u64) -> Self {
         let state = BreakerState::Closed;
         let figures = StateFigures::new(state);
-        Self { state, failures: 0, most_failures, turn: Turn(0), figures }
+        let turn = Turn { breaker: number, change: 0 };
+        Self { state, failures: 0, most_failures, turn, figures }
     }
 
     pub(crate) const fn state(&self) -> BreakerState {
@@ -89,7 +95,8 @@ impl Breaker {
     }
 
     fn turn_to(&mut self, state: BreakerState) {
-        (self.failures, self.turn) = (0, Turn(self.turn.0 + 1));
+        self.failures = 0;
+        self.turn.change += 1;
         self.come_to(state);
     }
 
@@ -104,7 +111,7 @@ mod tests {
     use super::*;
 
     fn opened() -> Breaker {
-        let mut breaker = Breaker::new(2);
+        let mut breaker = Breaker::new(2, 0);
         let began = breaker.admit().unwrap();
         assert!(!breaker.failed(began));
         assert!(breaker.failed(began));
@@ -119,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_success_between_failures_keeps_it_closed() {
-        let mut breaker = Breaker::new(2);
+        let mut breaker = Breaker::new(2, 0);
         let began = breaker.admit().unwrap();
         for _ in 0..5 {
             assert!(!breaker.failed(began));
@@ -149,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_call_that_began_before_the_outage_says_nothing_about_now() {
-        let mut breaker = Breaker::new(1);
+        let mut breaker = Breaker::new(1, 0);
         let before = breaker.admit().unwrap();
         assert!(breaker.failed(before));
         assert!(breaker.begin_probe());

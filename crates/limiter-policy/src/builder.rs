@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use limiter_core::{BoxError, Store};
+use limiter_core::{BoxError, Store, Throttle};
 use parking_lot::Mutex;
 
 use crate::asking::{Asking, Connect, Timing};
-use crate::breaker::Breaker;
+use crate::breakers::Breakers;
 use crate::later::Later;
 use crate::local::Local;
 use crate::policy::FailurePolicy;
@@ -50,12 +50,12 @@ impl GuardedStoreBuilder {
         Self { timing: Timing { connect_deadline: bounded(deadline), ..self.timing }, ..self }
     }
 
-    /// How many calls in a row may fail before the store is given up: 3 by default, at least 1.
+    /// How many calls in a row may fail before the store, or the part of it that they were for, is given up: 3 by default, at least 1.
     pub fn most_failures(self, calls: u32) -> Self {
         Self { most_failures: calls.max(1), ..self }
     }
 
-    /// How long a store that was given up is left alone between two probes: 1 s by default, 1 ms to 10 minutes.
+    /// How long what was given up is left alone between two probes: 1 s by default, 1 ms to 10 minutes.
     pub fn probe_every(self, pause: Duration) -> Self {
         Self { timing: Timing { probe_every: bounded(pause), ..self.timing }, ..self }
     }
@@ -101,11 +101,11 @@ impl GuardedStoreBuilder {
         Arc::new(Asking {
             store,
             connect,
-            breaker: Mutex::new(Breaker::new(self.most_failures)),
-            last_failure: Mutex::new(Arc::from("nothing has failed")),
+            breakers: Mutex::new(Breakers::new(self.most_failures)),
             timing: self.timing,
             recovering: AtomicBool::new(false),
             came_back: Mutex::new(None),
+            warnings: Throttle::of_warnings(),
             later: Later::new(self.most_remembered.get()),
             listener: OnceLock::new(),
             local: match self.policy {

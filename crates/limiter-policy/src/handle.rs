@@ -47,7 +47,7 @@ impl<S: Store> GuardedHandle<S> {
             };
             call(handle.clone()).await
         };
-        let asked = self.store.asking().ask(effect, ask).await;
+        let asked = self.store.asking().ask(&self.key, effect, ask).await;
         self.store.or_policy(&self.key, asked, here)
     }
 }

@@ -6,9 +6,16 @@ use limiter_core::{KeyDigest, KeyId, RequestId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// The ids of access keys that were found, by their digests. An id never changes, and is never given to another key.
+/// The ids of access keys that were looked up, by their digests. An id never changes, and is never given to another key.
 #[derive(Debug)]
-pub(crate) struct KnownKeys(Mutex<LruCache<KeyDigest, KeyId>>);
+pub(crate) struct KnownKeys(Mutex<LruCache<KeyDigest, KnownKey>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownKey {
+    pub(crate) id: KeyId,
+    /// False if the look-up has failed where the key itself is: nothing shows that the key exists.
+    pub(crate) found: bool,
+}
 
 /// The reservations that were made without the store.
 #[derive(Debug)]
@@ -19,16 +26,24 @@ impl KnownKeys {
         Self(Mutex::new(LruCache::new(most)))
     }
 
-    pub(crate) fn get(&self, digest: &KeyDigest) -> Option<KeyId> {
+    pub(crate) fn get(&self, digest: &KeyDigest) -> Option<KnownKey> {
         self.0.lock().get(digest).cloned()
+    }
+
+    /// Remembers the id that the look-up of an access key came to before it failed.
+    pub(crate) fn came_to(&self, digest: &KeyDigest, id: &KeyId) {
+        let mut known = self.0.lock();
+        if !known.contains(digest) {
+            known.put(*digest, KnownKey { id: id.clone(), found: false });
+        }
     }
 
     /// Remembers what the store has answered: a key that is gone is forgotten.
     pub(crate) fn heard(&self, digest: &KeyDigest, found: Option<&KeyId>) {
         let mut known = self.0.lock();
         match found {
-            Some(id) if known.get(digest) == Some(id) => {}
-            Some(id) => drop(known.put(*digest, id.clone())),
+            Some(id) if known.get(digest).is_some_and(|known| known.found && known.id == *id) => {}
+            Some(id) => drop(known.put(*digest, KnownKey { id: id.clone(), found: true })),
             None => drop(known.pop(digest)),
         }
     }
@@ -69,9 +84,12 @@ mod tests {
     fn an_access_key_of_a_deleted_key_is_forgotten() {
         let known = KnownKeys::new(ONE);
         let access_key = limiter_core::AccessKey::new("0123456789abcdef0123456789abcdef").unwrap();
-        let (digest, id) = (access_key.digest(), "ci".parse().unwrap());
+        let (digest, id): (_, KeyId) = (access_key.digest(), "ci".parse().unwrap());
+        known.came_to(&digest, &id);
+        assert_eq!(known.get(&digest), Some(KnownKey { id: id.clone(), found: false }));
         known.heard(&digest, Some(&id));
-        assert_eq!(known.get(&digest), Some(id));
+        known.came_to(&digest, &id);
+        assert_eq!(known.get(&digest), Some(KnownKey { id, found: true }));
         known.heard(&digest, None);
         assert_eq!(known.get(&digest), None);
     }

@@ -74,10 +74,10 @@ impl Ended {
         let Self { key, id, actual } = self;
         match actual {
             Some(actual) => {
-                asking.ask(Effect::Charges, |store| store.settle(key, id, actual)).await
+                asking.ask(key, Effect::Charges, |store| store.settle(key, id, actual)).await
             }
             None => {
-                asking.ask(Effect::Charges, |store| store.cancel(key, id)).await?;
+                asking.ask(key, Effect::Charges, |store| store.cancel(key, id)).await?;
                 Ok(Vec::new())
             }
         }

@@ -24,10 +24,14 @@
 //! ```
 //!
 //! # What an outage costs
-//! A circuit breaker counts failures: errors by which nothing is known of the answer, and deadlines that passed. After three in a row (a
-//! setting) the store is given up. From then on calls are answered at once, and one task sends it probes, which charge nothing: one
-//! at once, unless it has just come back, and then one each second. No caller waits for them. The first that is answered brings
-//! the store back.
+//! A circuit breaker counts failures: errors by which nothing is known of the answer, deadlines that passed, and callers that left after
+//! a tenth of the deadline without an answer. After three in a row (a setting) the store is given up. From then on calls are
+//! answered at once, and one task sends it probes, which charge nothing: one at once, unless it has just come back, and then one
+//! each second. No caller waits for them. The first that is answered brings the store back.
+//!
+//! A store whose parts fail on their own has a breaker for each part ([`failure_domain`](limiter_core::DecisionStore::failure_domain)): on a cluster of Redis
+//! for each master. Keys of the other parts are decided as ever while one is given up. What concerns several keys, such as a listing or a change of
+//! keys, is sent as long as there is a store, and says nothing about its parts.
 //!
 //! A call is sent once. What was sent and not answered may have been charged; a policy that goes on allows it all the same. Only what is
 //! idempotent is told again: the end of a reservation, and what is paid.
@@ -47,12 +51,14 @@
 //! extension of what the store knows is let through under `FailOpen`, and the store's error under `LocalShare`, which does not know the estimate.
 //!
 //! # Figures
-//! With the feature `metrics`, `limiter_breaker_state` tells how many guarded stores of this process have their breaker in which `state`,
+//! With the feature `metrics`, `limiter_breaker_state` tells how many breakers of this process are in which `state` (one for each guarded
+//! store, and one more for each part of it that was called),
 //! `limiter_breaker_changes_total` counts the changes, and `limiter_degraded_answers_total` what was answered without the store, by `policy` and
 //! `outcome`. Install the recorder before the store is guarded.
 
 mod asking;
 mod breaker;
+mod breakers;
 mod builder;
 mod debt;
 mod error;

@@ -144,7 +144,7 @@ impl Local {
         while let Some((key, payment)) = self.next_payment() {
             let Some((asset, id, charge)) = payment else { return };
             let record = |store| S::record(store, &key, asset.as_ref(), &charge, &id);
-            match asking.ask(Effect::Charges, record).await {
+            match asking.ask(&key, Effect::Charges, record).await {
                 Ok(crossed) => {
                     self.confirm(&key, &asset);
                     asking.crossed(&key, &crossed);
@@ -187,8 +187,8 @@ impl<S: Store> Asking<S> {
     /// Asks the store about a key that is followed: its limits, and what is left of its budget.
     pub(crate) async fn learn(self: &Arc<Self>, key: &KeyId) {
         let Some(local) = &self.local else { return };
-        let record = self.ask(Effect::Reads, |store| S::read(store, key)).await;
-        let usage = self.ask(Effect::Reads, |store| S::usage(store, key)).await;
+        let record = self.ask(key, Effect::Reads, |store| S::read(store, key)).await;
+        let usage = self.ask(key, Effect::Reads, |store| S::usage(store, key)).await;
         match (record, usage) {
             (Ok(record), Ok(usage)) => local.learn(key, record, usage),
             _ => local.learned_nothing(key),

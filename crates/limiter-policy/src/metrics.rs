@@ -9,7 +9,7 @@ use crate::breaker::BreakerState;
 use crate::policy::FailurePolicy;
 
 /// Shows in which state a breaker is, for as long as it is there. The gauge of a state tells how many breakers of this process
-/// are in it, so that several do not overwrite each other.
+/// are in it, so that several do not overwrite each other: those of stores, and those of their parts.
 ///
 /// The handles are asked of the recorder when the breaker is made: a recorder that is installed later sees none of its states.
 #[derive(Debug)]
@@ -33,7 +33,10 @@ pub(crate) struct AnswerFigures {
 #[cfg(feature = "metrics")]
 impl StateFigures {
     pub(crate) fn new(shown: BreakerState) -> Self {
-        describe_gauge!(BREAKERS, "Guarded stores whose circuit breaker is in this state");
+        describe_gauge!(
+            BREAKERS,
+            "Circuit breakers in this state, of guarded stores and of their parts"
+        );
         describe_counter!(CHANGES, "Changes of circuit breakers, by the state that they came to");
         let now = STATES.map(|state| gauge!(BREAKERS, "state" => state_name(state)));
         let changes = STATES.map(|state| counter!(CHANGES, "to" => state_name(state)));

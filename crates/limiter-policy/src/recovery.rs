@@ -1,14 +1,16 @@
 //! Coming back: one task looks after a store that has failed, so that no caller has to.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
-use limiter_core::{BoxError, Charge, KeyId, Store};
+use limiter_core::{BoxError, Charge, FailureDomain, KeyId, Store, StoreError};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::asking::Asking;
+use crate::asking::{Asking, failed_key};
+use crate::breakers::Witness;
 use crate::error::{CallError, Outage, told};
 use crate::local::Local;
 
@@ -36,20 +38,17 @@ impl<S: Store> Asking<S> {
         self.is_closed() && self.later.is_empty() && owes_nothing
     }
 
-    /// Sends one probe if the store is given up, and nothing else before it has succeeded.
+    /// Sends one probe to each part of the store that is given up, and nothing else there before it has succeeded.
     async fn look_after(self: &Arc<Self>) {
-        if self.breaker.lock().begin_probe() {
-            let outcome = self.probe().await;
-            self.breaker.lock().end_probe(outcome.is_ok());
-            match outcome {
-                Ok(()) => {
-                    *self.came_back.lock() = Some(Instant::now());
-                    tracing::info!("the store answers again");
-                }
-                Err(error) => *self.last_failure.lock() = told(&*error),
-            }
+        let mut probes = JoinSet::new();
+        for (domain, witness) in self.breakers.lock().begin_probes() {
+            let asking = Arc::clone(self);
+            probes.spawn(async move { asking.probe_part(domain, witness).await });
         }
-        if self.is_closed() {
+        // A probe that panics, or is dropped with its runtime, has failed.
+        while probes.join_next().await.is_some() {}
+        self.breakers.lock().abandon_probes();
+        if self.is_there() {
             self.later.tell(self).await;
             if let Some(local) = &self.local {
                 local.pay(self).await;
@@ -57,8 +56,23 @@ impl<S: Store> Asking<S> {
         }
     }
 
+    async fn probe_part(&self, domain: FailureDomain, witness: Witness) {
+        let outcome = self.probe(&witness).await;
+        let moved = self.store.get().is_some_and(|store| witness.domain(store) != domain);
+        if outcome.is_ok() {
+            *self.came_back.lock() = Some(Instant::now());
+            tracing::info!("{domain} answers again");
+        }
+        let mut breakers = self.breakers.lock();
+        breakers.end_probe(&domain, outcome.map_err(|error| told(&*error)));
+        // Another part serves the key by now, such as the replica that took over.
+        if moved && !domain.is_whole() {
+            breakers.forget(&domain);
+        }
+    }
+
     /// Connects if that is still to be done, and asks for what changes nothing.
-    async fn probe(&self) -> Result<(), BoxError> {
+    async fn probe(&self, witness: &Witness) -> Result<(), BoxError> {
         let store = match (self.store.get(), &self.connect) {
             (Some(store), _) => store,
             (None, Some(connect)) => {
@@ -69,22 +83,24 @@ impl<S: Store> Asking<S> {
             }
             (None, None) => return Err("there is no store, and no way to connect to one".into()),
         };
+        // A store with parts has none that speaks for all: it is there when it is connected.
+        if *witness == Witness::Nobody && !witness.domain(store).is_whole() {
+            return Ok(());
+        }
         let deadline = self.timing.deadline;
-        let nobody = KeyId::new(NOBODY)?;
-        let charge = Charge::request();
-        match timeout(deadline, store.peek(&nobody, None, &charge)).await {
-            Ok(Err(error)) if error.is_outage() => Err(error.into()),
-            Ok(_) => Ok(()),
-            Err(_) => Err(Outage::Deadline { after: deadline }.into()),
+        let answer = timeout(deadline, witness.ask(store)).await;
+        match answer.map_err(|_| Outage::Deadline { after: deadline })? {
+            Err(error) if error.is_outage() && failed_key(&error).is_none() => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
     /// Connects for the first time. If that fails, the store is given up from the start.
     pub(crate) async fn connect(self: &Arc<Self>) {
-        self.breaker.lock().open();
+        self.breakers.lock().open_whole();
         self.look_after().await;
-        if !self.is_closed() {
-            let failure = Arc::clone(&self.last_failure.lock());
+        if !self.is_there() {
+            let failure = self.breakers.lock().last_failure(&FailureDomain::WHOLE);
             tracing::warn!(%failure, "the store cannot be connected to yet");
             self.recover();
         }
@@ -119,18 +135,40 @@ impl<S: Store> Recovery<S> {
     }
 }
 
-/// A runtime that is shut down drops the task at any point: a probe that was under way has failed then, and the next call
+/// A runtime that is shut down drops the task at any point: probes that were under way have failed then, and the next call
 /// begins another task.
 impl<S: Store> Drop for Recovery<S> {
     fn drop(&mut self) {
         if let Some(asking) = self.asking.upgrade()
             && !self.ended
         {
-            asking.breaker.lock().end_probe(false);
+            asking.breakers.lock().abandon_probes();
             asking.recovering.store(false, Ordering::Release);
         }
     }
 }
 
-/// The key that a probe asks about. Whether it exists does not matter: nothing is charged.
-const NOBODY: &str = "limiter-policy-probe";
+impl Witness {
+    /// The part of the store that is asked.
+    pub(crate) fn domain(&self, store: &impl Store) -> FailureDomain {
+        match self {
+            Self::Nobody => store.failure_domain(&NOBODY),
+            Self::Key(key) => store.failure_domain(key),
+            Self::AccessKey(digest) => store.lookup_domain(digest),
+        }
+    }
+
+    /// Asks, and changes nothing.
+    async fn ask(&self, store: &impl Store) -> Result<(), StoreError> {
+        let charge = Charge::request();
+        match self {
+            Self::Nobody => store.peek(&NOBODY, None, &charge).await.map(drop),
+            Self::Key(key) => store.peek(key, None, &charge).await.map(drop),
+            Self::AccessKey(digest) => store.resolve(digest).await.map(drop),
+        }
+    }
+}
+
+/// The key that a probe of a whole store asks about. Whether it exists does not matter: nothing is charged.
+static NOBODY: LazyLock<KeyId> =
+    LazyLock::new(|| KeyId::new("limiter-policy-probe").expect("it is a valid id"));

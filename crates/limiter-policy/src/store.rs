@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionStore, DenialReason, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionStore, DenialReason, FailureDomain, KeyConfig,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage,
+    WorkspaceId,
 };
 
 use tokio::runtime::Handle;
 
-use crate::asking::{Asking, Effect};
+use crate::asking::{Asking, Effect, Subject, failed_key};
 use crate::breaker::BreakerState;
 use crate::error::CallError;
 use crate::handle::GuardedHandle;
@@ -41,10 +42,17 @@ impl<S: Store> GuardedStore<S> {
         self.asking.store.get()
     }
 
-    /// Whether the store is asked.
+    /// The state of the circuit breaker. Of a store with parts that fail on their own, such as the masters of a cluster, each part
+    /// has one: this is the state of the part that is worst off.
     #[must_use]
     pub fn breaker(&self) -> BreakerState {
-        self.asking.breaker.lock().state()
+        self.asking.breakers.lock().state()
+    }
+
+    /// The state that calls of this key meet: that of the part of the store that serves it.
+    #[must_use]
+    pub fn breaker_of(&self, key: &KeyId) -> BreakerState {
+        self.asking.state_for(key)
     }
 
     /// Whether [`LocalShare`](FailurePolicy::LocalShare) could go on with this key: its limits are known.
@@ -53,7 +61,7 @@ impl<S: Store> GuardedStore<S> {
         self.asking.local.as_ref().is_some_and(|local| local.knows(key))
     }
 
-    /// Whether the store is asked, and knows all that it is to be told: how reservations have ended, and what was allowed
+    /// Whether all of the store is asked, and knows all that it is to be told: how reservations have ended, and what was allowed
     /// without it.
     #[must_use]
     pub fn is_well(&self) -> bool {
@@ -159,11 +167,9 @@ impl<S: Store> GuardedStore<S> {
         }
         match ended.tell(&self.asking).await {
             Err(error) if error.is_outage() && self.goes_on() => {
-                if self.tell_later(ended) {
-                    Ok(Vec::new())
-                } else {
-                    Err(error)
-                }
+                // The store hardly knows what was reserved without it: if there is no room, that one can be left out.
+                let unbacked = self.unbacked.has(key, id);
+                if self.tell_later(ended) || unbacked { Ok(Vec::new()) } else { Err(error) }
             }
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(Vec::new()),
             told => told,
@@ -180,6 +186,10 @@ impl<S: Store> GuardedStore<S> {
 impl<S: Store> DecisionStore for GuardedStore<S> {
     type Handle = GuardedHandle<S>;
 
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        self.inner().map_or(FailureDomain::WHOLE, |store| store.failure_domain(key))
+    }
+
     async fn check_and_consume(
         &self,
         key: &KeyId,
@@ -187,7 +197,7 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
         let call = |store| S::check_and_consume(store, key, asset, charge);
-        let asked = self.asking.ask(Effect::Charges, call).await;
+        let asked = self.asking.ask(key, Effect::Charges, call).await;
         self.or_policy(key, asked, |here, now| Ok(here.check(asset, charge, now)))
     }
 
@@ -198,12 +208,12 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
         let call = |store| S::peek(store, key, asset, charge);
-        let asked = self.asking.ask(Effect::Reads, call).await;
+        let asked = self.asking.ask(key, Effect::Reads, call).await;
         self.or_policy(key, asked, |here, now| Ok(here.peek(asset, charge, now)))
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
-        self.asking.ask(Effect::Reads, |store| S::usage(store, key)).await
+        self.asking.ask(key, Effect::Reads, |store| S::usage(store, key)).await
     }
 
     async fn handle(
@@ -212,7 +222,7 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         asset: Option<&AssetId>,
     ) -> Result<Option<GuardedHandle<S>>, StoreError> {
         let handle = |resolved| GuardedHandle::new(self.clone(), key, asset, resolved);
-        match self.asking.ask(Effect::Reads, |store| S::handle(store, key, asset)).await {
+        match self.asking.ask(key, Effect::Reads, |store| S::handle(store, key, asset)).await {
             Ok(found) => Ok(found.map(|found| handle(Some(found)))),
             Err(error) if error.is_outage() && self.goes_on() => Ok(Some(handle(None))),
             Err(error) => Err(error),
@@ -229,7 +239,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         let call = |store| S::check_once(store, key, asset, charge, id);
-        let asked = self.asking.ask(Effect::Charges, call).await;
+        let asked = self.asking.ask(key, Effect::Charges, call).await;
         self.or_policy(key, asked, |here, now| here.check_once(asset, charge, id, now))
     }
 
@@ -241,7 +251,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         id: &RequestId,
     ) -> Result<Vec<Crossing>, ReservationError> {
         let call = |store| S::record(store, key, asset, charge, id);
-        self.asking.ask(Effect::Charges, call).await
+        self.asking.ask(key, Effect::Charges, call).await
     }
 
     async fn reserve(
@@ -253,7 +263,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
         let call = |store| S::reserve(store, key, asset, estimate, id, ttl);
-        let asked = self.asking.ask(Effect::Charges, call).await;
+        let asked = self.asking.ask(key, Effect::Charges, call).await;
         let may_stand =
             matches!(asked, Err(ReservationError::Store(StoreError::OutcomeUnknown(_))));
         let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
@@ -280,7 +290,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
                 return extended.map(|decision| self.degraded(decision));
             }
         }
-        match self.asking.ask(Effect::Charges, |store| S::extend(store, key, id, to)).await {
+        match self.asking.ask(key, Effect::Charges, |store| S::extend(store, key, id, to)).await {
             Err(error) if error.is_outage() && self.fails_open() => Ok(self.degraded(unchecked())),
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => {
                 Ok(self.degraded(unchecked()))
@@ -312,27 +322,43 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
 /// Managing keys is an error while the store cannot answer, under every policy. An access key that was found before is
 /// still found if the policy goes on without the store.
 impl<S: Store> KeyStore for GuardedStore<S> {
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        self.inner().map_or(FailureDomain::WHOLE, |store| store.lookup_domain(digest))
+    }
+
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
-        let asked = self.asking.ask(Effect::Reads, |store| S::resolve(store, digest)).await;
-        if !self.goes_on() {
-            return asked;
-        }
+        let known = self.known_keys.get(digest);
+        // The part that has the key itself may be given up, though another one serves the look-up.
+        let refusal = known.as_ref().and_then(|key| self.asking.refusal_of(&key.id));
+        let asked = match refusal {
+            Some(refusal) => Err(refusal),
+            None => self.asking.ask(digest, Effect::Reads, |store| S::resolve(store, digest)).await,
+        };
         match asked {
             Ok(found) => {
                 self.known_keys.heard(digest, found.as_ref());
                 Ok(found)
             }
-            Err(error) if error.is_outage() => self.known_keys.get(digest).map(Some).ok_or(error),
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(key) = failed_key(&error) {
+                    self.known_keys.came_to(digest, key);
+                }
+                match known {
+                    Some(key) if key.found && self.goes_on() && error.is_outage() => {
+                        Ok(Some(key.id))
+                    }
+                    _ => Err(error),
+                }
+            }
         }
     }
 
     async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.asking.ask(Effect::Reads, |store| S::read(store, id)).await
+        self.asking.ask(id, Effect::Reads, |store| S::read(store, id)).await
     }
 
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        self.asking.ask(Effect::ChangesKeys, |store| S::create(store, key)).await
+        self.asking.ask(Subject::Several, Effect::ChangesKeys, |store| S::create(store, key)).await
     }
 
     async fn update(
@@ -343,15 +369,19 @@ impl<S: Store> KeyStore for GuardedStore<S> {
         config: &KeyConfig,
     ) -> Result<KeyRecord, KeysError> {
         let call = |store| S::update(store, workspace, id, version, config);
-        self.asking.ask(Effect::ChangesKeys, call).await
+        self.asking.ask(Subject::Several, Effect::ChangesKeys, call).await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        self.asking.ask(Effect::ChangesKeys, |store| S::delete(store, workspace, id)).await
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| S::delete(store, workspace, id))
+            .await
     }
 
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
-        self.asking.ask(Effect::Reads, |store| S::list(store, workspace, search)).await
+        self.asking
+            .ask(Subject::Several, Effect::Reads, |store| S::list(store, workspace, search))
+            .await
     }
 }
 

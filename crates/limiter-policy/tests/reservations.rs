@@ -115,6 +115,19 @@ async fn of_ends_that_cannot_be_told_yet_only_so_many_are_kept_and_one_more_is_a
 }
 
 #[tokio::test]
+async fn the_end_of_a_call_that_is_reserved_in_the_outage_is_no_error_if_there_is_no_room_for_it() {
+    let world = World::in_an_outage(FailurePolicy::FailOpen).await;
+    for id in ["a", "b"] {
+        world.reserve_elsewhere(id, 100);
+        world.settle(id, 1).await.unwrap();
+    }
+    assert!(world.reserve("c", 5_000).await.is_ok_and(|decision| decision.is_degraded()));
+    world.settle("c", 5_000).await.unwrap();
+    world.end_of_outage().await;
+    assert_eq!(world.used(), 2);
+}
+
+#[tokio::test]
 async fn a_call_that_is_reserved_in_the_outage_is_let_through_to_its_end_and_not_charged() {
     let world = World::in_an_outage(FailurePolicy::FailOpen).await;
     assert!(world.reserve("r", 5_000).await.is_ok_and(|decision| decision.is_degraded()));

@@ -33,8 +33,8 @@ mod updating;
 use std::time::Duration;
 
 use limiter_core::{
-    KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError, NewRecord, Page, Search, StoreError,
-    WorkspaceId,
+    KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page, Search,
+    StoreError, WorkspaceId,
 };
 use redis::FromRedisValue;
 use thiserror::Error;
@@ -91,7 +91,7 @@ impl Directory {
     pub(crate) async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         let Some(held) = self.pointers.read(digest).await? else { return Ok(None) };
         // A pointer is there a moment before its key, and may be left behind by one that never came to be.
-        let found = self.read(&held.id).await?;
+        let found = self.read(&held.id).await.map_err(|error| of_key(&held.id, error))?;
         Ok(found.filter(|found| has_digest(found, digest)).map(|_| held.id))
     }
 
@@ -192,6 +192,19 @@ enum ManagementError {
 
 fn not_found(id: &KeyId) -> KeysError {
     KeysError::NotFound(id.to_string())
+}
+
+/// The error of a step that concerned the key alone.
+fn of_key(id: &KeyId, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(cause) => {
+            StoreError::unavailable(KeyFailure::new(id.clone(), cause))
+        }
+        StoreError::OutcomeUnknown(cause) => {
+            StoreError::outcome_unknown(KeyFailure::new(id.clone(), cause))
+        }
+        error => error,
+    }
 }
 
 fn has_digest(found: &Found, digest: &KeyDigest) -> bool {

@@ -44,6 +44,34 @@ pub enum RedisError {
         #[source]
         source: Cause,
     },
+    /// The TLS handshake failed.
+    #[error("no TLS connection to the Redis server {server}: {reason}")]
+    Tls {
+        /// Its address.
+        server: String,
+        /// What is wrong, and what to do.
+        reason: String,
+        /// What TLS said.
+        #[source]
+        source: Cause,
+    },
+    /// The URL asks for TLS, and the port is a plain one.
+    #[error(
+        "the Redis server {server} does not answer TLS handshakes: its port is a plain one; \
+         write redis:// instead of rediss://, or the port that speaks TLS (tls-port)"
+    )]
+    SpeaksNoTls {
+        /// Its address.
+        server: String,
+    },
+    /// The URL asks for no TLS, and the port is one for TLS.
+    #[error(
+        "the Redis server {server} closes connections without TLS: write rediss:// instead of redis://, or its plain port"
+    )]
+    WantsTls {
+        /// Its address.
+        server: String,
+    },
     /// User or password are wrong, or missing.
     #[error(
         "the Redis server {server} does not accept our user and password: check those in the URL"

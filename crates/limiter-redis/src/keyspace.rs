@@ -70,15 +70,24 @@ impl Keyspace {
         [format!("{prefix}:?:{{*"), format!("{prefix}:w?:{{*")]
     }
 
+    /// The hash tag of all that belongs to an API key: it decides on the slot.
+    pub(crate) fn tag(id: &KeyId) -> Cow<'_, str> {
+        escaped(tag_and_rest(id).0)
+    }
+
     fn of_key(&self, kind: &str, id: &KeyId) -> Vec<u8> {
-        let id = id.as_str();
-        let (tag, rest) = match id.find('/') {
-            // An empty hash tag is none: then all of the id is the tag, which no other tag can equal,
-            // since the others have no slash.
-            Some(0) | None => (id, ""),
-            Some(slash) => id.split_at(slash),
-        };
+        let (tag, rest) = tag_and_rest(id);
         [&self.prefix, ":", kind, ":{", &escaped(tag), "}", rest].concat().into_bytes()
+    }
+}
+
+fn tag_and_rest(id: &KeyId) -> (&str, &str) {
+    let id = id.as_str();
+    match id.find('/') {
+        // An empty hash tag is none: then all of the id is the tag, which no other tag can equal,
+        // since the others have no slash.
+        Some(0) | None => (id, ""),
+        Some(slash) => id.split_at(slash),
     }
 }
 
@@ -151,6 +160,10 @@ mod tests {
         assert_eq!(state("acme/ci/1"), "limiter:k:{acme}/ci/1");
         assert_eq!(state("acme"), "limiter:k:{acme}");
         assert_eq!(state("/acme"), "limiter:k:{/acme}");
+        for id in ["acme/ci/1", "/acme", "a}/b", "a"] {
+            let tag = Keyspace::tag(&id.parse().unwrap()).into_owned();
+            assert!(state(id).starts_with(&format!("limiter:k:{{{tag}}}")), "{id}: {tag}");
+        }
     }
 
     #[test]

@@ -13,8 +13,11 @@ mod place;
 mod policy;
 mod sentinel;
 mod shared;
+mod speaks;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 
 use std::fmt;
@@ -22,6 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use limiter_core::FailureDomain;
 use redis::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -181,6 +185,11 @@ impl Servers {
             asking = false;
         }
         Err(CallError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
+    }
+
+    /// The part of the servers that serves keys with this hash tag, as far as is known now: nothing is asked.
+    pub(crate) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
+        self.place.failure_domain(tag)
     }
 
     /// True if the keys of one call must have one slot.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId,
+    AssetId, Charge, Crossing, Decision, DecisionStore, FailureDomain, KeyConfig, KeyDigest, KeyId,
+    KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId,
     ReservationError, ReservationStore, Search, StoreError, Timestamp, Totals, Usage, WorkspaceId,
     evaluate,
 };
@@ -193,6 +193,14 @@ impl Met {
 impl DecisionStore for RedisStore {
     type Handle = RedisHandle;
 
+    /// On a cluster the master of the key's slot.
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        if !self.servers.is_cluster() {
+            return FailureDomain::WHOLE;
+        }
+        self.servers.failure_domain(Keyspace::tag(key).as_bytes())
+    }
+
     async fn check_and_consume(
         &self,
         key: &KeyId,
@@ -283,6 +291,14 @@ impl ReservationStore for RedisStore {
 }
 
 impl KeyStore for RedisStore {
+    /// On a cluster the master of the slot of its pointer, which is seldom that of its key.
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        if !self.servers.is_cluster() {
+            return FailureDomain::WHOLE;
+        }
+        self.servers.failure_domain(String::from(*digest).as_bytes())
+    }
+
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         self.directory.resolve(digest).await
     }

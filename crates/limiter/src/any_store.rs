@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -119,6 +119,16 @@ impl DecisionHandle for AnyHandle {
 
 impl DecisionStore for AnyStore {
     type Handle = AnyHandle;
+
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(_) => FailureDomain::WHOLE,
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => DecisionStore::failure_domain(&**store, key),
+            Choice::Custom(store) => store.failure_domain(key),
+        }
+    }
 
     async fn check_and_consume(
         &self,
@@ -291,6 +301,16 @@ impl ReservationStore for AnyStore {
 }
 
 impl KeyStore for AnyStore {
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(_) => FailureDomain::WHOLE,
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::lookup_domain(&**store, digest),
+            Choice::Custom(store) => store.lookup_domain(digest),
+        }
+    }
+
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         match &self.0 {
             #[cfg(feature = "memory")]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeysError, Listener, NewRecord, Page, RequestId, ReservationError, Search, Store, StoreError,
-    Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, FailureDomain, KeyConfig, KeyDigest,
+    KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RequestId, ReservationError, Search,
+    Store, StoreError, Totals, Usage, WorkspaceId,
 };
 
 use crate::any_store::AnyHandle;
@@ -16,6 +16,8 @@ use crate::any_store::AnyHandle;
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 pub(crate) trait DynamicStore: Debug + Send + Sync {
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain;
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain;
     fn check_and_consume<'a>(
         &'a self,
         key: &'a KeyId,
@@ -106,6 +108,14 @@ pub(crate) trait DynamicHandle: Debug + Send + Sync {
 }
 
 impl<S: Store> DynamicStore for S {
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        self.failure_domain(key)
+    }
+
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        self.lookup_domain(digest)
+    }
+
     fn check_and_consume<'a>(
         &'a self,
         key: &'a KeyId,

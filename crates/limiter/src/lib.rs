@@ -82,7 +82,6 @@ mod estimate;
 mod events;
 mod limiter;
 mod price;
-mod quiet;
 mod reservation;
 mod reserving;
 #[cfg(feature = "stream")]
@@ -99,14 +98,17 @@ pub use limiter::{Keys, Limiter};
 pub use limiter_core::Object;
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
-    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,
-    InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore,
-    KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
-    PendingLimits, RateLimited, RequestId, ReservationError, ReservationStore, Rule, RuleState,
-    Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Thresholds, Timestamp,
-    TokenType, Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage,
-    WorkspaceId,
+    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, FailureDomain,
+    InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
+    KeyState, KeyStore, KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey,
+    NewKey, NewRecord, Page, PendingLimits, RateLimited, RequestId, ReservationError,
+    ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
+    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Usage, Violation,
+    Window, WindowLimits, WindowUsage, WorkspaceId,
 };
+// For the crates around this one.
+#[doc(hidden)]
+pub use limiter_core::Throttle;
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
 #[cfg(feature = "policy")]

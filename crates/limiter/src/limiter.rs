@@ -5,6 +5,8 @@ use std::time::Duration;
 
 #[cfg(feature = "memory")]
 use limiter_core::ManualClock;
+#[cfg(feature = "stream")]
+use limiter_core::Throttle;
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Denied, Engine, KeyId, KeysError,
     NewKey, RequestId, ReservationError, Store, StoreError, Thresholds, Totals, Usage, WorkspaceId,
@@ -508,6 +510,13 @@ impl Limiter {
     pub(crate) fn on(store: WatchedStore, thresholds: Thresholds) -> Self {
         let engine = Engine::new(store, system_entropy).with_thresholds(thresholds);
         Self { engine: Arc::new(engine) }
+    }
+}
+
+#[cfg(feature = "stream")]
+impl Limiter {
+    pub(crate) fn stream_warnings(&self) -> &Throttle {
+        self.engine.store().stream_warnings()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(feature = "stream")]
+use limiter_core::Throttle;
 use limiter_core::{
     Allowed, BoxError, Charge, Decision, Denied, KeyId, RequestId, ReservationError, StoreError,
     Totals,
@@ -175,6 +177,11 @@ impl Reservation {
     pub fn keep(mut self) -> RequestId {
         self.open = false;
         self.id.clone()
+    }
+
+    #[cfg(feature = "stream")]
+    pub(crate) fn stream_warnings(&self) -> &Throttle {
+        self.limiter.stream_warnings()
     }
 
     /// Shadow mode let the call through: nothing was charged, and there is nothing to correct.

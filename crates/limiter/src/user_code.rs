@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-use crate::quiet::Quiet;
+use limiter_core::Throttle;
+
 use crate::watch;
 
 /// A place where code of the user runs inside of ours: one static for each, named as in its documentation.
@@ -13,14 +15,14 @@ use crate::watch;
 #[derive(Debug)]
 pub struct UserCode {
     name: &'static str,
-    log: Quiet,
+    warnings: Throttle,
 }
 
 impl UserCode {
     /// A place of this name, which is the label `callback` of the metric.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, log: Quiet::new() }
+        Self { name, warnings: Throttle::of_warnings() }
     }
 
     /// The name of the place.
@@ -56,10 +58,10 @@ impl UserCode {
             mem::forget(payload);
         }
         watch::user_code_panicked(self.name);
-        if let Some(left_out) = self.log.due() {
+        if let Some(suppressed) = self.warnings.admit(Instant::now()) {
             tracing::error!(
                 callback = self.name,
-                left_out,
+                suppressed,
                 "a callback of the application has panicked: the limiter goes on without it"
             );
         }

@@ -1,11 +1,15 @@
 //! The one way that every call of a limiter takes: to its store, and past the watch that counts it.
 
+#[cfg(feature = "stream")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "stream")]
+use limiter_core::Throttle;
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
+    ReservationError, ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -27,6 +31,9 @@ pub struct WatchedStore {
     store: AnyStore,
     watch: Watch,
     ears: Ears,
+    /// Of the warnings that streams could not be extended: a store that fails fails all of them.
+    #[cfg(feature = "stream")]
+    stream_warnings: Arc<Throttle>,
 }
 
 /// A key and an asset, resolved once: see [`Limiter::handle`](crate::Limiter::handle).
@@ -73,9 +80,20 @@ impl WatchedStore {
         &self.ears
     }
 
+    #[cfg(feature = "stream")]
+    pub(crate) fn stream_warnings(&self) -> &Throttle {
+        &self.stream_warnings
+    }
+
     fn new(store: AnyStore) -> Self {
         let watch = Watch::new(store.is_in_memory());
-        Self { store, watch, ears: Ears::default() }
+        Self {
+            store,
+            watch,
+            ears: Ears::default(),
+            #[cfg(feature = "stream")]
+            stream_warnings: Arc::new(Throttle::of_warnings()),
+        }
     }
 
     /// What was reached by a call that is not decided, heard.
@@ -160,6 +178,10 @@ impl DecisionHandle for Handle {
 
 impl DecisionStore for WatchedStore {
     type Handle = Handle;
+
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        self.store.failure_domain(key)
+    }
 
     fn check_and_consume(
         &self,
@@ -271,6 +293,10 @@ impl ReservationStore for WatchedStore {
 }
 
 impl KeyStore for WatchedStore {
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        self.store.lookup_domain(digest)
+    }
+
     fn resolve(
         &self,
         digest: &KeyDigest,

@@ -168,3 +168,32 @@ async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
     let lines: Vec<_> = text.lines().filter(|line| line.contains("has panicked")).collect();
     assert!(matches!(lines[..], [line] if line.contains("on_threshold")), "{lines:?}");
 }
+
+/// What is reserved and settled while the store is away brings no line with each call, also when no more can be remembered.
+#[cfg(feature = "policy")]
+#[tokio::test]
+async fn reservations_of_an_outage_are_not_warned_of_one_by_one() {
+    use std::num::NonZeroU32;
+
+    use limiter::{FailurePolicy, GuardedStoreBuilder, MemoryStore, Reserved, Share};
+
+    let share = Share::one_in(NonZeroU32::MIN);
+    for policy in
+        [FailurePolicy::FailClosed, FailurePolicy::FailOpen, FailurePolicy::LocalShare { share }]
+    {
+        let log = Log::listen();
+        let nowhere = async || Err::<MemoryStore, _>("there is no store");
+        let store = GuardedStoreBuilder::new(policy).most_remembered(10).connect(nowhere).await;
+        let limiter = Limiter::from(store);
+        let key = "ci".parse().unwrap();
+        for _ in 0..100 {
+            let estimate = Charge::request().with_tokens(0, 10).unwrap();
+            if let Ok(Reserved::Allowed(mut call)) = limiter.reserve(&key, None, &estimate).await {
+                call.settle(&Totals::unchanged()).await.unwrap();
+            }
+        }
+        let text = log.text();
+        let warnings = text.lines().filter(|line| line.contains(" WARN ")).count();
+        assert_eq!(warnings, 1, "{policy:?}: {text}");
+    }
+}

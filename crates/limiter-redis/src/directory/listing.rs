@@ -4,8 +4,9 @@
 //! is being changed, so for that key the record alone is asked.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
-use limiter_core::{KeyId, KeyName, KeyRecord, Page, Search, StoreError, WorkspaceId};
+use limiter_core::{KeyId, KeyName, KeyRecord, Page, Search, StoreError, Throttle, WorkspaceId};
 use tokio::task::JoinSet;
 
 use super::Directory;
@@ -133,12 +134,17 @@ impl Directory {
 
     /// A listing is right without it.
     async fn try_repair(&self, workspace: &WorkspaceId, id: &KeyId) {
-        if let Err(error) = self.repair(workspace, id).await {
+        if let Err(error) = self.repair(workspace, id).await
+            && let Some(suppressed) = WARNINGS.admit(Instant::now())
+        {
             let error: &dyn std::error::Error = &error;
-            tracing::warn!(%workspace, error, "the index of a workspace is to be repaired later");
+            tracing::warn!(%workspace, error, suppressed, "the index of a workspace is to be repaired later");
         }
     }
 }
+
+/// Of repairs that failed: a listing may try many.
+static WARNINGS: Throttle = Throttle::of_warnings();
 
 /// A small page should not need a second look at the index because a few names do not match.
 const FEWEST_NAMES: usize = 32;

@@ -5,6 +5,8 @@
 
 use redis::{ErrorKind, ServerError};
 
+#[cfg(feature = "tls")]
+use super::tls;
 use crate::error::RedisError;
 use crate::keyspace;
 use crate::script::Call;
@@ -47,6 +49,10 @@ pub(super) fn read(error: &ServerError, server: &str, call: &Call<'_>) -> Answer
 
 /// Reads an error that stopped us from connecting to the server at this address, or its answer to a command there.
 pub(super) fn connecting(error: redis::RedisError, server: &str) -> RedisError {
+    #[cfg(feature = "tls")]
+    if let Some(failure) = tls::failure(&error, server) {
+        return failure;
+    }
     match error.kind() {
         ErrorKind::AuthenticationFailed => {
             return RedisError::Authentication {

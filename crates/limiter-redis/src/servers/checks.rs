@@ -10,13 +10,13 @@ use super::answer;
 use super::policy::Policy;
 use crate::error::RedisError;
 
-/// Asks all of it in one round trip, and loads the scripts on the way. What may evict is looked at only if
-/// `evictions` says so.
+/// Asks all of it in one round trip, and loads the scripts on the way. What may evict is looked at, and what cannot be seen is
+/// warned of, only at the `first` connection to a server.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     server: &str,
     policy: &Policy,
-    evictions: bool,
+    first: bool,
 ) -> Result<(), RedisError> {
     let mut questions = redis::pipe();
     questions.cmd("ROLE");
@@ -38,9 +38,9 @@ pub(super) async fn check(
     for reply in replies.by_ref().take(SECTIONS.len()) {
         info.extend(read_info(reply, server)?);
     }
-    is_master(&role, &info, server)?;
-    is_new_enough(&info, server, policy)?;
-    if evictions {
+    is_master(&role, &info, server, first)?;
+    is_new_enough(&info, server, policy, first)?;
+    if first {
         keeps_limits(&info, server, policy)?;
     }
     for reply in replies {
@@ -59,30 +59,34 @@ pub(super) async fn check_role(connection: &mut MultiplexedConnection) -> redis:
     }
 }
 
-fn is_master(role: &Value, info: &Info, server: &str) -> Result<(), RedisError> {
+fn is_master(role: &Value, info: &Info, server: &str, warn: bool) -> Result<(), RedisError> {
     match named_role(role).or_else(|| info.get("role").map(String::as_str)) {
         Some(MASTER) => Ok(()),
         Some(_) => Err(RedisError::Replica { server: server.to_owned() }),
         None => {
-            tracing::warn!(
-                server,
-                "the Redis user may use neither ROLE nor INFO: nothing shows that this is a master"
-            );
+            if warn {
+                tracing::warn!(
+                    server,
+                    "the Redis user may use neither ROLE nor INFO: nothing shows that this is a master"
+                );
+            }
             Ok(())
         }
     }
 }
 
-fn is_new_enough(info: &Info, server: &str, policy: &Policy) -> Result<(), RedisError> {
+fn is_new_enough(info: &Info, server: &str, policy: &Policy, warn: bool) -> Result<(), RedisError> {
     // Valkey gives the version of Redis that it is like.
     let version = info.get("redis_version").map_or("", String::as_str);
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
     let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else {
         policy.saw_no_shebangs();
-        tracing::warn!(
-            server,
-            "the Redis user may not use INFO, so the version of the server is not known"
-        );
+        if warn {
+            tracing::warn!(
+                server,
+                "the Redis user may not use INFO, so the version of the server is not known"
+            );
+        }
         return Ok(());
     };
     if (major, minor) < OLDEST {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crc::{CRC_16_XMODEM, Crc};
+use limiter_core::FailureDomain;
 use parking_lot::Mutex;
 use redis::{ConnectionInfo, Value};
 use tokio::task::JoinSet;
@@ -68,6 +69,13 @@ impl Cluster {
         self.node(&format!("{host}:{port}"))
     }
 
+    /// The master that serves keys with this hash tag, as far as we know. Slots that no master has are a part of their own.
+    pub(super) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
+        let map = self.map.peek();
+        let address = map.as_ref().and_then(|map| map.owner(slot(tag)));
+        FailureDomain::named(address.map_or_else(|| Arc::from(NO_MASTER), Arc::clone))
+    }
+
     /// The map is wrong somewhere: a new one is got for the calls to come.
     pub(super) fn doubt(&self) {
         self.map.renew_later(|| self.learn());
@@ -102,7 +110,7 @@ impl Cluster {
         };
         let node = Arc::new(Node::new(at(info, host, port), Arc::clone(&self.policy))?);
         if let Some(map) = self.map.peek() {
-            nodes.retain(|address, _| map.ranges.iter().any(|range| range.address == *address));
+            nodes.retain(|address, _| map.ranges.iter().any(|range| *range.address == **address));
         }
         nodes.insert(address.to_owned(), Arc::clone(&node));
         Ok(node)
@@ -158,14 +166,14 @@ struct Map {
 struct Range {
     first: u16,
     last: u16,
-    address: String,
+    address: Arc<str>,
 }
 
 impl Map {
-    fn owner(&self, slot: u16) -> Option<&str> {
+    fn owner(&self, slot: u16) -> Option<&Arc<str>> {
         let after = self.ranges.partition_point(|range| range.first <= slot);
         let range = self.ranges.get(after.checked_sub(1)?)?;
-        (slot <= range.last).then_some(range.address.as_str())
+        (slot <= range.last).then_some(&range.address)
     }
 
     /// Reads what CLUSTER SLOTS answers: `[[first, last, [host, port, …], replicas…], …]`. A node that does not know
@@ -183,7 +191,7 @@ impl Map {
             };
             let host = if is_unnamed(host) { asked } else { host };
             let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-            Some(Range { first, last, address: format!("{host}:{port}") })
+            Some(Range { first, last, address: format!("{host}:{port}").into() })
         });
         let mut ranges: Vec<_> = ranges.collect();
         ranges.sort_unstable_by_key(|range| range.first);
@@ -192,7 +200,7 @@ impl Map {
 }
 
 async fn ask(info: ConnectionInfo, address: &str, policy: &Policy) -> Result<Map, RedisError> {
-    let mut connection = open(info, address, policy, None).await?;
+    let mut connection = open(info, policy, None).await?;
     let mut command = redis::cmd("CLUSTER");
     command.arg("SLOTS");
     let reply =
@@ -244,6 +252,9 @@ fn says_little(error: &RedisError) -> bool {
 
 const CHECKSUM: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
+/// The name of the part that slots without a master make up; no address is like it.
+const NO_MASTER: &str = "no master";
+
 /// How many slots a cluster has; a power of two, by the cluster specification.
 const SLOTS: u16 = 16_384;
 
@@ -281,12 +292,13 @@ mod tests {
             ]),
             "asked",
         );
-        assert_eq!(map.owner(0), Some("asked:1"));
-        assert_eq!(map.owner(50), Some("asked:1"));
-        assert_eq!(map.owner(51), None);
-        assert_eq!(map.owner(100), Some("b:2"));
-        assert_eq!(map.owner(201), Some("asked:3"));
-        assert_eq!(map.owner(202), None);
+        let owner = |slot| map.owner(slot).map(|address| &**address);
+        assert_eq!(owner(0), Some("asked:1"));
+        assert_eq!(owner(50), Some("asked:1"));
+        assert_eq!(owner(51), None);
+        assert_eq!(owner(100), Some("b:2"));
+        assert_eq!(owner(201), Some("asked:3"));
+        assert_eq!(owner(202), None);
         assert!(Map::read(&Value::Nil, "asked").ranges.is_empty());
     }
 }

@@ -25,8 +25,8 @@ pub(super) struct Node {
     policy: Arc<Policy>,
     /// The one connection that all decisions share.
     link: Shared<Link>,
-    /// Whether this server may evict limits was looked at, and is not said again at each reconnect.
-    evictions_known: Arc<AtomicBool>,
+    /// Whether it was checked once: what is to be warned of was said, and is not said again at each reconnect.
+    checked: Arc<AtomicBool>,
     pool: Pool,
 }
 
@@ -63,7 +63,7 @@ impl Node {
             info,
             policy,
             link: Shared::new(),
-            evictions_known: Arc::new(AtomicBool::new(false)),
+            checked: Arc::new(AtomicBool::new(false)),
             pool,
         })
     }
@@ -262,15 +262,14 @@ impl Node {
 
     fn make_link(&self) -> impl Future<Output = Result<Link, RedisError>> + Send + use<> {
         let (info, policy) = (self.info.clone(), Arc::clone(&self.policy));
-        let (address, known) = (self.address.clone(), Arc::clone(&self.evictions_known));
+        let (address, checked) = (self.address.clone(), Arc::clone(&self.checked));
         async move {
             let closed = Arc::new(AtomicBool::new(false));
             let made = async {
-                let mut connection =
-                    open(info, &address, &policy, Some(Arc::clone(&closed))).await?;
-                let evictions = !known.load(Ordering::Relaxed);
-                checks::check(&mut connection, &address, &policy, evictions).await?;
-                known.store(true, Ordering::Relaxed);
+                let mut connection = open(info, &policy, Some(Arc::clone(&closed))).await?;
+                let first = !checked.load(Ordering::Relaxed);
+                checks::check(&mut connection, &address, &policy, first).await?;
+                checked.store(true, Ordering::Relaxed);
                 Ok(connection)
             };
             let connection = timeout(policy.connect_deadline, made)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use limiter_core::FailureDomain;
 use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Cluster;
@@ -65,6 +66,15 @@ impl Place {
                 Err(error)
             }
             _ => Err(error),
+        }
+    }
+
+    /// The part that serves keys with this hash tag, as far as is known: the master of their slot. A single server, and one behind
+    /// Sentinels, is all there is.
+    pub(super) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
+        match self {
+            Self::Standalone(_) | Self::Sentinel(_) => FailureDomain::WHOLE,
+            Self::Cluster(cluster) => cluster.failure_domain(tag),
         }
     }
 

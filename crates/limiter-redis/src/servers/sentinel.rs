@@ -97,7 +97,7 @@ impl Asked {
         address: &str,
         policy: &Policy,
     ) -> Result<ConnectionInfo, RedisError> {
-        let mut connection = open(sentinel.clone(), address, policy, None).await?;
+        let mut connection = open(sentinel.clone(), policy, None).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let reply =

@@ -161,11 +161,109 @@ async fn users_who_may_not() {
 }
 
 #[cfg(feature = "tls")]
-#[tokio::test]
-async fn a_server_that_speaks_no_tls() {
-    let server = Server::start(&[]);
-    let error = connect(&format!("rediss://127.0.0.1:{}", server.port)).await.unwrap_err();
-    assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
+mod tls {
+    use redis::{Client, IntoConnectionInfo, TlsCertificates};
+
+    use super::*;
+
+    /// A server with one of the certificates here; none if `redis-server` was built without TLS.
+    fn serve(certificate: &str, options: &[&str]) -> Option<Server> {
+        let port = free_port();
+        let directory = directory(port);
+        for (name, text) in CERTIFICATES {
+            std::fs::write(directory.join(name), text).unwrap();
+        }
+        let port_text = port.to_string();
+        let mut arguments = vec!["--save", "", "--port", "0", "--tls-port", &port_text];
+        let directory_text = directory.to_str().unwrap().to_owned();
+        arguments.extend(["--dir", &directory_text, "--tls-cert-file", certificate]);
+        arguments.extend(["--tls-key-file", "key.pem", "--tls-ca-cert-file", "authority.pem"]);
+        arguments.extend(options);
+        let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+        let mut child = spawn(&arguments);
+        for _ in 0..200 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(Server { child, port, directory, arguments });
+            }
+            if child.try_wait().unwrap().is_some() {
+                println!("this redis-server speaks no TLS");
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not start");
+    }
+
+    /// Connects by TLS, with the authority of the certificates here among the trusted ones.
+    async fn connect_trusting(port: u16) -> Result<Servers, RedisError> {
+        choose_cryptography();
+        let root = CERTIFICATES.iter().find(|(name, _)| *name == "authority.pem").unwrap().1;
+        let trusted = TlsCertificates { client_tls: None, root_cert: Some(root.into()) };
+        let url = format!("rediss://localhost:{port}").into_connection_info().unwrap();
+        let client = Client::build_with_tls(url, trusted).unwrap();
+        let Target::Standalone(plain) = "redis://localhost".parse().unwrap() else { panic!() };
+        let info = plain.set_addr(client.get_connection_info().addr().clone());
+        let settings =
+            Settings { target: Target::Standalone(info), ..settings("redis://localhost") };
+        Servers::connect(settings, &[&counting()]).await
+    }
+
+    async fn refused(certificate: &str, options: &[&str], says: &[&str]) {
+        let Some(server) = serve(certificate, options) else { return };
+        let error = connect_trusting(server.port).await.unwrap_err();
+        assert!(matches!(error, RedisError::Tls { .. }), "{error:?}");
+        for part in says {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_an_authority_that_is_trusted() {
+        let Some(server) = serve("server.pem", &["--tls-auth-clients", "no"]) else { return };
+        let servers = connect_trusting(server.port).await.unwrap();
+        assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
+        assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_accepted_is_said_to_be_that() {
+        let open = &["--tls-auth-clients", "no"];
+        refused("expired.pem", open, &["has expired", "renew it"]).await;
+        refused("other.pem", open, &["localhost", "redis.example", "name of the certificate"])
+            .await;
+        let Some(server) = serve("server.pem", open) else { return };
+        let error = connect(&format!("rediss://localhost:{}", server.port)).await.unwrap_err();
+        assert!(error.to_string().contains("does not trust"), "{error}");
+        assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_wants_a_client_certificate() {
+        refused("server.pem", &["--tls-auth-clients", "yes"], &["tls-auth-clients"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_plain_port_by_tls_and_a_tls_port_without_it() {
+        for password in [&[][..], &["--requirepass", "secret"]] {
+            let server = Server::start(password);
+            let error = connect(&format!("rediss://127.0.0.1:{}", server.port)).await.unwrap_err();
+            assert!(matches!(error, RedisError::SpeaksNoTls { .. }), "{error:?}");
+            assert!(error.to_string().contains("write redis://"), "{error}");
+        }
+        let Some(server) = serve("server.pem", &["--tls-auth-clients", "no"]) else { return };
+        let error = connect(&server.url()).await.unwrap_err();
+        assert!(matches!(error, RedisError::WantsTls { .. }), "{error:?}");
+        assert!(error.to_string().contains("write rediss://"), "{error}");
+    }
+
+    /// One key for all, of an authority whose own key was thrown away: for localhost, for localhost until 2021, and for another name.
+    const CERTIFICATES: [(&str, &str); 5] = [
+        ("authority.pem", include_str!("certificates/authority.pem")),
+        ("server.pem", include_str!("certificates/server.pem")),
+        ("expired.pem", include_str!("certificates/expired.pem")),
+        ("other.pem", include_str!("certificates/other.pem")),
+        ("key.pem", include_str!("certificates/key.pem")),
+    ];
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, PushInfo, PushKind, Valu
 use tokio::time::{Instant, timeout_at};
 
 use super::policy::Policy;
-use super::{answer, checks};
+use super::{checks, speaks};
 use crate::error::RedisError;
 use crate::script::Call;
 
@@ -18,7 +18,6 @@ use crate::script::Call;
 /// when it is closed.
 pub(super) async fn open(
     info: ConnectionInfo,
-    address: &str,
     policy: &Policy,
     closed: Option<Arc<AtomicBool>>,
 ) -> Result<MultiplexedConnection, RedisError> {
@@ -31,10 +30,17 @@ pub(super) async fn open(
             Ok::<(), ()>(())
         });
     }
+    let to = info.addr().clone();
     let opened = async {
         redis::Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
     };
-    opened.await.map_err(|error| answer::connecting(error, address))
+    tokio::select! {
+        opened = opened => match opened {
+            Ok(connection) => Ok(connection),
+            Err(error) => Err(speaks::why_closed(&to, error).await),
+        },
+        error = speaks::plain_text(&to, policy.connect_deadline) => Err(error),
+    }
 }
 
 /// Why nothing came back.

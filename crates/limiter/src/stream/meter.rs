@@ -4,6 +4,7 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use limiter_core::{
     Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Totals,
@@ -165,10 +166,15 @@ impl Meter {
                 self.covered = self.next_step();
             }
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &(dyn std::error::Error + 'static),
-                    "a stream goes on, though its reservation could not be extended: what it brings is charged when it is settled"
-                );
+                if let Phase::Open(call) = &self.phase
+                    && let Some(suppressed) = call.stream_warnings().admit(Instant::now())
+                {
+                    tracing::warn!(
+                        error = &error as &(dyn std::error::Error + 'static),
+                        suppressed,
+                        "a stream goes on, though its reservation could not be extended: what it brings is charged when it is settled"
+                    );
+                }
                 self.covered = self.next_step();
             }
         }

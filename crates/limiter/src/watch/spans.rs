@@ -1,19 +1,25 @@
 //! A span around each call, and a warning when the store fails.
 
 use std::error::Error;
+use std::time::Instant;
 
-use limiter_core::StoreError;
+use limiter_core::{StoreError, Throttle};
 use tracing::Span;
 use tracing::field::{Empty, display};
 
 use super::outcome::Told;
 use super::{Named, Operation};
-use crate::quiet::Quiet;
 
-/// The spans of a limiter, and what was warned of last.
-#[derive(Debug, Default)]
+/// The spans of a limiter, and its warnings of a store that fails.
+#[derive(Debug)]
 pub(crate) struct Spans {
-    failures: Quiet,
+    warnings: Throttle,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self { warnings: Throttle::of_warnings() }
+    }
 }
 
 impl Spans {
@@ -55,13 +61,13 @@ impl Spans {
 
     fn failed(&self, operation: Operation, error: &StoreError) {
         if !is_told_elsewhere(error)
-            && let Some(unsaid) = self.failures.due()
+            && let Some(suppressed) = self.warnings.admit(Instant::now())
         {
             tracing::warn!(
                 target: TARGET,
                 operation = operation.name(),
                 error = error as &(dyn Error + 'static),
-                unsaid,
+                suppressed,
                 "a call has failed in its store"
             );
         }

@@ -63,6 +63,17 @@ async fn a_stream_that_may_go_on_does_so_when_an_extension_fails_and_says_so() {
 }
 
 #[tokio::test]
+async fn streams_that_cannot_be_extended_bring_one_warning_and_not_one_each() {
+    let (world, log) = (World::with_tokens_per_minute(100_000).await, Log::listen());
+    for _ in 0..20 {
+        let answer = metered([1; 40], world.reserve(100, 10).await).with_step(10);
+        world.store.fail([Unavailable; 3]);
+        assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap().len(), 40);
+    }
+    assert_eq!(log.text().matches("could not be extended").count(), 1, "{}", log.text());
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_at_its_limit_tries_an_extension_three_times() {
     for faults in [[AnswerLost, AnswerLost], [Unavailable, AnswerLost]] {
         let (world, log) = (World::with_tokens_per_minute(150).await, Log::listen());

@@ -1,0 +1,62 @@
+//! One log line for many like events.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Admits one of many like events in a while, such as the warnings of a dead store, and counts the ones in between.
+#[derive(Debug)]
+pub struct Throttle {
+    every: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    admitted: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Throttle {
+    /// Admits one event in this time.
+    #[must_use]
+    pub const fn new(every: Duration) -> Self {
+        Self { every, state: Mutex::new(State { admitted: None, suppressed: 0 }) }
+    }
+
+    /// Admits one warning in 10 seconds.
+    #[must_use]
+    pub const fn of_warnings() -> Self {
+        Self::new(BETWEEN_WARNINGS)
+    }
+
+    /// Admits the event at `now` and answers how many were suppressed since the last one, or suppresses it: `None`.
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.admitted.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
+            state.suppressed = state.suppressed.saturating_add(1);
+            return None;
+        }
+        state.admitted = Some(now);
+        Some(std::mem::take(&mut state.suppressed))
+    }
+}
+
+/// One line says that a store fails, and the next ones how many calls it has failed since.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an instant cannot be made otherwise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_in_a_while_is_admitted_and_the_others_are_counted() {
+        let (throttle, start) = (Throttle::of_warnings(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(throttle.admit(start), Some(0));
+        assert_eq!([1, 5, 9].map(|seconds| throttle.admit(after(seconds))), [None; 3]);
+        assert_eq!(throttle.admit(after(10)), Some(3));
+        assert_eq!(throttle.admit(after(19)), None);
+        assert_eq!(throttle.admit(after(20)), Some(1));
+    }
+}
