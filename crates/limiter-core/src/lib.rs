@@ -67,6 +67,7 @@ mod store;
 mod thresholds;
 mod token_type;
 mod totals;
+mod unpaid;
 mod usage;
 mod window;
 
@@ -85,7 +86,7 @@ pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::Keys;
-pub use ledger::{Ledger, LedgerBounds, Reservation, ReservationEnd};
+pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::Meter;
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
@@ -101,5 +102,6 @@ pub use store::{
 pub use thresholds::Thresholds;
 pub use token_type::TokenType;
 pub use totals::Totals;
+pub use unpaid::Unpaid;
 pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};
 pub use window::{Step, Window};

@@ -15,6 +15,8 @@ use crate::breaker::{Breaker, BreakerState, Turn};
 use crate::error::{CallError, Outage, told};
 use crate::later::Later;
 use crate::local::Local;
+use crate::metrics::LateFigures;
+use crate::pause::Seldom;
 
 /// The store, as soon as there is one, and what is known of how it fares.
 ///
@@ -31,6 +33,12 @@ pub(crate) struct Asking<S> {
     pub(crate) came_back: Mutex<Option<Instant>>,
     /// What the store is to be told when it is back.
     pub(crate) later: Later,
+    /// Held by the one task that tells it so.
+    pub(crate) catching_up: tokio::sync::Mutex<()>,
+    /// Counts what the store is told late.
+    pub(crate) late: LateFigures,
+    /// When it was warned last of what the store refuses.
+    pub(crate) refusals: Seldom,
     /// What goes on without the store, by the policy of that name.
     pub(crate) local: Option<Local>,
     /// Who wants to hear of thresholds that are reached by what the store is told later.

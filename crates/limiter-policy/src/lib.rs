@@ -54,6 +54,7 @@
 mod asking;
 mod breaker;
 mod builder;
+mod catch_up;
 mod debt;
 mod error;
 mod handle;
@@ -62,6 +63,7 @@ mod known;
 mod later;
 mod local;
 mod metrics;
+mod pause;
 mod policy;
 mod recovery;
 mod share;

@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::asking::Asking;
+use crate::catch_up::Round;
 use crate::error::{CallError, Outage, told};
-use crate::local::Local;
 
 impl<S: Store> Asking<S> {
     /// Sees to it that a task looks after the store, until it answers and has been told all that it is to be told.
@@ -32,8 +32,7 @@ impl<S: Store> Asking<S> {
     }
 
     pub(crate) fn is_well(&self) -> bool {
-        let owes_nothing = self.local.as_ref().is_none_or(Local::owes_nothing);
-        self.is_closed() && self.later.is_empty() && owes_nothing
+        self.is_closed() && self.owes_nothing()
     }
 
     /// Sends one probe if the store is given up, and nothing else before it has succeeded.
@@ -50,10 +49,7 @@ impl<S: Store> Asking<S> {
             }
         }
         if self.is_closed() {
-            self.later.tell(self).await;
-            if let Some(local) = &self.local {
-                local.pay(self).await;
-            }
+            self.catch_up(Round::default()).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId,
+    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RecordId, RequestId,
     ReservationError, ReservationStore, Search, StoreError, Timestamp, Totals, Usage, WorkspaceId,
     evaluate,
 };
@@ -243,7 +243,7 @@ impl ReservationStore for RedisStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         self.remembering.record(key, asset, charge, id).await
     }

@@ -97,10 +97,10 @@ pub use limiter_core::{
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, InForce,
     InvalidValue, KeyConfig, KeyDigest, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore,
     KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord, Page,
-    PendingLimits, RateLimited, RequestId, ReservationError, ReservationStore, Rule, RuleState,
-    Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Thresholds, Timestamp,
-    TokenType, Totals, Unit, UnitUsage, Usage, Violation, Window, WindowLimits, WindowUsage,
-    WorkspaceId,
+    PendingLimits, RateLimited, RecordId, RequestId, ReservationError, ReservationStore, Rule,
+    RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError, StoredSecret, Thresholds,
+    Timestamp, TokenType, Totals, Unit, UnitUsage, Unpaid, Usage, Violation, Window, WindowLimits,
+    WindowUsage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
