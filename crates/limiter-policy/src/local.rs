@@ -235,28 +235,19 @@ impl Local {
                 break;
             }
         }
+        self.keys.lock().forget_what_is_paid();
     }
 
-    /// The keys and assets that owe something now. A key that does not is no longer looked at.
+    /// The keys and assets that owe something, and are due.
     fn due(&self, also_refused: bool) -> Vec<(KeyId, Option<AssetId>)> {
-        let (mut keys, now) = (self.keys.lock(), Moment::now());
-        let Keys { followed, owing, .. } = &mut *keys;
-        let mut due = Vec::new();
-        owing.retain(|key| {
+        let (keys, now) = (self.keys.lock(), Moment::now());
+        let of_key = |key: &KeyId| {
             // `peek`, since to pay is not to be in use.
-            match followed.peek(key).and_then(|followed| followed.here.as_ref()) {
-                Some(here) if here.owes() => {
-                    let assets = here.due(now, also_refused).into_iter();
-                    due.extend(assets.map(|asset| (key.clone(), asset)));
-                    true
-                }
-                _ => false,
-            }
-        });
-        if owing.is_empty() {
-            *owing = HashSet::new();
-        }
-        due
+            let here = keys.followed.peek(key).and_then(|followed| followed.here.as_ref());
+            let assets = here.map(|here| here.due(now, also_refused)).unwrap_or_default();
+            assets.into_iter().map(|asset| (key.clone(), asset)).collect::<Vec<_>>()
+        };
+        keys.owing.iter().flat_map(of_key).collect()
     }
 
     /// What to tell the store of this debt: nothing if it is paid, or if no id can be drawn.
@@ -366,6 +357,17 @@ impl Keys {
         false
     }
 
+    fn forget_what_is_paid(&mut self) {
+        let Self { followed, owing, .. } = self;
+        owing.retain(|key| {
+            let here = followed.peek(key).and_then(|followed| followed.here.as_ref());
+            here.is_some_and(|here| here.owes())
+        });
+        if owing.is_empty() {
+            *owing = HashSet::new();
+        }
+    }
+
     /// Forgets the calls whose time has passed, and gives their memory back.
     fn tidy(&mut self, now: Timestamp) {
         self.tidied_at = Some(Instant::now());
@@ -418,6 +420,11 @@ mod tests {
 
     use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, StoredKey, Totals};
 
+    use limiter_memory::MemoryStore;
+
+    use crate::builder::GuardedStoreBuilder;
+    use crate::policy::FailurePolicy;
+
     use super::*;
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
@@ -425,29 +432,24 @@ mod tests {
 
     /// Keys without limits that are known, up to so many calls.
     fn local(keys: usize, most_calls: usize) -> (Local, Vec<KeyId>) {
-        let share = Share::one_in(NonZeroU32::MIN);
         let most = NonZeroUsize::new(keys).unwrap();
-        let local = Local::new(share, most, most_calls, HOUR);
-        let names = (0..keys).map(|number| format!("key-{number}"));
-        let keys = names.map(|name| {
-            let config = KeyConfig::named(&name).unwrap();
-            let state = KeyState::new(KeyKind::Member, &config, NOON);
-            let id: KeyId = name.parse().unwrap();
-            let workspace = "home".parse().unwrap();
-            let stored = StoredKey {
-                id: id.clone(),
-                workspace,
-                name: config.name,
-                secret: None,
-                version: 1,
-            };
-            assert!(local.wants(&id));
-            let record = KeyRecord::of(&stored, &state, NOON);
-            local.learn(&id, Some(record), Some(Usage::of(&state, NOON)));
-            id
-        });
-        let keys = keys.collect();
+        let local = Local::new(Share::one_in(NonZeroU32::MIN), most, most_calls, HOUR);
+        let keys = (0..keys).map(|number| known(&local, &format!("key-{number}"))).collect();
         (local, keys)
+    }
+
+    /// A key without limits, which is known from now on.
+    fn known(local: &Local, name: &str) -> KeyId {
+        let config = KeyConfig::named(name).unwrap();
+        let state = KeyState::new(KeyKind::Member, &config, NOON);
+        let id: KeyId = name.parse().unwrap();
+        let workspace = "home".parse().unwrap();
+        let stored =
+            StoredKey { id: id.clone(), workspace, name: config.name, secret: None, version: 1 };
+        assert!(local.wants(&id));
+        let record = KeyRecord::of(&stored, &state, NOON);
+        local.learn(&id, Some(record), Some(Usage::of(&state, NOON)));
+        id
     }
 
     fn id(text: &str) -> RequestId {
@@ -499,6 +501,21 @@ mod tests {
         tokio::time::advance(MAKE_ROOM_EVERY).await;
         assert!(reserve(&local, &keys[1], "second", HOUR, NOON.after(HOUR)));
         assert_eq!(calls(&local), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_have_passed_are_forgotten_also_if_no_other_call_ever_comes() {
+        let share = Share::one_in(NonZeroU32::MIN);
+        let builder = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share });
+        let store = builder.guard(MemoryStore::new());
+        let local = store.asking().local.as_ref().unwrap();
+        let (key, now) = (known(local, "ci"), Timestamp::from(SystemTime::now()));
+        assert!(reserve(local, &key, "short", Duration::from_millis(1), now));
+        store.asking().tidy_later();
+        while local.remembers_calls() {
+            sleep(TIDY_EVERY).await;
+        }
+        assert_eq!(calls(local), 0);
     }
 
     #[test]
