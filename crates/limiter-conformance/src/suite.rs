@@ -251,6 +251,7 @@ macro_rules! conformance_tests {
             recording {
                 what_was_allowed_elsewhere_counts_past_the_limit
                 what_is_recorded_again_counts_once
+                what_a_later_record_confirms_is_forgotten_after_the_dedupe_time
                 what_was_allowed_elsewhere_counts_in_each_scope
                 what_was_allowed_elsewhere_counts_on_an_expired_key_without_budget
                 what_was_allowed_elsewhere_of_an_unknown_key_is_refused

@@ -7,7 +7,7 @@ use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read
 use limiter_conformance::suite::run;
 use limiter_core::{
     AssetId, BoxError, Charge, Crossing, Decision, DecisionStore, Engine, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RequestId,
+    KeyId, KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RecordId, RequestId,
     ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage,
     WorkspaceId,
 };
@@ -266,7 +266,7 @@ impl ReservationStore for Unplugged {
         _: &KeyId,
         _: Option<&AssetId>,
         _: &Charge,
-        _: &RequestId,
+        _: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         Ok(unplugged()?)
     }

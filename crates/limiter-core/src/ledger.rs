@@ -10,21 +10,45 @@ use crate::names::{AssetId, RequestId};
 use crate::remembered::Remembered;
 use crate::settlement::AdmittingWindows;
 
-/// What is remembered of a key's calls: its reservations until their ttl, and the ids of checks until their
-/// dedupe time.
+/// What is remembered of a key's calls: its reservations until their ttl, the ids of checks until their
+/// dedupe time, and the ids of records for as long as each asked for.
+///
+/// Each kind has a bound of its own, so that one never crowds out another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) reservations: Remembered<Reservation>,
     pub(crate) checks: Remembered<()>,
+    pub(crate) records: Remembered<()>,
 }
 
 /// How much a ledger may remember of each kind, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerBounds {
-    /// The most reservations, open or settled, and the most ids of checks.
+    /// The most reservations, open or settled, the most ids of checks, and the most ids of records.
     pub most: usize,
-    /// How long the id of a check is remembered.
+    /// How long the id of a check is remembered, and that of a record that another one confirms.
     pub dedupe: Duration,
+}
+
+/// Names a record, so that it counts once however often it is repeated: see
+/// [`ReservationStore::record`](crate::ReservationStore::record).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordId<'a> {
+    /// Its id. Ids of records are apart from those of checks and of reservations.
+    pub id: &'a RequestId,
+    /// How long the store remembers the id, from the step that counts the record.
+    pub remembered_for: Duration,
+    /// An earlier record that its caller knows to be counted, and will not repeat. The store forgets it after the dedupe time, so that
+    /// a caller who records often does not fill the bound.
+    pub confirms: Option<&'a RequestId>,
+}
+
+impl<'a> RecordId<'a> {
+    /// An id that is remembered for this long, and confirms no other.
+    #[must_use]
+    pub const fn new(id: &'a RequestId, remembered_for: Duration) -> Self {
+        Self { id, remembered_for, confirms: None }
+    }
 }
 
 impl Default for LedgerBounds {
@@ -102,13 +126,28 @@ impl Ledger {
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reservations.is_empty() && self.checks.is_empty()
+        self.reservations.is_empty() && self.checks.is_empty() && self.records.is_empty()
     }
 
     /// Forgets what has passed at `now`, and gives its memory back. The steps on a ledger do so for what they look at.
     pub fn forget_until(&mut self, now: Timestamp) {
         self.reservations.forget_until(now);
         self.checks.forget_until(now);
+        self.records.forget_until(now);
+    }
+
+    /// The reservation of this id, if it is remembered.
+    #[must_use]
+    pub fn reservation(&self, id: &RequestId) -> Option<&Reservation> {
+        self.reservations.peek(id)
+    }
+
+    /// Forgets an ended reservation after the dedupe time instead of its ttl, where that is later: for a process that keeps
+    /// reservations for a while, and repetitions for no longer than they are likely.
+    pub fn forget_ended(&mut self, id: &RequestId, now: Timestamp, bounds: &LedgerBounds) {
+        if self.reservation(id).is_some_and(|reservation| reservation.end.is_some()) {
+            self.reservations.forget_sooner(id, now.after(bounds.dedupe));
+        }
     }
 
     /// Remembers a reservation until a time, as a store that keeps it elsewhere does.
@@ -126,6 +165,11 @@ impl Ledger {
         self.checks.insert(id, until, ());
     }
 
+    /// Remembers the id of a record until a time, as a store that keeps it elsewhere does.
+    pub fn remember_record(&mut self, id: RequestId, until: Timestamp) {
+        self.records.insert(id, until, ());
+    }
+
     /// The reservations and until when each is remembered, by that time.
     pub fn reservations(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &Reservation)> {
         self.reservations.iter()
@@ -134,5 +178,10 @@ impl Ledger {
     /// The ids of checks and until when each is remembered, by that time.
     pub fn checks(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.checks.iter().map(|(id, until, ())| (id, until))
+    }
+
+    /// The ids of records and until when each is remembered, by that time.
+    pub fn records(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
+        self.records.iter().map(|(id, until, ())| (id, until))
     }
 }

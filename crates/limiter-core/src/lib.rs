@@ -70,6 +70,7 @@ mod thresholds;
 mod throttle;
 mod token_type;
 mod totals;
+mod unpaid;
 mod usage;
 mod window;
 
@@ -89,7 +90,7 @@ pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::Keys;
-pub use ledger::{Ledger, LedgerBounds, Reservation, ReservationEnd};
+pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::Meter;
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
@@ -107,5 +108,6 @@ pub use thresholds::Thresholds;
 pub use throttle::Throttle;
 pub use token_type::TokenType;
 pub use totals::Totals;
+pub use unpaid::Unpaid;
 pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};
 pub use window::{Step, Window};

@@ -30,6 +30,22 @@ impl<T> Remembered<T> {
         }
     }
 
+    /// The value, whether its time has passed or not.
+    pub(crate) fn peek(&self, id: &RequestId) -> Option<&T> {
+        self.by_id.get(id).map(|(_, value)| value)
+    }
+
+    /// Remembers it until a time at most.
+    pub(crate) fn forget_sooner(&mut self, id: &RequestId, at_most: Timestamp) {
+        if let Some((until, _)) = self.by_id.get_mut(id)
+            && *until > at_most
+        {
+            self.by_time.remove(&(*until, id.clone()));
+            *until = at_most;
+            self.by_time.insert((at_most, id.clone()));
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -119,6 +135,17 @@ mod tests {
         remembered.insert(id("stays"), at(11), ());
         assert!(remembered.get(&id("stays"), at(10)).is_some());
         assert!(remembered.by_id.capacity() < 16, "{}", remembered.by_id.capacity());
+    }
+
+    #[test]
+    fn what_may_be_forgotten_sooner_is_and_nothing_is_kept_longer() {
+        let mut remembered = Remembered::default();
+        remembered.insert(id("a"), at(20), 1);
+        remembered.forget_sooner(&id("a"), at(30));
+        assert_eq!(remembered.get(&id("a"), at(19)), Some(&mut 1));
+        remembered.forget_sooner(&id("a"), at(10));
+        assert_eq!(remembered.get(&id("a"), at(10)), None);
+        assert!(remembered.is_empty() && remembered.by_time.is_empty());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
-use crate::ledger::{Ledger, LedgerBounds, Reservation, ReservationEnd as End};
+use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End};
 use crate::names::{AssetId, RequestId};
 use crate::settlement::{AdmittingWindows, Settlement};
 use crate::state::KeyState;
@@ -48,7 +48,7 @@ pub enum ReservationError {
     Shrinks,
     /// As many are remembered as may be.
     #[error(
-        "{most} {what} of this key are remembered already: settle with shorter ttls, or raise the bound; \
+        "{most} {what} are remembered already: settle with shorter ttls, or raise the bound; \
          nothing was charged"
     )]
     TooMany {
@@ -89,7 +89,7 @@ pub fn check_once(
     Ok(decision)
 }
 
-/// Counts what was allowed elsewhere, once, however often it is repeated under this id within the dedupe time. It is
+/// Counts what was allowed elsewhere, once, however often it is repeated under this id while that is remembered. It is
 /// never refused for a limit, the budget, an expiry or the kind of the key: what is above stands as debt until the window ends.
 /// Answers the thresholds that it was the first to reach.
 ///
@@ -101,18 +101,22 @@ pub fn record(
     bounds: &LedgerBounds,
     asset: Option<&AssetId>,
     charge: &Charge,
-    id: &RequestId,
+    id: &RecordId<'_>,
     now: Timestamp,
 ) -> Result<Vec<Crossing>, ReservationError> {
-    if ledger.checks.get(id, now).is_some() {
+    let RecordId { id, remembered_for, confirms } = *id;
+    if ledger.records.get(id, now).is_some() {
         return Ok(Vec::new());
     }
-    if ledger.checks.len() >= bounds.most {
-        return Err(ReservationError::TooMany { what: CHECKS, most: bounds.most });
+    if ledger.records.len() >= bounds.most {
+        return Err(ReservationError::TooMany { what: "records of this key", most: bounds.most });
     }
     let located = state.locate(asset);
     let crossed = evaluate::record(state, located, charge, now);
-    ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
+    ledger.records.insert(id.clone(), now.after(remembered_for), ());
+    if let Some(confirmed) = confirms.filter(|confirmed| *confirmed != id) {
+        ledger.records.forget_sooner(confirmed, now.after(bounds.dedupe));
+    }
     Ok(crossed)
 }
 
@@ -138,7 +142,8 @@ pub fn reserve(
         return Ok(evaluate::replayed(state, state.locate(asset), now));
     }
     let full = ledger.reservations.len() >= bounds.most;
-    let decision = charge_if_room(state, asset, estimate, now, full, "reservations", bounds)?;
+    let decision =
+        charge_if_room(state, asset, estimate, now, full, "reservations of this key", bounds)?;
     if decision.is_charged() {
         let reservation = Reservation {
             asset: asset.cloned(),
@@ -286,7 +291,7 @@ fn top_up(input: u64, output: u64) -> Option<Charge> {
 }
 
 /// What [`ReservationError::TooMany`] calls them.
-const CHECKS: &str = "checks with a request id";
+const CHECKS: &str = "checks with a request id of this key";
 
 #[cfg(test)]
 mod tests {

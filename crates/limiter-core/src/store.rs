@@ -13,9 +13,11 @@ use crate::decision::Decision;
 use crate::domain::FailureDomain;
 use crate::error::{KeysError, StoreError};
 use crate::key::{KeyRecord, StoredSecret};
+use crate::ledger::RecordId;
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 use crate::reservation::ReservationError;
 use crate::totals::Totals;
+use crate::unpaid::Unpaid;
 use crate::usage::Usage;
 
 /// A place where keys and their counts are kept. It has one authority for time, its own.
@@ -94,8 +96,8 @@ pub trait ReservationStore: DecisionStore {
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
 
     /// Counts what was allowed elsewhere, such as while this store could not answer, in the windows of now: once, however
-    /// often it is repeated under this id within the dedupe time. It is never refused for a limit, the budget, an expiry or the kind
-    /// of the key. Ids are those of [`check_once`](Self::check_once). Answers the thresholds that this was the first to reach.
+    /// often it is repeated under this id while that is remembered, which the caller asks for. It is never refused for a limit, the
+    /// budget, an expiry or the kind of the key. Answers the thresholds that this was the first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`], or a store error.
@@ -104,7 +106,7 @@ pub trait ReservationStore: DecisionStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send;
 
     /// As [`check_and_consume`](DecisionStore::check_and_consume) of the estimate, which can be corrected once until
@@ -149,6 +151,14 @@ pub trait ReservationStore: DecisionStore {
     /// A store that does nothing by itself, as most, has nothing to tell.
     fn listen(&self, listener: Listener) {
         drop(listener);
+    }
+
+    /// Does what was put off for later, such as charging what was allowed while a store inside of this one could not answer, for at
+    /// most this long, and answers what is left undone: for the end of a process. A store that puts nothing off, as most, has nothing
+    /// to do.
+    fn flush(&self, within: Duration) -> impl Future<Output = Unpaid> + Send {
+        let _ = within;
+        std::future::ready(Unpaid::default())
     }
 
     /// Takes the whole charge back: the call never went upstream. Repeating it changes nothing more.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RequestId,
-    ReservationError, ReservationStore, Search, StoreError, StoredKey, Timestamp, Totals, Usage,
-    WorkspaceId, reservation,
+    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
+    RequestId, ReservationError, ReservationStore, Search, StoreError, StoredKey, Timestamp,
+    Totals, Usage, WorkspaceId, reservation,
 };
 use parking_lot::RwLock;
 
@@ -43,7 +43,8 @@ impl MemoryStoreBuilder {
         Self { time: Time::Manual(clock), ..self }
     }
 
-    /// How many reservations, and how many request ids of checks, are remembered for a key: 10,000 of each by default.
+    /// How many reservations, how many request ids of checks, and how many ids of records are remembered for a key: 10,000 of each
+    /// by default.
     ///
     /// What would be one too many is refused and not charged; nothing is forgotten before its time. What has passed is
     /// given up by the next such call of the key.
@@ -143,7 +144,7 @@ impl MemoryStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         self.step(key, |state, ledger, now| {
             reservation::record(state, ledger, &self.bounds, asset, charge, id, now)
@@ -398,7 +399,7 @@ impl ReservationStore for MemoryStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         self.record(key, asset, charge, id)
     }

@@ -20,6 +20,8 @@ use crate::breakers::{Admission, Breakers, Witness};
 use crate::error::{CallError, Outage, told};
 use crate::later::Later;
 use crate::local::Local;
+use crate::metrics::LateFigures;
+use crate::pause::Seldom;
 
 /// The store, as soon as there is one, and what is known of how it fares.
 ///
@@ -37,6 +39,12 @@ pub(crate) struct Asking<S> {
     pub(crate) warnings: Throttle,
     /// What the store is to be told when it is back.
     pub(crate) later: Later,
+    /// Held by the one task that tells it so.
+    pub(crate) catching_up: tokio::sync::Mutex<()>,
+    /// Counts what the store is told late.
+    pub(crate) late: LateFigures,
+    /// When it was warned last of what the store refuses.
+    pub(crate) refusals: Seldom,
     /// What goes on without the store, by the policy of that name.
     pub(crate) local: Option<Local>,
     /// Who wants to hear of thresholds that are reached by what the store is told later.

@@ -12,6 +12,8 @@ use crate::asking::{Asking, Connect, Timing};
 use crate::breakers::Breakers;
 use crate::later::Later;
 use crate::local::Local;
+use crate::metrics::LateFigures;
+use crate::pause::Seldom;
 use crate::policy::FailurePolicy;
 use crate::store::GuardedStore;
 
@@ -23,6 +25,8 @@ pub struct GuardedStoreBuilder {
     timing: Timing,
     most_failures: u32,
     most_remembered: NonZeroUsize,
+    most_calls_remembered: usize,
+    payments_remembered_for: Duration,
 }
 
 impl GuardedStoreBuilder {
@@ -33,7 +37,14 @@ impl GuardedStoreBuilder {
             connect_deadline: CONNECT_DEADLINE,
             probe_every: PROBE_EVERY,
         };
-        Self { policy, timing, most_failures: MOST_FAILURES, most_remembered: MOST_REMEMBERED }
+        Self {
+            policy,
+            timing,
+            most_failures: MOST_FAILURES,
+            most_remembered: MOST_REMEMBERED,
+            most_calls_remembered: MOST_CALLS_REMEMBERED,
+            payments_remembered_for: PAYMENTS_REMEMBERED_FOR,
+        }
     }
 
     /// The most that a call may take: 600 ms by default, 1 ms to 10 minutes. A change of keys may take ten times as long, since
@@ -63,8 +74,32 @@ impl GuardedStoreBuilder {
     /// How much is remembered for an outage, of each kind: access keys whose keys are known, reservations that were made
     /// without the store (of each key, under `LocalShare`), ends of reservations that the store is yet to be told, and keys that
     /// `LocalShare` follows. 10,000 by default, at least 1.
+    ///
+    /// Under `FailOpen`, a reservation that was made without the store and is then one too many is forgotten, first one that has
+    /// ended, else the oldest. Settling it in the outage is still `Ok`; after the outage it is
+    /// [`ReservationError::Unknown`](limiter_core::ReservationError::Unknown), and nothing was or is charged for it. Set this to at
+    /// least as many calls as may be open at a time.
     pub fn most_remembered(self, most: usize) -> Self {
         Self { most_remembered: NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN), ..self }
+    }
+
+    /// How many calls `LocalShare` remembers by their ids, of all keys: reservations that were made without the store, and calls by
+    /// request id. 100,000 by default, some 60 MB.
+    ///
+    /// A reservation is remembered until its ttl has passed, or for two minutes after its end, whichever is sooner. One more
+    /// than this is [`ReservationError::TooMany`](limiter_core::ReservationError::TooMany), and not allowed.
+    pub fn most_calls_remembered(self, most: usize) -> Self {
+        Self { most_calls_remembered: most, ..self }
+    }
+
+    /// How long the store is asked to remember a payment, which is what `LocalShare` charges after an outage: a day by default, a
+    /// minute to 30 days. It is remembered for so long only if its answer was lost, or if no other payment of its key follows.
+    ///
+    /// A payment whose answer was lost is sent again under its id until the store confirms it, and counts once. One that is older than
+    /// seven eighths of this time is given up instead, with a warning: it may or may not be charged.
+    pub fn payments_remembered_for(self, time: Duration) -> Self {
+        let time = time.clamp(SHORTEST_MEMORY, LONGEST_MEMORY);
+        Self { payments_remembered_for: time, ..self }
     }
 
     /// Guards this store.
@@ -107,11 +142,17 @@ impl GuardedStoreBuilder {
             came_back: Mutex::new(None),
             warnings: Throttle::of_warnings(),
             later: Later::new(self.most_remembered.get()),
+            catching_up: tokio::sync::Mutex::new(()),
+            late: LateFigures::new(self.policy),
+            refusals: Seldom::default(),
             listener: OnceLock::new(),
             local: match self.policy {
-                FailurePolicy::LocalShare { share } => {
-                    Some(Local::new(share, self.most_remembered))
-                }
+                FailurePolicy::LocalShare { share } => Some(Local::new(
+                    share,
+                    self.most_remembered,
+                    self.most_calls_remembered,
+                    self.payments_remembered_for,
+                )),
                 FailurePolicy::FailClosed | FailurePolicy::FailOpen => None,
             },
         })
@@ -132,6 +173,14 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const MOST_FAILURES: u32 = 3;
 /// A few megabytes.
 const MOST_REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than zero");
+/// A few dozen megabytes, however many keys reserve at a time.
+const MOST_CALLS_REMEMBERED: usize = 100_000;
+/// An outage that is longer is no longer one: limits have begun anew, and people look after the store.
+const PAYMENTS_REMEMBERED_FOR: Duration = Duration::from_secs(86_400);
+/// Several deadlines must fit.
+const SHORTEST_MEMORY: Duration = Duration::from_secs(60);
+/// A store keeps a hundred bytes or so for each payment.
+const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 86_400);
 /// What a timer can tell from nothing.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// No caller waits longer.

@@ -1,14 +1,49 @@
 //! What was allowed here and the store does not know yet.
 
-use limiter_core::{Charge, Credits, MAX_COUNT, RequestId};
+use std::time::{Duration, SystemTime};
 
-/// What one key owes for one asset, and the part of it that is on its way to the store.
+use limiter_core::{Charge, Credits, MAX_COUNT, RequestId};
+use tokio::time::Instant;
+
+use crate::pause::Pause;
+
+/// What one key owes for one asset, and the payment of a part of it that the store has not confirmed.
 ///
-/// That part keeps its id until the store has confirmed it, so that it counts once, however often it is told.
+/// A payment that may have arrived keeps its id, so that it counts once, however often it is sent; one that certainly did not goes back
+/// to what is owed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Debt {
     owed: Sums,
-    on_its_way: Option<(RequestId, Charge)>,
+    payment: Option<Payment>,
+    /// The last payment that was confirmed and can arrive no second time.
+    confirmed: Option<RequestId>,
+    pause: Pause,
+}
+
+/// A part of a debt, on its way to the store.
+#[derive(Clone, Debug)]
+struct Payment {
+    id: RequestId,
+    charge: Charge,
+    /// Before it was sent for the first time: from then on the store may remember its id.
+    first_sent: Moment,
+    /// How often it was sent without an answer that proves that it was not charged.
+    unanswered: u32,
+}
+
+/// What to tell the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sending {
+    pub(crate) id: RequestId,
+    pub(crate) charge: Charge,
+    pub(crate) confirms: Option<RequestId>,
+}
+
+/// An instant on the clock of the process that never steps back, and on that of the system, which goes on while the machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) steady: Instant,
+    pub(crate) wall: SystemTime,
 }
 
 /// Below zero where a call that the store knows by its estimate did cost less in the end: that stands, and is made up for by what
@@ -31,25 +66,81 @@ impl Debt {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.on_its_way.is_none() && self.owed.charge().is_none()
+        self.payment.is_none() && self.owed.charge().is_none()
+    }
+
+    /// Whether there is something to pay, and the store has not just refused it.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        !self.is_settled() && self.pause.is_over(now)
+    }
+
+    /// What the store does not know for sure: the payment, and what one more charge could hold.
+    pub(crate) fn unpaid(&self) -> impl Iterator<Item = Charge> {
+        self.payment.iter().map(|payment| payment.charge).chain(self.owed.charge())
+    }
+
+    /// Gives up a payment that may have been charged, if the store may have forgotten its id since: sent again, it could count
+    /// twice. What it was can only be told.
+    pub(crate) fn give_up(&mut self, safe_for: Duration, now: Moment) -> Option<Charge> {
+        let too_old = |payment: &mut Payment| payment.first_sent.age(now) > safe_for;
+        self.payment.take_if(too_old).map(|payment| payment.charge)
     }
 
     /// What to tell the store: what it has not confirmed, or all that is owed now, under a new id.
     pub(crate) fn send(
         &mut self,
+        now: Moment,
         new_id: impl FnOnce() -> Option<RequestId>,
-    ) -> Option<(RequestId, Charge)> {
-        if self.on_its_way.is_none() {
-            let charge = self.owed.charge()?;
-            let id = new_id()?;
-            self.owed.add(&charge, -1);
-            self.on_its_way = Some((id, charge));
-        }
-        self.on_its_way.clone()
+    ) -> Option<Sending> {
+        let payment = match &mut self.payment {
+            Some(payment) => payment,
+            none => {
+                let charge = self.owed.charge()?;
+                let payment = Payment { id: new_id()?, charge, first_sent: now, unanswered: 0 };
+                self.owed.add(&charge, -1);
+                none.insert(payment)
+            }
+        };
+        payment.unanswered = payment.unanswered.saturating_add(1);
+        let Payment { id, charge, .. } = payment.clone();
+        Some(Sending { id, charge, confirms: self.confirmed.clone() })
     }
 
+    /// The store has charged what was sent.
     pub(crate) fn confirm(&mut self) {
-        self.on_its_way = None;
+        // One that was sent twice may still arrive again.
+        self.confirmed =
+            self.payment.take().filter(|payment| payment.unanswered == 1).map(|paid| paid.id);
+        self.pause.end();
+    }
+
+    /// The answer proves that what was sent last is not charged.
+    pub(crate) fn not_charged(&mut self) {
+        if let Some(payment) = &mut self.payment {
+            payment.unanswered = payment.unanswered.saturating_sub(1);
+            if payment.unanswered == 0 {
+                let charge = payment.charge;
+                self.owed.add(&charge, 1);
+                self.payment = None;
+            }
+        }
+    }
+
+    /// The store is there, and does not take it.
+    pub(crate) fn refused(&mut self, now: Instant) {
+        self.pause.grow(now);
+    }
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// The longer of what the two clocks say.
+    fn age(&self, now: Self) -> Duration {
+        let steady = now.steady.saturating_duration_since(self.steady);
+        now.wall.duration_since(self.wall).map_or(steady, |wall| wall.max(steady))
     }
 }
 
@@ -89,17 +180,67 @@ mod tests {
         text.parse().ok()
     }
 
+    fn send(debt: &mut Debt, new_id: &str) -> Option<Sending> {
+        debt.send(Moment::now(), || id(new_id))
+    }
+
     #[test]
-    fn what_is_on_its_way_keeps_its_id_until_it_is_confirmed() {
+    fn what_may_have_been_charged_keeps_its_id_until_it_is_confirmed() {
         let mut debt = Debt::default();
         debt.add(&tokens(1, 2));
-        let first = debt.send(|| id("first")).unwrap();
+        let first = send(&mut debt, "first").unwrap();
         debt.add(&tokens(3, 4));
-        assert_eq!(debt.send(|| id("second")), Some(first));
+        assert_eq!(send(&mut debt, "second"), Some(first.clone()));
+        // Of two that were sent, one certainly did not arrive.
+        debt.not_charged();
+        assert_eq!(send(&mut debt, "second"), Some(first));
         debt.confirm();
-        assert_eq!(debt.send(|| id("second")), Some((id("second").unwrap(), tokens(3, 4))));
+        let second = send(&mut debt, "second").unwrap();
+        assert_eq!((second.id, second.charge), (id("second").unwrap(), tokens(3, 4)));
+        assert_eq!(second.confirms, None, "the first may still arrive again");
         debt.confirm();
         assert!(debt.is_settled());
+    }
+
+    #[test]
+    fn what_certainly_was_not_charged_goes_with_what_is_owed_since() {
+        let mut debt = Debt::default();
+        debt.add(&tokens(1, 2));
+        assert!(send(&mut debt, "first").is_some());
+        debt.add(&tokens(3, 4));
+        debt.not_charged();
+        let second = send(&mut debt, "second").unwrap();
+        assert_eq!(second.id, id("second").unwrap());
+        assert_eq!(second.charge, tokens(4, 6).with_requests(2).unwrap());
+    }
+
+    #[test]
+    fn what_was_sent_once_and_confirmed_is_confirmed_to_the_store_with_the_next() {
+        let mut debt = Debt::default();
+        for (new_id, confirms) in
+            [("first", None), ("second", id("first")), ("third", id("second"))]
+        {
+            debt.add(&tokens(1, 2));
+            assert_eq!(send(&mut debt, new_id).unwrap().confirms, confirms);
+            debt.confirm();
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_charged_is_given_up_when_the_store_may_have_forgotten_it() {
+        let mut debt = Debt::default();
+        debt.add(&tokens(1, 2));
+        let (before, hour) = (Moment::now(), Duration::from_secs(3_600));
+        assert!(debt.send(before, || id("first")).is_some());
+        assert_eq!(debt.give_up(hour, Moment { steady: before.steady + hour, ..before }), None);
+        let later = Moment { wall: before.wall + hour * 2, ..before };
+        let steps_back = Moment { steady: later.steady, wall: before.wall - hour * 9 };
+        assert_eq!(debt.give_up(hour, steps_back), None, "an hour has not passed on any clock");
+        assert_eq!(debt.give_up(hour, later), Some(tokens(1, 2)), "the machine was asleep");
+        assert!(debt.is_settled());
+        debt.add(&tokens(3, 4));
+        assert_eq!(debt.give_up(Duration::ZERO, later), None, "it was never sent");
+        assert_eq!(send(&mut debt, "second").unwrap().charge, tokens(3, 4));
     }
 
     #[test]
@@ -107,13 +248,13 @@ mod tests {
         let mut debt = Debt::default();
         debt.add(&tokens(MAX_COUNT, 0));
         debt.add(&tokens(0, 5));
-        let (_, first) = debt.send(|| id("first")).unwrap();
+        let Sending { charge: first, .. } = send(&mut debt, "first").unwrap();
         assert_eq!(
             (first.requests(), first.input_tokens(), first.output_tokens()),
             (2, MAX_COUNT, 0)
         );
         debt.confirm();
-        let (_, second) = debt.send(|| id("second")).unwrap();
+        let Sending { charge: second, .. } = send(&mut debt, "second").unwrap();
         assert_eq!((second.requests(), second.output_tokens()), (0, 5));
     }
 
@@ -121,12 +262,12 @@ mod tests {
     fn what_was_told_by_its_estimate_and_did_cost_less_is_made_up_for() {
         let mut debt = Debt::default();
         debt.add(&tokens(0, 10));
-        assert!(debt.send(|| id("first")).is_some());
+        assert!(send(&mut debt, "first").is_some());
         debt.confirm();
         debt.take_back(&tokens(0, 10));
         debt.add(&tokens(0, 4));
         assert!(debt.is_settled());
         debt.add(&tokens(0, 7));
-        assert_eq!(debt.send(|| id("second")).unwrap().1.output_tokens(), 1);
+        assert_eq!(send(&mut debt, "second").unwrap().charge.output_tokens(), 1);
     }
 }

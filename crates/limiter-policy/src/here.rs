@@ -1,15 +1,16 @@
 //! One key, as far as this process goes on with it by itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
     Allowed, AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds,
-    RequestId, ReservationError, Timestamp, Totals, evaluate, reservation,
+    RequestId, Reservation, ReservationEnd, ReservationError, Timestamp, Totals, Unpaid, evaluate,
+    reservation,
 };
 
-use crate::debt::Debt;
+use crate::debt::{Debt, Moment};
 use crate::share::Share;
 
 /// What was last known of a key.
@@ -28,18 +29,10 @@ pub(crate) struct Here {
     state: KeyState,
     ledger: Ledger,
     bounds: LedgerBounds,
-    /// The calls that were reserved here.
-    reserved: HashMap<RequestId, Reserved>,
+    /// The most calls that are remembered of all keys, if that many are.
+    full: Option<usize>,
     /// By asset, as far as the asset has limits.
     debts: BTreeMap<Option<AssetId>, Debt>,
-}
-
-#[derive(Debug)]
-struct Reserved {
-    asset: Option<AssetId>,
-    estimate: Charge,
-    until: Timestamp,
-    ended: bool,
 }
 
 impl Here {
@@ -59,7 +52,7 @@ impl Here {
             state,
             ledger: Ledger::default(),
             bounds,
-            reserved: HashMap::new(),
+            full: None,
             debts: BTreeMap::new(),
         }
     }
@@ -108,8 +101,10 @@ impl Here {
         id: &RequestId,
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
-        let Self { state, ledger, bounds, .. } = self;
-        let decision = reservation::check_once(state, ledger, bounds, asset, charge, id, now)?;
+        let bounds = self.bounds_now();
+        let Self { state, ledger, .. } = self;
+        let decision = reservation::check_once(state, ledger, &bounds, asset, charge, id, now);
+        let decision = decision.map_err(|error| self.explained(error))?;
         self.owe_if_charged(&decision, asset, charge);
         Ok(decision)
     }
@@ -122,22 +117,33 @@ impl Here {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
-        let Self { state, ledger, bounds, .. } = self;
-        let decision = reservation::reserve(state, ledger, bounds, asset, estimate, id, ttl, now)?;
-        if self.owe_if_charged(&decision, asset, estimate) {
-            // What the ledger has forgotten is of no use here; looking for it now and then is enough.
-            if self.reserved.len() > 2 * self.ledger.len().0 {
-                self.reserved.retain(|_, reserved| reserved.until > now);
-            }
-            let (asset, until) = (asset.cloned(), now.after(ttl));
-            let reserved = Reserved { asset, estimate: *estimate, until, ended: false };
-            self.reserved.insert(id.clone(), reserved);
-        }
+        let bounds = self.bounds_now();
+        let Self { state, ledger, .. } = self;
+        let decision = reservation::reserve(state, ledger, &bounds, asset, estimate, id, ttl, now);
+        let decision = decision.map_err(|error| self.explained(error))?;
+        self.owe_if_charged(&decision, asset, estimate);
         Ok(decision)
     }
 
+    /// Whether the call was reserved here, and is remembered.
     pub(crate) fn has_reserved(&self, id: &RequestId) -> bool {
-        self.reserved.contains_key(id)
+        self.ledger.reservation(id).is_some()
+    }
+
+    /// How many calls are remembered by their ids.
+    pub(crate) fn remembered(&self) -> usize {
+        let (reservations, checks) = self.ledger.len();
+        reservations + checks
+    }
+
+    /// Gives the memory of calls back whose time has passed.
+    pub(crate) fn forget_until(&mut self, now: Timestamp) {
+        self.ledger.forget_until(now);
+    }
+
+    /// Says that as many calls are remembered of all keys as may be, or that they are not.
+    pub(crate) const fn set_full(&mut self, full: Option<usize>) {
+        self.full = full;
     }
 
     pub(crate) fn extend(
@@ -146,10 +152,11 @@ impl Here {
         to: &Totals,
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
+        let before = self.open(id);
         let decision = reservation::extend(&mut self.state, &mut self.ledger, id, to, now)?;
-        if decision.is_charged() {
-            let raised = self.reserved.get(id).map(|reserved| to.applied_to(&reserved.estimate));
-            self.correct(id, raised.transpose()?, false);
+        let after = self.ledger.reservation(id).map(|reservation| *reservation.estimate());
+        if let (Some((asset, estimate)), Some(raised)) = (before, after) {
+            self.correct(asset, &estimate, &raised);
         }
         Ok(decision)
     }
@@ -161,18 +168,21 @@ impl Here {
         actual: Option<&Totals>,
         now: Timestamp,
     ) -> Result<(), ReservationError> {
-        let estimate = self.reserved.get(id).map(|reserved| reserved.estimate);
-        let actual = match actual {
-            Some(actual) => {
-                reservation::settle(&mut self.state, &mut self.ledger, id, actual, now)?;
-                estimate.map(|estimate| actual.applied_to(&estimate)).transpose()?
-            }
-            None => {
-                reservation::cancel(&mut self.state, &mut self.ledger, id, now)?;
-                Some(Charge::request().with_requests(0)?)
-            }
+        let before = self.open(id);
+        let Self { state, ledger, bounds, .. } = self;
+        match actual {
+            Some(actual) => drop(reservation::settle(state, ledger, id, actual, now)?),
+            None => reservation::cancel(state, ledger, id, now)?,
+        }
+        // Repetitions are answered for as long as they are likely, and its ttl may be long.
+        ledger.forget_ended(id, now, bounds);
+        let cost = match ledger.reservation(id).and_then(Reservation::end) {
+            Some(ReservationEnd::Settled(actual)) => actual,
+            Some(ReservationEnd::Cancelled) | None => Charge::request().with_requests(0)?,
         };
-        self.correct(id, actual, true);
+        if let Some((asset, estimate)) = before {
+            self.correct(asset, &estimate, &cost);
+        }
         Ok(())
     }
 
@@ -180,47 +190,66 @@ impl Here {
         self.debts.values().any(|debt| !debt.is_settled())
     }
 
-    /// A part of what is owed, to be told to the store.
-    pub(crate) fn send(
-        &mut self,
-        new_id: impl FnOnce() -> Option<RequestId>,
-    ) -> Option<(Option<AssetId>, RequestId, Charge)> {
-        let (asset, debt) = self.debts.iter_mut().find(|(_, debt)| !debt.is_settled())?;
-        debt.send(new_id).map(|(id, charge)| (asset.clone(), id, charge))
+    /// Adds what it owes, and whether that is anything.
+    pub(crate) fn add_unpaid(&self, unpaid: &mut Unpaid) -> bool {
+        let mut owes = false;
+        for charge in self.debts.values().flat_map(Debt::unpaid) {
+            unpaid.add(&charge);
+            owes = true;
+        }
+        owes
     }
 
-    /// The store knows what was sent for this asset.
-    pub(crate) fn confirm(&mut self, asset: &Option<AssetId>) {
-        if let Some(debt) = self.debts.get_mut(asset) {
-            debt.confirm();
-        }
+    /// The assets for which something is owed, and due or, if that does not matter, refused a moment ago.
+    pub(crate) fn due(&self, now: Moment, also_refused: bool) -> Vec<Option<AssetId>> {
+        let due = |debt: &Debt| {
+            if also_refused { !debt.is_settled() } else { debt.is_due(now.steady) }
+        };
+        self.debts.iter().filter(|(_, debt)| due(debt)).map(|(asset, _)| asset.clone()).collect()
+    }
+
+    pub(crate) fn debt(&mut self, asset: &Option<AssetId>) -> Option<&mut Debt> {
+        self.debts.get_mut(asset)
+    }
+
+    /// The asset and the estimate of what was reserved here and has not ended.
+    fn open(&self, id: &RequestId) -> Option<(Option<AssetId>, Charge)> {
+        let reservation = self.ledger.reservation(id).filter(|known| known.end().is_none())?;
+        Some((reservation.asset().cloned(), *reservation.estimate()))
     }
 
     /// What was reserved costs something else than was owed so far.
-    fn correct(&mut self, id: &RequestId, charge: Option<Charge>, ends: bool) {
-        if let (Some(reserved), Some(charge)) = (self.reserved.get_mut(id), charge)
-            && !reserved.ended
-        {
-            let debt = self.debts.entry(reserved.asset.clone()).or_default();
-            debt.take_back(&reserved.estimate);
-            debt.add(&charge);
-            (reserved.estimate, reserved.ended) = (charge, ends);
+    fn correct(&mut self, asset: Option<AssetId>, estimate: &Charge, cost: &Charge) {
+        // Where its estimate was added.
+        let asset = asset.filter(|asset| self.debts.contains_key(&Some(asset.clone())));
+        let debt = self.debts.entry(asset).or_default();
+        debt.take_back(estimate);
+        debt.add(cost);
+    }
+
+    /// Bounds without room if all keys together have none.
+    const fn bounds_now(&self) -> LedgerBounds {
+        match self.full {
+            Some(_) => LedgerBounds { most: 0, ..self.bounds },
+            None => self.bounds,
         }
     }
 
-    fn owe_if_charged(
-        &mut self,
-        decision: &Decision,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> bool {
+    fn explained(&self, error: ReservationError) -> ReservationError {
+        match (error, self.full) {
+            (ReservationError::TooMany { .. }, Some(most)) => {
+                ReservationError::TooMany { what: "calls of an outage, of all keys,", most }
+            }
+            (error, _) => error,
+        }
+    }
+
+    fn owe_if_charged(&mut self, decision: &Decision, asset: Option<&AssetId>, charge: &Charge) {
         let replayed = decision.allowed().is_some_and(Allowed::replayed);
-        let charged = decision.is_charged() && !replayed;
-        if charged {
+        if decision.is_charged() && !replayed {
             // Made-up names of assets without limits are all one.
             let asset = self.state.assets().map(|(id, _)| id).find(|id| Some(*id) == asset);
             self.debts.entry(asset.cloned()).or_default().add(charge);
         }
-        charged
     }
 }

@@ -19,7 +19,14 @@ pub(crate) struct KnownKey {
 
 /// The reservations that were made without the store.
 #[derive(Debug)]
-pub(crate) struct Unbacked(Mutex<LruCache<(KeyId, RequestId), ()>>);
+pub(crate) struct Unbacked(Mutex<LruCache<(KeyId, RequestId), MayStand>>);
+
+/// Whether the store may have charged a call all the same: it was asked, and its answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayStand {
+    Yes,
+    No,
+}
 
 impl KnownKeys {
     pub(crate) fn new(most: NonZeroUsize) -> Self {
@@ -54,8 +61,18 @@ impl Unbacked {
         Self(Mutex::new(LruCache::new(most)))
     }
 
-    pub(crate) fn remember(&self, key: &KeyId, id: &RequestId) {
-        self.0.lock().put((key.clone(), id.clone()), ());
+    pub(crate) fn remember(&self, key: &KeyId, id: &RequestId, may_stand: MayStand) {
+        self.0.lock().put((key.clone(), id.clone()), may_stand);
+    }
+
+    /// Ends a call that the store never heard of, if it is known to be one. It is still known, but let go before those that go on.
+    pub(crate) fn end(&self, key: &KeyId, id: &RequestId) -> bool {
+        let (mut known, call) = (self.0.lock(), (key.clone(), id.clone()));
+        let never_heard_of = known.peek(&call) == Some(&MayStand::No);
+        if never_heard_of {
+            known.demote(&call);
+        }
+        never_heard_of
     }
 
     pub(crate) fn has(&self, key: &KeyId, id: &RequestId) -> bool {
@@ -74,10 +91,22 @@ mod tests {
         let unbacked = Unbacked::new(ONE);
         let (key, [first, second]) =
             ("ci".parse().unwrap(), ["first", "second"].map(|id| id.parse().unwrap()));
-        unbacked.remember(&key, &first);
+        unbacked.remember(&key, &first, MayStand::No);
         assert!(unbacked.has(&key, &first));
-        unbacked.remember(&key, &second);
+        unbacked.remember(&key, &second, MayStand::No);
         assert!(unbacked.has(&key, &second) && !unbacked.has(&key, &first));
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_before_what_goes_on() {
+        let unbacked = Unbacked::new(NonZeroUsize::new(2).unwrap());
+        let (key, ids) = ("ci".parse().unwrap(), ["a", "b", "c"].map(|id| id.parse().unwrap()));
+        unbacked.remember(&key, &ids[0], MayStand::Yes);
+        unbacked.remember(&key, &ids[1], MayStand::No);
+        assert!(!unbacked.end(&key, &ids[0]), "the store is to be told");
+        assert!(unbacked.end(&key, &ids[1]) && unbacked.end(&key, &ids[1]));
+        unbacked.remember(&key, &ids[2], MayStand::No);
+        assert_eq!(ids.map(|id| unbacked.has(&key, &id)), [true, false, true]);
     }
 
     #[test]

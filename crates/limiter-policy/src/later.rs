@@ -1,21 +1,32 @@
 //! What the store is to be told when it is back: how calls have ended meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use limiter_core::{Crossing, KeyId, RequestId, ReservationError, Store, Totals};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::asking::{Asking, Effect};
+use crate::catch_up::{Refused, Round, is_final};
 use crate::error::CallError;
+use crate::metrics::{Late, Outcome};
+use crate::pause::Pause;
 
 /// Ends of reservations that could not be told yet, in the order in which they came.
 ///
-/// They are idempotent, so one whose answer is lost is told again. Only the task that looks after the store takes them out.
+/// They are idempotent, so one whose answer is lost is told again. One leaves when it is told, so that a task that is dropped amid
+/// a call loses none.
 #[derive(Debug)]
 pub(crate) struct Later {
-    ends: Mutex<VecDeque<Ended>>,
+    ends: Mutex<Ends>,
     most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    waiting: BTreeMap<u64, (Ended, Pause)>,
+    next: u64,
 }
 
 /// How a reservation has ended.
@@ -32,35 +43,68 @@ impl Later {
         Self { ends: Mutex::default(), most }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.ends.lock().waiting.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.ends.lock().is_empty()
+        self.len() == 0
     }
 
     /// Keeps it, unless there are too many already.
     pub(crate) fn keep(&self, ended: Ended) -> bool {
         let mut ends = self.ends.lock();
-        let has_room = ends.len() < self.most;
+        let has_room = ends.waiting.len() < self.most;
         if has_room {
-            ends.push_back(ended);
+            let number = ends.next;
+            ends.next += 1;
+            ends.waiting.insert(number, (ended, Pause::default()));
         }
         has_room
     }
 
-    /// Tells the store, until there is nothing left or it fails again.
-    pub(crate) async fn tell<S: Store>(&self, asking: &Arc<Asking<S>>) {
-        loop {
-            let Some(ended) = self.ends.lock().front().cloned() else { return };
+    /// Tells the store each of them once, except those that it has just refused. Whatever becomes of one, the next is told.
+    pub(crate) async fn tell<S: Store>(&self, asking: &Arc<Asking<S>>, round: &mut Round) {
+        for number in self.due(round.also_refused) {
+            let Some(ended) = self.get(number) else { continue };
             match ended.tell(asking).await {
-                Err(error) if error.is_outage() => return,
+                Err(error) if error.is_outage() => {
+                    round.meets_outage = true;
+                    continue;
+                }
                 // A reservation that the store never heard of was made without it.
                 Err(ReservationError::Unknown(_)) => {}
-                Ok(crossed) => asking.crossed(&ended.key, &crossed),
-                Err(error) => tracing::warn!(
-                    key = %ended.key, reservation = %ended.id, %error,
-                    "a reservation that ended while the store was away stays as it was"
-                ),
+                Ok(crossed) => {
+                    asking.late.count(ended.late(), Outcome::Done);
+                    asking.crossed(&ended.key, &crossed);
+                }
+                Err(error) => {
+                    asking.late.count(ended.late(), Outcome::Refused);
+                    let stays = is_final(&error);
+                    round.refused(Refused { key: &ended.key, late: ended.late(), error: &error });
+                    if !stays {
+                        self.wait_longer(number);
+                        continue;
+                    }
+                }
             }
-            self.ends.lock().pop_front();
+            self.ends.lock().waiting.remove(&number);
+        }
+    }
+
+    fn due(&self, also_refused: bool) -> Vec<u64> {
+        let (ends, now) = (self.ends.lock(), Instant::now());
+        let due = ends.waiting.iter().filter(|(_, (_, pause))| also_refused || pause.is_over(now));
+        due.map(|(number, _)| *number).collect()
+    }
+
+    fn get(&self, number: u64) -> Option<Ended> {
+        self.ends.lock().waiting.get(&number).map(|(ended, _)| ended.clone())
+    }
+
+    fn wait_longer(&self, number: u64) {
+        if let Some((_, pause)) = self.ends.lock().waiting.get_mut(&number) {
+            pause.grow(Instant::now());
         }
     }
 }
@@ -80,6 +124,13 @@ impl Ended {
                 asking.ask(key, Effect::Charges, |store| store.cancel(key, id)).await?;
                 Ok(Vec::new())
             }
+        }
+    }
+
+    const fn late(&self) -> Late {
+        match self.actual {
+            Some(_) => Late::Settle,
+            None => Late::Cancel,
         }
     }
 }

@@ -40,26 +40,36 @@
 //! Under [`LocalShare`](FailurePolicy::LocalShare) the process decides by the rules of the core, with a [`Share`] of each limit as it was
 //! last known and of what is left of the budget, in windows of its own, by its own clock. What it allowed is charged to the store when that is
 //! back, in one step for each key and asset, in the windows of then: past the limit if need be, as debt. It is told under an id of its
-//! own until it is confirmed, so that it counts once, also if an answer is lost; unless the store goes away again for longer than it
-//! remembers ids (120 s), when it may count twice. A call that was under way when the store went may count twice as well, and never
+//! own until it is confirmed, so that it counts once, also if an answer is lost. The store remembers that id for a day
+//! ([a setting](GuardedStoreBuilder::payments_remembered_for)); a payment that may have been charged and is nearly that old is given
+//! up, with a warning, and never sent again. What the store refuses is tried again with growing pauses, and keeps nothing else
+//! waiting. A call that was under way when the store went may count twice as well, and never
 //! less than once. Of a key that is deleted meanwhile nothing is charged.
 //!
 //! # Reservations
 //! A policy that goes on answers `Ok` where a reservation of before ends in an outage: the store is told when it is back, if it
 //! comes back before the reservation's ttl has passed. What waits for that is bounded; one more is the store's error. What was reserved
-//! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare` as it ended. An
+//! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare` as it ended. How
+//! many of those are known is [bounded](GuardedStoreBuilder::most_remembered) too: under `FailOpen`, 10,000 unless set otherwise, and
+//! settling one that is no longer known is an error after the outage; under `LocalShare`,
+//! [100,000 over all keys](GuardedStoreBuilder::most_calls_remembered), and one more is not allowed. An
 //! extension of what the store knows is let through under `FailOpen`, and the store's error under `LocalShare`, which does not know the estimate.
+//!
+//! # At the end of a process
+//! [`GuardedStore::flush`] tells the store what it was not told yet, and answers what is left. What the last owner of a guarded store leaves
+//! is lost, and a warning has the sum.
 //!
 //! # Figures
 //! With the feature `metrics`, `limiter_breaker_state` tells how many breakers of this process are in which `state` (one for each guarded
 //! store, and one more for each part of it that was called),
 //! `limiter_breaker_changes_total` counts the changes, and `limiter_degraded_answers_total` what was answered without the store, by `policy` and
-//! `outcome`. Install the recorder before the store is guarded.
+//! `outcome`. `limiter_reconciliations_total` counts what the store is told after an outage, by `operation` and `outcome`. Install the recorder before the store is guarded.
 
 mod asking;
 mod breaker;
 mod breakers;
 mod builder;
+mod catch_up;
 mod debt;
 mod error;
 mod handle;
@@ -68,6 +78,7 @@ mod known;
 mod later;
 mod local;
 mod metrics;
+mod pause;
 mod policy;
 mod recovery;
 mod share;

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, Charge, KeyId, KeyRecord, LedgerBounds, RequestId, ReservationError, Store, Timestamp,
-    Usage,
+    AssetId, KeyId, KeyRecord, LedgerBounds, RecordId, RequestId, ReservationError, Store,
+    Timestamp, Unpaid, Usage,
 };
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::asking::{Asking, Effect};
+use crate::catch_up::{Refused, Round, is_not_charged};
+use crate::debt::{Debt, Moment, Sending};
 use crate::error::CallError;
 use crate::here::{Here, Learned};
+use crate::metrics::{Late, Outcome};
 use crate::share::Share;
 
 /// The keys that are followed, so that this process can go on with them, and what they owe the store.
@@ -26,15 +30,25 @@ use crate::share::Share;
 pub(crate) struct Local {
     share: Share,
     bounds: LedgerBounds,
+    /// The most calls that are remembered by their ids, of all keys.
+    most_calls: usize,
+    /// How long the store is to remember a payment.
+    payments_remembered_for: Duration,
     keys: Mutex<Keys>,
     /// How many may learn at a time.
     pub(crate) learning: Arc<Semaphore>,
+    /// Whether a task runs that forgets calls in time: there is one at most.
+    tidying: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct Keys {
     followed: LruCache<KeyId, Followed>,
     owing: HashSet<KeyId>,
+    /// The keys of which calls are remembered by their ids, and how many those are together.
+    remembering: HashSet<KeyId>,
+    calls: usize,
+    tidied_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -45,11 +59,28 @@ struct Followed {
 }
 
 impl Local {
-    pub(crate) fn new(share: Share, most: NonZeroUsize) -> Self {
-        let keys = Keys { followed: LruCache::new(most), owing: HashSet::new() };
-        let bounds = LedgerBounds { most: most.get(), ..LedgerBounds::default() };
-        let learning = Arc::new(Semaphore::new(MOST_LEARNING));
-        Self { share, bounds, keys: Mutex::new(keys), learning }
+    pub(crate) fn new(
+        share: Share,
+        most: NonZeroUsize,
+        most_calls: usize,
+        payments_remembered_for: Duration,
+    ) -> Self {
+        let keys = Keys {
+            followed: LruCache::new(most),
+            owing: HashSet::new(),
+            remembering: HashSet::new(),
+            calls: 0,
+            tidied_at: None,
+        };
+        Self {
+            share,
+            bounds: LedgerBounds { most: most.get(), ..LedgerBounds::default() },
+            most_calls,
+            payments_remembered_for,
+            keys: Mutex::new(keys),
+            learning: Arc::new(Semaphore::new(MOST_LEARNING)),
+            tidying: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// Does something with a key by the time of this process, if its limits are known.
@@ -58,15 +89,34 @@ impl Local {
         key: &KeyId,
         act: impl FnOnce(&mut Here, Timestamp) -> T,
     ) -> Option<T> {
-        let now = Timestamp::from(SystemTime::now());
+        self.with_at(key, Timestamp::from(SystemTime::now()), act)
+    }
+
+    fn with_at<T>(
+        &self,
+        key: &KeyId,
+        now: Timestamp,
+        act: impl FnOnce(&mut Here, Timestamp) -> T,
+    ) -> Option<T> {
         let mut keys = self.keys.lock();
-        let Keys { followed, owing } = &mut *keys;
+        if keys.calls >= self.most_calls {
+            keys.make_room(now);
+        }
+        let full = (keys.calls >= self.most_calls).then_some(self.most_calls);
+        let Keys { followed, owing, remembering, calls, .. } = &mut *keys;
         let Followed { learned, here, .. } = followed.get_mut(key)?;
         let learned = learned.as_ref()?;
         let here =
             here.get_or_insert_with(|| Box::new(Here::new(self.share, learned, self.bounds, now)));
         here.learn(learned, now);
+        here.set_full(full);
+        let before = here.remembered();
         let acted = act(here, now);
+        let after = here.remembered();
+        *calls = calls.saturating_sub(before).saturating_add(after);
+        if after > 0 && !remembering.contains(key) {
+            remembering.insert(key.clone());
+        }
         if here.owes() && !owing.contains(key) {
             owing.insert(key.clone());
         }
@@ -97,14 +147,11 @@ impl Local {
             }
             return due;
         }
-        // A key that owes something is not let go for another.
-        let Keys { followed, owing } = &mut *keys;
-        let is_full = followed.len() == followed.cap().get();
-        if is_full && followed.peek_lru().is_some_and(|(oldest, _)| owing.contains(oldest)) {
+        if !keys.has_room() {
             return false;
         }
         let asked_at = Instant::now();
-        followed.put(key.clone(), Followed { asked_at, learned: None, here: None });
+        keys.followed.put(key.clone(), Followed { asked_at, learned: None, here: None });
         true
     }
 
@@ -139,47 +186,111 @@ impl Local {
         self.keys.lock().owing.is_empty()
     }
 
-    /// Charges what was allowed here to the store, until nothing is left or it fails again.
-    pub(crate) async fn pay<S: Store>(&self, asking: &Arc<Asking<S>>) {
-        while let Some((key, payment)) = self.next_payment() {
-            let Some((asset, id, charge)) = payment else { return };
-            let record = |store| S::record(store, &key, asset.as_ref(), &charge, &id);
-            match asking.ask(&key, Effect::Charges, record).await {
-                Ok(crossed) => {
-                    self.confirm(&key, &asset);
-                    asking.crossed(&key, &crossed);
-                }
-                Err(ReservationError::KeyUnknown) => self.forget(&key),
-                Err(error) if error.is_outage() => return,
-                Err(error) => {
-                    tracing::warn!(%key, %error, "what was allowed without the store is not charged yet");
-                    return;
-                }
-            }
+    /// What the keys owe.
+    pub(crate) fn unpaid(&self) -> Unpaid {
+        let (keys, mut unpaid) = (self.keys.lock(), Unpaid::default());
+        for key in &keys.owing {
+            let here = keys.followed.peek(key).and_then(|followed| followed.here.as_ref());
+            unpaid.keys += usize::from(here.is_some_and(|here| here.add_unpaid(&mut unpaid)));
         }
+        unpaid
     }
 
-    /// The next key that owes something, and what to tell the store; nothing if no id can be drawn.
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-    fn next_payment(&self) -> Option<(KeyId, Option<(Option<AssetId>, RequestId, Charge)>)> {
-        let mut keys = self.keys.lock();
-        loop {
-            let Keys { followed, owing } = &mut *keys;
-            let key = owing.iter().next()?.clone();
+    /// Charges what was allowed here to the store: of each key and asset that owes and is due. Whatever becomes of one, the next
+    /// is paid.
+    pub(crate) async fn pay<S: Store>(&self, asking: &Arc<Asking<S>>, round: &mut Round) {
+        for (key, asset) in self.due(round.also_refused) {
+            while let Some(Sending { id, charge, confirms }) =
+                self.next_payment(&key, &asset, asking, round)
+            {
+                let remembered_for = self.payments_remembered_for;
+                let id = RecordId { id: &id, remembered_for, confirms: confirms.as_ref() };
+                let record = |store| S::record(store, &key, asset.as_ref(), &charge, &id);
+                let paid = asking.ask(&key, Effect::Charges, record).await;
+                match &paid {
+                    Ok(crossed) => {
+                        asking.late.count(Late::Record, Outcome::Done);
+                        self.with_debt(&key, &asset, Debt::confirm);
+                        asking.crossed(&key, crossed);
+                        continue;
+                    }
+                    Err(ReservationError::KeyUnknown) => self.forget(&key),
+                    Err(error) => {
+                        let is_outage = error.is_outage();
+                        self.with_debt(&key, &asset, |debt| {
+                            if is_not_charged(error) {
+                                debt.not_charged();
+                            }
+                            if !is_outage {
+                                debt.refused(Instant::now());
+                            }
+                        });
+                        round.meets_outage |= is_outage;
+                        if !is_outage {
+                            asking.late.count(Late::Record, Outcome::Refused);
+                            round.refused(Refused { key: &key, late: Late::Record, error });
+                        }
+                    }
+                }
+                break;
+            }
+        }
+        self.keys.lock().forget_what_is_paid();
+    }
+
+    /// The keys and assets that owe something, and are due.
+    fn due(&self, also_refused: bool) -> Vec<(KeyId, Option<AssetId>)> {
+        let (keys, now) = (self.keys.lock(), Moment::now());
+        let of_key = |key: &KeyId| {
             // `peek`, since to pay is not to be in use.
-            match followed.peek_mut(&key).and_then(|followed| followed.here.as_mut()) {
-                Some(here) if here.owes() => return Some((key, here.send(new_id))),
-                _ => drop(owing.remove(&key)),
-            }
-        }
+            let here = keys.followed.peek(key).and_then(|followed| followed.here.as_ref());
+            let assets = here.map(|here| here.due(now, also_refused)).unwrap_or_default();
+            assets.into_iter().map(|asset| (key.clone(), asset)).collect::<Vec<_>>()
+        };
+        keys.owing.iter().flat_map(of_key).collect()
     }
 
-    fn confirm(&self, key: &KeyId, asset: &Option<AssetId>) {
-        if let Some(here) =
-            self.keys.lock().followed.peek_mut(key).and_then(|key| key.here.as_mut())
-        {
-            here.confirm(asset);
-        }
+    /// What to tell the store of this debt: nothing if it is paid, or if no id can be drawn.
+    fn next_payment<S>(
+        &self,
+        key: &KeyId,
+        asset: &Option<AssetId>,
+        asking: &Asking<S>,
+        round: &mut Round,
+    ) -> Option<Sending> {
+        let now = Moment::now();
+        // As if the answer would take as long as it may.
+        let safe_for = self.payments_remembered_for - self.payments_remembered_for / MARGIN;
+        let safe_for = safe_for.saturating_sub(asking.timing.deadline);
+        self.with_debt(key, asset, |debt| {
+            if let Some(given_up) = debt.give_up(safe_for, now) {
+                asking.late.count(Late::Record, Outcome::GivenUp);
+                round.given_up.add(&given_up);
+                round.given_up.keys += 1;
+            }
+            debt.send(now, new_id)
+        })?
+    }
+
+    fn with_debt<T>(
+        &self,
+        key: &KeyId,
+        asset: &Option<AssetId>,
+        act: impl FnOnce(&mut Debt) -> T,
+    ) -> Option<T> {
+        let mut keys = self.keys.lock();
+        let here = keys.followed.peek_mut(key)?.here.as_mut()?;
+        here.debt(asset).map(act)
+    }
+
+    /// Whether a call is remembered by its id.
+    pub(crate) fn remembers_calls(&self) -> bool {
+        !self.keys.lock().remembering.is_empty()
+    }
+
+    /// Forgets the calls whose time has passed.
+    fn tidy(&self, now: Timestamp) {
+        self.keys.lock().tidy(now);
     }
 }
 
@@ -194,12 +305,91 @@ impl<S: Store> Asking<S> {
             _ => local.learned_nothing(key),
         }
     }
+
+    /// Sees to it that the calls of an outage are forgotten in time, also if no other call ever comes.
+    pub(crate) fn tidy_later(self: &Arc<Self>) {
+        if let Some(local) = &self.local
+            && local.remembers_calls()
+            && let Ok(permit) = Arc::clone(&local.tidying).try_acquire_owned()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let asking = Arc::downgrade(self);
+            runtime.spawn(async move {
+                let _permit = permit;
+                loop {
+                    sleep(TIDY_EVERY).await;
+                    let Some(asking) = asking.upgrade() else { return };
+                    let Some(local) = &asking.local else { return };
+                    local.tidy(Timestamp::from(SystemTime::now()));
+                    if !local.remembers_calls() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
 }
 
 impl Keys {
     fn forget(&mut self, key: &KeyId) {
-        self.followed.pop(key);
+        let here = self.followed.pop(key).and_then(|followed| followed.here);
+        self.calls = self.calls.saturating_sub(here.map_or(0, |here| here.remembered()));
         self.owing.remove(key);
+        self.remembering.remove(key);
+    }
+
+    /// Whether one more key can be followed. One that owes something, or whose calls are remembered, is not let go for another.
+    fn has_room(&mut self) -> bool {
+        if self.followed.len() < self.followed.cap().get() {
+            return true;
+        }
+        for _ in 0..MOST_PASSED_OVER {
+            match self.followed.peek_lru().map(|(oldest, _)| oldest) {
+                Some(oldest)
+                    if self.owing.contains(oldest) || self.remembering.contains(oldest) =>
+                {
+                    let oldest = oldest.clone();
+                    self.followed.promote(&oldest);
+                }
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    fn forget_what_is_paid(&mut self) {
+        let Self { followed, owing, .. } = self;
+        owing.retain(|key| {
+            let here = followed.peek(key).and_then(|followed| followed.here.as_ref());
+            here.is_some_and(|here| here.owes())
+        });
+        if owing.is_empty() {
+            *owing = HashSet::new();
+        }
+    }
+
+    /// Forgets the calls whose time has passed, and gives their memory back.
+    fn tidy(&mut self, now: Timestamp) {
+        self.tidied_at = Some(Instant::now());
+        let Self { followed, remembering, calls, .. } = self;
+        remembering.retain(|key| {
+            let here = followed.peek_mut(key).and_then(|followed| followed.here.as_mut());
+            let Some(here) = here else { return false };
+            let before = here.remembered();
+            here.forget_until(now);
+            *calls = calls.saturating_sub(before - here.remembered());
+            here.remembered() > 0
+        });
+        if remembering.is_empty() {
+            *remembering = HashSet::new();
+        }
+    }
+
+    /// Forgets what has passed, unless that was just done.
+    fn make_room(&mut self, now: Timestamp) {
+        if self.tidied_at.is_none_or(|before| before.elapsed() >= MAKE_ROOM_EVERY) {
+            self.tidy(now);
+        }
     }
 }
 
@@ -214,3 +404,154 @@ fn new_id() -> Option<RequestId> {
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 /// Enough to follow a thousand keys within a second, and a small part of what a store does at a time.
 const MOST_LEARNING: usize = 16;
+/// A call is forgotten that much later than it could be, and a look at all keys takes a millisecond or so.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// Where there is no room, each call would look for some.
+const MAKE_ROOM_EVERY: Duration = Duration::from_secs(1);
+/// So many keys that cannot be let go are looked at before a new key is not followed.
+const MOST_PASSED_OVER: usize = 16;
+/// One part in so many of the time that the store remembers a payment is kept as a margin: for clocks that differ, and for a payment
+/// that arrives late.
+const MARGIN: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, StoredKey, Totals};
+
+    use limiter_memory::MemoryStore;
+
+    use crate::builder::GuardedStoreBuilder;
+    use crate::policy::FailurePolicy;
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Keys without limits that are known, up to so many calls.
+    fn local(keys: usize, most_calls: usize) -> (Local, Vec<KeyId>) {
+        let most = NonZeroUsize::new(keys).unwrap();
+        let local = Local::new(Share::one_in(NonZeroU32::MIN), most, most_calls, HOUR);
+        let keys = (0..keys).map(|number| known(&local, &format!("key-{number}"))).collect();
+        (local, keys)
+    }
+
+    /// A key without limits, which is known from now on.
+    fn known(local: &Local, name: &str) -> KeyId {
+        let config = KeyConfig::named(name).unwrap();
+        let state = KeyState::new(KeyKind::Member, &config, NOON);
+        let id: KeyId = name.parse().unwrap();
+        let workspace = "home".parse().unwrap();
+        let stored =
+            StoredKey { id: id.clone(), workspace, name: config.name, secret: None, version: 1 };
+        assert!(local.wants(&id));
+        let record = KeyRecord::of(&stored, &state, NOON);
+        local.learn(&id, Some(record), Some(Usage::of(&state, NOON)));
+        id
+    }
+
+    fn id(text: &str) -> RequestId {
+        text.parse().unwrap()
+    }
+
+    fn reserve(local: &Local, key: &KeyId, name: &str, ttl: Duration, now: Timestamp) -> bool {
+        let reserve = |here: &mut Here, now| {
+            here.reserve(None, &Charge::request(), &id(name), ttl, now).is_ok()
+        };
+        local.with_at(key, now, reserve).unwrap()
+    }
+
+    fn settle(local: &Local, key: &KeyId, name: &str, now: Timestamp) -> bool {
+        let end = |here: &mut Here, now| here.end(&id(name), Some(&Totals::unchanged()), now);
+        local.with_at(key, now, end).unwrap().is_ok()
+    }
+
+    fn calls(local: &Local) -> usize {
+        local.keys.lock().calls
+    }
+
+    #[test]
+    fn calls_that_have_ended_or_whose_ttl_has_passed_make_room_for_those_of_any_key() {
+        let (local, keys) = local(2, 2);
+        assert!(reserve(&local, &keys[0], "ends", HOUR, NOON));
+        assert!(reserve(&local, &keys[0], "passes", 2 * HOUR, NOON));
+        assert!(!reserve(&local, &keys[1], "one more", HOUR, NOON));
+        assert!(settle(&local, &keys[0], "ends", NOON));
+        assert!(settle(&local, &keys[0], "ends", NOON.after(Duration::from_secs(119))), "again");
+        local.tidy(NOON.after(Duration::from_secs(119)));
+        assert_eq!(calls(&local), 2);
+        local.tidy(NOON.after(Duration::from_secs(120)));
+        assert_eq!(calls(&local), 1, "long before its ttl");
+        local.tidy(NOON.after(2 * HOUR));
+        assert_eq!((calls(&local), local.remembers_calls()), (0, false));
+        assert!(reserve(&local, &keys[1], "one more", HOUR, NOON.after(2 * HOUR)));
+        local.forget(&keys[1]);
+        assert_eq!((calls(&local), local.remembers_calls()), (0, false));
+    }
+
+    /// A call that would be one too many looks for room itself, but not each one.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_passed_makes_room_without_a_task_that_tidies() {
+        let (local, keys) = local(2, 1);
+        assert!(reserve(&local, &keys[0], "first", HOUR, NOON));
+        assert!(!reserve(&local, &keys[1], "second", HOUR, NOON.after(HOUR / 2)));
+        assert!(!reserve(&local, &keys[1], "second", HOUR, NOON.after(HOUR)), "it has just looked");
+        tokio::time::advance(MAKE_ROOM_EVERY).await;
+        assert!(reserve(&local, &keys[1], "second", HOUR, NOON.after(HOUR)));
+        assert_eq!(calls(&local), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_have_passed_are_forgotten_also_if_no_other_call_ever_comes() {
+        let share = Share::one_in(NonZeroU32::MIN);
+        let builder = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share });
+        let store = builder.guard(MemoryStore::new());
+        let local = store.asking().local.as_ref().unwrap();
+        let (key, now) = (known(local, "ci"), Timestamp::from(SystemTime::now()));
+        assert!(reserve(local, &key, "short", Duration::from_millis(1), now));
+        store.asking().tidy_later();
+        while local.remembers_calls() {
+            sleep(TIDY_EVERY).await;
+        }
+        assert_eq!(calls(local), 0);
+    }
+
+    #[test]
+    fn a_key_that_owes_does_not_keep_new_keys_from_being_followed() {
+        let (local, keys) = local(2, 9);
+        let owes = |here: &mut Here, now| here.check(None, &Charge::request(), now);
+        assert!(local.with_at(&keys[0], NOON, owes).unwrap().is_allowed());
+        assert!(local.wants(&"another".parse().unwrap()));
+        assert!(local.knows(&keys[0]) && !local.knows(&keys[1]));
+        assert_eq!((local.unpaid().keys, local.unpaid().requests), (1, 1));
+    }
+
+    #[test]
+    fn a_reservation_of_an_outage_takes_at_most_650_bytes_and_gives_them_back() {
+        const EACH: usize = 200;
+        let (local, keys) = local(EACH, usize::MAX);
+        let measured = |act: &mut dyn FnMut()| allocation_counter::measure(act).bytes_current;
+        for key in &keys {
+            assert!(reserve(&local, key, "what a key itself takes", Duration::ZERO, NOON));
+        }
+        local.tidy(NOON);
+        let taken = measured(&mut || {
+            for key in &keys {
+                for number in 0..EACH {
+                    let name = format!("01234567-89ab-cdef-0123-{number:012}");
+                    assert!(reserve(&local, key, &name, HOUR, NOON));
+                }
+            }
+        });
+        let given_back = measured(&mut || local.tidy(NOON.after(HOUR)));
+        let calls = i64::try_from(keys.len() * EACH).unwrap();
+        println!(
+            "{} bytes for each reservation, {} when it has passed",
+            taken / calls,
+            (taken + given_back) / calls
+        );
+        assert!(taken <= 650 * calls && taken + given_back <= 10 * calls, "{taken} {given_back}");
+    }
+}

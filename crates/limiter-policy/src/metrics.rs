@@ -30,6 +30,89 @@ pub(crate) struct AnswerFigures {
     answers: [Counter; 2],
 }
 
+/// Counts what the store is told late, after an outage.
+#[derive(Debug)]
+pub(crate) struct LateFigures {
+    /// By operation and outcome.
+    #[cfg(feature = "metrics")]
+    told: [[Counter; OUTCOMES.len()]; LATE.len()],
+}
+
+/// What the store is told late, named as the operation of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// What was allowed without it is charged.
+    Record,
+    Settle,
+    Cancel,
+}
+
+/// What has become of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// The store is there and does not take it.
+    Refused,
+    /// It may be done, and is too old to be repeated.
+    GivenUp,
+}
+
+impl Late {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Settle => "settle",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl LateFigures {
+    pub(crate) fn new(policy: FailurePolicy) -> Self {
+        if policy == FailurePolicy::FailClosed {
+            // Nothing is put off.
+            return Self {
+                told: std::array::from_fn(|_| std::array::from_fn(|_| Counter::noop())),
+            };
+        }
+        describe_counter!(
+            RECONCILIATIONS,
+            "What a store is told after an outage, by operation and outcome"
+        );
+        let told = LATE.map(|late| {
+            OUTCOMES.map(|outcome| {
+                counter!(RECONCILIATIONS, "operation" => late.name(), "outcome" => outcome.name())
+            })
+        });
+        Self { told }
+    }
+
+    pub(crate) fn count(&self, late: Late, outcome: Outcome) {
+        self.told[late as usize][outcome as usize].increment(1);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+impl LateFigures {
+    pub(crate) const fn new(_policy: FailurePolicy) -> Self {
+        Self {}
+    }
+
+    pub(crate) const fn count(&self, _late: Late, _outcome: Outcome) {}
+}
+
+#[cfg(feature = "metrics")]
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
 #[cfg(feature = "metrics")]
 impl StateFigures {
     pub(crate) fn new(shown: BreakerState) -> Self {
@@ -115,9 +198,18 @@ const fn state_name(state: BreakerState) -> &'static str {
 const STATES: [BreakerState; 3] =
     [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
 
+/// As they are numbered.
+#[cfg(feature = "metrics")]
+const LATE: [Late; 3] = [Late::Record, Late::Settle, Late::Cancel];
+/// As they are numbered.
+#[cfg(feature = "metrics")]
+const OUTCOMES: [Outcome; 3] = [Outcome::Done, Outcome::Refused, Outcome::GivenUp];
+
 #[cfg(feature = "metrics")]
 const BREAKERS: &str = "limiter_breaker_state";
 #[cfg(feature = "metrics")]
 const CHANGES: &str = "limiter_breaker_changes_total";
 #[cfg(feature = "metrics")]
 const ANSWERS: &str = "limiter_degraded_answers_total";
+#[cfg(feature = "metrics")]
+const RECONCILIATIONS: &str = "limiter_reconciliations_total";

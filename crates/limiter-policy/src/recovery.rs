@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::asking::{Asking, failed_key};
 use crate::breakers::Witness;
+use crate::catch_up::Round;
 use crate::error::{CallError, Outage, told};
-use crate::local::Local;
 
 impl<S: Store> Asking<S> {
     /// Sees to it that a task looks after the store, until it answers and has been told all that it is to be told.
@@ -34,8 +34,7 @@ impl<S: Store> Asking<S> {
     }
 
     pub(crate) fn is_well(&self) -> bool {
-        let owes_nothing = self.local.as_ref().is_none_or(Local::owes_nothing);
-        self.is_closed() && self.later.is_empty() && owes_nothing
+        self.is_closed() && self.owes_nothing()
     }
 
     /// Sends one probe to each part of the store that is given up, and nothing else there before it has succeeded.
@@ -49,10 +48,7 @@ impl<S: Store> Asking<S> {
         while probes.join_next().await.is_some() {}
         self.breakers.lock().abandon_probes();
         if self.is_there() {
-            self.later.tell(self).await;
-            if let Some(local) = &self.local {
-                local.pay(self).await;
-            }
+            self.catch_up(Round::default()).await;
         }
     }
 

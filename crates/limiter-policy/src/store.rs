@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, DenialReason, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
-    ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage,
-    WorkspaceId,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
+    RequestId, ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals,
+    Unpaid, Usage, WorkspaceId,
 };
 
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ use crate::breaker::BreakerState;
 use crate::error::CallError;
 use crate::handle::GuardedHandle;
 use crate::here::Here;
-use crate::known::{KnownKeys, Unbacked};
+use crate::known::{KnownKeys, MayStand, Unbacked};
 use crate::later::Ended;
 use crate::local::Local;
 use crate::metrics::AnswerFigures;
@@ -66,6 +66,25 @@ impl<S: Store> GuardedStore<S> {
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.asking.is_well()
+    }
+
+    /// Tells the store what it has missed, for at most this long: charges what was allowed without it, and how reservations have ended.
+    /// Answers what is left.
+    ///
+    /// While the store is away it waits for it until the time has passed. Call it at the end of a process, after the last call: what is
+    /// not paid when the last clone and handle are dropped is lost, and a warning has the sum. What the store refuses is tried
+    /// once more, and not waited for.
+    ///
+    /// ```no_run
+    /// # async fn end(store: limiter_policy::GuardedStore<limiter_memory::MemoryStore>) {
+    /// let unpaid = store.flush(std::time::Duration::from_secs(5)).await;
+    /// if !unpaid.is_nothing() {
+    ///     eprintln!("lost: {unpaid}");
+    /// }
+    /// # }
+    /// ```
+    pub async fn flush(&self, within: Duration) -> Unpaid {
+        self.asking.flush(within).await
     }
 
     pub(crate) fn new(
@@ -149,6 +168,7 @@ impl<S: Store> GuardedStore<S> {
     }
 
     fn recover_if_owing(&self, local: &Local) {
+        self.asking.tidy_later();
         if !local.owes_nothing() {
             self.asking.recover();
         }
@@ -164,6 +184,9 @@ impl<S: Store> GuardedStore<S> {
                 // What it has reached is told when the store has been charged.
                 return done.map(|()| Vec::new());
             }
+        }
+        if self.unbacked.end(key, id) {
+            return Ok(Vec::new());
         }
         match ended.tell(&self.asking).await {
             Err(error) if error.is_outage() && self.goes_on() => {
@@ -248,7 +271,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         let call = |store| S::record(store, key, asset, charge, id);
         self.asking.ask(key, Effect::Charges, call).await
@@ -269,7 +292,8 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
         let decision = self.or_policy(key, asked, here)?;
         if self.asking.local.is_none() && decision.is_degraded() {
-            self.unbacked.remember(key, id);
+            let may_stand = if may_stand { MayStand::Yes } else { MayStand::No };
+            self.unbacked.remember(key, id, may_stand);
         } else if may_stand && decision.is_degraded() {
             // It is counted here, and is not to count twice if the store has heard of it after all.
             self.tell_later(Ended { key: key.clone(), id: id.clone(), actual: None });
@@ -312,6 +336,10 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
     /// may not be there yet.
     fn listen(&self, listener: Listener) {
         let _ = self.asking.listener.set(listener);
+    }
+
+    async fn flush(&self, within: Duration) -> Unpaid {
+        self.flush(within).await
     }
 
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {

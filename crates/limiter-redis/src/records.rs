@@ -172,6 +172,7 @@ impl Records {
             self.keyspace.reservations(id),
             self.keyspace.reservation_ends(id),
             self.keyspace.checks(id),
+            self.keyspace.records(id),
         ];
         let reply = self.run_on(&self.scripts.remove, &keys, arguments).await?;
         match status(&reply) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, RequestId, ReservationError,
-    StoreError, Totals, reservation,
+    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, RecordId, RequestId,
+    ReservationError, StoreError, Totals, reservation,
 };
 use redis::Value;
 
@@ -64,12 +64,14 @@ impl Remembering {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
-        let keys = [self.keyspace.state(key), self.keyspace.checks(key)];
-        let script = &self.scripts.record;
-        let dedupe = self.bounds.dedupe;
-        let reply = self.call(script, &keys, key, asset, charge, id, dedupe).await?;
+        let keys = [self.keyspace.state(key), self.keyspace.records(key)];
+        let life = id.remembered_for;
+        let mut arguments = self.arguments(key, asset, charge, id.id, life);
+        arguments.push(id.confirms.map(bytes_of).unwrap_or_default());
+        arguments.push(ms(self.bounds.dedupe));
+        let reply = self.ask(&self.scripts.record, &keys, arguments).await?;
         let judged = self.judged(key, asset, &keys, &reply, |_| Ok(Ledger::default()))?;
         let mut judged = judged.ok_or(ReservationError::KeyUnknown)?;
         // Nothing is decided by the state of the key, so that the script does not tell it.
@@ -147,6 +149,7 @@ impl Remembering {
             self.keyspace.reservations(key),
             self.keyspace.reservation_ends(key),
             self.keyspace.checks(key),
+            self.keyspace.records(key),
         ];
         let arguments = self.scripts.timed(Vec::new());
         let call = Scripts::call(&self.scripts.ledger, &keys, &arguments);
@@ -166,15 +169,22 @@ impl Remembering {
         id: &RequestId,
         life: Duration,
     ) -> Result<Value, ReservationError> {
+        self.ask(script, keys, self.arguments(key, asset, charge, id, life)).await
+    }
+
+    fn arguments(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+        life: Duration,
+    ) -> Vec<Vec<u8>> {
         let known = self.known.of(key, asset).map(|known| known.stamp()).unwrap_or_default();
         let mut call = Calls::new(Mode::Named, known, 1);
         call.push(charge);
-        let life_ms = life.as_millis().min(LONGEST_MS);
-        let most = self.bounds.most.min(MOST);
-        let numbers = [life_ms.to_string(), most.to_string()].map(String::into_bytes);
-        let mut arguments = vec![bytes_of(id), asset_field(asset), call.into_bytes()];
-        arguments.extend(numbers);
-        self.ask(script, keys, arguments).await
+        let most = self.bounds.most.min(MOST).to_string().into_bytes();
+        vec![bytes_of(id), asset_field(asset), call.into_bytes(), ms(life), most]
     }
 
     async fn ask(
@@ -239,6 +249,10 @@ fn reserved(id: &RequestId, record: &[u8]) -> Result<Ledger, Misread> {
     let mut ledger = Ledger::default();
     ledger.remember_reservation(id.clone(), until, reservation);
     Ok(ledger)
+}
+
+fn ms(life: Duration) -> Vec<u8> {
+    life.as_millis().min(LONGEST_MS).to_string().into_bytes()
 }
 
 fn bytes_of(id: &RequestId) -> Vec<u8> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, FailureDomain, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RequestId,
-    ReservationError, ReservationStore, Search, StoreError, Timestamp, Totals, Usage, WorkspaceId,
-    evaluate,
+    KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RecordId,
+    RequestId, ReservationError, ReservationStore, Search, StoreError, Timestamp, Totals, Usage,
+    WorkspaceId, evaluate,
 };
 use redis::Value;
 
@@ -251,7 +251,7 @@ impl ReservationStore for RedisStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         self.remembering.record(key, asset, charge, id).await
     }

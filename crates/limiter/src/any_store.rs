@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
-    ReservationError, ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
+    RequestId, ReservationError, ReservationStore, Search, Store, StoreError, Totals, Unpaid,
+    Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -217,7 +218,7 @@ impl ReservationStore for AnyStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         match &self.0 {
             #[cfg(feature = "memory")]
@@ -286,6 +287,16 @@ impl ReservationStore for AnyStore {
             #[cfg(feature = "redis")]
             Choice::Redis(store) => ReservationStore::listen(&**store, listener),
             Choice::Custom(store) => store.listen(listener),
+        }
+    }
+
+    async fn flush(&self, within: Duration) -> Unpaid {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => ReservationStore::flush(store, within).await,
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => ReservationStore::flush(&**store, within).await,
+            Choice::Custom(store) => store.flush(within).await,
         }
     }
 

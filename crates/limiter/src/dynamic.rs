@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, FailureDomain, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RequestId, ReservationError, Search,
-    Store, StoreError, Totals, Usage, WorkspaceId,
+    KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId, RequestId, ReservationError,
+    Search, Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
 };
 
 use crate::any_store::AnyHandle;
@@ -48,7 +48,7 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         key: &'a KeyId,
         asset: Option<&'a AssetId>,
         charge: &'a Charge,
-        id: &'a RequestId,
+        id: &'a RecordId<'a>,
     ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>>;
     fn reserve<'a>(
         &'a self,
@@ -71,6 +71,7 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         actual: &'a Totals,
     ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>>;
     fn listen(&self, listener: Listener);
+    fn flush(&self, within: Duration) -> Boxed<'_, Unpaid>;
     fn cancel<'a>(
         &'a self,
         key: &'a KeyId,
@@ -164,7 +165,7 @@ impl<S: Store> DynamicStore for S {
         key: &'a KeyId,
         asset: Option<&'a AssetId>,
         charge: &'a Charge,
-        id: &'a RequestId,
+        id: &'a RecordId<'a>,
     ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>> {
         Box::pin(self.record(key, asset, charge, id))
     }
@@ -200,6 +201,10 @@ impl<S: Store> DynamicStore for S {
 
     fn listen(&self, listener: Listener) {
         S::listen(self, listener);
+    }
+
+    fn flush(&self, within: Duration) -> Boxed<'_, Unpaid> {
+        Box::pin(S::flush(self, within))
     }
 
     fn cancel<'a>(

@@ -101,10 +101,10 @@ pub use limiter_core::{
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, FailureDomain,
     InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
     KeyState, KeyStore, KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey,
-    NewKey, NewRecord, Page, PendingLimits, RateLimited, RequestId, ReservationError,
+    NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId, RequestId, ReservationError,
     ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
-    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Usage, Violation,
-    Window, WindowLimits, WindowUsage, WorkspaceId,
+    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Unpaid, Usage,
+    Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
 };
 // For the crates around this one.
 #[doc(hidden)]

@@ -9,7 +9,8 @@ use limiter_core::ManualClock;
 use limiter_core::Throttle;
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Denied, Engine, KeyId, KeysError,
-    NewKey, RequestId, ReservationError, Store, StoreError, Thresholds, Totals, Usage, WorkspaceId,
+    NewKey, RequestId, ReservationError, ReservationStore, Store, StoreError, Thresholds, Totals,
+    Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
@@ -225,6 +226,23 @@ impl Limiter {
     #[must_use]
     pub fn memory(&self) -> Option<&MemoryStore> {
         self.engine.store().memory()
+    }
+
+    /// Pays what was allowed without the store, and tells it how reservations have ended, for at most this long; answers what is
+    /// left. Call it before the process ends: what is not paid by then is lost, and a warning has the sum.
+    ///
+    /// Only a limiter with a failure policy ever owes something; any other has nothing to do.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let limiter = limiter::Limiter::in_memory();
+    /// let unpaid = limiter.flush(std::time::Duration::from_secs(5)).await;
+    /// assert!(unpaid.is_nothing(), "lost: {unpaid}");
+    /// # }
+    /// ```
+    pub async fn flush(&self, within: Duration) -> Unpaid {
+        self.engine.store().flush(within).await
     }
 
     /// The id of the key with this access key, or `None` if it belongs to no living key.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use limiter_core::Throttle;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RequestId,
-    ReservationError, ReservationStore, Search, Store, StoreError, Totals, Usage, WorkspaceId,
+    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
+    RequestId, ReservationError, ReservationStore, Search, Store, StoreError, Totals, Unpaid,
+    Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -241,7 +242,7 @@ impl ReservationStore for WatchedStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send {
         let call = self.reached(key, self.store.record(key, asset, charge, id));
         self.watch.answer(Operation::Record, Some(key), call)
@@ -277,6 +278,10 @@ impl ReservationStore for WatchedStore {
     ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send {
         let call = self.reached(key, self.store.settle(key, id, actual));
         self.watch.answer(Operation::Settle, Some(key), call)
+    }
+
+    async fn flush(&self, within: Duration) -> Unpaid {
+        self.store.flush(within).await
     }
 
     fn listen(&self, listener: Listener) {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use limiter::{
-    Charge, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits, NewKey,
+    Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits, NewKey,
     RedisStore, Reserved, Share, StoreError, Totals,
 };
 use limiter_conformance::servers::RedisServer;
@@ -36,6 +36,35 @@ async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {
     let another = NewKey::member(KeyConfig::named("another").unwrap());
     let created = limiter.keys_as(&admin).create(another).await;
     assert!(created.is_err(), "keys are not managed without the store");
+}
+
+#[tokio::test]
+async fn a_limiter_is_flushed_before_its_process_ends() {
+    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let share = Share::one_in(NonZeroU32::MIN);
+    let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
+        .guard(RedisStore::connect(server.url()).await.unwrap());
+    let limiter = Limiter::from(store.clone());
+    let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
+    let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
+    let ci = KeyConfig::named("ci").unwrap().with_budget(Credits::whole(9).unwrap());
+    let key = limiter.keys_as(&admin).create(NewKey::member(ci)).await.unwrap().record.id;
+    let one_credit = Charge::request().with_credits(Credits::whole(1).unwrap());
+    assert!(limiter.check_and_consume(&key, None, &one_credit).await.unwrap().is_allowed());
+    while !store.knows(&key) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(store);
+    assert!(limiter.flush(Duration::ZERO).await.is_nothing());
+    server.kill();
+    while !limiter.peek(&key, None, &one_credit).await.unwrap().is_degraded() {}
+    assert!(limiter.check_and_consume(&key, None, &one_credit).await.unwrap().is_degraded());
+    let unpaid = limiter.flush(Duration::from_millis(50)).await;
+    assert_eq!((unpaid.requests, unpaid.credits), (1, Credits::whole(1).unwrap()));
+    server.start();
+    assert!(limiter.flush(Duration::from_secs(30)).await.is_nothing());
+    let usage = limiter.usage(&key).await.unwrap().unwrap();
+    assert_eq!(usage.credits.spent, Credits::whole(2).unwrap());
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Recording: what was allowed elsewhere is counted, whatever the limits say, and once.
 
-use limiter_core::{Charge, ReservationError, ReservationStore};
+use limiter_core::{Charge, RecordId, ReservationError, ReservationStore};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, millionths, request_id};
-use super::world::{NOON, assert_refused, asset, named, requests_per_minute, tokens};
+use super::world::{DAY, NOON, assert_refused, asset, named, requests_per_minute, tokens};
 
 fn requests(requests: u64) -> Charge {
     Charge::request().with_requests(requests).expect("within bounds")
@@ -25,7 +25,8 @@ where
     assert!(calls.admits().await);
 }
 
-/// The id alone decides, as for checks, whose ids they are; after the dedupe time it names another.
+/// The id alone decides, for as long as the caller asked, which may be longer than the dedupe time; then it names another. Ids of
+/// checks are apart.
 pub async fn what_is_recorded_again_counts_once<T>(store: T)
 where
     T: StoreUnderTest<Store: ReservationStore>,
@@ -35,14 +36,33 @@ where
         calls.record("r1", None, charge).await.expect("a repetition is no error");
     }
     assert_eq!(calls.used().await, [1, 5, 1, 5]);
-    let checked = calls.check_once("r1", None, tokens(0, 9)).await.expect("the id is known");
-    assert!(checked.allowed().is_some_and(|allowed| allowed.replayed()));
-    assert!(calls.check_once("c1", None, tokens(0, 1)).await.is_ok());
-    calls.record("c1", None, requests(9)).await.expect("a repetition is no error");
-    assert_eq!(calls.used().await, [2, 6, 2, 6]);
-    calls.world.clock.set(at_noon_and(120_000));
-    calls.record("r1", None, tokens(0, 5)).await.expect("the id is free again");
-    assert_eq!(calls.used().await, [1, 5, 3, 11]);
+    let checked = calls.check_once("r1", None, tokens(0, 9)).await.expect("the id is free");
+    assert!(checked.allowed().is_some_and(|allowed| !allowed.replayed()));
+    assert_eq!(calls.used().await, [2, 14, 2, 14]);
+    let day = 86_400_000;
+    for (after_noon_ms, tokens_of_the_day) in [(120_001, 14), (day - 1, 0), (day, 5)] {
+        calls.world.clock.set(at_noon_and(after_noon_ms));
+        calls.record("r1", None, tokens(0, 5)).await.expect("a repetition is no error");
+        assert_eq!(calls.used().await[3], tokens_of_the_day, "{after_noon_ms} ms after noon");
+    }
+}
+
+/// So a caller who records often does not fill the bound, and a late repetition is still known.
+pub async fn what_a_later_record_confirms_is_forgotten_after_the_dedupe_time<T>(store: T)
+where
+    T: StoreUnderTest<Store: ReservationStore>,
+{
+    let calls = Calls::at_noon(&store).await;
+    calls.record("r1", None, requests(1)).await.expect("it is never refused");
+    calls.record_after("r1", "r2", requests(1)).await.expect("it is never refused");
+    calls.record_after("never recorded", "r3", requests(1)).await.expect("it is never refused");
+    for (after_noon_ms, requests_of_the_day) in [(119_999, 3), (120_000, 4)] {
+        calls.world.clock.set(at_noon_and(after_noon_ms));
+        for id in ["r1", "r2", "r3"] {
+            calls.record(id, None, requests(1)).await.expect("a repetition is no error");
+        }
+        assert_eq!(calls.used().await[2], requests_of_the_day, "{after_noon_ms} ms after noon");
+    }
 }
 
 /// In every scope that the call meets, and no other.
@@ -81,6 +101,6 @@ where
     let calls = Calls::at_noon(&store).await;
     let (store, id) = (calls.world.engine.store(), request_id("r1"));
     let nobody = "nobody".parse().expect("a short id");
-    let recorded = store.record(&nobody, None, &requests(1), &id).await;
+    let recorded = store.record(&nobody, None, &requests(1), &RecordId::new(&id, DAY)).await;
     assert_refused!(recorded, ReservationError::KeyUnknown);
 }

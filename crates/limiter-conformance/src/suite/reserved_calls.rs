@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, Credits, Crossing, Decision, KeyConfig, KeyId, Limits, RequestId, ReservationError,
-    Store, Timestamp, Totals,
+    Charge, Credits, Crossing, Decision, KeyConfig, KeyId, Limits, RecordId, RequestId,
+    ReservationError, Store, Timestamp, Totals,
 };
 
 use super::StoreUnderTest;
@@ -81,7 +81,20 @@ impl<S: Store> Calls<S> {
         charge: Charge,
     ) -> Result<Vec<Crossing>, ReservationError> {
         let (store, called) = (self.world.engine.store(), called.map(asset));
-        store.record(&self.key, called.as_ref(), &charge, &request_id(id)).await
+        let id = request_id(id);
+        store.record(&self.key, called.as_ref(), &charge, &RecordId::new(&id, DAY)).await
+    }
+
+    /// The same, which confirms an earlier one.
+    pub(super) async fn record_after(
+        &self,
+        confirmed: &str,
+        id: &str,
+        charge: Charge,
+    ) -> Result<Vec<Crossing>, ReservationError> {
+        let (id, confirmed) = (request_id(id), request_id(confirmed));
+        let id = RecordId { confirms: Some(&confirmed), ..RecordId::new(&id, DAY) };
+        self.world.engine.store().record(&self.key, None, &charge, &id).await
     }
 
     /// Whether a call of one output token is allowed now.

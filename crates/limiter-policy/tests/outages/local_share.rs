@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, Limits, ReservationError,
+    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, Limits, RecordId, ReservationError,
     ReservationStore, StoreError, Totals, Usage,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_redis::RedisStore;
 use tokio::task::JoinSet;
 
-use crate::world::{Guarded, World, connect, create, one_credit, settings, until};
+use crate::world::{
+    Guarded, LONGEST, World, connect, create, create_as, one_credit, settings, until,
+};
 
 /// Processes on one server that each may use one part of three.
 struct Processes {
@@ -236,6 +238,54 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
     );
     let in_flight = 3 * 22;
     assert!((3 + by_store + degraded..=3 + by_store + degraded + in_flight).contains(&counted));
+}
+
+/// Both are the server's own refusals: a sorted set that has no room, and a hash that is damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
+    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let inner = RedisStore::builder(server.url()).remembered(1).connect().await.unwrap();
+    let share = Share::one_in(NonZeroU32::MIN);
+    let store = settings(FailurePolicy::LocalShare { share }).guard(inner);
+    let config = |name: &str| KeyConfig { name: name.parse().unwrap(), ..per_day(1_000) };
+    let mut keys = Vec::new();
+    for number in 0..100 {
+        let key = create_as(&store, &format!("key-{number}"), config(&format!("{number}"))).await;
+        assert!(store.check_and_consume(&key, None, &one_credit()).await.unwrap().is_allowed());
+        until("the key is known", || store.knows(&key)).await;
+        keys.push(key);
+    }
+    let full = &keys[0];
+    let id = "of another process".parse().unwrap();
+    let id = RecordId::new(&id, std::time::Duration::from_secs(3_600));
+    store.record(full, None, &one_credit(), &id).await.unwrap();
+    server.command(&["HSET", "limiter:k:{key-1}", "h", "damaged"]);
+    server.kill();
+    for key in &keys {
+        while !store.check_and_consume(key, None, &one_credit()).await.unwrap().is_degraded() {}
+    }
+    server.start();
+    let direct = connect(server.url()).await.unwrap();
+    let used = async |key: &KeyId| {
+        direct.usage(key).await.unwrap().unwrap().global.unwrap().day.requests.used
+    };
+    let began = std::time::Instant::now();
+    let unpaid = loop {
+        let unpaid = store.flush(std::time::Duration::from_millis(100)).await;
+        if unpaid.keys == 2 || began.elapsed() > LONGEST {
+            break unpaid;
+        }
+    };
+    assert_eq!(unpaid.keys, 2, "{unpaid}");
+    for key in &keys[2..] {
+        // The call that was under way when the server died may count, or not.
+        let used = used(key).await;
+        assert!((2..=3).contains(&used), "{used} requests of {key}");
+    }
+    assert_eq!(used(full).await, 2, "as before");
+    server.command(&["DEL", "limiter:p:{key-0}"]);
+    assert_eq!(store.flush(LONGEST).await.keys, 1);
+    assert_eq!(used(full).await, 3, "it is paid as soon as there is room");
 }
 
 /// The first script that runs when the store is back is the probe, the second charges what was allowed.

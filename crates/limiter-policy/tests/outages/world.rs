@@ -61,8 +61,12 @@ pub(crate) async fn connect(url: String) -> Result<RedisStore, limiter_redis::Re
 }
 
 pub(crate) async fn create(store: &impl KeyStore, config: KeyConfig) -> KeyId {
+    create_as(store, "busy", config).await
+}
+
+pub(crate) async fn create_as(store: &impl KeyStore, id: &str, config: KeyConfig) -> KeyId {
     let key = NewRecord {
-        id: "busy".parse().unwrap(),
+        id: id.parse().unwrap(),
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Member,
         config,
@@ -93,4 +97,4 @@ pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// So much sooner the store itself gives up.
 const SHORTER: Duration = Duration::from_millis(100);
 /// For a machine that is busy with other tests.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);

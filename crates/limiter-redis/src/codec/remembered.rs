@@ -162,8 +162,13 @@ pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
 /// All that is remembered of a key, from what `ledger.lua` answers; or none, if the key does not exist.
 pub(crate) fn read_ledger(value: &Value) -> Result<Option<Ledger>, Misread> {
     let Value::Array(parts) = value else { return Err(NOT_AN_ANSWER) };
-    let [exists, Value::Array(reservations), Value::Array(ends), Value::Array(checks)] =
-        parts.as_slice()
+    let [
+        exists,
+        Value::Array(reservations),
+        Value::Array(ends),
+        Value::Array(checks),
+        Value::Array(records),
+    ] = parts.as_slice()
     else {
         return Err(NOT_AN_ANSWER);
     };
@@ -179,6 +184,10 @@ pub(crate) fn read_ledger(value: &Value) -> Result<Option<Ledger>, Misread> {
     for pair in checks.chunks_exact(2) {
         let (id, score) = pair_of(pair)?;
         ledger.remember_check(id, read_until(score)?);
+    }
+    for pair in records.chunks_exact(2) {
+        let (id, score) = pair_of(pair)?;
+        ledger.remember_record(id, read_until(score)?);
     }
     let mut listed = Ledger::default();
     for pair in ends.chunks_exact(2) {

@@ -1,9 +1,10 @@
 -- Counts what was allowed elsewhere, once, however often it is told: the twin of `record` in limiter-core's reservation.rs.
 --
--- KEYS[1], KEYS[2]   the state of an API key, and the ids of its checks by the time until which they are remembered
+-- KEYS[1], KEYS[2]   the state of an API key, and the ids of its records by the time until which they are remembered
 -- ARGV[1]            the id
 -- ARGV[2], ARGV[3]   as decide.lua takes them: the field of the asset, and a call
 -- ARGV[4], ARGV[5]   how long the id is to be remembered, in ms, and how many may be
+-- ARGV[6], ARGV[7]   the id of an earlier record that is confirmed, or nothing, and how long it is still remembered, in ms
 -- Returns { letter, time, false }: K for what is counted, now or before, with what crossed.lua tells of thresholds; U for a
 -- key that is not known, N where no more can be remembered. Or a letter alone, as decide.lua does for a key that cannot be
 -- read.
@@ -47,5 +48,9 @@ credits_left = changed(credits_left, budget, told, 4096, -credits)
 --include crossed.lua
 if passed > 0 then redis.call('ZREMRANGEBYRANK', order, 0, passed - 1) end
 redis.call('ZADD', order, math.min(now + life, MAX), ARGV[1])
+if ARGV[6] ~= '' and ARGV[6] ~= ARGV[1] then
+  local confirmed, sooner = redis.call('ZSCORE', order, ARGV[6]), math.min(now + ARGV[7], MAX)
+  if confirmed and confirmed + 0 > sooner then redis.call('ZADD', order, sooner, ARGV[6]) end
+end
 --expire
 return { 'K', time[1], time[2], false, crossed }

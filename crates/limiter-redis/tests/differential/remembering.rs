@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyId, KeyState, Ledger, LedgerBounds, MAX_COUNT,
+    AssetId, Charge, Credits, Decision, KeyId, KeyState, Ledger, LedgerBounds, MAX_COUNT, RecordId,
     RequestId, Reservation, ReservationError, ReservationStore, Timestamp, Totals, reservation,
 };
 use limiter_redis::RedisStore;
@@ -25,7 +25,7 @@ pub(crate) struct Remembered {
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     CheckOnce(Option<&'static str>, Charge),
-    Record(Option<&'static str>, Charge),
+    Record(Option<&'static str>, Charge, Duration, Option<&'static str>),
     Reserve(Option<&'static str>, Charge, Duration),
     Extend(Totals),
     Settle(Totals),
@@ -37,7 +37,10 @@ impl Remembered {
         let id = random.one_of(&IDS);
         let operation = match random.below(100) {
             0..=11 => Operation::CheckOnce(asset(random), charge(random)),
-            12..=17 => Operation::Record(asset(random), charge(random)),
+            12..=17 => {
+                let confirms = random.percent(50).then(|| random.one_of(&IDS));
+                Operation::Record(asset(random), charge(random), ttl(random), confirms)
+            }
             18..=54 => Operation::Reserve(asset(random), estimate(random), ttl(random)),
             55..=71 => Operation::Extend(totals(random)),
             72..=91 => Operation::Settle(totals(random)),
@@ -53,7 +56,9 @@ impl Remembered {
             Operation::CheckOnce(asset, charge) => {
                 told(store.check_once(key, asset_id(*asset).as_ref(), charge, &id).await)
             }
-            Operation::Record(asset, charge) => {
+            Operation::Record(asset, charge, remembered_for, confirms) => {
+                let confirms = confirms.map(request_id);
+                let id = record_id(&id, *remembered_for, confirms.as_ref());
                 told(store.record(key, asset_id(*asset).as_ref(), charge, &id).await)
             }
             Operation::Reserve(asset, estimate, ttl) => {
@@ -79,9 +84,11 @@ impl Remembered {
                 let asset = asset.as_ref();
                 told(reservation::check_once(state, ledger, &BOUNDS, asset, charge, &id, now))
             }
-            Operation::Record(asset, charge) => {
+            Operation::Record(asset, charge, remembered_for, confirms) => {
                 let asset = asset_id(*asset);
                 let asset = asset.as_ref();
+                let confirms = confirms.map(request_id);
+                let id = record_id(&id, *remembered_for, confirms.as_ref());
                 told(reservation::record(state, ledger, &BOUNDS, asset, charge, &id, now))
             }
             Operation::Reserve(asset, estimate, ttl) => {
@@ -109,8 +116,20 @@ impl Remembered {
     }
 
     fn request_id(&self) -> RequestId {
-        self.id.parse().expect("a short id")
+        request_id(self.id)
     }
+}
+
+fn request_id(id: &str) -> RequestId {
+    id.parse().expect("a short id")
+}
+
+fn record_id<'a>(
+    id: &'a RequestId,
+    remembered_for: Duration,
+    confirms: Option<&'a RequestId>,
+) -> RecordId<'a> {
+    RecordId { confirms, ..RecordId::new(id, remembered_for) }
 }
 
 /// What is remembered at an instant, in words: of reservations all but their windows, which no answer tells.
@@ -121,7 +140,10 @@ pub(crate) fn remembered(ledger: &Ledger, now: Timestamp) -> Vec<String> {
         format!("{id:?} until {until}: {parts:?}, {:?}", Reservation::end(reservation))
     });
     let checks = ledger.checks().filter(|(_, until)| *until > now);
-    reservations.chain(checks.map(|(id, until)| format!("check {id:?} until {until}"))).collect()
+    let checks = checks.map(|(id, until)| format!("check {id:?} until {until}"));
+    let records = ledger.records().filter(|(_, until)| *until > now);
+    let records = records.map(|(id, until)| format!("record {id:?} until {until}"));
+    reservations.chain(checks).chain(records).collect()
 }
 
 /// Gives up what has passed, which a store may do at any time. What becomes of it when a clock steps back is not specified,
@@ -134,7 +156,9 @@ pub(crate) fn give_up(server: &mut redis::Connection, prefix: &str, key: &KeyId,
         let _: () = server.hdel(name('r'), &id).expect("HDEL");
         let _: () = server.zrem(name('e'), &id).expect("ZREM");
     }
-    let _: () = server.zrembyscore(name('c'), "-inf", now.unix_ms()).expect("ZREMRANGEBYSCORE");
+    for ids in [name('c'), name('p')] {
+        let _: () = server.zrembyscore(ids, "-inf", now.unix_ms()).expect("ZREMRANGEBYSCORE");
+    }
 }
 
 /// Half of them are alike, so that a known id is often repeated with the same figures.

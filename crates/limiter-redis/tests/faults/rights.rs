@@ -5,7 +5,7 @@ use std::time::Duration;
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, AssetId, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore,
-    Limits, NewRecord, RequestId, ReservationStore, Search, StoredSecret, Totals,
+    Limits, NewRecord, RecordId, RequestId, ReservationStore, Search, StoredSecret, Totals,
 };
 use limiter_redis::RedisStore;
 
@@ -116,7 +116,10 @@ async fn everything(store: &RedisStore) {
     store.settle(&key, &id("settled"), &total).await.unwrap();
     store.cancel(&key, &id("cancelled")).await.unwrap();
     assert!(store.check_once(&key, None, &charge, &id("once")).await.unwrap().is_charged());
-    store.record(&key, None, &charge, &id("recorded")).await.unwrap();
+    store
+        .record(&key, None, &charge, &RecordId::new(&id("recorded"), Duration::from_secs(86_400)))
+        .await
+        .unwrap();
     store.ledger(&key).await.unwrap().unwrap();
     assert!(store.usage(&key).await.unwrap().is_some());
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use limiter::{
     AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyStore, KeysError, MemoryHandle, MemoryStore, NewRecord, Page, RequestId, ReservationError,
-    ReservationStore, Search, StoreError, Totals, Usage, WorkspaceId,
+    KeyStore, KeysError, MemoryHandle, MemoryStore, NewRecord, Page, RecordId, RequestId,
+    ReservationError, ReservationStore, Search, StoreError, Totals, Usage, WorkspaceId,
 };
 use tokio::sync::Notify;
 
@@ -101,7 +101,7 @@ impl ReservationStore for WatchedStore {
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-        id: &RequestId,
+        id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         self.watch("record", || self.store.record(key, asset, charge, id)).await
     }

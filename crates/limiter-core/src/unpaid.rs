@@ -1,0 +1,64 @@
+//! What a store was not told of: the sum of what would be lost.
+
+use std::fmt;
+
+use crate::charge::Charge;
+use crate::credits::Credits;
+
+/// What was allowed or has ended without a store and is not known to it: see
+/// [`ReservationStore::flush`](crate::ReservationStore::flush). Sums that are too large stay at the largest number.
+///
+/// ```
+/// use limiter_core::{Charge, Unpaid};
+///
+/// let mut unpaid = Unpaid::default();
+/// assert!(unpaid.is_nothing());
+/// unpaid.add(&Charge::request().with_tokens(3, 4)?);
+/// assert_eq!(unpaid.to_string(), "requests: 1, input tokens: 3, output tokens: 4, credits: 0; keys: 0, ends of reservations: 0");
+/// # Ok::<(), limiter_core::InvalidValue>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "what is not paid is lost when its owner ends"]
+#[non_exhaustive]
+pub struct Unpaid {
+    /// How many keys owe something.
+    pub keys: usize,
+    /// Requests that are not charged.
+    pub requests: u64,
+    /// Input tokens that are not charged.
+    pub input_tokens: u64,
+    /// Output tokens that are not charged.
+    pub output_tokens: u64,
+    /// Credits that are not charged.
+    pub credits: Credits,
+    /// Reservations whose end the store was not told: they stand as estimated.
+    pub settlements: usize,
+}
+
+impl Unpaid {
+    /// Whether all is paid.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds what a charge comes to. The keys are counted apart.
+    pub fn add(&mut self, charge: &Charge) {
+        self.requests = self.requests.saturating_add(charge.requests());
+        self.input_tokens = self.input_tokens.saturating_add(charge.input_tokens());
+        self.output_tokens = self.output_tokens.saturating_add(charge.output_tokens());
+        let credits = self.credits.millionths().saturating_add(charge.credits().millionths());
+        self.credits = Credits::from_millionths(credits).unwrap_or(Credits::MAX);
+    }
+}
+
+impl fmt::Display for Unpaid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, requests, input_tokens, output_tokens, credits, settlements } = self;
+        write!(
+            f,
+            "requests: {requests}, input tokens: {input_tokens}, output tokens: {output_tokens}, credits: {credits}; \
+             keys: {keys}, ends of reservations: {settlements}"
+        )
+    }
+}

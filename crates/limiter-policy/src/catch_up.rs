@@ -1,0 +1,126 @@
+//! Catching up: the store is told what it has missed, and what it cannot be told is not kept quiet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use limiter_core::{KeyId, ReservationError, Store, StoreError, Unpaid};
+use tokio::time::{sleep, timeout};
+
+use crate::asking::Asking;
+use crate::error::told;
+use crate::local::Local;
+use crate::metrics::Late;
+
+/// One time through all that the store is to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// Whether what the store refused a moment ago is tried again.
+    pub(crate) also_refused: bool,
+    /// Whether something was left because the store did not answer.
+    pub(crate) meets_outage: bool,
+    /// What may have been charged, and is not told again.
+    pub(crate) given_up: Unpaid,
+    refusals: u64,
+    last_refused: Option<String>,
+}
+
+/// What the store is there for, and does not take.
+pub(crate) struct Refused<'a> {
+    pub(crate) key: &'a KeyId,
+    pub(crate) late: Late,
+    pub(crate) error: &'a ReservationError,
+}
+
+impl Round {
+    pub(crate) fn refused(&mut self, refused: Refused<'_>) {
+        let Refused { key, late, error } = refused;
+        self.refusals += 1;
+        self.last_refused = Some(format!("{} of {key}: {}", late.name(), told(error)));
+    }
+}
+
+impl<S: Store> Asking<S> {
+    /// Tells the store all that it has missed and is due, one after the other.
+    pub(crate) async fn catch_up(self: &Arc<Self>, mut round: Round) -> Round {
+        // Two at a time would send the same twice.
+        let _turn = self.catching_up.lock().await;
+        self.later.tell(self, &mut round).await;
+        if let Some(local) = &self.local {
+            local.pay(self, &mut round).await;
+        }
+        if let Some(refusals) = self.refusals.due(round.refusals)
+            && let Some(last) = &round.last_refused
+        {
+            tracing::warn!(
+                refusals,
+                last,
+                "the store refuses what happened while it was away; it is tried again with longer and longer pauses"
+            );
+        }
+        if !round.given_up.is_nothing() {
+            tracing::warn!(
+                given_up = %round.given_up,
+                "what was allowed without the store may or may not be charged: the answer was lost, and the store may have \
+                 forgotten the payment since, so that it is not sent again"
+            );
+        }
+        round
+    }
+
+    /// Tells the store all that it has missed, for at most this long, and answers what is left.
+    pub(crate) async fn flush(self: &Arc<Self>, within: Duration) -> Unpaid {
+        let all = async {
+            while !self.owes_nothing() {
+                // Meanwhile it is probed, if that is needed.
+                self.recover();
+                let round = Round { also_refused: true, ..Round::default() };
+                if !self.catch_up(round).await.meets_outage {
+                    return;
+                }
+                sleep(self.timing.probe_every.min(FLUSH_AGAIN)).await;
+            }
+        };
+        let _ended_in_time = timeout(within, all).await;
+        self.unpaid()
+    }
+}
+
+impl<S> Asking<S> {
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.later.is_empty() && self.local.as_ref().is_none_or(Local::owes_nothing)
+    }
+
+    /// What the store was not told yet.
+    pub(crate) fn unpaid(&self) -> Unpaid {
+        let mut unpaid = self.local.as_ref().map(Local::unpaid).unwrap_or_default();
+        unpaid.settlements = self.later.len();
+        unpaid
+    }
+}
+
+/// What the last owner has not flushed is lost with it.
+impl<S> Drop for Asking<S> {
+    fn drop(&mut self) {
+        let unpaid = self.unpaid();
+        if !unpaid.is_nothing() {
+            tracing::warn!(
+                %unpaid,
+                "a guarded store ends with debts, which are lost: call `flush` before its last owner is dropped"
+            );
+        }
+    }
+}
+
+/// Whether the answer proves that nothing was charged: what cannot be read and verdicts that differ leave it open.
+pub(crate) const fn is_not_charged(error: &ReservationError) -> bool {
+    matches!(error, ReservationError::Store(StoreError::Unavailable(_)))
+        || !matches!(error, ReservationError::Store(_))
+}
+
+/// Whether the same answer would come for ever: that of a reservation that has ended otherwise, or of a key that is gone.
+pub(crate) const fn is_final(error: &ReservationError) -> bool {
+    !matches!(error, ReservationError::Store(_) | ReservationError::TooMany { .. })
+}
+
+/// As long as the store is away, a flush looks for it so often at least.
+const FLUSH_AGAIN: Duration = Duration::from_millis(100);
