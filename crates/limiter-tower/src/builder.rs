@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, response};
-use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter};
+use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter, Throttle};
 
 use crate::caller::{Caller, Credential, Identify};
 use crate::config::{Config, Cost};
@@ -44,6 +44,7 @@ impl RateLimitLayerBuilder {
             statuses: StatusMap::new(),
             dialects: vec![Dialect::Ietf],
             tells_service: false,
+            warnings: Throttle::of_warnings(),
         };
         Self { config, known_keys: KNOWN_KEYS }
     }

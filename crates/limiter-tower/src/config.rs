@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::HeaderMap;
 use http::request::Parts;
-use limiter::{AssetId, Charge, InvalidValue, Limiter};
+use limiter::{AssetId, Charge, InvalidValue, Limiter, Throttle};
 
 use crate::caller::Identify;
 use crate::dialect::Dialect;
@@ -24,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) statuses: StatusMap,
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) tells_service: bool,
+    /// Of the warnings that calls cannot be decided: a dead store refuses thousands a second.
+    pub(crate) warnings: Throttle,
 }
 
 impl Config {

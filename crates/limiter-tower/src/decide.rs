@@ -64,7 +64,7 @@ pub(crate) fn decide_at_once(
 async fn admit(config: &Config, parts: &mut Parts) -> Result<Admission, Box<Refusal>> {
     let admission = consider(config, parts).await;
     if let Err(refusal) = &admission {
-        refusal.log();
+        refusal.log(&config.warnings);
     }
     admission
 }

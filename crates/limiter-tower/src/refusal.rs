@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response};
-use limiter::{BoxError, DenialReason, Denied, InvalidValue, ReservationError, StoreError};
+use limiter::{
+    BoxError, DenialReason, Denied, InvalidValue, ReservationError, StoreError, Throttle,
+};
 
 use crate::dialect::Dialect;
 use crate::grpc;
@@ -100,8 +103,8 @@ impl Refusal {
         }
     }
 
-    /// Tells whoever runs the service, with causes that a client is not shown.
-    pub(crate) fn log(&self) {
+    /// Warns the operator, with causes that a client is not shown.
+    pub(crate) fn log(&self, warnings: &Throttle) {
         let cause: &dyn std::error::Error = match self {
             Self::Store(error) => error,
             Self::TooManyReservations(error) => error,
@@ -113,8 +116,13 @@ impl Refusal {
             | Self::Malformed(_)
             | Self::Panicked(_) => return,
         };
-        let reason = cause.source().map(ToString::to_string);
-        tracing::warn!(error = %cause, reason, "a call was refused because it could not be decided");
+        if let Some(suppressed) = warnings.admit(Instant::now()) {
+            let reason = cause.source().map(ToString::to_string);
+            tracing::warn!(
+                error = %cause, reason, suppressed,
+                "a call was refused because it could not be decided"
+            );
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use limiter_conformance::servers::{self, Proxy, RedisServer};
 use limiter_tower::Dialect;
 use tokio::task::JoinSet;
 
+use crate::log::Log;
 use crate::world::{World, bearer, hello, named, requests_per_minute};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,6 +49,22 @@ async fn a_store_that_is_gone_allows_nothing() {
     // Refused before the store is asked.
     let long = "x".repeat(AccessKey::MAX_LENGTH + 1);
     assert_eq!(service.send("/", &[("x-api-key", &long)]).await.status, 401);
+}
+
+/// One thread, so that all of it is heard.
+#[tokio::test(flavor = "current_thread")]
+async fn a_store_that_is_gone_is_warned_of_once_and_not_with_each_call() {
+    let log = Log::listen();
+    let server = RedisServer::run();
+    let world = World::on_redis(&server.url()).await;
+    let service = hello(world.layer().build()).await;
+    let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
+    server.kill();
+    for _ in 0..50 {
+        assert_eq!(service.call(&ci).await.status, 503);
+    }
+    let text = log.text();
+    assert_eq!(text.matches("could not be decided").count(), 1, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
