@@ -35,6 +35,7 @@ mod health;
 mod metrics;
 mod models;
 mod openapi;
+mod quiet;
 mod refusal;
 mod routes;
 mod run;
