@@ -8,14 +8,46 @@ use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::names::{AssetId, RequestId};
 use crate::remembered::Remembered;
+use crate::saved::required;
 use crate::settlement::AdmittingWindows;
 
 /// What is remembered of a key's calls: its reservations until their ttl, and the ids of checks until their
 /// dedupe time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     pub(crate) reservations: Remembered<Reservation>,
     pub(crate) checks: Remembered<()>,
+}
+
+/// The saved form of a [`Ledger`]: plain lists in any order, copied in a fraction of the time of a clone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedLedger {
+    reservations: Vec<(RequestId, Timestamp, Reservation)>,
+    checks: Vec<(RequestId, Timestamp)>,
+}
+
+impl From<&Ledger> for SavedLedger {
+    fn from(ledger: &Ledger) -> Self {
+        let (reservations, checks) = (ledger.reservations.unordered(), ledger.checks.unordered());
+        let checks = checks.map(|(id, until, ())| (id.clone(), until));
+        let reservations =
+            reservations.map(|(id, until, value)| (id.clone(), until, value.clone()));
+        Self { reservations: reservations.collect(), checks: checks.collect() }
+    }
+}
+
+impl From<SavedLedger> for Ledger {
+    fn from(saved: SavedLedger) -> Self {
+        let mut ledger = Self::default();
+        for (id, until, reservation) in saved.reservations {
+            ledger.reservations.insert(id, until, reservation);
+        }
+        for (id, until) in saved.checks {
+            ledger.checks.insert(id, until, ());
+        }
+        ledger
+    }
 }
 
 /// How much a ledger may remember of each kind, and for how long.
@@ -35,13 +67,16 @@ impl Default for LedgerBounds {
 
 /// A call that was charged by its estimate, and what has become of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reservation {
+    #[serde(deserialize_with = "required")]
     pub(crate) asset: Option<AssetId>,
     /// As it was reserved, to recognise a repetition.
     pub(crate) reserved: Charge,
     /// As it stands after extensions.
     pub(crate) estimate: Charge,
     pub(crate) admitted: AdmittingWindows,
+    #[serde(deserialize_with = "required")]
     pub(crate) end: Option<ReservationEnd>,
 }
 
@@ -134,5 +169,26 @@ impl Ledger {
     /// The ids of checks and until when each is remembered, by that time.
     pub fn checks(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.checks.iter().map(|(id, until, ())| (id, until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_survives_being_saved() {
+        let at = Timestamp::from_unix_ms;
+        let reservation = |tokens| {
+            let charge = Charge::request().with_tokens(tokens, 0).unwrap();
+            Reservation::without_windows(None, charge, charge, None)
+        };
+        let mut ledger = Ledger::default();
+        ledger.remember_reservation("b".parse().unwrap(), at(20), reservation(2));
+        ledger.remember_reservation("a".parse().unwrap(), at(30), reservation(1));
+        ledger.remember_check("c".parse().unwrap(), at(10));
+        let json = serde_json::to_string(&SavedLedger::from(&ledger)).unwrap();
+        let read: SavedLedger = serde_json::from_str(&json).unwrap();
+        assert_eq!(Ledger::from(read), ledger);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
+use crate::saved::required;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -282,8 +283,11 @@ impl WindowLimits {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawWindowLimits {
+    #[serde(deserialize_with = "required")]
     requests: Option<u64>,
+    #[serde(deserialize_with = "required")]
     tokens: Option<u64>,
     token_type: TokenType,
 }
