@@ -15,13 +15,13 @@ use crate::window::Window;
 
 /// The counts of one window of one scope, with the limits that are in force in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WindowCounts {
     pub(crate) resets_at: Timestamp,
     pub(crate) requests: Meter,
     pub(crate) tokens: Meter,
     pub(crate) token_type: TokenType,
     /// How often a clock that had been far ahead was mended since the scope is counted.
-    #[serde(default)]
     pub(crate) mended: u8,
 }
 
@@ -29,6 +29,7 @@ pub struct WindowCounts {
 ///
 /// After a mending every earlier window is closed, and a scope that is counted anew never finds those of before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct WindowId {
     resets_at: Timestamp,
     mended: u8,

@@ -11,6 +11,7 @@ use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
 use crate::limits::{Limits, WindowLimits, counted};
 use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
+use crate::saved::required;
 use crate::schedule::ScopeState;
 use crate::state::KeyState;
 use crate::thresholds::Thresholds;
@@ -176,6 +177,7 @@ pub struct StoredKey {
     /// Its name.
     pub name: KeyName,
     /// What is kept of its access key.
+    #[serde(deserialize_with = "required")]
     pub secret: Option<StoredSecret>,
     /// Starts at 1 and grows with each change, up to [`MAX_COUNT`](crate::MAX_COUNT).
     #[serde(deserialize_with = "countable")]
@@ -184,6 +186,7 @@ pub struct StoredKey {
 
 /// What a store keeps of an access key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StoredSecret {
     /// By which it is found.
     pub digest: KeyDigest,

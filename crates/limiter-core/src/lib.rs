@@ -62,6 +62,7 @@ mod remembered;
 pub mod reservation;
 mod rule;
 mod rules;
+mod saved;
 mod schedule;
 mod settlement;
 mod state;
@@ -90,7 +91,7 @@ pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::Keys;
-pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd};
+pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::Meter;
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
 use crate::object::Object;
+use crate::saved::required;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -286,8 +287,11 @@ impl WindowLimits {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawWindowLimits {
+    #[serde(deserialize_with = "required")]
     requests: Option<u64>,
+    #[serde(deserialize_with = "required")]
     tokens: Option<u64>,
     token_type: TokenType,
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
 use crate::limits::{MAX_COUNT, counted};
+use crate::saved::required;
 use crate::thresholds::Thresholds;
 
 /// How much is used, and how much may be.
@@ -227,18 +228,12 @@ impl Gauge {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawMeter {
     used: u64,
+    #[serde(deserialize_with = "required")]
     limit: Option<u64>,
-    /// Left out where there is nothing to say, as older versions did.
-    #[serde(default, skip_serializing_if = "is_zero")]
     told: u8,
-}
-
-/// Its form is serde's.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &u8) -> bool {
-    *number == 0
 }
 
 impl TryFrom<RawMeter> for Meter {

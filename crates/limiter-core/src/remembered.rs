@@ -2,15 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde::{Deserialize, Serialize};
-
 use crate::clock::Timestamp;
 use crate::names::RequestId;
 
 /// Values by request id, each until a time of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<(RequestId, Timestamp, T)>", into = "Vec<(RequestId, Timestamp, T)>")]
-#[serde(bound(serialize = "T: Clone + Serialize"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remembered<T> {
     by_id: HashMap<RequestId, (Timestamp, T)>,
     by_time: BTreeSet<(Timestamp, RequestId)>,
@@ -56,6 +52,11 @@ impl<T> Remembered<T> {
         in_order.filter_map(|(until, id)| Some((id, *until, &self.by_id.get(id)?.1)))
     }
 
+    /// In any order, as fast as it goes.
+    pub(crate) fn unordered(&self) -> impl ExactSizeIterator<Item = (&RequestId, Timestamp, &T)> {
+        self.by_id.iter().map(|(id, (until, value))| (id, *until, value))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
@@ -78,26 +79,6 @@ impl<T> Remembered<T> {
 impl<T> Default for Remembered<T> {
     fn default() -> Self {
         Self { by_id: HashMap::new(), by_time: BTreeSet::new() }
-    }
-}
-
-impl<T> From<Vec<(RequestId, Timestamp, T)>> for Remembered<T> {
-    fn from(saved: Vec<(RequestId, Timestamp, T)>) -> Self {
-        let mut remembered = Self::default();
-        for (id, until, value) in saved {
-            remembered.insert(id, until, value);
-        }
-        remembered
-    }
-}
-
-impl<T> From<Remembered<T>> for Vec<(RequestId, Timestamp, T)> {
-    fn from(mut remembered: Remembered<T>) -> Self {
-        let in_order = remembered.by_time.into_iter().filter_map(|(until, id)| {
-            let (_, value) = remembered.by_id.remove(&id)?;
-            Some((id, until, value))
-        });
-        in_order.collect()
     }
 }
 
@@ -146,15 +127,5 @@ mod tests {
         remembered.forget_sooner(&id("a"), at(10));
         assert_eq!(remembered.get(&id("a"), at(10)), None);
         assert!(remembered.is_empty() && remembered.by_time.is_empty());
-    }
-
-    #[test]
-    fn it_survives_serde() {
-        let mut remembered = Remembered::default();
-        remembered.insert(id("a"), at(10), 1);
-        let json = serde_json::to_string(&remembered).unwrap();
-        let mut read: Remembered<i32> = serde_json::from_str(&json).unwrap();
-        assert_eq!(read.get(&id("a"), at(0)), Some(&mut 1));
-        assert_eq!(read.get(&id("a"), at(10)), None);
     }
 }

@@ -297,6 +297,7 @@ const CHECKS: &str = "checks with a request id of this key";
 mod tests {
     use super::*;
     use crate::config::{KeyConfig, KeyKind};
+    use crate::ledger::SavedLedger;
     use crate::limits::{Limits, MAX_COUNT};
     use crate::window::Window;
 
@@ -424,7 +425,7 @@ mod tests {
         let mut key = Key::new();
         let _ = key.reserve("a", tokens(0, 9), NOON).unwrap();
         key.state = saved(&key.state);
-        key.ledger = saved(&key.ledger);
+        key.ledger = saved(&SavedLedger::from(&key.ledger)).into();
         key.settle("a", totals(0, 4), NOON).unwrap();
         assert_eq!(key.minute_tokens(), 4, "the admitting minute is found again");
     }

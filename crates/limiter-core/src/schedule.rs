@@ -11,6 +11,7 @@ use crate::limits::{Limits, WindowLimits};
 use crate::meter::Meter;
 use crate::names::AssetId;
 use crate::rule::{Rule, Unit};
+use crate::saved::required;
 use crate::thresholds::Thresholds;
 use crate::window::{Step, Window};
 
@@ -323,18 +324,20 @@ impl StagedScope {
     }
 }
 
-/// As it is saved.
+/// The saved form.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawScopeState {
     minute: RawWindowState,
     day: RawWindowState,
-    #[serde(default)]
     counting: u32,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawWindowState {
     counts: WindowCounts,
+    #[serde(deserialize_with = "required")]
     pending: Option<WindowLimits>,
 }
 

@@ -18,6 +18,7 @@ pub(crate) struct Settlement<'a> {
 
 /// The windows that a call was charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct AdmittingWindows {
     pub(crate) global: [Option<WindowId>; 2],
     pub(crate) asset: [Option<WindowId>; 2],

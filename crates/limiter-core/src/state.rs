@@ -12,6 +12,7 @@ use crate::error::InvalidValue;
 use crate::limits::Limits;
 use crate::meter::{Gauge, Meter};
 use crate::names::AssetId;
+use crate::saved::required;
 use crate::schedule::ScopeState;
 use crate::thresholds::Thresholds;
 
@@ -404,25 +405,20 @@ impl CreditUsage {
     }
 }
 
-/// As it is saved.
+/// The saved form. Every field must be there: a limit whose name was damaged must not load as no limit.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawKeyState {
     kind: KeyKind,
+    #[serde(deserialize_with = "required")]
     expires_at: Option<Timestamp>,
     credits: Meter,
+    #[serde(deserialize_with = "required")]
     global: Option<ScopeState>,
     assets: BTreeMap<AssetId, ScopeState>,
-    #[serde(default)]
     countings: u32,
-    /// What older versions did not know, they did not have.
-    #[serde(default = "no_thresholds")]
     thresholds: Thresholds,
-    #[serde(default)]
     shadow: bool,
-}
-
-const fn no_thresholds() -> Thresholds {
-    Thresholds::NONE
 }
 
 impl From<KeyState> for RawKeyState {

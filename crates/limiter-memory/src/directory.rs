@@ -16,6 +16,24 @@ pub(crate) struct Directory {
     keys: HashMap<KeyId, StoredKey, RandomState>,
     by_digest: HashMap<KeyDigest, KeyId, RandomState>,
     workspaces: HashMap<WorkspaceId, Workspace, RandomState>,
+    /// The keys that were created, updated or deleted since a snapshot began.
+    changed: Option<HashSet<KeyId, RandomState>>,
+}
+
+/// A part of a search.
+pub(crate) struct Scan<'a> {
+    pub(crate) found: Vec<&'a KeyId>,
+    pub(crate) then: Then,
+}
+
+/// How a search goes on.
+pub(crate) enum Then {
+    /// There is no more key.
+    End,
+    /// The page is full, and there is another key for the next one.
+    More,
+    /// After this name.
+    GoOn(KeyName),
 }
 
 /// What is unique in a workspace, or must not run out.
@@ -38,8 +56,20 @@ impl Directory {
         self.keys.get(id)
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &StoredKey> {
-        self.keys.values()
+    /// From now on, notes which keys change.
+    pub(crate) fn watch_changes(&mut self) {
+        self.changed = Some(HashSet::default());
+    }
+
+    /// The keys that have changed since [`watch_changes`](Self::watch_changes).
+    pub(crate) fn take_changed(&mut self) -> HashSet<KeyId, RandomState> {
+        self.changed.take().unwrap_or_default()
+    }
+
+    fn note(&mut self, id: &KeyId) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(id.clone());
+        }
     }
 
     /// A key of this workspace; a key of another one does not exist, as far as the answer tells.
@@ -56,12 +86,8 @@ impl Directory {
         !self.workspaces.contains_key(workspace)
     }
 
-    /// Adds a key, unless another one has its id, its name or the look of its access key.
-    pub(crate) fn insert(
-        &mut self,
-        key: StoredKey,
-        permanent_admin: bool,
-    ) -> Result<(), KeysError> {
+    /// Checks that no other key has the id, the name or the look of the access key of a new one.
+    pub(crate) fn check_insert(&self, key: &StoredKey) -> Result<(), KeysError> {
         if self.keys.contains_key(&key.id) {
             return Err(KeysError::IdTaken(key.id.to_string()));
         }
@@ -76,7 +102,17 @@ impl Directory {
                 return Err(KeysError::AccessKeyTaken);
             }
         }
+        Ok(())
+    }
 
+    /// Adds a key, unless another one has its id, its name or the look of its access key.
+    pub(crate) fn insert(
+        &mut self,
+        key: StoredKey,
+        permanent_admin: bool,
+    ) -> Result<(), KeysError> {
+        self.check_insert(&key)?;
+        self.note(&key.id);
         let workspace = self.workspaces.entry(key.workspace.clone()).or_default();
         workspace.by_name.insert(key.name.clone(), key.id.clone());
         if permanent_admin {
@@ -114,6 +150,7 @@ impl Directory {
 
     /// Renames a key, counts its change, and notes whether it keeps its workspace manageable.
     pub(crate) fn update(&mut self, id: &KeyId, kind: KeyKind, config: &KeyConfig) {
+        self.note(id);
         let Some(key) = self.keys.get_mut(id) else { return };
         key.version = key.version.saturating_add(1).min(MAX_COUNT);
         let Some(workspace) = self.workspaces.get_mut(&key.workspace) else { return };
@@ -129,12 +166,20 @@ impl Directory {
         }
     }
 
+    /// Checks that a key is of this workspace, and not the last that keeps it manageable.
+    pub(crate) fn check_remove(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> Result<(), KeysError> {
+        self.get_in(workspace, id)?;
+        self.workspaces.get(workspace).map_or(Ok(()), |workspace| workspace.check_may_go(id))
+    }
+
     /// Removes a key of this workspace, unless it is the last that keeps it manageable.
     pub(crate) fn remove(&mut self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        self.get_in(workspace, id)?;
-        if let Some(workspace) = self.workspaces.get(workspace) {
-            workspace.check_may_go(id)?;
-        }
+        self.check_remove(workspace, id)?;
+        self.note(id);
         let Some(key) = self.keys.remove(id) else { return Ok(()) };
         if let Some(secret) = key.secret {
             self.by_digest.remove(&secret.digest);
@@ -152,19 +197,32 @@ impl Directory {
         Ok(())
     }
 
-    /// The ids of a page, and the name after which the next one starts.
-    pub(crate) fn search(
+    /// The ids of keys that are searched for and have a name after `start`, at most `room`, as far as one look goes.
+    pub(crate) fn scan(
         &self,
         workspace: &WorkspaceId,
         search: &Search,
-    ) -> (Vec<&KeyId>, Option<KeyName>) {
-        let Some(workspace) = self.workspaces.get(workspace) else { return (Vec::new(), None) };
-        let start = search.start().map_or(Bound::Unbounded, Bound::Excluded);
+        start: Option<&KeyName>,
+        room: usize,
+    ) -> Scan<'_> {
+        let mut found = Vec::new();
+        let Some(workspace) = self.workspaces.get(workspace) else {
+            return Scan { found, then: Then::End };
+        };
+        let start = start.map_or(Bound::Unbounded, Bound::Excluded);
         let names = workspace.by_name.range::<KeyName, _>((start, Bound::Unbounded));
-        let mut found = names.filter(|(name, _)| search.matches(name));
-        let page: Vec<_> = found.by_ref().take(search.limit()).collect();
-        let next = found.next().and_then(|_| page.last()).map(|(name, _)| (*name).clone());
-        (page.into_iter().map(|(_, id)| id).collect(), next)
+        for (looked_at, (name, id)) in names.enumerate() {
+            if search.matches(name) {
+                if found.len() == room {
+                    return Scan { found, then: Then::More };
+                }
+                found.push(id);
+            }
+            if looked_at >= NAMES_A_LOOK {
+                return Scan { found, then: Then::GoOn(name.clone()) };
+            }
+        }
+        Scan { found, then: Then::End }
     }
 }
 
@@ -177,3 +235,6 @@ impl Workspace {
         }
     }
 }
+
+/// A fraction of a millisecond: a change of keys may wait for that long, and look-ups of access keys behind it.
+const NAMES_A_LOOK: usize = 256;

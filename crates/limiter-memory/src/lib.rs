@@ -26,6 +26,7 @@
 //! ```
 
 mod cell;
+mod changes;
 mod directory;
 mod handle;
 #[cfg(all(test, limiter_loom))]
@@ -36,6 +37,7 @@ mod store;
 mod sync;
 mod time;
 
+pub use changes::{Journal, KeyAction, KeyChange};
 pub use handle::MemoryHandle;
 pub use snapshot::{RestoreError, Snapshot};
 pub use store::{MemoryStore, MemoryStoreBuilder};

@@ -80,6 +80,24 @@ impl CellMap {
         then(slots.get_mut(place.slot).filter(|cell| cell.serial == place.serial))
     }
 
+    /// Calls `then` with what is in a slot of a shard: a cell or nothing. `None` beyond the last slot, or the last shard.
+    ///
+    /// A cell never moves, so that whoever asks for each slot in turn meets each cell that was there all the time.
+    pub(crate) fn with_slot<R>(
+        &self,
+        shard: usize,
+        slot: u32,
+        then: impl FnOnce(Option<&Cell>) -> R,
+    ) -> Option<R> {
+        let slots = self.shards.get(shard)?.0.lock();
+        let cell = slots.chunks.get(chunk_of(slot))?.get(within(slot))?;
+        Some(then(cell.as_ref()))
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Where the cell of a key is, if there is one.
     pub(crate) fn place(&self, id: &KeyId) -> Option<Place> {
         let hash = self.hash(id);

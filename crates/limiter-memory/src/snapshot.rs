@@ -1,13 +1,15 @@
 //! The state of a whole store, to be kept over a restart.
 
-use limiter_core::{KeyState, KeysError, Ledger, StoredKey, Timestamp};
-use serde::{Deserialize, Serialize};
+use limiter_core::{KeyId, KeyState, KeysError, SavedLedger, StoredKey, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
+
+use crate::cell::Cell;
 
 /// All keys of a store with their counts, to be saved with any serde format.
 ///
 /// Nothing is saved by itself: take one now and then, and at shutdown; what was counted since the last
-/// one is lost in a crash. It holds digests, never access keys. It may be restored at any later time: windows that have passed
+/// one is lost in a crash. So are changes of keys, unless a [`Journal`](crate::Journal) has them. It holds digests, never access keys. It may be restored at any later time: windows that have passed
 /// meanwhile are empty then, and changes that were pending are in force.
 ///
 /// ```
@@ -22,35 +24,67 @@ use thiserror::Error;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// Of this format: see [`Snapshot::FORMAT`].
     format: u32,
     taken_at: Timestamp,
+    last_change: u64,
     pub(crate) keys: Vec<SavedKey>,
 }
 
 /// One key of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SavedKey {
     pub(crate) key: StoredKey,
     pub(crate) state: KeyState,
-    /// What is remembered of its calls.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ledger: Option<Ledger>,
+    /// Its reservations and the ids of its checks, if it has any.
+    #[serde(deserialize_with = "required")]
+    pub(crate) ledger: Option<SavedLedger>,
+}
+
+/// What a snapshot has of a cell, copied while its shard is locked.
+pub(crate) struct CopiedCell {
+    pub(crate) id: KeyId,
+    state: KeyState,
+    ledger: Option<SavedLedger>,
+}
+
+impl CopiedCell {
+    pub(crate) fn of(cell: &Cell) -> Self {
+        let ledger = cell.ledger.as_deref().map(SavedLedger::from);
+        Self { id: cell.id.clone(), state: cell.state.clone(), ledger }
+    }
+
+    pub(crate) fn with(self, key: StoredKey) -> SavedKey {
+        SavedKey { key, state: self.state, ledger: self.ledger }
+    }
+}
+
+/// Serde alone takes a missing field as `None`.
+fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SavedLedger>, D::Error> {
+    Option::deserialize(deserializer)
 }
 
 impl Snapshot {
     /// The format that this version writes and reads.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 
-    pub(crate) const fn new(taken_at: Timestamp, keys: Vec<SavedKey>) -> Self {
-        Self { format: Self::FORMAT, taken_at, keys }
+    pub(crate) const fn new(taken_at: Timestamp, last_change: u64, keys: Vec<SavedKey>) -> Self {
+        Self { format: Self::FORMAT, taken_at, last_change, keys }
     }
 
     /// When it was taken, by the clock of the store.
     #[must_use]
     pub const fn taken_at(&self) -> Timestamp {
         self.taken_at
+    }
+
+    /// The [number](crate::KeyChange::number) of the last change of keys that is in it; 0 for none.
+    #[must_use]
+    pub const fn last_change(&self) -> u64 {
+        self.last_change
     }
 
     /// How many keys it holds.
@@ -90,4 +124,23 @@ pub enum RestoreError {
     /// Two of its keys cannot live together.
     #[error("the snapshot contradicts itself: two of its keys cannot live together")]
     Inconsistent(#[source] KeysError),
+    /// Changes are missing between the snapshot and those of the journal.
+    #[error(
+        "the journal does not belong to the snapshot: change {expected} should follow, but change {found} does"
+    )]
+    Gap {
+        /// The number of the change that is missing.
+        expected: u64,
+        /// The number of the change that was found.
+        found: u64,
+    },
+    /// A change of the journal contradicts the keys before it.
+    #[error("change {number} of the journal contradicts the keys before it")]
+    Change {
+        /// Its number.
+        number: u64,
+        /// What would not be allowed.
+        #[source]
+        source: KeysError,
+    },
 }

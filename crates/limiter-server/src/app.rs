@@ -10,6 +10,7 @@ use crate::auth::Authenticator;
 use crate::bounds::Bounds;
 use crate::client::Client;
 use crate::models::Models;
+use crate::state::{StateFile, with_causes};
 
 /// The service's state: the engine, the models that can be run, the bounds, and the headers of the engine's API.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct App {
     pub(crate) bounds: Bounds,
     pub(crate) dialects: Vec<Dialect>,
     redis: Option<RedisStore>,
+    state: Option<StateFile>,
     stopping: AtomicBool,
 }
 
@@ -28,6 +30,7 @@ impl App {
     pub(crate) fn new(
         limiter: Limiter,
         redis: Option<RedisStore>,
+        state: Option<StateFile>,
         models: Models,
         bounds: Bounds,
         dialects: Vec<Dialect>,
@@ -40,17 +43,20 @@ impl App {
             bounds,
             dialects,
             redis,
+            state,
             stopping: AtomicBool::new(false),
         }
     }
 
-    /// Whether new requests are welcome: the store answers, and nobody has told the server to stop.
-    pub(crate) async fn is_ready(&self) -> bool {
-        let answers = match &self.redis {
-            Some(store) => store.health().await.is_ok(),
-            None => true,
-        };
-        answers && !self.stopping.load(Ordering::Relaxed)
+    /// Whether new requests are welcome, or else why not.
+    pub(crate) async fn readiness(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err("the server is stopping".to_owned());
+        }
+        if let Some(store) = &self.redis {
+            store.health().await.map_err(|error| with_causes(&error))?;
+        }
+        self.state.as_ref().and_then(StateFile::trouble).map_or(Ok(()), Err)
     }
 
     pub(crate) fn stop(&self) {

@@ -90,7 +90,7 @@ impl Engine {
                 Limiter::builder(store)
             }
             (None, Some(path)) => {
-                let (file, store) = StateFile::open(path.clone(), builder())?;
+                let (file, store) = StateFile::open(path, builder())?;
                 state = Some((file, store.clone()));
                 Limiter::builder(store)
             }
@@ -105,10 +105,6 @@ impl Engine {
         });
         let limiter = limiter.build();
         let admin = admin(&limiter, settings).await?;
-        if let Some((file, store)) = &state {
-            // At once: an admin key that was shown must not be lost, and a file that cannot be written is no surprise later.
-            file.save(store)?;
-        }
         Ok(Self { limiter, redis, state, admin, webhook })
     }
 }

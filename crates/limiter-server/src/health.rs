@@ -12,10 +12,10 @@ pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// The store answers too, and the server is not about to stop.
-pub(crate) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    match app.is_ready().await {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+/// The store answers too, the state is kept, and the server is not about to stop. If not, the body says why.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, String) {
+    match app.readiness().await {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }
 }

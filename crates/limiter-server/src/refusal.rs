@@ -110,9 +110,9 @@ impl From<InvalidValue> for Refusal {
     }
 }
 
+/// The limiter has warned of it, at most once in a while.
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store gave no answer");
         let code = match error {
             StoreError::OutcomeUnknown(_) => "outcome_unknown",
             _ => "store",

@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
-use limiter::{Limiter, MemoryStore};
+use limiter::{Limiter, MemoryStore, Throttle};
 use limiter_tower::Dialect;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -46,7 +47,8 @@ impl Server {
         let address = local_address(&listener, settings.listen)?;
         let welcome = welcome::text(address, settings, &admin);
         let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
-        let app = Arc::new(App::new(limiter, redis, models, bounds, dialects));
+        let state_file = state.as_ref().map(|(file, _)| file.clone());
+        let app = Arc::new(App::new(limiter, redis, state_file, models, bounds, dialects));
         Ok(Self { listener, app, state, webhook, welcome })
     }
 
@@ -68,7 +70,7 @@ impl Server {
         let models = Models::new(models)?;
         let listener = listen(address).await?;
         let dialects = dialects.into_iter().collect();
-        let app = Arc::new(App::new(limiter, None, models, bounds, dialects));
+        let app = Arc::new(App::new(limiter, None, None, models, bounds, dialects));
         Ok(Self { listener, app, state: None, webhook: None, welcome: String::new() })
     }
 
@@ -139,6 +141,8 @@ fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr
     listener.local_addr().map_err(|source| StartError::Listen { address: asked, source })
 }
 
+static NOT_SAVED: Throttle = Throttle::of_warnings();
+
 async fn save_now_and_then(file: StateFile, store: MemoryStore) {
     let mut ticks = interval(StateFile::PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -148,10 +152,15 @@ async fn save_now_and_then(file: StateFile, store: MemoryStore) {
         let (file, store) = (file.clone(), store.clone());
         let saved = tokio::task::spawn_blocking(move || file.save(&store)).await;
         if let Ok(Err(error)) = saved {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the state was not saved; it is tried again"
-            );
+            ticks.reset_after(StateFile::RETRY);
+            if let Some(suppressed) = NOT_SAVED.admit(Instant::now()) {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    error,
+                    suppressed,
+                    "the state was not saved; it is tried every second"
+                );
+            }
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Request, StatusCode, Uri};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
-use limiter::ThresholdEvent;
+use limiter::{ThresholdEvent, Throttle};
 use serde::Serialize;
 use sha2::Sha256;
 use thiserror::Error;
@@ -83,9 +83,13 @@ pub(crate) fn open(settings: WebhookSettings) -> (Sink, Webhook) {
 impl Sink {
     pub(crate) fn push(&self, event: &ThresholdEvent) {
         let queued = Delivery::of(event).is_some_and(|delivery| self.0.try_send(delivery).is_ok());
-        if !queued {
-            metrics::webhook_event("lost");
-            tracing::error!(%event, "the webhook's queue is full: this event is lost");
+        if queued {
+            return;
+        }
+        metrics::webhook_event("lost");
+        if let Some(suppressed) = LOST.admit(Instant::now()) {
+            let lost = suppressed.saturating_add(1);
+            tracing::error!(%event, lost, "the webhook's queue is full: events are lost, this one the last");
         }
     }
 }
@@ -118,7 +122,10 @@ impl Webhook {
                 Ok(()) => return metrics::webhook_event("delivered"),
                 Err(Failure::Answered(status)) if is_final(status) => {
                     metrics::webhook_event("refused");
-                    tracing::error!(id = delivery.id, %status, "the webhook refuses an event: it is not tried again");
+                    if let Some(suppressed) = REFUSED.admit(Instant::now()) {
+                        let (id, refused) = (&delivery.id, suppressed.saturating_add(1));
+                        tracing::error!(id, refused, %status, "the webhook refuses events: they are not tried again");
+                    }
                     return;
                 }
                 Err(error) => {
@@ -192,6 +199,10 @@ impl fmt::Debug for WebhookSettings {
             .finish_non_exhaustive()
     }
 }
+
+/// A listener that is away for a minute may lose a hundred thousand.
+static LOST: Throttle = Throttle::of_warnings();
+static REFUSED: Throttle = Throttle::of_warnings();
 
 /// The header with the signature.
 const SIGNATURE: &str = "limiter-signature";

@@ -110,7 +110,10 @@ pub use limiter_core::{
 #[doc(hidden)]
 pub use limiter_core::Throttle;
 #[cfg(feature = "memory")]
-pub use limiter_memory::{MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot};
+pub use limiter_memory::{
+    Journal, KeyAction, KeyChange, MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError,
+    Snapshot,
+};
 #[cfg(feature = "policy")]
 pub use limiter_policy::{
     BreakerState, FailurePolicy, GuardedHandle, GuardedStore, GuardedStoreBuilder, Outage, Share,

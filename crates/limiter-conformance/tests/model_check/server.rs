@@ -123,7 +123,9 @@ impl Server {
 
     fn of(key: KeyState, ledger: Ledger) -> Self {
         let mut hasher = DefaultHasher::new();
-        serde_json::to_vec(&(&key, &ledger)).unwrap().hash(&mut hasher);
+        let reservations: Vec<_> = ledger.reservations().collect();
+        let checks: Vec<_> = ledger.checks().collect();
+        serde_json::to_vec(&(&key, reservations, checks)).unwrap().hash(&mut hasher);
         Self { key, ledger, fingerprint: hasher.finish() }
     }
 
@@ -209,11 +211,13 @@ fn config(lowered: bool) -> KeyConfig {
         .with_thresholds(Thresholds::new(THRESHOLDS).unwrap())
 }
 
-/// The same, as one would read it that was saved without what was told.
+/// The same, as if nothing had been told.
 fn with_nothing_told(key: &KeyState) -> KeyState {
     fn forget(saved: &mut Value) {
         if let Value::Object(fields) = saved {
-            fields.remove("told");
+            if let Some(told) = fields.get_mut("told") {
+                *told = 0.into();
+            }
             fields.values_mut().for_each(forget);
         }
     }

@@ -39,7 +39,8 @@ pub(super) struct Flags {
 
     /// Keep the in-memory engine over restarts in this file
     ///
-    /// It is written every ten seconds and at the end, as a whole or not at all. Without it a restart forgets all keys.
+    /// Changes of keys are on the disk before they are acknowledged. Counts are saved every ten seconds and at the end: a crash
+    /// loses those since. Without it a restart forgets all keys.
     #[arg(long, env = "LIMITER_STATE", value_name = "FILE")]
     pub(super) state: Option<PathBuf>,
 

@@ -1,10 +1,16 @@
 //! The keys of a workspace: list, get, create, update, delete.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use limiter::{KeyId, KeyKind, KeyRecord, Keys, KeysError, NewKey, Search};
 use serde_json::{Value, json};
 
@@ -16,20 +22,63 @@ use crate::models::Models;
 use crate::refusal::Refusal;
 
 /// All keys, members before admins: the SDK's examples edit the limits of the first one.
-pub(crate) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-) -> Result<Json<Vec<KeyAnswer>>, Refusal> {
+///
+/// A workspace may have many thousands. Each page is rendered when it is read, and other requests have their turn after it.
+pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Refusal> {
     let keys = app.limiter.keys(&caller.0);
-    let mut answers = Vec::new();
-    let mut search = Some(Search::all().page_size(Search::MAX_PAGE_SIZE));
+    let (mut members, mut admins) = (List::default(), List::default());
+    let mut search = Some(Search::all().page_size(LISTED_A_TURN));
     while let Some(page_of) = search {
         let page = keys.search(&page_of).await?;
-        answers.extend(page.keys.iter().map(KeyAnswer::of));
+        for record in &page.keys {
+            let answer = KeyAnswer::of(record);
+            if answer.is_admin { admins.push(&answer)? } else { members.push(&answer)? }
+        }
+        members.end_turn();
+        admins.end_turn();
         search = page_of.following(&page);
+        tokio::task::yield_now().await;
     }
-    answers.sort_by_key(|answer| answer.is_admin);
-    Ok(Json(answers))
+    Ok(members.followed_by(admins))
+}
+
+/// Keys as JSON, in as many pieces as it took turns to read them.
+#[derive(Debug, Default)]
+struct List {
+    pieces: Vec<Bytes>,
+    piece: Vec<u8>,
+}
+
+impl List {
+    fn push(&mut self, key: &KeyAnswer) -> Result<(), Refusal> {
+        self.piece.push(b',');
+        serde_json::to_writer(&mut self.piece, key)
+            .map_err(|error| Refusal::unavailable("rendering", error.to_string()))
+    }
+
+    fn end_turn(&mut self) {
+        if !self.piece.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.piece).into());
+        }
+    }
+
+    /// One array of both.
+    fn followed_by(self, others: Self) -> Response {
+        let mut pieces: Vec<Bytes> = self.pieces.into_iter().chain(others.pieces).collect();
+        if let Some(first) = pieces.first_mut() {
+            // Without the comma before the first key.
+            *first = first.slice(1..);
+        }
+        pieces.insert(0, Bytes::from_static(b"["));
+        pieces.push(Bytes::from_static(b"]"));
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CONTENT_LENGTH, length.into()),
+        ];
+        (headers, Body::from_stream(pieces)).into_response()
+    }
 }
 
 pub(crate) async fn get(
@@ -101,5 +150,74 @@ pub(crate) fn key_id(text: &str) -> Result<KeyId, Refusal> {
     text.parse().map_err(|error| Refusal::not_found(format!("no such key: {error}")))
 }
 
+/// Keys of a page of the list: less than a millisecond of work, so that a check never waits long behind it.
+const LISTED_A_TURN: usize = 100;
 /// Whoever loses so often in a row is told, and can look at what the others do.
 const CONFLICT_RETRIES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use axum::body::to_bytes;
+    use limiter::{AccessKey, Limiter};
+
+    use super::*;
+    use crate::bounds::Bounds;
+    use crate::models::Models;
+
+    const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
+
+    fn finished<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done,
+            Poll::Pending => panic!("nothing is waited for in memory"),
+        }
+    }
+
+    /// A workspace of an admin `m` and these members.
+    fn app(members: usize) -> (Arc<App>, AccessKey) {
+        let (limiter, admin) = (Limiter::in_memory(), AccessKey::new(ADMIN).unwrap());
+        let named = |name: &str| KeyConfig::named(name).unwrap();
+        let first = NewKey::admin(named("m")).with_access_key(admin.clone());
+        finished(limiter.bootstrap("home".parse().unwrap(), first)).unwrap();
+        for number in 0..members {
+            // Some come before the admin by their names, and some after.
+            let name = format!("{}{number:05}", if number % 2 == 0 { "a" } else { "z" });
+            let key = NewKey::member(named(&name)).without_access_key();
+            finished(limiter.keys(&admin).create(key)).unwrap();
+        }
+        let models = Models::new(Vec::new()).unwrap();
+        let app = App::new(limiter, None, None, models, Bounds::default(), Vec::new());
+        (Arc::new(app), admin)
+    }
+
+    /// Each page is one poll, and others have their turn after it.
+    #[test]
+    fn a_long_list_is_read_page_by_page_and_members_come_first() {
+        for members in [0, 1, 99, 100, 2_000] {
+            let (app, admin) = app(members);
+            let mut list = pin!(list(State(app), Caller(admin)));
+            let mut polls = 0;
+            let response = loop {
+                polls += 1;
+                match list.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(response) => break response.unwrap(),
+                    Poll::Pending => {}
+                }
+            };
+            assert!(polls > members / LISTED_A_TURN, "{polls} polls for {members} members");
+            let length = response.headers()[CONTENT_LENGTH].to_str().unwrap().to_owned();
+            let body = finished(to_bytes(response.into_body(), usize::MAX)).unwrap();
+            assert_eq!(length, body.len().to_string());
+            let keys: Vec<Value> = serde_json::from_slice(&body).unwrap();
+            let (admins, others): (Vec<_>, Vec<_>) =
+                keys.iter().enumerate().partition(|(_, key)| key["isAdmin"] == true);
+            assert_eq!((admins.len(), others.len()), (1, members));
+            assert_eq!(admins[0].0, members, "the admin comes last");
+            assert!(others.is_sorted_by_key(|(_, key)| key["name"].as_str().unwrap()));
+        }
+    }
+}

@@ -67,6 +67,29 @@ fn no_redis_is_an_error_and_never_an_allow() {
     crate::support::until("it is ready again", || server.get("", "/readyz").status == 200);
 }
 
+/// Each refused call was a line once: 9,323 in three seconds.
+#[test]
+fn a_redis_that_is_gone_is_warned_of_once_and_not_with_each_call() {
+    let redis = RedisServer::run();
+    let server = Running::with(&["--redis", &redis.url(), "--log", "warn"]);
+    let (id, key) = server.member("member", json!({}));
+    redis.kill();
+    for _ in 0..20 {
+        server.run(&key, "Hello").assert_refused_on_the_wire(503);
+        server.post(&key, "/v1/check", &json!({})).assert_problem(503);
+        server.post(&key, "/v1/reserve", &json!({})).assert_problem(503);
+        server.get(&key, "/v1/usage").assert_problem(503);
+        server.get(ADMIN, "/sdk/api-keys").assert_refused_on_the_wire(503);
+        server.get(ADMIN, &format!("/sdk/api-keys/{id}")).assert_refused_on_the_wire(503);
+        // An access key that has to be looked up.
+        server.post(&format!("{key}x"), "/v1/check", &json!({})).assert_problem(503);
+    }
+    let output = server.output();
+    let warnings: Vec<&str> =
+        output.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+}
+
 #[test]
 fn a_redis_that_is_not_there_is_told() {
     let output = Running::try_with(&["--redis", "redis://127.0.0.1:1"], Some(ADMIN)).unwrap_err();

@@ -64,7 +64,23 @@ impl Running {
 
     /// With these flags, or what it says instead of starting.
     pub(crate) fn try_with(flags: &[&str], admin_key: Option<&str>) -> Result<Self, String> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_limiter-server"));
+        Self::start(Command::new(env!("CARGO_BIN_EXE_limiter-server")), flags, admin_key)
+    }
+
+    /// With files that cannot grow beyond so many KiB, as on a disk that is full.
+    pub(crate) fn with_small_files(kib: u32, flags: &[&str]) -> Self {
+        let mut shell = Command::new("bash");
+        let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_limiter-server")]);
+        Self::start(shell, flags, Some(ADMIN))
+            .unwrap_or_else(|output| panic!("it does not start: {output}"))
+    }
+
+    fn start(
+        mut command: Command,
+        flags: &[&str],
+        admin_key: Option<&str>,
+    ) -> Result<Self, String> {
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         command.env_remove("LIMITER_ADMIN_KEY").env("LIMITER_WEBHOOK_SECRET", WEBHOOK_SECRET);
         if let Some(admin_key) = admin_key {
@@ -148,6 +164,17 @@ impl Running {
         peak.expect("Linux tells it").trim().parse().expect("it is a number")
     }
 
+    /// The same, of a server that may be killed meanwhile.
+    pub(crate) fn try_call(
+        &self,
+        method: &str,
+        key: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<Answer, String> {
+        try_call(&self.url, method, key, path, body)
+    }
+
     /// A member key with these fields of the wire: its id and its access key.
     pub(crate) fn member(&self, name: &str, fields: Value) -> (String, String) {
         let mut request = fields;
@@ -190,14 +217,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn of(mut answer: ureq::http::Response<ureq::Body>) -> Self {
+    fn of(mut answer: ureq::http::Response<ureq::Body>) -> Result<Self, String> {
         let headers = answer.headers().iter();
         let headers = headers
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned()));
         let headers = headers.collect();
-        let text = answer.body_mut().read_to_string().expect("it is text");
+        let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Self { status: answer.status().as_u16(), headers, body, text }
+        Ok(Self { status: answer.status().as_u16(), headers, body, text })
     }
 
     /// The value of a header.
@@ -302,17 +329,11 @@ pub(crate) fn call_at(url: &str, method: &str, key: &str, path: &str, body: &str
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
-fn try_call(
-    url: &str,
-    method: &str,
-    key: &str,
-    path: &str,
-    body: &str,
-) -> Result<Answer, ureq::Error> {
+fn try_call(url: &str, method: &str, key: &str, path: &str, body: &str) -> Result<Answer, String> {
     let request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
     let request = if key.is_empty() { request } else { request.header("x-api-key", key) };
-    let answer = agent().run(request.body(body.to_owned()).expect("it is a request"))?;
-    Ok(Answer::of(answer))
+    let answer = agent().run(request.body(body.to_owned()).expect("it is a request"));
+    Answer::of(answer.map_err(|error| error.to_string())?)
 }
 
 fn agent() -> &'static ureq::Agent {

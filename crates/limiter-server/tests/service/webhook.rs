@@ -218,6 +218,25 @@ fn what_waits_for_a_listener_that_is_away_is_told_when_it_is_back() {
     assert_eq!(told, [json!(1), json!(2), json!(3)]);
 }
 
+/// One line in ten seconds says how many are lost or refused, however many there are.
+#[test]
+fn a_flood_of_lost_events_is_one_line_of_the_log() {
+    let listener = Listener::answering(&[None]);
+    let flags = ["--thresholds", "1,2,3,4", "--max-events", "1"];
+    let (server, first) = server(&listener.url(), 100, &flags);
+    let (_, second) = server.member("second", json!({"globalLimits": {"rpd": 100}}));
+    for key in [&first, &second] {
+        (0..4).for_each(|_| call(&server, key));
+    }
+    // One is posted, and one waits, if the first was taken from the queue before the second came.
+    until("they are counted", || {
+        let lost = |events| format!("limiter_webhook_events_total{{outcome=\"lost\"}} {events}");
+        metrics(&server).contains(&lost(6)) || metrics(&server).contains(&lost(7))
+    });
+    until("the log says so", || server.output().contains("events are lost"));
+    assert_eq!(server.output().matches("events are lost").count(), 1);
+}
+
 #[test]
 fn events_that_wait_are_told_before_a_server_ends() {
     let listener = Listener::answering(&[Some(500), Some(200)]);

@@ -1,0 +1,106 @@
+//! Changes of keys: one at a time, numbered, and written to a journal before they take effect.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::lock;
+use limiter_core::{KeyConfig, KeyId, NewRecord, StoreError, Timestamp, WorkspaceId};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+/// A change of one key, with all that a restart needs to make it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyChange {
+    /// Changes of a store have consecutive numbers, from 1 on.
+    pub number: u64,
+    /// The time of the change, by the store's clock.
+    pub at: Timestamp,
+    /// The change itself.
+    pub action: KeyAction,
+}
+
+/// What a [`KeyChange`] does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum KeyAction {
+    /// Adds a key.
+    Create(NewRecord),
+    /// Replaces the configuration of a key.
+    Update {
+        /// The workspace of the key.
+        workspace: WorkspaceId,
+        /// The key.
+        id: KeyId,
+        /// The version that the update was made from.
+        version: u64,
+        /// The new configuration.
+        config: KeyConfig,
+    },
+    /// Deletes a key.
+    Delete {
+        /// The workspace of the key.
+        workspace: WorkspaceId,
+        /// The key.
+        id: KeyId,
+    },
+}
+
+/// A log of the changes of keys, so that a crash loses none that was acknowledged.
+///
+/// The store appends a change when it is known to succeed and before it takes effect. Counts are not in the journal:
+/// they are saved by [snapshots](crate::MemoryStore::snapshot). To start again, restore the last snapshot with the
+/// changes [after it](crate::Snapshot::last_change): [`MemoryStoreBuilder::restore_with`](crate::MemoryStoreBuilder::restore_with).
+pub trait Journal: Debug + Send + Sync + 'static {
+    /// Writes a change down, and returns when it is safe.
+    ///
+    /// Calls come one at a time, in the order of their numbers. The call may block: decisions and look-ups go on, and
+    /// at most one thread waits for it, as long as keys are changed through the async traits.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the change is surely not in the journal, else [`StoreError::OutcomeUnknown`].
+    /// Either way the change is not made, and the error goes to the caller.
+    fn append(&self, change: &KeyChange) -> Result<(), StoreError>;
+}
+
+/// The order of the changes of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// The number of the last change. Locked for the whole of a change.
+    pub(crate) last: Mutex<u64>,
+    /// Async callers queue here and not at `last`: a journal may block, and must not block a thread for each of them.
+    turn: lock::Mutex<()>,
+    /// One snapshot at a time, since there is one list of what changed meanwhile.
+    pub(crate) snapshot: Mutex<()>,
+    journal: Option<Arc<dyn Journal>>,
+}
+
+impl Changes {
+    pub(crate) fn new(journal: Option<Arc<dyn Journal>>) -> Self {
+        Self { journal, ..Self::default() }
+    }
+
+    /// Waits until no other async caller changes a key, where that may take a while.
+    pub(crate) async fn turn(&self) -> Option<lock::MutexGuard<'_, ()>> {
+        match self.journal {
+            Some(_) => Some(self.turn.lock().await),
+            None => None,
+        }
+    }
+
+    /// Numbers a change and writes it to the journal. The caller holds the lock of `last`.
+    pub(crate) fn append(
+        &self,
+        last: &mut u64,
+        at: Timestamp,
+        action: KeyAction,
+    ) -> Result<KeyAction, StoreError> {
+        let number = last.saturating_add(1);
+        let change = KeyChange { number, at, action };
+        if let Some(journal) = &self.journal {
+            journal.append(&change)?;
+        }
+        *last = number;
+        Ok(change.action)
+    }
+}

@@ -1,0 +1,146 @@
+//! The file that a path names: found behind links, locked, and replaced whole.
+//!
+//! The lock (flock) is on the state file itself, so that it holds for every path that leads there, and cannot be removed
+//! beside it. A save replaces the file. It locks the new one before that gets the name, so the file that the path names is
+//! locked at every instant; and whoever has locked a file looks whether the path still names it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use limiter::{MemoryStore, Snapshot};
+
+use super::StateError;
+use super::lines::{Sum, Writer};
+
+/// Finds the file behind the path, makes one if there is none, and locks it. The path in the answer has no links.
+pub(super) fn take(path: &Path) -> Result<(PathBuf, File), StateError> {
+    let unwritable = |source| StateError::Unwritable { path: path.to_owned(), source };
+    let target = target(path).map_err(unwritable)?;
+    for _ in 0..TURNS {
+        let file = match OpenOptions::new().read(true).append(true).open(&target) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make(&target)?;
+                continue;
+            }
+            Err(source) => return Err(unwritable(source)),
+        };
+        if !file.metadata().map_err(unwritable)?.is_file() {
+            return Err(unwritable(io::Error::other("it is no regular file")));
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+        }
+        match names(&target, &file) {
+            Ok(true) => return Ok((target, file)),
+            // Another server has replaced it meanwhile: look again.
+            Ok(false) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(unwritable(source)),
+        }
+    }
+    Err(StateError::InUse(path.to_owned()))
+}
+
+/// Whether the path names this very file.
+pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
+    let (named, open) = (fs::symlink_metadata(path)?, file.metadata()?);
+    Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
+}
+
+/// Writes a file with this snapshot beside the one that the path names, down to the disk. It is locked already.
+pub(super) fn write_new(path: &Path, snapshot: &Snapshot) -> io::Result<(File, Sum)> {
+    let new = new_of(path);
+    // One that a crash left behind may have other permissions.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // It holds digests, names and limits: nobody's business but the server's.
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
+    file.try_lock()?;
+    let mut writer = Writer::new(BufWriter::new(&file));
+    serde_json::to_writer(&mut writer, snapshot)?;
+    writer.end_line()?;
+    let lines = writer.finish()?;
+    file.sync_all()?;
+    Ok((file, lines))
+}
+
+/// Gives what was [written](write_new) its name.
+pub(super) fn put_in_place(path: &Path) -> io::Result<()> {
+    fs::rename(new_of(path), path)
+}
+
+/// Brings a rename to the disk.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Follows symbolic links, also to a file that is not there yet.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match path.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        match fs::read_link(&path) {
+            Ok(link) => path = folder_of(&path).join(link),
+            Err(_) => {
+                let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+                return Ok(folder_of(&path).canonicalize()?.join(name));
+            }
+        }
+    }
+    Err(io::ErrorKind::InvalidFilename.into())
+}
+
+/// Makes a file with an empty store, unless there is one already.
+///
+/// Servers that start at the same time take turns by a lock on the folder, and so none of them replaces the file of another.
+fn make(path: &Path) -> Result<(), StateError> {
+    let unwritable = |source| StateError::Unwritable { path: path.to_owned(), source };
+    let folder = File::open(folder_of(path)).map_err(unwritable)?;
+    for _ in 0..TURNS {
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(TURN),
+            // A file system that knows no locks of folders is not refused for it: then two that start at the very same time
+            // are told apart by the lock of the file, unless one makes it between the check and the rename of the other.
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                if fs::symlink_metadata(path).is_ok() {
+                    return Ok(());
+                }
+                return write_new(path, &MemoryStore::new().snapshot())
+                    .and_then(|_unlocked| put_in_place(path))
+                    .and_then(|()| sync_folder(path))
+                    .map_err(unwritable);
+            }
+        }
+    }
+    Err(StateError::InUse(path.to_owned()))
+}
+
+fn new_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
+}
+
+/// How often to look for a file that others replace or make.
+const TURNS: usize = 100;
+/// Making an empty file takes a few of them on a slow disk.
+const TURN: Duration = Duration::from_millis(20);
+/// As the systems have it.
+const MAX_LINKS: usize = 40;

@@ -1,0 +1,285 @@
+//! The state file against damage, a second server, and a disk that fails.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use limiter::{
+    Charge, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, NewRecord, WorkspaceId,
+};
+
+use super::*;
+use crate::app::App;
+use crate::bounds::Bounds;
+use crate::health;
+use crate::models::Models;
+
+/// A folder of its own, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("limiter-state-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(path: &Path) -> Result<(StateFile, MemoryStore), StateError> {
+    StateFile::open(path, MemoryStore::builder())
+}
+
+fn home() -> WorkspaceId {
+    "home".parse().unwrap()
+}
+
+fn create(store: &MemoryStore, name: &str) -> Result<KeyId, KeysError> {
+    let limits = Limits::builder().requests_per_day(5).build().unwrap();
+    let config = KeyConfig::named(name).unwrap().with_global(limits);
+    let (id, workspace, kind) = (name.parse().unwrap(), home(), KeyKind::Member);
+    let key = NewRecord { id, workspace, kind, config, secret: None, bootstraps: false };
+    store.create(key).map(|record| record.id)
+}
+
+/// A file with a key that has counts and a reservation, and two changes after the snapshot.
+fn file_in_use(folder: &Folder) -> Vec<u8> {
+    let (file, store) = open(&folder.state()).unwrap();
+    let key = create(&store, "saved").unwrap();
+    let (charge, id) = (Charge::request(), "r1".parse().unwrap());
+    assert!(store.check_and_consume(&key, None, &charge).is_allowed());
+    assert!(store.reserve(&key, None, &charge, &id, Duration::from_secs(60)).unwrap().is_allowed());
+    file.save(&store).unwrap();
+    let key = create(&store, "later").unwrap();
+    let limits = Limits::builder().requests_per_day(1).build().unwrap();
+    let config = KeyConfig::named("renamed").unwrap().with_global(limits);
+    store.update(&home(), &key, 1, &config).unwrap();
+    fs::read(folder.state()).unwrap()
+}
+
+#[test]
+fn every_flipped_bit_and_every_changed_byte_is_refused() {
+    let folder = Folder::new();
+    let bytes = file_in_use(&folder);
+    let (snapshot, changes) = read(Path::new("x"), &bytes).unwrap();
+    assert_eq!((snapshot.len(), changes.len()), (1, 2));
+    for position in 0..bytes.len() {
+        for flip in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= flip;
+            let read = read(Path::new("x"), &damaged);
+            assert!(matches!(read, Err(StateError::Damaged { .. })), "{flip} at {position}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_change_in_the_middle_is_refused_and_the_file_left_as_it_is() {
+    let folder = Folder::new();
+    let mut bytes = file_in_use(&folder);
+    let second_line = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 10;
+    bytes[second_line] ^= 1;
+    fs::write(folder.state(), &bytes).unwrap();
+    let error = open(&folder.state()).unwrap_err();
+    assert!(matches!(error, StateError::Damaged { line: 2, .. }), "{error:?}");
+    assert_eq!(fs::read(folder.state()).unwrap(), bytes);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing was put beside it");
+}
+
+/// Wherever a crash cuts the last change off, all before it stand, and the server goes on from there.
+#[test]
+fn a_change_that_was_cut_off_is_dropped_and_the_next_one_takes_its_place() {
+    let folder = Folder::new();
+    let bytes = file_in_use(&folder);
+    let lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect();
+    let last = lines[0] + lines[1];
+    for length in [last, last + 1, last + 100, bytes.len() - 2, bytes.len() - 1] {
+        fs::write(folder.state(), &bytes[..length]).unwrap();
+        let (_file, store) = open(&folder.state()).unwrap();
+        let name = |id: &str| store.read(&id.parse().unwrap()).map(|key| key.name.to_string());
+        assert_eq!((name("saved"), name("later")), (Some("saved".into()), Some("later".into())));
+        create(&store, "another").unwrap();
+        drop((store, _file));
+        let (_file, store) = open(&folder.state()).unwrap();
+        assert!(store.read(&"another".parse().unwrap()).is_some());
+    }
+}
+
+/// The file is another one after each save, and the lock moves with it.
+#[test]
+fn a_file_in_use_is_refused_by_any_path_after_any_number_of_saves() {
+    let folder = Folder::new();
+    let link = folder.0.join("link");
+    symlink(folder.state(), &link).unwrap();
+    let (file, store) = open(&link).unwrap();
+    for _ in 0..5 {
+        for path in [&link, &folder.state(), &folder.0.join("./state.json")] {
+            let second = open(path);
+            assert!(matches!(second, Err(StateError::InUse(_))), "{path:?}: {second:?}");
+        }
+        file.save(&store).unwrap();
+    }
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    drop((file, store));
+    open(&folder.state()).unwrap();
+}
+
+/// Servers that start at the same time, where there is no file yet, while the one that wins saves all the time.
+#[test]
+fn of_servers_that_race_for_a_file_exactly_one_gets_it() {
+    for _ in 0..10 {
+        let folder = Folder::new();
+        let open_now = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let (file, store) = match open(&folder.state()) {
+                            Ok(opened) => opened,
+                            Err(StateError::InUse(_)) => continue,
+                            Err(error) => panic!("{error:?}"),
+                        };
+                        assert_eq!(open_now.fetch_add(1, Ordering::SeqCst), 0, "two have it");
+                        file.save(&store).unwrap();
+                        open_now.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        open(&folder.state()).unwrap();
+    }
+}
+
+/// Changes go on while the file is saved again and again: none is lost between two files.
+#[test]
+fn changes_during_saves_are_all_kept() {
+    let folder = Folder::new();
+    let (file, store) = open(&folder.state()).unwrap();
+    std::thread::scope(|scope| {
+        let managers: Vec<_> = (0..3)
+            .map(|manager| {
+                let store = &store;
+                scope.spawn(move || {
+                    for number in 0..40 {
+                        let key = create(store, &format!("{manager}-{number}")).unwrap();
+                        if number % 2 == 1 {
+                            store.delete(&home(), &key).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        while managers.iter().any(|manager| !manager.is_finished()) {
+            file.save(&store).unwrap();
+        }
+    });
+    // As a crash leaves it: nothing more is saved.
+    let (snapshot, changes) = read(Path::new("x"), &fs::read(folder.state()).unwrap()).unwrap();
+    let again = MemoryStore::builder().restore_with(snapshot, changes).unwrap();
+    let all = limiter::Search::all().page_size(1_000);
+    let names = |store: &MemoryStore| {
+        store.list(&home(), &all).keys.into_iter().map(|key| key.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&again), names(&store));
+    assert_eq!(names(&again).len(), 60);
+}
+
+/// What `/readyz` says of a server on this file.
+fn ready(file: &StateFile, store: &MemoryStore) -> (StatusCode, String) {
+    let limiter = Limiter::builder(store.clone()).build();
+    let models = Models::new(Vec::new()).unwrap();
+    let app = App::new(limiter, None, Some(file.clone()), models, Bounds::default(), Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(health::ready(State(Arc::new(app))))
+}
+
+#[test]
+fn readyz_says_when_saving_fails_and_recovers() {
+    let folder = Folder::new();
+    let (file, store) = open(&folder.state()).unwrap();
+    assert_eq!(ready(&file, &store), (StatusCode::OK, "ready\n".to_owned()));
+    // Something is in the way.
+    let new = folder.0.join("state.json.new");
+    fs::create_dir(&new).unwrap();
+    file.save(&store).unwrap_err();
+    let (status, why) = ready(&file, &store);
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.starts_with("not ready: the state file") && why.contains("directory"), "{why}");
+    // The log still takes changes: they are not lost, and the trouble is not over.
+    create(&store, "meanwhile").unwrap();
+    assert_eq!(ready(&file, &store).0, StatusCode::SERVICE_UNAVAILABLE);
+    fs::remove_dir(&new).unwrap();
+    file.save(&store).unwrap();
+    assert_eq!(ready(&file, &store).0, StatusCode::OK);
+}
+
+#[test]
+fn a_change_that_cannot_be_written_is_not_made_and_readyz_says_so() {
+    let folder = Folder::new();
+    let (file, store) = open(&folder.state()).unwrap();
+    create(&store, "before").unwrap();
+    // What is appended to a file that has no name would be lost.
+    fs::rename(folder.state(), folder.0.join("elsewhere")).unwrap();
+    let refused = create(&store, "ci").unwrap_err();
+    assert!(matches!(refused, KeysError::Store(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(store.read(&"ci".parse().unwrap()).is_none());
+    let (status, why) = ready(&file, &store);
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.contains("removed or replaced"), "{why}");
+    // The next save puts a whole one where the path leads.
+    file.save(&store).unwrap();
+    create(&store, "ci").unwrap();
+    assert_eq!(ready(&file, &store).0, StatusCode::OK);
+    drop((file, store));
+    let (_file, store) = open(&folder.state()).unwrap();
+    assert_eq!(store.snapshot().len(), 2);
+}
+
+/// A write that fails, and then not even what it left behind can be removed: whether a restart finds the change is not
+/// known until the next save.
+#[test]
+fn a_change_of_which_nothing_is_known_says_so_until_the_next_save() {
+    let folder = Folder::new();
+    let (file, store) = open(&folder.state()).unwrap();
+    let writable = {
+        let mut log = file.0.log.lock();
+        let read_only = File::open(folder.state()).unwrap();
+        std::mem::replace(&mut log.file, read_only)
+    };
+    let refused = create(&store, "ci").unwrap_err();
+    assert!(matches!(refused, KeysError::Store(StoreError::OutcomeUnknown(_))), "{refused:?}");
+    let refused = create(&store, "ci").unwrap_err();
+    assert!(matches!(refused, KeysError::Store(StoreError::Unavailable(_))), "{refused:?}");
+    assert_eq!(ready(&file, &store).0, StatusCode::SERVICE_UNAVAILABLE);
+    drop(writable);
+    file.save(&store).unwrap();
+    create(&store, "ci").unwrap();
+    assert_eq!(ready(&file, &store).0, StatusCode::OK);
+}
+
+/// A backup that is put in the place of the file of a running server is not overwritten.
+#[test]
+fn a_file_that_was_put_in_its_place_is_left_alone() {
+    let folder = Folder::new();
+    let (file, store) = open(&folder.state()).unwrap();
+    let backup = folder.0.join("backup");
+    fs::write(&backup, "a backup").unwrap();
+    fs::rename(&backup, folder.state()).unwrap();
+    file.save(&store).unwrap_err();
+    create(&store, "ci").unwrap_err();
+    assert_eq!(fs::read_to_string(folder.state()).unwrap(), "a backup");
+}
