@@ -1,6 +1,7 @@
 //! The engine that a server stands on: its store, its workspace, its admin key.
 
 use std::error::Error;
+use std::future::Future;
 
 use limiter::{
     AccessKey, KeyConfig, KeyKind, KeysError, Limiter, MemoryStore, NewKey, RedisError, RedisStore,
@@ -72,20 +73,30 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// It was told to stop before it had begun.
+    #[error("the server was told to stop while it waited for Redis")]
+    Stopped,
     /// It came to an end with an error.
     #[error("the server failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl Engine {
-    pub(crate) async fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub(crate) async fn start(
+        settings: &Settings,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self, StartError> {
         let mut redis = None;
         let mut state = None;
         let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
-                let store = Box::pin(builder.connect()).await.map_err(StartError::Redis)?;
+                // Only here: a workspace that is being made is made to its end, or its admin key is shown to nobody.
+                let store = tokio::select! {
+                    connected = Box::pin(builder.connect()) => connected.map_err(StartError::Redis)?,
+                    () = stop => return Err(StartError::Stopped),
+                };
                 redis = Some(store.clone());
                 Limiter::builder(store)
             }

@@ -34,15 +34,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Gets everything ready: the store, the workspace and its admin key, the address.
+    /// Gets everything ready: the store, the workspace and its admin key, the address. It ends at once if `stop` is ready while
+    /// it waits for Redis.
     ///
     /// # Errors
     /// [`StartError`], each with a sentence of what to do.
-    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub async fn start(
+        settings: &Settings,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self, StartError> {
         metrics::install();
         let models = Models::new(settings.models.clone())?;
         let listener = listen(settings.listen).await?;
-        let Engine { limiter, redis, state, admin, webhook } = Engine::start(settings).await?;
+        let engine = Engine::start(settings, stop).await?;
+        let Engine { limiter, redis, state, admin, webhook } = engine;
         let address = local_address(&listener, settings.listen)?;
         let welcome = welcome::text(address, settings, &admin);
         let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
