@@ -90,6 +90,11 @@ pub enum ConfigError {
     /// Headers were asked for, and none.
     #[error("the headers are to be none, and others beside it: leave one of them out")]
     NoHeadersAndSome,
+    /// The longest body is longer than all together may be.
+    #[error(
+        "max-buffered-bytes must be at least max-body-bytes, or the longest body is never accepted"
+    )]
+    BufferedBytes,
     /// A bound that would let nothing in.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
@@ -181,6 +186,9 @@ impl Settings {
             if is_zero {
                 return Err(ConfigError::Zero(name));
             }
+        }
+        if bounds.max_buffered_bytes < bounds.max_body_bytes {
+            return Err(ConfigError::BufferedBytes);
         }
         Models::new(self.models.clone()).map(|_| ())
     }
@@ -335,6 +343,8 @@ mod tests {
         assert!(matches!(both, Err(ConfigError::StateAndRedis)));
         let nothing = settings(&["--max-requests", "0"], "");
         assert!(matches!(nothing, Err(ConfigError::Zero("max-requests"))));
+        let longer = settings(&["--max-body-bytes", "11", "--max-buffered-bytes", "10"], "");
+        assert!(matches!(longer, Err(ConfigError::BufferedBytes)));
     }
 
     #[test]

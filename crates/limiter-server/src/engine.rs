@@ -13,12 +13,15 @@ use crate::bounds::MAX_RESERVATIONS;
 use crate::config::{ConfigError, Settings};
 use crate::state::{StateError, StateFile};
 use crate::webhook::{self, Webhook};
+use crate::workers::Workers;
 
 /// A store that is ready, and what it takes to keep it.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) limiter: Limiter,
     pub(crate) redis: Option<RedisStore>,
+    /// For the calls of Redis.
+    pub(crate) workers: Option<Workers>,
     pub(crate) state: Option<(StateFile, MemoryStore)>,
     pub(crate) admin: Admin,
     /// Events that are still to be told.
@@ -86,17 +89,19 @@ impl Engine {
         settings: &Settings,
         stop: impl Future<Output = ()>,
     ) -> Result<Self, StartError> {
-        let mut redis = None;
+        let (mut redis, mut workers) = (None, None);
         let mut state = None;
         let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
                 // Only here: a workspace that is being made is made to its end, or its admin key is shown to nobody.
+                let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
                 let store = tokio::select! {
-                    connected = Box::pin(builder.connect()) => connected.map_err(StartError::Redis)?,
+                    connected = threads.run(builder.connect()) => connected.map_err(StartError::Redis)?,
                     () = stop => return Err(StartError::Stopped),
                 };
+                workers = Some(threads);
                 redis = Some(store.clone());
                 Limiter::builder(store)
             }
@@ -120,7 +125,7 @@ impl Engine {
             // At once: an admin key that was shown must not be lost, and a file that cannot be written is no surprise later.
             file.save(store)?;
         }
-        Ok(Self { limiter, redis, state, admin, webhook })
+        Ok(Self { limiter, redis, workers, state, admin, webhook })
     }
 }
 

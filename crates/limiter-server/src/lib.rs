@@ -22,6 +22,7 @@
 //! calls) or `engine_api` (`/v1`), which ask the engine of the crate `limiter`. No rule is written here; headers and problem
 //! details are those of `limiter_tower`.
 
+mod admission;
 mod app;
 mod auth;
 mod body;
@@ -32,10 +33,12 @@ mod engine;
 mod engine_api;
 mod guard;
 mod health;
+mod lag;
 mod linger;
 mod metrics;
 mod models;
 mod openapi;
+mod queue;
 mod refusal;
 mod routes;
 mod run;
@@ -46,6 +49,7 @@ mod unread;
 mod webhook;
 mod welcome;
 mod wire;
+mod workers;
 
 pub use bounds::Bounds;
 pub use config::{ConfigError, Settings};

@@ -23,7 +23,12 @@ fn start() -> Result<(), Box<dyn Error>> {
     let settings = Settings::from_command_line()?;
     start_logging(&settings)?;
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Answers of other threads come by the queue that is looked at once in so many steps: with the usual 61, they would wait for
+    // thousands of new requests where these never end.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .global_queue_interval(2)
+        .enable_all()
+        .build()?;
     match runtime.block_on(run(&settings)) {
         Err(StartError::Stopped) => {
             tracing::info!("stopped while it waited for Redis");

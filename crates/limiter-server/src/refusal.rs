@@ -60,6 +60,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    /// There is more to do than the server takes on. It is said at once, so that the client can try elsewhere.
+    pub(crate) fn busy(why: &str) -> Self {
+        let refusal = Self::unavailable("busy", format!("{why}: try again in a moment"));
+        Self { retry_after_seconds: Some(BUSY_SECONDS), ..refusal }
+    }
+
     /// As the aiXplain SDK expects it. Who is not allowed is told "Forbidden" and no more: the SDK looks for that word.
     pub(crate) fn on_the_wire(self) -> Response {
         let message =
@@ -173,3 +179,6 @@ impl Refusal {
 
 /// The code of the refusals that are counted, since somebody may be guessing keys.
 pub(crate) const UNKNOWN_KEY: &str = "unknown_key";
+
+/// What `Retry-After` says of a server that is busy: its queues turn over many times a second.
+const BUSY_SECONDS: u64 = 1;

@@ -1,18 +1,19 @@
 //! One server, from its settings to its last answer.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use limiter::{Limiter, MemoryStore};
 use limiter_tower::Dialect;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
-use crate::bounds::Bounds;
+use crate::bounds::{BACKLOG, Bounds};
 use crate::config::Settings;
 use crate::engine::{Engine, StartError};
 use crate::metrics;
@@ -45,13 +46,13 @@ impl Server {
     ) -> Result<Self, StartError> {
         metrics::install();
         let models = Models::new(settings.models.clone())?;
-        let listener = listen(settings.listen).await?;
+        let listener = listen(settings.listen)?;
         let engine = Engine::start(settings, stop).await?;
-        let Engine { limiter, redis, state, admin, webhook } = engine;
+        let Engine { limiter, redis, workers, state, admin, webhook } = engine;
         let address = local_address(&listener, settings.listen)?;
         let welcome = welcome::text(address, settings, &admin);
         let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
-        let app = Arc::new(App::new(limiter, redis, models, bounds, dialects));
+        let app = Arc::new(App::new(limiter, redis, workers, models, bounds, dialects));
         Ok(Self { listener, app, state, webhook, welcome })
     }
 
@@ -71,9 +72,9 @@ impl Server {
     ) -> Result<Self, StartError> {
         metrics::install();
         let models = Models::new(models)?;
-        let listener = listen(address).await?;
+        let listener = listen(address)?;
         let dialects = dialects.into_iter().collect();
-        let app = Arc::new(App::new(limiter, None, models, bounds, dialects));
+        let app = Arc::new(App::new(limiter, None, None, models, bounds, dialects));
         Ok(Self { listener, app, state: None, webhook: None, welcome: String::new() })
     }
 
@@ -136,8 +137,20 @@ impl Server {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    bind(address).map_err(|source| StartError::Listen { address, source })
+}
+
+/// As `TcpListener::bind` does it, with a longer queue.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart takes over the address at once, although connections of the last process still end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {

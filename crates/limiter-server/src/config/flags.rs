@@ -102,9 +102,12 @@ pub(super) struct BoundSettings {
     /// Open connections; the next one waits [default: 4096]
     #[arg(long, env = "LIMITER_MAX_CONNECTIONS", value_name = "COUNT", hide_short_help = true)]
     max_connections: Option<usize>,
-    /// Requests that are being answered; one more is told 503 [default: 1024]
+    /// Requests that are being answered or wait for their turn; one more is told 503 [default: 1024]
     #[arg(long, env = "LIMITER_MAX_REQUESTS", value_name = "COUNT", hide_short_help = true)]
     max_requests: Option<usize>,
+    /// Bytes of the bodies of all requests together; beyond them one is told 503 [default: 67108864]
+    #[arg(long, env = "LIMITER_MAX_BUFFERED_BYTES", value_name = "BYTES", hide_short_help = true)]
+    max_buffered_bytes: Option<usize>,
     /// Seconds for the headers of a request, and for its body [default: 10]
     #[arg(
         long = "read-timeout",
@@ -141,6 +144,7 @@ impl BoundSettings {
             max_body_bytes: self.max_body_bytes.or(others.max_body_bytes),
             max_connections: self.max_connections.or(others.max_connections),
             max_requests: self.max_requests.or(others.max_requests),
+            max_buffered_bytes: self.max_buffered_bytes.or(others.max_buffered_bytes),
             read_timeout_s: self.read_timeout_s.or(others.read_timeout_s),
             request_timeout_s: self.request_timeout_s.or(others.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(others.shutdown_timeout_s),
@@ -156,6 +160,7 @@ impl BoundSettings {
             max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
             max_connections: self.max_connections.unwrap_or(default.max_connections),
             max_requests: self.max_requests.unwrap_or(default.max_requests),
+            max_buffered_bytes: self.max_buffered_bytes.unwrap_or(default.max_buffered_bytes),
             read_timeout: seconds(self.read_timeout_s, default.read_timeout),
             request_timeout: seconds(self.request_timeout_s, default.request_timeout),
             shutdown_timeout: seconds(self.shutdown_timeout_s, default.shutdown_timeout),

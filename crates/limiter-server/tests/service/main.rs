@@ -1,6 +1,7 @@
 //! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
 
 mod bounds;
+mod connections;
 mod engine;
 mod headers;
 mod redis;
@@ -8,6 +9,7 @@ mod sdk;
 mod secrets;
 mod state;
 mod stopping;
+mod strangers;
 mod support;
 mod upstream;
 mod webhook;
