@@ -17,8 +17,8 @@ use crate::queue::Queue;
 use crate::refusal::Refusal;
 use crate::workers::Workers;
 
-/// The access key of the caller, as it came: `x-api-key: KEY` or `Authorization: Token KEY`; the first if both headers
-/// came. Its key was found before anything else of the request was looked at.
+/// The access key of the caller, as it came: `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`; the
+/// first if both headers came. Its key was found before anything else of the request was looked at.
 #[derive(Debug)]
 pub(crate) struct Caller(pub(crate) AccessKey);
 
@@ -68,7 +68,8 @@ fn access_key(headers: &HeaderMap) -> Option<AccessKey> {
         Some(value) => value.to_str().ok()?,
         None => {
             let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("token").then(|| token.trim())?
+            let is_known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+            is_known.then(|| token.trim())?
         }
     };
     AccessKey::new(text).ok()
@@ -196,6 +197,8 @@ fn too_many_strangers() -> Refusal {
 
 /// How long after a key was deleted elsewhere its bodies may still be read here.
 const FRESH: Duration = Duration::from_secs(1);
+/// The services that this one speaks like use one or the other.
+const SCHEMES: [&str; 2] = ["Bearer", "Token"];
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 #[cfg(test)]
@@ -210,6 +213,8 @@ mod tests {
             ("x-api-key", KEY.to_owned()),
             ("authorization", format!("Token {KEY}")),
             ("authorization", format!("token {KEY}")),
+            ("authorization", format!("Bearer {KEY}")),
+            ("authorization", format!("BEARER  {KEY}")),
         ] {
             let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
             assert_eq!(access_key(&headers).unwrap().expose(), KEY, "{name}: {value}");
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_no_access_key_is_not_looked_up() {
-        for value in ["", "short", "Bearer jte9JHAFxw25KvoYP5rb9i", "Token"] {
+        for value in ["", "short", "Basic jte9JHAFxw25KvoYP5rb9i", "Token", "Bearer"] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
             assert!(access_key(&headers).is_none(), "{value}");
         }

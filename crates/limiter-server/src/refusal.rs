@@ -40,7 +40,7 @@ impl Refusal {
 
     pub(crate) fn unknown_key() -> Self {
         let message = "the access key is missing or not known: send that of a living key as x-api-key: KEY, or as \
-                       Authorization: Token KEY";
+                       Authorization: Bearer KEY or Token KEY";
         Self::new(StatusCode::UNAUTHORIZED, UNKNOWN_KEY, message)
     }
 
@@ -94,7 +94,7 @@ fn with_headers(
 ) -> Response {
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Token"));
     }
     if let Some(seconds) = retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

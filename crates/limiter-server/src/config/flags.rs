@@ -176,6 +176,7 @@ const LONG_HELP: &str = "\
 The admin key:
   The first start makes an admin key and shows it, once. LIMITER_ADMIN_KEY brings one instead (at least 16 characters,
   22 random letters and digits or more): for automation, and for restarts, where it must be the same again.
+  It comes as x-api-key: KEY, Authorization: Bearer KEY or Authorization: Token KEY, as all access keys do.
 
 Try it:
   limiter-server                                        in memory, on 127.0.0.1:8080
