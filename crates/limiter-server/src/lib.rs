@@ -29,6 +29,7 @@ mod body;
 mod bounds;
 mod client;
 mod config;
+mod cors;
 mod engine;
 mod engine_api;
 mod guard;
@@ -52,7 +53,7 @@ mod wire;
 mod workers;
 
 pub use bounds::Bounds;
-pub use config::{ConfigError, Settings};
+pub use config::{ConfigError, Origin, Settings};
 pub use engine::StartError;
 pub use guard::guarded;
 pub use limiter_tower::Dialect;

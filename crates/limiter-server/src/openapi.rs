@@ -22,6 +22,12 @@ pub(crate) async fn document() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone())
 }
 
+/// The headers that the document describes.
+#[cfg(test)]
+pub(crate) fn header_names() -> Vec<String> {
+    headers::headers().into_iter().map(|(name, _)| name).collect()
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(

@@ -11,14 +11,15 @@ use axum::routing::{get, post};
 
 use crate::admission::admit;
 use crate::app::App;
+use crate::config::Origin;
 use crate::engine_api::{check, reservations, usage as engine_usage};
 use crate::guard::{catching_panics, guarded};
 use crate::refusal::Refusal;
 use crate::wire::{keys, models, runs, usage};
-use crate::{health, openapi};
+use crate::{cors, health, openapi};
 
 /// The whole service.
-pub(crate) fn service(app: Arc<App>) -> Router {
+pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
     let wire = Router::new()
         .route(KEYS, get(keys::list).post(keys::create))
         .route(OWN_USAGE, get(usage::own))
@@ -52,7 +53,8 @@ pub(crate) fn service(app: Arc<App>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&app));
-    guarded(limited, &app.bounds).merge(catching_panics(watching))
+    let limited = guarded(limited, &app.bounds);
+    cors::allow(limited, cors_origins, &app.dialects).merge(catching_panics(watching))
 }
 
 /// The route, if it is one of those above: whatever becomes a label is of a list.

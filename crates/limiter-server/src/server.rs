@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::bounds::{BACKLOG, Bounds};
-use crate::config::Settings;
+use crate::config::{Origin, Settings};
 use crate::engine::{Engine, StartError};
 use crate::metrics;
 use crate::models::{Model, Models};
@@ -31,6 +31,7 @@ pub struct Server {
     app: Arc<App>,
     state: Option<(StateFile, MemoryStore)>,
     webhook: Option<Webhook>,
+    cors_origins: Vec<Origin>,
     welcome: String,
 }
 
@@ -53,7 +54,8 @@ impl Server {
         let welcome = welcome::text(address, settings, &admin);
         let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
         let app = Arc::new(App::new(limiter, redis, workers, models, bounds, dialects));
-        Ok(Self { listener, app, state, webhook, welcome })
+        let cors_origins = settings.cors_origins.clone();
+        Ok(Self { listener, app, state, webhook, cors_origins, welcome })
     }
 
     /// A server on an engine that is there already: to put the service into a process of your own. The dialects are those of
@@ -75,7 +77,8 @@ impl Server {
         let listener = listen(address)?;
         let dialects = dialects.into_iter().collect();
         let app = Arc::new(App::new(limiter, None, None, models, bounds, dialects));
-        Ok(Self { listener, app, state: None, webhook: None, welcome: String::new() })
+        let (cors_origins, welcome) = (Vec::new(), String::new());
+        Ok(Self { listener, app, state: None, webhook: None, cors_origins, welcome })
     }
 
     /// What to tell whoever started it, with the admin key if it was made just now.
@@ -97,7 +100,7 @@ impl Server {
     /// # Errors
     /// [`StartError::State`] if the state could not be saved at the end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { listener, app, state, webhook, .. } = self;
+        let Self { listener, app, state, webhook, cors_origins, .. } = self;
         let (no_more_events, stopped) = oneshot::channel::<()>();
         let client = Arc::clone(&app.client);
         let telling = webhook.map(|webhook| {
@@ -106,7 +109,7 @@ impl Server {
         let saving =
             state.clone().map(|(file, store)| tokio::spawn(save_now_and_then(file, store)));
         let upkeep = tokio::spawn(metrics::keep_up());
-        let service = routes::service(Arc::clone(&app));
+        let service = routes::service(Arc::clone(&app), &cors_origins);
         let bounds = app.bounds;
         let stopping = async {
             stop.await;

@@ -9,6 +9,7 @@ use limiter::WorkspaceId;
 use serde::Deserialize;
 
 use super::headers::Headers;
+use super::origins::Origin;
 use super::percents::Percents;
 use crate::bounds::Bounds;
 
@@ -59,6 +60,12 @@ pub(super) struct Flags {
     /// none, in any case.
     #[arg(long, env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_delimiter = ',')]
     pub(super) headers: Option<Vec<Headers>>,
+
+    /// Origins of web pages that may call from a browser, as in https://example.com, or '*' [default: none]
+    ///
+    /// Answers to them have the headers of CORS. Behind a proxy that adds these itself, leave it out.
+    #[arg(long, env = "LIMITER_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
+    pub(super) cors_origins: Option<Vec<Origin>>,
 
     /// Shares of limits and budgets, in percent, that are told when a key reaches them [default: 80,100]
     ///

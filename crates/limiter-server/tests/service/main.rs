@@ -2,6 +2,7 @@
 
 mod bounds;
 mod connections;
+mod cors;
 mod engine;
 mod headers;
 mod redis;
