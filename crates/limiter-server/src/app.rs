@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use limiter::{Limiter, RedisStore};
 use limiter_tower::Dialect;
 
+use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::bounds::Bounds;
 use crate::client::Client;
 use crate::models::Models;
 use crate::state::{StateFile, with_causes};
+use crate::workers::Workers;
 
 /// The service's state: the engine, the models that can be run, the bounds, and the headers of the engine's API.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) client: Arc<Client>,
     pub(crate) bounds: Bounds,
+    pub(crate) admission: Admission,
+    /// Where requests run that were admitted, if not where they were read.
+    pub(crate) workers: Option<Arc<Workers>>,
     pub(crate) dialects: Vec<Dialect>,
     redis: Option<RedisStore>,
     state: Option<StateFile>,
@@ -31,17 +36,21 @@ impl App {
         limiter: Limiter,
         redis: Option<RedisStore>,
         state: Option<StateFile>,
+        workers: Option<Workers>,
         models: Models,
         bounds: Bounds,
         dialects: Vec<Dialect>,
     ) -> Self {
+        let workers = workers.map(Arc::new);
         Self {
-            authenticator: Authenticator::new(limiter.clone()),
+            authenticator: Authenticator::new(limiter.clone(), workers.clone()),
             limiter,
             models,
             client: Arc::new(Client::new()),
+            admission: Admission::new(&bounds, workers.as_deref()),
             bounds,
             dialects,
+            workers,
             redis,
             state,
             stopping: AtomicBool::new(false),

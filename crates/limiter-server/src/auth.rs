@@ -1,44 +1,66 @@
 //! Who calls: the access key of a request, and the key that it belongs to.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use limiter::{AccessKey, KeyDigest, KeyId, Limiter, StoreError};
+use limiter::{AccessKey, KeyDigest, KeyId, Limiter};
 use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::app::App;
-use crate::bounds::MAX_KNOWN_KEYS;
+use crate::bounds::{MAX_KNOWN_KEYS, MAX_STRANGERS};
+use crate::queue::Queue;
 use crate::refusal::Refusal;
+use crate::workers::Workers;
 
-/// The access key that came with a request, as `x-api-key: KEY` or `Authorization: Token KEY`; the first if both came.
-///
-/// It is well formed, and not yet known to belong to a key.
+/// The access key of the caller, as it came: `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`; the
+/// first if both headers came. Its key was found before anything else of the request was looked at.
 #[derive(Debug)]
 pub(crate) struct Caller(pub(crate) AccessKey);
 
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        access_key(&parts.headers).map(Self).ok_or_else(Refusal::unknown_key)
-    }
-}
-
-/// The key of the caller, found before the body is read: whoever is not known is not listened to.
+/// The key of the caller, found by the head of the request alone: whoever is not known is not listened to.
 #[derive(Debug)]
 pub(crate) struct Identified(pub(crate) KeyId);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        let known = identify(parts, app).await?;
+        Ok(Self(known.access_key.clone()))
+    }
+}
 
 impl FromRequestParts<Arc<App>> for Identified {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        app.authenticator.identify(&caller).await.map(Self)
+        let known = identify(parts, app).await?;
+        Ok(Self(known.id.clone()))
     }
+}
+
+/// A caller whose key was found.
+#[derive(Debug)]
+pub(crate) struct Known {
+    access_key: AccessKey,
+    id: KeyId,
+}
+
+/// Finds the key of the caller, once for a request, however many extractors ask.
+pub(crate) async fn identify(parts: &mut Parts, app: &App) -> Result<Arc<Known>, Refusal> {
+    if let Some(known) = parts.extensions.get::<Arc<Known>>() {
+        return Ok(Arc::clone(known));
+    }
+    let access_key = access_key(&parts.headers).ok_or_else(Refusal::unknown_key)?;
+    let id = app.authenticator.identify(&access_key).await?;
+    let known = Arc::new(Known { access_key, id });
+    parts.extensions.insert(Arc::clone(&known));
+    Ok(known)
 }
 
 fn access_key(headers: &HeaderMap) -> Option<AccessKey> {
@@ -46,7 +68,8 @@ fn access_key(headers: &HeaderMap) -> Option<AccessKey> {
         Some(value) => value.to_str().ok()?,
         None => {
             let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("token").then(|| token.trim())?
+            let is_known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+            is_known.then(|| token.trim())?
         }
     };
     AccessKey::new(text).ok()
@@ -56,41 +79,126 @@ fn access_key(headers: &HeaderMap) -> Option<AccessKey> {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     limiter: Limiter,
-    /// Where a look-up is a round trip, those that were found. An access key never becomes that of another key, and whether
-    /// its key still lives is decided with each call. What was not found is not remembered: a flood of guesses
-    /// displaces nobody.
-    known: Option<Mutex<LruCache<KeyDigest, KeyId>>>,
+    /// Where a look-up is a round trip.
+    remote: Option<Arc<Remote>>,
+}
+
+/// Look-ups that take a round trip each.
+#[derive(Debug)]
+struct Remote {
+    limiter: Limiter,
+    workers: Option<Arc<Workers>>,
+    /// Those that were found. An access key never becomes that of another key, and whether its key still lives is decided
+    /// with each call. What was not found is not remembered: a flood of guesses displaces nobody.
+    known: Mutex<LruCache<KeyDigest, Found>>,
+    /// For those that are not known: guesses wait for each other, and known callers for none of them.
+    strangers: Arc<Queue>,
+}
+
+#[derive(Debug)]
+struct Found {
+    id: KeyId,
+    /// When the store was last asked whether it is there still.
+    asked: Instant,
 }
 
 impl Authenticator {
-    pub(crate) fn new(limiter: Limiter) -> Self {
+    pub(crate) fn new(limiter: Limiter, workers: Option<Arc<Workers>>) -> Self {
         let by_network = limiter.memory().is_none();
-        let known = by_network.then(|| Mutex::new(LruCache::new(MAX_KNOWN_KEYS)));
-        Self { limiter, known }
+        let remote = by_network.then(|| {
+            Arc::new(Remote {
+                limiter: limiter.clone(),
+                workers,
+                known: Mutex::new(LruCache::new(MAX_KNOWN_KEYS)),
+                strangers: Queue::new(MAX_STRANGERS),
+            })
+        });
+        Self { limiter, remote }
     }
 
     /// The key of this access key: one digest, and at most one look-up.
-    pub(crate) async fn identify(&self, caller: &Caller) -> Result<KeyId, Refusal> {
+    pub(crate) async fn identify(&self, access_key: &AccessKey) -> Result<KeyId, Refusal> {
         if let Some(memory) = self.limiter.memory() {
-            return memory.resolve(&caller.0.digest()).ok_or_else(Refusal::unknown_key);
+            return memory.resolve(&access_key.digest()).ok_or_else(Refusal::unknown_key);
         }
-        self.look_up(&caller.0).await?.ok_or_else(Refusal::unknown_key)
-    }
-
-    async fn look_up(&self, access_key: &AccessKey) -> Result<Option<KeyId>, StoreError> {
-        let Some(known) = &self.known else { return self.limiter.authenticate(access_key).await };
+        let Some(remote) = &self.remote else {
+            let found = self.limiter.authenticate(access_key).await?;
+            return found.ok_or_else(Refusal::unknown_key);
+        };
         let digest = access_key.digest();
-        if let Some(id) = known.lock().get(&digest) {
-            return Ok(Some(id.clone()));
+        match remote.recall(&digest) {
+            Some(Recalled::Fresh(id)) => Ok(id),
+            Some(Recalled::Old(id)) => remote.look_again(access_key, digest, id).await,
+            None => remote.find(access_key, digest).await,
         }
-        let found = self.limiter.authenticate(access_key).await?;
-        if let Some(id) = &found {
-            known.lock().put(digest, id.clone());
-        }
-        Ok(found)
     }
 }
 
+enum Recalled {
+    Fresh(KeyId),
+    /// It is to be looked up again, by one request while others go on.
+    Old(KeyId),
+}
+
+impl Remote {
+    fn recall(&self, digest: &KeyDigest) -> Option<Recalled> {
+        let mut known = self.known.lock();
+        let found = known.get_mut(digest)?;
+        if found.asked.elapsed() < FRESH {
+            return Some(Recalled::Fresh(found.id.clone()));
+        }
+        found.asked = Instant::now();
+        Some(Recalled::Old(found.id.clone()))
+    }
+
+    async fn look_again(
+        self: &Arc<Self>,
+        access_key: &AccessKey,
+        digest: KeyDigest,
+        id: KeyId,
+    ) -> Result<KeyId, Refusal> {
+        let (remote, access_key) = (Arc::clone(self), access_key.clone());
+        let looking = async move { remote.limiter.authenticate(&access_key).await };
+        match Workers::run_on(self.workers.as_deref(), looking).await {
+            // Without an answer it is as it was: the call itself needs one.
+            Ok(Some(_)) | Err(_) => Ok(id),
+            Ok(None) => {
+                self.known.lock().pop(&digest);
+                Err(Refusal::unknown_key())
+            }
+        }
+    }
+
+    async fn find(
+        self: &Arc<Self>,
+        access_key: &AccessKey,
+        digest: KeyDigest,
+    ) -> Result<KeyId, Refusal> {
+        let entry = self.strangers.join().ok_or_else(too_many_strangers)?;
+        let (remote, access_key) = (Arc::clone(self), access_key.clone());
+        let finding = async move {
+            let _place = entry.place().await.ok_or_else(too_many_strangers)?;
+            // Another request with the same key may have found it meanwhile.
+            if let Some(Recalled::Fresh(id) | Recalled::Old(id)) = remote.recall(&digest) {
+                return Ok(id);
+            }
+            let found = remote.limiter.authenticate(&access_key).await?;
+            let id = found.ok_or_else(Refusal::unknown_key)?;
+            remote.known.lock().put(digest, Found { id: id.clone(), asked: Instant::now() });
+            Ok(id)
+        };
+        Workers::run_on(self.workers.as_deref(), finding).await
+    }
+}
+
+fn too_many_strangers() -> Refusal {
+    Refusal::busy("the server looks up as many unknown access keys as it takes")
+}
+
+/// How long after a key was deleted elsewhere its bodies may still be read here.
+const FRESH: Duration = Duration::from_secs(1);
+/// The services that this one speaks like use one or the other.
+const SCHEMES: [&str; 2] = ["Bearer", "Token"];
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 #[cfg(test)]
@@ -105,6 +213,8 @@ mod tests {
             ("x-api-key", KEY.to_owned()),
             ("authorization", format!("Token {KEY}")),
             ("authorization", format!("token {KEY}")),
+            ("authorization", format!("Bearer {KEY}")),
+            ("authorization", format!("BEARER  {KEY}")),
         ] {
             let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
             assert_eq!(access_key(&headers).unwrap().expose(), KEY, "{name}: {value}");
@@ -113,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_no_access_key_is_not_looked_up() {
-        for value in ["", "short", "Bearer jte9JHAFxw25KvoYP5rb9i", "Token"] {
+        for value in ["", "short", "Basic jte9JHAFxw25KvoYP5rb9i", "Token", "Bearer"] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
             assert!(access_key(&headers).is_none(), "{value}");
         }

@@ -3,22 +3,28 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use limiter::Object;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::admission::Admission;
 use crate::app::App;
-use crate::bounds::Bounds;
 use crate::refusal::Refusal;
 
 /// A body of JSON, an object, whatever its content type says.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
+
+/// A body that was read before the handler runs, by [`admit`](crate::admission::admit).
+#[derive(Clone, Debug)]
+pub(crate) struct Whole(pub(crate) Bytes);
 
 /// One segment of the path, decoded after routing: it may have slashes in it.
 #[derive(Debug)]
@@ -31,8 +37,8 @@ pub(crate) struct Queried<T>(pub(crate) T);
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
-        let bytes = read(request, &app.bounds).await?;
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Refusal> {
+        let bytes = whole(&request)?;
         match serde_json::from_slice(&bytes) {
             Ok(Object(value)) => Ok(Self(value)),
             Err(error) => Err(not_readable("body", error)),
@@ -62,22 +68,59 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
     }
 }
 
-/// The whole body, if it is neither too long nor too slow.
-pub(crate) async fn read(request: Request, bounds: &Bounds) -> Result<Bytes, Refusal> {
-    let max = bounds.max_body_bytes;
-    let collected = Limited::new(request.into_body(), max).collect();
-    match tokio::time::timeout(bounds.read_timeout, collected).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let message = format!("the body is longer than the {max} bytes that are accepted");
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message))
+/// The whole body, and the room that it takes, if it is neither too long nor too slow.
+pub(crate) async fn read(body: Body, app: &App) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+    let collected = collect(body, app.bounds.max_body_bytes, &app.admission);
+    let collected = tokio::time::timeout(app.bounds.read_timeout, collected).await;
+    collected.unwrap_or_else(|_| {
+        let message = "the body did not come in time";
+        Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message))
+    })
+}
+
+async fn collect(
+    mut body: Body,
+    max: usize,
+    admission: &Admission,
+) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_long(max));
+    }
+    let mut room = admission.room_for(0)?;
+    // Most bodies come in one piece, which is not copied.
+    let (mut only, mut joined) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Refusal::malformed("the body ended before it was complete"))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if piece.len() > max - room.num_permits() {
+            return Err(too_long(max));
         }
-        Ok(Err(_)) => Err(Refusal::malformed("the body ended before it was complete")),
-        Err(_) => {
-            let message = "the body did not come in time";
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message))
+        let is_first = room.num_permits() == 0;
+        room.merge(admission.room_for(piece.len())?);
+        if is_first {
+            only = piece;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut only));
+            joined.extend_from_slice(&piece);
         }
     }
+    let whole = if joined.is_empty() { only } else { joined.freeze() };
+    Ok((whole, room))
+}
+
+fn whole(request: &Request) -> Result<Bytes, Refusal> {
+    // The routes are to blame, not the client: `admit` stands before each that takes a body.
+    let missing = "the server has a bug: the body was not read";
+    let whole = request.extensions().get::<Whole>();
+    whole
+        .map(|whole| whole.0.clone())
+        .ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", missing))
+}
+
+fn too_long(max: usize) -> Refusal {
+    let message = format!("the body is longer than the {max} bytes that are accepted");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
 fn not_readable(what: &str, error: impl fmt::Display) -> Refusal {

@@ -3,6 +3,7 @@
 mod file;
 mod flags;
 mod headers;
+mod origins;
 mod percents;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::webhook::WebhookSettings;
 
 use self::file::File;
 use self::flags::Flags;
+pub use self::origins::Origin;
 
 /// What one server is to be.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ pub struct Settings {
     /// The headers in which `/v1` tells how limits stand: [`Dialect::Ietf`] by default, none if empty. What the aiXplain SDK
     /// calls has none.
     pub dialects: Vec<Dialect>,
+    /// Origins of web pages that may call from a browser: none by default, and then no answer has a header of CORS.
+    pub cors_origins: Vec<Origin>,
     /// Shares of limits that are told when a key reaches them, of keys that say none themselves: 80 % and 100 % by default.
     pub thresholds: Thresholds,
     /// Whom to tell of thresholds that keys reach, beside the log; nobody by default.
@@ -90,6 +94,17 @@ pub enum ConfigError {
     /// Headers were asked for, and none.
     #[error("the headers are to be none, and others beside it: leave one of them out")]
     NoHeadersAndSome,
+    /// What is no origin of web pages.
+    #[error(
+        "{0:?} is no origin of web pages: it must be \"*\", or a scheme and a host in lower case with nothing after them, as in \
+         https://example.com or http://localhost:3000"
+    )]
+    CorsOrigin(String),
+    /// The longest body is longer than all together may be.
+    #[error(
+        "max-buffered-bytes must be at least max-body-bytes, or the longest body is never accepted"
+    )]
+    BufferedBytes,
     /// A bound that would let nothing in.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
@@ -157,6 +172,7 @@ impl Settings {
                 Some(named) => headers::dialects(&named)?,
                 None => vec![DEFAULT_DIALECT],
             },
+            cors_origins: flags.cors_origins.or(file.cors_origins).unwrap_or_default(),
             log: flags.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_json: flags.log_json || file.log_json.unwrap_or(false),
         };
@@ -181,6 +197,9 @@ impl Settings {
             if is_zero {
                 return Err(ConfigError::Zero(name));
             }
+        }
+        if bounds.max_buffered_bytes < bounds.max_body_bytes {
+            return Err(ConfigError::BufferedBytes);
         }
         Models::new(self.models.clone()).map(|_| ())
     }
@@ -220,6 +239,7 @@ impl fmt::Debug for Settings {
             .field("state", &self.state)
             .field("bounds", &self.bounds)
             .field("dialects", &self.dialects)
+            .field("cors_origins", &self.cors_origins)
             .field("thresholds", &self.thresholds)
             .field("webhook", &self.webhook)
             .field("shadow", &self.shadow)
@@ -273,6 +293,7 @@ mod tests {
         assert_eq!((sample.listen, sample.bounds), (default.listen, default.bounds));
         assert_eq!((sample.workspace, sample.log), (default.workspace, default.log));
         assert_eq!(sample.dialects, default.dialects);
+        assert_eq!(sample.cors_origins, default.cors_origins);
         assert_eq!((sample.thresholds, sample.shadow), (default.thresholds, default.shadow));
         assert!(sample.models.iter().any(|model| model.upstream.is_some()));
     }
@@ -290,6 +311,28 @@ mod tests {
         assert!(matches!(contradiction, Err(ConfigError::NoHeadersAndSome)));
         let error = settings(&[], "headers = ['itef']").unwrap_err().to_string();
         assert!(error.contains("itef") && error.contains("anthropic"), "{error}");
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        let origins = |text| settings(&["--cors-origins", text], "").unwrap().cors_origins;
+        assert_eq!(origins("https://example.com,http://localhost:3000").len(), 2);
+        assert!(origins("*")[0].is_any());
+        assert_eq!(settings(&[], "cors_origins = ['https://a.b']").unwrap().cors_origins.len(), 1);
+        for wrong in [
+            "example.com",
+            "https://example.com/",
+            "https://example.com/path",
+            "https://Example.com",
+            "https://me@example.com",
+            "null",
+            "",
+        ] {
+            assert!(wrong.parse::<Origin>().is_err(), "{wrong:?}");
+            let file = format!("cors_origins = ['{wrong}']");
+            let error = settings(&[], &file).unwrap_err().to_string();
+            assert!(error.contains("https://example.com"), "{error}");
+        }
     }
 
     #[test]
@@ -347,6 +390,8 @@ mod tests {
         assert!(matches!(both, Err(ConfigError::StateAndRedis)));
         let nothing = settings(&["--max-requests", "0"], "");
         assert!(matches!(nothing, Err(ConfigError::Zero("max-requests"))));
+        let longer = settings(&["--max-body-bytes", "11", "--max-buffered-bytes", "10"], "");
+        assert!(matches!(longer, Err(ConfigError::BufferedBytes)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The engine that a server stands on: its store, its workspace, its admin key.
 
 use std::error::Error;
+use std::future::Future;
 
 use limiter::{
     AccessKey, KeyConfig, KeyKind, KeysError, Limiter, MemoryStore, NewKey, RedisError, RedisStore,
@@ -12,12 +13,15 @@ use crate::bounds::MAX_RESERVATIONS;
 use crate::config::{ConfigError, Settings};
 use crate::state::{StateError, StateFile};
 use crate::webhook::{self, Webhook};
+use crate::workers::Workers;
 
 /// A store that is ready, and what it takes to keep it.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) limiter: Limiter,
     pub(crate) redis: Option<RedisStore>,
+    /// For the calls of Redis.
+    pub(crate) workers: Option<Workers>,
     pub(crate) state: Option<(StateFile, MemoryStore)>,
     pub(crate) admin: Admin,
     /// Events that are still to be told.
@@ -72,20 +76,32 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// It was told to stop before it had begun.
+    #[error("the server was told to stop while it waited for Redis")]
+    Stopped,
     /// It came to an end with an error.
     #[error("the server failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl Engine {
-    pub(crate) async fn start(settings: &Settings) -> Result<Self, StartError> {
-        let mut redis = None;
+    pub(crate) async fn start(
+        settings: &Settings,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self, StartError> {
+        let (mut redis, mut workers) = (None, None);
         let mut state = None;
         let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
-                let store = Box::pin(builder.connect()).await.map_err(StartError::Redis)?;
+                // Only here: a workspace that is being made is made to its end, or its admin key is shown to nobody.
+                let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
+                let store = tokio::select! {
+                    connected = threads.run(builder.connect()) => connected.map_err(StartError::Redis)?,
+                    () = stop => return Err(StartError::Stopped),
+                };
+                workers = Some(threads);
                 redis = Some(store.clone());
                 Limiter::builder(store)
             }
@@ -105,7 +121,7 @@ impl Engine {
         });
         let limiter = limiter.build();
         let admin = admin(&limiter, settings).await?;
-        Ok(Self { limiter, redis, state, admin, webhook })
+        Ok(Self { limiter, redis, workers, state, admin, webhook })
     }
 }
 

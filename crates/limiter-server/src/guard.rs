@@ -1,7 +1,6 @@
-//! What stands around every request: the bounds, the count, the log line, and how refusals look.
+//! What stands around every request: its deadline, the count, the log line, and how refusals look.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -9,7 +8,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::bounds::Bounds;
@@ -17,25 +15,20 @@ use crate::metrics;
 use crate::refusal::{Refusal, UNKNOWN_KEY};
 use crate::routes;
 
-#[derive(Clone, Debug)]
-struct Guard {
-    places: Arc<Semaphore>,
-    bounds: Bounds,
-}
-
-/// Puts the routes behind the bounds: so many requests at a time, each answered in time, counted and logged, and no
-/// panic shown.
+/// Answers each request in time, counts and logs it, and shows no panic.
 ///
 /// Beside the service itself it is of use to benches, which compare one service with another behind the same guard.
 pub fn guarded(routes: Router, bounds: &Bounds) -> Router {
     metrics::install();
-    let guard = Guard { places: Arc::new(Semaphore::new(bounds.max_requests)), bounds: *bounds };
-    routes
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| panicked()))
-        .layer(from_fn_with_state(guard, stand_guard))
+    catching_panics(routes).layer(from_fn_with_state(bounds.request_timeout, stand_guard))
 }
 
-async fn stand_guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+/// Lets a panic end its own request alone.
+pub(crate) fn catching_panics(routes: Router) -> Router {
+    routes.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| panicked()))
+}
+
+async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     // The template of the route, never the path: whatever a client puts there stays out of logs and labels.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
@@ -43,7 +36,7 @@ async fn stand_guard(State(guard): State<Guard>, request: Request, next: Next) -
     let is_engine = request.uri().path().starts_with("/v1/");
     let method = request.method().clone();
 
-    let mut response = answer(&guard, request, next).await;
+    let mut response = answer(limit, request, next).await;
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
         if refusal.code == UNKNOWN_KEY {
             metrics::unknown_key();
@@ -56,13 +49,8 @@ async fn stand_guard(State(guard): State<Guard>, request: Request, next: Next) -
     response
 }
 
-async fn answer(guard: &Guard, request: Request, next: Next) -> Response {
-    let Ok(_place) = guard.places.try_acquire() else {
-        let message =
-            "the server is busy with as many requests as it takes at a time: try again in a moment";
-        return Refusal::unavailable("busy", message).into_response();
-    };
-    match tokio::time::timeout(guard.bounds.request_timeout, next.run(request)).await {
+async fn answer(limit: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let message = "no answer was ready in time; what was asked for may have been charged";

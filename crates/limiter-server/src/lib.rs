@@ -22,31 +22,38 @@
 //! calls) or `engine_api` (`/v1`), which ask the engine of the crate `limiter`. No rule is written here; headers and problem
 //! details are those of `limiter_tower`.
 
+mod admission;
 mod app;
 mod auth;
 mod body;
 mod bounds;
 mod client;
 mod config;
+mod cors;
 mod engine;
 mod engine_api;
 mod guard;
 mod health;
+mod lag;
+mod linger;
 mod metrics;
 mod models;
 mod openapi;
+mod queue;
 mod refusal;
 mod routes;
 mod run;
 mod serve;
 mod server;
 mod state;
+mod unread;
 mod webhook;
 mod welcome;
 mod wire;
+mod workers;
 
 pub use bounds::Bounds;
-pub use config::{ConfigError, Settings};
+pub use config::{ConfigError, Origin, Settings};
 pub use engine::StartError;
 pub use guard::guarded;
 pub use limiter_tower::Dialect;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use limiter_server::{Server, Settings, StartError};
@@ -18,25 +19,46 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn start() -> Result<(), Box<dyn Error>> {
+fn start() -> Result<(), Box<dyn Error>> {
     let settings = Settings::from_command_line()?;
     start_logging(&settings)?;
     raise_file_limit();
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Box::pin(Server::start(&settings)).await?;
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{}", server.welcome())?;
-    stdout.flush()?;
-    drop(stdout);
-    let stop = async move {
+    // Answers of other threads come by the queue that is looked at once in so many steps: with the usual 61, they would wait for
+    // thousands of new requests where these never end.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .global_queue_interval(2)
+        .enable_all()
+        .build()?;
+    match runtime.block_on(run(&settings)) {
+        Err(StartError::Stopped) => {
+            tracing::info!("stopped while it waited for Redis");
+            // A look-up of a name may be under way, which nothing ends.
+            runtime.shutdown_background();
+            Ok(())
+        }
+        ended => Ok(ended?),
+    }
+}
+
+async fn run(settings: &Settings) -> Result<(), StartError> {
+    let failed = |error: io::Error| StartError::Failed(error.into());
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut stop = pin!(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    server.run(stop).await.map_err(StartError::into)
+    });
+    let server = Box::pin(Server::start(settings, &mut stop)).await?;
+    say(server.welcome()).map_err(failed)?;
+    server.run(stop).await
+}
+
+fn say(welcome: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{welcome}")?;
+    stdout.flush()
 }
 
 /// Logs go to standard error, so that standard output has the welcome alone.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
@@ -20,6 +20,12 @@ pub(crate) async fn document() -> impl IntoResponse {
     static DOCUMENT: LazyLock<Bytes> =
         LazyLock::new(|| Bytes::from(Api::openapi().to_pretty_json().unwrap_or_default()));
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone())
+}
+
+/// The headers that the document describes.
+#[cfg(test)]
+pub(crate) fn header_names() -> Vec<String> {
+    headers::headers().into_iter().map(|(name, _)| name).collect()
 }
 
 #[derive(OpenApi)]
@@ -50,7 +56,7 @@ pub(crate) async fn document() -> impl IntoResponse {
 )]
 struct Api;
 
-/// The two headers that an access key may come in.
+/// The ways in which an access key may come.
 struct AccessKeys;
 
 impl Modify for AccessKeys {
@@ -62,8 +68,11 @@ impl Modify for AccessKeys {
         components.add_security_scheme("access_key", header("x-api-key", "The access key"));
         components
             .add_security_scheme("token", header("Authorization", "`Token `, and the access key"));
-        let requirement = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
-        document.security = Some(vec![requirement("access_key"), requirement("token")]);
+        let bearer = Http::new(HttpAuthScheme::Bearer);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let schemes = ["access_key", "bearer", "token"];
+        document.security =
+            Some(schemes.map(|name| SecurityRequirement::new(name, Vec::<String>::new())).into());
     }
 }
 

@@ -40,7 +40,7 @@ impl Refusal {
 
     pub(crate) fn unknown_key() -> Self {
         let message = "the access key is missing or not known: send that of a living key as x-api-key: KEY, or as \
-                       Authorization: Token KEY";
+                       Authorization: Bearer KEY or Token KEY";
         Self::new(StatusCode::UNAUTHORIZED, UNKNOWN_KEY, message)
     }
 
@@ -58,6 +58,12 @@ impl Refusal {
 
     pub(crate) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
+    /// There is more to do than the server takes on. It is said at once, so that the client can try elsewhere.
+    pub(crate) fn busy(why: &str) -> Self {
+        let refusal = Self::unavailable("busy", format!("{why}: try again in a moment"));
+        Self { retry_after_seconds: Some(BUSY_SECONDS), ..refusal }
     }
 
     /// As the aiXplain SDK expects it. Who is not allowed is told "Forbidden" and no more: the SDK looks for that word.
@@ -88,7 +94,7 @@ fn with_headers(
 ) -> Response {
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Token"));
     }
     if let Some(seconds) = retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -173,3 +179,6 @@ impl Refusal {
 
 /// The code of the refusals that are counted, since somebody may be guessing keys.
 pub(crate) const UNKNOWN_KEY: &str = "unknown_key";
+
+/// What `Retry-After` says of a server that is busy: its queues turn over many times a second.
+const BUSY_SECONDS: u64 = 1;

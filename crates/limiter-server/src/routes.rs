@@ -5,18 +5,21 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
+use crate::admission::admit;
 use crate::app::App;
+use crate::config::Origin;
 use crate::engine_api::{check, reservations, usage as engine_usage};
-use crate::guard::guarded;
+use crate::guard::{catching_panics, guarded};
 use crate::refusal::Refusal;
 use crate::wire::{keys, models, runs, usage};
-use crate::{health, openapi};
+use crate::{cors, health, openapi};
 
 /// The whole service.
-pub(crate) fn service(app: Arc<App>) -> Router {
+pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
     let wire = Router::new()
         .route(KEYS, get(keys::list).post(keys::create))
         .route(OWN_USAGE, get(usage::own))
@@ -33,10 +36,10 @@ pub(crate) fn service(app: Arc<App>) -> Router {
         .route(EXTEND, post(reservations::extend))
         .route(SETTLE, post(reservations::settle))
         .route(CANCEL, post(reservations::cancel))
-        .route(USAGE, get(engine_usage::usage))
-        .route(OPENAPI, get(openapi::document));
-    let limited = wire
-        .merge(engine)
+        .route(USAGE, get(engine_usage::usage));
+    let keyed = wire.merge(engine).route_layer(from_fn_with_state(Arc::clone(&app), admit));
+    let limited = keyed
+        .route(OPENAPI, get(openapi::document))
         .fallback(|| async {
             Refusal::not_found("there is nothing at this path: see /openapi.json")
         })
@@ -51,7 +54,8 @@ pub(crate) fn service(app: Arc<App>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&app));
-    guarded(limited, &app.bounds).merge(watching)
+    let limited = guarded(limited, &app.bounds);
+    cors::allow(limited, cors_origins, &app.dialects).merge(catching_panics(watching))
 }
 
 /// The route, if it is one of those above: whatever becomes a label is of a list.

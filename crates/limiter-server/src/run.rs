@@ -11,6 +11,7 @@ use std::sync::Arc;
 use limiter::{KeyId, RequestId};
 use serde_json::{Map, Value};
 
+use crate::admission::Turn;
 use crate::models::Model;
 use crate::refusal::Refusal;
 
@@ -20,6 +21,8 @@ pub(crate) struct Run {
     pub(crate) key: KeyId,
     pub(crate) model: Arc<Model>,
     pub(crate) request: Map<String, Value>,
+    /// Ended before it waits for a provider.
+    pub(crate) turn: Turn,
 }
 
 impl Run {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,16 +18,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::unconstrained;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 use crate::bounds::{Bounds, MAX_HEADER_BYTES, MAX_HEADERS};
-use crate::metrics;
+use crate::linger::{InputIsDue, Lingering};
+use crate::{metrics, unread};
 
 /// Serves until `stop` is ready; then accepts nothing more, and gives what is under way the time that the bounds have for
 /// it. Answers whether everything had ended by then.
 ///
-/// It speaks HTTP/1.1, as proxies do to what is behind them.
+/// It speaks HTTP/1.1, as proxies do to what is behind them. A connection is used again after every answer that does not say
+/// `Connection: close`, whether or not the service has read the request's body.
 pub async fn serve(
     listener: TcpListener,
     service: Router,
@@ -33,7 +38,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let http = http(bounds);
-    let places = Arc::new(Semaphore::new(bounds.max_connections));
+    let places = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
@@ -43,18 +48,14 @@ pub async fn serve(
         };
         let Some((stream, place)) = accepted else { continue };
         let service = service.clone();
-        let handler = service_fn(move |request: hyper::Request<Incoming>| {
-            let service = service.clone();
-            async move {
-                let request: Request = request.map(Body::new);
-                Ok::<_, Infallible>(
-                    service.oneshot(request).await.unwrap_or_else(|never| match never {}),
-                )
-            }
-        });
+        let input_is_due = InputIsDue::default();
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(bounds.read_timeout * WRITE_PATIENCE));
-        let stream = TokioIo::new(Box::pin(stream));
+        let stream = TokioIo::new(Lingering::new(Box::pin(stream), input_is_due.clone()));
+        let handler = service_fn(move |request| {
+            let (service, input_is_due) = (service.clone(), input_is_due.clone());
+            async move { Ok::<_, Infallible>(answer(service, request, &input_is_due).await) }
+        });
         let connection = graceful.watch(http.serve_connection(stream, handler));
         tokio::spawn(async move {
             metrics::connection_opened();
@@ -67,6 +68,23 @@ pub async fn serve(
     }
     drop(listener);
     tokio::time::timeout(bounds.shutdown_timeout, graceful.shutdown()).await.is_ok()
+}
+
+/// The service's answer, given once the request has come to its end, or else with `Connection: close`.
+async fn answer(
+    service: Router,
+    request: hyper::Request<Incoming>,
+    input_is_due: &InputIsDue,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let (body, remainder) = unread::watch(body, head.headers.contains_key(EXPECT));
+    let answer = service.oneshot(Request::from_parts(head, body)).await;
+    let mut answer = answer.unwrap_or_else(|never| match never {});
+    if !remainder.drain().await {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        input_is_due.set();
+    }
+    answer
 }
 
 fn http(bounds: &Bounds) -> http1::Builder {
@@ -84,7 +102,8 @@ async fn accept(
     places: &Arc<Semaphore>,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
+    // All that wait, or those at the end of a burst wait for the requests of the others.
+    match unconstrained(listener.accept()).await {
         Ok((stream, _)) => {
             // Answers are small and whole: waiting for more of them only costs time.
             let _ = stream.set_nodelay(true);

@@ -1,6 +1,7 @@
 //! One server, from its settings to its last answer.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,13 +9,13 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use limiter::{Limiter, MemoryStore, Throttle};
 use limiter_tower::Dialect;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
-use crate::bounds::Bounds;
-use crate::config::Settings;
+use crate::bounds::{BACKLOG, Bounds};
+use crate::config::{Origin, Settings};
 use crate::engine::{Engine, StartError};
 use crate::metrics;
 use crate::models::{Model, Models};
@@ -31,25 +32,32 @@ pub struct Server {
     app: Arc<App>,
     state: Option<(StateFile, MemoryStore)>,
     webhook: Option<Webhook>,
+    cors_origins: Vec<Origin>,
     welcome: String,
 }
 
 impl Server {
-    /// Gets everything ready: the store, the workspace and its admin key, the address.
+    /// Gets everything ready: the store, the workspace and its admin key, the address. It ends at once if `stop` is ready while
+    /// it waits for Redis.
     ///
     /// # Errors
     /// [`StartError`], each with a sentence of what to do.
-    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub async fn start(
+        settings: &Settings,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self, StartError> {
         metrics::install();
         let models = Models::new(settings.models.clone())?;
-        let listener = listen(settings.listen).await?;
-        let Engine { limiter, redis, state, admin, webhook } = Engine::start(settings).await?;
+        let listener = listen(settings.listen)?;
+        let engine = Engine::start(settings, stop).await?;
+        let Engine { limiter, redis, workers, state, admin, webhook } = engine;
         let address = local_address(&listener, settings.listen)?;
         let welcome = welcome::text(address, settings, &admin);
         let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
         let state_file = state.as_ref().map(|(file, _)| file.clone());
-        let app = Arc::new(App::new(limiter, redis, state_file, models, bounds, dialects));
-        Ok(Self { listener, app, state, webhook, welcome })
+        let app = App::new(limiter, redis, state_file, workers, models, bounds, dialects);
+        let (app, cors_origins) = (Arc::new(app), settings.cors_origins.clone());
+        Ok(Self { listener, app, state, webhook, cors_origins, welcome })
     }
 
     /// A server on an engine that is there already: to put the service into a process of your own. The dialects are those of
@@ -68,10 +76,11 @@ impl Server {
     ) -> Result<Self, StartError> {
         metrics::install();
         let models = Models::new(models)?;
-        let listener = listen(address).await?;
+        let listener = listen(address)?;
         let dialects = dialects.into_iter().collect();
-        let app = Arc::new(App::new(limiter, None, None, models, bounds, dialects));
-        Ok(Self { listener, app, state: None, webhook: None, welcome: String::new() })
+        let app = Arc::new(App::new(limiter, None, None, None, models, bounds, dialects));
+        let (cors_origins, welcome) = (Vec::new(), String::new());
+        Ok(Self { listener, app, state: None, webhook: None, cors_origins, welcome })
     }
 
     /// What to tell whoever started it, with the admin key if it was made just now.
@@ -93,7 +102,7 @@ impl Server {
     /// # Errors
     /// [`StartError::State`] if the state could not be saved at the end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { listener, app, state, webhook, .. } = self;
+        let Self { listener, app, state, webhook, cors_origins, .. } = self;
         let (no_more_events, stopped) = oneshot::channel::<()>();
         let client = Arc::clone(&app.client);
         let telling = webhook.map(|webhook| {
@@ -102,7 +111,7 @@ impl Server {
         let saving =
             state.clone().map(|(file, store)| tokio::spawn(save_now_and_then(file, store)));
         let upkeep = tokio::spawn(metrics::keep_up());
-        let service = routes::service(Arc::clone(&app));
+        let service = routes::service(Arc::clone(&app), &cors_origins);
         let bounds = app.bounds;
         let stopping = async {
             stop.await;
@@ -133,8 +142,20 @@ impl Server {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    bind(address).map_err(|source| StartError::Listen { address, source })
+}
+
+/// As `TcpListener::bind` does it, with a longer queue.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart takes over the address at once, although connections of the last process still end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {

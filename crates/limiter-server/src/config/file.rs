@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::flags::BoundSettings;
 use super::headers::Headers;
+use super::origins::Origin;
 use super::percents::Percents;
 use crate::models::Model;
 
@@ -23,6 +24,7 @@ pub(super) struct File {
     pub(super) state: Option<PathBuf>,
     pub(super) workspace: Option<WorkspaceId>,
     pub(super) headers: Option<Vec<Headers>>,
+    pub(super) cors_origins: Option<Vec<Origin>>,
     pub(super) thresholds: Option<Percents>,
     pub(super) webhook: Option<String>,
     pub(super) shadow: Option<bool>,

@@ -9,6 +9,7 @@ use limiter::WorkspaceId;
 use serde::Deserialize;
 
 use super::headers::Headers;
+use super::origins::Origin;
 use super::percents::Percents;
 use crate::bounds::Bounds;
 
@@ -61,6 +62,12 @@ pub(super) struct Flags {
     #[arg(long, env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_delimiter = ',')]
     pub(super) headers: Option<Vec<Headers>>,
 
+    /// Origins of web pages that may call from a browser, as in https://example.com, or '*' [default: none]
+    ///
+    /// Answers to them have the headers of CORS. Behind a proxy that adds these itself, leave it out.
+    #[arg(long, env = "LIMITER_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
+    pub(super) cors_origins: Option<Vec<Origin>>,
+
     /// Shares of limits and budgets, in percent, that are told when a key reaches them [default: 80,100]
     ///
     /// Of keys that are created or updated from now on. Each is told once in its window, as a line of the log and, if there is
@@ -103,9 +110,12 @@ pub(super) struct BoundSettings {
     /// Open connections; the next one waits [default: 4096]
     #[arg(long, env = "LIMITER_MAX_CONNECTIONS", value_name = "COUNT", hide_short_help = true)]
     max_connections: Option<usize>,
-    /// Requests that are being answered; one more is told 503 [default: 1024]
+    /// Requests that are being answered or wait for their turn; one more is told 503 [default: 1024]
     #[arg(long, env = "LIMITER_MAX_REQUESTS", value_name = "COUNT", hide_short_help = true)]
     max_requests: Option<usize>,
+    /// Bytes of the bodies of all requests together; beyond them one is told 503 [default: 67108864]
+    #[arg(long, env = "LIMITER_MAX_BUFFERED_BYTES", value_name = "BYTES", hide_short_help = true)]
+    max_buffered_bytes: Option<usize>,
     /// Seconds for the headers of a request, and for its body [default: 10]
     #[arg(
         long = "read-timeout",
@@ -142,6 +152,7 @@ impl BoundSettings {
             max_body_bytes: self.max_body_bytes.or(others.max_body_bytes),
             max_connections: self.max_connections.or(others.max_connections),
             max_requests: self.max_requests.or(others.max_requests),
+            max_buffered_bytes: self.max_buffered_bytes.or(others.max_buffered_bytes),
             read_timeout_s: self.read_timeout_s.or(others.read_timeout_s),
             request_timeout_s: self.request_timeout_s.or(others.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(others.shutdown_timeout_s),
@@ -157,6 +168,7 @@ impl BoundSettings {
             max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
             max_connections: self.max_connections.unwrap_or(default.max_connections),
             max_requests: self.max_requests.unwrap_or(default.max_requests),
+            max_buffered_bytes: self.max_buffered_bytes.unwrap_or(default.max_buffered_bytes),
             read_timeout: seconds(self.read_timeout_s, default.read_timeout),
             request_timeout: seconds(self.request_timeout_s, default.request_timeout),
             shutdown_timeout: seconds(self.shutdown_timeout_s, default.shutdown_timeout),
@@ -172,6 +184,7 @@ const LONG_HELP: &str = "\
 The admin key:
   The first start makes an admin key and shows it, once. LIMITER_ADMIN_KEY brings one instead (at least 16 characters,
   22 random letters and digits or more): for automation, and for restarts, where it must be the same again.
+  It comes as x-api-key: KEY, Authorization: Bearer KEY or Authorization: Token KEY, as all access keys do.
 
 Try it:
   limiter-server                                        in memory, on 127.0.0.1:8080

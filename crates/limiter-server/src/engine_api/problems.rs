@@ -28,8 +28,12 @@ pub(crate) enum RequestProblems {
     /// The access key is missing, not known or expired
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthenticated(ProblemSchema),
-    /// The store gave no answer, or the server is full
-    #[response(status = 503, content_type = "application/problem+json")]
+    /// The store gave no answer, or the server has too much to do
+    #[response(
+        status = 503,
+        content_type = "application/problem+json",
+        headers(("Retry-After" = u64, description = "With the reason `busy`: the seconds after which to try again"))
+    )]
     Unavailable(ProblemSchema),
 }
 

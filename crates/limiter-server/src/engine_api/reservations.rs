@@ -135,6 +135,7 @@ pub(crate) async fn settle(
     responses(
         (status = 204, description = "It is cancelled"),
         RequestProblems,
+        BodyProblems,
         (status = 400, description = "The id is out of bounds", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 401, description = "The access key is missing or not known", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),

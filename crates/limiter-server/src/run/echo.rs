@@ -24,7 +24,7 @@ use crate::wire::{amount, refusal};
 pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
     let started = Instant::now();
     let streams = run.streams();
-    let Run { key, model, request } = run;
+    let Run { key, model, request, .. } = run;
     // Of the request nothing but the prompt is kept, and that once.
     let text = match Run::into_prompt(request) {
         Some(Value::String(text)) => text,

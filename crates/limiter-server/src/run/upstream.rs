@@ -44,6 +44,7 @@ pub(crate) async fn run(app: &Arc<App>, mut run: Run) -> Result<Response, Refusa
         Ok(request) => request,
         Err(refusal) => return Err(give_back(&mut reservation, refusal).await),
     };
+    run.turn.end();
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, app.client.request(request)).await;
     let answer = match answer {
         Ok(Ok(answer)) => answer,

@@ -202,7 +202,8 @@ fn changes_during_saves_are_all_kept() {
 fn ready(file: &StateFile, store: &MemoryStore) -> (StatusCode, String) {
     let limiter = Limiter::builder(store.clone()).build();
     let models = Models::new(Vec::new()).unwrap();
-    let app = App::new(limiter, None, Some(file.clone()), models, Bounds::default(), Vec::new());
+    let app =
+        App::new(limiter, None, Some(file.clone()), None, models, Bounds::default(), Vec::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(health::ready(State(Arc::new(app))))
 }

@@ -162,7 +162,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use axum::body::to_bytes;
-    use limiter::{AccessKey, Limiter};
+    use limiter::{AccessKey, KeyConfig, Limiter};
 
     use super::*;
     use crate::bounds::Bounds;
@@ -190,7 +190,7 @@ mod tests {
             finished(limiter.keys(&admin).create(key)).unwrap();
         }
         let models = Models::new(Vec::new()).unwrap();
-        let app = App::new(limiter, None, None, models, Bounds::default(), Vec::new());
+        let app = App::new(limiter, None, None, None, models, Bounds::default(), Vec::new());
         (Arc::new(app), admin)
     }
 

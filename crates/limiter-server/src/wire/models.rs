@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::amount;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::Identified;
 use crate::body::Segment;
 use crate::models::Model;
 use crate::refusal::Refusal;
@@ -18,10 +18,9 @@ use crate::refusal::Refusal;
 /// A model by its id or path. Every living key may ask, admin keys too.
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    Identified(key): Identified,
     Segment(id_or_path): Segment,
 ) -> Result<Json<Value>, Refusal> {
-    let key = app.authenticator.identify(&caller).await?;
     let decision = app.limiter.peek(&key, None, &Charge::request()).await?;
     match decision.denied().and_then(Refusal::of_caller) {
         Some(refusal) if refusal.status != StatusCode::FORBIDDEN => {

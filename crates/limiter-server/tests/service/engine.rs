@@ -251,7 +251,7 @@ fn each_status_has_its_problem_and_its_reason() {
             let detail = answer.assert_problem(status);
             assert!(detail.len() > 20, "a sentence is expected: {answer:?}");
             assert_eq!(answer.body["reason"], json!(reason), "{answer:?}");
-            let asks_for_a_key = answer.header("www-authenticate") == Some("Token");
+            let asks_for_a_key = answer.header("www-authenticate") == Some("Bearer, Token");
             assert_eq!(asks_for_a_key, status == 401, "{answer:?}");
         }
     }

@@ -1,6 +1,8 @@
 //! The service as its clients meet it: the real binary on a free port, over HTTP, in memory and on Redis.
 
 mod bounds;
+mod connections;
+mod cors;
 mod echo;
 mod engine;
 mod headers;
@@ -10,6 +12,7 @@ mod sdk;
 mod secrets;
 mod state;
 mod stopping;
+mod strangers;
 mod support;
 mod upstream;
 mod webhook;

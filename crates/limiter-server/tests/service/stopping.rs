@@ -84,3 +84,28 @@ fn who_does_not_come_to_an_end_is_cut_off() {
     assert!(server.ended().success());
     assert!(server.output().contains("not everything ended in time"), "{}", server.output());
 }
+
+#[test]
+fn sigterm_while_it_connects_to_redis_ends_it_at_once() {
+    use std::net::TcpListener;
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
+    // It accepts, and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_limiter-server"))
+        .args(["--listen", "127.0.0.1:0", "--redis", &url])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _connected = silent.accept().unwrap();
+    let started = Instant::now();
+    let id = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(id, Signal::SIGTERM).unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    // Connecting is given up after 5 s.
+    assert!(started.elapsed() < Duration::from_secs(3), "it took {:?}", started.elapsed());
+}

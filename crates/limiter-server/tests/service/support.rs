@@ -51,7 +51,8 @@ impl Running {
         [Self::with(flags), Self::on_redis_with(flags)]
     }
 
-    fn on_redis_with(flags: &[&str]) -> Self {
+    /// The same with these flags.
+    pub(crate) fn on_redis_with(flags: &[&str]) -> Self {
         let (url, prefix) = (servers::shared().url(), fresh_name("server"));
         Self::with(&[&["--redis", url, "--redis-prefix", &prefix], flags].concat())
     }
@@ -151,7 +152,19 @@ impl Running {
 
     /// Any call; without a key if it is empty.
     pub(crate) fn call(&self, method: &str, key: &str, path: &str, body: &str) -> Answer {
-        try_call(&self.url, method, key, path, body)
+        let key = Some(("x-api-key", key)).filter(|(_, key)| !key.is_empty());
+        self.call_with(method, path, key, body)
+    }
+
+    /// Any call with these headers.
+    pub(crate) fn call_with<'a>(
+        &self,
+        method: &str,
+        path: &str,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: &str,
+    ) -> Answer {
+        try_call_with(&self.url, method, path, headers, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}; {}", self.output()))
     }
 
@@ -330,8 +343,21 @@ pub(crate) fn call_at(url: &str, method: &str, key: &str, path: &str, body: &str
 }
 
 fn try_call(url: &str, method: &str, key: &str, path: &str, body: &str) -> Result<Answer, String> {
-    let request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
-    let request = if key.is_empty() { request } else { request.header("x-api-key", key) };
+    let key = Some(("x-api-key", key)).filter(|(_, key)| !key.is_empty());
+    try_call_with(url, method, path, key, body)
+}
+
+fn try_call_with<'a>(
+    url: &str,
+    method: &str,
+    path: &str,
+    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    body: &str,
+) -> Result<Answer, String> {
+    let mut request = ureq::http::Request::builder().method(method).uri(format!("{url}{path}"));
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
     let answer = agent().run(request.body(body.to_owned()).expect("it is a request"));
     Answer::of(answer.map_err(|error| error.to_string())?)
 }

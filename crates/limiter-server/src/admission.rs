@@ -1,0 +1,140 @@
+//! What a request must pass before its handler runs: the caller is known, the body is there, and there is a place for it.
+//!
+//! In this order: whoever is not known is not listened to, a body that comes slowly takes no place, and what takes places is
+//! work that can be done at once.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::Response;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::app::App;
+use crate::auth;
+use crate::body::{self, Whole};
+use crate::bounds::{Bounds, MAX_DECISIONS};
+use crate::lag::Lag;
+use crate::queue::{Entry, Queue};
+use crate::refusal::Refusal;
+use crate::workers::Workers;
+
+/// The places of a server.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    requests: Arc<Semaphore>,
+    decisions: Arc<Queue>,
+    bytes: Arc<Semaphore>,
+    /// Of the threads that read and write, where decisions have their own.
+    lag: Option<Lag>,
+    max_requests: usize,
+}
+
+impl Admission {
+    pub(crate) fn new(bounds: &Bounds, workers: Option<&Workers>) -> Self {
+        let semaphore =
+            |places: usize| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        Self {
+            requests: semaphore(bounds.max_requests),
+            decisions: Queue::new(MAX_DECISIONS.min(bounds.max_requests)),
+            bytes: semaphore(bounds.max_buffered_bytes),
+            lag: workers.map(|workers| Lag::of(Handle::current(), workers)),
+            max_requests: bounds.max_requests.min(Semaphore::MAX_PERMITS),
+        }
+    }
+
+    /// Room for these bytes of a body, until they are dropped.
+    pub(crate) fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let room = u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok());
+        room.ok_or_else(|| Refusal::busy("the server holds as many bytes of requests as it takes"))
+    }
+
+    /// Refuses what would be answered late, before anything is done for it. A few are let in at any time, so that whoever is
+    /// alone on a slow machine is served.
+    fn in_time(&self) -> Result<(), Refusal> {
+        let is_late = self.lag.as_ref().is_some_and(|lag| lag.now() > LATE);
+        let admitted = self.max_requests.saturating_sub(self.requests.available_permits());
+        if is_late && admitted >= FEW { Err(too_much()) } else { Ok(()) }
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let place = Arc::clone(&self.requests).try_acquire_owned();
+        place.map_err(|_| Refusal::busy("the server answers as many requests as it takes"))
+    }
+}
+
+/// A place for work that is done at once: reading the body, and deciding. A handler that waits for somebody else
+/// [ends](Self::end) its turn first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Turn {
+    async fn of(entry: Entry) -> Result<Self, Refusal> {
+        let place = entry.place().await.ok_or_else(too_much)?;
+        Ok(Self(Arc::new(Mutex::new(Some(place)))))
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.lock().take();
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Turn {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
+/// Stands before every route that needs an access key.
+pub(crate) async fn admit(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let (mut head, body) = request.into_parts();
+    auth::identify(&mut head, &app).await?;
+    app.admission.in_time()?;
+    let (body, room) = if reads_body(&head.method) {
+        let (whole, room) = body::read(body, &app).await?;
+        head.extensions.insert(Whole(whole));
+        (Body::empty(), Some(room))
+    } else {
+        (body, None)
+    };
+    let place = app.admission.place()?;
+    let entry = app.admission.decisions.join().ok_or_else(too_much)?;
+    let handling = async move {
+        let turn = Turn::of(entry).await?;
+        head.extensions.insert(turn.clone());
+        let response = next.run(Request::from_parts(head, body)).await;
+        turn.end();
+        drop((place, room));
+        Ok(response)
+    };
+    Workers::run_on(app.workers.as_deref(), handling).await
+}
+
+fn too_much() -> Refusal {
+    Refusal::busy("the server has more to do than it can")
+}
+
+/// Of other methods the body says nothing: the SDK sends `{}` with every GET and DELETE. Nobody waits for it.
+fn reads_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT].contains(method)
+}
+
+/// An answer waits twice for the threads that read and write: for its request to be read, and to be written.
+const LATE: Duration = Duration::from_millis(20);
+/// Requests that are admitted however late the threads are.
+const FEW: usize = 64;

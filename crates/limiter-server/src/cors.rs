@@ -1,0 +1,84 @@
+//! Calls from web pages of other origins (CORS). Off unless origins are configured.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderName, Method};
+use limiter_tower::Dialect;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::config::Origin;
+
+/// Answers preflights, which come without an access key, and lets pages of these origins read answers and the headers that
+/// say how limits stand. Cookies are never asked for: a page must have an access key.
+pub(crate) fn allow(routes: Router, origins: &[Origin], dialects: &[Dialect]) -> Router {
+    if origins.is_empty() {
+        return routes;
+    }
+    let allowed = match origins.iter().any(Origin::is_any) {
+        true => AllowOrigin::any(),
+        false => AllowOrigin::list(origins.iter().map(|origin| origin.value().clone())),
+    };
+    let exposed = dialects.iter().flat_map(|dialect| headers(*dialect));
+    let exposed = exposed.map(|name| HeaderName::from_static(name)).chain([RETRY_AFTER]);
+    let layer = CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        // Clients of LLM services send many of their own; none of them gives a right.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed.collect::<Vec<_>>())
+        .max_age(MAX_AGE);
+    routes.layer(layer)
+}
+
+/// The headers of a dialect.
+const fn headers(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Ietf => &["ratelimit-policy", "ratelimit"],
+        Dialect::Legacy => &["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"],
+        Dialect::OpenAi => &[
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+            "x-ratelimit-limit-tokens",
+            "x-ratelimit-remaining-tokens",
+            "x-ratelimit-reset-tokens",
+        ],
+        Dialect::Anthropic => &[
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset",
+        ],
+        _ => &[],
+    }
+}
+
+/// How long a browser may remember the answer to a preflight; Chrome remembers it for two hours at most.
+const MAX_AGE: Duration = Duration::from_secs(3_600);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::openapi;
+
+    #[test]
+    fn every_header_that_the_document_describes_is_exposed() {
+        let dialects = [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic];
+        let exposed = dialects.into_iter().flat_map(headers).map(|name| (*name).to_owned());
+        let exposed: BTreeSet<String> = exposed.chain([RETRY_AFTER.to_string()]).collect();
+        let described = openapi::header_names().into_iter().map(|name| name.to_lowercase());
+        assert_eq!(exposed, described.collect());
+    }
+}

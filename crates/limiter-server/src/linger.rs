@@ -1,0 +1,179 @@
+//! Closing a connection whose client still sends.
+//!
+//! A socket that is closed with unread input resets the connection, and a client that has not read the answer by then
+//! never sees it. So the write half is shut down first, and input is discarded until the client closes too, within bounds.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// A stream whose `shutdown` waits for the rest of the input if there is any to come.
+pub(crate) struct Lingering<S> {
+    stream: S,
+    input_is_due: InputIsDue,
+    discarding: Option<Discarding>,
+}
+
+/// Set when an answer is given before the request was read to its end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InputIsDue(Arc<AtomicBool>);
+
+struct Discarding {
+    room: usize,
+    until: Pin<Box<Sleep>>,
+}
+
+impl InputIsDue {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<S> Lingering<S> {
+    pub(crate) const fn new(stream: S, input_is_due: InputIsDue) -> Self {
+        Self { stream, input_is_due, discarding: None }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.discarding.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let discarding = this.discarding.get_or_insert_with(|| Discarding {
+            room: LINGER_BYTES,
+            until: Box::pin(tokio::time::sleep(LINGER_TIME)),
+        });
+        loop {
+            let mut piece = [0; PIECE_BYTES];
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut this.stream).poll_read(context, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                    // Also where nothing was expected: a head that is too long, or what is no HTTP.
+                    this.input_is_due.set();
+                    match discarding.room.checked_sub(piece.filled().len()) {
+                        Some(room) => discarding.room = room,
+                        None => return Poll::Ready(Ok(())),
+                    }
+                }
+                // The client has closed its side, or is gone.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending if this.input_is_due.is_set() => {
+                    ready!(discarding.until.as_mut().poll(context));
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+/// What is thrown away for a client before it may see a reset: eight times the longest body by default.
+const LINGER_BYTES: usize = 8 << 20;
+/// As long as a client may need to see that it should stop; its place among the connections is taken meanwhile.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+/// Read at a time, on the stack.
+const PIECE_BYTES: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_waited_for_where_nothing_is_due() {
+        let (server, _client) = duplex(64);
+        let started = Instant::now();
+        Lingering::new(server, InputIsDue::default()).shutdown().await.unwrap();
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn input_is_discarded_until_the_client_closes() {
+        let (server, mut client) = duplex(64);
+        let due = InputIsDue::default();
+        due.set();
+        let closing = tokio::spawn(async move { Lingering::new(server, due).shutdown().await });
+        client.write_all(&[0; 10_000]).await.unwrap();
+        // The end of the answer is seen before that.
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        let started = Instant::now();
+        drop(client);
+        closing.await.unwrap().unwrap();
+        assert!(started.elapsed() < LINGER_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_closes_is_left_in_time_and_one_that_sends_for_ever_too() {
+        let (server, _silent) = duplex(64);
+        let due = InputIsDue::default();
+        due.set();
+        let started = Instant::now();
+        Lingering::new(server, due).shutdown().await.unwrap();
+        assert_eq!(started.elapsed(), LINGER_TIME);
+
+        // What is there already is seen without any sign.
+        let (server, mut client) = duplex(64 << 10);
+        client.write_all(&[0; 1]).await.unwrap();
+        let endless = tokio::spawn(async move {
+            let mut bytes = 0;
+            while client.write_all(&[0; PIECE_BYTES]).await.is_ok() {
+                bytes += PIECE_BYTES;
+            }
+            bytes
+        });
+        let started = Instant::now();
+        let mut server = Lingering::new(server, InputIsDue::default());
+        server.shutdown().await.unwrap();
+        drop(server);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert!(endless.await.unwrap() >= LINGER_BYTES);
+    }
+}

@@ -1,0 +1,262 @@
+//! A queue that sheds load by the time that it takes.
+//!
+//! A server that lets everybody wait answers nobody in time. So a newcomer is refused at once if it would wait for too long, by
+//! its position and by how fast the queue moves, or if somebody has waited for too long already. Those who wait are served in
+//! order. How long the queue may get follows from that and needs no setting.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// Places, and a first-in-first-out queue for them.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    places: Arc<Semaphore>,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    /// When each came, in this order.
+    since: BTreeMap<u64, Instant>,
+    next: u64,
+    /// How long the queue takes to move up by one, on average over those who were served last.
+    step: Duration,
+}
+
+impl Queue {
+    pub(crate) fn new(places: usize) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { places, waiters: Mutex::default() })
+    }
+
+    /// A place, at once or after a wait; `None` if the wait would be too long.
+    pub(crate) fn join(self: &Arc<Self>) -> Option<Entry> {
+        // The semaphore hands a place to its first waiter, so nobody overtakes the queue here.
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(Entry::Served(place));
+        }
+        let now = Instant::now();
+        let mut waiters = self.waiters.lock();
+        let position = u32::try_from(waiters.since.len()).ok()?.checked_add(1)?;
+        if let Some((_, oldest)) = waiters.since.first_key_value() {
+            // The first in line always waits, or a queue that was slow once would never find out that it is fast again.
+            let is_slow = waiters.step.saturating_mul(position) > LONG;
+            let has_stopped = now.duration_since(*oldest) > LONG;
+            if is_slow || has_stopped {
+                return None;
+            }
+        }
+        let id = waiters.next;
+        waiters.next += 1;
+        waiters.since.insert(id, now);
+        Some(Entry::Waiting(Waiter { queue: Arc::clone(self), id, since: now, position }))
+    }
+}
+
+/// What came of joining a queue.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Served(OwnedSemaphorePermit),
+    Waiting(Waiter),
+}
+
+impl Entry {
+    /// The place; `None` if the wait became too long.
+    pub(crate) async fn place(self) -> Option<OwnedSemaphorePermit> {
+        match self {
+            Self::Served(place) => Some(place),
+            Self::Waiting(waiter) => {
+                let place = Arc::clone(&waiter.queue.places).acquire_owned();
+                let place = timeout_at(waiter.since + PATIENCE, place).await.ok()?.ok()?;
+                waiter.was_served();
+                Some(place)
+            }
+        }
+    }
+}
+
+/// One who waits. Served, refused or gone, it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    queue: Arc<Queue>,
+    id: u64,
+    since: Instant,
+    /// 1 is the first in line.
+    position: u32,
+}
+
+impl Waiter {
+    fn was_served(&self) {
+        let step = self.since.elapsed() / self.position;
+        let average = &mut self.queue.waiters.lock().step;
+        *average = (*average * (SMOOTHING - 1) + step) / SMOOTHING;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.queue.waiters.lock().since.remove(&self.id);
+    }
+}
+
+/// What is too long to wait: most of those who are served wait about that long when there is too much to do, which leaves the
+/// rest of 100 ms to the way in, the work, and the way out.
+const LONG: Duration = Duration::from_millis(25);
+/// How long a waiter waits where the queue has come to a halt, as behind a Redis that is away.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Over how many of those who were served the speed is averaged: some milliseconds of them.
+const SMOOTHING: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    async fn enter(queue: &Arc<Queue>) -> Option<OwnedSemaphorePermit> {
+        queue.join()?.place().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_given_in_the_order_of_asking() {
+        let queue = Queue::new(1);
+        let first = enter(&queue).await.unwrap();
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let waiters: Vec<_> = (0..3)
+            .map(|number| {
+                let (queue, served) = (Arc::clone(&queue), Arc::clone(&served));
+                tokio::spawn(async move {
+                    let _place = enter(&queue).await.unwrap();
+                    served.lock().push(number);
+                })
+            })
+            .collect();
+        sleep(Duration::from_millis(10)).await;
+        assert!(served.lock().is_empty());
+        drop(first);
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        assert_eq!(*served.lock(), [0, 1, 2]);
+        assert!(queue.waiters.lock().since.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_queue_takes_no_newcomer_and_a_waiter_gives_up_in_time() {
+        let queue = Queue::new(1);
+        let _held = enter(&queue).await.unwrap();
+        let started = Instant::now();
+        let old = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { enter(&queue).await.is_some() }
+        });
+        sleep(LONG).await;
+        // The oldest has waited for just as long as it may.
+        let young = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { enter(&queue).await.is_some() }
+        });
+        sleep(Duration::from_millis(1)).await;
+        let asked = Instant::now();
+        assert!(enter(&queue).await.is_none(), "the queue is old");
+        assert_eq!(asked.elapsed(), Duration::ZERO, "that is said at once");
+        assert!(!old.await.unwrap());
+        assert_eq!(started.elapsed(), PATIENCE);
+        // With the oldest gone the queue is young enough again.
+        assert!(!young.await.unwrap());
+        assert_eq!(started.elapsed(), LONG + PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_makes_nobody_wait() {
+        let queue = Queue::new(1);
+        let held = enter(&queue).await.unwrap();
+        let leaving = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { enter(&queue).await.is_some() }
+        });
+        sleep(LONG).await;
+        leaving.abort();
+        assert!(leaving.await.is_err());
+        sleep(LONG).await;
+        let newcomer = enter(&queue);
+        drop(held);
+        assert!(newcomer.await.is_some());
+    }
+
+    /// Ten times what can be served: the places are busy all the time, those who are served have waited for about as long as
+    /// one may, and the others are told at once.
+    #[tokio::test(start_paused = true)]
+    async fn under_overload_the_places_are_busy_and_waits_are_short() {
+        const PLACES: usize = 8;
+        const WORK: Duration = Duration::from_millis(8);
+        const CALLS_A_MILLISECOND: usize = 10;
+        const MILLISECONDS: usize = 1_000;
+        let queue = Queue::new(PLACES);
+        let (served, refused) =
+            (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let mut calls = Vec::new();
+        for _ in 0..MILLISECONDS {
+            for _ in 0..CALLS_A_MILLISECOND {
+                let (queue, served, refused) =
+                    (Arc::clone(&queue), Arc::clone(&served), Arc::clone(&refused));
+                calls.push(tokio::spawn(async move {
+                    let asked = Instant::now();
+                    let place = enter(&queue).await;
+                    let waited = asked.elapsed();
+                    if place.is_some() {
+                        sleep(WORK).await;
+                        served.lock().push(waited);
+                    } else {
+                        refused.lock().push(waited);
+                    }
+                }));
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        for call in calls {
+            call.await.unwrap();
+        }
+        let (served, refused) = (served.lock(), refused.lock());
+        assert!(served.len() >= MILLISECONDS, "{} were served", served.len());
+        let long = served.iter().filter(|waited| **waited > LONG + WORK).count();
+        assert!(long <= served.len() / 20, "{long} of {} waited for long", served.len());
+        assert!(served.iter().max() <= Some(&PATIENCE));
+        let late = refused.iter().filter(|waited| !waited.is_zero()).count();
+        assert!(late <= refused.len() / 50, "{late} of {} were refused late", refused.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_was_slow_takes_more_again_once_it_is_fast() {
+        let queue = Queue::new(1);
+        let serve = |work| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move {
+                let place = enter(&queue).await;
+                sleep(work).await;
+                place.is_some()
+            })
+        };
+        // One works and one waits, all the time.
+        let _first = serve(Duration::from_millis(20));
+        for _ in 0..50 {
+            let _slow = serve(Duration::from_millis(20));
+            sleep(Duration::from_millis(20)).await;
+        }
+        let (slow, fast) = (queue.waiters.lock().step, Duration::from_millis(1));
+        for _ in 0..500 {
+            let _fast = serve(fast);
+            sleep(fast).await;
+        }
+        assert!(slow > Duration::from_millis(5), "{slow:?}");
+        let many: Vec<_> = (0..10).map(|_| serve(fast)).collect();
+        for one in many {
+            assert!(one.await.unwrap());
+        }
+    }
+}
