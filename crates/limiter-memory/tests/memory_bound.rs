@@ -168,6 +168,9 @@ fn counted_scopes(store: &MemoryStore) -> usize {
 }
 
 /// All that the store keeps, as text.
+/// All that a store holds, but for the number of its last change, which takes the same room however large it is.
 fn saved(store: &MemoryStore) -> String {
-    serde_json::to_string(&store.snapshot()).expect("a snapshot is JSON")
+    let mut saved = serde_json::to_value(store.snapshot()).expect("a snapshot is JSON");
+    saved["last_change"] = 0.into();
+    saved.to_string()
 }

@@ -1,18 +1,19 @@
 //! A cluster of which one master fails: the keys of the others go on.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_core::{
-    AccessKey, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyKind, KeyStore, NewRecord,
-    StoreError, StoredSecret,
+    AccessKey, Credits, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyKind, KeyStore,
+    NewRecord, StoreError, StoredSecret,
 };
-use limiter_policy::{BreakerState, FailurePolicy};
+use limiter_policy::{BreakerState, FailurePolicy, Share};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::world::{DEADLINE, Guarded, connect, one_credit, settings, until};
+use crate::world::{DEADLINE, Guarded, LONGEST, connect, one_credit, settings, until};
 
 /// A key on each master, in the order of the masters, which live on while another one is down.
 struct World {
@@ -126,6 +127,39 @@ async fn while_one_master_is_down_keys_of_the_others_are_decided_and_counted() {
         until("the dead master is asked again", || store.is_well()).await;
         assert!(!call(store, dead).await.unwrap().is_degraded());
     }
+}
+
+/// Two masters go down one after the other, and one comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_to_a_master_that_is_back_is_paid_while_another_is_down() {
+    let share = Share::one_in(NonZeroU32::MIN);
+    let world = World::new(FailurePolicy::LocalShare { share }).await;
+    let (store, nodes) = (&world.store, world.cluster.nodes());
+    let [down, back] = [&world.keys[0], &world.keys[1]];
+    for key in [down, back] {
+        assert!(call(store, key).await.unwrap().is_allowed());
+        until("the limits of the key are known", || store.knows(key)).await;
+    }
+    let owe = async |key: &KeyId| {
+        for _ in 0..10 {
+            assert!(call(store, key).await.unwrap().is_degraded());
+        }
+    };
+    nodes[0].kill();
+    owe(down).await;
+    nodes[1].kill();
+    owe(back).await;
+    nodes[1].start();
+    let (began, paid) = (Instant::now(), Credits::whole(11).unwrap());
+    while store.usage(back).await.ok().flatten().is_none_or(|usage| usage.credits.spent < paid) {
+        assert!(began.elapsed() < LONGEST, "the key of the master that is back is not paid");
+        sleep(PAUSE).await;
+    }
+    assert_ne!(store.breaker_of(down), BreakerState::Closed);
+    assert!(!call(store, back).await.unwrap().is_degraded());
+    nodes[0].start();
+    until("the other key is paid", || store.is_well()).await;
+    assert_eq!((world.spent(down).await, world.spent(back).await), (11, 12));
 }
 
 /// Look-ups of access keys reach two masters: that of the access key, and that of its key.
