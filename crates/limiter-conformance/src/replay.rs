@@ -20,5 +20,5 @@ pub use read::{Line, Unreadable, read};
 /// The largest count, limit, amount or instant: 2^53 − 1, exact in a Lua number. A larger one is `invalid`.
 pub const LARGEST: u64 = (1 << 53) - 1;
 
-/// The last instant that an expiry may be, in milliseconds since 1970.
+/// The last valid expiry, in milliseconds since 1970.
 pub const END_OF_9999: u64 = 253_402_300_799_999;

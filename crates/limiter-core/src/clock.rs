@@ -14,10 +14,10 @@ use crate::window::LAST_END;
 
 /// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
-/// It converts from and to chrono's `DateTime<Utc>`, from `SystemTime`, reads and prints as RFC 3339, and is a plain number of
-/// milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years), so that no clock is out of it;
-/// what lies outside becomes the nearest end. An instant that somebody enters lies in the years 1970 to 9999:
-/// [`FromStr`] and [`KeyConfig::check`](crate::KeyConfig::check) refuse any other.
+/// It converts to and from chrono's `DateTime<Utc>` and from `SystemTime`. It reads and prints as RFC 3339, and is a
+/// plain number of milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years), so that
+/// every clock fits; instants outside it become the nearest end. Input must lie in the years 1970 to 9999: [`FromStr`]
+/// and [`KeyConfig::check`](crate::KeyConfig::check) refuse any other instant.
 ///
 /// ```
 /// use limiter_core::Timestamp;
@@ -36,9 +36,10 @@ impl Timestamp {
     /// The first instant, as far before 1970.
     pub const MIN: Self = Self(-((1 << 53) - 1));
 
-    /// The first instant that may be entered.
+    /// The first instant that input may have.
     pub const START_OF_1970: Self = Self(0);
-    /// The last instant that may be entered, a millisecond before the year 10,000: every date has a year of four digits.
+    /// The last instant that input may have, a millisecond before the year 10,000: every date has a year of four
+    /// digits.
     pub const END_OF_9999: Self = Self(253_402_300_799_999);
 
     /// The instant `unix_ms` milliseconds after the start of 1970 (before it, if negative).
@@ -64,10 +65,10 @@ impl Timestamp {
         self.0
     }
 
-    /// Checks that the instant may be entered.
+    /// Checks that the instant is valid as input: in the years 1970 to 9999.
     ///
     /// # Errors
-    /// [`InvalidValue::Instant`] before 1970 and after 9999; `what` names it there.
+    /// [`InvalidValue::Instant`] before 1970 and after 9999; `what` names the instant in the error.
     pub fn check(self, what: &'static str) -> Result<(), InvalidValue> {
         if (Self::START_OF_1970..=Self::END_OF_9999).contains(&self) {
             Ok(())

@@ -50,8 +50,8 @@ pub struct KeyConfig {
     pub assets: BTreeMap<AssetId, Limits>,
     /// The credits that the key may ever spend; `None` for any amount. Takes effect at once.
     pub budget: Option<Credits>,
-    /// From when on the key is expired; `None` for never. Takes effect at once, and may be in the past, from
-    /// [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
+    /// The instant at which the key expires; `None` for never. It takes effect at once, and may be in the past. It lies
+    /// from [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
     /// The shares of its limits and of its budget that are told when they are reached; `None` for those of the limiter.
     /// They take effect at once, and are written down with the key: a key that is read shows the ones it has.
@@ -133,7 +133,7 @@ impl KeyConfig {
         Self { shadow, ..self }
     }
 
-    /// Checks the number of assets and the expiry, as every store does; everything else is valid because it exists.
+    /// Checks the number of assets and the expiry, as every store does; the types guarantee the rest.
     ///
     /// # Errors
     /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_ASSETS`]; [`InvalidValue::Instant`] for an expiry before 1970

@@ -15,7 +15,8 @@ impl FailureDomain {
     /// The whole store, for a store that fails as one.
     pub const WHOLE: Self = Self(None);
 
-    /// A part with this name, such as the address of a server. A store has few of them: each costs its guard a circuit breaker.
+    /// Creates a part with this name, such as the address of a server. A store has few parts: a guard keeps a circuit
+    /// breaker for each.
     pub fn named(name: impl Into<Arc<str>>) -> Self {
         Self(Some(name.into()))
     }
@@ -39,8 +40,8 @@ impl fmt::Display for FailureDomain {
     }
 }
 
-/// The failure of the part that serves this key, as the source of a [`StoreError`](crate::StoreError): for an operation that was asked without the key
-/// and reached another part before, such as the look-up of an access key.
+/// The failure of the part that serves this key, as the source of a [`StoreError`](crate::StoreError). It is for an
+/// operation that starts without the key and reaches another part first, such as the look-up of an access key.
 ///
 /// Its message and its source are those of the cause.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub struct KeyFailure {
 }
 
 impl KeyFailure {
-    /// The failure, for this reason, of the part that serves this key.
+    /// Creates the failure, with this cause, of the part that serves this key.
     pub fn new(key: KeyId, cause: impl Into<BoxError>) -> Self {
         Self { key, cause: cause.into() }
     }

@@ -34,7 +34,7 @@ pub enum InvalidValue {
         u32::from(*.character)
     )]
     Character {
-        /// What the text was meant for.
+        /// The kind of value, such as "a key name".
         what: &'static str,
         /// The first such character.
         character: char,
@@ -42,7 +42,7 @@ pub enum InvalidValue {
     /// An instant before 1970 or after 9999.
     #[error("{what} is {instant}, but must lie in the years 1970 to 9999")]
     Instant {
-        /// What the instant was meant for.
+        /// The kind of value, such as an expiry.
         what: &'static str,
         /// The instant.
         instant: Timestamp,

@@ -11,8 +11,8 @@ use crate::remembered::Remembered;
 use crate::saved::required;
 use crate::settlement::AdmittingWindows;
 
-/// What is remembered of a key's calls: its reservations until their ttl, the ids of checks until their
-/// dedupe time, and the ids of records for as long as each asked for.
+/// The memory of a key's calls: reservations until their ttl, ids of checks until their dedupe time, and ids of records
+/// for as long as each record asked for.
 ///
 /// Each kind has a bound of its own, so that one never crowds out another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,27 +66,27 @@ impl From<SavedLedger> for Ledger {
 /// How much a ledger may remember of each kind, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerBounds {
-    /// The most reservations, open or settled, the most ids of checks, and the most ids of records.
+    /// The most reservations (open or settled), the most ids of checks, and the most ids of records.
     pub most: usize,
-    /// How long the id of a check is remembered, and that of a record that another one confirms.
+    /// How long the id of a check is remembered, and the id of a record after another one confirms it.
     pub dedupe: Duration,
 }
 
-/// Names a record, so that it counts once however often it is repeated: see
+/// The identity of a record, so that it counts once, however often it is repeated: see
 /// [`ReservationStore::record`](crate::ReservationStore::record).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordId<'a> {
-    /// Its id. Ids of records are apart from those of checks and of reservations.
+    /// The id. Ids of records never clash with those of checks and of reservations.
     pub id: &'a RequestId,
     /// How long the store remembers the id, from the step that counts the record.
     pub remembered_for: Duration,
-    /// An earlier record that its caller knows to be counted, and will not repeat. The store forgets it after the dedupe time, so that
-    /// a caller who records often does not fill the bound.
+    /// An earlier record that is certainly counted, and that the caller will not repeat. The store forgets its id after
+    /// the dedupe time, so that a caller who records often does not fill the bound.
     pub confirms: Option<&'a RequestId>,
 }
 
 impl<'a> RecordId<'a> {
-    /// An id that is remembered for this long, and confirms no other.
+    /// Creates an id that is remembered for this long, and confirms no other record.
     #[must_use]
     pub const fn new(id: &'a RequestId, remembered_for: Duration) -> Self {
         Self { id, remembered_for, confirms: None }
@@ -187,8 +187,8 @@ impl Ledger {
         self.reservations.peek(id)
     }
 
-    /// Forgets an ended reservation after the dedupe time instead of its ttl, where that is later: for a process that keeps
-    /// reservations for a while, and repetitions for no longer than they are likely.
+    /// Forgets an ended reservation after the dedupe time, if its ttl passes later. It suits a process that keeps
+    /// reservations for a while: repetitions of an end come soon.
     pub fn forget_ended(&mut self, id: &RequestId, now: Timestamp, bounds: &LedgerBounds) {
         if self.reservation(id).is_some_and(|reservation| reservation.end.is_some()) {
             self.reservations.forget_sooner(id, now.after(bounds.dedupe));
@@ -210,7 +210,7 @@ impl Ledger {
         self.checks.insert(id, until, ());
     }
 
-    /// Remembers the id of a record until a time, as a store that keeps it elsewhere does.
+    /// Remembers the id of a record until a time, for a store that keeps the id elsewhere.
     pub fn remember_record(&mut self, id: RequestId, until: Timestamp) {
         self.records.insert(id, until, ());
     }
@@ -225,7 +225,7 @@ impl Ledger {
         self.checks.iter().map(|(id, until, ())| (id, until))
     }
 
-    /// The ids of records and until when each is remembered, by that time.
+    /// The ids of records, each with the time until which it is remembered, ordered by that time.
     pub fn records(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.records.iter().map(|(id, until, ())| (id, until))
     }

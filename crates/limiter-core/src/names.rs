@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
 
-/// Declares a text of 1 to `$max` bytes of UTF-8, `$checked` beyond its length: [`opaque`] or [`shown`].
+/// Declares a text of 1 to `$max` bytes of UTF-8, whose characters `$checked` checks: [`opaque`] or [`shown`].
 macro_rules! bounded_text {
     ($(#[$docs:meta])* $name:ident, $what:literal, $max:literal, $checked:ident) => {
         $(#[$docs])*
@@ -21,11 +21,11 @@ macro_rules! bounded_text {
             /// The most bytes that it may have.
             pub const MAX_BYTES: usize = $max;
 
-            /// Checks the length, in bytes, and the characters where people read the text.
+            /// Checks the length in bytes, and the characters of texts that people read.
             ///
             /// # Errors
             /// [`InvalidValue::Length`] if the text is empty or longer than [`Self::MAX_BYTES`];
-            /// [`InvalidValue::Character`] if it has a character that the type does not take.
+            /// [`InvalidValue::Character`] if it has a character that the type does not allow.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidValue> {
                 let text = text.as_ref();
                 check_length($what, text, $max)?;
@@ -97,7 +97,7 @@ macro_rules! bounded_text {
 }
 
 bounded_text! {
-    /// Names an API key: 1 to 128 bytes, made by the engine or chosen by the caller, without control and
+    /// The id of an API key: 1 to 128 bytes, made by the engine or chosen by the caller, without control and
     /// bidirectional control characters.
     ///
     /// An id is not a secret and is never used for a second key: who chooses ids keeps to that.
@@ -115,18 +115,18 @@ bounded_text! {
 bounded_text! {
     /// Names what is called, a model or tool: an opaque id of 1 to 256 bytes.
     ///
-    /// It may have any character: print it with `{:?}`, which escapes those that a terminal acts on.
+    /// It may have any character. Print it with `{:?}`, which escapes the characters that a terminal acts on.
     AssetId, "an asset id", 256, opaque
 }
 
 bounded_text! {
-    /// Names a workspace, the tenant that keys belong to: 1 to 128 bytes, without control and bidirectional control
+    /// The id of a workspace, the tenant that owns keys: 1 to 128 bytes, without control and bidirectional control
     /// characters.
     WorkspaceId, "a workspace id", 128, shown
 }
 
 bounded_text! {
-    /// What people call a key: 1 to 256 bytes, unique among the living keys of its workspace, without control and
+    /// The display name of a key: 1 to 256 bytes, unique among the living keys of its workspace, without control and
     /// bidirectional control characters.
     ///
     /// ```
@@ -151,12 +151,13 @@ fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), Invali
     }
 }
 
-/// A text that programs compare: any character.
+/// Accepts any character, for texts that only programs compare.
 const fn opaque(_: &'static str, _: &str) -> Result<(), InvalidValue> {
     Ok(())
 }
 
-/// A text that people read, in lists, logs and terminals: no character that changes how the text around it is shown.
+/// Refuses characters that change how the text around them is shown, for texts that people read in lists, logs and
+/// terminals.
 fn shown(what: &'static str, text: &str) -> Result<(), InvalidValue> {
     match text.chars().find(|character| character.is_control() || is_bidi_control(*character)) {
         Some(character) => Err(InvalidValue::Character { what, character }),
@@ -164,7 +165,7 @@ fn shown(what: &'static str, text: &str) -> Result<(), InvalidValue> {
     }
 }
 
-/// The characters with the Unicode property `Bidi_Control`.
+/// Whether the character has the Unicode property `Bidi_Control`.
 const fn is_bidi_control(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,14 +1,15 @@
-//! Objects that people write: serde's derive also reads a struct from a sequence, so that `[5, 1, 1, 1]` would be a charge.
+//! Structs that deserialize from objects only: serde's derive also accepts sequences, so that `[5, 1, 1, 1]` would be a
+//! charge.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Reads `T` from an object alone: a JSON array or a TOML array in its place is an error.
+/// A `T` that deserializes from an object only: a JSON or TOML array in its place is an error.
 ///
-/// Every struct that enters from outside is read through it: requests, configuration files, the serde forms of the library.
-/// Formats that no person reads keep their sequences, which is how most of them write structs.
+/// Every struct from outside is read through it: requests, configuration files, the serde forms of the library. Formats
+/// that are not human-readable keep their sequences, since most of them write structs that way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Object<T>(pub T);
 
@@ -22,7 +23,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Hands out nothing but maps.
+/// A deserializer that passes on maps only.
 struct FromObject<D>(D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<D> {
@@ -47,7 +48,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<D> {
     }
 }
 
-/// Every other kind of value is an error by the defaults of [`Visitor`].
+/// A visitor of maps only: the defaults of [`Visitor`] make every other kind of value an error.
 struct MapOnly<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for MapOnly<V> {
@@ -62,7 +63,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for MapOnly<V> {
     }
 }
 
-/// Reads a map whose keys are all different: by default the last of two would silently win.
+/// Reads a map and refuses duplicate keys, of which serde would silently keep the last.
 pub(crate) fn distinct_keys<'de, D, K, V>(
     deserializer: D,
 ) -> Result<std::collections::BTreeMap<K, V>, D::Error>

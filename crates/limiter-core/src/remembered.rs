@@ -26,12 +26,12 @@ impl<T> Remembered<T> {
         }
     }
 
-    /// The value, whether its time has passed or not.
+    /// The value, even after its time has passed.
     pub(crate) fn peek(&self, id: &RequestId) -> Option<&T> {
         self.by_id.get(id).map(|(_, value)| value)
     }
 
-    /// Remembers it until a time at most.
+    /// Shortens the time until which the id is remembered to `at_most`; a shorter time stays.
     pub(crate) fn forget_sooner(&mut self, id: &RequestId, at_most: Timestamp) {
         if let Some((until, _)) = self.by_id.get_mut(id)
             && *until > at_most
@@ -52,7 +52,7 @@ impl<T> Remembered<T> {
         in_order.filter_map(|(until, id)| Some((id, *until, &self.by_id.get(id)?.1)))
     }
 
-    /// In any order, as fast as it goes.
+    /// All entries, in the fastest order.
     pub(crate) fn unordered(&self) -> impl ExactSizeIterator<Item = (&RequestId, Timestamp, &T)> {
         self.by_id.iter().map(|(id, (until, value))| (id, *until, value))
     }

@@ -89,7 +89,7 @@ pub fn check_once(
     Ok(decision)
 }
 
-/// Counts what was allowed elsewhere, once, however often it is repeated under this id while that is remembered. It is
+/// Counts a call that was allowed elsewhere, once, however often it is repeated while its id is remembered. It is
 /// never refused for a limit, the budget, an expiry or the kind of the key: what is above stands as debt until the window ends.
 /// Answers the thresholds that it was the first to reach.
 ///

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Deserializer};
 
-/// Reads an optional value that must be written even if it is `null`.
+/// Deserializes an optional field that must be present, if only as `null`.
 ///
-/// Serde alone takes a missing field as `None`, so that a limit whose name was damaged would load as no limit.
+/// By default serde reads a missing field as `None`: a limit with a damaged field name would load as no limit.
 pub(crate) fn required<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

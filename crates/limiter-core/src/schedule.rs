@@ -324,7 +324,7 @@ impl StagedScope {
     }
 }
 
-/// The saved form.
+/// The serialized form.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScopeState {

@@ -405,7 +405,7 @@ impl CreditUsage {
     }
 }
 
-/// The saved form. Every field must be there: a limit whose name was damaged must not load as no limit.
+/// The serialized form. Every field is required: a limit with a damaged field name must not load as no limit.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKeyState {

@@ -70,8 +70,8 @@ pub trait DecisionStore: Debug + Send + Sync + 'static {
         asset: Option<&AssetId>,
     ) -> impl Future<Output = Result<Option<Self::Handle>, StoreError>> + Send;
 
-    /// The part of the store that serves this key, as far as the store knows now: calls of keys in other parts may succeed while it fails.
-    /// It is asked with each call, so it must be cheap and wait for nothing.
+    /// The part of the store that serves this key, by the store's latest knowledge. While one part fails, calls for
+    /// keys in other parts may succeed. It is called before each operation, so it must be cheap and must not block.
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
         let _ = key;
         FailureDomain::WHOLE
@@ -96,8 +96,9 @@ pub trait ReservationStore: DecisionStore {
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
 
     /// Counts what was allowed elsewhere, such as while this store could not answer, in the windows of now: once, however
-    /// often it is repeated under this id while that is remembered, which the caller asks for. It is never refused for a limit, the
-    /// budget, an expiry or the kind of the key. Answers the thresholds that this was the first to reach.
+    /// often it is repeated under this id while the store remembers the id, for as long as the caller asked. It is
+    /// never refused for a limit, the budget, an expiry or the kind of the key. Returns the thresholds that it was the
+    /// first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`], or a store error.
@@ -153,9 +154,9 @@ pub trait ReservationStore: DecisionStore {
         drop(listener);
     }
 
-    /// Does what was put off for later, such as charging what was allowed while a store inside of this one could not answer, for at
-    /// most this long, and answers what is left undone: for the end of a process. A store that puts nothing off, as most, has nothing
-    /// to do.
+    /// Completes postponed work for at most this long, and returns the rest. Call it at the end of a process. An
+    /// example of such work is to charge calls that were allowed while an inner store could not answer. Most stores
+    /// postpone nothing, and return at once.
     fn flush(&self, within: Duration) -> impl Future<Output = Unpaid> + Send {
         let _ = within;
         std::future::ready(Unpaid::default())
@@ -205,9 +206,9 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
         digest: &KeyDigest,
     ) -> impl Future<Output = Result<Option<KeyId>, StoreError>> + Send;
 
-    /// The part of the store that serves look-ups of this access key, as [`failure_domain`](DecisionStore::failure_domain) does
-    /// for keys. If the part of the key itself fails, the error of [`resolve`](Self::resolve) has a
-    /// [`KeyFailure`](crate::KeyFailure) as its source.
+    /// The part of the store that serves look-ups of this access key: the counterpart of
+    /// [`failure_domain`](DecisionStore::failure_domain). If the part of the key itself fails, the error of
+    /// [`resolve`](Self::resolve) has a [`KeyFailure`](crate::KeyFailure) as its source.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
         let _ = digest;
         FailureDomain::WHOLE

@@ -1,9 +1,9 @@
-//! One log line for many like events.
+//! A throttle for repeated log lines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Admits one of many like events in a while, such as the warnings of a dead store, and counts the ones in between.
+/// A throttle for repeated events, such as warnings of a dead store: it admits one in a while and counts the others.
 #[derive(Debug)]
 pub struct Throttle {
     every: Duration,
@@ -17,19 +17,19 @@ struct State {
 }
 
 impl Throttle {
-    /// Admits one event in this time.
+    /// Creates a throttle that admits one event in this time.
     #[must_use]
     pub const fn new(every: Duration) -> Self {
         Self { every, state: Mutex::new(State { admitted: None, suppressed: 0 }) }
     }
 
-    /// Admits one warning in 10 seconds.
+    /// Creates a throttle that admits one warning in 10 seconds.
     #[must_use]
     pub const fn of_warnings() -> Self {
         Self::new(BETWEEN_WARNINGS)
     }
 
-    /// Admits the event at `now` and answers how many were suppressed since the last one, or suppresses it: `None`.
+    /// Admits the event at `now` and returns how many were suppressed since the last one, or suppresses it: `None`.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.admitted.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
@@ -41,7 +41,7 @@ impl Throttle {
     }
 }
 
-/// One line says that a store fails, and the next ones how many calls it has failed since.
+/// One line reports that a store fails, and the next ones how many warnings were suppressed since.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! What a store was not told of: the sum of what would be lost.
+//! The sum of the charges and ends of reservations that a store has not received.
 
 use std::fmt;
 
 use crate::charge::Charge;
 use crate::credits::Credits;
 
-/// What was allowed or has ended without a store and is not known to it: see
-/// [`ReservationStore::flush`](crate::ReservationStore::flush). Sums that are too large stay at the largest number.
+/// Charges and ends of reservations that happened without a store and have not reached it: see
+/// [`ReservationStore::flush`](crate::ReservationStore::flush). Sums saturate at the largest number.
 ///
 /// ```
 /// use limiter_core::{Charge, Unpaid};
@@ -21,7 +21,7 @@ use crate::credits::Credits;
 #[must_use = "what is not paid is lost when its owner ends"]
 #[non_exhaustive]
 pub struct Unpaid {
-    /// How many keys owe something.
+    /// How many keys have a debt.
     pub keys: usize,
     /// Requests that are not charged.
     pub requests: u64,
@@ -31,18 +31,18 @@ pub struct Unpaid {
     pub output_tokens: u64,
     /// Credits that are not charged.
     pub credits: Credits,
-    /// Reservations whose end the store was not told: they stand as estimated.
+    /// Reservations with an end that has not reached the store: they stand as estimated.
     pub settlements: usize,
 }
 
 impl Unpaid {
-    /// Whether all is paid.
+    /// Whether nothing is unpaid.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Adds what a charge comes to. The keys are counted apart.
+    /// Adds the amounts of a charge. It does not change `keys`.
     pub fn add(&mut self, charge: &Charge) {
         self.requests = self.requests.saturating_add(charge.requests());
         self.input_tokens = self.input_tokens.saturating_add(charge.input_tokens());

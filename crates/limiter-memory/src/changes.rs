@@ -8,19 +8,19 @@ use limiter_core::{KeyConfig, KeyId, NewRecord, StoreError, Timestamp, Workspace
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// A change of one key, with all that a restart needs to make it again.
+/// A change of one key, with all that a restart needs to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyChange {
-    /// Changes of a store have consecutive numbers, from 1 on.
+    /// The number of the change: consecutive within a store, from 1 on.
     pub number: u64,
     /// The time of the change, by the store's clock.
     pub at: Timestamp,
-    /// The change itself.
+    /// The action of the change.
     pub action: KeyAction,
 }
 
-/// What a [`KeyChange`] does.
+/// The action of a [`KeyChange`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeyAction {
@@ -32,7 +32,7 @@ pub enum KeyAction {
         workspace: WorkspaceId,
         /// The key.
         id: KeyId,
-        /// The version that the update was made from.
+        /// The version that the update is based on.
         version: u64,
         /// The new configuration.
         config: KeyConfig,
@@ -46,31 +46,32 @@ pub enum KeyAction {
     },
 }
 
-/// A log of the changes of keys, so that a crash loses none that was acknowledged.
+/// A log of the changes of keys, so that a crash loses no acknowledged change.
 ///
-/// The store appends a change when it is known to succeed and before it takes effect. Counts are not in the journal:
-/// they are saved by [snapshots](crate::MemoryStore::snapshot). To start again, restore the last snapshot with the
-/// changes [after it](crate::Snapshot::last_change): [`MemoryStoreBuilder::restore_with`](crate::MemoryStoreBuilder::restore_with).
+/// The store appends a change that is certain to succeed, before it takes effect. Counts are not in the journal:
+/// [snapshots](crate::MemoryStore::snapshot) save them. To start again, restore the last snapshot with the changes
+/// [after it](crate::Snapshot::last_change):
+/// [`MemoryStoreBuilder::restore_with`](crate::MemoryStoreBuilder::restore_with).
 pub trait Journal: Debug + Send + Sync + 'static {
-    /// Writes a change down, and returns when it is safe.
+    /// Appends a change, and returns when it is safe.
     ///
-    /// Calls come one at a time, in the order of their numbers. The call may block: decisions and look-ups go on, and
-    /// at most one thread waits for it, as long as keys are changed through the async traits.
+    /// Calls come one at a time, in the order of their numbers. The call may block: decisions and look-ups go on. At
+    /// most one thread waits for it, if keys are changed through the async traits.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the change is surely not in the journal, else [`StoreError::OutcomeUnknown`].
-    /// Either way the change is not made, and the error goes to the caller.
+    /// [`StoreError::Unavailable`] if the change is certainly not in the journal, else [`StoreError::OutcomeUnknown`].
+    /// In both cases the store does not make the change, and returns the error to the caller.
     fn append(&self, change: &KeyChange) -> Result<(), StoreError>;
 }
 
 /// The order of the changes of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// The number of the last change. Locked for the whole of a change.
+    /// The number of the last change. The lock is held during a whole change.
     pub(crate) last: Mutex<u64>,
-    /// Async callers queue here and not at `last`: a journal may block, and must not block a thread for each of them.
+    /// The queue of async callers: at `last`, a journal that blocks would block a thread for each of them.
     turn: lock::Mutex<()>,
-    /// One snapshot at a time, since there is one list of what changed meanwhile.
+    /// Admits one snapshot at a time, since there is one list of keys that changed meanwhile.
     pub(crate) snapshot: Mutex<()>,
     journal: Option<Arc<dyn Journal>>,
 }
@@ -80,7 +81,7 @@ impl Changes {
         Self { journal, ..Self::default() }
     }
 
-    /// Waits until no other async caller changes a key, where that may take a while.
+    /// Waits for other async callers that change keys, if a journal may block them.
     pub(crate) async fn turn(&self) -> Option<lock::MutexGuard<'_, ()>> {
         match self.journal {
             Some(_) => Some(self.turn.lock().await),

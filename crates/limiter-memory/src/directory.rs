@@ -20,19 +20,19 @@ pub(crate) struct Directory {
     changed: Option<HashSet<KeyId, RandomState>>,
 }
 
-/// A part of a search.
+/// The result of one step of a search.
 pub(crate) struct Scan<'a> {
     pub(crate) found: Vec<&'a KeyId>,
     pub(crate) then: Then,
 }
 
-/// How a search goes on.
+/// The continuation of a search.
 pub(crate) enum Then {
-    /// There is no more key.
+    /// No key is left.
     End,
-    /// The page is full, and there is another key for the next one.
+    /// The page is full, and another key is left for the next page.
     More,
-    /// After this name.
+    /// The search continues after this name.
     GoOn(KeyName),
 }
 
@@ -56,12 +56,12 @@ impl Directory {
         self.keys.get(id)
     }
 
-    /// From now on, notes which keys change.
+    /// Starts to record which keys change.
     pub(crate) fn watch_changes(&mut self) {
         self.changed = Some(HashSet::default());
     }
 
-    /// The keys that have changed since [`watch_changes`](Self::watch_changes).
+    /// Returns the keys that have changed since [`watch_changes`](Self::watch_changes), and stops recording.
     pub(crate) fn take_changed(&mut self) -> HashSet<KeyId, RandomState> {
         self.changed.take().unwrap_or_default()
     }
@@ -86,7 +86,7 @@ impl Directory {
         !self.workspaces.contains_key(workspace)
     }
 
-    /// Checks that no other key has the id, the name or the look of the access key of a new one.
+    /// Checks that no other key has the id, the name or the masked access key of a new one.
     pub(crate) fn check_insert(&self, key: &StoredKey) -> Result<(), KeysError> {
         if self.keys.contains_key(&key.id) {
             return Err(KeysError::IdTaken(key.id.to_string()));
@@ -105,7 +105,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Adds a key, unless another one has its id, its name or the look of its access key.
+    /// Adds a key, unless another one has its id, its name or its masked access key.
     pub(crate) fn insert(
         &mut self,
         key: StoredKey,
@@ -166,7 +166,7 @@ impl Directory {
         }
     }
 
-    /// Checks that a key is of this workspace, and not the last that keeps it manageable.
+    /// Checks that the key is in this workspace, and is not the last that keeps the workspace manageable.
     pub(crate) fn check_remove(
         &self,
         workspace: &WorkspaceId,
@@ -197,7 +197,7 @@ impl Directory {
         Ok(())
     }
 
-    /// The ids of keys that are searched for and have a name after `start`, at most `room`, as far as one look goes.
+    /// Searches the names after `start` in one short step, and finds at most `room` keys.
     pub(crate) fn scan(
         &self,
         workspace: &WorkspaceId,
@@ -236,5 +236,5 @@ impl Workspace {
     }
 }
 
-/// A fraction of a millisecond: a change of keys may wait for that long, and look-ups of access keys behind it.
+/// The most names in one step, a fraction of a millisecond: changes of keys wait for it, and look-ups behind them.
 const NAMES_A_LOOK: usize = 256;

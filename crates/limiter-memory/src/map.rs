@@ -80,9 +80,9 @@ impl CellMap {
         then(slots.get_mut(place.slot).filter(|cell| cell.serial == place.serial))
     }
 
-    /// Calls `then` with what is in a slot of a shard: a cell or nothing. `None` beyond the last slot, or the last shard.
+    /// Calls `then` with the cell in a slot of a shard, if there is one. `None` beyond the last slot or the last shard.
     ///
-    /// A cell never moves, so that whoever asks for each slot in turn meets each cell that was there all the time.
+    /// A cell never moves, so a walk over all slots meets each cell that is there from start to end.
     pub(crate) fn with_slot<R>(
         &self,
         shard: usize,

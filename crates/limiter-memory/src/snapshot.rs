@@ -9,7 +9,8 @@ use crate::cell::Cell;
 /// All keys of a store with their counts, to be saved with any serde format.
 ///
 /// Nothing is saved by itself: take one now and then, and at shutdown; what was counted since the last
-/// one is lost in a crash. So are changes of keys, unless a [`Journal`](crate::Journal) has them. It holds digests, never access keys. It may be restored at any later time: windows that have passed
+/// one is lost in a crash. So are changes of keys without a [`Journal`](crate::Journal). A snapshot holds digests,
+/// never access keys. It may be restored at any later time: windows that have passed
 /// meanwhile are empty then, and changes that were pending are in force.
 ///
 /// ```
@@ -39,12 +40,12 @@ pub struct Snapshot {
 pub(crate) struct SavedKey {
     pub(crate) key: StoredKey,
     pub(crate) state: KeyState,
-    /// Its reservations and the ids of its checks, if it has any.
+    /// Its reservations and the ids of its checks and records, if it has any.
     #[serde(deserialize_with = "required")]
     pub(crate) ledger: Option<SavedLedger>,
 }
 
-/// What a snapshot has of a cell, copied while its shard is locked.
+/// A copy of the cell of a key, made while its shard is locked.
 pub(crate) struct CopiedCell {
     pub(crate) id: KeyId,
     state: KeyState,
@@ -62,7 +63,7 @@ impl CopiedCell {
     }
 }
 
-/// Serde alone takes a missing field as `None`.
+/// Requires the field: by default serde reads a missing field as `None`.
 fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SavedLedger>, D::Error> {
     Option::deserialize(deserializer)
 }
@@ -81,7 +82,7 @@ impl Snapshot {
         self.taken_at
     }
 
-    /// The [number](crate::KeyChange::number) of the last change of keys that is in it; 0 for none.
+    /// The [number](crate::KeyChange::number) of the last change that the snapshot includes; 0 for none.
     #[must_use]
     pub const fn last_change(&self) -> u64 {
         self.last_change
@@ -124,7 +125,7 @@ pub enum RestoreError {
     /// Two of its keys cannot live together.
     #[error("the snapshot contradicts itself: two of its keys cannot live together")]
     Inconsistent(#[source] KeysError),
-    /// Changes are missing between the snapshot and those of the journal.
+    /// Changes between the snapshot and the journal are missing.
     #[error(
         "the journal does not belong to the snapshot: change {expected} should follow, but change {found} does"
     )]
@@ -139,7 +140,7 @@ pub enum RestoreError {
     Change {
         /// Its number.
         number: u64,
-        /// What would not be allowed.
+        /// The reason why the change is not allowed.
         #[source]
         source: KeysError,
     },

@@ -21,8 +21,8 @@ use crate::time::Time;
 
 /// Keeps keys and counts in the memory of this process. Clones share them.
 ///
-/// Management goes one change at a time. It locks the directory and then, for a moment, the shard that a key is in; a
-/// decision locks the shard alone.
+/// Keys are changed one at a time. A change locks the directory and then, for a moment, the shard of the key; a
+/// decision locks only the shard.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     directory: Arc<RwLock<Directory>>,
@@ -46,8 +46,8 @@ impl MemoryStoreBuilder {
         Self { time: Time::Manual(clock), ..self }
     }
 
-    /// How many reservations, how many request ids of checks, and how many ids of records are remembered for a key: 10,000 of each
-    /// by default.
+    /// How many reservations, request ids of checks and ids of records are remembered for a key: 10,000 of each by
+    /// default.
     ///
     /// What would be one too many is refused and not charged; nothing is forgotten before its time. What has passed is
     /// given up by the next such call of the key.
@@ -60,9 +60,9 @@ impl MemoryStoreBuilder {
         Self { bounds: LedgerBounds { dedupe, ..self.bounds }, ..self }
     }
 
-    /// Writes each change of a key to this journal before it takes effect: none by default.
+    /// Writes each change of a key to this journal before it takes effect. By default there is no journal.
     ///
-    /// With a snapshot now and then, a crash loses counts only:
+    /// With regular snapshots, a crash loses only the counts since the last one:
     ///
     /// ```
     /// use std::fs::File;
@@ -78,7 +78,7 @@ impl MemoryStoreBuilder {
     ///     fn append(&self, change: &KeyChange) -> Result<(), StoreError> {
     ///         let line = serde_json::to_string(change).map_err(StoreError::unavailable)?;
     ///         let written = writeln!(&self.0, "{line}").and_then(|()| self.0.sync_data());
-    ///         // Whether it is on the disk is not known after an error.
+    ///         // After an error, the line may or may not be on the disk.
     ///         written.map_err(StoreError::outcome_unknown)
     ///     }
     /// }
@@ -109,9 +109,9 @@ impl MemoryStoreBuilder {
         self.restore_with(snapshot, [])
     }
 
-    /// A store that goes on from a snapshot and the changes that a [journal](Self::journal) has after it.
+    /// Creates a store from a snapshot and the changes that the [journal](Self::journal) holds after it.
     ///
-    /// Changes that are in the snapshot are skipped.
+    /// Changes that the snapshot includes are skipped.
     ///
     /// # Errors
     /// [`RestoreError`] if another version wrote the snapshot, if it contradicts itself, or if the changes do not follow it.
@@ -348,28 +348,27 @@ impl MemoryStore {
         self.apply(&action, at)
     }
 
-    /// Creates or updates a key: checks, journals, applies, and answers the record.
+    /// Creates or updates a key: checks the change, appends it to the journal, applies it, and returns the record.
     fn change(&self, id: &KeyId, action: KeyAction) -> Result<KeyRecord, KeysError> {
         let mut last = self.changes.last.lock();
         let at = self.cells.time().now();
         if self.check(&action, at)? {
             let action = self.changes.append(&mut last, at, action)?;
-            // The journal may have taken its time; going back in it would be of no use.
+            // The journal may have taken a while, and time must not go back.
             self.apply(&action, at.max(self.cells.time().now()))?;
         }
         self.read(id).ok_or_else(|| KeysError::NotFound(id.to_string()))
     }
 
-    /// Makes a change of the journal again.
+    /// Repeats a change of the journal.
     fn replay(&self, change: &KeyChange) -> Result<(), KeysError> {
         self.check(&change.action, change.at)?;
         self.apply(&change.action, change.at)
     }
 
-    /// Checks that an action is allowed, and answers whether it changes anything.
+    /// Checks that an action is allowed, and returns whether it changes anything.
     ///
-    /// Nothing that it looks at changes until the lock of `changes.last` is released, except that counts grow and
-    /// windows pass.
+    /// The result holds until the lock of `changes.last` is released: meanwhile only counts grow and windows pass.
     fn check(&self, action: &KeyAction, at: Timestamp) -> Result<bool, KeysError> {
         match action {
             KeyAction::Create(record) => {
@@ -396,7 +395,7 @@ impl MemoryStore {
         }
     }
 
-    /// Makes a change that was [checked](Self::check).
+    /// Applies a [checked](Self::check) change.
     fn apply(&self, action: &KeyAction, at: Timestamp) -> Result<(), KeysError> {
         let mut directory = self.directory.write();
         match action {
@@ -424,8 +423,8 @@ impl MemoryStore {
 
     /// A page of the living keys of a workspace, by the bytes of their names.
     ///
-    /// A page that takes long is put together from several looks at the directory, so that nobody waits for all of it. A
-    /// key that is renamed meanwhile may be missed, or come twice.
+    /// A long page takes several steps, each with its own lock of the directory, so that other callers never wait for
+    /// all of it. A key that is renamed meanwhile may be missing, or appear twice.
     #[must_use]
     pub fn list(&self, workspace: &WorkspaceId, search: &Search) -> Page {
         let mut keys: Vec<KeyRecord> = Vec::new();
@@ -446,18 +445,18 @@ impl MemoryStore {
         }
     }
 
-    /// All keys with their counts.
+    /// A snapshot of all keys with their counts.
     ///
-    /// The keys, their names and limits are those of one moment, the last of the snapshot. The counts and reservations of
-    /// each key are of one moment too, which is another one for each key. Everything else goes on meanwhile. Decisions
-    /// about a key, and about the 256th part of the others, wait while it is copied: about a millisecond for 1,000 open
+    /// The keys, their names and limits are those of one moment, the end of the snapshot. The counts and reservations
+    /// of each key are also those of one moment, which differs between keys. All other work goes on meanwhile. While a
+    /// key is copied, decisions about it and about one in 256 other keys wait: about a millisecond for 1,000 open
     /// reservations.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_in_steps(|| {})
     }
 
-    /// Calls `between` after each key, when no lock is held that a decision or a change needs.
+    /// Calls `between` after each key, while it holds no lock that a decision or a change needs.
     fn snapshot_in_steps(&self, mut between: impl FnMut()) -> Snapshot {
         let _only_one = self.changes.snapshot.lock();
         self.directory.write().watch_changes();
@@ -467,14 +466,14 @@ impl MemoryStore {
                 let copied = self.cells.with_slot(shard, slot, |cell| cell.map(CopiedCell::of));
                 let Some(copied) = copied else { break };
                 if let Some(copied) = copied {
-                    // If the key has changed since, it is looked at again below.
+                    // A key that changes after this is read again below.
                     let key = self.directory.read().get(&copied.id).cloned();
                     keys.extend(key.map(|key| copied.with(key)));
                 }
                 between();
             }
         }
-        // Keys that changed meanwhile are looked at again, while no more change can come.
+        // Keys that changed meanwhile are read again, while no change can come.
         let last_change = self.changes.last.lock();
         let changed = self.directory.write().take_changed();
         let changed_keys: Vec<SavedKey> = changed
@@ -507,7 +506,7 @@ impl MemoryStore {
     }
 }
 
-/// What is kept of a new key.
+/// The stored form of a new key, in its first version.
 fn first_version(key: &NewRecord) -> StoredKey {
     let NewRecord { id, workspace, config, secret, .. } = key;
     let (id, workspace, name) = (id.clone(), workspace.clone(), config.name.clone());

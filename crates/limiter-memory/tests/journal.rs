@@ -1,4 +1,4 @@
-//! A journal has each change of a key before it takes effect, and a store goes on from a snapshot and its journal.
+//! The journal receives each change of a key before it takes effect, and a snapshot with its journal restores a store.
 
 mod common;
 
@@ -13,7 +13,7 @@ use limiter_core::{
 use limiter_memory::{Journal, KeyAction, KeyChange, MemoryStore, RestoreError, Snapshot};
 use parking_lot::Mutex;
 
-/// A journal in memory, that can be told to fail.
+/// A journal in memory that can be made to fail.
 #[derive(Clone, Debug, Default)]
 struct Paper {
     changes: Arc<Mutex<Vec<KeyChange>>>,
@@ -94,7 +94,7 @@ fn a_change_survives_json() {
     store.update(&home(), &key, 1, &named("ci")).expect("the version is right");
     store.delete(&home(), &key).expect("it is there");
     let json = serde_json::to_string(&paper.changes()).expect("changes are JSON");
-    let read: Vec<KeyChange> = serde_json::from_str(&json).expect("what was written is read");
+    let read: Vec<KeyChange> = serde_json::from_str(&json).expect("written changes can be read");
     assert_eq!(read, paper.changes());
     assert!(!json.contains("secret-part"), "digests are kept, no access keys: {json}");
     let misspelled = json.replace("\"delete\"", "\"delete_all\"");
@@ -148,7 +148,7 @@ fn changes_that_are_in_the_snapshot_are_not_made_again() {
     member(&store, "later");
     let again = restored(&snapshot, paper.changes(), NOON).expect("they belong together");
     assert_eq!(all(&again), all(&store));
-    assert_eq!(again.usage(&key), store.usage(&key), "what was counted before the snapshot");
+    assert_eq!(again.usage(&key), store.usage(&key), "counts from before the snapshot");
     assert_eq!(again.snapshot().last_change(), 3);
 }
 
@@ -169,8 +169,8 @@ fn a_journal_of_another_snapshot_is_refused() {
     );
 }
 
-/// Creations, updates and deletions in any order, snapshots in between: whatever was the last snapshot, with what the journal
-/// has after it, makes the same keys.
+/// Random creations, updates and deletions, with snapshots in between: each snapshot, with the changes after it,
+/// restores the same keys.
 #[test]
 fn any_history_comes_back_from_any_of_its_snapshots() {
     for seed in 1..=20_u64 {
@@ -189,7 +189,7 @@ fn any_history_comes_back_from_any_of_its_snapshots() {
             let limits = requests(Some(draw(5)), Some(draw(500)));
             let config = named(&name).with_global(limits).with_asset(asset(&id), limits);
             let key: KeyId = id.parse().expect("an id");
-            // Many of them are refused: for a name that is taken, or a key that is not there.
+            // Many changes are refused: the name is taken, or the key does not exist.
             match draw(4) {
                 0 => drop(store.create(new(&id, KeyKind::Member, config))),
                 1 => drop(store.delete(&home(), &key)),

@@ -168,7 +168,7 @@ fn counted_scopes(store: &MemoryStore) -> usize {
 }
 
 /// All that the store keeps, as text.
-/// All that a store holds, but for the number of its last change, which takes the same room however large it is.
+/// Leaves out the number of the last change, whose size in memory is constant.
 fn saved(store: &MemoryStore) -> String {
     let mut saved = serde_json::to_value(store.snapshot()).expect("a snapshot is JSON");
     saved["last_change"] = 0.into();

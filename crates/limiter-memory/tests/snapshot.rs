@@ -77,7 +77,7 @@ fn a_snapshot_that_tells_more_thresholds_than_a_key_has_is_refused() {
     assert!(serde_json::from_value::<Snapshot>(json).is_err());
 }
 
-/// A limit must not vanish because the name of its field was damaged.
+/// A limit with a damaged field name must not vanish.
 #[test]
 fn a_field_that_is_missing_or_unknown_is_refused() {
     let (store, key) = store_in_use();
@@ -109,7 +109,7 @@ fn a_field_that_is_missing_or_unknown_is_refused() {
     }
 }
 
-/// The paths of all fields, other than the names of assets, and what the charges of calls leave out for zero.
+/// Finds the paths of all fields, except the names of assets and the fields of charges, which are optional.
 fn fields(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields_here) => {

@@ -1,4 +1,4 @@
-//! How a store is asked: within a deadline, and not at all where it is given up.
+//! Calls to the store: within a deadline, and refused at once while the breaker is open.
 
 use std::fmt;
 use std::future::Future;
@@ -35,15 +35,15 @@ pub(crate) struct Asking<S> {
     pub(crate) recovering: AtomicBool,
     /// When a probe has succeeded last.
     pub(crate) came_back: Mutex<Option<Instant>>,
-    /// Of the warnings that a part of the store is given up.
+    /// Throttles the warnings that a part of the store is given up.
     pub(crate) warnings: Throttle,
     /// What the store is to be told when it is back.
     pub(crate) later: Later,
-    /// Held by the one task that tells it so.
+    /// Held by the one task that replays late operations to the store.
     pub(crate) catching_up: tokio::sync::Mutex<()>,
-    /// Counts what the store is told late.
+    /// Counts the operations that the store receives late.
     pub(crate) late: LateFigures,
-    /// When it was warned last of what the store refuses.
+    /// Throttles the warnings about operations that the store refuses.
     pub(crate) refusals: Seldom,
     /// What goes on without the store, by the policy of that name.
     pub(crate) local: Option<Local>,
@@ -62,13 +62,13 @@ pub(crate) struct Timing {
     pub(crate) probe_every: Duration,
 }
 
-/// What a call is about, which says by which part of the store it is served.
+/// The subject of a call, which decides the part of the store that serves it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Subject<'a> {
     Key(&'a KeyId),
     AccessKey(&'a KeyDigest),
-    /// Several keys, as in a listing. Where the store has parts, its end says nothing about any of them, and it is sent while some
-    /// of them are given up.
+    /// Several keys, as in a listing. In a store with parts, the outcome of such a call counts for no part. The call is
+    /// sent even while some parts are given up.
     Several,
 }
 
@@ -92,7 +92,7 @@ impl<S: Store> Asking<S> {
         }
     }
 
-    /// Asks, unless the part of the store that serves the subject is given up: then the answer is an error at once.
+    /// Calls the store. Returns an error at once if the part that serves the subject is given up.
     pub(crate) async fn ask<'a, T, E, F>(
         self: &'a Arc<Self>,
         subject: impl Into<Subject<'a>>,
@@ -120,7 +120,7 @@ impl<S: Store> Asking<S> {
         answer
     }
 
-    /// The store, and where the end of the call is to be reported, if it says anything.
+    /// The store, and the breaker that counts the outcome of the call, if one does.
     fn admit<'a>(
         &'a self,
         subject: Subject<'a>,
@@ -146,7 +146,7 @@ impl<S: Store> Asking<S> {
         Ok((store, counts.then_some(Admitted { subject, domain, turn })))
     }
 
-    /// Forgets the parts that no longer serve the keys they were asked about: where a part is new, another may have gone.
+    /// Forgets the parts that no longer serve their witnesses. It runs when a part is new: another may have gone.
     fn forget_moved(&self, store: &S) {
         let witnesses = self.breakers.lock().witnesses();
         for (domain, witness) in witnesses {
@@ -159,7 +159,7 @@ impl<S: Store> Asking<S> {
     fn failed(self: &Arc<Self>, admitted: &Admitted<'_>, error: &impl CallError) {
         let Admitted { subject, domain, turn } = admitted;
         match (failed_key(error), self.store.get()) {
-            // The part that the subject belongs to has answered.
+            // The part that serves the subject has answered.
             (Some(key), Some(store)) => {
                 let of_key = store.failure_domain(key);
                 let mut breakers = self.breakers.lock();
@@ -189,18 +189,18 @@ impl<S: Store> Asking<S> {
         }
     }
 
-    /// The answer to calls of a part that is given up.
+    /// The error for a call to a part that is given up.
     fn given_up(&self, domain: &FailureDomain) -> StoreError {
         let last_failure = self.breakers.lock().last_failure(domain);
         StoreError::unavailable(Outage::GivenUp { last_failure })
     }
 
-    /// The error at once that a call of this key would meet, if the part of the store that serves it is given up.
+    /// The immediate error for a call about this key, if the part of the store that serves it is given up.
     pub(crate) fn refusal_of(&self, key: &KeyId) -> Option<StoreError> {
         (!self.is_closed_for(key)).then(|| self.given_up(&self.domain_of(key)))
     }
 
-    /// Whether the part of the store that serves this key is asked.
+    /// Whether the breaker of the part that serves this key is closed.
     pub(crate) fn is_closed_for(&self, key: &KeyId) -> bool {
         self.state_for(key) == BreakerState::Closed
     }
@@ -210,12 +210,12 @@ impl<S: Store> Asking<S> {
         self.breakers.lock().state_of(&domain)
     }
 
-    /// Whether all of the store is asked.
+    /// Whether every breaker of the store is closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.breakers.lock().state() == BreakerState::Closed
     }
 
-    /// Whether there is a store to ask, though parts of it may be given up.
+    /// Whether the store is connected and its own breaker closed, though parts of it may be given up.
     pub(crate) fn is_there(&self) -> bool {
         self.breakers.lock().state_of(&FailureDomain::WHOLE) == BreakerState::Closed
     }
@@ -225,7 +225,7 @@ impl<S: Store> Asking<S> {
     }
 }
 
-/// Where the end of a call is to be reported.
+/// The breaker that counts the outcome of a call, and the call's subject.
 #[derive(Debug)]
 struct Admitted<'a> {
     subject: Subject<'a>,
@@ -233,7 +233,8 @@ struct Admitted<'a> {
     turn: Turn,
 }
 
-/// A call under way. A caller that goes away after it has waited had no answer; one that goes away at once says nothing.
+/// A call under way. If the caller leaves after it has waited long enough, the call counts as a failure. If the caller
+/// leaves sooner, the call does not count.
 struct Leaving<'a, S: Store> {
     asking: &'a Arc<Asking<S>>,
     admitted: Option<Admitted<'a>>,
@@ -241,7 +242,7 @@ struct Leaving<'a, S: Store> {
 }
 
 impl<'a, S: Store> Leaving<'a, S> {
-    /// The caller is still there at the end.
+    /// Ends the watch: the caller is still there at the end of the call.
     fn stays(mut self) -> Option<Admitted<'a>> {
         self.admitted.take()
     }
@@ -270,7 +271,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether the end of the call says how this part fares.
+    /// Whether the outcome of the call counts for this part.
     fn is_served_by(self, domain: &FailureDomain, store: &impl Store) -> bool {
         match self {
             Self::Key(_) | Self::AccessKey(_) => true,
@@ -326,7 +327,7 @@ impl<S: fmt::Debug> fmt::Debug for Asking<S> {
     }
 }
 
-/// The key whose part of the store has failed, where the error names one.
+/// The key whose part of the store failed, if the error names one.
 pub(crate) fn failed_key(error: &impl CallError) -> Option<&KeyId> {
     let cause = std::error::Error::source(error.of_store()?)?;
     cause.downcast_ref().map(KeyFailure::key)
@@ -334,8 +335,8 @@ pub(crate) fn failed_key(error: &impl CallError) -> Option<&KeyId> {
 
 /// A key is created in five steps on Redis; twice as many leave room for one that has to be repeated.
 const MANAGEMENT_STEPS: u32 = 10;
-/// A caller that leaves after a tenth of the deadline has waited for much longer than an answer takes. Should it be a slow store, the
-/// calls that it answers in between keep the breaker closed.
+/// A caller that leaves after a tenth of the deadline has waited for much longer than an answer takes. If the store is
+/// merely slow, the calls that it answers in between keep the breaker closed.
 const PART_OF_DEADLINE: u32 = 10;
 /// A caller that leaves sooner has not waited for the store.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
@@ -364,7 +365,7 @@ mod tests {
         "ci".parse().unwrap()
     }
 
-    /// A call whose answer does not come, and whose caller does not wait for it.
+    /// Starts a call that gets no answer, and drops it before the deadline.
     async fn leave_after(store: &GuardedStore<MemoryStore>, patience: Duration) {
         let key = key();
         let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!(store.breaker(), BreakerState::Closed);
     }
 
-    /// What is logged on this thread.
+    /// Captures the log of this thread.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -438,7 +439,7 @@ mod tests {
         }
     }
 
-    /// As a server does that answers probes and cannot serve calls, such as one that is out of memory.
+    /// Such a server answers probes and cannot serve calls, for example because it is out of memory.
     #[tokio::test(start_paused = true)]
     async fn a_store_that_comes_back_and_fails_again_is_warned_of_once() {
         let log = Log::default();

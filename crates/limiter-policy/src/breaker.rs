@@ -8,33 +8,34 @@ pub(crate) struct Breaker {
     state: BreakerState,
     failures: u32,
     most_failures: u32,
-    /// Changes with the state: what began before says nothing about now.
+    /// Changes with the state: the outcome of a call that began before the change no longer counts.
     turn: Turn,
     figures: StateFigures,
 }
 
-/// Whether a part of the store, or the whole store, is asked.
+/// The state of the circuit breaker of a store or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// It is asked.
+    /// Calls are sent.
     Closed,
-    /// It is not asked: it failed too often.
+    /// Calls are not sent: too many failed in a row.
     Open,
     /// One probe is under way, and nothing else is asked.
     HalfOpen,
 }
 
-/// The time between two changes of a breaker, in which a call began.
+/// The period between two changes of a breaker, in which a call began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
-    /// Which breaker this is, of those that a part has had.
+    /// Identifies the breaker among those that a part has had.
     breaker: u64,
-    /// How often it has been opened or closed.
+    /// How often the breaker has opened or closed.
     change: u64,
 }
 
 impl Breaker {
-    /// Closed, until so many calls fail in a row. No other breaker of the same part has its number.
+    /// Creates a closed breaker that opens after `most_failures` failures in a row. No other breaker of the same part
+    /// has its `number`.
     pub(crate) fn new(most_failures: u32, number: u64) -> Self {
         let state = BreakerState::Closed;
         let figures = StateFigures::new(state);

@@ -10,12 +10,12 @@ use crate::breaker::{Breaker, BreakerState, Turn};
 
 /// One breaker for the whole store, and one for each of its parts that was called.
 ///
-/// That of the whole store is open while there is no store yet. Afterwards it counts the calls of a store that fails as one; those
-/// of a store with parts are counted by part.
+/// The breaker of the whole store is open until the store is connected. Afterwards it counts the calls of a store that
+/// fails as one. Calls of a store with parts count for their part.
 #[derive(Debug)]
 pub(crate) struct Breakers {
     whole: Part,
-    /// By how recently they were called.
+    /// Ordered by the last call.
     parts: LruCache<FailureDomain, Part>,
     most_failures: u32,
     /// How many breakers were made for parts.
@@ -27,32 +27,32 @@ pub(crate) struct Breakers {
 struct Part {
     breaker: Breaker,
     last_failure: Arc<str>,
-    /// What it was asked about when it was first called or failed last: a probe asks about the same.
+    /// The subject of the first call or of the last failed call; a probe asks about it too.
     witness: Witness,
 }
 
-/// What a part is asked about by a probe, which changes nothing.
+/// The subject of a probe, which changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Witness {
-    /// A key that need not exist: any server of the store will do.
+    /// A key that need not exist, so any server of the store can answer.
     Nobody,
     Key(KeyId),
     AccessKey(KeyDigest),
 }
 
-/// What a breaker says to a call.
+/// The verdict of a breaker on a call.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// Its end is to be reported with the turn.
+    /// The call is sent; its outcome is reported with the turn.
     Admitted(Turn),
-    /// The same, and no call has come for this part before.
+    /// As `Admitted`, for the first call to this part.
     First(Turn),
     /// The part is given up, for this reason.
     Refused(Arc<str>),
 }
 
 impl Breakers {
-    /// All closed. A part is given up after so many failures in a row.
+    /// Creates closed breakers. A part is given up after `most_failures` failures in a row.
     pub(crate) fn new(most_failures: u32) -> Self {
         Self {
             whole: Part::new(Breaker::new(most_failures, 0), Witness::Nobody),
@@ -62,7 +62,7 @@ impl Breakers {
         }
     }
 
-    /// The state of the part that is worst off.
+    /// The worst state of all breakers.
     pub(crate) fn state(&self) -> BreakerState {
         let states = || self.all().map(|part| part.breaker.state());
         [BreakerState::Open, BreakerState::HalfOpen]
@@ -71,7 +71,7 @@ impl Breakers {
             .unwrap_or(BreakerState::Closed)
     }
 
-    /// The state that calls to this part meet. A part that was not called yet is closed.
+    /// The state that applies to calls to this part. A part without calls is closed.
     pub(crate) fn state_of(&self, domain: &FailureDomain) -> BreakerState {
         let whole = self.whole.breaker.state();
         let part = if domain.is_whole() { None } else { self.parts.peek(domain) };
@@ -81,7 +81,7 @@ impl Breakers {
         }
     }
 
-    /// Lets a call to this part through, or not.
+    /// Admits or refuses a call to this part.
     pub(crate) fn admit(
         &mut self,
         domain: &FailureDomain,
@@ -99,7 +99,7 @@ impl Breakers {
         }
     }
 
-    /// Why a part was given up, or what failed there last.
+    /// Why the part was given up, or its last failure.
     pub(crate) fn last_failure(&self, domain: &FailureDomain) -> Arc<str> {
         let part = self.parts.peek(domain).filter(|_| self.whole.breaker.admit().is_some());
         Arc::clone(&part.unwrap_or(&self.whole).last_failure)
@@ -111,7 +111,7 @@ impl Breakers {
         }
     }
 
-    /// Whether this failure opened the breaker of the part.
+    /// Counts a failure, and returns whether it opened the breaker of the part.
     pub(crate) fn failed(
         &mut self,
         domain: &FailureDomain,
@@ -129,12 +129,12 @@ impl Breakers {
         part.breaker.failed(began)
     }
 
-    /// Gives the whole store up: there is none yet.
+    /// Opens the breaker of the whole store: it is not connected yet.
     pub(crate) fn open_whole(&mut self) {
         self.whole.breaker.open();
     }
 
-    /// Begins a probe of each part that is given up: of the whole store alone, if that is.
+    /// Begins a probe of each part that is given up, or of the whole store alone if its breaker is open.
     pub(crate) fn begin_probes(&mut self) -> Vec<(FailureDomain, Witness)> {
         if self.whole.breaker.begin_probe() {
             return vec![(FailureDomain::WHOLE, self.whole.witness.clone())];
@@ -154,7 +154,7 @@ impl Breakers {
         }
     }
 
-    /// Who was to end the probes has gone: they have failed.
+    /// Ends the probes that are still open as failed: their task has gone.
     pub(crate) fn abandon_probes(&mut self) {
         self.whole.breaker.end_probe(false);
         for (_, part) in self.parts.iter_mut() {
@@ -162,13 +162,13 @@ impl Breakers {
         }
     }
 
-    /// What each part was asked about.
+    /// The witness of each part.
     pub(crate) fn witnesses(&self) -> Vec<(FailureDomain, Witness)> {
         let parts = self.parts.iter().map(|(domain, part)| (domain.clone(), part.witness.clone()));
         parts.collect()
     }
 
-    /// Forgets a part that serves nothing any more.
+    /// Forgets a part that serves no keys any more.
     pub(crate) fn forget(&mut self, domain: &FailureDomain) {
         self.parts.pop(domain);
     }
@@ -203,8 +203,8 @@ impl Part {
     }
 }
 
-/// A cluster of Redis has at most some 1,000 nodes. Of more parts, those that were not called for longest are forgotten, and count
-/// anew when they are called.
+/// A Redis cluster has at most some 1,000 nodes. Beyond that, the parts with the oldest calls are forgotten; their next
+/// call starts a new breaker.
 const MOST_PARTS: NonZeroUsize = NonZeroUsize::new(1_024).expect("it is more than zero");
 
 #[cfg(test)]

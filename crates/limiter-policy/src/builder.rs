@@ -61,12 +61,14 @@ impl GuardedStoreBuilder {
         Self { timing: Timing { connect_deadline: bounded(deadline), ..self.timing }, ..self }
     }
 
-    /// How many calls in a row may fail before the store, or the part of it that they were for, is given up: 3 by default, at least 1.
+    /// How many calls in a row may fail before the store, or the part that serves them, is given up: 3 by default, at
+    /// least 1.
     pub fn most_failures(self, calls: u32) -> Self {
         Self { most_failures: calls.max(1), ..self }
     }
 
-    /// How long what was given up is left alone between two probes: 1 s by default, 1 ms to 10 minutes.
+    /// The pause between two probes of a store, or of a part of it, that is given up: 1 s by default, 1 ms to 10
+    /// minutes.
     pub fn probe_every(self, pause: Duration) -> Self {
         Self { timing: Timing { probe_every: bounded(pause), ..self.timing }, ..self }
     }
@@ -75,28 +77,29 @@ impl GuardedStoreBuilder {
     /// without the store (of each key, under `LocalShare`), ends of reservations that the store is yet to be told, and keys that
     /// `LocalShare` follows. 10,000 by default, at least 1.
     ///
-    /// Under `FailOpen`, a reservation that was made without the store and is then one too many is forgotten, first one that has
-    /// ended, else the oldest. Settling it in the outage is still `Ok`; after the outage it is
-    /// [`ReservationError::Unknown`](limiter_core::ReservationError::Unknown), and nothing was or is charged for it. Set this to at
-    /// least as many calls as may be open at a time.
+    /// Under `FailOpen`, one reservation too many without the store displaces one that has ended, else the oldest.
+    /// During the outage, settling a forgotten reservation is still `Ok`. Afterwards it is
+    /// [`ReservationError::Unknown`](limiter_core::ReservationError::Unknown), and the reservation is never charged.
+    /// Set this to at least the number of calls that may be open at a time.
     pub fn most_remembered(self, most: usize) -> Self {
         Self { most_remembered: NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN), ..self }
     }
 
-    /// How many calls `LocalShare` remembers by their ids, of all keys: reservations that were made without the store, and calls by
-    /// request id. 100,000 by default, some 60 MB.
+    /// How many calls `LocalShare` remembers by id, over all keys: reservations made without the store, and calls with
+    /// a request id. 100,000 by default, some 60 MB.
     ///
-    /// A reservation is remembered until its ttl has passed, or for two minutes after its end, whichever is sooner. One more
-    /// than this is [`ReservationError::TooMany`](limiter_core::ReservationError::TooMany), and not allowed.
+    /// A reservation is remembered until its ttl has passed, or for two minutes after its end, whichever is sooner. One
+    /// more is denied with [`ReservationError::TooMany`](limiter_core::ReservationError::TooMany).
     pub fn most_calls_remembered(self, most: usize) -> Self {
         Self { most_calls_remembered: most, ..self }
     }
 
-    /// How long the store is asked to remember a payment, which is what `LocalShare` charges after an outage: a day by default, a
-    /// minute to 30 days. It is remembered for so long only if its answer was lost, or if no other payment of its key follows.
+    /// How long the store remembers the id of a payment, the charge of `LocalShare` after an outage: a day by default,
+    /// a minute to 30 days. It remembers the id for so long only if the answer was lost, or if no other payment of the
+    /// key follows.
     ///
-    /// A payment whose answer was lost is sent again under its id until the store confirms it, and counts once. One that is older than
-    /// seven eighths of this time is given up instead, with a warning: it may or may not be charged.
+    /// A payment whose answer was lost is sent again under its id until the store confirms it, and counts once. After
+    /// seven eighths of this time it is given up instead, with a warning: it may or may not have been charged.
     pub fn payments_remembered_for(self, time: Duration) -> Self {
         let time = time.clamp(SHORTEST_MEMORY, LONGEST_MEMORY);
         Self { payments_remembered_for: time, ..self }
@@ -175,9 +178,9 @@ const MOST_FAILURES: u32 = 3;
 const MOST_REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than zero");
 /// A few dozen megabytes, however many keys reserve at a time.
 const MOST_CALLS_REMEMBERED: usize = 100_000;
-/// An outage that is longer is no longer one: limits have begun anew, and people look after the store.
+/// After a longer outage limits have started new windows, and operators attend to the store.
 const PAYMENTS_REMEMBERED_FOR: Duration = Duration::from_secs(86_400);
-/// Several deadlines must fit.
+/// Several deadlines fit into it.
 const SHORTEST_MEMORY: Duration = Duration::from_secs(60);
 /// A store keeps a hundred bytes or so for each payment.
 const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 86_400);

@@ -1,4 +1,4 @@
-//! Catching up: the store is told what it has missed, and what it cannot be told is not kept quiet.
+//! Catch-up after an outage: replays late operations to the store, and warns of those that it does not accept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::error::told;
 use crate::local::Local;
 use crate::metrics::Late;
 
-/// One time through all that the store is to be told.
+/// One pass over all late operations.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
-    /// Whether what the store refused a moment ago is tried again.
+    /// Whether operations that the store has just refused are tried again.
     pub(crate) also_refused: bool,
-    /// Whether something was left because the store did not answer.
+    /// Whether the store failed to answer some operation.
     pub(crate) meets_outage: bool,
-    /// What may have been charged, and is not told again.
+    /// Payments that may have been charged, and are not sent again.
     pub(crate) given_up: Unpaid,
     refusals: u64,
     last_refused: Option<String>,
 }
 
-/// What the store is there for, and does not take.
+/// An operation that the store answered and refused.
 pub(crate) struct Refused<'a> {
     pub(crate) key: &'a KeyId,
     pub(crate) late: Late,
@@ -40,9 +40,9 @@ impl Round {
 }
 
 impl<S: Store> Asking<S> {
-    /// Tells the store all that it has missed and is due, one after the other.
+    /// Sends the store all late operations that are due, one after the other.
     pub(crate) async fn catch_up(self: &Arc<Self>, mut round: Round) -> Round {
-        // Two at a time would send the same twice.
+        // Two passes at a time would send the same operations twice.
         let _turn = self.catching_up.lock().await;
         self.later.tell(self, &mut round).await;
         if let Some(local) = &self.local {
@@ -67,11 +67,11 @@ impl<S: Store> Asking<S> {
         round
     }
 
-    /// Tells the store all that it has missed, for at most this long, and answers what is left.
+    /// Sends the store all late operations, for at most this long, and returns those that are left.
     pub(crate) async fn flush(self: &Arc<Self>, within: Duration) -> Unpaid {
         let all = async {
             while !self.owes_nothing() {
-                // Meanwhile it is probed, if that is needed.
+                // Starts the task that probes the store, if it is needed.
                 self.recover();
                 let round = Round { also_refused: true, ..Round::default() };
                 if !self.catch_up(round).await.meets_outage {
@@ -90,7 +90,7 @@ impl<S> Asking<S> {
         self.later.is_empty() && self.local.as_ref().is_none_or(Local::owes_nothing)
     }
 
-    /// What the store was not told yet.
+    /// The charges and ends of reservations that the store has not confirmed.
     pub(crate) fn unpaid(&self) -> Unpaid {
         let mut unpaid = self.local.as_ref().map(Local::unpaid).unwrap_or_default();
         unpaid.settlements = self.later.len();
@@ -98,7 +98,7 @@ impl<S> Asking<S> {
     }
 }
 
-/// What the last owner has not flushed is lost with it.
+/// Warns of the debts that are lost with the last owner.
 impl<S> Drop for Asking<S> {
     fn drop(&mut self) {
         let unpaid = self.unpaid();
@@ -111,16 +111,16 @@ impl<S> Drop for Asking<S> {
     }
 }
 
-/// Whether the answer proves that nothing was charged: what cannot be read and verdicts that differ leave it open.
+/// Whether the error proves that nothing was charged. Corrupt data, disagreement and unknown outcomes leave it open.
 pub(crate) const fn is_not_charged(error: &ReservationError) -> bool {
     matches!(error, ReservationError::Store(StoreError::Unavailable(_)))
         || !matches!(error, ReservationError::Store(_))
 }
 
-/// Whether the same answer would come for ever: that of a reservation that has ended otherwise, or of a key that is gone.
+/// Whether a retry would always get the same answer: the reservation has ended otherwise, or the key is gone.
 pub(crate) const fn is_final(error: &ReservationError) -> bool {
     !matches!(error, ReservationError::Store(_) | ReservationError::TooMany { .. })
 }
 
-/// As long as the store is away, a flush looks for it so often at least.
+/// The longest pause between two passes of a flush while the store is away.
 const FLUSH_AGAIN: Duration = Duration::from_millis(100);

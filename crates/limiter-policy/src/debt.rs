@@ -7,31 +7,31 @@ use tokio::time::Instant;
 
 use crate::pause::Pause;
 
-/// What one key owes for one asset, and the payment of a part of it that the store has not confirmed.
+/// The debt of one key for one asset, and a payment of it that the store has not confirmed.
 ///
-/// A payment that may have arrived keeps its id, so that it counts once, however often it is sent; one that certainly did not goes back
-/// to what is owed.
+/// A payment that may have arrived keeps its id, so that it counts once, however often it is sent. One that certainly
+/// did not arrive goes back to the debt.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Debt {
     owed: Sums,
     payment: Option<Payment>,
-    /// The last payment that was confirmed and can arrive no second time.
+    /// The last confirmed payment that cannot arrive a second time.
     confirmed: Option<RequestId>,
     pause: Pause,
 }
 
-/// A part of a debt, on its way to the store.
+/// A payment of a part of a debt that was sent to the store.
 #[derive(Clone, Debug)]
 struct Payment {
     id: RequestId,
     charge: Charge,
-    /// Before it was sent for the first time: from then on the store may remember its id.
+    /// Taken before the first send: from then on the store may remember the id.
     first_sent: Moment,
-    /// How often it was sent without an answer that proves that it was not charged.
+    /// How many sends lack an answer that proves that they were not charged.
     unanswered: u32,
 }
 
-/// What to tell the store.
+/// A payment to send to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sending {
     pub(crate) id: RequestId,
@@ -39,7 +39,8 @@ pub(crate) struct Sending {
     pub(crate) confirms: Option<RequestId>,
 }
 
-/// An instant on the clock of the process that never steps back, and on that of the system, which goes on while the machine sleeps.
+/// An instant on two clocks: the process's, which never steps back, and the system's, which runs while the machine
+/// sleeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) steady: Instant,
@@ -69,18 +70,18 @@ impl Debt {
         self.payment.is_none() && self.owed.charge().is_none()
     }
 
-    /// Whether there is something to pay, and the store has not just refused it.
+    /// Whether there is a debt to pay now: a debt that the store has just refused waits.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         !self.is_settled() && self.pause.is_over(now)
     }
 
-    /// What the store does not know for sure: the payment, and what one more charge could hold.
+    /// The charges that the store has not confirmed: the payment, and as much of the rest as one charge holds.
     pub(crate) fn unpaid(&self) -> impl Iterator<Item = Charge> {
         self.payment.iter().map(|payment| payment.charge).chain(self.owed.charge())
     }
 
-    /// Gives up a payment that may have been charged, if the store may have forgotten its id since: sent again, it could count
-    /// twice. What it was can only be told.
+    /// Gives up a payment that may have been charged, if the store may have forgotten its id since: sent again, it
+    /// could count twice. Returns its charge for a warning.
     pub(crate) fn give_up(&mut self, safe_for: Duration, now: Moment) -> Option<Charge> {
         let too_old = |payment: &mut Payment| payment.first_sent.age(now) > safe_for;
         self.payment.take_if(too_old).map(|payment| payment.charge)
@@ -106,15 +107,16 @@ impl Debt {
         Some(Sending { id, charge, confirms: self.confirmed.clone() })
     }
 
-    /// The store has charged what was sent.
+    /// Ends the payment: the store has charged it.
     pub(crate) fn confirm(&mut self) {
-        // One that was sent twice may still arrive again.
+        // A payment that was sent twice may still arrive again.
         self.confirmed =
             self.payment.take().filter(|payment| payment.unanswered == 1).map(|paid| paid.id);
         self.pause.end();
     }
 
-    /// The answer proves that what was sent last is not charged.
+    /// Takes back the last send, which the store certainly did not charge. If no other send may have arrived, the
+    /// charge is owed again.
     pub(crate) fn not_charged(&mut self) {
         if let Some(payment) = &mut self.payment {
             payment.unanswered = payment.unanswered.saturating_sub(1);
@@ -126,7 +128,7 @@ impl Debt {
         }
     }
 
-    /// The store is there, and does not take it.
+    /// Starts a pause: the store answered, and refused the payment.
     pub(crate) fn refused(&mut self, now: Instant) {
         self.pause.grow(now);
     }
@@ -137,7 +139,7 @@ impl Moment {
         Self { steady: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The longer of what the two clocks say.
+    /// The longer of the times that have passed on the two clocks.
     fn age(&self, now: Self) -> Duration {
         let steady = now.steady.saturating_duration_since(self.steady);
         now.wall.duration_since(self.wall).map_or(steady, |wall| wall.max(steady))
@@ -191,7 +193,7 @@ mod tests {
         let first = send(&mut debt, "first").unwrap();
         debt.add(&tokens(3, 4));
         assert_eq!(send(&mut debt, "second"), Some(first.clone()));
-        // Of two that were sent, one certainly did not arrive.
+        // Of two sends, one certainly did not arrive.
         debt.not_charged();
         assert_eq!(send(&mut debt, "second"), Some(first));
         debt.confirm();

@@ -29,7 +29,7 @@ pub(crate) struct Here {
     state: KeyState,
     ledger: Ledger,
     bounds: LedgerBounds,
-    /// The most calls that are remembered of all keys, if that many are.
+    /// The most calls that are remembered over all keys, while that number is reached.
     full: Option<usize>,
     /// By asset, as far as the asset has limits.
     debts: BTreeMap<Option<AssetId>, Debt>,
@@ -125,7 +125,7 @@ impl Here {
         Ok(decision)
     }
 
-    /// Whether the call was reserved here, and is remembered.
+    /// Whether a reservation with this id was made here and is still remembered.
     pub(crate) fn has_reserved(&self, id: &RequestId) -> bool {
         self.ledger.reservation(id).is_some()
     }
@@ -136,12 +136,12 @@ impl Here {
         reservations + checks
     }
 
-    /// Gives the memory of calls back whose time has passed.
+    /// Forgets the calls whose time has passed, and frees their memory.
     pub(crate) fn forget_until(&mut self, now: Timestamp) {
         self.ledger.forget_until(now);
     }
 
-    /// Says that as many calls are remembered of all keys as may be, or that they are not.
+    /// Sets the most calls that are remembered over all keys, if that number is reached; `None` clears it.
     pub(crate) const fn set_full(&mut self, full: Option<usize>) {
         self.full = full;
     }
@@ -174,7 +174,7 @@ impl Here {
             Some(actual) => drop(reservation::settle(state, ledger, id, actual, now)?),
             None => reservation::cancel(state, ledger, id, now)?,
         }
-        // Repetitions are answered for as long as they are likely, and its ttl may be long.
+        // Repetitions of an end come soon; the ttl may be much longer.
         ledger.forget_ended(id, now, bounds);
         let cost = match ledger.reservation(id).and_then(Reservation::end) {
             Some(ReservationEnd::Settled(actual)) => actual,
@@ -190,7 +190,7 @@ impl Here {
         self.debts.values().any(|debt| !debt.is_settled())
     }
 
-    /// Adds what it owes, and whether that is anything.
+    /// Adds the debts of this key, and returns whether it has any.
     pub(crate) fn add_unpaid(&self, unpaid: &mut Unpaid) -> bool {
         let mut owes = false;
         for charge in self.debts.values().flat_map(Debt::unpaid) {
@@ -200,7 +200,7 @@ impl Here {
         owes
     }
 
-    /// The assets for which something is owed, and due or, if that does not matter, refused a moment ago.
+    /// The assets with a debt that is due; with `also_refused`, all assets with a debt.
     pub(crate) fn due(&self, now: Moment, also_refused: bool) -> Vec<Option<AssetId>> {
         let due = |debt: &Debt| {
             if also_refused { !debt.is_settled() } else { debt.is_due(now.steady) }
@@ -212,7 +212,7 @@ impl Here {
         self.debts.get_mut(asset)
     }
 
-    /// The asset and the estimate of what was reserved here and has not ended.
+    /// The asset and the estimate of an open reservation.
     fn open(&self, id: &RequestId) -> Option<(Option<AssetId>, Charge)> {
         let reservation = self.ledger.reservation(id).filter(|known| known.end().is_none())?;
         Some((reservation.asset().cloned(), *reservation.estimate()))
@@ -220,14 +220,14 @@ impl Here {
 
     /// What was reserved costs something else than was owed so far.
     fn correct(&mut self, asset: Option<AssetId>, estimate: &Charge, cost: &Charge) {
-        // Where its estimate was added.
+        // Uses the debt to which the estimate was added.
         let asset = asset.filter(|asset| self.debts.contains_key(&Some(asset.clone())));
         let debt = self.debts.entry(asset).or_default();
         debt.take_back(estimate);
         debt.add(cost);
     }
 
-    /// Bounds without room if all keys together have none.
+    /// The bounds, without room while all keys together have none.
     const fn bounds_now(&self) -> LedgerBounds {
         match self.full {
             Some(_) => LedgerBounds { most: 0, ..self.bounds },

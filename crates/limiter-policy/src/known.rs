@@ -6,14 +6,14 @@ use limiter_core::{KeyDigest, KeyId, RequestId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// The ids of access keys that were looked up, by their digests. An id never changes, and is never given to another key.
+/// Ids of the access keys that were looked up, by digest. The id never changes, and no other key gets it.
 #[derive(Debug)]
 pub(crate) struct KnownKeys(Mutex<LruCache<KeyDigest, KnownKey>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownKey {
     pub(crate) id: KeyId,
-    /// False if the look-up has failed where the key itself is: nothing shows that the key exists.
+    /// False if the look-up failed at the record of the key: nothing shows that the key exists.
     pub(crate) found: bool,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct KnownKey {
 #[derive(Debug)]
 pub(crate) struct Unbacked(Mutex<LruCache<(KeyId, RequestId), MayStand>>);
 
-/// Whether the store may have charged a call all the same: it was asked, and its answer was lost.
+/// Whether the store may have charged a call nevertheless: the call was sent, and its answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MayStand {
     Yes,
@@ -37,7 +37,7 @@ impl KnownKeys {
         self.0.lock().get(digest).cloned()
     }
 
-    /// Remembers the id that the look-up of an access key came to before it failed.
+    /// Remembers the id that the look-up of an access key reached before it failed.
     pub(crate) fn came_to(&self, digest: &KeyDigest, id: &KeyId) {
         let mut known = self.0.lock();
         if !known.contains(digest) {
@@ -65,7 +65,8 @@ impl Unbacked {
         self.0.lock().put((key.clone(), id.clone()), may_stand);
     }
 
-    /// Ends a call that the store never heard of, if it is known to be one. It is still known, but let go before those that go on.
+    /// Ends a call that certainly never reached the store, and returns whether this is one. The call stays known, but
+    /// is the first to be forgotten.
     pub(crate) fn end(&self, key: &KeyId, id: &RequestId) -> bool {
         let (mut known, call) = (self.0.lock(), (key.clone(), id.clone()));
         let never_heard_of = known.peek(&call) == Some(&MayStand::No);

@@ -15,8 +15,8 @@ use crate::pause::Pause;
 
 /// Ends of reservations that could not be told yet, in the order in which they came.
 ///
-/// They are idempotent, so one whose answer is lost is told again. One leaves when it is told, so that a task that is dropped amid
-/// a call loses none.
+/// They are idempotent, so an end whose answer is lost is sent again. An end leaves the queue once it is sent, so that
+/// a task that is dropped amid a call loses none.
 #[derive(Debug)]
 pub(crate) struct Later {
     ends: Mutex<Ends>,
@@ -63,7 +63,7 @@ impl Later {
         has_room
     }
 
-    /// Tells the store each of them once, except those that it has just refused. Whatever becomes of one, the next is told.
+    /// Sends the store each end once, except those that it has just refused. A failed end does not stop the next.
     pub(crate) async fn tell<S: Store>(&self, asking: &Arc<Asking<S>>, round: &mut Round) {
         for number in self.due(round.also_refused) {
             let Some(ended) = self.get(number) else { continue };

@@ -24,14 +24,16 @@
 //! ```
 //!
 //! # What an outage costs
-//! A circuit breaker counts failures: errors by which nothing is known of the answer, deadlines that passed, and callers that left after
-//! a tenth of the deadline without an answer. After three in a row (a setting) the store is given up. From then on calls are
-//! answered at once, and one task sends it probes, which charge nothing: one at once, unless it has just come back, and then one
-//! each second. No caller waits for them. The first that is answered brings the store back.
+//! A circuit breaker counts failures: errors that leave the answer unknown, deadlines that passed, and callers that
+//! left after a tenth of the deadline without an answer. After three in a row (a setting) the store is given up. From
+//! then on calls are answered at once, and one task sends probes, which charge nothing. The first probe is sent at
+//! once, unless the store has just come back; the others follow each second. No caller waits for them. The first
+//! answered probe brings the store back.
 //!
-//! A store whose parts fail on their own has a breaker for each part ([`failure_domain`](limiter_core::DecisionStore::failure_domain)): on a cluster of Redis
-//! for each master. Keys of the other parts are decided as ever while one is given up. What concerns several keys, such as a listing or a change of
-//! keys, is sent as long as there is a store, and says nothing about its parts.
+//! A store whose parts fail on their own has a breaker for each part
+//! ([`failure_domain`](limiter_core::DecisionStore::failure_domain)), such as each master of a Redis cluster. While a
+//! part is given up, keys of the other parts are decided as usual. Calls about several keys, such as a listing or a
+//! change of keys, are sent while the store is connected, and count for no part.
 //!
 //! A call is sent once. What was sent and not answered may have been charged; a policy that goes on allows it all the same. Only what is
 //! idempotent is told again: the end of a reservation, and what is paid.
@@ -41,29 +43,30 @@
 //! last known and of what is left of the budget, in windows of its own, by its own clock. What it allowed is charged to the store when that is
 //! back, in one step for each key and asset, in the windows of then: past the limit if need be, as debt. It is told under an id of its
 //! own until it is confirmed, so that it counts once, also if an answer is lost. The store remembers that id for a day
-//! ([a setting](GuardedStoreBuilder::payments_remembered_for)); a payment that may have been charged and is nearly that old is given
-//! up, with a warning, and never sent again. What the store refuses is tried again with growing pauses, and keeps nothing else
-//! waiting. A call that was under way when the store went may count twice as well, and never
+//! ([a setting](GuardedStoreBuilder::payments_remembered_for)). A payment that may have been charged and is nearly that
+//! old is given up with a warning, and never sent again. A payment that the store refuses is tried again with growing
+//! pauses, and delays no other. A call that was under way when the store went may count twice as well, and never
 //! less than once. Of a key that is deleted meanwhile nothing is charged.
 //!
 //! # Reservations
 //! A policy that goes on answers `Ok` where a reservation of before ends in an outage: the store is told when it is back, if it
 //! comes back before the reservation's ttl has passed. What waits for that is bounded; one more is the store's error. What was reserved
-//! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare` as it ended. How
-//! many of those are known is [bounded](GuardedStoreBuilder::most_remembered) too: under `FailOpen`, 10,000 unless set otherwise, and
-//! settling one that is no longer known is an error after the outage; under `LocalShare`,
-//! [100,000 over all keys](GuardedStoreBuilder::most_calls_remembered), and one more is not allowed. An
+//! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare`
+//! as it ended. The number of such reservations is [bounded](GuardedStoreBuilder::most_remembered) too. Under
+//! `FailOpen` it is 10,000 by default, and settling a forgotten one is an error after the outage. Under `LocalShare` it
+//! is [100,000 over all keys](GuardedStoreBuilder::most_calls_remembered), and one more is not allowed. An
 //! extension of what the store knows is let through under `FailOpen`, and the store's error under `LocalShare`, which does not know the estimate.
 //!
 //! # At the end of a process
-//! [`GuardedStore::flush`] tells the store what it was not told yet, and answers what is left. What the last owner of a guarded store leaves
-//! is lost, and a warning has the sum.
+//! [`GuardedStore::flush`] sends the store all late operations and returns those that are left. Debts that remain when
+//! the last owner of a guarded store is dropped are lost, and a warning states their sum.
 //!
 //! # Figures
-//! With the feature `metrics`, `limiter_breaker_state` tells how many breakers of this process are in which `state` (one for each guarded
-//! store, and one more for each part of it that was called),
+//! With the feature `metrics`, `limiter_breaker_state` counts the breakers of this process in each `state`: one for
+//! each guarded store, and one more for each part that was called.
 //! `limiter_breaker_changes_total` counts the changes, and `limiter_degraded_answers_total` what was answered without the store, by `policy` and
-//! `outcome`. `limiter_reconciliations_total` counts what the store is told after an outage, by `operation` and `outcome`. Install the recorder before the store is guarded.
+//! `outcome`. `limiter_reconciliations_total` counts late operations after an outage, by `operation` and `outcome`.
+//! Install the recorder before the store is guarded.
 
 mod asking;
 mod breaker;

@@ -30,14 +30,14 @@ use crate::share::Share;
 pub(crate) struct Local {
     share: Share,
     bounds: LedgerBounds,
-    /// The most calls that are remembered by their ids, of all keys.
+    /// The most calls that are remembered by their ids, over all keys.
     most_calls: usize,
-    /// How long the store is to remember a payment.
+    /// How long the store remembers the id of a payment.
     payments_remembered_for: Duration,
     keys: Mutex<Keys>,
     /// How many may learn at a time.
     pub(crate) learning: Arc<Semaphore>,
-    /// Whether a task runs that forgets calls in time: there is one at most.
+    /// Held by the task that forgets calls in time: at most one runs.
     tidying: Arc<Semaphore>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Local {
 struct Keys {
     followed: LruCache<KeyId, Followed>,
     owing: HashSet<KeyId>,
-    /// The keys of which calls are remembered by their ids, and how many those are together.
+    /// The keys with calls that are remembered by their ids; `calls` counts those calls.
     remembering: HashSet<KeyId>,
     calls: usize,
     tidied_at: Option<Instant>,
@@ -186,7 +186,7 @@ impl Local {
         self.keys.lock().owing.is_empty()
     }
 
-    /// What the keys owe.
+    /// The sum of all debts.
     pub(crate) fn unpaid(&self) -> Unpaid {
         let (keys, mut unpaid) = (self.keys.lock(), Unpaid::default());
         for key in &keys.owing {
@@ -196,8 +196,8 @@ impl Local {
         unpaid
     }
 
-    /// Charges what was allowed here to the store: of each key and asset that owes and is due. Whatever becomes of one, the next
-    /// is paid.
+    /// Charges the store for calls that were allowed here: each debt of a key and asset that is due. A failed payment
+    /// does not stop those of other debts.
     pub(crate) async fn pay<S: Store>(&self, asking: &Arc<Asking<S>>, round: &mut Round) {
         for (key, asset) in self.due(round.also_refused) {
             while let Some(Sending { id, charge, confirms }) =
@@ -238,7 +238,7 @@ impl Local {
         self.keys.lock().forget_what_is_paid();
     }
 
-    /// The keys and assets that owe something, and are due.
+    /// The keys and assets with a debt that is due.
     fn due(&self, also_refused: bool) -> Vec<(KeyId, Option<AssetId>)> {
         let (keys, now) = (self.keys.lock(), Moment::now());
         let of_key = |key: &KeyId| {
@@ -250,7 +250,7 @@ impl Local {
         keys.owing.iter().flat_map(of_key).collect()
     }
 
-    /// What to tell the store of this debt: nothing if it is paid, or if no id can be drawn.
+    /// The next payment of this debt; `None` if it is settled, or if no id can be drawn.
     fn next_payment<S>(
         &self,
         key: &KeyId,
@@ -259,7 +259,7 @@ impl Local {
         round: &mut Round,
     ) -> Option<Sending> {
         let now = Moment::now();
-        // As if the answer would take as long as it may.
+        // Assumes that the answer takes the whole deadline.
         let safe_for = self.payments_remembered_for - self.payments_remembered_for / MARGIN;
         let safe_for = safe_for.saturating_sub(asking.timing.deadline);
         self.with_debt(key, asset, |debt| {
@@ -283,7 +283,7 @@ impl Local {
         here.debt(asset).map(act)
     }
 
-    /// Whether a call is remembered by its id.
+    /// Whether any call is remembered by its id.
     pub(crate) fn remembers_calls(&self) -> bool {
         !self.keys.lock().remembering.is_empty()
     }
@@ -306,7 +306,7 @@ impl<S: Store> Asking<S> {
         }
     }
 
-    /// Sees to it that the calls of an outage are forgotten in time, also if no other call ever comes.
+    /// Starts the task that forgets the calls of an outage in time, even if no other call ever comes.
     pub(crate) fn tidy_later(self: &Arc<Self>) {
         if let Some(local) = &self.local
             && local.remembers_calls()
@@ -338,7 +338,7 @@ impl Keys {
         self.remembering.remove(key);
     }
 
-    /// Whether one more key can be followed. One that owes something, or whose calls are remembered, is not let go for another.
+    /// Whether one more key can be followed. A key with a debt or with remembered calls is not evicted for another.
     fn has_room(&mut self) -> bool {
         if self.followed.len() < self.followed.cap().get() {
             return true;
@@ -368,7 +368,7 @@ impl Keys {
         }
     }
 
-    /// Forgets the calls whose time has passed, and gives their memory back.
+    /// Forgets the calls whose time has passed, and frees their memory.
     fn tidy(&mut self, now: Timestamp) {
         self.tidied_at = Some(Instant::now());
         let Self { followed, remembering, calls, .. } = self;
@@ -385,7 +385,7 @@ impl Keys {
         }
     }
 
-    /// Forgets what has passed, unless that was just done.
+    /// Forgets the calls whose time has passed, unless that was just done.
     fn make_room(&mut self, now: Timestamp) {
         if self.tidied_at.is_none_or(|before| before.elapsed() >= MAKE_ROOM_EVERY) {
             self.tidy(now);
@@ -404,14 +404,14 @@ fn new_id() -> Option<RequestId> {
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 /// Enough to follow a thousand keys within a second, and a small part of what a store does at a time.
 const MOST_LEARNING: usize = 16;
-/// A call is forgotten that much later than it could be, and a look at all keys takes a millisecond or so.
+/// A call may be remembered for this long after its time. A look at all keys takes a millisecond or so.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
-/// Where there is no room, each call would look for some.
+/// Without a pause, each call would search for room while there is none.
 const MAKE_ROOM_EVERY: Duration = Duration::from_secs(1);
-/// So many keys that cannot be let go are looked at before a new key is not followed.
+/// How many keys that cannot be evicted are passed over before a new key is not followed.
 const MOST_PASSED_OVER: usize = 16;
-/// One part in so many of the time that the store remembers a payment is kept as a margin: for clocks that differ, and for a payment
-/// that arrives late.
+/// The margin is one part in `MARGIN` of the time that the store remembers a payment. It covers clocks that differ, and
+/// payments that arrive late.
 const MARGIN: u32 = 8;
 
 #[cfg(test)]
@@ -430,7 +430,7 @@ mod tests {
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// Keys without limits that are known, up to so many calls.
+    /// Creates `keys` known keys without limits, which share room for `most_calls` calls.
     fn local(keys: usize, most_calls: usize) -> (Local, Vec<KeyId>) {
         let most = NonZeroUsize::new(keys).unwrap();
         let local = Local::new(Share::one_in(NonZeroU32::MIN), most, most_calls, HOUR);
@@ -438,7 +438,7 @@ mod tests {
         (local, keys)
     }
 
-    /// A key without limits, which is known from now on.
+    /// Makes a key without limits known.
     fn known(local: &Local, name: &str) -> KeyId {
         let config = KeyConfig::named(name).unwrap();
         let state = KeyState::new(KeyKind::Member, &config, NOON);
@@ -491,7 +491,7 @@ mod tests {
         assert_eq!((calls(&local), local.remembers_calls()), (0, false));
     }
 
-    /// A call that would be one too many looks for room itself, but not each one.
+    /// A call without room looks for some itself, but not on every call.
     #[tokio::test(start_paused = true)]
     async fn what_has_passed_makes_room_without_a_task_that_tidies() {
         let (local, keys) = local(2, 1);

@@ -30,28 +30,28 @@ pub(crate) struct AnswerFigures {
     answers: [Counter; 2],
 }
 
-/// Counts what the store is told late, after an outage.
+/// Counts the operations that the store receives late, after an outage.
 #[derive(Debug)]
 pub(crate) struct LateFigures {
-    /// By operation and outcome.
+    /// Indexed by operation and outcome.
     #[cfg(feature = "metrics")]
     told: [[Counter; OUTCOMES.len()]; LATE.len()],
 }
 
-/// What the store is told late, named as the operation of the store.
+/// A late operation, under its name in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Late {
-    /// What was allowed without it is charged.
+    /// Charges calls that were allowed without the store.
     Record,
     Settle,
     Cancel,
 }
 
-/// What has become of that.
+/// The outcome of a late operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    /// The store is there and does not take it.
+    /// The store answered and refused it.
     Refused,
     /// It may be done, and is too old to be repeated.
     GivenUp,
@@ -71,7 +71,7 @@ impl Late {
 impl LateFigures {
     pub(crate) fn new(policy: FailurePolicy) -> Self {
         if policy == FailurePolicy::FailClosed {
-            // Nothing is put off.
+            // This policy puts nothing off.
             return Self {
                 told: std::array::from_fn(|_| std::array::from_fn(|_| Counter::noop())),
             };
@@ -198,10 +198,10 @@ const fn state_name(state: BreakerState) -> &'static str {
 const STATES: [BreakerState; 3] =
     [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
 
-/// As they are numbered.
+/// In the order of their numbers.
 #[cfg(feature = "metrics")]
 const LATE: [Late; 3] = [Late::Record, Late::Settle, Late::Cancel];
-/// As they are numbered.
+/// In the order of their numbers.
 #[cfg(feature = "metrics")]
 const OUTCOMES: [Outcome; 3] = [Outcome::Done, Outcome::Refused, Outcome::GivenUp];
 

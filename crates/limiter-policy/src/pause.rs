@@ -1,18 +1,18 @@
-//! How long to leave alone what the store refuses, and how seldom to warn of it.
+//! Pauses between retries of refused operations, and between warnings about them.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The pause before what was refused is tried again: longer with each refusal in a row.
+/// The pause before a refused operation is tried again, which grows with each refusal in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pause {
     refusals: u32,
     until: Option<Instant>,
 }
 
-/// Lets a warning through now and then, however many there would be.
+/// A throttle that sums up what it suppresses.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom(Mutex<Warned>);
 
@@ -27,21 +27,21 @@ impl Pause {
         self.until.is_none_or(|until| until <= now)
     }
 
-    /// After a refusal.
+    /// Starts the next, longer pause after a refusal.
     pub(crate) fn grow(&mut self, now: Instant) {
         let doubled = FIRST.saturating_mul(1 << self.refusals.min(MOST_DOUBLINGS));
         self.refusals = self.refusals.saturating_add(1);
         self.until = Some(now + doubled.min(LONGEST));
     }
 
-    /// After it was accepted.
+    /// Ends the pause after a success.
     pub(crate) const fn end(&mut self) {
         *self = Self { refusals: 0, until: None };
     }
 }
 
 impl Seldom {
-    /// Adds to what is to be warned of, and answers how much that is since the last warning, if another one is due.
+    /// Adds to the count, and returns the sum since the last warning if another warning is due.
     pub(crate) fn due(&self, more: u64) -> Option<u64> {
         let (mut warned, now) = (self.0.lock(), Instant::now());
         warned.unsaid = warned.unsaid.saturating_add(more);
@@ -53,13 +53,13 @@ impl Seldom {
     }
 }
 
-/// What was refused for a moment, such as in a failover, is accepted soon after.
+/// A brief refusal, such as in a failover, ends soon.
 const FIRST: Duration = Duration::from_secs(1);
-/// What needs an admin takes longer, and need not wait long once it is repaired.
+/// A repair by an admin takes longer; after it, the retry comes within this time.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Enough to come from the first to the longest.
+/// Enough doublings to reach the longest pause.
 const MOST_DOUBLINGS: u32 = 9;
-/// One line says that the store refuses, and those that follow say how often.
+/// One warning reports the refusal, and the next ones how often it was repeated.
 const QUIET: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ impl<S: Store> Asking<S> {
         self.is_closed() && self.owes_nothing()
     }
 
-    /// Sends one probe to each part of the store that is given up, and nothing else there before it has succeeded.
+    /// Sends one probe to each part of the store that is given up, and late operations if the store is connected. A
+    /// part gets no other calls before its probe succeeds.
     async fn look_after(self: &Arc<Self>) {
         let mut probes = JoinSet::new();
         for (domain, witness) in self.breakers.lock().begin_probes() {
@@ -61,7 +62,7 @@ impl<S: Store> Asking<S> {
         }
         let mut breakers = self.breakers.lock();
         breakers.end_probe(&domain, outcome.map_err(|error| told(&*error)));
-        // Another part serves the key by now, such as the replica that took over.
+        // Another part now serves the key, such as the replica that took over.
         if moved && !domain.is_whole() {
             breakers.forget(&domain);
         }
@@ -79,7 +80,7 @@ impl<S: Store> Asking<S> {
             }
             (None, None) => return Err("there is no store, and no way to connect to one".into()),
         };
-        // A store with parts has none that speaks for all: it is there when it is connected.
+        // No single server speaks for a store with parts: it is back once it is connected.
         if *witness == Witness::Nobody && !witness.domain(store).is_whole() {
             return Ok(());
         }
@@ -131,7 +132,7 @@ impl<S: Store> Recovery<S> {
     }
 }
 
-/// A runtime that is shut down drops the task at any point: probes that were under way have failed then, and the next call
+/// The runtime's shutdown may drop the task at any point: the probes under way have failed then, and the next call
 /// begins another task.
 impl<S: Store> Drop for Recovery<S> {
     fn drop(&mut self) {
@@ -145,7 +146,7 @@ impl<S: Store> Drop for Recovery<S> {
 }
 
 impl Witness {
-    /// The part of the store that is asked.
+    /// The part of the store that serves the witness.
     pub(crate) fn domain(&self, store: &impl Store) -> FailureDomain {
         match self {
             Self::Nobody => store.failure_domain(&NOBODY),
@@ -154,7 +155,7 @@ impl Witness {
         }
     }
 
-    /// Asks, and changes nothing.
+    /// Sends a call that changes nothing.
     async fn ask(&self, store: &impl Store) -> Result<(), StoreError> {
         let charge = Charge::request();
         match self {
@@ -165,6 +166,6 @@ impl Witness {
     }
 }
 
-/// The key that a probe of a whole store asks about. Whether it exists does not matter: nothing is charged.
+/// The key that a probe of a whole store asks about. It need not exist: nothing is charged.
 static NOBODY: LazyLock<KeyId> =
     LazyLock::new(|| KeyId::new("limiter-policy-probe").expect("it is a valid id"));

@@ -42,14 +42,14 @@ impl<S: Store> GuardedStore<S> {
         self.asking.store.get()
     }
 
-    /// The state of the circuit breaker. Of a store with parts that fail on their own, such as the masters of a cluster, each part
-    /// has one: this is the state of the part that is worst off.
+    /// The state of the circuit breaker. A store with parts that fail on their own, such as the masters of a cluster,
+    /// has one breaker for each part: this is the worst of their states.
     #[must_use]
     pub fn breaker(&self) -> BreakerState {
         self.asking.breakers.lock().state()
     }
 
-    /// The state that calls of this key meet: that of the part of the store that serves it.
+    /// The state that applies to calls of this key: that of the part of the store that serves it.
     #[must_use]
     pub fn breaker_of(&self, key: &KeyId) -> BreakerState {
         self.asking.state_for(key)
@@ -61,19 +61,20 @@ impl<S: Store> GuardedStore<S> {
         self.asking.local.as_ref().is_some_and(|local| local.knows(key))
     }
 
-    /// Whether all of the store is asked, and knows all that it is to be told: how reservations have ended, and what was allowed
+    /// Whether all breakers are closed, and the store has received all ends of reservations and all calls that were
+    /// allowed
     /// without it.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.asking.is_well()
     }
 
-    /// Tells the store what it has missed, for at most this long: charges what was allowed without it, and how reservations have ended.
-    /// Answers what is left.
+    /// Sends the store all late operations, for at most this long: charges for calls that were allowed without it, and
+    /// ends of reservations. Returns those that are left.
     ///
-    /// While the store is away it waits for it until the time has passed. Call it at the end of a process, after the last call: what is
-    /// not paid when the last clone and handle are dropped is lost, and a warning has the sum. What the store refuses is tried
-    /// once more, and not waited for.
+    /// While the store is away, this waits for it until the time has passed. Call it at the end of a process, after the
+    /// last call. Debts that are not paid when the last clone and handle are dropped are lost, and a warning states
+    /// their sum. An operation that the store refuses is tried once more, without a wait.
     ///
     /// ```no_run
     /// # async fn end(store: limiter_policy::GuardedStore<limiter_memory::MemoryStore>) {
@@ -190,7 +191,8 @@ impl<S: Store> GuardedStore<S> {
         }
         match ended.tell(&self.asking).await {
             Err(error) if error.is_outage() && self.goes_on() => {
-                // The store hardly knows what was reserved without it: if there is no room, that one can be left out.
+                // The store rarely knows reservations that were made without it: if the queue is full, such an end may
+                // be left out.
                 let unbacked = self.unbacked.has(key, id);
                 if self.tell_later(ended) || unbacked { Ok(Vec::new()) } else { Err(error) }
             }
@@ -356,7 +358,7 @@ impl<S: Store> KeyStore for GuardedStore<S> {
 
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         let known = self.known_keys.get(digest);
-        // The part that has the key itself may be given up, though another one serves the look-up.
+        // The part that holds the key may be given up, though another part serves the look-up.
         let refusal = known.as_ref().and_then(|key| self.asking.refusal_of(&key.id));
         let asked = match refusal {
             Some(refusal) => Err(refusal),

@@ -194,7 +194,7 @@ fn not_found(id: &KeyId) -> KeysError {
     KeysError::NotFound(id.to_string())
 }
 
-/// The error of a step that concerned the key alone.
+/// Names the key in the error of a step that reached only the part of this key.
 fn of_key(id: &KeyId, error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(cause) => {

@@ -49,13 +49,13 @@ pub enum RedisError {
     Tls {
         /// Its address.
         server: String,
-        /// What is wrong, and what to do.
+        /// The fault, and how to repair it.
         reason: String,
-        /// What TLS said.
+        /// The error of the TLS library.
         #[source]
         source: Cause,
     },
-    /// The URL asks for TLS, and the port is a plain one.
+    /// The URL asks for TLS, but the port is a plain one.
     #[error(
         "the Redis server {server} does not answer TLS handshakes: its port is a plain one; \
          write redis:// instead of rediss://, or the port that speaks TLS (tls-port)"
@@ -64,7 +64,7 @@ pub enum RedisError {
         /// Its address.
         server: String,
     },
-    /// The URL asks for no TLS, and the port is one for TLS.
+    /// The URL asks for a plain connection, but the port expects TLS.
     #[error(
         "the Redis server {server} closes connections without TLS: write rediss:// instead of redis://, or its plain port"
     )]

@@ -75,7 +75,7 @@ impl Keyspace {
         [format!("{prefix}:?:{{*"), format!("{prefix}:w?:{{*")]
     }
 
-    /// The hash tag of all that belongs to an API key: it decides on the slot.
+    /// The hash tag of all names of an API key: it decides the slot.
     pub(crate) fn tag(id: &KeyId) -> Cow<'_, str> {
         escaped(tag_and_rest(id).0)
     }
@@ -89,8 +89,8 @@ impl Keyspace {
 fn tag_and_rest(id: &KeyId) -> (&str, &str) {
     let id = id.as_str();
     match id.find('/') {
-        // An empty hash tag is none: then all of the id is the tag, which no other tag can equal,
-        // since the others have no slash.
+        // An empty hash tag counts as no tag. The whole id is the tag then; it begins with a slash, so it equals no
+        // other tag, since those have none.
         Some(0) | None => (id, ""),
         Some(slash) => id.split_at(slash),
     }

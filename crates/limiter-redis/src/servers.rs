@@ -187,7 +187,7 @@ impl Servers {
         Err(CallError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
     }
 
-    /// The part of the servers that serves keys with this hash tag, as far as is known now: nothing is asked.
+    /// The part of the servers that serves keys with this hash tag, by the last known topology. Sends no request.
     pub(crate) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
         self.place.failure_domain(tag)
     }

@@ -193,7 +193,7 @@ impl Met {
 impl DecisionStore for RedisStore {
     type Handle = RedisHandle;
 
-    /// On a cluster the master of the key's slot.
+    /// On a cluster, the master of the key's slot.
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
         if !self.servers.is_cluster() {
             return FailureDomain::WHOLE;
@@ -291,7 +291,7 @@ impl ReservationStore for RedisStore {
 }
 
 impl KeyStore for RedisStore {
-    /// On a cluster the master of the slot of its pointer, which is seldom that of its key.
+    /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
         if !self.servers.is_cluster() {
             return FailureDomain::WHOLE;

@@ -23,7 +23,7 @@ pub(crate) struct App {
     pub(crate) client: Arc<Client>,
     pub(crate) bounds: Bounds,
     pub(crate) admission: Admission,
-    /// Where requests run that were admitted, if not where they were read.
+    /// Threads that run admitted requests, unless the thread that read them does.
     pub(crate) workers: Option<Arc<Workers>>,
     pub(crate) dialects: Vec<Dialect>,
     redis: Option<RedisStore>,
@@ -57,7 +57,7 @@ impl App {
         }
     }
 
-    /// Whether new requests are welcome, or else why not.
+    /// Returns an error with the reason unless the server takes new requests.
     pub(crate) async fn readiness(&self) -> Result<(), String> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err("the server is stopping".to_owned());

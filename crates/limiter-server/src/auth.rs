@@ -17,12 +17,12 @@ use crate::queue::Queue;
 use crate::refusal::Refusal;
 use crate::workers::Workers;
 
-/// The access key of the caller, as it came: `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`; the
-/// first if both headers came. Its key was found before anything else of the request was looked at.
+/// The caller's access key, from `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`. If both
+/// headers came, `x-api-key` counts. Its key was found before the rest of the request was read.
 #[derive(Debug)]
 pub(crate) struct Caller(pub(crate) AccessKey);
 
-/// The key of the caller, found by the head of the request alone: whoever is not known is not listened to.
+/// The caller's key, found by the head of the request alone: the body of an unknown caller is not read.
 #[derive(Debug)]
 pub(crate) struct Identified(pub(crate) KeyId);
 
@@ -51,7 +51,7 @@ pub(crate) struct Known {
     id: KeyId,
 }
 
-/// Finds the key of the caller, once for a request, however many extractors ask.
+/// Finds the caller's key, once for a request with several extractors.
 pub(crate) async fn identify(parts: &mut Parts, app: &App) -> Result<Arc<Known>, Refusal> {
     if let Some(known) = parts.extensions.get::<Arc<Known>>() {
         return Ok(Arc::clone(known));
@@ -79,7 +79,7 @@ fn access_key(headers: &HeaderMap) -> Option<AccessKey> {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     limiter: Limiter,
-    /// Where a look-up is a round trip.
+    /// Set if a look-up takes a round trip.
     remote: Option<Arc<Remote>>,
 }
 
@@ -88,17 +88,17 @@ pub(crate) struct Authenticator {
 struct Remote {
     limiter: Limiter,
     workers: Option<Arc<Workers>>,
-    /// Those that were found. An access key never becomes that of another key, and whether its key still lives is decided
-    /// with each call. What was not found is not remembered: a flood of guesses displaces nobody.
+    /// Keys that were found. An access key never changes its key, and each call checks whether the key still exists.
+    /// Misses are not cached: a flood of guesses evicts no entry.
     known: Mutex<LruCache<KeyDigest, Found>>,
-    /// For those that are not known: guesses wait for each other, and known callers for none of them.
+    /// Queue for unknown access keys: guesses wait for each other, and known callers wait for none of them.
     strangers: Arc<Queue>,
 }
 
 #[derive(Debug)]
 struct Found {
     id: KeyId,
-    /// When the store was last asked whether it is there still.
+    /// Last time that the store was asked whether the key still exists.
     asked: Instant,
 }
 
@@ -136,7 +136,7 @@ impl Authenticator {
 
 enum Recalled {
     Fresh(KeyId),
-    /// It is to be looked up again, by one request while others go on.
+    /// Due for a new look-up by this request, while others go on.
     Old(KeyId),
 }
 
@@ -160,7 +160,7 @@ impl Remote {
         let (remote, access_key) = (Arc::clone(self), access_key.clone());
         let looking = async move { remote.limiter.authenticate(&access_key).await };
         match Workers::run_on(self.workers.as_deref(), looking).await {
-            // Without an answer it is as it was: the call itself needs one.
+            // An error changes nothing here: the call itself needs the store too.
             Ok(Some(_)) | Err(_) => Ok(id),
             Ok(None) => {
                 self.known.lock().pop(&digest);
@@ -178,7 +178,7 @@ impl Remote {
         let (remote, access_key) = (Arc::clone(self), access_key.clone());
         let finding = async move {
             let _place = entry.place().await.ok_or_else(too_many_strangers)?;
-            // Another request with the same key may have found it meanwhile.
+            // Another request with the same access key may have found it meanwhile.
             if let Some(Recalled::Fresh(id) | Recalled::Old(id)) = remote.recall(&digest) {
                 return Ok(id);
             }
@@ -195,9 +195,9 @@ fn too_many_strangers() -> Refusal {
     Refusal::busy("the server looks up as many unknown access keys as it takes")
 }
 
-/// How long after a key was deleted elsewhere its bodies may still be read here.
+/// How long bodies are still read here after another server has deleted the key.
 const FRESH: Duration = Duration::from_secs(1);
-/// The services that this one speaks like use one or the other.
+/// Schemes of the services whose APIs this server offers.
 const SCHEMES: [&str; 2] = ["Bearer", "Token"];
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 

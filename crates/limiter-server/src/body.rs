@@ -18,7 +18,7 @@ use crate::admission::Admission;
 use crate::app::App;
 use crate::refusal::Refusal;
 
-/// A body of JSON, an object, whatever its content type says.
+/// A JSON object as the body, whatever its content type.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
@@ -68,7 +68,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
     }
 }
 
-/// The whole body, and the room that it takes, if it is neither too long nor too slow.
+/// Reads the whole body and takes room for it, unless it is too long or too slow.
 pub(crate) async fn read(body: Body, app: &App) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
     let collected = collect(body, app.bounds.max_body_bytes, &app.admission);
     let collected = tokio::time::timeout(app.bounds.read_timeout, collected).await;
@@ -87,7 +87,7 @@ async fn collect(
         return Err(too_long(max));
     }
     let mut room = admission.room_for(0)?;
-    // Most bodies come in one piece, which is not copied.
+    // Most bodies come in one piece; such a piece is not copied.
     let (mut only, mut joined) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let frame =
@@ -110,7 +110,7 @@ async fn collect(
 }
 
 fn whole(request: &Request) -> Result<Bytes, Refusal> {
-    // The routes are to blame, not the client: `admit` stands before each that takes a body.
+    // A bug in the routes, not a fault of the client: `admit` precedes every route that takes a body.
     let missing = "the server has a bug: the body was not read";
     let whole = request.extensions().get::<Whole>();
     whole

@@ -11,11 +11,11 @@ pub struct Bounds {
     pub max_body_bytes: usize,
     /// Open connections, 4,096 by default. The next one waits in the system's queue.
     pub max_connections: usize,
-    /// Requests that are being answered, or wait for their turn, with their bodies there: 1,024 by default. One more is told 503
-    /// at once.
+    /// Requests whose bodies have arrived and that are running or queued: 1,024 by default. Further ones get 503 at
+    /// once.
     pub max_requests: usize,
-    /// Bytes of the bodies of all requests together, 64 MiB by default. Beyond that a request is told 503. Bodies are read of
-    /// known callers alone.
+    /// Bytes of all requests' bodies together, 64 MiB by default. Beyond that a request gets 503. Only known callers'
+    /// bodies are read.
     pub max_buffered_bytes: usize,
     /// For the headers of a request, and for its body, 10 s by default: who sends more slowly is cut off. Who does not take a
     /// piece of an answer for three times that is cut off too.
@@ -43,17 +43,17 @@ impl Default for Bounds {
     }
 }
 
-/// Connections that wait to be accepted, where the system allows as many: beyond them a client is not answered at all, and tries
-/// again after a second. All clients of a server that was restarted come at once.
+/// Connections waiting to be accepted, if the system allows that many. A client beyond them gets no answer and retries
+/// after a second. After a restart, all clients connect at once.
 pub(crate) const BACKLOG: u32 = 4_096;
 /// Bytes of a request's line and headers together; hyper answers 431 to more. An access key has at most 256.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Header lines of a request: proxies add a dozen to those of a client.
 pub(crate) const MAX_HEADERS: usize = 64;
-/// Requests that are being decided, and do not wait for a model's provider; the next one queues. More than keep one Redis busy,
-/// and few enough that each is done in a few milliseconds.
+/// Requests being decided, without those that wait for a model's provider; the next one queues. They are more than
+/// enough to keep one Redis busy, and few enough that each finishes in a few milliseconds.
 pub(crate) const MAX_DECISIONS: usize = 256;
-/// Look-ups in Redis of access keys that are not known: a flood of guesses takes these and no more.
+/// Concurrent look-ups of unknown access keys in Redis: the most that a flood of guesses can take.
 pub(crate) const MAX_STRANGERS: usize = 32;
 /// How many access keys are remembered as known, so that they need no look-up in Redis: a few megabytes.
 pub(crate) const MAX_KNOWN_KEYS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();

@@ -48,7 +48,7 @@ pub struct Settings {
     /// The headers in which `/v1` tells how limits stand: [`Dialect::Ietf`] by default, none if empty. What the aiXplain SDK
     /// calls has none.
     pub dialects: Vec<Dialect>,
-    /// Origins of web pages that may call from a browser: none by default, and then no answer has a header of CORS.
+    /// Origins of web pages that may call from a browser: none by default, and then answers have no CORS headers.
     pub cors_origins: Vec<Origin>,
     /// Shares of limits that are told when a key reaches them, of keys that say none themselves: 80 % and 100 % by default.
     pub thresholds: Thresholds,
@@ -94,13 +94,13 @@ pub enum ConfigError {
     /// Headers were asked for, and none.
     #[error("the headers are to be none, and others beside it: leave one of them out")]
     NoHeadersAndSome,
-    /// What is no origin of web pages.
+    /// The value is not an origin of web pages.
     #[error(
         "{0:?} is no origin of web pages: it must be \"*\", or a scheme and a host in lower case with nothing after them, as in \
          https://example.com or http://localhost:3000"
     )]
     CorsOrigin(String),
-    /// The longest body is longer than all together may be.
+    /// The longest body exceeds the bound of all bodies together.
     #[error(
         "max-buffered-bytes must be at least max-body-bytes, or the longest body is never accepted"
     )]

@@ -1,4 +1,4 @@
-//! Calls from web pages of other origins (CORS). Off unless origins are configured.
+//! Calls from web pages of other origins (CORS), off unless origins are configured.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::Origin;
 
-/// Answers preflights, which come without an access key, and lets pages of these origins read answers and the headers that
-/// say how limits stand. Cookies are never asked for: a page must have an access key.
+/// Adds CORS to the routes. Preflights, which have no access key, are answered; pages of these origins can read answers
+/// and the rate limit headers. Cookies are not used: a page needs an access key.
 pub(crate) fn allow(routes: Router, origins: &[Origin], dialects: &[Dialect]) -> Router {
     if origins.is_empty() {
         return routes;
@@ -25,14 +25,14 @@ pub(crate) fn allow(routes: Router, origins: &[Origin], dialects: &[Dialect]) ->
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        // Clients of LLM services send many of their own; none of them gives a right.
+        // Clients of LLM services send many headers of their own; none of them grants access.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed.collect::<Vec<_>>())
         .max_age(MAX_AGE);
     routes.layer(layer)
 }
 
-/// The headers of a dialect.
+/// Returns the names of a dialect's headers.
 const fn headers(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Ietf => &["ratelimit-policy", "ratelimit"],
@@ -63,7 +63,7 @@ const fn headers(dialect: Dialect) -> &'static [&'static str] {
     }
 }
 
-/// How long a browser may remember the answer to a preflight; Chrome remembers it for two hours at most.
+/// Time for which browsers may cache a preflight; Chrome caps it at two hours.
 const MAX_AGE: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]

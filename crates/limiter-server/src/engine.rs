@@ -20,7 +20,7 @@ use crate::workers::Workers;
 pub(crate) struct Engine {
     pub(crate) limiter: Limiter,
     pub(crate) redis: Option<RedisStore>,
-    /// For the calls of Redis.
+    /// Threads for the calls to Redis.
     pub(crate) workers: Option<Workers>,
     pub(crate) state: Option<(StateFile, MemoryStore)>,
     pub(crate) admin: Admin,
@@ -76,7 +76,7 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    /// It was told to stop before it had begun.
+    /// The server was stopped before it had started.
     #[error("the server was told to stop while it waited for Redis")]
     Stopped,
     /// It came to an end with an error.
@@ -95,7 +95,7 @@ impl Engine {
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
-                // Only here: a workspace that is being made is made to its end, or its admin key is shown to nobody.
+                // Stop aborts only the connection. Creating a workspace must finish, or its admin key is never shown.
                 let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
                 let store = tokio::select! {
                     connected = threads.run(builder.connect()) => connected.map_err(StartError::Redis)?,

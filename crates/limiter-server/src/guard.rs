@@ -1,4 +1,4 @@
-//! What stands around every request: its deadline, the count, the log line, and how refusals look.
+//! The guard around every request: its deadline, its count, its log line, and the form of refusals.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::metrics;
 use crate::refusal::{Refusal, UNKNOWN_KEY};
 use crate::routes;
 
-/// Answers each request in time, counts and logs it, and shows no panic.
+/// Answers each request in time, counts and logs it, and hides panics from the client.
 ///
 /// Beside the service itself it is of use to benches, which compare one service with another behind the same guard.
 pub fn guarded(routes: Router, bounds: &Bounds) -> Router {
@@ -23,7 +23,7 @@ pub fn guarded(routes: Router, bounds: &Bounds) -> Router {
     catching_panics(routes).layer(from_fn_with_state(bounds.request_timeout, stand_guard))
 }
 
-/// Lets a panic end its own request alone.
+/// Limits a panic to the request that caused it.
 pub(crate) fn catching_panics(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| panicked()))
 }

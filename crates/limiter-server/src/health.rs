@@ -12,7 +12,8 @@ pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// The store answers too, the state is kept, and the server is not about to stop. If not, the body says why.
+/// Reports whether the store answers, the state is saved and the server is not stopping. If not, the body gives the
+/// reason.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, String) {
     match app.readiness().await {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),

@@ -1,7 +1,7 @@
 //! Closing a connection whose client still sends.
 //!
-//! A socket that is closed with unread input resets the connection, and a client that has not read the answer by then
-//! never sees it. So the write half is shut down first, and input is discarded until the client closes too, within bounds.
+//! Closing a socket with unread input resets the connection, and a client that has not yet read the answer never sees
+//! it. So the write half is shut down first. Then input is discarded until the client closes too, within bounds.
 
 use std::io;
 use std::pin::Pin;
@@ -13,14 +13,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream whose `shutdown` waits for the rest of the input if there is any to come.
+/// A stream whose `shutdown` discards the rest of the input, if more is due.
 pub(crate) struct Lingering<S> {
     stream: S,
     input_is_due: InputIsDue,
     discarding: Option<Discarding>,
 }
 
-/// Set when an answer is given before the request was read to its end. Clones share it.
+/// A flag, shared by clones: an answer was given before the request was read to its end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InputIsDue(Arc<AtomicBool>);
 
@@ -60,14 +60,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             let mut piece = ReadBuf::new(&mut piece);
             match Pin::new(&mut this.stream).poll_read(context, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
-                    // Also where nothing was expected: a head that is too long, or what is no HTTP.
+                    // Set for unexpected input too: a head that is too long, or bytes that are not HTTP.
                     this.input_is_due.set();
                     match discarding.room.checked_sub(piece.filled().len()) {
                         Some(room) => discarding.room = room,
                         None => return Poll::Ready(Ok(())),
                     }
                 }
-                // The client has closed its side, or is gone.
+                // The client has closed its side, or the connection is gone.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending if this.input_is_due.is_set() => {
                     ready!(discarding.until.as_mut().poll(context));
@@ -113,11 +113,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-/// What is thrown away for a client before it may see a reset: eight times the longest body by default.
+/// Bytes discarded before the client may see a reset: eight times the longest body by default.
 const LINGER_BYTES: usize = 8 << 20;
-/// As long as a client may need to see that it should stop; its place among the connections is taken meanwhile.
+/// Time for a client to notice that it should stop; it occupies a connection meanwhile.
 const LINGER_TIME: Duration = Duration::from_secs(5);
-/// Read at a time, on the stack.
+/// Bytes read at a time, into a buffer on the stack.
 const PIECE_BYTES: usize = 4 << 10;
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
         due.set();
         let closing = tokio::spawn(async move { Lingering::new(server, due).shutdown().await });
         client.write_all(&[0; 10_000]).await.unwrap();
-        // The end of the answer is seen before that.
+        // The client sees the end of the answer before it closes.
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
         let started = Instant::now();
         drop(client);
@@ -159,7 +159,7 @@ mod tests {
         Lingering::new(server, due).shutdown().await.unwrap();
         assert_eq!(started.elapsed(), LINGER_TIME);
 
-        // What is there already is seen without any sign.
+        // Input that has already arrived is discarded even without the flag.
         let (server, mut client) = duplex(64 << 10);
         client.write_all(&[0; 1]).await.unwrap();
         let endless = tokio::spawn(async move {

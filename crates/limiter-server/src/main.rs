@@ -23,8 +23,8 @@ fn start() -> Result<(), Box<dyn Error>> {
     let settings = Settings::from_command_line()?;
     start_logging(&settings)?;
     raise_file_limit();
-    // Answers of other threads come by the queue that is looked at once in so many steps: with the usual 61, they would wait for
-    // thousands of new requests where these never end.
+    // Results of other threads arrive in the global queue. With the default interval of 61, they would wait for
+    // thousands of new requests under constant load.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .global_queue_interval(2)
         .enable_all()
@@ -32,7 +32,7 @@ fn start() -> Result<(), Box<dyn Error>> {
     match runtime.block_on(run(&settings)) {
         Err(StartError::Stopped) => {
             tracing::info!("stopped while it waited for Redis");
-            // A look-up of a name may be under way, which nothing ends.
+            // A DNS look-up that cannot be cancelled may be in progress.
             runtime.shutdown_background();
             Ok(())
         }

@@ -111,8 +111,8 @@ impl Models {
         self.0.get(id_or_path)
     }
 
-    /// The id under which limits of this asset are kept: that of the model, if it is the path of one. An asset that is no
-    /// model of this server is one by its own name.
+    /// Returns the id under which limits of this asset are kept. The path of a model becomes the model's id; any other
+    /// name stays as it is.
     pub(crate) fn resolved(&self, asset: AssetId) -> AssetId {
         self.find(asset.as_str()).map_or(asset, |model| model.id.clone())
     }

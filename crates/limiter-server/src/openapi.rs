@@ -22,7 +22,7 @@ pub(crate) async fn document() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone())
 }
 
-/// The headers that the document describes.
+/// Returns the names of the headers that the document describes.
 #[cfg(test)]
 pub(crate) fn header_names() -> Vec<String> {
     headers::headers().into_iter().map(|(name, _)| name).collect()
@@ -56,7 +56,7 @@ pub(crate) fn header_names() -> Vec<String> {
 )]
 struct Api;
 
-/// The ways in which an access key may come.
+/// The ways to send an access key.
 struct AccessKeys;
 
 impl Modify for AccessKeys {

@@ -60,7 +60,7 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
-    /// There is more to do than the server takes on. It is said at once, so that the client can try elsewhere.
+    /// Refuses a request beyond the server's capacity at once, so that the client can try elsewhere.
     pub(crate) fn busy(why: &str) -> Self {
         let refusal = Self::unavailable("busy", format!("{why}: try again in a moment"));
         Self { retry_after_seconds: Some(BUSY_SECONDS), ..refusal }
@@ -116,7 +116,7 @@ impl From<InvalidValue> for Refusal {
     }
 }
 
-/// The limiter has warned of it, at most once in a while.
+/// Logs nothing: the limiter has already warned, at a limited rate.
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let code = match error {
@@ -180,5 +180,5 @@ impl Refusal {
 /// The code of the refusals that are counted, since somebody may be guessing keys.
 pub(crate) const UNKNOWN_KEY: &str = "unknown_key";
 
-/// What `Retry-After` says of a server that is busy: its queues turn over many times a second.
+/// `Retry-After` of a busy server: its queues turn over many times a second.
 const BUSY_SECONDS: u64 = 1;

@@ -21,12 +21,12 @@ pub(crate) struct Run {
     pub(crate) key: KeyId,
     pub(crate) model: Arc<Model>,
     pub(crate) request: Map<String, Value>,
-    /// Ended before it waits for a provider.
+    /// The request's turn to be decided; it ends before the run waits for a provider.
     pub(crate) turn: Turn,
 }
 
 impl Run {
-    /// The prompt of a request: `text`, or `data` as older clients name it.
+    /// Takes the prompt out of a request: `text`, or `data` as older clients name it.
     pub(crate) fn into_prompt(mut request: Map<String, Value>) -> Option<Value> {
         ["text", "data"]
             .into_iter()

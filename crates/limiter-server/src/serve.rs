@@ -29,7 +29,7 @@ use crate::{metrics, unread};
 /// Serves until `stop` is ready; then accepts nothing more, and gives what is under way the time that the bounds have for
 /// it. Answers whether everything had ended by then.
 ///
-/// It speaks HTTP/1.1, as proxies do to what is behind them. A connection is used again after every answer that does not say
+/// It speaks HTTP/1.1, which proxies use towards their backends. A connection is reused after every answer without
 /// `Connection: close`, whether or not the service has read the request's body.
 pub async fn serve(
     listener: TcpListener,
@@ -70,7 +70,7 @@ pub async fn serve(
     tokio::time::timeout(bounds.shutdown_timeout, graceful.shutdown()).await.is_ok()
 }
 
-/// The service's answer, given once the request has come to its end, or else with `Connection: close`.
+/// Returns the service's answer once the request was read to its end, or else with `Connection: close`.
 async fn answer(
     service: Router,
     request: hyper::Request<Incoming>,
@@ -102,7 +102,7 @@ async fn accept(
     places: &Arc<Semaphore>,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
-    // All that wait, or those at the end of a burst wait for the requests of the others.
+    // Accept all waiting connections first, or the last ones of a burst wait for the requests of the others.
     match unconstrained(listener.accept()).await {
         Ok((stream, _)) => {
             // Answers are small and whole: waiting for more of them only costs time.

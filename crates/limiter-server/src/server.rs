@@ -37,8 +37,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Gets everything ready: the store, the workspace and its admin key, the address. It ends at once if `stop` is ready while
-    /// it waits for Redis.
+    /// Prepares the store, the workspace with its admin key, and the address. If `stop` is ready during the wait for
+    /// Redis, it returns at once.
     ///
     /// # Errors
     /// [`StartError`], each with a sentence of what to do.
@@ -146,13 +146,13 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     bind(address).map_err(|source| StartError::Listen { address, source })
 }
 
-/// As `TcpListener::bind` does it, with a longer queue.
+/// Binds as `TcpListener::bind` does, with a longer queue.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // A restart takes over the address at once, although connections of the last process still end.
+    // A restarted server gets the address at once, even while connections of the old process are closing.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,9 +1,9 @@
-//! The in-memory engine over restarts: one file with a snapshot of the store, and after it the changes of keys since.
+//! Persistence of the in-memory engine: one file with a snapshot of the store, followed by later changes of keys.
 //!
-//! A **change** of a key is appended and synced before it takes effect, so that `kill -9` loses none that was acknowledged.
-//! A **save** writes a new snapshot beside the file, appends the changes that came meanwhile, and renames it over the old
-//! one. Snapshot and log are in one file, so that they can never be of different times, and a backup is one copy.
-//! Counts are saved with the snapshot only: a crash loses those since the last save.
+//! A **change** of a key is appended and synced before it takes effect, so that `kill -9` loses no acknowledged change.
+//! A **save** writes a new snapshot to a second file, appends the changes made meanwhile, and renames it over the old
+//! file. Snapshot and log share one file, so that they always match, and a backup is one copy. Counts are saved only
+//! with the snapshot: a crash loses those since the last save.
 
 mod lines;
 mod target;
@@ -28,35 +28,35 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use self::lines::{Found, Lines, Writer};
 use crate::metrics;
 
-/// A file that one server keeps its engine in. A clone is the same file.
+/// The file in which one server keeps its engine. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFile(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Without symbolic links.
+    /// The path without symbolic links.
     path: PathBuf,
-    /// One save at a time.
+    /// Held during a save, so that saves do not overlap.
     saving: Mutex<()>,
     log: Mutex<Log>,
     trouble: Mutex<Trouble>,
 }
 
-/// The file that the path names now. It is locked for as long as it is open.
+/// The file that the path names now, locked while it is open.
 #[derive(Debug)]
 struct Log {
     file: File,
-    /// Bytes that are safe: what comes after is of a change that failed.
+    /// Bytes of valid content. Anything after them belongs to a change that failed.
     length: u64,
     lines: lines::Sum,
-    /// The changes that may not be in the next snapshot, as JSON by their numbers.
+    /// The changes that the next snapshot may lack: number and JSON.
     recent: Vec<(u64, Vec<u8>)>,
     recent_bytes: usize,
-    /// Whether the end of the file is known. If not, the next save mends it, with a new file.
+    /// Whether the end of the file is known. If not, the next save repairs it with a new file.
     usable: bool,
 }
 
-/// What fails at the moment.
+/// Current failures, by operation.
 #[derive(Debug, Default)]
 struct Trouble {
     saving: Option<String>,
@@ -79,7 +79,7 @@ pub enum StateError {
         #[source]
         source: io::Error,
     },
-    /// It is no state of this server, or was changed by something else.
+    /// The file is not a state file of this server, or something else has changed it.
     #[error(
         "the state file {path} is damaged in line {line}, or not of this version of the server, and is left as it is: \
          put a good copy in its place, or move it away to start anew without keys"
@@ -87,9 +87,9 @@ pub enum StateError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The line, from 1 on: the first is a snapshot, each other a change of a key.
+        /// The line number, from 1: the first line is a snapshot, each other line a change of a key.
         line: usize,
-        /// What is wrong with it.
+        /// The defect of the line.
         #[source]
         source: BoxError,
     },
@@ -116,10 +116,10 @@ pub enum StateError {
 impl StateFile {
     /// How often it is saved: what a crash can lose of the counts.
     pub(crate) const PERIOD: Duration = Duration::from_secs(10);
-    /// How soon a save that failed is tried again.
+    /// Delay before a failed save is tried again.
     pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
-    /// Takes the file, restores what is in it, and saves it anew. If there is none, the engine starts empty.
+    /// Locks the file, restores its content, and saves it again. Without a file, the engine starts empty.
     pub(crate) fn open(
         path: &Path,
         builder: MemoryStoreBuilder,
@@ -145,7 +145,7 @@ impl StateFile {
             .journal(state.clone())
             .restore_with(snapshot, changes)
             .map_err(|source| StateError::Unfit { path, source })?;
-        // At once: a file that cannot be written is no surprise later, and what a crash has torn off is gone.
+        // Save at once, to find a file that cannot be written early, and to drop a change that a crash cut off.
         state.save(&store)?;
         Ok((state, store))
     }
@@ -169,7 +169,7 @@ impl StateFile {
         }
     }
 
-    /// Why the state is not kept at the moment, if it is not.
+    /// Returns the current failure to keep the state, if any.
     pub(crate) fn trouble(&self) -> Option<String> {
         let trouble = self.0.trouble.lock();
         trouble.appending.clone().or_else(|| trouble.saving.clone())
@@ -191,10 +191,10 @@ impl Journal for StateFile {
 }
 
 impl Shared {
-    /// Writes a new file beside the old one, down to the disk, and then puts it in its place.
+    /// Writes and syncs a new file, then renames it over the old one.
     fn replace(&self, snapshot: &Snapshot) -> io::Result<()> {
         let (file, lines) = target::write_new(&self.path, snapshot)?;
-        // Changes wait from here on, until there is one file again.
+        // Changes wait from here until the new file is in place.
         let mut log = self.log.lock();
         log.check_place(&self.path, false)?;
         log.forget_until(snapshot.last_change());
@@ -209,7 +209,7 @@ impl Shared {
         target::put_in_place(&self.path)?;
         let (recent, recent_bytes) = (std::mem::take(&mut log.recent), log.recent_bytes);
         *log = Log { file, length, lines, recent, recent_bytes, usable: false };
-        // If the rename does not reach the disk, a crash brings the old file back, without the changes to come.
+        // If the rename does not reach the disk, a crash restores the old file, without later changes.
         target::sync_folder(&self.path)?;
         log.usable = true;
         Ok(())
@@ -245,19 +245,19 @@ impl Log {
         Ok(())
     }
 
-    /// Removes what there is of a change that could not be written.
+    /// Removes the remains of a change that could not be written.
     fn take_back(&mut self, error: io::Error) -> StoreError {
         match self.file.set_len(self.length).and_then(|()| self.file.sync_data()) {
             Ok(()) => StoreError::unavailable(error),
             Err(_) => {
-                // A restart may find the change. The next save, without it, settles that.
+                // A restart may find the change. The next save omits it, which settles the outcome.
                 self.usable = false;
                 StoreError::outcome_unknown(error)
             }
         }
     }
 
-    /// Checks that the path still names this file, or nothing if that will do.
+    /// Checks that the path still names this file. Unless `must_exist`, a missing file passes too.
     fn check_place(&self, path: &Path, must_exist: bool) -> io::Result<()> {
         let is_here = match target::names(path, &self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => !must_exist,
@@ -276,7 +276,7 @@ impl Log {
     }
 }
 
-/// The snapshot and the changes of a file.
+/// Reads the snapshot and the changes of a file.
 fn read(path: &Path, bytes: &[u8]) -> Result<(Snapshot, Vec<KeyChange>), StateError> {
     let mut lines = Lines::new(bytes);
     let (mut snapshot, mut changes) = (None, Vec::new());
@@ -291,7 +291,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<(Snapshot, Vec<KeyChange>), StateEr
                 let read = serde_json::from_slice(json);
                 changes.push(read.map_err(|error| damaged(line, error.into()))?);
             }
-            // The snapshot was synced before the file got its name: it is never torn by a crash.
+            // The snapshot was synced before the file got its name, so a crash never cuts it off.
             Found::Torn(length) if snapshot.is_some() => {
                 let path = path.display();
                 tracing::warn!(
@@ -308,7 +308,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<(Snapshot, Vec<KeyChange>), StateEr
     snapshot.map(|snapshot| (snapshot, changes)).ok_or_else(|| damaged(1, "it is empty".into()))
 }
 
-/// Runs what waits for the disk, without keeping a worker of the runtime from its other tasks.
+/// Runs work that waits for the disk, without blocking other tasks of a runtime's worker.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -316,7 +316,7 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// An error with all its causes, in one line.
+/// Formats an error with all its causes, in one line.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -328,5 +328,5 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// Of changes in memory that wait for a save that succeeds: minutes of nothing but the largest changes.
+/// Bytes of changes in memory that await a successful save: minutes of nothing but the largest changes.
 const MAX_RECENT: usize = 64 << 20;

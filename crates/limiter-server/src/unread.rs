@@ -1,8 +1,8 @@
 //! Request bodies that a handler left unread.
 //!
-//! The connection is used again only after a body that was read to its end: what is left of a small one is read and
-//! thrown away before the answer begins. Any other is answered with `Connection: close`, so that a client never sends its
-//! next request on a connection that ends.
+//! The connection is reused only after a body that was read to its end. The rest of a small body is read and discarded
+//! before the answer begins. Any other body is answered with `Connection: close`, so that a client never sends its next
+//! request on a connection that ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-/// The same body, and what says afterwards how much of it was read.
+/// Wraps a body, and returns with it the handle to its unread rest.
 pub(crate) fn watch(incoming: Incoming, expects_continue: bool) -> (Body, Remainder) {
     if incoming.is_end_stream() {
         return (Body::empty(), Remainder(None));
@@ -25,11 +25,11 @@ pub(crate) fn watch(incoming: Incoming, expects_continue: bool) -> (Body, Remain
     (Body::new(lent), Remainder(Some(remainder)))
 }
 
-/// What a handler left of a body.
+/// Handle to the rest of a body that a handler left unread.
 pub(crate) struct Remainder(Option<oneshot::Receiver<Left>>);
 
 impl Remainder {
-    /// Reads what is left, within bounds. Answers whether the body is at its end, and with it the request.
+    /// Reads the rest, within bounds. Returns whether the body, and with it the request, has reached its end.
     pub(crate) async fn drain(self) -> bool {
         let Some(mut left) = self.0 else { return true };
         match left.try_recv() {
@@ -37,20 +37,20 @@ impl Remainder {
                 tokio::time::timeout(DRAIN_TIME, discard(incoming)).await.unwrap_or(false)
             }
             Err(TryRecvError::Closed) => true,
-            // It is broken, or nobody asked for it, or somebody still holds it.
+            // The body is broken, was never asked for with `100 Continue`, or is still held by a task.
             Ok(None) | Err(TryRecvError::Empty) => false,
         }
     }
 }
 
-/// A body that cannot be drained is `None`; of one that was read to its end nothing is left.
+/// `None` for a body that cannot be drained. Nothing is sent for a body that was read to its end.
 type Left = Option<Incoming>;
 
-/// A body on loan to a handler. Dropped before its end, it hands back what is left.
+/// A body lent to a handler. Dropped before its end, it hands back the rest.
 struct Lent {
     incoming: Option<Incoming>,
     back: Option<oneshot::Sender<Left>>,
-    /// The client waits for `100 Continue` before it sends the body, and the handler has not read any of it.
+    /// Whether the client waits for `100 Continue` before it sends the body, and the handler has read none of it.
     must_ask: bool,
 }
 
@@ -91,7 +91,7 @@ impl HttpBody for Lent {
 impl Lent {
     fn hand_back(&mut self, left: Left) {
         if let Some(back) = self.back.take() {
-            // The connection may be gone; then nothing is to be drained.
+            // The connection may be gone; then no drain is needed.
             let _gone = back.send(left);
         }
     }
@@ -123,7 +123,8 @@ async fn discard(mut incoming: Incoming) -> bool {
     true
 }
 
-/// Far more than the `{}` that the aiXplain SDK sends with every GET, and less than a new connection costs.
+/// Bytes to drain: far more than the `{}` that the aiXplain SDK sends with every GET, and cheaper than a new
+/// connection.
 const DRAIN_BYTES: u64 = 64 << 10;
-/// A small body that was sent with its head is here within a round trip.
+/// Time to drain: a small body sent with its head arrives within a round trip.
 const DRAIN_TIME: Duration = Duration::from_secs(1);

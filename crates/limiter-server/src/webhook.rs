@@ -200,7 +200,7 @@ impl fmt::Debug for WebhookSettings {
     }
 }
 
-/// A listener that is away for a minute may lose a hundred thousand.
+/// Limits warnings: a listener that is down for a minute may lose a hundred thousand events.
 static LOST: Throttle = Throttle::of_warnings();
 static REFUSED: Throttle = Throttle::of_warnings();
 

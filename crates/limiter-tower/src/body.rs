@@ -16,8 +16,8 @@ pin_project! {
     ///
     /// Where a call is settled, the end of its body waits for that: who has read it all and looks at usage sees what the
     /// call did cost. With a body of known length it is the last part of it that waits. The wait is bounded by the
-    /// deadline of the store. A body that is dropped before its end is settled by a task of its own; one that is dropped in a panic
-    /// keeps its estimate, and a warning names key and reservation.
+    /// deadline of the store. A body that is dropped before its end is settled by a task of its own.
+    /// If it is dropped in a panic, the estimate stands, and a warning names key and reservation.
     #[derive(Debug)]
     pub struct ResponseBody<B>
     where
@@ -114,8 +114,8 @@ pin_project! {
     impl<B: Body> PinnedDrop for SettledBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            // Both may go on without anybody who waits; see `Settling`. In a panic neither the body nor the cost is asked: a
-            // second one would abort the process.
+            // Both go on without a waiter; see `Settling`. In a panic neither the body nor the cost is called, since a
+            // second panic would abort the process.
             if let Some(account) = this.account.take() {
                 let complete = !thread::panicking() && is_complete(&*this.body);
                 drop(account.close(if complete { BodyEnd::Complete } else { BodyEnd::Dropped }));
@@ -124,21 +124,22 @@ pin_project! {
     }
 }
 
-/// A reservation, and who watches what it is to be settled with, until that panics.
+/// A reservation, and the cost that it is settled with: `None` once that has panicked.
 struct Account {
     reservation: Reservation,
     cost: Option<Box<dyn ResponseCost>>,
 }
 
 impl Account {
-    /// `None` if the cost cannot be told: then the reservation is dropped here, which keeps the estimate and warns.
+    /// Starts the settlement. `None` if the cost has panicked: the reservation is then dropped here, which keeps the
+    /// estimate and warns.
     fn close(self, end: BodyEnd) -> Option<Settling> {
         let mut cost = self.cost?;
         let settlement: Settlement = RESPONSE_COST.run(move || cost.settlement(end))?;
         Some(Settling::start(self.reservation, settlement))
     }
 
-    /// The answer goes on whatever happens here; what has panicked is not asked again.
+    /// Shows the frame to the cost. A panic does not end the answer, and a cost that has panicked is not called again.
     fn see(&mut self, frame: &Frame<Bytes>) {
         let Some(mut cost) = self.cost.take() else { return };
         self.cost = RESPONSE_COST.run(move || {

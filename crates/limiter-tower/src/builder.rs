@@ -21,9 +21,9 @@ use crate::status::StatusMap;
 /// Functions of a call see the head of its request: method, URI, headers and extensions. What only the body tells, such as
 /// the model of a chat completion, is read by a layer around this one, which puts it into the extensions.
 ///
-/// A function of yours that panics is caught, logged at most every ten seconds, and counted (`limiter_callback_panics_total`, of the
-/// limiter's feature `metrics`). A call that cannot be read because of it is refused with 500 and charges nothing; one whose cost
-/// cannot be told keeps its estimate.
+/// A panic in a function of yours is caught, logged at most every ten seconds, and counted
+/// (`limiter_callback_panics_total`, of the limiter's feature `metrics`). If the function reads the call, the call is
+/// refused with 500 and charges nothing. If the function settles the cost, the estimate stands.
 #[derive(Debug)]
 #[must_use]
 pub struct RateLimitLayerBuilder {
@@ -79,8 +79,8 @@ impl RateLimitLayerBuilder {
     ///
     /// What is no asset, such as one of more than 256 bytes, refuses the call as invalid.
     ///
-    /// Names are compared byte by byte. If the service takes several spellings for one name, as by ignoring case, this function
-    /// has to make one of them, or the others are not limited.
+    /// Names are compared byte by byte. If the service accepts several spellings of one name, for example in any case,
+    /// this function must return one of them for all. Otherwise the others are not limited.
     pub fn asset<F>(self, asset_of: F) -> Self
     where
         F: Fn(&Parts) -> Result<Option<AssetId>, InvalidValue> + Send + Sync + 'static,
@@ -88,12 +88,11 @@ impl RateLimitLayerBuilder {
         self.named_by(move |parts| Ok(asset_of(parts)?))
     }
 
-    /// The asset is what this function finds in the path.
+    /// The asset is the part of the path that this function returns.
     ///
-    /// It gets the path as a router sees it: each segment percent-decoded, once. A `/` or `%` that was encoded inside of a segment is
-    /// shown as `%2F` or `%25`, so that the function can split the path into its segments; in what it returns they are
-    /// decoded too. So whatever way a caller encodes a path, the asset is the one that axum's `Path` has for the same
-    /// segments.
+    /// It gets the path as a router sees it: each segment percent-decoded, once. A `/` or `%` that was encoded inside of
+    /// a segment appears as `%2F` or `%25`, so that the function can split the path into segments. In its result they
+    /// are decoded too. For each encoding of a path, the asset equals the value of axum's `Path` for the same segments.
     ///
     /// ```
     /// # let builder = limiter_tower::RateLimitLayer::builder(limiter::Limiter::in_memory());
@@ -102,11 +101,11 @@ impl RateLimitLayerBuilder {
     /// ```
     ///
     /// A path is refused as malformed (400) if a `%` is not followed by two hexadecimal digits, if it is not UTF-8 once
-    /// decoded, or if a segment is `.` or `..`, however encoded: services take such paths for different things.
+    /// decoded, or if a segment is `.` or `..`, however encoded: services read such paths in different ways.
     ///
-    /// Nothing else is changed, since routers do not either: case counts, `;` and `+` are themselves, `//` is an empty segment, and a
-    /// `/` at the end belongs to the path. A service that changes paths, as by merging slashes or removing the last one, must do so in
-    /// front of this layer.
+    /// Nothing else is changed, as in routers: case counts, `;` and `+` are literal, `//` is an empty segment, and a `/`
+    /// at the end belongs to the path. A service that changes paths, for example merges slashes, must do so in front of
+    /// this layer.
     pub fn asset_in_path<F>(self, find: F) -> Self
     where
         F: for<'a> Fn(&'a str) -> Option<&'a str> + Send + Sync + 'static,
@@ -117,10 +116,10 @@ impl RateLimitLayerBuilder {
         })
     }
 
-    /// The asset is the value of this header, without spaces around it; without the header the call is one of no asset.
+    /// The asset is the value of this header, without spaces around it. Without the header the call has no asset.
     ///
-    /// A value that is no UTF-8, or a header that comes twice, refuses the call as malformed (400): the service may take it for a
-    /// name that is limited.
+    /// If the value is not UTF-8 or the header comes twice, the call is refused as malformed (400): the service may read
+    /// a limited name from it.
     pub fn asset_in_header(self, name: HeaderName) -> Self {
         self.named_by(move |parts| {
             let mut values = parts.headers.get_all(&name).iter();
@@ -151,7 +150,7 @@ impl RateLimitLayerBuilder {
     /// The second function sees the head of the response and answers with a [`ResponseCost`], which watches the body; or with
     /// [`Totals`](limiter::Totals) or a [`Settlement`] where the head says it all. Headers show the limits as they stood after
     /// the estimate. A call whose client goes away before there is a response keeps its estimate, as does one that is not
-    /// settled within [an hour](Limiter::RESERVATION_TTL). If the client goes away before the service is called, the estimate is
+    /// settled within [an hour](Limiter::RESERVATION_TTL). If the client leaves before the service is called, the estimate is
     /// [taken back](Limiter::reserve).
     ///
     /// ```

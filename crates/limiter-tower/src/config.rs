@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) statuses: StatusMap,
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) tells_service: bool,
-    /// Of the warnings that calls cannot be decided: a dead store refuses thousands a second.
+    /// Throttles the warnings that calls cannot be decided: with a dead store there are thousands a second.
     pub(crate) warnings: Throttle,
 }
 

@@ -170,7 +170,7 @@ async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId
     Ok(key)
 }
 
-/// Reads something of a call by a function of the service, whose panic refuses the call.
+/// Reads a call by a function of the service; a panic in it refuses the call.
 fn read<T, E: Into<Refusal>>(
     function: &UserCode,
     code: impl FnOnce() -> Result<T, E>,

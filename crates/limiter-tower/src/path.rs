@@ -5,11 +5,11 @@ use std::str::Utf8Error;
 
 use percent_encoding::percent_decode_str;
 
-/// The path with each segment decoded. A `/` and a `%` inside of a segment stay encoded, as `%2F` and `%25`: so two paths
-/// that a router tells apart are never taken for one, and two that it takes for one are never told apart.
+/// Decodes each segment of a path. A `/` and a `%` inside of a segment stay encoded, as `%2F` and `%25`: two paths give
+/// the same result exactly if a router reads the same segments in them.
 ///
 /// # Errors
-/// A sentence for the client about a path that has no one meaning.
+/// A sentence for the client, if the path is ambiguous.
 pub(crate) fn readable(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if !path.contains('%') {
         return if has_dots(path) { Err(DOTS) } else { Ok(Cow::Borrowed(path)) };
@@ -23,7 +23,7 @@ pub(crate) fn readable(path: &str) -> Result<Cow<'_, str>, &'static str> {
             return Err(ESCAPE);
         }
         let segment = percent_decode_str(segment).decode_utf8().map_err(|_: Utf8Error| NOT_UTF8)?;
-        // An encoded slash is one to many a service behind a router.
+        // Many services behind a router read an encoded slash as a slash.
         if has_dots(&segment) {
             return Err(DOTS);
         }
@@ -38,7 +38,7 @@ pub(crate) fn readable(path: &str) -> Result<Cow<'_, str>, &'static str> {
     Ok(Cow::Owned(readable))
 }
 
-/// A part of a readable path, with the rest of it decoded.
+/// Decodes the `%2F` and `%25` that are left in a part of a readable path.
 pub(crate) fn name(part: &str) -> Cow<'_, str> {
     if part.contains('%') {
         Cow::Owned(part.replace("%2F", "/").replace("%25", "%"))
@@ -47,14 +47,14 @@ pub(crate) fn name(part: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether each `%` has its two hexadecimal digits. The decoder, and so most routers, leaves one without them as it is.
+/// Returns whether each `%` has its two hexadecimal digits. The decoder, and so most routers, keep a `%` without them.
 fn escapes_are_whole(text: &str) -> bool {
     text.split('%').skip(1).all(|after| {
         matches!(after.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
     })
 }
 
-/// Whether a segment is `.` or `..`: a client resolves these before it sends the path, and some proxies do so too.
+/// Returns whether a segment is `.` or `..`. Clients resolve these before they send a path, and some proxies do too.
 fn has_dots(path: &str) -> bool {
     path.contains('.') && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }

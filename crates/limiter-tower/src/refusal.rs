@@ -31,13 +31,13 @@ pub enum Refusal {
     TooManyReservations(ReservationError),
     /// The asset or the charge that was made of the call cannot be.
     Invalid(InvalidValue),
-    /// The name of the asset cannot be read from the path or header; this says why.
+    /// The name of the asset cannot be read from the path or header, for this reason.
     Malformed(Cow<'static, str>),
     /// The store could not answer.
     Store(StoreError),
     /// The function that says who calls failed.
     Identify(BoxError),
-    /// A function of the service that reads calls has panicked: this one, by its name in
+    /// A function of the service that reads calls has panicked. The value is its name in
     /// [`RateLimitLayerBuilder`](crate::RateLimitLayerBuilder). Nothing was charged.
     Panicked(&'static str),
 }
@@ -103,7 +103,7 @@ impl Refusal {
         }
     }
 
-    /// Warns the operator, with causes that a client is not shown.
+    /// Warns the operator, with causes that the client does not see.
     pub(crate) fn log(&self, warnings: &Throttle) {
         let cause: &dyn std::error::Error = match self {
             Self::Store(error) => error,

@@ -16,8 +16,8 @@ use crate::future::ResponseFuture;
 
 /// A service whose calls are limited, made by [`RateLimitLayer`](crate::RateLimitLayer).
 ///
-/// It is ready when the service behind it is. A refused call does not reach that, and gives back what made it ready, as a permit:
-/// the service is replaced by a clone of it.
+/// It is ready when the service behind it is. A refused call does not reach that service, and gives back its readiness,
+/// for example a permit: a clone replaces the service.
 #[derive(Clone, Debug)]
 pub struct RateLimit<S> {
     service: S,
@@ -52,8 +52,8 @@ where
                 ResponseFuture::serving(serving, admission, self.config.clone())
             }
             Some(Err(refusal)) => {
-                // The service was ready for a call that it does not get. A clone is not ready, and so holds nothing that
-                // others wait for, such as a permit.
+                // The service was ready for a call that it does not get. A clone is not ready, and so holds no permit
+                // that other calls wait for.
                 self.service = self.service.clone();
                 ResponseFuture::refused(&parts, &refusal, &self.config)
             }

@@ -44,8 +44,8 @@ pub enum BodyEnd {
 /// It sees each part of the body just before it is sent, and is asked once, when nothing more will come. A body that was
 /// dropped early or failed is settled by what was seen until then, or kept as estimated: that is this method's to say.
 ///
-/// If a method panics, the answer goes on, the estimate stands, and a warning names key and reservation; no method is called
-/// again. None is called either while the thread unwinds from another panic.
+/// If a method panics, the answer goes on, the estimate stands, and a warning names key and reservation. No method is
+/// called after that, nor while the thread unwinds from another panic.
 ///
 /// Where the head of the response says it all, the function given to
 /// [`reserve`](crate::RateLimitLayerBuilder::reserve) can return [`Totals`] or a [`Settlement`] at once.
@@ -104,9 +104,9 @@ pub(crate) type CostOf = dyn Fn(&response::Parts) -> Box<dyn ResponseCost> + Sen
 
 /// A settlement under way. Repeating is the store's affair: what fails here is logged, and the estimate stands.
 ///
-/// Dropped before its end, as when the client leaves, it goes on without anybody who waits for it. Most stores in memory are
-/// done at once. The others need a task, and so a tokio runtime: that of the thread, or else the one that it was last waited
-/// for on. Where there is none, the guard of the reservation warns.
+/// If it is dropped before its end, for example when the client leaves, it goes on without a waiter. Most stores in
+/// memory finish at once. The others need a task, and so a tokio runtime: that of the thread, or else that of the last
+/// poll. Without a runtime, the guard of the reservation warns.
 pub(crate) struct Settling {
     settlement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     runtime: Option<Handle>,
@@ -132,7 +132,7 @@ impl Settling {
 impl Drop for Settling {
     fn drop(&mut self) {
         let Some(mut settlement) = self.settlement.take() else { return };
-        // In a panic nothing is run here: the store may be the application's own.
+        // In a panic nothing runs here: the store may be the application's own, and panic too.
         let done = !thread::panicking()
             && settlement.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         if !done && let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) {

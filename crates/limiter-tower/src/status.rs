@@ -31,7 +31,7 @@ pub struct StatusMap {
 
 impl StatusMap {
     /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for what
-    /// cannot be an asset or a charge, 503 where the store cannot answer. A function of the service that panics is always 500.
+    /// cannot be an asset or a charge, 503 where the store cannot answer. A panic in a function of the service is always 500.
     pub const fn new() -> Self {
         Self {
             unauthenticated: StatusCode::UNAUTHORIZED,

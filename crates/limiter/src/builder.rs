@@ -35,8 +35,8 @@ impl LimiterBuilder {
     /// Calls this with each threshold that a call of this limiter reaches, before the call is answered. It must not block:
     /// the call waits for it. Several may be given.
     ///
-    /// A panic in it is caught, logged at most every ten seconds, and counted (`limiter_callback_panics_total`): the call is answered
-    /// all the same.
+    /// A panic in the callback is caught, logged at most every ten seconds, and counted
+    /// (`limiter_callback_panics_total`). The call is still answered.
     ///
     /// For whatever takes time, listen to [`Limiter::threshold_events`].
     pub fn on_threshold(

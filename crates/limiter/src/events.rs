@@ -116,8 +116,9 @@ impl Ears {
         }
     }
 
-    /// Nobody who listens is waited for, and no panic of theirs gets out: the call is charged already, and its caller, the
-    /// store or the task that pays debts of an outage go on.
+    /// Sends the events without waiting for a listener, and contains the panics of callbacks and listeners.
+    ///
+    /// The call is charged already. Its caller, the store or the task that pays the debts of an outage goes on.
     #[cold]
     pub(crate) fn tell(&self, key: &KeyId, crossed: &[Crossing]) {
         for crossing in crossed {
@@ -126,7 +127,7 @@ impl Ears {
             for callback in &self.0.callbacks {
                 let _ = ON_THRESHOLD.run(|| callback(&event));
             }
-            // That nobody listens is no failure. The wakers of those who do are code of theirs.
+            // No subscriber is no failure. A subscriber's waker is code of the application.
             let _ = THRESHOLD_EVENTS.run(|| self.0.sender.send(event));
         }
     }

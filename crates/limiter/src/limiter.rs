@@ -228,10 +228,10 @@ impl Limiter {
         self.engine.store().memory()
     }
 
-    /// Pays what was allowed without the store, and tells it how reservations have ended, for at most this long; answers what is
-    /// left. Call it before the process ends: what is not paid by then is lost, and a warning has the sum.
+    /// Charges the calls that were allowed without the store, and reports ends of reservations to it, for at most this
+    /// long. Returns the rest. Call it before the process ends: unpaid debts are then lost, and a warning has the sum.
     ///
-    /// Only a limiter with a failure policy ever owes something; any other has nothing to do.
+    /// Only a limiter with a failure policy has debts; any other has nothing to do.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -260,8 +260,8 @@ impl Limiter {
     /// Pass `None` for a call of no asset: it meets the global limits alone, as does a call of an asset
     /// without limits.
     ///
-    /// On a store that is waited for, a future that is dropped before its answer may have charged or not: nobody can tell. To repeat
-    /// or take back such a call, use [`check_once`](Self::check_once) or [`reserve`](Self::reserve).
+    /// On a store that is waited for, a future that is dropped before its answer may or may not have charged. To repeat
+    /// or cancel such a call, use [`check_once`](Self::check_once) or [`reserve`](Self::reserve).
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer; a denial is no error.
@@ -310,9 +310,9 @@ impl Limiter {
     /// Its id is drawn, and it can be settled for an hour ([`Self::RESERVATION_TTL`]). To repeat it after a lost answer, bring an
     /// id of your own: [`reserve_as`](Self::reserve_as).
     ///
-    /// If its future is dropped before the answer, nobody knows the id. Then the call goes on as a task on the tokio runtime that it
-    /// was polled on, and the charge is taken back. Without a runtime, or when the task cannot do so, a warning through `tracing`
-    /// names key and id.
+    /// If its future is dropped before the answer, the caller does not have the id. The call then goes on as a task on a
+    /// tokio runtime, and the charge is taken back. The runtime is that of the thread, or the one that polled the future
+    /// last. Without a runtime, or if that fails, a warning through `tracing` names key and id.
     ///
     /// # Errors
     /// [`ReservationError::TooMany`] if no more reservations of this key can be remembered, or a store error.
@@ -338,8 +338,8 @@ impl Limiter {
     /// Repeated under the same id it is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges
     /// nothing: a retry after a timeout is safe. The ttl runs from the first time and is not prolonged.
     ///
-    /// If its future is dropped before the answer, the call may be charged or not, and a warning says so. It is not cancelled, since a
-    /// retry under the same id would then be free: repeat it, or cancel it by its id.
+    /// If its future is dropped before the answer, the call may or may not be charged, and a warning says so. It is not
+    /// cancelled, since a retry under the same id would then be free: repeat it, or cancel it by its id.
     ///
     /// # Errors
     /// [`ReservationError::OtherExists`] if the id is that of a reservation of another asset or other figures,
@@ -364,7 +364,7 @@ impl Limiter {
         }
     }
 
-    /// Whoever drops this future in flight sees to what it may have charged.
+    /// Reserves without care for a dropped future: the caller handles a charge without an answer.
     pub(crate) async fn reserve_now(
         &self,
         key: &KeyId,

@@ -1,4 +1,5 @@
-//! A `reserve` whose caller leaves before its answer: it goes on, and what it charged is taken back; or a warning names it.
+//! A `reserve` whose caller leaves before its answer: the call goes on, and its charge is taken back, or a warning names
+//! it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,19 +17,19 @@ type Call = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A `reserve` under an id that was drawn for it, on a store that is waited for.
 ///
-/// Nobody else knows the id before the answer. So if this is dropped until then, the call goes on as a task, and the
-/// reservation is cancelled. It owns what it needs for that.
+/// The caller does not have the id before the answer. If this future is dropped earlier, the call goes on as a task,
+/// which cancels the reservation. The future owns all data that the task needs.
 pub(crate) struct Reserving {
     limiter: Limiter,
-    /// Until its answer.
+    /// `None` after the answer.
     call: Option<Call>,
-    /// From the first poll until the answer.
+    /// Set from the first poll until the answer.
     unanswered: Option<Unanswered>,
     key: KeyId,
     id: RequestId,
-    /// Where it was polled last: it may be dropped where there is no runtime.
+    /// The runtime of the last poll: the future may be dropped on a thread without one.
     runtime: Option<Handle>,
-    /// Where it goes on without its caller.
+    /// The bound on calls that go on without their callers.
     places: &'static Semaphore,
 }
 
@@ -84,7 +85,7 @@ impl Drop for Reserving {
             return;
         };
         let runtime = Handle::try_current().ok().or_else(|| self.runtime.take());
-        // Without one or the other, and when the runtime ends before the task, `unanswered` warns.
+        // Without a runtime or a permit, and when the runtime ends before the task, `unanswered` warns.
         if let (Some(runtime), Ok(place)) = (runtime, self.places.try_acquire()) {
             let calling_off = call_off(self.limiter.clone(), call, unanswered);
             runtime.spawn(async move {
@@ -95,12 +96,12 @@ impl Drop for Reserving {
     }
 }
 
-/// Waits for the answer of a call that nobody wants any more, and takes its charge back.
+/// Waits for the answer of a call whose caller has left, and takes its charge back.
 async fn call_off(limiter: Limiter, call: Call, unanswered: Unanswered) {
     match call.await {
         Ok(Reserved::Allowed(mut reservation)) => {
             unanswered.answered();
-            // If that fails, the guard is still open, and warns.
+            // If the cancellation fails, the guard is still open, and warns.
             if let Err(error) = reservation.cancel().await {
                 tracing::debug!(%error, "a reservation whose caller has left could not be cancelled");
             }
@@ -109,7 +110,7 @@ async fn call_off(limiter: Limiter, call: Call, unanswered: Unanswered) {
             StoreError::OutcomeUnknown(_) | StoreError::Disagreement(_),
         )) => {
             let cancelled = limiter.cancel(&unanswered.key, &unanswered.id).await;
-            // One that is unknown was never made.
+            // An unknown reservation was never made.
             if matches!(cancelled, Ok(()) | Err(ReservationError::Unknown(_))) {
                 unanswered.answered();
             }
@@ -119,7 +120,7 @@ async fn call_off(limiter: Limiter, call: Call, unanswered: Unanswered) {
     }
 }
 
-/// A reservation that may have been made, and whose answer has not come. Dropped like that, it warns.
+/// A reservation without an answer, which may have been made. Warns if it is dropped in that state.
 pub(crate) struct Unanswered {
     key: KeyId,
     id: RequestId,
@@ -149,8 +150,8 @@ impl Drop for Unanswered {
     }
 }
 
-/// The most calls that go on without their callers at a time, about 2 kB each. A store that answers within 10 ms has so many only
-/// if 400,000 callers leave in a second; one that does not answer keeps no more.
+/// The most calls that go on without their callers at a time, about 2 kB each. If the store answers within 10 ms, they
+/// suffice for 400,000 leaving callers a second. If it does not answer, they bound the memory.
 static PLACES: Semaphore = Semaphore::const_new(4_096);
 
 #[cfg(all(test, feature = "memory"))]
@@ -162,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// A store that never answers keeps no more calls whose callers have left than there are places.
+    /// If the store never answers, the permits bound the calls that go on without their callers.
     #[tokio::test]
     async fn a_call_for_which_there_is_no_place_ends_with_its_caller() {
         static ONE: Semaphore = Semaphore::const_new(1);

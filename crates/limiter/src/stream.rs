@@ -75,8 +75,8 @@ pin_project! {
     /// last made or polled on. If there is none, or it has gone, the estimate stands as charged, and a warning through
     /// `tracing` says so.
     ///
-    /// An error of upstream is passed on as [`StreamError::Upstream`]; what was seen until then counts. If the counter panics, the
-    /// stream ends with [`StreamError::Uncounted`], so that nothing is passed on that nobody counts.
+    /// An error of upstream is passed on as [`StreamError::Upstream`]; the chunks before it count. If the counter panics,
+    /// the stream ends with [`StreamError::Uncounted`], so that no uncounted chunk is passed on.
     ///
     /// # When the store cannot answer
     /// A settlement is tried three times, each for as long as the store's deadline allows; it is counted once however often it
@@ -236,7 +236,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
                     return Poll::Ready(Some(Err(StreamError::Upstream(error.into()))));
                 }
                 None => {
-                    // All chunks are passed on already: if it panics, what they were counted as stands.
+                    // All chunks are passed on already: if the counter panics, its last count stands.
                     let counted = COUNT_TOKENS.run(|| {
                         let tokens = this.tokens.end();
                         (tokens, this.tokens.told())

@@ -1,4 +1,4 @@
-//! Callbacks of the user: a panic in one is caught, counted and logged, and never ends a call.
+//! Callbacks of the application: a panic in one is caught, counted and logged, and never ends a call.
 
 use std::any::Any;
 use std::mem;
@@ -9,9 +9,9 @@ use limiter_core::Throttle;
 
 use crate::watch;
 
-/// A place where code of the user runs inside of ours: one static for each, named as in its documentation.
+/// A call site of a callback of the application: one static for each, named like the callback.
 ///
-/// It is public for `limiter-tower`, which has such places too, and no part of the interface.
+/// It is public for `limiter-tower` only, and not part of the interface.
 #[derive(Debug)]
 pub struct UserCode {
     name: &'static str,
@@ -19,29 +19,29 @@ pub struct UserCode {
 }
 
 impl UserCode {
-    /// A place of this name, which is the label `callback` of the metric.
+    /// Creates a call site of this name, which is the label `callback` of the metric.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, warnings: Throttle::of_warnings() }
     }
 
-    /// The name of the place.
+    /// Returns the name of the callback.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Runs the user's code; `None` if it panics.
+    /// Runs the callback; returns `None` if it panics.
     ///
-    /// A panic is counted each time, and logged at most every ten seconds. Its message is left to the panic hook: it may
-    /// quote what a client sent.
+    /// Each panic is counted, and logged at most every ten seconds. Its message is left to the panic hook, since it may
+    /// quote a client's input.
     ///
-    /// Nothing is run while this thread unwinds, where a second panic could abort the process: `None` then, too.
+    /// While this thread unwinds, the callback does not run, since a second panic could abort the process: `None` too.
     pub fn run<T>(&self, code: impl FnOnce() -> T) -> Option<T> {
         if std::thread::panicking() {
             return None;
         }
-        // A value that the code has left half-changed is the user's own, or is not used again: each caller sees to that.
+        // Each caller ensures that a half-changed value is the application's own, or is not used again.
         match catch_unwind(AssertUnwindSafe(code)) {
             Ok(value) => Some(value),
             Err(payload) => {
@@ -53,7 +53,7 @@ impl UserCode {
 
     #[cold]
     fn panicked(&self, payload: Box<dyn Any + Send>) {
-        // Only a message is dropped: any other payload may panic when it is.
+        // Only a message is dropped: the drop of any other payload may panic.
         if !payload.is::<&'static str>() && !payload.is::<String>() {
             mem::forget(payload);
         }

@@ -41,7 +41,7 @@ pub(crate) fn events_dropped(events: u64) {
     let _ = events;
 }
 
-/// Counts a panic in a callback of the user.
+/// Counts a panic in a callback of the application.
 pub(crate) fn user_code_panicked(callback: &'static str) {
     #[cfg(feature = "metrics")]
     metrics::user_code_panicked(callback);

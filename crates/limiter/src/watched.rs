@@ -32,7 +32,7 @@ pub struct WatchedStore {
     store: AnyStore,
     watch: Watch,
     ears: Ears,
-    /// Of the warnings that streams could not be extended: a store that fails fails all of them.
+    /// Throttles the warnings that streams could not be extended: a failing store fails all of them.
     #[cfg(feature = "stream")]
     stream_warnings: Arc<Throttle>,
 }

@@ -149,7 +149,7 @@ async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     assert!(warnings[0].contains("cannot be connected to yet"), "{text}");
 }
 
-/// A callback that panics at each event is no reason to fill the log.
+/// A callback that panics at each event does not fill the log.
 #[tokio::test]
 async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
     let log = Log::listen();
@@ -169,7 +169,7 @@ async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
     assert!(matches!(lines[..], [line] if line.contains("on_threshold")), "{lines:?}");
 }
 
-/// What is reserved and settled while the store is away brings no line with each call, also when no more can be remembered.
+/// Reserving and settling without the store logs no line per call, even when no more calls can be remembered.
 #[cfg(feature = "policy")]
 #[tokio::test]
 async fn reservations_of_an_outage_are_not_warned_of_one_by_one() {

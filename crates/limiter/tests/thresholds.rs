@@ -140,7 +140,7 @@ async fn who_is_slow_is_told_how_many_were_missed_and_slows_nobody() {
     assert_eq!(percents(heard(&mut slow)), [1, 2, 3, 4]);
 }
 
-/// The call is charged already: it is answered, and whoever else listens hears of it.
+/// The call is charged already: it is answered, and all other listeners get the event.
 #[tokio::test]
 async fn a_callback_that_panics_stops_neither_the_call_nor_the_others() {
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -161,7 +161,7 @@ async fn a_callback_that_panics_stops_neither_the_call_nor_the_others() {
     assert_eq!(percents(heard(&mut events)), [80, 100]);
 }
 
-/// A subscriber is woken by code of its own runtime.
+/// The waker of a subscriber is code of its own runtime.
 #[tokio::test]
 async fn a_subscriber_that_panics_when_it_is_woken_stops_no_call() {
     struct Bomb;

@@ -1,11 +1,11 @@
-//! What a clock that steps back and forth does to windows.
+//! The effects of a clock that steps back and forth on windows.
 
 use limiter_core::{Charge, Store, Timestamp};
 
 use super::StoreUnderTest;
 use super::world::{MINUTE, NOON, World, named, requests_per_minute};
 
-/// A step back by up to one window keeps the stored window, and so does the step forth.
+/// A step back by up to one window keeps the stored window; the step forth keeps it too.
 pub async fn a_clock_that_steps_back_by_one_window_and_forth_again_refills_nothing(
     store: impl StoreUnderTest,
 ) {
@@ -13,8 +13,8 @@ pub async fn a_clock_that_steps_back_by_one_window_and_forth_again_refills_nothi
     assert_eq!(counted, [LIMIT, 0, 0]);
 }
 
-/// The price of never freezing a key: a step back by more than one window is followed, and so is the step forth, so
-/// that the same minute is counted twice. The step back itself gives nothing away.
+/// The price of never freezing a key: a step back by more than one window rebases the counts, and the step forth starts
+/// the window again. The same minute is counted twice. The step back itself refills nothing.
 pub async fn a_clock_that_steps_back_by_two_windows_and_forth_again_counts_its_window_twice(
     store: impl StoreUnderTest,
 ) {
@@ -22,7 +22,7 @@ pub async fn a_clock_that_steps_back_by_two_windows_and_forth_again_counts_its_w
     assert_eq!(counted, [LIMIT, 0, LIMIT]);
 }
 
-/// Calls a key of `LIMIT` requests per minute at each instant until it is denied; answers how many calls were admitted.
+/// Calls a key of `LIMIT` requests per minute at each instant until it is denied, and returns how many were admitted.
 async fn admitted_at<S: Store>(
     store: &impl StoreUnderTest<Store = S>,
     instants: &[Timestamp],

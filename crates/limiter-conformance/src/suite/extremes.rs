@@ -113,7 +113,7 @@ pub async fn empty_and_overlong_texts_are_refused(_: impl StoreUnderTest) {
     assert_refused!(AccessKey::new("fifteen-letters"), InvalidValue::AccessKey { .. });
 }
 
-/// Names are text of any script: right to left, composed, the longest.
+/// Names may have text of any script: right to left, composed, and of the greatest length.
 pub async fn odd_names_are_names(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
     let longest = "n".repeat(256);
@@ -187,7 +187,8 @@ pub async fn a_key_expires_to_the_millisecond(store: impl StoreUnderTest) {
     assert!(!world.check(&key, None, Charge::request()).await.is_allowed());
 }
 
-/// The last instant of the year 9999 is an expiry; what no date with four digits shows is refused, and nothing is stored.
+/// The last instant of the year 9999 is a valid expiry. An instant outside four-digit years is refused, and nothing is
+/// stored.
 pub async fn an_expiry_that_cannot_be_shown_is_refused(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
     let key = world.member(named("last").with_expiry(Timestamp::END_OF_9999)).await;

@@ -25,8 +25,8 @@ where
     assert!(calls.admits().await);
 }
 
-/// The id alone decides, for as long as the caller asked, which may be longer than the dedupe time; then it names another. Ids of
-/// checks are apart.
+/// Only the id identifies a record, for as long as the caller asked, which may exceed the dedupe time. Afterwards the
+/// id counts as new. Ids of checks are separate.
 pub async fn what_is_recorded_again_counts_once<T>(store: T)
 where
     T: StoreUnderTest<Store: ReservationStore>,
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// So a caller who records often does not fill the bound, and a late repetition is still known.
+/// A caller who records often does not fill the bound, and a late repetition is still recognised.
 pub async fn what_a_later_record_confirms_is_forgotten_after_the_dedupe_time<T>(store: T)
 where
     T: StoreUnderTest<Store: ReservationStore>,

@@ -85,7 +85,7 @@ impl<S: Store> Calls<S> {
         store.record(&self.key, called.as_ref(), &charge, &RecordId::new(&id, DAY)).await
     }
 
-    /// The same, which confirms an earlier one.
+    /// Counts a call that was allowed elsewhere, and confirms an earlier one.
     pub(super) async fn record_after(
         &self,
         confirmed: &str,

@@ -211,7 +211,7 @@ fn config(lowered: bool) -> KeyConfig {
         .with_thresholds(Thresholds::new(THRESHOLDS).unwrap())
 }
 
-/// The same, as if nothing had been told.
+/// A copy of the state in which no threshold has fired.
 fn with_nothing_told(key: &KeyState) -> KeyState {
     fn forget(saved: &mut Value) {
         if let Value::Object(fields) = saved {

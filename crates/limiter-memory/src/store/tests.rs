@@ -1,4 +1,4 @@
-//! A snapshot is taken while everything else goes on.
+//! Snapshots and long searches while other work goes on.
 
 use limiter_core::{Charge, KeyKind, Limits, ManualClock};
 
@@ -33,7 +33,7 @@ fn store_with(keys: usize) -> MemoryStore {
     store
 }
 
-/// One thread does it all: were a lock held between two keys, this would not end.
+/// All runs on one thread: if a lock were held between two keys, the test would never end.
 #[test]
 fn between_any_two_keys_of_a_snapshot_calls_and_changes_go_on() {
     let store = store_with(20);
@@ -49,7 +49,8 @@ fn between_any_two_keys_of_a_snapshot_calls_and_changes_go_on() {
     assert_eq!(snapshot.len(), 20 + steps);
 }
 
-/// Names move from key to key, keys go and come back with the same id: in the end each is there once, as it is then.
+/// Names move between keys, and deleted keys come back with the same id. The snapshot has each key once, in its last
+/// form.
 #[test]
 fn the_keys_of_a_snapshot_are_those_of_one_moment() {
     for change_at in 0..20 {
@@ -69,7 +70,7 @@ fn the_keys_of_a_snapshot_are_those_of_one_moment() {
             }
             steps += 1;
         });
-        let restored = store.builder_like().restore(snapshot).expect("no two keys have a name");
+        let restored = store.builder_like().restore(snapshot).expect("no two keys share a name");
         let all = Search::all();
         assert_eq!(restored.list(&home(), &all), store.list(&home(), &all), "at {change_at}");
     }
@@ -94,7 +95,7 @@ fn a_long_search_looks_at_the_directory_again_and_again_and_finds_all() {
 }
 
 impl MemoryStore {
-    /// Settings for a store on the same clock.
+    /// Creates settings for a store on the same clock.
     fn builder_like(&self) -> MemoryStoreBuilder {
         MemoryStoreBuilder { time: self.cells.time().clone(), ..Self::builder() }
     }

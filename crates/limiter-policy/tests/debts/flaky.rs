@@ -1,4 +1,4 @@
-//! A store in memory that goes away, loses answers and refuses as it is told to. A clone is the same store.
+//! A store in memory with injected faults: it goes away, loses answers and refuses. Clones share it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Flaky {
         (faults.is_away, faults.loses_answers) = (false, false);
     }
 
-    /// It answers probes, charges what it is told to, and no answer to that arrives.
+    /// Loses answers from now on: it answers probes and makes charges, but no answer to a charge arrives.
     pub(crate) fn loses_answers(&self) {
         let mut faults = self.faults.lock();
         (faults.is_away, faults.loses_answers) = (false, true);
@@ -54,7 +54,7 @@ impl Flaky {
         self.faults.lock().damaged.remove(key);
     }
 
-    /// The ids of the records that it was asked to count.
+    /// The ids of this key's records that the store was asked to count.
     pub(crate) fn recorded(&self, key: &KeyId) -> Vec<RequestId> {
         let faults = self.faults.lock();
         let of_key = faults.records.iter().filter(|(of, _)| of == key);
@@ -68,7 +68,7 @@ impl Flaky {
         }
     }
 
-    /// Whether the record of this key can be read.
+    /// Checks that the record of this key can be read.
     fn has(&self, key: &KeyId) -> Result<(), StoreError> {
         self.is_there()?;
         match self.faults.lock().damaged.contains(key) {
@@ -77,7 +77,7 @@ impl Flaky {
         }
     }
 
-    /// The answer, if it arrives.
+    /// Returns the answer, unless answers are lost.
     fn answer<T>(&self, answer: T) -> Result<T, StoreError> {
         match self.faults.lock().loses_answers {
             true => Err(StoreError::outcome_unknown("the connection broke")),

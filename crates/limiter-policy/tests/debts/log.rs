@@ -1,4 +1,4 @@
-//! The warnings of this thread.
+//! The warnings that this thread logs.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::subscriber::DefaultGuard;
 
-/// Listens from its making until it is dropped.
+/// A capture of log lines, from its creation until it is dropped.
 pub(crate) struct Log {
     text: Text,
     _listening: DefaultGuard,

@@ -1,5 +1,5 @@
-//! What becomes of debts where the store refuses them, loses its answers, stays away for long, or never comes back: on a store in
-//! memory and a clock of the test, in no time.
+//! Debts that the store refuses, answers that it loses, long outages, and stores that never come back. The store is in
+//! memory and the clock is the test's, so the tests take no time.
 
 #![cfg(feature = "metrics")]
 
@@ -33,10 +33,10 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
         .until("all others are paid", || world.keys[2..].iter().all(|key| world.used(key) == 2))
         .await;
     assert!(began.elapsed() <= 2 * PROBE_EVERY, "{:?}", began.elapsed());
-    assert_eq!((world.used(full), world.used(damaged)), (2, 1), "what was so before");
+    assert_eq!((world.used(full), world.used(damaged)), (2, 1), "unchanged");
     assert!(!world.store.is_well());
 
-    // They are tried again less and less often, and warned of seldom.
+    // Retries and warnings become rare.
     world.pass(Duration::from_secs(600)).await;
     let tries = world.flaky.recorded(damaged).len();
     assert!((9..=12).contains(&tries), "{tries} in ten minutes");
@@ -47,14 +47,14 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     assert!((18..=24).contains(&refused), "{refused}");
     assert_eq!(world.metric(r#"operation="record",outcome="done""#), 98);
 
-    // What is repaired is paid after the longest pause at most, under the id that it had.
+    // A repaired key is paid after the longest pause at most, under the id that its payment had.
     world.flaky.repairs(damaged);
     world.until("the repaired key is paid", || world.used(damaged) == 2).await;
     let ids = world.flaky.recorded(damaged);
     assert!(ids.iter().all(|id| *id == ids[0]), "it might have been charged: {ids:?}");
     world.pass(DAY).await;
     world.until("the full key has room and is paid", || world.store.is_well()).await;
-    assert_eq!(world.used(full), 1, "in the day of now");
+    assert_eq!(world.used(full), 1, "in the new day");
 }
 
 /// The dedupe time is 120 s.
@@ -177,7 +177,7 @@ async fn a_flush_tries_what_was_refused_once_more_and_does_not_wait_for_it() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     world.flaky.repairs(&world.keys[0]);
     let began = Instant::now();
-    assert!(world.store.flush(HOUR).await.is_nothing(), "whatever the pause");
+    assert!(world.store.flush(HOUR).await.is_nothing(), "a flush ignores the pause");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
@@ -210,7 +210,7 @@ async fn as_many_calls_are_remembered_of_all_keys_as_may_be_and_one_more_is_an_e
     for (number, key) in world.keys.iter().cycle().take(4).enumerate() {
         let id = named(&number.to_string());
         assert!(world.reserve(key, &id).await.is_ok_and(|decision| decision.is_degraded()));
-        // What is repeated needs no room.
+        // A repetition needs no room.
         assert!(world.reserve(key, &id).await.is_ok_and(|decision| decision.is_allowed()));
     }
     for key in &world.keys {
@@ -221,10 +221,10 @@ async fn as_many_calls_are_remembered_of_all_keys_as_may_be_and_one_more_is_an_e
     world.flaky.comes_back();
     world.until("all is paid", || world.store.is_well()).await;
     let used: u64 = world.keys.iter().map(|key| world.used(key)).sum();
-    assert_eq!(used, 3 + 4 + 1, "what was not allowed is not charged");
+    assert_eq!(used, 3 + 4 + 1, "denied calls are not charged");
 }
 
-/// The queue of ends is for those that the store knows.
+/// The queue holds only ends of reservations that the store may know.
 #[tokio::test(start_paused = true)]
 async fn under_fail_open_what_the_store_never_heard_of_takes_no_place_among_the_ends_to_be_told() {
     let policy = limiter_policy::FailurePolicy::FailOpen;
@@ -252,5 +252,5 @@ async fn under_fail_open_what_the_store_never_heard_of_takes_no_place_among_the_
     assert!(matches!(one_more, Err(ReservationError::Store(StoreError::Unavailable(_)))));
     world.flaky.comes_back();
     world.until("the store knows all", || world.store.is_well()).await;
-    assert_eq!(world.used(key), 1, "those of before are cancelled, the others never counted");
+    assert_eq!(world.used(key), 1, "the earlier ones are cancelled, the others never counted");
 }

@@ -1,4 +1,4 @@
-//! A guarded store on one that goes wrong, and its keys.
+//! A guarded store, whose inner store fails on demand, and its keys.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Keys that have made a call each, which the store has allowed.
+    /// Creates keys; each has made one call, which the store has allowed.
     pub(crate) async fn of(
         keys: usize,
         inner: MemoryStoreBuilder,
@@ -94,7 +94,7 @@ impl World {
         self.store.handle(&self.keys[0], None).await.unwrap().expect("the policy goes on")
     }
 
-    /// The store goes away, and is given up.
+    /// Makes the store go away, and calls it until it is given up.
     pub(crate) async fn give_up(&self) {
         self.flaky.goes_away();
         while self.store.breaker() == BreakerState::Closed {
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// The store goes away, and each key makes one call.
+    /// Makes the store go away, then makes one call for each key.
     pub(crate) async fn owe_one_each(&self) {
         self.give_up().await;
         for key in &self.keys {
@@ -111,12 +111,12 @@ impl World {
         }
     }
 
-    /// Requests of the day, as the store counts them.
+    /// The requests of the day that the store has counted.
     pub(crate) fn used(&self, key: &KeyId) -> u64 {
         self.flaky.inner.usage(key).unwrap().global.unwrap().day.requests.used
     }
 
-    /// What is counted of what the store is told late.
+    /// The value of the metric of late operations, with these labels.
     pub(crate) fn metric(&self, labels: &str) -> u64 {
         let (text, series) =
             (self.metrics.render(), format!("limiter_reconciliations_total{{{labels}}} "));
@@ -124,7 +124,7 @@ impl World {
         value.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
     }
 
-    /// On both clocks.
+    /// Advances both clocks.
     pub(crate) async fn pass(&self, time: Duration) {
         self.clock.advance(time);
         sleep(time).await;
@@ -141,7 +141,7 @@ impl World {
     }
 }
 
-/// This process may use all of each limit.
+/// Settings for a process that may use all of each limit.
 pub(crate) fn share() -> GuardedStoreBuilder {
     GuardedStoreBuilder::new(FailurePolicy::LocalShare { share: Share::one_in(NonZeroU32::MIN) })
 }
@@ -160,5 +160,5 @@ pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
-/// Ten minutes of the clock that is paused: longer than any pause.
+/// Ten minutes of the paused clock: longer than any pause.
 const MOST_WAITS: u32 = 6_000;

@@ -1,4 +1,4 @@
-//! A cluster of which one master fails: the keys of the others go on.
+//! A cluster with one failed master: the keys of the other masters go on.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::world::{DEADLINE, Guarded, LONGEST, connect, one_credit, settings, until};
 
-/// A key on each master, in the order of the masters, which live on while another one is down.
+/// A cluster with one key on each master, in the order of the masters. The other masters go on while one is down.
 struct World {
     cluster: RedisCluster,
     keys: Vec<KeyId>,
@@ -45,7 +45,7 @@ impl World {
         usage.expect("the key is there").credits.spent.millionths() / 1_000_000
     }
 
-    /// The master by whose slot a store of one part is probed, and the key that it serves, before those of the others.
+    /// The master that the probe of a store without parts would reach, its key, and the keys of the other masters.
     fn probed_first(&self) -> (&RedisServer, &KeyId, Vec<&KeyId>) {
         let node = self.cluster.node_of_slot(self.cluster.slot_of("limiter-policy-probe"));
         let nodes = self.cluster.nodes();
@@ -68,7 +68,7 @@ async fn create(store: &impl KeyStore, id: &str, secret: Option<StoredSecret>) -
     store.create(key).await.unwrap().id
 }
 
-/// Tasks that call again and again, and how many of their calls were allowed by the store.
+/// Starts tasks that call again and again, and return how many of their calls the store allowed.
 fn start_calls(store: &Guarded, key: &KeyId) -> JoinSet<u64> {
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
@@ -103,7 +103,7 @@ async fn while_one_master_is_down_keys_of_the_others_are_decided_and_counted() {
         while store.breaker_of(dead) == BreakerState::Closed {
             let _fails = call(store, dead).await;
         }
-        assert_ne!(store.breaker(), BreakerState::Closed, "the part that is worst off");
+        assert_ne!(store.breaker(), BreakerState::Closed, "the worst state of all parts");
     }
     for _ in 0..100 {
         let began = Instant::now();
@@ -129,7 +129,7 @@ async fn while_one_master_is_down_keys_of_the_others_are_decided_and_counted() {
     }
 }
 
-/// Two masters go down one after the other, and one comes back.
+/// Two masters go down one after the other, and one of them comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_owed_to_a_master_that_is_back_is_paid_while_another_is_down() {
     let share = Share::one_in(NonZeroU32::MIN);
@@ -162,7 +162,7 @@ async fn what_is_owed_to_a_master_that_is_back_is_paid_while_another_is_down() {
     assert_eq!((world.spent(down).await, world.spent(back).await), (11, 12));
 }
 
-/// Look-ups of access keys reach two masters: that of the access key, and that of its key.
+/// A look-up of an access key reaches two masters: that of the access key, and that of its key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn look_ups_of_keys_on_a_dead_master_leave_the_master_of_their_access_keys_alone() {
     let world = World::new(FailurePolicy::FailClosed).await;
@@ -181,7 +181,7 @@ async fn look_ups_of_keys_on_a_dead_master_leave_the_master_of_their_access_keys
         create(store, &id, Some(StoredSecret::from(&secret))).await;
         secret.digest()
     };
-    // By the same hash tag on the same master.
+    // The pointer of an access key and the key itself share a master if they share a hash tag.
     let lost: KeyDigest = digest_by(alive, format!("{dead}/lost"), 1_000).await;
     let found = digest_by(alive, format!("{other}/found"), 2_000).await;
     let unreachable = digest_by(dead, format!("{alive}/unreachable"), 3_000).await;
@@ -223,7 +223,7 @@ async fn after_a_failover_the_replica_is_asked_and_the_dead_master_is_forgotten(
     while store.breaker_of(&key) == BreakerState::Closed {
         let _fails = call(&store, &key).await;
     }
-    // The dead master stays dead.
+    // The old master is never started again.
     until("the replica is asked", || store.breaker() == BreakerState::Closed).await;
     assert!(!call(&store, &key).await.unwrap().is_degraded());
 }
@@ -232,9 +232,9 @@ async fn call(store: &Guarded, key: &KeyId) -> Result<Decision, StoreError> {
     store.check_and_consume(key, None, &one_credit()).await
 }
 
-/// Of each key.
+/// Tasks for each key.
 const TASKS: usize = 2;
-/// Between two calls of a task, so that a busy machine keeps up.
+/// The pause between two calls of a task, so that a busy machine keeps up.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Longer than it takes to give the dead master up.
+/// Longer than the time until the dead master is given up.
 const LOAD: Duration = Duration::from_secs(1);

@@ -240,7 +240,7 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
     assert!((3 + by_store + degraded..=3 + by_store + degraded + in_flight).contains(&counted));
 }
 
-/// Both are the server's own refusals: a sorted set that has no room, and a hash that is damaged.
+/// The server itself refuses both payments: one sorted set has no room, and one hash is damaged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
     let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
@@ -278,7 +278,7 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     };
     assert_eq!(unpaid.keys, 2, "{unpaid}");
     for key in &keys[2..] {
-        // The call that was under way when the server died may count, or not.
+        // The call that was under way when the server died may or may not count.
         let used = used(key).await;
         assert!((2..=3).contains(&used), "{used} requests of {key}");
     }

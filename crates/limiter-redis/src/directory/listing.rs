@@ -143,7 +143,7 @@ impl Directory {
     }
 }
 
-/// Of repairs that failed: a listing may try many.
+/// Throttles the warnings about failed repairs: a listing may try many.
 static WARNINGS: Throttle = Throttle::of_warnings();
 
 /// A small page should not need a second look at the index because a few names do not match.

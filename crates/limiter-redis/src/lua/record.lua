@@ -4,7 +4,7 @@
 -- ARGV[1]            the id
 -- ARGV[2], ARGV[3]   as decide.lua takes them: the field of the asset, and a call
 -- ARGV[4], ARGV[5]   how long the id is to be remembered, in ms, and how many may be
--- ARGV[6], ARGV[7]   the id of an earlier record that is confirmed, or nothing, and how long it is still remembered, in ms
+-- ARGV[6], ARGV[7]   the id of an earlier record that this one confirms, or '', and how long it stays remembered, in ms
 -- Returns { letter, time, false }: K for what is counted, now or before, with what crossed.lua tells of thresholds; U for a
 -- key that is not known, N where no more can be remembered. Or a letter alone, as decide.lua does for a key that cannot be
 -- read.

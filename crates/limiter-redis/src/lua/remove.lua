@@ -1,7 +1,7 @@
 -- Deletes an API key. With this it does not exist any more, for any process.
 --
 -- KEYS[1], KEYS[2]     its state and its record
--- KEYS[3] to KEYS[6]   what is remembered of its calls
+-- KEYS[3] to KEYS[6]   its reservations, their ids by time, and the ids of its checks and of its records by time
 -- ARGV[1], ARGV[2]     the server time after which this must not happen any more, and its workspace
 local real = redis.call('TIME')
 if real[1] * 1000 + math.floor(real[2] / 1000) > tonumber(ARGV[1]) then return { 'late' } end

@@ -10,8 +10,8 @@ use super::answer;
 use super::policy::Policy;
 use crate::error::RedisError;
 
-/// Asks all of it in one round trip, and loads the scripts on the way. What may evict is looked at, and what cannot be seen is
-/// warned of, only at the `first` connection to a server.
+/// Runs all checks in one round trip, and loads the scripts on the way. Only the `first` connection to a server checks
+/// for eviction, and warns of checks that the user's rights do not allow.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     server: &str,

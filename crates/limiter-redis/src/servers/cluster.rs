@@ -69,7 +69,7 @@ impl Cluster {
         self.node(&format!("{host}:{port}"))
     }
 
-    /// The master that serves keys with this hash tag, as far as we know. Slots that no master has are a part of their own.
+    /// The master that serves keys with this hash tag, by the last known map. All slots without a master form one part.
     pub(super) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
         let map = self.map.peek();
         let address = map.as_ref().and_then(|map| map.owner(slot(tag)));
@@ -252,7 +252,7 @@ fn says_little(error: &RedisError) -> bool {
 
 const CHECKSUM: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
-/// The name of the part that slots without a master make up; no address is like it.
+/// The name of the part of slots without a master; no address equals it.
 const NO_MASTER: &str = "no master";
 
 /// How many slots a cluster has; a power of two, by the cluster specification.

@@ -25,7 +25,7 @@ pub(super) struct Node {
     policy: Arc<Policy>,
     /// The one connection that all decisions share.
     link: Shared<Link>,
-    /// Whether it was checked once: what is to be warned of was said, and is not said again at each reconnect.
+    /// Whether the server was checked once: its warnings are not repeated at each reconnect.
     checked: Arc<AtomicBool>,
     pool: Pool,
 }

@@ -69,8 +69,8 @@ impl Place {
         }
     }
 
-    /// The part that serves keys with this hash tag, as far as is known: the master of their slot. A single server, and one behind
-    /// Sentinels, is all there is.
+    /// The part that serves keys with this hash tag: on a cluster the last known master of their slot. A single server,
+    /// also behind Sentinels, has no parts.
     pub(super) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
         match self {
             Self::Standalone(_) | Self::Sentinel(_) => FailureDomain::WHOLE,

@@ -1,4 +1,4 @@
-//! Whether a port speaks TLS, for connections that fail since one side does and the other does not: neither says so.
+//! TLS detection, for connections that fail because only one side uses TLS: neither side reports that.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::answer;
 use crate::error::RedisError;
 
-/// The error of a server that answers in plain text where a TLS handshake was begun so long ago. It waits for ever if there is
-/// nothing wrong of this kind.
+/// Returns an error if a TLS handshake is still pending after a while and the server answers in plain text. Otherwise
+/// it never returns.
 pub(super) async fn plain_text(to: &ConnectionAddr, deadline: Duration) -> RedisError {
     if let ConnectionAddr::TcpTls { host, port, .. } = to {
         sleep((deadline / 2).min(HANDSHAKE)).await;
@@ -23,7 +23,7 @@ pub(super) async fn plain_text(to: &ConnectionAddr, deadline: Duration) -> Redis
     std::future::pending().await
 }
 
-/// What is to be said of a connection that could not be opened: that the server wants TLS, if that is the reason.
+/// Explains why a connection could not be opened: the server expects TLS, or the reason is the original error.
 pub(super) async fn why_closed(to: &ConnectionAddr, error: redis::RedisError) -> RedisError {
     let server = to.to_string();
     let was_closed = !error.is_connection_refusal() && !error.is_timeout();
@@ -31,7 +31,7 @@ pub(super) async fn why_closed(to: &ConnectionAddr, error: redis::RedisError) ->
     if let ConnectionAddr::Tcp(host, port) = to
         && was_closed
         && says_nothing
-        // The records of an alert or of a handshake.
+        // The record types of an alert and of a handshake.
         && let Some([0x15 | 0x16, 3]) = first_bytes(host, *port, &CLIENT_HELLO).await
     {
         return RedisError::WantsTls { server };
@@ -39,7 +39,7 @@ pub(super) async fn why_closed(to: &ConnectionAddr, error: redis::RedisError) ->
     answer::connecting(error, &server)
 }
 
-/// What the server at this address answers first. Nothing secret is sent.
+/// Reads the first two bytes of the server's answer to this greeting. The greeting holds no secret.
 async fn first_bytes(host: &str, port: u16, greeting: &[u8]) -> Option<[u8; 2]> {
     let answer = async {
         let mut connection = TcpStream::connect((host, port)).await.ok()?;
@@ -51,11 +51,11 @@ async fn first_bytes(host: &str, port: u16, greeting: &[u8]) -> Option<[u8; 2]> 
     timeout(PATIENCE, answer).await.ok().flatten()
 }
 
-/// A greeting of TLS 1.2 with one cipher suite and no extensions: a server that speaks TLS answers, be it that it refuses.
+/// A TLS 1.2 greeting with one cipher suite and no extensions: a TLS server answers it, if only with a refusal.
 const CLIENT_HELLO: [u8; 50] = {
     const HEAD: [u8; 11] = [0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
     const SUITES: [u8; 7] = [0, 0, 2, 0x13, 1, 1, 0];
-    // Between them are 32 bytes that would be random.
+    // The 32 bytes between them would be random.
     let mut hello = [0; 50];
     let mut at = 0;
     while at < HEAD.len() {
@@ -70,7 +70,7 @@ const CLIENT_HELLO: [u8; 50] = {
     hello
 };
 
-/// A handshake takes two round trips and some computing; a plain port is silent for ever.
+/// A handshake takes two round trips and some computing; a plain port never answers it.
 const HANDSHAKE: Duration = Duration::from_millis(500);
-/// For one round trip.
+/// Enough for one round trip.
 const PATIENCE: Duration = Duration::from_secs(1);

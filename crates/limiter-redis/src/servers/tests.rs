@@ -166,7 +166,7 @@ mod tls {
 
     use super::*;
 
-    /// A server with one of the certificates here; none if `redis-server` was built without TLS.
+    /// Starts a server with one of the certificates below; `None` if `redis-server` was built without TLS.
     fn serve(certificate: &str, options: &[&str]) -> Option<Server> {
         let port = free_port();
         let directory = directory(port);
@@ -191,10 +191,10 @@ mod tls {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("it does not start");
+        panic!("redis-server does not start");
     }
 
-    /// Connects by TLS, with the authority of the certificates here among the trusted ones.
+    /// Connects by TLS, and trusts the authority of the certificates below.
     async fn connect_trusting(port: u16) -> Result<Servers, RedisError> {
         choose_cryptography();
         let root = CERTIFICATES.iter().find(|(name, _)| *name == "authority.pem").unwrap().1;
@@ -256,7 +256,8 @@ mod tls {
         assert!(error.to_string().contains("write rediss://"), "{error}");
     }
 
-    /// One key for all, of an authority whose own key was thrown away: for localhost, for localhost until 2021, and for another name.
+    /// Certificates with one shared key, from an authority whose own key was thrown away. They are for localhost, for
+    /// localhost until 2021, and for another name.
     const CERTIFICATES: [(&str, &str); 5] = [
         ("authority.pem", include_str!("certificates/authority.pem")),
         ("server.pem", include_str!("certificates/server.pem")),

@@ -1,4 +1,4 @@
-//! Why a TLS handshake failed, and what to do about it.
+//! Reasons why a TLS handshake failed, and how to repair them.
 
 use std::error::Error;
 use std::io;
@@ -8,18 +8,18 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use crate::error::RedisError;
 
-/// The error of a TLS handshake that stopped us from connecting to the server at this address, if it was that.
+/// Turns a failed TLS handshake with the server at this address into its error; `None` for other errors.
 pub(super) fn failure(error: &redis::RedisError, server: &str) -> Option<RedisError> {
     let tls = find(error)?;
     let server = server.to_owned();
     Some(match tls {
-        // What came back is no TLS at all.
+        // The answer was not TLS at all.
         TlsError::InvalidMessage(_) => RedisError::SpeaksNoTls { server },
         _ => RedisError::Tls { server, reason: reason(tls), source: Arc::new(tls.clone()) },
     })
 }
 
-/// redis-rs and the standard library wrap it, each in its own way.
+/// Finds the TLS error: redis-rs and the standard library wrap it, each in its own way.
 fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
     if let Some(tls) = error.downcast_ref() {
         return Some(tls);

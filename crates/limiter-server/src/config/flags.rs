@@ -40,8 +40,8 @@ pub(super) struct Flags {
 
     /// Keep the in-memory engine over restarts in this file
     ///
-    /// Changes of keys are on the disk before they are acknowledged. Counts are saved every ten seconds and at the end: a crash
-    /// loses those since. Without it a restart forgets all keys.
+    /// Changes of keys are on the disk before they are acknowledged. Counts are saved every ten seconds and at the end:
+    /// a crash loses those since. Without this file a restart forgets all keys.
     #[arg(long, env = "LIMITER_STATE", value_name = "FILE")]
     pub(super) state: Option<PathBuf>,
 
@@ -64,7 +64,7 @@ pub(super) struct Flags {
 
     /// Origins of web pages that may call from a browser, as in https://example.com, or '*' [default: none]
     ///
-    /// Answers to them have the headers of CORS. Behind a proxy that adds these itself, leave it out.
+    /// Answers to them have CORS headers. Leave it out behind a proxy that adds these itself.
     #[arg(long, env = "LIMITER_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(super) cors_origins: Option<Vec<Origin>>,
 
@@ -110,10 +110,10 @@ pub(super) struct BoundSettings {
     /// Open connections; the next one waits [default: 4096]
     #[arg(long, env = "LIMITER_MAX_CONNECTIONS", value_name = "COUNT", hide_short_help = true)]
     max_connections: Option<usize>,
-    /// Requests that are being answered or wait for their turn; one more is told 503 [default: 1024]
+    /// Requests that are running or queued; further ones get 503 [default: 1024]
     #[arg(long, env = "LIMITER_MAX_REQUESTS", value_name = "COUNT", hide_short_help = true)]
     max_requests: Option<usize>,
-    /// Bytes of the bodies of all requests together; beyond them one is told 503 [default: 67108864]
+    /// Bytes of all requests' bodies together; beyond that a request gets 503 [default: 67108864]
     #[arg(long, env = "LIMITER_MAX_BUFFERED_BYTES", value_name = "BYTES", hide_short_help = true)]
     max_buffered_bytes: Option<usize>,
     /// Seconds for the headers of a request, and for its body [default: 10]

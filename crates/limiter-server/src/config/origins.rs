@@ -1,4 +1,4 @@
-//! Web pages that may call the server from a browser.
+//! Origins of web pages that may call the server from a browser.
 
 use std::str::FromStr;
 
@@ -28,7 +28,7 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let refused = || ConfigError::CorsOrigin(text.to_owned());
         if text != ANY {
-            // As browsers write it: a scheme, a host and a port if it is not that of the scheme, in small letters.
+            // As browsers write it, in lower case: a scheme, a host, and the port unless it is the scheme's default.
             let uri: Uri = text.parse().map_err(|_| refused())?;
             let is_origin = match (uri.scheme_str(), uri.authority()) {
                 (Some(scheme), Some(authority)) => text == format!("{scheme}://{authority}"),

@@ -20,8 +20,8 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckRequest {
-    /// What is called: a model of the server by its id or path, or any other asset, 1 to 256 bytes. Left out, the call meets
-    /// the global limits alone.
+    /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
+    /// the global limits apply.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
     /// What it costs; one request if left out.
@@ -60,23 +60,23 @@ pub(crate) async fn check(
     decided(&decision, &app.dialects)
 }
 
-/// A call to be looked at.
+/// A call to be decided without a charge.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeekRequest {
-    /// What would be called: a model of the server by its id or path, or any other asset, 1 to 256 bytes. Left out, the call
-    /// meets the global limits alone.
+    /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
+    /// the global limits apply.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
-    /// What it would cost; one request if left out.
+    /// The cost of the call; one request if left out.
     #[serde(default)]
     #[schema(value_type = ChargeSchema)]
     charge: Charge,
 }
 
-/// Decide whether the key might make a call right now, and charge nothing.
+/// Decide whether the key may make a call right now, without charging it.
 ///
-/// The answer is that of `/v1/check` at this instant. It promises nothing: another call may be charged before the next.
+/// The answer is that of `/v1/check` at this instant. It reserves nothing: another call may be charged before the next.
 #[utoipa::path(
     post, path = "/v1/peek", tag = "calls", request_body = PeekRequest,
     responses(

@@ -28,7 +28,7 @@ pub(crate) enum RequestProblems {
     /// The access key is missing, not known or expired
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthenticated(ProblemSchema),
-    /// The store gave no answer, or the server has too much to do
+    /// The store gave no answer, or the server is overloaded
     #[response(
         status = 503,
         content_type = "application/problem+json",

@@ -23,8 +23,8 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReserveRequest {
-    /// What is called: a model of the server by its id or path, or any other asset, 1 to 256 bytes. Left out, the call meets
-    /// the global limits alone.
+    /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
+    /// the global limits apply.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
     /// What it may cost; one request if left out.

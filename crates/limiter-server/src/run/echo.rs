@@ -25,7 +25,7 @@ pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
     let started = Instant::now();
     let streams = run.streams();
     let Run { key, model, request, .. } = run;
-    // Of the request nothing but the prompt is kept, and that once.
+    // Keep one copy of the prompt, and nothing else of the request.
     let text = match Run::into_prompt(request) {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
@@ -70,19 +70,20 @@ struct Answer<'a> {
     run_time: f64,
 }
 
-/// The answer as server-sent events, a word each, made as they are read: a prompt of a megabyte is up to fifty as events.
+/// The answer as server-sent events, one per word, rendered while they are read. A prompt of 1 MB becomes up to 50 MB
+/// of events.
 struct Events {
     text: String,
-    /// How much of the text has been told.
+    /// Bytes of the text that were sent.
     at: usize,
-    /// The last events.
+    /// The closing events, until they are sent.
     end: Option<String>,
 }
 
 impl Iterator for Events {
     type Item = Bytes;
 
-    /// The next events, some kilobytes of them.
+    /// Renders the next few kilobytes of events.
     fn next(&mut self) -> Option<Bytes> {
         let mut events = Vec::with_capacity(PIECE + EVENT_OF_THE_LONGEST);
         while events.len() < PIECE {
@@ -100,13 +101,13 @@ impl Iterator for Events {
     }
 }
 
-/// The text up to its first blank, with it; of a longer word a part.
+/// Returns the text up to and including its first whitespace, or a part of a longer word.
 fn word(text: &str) -> &str {
     let start = text.get(..text.floor_char_boundary(LONGEST_WORD)).unwrap_or(text);
     start.split_inclusive(char::is_whitespace).next().unwrap_or_default()
 }
 
-/// A word twice: version 2 of the SDK reads OpenAI's `choices`, version 1 reads `data`.
+/// Appends an event with the word in two fields: version 2 of the SDK reads OpenAI's `choices`, version 1 reads `data`.
 fn push_event(to: &mut Vec<u8>, word: &str) {
     to.extend_from_slice(b"data: {\"data\":");
     let start = to.len();
@@ -128,17 +129,17 @@ fn end(tokens: Tokens, price: Credits) -> String {
 }
 
 fn push_json(to: &mut Vec<u8>, value: &impl Serialize) {
-    // Strings and numbers are always JSON, and a vector takes all of it.
+    // These values always serialize, and writes to a vector never fail.
     let _ = serde_json::to_writer(to, value);
 }
 
-/// What is made ahead of the reader: enough for few system calls, little beside a prompt.
+/// Bytes rendered ahead of the reader: enough for few system calls, and few compared with a prompt.
 const PIECE: usize = 4 << 10;
-/// A longer word comes in several events.
+/// Bytes of a word in one event; a longer word is split.
 const LONGEST_WORD: usize = 1 << 10;
-/// It stands there twice, and each byte may be escaped in six.
+/// The word appears twice, and escaping turns each byte into at most six.
 const EVENT_OF_THE_LONGEST: usize = 2 * 6 * LONGEST_WORD + 128;
-/// A whole answer without its text, generously.
+/// Bytes of a whole answer without its text, rounded up.
 const AROUND_THE_TEXT: usize = 512;
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
     fn told(text: &str) -> String {
         let all: Vec<u8> = pieces(text).concat();
         let all = String::from_utf8(all).unwrap();
-        let all = all.strip_suffix("data: [DONE]\n\n").expect("it has an end");
+        let all = all.strip_suffix("data: [DONE]\n\n").expect("the stream has an end");
         all.split_terminator("\n\n")
             .map(|event| {
                 let event: Value =

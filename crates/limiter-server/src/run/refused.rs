@@ -1,8 +1,8 @@
-//! What a provider answers when it does not run a model, and what the client gets of it.
+//! Answers of a provider that does not run a model, and the client's answer for each.
 //!
 //! | the provider answers | the client gets |
 //! |---|---|
-//! | 401, 402, 403, 407 | 502: the provider refuses this server, not the key of the client, which 401 or 403 would blame |
+//! | 401, 402, 403, 407 | 502: the provider refuses this server; 401 or 403 would blame the client's key |
 //! | another 4xx | the same status, `Retry-After`, content type and body |
 //! | anything else | 502, with `Retry-After` |
 
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use crate::models::Model;
 use crate::refusal::Refusal;
 
-/// The answer to the client.
+/// Translates the provider's refusal into the answer for the client.
 pub(super) async fn pass_on(
     model: &Model,
     answer: HttpResponse<Incoming>,
@@ -26,7 +26,7 @@ pub(super) async fn pass_on(
     let (head, body) = answer.into_parts();
     let (status, headers) = (head.status, head.headers);
     if matches!(status.as_u16(), 401 | 402 | 403 | 407) {
-        // Its body may show a part of the server's credentials.
+        // The body may contain a part of the server's credentials.
         tracing::error!(
             model = model.path,
             status = status.as_u16(),
@@ -55,7 +55,7 @@ pub(super) async fn pass_on(
     Ok(response)
 }
 
-/// Whether a body is not the text that was asked for, but has to be decoded first.
+/// Returns whether a body must be decoded: it has an encoding other than `identity`.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().any(|value| {
         let names = value.to_str().ok().map(|value| value.split(','));
@@ -65,7 +65,7 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A body that can be passed on: there is one, it was not compressed, and came whole, within its bound and in time.
+/// Returns a body that can be passed on: not empty, not compressed, complete, within its bound and in time.
 async fn readable(headers: &HeaderMap, body: Incoming) -> Option<Bytes> {
     if is_encoded(headers) {
         return None;
@@ -75,16 +75,16 @@ async fn readable(headers: &HeaderMap, body: Incoming) -> Option<Bytes> {
     Some(collected.to_bytes()).filter(|body| !body.is_empty())
 }
 
-/// `Retry-After` where it is a number of seconds: a date is dropped.
+/// Returns `Retry-After` in seconds, or none if it is a date.
 fn seconds(headers: &HeaderMap) -> Option<u64> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Of a refusal's body: an explanation, perhaps with the request that it is about.
+/// Bytes of a refusal's body: an explanation, perhaps with the request in question.
 const MAX_REFUSAL: usize = 64 << 10;
-/// For it: it comes with its head, or the client is answered without it.
+/// Deadline for that body, which normally comes with its head. Past it, the client is answered without the body.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of a body whose type is not said.
+/// Content type of a body that came without one.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 #[cfg(test)]

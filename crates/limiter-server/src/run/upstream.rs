@@ -23,8 +23,9 @@ use crate::models::Price;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
 
-/// A run is charged for what is delivered. Whatever the provider answers but a success that can be passed on gives the
-/// charge back; only a run whose answer never came keeps its estimate, since it may have been run.
+/// Runs a model at its provider, and charges for the output that is delivered. The charge is refunded if the provider's
+/// answer is not a success that can be passed on. A run whose answer never came keeps its estimate, since it may have
+/// been run.
 pub(crate) async fn run(app: &Arc<App>, mut run: Run) -> Result<Response, Refusal> {
     let started = Instant::now();
     let model = Arc::clone(&run.model);
@@ -33,7 +34,7 @@ pub(crate) async fn run(app: &Arc<App>, mut run: Run) -> Result<Response, Refusa
     };
     let body = json_of(&run.request)?;
     let estimate = estimate(app, &run, body.len()).await?;
-    // Parsed, it takes many times the bytes of the body; while the provider answers, only those are kept.
+    // Parsed, the request takes many times the memory of its bytes. Only the bytes are kept while the provider answers.
     run.request = Map::new();
     let mut reservation = match reserve(app, &run, &estimate).await? {
         Reserved::Allowed(reservation) => reservation,
@@ -134,7 +135,7 @@ fn request(
     request.body(Full::new(body)).map_err(|_| misconfigured("its upstream is no URL"))
 }
 
-/// Nothing was delivered: nothing is charged.
+/// Cancels the charge of a run that delivered nothing.
 async fn give_back(reservation: &mut Reservation, refusal: Refusal) -> Refusal {
     cancel(reservation).await;
     refusal
@@ -163,7 +164,7 @@ fn json_of(request: &Map<String, Value>) -> Result<Bytes, Refusal> {
     Ok(json.into())
 }
 
-/// Media types are compared without regard to case, and without their parameters.
+/// Returns whether the media type is that of an event stream, regardless of case and parameters.
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.and_then(|value| value.split(';').next());
@@ -179,7 +180,7 @@ fn events(run: &Run, reservation: Reservation, answer: HttpResponse<Incoming>) -
     (headers, Body::new(body)).into_response()
 }
 
-/// An answer in one piece.
+/// Reads an answer in one piece.
 async fn object(answer: HttpResponse<Incoming>) -> Result<Map<String, Value>, Refusal> {
     let collected = Limited::new(answer.into_body(), MAX_ANSWER).collect();
     let collected = tokio::time::timeout(ANSWER_TIMEOUT, collected).await;
@@ -192,7 +193,7 @@ async fn object(answer: HttpResponse<Incoming>) -> Result<Map<String, Value>, Re
         .map_err(|_| broken("the answer of the model's provider is no JSON object"))
 }
 
-/// The same settled, and told with the credits that it did cost.
+/// Settles the run, and adds its cost in credits to the answer.
 async fn whole(
     run: &Run,
     mut reservation: Reservation,

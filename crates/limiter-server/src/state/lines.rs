@@ -1,37 +1,37 @@
-//! The form of a state file: lines of JSON. Each ends with a checksum over the file up to there.
+//! The format of a state file: lines of JSON, each with a checksum over the file up to there.
 //!
-//! So a line cannot be changed, lost, moved or repeated without notice, other than the last one, which a crash may cut off.
+//! A changed, lost, moved or repeated line is always detected. Only the last line may be incomplete, after a crash.
 
 use std::io::{self, Write};
 
 use crc::{CRC_64_XZ, Crc, Digest};
 
-/// The checksum of a file up to somewhere.
+/// The checksum of a file up to some position.
 #[derive(Clone)]
 pub(super) struct Sum(Digest<'static, u64>);
 
-/// Writes lines.
+/// A writer of lines.
 pub(super) struct Writer<W> {
     out: W,
     sum: Sum,
 }
 
-/// Reads lines.
+/// A reader of lines.
 pub(super) struct Lines<'a> {
     rest: &'a [u8],
     sum: Sum,
 }
 
-/// What comes next in a file.
+/// The next item in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// A line without its checksum, which is right.
+    /// The JSON of a line whose checksum is right.
     Line(&'a [u8]),
-    /// The first bytes of a last line that was never finished: how many.
+    /// An unfinished last line, with its length in bytes.
     Torn(usize),
-    /// Something that was never written like this.
+    /// Content that no server wrote in this form.
     Damage,
-    /// Nothing.
+    /// The end of the file.
     End,
 }
 
@@ -40,18 +40,18 @@ impl<W: Write> Writer<W> {
         Self::go_on(out, Sum::default())
     }
 
-    /// Writes behind what has this checksum.
+    /// Continues a file whose content so far has this checksum.
     pub(super) fn go_on(out: W, sum: Sum) -> Self {
         Self { out, sum }
     }
 
-    /// Writes the checksum of the line.
+    /// Ends the line with its checksum.
     pub(super) fn end_line(&mut self) -> io::Result<()> {
         let end = self.sum.line_end();
         self.write_all(&end)
     }
 
-    /// The checksum of all that was written.
+    /// Flushes, and returns the checksum of everything written.
     pub(super) fn finish(mut self) -> io::Result<Sum> {
         self.out.flush()?;
         Ok(self.sum)
@@ -75,7 +75,7 @@ impl<'a> Lines<'a> {
         Self { rest: bytes, sum: Sum::default() }
     }
 
-    /// The next line. After anything else than a line, nothing more comes.
+    /// Returns the next line. After any other item, only [`Found::End`] follows.
     pub(super) fn next(&mut self) -> Found<'a> {
         let rest = std::mem::take(&mut self.rest);
         if rest.is_empty() {
@@ -92,25 +92,25 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Whether a crash can have left the end of a file like this, from a line that was not finished.
+/// Returns whether a crash can leave such an end of a file: a line that was not finished.
 fn is_torn(sum: &Sum, line: &[u8], after: &[u8]) -> bool {
-    // Blocks that were not written yet are zeros. JSON has none.
+    // Blocks not yet written are zeros, which JSON never contains.
     let has_zeros = line.windows(2).any(|bytes| *bytes == [0, 0]);
     match line.split_last() {
         Some((b'\n', _)) => has_zeros && after.is_empty(),
-        // A finished line whose newline was damaged is not torn: its change was acknowledged.
+        // A finished line with a damaged newline is not torn: its change was acknowledged.
         Some((_, before)) => sum.json_of(&[before, b"\n"].concat()).is_none(),
         None => false,
     }
 }
 
 impl Sum {
-    /// What ends a line, behind what has this checksum.
+    /// Returns the end of the line whose JSON this checksum already includes.
     fn line_end(&self) -> Vec<u8> {
         format!("\t{:016x}\n", self.0.clone().finalize()).into_bytes()
     }
 
-    /// The JSON of a line behind what has this checksum, if it is as it was written.
+    /// Returns the JSON of a line that follows this checksum, if its own checksum is right.
     fn json_of<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
         let (json, end) = line.split_at_checked(line.len().checked_sub(EXTRA)?)?;
         let mut sum = self.clone();
@@ -131,10 +131,10 @@ impl std::fmt::Debug for Sum {
     }
 }
 
-/// It notices every change of up to 64 bits in a row, such as a flipped bit.
+/// Detects every error burst of up to 64 bits, such as a flipped bit.
 static CRC: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
 
-/// Bytes of a line beside its JSON: a tab, 16 digits, a newline.
+/// Bytes of a line in addition to its JSON: a tab, 16 digits, a newline.
 pub(super) const EXTRA: usize = 18;
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         bytes
     }
 
-    /// The lines up to the first thing that is none, and that thing.
+    /// Reads the lines up to the first other item, and returns that item too.
     fn read(bytes: &[u8]) -> (Vec<String>, Found<'_>) {
         let (mut lines, mut read) = (Lines::new(bytes), Vec::new());
         loop {

@@ -1,8 +1,8 @@
-//! The file that a path names: found behind links, locked, and replaced whole.
+//! The file that a path names: found behind links, locked, and replaced as a whole.
 //!
-//! The lock (flock) is on the state file itself, so that it holds for every path that leads there, and cannot be removed
-//! beside it. A save replaces the file. It locks the new one before that gets the name, so the file that the path names is
-//! locked at every instant; and whoever has locked a file looks whether the path still names it.
+//! The lock (flock) is on the state file itself. So it holds for every path to the file, and there is no separate lock
+//! file to remove. A save locks the new file before the rename, so the file that the path names is always locked. After
+//! locking a file, a server checks that the path still names it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter};
@@ -16,7 +16,7 @@ use limiter::{MemoryStore, Snapshot};
 use super::StateError;
 use super::lines::{Sum, Writer};
 
-/// Finds the file behind the path, makes one if there is none, and locks it. The path in the answer has no links.
+/// Finds the file behind the path, creates it if it is missing, and locks it. The returned path has no links.
 pub(super) fn take(path: &Path) -> Result<(PathBuf, File), StateError> {
     let unwritable = |source| StateError::Unwritable { path: path.to_owned(), source };
     let target = target(path).map_err(unwritable)?;
@@ -39,7 +39,7 @@ pub(super) fn take(path: &Path) -> Result<(PathBuf, File), StateError> {
         }
         match names(&target, &file) {
             Ok(true) => return Ok((target, file)),
-            // Another server has replaced it meanwhile: look again.
+            // Another server has replaced the file meanwhile: look again.
             Ok(false) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(unwritable(source)),
@@ -48,21 +48,21 @@ pub(super) fn take(path: &Path) -> Result<(PathBuf, File), StateError> {
     Err(StateError::InUse(path.to_owned()))
 }
 
-/// Whether the path names this very file.
+/// Returns whether the path names this very file.
 pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
     let (named, open) = (fs::symlink_metadata(path)?, file.metadata()?);
     Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
 }
 
-/// Writes a file with this snapshot beside the one that the path names, down to the disk. It is locked already.
+/// Writes and syncs a new file with this snapshot, next to the one that the path names. The new file is locked.
 pub(super) fn write_new(path: &Path, snapshot: &Snapshot) -> io::Result<(File, Sum)> {
     let new = new_of(path);
-    // One that a crash left behind may have other permissions.
+    // A file that a crash left behind may have other permissions.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // It holds digests, names and limits: nobody's business but the server's.
+    // Only the server may read the file: it holds digests, names and limits.
     let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
     file.try_lock()?;
     let mut writer = Writer::new(BufWriter::new(&file));
@@ -73,17 +73,17 @@ pub(super) fn write_new(path: &Path, snapshot: &Snapshot) -> io::Result<(File, S
     Ok((file, lines))
 }
 
-/// Gives what was [written](write_new) its name.
+/// Renames the file [written](write_new) before to its final name.
 pub(super) fn put_in_place(path: &Path) -> io::Result<()> {
     fs::rename(new_of(path), path)
 }
 
-/// Brings a rename to the disk.
+/// Syncs a rename to the disk.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
-/// Follows symbolic links, also to a file that is not there yet.
+/// Follows symbolic links, even to a file that does not exist yet.
 fn target(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -102,17 +102,17 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::InvalidFilename.into())
 }
 
-/// Makes a file with an empty store, unless there is one already.
+/// Creates a file with an empty store, unless the file exists.
 ///
-/// Servers that start at the same time take turns by a lock on the folder, and so none of them replaces the file of another.
+/// Servers that start at the same time take turns by a lock on the folder, so that none replaces another's file.
 fn make(path: &Path) -> Result<(), StateError> {
     let unwritable = |source| StateError::Unwritable { path: path.to_owned(), source };
     let folder = File::open(folder_of(path)).map_err(unwritable)?;
     for _ in 0..TURNS {
         match folder.try_lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(TURN),
-            // A file system that knows no locks of folders is not refused for it: then two that start at the very same time
-            // are told apart by the lock of the file, unless one makes it between the check and the rename of the other.
+            // Some file systems cannot lock folders. There the lock of the file separates servers that start at the
+            // same instant. It fails only if one creates the file between the other's check and rename.
             Ok(()) | Err(TryLockError::Error(_)) => {
                 if fs::symlink_metadata(path).is_ok() {
                     return Ok(());
@@ -138,9 +138,9 @@ fn folder_of(path: &Path) -> &Path {
     folder.unwrap_or_else(|| Path::new("."))
 }
 
-/// How often to look for a file that others replace or make.
+/// Attempts while other servers replace or create the file.
 const TURNS: usize = 100;
-/// Making an empty file takes a few of them on a slow disk.
+/// Pause between attempts. Creating an empty file takes a few of them on a slow disk.
 const TURN: Duration = Duration::from_millis(20);
-/// As the systems have it.
+/// Symbolic links to follow, as operating systems allow.
 const MAX_LINKS: usize = 40;

@@ -1,4 +1,4 @@
-//! The state file against damage, a second server, and a disk that fails.
+//! Tests of the state file: damage, a second server, and a failing disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ use crate::bounds::Bounds;
 use crate::health;
 use crate::models::Models;
 
-/// A folder of its own, removed when dropped.
+/// A temporary folder, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -56,7 +56,7 @@ fn create(store: &MemoryStore, name: &str) -> Result<KeyId, KeysError> {
     store.create(key).map(|record| record.id)
 }
 
-/// A file with a key that has counts and a reservation, and two changes after the snapshot.
+/// Creates a file with a key that has counts and a reservation, and two changes after the snapshot.
 fn file_in_use(folder: &Folder) -> Vec<u8> {
     let (file, store) = open(&folder.state()).unwrap();
     let key = create(&store, "saved").unwrap();
@@ -97,10 +97,10 @@ fn a_damaged_change_in_the_middle_is_refused_and_the_file_left_as_it_is() {
     let error = open(&folder.state()).unwrap_err();
     assert!(matches!(error, StateError::Damaged { line: 2, .. }), "{error:?}");
     assert_eq!(fs::read(folder.state()).unwrap(), bytes);
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing was put beside it");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "no other file was created");
 }
 
-/// Wherever a crash cuts the last change off, all before it stand, and the server goes on from there.
+/// Wherever a crash cuts off the last change, earlier ones are kept and the server continues from there.
 #[test]
 fn a_change_that_was_cut_off_is_dropped_and_the_next_one_takes_its_place() {
     let folder = Folder::new();
@@ -119,7 +119,7 @@ fn a_change_that_was_cut_off_is_dropped_and_the_next_one_takes_its_place() {
     }
 }
 
-/// The file is another one after each save, and the lock moves with it.
+/// Each save replaces the file, and the lock moves with it.
 #[test]
 fn a_file_in_use_is_refused_by_any_path_after_any_number_of_saves() {
     let folder = Folder::new();
@@ -138,7 +138,7 @@ fn a_file_in_use_is_refused_by_any_path_after_any_number_of_saves() {
     open(&folder.state()).unwrap();
 }
 
-/// Servers that start at the same time, where there is no file yet, while the one that wins saves all the time.
+/// Servers start at the same time without a file, while the winner saves continuously.
 #[test]
 fn of_servers_that_race_for_a_file_exactly_one_gets_it() {
     for _ in 0..10 {
@@ -153,7 +153,7 @@ fn of_servers_that_race_for_a_file_exactly_one_gets_it() {
                             Err(StateError::InUse(_)) => continue,
                             Err(error) => panic!("{error:?}"),
                         };
-                        assert_eq!(open_now.fetch_add(1, Ordering::SeqCst), 0, "two have it");
+                        assert_eq!(open_now.fetch_add(1, Ordering::SeqCst), 0, "two winners");
                         file.save(&store).unwrap();
                         open_now.fetch_sub(1, Ordering::SeqCst);
                     }
@@ -164,7 +164,7 @@ fn of_servers_that_race_for_a_file_exactly_one_gets_it() {
     }
 }
 
-/// Changes go on while the file is saved again and again: none is lost between two files.
+/// Changes continue while the file is saved repeatedly: none is lost between two files.
 #[test]
 fn changes_during_saves_are_all_kept() {
     let folder = Folder::new();
@@ -187,7 +187,7 @@ fn changes_during_saves_are_all_kept() {
             file.save(&store).unwrap();
         }
     });
-    // As a crash leaves it: nothing more is saved.
+    // As after a crash: without a final save.
     let (snapshot, changes) = read(Path::new("x"), &fs::read(folder.state()).unwrap()).unwrap();
     let again = MemoryStore::builder().restore_with(snapshot, changes).unwrap();
     let all = limiter::Search::all().page_size(1_000);
@@ -198,7 +198,7 @@ fn changes_during_saves_are_all_kept() {
     assert_eq!(names(&again).len(), 60);
 }
 
-/// What `/readyz` says of a server on this file.
+/// Returns the answer of `/readyz` for a server on this file.
 fn ready(file: &StateFile, store: &MemoryStore) -> (StatusCode, String) {
     let limiter = Limiter::builder(store.clone()).build();
     let models = Models::new(Vec::new()).unwrap();
@@ -213,14 +213,14 @@ fn readyz_says_when_saving_fails_and_recovers() {
     let folder = Folder::new();
     let (file, store) = open(&folder.state()).unwrap();
     assert_eq!(ready(&file, &store), (StatusCode::OK, "ready\n".to_owned()));
-    // Something is in the way.
+    // A folder blocks the name of the new file.
     let new = folder.0.join("state.json.new");
     fs::create_dir(&new).unwrap();
     file.save(&store).unwrap_err();
     let (status, why) = ready(&file, &store);
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(why.starts_with("not ready: the state file") && why.contains("directory"), "{why}");
-    // The log still takes changes: they are not lost, and the trouble is not over.
+    // The log still takes changes: they are not lost, but saving still fails.
     create(&store, "meanwhile").unwrap();
     assert_eq!(ready(&file, &store).0, StatusCode::SERVICE_UNAVAILABLE);
     fs::remove_dir(&new).unwrap();
@@ -233,7 +233,7 @@ fn a_change_that_cannot_be_written_is_not_made_and_readyz_says_so() {
     let folder = Folder::new();
     let (file, store) = open(&folder.state()).unwrap();
     create(&store, "before").unwrap();
-    // What is appended to a file that has no name would be lost.
+    // A change appended to a file without a name would be lost.
     fs::rename(folder.state(), folder.0.join("elsewhere")).unwrap();
     let refused = create(&store, "ci").unwrap_err();
     assert!(matches!(refused, KeysError::Store(StoreError::Unavailable(_))), "{refused:?}");
@@ -241,7 +241,7 @@ fn a_change_that_cannot_be_written_is_not_made_and_readyz_says_so() {
     let (status, why) = ready(&file, &store);
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(why.contains("removed or replaced"), "{why}");
-    // The next save puts a whole one where the path leads.
+    // The next save creates a whole file at the path.
     file.save(&store).unwrap();
     create(&store, "ci").unwrap();
     assert_eq!(ready(&file, &store).0, StatusCode::OK);
@@ -250,8 +250,8 @@ fn a_change_that_cannot_be_written_is_not_made_and_readyz_says_so() {
     assert_eq!(store.snapshot().len(), 2);
 }
 
-/// A write that fails, and then not even what it left behind can be removed: whether a restart finds the change is not
-/// known until the next save.
+/// A write fails, and its remains cannot be removed. Until the next save it is unknown whether a restart finds the
+/// change.
 #[test]
 fn a_change_of_which_nothing_is_known_says_so_until_the_next_save() {
     let folder = Folder::new();
@@ -272,7 +272,7 @@ fn a_change_of_which_nothing_is_known_says_so_until_the_next_save() {
     assert_eq!(ready(&file, &store).0, StatusCode::OK);
 }
 
-/// A backup that is put in the place of the file of a running server is not overwritten.
+/// A backup that replaces the file of a running server is not overwritten.
 #[test]
 fn a_file_that_was_put_in_its_place_is_left_alone() {
     let folder = Folder::new();

@@ -21,8 +21,8 @@ pub(crate) fn read(text: &str) -> Result<Timestamp, Refusal> {
     Ok(expires_at)
 }
 
-/// Such as `2030-01-01T00:00:00.000000Z`. An instant beyond the years of this form is shown as the nearest one that it has,
-/// which is as much in the past or in the future.
+/// Formats an instant, such as `2030-01-01T00:00:00.000000Z`. An instant outside the years of this form is shown as the
+/// nearest one inside, so that past stays past and future stays future.
 pub(crate) fn write(expires_at: Timestamp) -> String {
     let shown = expires_at.clamp(Timestamp::START_OF_1970, Timestamp::END_OF_9999);
     let date = shown.to_datetime().unwrap_or_default();

@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 
 /// All keys, members before admins: the SDK's examples edit the limits of the first one.
 ///
-/// A workspace may have many thousands. Each page is rendered when it is read, and other requests have their turn after it.
+/// A workspace may have many thousands of keys. Each page is rendered as it is read, and then other requests run.
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Refusal> {
     let keys = app.limiter.keys(&caller.0);
     let (mut members, mut admins) = (List::default(), List::default());
@@ -42,7 +42,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<
     Ok(members.followed_by(admins))
 }
 
-/// Keys as JSON, in as many pieces as it took turns to read them.
+/// Keys as JSON, in one piece for each page.
 #[derive(Debug, Default)]
 struct List {
     pieces: Vec<Bytes>,
@@ -62,11 +62,11 @@ impl List {
         }
     }
 
-    /// One array of both.
+    /// Joins both lists into one array.
     fn followed_by(self, others: Self) -> Response {
         let mut pieces: Vec<Bytes> = self.pieces.into_iter().chain(others.pieces).collect();
         if let Some(first) = pieces.first_mut() {
-            // Without the comma before the first key.
+            // Drop the comma before the first key.
             *first = first.slice(1..);
         }
         pieces.insert(0, Bytes::from_static(b"["));
@@ -127,7 +127,8 @@ pub(crate) async fn delete(
     Ok(Json(json!({ "id": id })))
 }
 
-/// The wire knows no versions: a PUT replaces what it can say of the version of now, again if another change was faster.
+/// Replaces the settings that this wire can express. The wire has no versions: after a concurrent change, the update is
+/// tried again.
 async fn replace(
     keys: &Keys<'_>,
     id: &KeyId,
@@ -150,7 +151,7 @@ pub(crate) fn key_id(text: &str) -> Result<KeyId, Refusal> {
     text.parse().map_err(|error| Refusal::not_found(format!("no such key: {error}")))
 }
 
-/// Keys of a page of the list: less than a millisecond of work, so that a check never waits long behind it.
+/// Keys in a page of the list: less than a millisecond of work, so that a check never waits long behind it.
 const LISTED_A_TURN: usize = 100;
 /// Whoever loses so often in a row is told, and can look at what the others do.
 const CONFLICT_RETRIES: u32 = 3;
@@ -173,18 +174,18 @@ mod tests {
     fn finished<T>(future: impl Future<Output = T>) -> T {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => done,
-            Poll::Pending => panic!("nothing is waited for in memory"),
+            Poll::Pending => panic!("the in-memory store never waits"),
         }
     }
 
-    /// A workspace of an admin `m` and these members.
+    /// Creates a workspace with an admin `m` and a number of members.
     fn app(members: usize) -> (Arc<App>, AccessKey) {
         let (limiter, admin) = (Limiter::in_memory(), AccessKey::new(ADMIN).unwrap());
         let named = |name: &str| KeyConfig::named(name).unwrap();
         let first = NewKey::admin(named("m")).with_access_key(admin.clone());
         finished(limiter.bootstrap("home".parse().unwrap(), first)).unwrap();
         for number in 0..members {
-            // Some come before the admin by their names, and some after.
+            // Half of the names sort before the admin's, half after.
             let name = format!("{}{number:05}", if number % 2 == 0 { "a" } else { "z" });
             let key = NewKey::member(named(&name)).without_access_key();
             finished(limiter.keys(&admin).create(key)).unwrap();
@@ -194,7 +195,7 @@ mod tests {
         (Arc::new(app), admin)
     }
 
-    /// Each page is one poll, and others have their turn after it.
+    /// Each page takes one poll; other requests run after it.
     #[test]
     fn a_long_list_is_read_page_by_page_and_members_come_first() {
         for members in [0, 1, 99, 100, 2_000] {

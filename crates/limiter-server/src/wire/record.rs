@@ -14,8 +14,8 @@ use super::{amount, expiry};
 use crate::models::Models;
 use crate::refusal::Refusal;
 
-/// The record that a client sends. A field that it leaves out is cleared; one that is not listed here is refused, since a
-/// misspelled limit would be none.
+/// The record that a client sends. A missing field clears the setting. An unknown field is refused, since a misspelled
+/// limit would have no effect.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "some fields are accepted and not used")]
@@ -26,11 +26,11 @@ pub(crate) struct KeyRequest {
     global_limits: Option<Object<LimitsRequest>>,
     assets_limits: Option<Vec<Object<LimitsRequest>>>,
     is_admin: Option<bool>,
-    /// The SDK sends it, the first version as `""` on create. The path of an update names the key.
+    /// Ignored: the path of an update names the key. The SDK sends it; its first version sends `""` on create.
     id: Option<IgnoredAny>,
-    /// Clients that send back the record that they have read.
+    /// Ignored: clients send it back with a record that they have read.
     access_key: Option<IgnoredAny>,
-    /// The same clients.
+    /// Ignored for the same reason.
     not_shown: Option<IgnoredAny>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct KeyAnswer {
     expires_at: Option<String>,
     global_limits: Option<LimitsAnswer>,
     assets_limits: Vec<LimitsAnswer>,
-    /// What this wire has no word for, in sentences: the SDK ignores it, people read it.
+    /// Sentences on settings that this wire cannot express. The SDK ignores them; people read them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_shown: Vec<String>,
 }
@@ -79,12 +79,13 @@ impl KeyRequest {
         if self.is_admin == Some(true) { KeyKind::Admin } else { KeyKind::Member }
     }
 
-    /// The configuration of a new key.
+    /// Returns the configuration of a new key.
     pub(crate) fn config(&self, models: &Models) -> Result<KeyConfig, Refusal> {
         self.over(&KeyConfig::new(self.name.clone()), models)
     }
 
-    /// The configuration of a key after this update: what this wire can say is replaced, and what it cannot is kept.
+    /// Returns the configuration of a key after this update. Settings that this wire can express are replaced, others
+    /// kept.
     pub(crate) fn replacing(
         &self,
         record: &KeyRecord,
@@ -131,7 +132,7 @@ impl KeyRequest {
             name: self.name.clone(),
             global,
             assets,
-            // A budget that is sent back as it was shown stays, also where it was shown rounded.
+            // A budget that is sent back as shown stays, even if it was shown rounded.
             budget: match (budget, current.budget) {
                 (Some(said), Some(kept)) if amount::number(said) == amount::number(kept) => {
                     Some(kept)
@@ -148,8 +149,8 @@ impl KeyRequest {
 }
 
 impl LimitsRequest {
-    /// The limits after an update of the current ones. A limit of 0 stays until there is another: the 0 of this wire cannot
-    /// lift it by mistake.
+    /// Returns the limits after an update of the current ones. A limit of 0 stays until another limit replaces it: a 0
+    /// on this wire means no limit, and must not lift it by mistake.
     fn over(&self, of: &str, current: Option<&Limits>) -> Result<Limits, Refusal> {
         let zeros = current.map_or(Ok(Limits::NONE), zeros)?;
         let limit = |name: &str, value: &Option<Value>, zero: Option<u64>| {
@@ -171,7 +172,7 @@ impl LimitsRequest {
         Ok(limits.build()?)
     }
 
-    /// The asset that an entry limits: a model of this server, by its id or path, or one that the key lists already.
+    /// Finds the asset of an entry: a model of this server, by its id or path, or an asset that the key already lists.
     fn asset(&self, current: &KeyConfig, models: &Models) -> Result<AssetId, Refusal> {
         let named = self.asset_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(|| {
             Refusal::malformed(
@@ -191,7 +192,7 @@ impl LimitsRequest {
     }
 }
 
-/// The limits of 0 alone: they allow nothing, which this wire cannot say.
+/// Returns only the limits of 0. They allow nothing, which this wire cannot express.
 fn zeros(limits: &Limits) -> Result<Limits, Refusal> {
     let zero = |limit: Option<u64>| limit.filter(|limit| *limit == 0);
     let zeros = Limits::builder()
@@ -230,7 +231,7 @@ impl KeyAnswer {
 }
 
 impl LimitsAnswer {
-    /// The limits with 0 for none. A limit of 0 is shown as 0 too, and `notShown` says so.
+    /// Renders limits, with 0 for no limit. A limit of 0 is rendered as 0 too, and `notShown` explains it.
     fn of(limits: &Limits, asset: Option<&AssetId>) -> Self {
         Self {
             tpm: limits.tokens_per_minute().unwrap_or(0),
@@ -244,7 +245,7 @@ impl LimitsAnswer {
     }
 }
 
-/// What the record shows otherwise than it is, a sentence each.
+/// Describes each setting that the record shows inexactly, in one sentence each.
 fn not_shown(config: &KeyConfig) -> Vec<String> {
     let mut sentences = Vec::new();
     let all = iter::once((None, &config.global));
@@ -278,7 +279,7 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
     sentences
 }
 
-/// A refusal does not carry a megabyte of somebody's input.
+/// Shortens input, so that a refusal never carries a megabyte of it.
 fn shortened(text: &str) -> String {
     text.chars().take(SHOWN_CHARACTERS).collect()
 }
@@ -304,7 +305,7 @@ mod tests {
         request(json).config(&models())
     }
 
-    /// The configuration after a PUT.
+    /// Returns the configuration after a PUT.
     fn put(current: &KeyConfig, json: Value) -> KeyConfig {
         request(json).over(current, &models()).unwrap()
     }

@@ -47,7 +47,7 @@ fn rows(usage: &Usage) -> Vec<UsageRow> {
     iter::once(global).chain(assets).collect()
 }
 
-/// In these rows null says that there is no limit, so that a limit of 0 is shown as it is.
+/// Renders a row. Null means no limit here, so that a limit of 0 is shown as it is.
 fn row(asset: Option<&AssetId>, usage: &ScopeUsage) -> UsageRow {
     let day = &usage.day;
     UsageRow {

@@ -128,7 +128,7 @@ fn a_body_that_comes_slowly_takes_no_place_of_others() {
     let (_, key) = server.member("member", json!({}));
     let mut slow = TcpStream::connect(server.address()).unwrap();
     slow.write_all(begun(&key, 2).as_bytes()).unwrap();
-    // Its head is handled by then, and if not, the test says nothing.
+    // By now the server should have handled the head. If not, the test passes without testing anything.
     thread::sleep(Duration::from_millis(50));
     for _ in 0..20 {
         assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
@@ -145,7 +145,7 @@ fn runs_that_wait_for_a_provider_do_not_hold_up_decisions() {
         let request = format!(
             "POST /api/v2/execute/far HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: 12\r\n\r\n{{\"text\":\"x\"}}"
         );
-        // More than there are places for decisions. Each waits until it was called upstream, or it would have to queue.
+        // More runs than places for decisions. Each run is forwarded before the next starts, or it would have to queue.
         let mut answering = Vec::new();
         let runs: Vec<TcpStream> = (0..300)
             .map(|_| {
@@ -172,14 +172,14 @@ fn the_bodies_of_all_requests_together_have_a_bound() {
     first.write_all(" ".repeat(900).as_bytes()).unwrap();
     let long = json!({"asset": "x".repeat(200)});
     let mut busy = None;
-    until("the first body is there", || {
+    until("the first body has arrived", || {
         let answer = server.post(&key, "/v1/check", &long);
         let is_busy = answer.status == 503;
         busy = Some(answer);
         is_busy
     });
     assert_is_busy(&busy.unwrap(), true);
-    // A small one has room beside it.
+    // A small body still has room.
     assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
     let answer = exchange(&mut first, b"}");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -195,14 +195,14 @@ fn assert_is_busy(answer: &Answer, on_the_engine: bool) {
     assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
 }
 
-/// A check whose body is announced with this length and begins with a brace.
+/// The start of a check: a head that announces this body length, and a brace.
 fn begun(key: &str, length: usize) -> String {
     format!(
         "POST /v1/check HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n\r\n{{"
     )
 }
 
-/// A provider that takes runs and does not answer, and the configuration of a model `far` that is run there.
+/// A provider that accepts runs and never answers, and the configuration of its model `far`.
 struct SilentProvider {
     listener: TcpListener,
     config: PathBuf,
@@ -227,7 +227,7 @@ impl SilentProvider {
         self.config.to_str().unwrap()
     }
 
-    /// The next run that came here. Dropped, it ends without an answer.
+    /// Waits for the next run. Dropping it ends the run without an answer.
     fn called(&self) -> TcpStream {
         let started = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! A connection is used again after every answer that does not say otherwise, whatever was read of the request.
+//! A connection is reused after every answer without `Connection: close`, however much of the request was read.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::support::{ADMIN, PATIENCE, Running};
 
-/// Each route, with and without a body, of callers who are known, who are not, and who say nothing of themselves. Clients
-/// write the head and the body apart, and the server answers some before it has the second.
+/// Every route, with and without a body, for known, unknown and anonymous callers. Clients write the head and the body
+/// separately, and the server answers some requests before the body arrives.
 #[test]
 fn ten_thousand_requests_of_every_kind_on_one_connection_are_all_answered() {
     let server = Running::with(&["--log", "off"]);
@@ -18,7 +18,7 @@ fn ten_thousand_requests_of_every_kind_on_one_connection_are_all_answered() {
     let kinds = kinds_of_requests(&key);
     let mut connection = Connection::to(&server);
     let mut answered = 0;
-    // First a pause before each body: then the head is handled by itself for sure.
+    // First with a pause before each body, so that the server handles the head alone.
     for (head, body) in &kinds {
         connection.send(head);
         if !body.is_empty() {
@@ -27,7 +27,7 @@ fn ten_thousand_requests_of_every_kind_on_one_connection_are_all_answered() {
         }
         answered += u32::from(connection.answer().stays_open(head));
     }
-    // Then without, but for those whose answers are long.
+    // Then without a pause, except for routes with long answers.
     let is_short = |(head, _): &&(Vec<u8>, Vec<u8>)| {
         !head.starts_with(b"GET /metrics") && !head.starts_with(b"GET /openapi.json")
     };
@@ -66,7 +66,7 @@ fn a_body_that_is_too_long_is_answered_with_the_end_of_the_connection_and_no_res
         {
             let mut connection = Connection::to(&server);
             connection.send(head(method, path, key, length).as_bytes());
-            // All of it, before the answer is looked at.
+            // Send the whole body before reading the answer.
             connection.send(body);
             let answer = connection.answer();
             let told = format!("{method} {path} with {length}: {answer:?}");
@@ -81,7 +81,7 @@ fn a_body_that_is_too_long_is_answered_with_the_end_of_the_connection_and_no_res
 fn a_body_that_does_not_come_is_answered_with_the_end_of_the_connection() {
     let server = Running::in_memory();
     let started = Instant::now();
-    // All at a time: each waits for the same second.
+    // All connections at once: each waits for the same second.
     let connections: Vec<_> = [
         ("POST", "/v1/check", NOBODY, "401"),
         ("GET", "/v1/usage", ADMIN, "200"),
@@ -150,7 +150,7 @@ fn a_client_that_waits_for_100_continue_sends_a_body_only_if_it_is_wanted() {
         let told = format!("{method} {path}: {answer:?}");
         assert!(answer.head.starts_with(&format!("HTTP/1.1 {status}")), "{told}");
         assert!(answer.closes(), "{told}");
-        // Nobody waits for a body that nobody sends.
+        // The server does not wait for a body that the client never sends.
         assert!(started.elapsed() < Duration::from_millis(900), "{told}");
     }
 }
@@ -204,7 +204,7 @@ fn head(method: &str, path: &str, key: &str, more: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{key}{more}\r\n\r\n")
 }
 
-/// One connection, and the answers on it.
+/// A connection with its buffered answers.
 struct Connection(BufReader<TcpStream>);
 
 #[derive(Debug)]
@@ -222,7 +222,7 @@ impl Connection {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        self.0.get_mut().write_all(bytes).expect("the server takes what is sent");
+        self.0.get_mut().write_all(bytes).expect("the server accepts the bytes");
     }
 
     fn answer(&mut self) -> Response {
@@ -251,7 +251,7 @@ impl Response {
         self.head.to_lowercase().contains("\r\nconnection: close\r\n")
     }
 
-    /// Also asserts that the server did not fail.
+    /// Returns true after asserting that the server did not fail and keeps the connection open.
     fn stays_open(&self, request: &[u8]) -> bool {
         let request = String::from_utf8_lossy(request);
         assert!(!self.head.starts_with("HTTP/1.1 5"), "{request}: {self:?}");

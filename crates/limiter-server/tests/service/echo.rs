@@ -1,4 +1,4 @@
-//! The built-in model makes its answer as it is read.
+//! The built-in model renders its answer while it is read.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::support::{MODEL, PATIENCE, Running};
 fn streams_that_nobody_reads_cost_their_prompts_and_no_more() {
     let server = &Running::in_memory();
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10_000}}));
-    // As events this megabyte is about fifty of them.
+    // This prompt of 1 MB becomes about 50 MB of events.
     let prompt = "a ".repeat((1 << 19) - 100);
     let (key, prompt) = (&key, &prompt);
     let before = server.peak_kib();
@@ -44,7 +44,7 @@ fn a_stream_that_is_read_is_whole() {
     let mut stream = begun_stream(&server, &key, &prompt);
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    // Without what stands around the chunks.
+    // Drop the lines around the chunks.
     let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let events: Vec<Value> = events.filter_map(|event| serde_json::from_str(event).ok()).collect();
     let told: String = events.iter().filter_map(|event| event["data"].as_str()).collect();
@@ -68,7 +68,7 @@ fn a_whole_answer_of_a_megabyte_is_the_prompt() {
     assert_eq!(answer.body["data"], Value::from("[1,{\"b\":2}]"));
 }
 
-/// Reads the head of an answer, and no more.
+/// Sends a request and reads only the start of the answer.
 fn begun_stream(server: &Running, key: &str, prompt: &str) -> TcpStream {
     let body = json!({"text": prompt, "options": {"stream": true}}).to_string();
     let mut stream = connect(server.address());
@@ -85,7 +85,7 @@ fn begun_stream(server: &Running, key: &str, prompt: &str) -> TcpStream {
     stream
 }
 
-/// A connection that takes a few kilobytes before somebody reads: the system would take megabytes.
+/// Connects with a receive buffer of a few kilobytes: the system's default would take megabytes.
 fn connect(address: &str) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let stream = runtime.block_on(async {
@@ -98,6 +98,6 @@ fn connect(address: &str) -> TcpStream {
 }
 
 const STREAMS: usize = 40;
-/// The prompt, its copies while the request is read, and what the system's allocator keeps of them: far from the 47 MB of
-/// all its events.
+/// The prompt, its copies while the request is read, and memory that the system's allocator keeps: far below the 47 MB
+/// of all its events.
 const KIB_A_STREAM: u64 = 4 << 10;

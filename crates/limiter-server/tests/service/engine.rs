@@ -68,7 +68,7 @@ fn a_peek_is_answered_as_a_check_and_charges_nothing() {
     }
 }
 
-/// An admin limits a model by its path; services call it by path or by id, and it is one and the same.
+/// An admin limits a model by its path. Services call it by path or by id, and both share the limit.
 #[test]
 fn the_path_of_a_model_is_its_id() {
     let path = "openai/gpt-4o-mini/openai";

@@ -1,5 +1,5 @@
-//! What the library or another server has stored, and the wire of the SDK has no word for: it is shown as far as it can be, it
-//! hides no other key, and a PUT keeps it.
+//! Stored settings that the SDK's wire cannot express: they are shown in the nearest form, hide no other key, and
+//! survive a PUT.
 
 use limiter::{
     AssetId, Credits, KeyConfig, KeyId, Limiter, Limits, MemoryStore, NewKey, RedisStore, Snapshot,
@@ -37,7 +37,7 @@ async fn a_limit_of_zero_hides_no_other_key_and_is_kept() {
         assert_eq!(rows.status, 200, "{rows:?}");
         assert_eq!(rows.body[0]["requestCountLimit"], json!(0), "null would be no limit");
 
-        // Sent back as it was shown, nothing changes.
+        // Sent back as shown, the record changes nothing.
         let put = |body: &Value| {
             let path = format!("/sdk/api-keys/{id}");
             call_at(&url, "PUT", ADMIN, &path, &body.to_string())
@@ -46,7 +46,7 @@ async fn a_limit_of_zero_hides_no_other_key_and_is_kept() {
         assert_eq!((saved.status, &saved.body), (200, &record), "{saved:?}");
         assert_eq!(config(&limiter, &id).await, odd);
 
-        // What can be said is replaced; what cannot is kept.
+        // Settings that the wire can express are replaced; others are kept.
         assert_eq!(put(&json!({"name": "b", "budget": 5})).status, 200);
         let kept = config(&limiter, &id).await;
         assert_eq!((kept.global, kept.shadow, kept.thresholds), (odd.global, true, odd.thresholds));
@@ -64,7 +64,7 @@ async fn a_limit_of_zero_hides_no_other_key_and_is_kept() {
     }
 }
 
-/// No way in takes such a date any more; a state that an older server has saved may have one.
+/// Such a date is refused today, but the state of an older server may contain one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_date_that_cannot_be_shown_hides_no_other_key() {
     for (at, shown) in [
@@ -87,7 +87,7 @@ async fn a_stored_date_that_cannot_be_shown_hides_no_other_key() {
         let mut record = middle_of_three(&url, &id);
         assert_eq!(record["expiresAt"], json!(shown));
         assert!(record["notShown"][0].as_str().unwrap().contains("expiresAt"), "{record}");
-        // Sent back as it was shown, it is a date like others.
+        // Sent back as shown, it becomes an ordinary date.
         let path = format!("/sdk/api-keys/{id}");
         let saved = call_at(&url, "PUT", ADMIN, &path, &record.to_string());
         record.as_object_mut().unwrap().remove("notShown");
@@ -95,7 +95,7 @@ async fn a_stored_date_that_cannot_be_shown_hides_no_other_key() {
     }
 }
 
-/// The record of the second of three keys, as it is listed and read.
+/// Returns the second of three keys' records, and asserts that listing and reading it agree.
 fn middle_of_three(url: &str, id: &KeyId) -> Value {
     let list = get(url, "");
     assert_eq!(list.status, 200, "{list:?}");
@@ -111,7 +111,7 @@ fn get(url: &str, path: &str) -> Answer {
     tokio::task::block_in_place(|| call_at(url, "GET", ADMIN, &format!("/sdk/api-keys{path}"), ""))
 }
 
-/// A limiter in memory and one on Redis, each with a workspace.
+/// Connects a limiter in memory and one on Redis, each with a workspace.
 async fn on_each_store() -> [Limiter; 2] {
     let builder = RedisStore::builder(servers::shared().url()).key_prefix(fresh_name("odd"));
     let limiters = [Limiter::in_memory(), Limiter::from(builder.connect().await.unwrap())];
@@ -127,7 +127,7 @@ async fn bootstrap(limiter: &Limiter) {
     limiter.bootstrap("team".parse().unwrap(), admin).await.unwrap();
 }
 
-/// The id of the second of three keys, and the URL of a server that has them.
+/// Returns the id of the second of three keys, and the URL of a server that has them.
 async fn three_keys(limiter: &Limiter, odd: KeyConfig) -> (KeyId, String) {
     (create_three(limiter, odd).await, serve(limiter.clone()).await)
 }
@@ -145,7 +145,7 @@ async fn config(limiter: &Limiter, id: &KeyId) -> KeyConfig {
     limiter.keys(&ADMIN.parse().unwrap()).get(id).await.unwrap().config()
 }
 
-/// A server on this limiter, with a model.
+/// Serves this limiter, with the default models, and returns the URL.
 async fn serve(limiter: Limiter) -> String {
     let address = "127.0.0.1:0".parse().unwrap();
     let models = limiter_server::Settings::default().models;

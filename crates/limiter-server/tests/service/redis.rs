@@ -67,7 +67,7 @@ fn no_redis_is_an_error_and_never_an_allow() {
     crate::support::until("it is ready again", || server.get("", "/readyz").status == 200);
 }
 
-/// Each refused call was a line once: 9,323 in three seconds.
+/// Each refused call used to be a log line: 9,323 in three seconds.
 #[test]
 fn a_redis_that_is_gone_is_warned_of_once_and_not_with_each_call() {
     let redis = RedisServer::run();
@@ -81,7 +81,7 @@ fn a_redis_that_is_gone_is_warned_of_once_and_not_with_each_call() {
         server.get(&key, "/v1/usage").assert_problem(503);
         server.get(ADMIN, "/sdk/api-keys").assert_refused_on_the_wire(503);
         server.get(ADMIN, &format!("/sdk/api-keys/{id}")).assert_refused_on_the_wire(503);
-        // An access key that has to be looked up.
+        // An access key that needs a look-up.
         server.post(&format!("{key}x"), "/v1/check", &json!({})).assert_problem(503);
     }
     let output = server.output();

@@ -31,14 +31,14 @@ fn a_restart_goes_on_with_all_keys_and_counts() {
     assert_eq!(second.run(&key, "Hello").status, 429);
 }
 
-/// A key that a thread has asked for, and what the server has said of it so far.
+/// A key that a thread manages, and the server's answers so far.
 #[derive(Clone, Debug)]
 struct Asked {
     name: String,
     id: Option<String>,
-    /// The last one that was acknowledged.
+    /// The last acknowledged step.
     acknowledged: Step,
-    /// The one that was asked for and never answered.
+    /// The step that was requested and never answered.
     unknown: Option<Step>,
 }
 
@@ -51,7 +51,7 @@ enum Step {
 }
 
 impl Asked {
-    /// Asks for the next step, and notes whether it was acknowledged.
+    /// Requests the next step, and returns whether it was acknowledged.
     fn ask(&mut self, server: &Running, step: Step) -> bool {
         self.unknown = Some(step);
         let path = format!("/sdk/api-keys/{}", self.id.as_deref().unwrap_or_default());
@@ -70,7 +70,7 @@ impl Asked {
         true
     }
 
-    /// Asserts that the keys of a server are as they were acknowledged, or one step further. From then on that is known.
+    /// Asserts that the server's keys match the last acknowledged step or the one after it, and records which.
     fn assert_kept(&mut self, keys: &[Value]) {
         let named = |name: &str| keys.iter().filter(|key| key["name"] == *name).count();
         let found = (named(&self.name), named(&format!("{}-renamed", self.name)));
@@ -82,7 +82,7 @@ impl Asked {
 }
 
 impl Step {
-    /// How many keys there are after it, of the first name and of the second.
+    /// Returns the number of keys after this step: of the first name, and of the second.
     fn leaves(self) -> (usize, usize) {
         match self {
             Self::Created => (1, 0),
@@ -92,7 +92,7 @@ impl Step {
     }
 }
 
-/// Four managers at once, killed in the middle, again and again: what was acknowledged is kept, what was deleted stays away.
+/// Four managers at once, with repeated kills: acknowledged changes are kept, and deleted keys stay deleted.
 #[test]
 fn kill_9_undoes_no_change_of_a_key_that_was_acknowledged() {
     let folder = Folder::new();
@@ -109,7 +109,7 @@ fn kill_9_undoes_no_change_of_a_key_that_was_acknowledged() {
                     scope.spawn(move || manage(server, &format!("{round}-{manager}"), acknowledged))
                 })
                 .collect();
-            until("they are at work", || acknowledged.load(Ordering::Relaxed) >= kill_after);
+            until("changes are made", || acknowledged.load(Ordering::Relaxed) >= kill_after);
             server.signal(Signal::SIGKILL);
             managers.into_iter().flat_map(|manager| manager.join().unwrap()).collect()
         });
@@ -131,7 +131,7 @@ fn kill_9_undoes_no_change_of_a_key_that_was_acknowledged() {
     assert!(known.iter().filter(|key| key.acknowledged == Step::Deleted).count() > 20);
 }
 
-/// Creates keys, renames two of three and deletes one of three, until the server does not answer any more.
+/// Creates keys, renames two of three and deletes one of three, until the server stops answering.
 fn manage(server: &Running, manager: &str, acknowledged: &AtomicUsize) -> Vec<Asked> {
     let mut asked = Vec::new();
     for number in 0.. {
@@ -173,7 +173,7 @@ fn what_a_save_that_was_cut_off_leaves_behind_is_of_no_matter() {
     assert!(second.stop().success());
 }
 
-/// Every change is on the disk, or refused and not done; and `/readyz` says why.
+/// Every change is either on the disk or refused without effect, and `/readyz` gives the reason.
 #[test]
 fn a_full_disk_refuses_changes_and_loses_none_that_was_acknowledged() {
     let folder = Folder::new();
@@ -219,14 +219,14 @@ fn a_link_stays_and_the_file_behind_it_is_used() {
     let (real, link) = (folder.file("real"), folder.file("link.json"));
     fs::create_dir(&real).unwrap();
     let state = real.join("state.json");
-    // It leads to nothing so far.
+    // The link's target does not exist yet.
     std::os::unix::fs::symlink("real/state.json", &link).unwrap();
     let first = Running::with(&["--state", link.to_str().unwrap()]);
     let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 2}}));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::symlink_metadata(&state).unwrap().is_file());
 
-    // By whatever path, and whatever lies beside it: there is nothing to remove but the state itself.
+    // The lock holds for every path. It needs no file of its own: only the state file is left here.
     let others: Vec<_> = fs::read_dir(&real).unwrap().map(|file| file.unwrap().path()).collect();
     others.iter().filter(|path| **path != state).for_each(|path| fs::remove_file(path).unwrap());
     fs::hard_link(&state, folder.file("hard.json")).unwrap();

@@ -90,7 +90,7 @@ fn sigterm_while_it_connects_to_redis_ends_it_at_once() {
     use std::net::TcpListener;
     use std::process::{Command, Stdio};
     use std::time::Instant;
-    // It accepts, and never says a word.
+    // The listener accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let mut child = Command::new(env!("CARGO_BIN_EXE_limiter-server"))
@@ -106,6 +106,6 @@ fn sigterm_while_it_connects_to_redis_ends_it_at_once() {
     nix::sys::signal::kill(id, Signal::SIGTERM).unwrap();
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
-    // Connecting is given up after 5 s.
+    // Without the signal, connecting would give up after 5 s.
     assert!(started.elapsed() < Duration::from_secs(3), "it took {:?}", started.elapsed());
 }

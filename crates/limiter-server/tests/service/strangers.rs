@@ -1,4 +1,4 @@
-//! Callers that nobody knows take nothing from those who are known.
+//! Unknown callers take no resources from known ones.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{ADMIN, MODEL, PATIENCE, Running, fresh_name, until};
 
-/// Half of the routes used to read and parse before they looked who calls.
+/// Half of the routes used to read and parse the body before they authenticated the caller.
 #[test]
 fn nothing_of_an_unknown_caller_is_read() {
     for server in Running::on_each_store() {
@@ -35,7 +35,7 @@ fn nothing_of_an_unknown_caller_is_read() {
 fn a_thousand_strangers_who_begin_a_body_take_no_place() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    // On Redis each of them is also looked up.
+    // On Redis, each of them also needs a look-up.
     let server = Running::on_redis_with(&["--log", "off"]);
     let (_, key) = server.member("member", json!({}));
     assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
@@ -53,7 +53,7 @@ fn a_thousand_strangers_who_begin_a_body_take_no_place() {
         assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
         assert_eq!(server.get(ADMIN, "/sdk/api-keys").status, 200);
     }
-    // None of them is kept waiting for what it does not send.
+    // The server answers each without waiting for its body.
     for mut stream in strangers {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = [0; 12];
@@ -63,7 +63,7 @@ fn a_thousand_strangers_who_begin_a_body_take_no_place() {
     }
 }
 
-/// Seen best where look-ups take long: the store is at a halt.
+/// The store is frozen, so that look-ups take long.
 #[test]
 fn guesses_wait_for_each_other_and_known_callers_for_none_of_them() {
     let redis = RedisServer::run();
@@ -81,7 +81,7 @@ fn guesses_wait_for_each_other_and_known_callers_for_none_of_them() {
             stream
         })
         .collect();
-    // It is not the guesses that a known caller waits for, but the store.
+    // The known caller waits for the store, not for the guesses.
     let answer = server.post(&key, "/v1/check", &json!({}));
     answer.assert_problem(503);
     assert_ne!(answer.body["reason"], json!("busy"), "{answer:?}");
@@ -101,7 +101,7 @@ fn guesses_wait_for_each_other_and_known_callers_for_none_of_them() {
     until("the store answers again", || server.post(&key, "/v1/check", &json!({})).status == 200);
 }
 
-/// A key that was deleted by another server is a stranger here too, soon.
+/// A key deleted by another server soon becomes unknown here too.
 #[test]
 fn the_bodies_of_a_key_that_was_deleted_elsewhere_are_no_longer_read() {
     let prefix = fresh_name("deleted");
@@ -110,7 +110,7 @@ fn the_bodies_of_a_key_that_was_deleted_elsewhere_are_no_longer_read() {
     let (id, key) = servers[0].member("member", json!({}));
     assert_eq!(servers[1].call("POST", &key, "/v1/check", "no JSON").status, 400);
     assert_eq!(servers[0].call("DELETE", ADMIN, &format!("/sdk/api-keys/{id}"), "").status, 200);
-    until("the second server knows", || {
+    until("the second server refuses the key", || {
         servers[1].call("POST", &key, "/v1/check", "no JSON").status == 401
     });
 }

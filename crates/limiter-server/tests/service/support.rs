@@ -51,7 +51,7 @@ impl Running {
         [Self::with(flags), Self::on_redis_with(flags)]
     }
 
-    /// The same with these flags.
+    /// Starts a server on the shared Redis, with these flags.
     pub(crate) fn on_redis_with(flags: &[&str]) -> Self {
         let (url, prefix) = (servers::shared().url(), fresh_name("server"));
         Self::with(&[&["--redis", url, "--redis-prefix", &prefix], flags].concat())
@@ -68,7 +68,7 @@ impl Running {
         Self::start(Command::new(env!("CARGO_BIN_EXE_limiter-server")), flags, admin_key)
     }
 
-    /// With files that cannot grow beyond so many KiB, as on a disk that is full.
+    /// Starts a server whose files cannot exceed this size in KiB, as on a full disk.
     pub(crate) fn with_small_files(kib: u32, flags: &[&str]) -> Self {
         let mut shell = Command::new("bash");
         let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
@@ -156,7 +156,7 @@ impl Running {
         self.call_with(method, path, key, body)
     }
 
-    /// Any call with these headers.
+    /// Makes a call with these headers.
     pub(crate) fn call_with<'a>(
         &self,
         method: &str,
@@ -168,16 +168,16 @@ impl Running {
             .unwrap_or_else(|error| panic!("{method} {path}: {error}; {}", self.output()))
     }
 
-    /// The most memory that it has had resident so far, in KiB.
+    /// Returns the peak resident memory of the server, in KiB.
     pub(crate) fn peak_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it runs");
+        let status = status.expect("the server runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-        peak.expect("Linux tells it").trim().parse().expect("it is a number")
+        peak.expect("Linux reports VmHWM").trim().parse().expect("it is a number")
     }
 
-    /// The same, of a server that may be killed meanwhile.
+    /// Makes a call to a server that may be killed meanwhile.
     pub(crate) fn try_call(
         &self,
         method: &str,
@@ -336,7 +336,7 @@ pub(crate) fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> 
     secrets.iter().copied().filter(|secret| text.contains(secret)).collect()
 }
 
-/// Any call of a server at this URL; without a key if it is empty.
+/// Makes a call to the server at this URL, without an access key if `key` is empty.
 pub(crate) fn call_at(url: &str, method: &str, key: &str, path: &str, body: &str) -> Answer {
     try_call(url, method, key, path, body)
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))

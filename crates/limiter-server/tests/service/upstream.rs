@@ -208,7 +208,8 @@ fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
     until("it is settled", || usage(&server, &key).1 == held - 10);
 }
 
-/// A run to which the provider answers this, and what it has cost.
+/// Runs a model whose provider gives this answer. Returns the client's answer, the usage, and the request that the
+/// provider received.
 fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
     let (folder, provider) = (Folder::new(), Provider::start());
     let server = server(&folder, &provider.url);
@@ -328,7 +329,7 @@ fn the_provider_is_asked_not_to_compress_and_media_types_have_no_case() {
         let (answer, used, received) = run_answered(&whole("200 OK", headers, stream));
         assert_eq!((answer.status, answer.text.as_str()), (200, stream), "{answer:?}");
         assert_eq!(answer.header("content-type"), Some("text/event-stream"));
-        assert_eq!(used, (1, 5, 10), "settled as a stream is");
+        assert_eq!(used, (1, 5, 10), "settled like a stream");
         assert!(received.to_lowercase().contains("accept-encoding: identity\r\n"), "{received}");
     }
 }

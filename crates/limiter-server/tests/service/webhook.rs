@@ -218,7 +218,7 @@ fn what_waits_for_a_listener_that_is_away_is_told_when_it_is_back() {
     assert_eq!(told, [json!(1), json!(2), json!(3)]);
 }
 
-/// One line in ten seconds says how many are lost or refused, however many there are.
+/// One log line in ten seconds counts the lost or refused events, however many they are.
 #[test]
 fn a_flood_of_lost_events_is_one_line_of_the_log() {
     let listener = Listener::answering(&[None]);
@@ -228,12 +228,12 @@ fn a_flood_of_lost_events_is_one_line_of_the_log() {
     for key in [&first, &second] {
         (0..4).for_each(|_| call(&server, key));
     }
-    // One is posted, and one waits, if the first was taken from the queue before the second came.
-    until("they are counted", || {
+    // One event is posted. One waits in the queue if the first was taken before the second came.
+    until("the lost events are counted", || {
         let lost = |events| format!("limiter_webhook_events_total{{outcome=\"lost\"}} {events}");
         metrics(&server).contains(&lost(6)) || metrics(&server).contains(&lost(7))
     });
-    until("the log says so", || server.output().contains("events are lost"));
+    until("the log reports lost events", || server.output().contains("events are lost"));
     assert_eq!(server.output().matches("events are lost").count(), 1);
 }
 

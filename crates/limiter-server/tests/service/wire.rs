@@ -241,7 +241,7 @@ fn a_field_that_nobody_reads_is_refused_and_named() {
             assert!(named.iter().all(|word| message.contains(word)), "{body}: {message}");
         }
     }
-    // What the two versions of the SDK send, and a record as it was read.
+    // Requests of both versions of the SDK, and a record sent back as it was read.
     let record = server.get(ADMIN, &format!("/sdk/api-keys/{id}")).body.to_string();
     for body in [
         r#"{"id":"","name":"member","budget":null,"assetsLimits":[],"expiresAt":null}"#,

@@ -1,4 +1,4 @@
-//! Clients who leave while the layer waits for its store: what was charged for nobody is taken back.
+//! Clients who leave while the layer waits for its store: their charge is taken back.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,7 +34,7 @@ async fn behind_proxy() -> (World, Proxy, Member) {
     let proxy = Proxy::to(address.split('/').next().unwrap());
     let world = World::on_redis(&proxy.url()).await;
     let member = world.member(named("ci").with_global(tokens_per_minute(1_000))).await;
-    // Scripts are loaded before anything goes wrong.
+    // The scripts are loaded before any fault.
     let mut call = world.limiter.reserve(&member.id, None, &tokens(1, 1)).await.unwrap().allowed();
     call.take().unwrap().cancel().await.unwrap();
     (world, proxy, member)
@@ -48,7 +48,7 @@ fn request(member: &Member) -> Request<Empty<Bytes>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_while_its_estimate_is_charged_pays_nothing() {
     let (world, proxy, ci) = behind_proxy().await;
-    // So that the reservation is all that the call waits for.
+    // The reservation is then the only step that the call waits for.
     let caller = Caller::from(ci.id.clone());
     let layer = world.layer().identify(move |_| Some(caller.clone()));
     let layer = layer.reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep).build();

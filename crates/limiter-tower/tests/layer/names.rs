@@ -1,5 +1,4 @@
-//! Names of assets that callers spell in other ways: the layer and the service behind it read the same name, or the call is
-//! refused.
+//! Other spellings of asset names: the layer and the service behind it read the same name, or the call is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,7 @@ use tower::ServiceExt;
 
 use crate::world::{Member, World, asset, named, requests_per_day, serve};
 
-/// Every way to spell a text with each character as it is, or percent-encoded in capitals or small letters.
+/// Returns all spellings of a text: each character literal, or percent-encoded in capitals or small letters.
 fn spellings(text: &str) -> BTreeSet<String> {
     text.bytes().fold(BTreeSet::from([String::new()]), |begun, byte| {
         let ways = [char::from(byte).to_string(), format!("%{byte:02X}"), format!("%{byte:02x}")];
@@ -24,7 +23,7 @@ fn spellings(text: &str) -> BTreeSet<String> {
     })
 }
 
-/// README's layer and route. A run is of the name that the handler gets.
+/// README's layer and route. Runs are counted by the name that the handler gets.
 async fn runs_of(world: &World, member: &Member, paths: &[String]) -> BTreeMap<String, usize> {
     let runs = Arc::new(Mutex::new(BTreeMap::new()));
     let counted = Arc::clone(&runs);
@@ -76,13 +75,12 @@ async fn no_spelling_of_a_name_passes_its_limit() {
         assert_eq!(runs.get(name), Some(&2), "{runs:?}");
         let usage = world.usage(&ci).await.assets.remove(0).usage;
         assert_eq!(usage.day.requests.used, 2);
-        // What is encoded twice is another name, for the handler too.
+        // A name that is encoded twice is another name, also to the handler.
         assert!(runs.contains_key(&name.replace('-', "%2D")), "{runs:?}");
     }
 }
 
-/// For all paths of some pieces: those that the router takes for one name are one name to the layer, and those that it takes for
-/// several are several.
+/// For all paths of some pieces, two have the same name in the layer exactly if they have it in the router.
 #[tokio::test]
 async fn the_layer_and_the_router_read_the_same_names() {
     const PIECES: [&str; 12] =
@@ -121,7 +119,7 @@ async fn the_layer_and_the_router_read_the_same_names() {
                         assert_eq!(read, *name);
                         admitted += 1;
                     }
-                    // Refused by the limit, or since it can be read in two ways.
+                    // Refused by the limit, or as ambiguous.
                     (status, _) => assert!(matches!(status, 400 | 429), "{path}: {status}"),
                 }
             }

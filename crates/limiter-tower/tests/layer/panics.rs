@@ -1,4 +1,4 @@
-//! Code of the service that panics inside of the layer: no call is lost to it, no charge is lost, and the process goes on.
+//! Panics of the service's code inside of the layer: no call and no charge is lost, and the process goes on.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -73,7 +73,7 @@ fn over_grpc_a_panic_is_an_internal_error() {
     assert_eq!(StatusMap::new().of(&refusal), 500);
 }
 
-/// Panics where it is told to, and says how often it was asked for a settlement.
+/// A cost that panics in the methods chosen, and counts its calls of `settlement`.
 #[derive(Clone, Default)]
 struct Panics {
     in_data: bool,
@@ -98,7 +98,7 @@ impl ResponseCost for Panics {
     }
 }
 
-/// Some data and trailers; then nothing, or a panic.
+/// A body of some data and trailers, with an end or a panic after them.
 struct Parts {
     left: Vec<Frame<Bytes>>,
     panics: bool,
@@ -127,7 +127,7 @@ impl Body for Parts {
     }
 }
 
-/// The answer to one call of a service whose body is this, and which costs that.
+/// Calls once a service of this body and cost, and returns the answer.
 async fn answer(
     world: &World,
     member: &Member,
@@ -179,7 +179,7 @@ async fn a_response_whose_cost_cannot_be_begun_is_answered_and_keeps_its_estimat
     assert!(log.text().contains(STANDS), "{}", log.text());
 }
 
-/// As a client that leaves does; a second panic in there would abort the process.
+/// The body is dropped as by a leaving client; a second panic in the drop would abort the process.
 #[tokio::test]
 async fn an_answer_that_is_dropped_with_a_cost_that_panics_keeps_its_estimate() {
     for in_data in [false, true] {
@@ -194,7 +194,7 @@ async fn an_answer_that_is_dropped_with_a_cost_that_panics_keeps_its_estimate() 
     }
 }
 
-/// The cost would panic, too: it is not asked, and the process does not abort.
+/// The cost would panic too: it is not called, and the process does not abort.
 #[tokio::test]
 async fn an_answer_that_is_dropped_in_a_panic_asks_no_cost_and_keeps_its_estimate() {
     let (world, log) = (World::new().await, Log::listen());

@@ -104,7 +104,7 @@ async fn a_decision_in_memory_calls_the_service_without_a_clone() {
     }
 }
 
-/// The permit was taken when the service said that it is ready, for a call that it never got.
+/// The service takes the permit when it becomes ready, for a call that it then never gets.
 #[tokio::test]
 async fn a_refused_call_gives_back_the_permit_of_the_service_behind() {
     let world = World::new().await;
@@ -129,7 +129,7 @@ async fn a_refused_call_gives_back_the_permit_of_the_service_behind() {
         let mut first = layer.layer(one_at_a_time);
         let mut second = first.clone();
         for _ in 0..3 {
-            // Both stay around, as the services of two connections do.
+            // Both services live on, like those of two connections.
             for service in [&mut first, &mut second] {
                 let ready =
                     timeout(PATIENCE, service.ready()).await.expect("nobody holds the permit");
@@ -140,5 +140,5 @@ async fn a_refused_call_gives_back_the_permit_of_the_service_behind() {
     assert_eq!(statuses, [[200].as_slice(), &[429; 11]].concat());
 }
 
-/// A permit that is held is held for ever.
+/// A permit that is not given back is held forever.
 const PATIENCE: Duration = Duration::from_secs(5);

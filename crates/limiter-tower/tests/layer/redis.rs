@@ -51,7 +51,7 @@ async fn a_store_that_is_gone_allows_nothing() {
     assert_eq!(service.send("/", &[("x-api-key", &long)]).await.status, 401);
 }
 
-/// One thread, so that all of it is heard.
+/// Runs on one thread, so that the log of the test has all lines.
 #[tokio::test(flavor = "current_thread")]
 async fn a_store_that_is_gone_is_warned_of_once_and_not_with_each_call() {
     let log = Log::listen();

@@ -15,8 +15,8 @@ pub enum StreamError {
     /// limit. What was passed on is charged, or `tracing` says why not; nothing follows.
     #[error("the answer ends here: whether more is allowed cannot be told")]
     Unknown(#[source] ReservationError),
-    /// What [counts](super::CountTokens) the tokens has panicked, so that nobody knows what the next chunk costs. What was counted
-    /// until then is charged; nothing follows.
+    /// The [token counter](super::CountTokens) has panicked, so that the cost of the next chunk is unknown. The tokens
+    /// counted so far are charged, and the stream ends.
     #[error("the answer ends here: its tokens cannot be counted any more")]
     Uncounted,
     /// Upstream failed. What it brought until then is charged when the stream is dropped or ends.

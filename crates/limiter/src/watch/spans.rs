@@ -10,7 +10,7 @@ use tracing::field::{Empty, display};
 use super::outcome::Told;
 use super::{Named, Operation};
 
-/// The spans of a limiter, and its warnings of a store that fails.
+/// The spans of a limiter, and the throttle of its warnings about a failing store.
 #[derive(Debug)]
 pub(crate) struct Spans {
     warnings: Throttle,

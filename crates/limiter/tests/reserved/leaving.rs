@@ -1,4 +1,4 @@
-//! Callers who leave before their `reserve` is answered: nothing stays charged under an id that nobody knows.
+//! Callers who leave before their `reserve` is answered: nothing stays charged under an unknown id.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -11,18 +11,18 @@ use crate::world::{World, charge};
 
 const LOST: &str = "a reservation was dropped before its answer";
 
-/// Polls once, as a caller does who then leaves.
+/// Polls once and drops the call, as a caller does who leaves.
 fn begin<F: Future>(call: F) {
     let mut call = pin!(call);
     let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Pending), "the store waits");
 }
 
-/// Lets tasks on this thread's runtime run until the store was asked for this so often.
+/// Runs the tasks of this thread's runtime until the store has had this many calls of the operation.
 async fn until_called(world: &World, name: &str, count: u64) {
     for _ in 0..1_000 {
         if world.store.calls(name) >= count {
-            // The step itself follows without waiting.
+            // The store's own step needs no further wait.
             tokio::task::yield_now().await;
             return;
         }
@@ -54,7 +54,7 @@ async fn an_estimate_whose_caller_leaves_is_taken_back_too() {
     assert_eq!(world.minute_tokens().await, 0);
 }
 
-/// It may have been made, so it is cancelled by its id.
+/// The reservation may have been made, so it is cancelled by its id.
 #[tokio::test]
 async fn a_reserve_whose_caller_leaves_and_whose_answer_is_lost_is_taken_back() {
     let (world, log) = (World::with_tokens_per_minute(1_000).await, Log::listen());
@@ -79,7 +79,7 @@ async fn what_cannot_be_taken_back_is_warned_of_with_key_and_id() {
         let text = log.text();
         assert!(text.contains(&format!("key={} reservation=", world.key)), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
-        // So it can be mended by hand.
+        // With key and id from the log, an operator can cancel the reservation.
         let id = text.split("reservation=").nth(1).unwrap();
         let id: RequestId = id.split_whitespace().next().unwrap().parse().unwrap();
         world.limiter.cancel(&world.key, &id).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_reserve_that_never_began_leaves_nothing() {
     assert_eq!((world.store.calls("reserve"), log.text()), (0, String::new()));
 }
 
-/// A retry under the same id is the way on. If the first try were cancelled, the retry would be free.
+/// The caller retries under the same id. If the first try were cancelled, the retry would be free.
 #[tokio::test]
 async fn a_reserve_under_an_id_of_the_callers_is_not_taken_back_and_its_repetition_is_charged() {
     let (world, log) = (World::with_tokens_per_minute(1_000).await, Log::listen());

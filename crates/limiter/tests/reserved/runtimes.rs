@@ -92,7 +92,7 @@ fn without_any_runtime_a_stream_that_ends_is_settled() {
     assert_eq!(log.text().lines().count(), 1, "{}", log.text());
 }
 
-/// Nothing is passed on that nobody counts; what was counted is settled.
+/// No uncounted chunk is passed on; the counted tokens are settled.
 #[tokio::test]
 async fn a_stream_whose_counter_panics_ends_with_an_error_and_is_settled() {
     let world = World::with_tokens_per_minute(10_000).await;
@@ -104,7 +104,7 @@ async fn a_stream_whose_counter_panics_ends_with_an_error_and_is_settled() {
     assert_eq!(world.minute_tokens().await, 103);
 }
 
-/// The chunks of a whole stream, counted by its end, which panics.
+/// A counter that panics at the end of the stream, after all chunks were counted.
 #[tokio::test]
 async fn a_stream_whose_counter_panics_at_its_end_settles_what_was_counted() {
     struct Ends;
@@ -125,7 +125,7 @@ async fn a_stream_whose_counter_panics_at_its_end_settles_what_was_counted() {
     assert_eq!(world.minute_tokens().await, 103);
 }
 
-/// The upstream is the application's own stream, whose panic is not ours to catch.
+/// The upstream is the application's own stream: its panic is not caught.
 #[tokio::test]
 async fn dropped_in_a_panic_of_its_upstream_what_was_seen_is_settled() {
     let world = World::with_tokens_per_minute(10_000).await;

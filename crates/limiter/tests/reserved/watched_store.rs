@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     Unavailable,
     /// It is done once [`WatchedStore::go_on`] is called.
     Waits,
-    /// The same, and its answer gets lost.
+    /// As the variant above, and the answer is lost.
     WaitsAndAnswerLost,
 }
 
