@@ -1,6 +1,6 @@
-//! What a request must pass before its handler runs: the caller is known, the body is there, and there is a place for it.
+//! Admission of a request before its handler runs: the caller is known, the body is complete, and a place is free.
 //!
-//! In this order: whoever is not known is not listened to, a body that comes slowly takes no place, and what takes places is
+//! The order matters. The server reads no body of an unknown caller, a slow body takes no place, and a place is held only for
 //! work that can be done at once.
 
 use std::convert::Infallible;
@@ -58,8 +58,8 @@ impl Admission {
         room.ok_or_else(|| Refusal::busy("the server holds as many bytes of requests as it takes"))
     }
 
-    /// Refuses what would be answered late, before anything is done for it. A few are let in at any time, so that whoever is
-    /// alone on a slow machine is served.
+    /// Refuses a request that would be answered late, before any work on it. A few requests are admitted at any time, so that
+    /// a lone client of a slow machine is served.
     fn in_time(&self) -> Result<(), Refusal> {
         let is_late = self.lag.as_ref().is_some_and(|lag| lag.now() > LATE);
         let admitted = self.max_requests.saturating_sub(self.requests.available_permits());
@@ -72,8 +72,8 @@ impl Admission {
     }
 }
 
-/// A place for work that is done at once: reading the body, and deciding. A handler that waits for somebody else
-/// [ends](Self::end) its turn first.
+/// A place for work that is done at once, such as a decision. A handler that waits for another service [ends](Self::end) its
+/// turn first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
@@ -96,7 +96,7 @@ impl<S: Sync> FromRequestParts<S> for Turn {
     }
 }
 
-/// Stands before every route that needs an access key.
+/// Admits the requests of every route that needs an access key.
 pub(crate) async fn admit(
     State(app): State<Arc<App>>,
     request: Request,
@@ -129,12 +129,12 @@ fn too_much() -> Refusal {
     Refusal::busy("the server has more to do than it can")
 }
 
-/// Of other methods the body says nothing: the SDK sends `{}` with every GET and DELETE. Nobody waits for it.
+/// True for methods whose body matters. The SDK sends `{}` with every GET and DELETE; the server does not wait for that.
 fn reads_body(method: &Method) -> bool {
     [Method::POST, Method::PUT].contains(method)
 }
 
-/// An answer waits twice for the threads that read and write: for its request to be read, and to be written.
+/// A request waits twice for the threads of the connections: to be read, and for its answer to be written.
 const LATE: Duration = Duration::from_millis(20);
 /// Requests that are admitted however late the threads are.
 const FEW: usize = 64;

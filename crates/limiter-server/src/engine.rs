@@ -77,7 +77,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The server was stopped before it had started.
-    #[error("the server was told to stop while it waited for Redis")]
+    #[error("the server was stopped while it connected to Redis")]
     Stopped,
     /// It came to an end with an error.
     #[error("the server failed")]

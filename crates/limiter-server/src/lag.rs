@@ -1,8 +1,7 @@
-//! How late the threads are that read requests and write answers.
+//! The lag of the threads that read requests and write answers.
 //!
-//! With thousands of connections the longest queue is theirs: a request that is there waits until one of them reads it, and an
-//! answer until one of them writes it. No request can tell how long it has waited. So a probe does what an answer does, again
-//! and again.
+//! With thousands of connections the longest queue is theirs: a request waits until such a thread reads it, and an answer until
+//! one writes it. That wait cannot be seen on the request itself. So a probe takes the way of an answer, again and again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +41,7 @@ impl Lag {
         lag
     }
 
-    /// What an answer would wait now.
+    /// The wait that an answer would have now.
     pub(crate) fn now(&self) -> Duration {
         let probe = self.0.lock();
         let under_way = probe.under_way.map_or(Duration::ZERO, |asked| asked.elapsed());
@@ -50,7 +49,7 @@ impl Lag {
     }
 }
 
-/// Often enough to see an overload before it is felt, and nothing beside thousands of requests a second.
+/// Short enough to notice an overload early, and negligible against thousands of requests a second.
 const PROBE_EVERY: Duration = Duration::from_millis(5);
 
 #[cfg(test)]

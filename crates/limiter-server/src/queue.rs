@@ -1,8 +1,8 @@
-//! A queue that sheds load by the time that it takes.
+//! A queue that sheds load by the expected wait.
 //!
-//! A server that lets everybody wait answers nobody in time. So a newcomer is refused at once if it would wait for too long, by
-//! its position and by how fast the queue moves, or if somebody has waited for too long already. Those who wait are served in
-//! order. How long the queue may get follows from that and needs no setting.
+//! If every request may wait, every answer is late. So the queue refuses a newcomer at once if its wait would be too long, by its
+//! position and the speed of the queue, or if the oldest waiter has waited too long already. Waiters are served in order. The
+//! length of the queue follows from these rules and needs no setting.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Queue {
 
     /// A place, at once or after a wait; `None` if the wait would be too long.
     pub(crate) fn join(self: &Arc<Self>) -> Option<Entry> {
-        // The semaphore hands a place to its first waiter, so nobody overtakes the queue here.
+        // The semaphore hands a free place to its first waiter: a newcomer cannot overtake the queue here.
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(Entry::Served(place));
         }
@@ -58,7 +58,7 @@ impl Queue {
     }
 }
 
-/// What came of joining a queue.
+/// The result of joining a queue.
 #[derive(Debug)]
 pub(crate) enum Entry {
     Served(OwnedSemaphorePermit),
@@ -80,7 +80,7 @@ impl Entry {
     }
 }
 
-/// One who waits. Served, refused or gone, it is dropped.
+/// A place in the queue. It ends when the waiter is served, refused or gone.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     queue: Arc<Queue>,
@@ -104,12 +104,12 @@ impl Drop for Waiter {
     }
 }
 
-/// What is too long to wait: most of those who are served wait about that long when there is too much to do, which leaves the
-/// rest of 100 ms to the way in, the work, and the way out.
+/// The longest expected wait. Under overload most requests that are served wait about that long, which leaves the rest of
+/// 100 ms for reading, deciding and writing.
 const LONG: Duration = Duration::from_millis(25);
 /// How long a waiter waits where the queue has come to a halt, as behind a Redis that is away.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Over how many of those who were served the speed is averaged: some milliseconds of them.
+/// The speed is averaged over this many served waiters: some milliseconds.
 const SMOOTHING: u32 = 16;
 
 #[cfg(test)]
@@ -189,8 +189,8 @@ mod tests {
         assert!(newcomer.await.is_some());
     }
 
-    /// Ten times what can be served: the places are busy all the time, those who are served have waited for about as long as
-    /// one may, and the others are told at once.
+    /// Ten times the load that can be served: all places stay busy, the served ones wait about as long as they may, and the
+    /// others are refused at once.
     #[tokio::test(start_paused = true)]
     async fn under_overload_the_places_are_busy_and_waits_are_short() {
         const PLACES: usize = 8;
