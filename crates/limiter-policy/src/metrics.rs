@@ -78,7 +78,7 @@ impl LateFigures {
         }
         describe_counter!(
             RECONCILIATIONS,
-            "What a store is told after an outage, by operation and outcome"
+            "Charges and settlements of an outage sent to the store, by operation and outcome"
         );
         let told = LATE.map(|late| {
             OUTCOMES.map(|outcome| {

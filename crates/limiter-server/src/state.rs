@@ -82,7 +82,7 @@ pub enum StateError {
     /// The file is not a state file of this server, or something else has changed it.
     #[error(
         "the state file {path} is damaged in line {line}, or not of this version of the server, and is left as it is: \
-         put a good copy in its place, or move it away to start anew without keys"
+         put a good copy in its place, or move it away to start without keys"
     )]
     Damaged {
         /// The file.
@@ -220,7 +220,7 @@ impl Log {
     fn append(&mut self, path: &Path, change: &KeyChange) -> Result<(), StoreError> {
         if !self.usable {
             return Err(StoreError::unavailable(
-                "the state file must be saved anew first, which is tried within seconds",
+                "changes of keys are refused until the state file is saved again, which is tried within seconds",
             ));
         }
         if self.recent_bytes > MAX_RECENT {

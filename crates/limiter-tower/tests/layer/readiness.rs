@@ -131,8 +131,7 @@ async fn a_refused_call_gives_back_the_permit_of_the_service_behind() {
         for _ in 0..3 {
             // Both services live on, like those of two connections.
             for service in [&mut first, &mut second] {
-                let ready =
-                    timeout(PATIENCE, service.ready()).await.expect("nobody holds the permit");
+                let ready = timeout(PATIENCE, service.ready()).await.expect("the permit is free");
                 statuses.push(ready.unwrap().call(call()).await.unwrap().status().as_u16());
             }
         }
