@@ -86,6 +86,7 @@ mod reservation;
 mod reserving;
 #[cfg(feature = "stream")]
 mod stream;
+mod token_usage;
 mod user_code;
 mod watch;
 mod watched;
@@ -124,6 +125,7 @@ pub use price::Price;
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
 pub use stream::{CountTokens, OpenAiTokens, StreamError, StreamMeter};
+pub use token_usage::TokenUsage;
 #[doc(hidden)]
 pub use user_code::UserCode;
 pub use watched::{Handle, WatchedStore};
