@@ -82,6 +82,8 @@ mod estimate;
 mod events;
 mod limiter;
 mod price;
+#[cfg(feature = "stream")]
+mod provider;
 mod reservation;
 mod reserving;
 #[cfg(feature = "stream")]

@@ -1,0 +1,122 @@
+//! A part of an answer, which is an event or a JSON value, and the buffer that puts it together.
+
+/// One event of a stream, or one JSON value of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// All bytes of the part.
+    Whole(&'a [u8]),
+    /// The first bytes of a JSON value. The body ended before the value did. Events are never cut.
+    Cut(&'a [u8]),
+    /// The part had more than [`MAX_PART_BYTES`] bytes. They were dropped.
+    TooLarge,
+}
+
+/// Puts one part together from several pieces, in bounded memory.
+#[derive(Clone, Debug)]
+pub(super) struct PartBuffer {
+    bytes: Vec<u8>,
+    /// Whether a part has begun; it may be empty so far.
+    begun: bool,
+    /// Whether the part has outgrown the bound.
+    too_large: bool,
+    max_bytes: usize,
+}
+
+impl Default for PartBuffer {
+    fn default() -> Self {
+        Self::bounded(MAX_PART_BYTES)
+    }
+}
+
+impl PartBuffer {
+    pub(super) const fn bounded(max_bytes: usize) -> Self {
+        Self { bytes: Vec::new(), begun: false, too_large: false, max_bytes }
+    }
+
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Adds bytes to the part, which begins if it has not yet. Drops all of its bytes once they are too many.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.begun = true;
+        let needed = self.bytes.len() + bytes.len();
+        self.too_large |= needed > self.max_bytes;
+        if self.too_large {
+            self.bytes = Vec::new();
+            return;
+        }
+        if needed > self.bytes.capacity() {
+            // Doubled, as `Vec` does, but never above the bound.
+            let capacity = (2 * self.bytes.capacity()).max(needed).min(self.max_bytes);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Hands over the part that has begun, if one has, and empties the buffer.
+    pub(super) fn end(&mut self, is_complete: bool, each: &mut impl FnMut(Part<'_>)) {
+        if !self.begun {
+            return;
+        }
+        each(match (self.too_large, is_complete) {
+            (true, _) => Part::TooLarge,
+            (false, true) => Part::Whole(&self.bytes),
+            (false, false) => Part::Cut(&self.bytes),
+        });
+        (self.begun, self.too_large) = (false, false);
+        self.bytes.clear();
+        if self.bytes.capacity() > REUSED_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// The part that all of these bytes are, which are in one piece: they need no buffer.
+    pub(super) const fn whole<'a>(&self, bytes: &'a [u8]) -> Part<'a> {
+        if bytes.len() > self.max_bytes { Part::TooLarge } else { Part::Whole(bytes) }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+/// 8 MiB. `response.completed` of OpenAI's Responses API repeats the whole answer and the instructions, and images come in
+/// base64. It bounds the memory that an upstream can take from a call.
+pub(crate) const MAX_PART_BYTES: usize = 8 * 1_024 * 1_024;
+
+/// 64 KiB. A buffer is reused up to this size; events of text have some hundred bytes. A larger one is released, so that
+/// a stream does not hold on to the memory of its largest event.
+const REUSED_BYTES: usize = 64 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_buffer_is_released_and_a_small_one_reused() {
+        let mut buffer = PartBuffer::default();
+        for (size, reused) in [(1_000, true), (REUSED_BYTES, true), (REUSED_BYTES + 1, false)] {
+            buffer.add(&vec![b'x'; size]);
+            buffer.end(true, &mut |part| {
+                assert!(matches!(part, Part::Whole(bytes) if bytes.len() == size));
+            });
+            assert_eq!(buffer.capacity() > 0, reused, "after {size} bytes");
+        }
+    }
+
+    #[test]
+    fn the_buffer_never_grows_above_the_bound() {
+        let mut buffer = PartBuffer::bounded(1_000);
+        for _ in 0..1_001 {
+            buffer.add(b"x");
+            assert!(buffer.capacity() <= 1_000);
+        }
+        assert_eq!(buffer.capacity(), 0);
+        let mut parts = 0;
+        buffer.end(true, &mut |part| parts += usize::from(part == Part::TooLarge));
+        assert_eq!(parts, 1);
+        buffer.end(true, &mut |part| panic!("{part:?}"));
+    }
+}

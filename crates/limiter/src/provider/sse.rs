@@ -1,0 +1,324 @@
+//! Server-sent events, as the HTML standard has them, from pieces that are cut anywhere.
+
+use memchr::memchr2;
+
+use super::bom::Bom;
+use super::part::{Part, PartBuffer};
+
+/// Puts the events of a stream together from pieces that are cut anywhere, and hands over the data of each.
+///
+/// It follows the [HTML standard], §9.2.5 "Parsing an event stream" and §9.2.6 "Interpreting an event stream". Fields other than
+/// `data` are ignored: every known provider repeats the type of the event in its data. One thing differs. The standard
+/// discards an event at the end of the stream that no blank line follows. [`Events::end`] hands it over, because the
+/// provider has generated its tokens and the client may have read them: they must be counted.
+///
+/// [HTML standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Events {
+    bom: Bom,
+    line: Line,
+    /// Whether the last byte was a carriage return. A line feed now belongs to the same line end; taken for a blank line,
+    /// it would dispatch an event early.
+    after_cr: bool,
+    /// The data of the event, its lines joined.
+    data: PartBuffer,
+}
+
+/// How much of a line has come.
+#[derive(Clone, Copy, Debug)]
+enum Line {
+    /// This many bytes, all of which fit the name `data`.
+    Name(usize),
+    /// `data:`, whose value may begin with one space that does not count.
+    Colon,
+    /// A part of the value of `data`.
+    Value,
+    /// A comment or another field.
+    Ignored,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::Name(0)
+    }
+}
+
+impl Events {
+    /// Hands over each event that ends in this piece.
+    pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
+        for piece in self.bom.strip(piece) {
+            self.read(piece, &mut each);
+        }
+    }
+
+    /// Hands over the event that has begun, if one has: the stream has ended.
+    pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
+        if !matches!(self.line, Line::Name(0)) {
+            self.end_line(&mut each);
+        }
+        self.data.end(true, &mut each);
+        (self.bom, self.after_cr) = (Bom::default(), false);
+    }
+
+    fn read(&mut self, piece: &[u8], each: &mut impl FnMut(Part<'_>)) {
+        let mut rest = piece;
+        while let Some(first) = rest.first() {
+            if self.after_cr {
+                self.after_cr = false;
+                if *first == b'\n' {
+                    rest = &rest[1..];
+                    continue;
+                }
+            }
+            let Some(end) = memchr2(b'\n', b'\r', rest) else { return self.read_line(rest) };
+            let (line, following) = rest.split_at(end);
+            if let Some((data, following)) = self.whole_event(line, following) {
+                each(self.data.whole(data));
+                rest = following;
+            } else {
+                self.read_line(line);
+                self.end_line(each);
+                self.after_cr = following[0] == b'\r';
+                rest = &following[1..];
+            }
+        }
+    }
+
+    /// Returns the data of an event that needs no buffer, and the bytes after the event. Most events need none: a line of data
+    /// and a blank line are in the same piece.
+    fn whole_event<'a>(&self, line: &'a [u8], following: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        if self.data.has_begun() || !matches!(self.line, Line::Name(0)) {
+            return None;
+        }
+        let value = line.strip_prefix(b"data:")?;
+        let blank_line = [&b"\n\n"[..], b"\r\n\r\n"];
+        let following = blank_line.iter().find_map(|end| following.strip_prefix(*end))?;
+        Some((value.strip_prefix(b" ").unwrap_or(value), following))
+    }
+
+    /// Reads a part of a line.
+    fn read_line(&mut self, part: &[u8]) {
+        let mut part = part;
+        while let Some((byte, rest)) = part.split_first() {
+            match self.line {
+                Line::Name(length) if NAME.get(length) == Some(byte) => {
+                    self.line = Line::Name(length + 1);
+                    part = rest;
+                }
+                Line::Name(length) if length == NAME.len() && *byte == b':' => {
+                    self.begin_data();
+                    self.line = Line::Colon;
+                    part = rest;
+                }
+                Line::Name(_) => self.line = Line::Ignored,
+                Line::Colon => {
+                    self.line = Line::Value;
+                    part = part.strip_prefix(b" ").unwrap_or(part);
+                }
+                Line::Value => return self.data.add(part),
+                Line::Ignored => return,
+            }
+        }
+    }
+
+    fn end_line(&mut self, each: &mut impl FnMut(Part<'_>)) {
+        match self.line {
+            Line::Name(0) => self.data.end(true, each),
+            // The name alone is a field with an empty value.
+            Line::Name(length) if length == NAME.len() => self.begin_data(),
+            Line::Name(_) | Line::Colon | Line::Value | Line::Ignored => {}
+        }
+        self.line = Line::default();
+    }
+
+    /// Begins a line of data, after those that the event has.
+    fn begin_data(&mut self) {
+        self.data.add(if self.data.has_begun() { b"\n" } else { b"" });
+    }
+}
+
+const NAME: &[u8] = b"data";
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The data of each event, `None` for one that is too large.
+    type Seen = Vec<Option<Bytes>>;
+
+    fn bounded(max_bytes: usize) -> Events {
+        Events { data: PartBuffer::bounded(max_bytes), ..Events::default() }
+    }
+
+    /// The events of pieces, by a reader that keeps at most this many bytes.
+    fn events<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
+        let (mut events, mut seen) = (bounded(max_bytes), Vec::new());
+        let mut see = |part: Part<'_>| match part {
+            Part::Whole(data) => seen.push(Some(Bytes::copy_from_slice(data))),
+            Part::TooLarge => seen.push(None),
+            Part::Cut(data) => panic!("an event is never cut: {data:?}"),
+        };
+        for piece in pieces {
+            events.push(piece, &mut see);
+            assert!(events.data.capacity() <= max_bytes);
+        }
+        events.end(&mut see);
+        seen
+    }
+
+    /// Reads this text as one piece, in pieces of each length, and in two pieces cut at each byte.
+    fn assert_events(text: &[u8], expected: &[&str]) {
+        let expected: Seen =
+            expected.iter().map(|data| Some(Bytes::copy_from_slice(data.as_bytes()))).collect();
+        let shown = String::from_utf8_lossy(text);
+        for length in 1..=text.len().max(1) {
+            let seen = events(1_000, text.chunks(length));
+            assert_eq!(seen, expected, "{shown:?} in pieces of {length}");
+        }
+        for cut in 0..=text.len() {
+            let seen = events(1_000, [&text[..cut], &[], &text[cut..]]);
+            assert_eq!(seen, expected, "{shown:?} cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn events_are_read_as_the_standard_says() {
+        let cases: &[(&[u8], &[&str])] = &[
+            (b"", &[]),
+            (b"data: a\n\ndata: b\n\n", &["a", "b"]),
+            // Line ends of each kind, mixed too.
+            (b"data: a\r\n\r\ndata: b\r\rdata: c\n\r\n\rdata: d\r\n\n", &["a", "b", "c", "d"]),
+            // A carriage return and a line feed are one line end: the event has both lines.
+            (b"data: a\r\ndata: b\r\n\r\n", &["a\nb"]),
+            (b"data: a\rdata: b\ndata: c\r\n\n", &["a\nb\nc"]),
+            // The two examples of the standard for joined lines and empty data.
+            (b"data: YHOO\ndata: +2\ndata: 10\n\n", &["YHOO\n+2\n10"]),
+            (b"data\n\ndata\ndata\n\ndata:", &["", "\n", ""]),
+            // One space after the colon does not count; another one does, and other white space.
+            (b"data:a\n\ndata: b\n\ndata:  c\n\ndata:\td\n\n", &["a", "b", " c", "\td"]),
+            (b"data:\n\ndata: \n\ndata:\ndata:\n\n", &["", "", "\n"]),
+            // Comments and other fields.
+            (b": keep-alive\n\nevent: ping\nid: 7\nretry: 1\n\n:\n\n", &[]),
+            (b"event: m\ndata: a\nid: 1\n\n", &["a"]),
+            (b"data: a\n: comment\nevent: x\ndata: b\n\n", &["a\nb"]),
+            (b"data : a\n\n data: a\n\nDATA: a\n\ndatas: a\n\ndat: a\n\ndat\n\ndataa\n\n", &[]),
+            (b"\n\n\r\n\rdata: a:b: c\n\n\n\n", &["a:b: c"]),
+            // A byte order mark counts as nothing, and only at the start, once.
+            (b"\xEF\xBB\xBFdata: a\n\n", &["a"]),
+            (b"\xEF\xBB\xBF\xEF\xBB\xBFdata: a\n\ndata: b\n\n", &["b"]),
+            (b"\xEF\xBBdata: a\n\ndata: b\n\n", &["b"]),
+            (b"\xEFdata: a\n\ndata: b\n\n", &["b"]),
+            (b"data: a\n\n\xEF\xBB\xBFdata: b\n\n", &["a"]),
+            ("data: \u{FEFF}a\n\n".as_bytes(), &["\u{FEFF}a"]),
+            // The stream ends without a blank line, or within a line.
+            (b"data: a\n\ndata: b\n", &["a", "b"]),
+            (b"data: a\n\ndata: b", &["a", "b"]),
+            (b"data: a\ndata", &["a\n"]),
+            (b"data: a\nda", &["a"]),
+            (b"data: a\r", &["a"]),
+            (b"data: a\r\n\r", &["a"]),
+            // A line of data that JSON is broken into.
+            (
+                b"data: {\"choices\":[],\ndata: \"usage\":{}}\n\n",
+                &["{\"choices\":[],\n\"usage\":{}}"],
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_events(text, expected);
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_reported_once_and_the_next_one_read() {
+        let (fits, over) = ("x".repeat(100), "x".repeat(101));
+        let joined = format!("{}\ndata: {}", &fits[..50], &fits[..50]);
+        for [before, after] in [["", "\n\n"], ["event: a\r\n", "\r\n\r\n"], ["", "\ndata: x\n\n"]] {
+            for large in [&over, &joined, &"x".repeat(1_000)] {
+                let text = format!("data: {fits}\n\n{before}data: {large}{after}data: a\n\n");
+                let expected = [Some(Bytes::from(fits.clone())), None, Some(Bytes::from("a"))];
+                for length in 1..=text.len() {
+                    let seen = events(100, text.as_bytes().chunks(length));
+                    assert_eq!(seen, expected, "{text:?} in pieces of {length}");
+                }
+            }
+        }
+        assert_eq!(events(100, [format!("data: {over}").as_bytes()]), [None]);
+    }
+
+    #[test]
+    fn the_usual_event_is_handed_over_without_a_copy() {
+        let mut events = Events::default();
+        for text in ["data: {\"a\":1}\n\n", "event: b\ndata: {\"b\":1}\n\n", "data: c\r\n\r\n"] {
+            let mut handed_over = 0;
+            events.push(text.as_bytes(), |part| {
+                let Part::Whole(data) = part else { panic!("{part:?}") };
+                assert!(text.as_bytes().as_ptr_range().contains(&data.as_ptr()), "{text:?}");
+                handed_over += 1;
+            });
+            assert_eq!((handed_over, events.data.capacity()), (1, 0), "{text:?}");
+        }
+    }
+
+    /// The events of a whole text, by the words of the standard.
+    fn events_by_the_standard(text: &[u8], max_bytes: usize) -> Seen {
+        let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+        let (mut lines, mut rest) = (Vec::new(), text);
+        while let Some(end) = rest.iter().position(|byte| b"\r\n".contains(byte)) {
+            lines.push(&rest[..end]);
+            rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
+        }
+        // The end of the stream dispatches, which is ours.
+        lines.extend([rest, b""]);
+        let (mut data, mut seen) = (Vec::new(), Vec::new());
+        for line in lines {
+            let (name, value) = match line.iter().position(|byte| *byte == b':') {
+                Some(colon) => (&line[..colon], &line[colon + 1..]),
+                None => (line, &b""[..]),
+            };
+            if line.is_empty() && !data.is_empty() {
+                data.pop();
+                let data = Bytes::from(std::mem::take(&mut data));
+                seen.push(Some(data).filter(|data| data.len() <= max_bytes));
+            } else if name == b"data" {
+                data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+                data.push(b'\n');
+            }
+        }
+        seen
+    }
+
+    /// Texts that are like streams, and any bytes.
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        let token = prop_oneof![
+            4 => Just(&b"data: "[..]), 1 => Just(&b"data"[..]), 1 => Just(&b"data:"[..]),
+            4 => Just(&b"\n"[..]), 2 => Just(&b"\r"[..]), 2 => Just(&b"\r\n"[..]), 3 => Just(&b"\n\n"[..]),
+            1 => Just(&b": "[..]), 1 => Just(&b"event: x"[..]), 1 => Just(&b"\xEF\xBB\xBF"[..]),
+            1 => Just(&b"\xEF\xBB"[..]), 3 => Just(&b"{\"a\":1}"[..]), 1 => Just(&b" "[..]), 1 => Just(&b"a"[..]),
+        ];
+        let tokens = prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat());
+        prop_oneof![3 => tokens, 1 => prop::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_the_events_of_the_standard_wherever_they_are_cut(
+            text in texts(),
+            lengths in prop::collection::vec(0_usize..12, 0..60),
+            max_bytes in prop_oneof![Just(8_usize), Just(1_000)],
+        ) {
+            let (mut pieces, mut rest) = (Vec::new(), &text[..]);
+            for length in lengths {
+                let (piece, following) = rest.split_at(length.min(rest.len()));
+                pieces.push(piece);
+                rest = following;
+            }
+            pieces.push(rest);
+            let expected = events_by_the_standard(&text, max_bytes);
+            prop_assert_eq!(events(max_bytes, pieces), &expected[..]);
+            prop_assert_eq!(events(max_bytes, [&text[..]]), expected);
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! JSON values, from pieces that are cut anywhere.
+
+use memchr::memchr2;
+
+use super::bom::Bom;
+use super::part::{Part, PartBuffer};
+
+/// Finds the values of a JSON text that is cut anywhere, and hands over the bytes of each.
+///
+/// The text is a sequence of values: a whole body is one, and newline-delimited JSON is many. If the text begins with `[`,
+/// as Gemini's `streamGenerateContent` does without `alt=sse`, the elements of that array are handed over instead, each as
+/// it ends. It only tracks nesting, strings and escapes. It does not check the JSON: a parser refuses a malformed value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values {
+    bom: Bom,
+    place: Place,
+    outer: Outer,
+    /// The beginning of the value whose end has not come.
+    begun: PartBuffer,
+}
+
+/// The place of the next byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    BetweenValues,
+    /// In a value that is a number, `true`, `false`, `null` or garbage.
+    Word,
+    /// In this many objects and arrays of the value.
+    Nested { depth: u64 },
+    /// In a string, within that many. The value may be a string itself.
+    String { depth: u64 },
+    /// After a backslash in such a string.
+    Escape { depth: u64 },
+}
+
+/// The array around all values, if there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Outer {
+    /// Nothing but white space has come.
+    #[default]
+    Unknown,
+    Open,
+    /// There is none, or it has ended.
+    Absent,
+}
+
+impl Values {
+    /// Hands over each value that ends in this piece.
+    pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
+        for piece in self.bom.strip(piece) {
+            self.read(piece, &mut each);
+        }
+    }
+
+    /// Hands over the value that has begun, if one has: the text has ended. That completes a word and cuts any other value.
+    pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
+        let is_complete = self.place == Place::Word && self.outer != Outer::Open;
+        self.begun.end(is_complete, &mut each);
+        (self.bom, self.place, self.outer) = Default::default();
+    }
+
+    fn read(&mut self, piece: &[u8], each: &mut impl FnMut(Part<'_>)) {
+        // Where the value begins in this piece: at its start, if it began before.
+        let (mut start, mut at) = (0, 0);
+        while at < piece.len() {
+            let rest = &piece[at..];
+            let (read, place) = match self.place {
+                Place::BetweenValues => {
+                    start = at;
+                    (1, self.place_after(rest[0]))
+                }
+                Place::Word => match rest.iter().position(|byte| ends_word(*byte)) {
+                    Some(end) => (end, Place::BetweenValues),
+                    None => (rest.len(), Place::Word),
+                },
+                Place::Nested { depth } => read_nested(rest, depth),
+                Place::String { depth } => read_string(rest, depth),
+                Place::Escape { depth } => (1, Place::String { depth }),
+            };
+            let has_begun = self.place != Place::BetweenValues;
+            (at, self.place) = (at + read, place);
+            if has_begun && place == Place::BetweenValues {
+                self.hand_over(&piece[start..at], each);
+            }
+        }
+        if self.place != Place::BetweenValues {
+            self.begun.add(&piece[start..]);
+        }
+    }
+
+    /// Returns the place after this byte, which is between two values.
+    fn place_after(&mut self, byte: u8) -> Place {
+        let is_white_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        let is_first = self.outer == Outer::Unknown && !is_white_space;
+        if is_first {
+            self.outer = if byte == b'[' { Outer::Open } else { Outer::Absent };
+        }
+        match byte {
+            b'[' if is_first => Place::BetweenValues,
+            b']' => {
+                self.outer = Outer::Absent;
+                Place::BetweenValues
+            }
+            b',' | b':' | b'}' => Place::BetweenValues,
+            _ if is_white_space => Place::BetweenValues,
+            b'{' | b'[' => Place::Nested { depth: 1 },
+            b'"' => Place::String { depth: 0 },
+            _ => Place::Word,
+        }
+    }
+
+    fn hand_over(&mut self, last: &[u8], each: &mut impl FnMut(Part<'_>)) {
+        if self.begun.has_begun() {
+            self.begun.add(last);
+            self.begun.end(true, each);
+        } else {
+            each(self.begun.whole(last));
+        }
+    }
+}
+
+/// Reads on within this many objects and arrays. Returns the number of bytes read, and the place of the next one.
+fn read_nested(text: &[u8], depth: u64) -> (usize, Place) {
+    let Some(found) = text.iter().position(|byte| b"{}[]\"".contains(byte)) else {
+        return (text.len(), Place::Nested { depth });
+    };
+    let place = match text[found] {
+        b'"' => Place::String { depth },
+        b'{' | b'[' => Place::Nested { depth: depth + 1 },
+        _ => depth_left(depth - 1),
+    };
+    (found + 1, place)
+}
+
+/// Reads on in a string; otherwise like [`read_nested`].
+fn read_string(text: &[u8], depth: u64) -> (usize, Place) {
+    let Some(found) = memchr2(b'"', b'\\', text) else {
+        return (text.len(), Place::String { depth });
+    };
+    let place = if text[found] == b'"' { depth_left(depth) } else { Place::Escape { depth } };
+    (found + 1, place)
+}
+
+/// Returns the place after a string or a bracket that leaves this many objects and arrays open.
+const fn depth_left(depth: u64) -> Place {
+    if depth == 0 { Place::BetweenValues } else { Place::Nested { depth } }
+}
+
+const fn ends_word(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' | b'"' | b'{' | b'}' | b'[' | b']')
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Seen {
+        Whole(Bytes),
+        Cut(Bytes),
+        TooLarge,
+    }
+
+    fn whole<T: AsRef<[u8]> + ?Sized>(text: &T) -> Seen {
+        Seen::Whole(Bytes::copy_from_slice(text.as_ref()))
+    }
+
+    fn cut<T: AsRef<[u8]> + ?Sized>(text: &T) -> Seen {
+        Seen::Cut(Bytes::copy_from_slice(text.as_ref()))
+    }
+
+    /// The values of pieces, by a reader that keeps at most this many bytes.
+    fn values<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
+        let begun = PartBuffer::bounded(max_bytes);
+        let (mut values, mut seen) = (Values { begun, ..Values::default() }, Vec::new());
+        let mut see = |part: Part<'_>| {
+            seen.push(match part {
+                Part::Whole(bytes) => whole(bytes),
+                Part::Cut(bytes) => cut(bytes),
+                Part::TooLarge => Seen::TooLarge,
+            });
+        };
+        for piece in pieces {
+            values.push(piece, &mut see);
+            assert!(values.begun.capacity() <= max_bytes);
+        }
+        values.end(&mut see);
+        seen
+    }
+
+    /// Reads this text as one piece, in pieces of each length, and in two pieces cut at each byte.
+    fn assert_values(text: &[u8], expected: &[Seen]) {
+        let shown = text.escape_ascii();
+        for length in 1..=text.len().max(1) {
+            let seen = values(1_000, text.chunks(length));
+            assert_eq!(seen, expected, "{shown} in pieces of {length}");
+        }
+        for cut in 0..=text.len() {
+            let seen = values(1_000, [&text[..cut], &[], &text[cut..]]);
+            assert_eq!(seen, expected, "{shown} cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_has_its_values_and_an_array_its_elements() {
+        let (a, b) = (r#"{"a":[1,{"b":"}]"}]}"#, r#"{"b":"[{"}"#);
+        let both = [whole(a), whole(b)];
+        for text in [
+            format!("{a}{b}"),
+            format!("{a}\n{b}\n"),
+            format!("\u{FEFF} \t\r\n{a}\r\n\r\n{b}"),
+            format!("[{a},{b}]"),
+            format!("\u{FEFF}\r\n[ {a}\n,\r\n{b}\n]\n"),
+            format!("[{a}]{b}"),
+        ] {
+            assert_values(text.as_bytes(), &both);
+        }
+        // An array is the outer one only at the start.
+        assert_values(b"{}[1,2]", &[whole("{}"), whole("[1,2]")]);
+        assert_values(b"[[1,[2]],[]] [3]", &[whole("[1,[2]]"), whole("[]"), whole("[3]")]);
+        assert_values(b"[]", &[]);
+        assert_values(b" \n", &[]);
+        assert_values(b"", &[]);
+    }
+
+    #[test]
+    fn strings_and_escapes_hide_brackets() {
+        for text in [r#"{"a\"}":"\\"}"#, r#"{"\\\"{":"]"}"#, r#""a\"b""#, r#""\\""#, r#"["\"]"]"#] {
+            assert_values(
+                format!("{{}}{text}{text}").as_bytes(),
+                &[whole("{}"), whole(text), whole(text)],
+            );
+        }
+    }
+
+    #[test]
+    fn words_are_values() {
+        assert_values(b"1 -2.5e3\nnull", &["1", "-2.5e3", "null"].map(whole));
+        assert_values(b"[1,true,\"a\",{}]", &["1", "true", "\"a\"", "{}"].map(whole));
+        assert_values(b"false{}1[]x\"y\"", &["false", "{}", "1", "[]", "x", "\"y\""].map(whole));
+    }
+
+    #[test]
+    fn a_value_that_does_not_end_is_cut() {
+        let (a, b) = (r#"{"a":1}"#, r#"{"b":["c"#);
+        assert_values(format!("{a}{b}").as_bytes(), &[whole(a), cut(b)]);
+        assert_values(format!("[{a},{b}").as_bytes(), &[whole(a), cut(b)]);
+        assert_values(b"[1,2", &[whole("1"), cut("2")]);
+        assert_values(b"[1,2,", &[whole("1"), whole("2")]);
+        assert_values(b"\"a", &[cut("\"a")]);
+        assert_values(b"{\"a\\", &[cut("{\"a\\")]);
+        assert_values(b"{", &[cut("{")]);
+    }
+
+    #[test]
+    fn garbage_does_no_harm() {
+        assert_values(b"Bad Gateway: no", &["Bad", "Gateway", "no"].map(whole));
+        assert_values(b"}]}:,{}", &[whole("{}")]);
+        assert_values(b"][1]", &[whole("[1]")]);
+        assert_values(b"{]{}", &[whole("{]"), whole("{}")]);
+        assert_values(b"[}{}", &[whole("{}")]);
+        assert_values(b"\xEF\xBB{}", &[whole(b"\xEF\xBB"), whole("{}")]);
+        assert_values(b"\xFF{\xFE}", &[whole(b"\xFF"), whole(b"{\xFE}")]);
+    }
+
+    #[test]
+    fn a_value_that_is_too_large_is_reported_once_and_the_next_one_read() {
+        let [fits, over] = [98, 99].map(|size| format!("\"{}\"", "x".repeat(size)));
+        let nested = format!("{{\"a\":[{over},{over}]}}");
+        for large in [&over, &nested, &"x".repeat(101)] {
+            for text in [format!("[{fits},{large},{{}}]"), format!("{{}}{fits}{large}\n{{}}")] {
+                let mut expected = vec![whole(&fits), Seen::TooLarge, whole("{}")];
+                if text.starts_with('{') {
+                    expected.insert(0, whole("{}"));
+                }
+                for length in 1..=text.len() {
+                    let seen = values(100, text.as_bytes().chunks(length));
+                    assert_eq!(seen, expected, "{text} in pieces of {length}");
+                }
+            }
+        }
+        let unfinished = &nested.as_bytes()[..150];
+        assert_eq!(values(100, [unfinished]), [Seen::TooLarge]);
+        assert_eq!(values(100, unfinished.chunks(7)), [Seen::TooLarge]);
+    }
+
+    #[test]
+    fn a_value_in_one_piece_is_handed_over_without_a_copy() {
+        let text = br#" [{"a":[1]} , "b", 3, {"c":"#;
+        let (mut values, mut handed_over) = (Values::default(), 0);
+        values.push(text, |part| {
+            let Part::Whole(bytes) = part else { panic!("{part:?}") };
+            assert!(text.as_ptr_range().contains(&bytes.as_ptr()));
+            handed_over += 1;
+        });
+        assert_eq!(handed_over, 3);
+    }
+
+    /// Texts that are like JSON, and any bytes.
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        let token = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            "\"a\"",
+            "\\",
+            "\\\"",
+            ",",
+            ":",
+            "1",
+            "null",
+            " ",
+            "\n",
+            "{}",
+            "{\"a\":[1]}",
+            "\u{FEFF}",
+            "\u{e9}",
+        ]);
+        let tokens = prop::collection::vec(token, 0..40);
+        let tokens = tokens.prop_map(|tokens| tokens.concat().into_bytes());
+        prop_oneof![3 => tokens, 1 => prop::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i32>().prop_map(Value::from),
+            "[a\"\\\\\\[\\]{}\n\u{e9}]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map("[a\"}]{0,3}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The pieces of a text that is cut after each of these lengths.
+    fn pieces<'a>(text: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+        let (mut pieces, mut rest) = (Vec::new(), text);
+        for length in lengths {
+            let (piece, following) = rest.split_at((*length).min(rest.len()));
+            pieces.push(piece);
+            rest = following;
+        }
+        pieces.push(rest);
+        pieces
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_the_same_values_wherever_they_are_cut(
+            text in texts(),
+            lengths in prop::collection::vec(0_usize..12, 0..60),
+            max_bytes in prop_oneof![Just(8_usize), Just(1_000)],
+        ) {
+            let seen = values(max_bytes, pieces(&text, &lengths));
+            prop_assert_eq!(seen, values(max_bytes, [&text[..]]));
+        }
+
+        #[test]
+        fn json_has_the_values_that_a_parser_finds(
+            elements in prop::collection::vec(json(), 0..5),
+            lengths in prop::collection::vec(0_usize..12, 0..60),
+            is_pretty in any::<bool>(),
+            is_array in any::<bool>(),
+        ) {
+            let write = if is_pretty { serde_json::to_string_pretty } else { serde_json::to_string };
+            let lines = || elements.iter().map(|value| write(value).unwrap());
+            let text = match is_array {
+                true => write(&Value::from(elements.clone())).unwrap(),
+                // An array at the start would be the outer one.
+                false => format!("0\n{}", lines().collect::<Vec<_>>().join("\n")),
+            };
+            let mut read: Vec<Value> = Vec::new();
+            let mut values = Values::default();
+            let mut see = |part: Part<'_>| match part {
+                Part::Whole(bytes) => read.push(serde_json::from_slice(bytes).unwrap()),
+                other => panic!("{other:?}"),
+            };
+            for piece in pieces(text.as_bytes(), &lengths) {
+                values.push(piece, &mut see);
+            }
+            values.end(&mut see);
+            let first = if is_array { None } else { Some(Value::from(0)) };
+            let expected: Vec<Value> = first.into_iter().chain(elements).collect();
+            prop_assert_eq!(read, expected);
+        }
+    }
+}
