@@ -20,8 +20,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use limiter::{
-    AccessKey, AssetId, Estimate, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey,
-    OpenAiTokens, Reserved, StreamError, StreamMeter, Timestamp,
+    AccessKey, AnswerReader, Api, AssetId, Estimate, KeyConfig, KeyId, Limiter, Limits,
+    ManualClock, NewKey, Reserved, StreamError, StreamMeter, Timestamp,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -107,7 +107,7 @@ async fn chat(
         }
     };
 
-    let metered = StreamMeter::stream(answer, reserved, OpenAiTokens::new())
+    let metered = StreamMeter::stream(answer, reserved, AnswerReader::new(Api::OpenAiChat))
         .with_step(50)
         .ending_at_limit()
         // Clients of this kind understand an event better than a connection that breaks off.

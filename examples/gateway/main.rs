@@ -20,12 +20,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use limiter::{
-    AssetId, Charge, CountTokens, InvalidValue, KeyConfig, Limiter, Limits, ManualClock, NewKey,
-    OpenAiTokens, Totals,
+    AnswerReader, Api, AssetId, Charge, InvalidValue, KeyConfig, Limiter, Limits, ManualClock,
+    NewKey, Totals,
 };
 use limiter_tower::{BodyEnd, Dialect, RateLimitLayer, ResponseCost, Settlement};
 use serde::Deserialize;
-use serde_json::Value;
+
 use tokio::net::TcpListener;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -112,52 +112,35 @@ async fn forward(
     Ok(response.map(Body::new))
 }
 
-/// Reads the usage that the upstream reports: in a whole answer, or in an event of a stream.
-enum Metered {
-    Whole(Vec<u8>),
-    Stream { tokens: OpenAiTokens, seen: u64 },
-}
+/// Reads the tokens of an answer, whole or streamed. An answer that reports nothing, and of which nothing could be counted,
+/// keeps its estimate.
+struct Metered(AnswerReader);
 
 impl Metered {
-    fn of(response: &response::Parts) -> Self {
-        match response.headers.get("content-type") {
-            Some(kind) if kind.as_bytes().starts_with(b"text/event-stream") => {
-                Self::Stream { tokens: OpenAiTokens::new(), seen: 0 }
-            }
-            _ => Self::Whole(Vec::new()),
-        }
+    fn of(_: &response::Parts) -> Self {
+        Self(AnswerReader::new(Api::OpenAiChat))
     }
 }
 
 impl ResponseCost for Metered {
     fn data(&mut self, data: &Bytes) {
-        match self {
-            Self::Stream { tokens, seen } => *seen += tokens.count(data),
-            Self::Whole(answer) if answer.len() + data.len() <= LARGEST_BODY => answer.extend(data),
-            Self::Whole(_) => {}
-        }
+        self.0.read(data);
     }
 
-    /// Of a stream that broke off, the tokens that went out. An answer that reports nothing keeps its estimate.
     fn settlement(&mut self, end: BodyEnd) -> Settlement {
-        let totals = match self {
-            Self::Whole(answer) => usage(answer),
-            Self::Stream { tokens, seen } => match CountTokens::<Bytes>::told(tokens) {
-                None if end != BodyEnd::Complete => {
-                    Totals::unchanged().with_output_tokens(*seen).ok()
-                }
-                told => told,
-            },
-        };
-        totals.map_or(Settlement::Keep, Settlement::from)
+        if end == BodyEnd::Complete {
+            self.0.finish();
+        }
+        let reported = self.0.reported();
+        let mut totals = Totals::unchanged();
+        if let Some(input) = reported.input {
+            totals = totals.with_input_tokens(input).unwrap_or(totals);
+        }
+        if let Some(output) = reported.output {
+            totals = totals.with_output_tokens(output).unwrap_or(totals);
+        }
+        totals.into()
     }
-}
-
-fn usage(answer: &[u8]) -> Option<Totals> {
-    let answer: Value = serde_json::from_slice(answer).ok()?;
-    let tokens = |name: &str| answer["usage"][name].as_u64();
-    let totals = Totals::unchanged().with_input_tokens(tokens("prompt_tokens")?).ok()?;
-    totals.with_output_tokens(tokens("completion_tokens")?).ok()
 }
 
 /// Puts a service on a free port.

@@ -124,9 +124,11 @@ pub use limiter_policy::{
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
 pub use price::Price;
+#[cfg(feature = "stream")]
+pub use provider::{AnswerReader, Api, Reported, TokenSource, UnknownApi, tokens_of_text};
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
-pub use stream::{CountTokens, OpenAiTokens, StreamError, StreamMeter};
+pub use stream::{CountTokens, StreamError, StreamMeter};
 pub use token_usage::TokenUsage;
 #[doc(hidden)]
 pub use user_code::UserCode;

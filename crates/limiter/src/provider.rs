@@ -1,8 +1,31 @@
-//! What LLM providers send, and how it is read.
+//! The APIs of LLM providers: what a request may cost, and what its answer did cost.
+//!
+//! Each file named after an API says where its JSON has which value; the readers walk a request or an answer once and
+//! ask it.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the readers of answers come next"))]
-
+mod accounted;
+mod anthropic;
+mod api;
 mod bom;
+mod figures;
+mod gemini;
+mod meaning;
+mod openai_chat;
+mod openai_completions;
+mod openai_embeddings;
+mod openai_responses;
 mod part;
+mod reader;
+mod reported;
+mod rerank;
+mod scalar;
 mod sse;
+mod tokens_of_text;
 mod values;
+mod walk;
+
+pub(crate) use self::accounted::answer_accounted;
+pub use self::api::{Api, UnknownApi};
+pub use self::reader::AnswerReader;
+pub use self::reported::{Reported, TokenSource};
+pub use self::tokens_of_text::tokens_of_text;

@@ -2,9 +2,7 @@
 
 mod count;
 mod error;
-mod lines;
 mod meter;
-mod open_ai;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,8 +16,7 @@ use pin_project_lite::pin_project;
 
 pub use self::count::CountTokens;
 pub use self::error::StreamError;
-use self::meter::Meter;
-pub use self::open_ai::OpenAiTokens;
+use self::meter::{Meter, State};
 use crate::price::Price;
 use crate::reservation::Reservation;
 use crate::user_code::UserCode;
@@ -28,7 +25,7 @@ pin_project! {
     /// Counts the tokens of an answer while it streams, and keeps the [`Reservation`] of its call in step with them.
     ///
     /// It wraps a [`Stream`] of chunks or an HTTP [`Body`] and is one itself, of the same chunks. How many tokens a chunk carries
-    /// is told by a function, or whatever else [counts](CountTokens); [`OpenAiTokens`] does for answers like those of OpenAI.
+    /// is counted by an [`AnswerReader`](crate::AnswerReader), a function, or anything else that [counts](CountTokens).
     ///
     /// ```
     /// use futures_util::{StreamExt, stream};
@@ -70,7 +67,9 @@ pin_project! {
     ///
     /// # When it ends
     /// The reservation is settled before the stream's end is passed on: by the figures that upstream
-    /// [told](CountTokens::told), or else by the tokens that were counted, and the input as estimated. When the client goes
+    /// [reported](CountTokens::reported), or else by the tokens that were counted, and the input as estimated. Where something
+    /// [could not be counted](CountTokens::estimate_stands), the estimate stands; the metric `limiter_answers_total` and a
+    /// warning say so. When the client goes
     /// away, that is when the meter is dropped, what was seen is settled by a task on the tokio runtime that the meter was
     /// last made or polled on. If there is none, or it has gone, the estimate stands as charged, and a warning through
     /// `tracing` says so.
@@ -128,8 +127,13 @@ impl<S, C, K> StreamMeter<S, C, K> {
         Self::new(body, call, tokens)
     }
 
-    fn new(upstream: S, call: Reservation, tokens: K) -> Self {
-        let meter = Meter::new(call);
+    fn new(upstream: S, call: Reservation, tokens: K) -> Self
+    where
+        K: CountTokens<C>,
+    {
+        // The client may leave before the first chunk.
+        let state = COUNT_TOKENS.run(|| State::of(&tokens)).unwrap_or_default();
+        let meter = Meter::new(call, state);
         Self { upstream: Some(upstream), tokens, held: None, last: None, meter }
     }
 
@@ -142,7 +146,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
     }
 
     /// Extends and settles credits too, at this price. By default the credits stay as they were reserved, unless
-    /// upstream [told](CountTokens::told) others.
+    /// upstream [reported](CountTokens::reported) others.
     pub fn with_price(mut self, price: Price) -> Self {
         self.meter.set_price(price);
         self
@@ -160,12 +164,13 @@ impl<S, C, K> StreamMeter<S, C, K> {
     ///
     /// ```
     /// # use futures_util::{Stream, StreamExt};
-    /// # use limiter::{OpenAiTokens, Reservation, StreamError, StreamMeter};
+    /// # use limiter::{AnswerReader, Api, Reservation, StreamError, StreamMeter};
     /// fn answer(
     ///     upstream: impl Stream<Item = Result<Vec<u8>, std::io::Error>>,
     ///     call: Reservation,
     /// ) -> impl Stream<Item = Result<Vec<u8>, StreamError>> {
-    ///     StreamMeter::stream(upstream, call, OpenAiTokens::new()).ending_at_limit().map(|item| match item {
+    ///     let reader = AnswerReader::new(Api::OpenAiChat);
+    ///     StreamMeter::stream(upstream, call, reader).ending_at_limit().map(|item| match item {
     ///         Err(StreamError::Denied(denied)) => {
     ///             let error = serde_json::json!({ "error": { "message": denied.to_string() } });
     ///             Ok(format!("data: {error}\n\ndata: [DONE]\n\n").into_bytes())
@@ -220,10 +225,10 @@ impl<S, C, K> StreamMeter<S, C, K> {
                 Some(Ok(Piece::Chunk(chunk))) => {
                     let counted = COUNT_TOKENS.run(|| {
                         let tokens = this.tokens.count(&chunk);
-                        (tokens, this.tokens.told())
+                        (tokens, State::of(this.tokens))
                     });
-                    if let Some((tokens, told)) = counted {
-                        this.meter.saw(tokens, told);
+                    if let Some((tokens, state)) = counted {
+                        this.meter.saw(tokens, state);
                         *this.held = Some(Held { chunk, tokens });
                     } else {
                         *this.last = Some(StreamError::Uncounted);
@@ -239,10 +244,10 @@ impl<S, C, K> StreamMeter<S, C, K> {
                     // All chunks are passed on already: if the counter panics, its last count stands.
                     let counted = COUNT_TOKENS.run(|| {
                         let tokens = this.tokens.end();
-                        (tokens, this.tokens.told())
+                        (tokens, State::of(this.tokens))
                     });
-                    if let Some((tokens, told)) = counted {
-                        this.meter.saw(tokens, told);
+                    if let Some((tokens, state)) = counted {
+                        this.meter.saw(tokens, state);
                     }
                     this.meter.finish_without(0);
                     this.upstream.set(None);

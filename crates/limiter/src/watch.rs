@@ -41,6 +41,15 @@ pub(crate) fn events_dropped(events: u64) {
     let _ = events;
 }
 
+/// Counts an answer by its API and the source of its tokens.
+#[cfg(feature = "stream")]
+pub(crate) fn answer_accounted(api: &'static str, tokens: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::answer_accounted(api, tokens);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (api, tokens);
+}
+
 /// Counts a panic in a callback of the application.
 pub(crate) fn user_code_panicked(callback: &'static str) {
     #[cfg(feature = "metrics")]

@@ -1,21 +1,21 @@
 //! What a stream takes, and what that costs.
 
 use bytes::Bytes;
-use limiter::{CountTokens, OpenAiTokens, Totals};
+use limiter::{AnswerReader, CountTokens, Reported};
 
 use crate::models::Price;
 
-/// Counts as OpenAI's streams are counted. Once the provider has told the usage, it has its price too; until then the
+/// Counts an answer of any API. Once the provider has reported the usage, it has its price too; until then the
 /// credits stay as they were reserved.
 #[derive(Debug)]
 pub(super) struct PricedTokens {
-    tokens: OpenAiTokens,
+    tokens: AnswerReader,
     price: Price,
 }
 
 impl PricedTokens {
     pub(super) fn new(price: Price) -> Self {
-        Self { tokens: OpenAiTokens::new(), price }
+        Self { tokens: AnswerReader::of_any_api(), price }
     }
 }
 
@@ -28,10 +28,16 @@ impl CountTokens<Bytes> for PricedTokens {
         CountTokens::<Bytes>::end(&mut self.tokens)
     }
 
-    fn told(&self) -> Option<Totals> {
-        let told = CountTokens::<Bytes>::told(&self.tokens)?;
-        let price = self.price.of(told.input_tokens()?, told.output_tokens()?);
-        Some(price.map_or(told, |credits| told.with_credits(credits)))
+    fn reported(&self) -> Reported {
+        let mut reported = self.tokens.reported();
+        if let (Some(input), Some(output)) = (reported.input, reported.output) {
+            reported.credits = self.price.of(input, output).ok();
+        }
+        reported
+    }
+
+    fn estimate_stands(&self) -> bool {
+        self.tokens.estimate_stands()
     }
 }
 
@@ -47,13 +53,10 @@ mod tests {
                 .count(&Bytes::from("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n")),
             1
         );
-        assert_eq!(tokens.told(), None);
+        assert_eq!(tokens.reported(), Reported::default());
         tokens.count(&Bytes::from(
             "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n",
         ));
-        assert_eq!(
-            tokens.told().and_then(|told| told.credits()).map(|credits| credits.millionths()),
-            Some(16)
-        );
+        assert_eq!(tokens.reported().credits.map(|credits| credits.millionths()), Some(16));
     }
 }

@@ -1,13 +1,14 @@
 //! What tells how many tokens a chunk carries.
 
-use limiter_core::Totals;
+use crate::provider::{Api, Reported};
 
-/// Counts the output tokens of an answer, chunk by chunk. A function or closure from a chunk to a number does.
+/// Counts the output tokens of an answer, chunk by chunk. [`AnswerReader`](crate::AnswerReader) does it for the APIs of LLM
+/// providers; a function or closure from a chunk to a number does too.
 ///
 /// ```
-/// use limiter::{CountTokens, Totals};
+/// use limiter::{CountTokens, Reported};
 ///
-/// /// Answers as an imaginary upstream gives them: words, and in the end what they did cost.
+/// /// Answers as an imaginary upstream gives them: words, and in the end their cost.
 /// enum Chunk {
 ///     Words(String),
 ///     Bill { input_tokens: u64, output_tokens: u64 },
@@ -15,7 +16,7 @@ use limiter_core::Totals;
 ///
 /// #[derive(Default)]
 /// struct Words {
-///     told: Option<Totals>,
+///     reported: Reported,
 /// }
 ///
 /// impl CountTokens<Chunk> for Words {
@@ -23,22 +24,22 @@ use limiter_core::Totals;
 ///         match *chunk {
 ///             Chunk::Words(ref words) => words.split_whitespace().count() as u64,
 ///             Chunk::Bill { input_tokens, output_tokens } => {
-///                 let told = Totals::unchanged().with_input_tokens(input_tokens);
-///                 self.told = told.and_then(|told| told.with_output_tokens(output_tokens)).ok();
+///                 self.reported.input = Some(input_tokens);
+///                 self.reported.output = Some(output_tokens);
 ///                 0
 ///             }
 ///         }
 ///     }
 ///
-///     fn told(&self) -> Option<Totals> {
-///         self.told
+///     fn reported(&self) -> Reported {
+///         self.reported
 ///     }
 /// }
 /// ```
 pub trait CountTokens<C: ?Sized> {
     /// How many output tokens this chunk carries. Each chunk is asked about once, in order.
     ///
-    /// It may be an estimate, if [`told`](Self::told) is going to know better.
+    /// It may be an estimate, if [`reported`](Self::reported) is going to know better.
     fn count(&mut self, chunk: &C) -> u64;
 
     /// The stream has ended by itself: the tokens of what was held back to be counted as a whole, of which the rest never
@@ -47,10 +48,21 @@ pub trait CountTokens<C: ?Sized> {
         0
     }
 
-    /// What the call did cost up to now, if upstream told: that is settled instead of the sum of the counts. Asked after
-    /// each chunk, and at the end. What it leaves out stays as counted or estimated. Tokens that cannot be
-    /// (more than 2^53 − 1 together) are not believed.
-    fn told(&self) -> Option<Totals> {
+    /// The figures that upstream has reported so far. They are settled instead of the sum of the counts; figures that it
+    /// has not reported stay as counted or estimated. Asked after each chunk, and at the end. More than 2^53 − 1 tokens
+    /// are not believed.
+    fn reported(&self) -> Reported {
+        Reported::default()
+    }
+
+    /// Returns whether some of the answer could not be counted: then the estimate is the least to settle, unless upstream
+    /// reported the output.
+    fn estimate_stands(&self) -> bool {
+        false
+    }
+
+    /// The API whose answer is counted, if it is known: a label of metrics.
+    fn api(&self) -> Option<Api> {
         None
     }
 }

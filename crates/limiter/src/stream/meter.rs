@@ -11,9 +11,12 @@ use limiter_core::{
 };
 use tokio::runtime::Handle;
 
+use super::count::CountTokens;
 use super::error::StreamError;
 use crate::price::Price;
+use crate::provider::{Api, Reported, TokenSource, answer_accounted};
 use crate::reservation::Reservation;
+use crate::token_usage::TokenUsage;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -24,15 +27,34 @@ pub(super) struct Meter {
     runtime: Option<Handle>,
     /// As it stands charged, as far as is known.
     estimate: Charge,
-    seen: u64,
+    /// Tokens counted in what has come.
+    counted: u64,
     /// Up to here chunks pass without asking: the estimate, or more where an extension was denied and the stream goes on.
     covered: u64,
     /// How often room was asked for since the last chunk passed.
     asked: u32,
-    told: Option<Totals>,
+    state: State,
     step: u64,
     price: Option<Price>,
     ends_at_limit: bool,
+}
+
+/// What the counter says of an answer, after each chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State {
+    reported: Reported,
+    estimate_stands: bool,
+    api: Option<Api>,
+}
+
+impl State {
+    pub(super) fn of<C>(counter: &impl CountTokens<C>) -> Self {
+        Self {
+            reported: counter.reported(),
+            estimate_stands: counter.estimate_stands(),
+            api: counter.api(),
+        }
+    }
 }
 
 /// There is at most one call of the store at a time.
@@ -44,16 +66,16 @@ enum Phase {
 }
 
 impl Meter {
-    pub(super) fn new(call: Reservation) -> Self {
+    pub(super) fn new(call: Reservation, state: State) -> Self {
         let estimate = *call.estimate();
         let mut meter = Self {
             phase: Phase::Open(call),
             runtime: None,
             estimate,
-            seen: 0,
+            counted: 0,
             covered: estimate.output_tokens(),
             asked: 0,
-            told: None,
+            state,
             step: DEFAULT_STEP,
             price: None,
             ends_at_limit: false,
@@ -85,15 +107,25 @@ impl Meter {
         }
     }
 
-    pub(super) fn saw(&mut self, tokens: u64, told: Option<Totals>) {
-        self.seen = self.seen.saturating_add(tokens).min(self.most());
-        self.told = told.filter(|told| told.applied_to(&self.estimate).is_ok());
+    pub(super) fn saw(&mut self, tokens: u64, state: State) {
+        self.counted = self.counted.saturating_add(tokens).min(self.most());
+        let Reported { input, output, .. } = state.reported;
+        let input = input.unwrap_or_else(|| self.estimate.input_tokens());
+        let is_countable = input.saturating_add(output.unwrap_or(self.counted)) <= MAX_COUNT;
+        // Figures that nothing can count are not believed.
+        let reported = if is_countable { state.reported } else { Reported::default() };
+        self.state = State { reported, ..state };
+    }
+
+    /// The output so far: as reported, or else as counted.
+    fn seen(&self) -> u64 {
+        self.state.reported.output.unwrap_or(self.counted)
     }
 
     /// Waits until what was seen may be passed on: it is within the estimate, or the stream goes on all the same. An
     /// error ends the stream.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        while self.seen > self.covered {
+        while self.seen() > self.covered {
             match &mut self.phase {
                 Phase::Open(_) => self.ask(self.next_step()),
                 Phase::Extending { to, extension } => {
@@ -111,7 +143,11 @@ impl Meter {
 
     /// The stream is over. What was seen is to be settled, but for the tokens that were not passed on.
     pub(super) fn finish_without(&mut self, tokens: u64) {
-        let actual = self.actual_without(tokens);
+        if matches!(self.phase, Phase::Settling(_) | Phase::Settled) {
+            return;
+        }
+        let (actual, source) = self.actual_without(tokens);
+        answer_accounted(self.state.api, source);
         self.phase = match mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Open(call) => Phase::Settling(Box::pin(settle(call, actual))),
             Phase::Extending { extension, .. } => Phase::Settling(Box::pin(async move {
@@ -152,13 +188,13 @@ impl Meter {
             // An estimate that is higher already covers it too: another process has extended the call.
             Ok(Decision::Allowed(_)) | Err(ReservationError::Shrinks) => self.covered = to,
             Ok(Decision::Denied(denied)) if self.ends_at_limit => {
-                if to <= self.seen {
+                if to <= self.seen() {
                     return Err(StreamError::Denied(denied));
                 }
                 // The last question is about what was seen alone, so that the denial speaks of it and of no step.
                 let last = self.asked + 1 >= MOST_ASKED;
                 let fitting = if last { None } else { self.fitting(&denied) };
-                self.ask(fitting.unwrap_or(self.seen).clamp(self.seen, to));
+                self.ask(fitting.unwrap_or(self.seen()).clamp(self.seen(), to));
             }
             Err(error) if self.ends_at_limit => return Err(StreamError::Unknown(error)),
             Ok(Decision::Denied(denied)) => {
@@ -183,7 +219,7 @@ impl Meter {
 
     /// Whole steps from what is covered, as many as what was seen needs.
     fn next_step(&self) -> u64 {
-        let missing = self.seen.saturating_sub(self.covered).div_ceil(self.step);
+        let missing = self.seen().saturating_sub(self.covered).div_ceil(self.step);
         self.covered.saturating_add(missing.saturating_mul(self.step)).min(self.most())
     }
 
@@ -217,18 +253,22 @@ impl Meter {
         }
     }
 
-    /// What the call did cost: as told, or else as seen.
-    fn actual_without(&self, tokens: u64) -> Totals {
-        let told = self.told.unwrap_or_default();
-        let output = told.output_tokens().unwrap_or(self.seen).saturating_sub(tokens);
-        let actual = with_output(told, output);
-        match (self.price, told.credits()) {
-            (Some(price), None) => {
-                let input = told.input_tokens().unwrap_or_else(|| self.estimate.input_tokens());
-                actual.with_credits(price.of(input, output))
-            }
-            _ => actual,
-        }
+    /// The cost of the call, but for tokens that were not passed on.
+    fn actual_without(&self, tokens: u64) -> (Totals, TokenSource) {
+        let State { reported, estimate_stands, .. } = self.state;
+        let (usage, source) = reported.usage(self.counted, estimate_stands, &self.estimate);
+        let output = match source {
+            TokenSource::Reported | TokenSource::Counted => usage.output.saturating_sub(tokens),
+            TokenSource::Estimated => usage.output,
+        };
+        let usage = TokenUsage { output, reasoning: usage.reasoning.min(output), ..usage };
+        let Ok(actual) = Totals::try_from(usage) else { return (Totals::unchanged(), source) };
+        let actual = match (reported.credits, self.price) {
+            (Some(credits), _) => actual.with_credits(credits),
+            (None, Some(price)) => actual.with_credits(price.of(usage.input, usage.output)),
+            (None, None) => actual,
+        };
+        (actual, source)
     }
 
     /// The most output tokens that can be counted beside the input.
@@ -255,9 +295,9 @@ impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meter")
             .field("estimate", &self.estimate)
-            .field("seen", &self.seen)
+            .field("counted", &self.counted)
             .field("covered", &self.covered)
-            .field("told", &self.told)
+            .field("state", &self.state)
             .field("settled", &self.is_settled())
             .finish_non_exhaustive()
     }

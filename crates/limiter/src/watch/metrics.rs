@@ -114,6 +114,12 @@ pub(crate) fn events_dropped(events: u64) {
     counter!(EVENTS_DROPPED).increment(events);
 }
 
+#[cfg(feature = "stream")]
+pub(crate) fn answer_accounted(api: &'static str, tokens: &'static str) {
+    describe_counter!(ANSWERS, "Answers of providers, by API and by the source of their tokens");
+    counter!(ANSWERS, "api" => api, "tokens" => tokens).increment(1);
+}
+
 pub(crate) fn user_code_panicked(callback: &'static str) {
     describe_counter!(CALLBACK_PANICS, CALLBACK_PANICS_TEXT);
     counter!(CALLBACK_PANICS, "callback" => callback).increment(1);
@@ -205,5 +211,7 @@ const EVENTS_FIRED: &str = "limiter_events_fired_total";
 const EVENTS_FIRED_TEXT: &str = "Threshold events, by threshold in percent of the limit";
 const EVENTS_DROPPED: &str = "limiter_events_dropped_total";
 const EVENTS_DROPPED_TEXT: &str = "Threshold events that a listener missed, since it lagged";
+#[cfg(feature = "stream")]
+const ANSWERS: &str = "limiter_answers_total";
 const CALLBACK_PANICS: &str = "limiter_callback_panics_total";
 const CALLBACK_PANICS_TEXT: &str = "Panics in callbacks of the application, by callback";

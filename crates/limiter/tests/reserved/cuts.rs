@@ -2,7 +2,7 @@
 
 use futures_util::future::poll_immediate;
 use futures_util::{StreamExt, stream};
-use limiter::{OpenAiTokens, StreamMeter};
+use limiter::{AnswerReader, Api, StreamMeter};
 
 use crate::log::Log;
 use crate::watched_store::Fault;
@@ -92,9 +92,9 @@ async fn nothing_is_taken_from_upstream_while_a_chunk_waits() {
     assert_eq!(world.minute_tokens().await, 150);
 }
 
-/// What a counter was told before the cut is better than its own count.
+/// Figures that were reported before the cut are better than a count.
 #[tokio::test]
-async fn a_stream_cut_after_its_usage_was_told_costs_what_was_told() {
+async fn a_stream_cut_after_its_usage_was_reported_costs_what_was_reported() {
     let world = World::with_tokens_per_minute(10_000).await;
     let upstream = stream::iter([
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
@@ -103,7 +103,7 @@ async fn a_stream_cut_after_its_usage_was_told_costs_what_was_told() {
     ]);
     let call = world.reserve(100, 500).await;
     let upstream = upstream.map(Ok::<_, std::io::Error>);
-    let mut answer = StreamMeter::stream(upstream, call, OpenAiTokens::new());
+    let mut answer = StreamMeter::stream(upstream, call, AnswerReader::new(Api::OpenAiChat));
     answer.next().await.unwrap().unwrap();
     answer.next().await.unwrap().unwrap();
     drop(answer);

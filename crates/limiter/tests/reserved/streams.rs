@@ -8,11 +8,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use limiter::{CountTokens, StreamError, StreamMeter, Totals};
+use limiter::{CountTokens, Reported, StreamError, StreamMeter};
 
-use crate::world::{
-    A_MINUTE, World, charge, chunks, credits, metered, output, price, says, totals,
-};
+use crate::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
 
 #[tokio::test]
 async fn a_stream_that_finishes_costs_what_its_chunks_carried() {
@@ -110,34 +108,34 @@ async fn a_minute_that_ends_in_mid_stream_keeps_what_it_was_charged() {
     assert_eq!((world.minute_tokens().await, world.day_tokens().await), (10, 115));
 }
 
-/// Tells in the end what the call did cost.
-struct Bill(Option<Totals>);
+/// Reports these figures.
+struct Bill(Reported);
 
 impl CountTokens<u64> for Bill {
     fn count(&mut self, chunk: &u64) -> u64 {
         *chunk
     }
 
-    fn told(&self) -> Option<Totals> {
+    fn reported(&self) -> Reported {
         self.0
     }
 }
 
 #[tokio::test]
-async fn what_upstream_told_is_settled_rather_than_what_was_counted() {
-    for (told, cost) in [
-        (Some(totals(90, 2)), 92),
-        (Some(totals(90, 900)), 990),
-        (Some(output(2)), 102),
-        (Some(Totals::unchanged().with_input_tokens(90).unwrap()), 93),
-        (Some(totals(limiter::MAX_COUNT, 1)), 103),
-        (None, 103),
+async fn what_upstream_reported_is_settled_rather_than_what_was_counted() {
+    for (reported, cost) in [
+        (reported(Some(90), Some(2)), 92),
+        (reported(Some(90), Some(900)), 990),
+        (reported(None, Some(2)), 102),
+        (reported(Some(90), None), 93),
+        (reported(Some(limiter::MAX_COUNT), Some(1)), 103),
+        (Reported::default(), 103),
     ] {
         let world = World::with_tokens_per_minute(10_000).await;
         let call = world.reserve(100, 500).await;
-        let answer = StreamMeter::stream(chunks([1, 1, 1]), call, Bill(told));
+        let answer = StreamMeter::stream(chunks([1, 1, 1]), call, Bill(reported));
         assert_eq!(answer.count().await, 3);
-        assert_eq!(world.minute_tokens().await, cost, "{told:?}");
+        assert_eq!(world.minute_tokens().await, cost, "{reported:?}");
     }
 }
 
@@ -156,14 +154,13 @@ async fn credits_go_by_the_price_of_the_tokens() {
 }
 
 #[tokio::test]
-async fn credits_without_a_price_are_those_reserved_or_told() {
-    for (told, cost) in
-        [(None, "20"), (Some(Totals::unchanged().with_credits(credits("3.5"))), "3.5")]
-    {
+async fn credits_without_a_price_are_those_reserved_or_reported() {
+    let told = Reported { credits: Some(credits("3.5")), ..Reported::default() };
+    for (reported, cost) in [(Reported::default(), "20"), (told, "3.5")] {
         let world = World::with_budget("1000").await;
         let estimate = charge(10, 1).with_credits(credits("20"));
         let call = world.reserve_charge(&estimate).await;
-        let answer = StreamMeter::stream(chunks([1, 1, 1]), call, Bill(told));
+        let answer = StreamMeter::stream(chunks([1, 1, 1]), call, Bill(reported));
         assert_eq!(answer.count().await, 3);
         assert_eq!(world.spent().await, credits(cost));
         assert_eq!(world.day_tokens().await, 13);
@@ -237,4 +234,8 @@ async fn a_body_ends_once_its_call_is_settled() {
 
 fn length(data: &Bytes) -> u64 {
     data.len() as u64
+}
+
+const fn reported(input: Option<u64>, output: Option<u64>) -> Reported {
+    Reported { input, output, cached_input: 0, cache_write: 0, reasoning: 0, credits: None }
 }

@@ -1,0 +1,28 @@
+//! Anthropic's messages.
+//!
+//! A stream begins with `message_start`, whose usage has the final input and an output that has only begun. `message_delta`
+//! at the end has the final output, and since server tools also the final input. `input_tokens` has neither the tokens
+//! read from the cache nor those written to it: the three add up.
+//!
+//! Sources: <https://docs.claude.com/en/api/messages>, <https://docs.claude.com/en/docs/build-with-claude/streaming>.
+
+use super::meaning::Meaning;
+
+pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
+    Some(match path {
+        ["type"] => Meaning::Type,
+        ["usage"] => Meaning::Usage,
+        ["message"] => Meaning::Enter,
+        ["message", "usage"] => Meaning::FirstUsage,
+        ["error"] => Meaning::Error,
+        ["delta", "text" | "thinking" | "partial_json"] => Meaning::Text,
+        ["content_block"] => Meaning::Enter,
+        // Of a block that begins, the name of a tool; its input comes in deltas.
+        ["content_block", "text" | "thinking" | "name"] => Meaning::Text,
+        // A whole message.
+        ["content"] => Meaning::Enter,
+        ["content", "text" | "thinking" | "name"] => Meaning::Text,
+        ["content", "input"] => Meaning::Json,
+        _ => return None,
+    })
+}

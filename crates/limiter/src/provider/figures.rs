@@ -1,0 +1,305 @@
+//! Counts of tokens as providers name them.
+
+use limiter_core::MAX_COUNT;
+
+use super::scalar::count;
+use super::walk::{Look, Receive, walk};
+
+/// The counts of one usage object, in the form of [`TokenUsage`](crate::TokenUsage). Each is absent if the provider did not
+/// report it, or if its figure is not believable: negative, not whole, or more than a billion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Figures {
+    pub(super) input: Option<u64>,
+    pub(super) output: Option<u64>,
+    pub(super) cached_input: u64,
+    pub(super) cache_write: u64,
+    pub(super) reasoning: u64,
+    /// The only figure, where a provider does not tell input and output apart.
+    pub(super) total: Option<u64>,
+}
+
+impl Figures {
+    /// Reads a usage object. None if it is no object or has no count of tokens that can be believed.
+    pub(super) fn read(raw: &str) -> Option<Self> {
+        if !raw.starts_with('{') {
+            return None;
+        }
+        let mut raw_counts = Counts::default();
+        walk(raw.as_bytes(), &mut raw_counts).ok()?;
+        let figures = raw_counts.figures();
+        let Self { input, output, total, .. } = figures;
+        (input.is_some() || output.is_some() || total.is_some()).then_some(figures)
+    }
+}
+
+/// The counts under their names. The first name of a list is that of the API that introduced it.
+#[derive(Default)]
+struct Counts {
+    /// OpenAI's `prompt_tokens` and Gemini's `promptTokenCount`: they contain what came from the cache.
+    prompt: Count,
+    /// `input_tokens` of Anthropic, which does not contain it, and of OpenAI's responses, which does.
+    input: Count,
+    output: Count,
+    total: Count,
+    /// Part of the prompt, in all APIs but Anthropic's.
+    cached: Count,
+    /// Beside the input, in Anthropic's API.
+    cache_read_beside: Count,
+    cache_write_beside: Count,
+    cache_write: Count,
+    /// Part of the output, but for xAI.
+    reasoning: Count,
+    /// Beside the output, in Gemini's API.
+    thoughts: Count,
+    /// Beside the prompt, in Gemini's API.
+    tool_use: Count,
+}
+
+/// A count that may not be there, and may not be believable.
+#[derive(Clone, Copy, Default)]
+enum Count {
+    #[default]
+    Absent,
+    Reported(u64),
+    Unbelievable,
+}
+
+impl Count {
+    const fn reported(self) -> Option<u64> {
+        match self {
+            Self::Reported(count) => Some(count),
+            Self::Absent | Self::Unbelievable => None,
+        }
+    }
+
+    fn or_zero(self) -> u64 {
+        self.reported().unwrap_or_default()
+    }
+
+    const fn is_absent(self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    const fn plus(self, other: u64) -> Option<u64> {
+        match self {
+            Self::Reported(count) => Some(count.saturating_add(other)),
+            Self::Absent | Self::Unbelievable => None,
+        }
+    }
+}
+
+impl Counts {
+    fn named(&mut self, path: &[&str]) -> Option<&mut Count> {
+        Some(match path {
+            ["prompt_tokens" | "promptTokenCount" | "prompt_token_count"] => &mut self.prompt,
+            ["input_tokens"] => &mut self.input,
+            [
+                "completion_tokens"
+                | "output_tokens"
+                | "candidatesTokenCount"
+                | "candidates_token_count",
+            ] => &mut self.output,
+            ["total_tokens" | "totalTokenCount" | "total_token_count"] => &mut self.total,
+            ["prompt_tokens_details" | "input_tokens_details", "cached_tokens"]
+            | [
+                "prompt_cache_hit_tokens"
+                | "cached_tokens"
+                | "cachedContentTokenCount"
+                | "cached_content_token_count",
+            ] => &mut self.cached,
+            ["prompt_tokens_details" | "input_tokens_details", "cache_write_tokens"] => {
+                &mut self.cache_write
+            }
+            ["cache_read_input_tokens"] => &mut self.cache_read_beside,
+            ["cache_creation_input_tokens"] => &mut self.cache_write_beside,
+            ["completion_tokens_details" | "output_tokens_details", "reasoning_tokens"]
+            | ["reasoning_tokens"] => &mut self.reasoning,
+            ["thoughtsTokenCount" | "thoughts_token_count"] => &mut self.thoughts,
+            ["toolUsePromptTokenCount" | "tool_use_prompt_token_count"] => &mut self.tool_use,
+            _ => return None,
+        })
+    }
+
+    fn figures(self) -> Figures {
+        let total = self.total.reported();
+        let (input, cached_input, cache_write) = self.input(total);
+        let (output, reasoning) = self.output(input, total);
+        let mut figures = Figures { input, output, cached_input, cache_write, reasoning, total };
+        // The parts of a whole are never more than the whole.
+        let whole = input.unwrap_or(MAX_COUNT);
+        figures.cached_input = cached_input.min(whole);
+        figures.cache_write = cache_write.min(whole - figures.cached_input);
+        figures.reasoning = reasoning.min(output.unwrap_or(MAX_COUNT));
+        // What one figure leaves of the total is the other.
+        if input.is_some() && self.output.is_absent() && output.is_none() {
+            figures.output = total.zip(input).map(|(total, input)| total.saturating_sub(input));
+        }
+        if output.is_some() && self.prompt.is_absent() && self.input.is_absent() {
+            figures.input = total.zip(output).map(|(total, output)| total.saturating_sub(output));
+        }
+        figures
+    }
+
+    /// All input tokens, those read from the cache and those written to it.
+    fn input(&self, total: Option<u64>) -> (Option<u64>, u64, u64) {
+        let (read, written) = (self.cache_read_beside.or_zero(), self.cache_write_beside.or_zero());
+        let (cached, cache_write) =
+            (self.cached.or_zero().max(read), self.cache_write.or_zero().max(written));
+        let contains_all = self.prompt.plus(self.tool_use.or_zero());
+        if contains_all.is_some() {
+            return (contains_all, cached, cache_write);
+        }
+        let Some(input) = self.input.reported() else { return (None, cached, cache_write) };
+        // A total that leaves no room for more says that the input contains them.
+        let contained = total.is_some() && total == self.output.plus(input);
+        let beside = if contained { 0 } else { read.saturating_add(written) };
+        (Some(input.saturating_add(beside)), cached, cache_write)
+    }
+
+    /// All output tokens, and those of reasoning.
+    fn output(&self, input: Option<u64>, total: Option<u64>) -> (Option<u64>, u64) {
+        if let Count::Reported(thoughts) = self.thoughts {
+            let output = match self.output {
+                // Thoughts alone, before the first word of the answer.
+                Count::Absent => Some(thoughts),
+                output => output.plus(thoughts),
+            };
+            return (output, thoughts);
+        }
+        let reasoning = self.reasoning.or_zero();
+        // xAI tells reasoning apart; only the total shows it.
+        let apart = self.output.plus(reasoning).zip(input).map(|(output, input)| output + input);
+        let output = match total {
+            Some(total) if reasoning > 0 && apart == Some(total) => self.output.plus(reasoning),
+            _ => self.output.reported(),
+        };
+        (output, reasoning)
+    }
+}
+
+impl<'de> Receive<'de> for Counts {
+    fn look(&mut self, path: &[&str]) -> Look {
+        match path {
+            [
+                "prompt_tokens_details"
+                | "input_tokens_details"
+                | "completion_tokens_details"
+                | "output_tokens_details",
+            ] => Look::Enter,
+            path if self.named(path).is_some() => Look::Raw,
+            _ => Look::Skip,
+        }
+    }
+
+    fn value(&mut self, path: &[&str], raw: &'de str) {
+        if let Some(named) = self.named(path)
+            && raw != "null"
+        {
+            *named = count(raw).map_or(Count::Unbelievable, Count::Reported);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(raw: &str) -> Option<[u64; 5]> {
+        let Figures { input, output, cached_input, cache_write, reasoning, .. } =
+            Figures::read(raw)?;
+        Some([input?, output?, cached_input, cache_write, reasoning])
+    }
+
+    #[test]
+    fn each_provider_is_read_into_one_form() {
+        for (what, raw, figures) in [
+            (
+                "OpenAI chat",
+                r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
+                "prompt_tokens_details":{"cached_tokens":80,"audio_tokens":0},
+                "completion_tokens_details":{"reasoning_tokens":30}}"#,
+                [100, 50, 80, 0, 30],
+            ),
+            (
+                "OpenAI responses",
+                r#"{"input_tokens":100,"input_tokens_details":{"cached_tokens":80},
+                "output_tokens":50,"output_tokens_details":{"reasoning_tokens":30},"total_tokens":150}"#,
+                [100, 50, 80, 0, 30],
+            ),
+            (
+                "Anthropic",
+                r#"{"input_tokens":18,"cache_creation_input_tokens":7,"cache_read_input_tokens":8831,"output_tokens":26}"#,
+                [8_856, 26, 8_831, 7, 0],
+            ),
+            (
+                "Gemini",
+                r#"{"promptTokenCount":10,"cachedContentTokenCount":4,"candidatesTokenCount":6,
+                "thoughtsTokenCount":20,"toolUsePromptTokenCount":3,"totalTokenCount":39}"#,
+                [13, 26, 4, 0, 20],
+            ),
+            (
+                "Gemini in snake case",
+                r#"{"prompt_token_count":10,"candidates_token_count":6,"total_token_count":16}"#,
+                [10, 6, 0, 0, 0],
+            ),
+            (
+                "xAI",
+                r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":115,
+                "completion_tokens_details":{"reasoning_tokens":100}}"#,
+                [10, 105, 0, 0, 100],
+            ),
+            (
+                "DeepSeek",
+                r#"{"prompt_tokens":10,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":6,"completion_tokens":5,"total_tokens":15}"#,
+                [10, 5, 4, 0, 0],
+            ),
+            (
+                "LiteLLM, Anthropic behind it",
+                r#"{"prompt_tokens":100,"completion_tokens":5,"cache_read_input_tokens":80,"cache_creation_input_tokens":9}"#,
+                [100, 5, 80, 9, 0],
+            ),
+            (
+                "input that contains the cached tokens, as the total shows",
+                r#"{"input_tokens":100,"output_tokens":5,"total_tokens":105,"cache_read_input_tokens":80}"#,
+                [100, 5, 80, 0, 0],
+            ),
+            ("embeddings", r#"{"prompt_tokens":8,"total_tokens":8}"#, [8, 0, 0, 0, 0]),
+            ("floats", r#"{"prompt_tokens":12.0,"completion_tokens":7.0}"#, [12, 7, 0, 0, 0]),
+            (
+                "parts larger than their whole",
+                r#"{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":9}}"#,
+                [5, 1, 5, 0, 0],
+            ),
+        ] {
+            assert_eq!(read(raw), Some(figures), "{what}");
+        }
+    }
+
+    #[test]
+    fn figures_that_cannot_be_are_not_believed() {
+        for raw in [
+            r#"{"prompt_tokens":-1}"#,
+            r#"{"prompt_tokens":1.5}"#,
+            r#"{"prompt_tokens":9007199254740992}"#,
+            r#"{"prompt_tokens":"8"}"#,
+            r#"{"prompt_tokens":null}"#,
+            r#"{"searches":1}"#,
+            r#"{"prompt_tokens":8"#,
+            "null",
+            "8",
+            "[8]",
+            r#""many""#,
+        ] {
+            assert_eq!(Figures::read(raw), None, "{raw}");
+        }
+        let half = Figures::read(r#"{"prompt_tokens":-1,"completion_tokens":3,"total_tokens":9}"#);
+        let half = half.unwrap();
+        assert_eq!((half.input, half.output), (None, Some(3)), "nor derived from the total");
+    }
+
+    #[test]
+    fn a_total_alone_is_only_a_total() {
+        let figures = Figures::read(r#"{"total_tokens":9}"#).unwrap();
+        assert_eq!((figures.input, figures.output, figures.total), (None, None, Some(9)));
+    }
+}

@@ -1,0 +1,387 @@
+//! An answer, read while it comes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use limiter_core::Charge;
+
+use super::accounted::answer_accounted;
+use super::api::Api;
+use super::figures::Figures;
+use super::meaning::Meaning;
+use super::part::Part;
+use super::reported::{Reported, TokenSource};
+use super::scalar::text;
+use super::sse::Events;
+use super::tokens_of_text::tokens_of_text;
+use super::values::Values;
+use super::walk::{Look, Receive, walk};
+use crate::stream::CountTokens;
+use crate::token_usage::TokenUsage;
+
+/// Reads the tokens of one answer, whole or streamed, while its bytes come, cut anywhere.
+///
+/// It reads server-sent events, a JSON body, and a JSON array that streams; the first byte tells them apart. The bytes must
+/// be plain: decompress them first.
+///
+/// - **What the provider reports wins**, wherever it puts its usage: see [`Api`]. A figure that is negative, not whole or
+///   more than a billion is not believed, nor is an output of 0 after some output was seen.
+/// - Otherwise, **what was seen is counted**: text, reasoning, refusals and the arguments of tool calls, by
+///   [`tokens_of_text`] or your [tokenizer](Self::counting_by).
+/// - Where nothing could be counted, **the estimate stands**: of an answer without any text that is understood, and of one
+///   with an event of more than 8 MiB. An answer that ends in the provider's error is charged what was seen, even
+///   nothing.
+///
+/// ```
+/// use limiter::{AnswerReader, Api, Charge, TokenUsage};
+///
+/// let estimate = Charge::request().with_tokens(10, 500)?;
+/// let mut answer = AnswerReader::new(Api::AnthropicMessages);
+/// answer.read(b"data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"te");
+/// answer.read(b"xt\":\"Hello\"}}\n\n");
+/// assert_eq!(answer.usage(&estimate), TokenUsage::new(10, 1));
+/// answer.read(b"data: {\"type\":\"message_delta\",\"usage\":{\"input_tokens\":8,\"output_tokens\":3}}\n\n");
+/// assert_eq!(answer.usage(&estimate), TokenUsage::new(8, 3));
+/// # Ok::<(), limiter::InvalidValue>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AnswerReader {
+    framing: Framing,
+    account: Account,
+}
+
+/// How the bytes are divided.
+#[derive(Clone, Debug)]
+enum Framing {
+    /// Nothing but a byte order mark and white space has come.
+    Open,
+    Events(Events),
+    Values(Values),
+}
+
+/// What is known of an answer so far.
+#[derive(Clone)]
+struct Account {
+    api: Option<Api>,
+    reported: Reported,
+    /// Tokens counted in all.
+    counted: u64,
+    /// Tokens counted after the provider's last report of its output.
+    since: u64,
+    /// Whether some of the answer could not be read.
+    unread: bool,
+    /// Whether the provider reported an error.
+    failed: bool,
+    tokenizer: Option<Tokenizer>,
+    /// Room for texts with escapes.
+    buffer: String,
+}
+
+type Tokenizer = Arc<dyn Fn(&str) -> u64 + Send + Sync>;
+
+impl AnswerReader {
+    /// A reader of one answer of this API. What is not understood is tried in the words of the other APIs.
+    #[must_use]
+    pub fn new(api: Api) -> Self {
+        Self::of(Some(api))
+    }
+
+    /// A reader of one answer of an API that is not known: it is tried in the words of all of them.
+    #[must_use]
+    pub fn of_any_api() -> Self {
+        Self::of(None)
+    }
+
+    fn of(api: Option<Api>) -> Self {
+        let account = Account {
+            api,
+            reported: Reported::default(),
+            counted: 0,
+            since: 0,
+            unread: false,
+            failed: false,
+            tokenizer: None,
+            buffer: String::new(),
+        };
+        Self { framing: Framing::Open, account }
+    }
+
+    /// Counts text by this function, for example a tokenizer, instead of [`tokens_of_text`]. It gets the text of one delta
+    /// at a time.
+    #[must_use]
+    pub fn counting_by(self, tokenizer: impl Into<Arc<dyn Fn(&str) -> u64 + Send + Sync>>) -> Self {
+        let account = Account { tokenizer: Some(tokenizer.into()), ..self.account };
+        Self { account, ..self }
+    }
+
+    /// Reads the next bytes, and returns how many output tokens were counted in them.
+    pub fn read(&mut self, bytes: &[u8]) -> u64 {
+        let before = self.account.counted;
+        let Self { framing, account } = self;
+        let mut bytes = bytes;
+        if matches!(framing, Framing::Open) {
+            let opening = bytes.iter().take_while(|byte| OPENING.contains(byte)).count();
+            bytes = bytes.get(opening..).unwrap_or_default();
+            match bytes.first() {
+                None => return 0,
+                Some(b'{' | b'[') => *framing = Framing::Values(Values::default()),
+                Some(_) => *framing = Framing::Events(Events::default()),
+            }
+        }
+        match framing {
+            Framing::Open => {}
+            Framing::Events(events) => events.push(bytes, |part| account.event(part, false)),
+            Framing::Values(values) => values.push(bytes, |part| account.value(part, false)),
+        }
+        account.counted - before
+    }
+
+    /// Reads what was held back, once no more bytes come, and returns how many output tokens were counted in it.
+    pub fn finish(&mut self) -> u64 {
+        let before = self.account.counted;
+        let Self { framing, account } = self;
+        match framing {
+            Framing::Open => {}
+            Framing::Events(events) => events.end(|part| account.event(part, true)),
+            Framing::Values(values) => values.end(|part| account.value(part, true)),
+        }
+        account.counted - before
+    }
+
+    /// The figures that the provider has reported so far. The output includes what was counted after the report.
+    #[must_use]
+    pub fn reported(&self) -> Reported {
+        let Account { api, reported, since, .. } = &self.account;
+        let mut reported = *reported;
+        reported.output = reported.output.map(|output| output.saturating_add(*since));
+        if reported.input.is_some() && api.is_some_and(|api| !api.has_output()) {
+            reported.output = reported.output.or(Some(0));
+        }
+        reported
+    }
+
+    /// The tokens to charge as things stand: reported, counted, or estimated.
+    #[must_use]
+    pub fn usage(&self, estimate: &Charge) -> TokenUsage {
+        self.usage_and_source(estimate).0
+    }
+
+    /// The same, and where the output comes from.
+    #[must_use]
+    pub fn usage_and_source(&self, estimate: &Charge) -> (TokenUsage, TokenSource) {
+        self.reported().usage(self.account.counted, self.estimate_stands(), estimate)
+    }
+
+    /// Ends the answer, and returns the tokens to charge. Counts it in the metric `limiter_answers_total`, and warns if its
+    /// estimate stands.
+    #[must_use]
+    pub fn close(mut self, estimate: &Charge) -> TokenUsage {
+        self.finish();
+        let (usage, source) = self.usage_and_source(estimate);
+        answer_accounted(self.api(), source);
+        usage
+    }
+
+    /// Returns whether something was not counted, so that the estimate is the least to charge unless the provider reported
+    /// the output.
+    #[must_use]
+    pub const fn estimate_stands(&self) -> bool {
+        let Account { counted, unread, failed, .. } = &self.account;
+        *unread || (*counted == 0 && !*failed)
+    }
+
+    /// The API whose answer is read, if it is known.
+    #[must_use]
+    pub const fn api(&self) -> Option<Api> {
+        self.account.api
+    }
+}
+
+impl<C: AsRef<[u8]> + ?Sized> CountTokens<C> for AnswerReader {
+    fn count(&mut self, chunk: &C) -> u64 {
+        self.read(chunk.as_ref())
+    }
+
+    fn end(&mut self) -> u64 {
+        self.finish()
+    }
+
+    fn reported(&self) -> Reported {
+        self.reported()
+    }
+
+    fn estimate_stands(&self) -> bool {
+        self.estimate_stands()
+    }
+
+    fn api(&self) -> Option<Api> {
+        self.api()
+    }
+}
+
+impl Account {
+    /// Reads the data of a server-sent event. The last one of a stream may be cut.
+    fn event(&mut self, part: Part<'_>, last: bool) {
+        let (Part::Whole(data) | Part::Cut(data)) = part else { return self.value(part, last) };
+        match data.trim_ascii() {
+            b"" | b"[DONE]" => {}
+            data @ ([b'{', ..] | [b'[', ..]) => self.json(data, last),
+            // Text instead of JSON: a provider of its own kind, which is not free.
+            data => self.saw(str::from_utf8(data).map_or(1, |text| self.tokens(text))),
+        }
+    }
+
+    fn value(&mut self, part: Part<'_>, last: bool) {
+        match part {
+            Part::Whole(json) | Part::Cut(json) => self.json(json, last),
+            Part::TooLarge => self.unread = true,
+        }
+    }
+
+    fn json(&mut self, json: &[u8], may_be_cut: bool) {
+        let before = self.counted;
+        let mut event =
+            Event { account: self, delta: Delta::default(), is_media: false, figures: None };
+        let read = walk(json, &mut event);
+        let figures = event.end();
+        if read.is_err() && !may_be_cut && self.counted == before {
+            // It was passed on, and may have been anything.
+            self.saw(1);
+        }
+        if let Some((figures, first)) = figures {
+            self.report(&figures, first);
+        }
+    }
+
+    fn report(&mut self, figures: &Figures, first: bool) {
+        let mut input = figures.input;
+        if self.api.is_some_and(|api| !api.has_output()) {
+            input = input.or(figures.total);
+        }
+        // Some report 0 in all events but one.
+        if let Some(input) = input.filter(|input| *input > 0 || self.reported.input.is_none()) {
+            self.reported.input = Some(input);
+            self.reported.cached_input = figures.cached_input;
+            self.reported.cache_write = figures.cache_write;
+        }
+        if let Some(output) = figures.output.filter(|output| *output > 0 || self.counted == 0)
+            && !first
+        {
+            self.reported.output = Some(output);
+            self.reported.reasoning = figures.reasoning;
+            self.since = 0;
+        }
+    }
+
+    fn saw(&mut self, tokens: u64) {
+        self.counted = self.counted.saturating_add(tokens);
+        self.since = self.since.saturating_add(tokens);
+    }
+
+    fn tokens(&self, text: &str) -> u64 {
+        self.tokenizer.as_ref().map_or_else(|| tokens_of_text(text), |count| count(text))
+    }
+}
+
+/// One JSON value of an answer: an event of a stream, or a whole body.
+struct Event<'a> {
+    account: &'a mut Account,
+    delta: Delta,
+    /// Whether its delta is sound or a picture in base64, by the type of the event.
+    is_media: bool,
+    figures: Option<(Figures, bool)>,
+}
+
+/// The tokens of one delta.
+#[derive(Default)]
+struct Delta {
+    text: u64,
+    reasoning: u64,
+    marks: bool,
+}
+
+impl Event<'_> {
+    fn end(mut self) -> Option<(Figures, bool)> {
+        if self.is_media {
+            self.delta.text = self.delta.text.min(1);
+        }
+        self.end_delta();
+        self.figures
+    }
+
+    fn end_delta(&mut self) {
+        let Delta { text, reasoning, marks } = std::mem::take(&mut self.delta);
+        let tokens = text.saturating_add(reasoning);
+        self.account.saw(if tokens == 0 { u64::from(marks) } else { tokens });
+    }
+
+    fn tokens(&mut self, raw: &str) -> u64 {
+        let mut buffer = std::mem::take(&mut self.account.buffer);
+        let tokens = text(raw, &mut buffer).map_or(0, |text| self.account.tokens(text));
+        self.account.buffer = buffer;
+        tokens
+    }
+}
+
+impl<'de> Receive<'de> for Event<'_> {
+    fn look(&mut self, path: &[&str]) -> Look {
+        match Api::answer(self.account.api, path) {
+            Meaning::Skip => Look::Skip,
+            Meaning::Enter => Look::Enter,
+            Meaning::Text | Meaning::Reasoning => Look::Leaf,
+            Meaning::Json
+            | Meaning::Mark
+            | Meaning::Usage
+            | Meaning::FirstUsage
+            | Meaning::Type
+            | Meaning::Error => Look::Raw,
+        }
+    }
+
+    fn value(&mut self, path: &[&str], raw: &'de str) {
+        match Api::answer(self.account.api, path) {
+            Meaning::Skip | Meaning::Enter => {}
+            Meaning::Text => self.delta.text = self.delta.text.saturating_add(self.tokens(raw)),
+            Meaning::Reasoning => self.delta.reasoning = self.delta.reasoning.max(self.tokens(raw)),
+            Meaning::Json => {
+                if !matches!(raw, "{}" | "[]" | "null") {
+                    self.delta.text = self.delta.text.saturating_add(self.account.tokens(raw));
+                }
+            }
+            Meaning::Mark => self.delta.marks |= !matches!(raw, "null" | "{}" | "[]" | "\"\""),
+            Meaning::Usage => {
+                self.figures = Figures::read(raw).map(|read| (read, false)).or(self.figures)
+            }
+            Meaning::FirstUsage => {
+                self.figures = Figures::read(raw).map(|read| (read, true)).or(self.figures);
+            }
+            Meaning::Type => {
+                self.is_media = raw.ends_with("audio.delta\"") || raw.contains("partial_image");
+            }
+            Meaning::Error => self.account.failed |= !matches!(raw, "null" | "\"\"" | "{}"),
+        }
+    }
+
+    fn close(&mut self, path: &[&str]) {
+        // Each choice has a delta of its own.
+        if matches!(path, ["choices", "delta" | "message"]) {
+            self.end_delta();
+        }
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("api", &self.api)
+            .field("reported", &self.reported)
+            .field("counted", &self.counted)
+            .field("since", &self.since)
+            .field("unread", &self.unread)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes that may come before the first of an answer: white space, and a byte order mark.
+const OPENING: &[u8] = b" \t\r\n\xef\xbb\xbf";

@@ -1,0 +1,72 @@
+//! Figures that a provider reported, and what is charged by them.
+
+use limiter_core::{Charge, Credits};
+use serde::Serialize;
+
+use crate::token_usage::TokenUsage;
+
+/// The figures of a call that its provider has reported so far, each if it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// All input tokens, cached ones included.
+    pub input: Option<u64>,
+    /// All output tokens so far, reasoning included.
+    pub output: Option<u64>,
+    /// The part of the input that was read from the cache.
+    pub cached_input: u64,
+    /// The part of the input that was written to the cache.
+    pub cache_write: u64,
+    /// The part of the output that is reasoning.
+    pub reasoning: u64,
+    /// The cost of the call, from a provider that reports it in your credits. It overrides any price.
+    pub credits: Option<Credits>,
+}
+
+/// Where the output tokens of a call come from, or the input tokens of a call without output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenSource {
+    /// The provider reported them.
+    Reported,
+    /// They were counted from what was seen of the answer.
+    Counted,
+    /// Neither could be: the estimate of the call stands.
+    Estimated,
+}
+
+impl Reported {
+    /// The tokens to charge: what was reported, or else what was counted, or else the estimate. `estimate_stands` says that
+    /// something was not counted, so that the estimate is the least to charge.
+    #[must_use]
+    pub fn usage(
+        &self,
+        counted: u64,
+        estimate_stands: bool,
+        estimate: &Charge,
+    ) -> (TokenUsage, TokenSource) {
+        let (output, source) = match self.output {
+            Some(output) => (output, TokenSource::Reported),
+            None if estimate_stands && counted <= estimate.output_tokens() => {
+                (estimate.output_tokens(), TokenSource::Estimated)
+            }
+            None => (counted, TokenSource::Counted),
+        };
+        let input = self.input.unwrap_or_else(|| estimate.input_tokens());
+        let cached_input = self.cached_input.min(input);
+        let cache_write = self.cache_write.min(input - cached_input);
+        let reasoning = self.reasoning.min(output);
+        (TokenUsage { input, output, cached_input, cache_write, reasoning }, source)
+    }
+}
+
+impl TokenSource {
+    /// Its name, as in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Counted => "counted",
+            Self::Estimated => "estimated",
+        }
+    }
+}

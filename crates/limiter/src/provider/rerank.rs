@@ -1,0 +1,15 @@
+//! Rerank: Cohere tells `meta.billed_units` and, since version 2, `meta.tokens`; Jina, Voyage and vLLM tell `usage`, some of
+//! them only its total.
+//!
+//! Sources: <https://docs.cohere.com/reference/rerank>, <https://api.jina.ai/redoc>, <https://docs.voyageai.com/docs/reranker>.
+
+use super::meaning::Meaning;
+
+pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
+    Some(match path {
+        ["meta"] => Meaning::Enter,
+        ["usage"] | ["meta", "billed_units" | "tokens"] => Meaning::Usage,
+        ["error"] => Meaning::Error,
+        _ => return None,
+    })
+}

@@ -1,0 +1,135 @@
+//! Scalars as they stand in a JSON text.
+
+/// The whole number that this is: `12`, and `12.0` or `1.2e1`, as some encoders write it. None if it is negative, has a
+/// fraction, or is more than [`MOST_TOKENS`].
+pub(super) fn count(raw: &str) -> Option<u64> {
+    let count = match raw.parse::<u64>() {
+        Ok(count) => count,
+        Err(_) if raw.starts_with(|first: char| first.is_ascii_digit()) => {
+            whole(raw.parse().ok()?)?
+        }
+        Err(_) => return None,
+    };
+    (count <= MOST_TOKENS).then_some(count)
+}
+
+fn whole(number: f64) -> Option<u64> {
+    let fits = number.fract() == 0.0 && (0.0..=MOST_TOKENS as f64).contains(&number);
+    // It is whole and in range.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    fits.then_some(number as u64)
+}
+
+/// The text of a JSON string, without escapes. None if it is no string.
+///
+/// The buffer holds it where there were escapes: it is reused, so that a text delta takes no allocation.
+pub(super) fn text<'t>(raw: &'t str, buffer: &'t mut String) -> Option<&'t str> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(inner);
+    }
+    buffer.clear();
+    let mut rest = inner;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        buffer.push_str(plain);
+        rest = unescape(escape, buffer);
+    }
+    buffer.push_str(rest);
+    Some(buffer)
+}
+
+/// Appends the character of the escape that begins here, and returns the text after it.
+fn unescape<'t>(escape: &'t str, to: &mut String) -> &'t str {
+    let mut characters = escape.chars();
+    let character = match characters.next() {
+        Some('n') => '\n',
+        Some('r') => '\r',
+        Some('t') => '\t',
+        Some('b') => '\u{8}',
+        Some('f') => '\u{c}',
+        Some('u') => return unicode(characters.as_str(), to),
+        Some(other) => other,
+        None => return "",
+    };
+    to.push(character);
+    characters.as_str()
+}
+
+/// Four hexadecimal digits, of which two may make one character. Half a pair becomes U+FFFD.
+fn unicode<'t>(digits: &'t str, to: &mut String) -> &'t str {
+    let Some((first, rest)) = unit(digits) else { return digits };
+    let (second, after) = match rest.strip_prefix("\\u").and_then(unit) {
+        Some((second, after)) if is_high(first) && is_low(second) => (Some(second), after),
+        _ => (None, rest),
+    };
+    let units = [Some(first), second].into_iter().flatten();
+    to.extend(
+        char::decode_utf16(units).map(|decoded| decoded.unwrap_or(char::REPLACEMENT_CHARACTER)),
+    );
+    after
+}
+
+fn unit(digits: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = digits.split_at_checked(4)?;
+    Some((u16::from_str_radix(digits, 16).ok()?, rest))
+}
+
+const fn is_high(unit: u16) -> bool {
+    matches!(unit, 0xd800..=0xdbff)
+}
+
+const fn is_low(unit: u16) -> bool {
+    matches!(unit, 0xdc00..=0xdfff)
+}
+
+/// A billion. The longest contexts have some millions of tokens: a figure above this is a fault, and would block a key for
+/// as long as its window lasts.
+pub(super) const MOST_TOKENS: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_whole_and_believable() {
+        for (raw, number) in [
+            ("12", Some(12)),
+            ("12.0", Some(12)),
+            ("1.2e1", Some(12)),
+            ("0", Some(0)),
+            ("0.0", Some(0)),
+            ("-1", None),
+            ("-1.0", None),
+            ("-0.0", None),
+            ("12.5", None),
+            ("1000000000", Some(MOST_TOKENS)),
+            ("1000000001", None),
+            ("1e300", None),
+            ("18446744073709551616", None),
+            ("\"12\"", None),
+            ("null", None),
+            ("true", None),
+        ] {
+            assert_eq!(count(raw), number, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_as_serde_reads_it() {
+        let mut buffer = String::new();
+        for raw in [
+            r#""""#,
+            r#""plain é""#,
+            r#""a\nb\t\"\\\/\b\f\r""#,
+            r#""\u00e9\u4f60\ud83d\ude00 end""#,
+            r#""\ud83d\ude00\ud83d\ude00""#,
+        ] {
+            let expected: String = serde_json::from_str(raw).unwrap();
+            assert_eq!(text(raw, &mut buffer), Some(&*expected), "{raw}");
+        }
+        assert_eq!(text(r#""\ud83d x""#, &mut buffer), Some("\u{fffd} x"));
+        assert_eq!(text(r#""\ud83d\u0041""#, &mut buffer), Some("\u{fffd}A"));
+        assert_eq!(text("12", &mut buffer), None);
+        assert_eq!(text("null", &mut buffer), None);
+    }
+}

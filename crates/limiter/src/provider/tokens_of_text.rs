@@ -1,0 +1,66 @@
+//! Tokens of a text, without a tokenizer.
+
+/// Estimates the tokens of a piece of an answer, such as one delta of a stream.
+///
+/// - Empty text has none, any other text at least one.
+/// - Each word after the first is at least one more: no token spans two words.
+/// - A piece of up to 16 bytes is taken for one token, as most providers send them: hardly any token is longer. A longer
+///   piece has at least one token for each 4 bytes, the rule of thumb for English text.
+///
+/// It is used where a provider reports no figures; [`AnswerReader::counting_by`](crate::AnswerReader::counting_by) takes a
+/// tokenizer instead.
+///
+/// ```
+/// use limiter::tokens_of_text;
+///
+/// assert_eq!(tokens_of_text(" chance"), 1);
+/// assert_eq!(tokens_of_text("How can I help"), 4);
+/// assert_eq!(tokens_of_text("Donaudampfschifffahrtsgesellschaft"), 9);
+/// ```
+#[must_use]
+pub fn tokens_of_text(text: &str) -> u64 {
+    if text.is_empty() {
+        return 0;
+    }
+    let by_bytes =
+        if text.len() > LONGEST_TOKEN { text.len().div_ceil(BYTES_OF_A_TOKEN) } else { 1 };
+    words(text).max(by_bytes) as u64
+}
+
+/// Runs of bytes that are no ASCII white space.
+fn words(text: &str) -> usize {
+    let mut in_word = false;
+    let mut words = 0;
+    for byte in text.bytes() {
+        let is_space = byte.is_ascii_whitespace();
+        words += usize::from(!is_space && !in_word);
+        in_word = !is_space;
+    }
+    words
+}
+
+/// The length of a long English word with the blank before it, as tokenizers know them.
+const LONGEST_TOKEN: usize = 16;
+const BYTES_OF_A_TOKEN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_piece_is_a_token_and_each_further_word_one_more() {
+        for (text, tokens) in [
+            ("", 0),
+            (" ", 1),
+            ("\n\n", 1),
+            ("a", 1),
+            (" internationaliz", 1),
+            ("a b", 2),
+            (" a b c ", 3),
+            ("0123456789abcdef0", 5),
+            ("a b c d e f g h i j k l", 12),
+        ] {
+            assert_eq!(tokens_of_text(text), tokens, "{text:?}");
+        }
+    }
+}

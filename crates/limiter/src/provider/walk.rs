@@ -1,0 +1,268 @@
+//! One pass over a JSON text, without a tree and without allocations.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// What to do with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Pass over it.
+    Skip,
+    /// Look at its members or elements.
+    Enter,
+    /// Hand it over if it is a scalar; otherwise look at its members or elements.
+    Leaf,
+    /// Hand it over, whatever it is.
+    Raw,
+}
+
+/// Receives the values of a JSON text. A path has the names of the members around a value; arrays add nothing to it, so
+/// that each element has the path of its array.
+pub(super) trait Receive<'de> {
+    /// Decides by its path what to do with a value.
+    fn look(&mut self, path: &[&str]) -> Look;
+
+    /// Receives the JSON text of a value that [`Self::look`] asked for. It is a part of the text that is walked.
+    fn value(&mut self, path: &[&str], raw: &'de str);
+
+    /// An object ends.
+    fn close(&mut self, path: &[&str]) {
+        let _ = path;
+    }
+}
+
+/// Walks a JSON text. Values before an error are handed over.
+///
+/// # Errors
+/// If the text is not one JSON value.
+pub(super) fn walk<'de>(
+    json: &'de [u8],
+    receiver: &mut impl Receive<'de>,
+) -> Result<(), serde_json::Error> {
+    let mut text = serde_json::Deserializer::from_slice(json);
+    Value { receiver, path: Path::ROOT, look: Some(Look::Enter) }.deserialize(&mut text)?;
+    text.end()
+}
+
+/// The names of the members around a value.
+#[derive(Clone, Copy)]
+struct Path<'p> {
+    names: [&'p str; MOST_NAMES],
+    len: usize,
+}
+
+impl<'p> Path<'p> {
+    const ROOT: Self = Self { names: [""; MOST_NAMES], len: 0 };
+
+    fn names(&self) -> &[&'p str] {
+        self.names.get(..self.len).unwrap_or_default()
+    }
+
+    /// The path of a member; none if it is too deep to matter.
+    fn member<'m>(&self, name: &'m str) -> Option<Path<'m>>
+    where
+        'p: 'm,
+    {
+        let mut names: [&'m str; MOST_NAMES] = self.names;
+        *names.get_mut(self.len)? = name;
+        Some(Path { names, len: self.len + 1 })
+    }
+}
+
+struct Value<'r, 'p, R> {
+    receiver: &'r mut R,
+    path: Path<'p>,
+    /// The answer for this path, where it is known already: an array asks once for all its elements.
+    look: Option<Look>,
+}
+
+impl<'de, R: Receive<'de>> DeserializeSeed<'de> for Value<'_, '_, R> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        let Self { receiver, path, look } = self;
+        let look = look.unwrap_or_else(|| receiver.look(path.names()));
+        match look {
+            Look::Skip => value.deserialize_ignored_any(IgnoredAny).map(drop),
+            Look::Enter => value.deserialize_any(Inside { receiver, path, look }),
+            Look::Raw => {
+                let raw = raw(value)?;
+                receiver.value(path.names(), raw);
+                Ok(())
+            }
+            Look::Leaf => {
+                let raw = raw(value)?;
+                if raw.starts_with(['{', '[']) {
+                    // It was read once already, so that this cannot fail.
+                    let mut inner = serde_json::Deserializer::from_str(raw);
+                    let _ = inner.deserialize_any(Inside { receiver, path, look });
+                } else {
+                    receiver.value(path.names(), raw);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn raw<'de, D: Deserializer<'de>>(value: D) -> Result<&'de str, D::Error> {
+    let raw: &'de RawValue = serde::Deserialize::deserialize(value)?;
+    Ok(raw.get())
+}
+
+/// The inside of a value. A scalar has none.
+struct Inside<'r, 'p, R> {
+    receiver: &'r mut R,
+    path: Path<'p>,
+    look: Look,
+}
+
+impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self { receiver, path, .. } = self;
+        while let Some(Name(name)) = members.next_key_seed(NameSeed)? {
+            match path.member(&name) {
+                Some(path) => {
+                    members.next_value_seed(Value {
+                        receiver: &mut *receiver,
+                        path,
+                        look: None,
+                    })?;
+                }
+                None => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        receiver.close(path.names());
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let Self { receiver, path, look } = self;
+        while elements
+            .next_element_seed(Value { receiver: &mut *receiver, path, look: Some(look) })?
+            .is_some()
+        {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The name of a member, borrowed from the text unless it has escapes.
+struct Name<'de>(Cow<'de, str>);
+
+struct NameSeed;
+
+impl<'de> DeserializeSeed<'de> for NameSeed {
+    type Value = Name<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Name<'de>, D::Error> {
+        name.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NameSeed {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(name)))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(name.to_owned())))
+    }
+}
+
+/// The deepest value that any API has for us is the text of a tool's result, six names deep.
+const MOST_NAMES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct All(Vec<(String, String)>);
+
+    impl<'de> Receive<'de> for All {
+        fn look(&mut self, path: &[&str]) -> Look {
+            match path {
+                ["skipped", ..] => Look::Skip,
+                [.., "raw"] => Look::Raw,
+                _ => Look::Leaf,
+            }
+        }
+
+        fn value(&mut self, path: &[&str], raw: &'de str) {
+            self.0.push((path.join("."), raw.to_owned()));
+        }
+    }
+
+    fn seen(json: &str) -> Vec<(String, String)> {
+        let mut all = All::default();
+        let _ = walk(json.as_bytes(), &mut all);
+        all.0
+    }
+
+    #[test]
+    fn arrays_add_nothing_to_a_path() {
+        let seen =
+            seen(r#"{"a":[{"b":1},[{"b":"x\n"}]],"skipped":{"b":2},"raw":{"c":[]},"\u0061":null}"#);
+        let seen: Vec<_> = seen.iter().map(|(path, raw)| (&**path, &**raw)).collect();
+        assert_eq!(
+            seen,
+            [("a.b", "1"), ("a.b", r#""x\n""#), ("raw", r#"{"c":[]}"#), ("a", "null")]
+        );
+    }
+
+    #[test]
+    fn values_before_an_error_are_seen() {
+        assert_eq!(seen(r#"{"a":1,"b":"cut"#), [("a".to_owned(), "1".to_owned())]);
+        assert_eq!(seen(r#"{"a":{"b":1"#), []);
+        assert!(walk(b"{} x", &mut All::default()).is_err());
+    }
+
+    #[test]
+    fn what_is_too_deep_is_passed_over() {
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(9), "}".repeat(9));
+        assert_eq!(seen(&deep), []);
+        let endless = r#"{"a":"#.repeat(100_000);
+        assert!(walk(endless.as_bytes(), &mut All::default()).is_err());
+    }
+}
