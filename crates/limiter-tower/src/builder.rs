@@ -1,6 +1,7 @@
 //! The settings of a layer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, response};
@@ -13,6 +14,7 @@ use crate::key_cache::KeyCache;
 use crate::layer::RateLimitLayer;
 use crate::path;
 use crate::refusal::Refusal;
+use crate::retry::Retry;
 use crate::settlement::{ResponseCost, Settlement};
 use crate::status::StatusMap;
 
@@ -43,6 +45,7 @@ impl RateLimitLayerBuilder {
             on_service_error: Settlement::Keep,
             statuses: StatusMap::new(),
             dialects: vec![Dialect::Ietf],
+            retry_bound: Retry::BOUND,
             tells_service: false,
             warnings: Throttle::of_warnings(),
         };
@@ -200,6 +203,17 @@ impl RateLimitLayerBuilder {
     /// [`Dialect::Ietf`]; none for an empty list.
     pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
         self.config.dialects = dialects.into_iter().collect();
+        self
+    }
+
+    /// The longest wait after which clients should repeat a refused call by themselves; [one minute](Retry::BOUND) by
+    /// default.
+    ///
+    /// A refusal with a longer wait, or none that helps, has the header `x-should-retry: false`, which the SDKs of OpenAI
+    /// and Anthropic obey: they raise the error at once. `Retry-After` is sent beyond the bound too. With
+    /// [`Duration::ZERO`] these clients never repeat a call that was refused.
+    pub fn retry_bound(mut self, longest_wait: Duration) -> Self {
+        self.config.retry_bound = longest_wait;
         self
     }
 

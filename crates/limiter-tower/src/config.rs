@@ -1,6 +1,7 @@
 //! What a layer was told: how calls are read, decided and refused.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::request::Parts;
@@ -23,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) on_service_error: Settlement,
     pub(crate) statuses: StatusMap,
     pub(crate) dialects: Vec<Dialect>,
+    pub(crate) retry_bound: Duration,
     pub(crate) tells_service: bool,
     /// Throttles the warnings that calls cannot be decided: with a dead store there are thousands a second.
     pub(crate) warnings: Throttle,
@@ -66,6 +68,7 @@ impl fmt::Debug for Config {
             .field("on_service_error", &self.on_service_error)
             .field("statuses", &self.statuses)
             .field("dialects", &self.dialects)
+            .field("retry_bound", &self.retry_bound)
             .field("tells_service", &self.tells_service)
             .finish()
     }

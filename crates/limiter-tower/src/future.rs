@@ -154,9 +154,9 @@ fn finish<R: Body<Data = Bytes>>(
 
 fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes> {
     if is_grpc(&parts.headers) {
-        refusal.to_grpc_response(&config.dialects)
+        refusal.to_grpc_response(&config.dialects, config.retry_bound)
     } else {
-        refusal.to_response(&config.statuses, &config.dialects)
+        refusal.to_response(&config.statuses, &config.dialects, config.retry_bound)
     }
 }
 

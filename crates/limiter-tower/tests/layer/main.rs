@@ -12,6 +12,7 @@ mod readiness;
 mod redis;
 mod refusals;
 mod rendering;
+mod retrying;
 mod secrecy;
 mod settling;
 mod who_and_what;
