@@ -31,31 +31,51 @@ impl<'a> Standing<'a> {
         allowed.chain(self.limited().into_iter().flat_map(RateLimited::rules))
     }
 
-    /// The limit of requests that binds, if there is any.
+    /// The limit of requests that a client meets first, if there is any: the one with the fewest requests left. Of equal
+    /// ones it is the smaller limit, then the first of [`rules`](Self::rules).
+    ///
+    /// Of a denied call it is the violated limit of requests to wait for, if one is violated. All this holds for tokens too.
     #[must_use]
     pub fn requests(self) -> Option<RuleState> {
-        self.binding(|unit, _| unit == Unit::Requests)
+        self.met_first(|unit, _| unit == Unit::Requests)
     }
 
-    /// The limit of tokens that binds, whatever its token type, if there is any.
+    /// The limit of tokens that a client meets first, whatever its token type, if there is any: as for
+    /// [`requests`](Self::requests).
     #[must_use]
     pub fn tokens(self) -> Option<RuleState> {
-        self.binding(|unit, _| unit == Unit::Tokens)
+        self.met_first(|unit, _| unit == Unit::Tokens)
     }
 
-    /// The limit of tokens of this type that binds, if there is any.
+    /// The limit of tokens of this type that a client meets first, if there is any: as for [`requests`](Self::requests).
     #[must_use]
     pub fn tokens_of(self, token_type: TokenType) -> Option<RuleState> {
-        self.binding(|unit, counted| unit == Unit::Tokens && counted == token_type)
+        self.met_first(|unit, counted| unit == Unit::Tokens && counted == token_type)
     }
 
-    /// The one limit that binds, whatever it counts, if there is any.
+    /// The one limit that binds, whatever it counts, if there is any: the one with the smallest share left, since requests
+    /// and tokens cannot be compared otherwise. Of a denied call it is the violated limit to wait for.
     #[must_use]
     pub fn overall(self) -> Option<RuleState> {
-        match self.allowed() {
-            Some(allowed) => allowed.tightest(),
-            None => self.binding(|_, _| true),
-        }
+        self.to_wait_for(|_, _| true).or_else(|| {
+            self.rules().reduce(
+                |tightest, other| {
+                    if other.is_tighter_than(&tightest) { other } else { tightest }
+                },
+            )
+        })
+    }
+
+    /// Each rule once, first the [overall](Self::overall) one, then the others that are violated, then the rest.
+    pub(crate) fn by_urgency(self) -> impl Iterator<Item = RuleState> + 'a {
+        let first = self.overall();
+        let others = move |violated: bool| {
+            self.rules().filter(move |state| {
+                first.is_some_and(|first| first.rule != state.rule)
+                    && self.is_violated(state) == violated
+            })
+        };
+        first.into_iter().chain(others(true)).chain(others(false))
     }
 
     /// Whether this is a denied call that the rule denied.
@@ -110,20 +130,21 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Of the limits that count this, the one whose numbers are shown: of the violated ones the one to wait for; if none is
-    /// violated, the one with the smallest share left.
-    fn binding(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
-        let counted = |state: &RuleState| counts(state.rule.unit, state.token_type);
+    fn met_first(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
+        self.to_wait_for(&counts).or_else(|| {
+            let counted = self.rules().filter(|state| counts(state.rule.unit, state.token_type));
+            // The first one of equal keys.
+            counted.min_by_key(|state| (state.remaining, state.limit))
+        })
+    }
+
+    /// Of the violated limits that count this, the one to wait for.
+    fn to_wait_for(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
         let violated = self.limited().into_iter().flat_map(RateLimited::violations);
         let violated = violated
             .filter(|violation| counts(violation.rule.unit, violation.token_type))
-            .reduce(|first, other| if other.binds_before(&first) { other } else { first });
-        match violated {
-            Some(violated) => self.rules().find(|state| state.rule == violated.rule),
-            None => self.rules().filter(counted).reduce(|tightest, other| {
-                if other.is_tighter_than(&tightest) { other } else { tightest }
-            }),
-        }
+            .reduce(|first, other| if other.binds_before(&first) { other } else { first })?;
+        self.rules().find(|state| state.rule == violated.rule)
     }
 }
 
