@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use limiter::{AssetId, Charge, InvalidValue, Limiter, Throttle};
 
 use crate::caller::Identify;
@@ -17,6 +17,8 @@ use crate::status::StatusMap;
 
 pub(crate) struct Config {
     pub(crate) limiter: Limiter,
+    /// All methods unless chosen.
+    pub(crate) methods: Option<Vec<Method>>,
     pub(crate) identify: Identify,
     pub(crate) known_keys: Option<KeyCache>,
     pub(crate) asset: Option<Box<AssetOf>>,
@@ -34,6 +36,12 @@ impl Config {
     /// Whether nothing has to be waited for: the limiter is in memory, and so is what finds out who calls.
     pub(crate) fn decides_at_once(&self) -> bool {
         self.limiter.is_in_memory() && !matches!(self.identify, Identify::Async(_))
+    }
+
+    /// Whether calls of this method are limited. A preflight of CORS never is: it has no access key.
+    pub(crate) fn limits(&self, method: &Method) -> bool {
+        let chosen = |methods: &Vec<Method>| methods.contains(method);
+        *method != Method::OPTIONS && self.methods.as_ref().is_none_or(chosen)
     }
 
     /// The headers of all dialects.
@@ -61,6 +69,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("limiter", &self.limiter)
+            .field("methods", &self.methods)
             .field("identify", &self.identify)
             .field("known_keys", &self.known_keys)
             .field("has_assets", &self.asset.is_some())

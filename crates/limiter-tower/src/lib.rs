@@ -48,6 +48,10 @@
 //! [`reserve`](RateLimitLayerBuilder::reserve) charges a call by its estimate and settles it when the body of its response
 //! ends, by what a [`ResponseCost`] has seen of head, body and trailers.
 //!
+//! # Calls that are not limited
+//! `OPTIONS`, which browsers send without an access key, reaches the service as if the layer were not there, and so do all
+//! methods but the chosen ones if [`methods`](RateLimitLayerBuilder::methods) are.
+//!
 //! # Calls that are refused
 //! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After` and `x-should-retry` ([`Retry`]), headers
 //! ([`Dialect`]) and a [`Problem`] in the body. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:

@@ -5,6 +5,7 @@ mod headers;
 mod hyper_server;
 mod leaving;
 mod log;
+mod methods;
 mod names;
 mod panics;
 mod races;
