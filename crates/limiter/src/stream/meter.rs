@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use super::error::StreamError;
 use crate::price::Price;
 use crate::reservation::Reservation;
+use crate::token_usage::TokenUsage;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -45,7 +46,7 @@ enum Phase {
 
 impl Meter {
     pub(super) fn new(call: Reservation) -> Self {
-        let estimate = *call.estimate();
+        let (estimate, price) = (*call.estimate(), call.price().copied());
         let mut meter = Self {
             phase: Phase::Open(call),
             runtime: None,
@@ -55,7 +56,7 @@ impl Meter {
             asked: 0,
             told: None,
             step: DEFAULT_STEP,
-            price: None,
+            price,
             ends_at_limit: false,
         };
         meter.note_runtime();
@@ -211,7 +212,7 @@ impl Meter {
         match self.price {
             None => totals,
             Some(price) => {
-                let cost = price.of(self.estimate.input_tokens(), output_tokens);
+                let cost = price.at_most(self.estimate.input_tokens(), output_tokens);
                 totals.with_credits(cost.max(self.estimate.credits()))
             }
         }
@@ -225,7 +226,7 @@ impl Meter {
         match (self.price, told.credits()) {
             (Some(price), None) => {
                 let input = told.input_tokens().unwrap_or_else(|| self.estimate.input_tokens());
-                actual.with_credits(price.of(input, output))
+                actual.with_credits(price.of(&TokenUsage::new(input, output)))
             }
             _ => actual,
         }
