@@ -1,9 +1,7 @@
 //! What a stream takes, and what that costs.
 
 use bytes::Bytes;
-use limiter::{CountTokens, OpenAiTokens, Totals};
-
-use crate::models::Price;
+use limiter::{CountTokens, OpenAiTokens, Price, TokenUsage, Totals};
 
 /// Counts as OpenAI's streams are counted. Once the provider has told the usage, it has its price too; until then the
 /// credits stay as they were reserved.
@@ -30,8 +28,8 @@ impl CountTokens<Bytes> for PricedTokens {
 
     fn told(&self) -> Option<Totals> {
         let told = CountTokens::<Bytes>::told(&self.tokens)?;
-        let price = self.price.of(told.input_tokens()?, told.output_tokens()?);
-        Some(price.map_or(told, |credits| told.with_credits(credits)))
+        let usage = TokenUsage::new(told.input_tokens()?, told.output_tokens()?);
+        Some(told.with_credits(self.price.of(&usage)))
     }
 }
 
@@ -41,7 +39,8 @@ mod tests {
 
     #[test]
     fn a_usage_that_was_told_has_its_price() {
-        let mut tokens = PricedTokens::new(Price { run: 5, input: 1_000, output: 2_000 });
+        let price = Price::per_million_tokens("1".parse().unwrap(), "2".parse().unwrap());
+        let mut tokens = PricedTokens::new(price.per_request("0.000005".parse().unwrap()));
         assert_eq!(
             tokens
                 .count(&Bytes::from("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n")),
