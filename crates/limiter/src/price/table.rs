@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use limiter_core::AssetId;
@@ -156,10 +157,15 @@ impl PriceTable {
                 Ok(_) => return Err(PriceTableError::Twice { model: pattern.text }),
                 Err(place) => self.patterns.insert(place, pattern),
             }
-        } else if self.exact.contains_key(&model) {
-            return Err(PriceTableError::Twice { model });
         } else {
-            self.exact.insert(model, price);
+            match self.exact.entry(model) {
+                Entry::Occupied(other) => {
+                    return Err(PriceTableError::Twice { model: other.key().clone() });
+                }
+                Entry::Vacant(place) => {
+                    place.insert(price);
+                }
+            }
         }
         Ok(())
     }
