@@ -32,12 +32,17 @@ pub(super) fn headers() -> Vec<(String, Header)> {
             "Of a denial: the seconds until the same call would be allowed. Missing where no wait is known to help",
         ),
         text(
+            "x-should-retry",
+            "`false` of a denial for which no wait is known to help, or only one of more than a minute: for the SDKs of LLM \
+             services, which would repeat the call or sleep inside it",
+        ),
+        text(
             "RateLimit-Policy",
             "`ietf`: every limit that the call met, a list of structured fields: `\"permin\";q=50;w=60`",
         ),
         text(
             "RateLimit",
-            "`ietf`: of the binding limits what is left, and the seconds until they reset: `\"permin\";r=12;t=31`",
+            "`ietf`: what is left of each limit, and the seconds until it resets, first of the limit that binds: `\"permin\";r=12;t=31`",
         ),
         integer("RateLimit-Limit", "`legacy`: the limit that binds"),
         integer("RateLimit-Remaining", "`legacy`: what is left of it"),
@@ -46,7 +51,7 @@ pub(super) fn headers() -> Vec<(String, Header)> {
     for unit in ["requests", "tokens"] {
         let name = |what: &str| format!("x-ratelimit-{what}-{unit}");
         headers.extend([
-            integer(&name("limit"), &format!("`openai`: the limit of {unit} that binds")),
+            integer(&name("limit"), &format!("`openai`: the limit with the fewest {unit} left")),
             integer(&name("remaining"), "`openai`: what is left of it"),
             text(&name("reset"), "`openai`: how long until it resets: `6m0s`"),
         ]);
@@ -55,7 +60,7 @@ pub(super) fn headers() -> Vec<(String, Header)> {
         let name = |what: &str| format!("anthropic-ratelimit-{unit}-{what}");
         let unit = unit.replace('-', " ");
         headers.extend([
-            integer(&name("limit"), &format!("`anthropic`: the limit of {unit} that binds")),
+            integer(&name("limit"), &format!("`anthropic`: the limit with the fewest {unit} left")),
             integer(&name("remaining"), "`anthropic`: what is left of it"),
             text(&name("reset"), "`anthropic`: when it resets, by RFC 3339"),
         ]);

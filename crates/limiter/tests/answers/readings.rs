@@ -216,3 +216,42 @@ proptest! {
         prop_assert_eq!(read(api, pieces), whole);
     }
 }
+
+#[test]
+fn text_deltas_take_no_allocation() {
+    let deltas = [
+        (
+            Api::OpenAiChat,
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" chance\\n\\u00e9\"}}],\"usage\":null}\n\n",
+        ),
+        (
+            Api::AnthropicMessages,
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\\n\"}}\n\n",
+        ),
+        (
+            Api::OpenAiResponses,
+            "data: {\"type\":\"response.output_text.delta\",\"delta\":\"a\\t\"}\n\n",
+        ),
+        (
+            Api::Gemini,
+            "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\\n\"}]}}]}\r\n\r\n",
+        ),
+    ];
+    for (api, delta) in deltas {
+        for pieces in [1, 2, delta.len()] {
+            let pieces: Vec<_> = delta.as_bytes().chunks(delta.len().div_ceil(pieces)).collect();
+            let mut reader = AnswerReader::new(api);
+            // The buffers grow to the size of an event once.
+            for piece in &pieces {
+                reader.read(piece);
+            }
+            let allocations = allocation_counter::measure(|| {
+                for piece in pieces.iter().cycle().take(1_000 * pieces.len()) {
+                    reader.read(piece);
+                }
+            });
+            assert_eq!(allocations.count_total, 0, "{api}, {} pieces a delta", pieces.len());
+            assert!(reader.usage(&estimate()).output >= 1_001);
+        }
+    }
+}
