@@ -71,7 +71,9 @@ pub enum RequestError {
     },
     /// A member has the name of one that decides what the call costs, but in other letter case. Parsers differ in whether
     /// they take it.
-    #[error("the request body has {name:?} in other letter case: write it as it is here")]
+    #[error(
+        "a member of the request body differs from {name:?} in letter case only: name it {name:?}"
+    )]
     LetterCase {
         /// The name as it should be.
         name: &'static str,

@@ -1,5 +1,7 @@
 //! Pictures, sound and files in base64: they cost what they show, not what they weigh.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use limiter::{Api, ApiRequest};
 
 /// The smallest file with this size, and as many bytes after it.
@@ -30,23 +32,9 @@ fn wave(bytes_a_second: u32, seconds: u32) -> Vec<u8> {
     wave
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let number =
-            (0..3).fold(0, |number, at| number << 8 | u32::from(*three.get(at).unwrap_or(&0)));
-        for at in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * at)) as usize & 63] as char;
-            text.push(if at <= three.len() { digit } else { '=' });
-        }
-    }
-    text
-}
-
 /// The input tokens of a request with these bytes in its only part, beside the 7 of a message.
 fn tokens(api: Api, media_type: &str, bytes: &[u8]) -> u64 {
-    let data = base64(bytes);
+    let data = STANDARD.encode(bytes);
     let body = match api {
         Api::AnthropicMessages => format!(
             r#"{{"messages":[{{"content":[{{"source":{{"media_type":"{media_type}","data":"{data}"}}}}]}}]}}"#

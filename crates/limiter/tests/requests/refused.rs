@@ -125,7 +125,7 @@ fn an_error_says_what_to_do() {
         ),
         (
             RequestError::LetterCase { name: "n" },
-            "the request body has \"n\" in other letter case: write it as it is here",
+            "a member of the request body differs from \"n\" in letter case only: name it \"n\"",
         ),
         (
             RequestError::Model,
