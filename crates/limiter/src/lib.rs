@@ -33,6 +33,7 @@
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
 //! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
 //!   [`Estimate`] proposes what to reserve, and with the feature `stream` a `StreamMeter` counts an answer while it streams.
+//! - [`Limiter::usage_events`] has each final charge, to bill from; so has the answer to a settlement ([`Settled`]).
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
