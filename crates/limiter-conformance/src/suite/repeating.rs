@@ -70,7 +70,7 @@ pub async fn a_repeated_reservation_is_replayed(store: impl StoreUnderTest) {
     calls.reserve("r1", tokens(0, 50)).await;
     for step in 0..4 {
         match step {
-            1 => assert!(calls.extend("r1", output(6)).await.is_ok()),
+            1 => assert!(calls.extend("r1", output(60)).await.is_ok()),
             2 => assert!(calls.settle("r1", output(40)).await.is_ok()),
             3 => {
                 let expire =
@@ -110,7 +110,7 @@ pub async fn a_known_id_with_another_call_is_refused(store: impl StoreUnderTest)
         let other = calls.try_reserve("r1", called, estimate, DAY).await;
         assert_refused!(other, ReservationError::OtherExists(_));
     }
-    let extended = calls.extend("r1", output(6)).await;
+    let extended = calls.extend("r1", output(60)).await;
     assert!(extended.is_ok());
     let as_extended = calls.try_reserve("r1", None, tokens(1, 60), DAY).await;
     assert_refused!(as_extended, ReservationError::OtherExists(_));
@@ -217,7 +217,7 @@ pub async fn a_deleted_key_is_unknown_to_all(store: impl StoreUnderTest) {
     calls.world.keys().delete(&calls.key).await.expect("an admin deletes keys");
     for decision in [
         calls.try_reserve("r1", None, tokens(0, 50), DAY).await,
-        calls.extend("r1", output(6)).await,
+        calls.extend("r1", output(60)).await,
         calls.check_once("q1", None, tokens(0, 5)).await,
     ] {
         let decision = decision.expect("it is a denial");
