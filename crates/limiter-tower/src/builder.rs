@@ -1,9 +1,10 @@
 //! The settings of a layer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderName, response};
+use http::{HeaderName, Method, response};
 use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter, Throttle};
 
 use crate::caller::{Caller, Credential, Identify};
@@ -13,6 +14,7 @@ use crate::key_cache::KeyCache;
 use crate::layer::RateLimitLayer;
 use crate::path;
 use crate::refusal::Refusal;
+use crate::retry::Retry;
 use crate::settlement::{ResponseCost, Settlement};
 use crate::status::StatusMap;
 
@@ -36,6 +38,7 @@ impl RateLimitLayerBuilder {
         let credentials = vec![Credential::Bearer, Credential::Header(X_API_KEY)];
         let config = Config {
             limiter,
+            methods: None,
             identify: Identify::Credentials(credentials),
             known_keys: None,
             asset: None,
@@ -43,10 +46,34 @@ impl RateLimitLayerBuilder {
             on_service_error: Settlement::Keep,
             statuses: StatusMap::new(),
             dialects: vec![Dialect::Ietf],
+            retry_bound: Retry::BOUND,
             tells_service: false,
             warnings: Throttle::of_warnings(),
         };
         Self { config, known_keys: KNOWN_KEYS }
+    }
+
+    /// Limits only calls of these methods; all methods by default. `GET` stands for `HEAD` too, which routers answer by the
+    /// same handler.
+    ///
+    /// Other calls reach the service as if the layer were not there: without an access key, free of charge, and without
+    /// headers of limits. `OPTIONS` is always among these, even if it is named here, because a preflight of CORS has no
+    /// access key. So a service that does work for `OPTIONS` must authenticate such calls itself; axum's `any` routes it to
+    /// the handler, `post` and `get` do not. Calls over gRPC are `POST`.
+    ///
+    /// ```
+    /// # use http::Method;
+    /// # let builder = limiter_tower::RateLimitLayer::builder(limiter::Limiter::in_memory());
+    /// // Anyone may list the models; running one needs a key.
+    /// let builder = builder.methods([Method::POST]);
+    /// ```
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let mut methods: Vec<_> = methods.into_iter().collect();
+        if methods.contains(&Method::GET) {
+            methods.push(Method::HEAD);
+        }
+        self.config.methods = Some(methods);
+        self
     }
 
     /// Where access keys are looked for; the first credential that a call has is the one that counts. By default
@@ -200,6 +227,17 @@ impl RateLimitLayerBuilder {
     /// [`Dialect::Ietf`]; none for an empty list.
     pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
         self.config.dialects = dialects.into_iter().collect();
+        self
+    }
+
+    /// The longest wait after which clients should repeat a refused call by themselves; [one minute](Retry::BOUND) by
+    /// default.
+    ///
+    /// A refusal with a longer wait, or none that helps, has the header `x-should-retry: false`, which the SDKs of OpenAI
+    /// and Anthropic obey: they raise the error at once. `Retry-After` is sent beyond the bound too. With
+    /// [`Duration::ZERO`] these clients never repeat a call that was refused.
+    pub fn retry_bound(mut self, longest_wait: Duration) -> Self {
+        self.config.retry_bound = longest_wait;
         self
     }
 

@@ -1,9 +1,10 @@
 //! What a layer was told: how calls are read, decided and refused.
 
 use std::fmt;
+use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use limiter::{AssetId, Charge, InvalidValue, Limiter, Throttle};
 
 use crate::caller::Identify;
@@ -16,6 +17,8 @@ use crate::status::StatusMap;
 
 pub(crate) struct Config {
     pub(crate) limiter: Limiter,
+    /// All methods unless chosen.
+    pub(crate) methods: Option<Vec<Method>>,
     pub(crate) identify: Identify,
     pub(crate) known_keys: Option<KeyCache>,
     pub(crate) asset: Option<Box<AssetOf>>,
@@ -23,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) on_service_error: Settlement,
     pub(crate) statuses: StatusMap,
     pub(crate) dialects: Vec<Dialect>,
+    pub(crate) retry_bound: Duration,
     pub(crate) tells_service: bool,
     /// Throttles the warnings that calls cannot be decided: with a dead store there are thousands a second.
     pub(crate) warnings: Throttle,
@@ -32,6 +36,12 @@ impl Config {
     /// Whether nothing has to be waited for: the limiter is in memory, and so is what finds out who calls.
     pub(crate) fn decides_at_once(&self) -> bool {
         self.limiter.is_in_memory() && !matches!(self.identify, Identify::Async(_))
+    }
+
+    /// Whether calls of this method are limited. A preflight of CORS never is: it has no access key.
+    pub(crate) fn limits(&self, method: &Method) -> bool {
+        let chosen = |methods: &Vec<Method>| methods.contains(method);
+        *method != Method::OPTIONS && self.methods.as_ref().is_none_or(chosen)
     }
 
     /// The headers of all dialects.
@@ -59,6 +69,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("limiter", &self.limiter)
+            .field("methods", &self.methods)
             .field("identify", &self.identify)
             .field("known_keys", &self.known_keys)
             .field("has_assets", &self.asset.is_some())
@@ -66,6 +77,7 @@ impl fmt::Debug for Config {
             .field("on_service_error", &self.on_service_error)
             .field("statuses", &self.statuses)
             .field("dialects", &self.dialects)
+            .field("retry_bound", &self.retry_bound)
             .field("tells_service", &self.tells_service)
             .finish()
     }

@@ -17,6 +17,8 @@ use crate::refusal::Refusal;
 
 /// A call that may go on.
 pub(crate) enum Admission {
+    /// Calls of its method are not limited.
+    Unlimited,
     /// It is charged, and no header will show it.
     Charged,
     /// It is charged, and headers show how its rules stand.
@@ -46,11 +48,15 @@ pub(crate) async fn decide(
     (parts, admission)
 }
 
-/// The same where nothing is waited for, as in memory: so nothing is boxed, and the head of the request stays where it is.
+/// The same where nothing is waited for, as in memory or for a method that is not limited: so nothing is boxed, and the
+/// head of the request stays where it is.
 pub(crate) fn decide_at_once(
     config: &Config,
     parts: &mut Parts,
 ) -> Option<Result<Admission, Box<Refusal>>> {
+    if !config.limits(&parts.method) {
+        return Some(Ok(Admission::Unlimited));
+    }
     if !config.decides_at_once() {
         return None;
     }
@@ -98,7 +104,7 @@ async fn consider(config: &Config, parts: &mut Parts) -> Result<Admission, Box<R
     if config.tells_service {
         let reservation = match &admission {
             Admission::Reserved(reservation) => Some(reservation.id().clone()),
-            Admission::Charged | Admission::Shown(_) => None,
+            Admission::Unlimited | Admission::Charged | Admission::Shown(_) => None,
         };
         parts.extensions.insert(Admitted { key, reservation });
     }

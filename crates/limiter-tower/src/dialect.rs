@@ -11,9 +11,10 @@ use crate::standing::Standing;
 
 /// A set of headers that tells a client how its limits stand. Several can be combined; they share no header.
 ///
-/// For each unit that a dialect knows, its headers show one limit, the binding one, and never numbers of two: of an
-/// allowed call the limit with the smallest share left, of a denied call the violated limit that resets last. A unit
-/// without a limit has no headers.
+/// [`Ietf`](Self::Ietf) lists every limit. The others have room for one limit of each unit, and never mix numbers of two:
+/// they show the limit with the fewest requests or tokens left, which a client meets first
+/// ([`Standing::requests`](crate::Standing::requests)). Of a denied call they show the violated limit that resets last. A
+/// unit without a limit has no headers.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -42,20 +43,20 @@ use crate::standing::Standing;
 pub enum Dialect {
     /// `RateLimit-Policy` and `RateLimit`, structured fields of draft-ietf-httpapi-ratelimit-headers-11.
     ///
-    /// `RateLimit-Policy` lists every limit that the call met, by [`policy_name`](crate::policy_name); `RateLimit` the
-    /// binding ones. Of a denied call these are violated ones only, so that `Retry-After` and the field name the same wait.
-    /// A limit of tokens says so by `qu`, with the values `tokens`, `input-tokens` and `output-tokens`: the draft's registry
-    /// has none for them. Numbers above 999,999,999,999,999, the largest that a structured field can hold, are shown as that.
+    /// Both list every limit that the call met, by [`policy_name`](crate::policy_name). In `RateLimit` the limit that binds
+    /// comes [first](crate::Standing::overall), then the others that are violated, then the rest: some clients read only the
+    /// first item, which of a denied call is the limit to wait for. A limit of tokens says so by `qu`, with the values
+    /// `tokens`, `input-tokens` and `output-tokens`: the draft's registry has none for them. Numbers above 999,999,999,999,999, the largest that a structured field can hold, are shown as that.
     Ietf,
-    /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` of the earlier drafts: the one limit that binds,
-    /// whatever it counts, and the seconds until its window ends, rounded up.
+    /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` of the earlier drafts: the one limit that
+    /// [binds](crate::Standing::overall), whatever it counts, and the seconds until its window ends, rounded up.
     Legacy,
     /// OpenAI's: `x-ratelimit-limit-requests`, `x-ratelimit-remaining-tokens`, `x-ratelimit-reset-tokens: 6m0s` and so on.
     OpenAi,
     /// Anthropic's: `anthropic-ratelimit-requests-limit`, `-remaining`, and `-reset` as RFC 3339.
     ///
-    /// `-tokens-` shows the limit of tokens that binds, whatever its type; `-input-tokens-` and `-output-tokens-` that of
-    /// their token type.
+    /// `-tokens-` shows the limit with the fewest tokens left, whatever its type; `-input-tokens-` and `-output-tokens-` that
+    /// of their token type.
     Anthropic,
 }
 

@@ -100,7 +100,7 @@ where
                         Err(error) => error,
                     };
                     match admission {
-                        Admission::Charged | Admission::Shown(_) => {
+                        Admission::Unlimited | Admission::Charged | Admission::Shown(_) => {
                             return Poll::Ready(Err(error));
                         }
                         Admission::Reserved(reservation) => State::Failing {
@@ -130,7 +130,7 @@ fn finish<R: Body<Data = Bytes>>(
     config: &Config,
 ) -> Response<ResponseBody<R>> {
     let reservation = match admission {
-        Admission::Charged => return response.map(ResponseBody::plain),
+        Admission::Unlimited | Admission::Charged => return response.map(ResponseBody::plain),
         Admission::Shown(allowed) => {
             config.write_headers(Standing::from(&*allowed), response.headers_mut());
             return response.map(ResponseBody::plain);
@@ -154,9 +154,9 @@ fn finish<R: Body<Data = Bytes>>(
 
 fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes> {
     if is_grpc(&parts.headers) {
-        refusal.to_grpc_response(&config.dialects)
+        refusal.to_grpc_response(&config.dialects, config.retry_bound)
     } else {
-        refusal.to_response(&config.statuses, &config.dialects)
+        refusal.to_response(&config.statuses, &config.dialects, config.retry_bound)
     }
 }
 

@@ -48,14 +48,18 @@
 //! [`reserve`](RateLimitLayerBuilder::reserve) charges a call by its estimate and settles it when the body of its response
 //! ends, by what a [`ResponseCost`] has seen of head, body and trailers.
 //!
+//! # Calls that are not limited
+//! `OPTIONS`, which browsers send without an access key, reaches the service as if the layer were not there, and so do all
+//! methods but the chosen ones if [`methods`](RateLimitLayerBuilder::methods) are.
+//!
 //! # Calls that are refused
-//! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After`, headers ([`Dialect`]) and a [`Problem`] in the
-//! body. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
+//! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After` and `x-should-retry` ([`Retry`]), headers
+//! ([`Dialect`]) and a [`Problem`] in the body. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
 //! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT`, `UNAVAILABLE` or `INTERNAL`. A store that cannot
 //! answer refuses the call: no error is ever an allow.
 //!
 //! # Without the layer
-//! [`Dialect::write`], [`Refusal::to_response`] and [`Problem`] are functions of a decision, for services that ask the
+//! [`Dialect::write`], [`Retry::write`], [`Refusal::to_response`] and [`Problem`] are functions of a decision, for services that ask the
 //! limiter themselves.
 //!
 //! # Bounds and secrets
@@ -75,6 +79,7 @@ mod layer;
 mod path;
 mod problem;
 mod refusal;
+mod retry;
 mod service;
 mod settlement;
 mod standing;
@@ -89,6 +94,7 @@ pub use future::ResponseFuture;
 pub use layer::RateLimitLayer;
 pub use problem::Problem;
 pub use refusal::Refusal;
+pub use retry::Retry;
 pub use service::RateLimit;
 pub use settlement::{BodyEnd, ResponseCost, Settlement};
 pub use standing::Standing;

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, Response};
 use limiter::{
     BoxError, DenialReason, Denied, InvalidValue, ReservationError, StoreError, Throttle,
@@ -14,6 +14,7 @@ use limiter::{
 use crate::dialect::Dialect;
 use crate::grpc;
 use crate::problem::Problem;
+use crate::retry::{OUTAGE_SECONDS, Retry};
 use crate::standing::Standing;
 use crate::status::StatusMap;
 
@@ -43,43 +44,59 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer over HTTP: a status, headers of these dialects, `Retry-After` where waiting helps, and the
-    /// [`Problem`] as `application/problem+json`.
+    /// The answer over HTTP: a status, headers of these dialects, `Retry-After` and `x-should-retry` by this
+    /// [bound](Retry::write), and the [`Problem`] as `application/problem+json`.
     #[must_use]
-    pub fn to_response(&self, statuses: &StatusMap, dialects: &[Dialect]) -> Response<Bytes> {
+    pub fn to_response(
+        &self,
+        statuses: &StatusMap,
+        dialects: &[Dialect],
+        retry_bound: Duration,
+    ) -> Response<Bytes> {
         let mut response = Problem::of(self, statuses.of(self)).to_response();
-        self.write_headers(dialects, response.headers_mut());
+        self.write_headers(dialects, retry_bound, response.headers_mut());
         response
     }
 
     /// The answer over gRPC: a status in a response without a body (*trailers-only*), with the same headers.
     #[must_use]
-    pub fn to_grpc_response(&self, dialects: &[Dialect]) -> Response<Bytes> {
+    pub fn to_grpc_response(&self, dialects: &[Dialect], retry_bound: Duration) -> Response<Bytes> {
         let mut response = grpc::response(grpc::Code::of(self), &self.to_string());
-        self.write_headers(dialects, response.headers_mut());
+        self.write_headers(dialects, retry_bound, response.headers_mut());
         response
     }
 
-    /// What `Retry-After` says, in whole seconds, rounded up; `None` where waiting does not help.
+    /// Whether the same call is worth repeating, and when; `None` where it is not known, so that the client decides by the
+    /// status.
     ///
-    /// Of a denial it is the time until [`retry_at`](Denied::retry_at). Of a store that cannot be reached it is one second; a
-    /// call whose outcome is unknown is not to be repeated blindly, and gets none.
+    /// A call denied by limits may be repeated at its [`retry_at`](Denied::retry_at), if it has one. A store that cannot be
+    /// reached may be back in a second. A call whose outcome is unknown may have been charged, and is not to be repeated
+    /// blindly. What is wrong with the key, the budget or the request does not change by waiting.
+    #[must_use]
+    pub fn retry(&self) -> Option<Retry> {
+        match self {
+            Self::Denied(denied) => Standing::from(denied).retry(),
+            Self::NoAccessKey | Self::Invalid(_) | Self::Malformed(_) => Some(Retry::Never),
+            Self::Store(error) => Some(error.into()),
+            Self::Identify(_) => Some(Retry::After { seconds: OUTAGE_SECONDS }),
+            Self::TooManyReservations(_) | Self::Panicked(_) => None,
+        }
+    }
+
+    /// What `Retry-After` says, in whole seconds, rounded up; `None` where no wait is known to help: see
+    /// [`retry`](Self::retry).
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        match self {
-            Self::Denied(denied) => Standing::from(denied).retry_after_seconds(),
-            Self::Store(StoreError::Unavailable(_)) | Self::Identify(_) => Some(1),
-            _ => None,
-        }
+        self.retry().and_then(Retry::seconds)
     }
 
     pub(crate) fn malformed(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Malformed(why.into())
     }
 
-    fn write_headers(&self, dialects: &[Dialect], headers: &mut HeaderMap) {
-        if let Some(seconds) = self.retry_after_seconds() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    fn write_headers(&self, dialects: &[Dialect], retry_bound: Duration, headers: &mut HeaderMap) {
+        if let Some(retry) = self.retry() {
+            retry.write(retry_bound, headers);
         }
         if self.asks_for_a_key() {
             headers.insert(WWW_AUTHENTICATE, BEARER);

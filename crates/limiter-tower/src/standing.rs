@@ -6,62 +6,89 @@ use limiter::{
     Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Window,
 };
 
+use crate::retry::Retry;
+
 /// A decision as headers see it: the rules that the call met, and the moment from which waits are counted.
 ///
 /// It borrows from an [`Allowed`], a [`Denied`] or a [`Decision`], and costs nothing to make. A denial for another
 /// reason than a rule has no rules, so that it gets no headers of any dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    allowed: Option<&'a Allowed>,
-    limited: Option<&'a RateLimited>,
+    of: Of<'a>,
     decided_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Of<'a> {
+    Allowed(&'a Allowed),
+    Denied(&'a Denied),
 }
 
 impl<'a> Standing<'a> {
     /// Each rule, in the order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
-        let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
-        allowed.chain(self.limited.into_iter().flat_map(RateLimited::rules))
+        let allowed = self.allowed().into_iter().flat_map(Allowed::rules);
+        allowed.chain(self.limited().into_iter().flat_map(RateLimited::rules))
     }
 
-    /// The limit of requests that binds, if there is any.
+    /// The limit of requests that a client meets first, if there is any: the one with the fewest requests left. Of equal
+    /// ones it is the smaller limit, then the first of [`rules`](Self::rules).
+    ///
+    /// Of a denied call it is the violated limit of requests to wait for, if one is violated. All this holds for tokens too.
     #[must_use]
     pub fn requests(self) -> Option<RuleState> {
-        self.binding(|unit, _| unit == Unit::Requests)
+        self.met_first(|unit, _| unit == Unit::Requests)
     }
 
-    /// The limit of tokens that binds, whatever its token type, if there is any.
+    /// The limit of tokens that a client meets first, whatever its token type, if there is any: as for
+    /// [`requests`](Self::requests).
     #[must_use]
     pub fn tokens(self) -> Option<RuleState> {
-        self.binding(|unit, _| unit == Unit::Tokens)
+        self.met_first(|unit, _| unit == Unit::Tokens)
     }
 
-    /// The limit of tokens of this type that binds, if there is any.
+    /// The limit of tokens of this type that a client meets first, if there is any: as for [`requests`](Self::requests).
     #[must_use]
     pub fn tokens_of(self, token_type: TokenType) -> Option<RuleState> {
-        self.binding(|unit, counted| unit == Unit::Tokens && counted == token_type)
+        self.met_first(|unit, counted| unit == Unit::Tokens && counted == token_type)
     }
 
-    /// The one limit that binds, whatever it counts, if there is any.
+    /// The one limit that binds, whatever it counts, if there is any: the one with the smallest share left, since requests
+    /// and tokens cannot be compared otherwise. Of a denied call it is the violated limit to wait for.
     #[must_use]
     pub fn overall(self) -> Option<RuleState> {
-        match self.allowed {
-            Some(allowed) => allowed.tightest(),
-            None => self.binding(|_, _| true),
-        }
+        self.to_wait_for(|_, _| true).or_else(|| {
+            self.rules().reduce(
+                |tightest, other| {
+                    if other.is_tighter_than(&tightest) { other } else { tightest }
+                },
+            )
+        })
+    }
+
+    /// Each rule once, first the [overall](Self::overall) one, then the others that are violated, then the rest.
+    pub(crate) fn by_urgency(self) -> impl Iterator<Item = RuleState> + 'a {
+        let first = self.overall();
+        let others = move |violated: bool| {
+            self.rules().filter(move |state| {
+                first.is_some_and(|first| first.rule != state.rule)
+                    && self.is_violated(state) == violated
+            })
+        };
+        first.into_iter().chain(others(true)).chain(others(false))
     }
 
     /// Whether this is a denied call that the rule denied.
     #[must_use]
     pub fn is_violated(self, state: &RuleState) -> bool {
-        let mut violations = self.limited.into_iter().flat_map(RateLimited::violations);
+        let mut violations = self.limited().into_iter().flat_map(RateLimited::violations);
         violations.any(|violation| violation.rule == state.rule)
     }
 
     /// Whether this is a call that its rules denied.
     #[must_use]
-    pub const fn is_denied(self) -> bool {
-        self.limited.is_some()
+    pub fn is_denied(self) -> bool {
+        self.limited().is_some()
     }
 
     /// How long the window of a rule goes on, from the moment of the decision.
@@ -70,41 +97,66 @@ impl<'a> Standing<'a> {
         state.resets_at.since(self.decided_at)
     }
 
-    /// What `Retry-After` says of a denied call: the whole seconds until the same call would pass, rounded up, at least one.
-    /// `None` for an allowed call, and where no wait is known to help.
+    /// Whether a denied call is worth repeating: after the whole seconds until the same call would pass, rounded up, at
+    /// least one; never if it fits at no time, or was denied for another reason than a rule. `None` for an allowed call.
     #[must_use]
-    pub fn retry_after_seconds(self) -> Option<u64> {
-        let retry_at = self.limited?.retry_at()?;
-        Some(whole_seconds(retry_at.since(self.decided_at)).max(1))
+    pub fn retry(self) -> Option<Retry> {
+        let Of::Denied(denied) = self.of else { return None };
+        let wait = denied.retry_at().map(|retry_at| retry_at.since(self.decided_at));
+        Some(match wait {
+            Some(wait) => Retry::After { seconds: whole_seconds(wait).max(1) },
+            None => Retry::Never,
+        })
     }
 
-    /// Of the limits that count this, the one whose numbers are shown: of the violated ones the one to wait for; if none is
-    /// violated, the one with the smallest share left.
-    fn binding(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
-        let counted = |state: &RuleState| counts(state.rule.unit, state.token_type);
-        let violated = self.limited.into_iter().flat_map(RateLimited::violations);
+    /// What `Retry-After` says of a denied call: the seconds of [`retry`](Self::retry). `None` for an allowed call, and where
+    /// no wait is known to help.
+    #[must_use]
+    pub fn retry_after_seconds(self) -> Option<u64> {
+        self.retry().and_then(Retry::seconds)
+    }
+
+    fn allowed(self) -> Option<&'a Allowed> {
+        match self.of {
+            Of::Allowed(allowed) => Some(allowed),
+            Of::Denied(_) => None,
+        }
+    }
+
+    fn limited(self) -> Option<&'a RateLimited> {
+        match self.of {
+            Of::Allowed(_) => None,
+            Of::Denied(denied) => denied.rate_limited(),
+        }
+    }
+
+    fn met_first(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
+        self.to_wait_for(&counts).or_else(|| {
+            let counted = self.rules().filter(|state| counts(state.rule.unit, state.token_type));
+            // The first one of equal keys.
+            counted.min_by_key(|state| (state.remaining, state.limit))
+        })
+    }
+
+    /// Of the violated limits that count this, the one to wait for.
+    fn to_wait_for(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
+        let violated = self.limited().into_iter().flat_map(RateLimited::violations);
         let violated = violated
             .filter(|violation| counts(violation.rule.unit, violation.token_type))
-            .reduce(|first, other| if other.binds_before(&first) { other } else { first });
-        match violated {
-            Some(violated) => self.rules().find(|state| state.rule == violated.rule),
-            None => self.rules().filter(counted).reduce(|tightest, other| {
-                if other.is_tighter_than(&tightest) { other } else { tightest }
-            }),
-        }
+            .reduce(|first, other| if other.binds_before(&first) { other } else { first })?;
+        self.rules().find(|state| state.rule == violated.rule)
     }
 }
 
 impl<'a> From<&'a Allowed> for Standing<'a> {
     fn from(allowed: &'a Allowed) -> Self {
-        Self { allowed: Some(allowed), limited: None, decided_at: allowed.decided_at() }
+        Self { of: Of::Allowed(allowed), decided_at: allowed.decided_at() }
     }
 }
 
 impl<'a> From<&'a Denied> for Standing<'a> {
     fn from(denied: &'a Denied) -> Self {
-        let decided_at = denied.decided_at().unwrap_or_default();
-        Self { allowed: None, limited: denied.rate_limited(), decided_at }
+        Self { of: Of::Denied(denied), decided_at: denied.decided_at().unwrap_or_default() }
     }
 }
 

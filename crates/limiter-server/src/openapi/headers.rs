@@ -37,7 +37,7 @@ pub(super) fn headers() -> Vec<(String, Header)> {
         ),
         text(
             "RateLimit",
-            "`ietf`: of the binding limits what is left, and the seconds until they reset: `\"permin\";r=12;t=31`",
+            "`ietf`: what is left of each limit, and the seconds until it resets, first of the limit that binds: `\"permin\";r=12;t=31`",
         ),
         integer("RateLimit-Limit", "`legacy`: the limit that binds"),
         integer("RateLimit-Remaining", "`legacy`: what is left of it"),
@@ -46,7 +46,7 @@ pub(super) fn headers() -> Vec<(String, Header)> {
     for unit in ["requests", "tokens"] {
         let name = |what: &str| format!("x-ratelimit-{what}-{unit}");
         headers.extend([
-            integer(&name("limit"), &format!("`openai`: the limit of {unit} that binds")),
+            integer(&name("limit"), &format!("`openai`: the limit with the fewest {unit} left")),
             integer(&name("remaining"), "`openai`: what is left of it"),
             text(&name("reset"), "`openai`: how long until it resets: `6m0s`"),
         ]);
@@ -55,7 +55,7 @@ pub(super) fn headers() -> Vec<(String, Header)> {
         let name = |what: &str| format!("anthropic-ratelimit-{unit}-{what}");
         let unit = unit.replace('-', " ");
         headers.extend([
-            integer(&name("limit"), &format!("`anthropic`: the limit of {unit} that binds")),
+            integer(&name("limit"), &format!("`anthropic`: the limit with the fewest {unit} left")),
             integer(&name("remaining"), "`anthropic`: what is left of it"),
             text(&name("reset"), "`anthropic`: when it resets, by RFC 3339"),
         ]);

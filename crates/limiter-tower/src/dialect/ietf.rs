@@ -15,8 +15,7 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
         return;
     }
     let mut limits = String::with_capacity(TYPICAL_BYTES);
-    let binding = [standing.requests(), standing.tokens()].into_iter().flatten();
-    for state in binding.filter(|state| !standing.is_denied() || standing.is_violated(state)) {
+    for state in standing.by_urgency() {
         let remaining = state.remaining.min(LARGEST_INTEGER);
         let seconds = whole_seconds(standing.resets_after(&state)).min(LARGEST_INTEGER);
         push_name(&mut limits, policy_name(state.rule));

@@ -42,6 +42,7 @@ async fn a_limited_call_has_exhausted_its_resources_and_is_told_when_to_come_bac
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().starts_with("rate limited: 1 of 1 requests per minute"), "{status:?}");
     assert_eq!(status.metadata().get("retry-after").unwrap(), "31");
+    assert!(status.metadata().get("x-should-retry").is_none());
     assert_eq!(status.metadata().get("ratelimit-policy").unwrap(), r#""permin";q=1;w=60"#);
     assert_eq!(status.metadata().get("ratelimit").unwrap(), r#""permin";r=0;t=31"#);
 }
@@ -66,6 +67,7 @@ async fn who_has_no_key_that_lives_is_unauthenticated() {
         let status = call(address, member, "hello").await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
         assert_eq!(status.metadata().get("www-authenticate").unwrap(), "Bearer");
+        assert_eq!(status.metadata().get("x-should-retry").unwrap(), "false");
     }
 }
 

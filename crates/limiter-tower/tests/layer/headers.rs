@@ -3,7 +3,9 @@
 use limiter::{Limits, TokenType};
 use limiter_tower::Dialect;
 
-use crate::world::{World, asset, hello, items, named, requests_per_minute, tokens};
+use crate::world::{
+    World, asset, hello, items, named, requests_per_day, requests_per_minute, tokens,
+};
 
 /// Global: 50 requests a minute, 1,000 tokens a day. Of the asset: 200 output tokens a minute, 10 requests a day.
 async fn ci(world: &World) -> crate::world::Member {
@@ -36,7 +38,7 @@ fn owned(parameters: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_draft_lists_every_policy_and_the_limits_that_bind() {
+async fn the_draft_lists_every_limit_and_first_the_one_that_binds() {
     let (allowed, denied) = answers(Dialect::Ietf).await;
     let policies = [
         ("permin".to_owned(), owned(&[("q", "50"), ("w", "60")])),
@@ -49,15 +51,35 @@ async fn the_draft_lists_every_policy_and_the_limits_that_bind() {
     ];
     assert_eq!(items(&allowed.headers, "ratelimit-policy"), policies);
     assert_eq!(items(&denied.headers, "ratelimit-policy"), policies);
-    // 9 of 10 requests are left, and 49 of 50; 80 of 200 output tokens, and 860 of 1,000 tokens.
+    // Of the first, the smallest share is left. It is also the one that the second call violates, so that clients that read
+    // one item wait as long as Retry-After says.
     let limits = [
-        ("asset-perday".to_owned(), owned(&[("r", "9"), ("t", "43231")])),
         ("asset-tokens-permin".to_owned(), owned(&[("r", "80"), ("t", "31")])),
+        ("permin".to_owned(), owned(&[("r", "49"), ("t", "31")])),
+        ("tokens-perday".to_owned(), owned(&[("r", "860"), ("t", "43231")])),
+        ("asset-perday".to_owned(), owned(&[("r", "9"), ("t", "43231")])),
     ];
     assert_eq!(items(&allowed.headers, "ratelimit"), limits);
-    // Only what was violated, so that it says the same as Retry-After.
-    assert_eq!(items(&denied.headers, "ratelimit"), limits[1..]);
+    assert_eq!(items(&denied.headers, "ratelimit"), limits);
     assert_eq!(denied.header("retry-after"), Some("31"));
+}
+
+/// Clients that read one item of a denied call learn of a wait that is long enough.
+#[tokio::test]
+async fn the_draft_lists_violated_limits_first_and_of_these_the_one_to_wait_for() {
+    let world = World::new().await;
+    let layer = world.layer().charge(|_| Ok(tokens(60, 0))).asset(|_| Ok(Some(asset("gpt-5"))));
+    let service = hello(layer.build()).await;
+    let global = Limits::builder().requests_per_day(9).tokens_per_minute(100).build().unwrap();
+    let limits = Limits::builder().requests_per_day(1).tokens_per_day(500).build().unwrap();
+    let config = named("ci").with_global(global).with_asset(asset("gpt-5"), limits);
+    let ci = world.member(config).await;
+    assert_eq!(service.call(&ci).await.status, 200);
+    let denied = service.call(&ci).await;
+    let listed = items(&denied.headers, "ratelimit").into_iter().map(|(name, _)| name);
+    let expected = ["asset-perday", "tokens-permin", "perday", "asset-tokens-perday"];
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+    assert_eq!(denied.header("retry-after"), Some("43231"));
 }
 
 #[tokio::test]
@@ -108,6 +130,71 @@ async fn anthropics_clients_read_tokens_by_type_and_instants() {
         assert_eq!(header("output-tokens-remaining"), Some("80"));
         assert_eq!(header("output-tokens-reset"), Some("2026-01-01T12:00:00Z"));
         assert_eq!(header("input-tokens-limit"), None);
+    }
+}
+
+/// Fifteen of thirty requests a minute are used up by other calls, so that a smaller share of them is left than of the three
+/// requests a day of the asset. A client that read 14, then 1, would be surprised.
+#[tokio::test]
+async fn remaining_requests_and_tokens_count_down_to_the_limit_that_is_met_first() {
+    for world in World::on_each_store().await {
+        let layer = world
+            .layer()
+            .dialects([Dialect::OpenAi, Dialect::Anthropic])
+            .charge(|_| Ok(tokens(200, 50)))
+            .asset(|_| Ok(Some(asset("gpt-5"))));
+        let service = hello(layer.build()).await;
+        let input = || Limits::builder().token_type(TokenType::Input);
+        let global = input().requests_per_minute(30).tokens_per_minute(6_000).build().unwrap();
+        let limits = input().requests_per_day(3).tokens_per_day(600).build().unwrap();
+        let ci = named("ci").with_global(global).with_asset(asset("gpt-5"), limits);
+        let ci = world.member(ci).await;
+        let others = tokens(3_000, 0).with_requests(15).unwrap();
+        let elsewhere = world.limiter.check_and_consume(&ci.id, None, &others).await.unwrap();
+        assert!(elsewhere.is_allowed());
+        for (status, requests, tokens) in
+            [(200, "2", "400"), (200, "1", "200"), (200, "0", "0"), (429, "0", "0")]
+        {
+            let answer = service.call(&ci).await;
+            assert_eq!(answer.status.as_u16(), status);
+            for (name, remaining) in [
+                ("x-ratelimit-remaining-requests", requests),
+                ("x-ratelimit-remaining-tokens", tokens),
+                ("anthropic-ratelimit-requests-remaining", requests),
+                ("anthropic-ratelimit-tokens-remaining", tokens),
+                ("anthropic-ratelimit-input-tokens-remaining", tokens),
+                ("x-ratelimit-limit-requests", "3"),
+                ("x-ratelimit-limit-tokens", "600"),
+                ("x-ratelimit-reset-requests", "12h0m31s"),
+                ("anthropic-ratelimit-input-tokens-limit", "600"),
+            ] {
+                assert_eq!(answer.header(name), Some(remaining), "{name}: {answer:?}");
+            }
+        }
+    }
+}
+
+/// Two of both limits are left after the call: the smaller limit is shown. Of equal limits it is the first in the order of
+/// rules, global before asset.
+#[tokio::test]
+async fn of_equal_rests_that_of_the_smaller_limit_is_shown() {
+    for (asset_limit, reset) in [(3, "12h0m31s"), (5, "31s")] {
+        let world = World::new().await;
+        let layer = world.layer().dialects([Dialect::OpenAi]).asset(|_| Ok(Some(asset("gpt-5"))));
+        let service = hello(layer.build()).await;
+        let config = named("ci").with_global(requests_per_minute(5));
+        let config = config.with_asset(asset("gpt-5"), requests_per_day(asset_limit));
+        let ci = world.member(config).await;
+        for _ in 0..5 - asset_limit {
+            let call = tokens(0, 0);
+            assert!(
+                world.limiter.check_and_consume(&ci.id, None, &call).await.unwrap().is_allowed()
+            );
+        }
+        let answer = service.call(&ci).await;
+        let shown = ["limit", "remaining", "reset"]
+            .map(|what| answer.header(&format!("x-ratelimit-{what}-requests")).unwrap());
+        assert_eq!(shown, [&*asset_limit.to_string(), &*(asset_limit - 1).to_string(), reset]);
     }
 }
 

@@ -13,7 +13,9 @@ use http::{HeaderMap, Request, Response, response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty};
 use limiter::BoxError;
-use limiter_tower::{BodyEnd, Caller, Dialect, Refusal, ResponseCost, Settlement, StatusMap};
+use limiter_tower::{
+    BodyEnd, Caller, Dialect, Refusal, ResponseCost, Retry, Settlement, StatusMap,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::log::Log;
@@ -68,7 +70,7 @@ async fn a_call_that_cannot_be_read_for_a_panic_is_refused_and_not_charged() {
 #[test]
 fn over_grpc_a_panic_is_an_internal_error() {
     let refusal = Refusal::Panicked("asset");
-    let response = refusal.to_grpc_response(&[Dialect::Ietf]);
+    let response = refusal.to_grpc_response(&[Dialect::Ietf], Retry::BOUND);
     assert_eq!(response.headers()["grpc-status"], "13");
     assert_eq!(StatusMap::new().of(&refusal), 500);
 }

@@ -41,6 +41,8 @@ async fn a_store_that_is_gone_allows_nothing() {
     let answer = service.call(&ci).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("ratelimit"), None);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("x-should-retry"), None);
     let problem = answer.problem();
     assert_eq!(problem["reason"], "unavailable");
     let detail = problem["detail"].as_str().unwrap();
@@ -82,6 +84,8 @@ async fn a_call_whose_answer_is_lost_is_refused_and_not_told_to_repeat_itself() 
         (answer.status, answer.header("retry-after")),
         (StatusCode::SERVICE_UNAVAILABLE, None)
     );
+    // An SDK would repeat a 503 by itself, and be charged twice.
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
     let detail = answer.problem()["detail"].to_string();
     assert!(detail.contains("may have been charged"), "{detail}");
     proxy.forward();

@@ -31,7 +31,7 @@ proptest! {
                 continue;
             }
             check_draft(&decision, &rules, &headers, now_ms);
-            check_units(&rules, &headers);
+            check_units(&decision, &rules, &headers);
             check_problem(decision);
         }
     }
@@ -48,28 +48,34 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
         assert_eq!(number(parameters, "w"), window);
     }
     let limits = items(headers, "ratelimit");
-    assert!(!limits.is_empty() && limits.len() <= 2, "{limits:?}");
-    for (name, parameters) in &limits {
-        let state = rules.iter().find(|state| policy_name(state.rule) == name).unwrap();
-        assert_eq!(number(parameters, "r"), state.remaining.min(LARGEST_INTEGER));
+    let mut listed: Vec<&str> = limits.iter().map(|(name, _)| name.as_str()).collect();
+    for (state, (name, parameters)) in limits.iter().map(|limit| (state(rules, &limit.0), limit)) {
+        assert_eq!(number(parameters, "r"), state.remaining.min(LARGEST_INTEGER), "{name}");
         let left_ms = (state.resets_at.unix_ms() - now_ms) as u64;
         assert_eq!(number(parameters, "t"), left_ms.div_ceil(1_000));
-        // Nothing of the same unit is tighter, unless it was not violated and this was.
-        let same_unit = |other: &&RuleState| other.rule.unit == state.rule.unit;
-        if decision.is_allowed() {
-            assert!(!rules.iter().filter(same_unit).any(|other| other.is_tighter_than(state)));
-        } else {
-            let limited = decision.denied().unwrap().rate_limited().unwrap();
-            assert!(limited.violations().any(|violation| violation.rule == state.rule));
-        }
     }
-    if let Some(binding) = decision.denied().and_then(|denied| denied.rate_limited()?.binding()) {
-        assert!(limits.iter().any(|(name, _)| name == policy_name(binding.rule)));
+    // The one that binds comes first; of a denied call it is violated, as are those that follow, before all others.
+    let overall = Standing::from(decision).overall().unwrap();
+    assert_eq!(listed[0], policy_name(overall.rule));
+    if let Some(limited) = decision.denied().and_then(|denied| denied.rate_limited()) {
+        assert_eq!(limited.binding().unwrap().rule, overall.rule);
+        let is_violated =
+            |name: &&str| limited.violations().any(|broken| policy_name(broken.rule) == *name);
+        let violated = listed.iter().take_while(|name| is_violated(name)).count();
+        assert_eq!(violated, limited.violations().count());
     }
+    listed.sort_unstable();
+    let mut known: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+    known.sort_unstable();
+    assert_eq!(listed, known, "each limit is listed once");
 }
 
-/// The three numbers of a unit are those of one rule.
-fn check_units(rules: &[RuleState], headers: &HeaderMap) {
+fn state<'a>(rules: &'a [RuleState], name: &str) -> &'a RuleState {
+    rules.iter().find(|state| policy_name(state.rule) == name).unwrap()
+}
+
+/// The three numbers of a unit are those of one rule: of one that is violated, or else of that with the fewest left.
+fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
     for (unit, name) in [(Unit::Requests, "requests"), (Unit::Tokens, "tokens")] {
         let mut of_unit = rules.iter().filter(|state| state.rule.unit == unit).peekable();
@@ -83,6 +89,14 @@ fn check_units(rules: &[RuleState], headers: &HeaderMap) {
         let reset = text(&format!("anthropic-ratelimit-{name}-reset"));
         assert_eq!(text(&format!("anthropic-ratelimit-{name}-limit")), limit);
         assert_eq!(text(&format!("anthropic-ratelimit-{name}-remaining")), remaining);
+        let violated: Vec<_> =
+            of_unit.clone().filter(|state| Standing::from(decision).is_violated(state)).collect();
+        if violated.is_empty() {
+            let fewest = of_unit.clone().map(|state| state.remaining).min().unwrap();
+            assert_eq!(remaining, fewest.to_string());
+        } else {
+            assert!(violated.iter().any(|state| state.limit.to_string() == limit));
+        }
         assert!(of_unit.any(|state| {
             let numbers = (state.limit.to_string(), state.remaining.to_string());
             numbers == (limit.clone(), remaining.clone()) && state.resets_at.to_string() == reset
