@@ -73,6 +73,7 @@ mod config;
 mod decide;
 mod dialect;
 mod future;
+mod gateway;
 mod grpc;
 mod key_cache;
 mod layer;

@@ -52,6 +52,12 @@ impl Estimate {
         Self { input_tokens: tokens, output_tokens: Self::DEFAULT_OUTPUT_TOKENS, price: None }
     }
 
+    /// For a prompt and an answer whose tokens are known.
+    #[cfg(feature = "stream")]
+    pub(crate) const fn for_tokens(input_tokens: u64, output_tokens: u64) -> Self {
+        Self { input_tokens, output_tokens, price: None }
+    }
+
     /// The most tokens that the answer may have: the `max_tokens` of the caller, as it came. With `None`
     /// [`Self::DEFAULT_OUTPUT_TOKENS`] are taken. Where the call asks for several answers, it is their sum.
     pub fn max_output_tokens(self, tokens: impl Into<Option<u64>>) -> Self {

@@ -125,7 +125,10 @@ pub use limiter_policy::{
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
 pub use price::Price;
 #[cfg(feature = "stream")]
-pub use provider::{AnswerReader, Api, Reported, TokenSource, UnknownApi, tokens_of_text};
+pub use provider::{
+    AnswerReader, Api, ApiRequest, Reported, RequestChanges, RequestError, TokenSource, UnknownApi,
+    tokens_of_text,
+};
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
 pub use stream::{CountTokens, StreamError, StreamMeter};

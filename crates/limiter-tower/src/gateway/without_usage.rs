@@ -1,0 +1,480 @@
+//! A streamed answer without the usage chunk that only the gateway asked for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::iter;
+use std::mem;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use memchr::{memchr2, memmem};
+use pin_project_lite::pin_project;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+pin_project! {
+    /// Takes the extra chunk with the usage out of a stream of OpenAI's chat completions or legacy completions.
+    ///
+    /// It is for a call where the gateway has set `stream_options.include_usage` and the caller has not. The provider then
+    /// sends one more event, whose `choices` are empty and whose `usage` is an object: [OpenAI's API reference] calls it an
+    /// additional chunk before `[DONE]`. Clients that did not ask for it may fail on `choices[0]`. Any other byte is passed on
+    /// unchanged and in order. A chunk with choices stays, even if it has usage too, and so does one with an error.
+    ///
+    /// At most one event that has not ended is held back, of at most [`MAX_HELD_BYTES`] bytes. Comments outside an event are not, so
+    /// that they keep the connection alive. The stream must not be compressed, and the length of the body gets
+    /// smaller: no `content-length` may be sent with it.
+    ///
+    /// [OpenAI's API reference]: https://platform.openai.com/docs/api-reference/chat/create#chat_create-stream_options-include_usage
+    #[derive(Debug)]
+    pub(crate) struct WithoutUsageChunk<B>
+    where
+        B: Body,
+    {
+        #[pin]
+        body: B,
+        filter: Filter,
+        // The trailers or the error that come after the bytes that were held back.
+        next: Option<Result<Frame<Bytes>, B::Error>>,
+        has_ended: bool,
+    }
+}
+
+impl<B: Body> WithoutUsageChunk<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self { body, filter: Filter::default(), next: None, has_ended: false }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for WithoutUsageChunk<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        loop {
+            if let Some(frame) = this.next.take() {
+                return Poll::Ready(Some(frame));
+            }
+            if *this.has_ended {
+                return Poll::Ready(None);
+            }
+            let frame = ready!(this.body.as_mut().poll_frame(cx));
+            let passed = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => this.filter.push(&piece),
+                    Err(trailers) => {
+                        *this.next = Some(Ok(trailers));
+                        this.filter.end()
+                    }
+                },
+                Some(Err(error)) => {
+                    *this.next = Some(Err(error));
+                    this.filter.end()
+                }
+                None => {
+                    *this.has_ended = true;
+                    this.filter.end()
+                }
+            };
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed))));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_empty = self.next.is_none() && self.filter.held.is_empty();
+        is_empty && (self.has_ended || self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // The chunk may be the whole rest of the body.
+        let mut hint = SizeHint::new();
+        let held = self.filter.held.len() as u64;
+        let upper = if self.has_ended { Some(0) } else { self.body.size_hint().upper() };
+        if let Some(upper) = upper.and_then(|upper| upper.checked_add(held)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+/// Finds the events of a stream that is cut anywhere, and drops the usage chunk.
+#[derive(Debug, Default)]
+struct Filter {
+    event: Event,
+    /// The bytes of the event from earlier pieces, if it is held back.
+    held: Vec<u8>,
+    /// Whether a line has begun.
+    in_line: bool,
+    /// Whether the last byte was a carriage return. A line feed now belongs to the same line end.
+    after_cr: bool,
+    /// Whether the last line was blank and was dropped with its event.
+    has_dropped: bool,
+}
+
+/// The event that the next byte belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Event {
+    /// No field has come since the last blank line.
+    #[default]
+    None,
+    /// It may be the usage chunk.
+    Held,
+    /// It is too large to be the usage chunk.
+    Passed,
+}
+
+impl Filter {
+    /// Returns the bytes to pass on now.
+    fn push(&mut self, piece: &Bytes) -> Bytes {
+        let mut passed = Passed { piece, copied: Vec::new(), from: 0 };
+        // Where the event begins in this piece: at its start, if it began before.
+        let (mut event, mut at) = (0, 0);
+        while let Some(byte) = piece.get(at) {
+            if mem::take(&mut self.after_cr) && *byte == b'\n' {
+                if self.has_dropped {
+                    passed.skip(at..at + 1);
+                }
+                at += 1;
+            } else if !self.in_line && matches!(byte, b'\n' | b'\r') {
+                at += 1;
+                self.after_cr = *byte == b'\r';
+                self.has_dropped =
+                    self.event == Event::Held && self.ends_dropped(event..at, &mut passed);
+                self.event = Event::None;
+            } else {
+                if !self.in_line && self.event == Event::None && *byte != b':' {
+                    (self.event, event) = (Event::Held, at);
+                }
+                self.has_dropped = false;
+                let end = memchr2(b'\n', b'\r', &piece[at..]).map(|end| at + end);
+                self.in_line = end.is_none();
+                self.after_cr = end.is_some_and(|end| piece[end] == b'\r');
+                at = end.map_or(piece.len(), |end| end + 1);
+            }
+        }
+        if self.event == Event::Held {
+            if self.held.len() + piece.len() - event <= MAX_HELD_BYTES {
+                self.held.extend_from_slice(&piece[event..]);
+                return passed.until(event);
+            }
+            self.event = Event::Passed;
+            passed.copied.extend(mem::take(&mut self.held));
+        }
+        passed.until(piece.len())
+    }
+
+    /// Returns whether the event is dropped that ends with these bytes of the piece.
+    fn ends_dropped(&mut self, last: Range<usize>, passed: &mut Passed<'_>) -> bool {
+        let mut event = Cow::Borrowed(&passed.piece[last.clone()]);
+        if !self.held.is_empty() {
+            let mut whole = mem::take(&mut self.held);
+            whole.extend_from_slice(&event);
+            event = Cow::Owned(whole);
+        }
+        let is_dropped = event.len() <= MAX_HELD_BYTES && is_usage_chunk(&event);
+        if is_dropped {
+            passed.skip(last);
+            passed.copied.extend(comments(&event));
+        } else if let Cow::Owned(mut whole) = event {
+            passed.skip(last);
+            passed.copied.append(&mut whole);
+        }
+        is_dropped
+    }
+
+    /// Returns the bytes that were held back: the stream has ended.
+    fn end(&mut self) -> Bytes {
+        let held = mem::take(self).held;
+        if is_usage_chunk(&held) { comments(&held).collect() } else { held.into() }
+    }
+}
+
+/// The bytes to pass on: a part of the piece as it is, unless bytes before it were held or bytes within it are dropped.
+struct Passed<'a> {
+    piece: &'a Bytes,
+    /// The bytes before `from`.
+    copied: Vec<u8>,
+    from: usize,
+}
+
+impl Passed<'_> {
+    fn skip(&mut self, dropped: Range<usize>) {
+        self.copied.extend_from_slice(&self.piece[self.from..dropped.start]);
+        self.from = dropped.end;
+    }
+
+    fn until(mut self, end: usize) -> Bytes {
+        if self.copied.is_empty() {
+            return self.piece.slice(self.from..end);
+        }
+        self.copied.extend_from_slice(&self.piece[self.from..end]);
+        self.copied.into()
+    }
+}
+
+/// Whether this event has no choices, and a usage that is an object. One with an error is not dropped.
+fn is_usage_chunk(event: &[u8]) -> bool {
+    let Some(data) = data(event) else { return false };
+    // A chunk of text has choices: it is not parsed.
+    let has_no_choices = memmem::find_iter(&data, CHOICES).any(|at| {
+        let value = data[at + CHOICES.len()..].trim_ascii_start().strip_prefix(b":");
+        let elements = value.and_then(|value| value.trim_ascii_start().strip_prefix(b"["));
+        elements.is_some_and(|elements| elements.trim_ascii_start().starts_with(b"]"))
+    });
+    has_no_choices
+        && serde_json::from_slice(&data)
+            .is_ok_and(|chunk: Chunk| chunk.choices.is_empty() && chunk.error.is_none())
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    choices: Vec<IgnoredAny>,
+    #[serde(rename = "usage")]
+    _usage: HashMap<String, IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+/// The JSON text of an event: its lines of data, joined. White space at the end of a line has no meaning there.
+fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut lines = lines(event).filter_map(|line| line.trim_ascii_end().strip_prefix(b"data:"));
+    let first = Cow::Borrowed(lines.next()?);
+    Some(lines.fold(first, |mut data, line| {
+        data.to_mut().push(b'\n');
+        data.to_mut().extend_from_slice(line);
+        data
+    }))
+}
+
+/// The comments within an event, with their line ends.
+fn comments(event: &[u8]) -> impl Iterator<Item = u8> {
+    lines(event).filter(|line| line.starts_with(b":")).flatten().copied()
+}
+
+/// The lines of an event, with their ends.
+fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = event;
+    iter::from_fn(move || {
+        let end = match memchr2(b'\n', b'\r', rest) {
+            Some(end) => end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 },
+            None => rest.len(),
+        };
+        rest.split_off(..end).filter(|line| !line.is_empty())
+    })
+}
+
+/// 64 KiB. The usage chunk has less than 1 KiB.
+const MAX_HELD_BYTES: usize = 64 * 1_024;
+
+const CHOICES: &[u8] = b"\"choices\"";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    const TEXT: &str = r#"data: {"id":"c","choices":[{"index":0,"delta":{"content":"a\"choices\":[]"}}],"usage":null}"#;
+    const USAGE: &str = r#"data: {"id":"c","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#;
+
+    type Piece = Result<Frame<Bytes>, &'static str>;
+
+    /// A body of these pieces.
+    #[derive(Debug)]
+    struct Pieces(VecDeque<Piece>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Piece>> {
+            Poll::Ready(self.0.pop_front())
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            let data = self.0.iter().flatten().filter_map(Frame::data_ref);
+            SizeHint::with_exact(data.map(|data| data.len() as u64).sum())
+        }
+    }
+
+    fn piece(bytes: &[u8]) -> Piece {
+        Ok(Frame::data(Bytes::copy_from_slice(bytes)))
+    }
+
+    fn body(pieces: impl IntoIterator<Item = Piece>) -> WithoutUsageChunk<Pieces> {
+        WithoutUsageChunk::new(Pieces(pieces.into_iter().collect()))
+    }
+
+    fn next(body: &mut WithoutUsageChunk<Pieces>) -> Option<Piece> {
+        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(frame) = polled else { panic!("the pieces are there") };
+        frame
+    }
+
+    /// The bytes that come out of these pieces. Checks the hints before each frame.
+    fn passed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
+        let mut body = body(pieces.into_iter().map(piece));
+        let (mut passed, mut left) = (Vec::new(), body.size_hint().upper().unwrap());
+        loop {
+            assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (0, Some(left)));
+            let has_ended = body.is_end_stream();
+            let Some(frame) = next(&mut body) else { break };
+            assert!(!has_ended, "a frame came after the end");
+            let data = frame.unwrap().into_data().unwrap();
+            let now = body.size_hint().upper().unwrap();
+            assert!(now + data.len() as u64 <= left);
+            left = now;
+            assert!(body.filter.held.len() <= MAX_HELD_BYTES);
+            passed.extend(data);
+        }
+        assert!(body.is_end_stream() && next(&mut body).is_none());
+        passed.into()
+    }
+
+    /// Reads this text in pieces of each length, and in two pieces cut at each byte.
+    fn assert_passed(text: &str, expected: &str) {
+        let text = text.as_bytes();
+        for length in 1..=text.len() {
+            assert_eq!(passed(text.chunks(length)), expected, "in pieces of {length}");
+        }
+        for cut in 0..=text.len() {
+            let (first, second) = text.split_at(cut);
+            assert_eq!(passed([first, b"", second]), expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_usage_chunk_is_dropped_and_every_other_byte_passed_on() {
+        let done = "data: [DONE]";
+        for end in ["\n", "\r\n", "\r"] {
+            let blank = end.repeat(2);
+            let before = format!(": hello{blank}{TEXT}{blank}{end}event: x{end}id: 7{blank}");
+            let text = format!("{before}{USAGE}{blank}{done}{blank}");
+            assert_passed(&text, &format!("{before}{done}{blank}"));
+            assert_passed(&format!("{USAGE}{blank}"), "");
+            assert_passed(
+                &format!("{USAGE}{blank}{end}{USAGE}{blank}{TEXT}"),
+                &format!("{end}{TEXT}"),
+            );
+        }
+        let spaced = USAGE.replace("[]", " [ ] ").replace("data: ", "data:  ");
+        let broken = USAGE.replace(",\"usage\":", ",\ndata: \"usage\":\ndata:");
+        for usage in [&spaced, &broken, &format!("event: chunk\nid: 3\n{USAGE}")] {
+            assert_passed(
+                &format!("{TEXT}\n\n{usage}\n\n{done}\n\n"),
+                &format!("{TEXT}\n\n{done}\n\n"),
+            );
+        }
+    }
+
+    #[test]
+    fn comments_within_the_usage_chunk_stay() {
+        let text = format!(": a\nid: 1\n: b\r\n{USAGE}\n: c\n\n: d\n\n");
+        assert_passed(&text, ": a\n: b\r\n: c\n: d\n\n");
+    }
+
+    #[test]
+    fn a_chunk_that_carries_anything_else_stays() {
+        for data in [
+            r#"{"choices":[],"usage":null}"#,
+            r#"{"choices":[],"prompt_filter_results":[]}"#,
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":9}}"#,
+            r#"{"choices":[{"text":"a"}],"usage":{"prompt_tokens":9},"x":{"choices":[]}}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":9},"error":{"message":"overloaded"}}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":9}"#,
+            r#"{"usage":{"prompt_tokens":9}}"#,
+            r#""{\"choices\":[],\"usage\":{}}""#,
+            "[DONE]",
+            "",
+        ] {
+            let text = format!("data: {data}\n\n: a\r\n\r\ndata: {data}\r\r");
+            assert_passed(&text, &text);
+        }
+        for text in [&USAGE[1..], &format!(": {USAGE}"), "\n\n\r\n\r\r", ":", "dat"] {
+            assert_passed(text, text);
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_body_ends_the_last_event() {
+        assert_passed(&format!("{TEXT}\n\n{USAGE}"), &format!("{TEXT}\n\n"));
+        assert_passed(&format!("{TEXT}\n\n{USAGE}\n"), &format!("{TEXT}\n\n"));
+        let cut = &USAGE[..USAGE.len() - 1];
+        assert_passed(&format!("{TEXT}\n\n{cut}"), &format!("{TEXT}\n\n{cut}"));
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_passed_on_as_it_comes() {
+        let (start, end) = USAGE.split_at(USAGE.len() - 1);
+        let usage_of =
+            |size: usize| format!("{start}{}{end}\n\n", " ".repeat(size - USAGE.len() - 2));
+        let (fits, large) = (usage_of(MAX_HELD_BYTES), usage_of(MAX_HELD_BYTES + 1));
+        let text = format!("{large}{fits}{TEXT}\n\n{large}{USAGE}\n\n");
+        let expected = format!("{large}{TEXT}\n\n{large}");
+        for length in [900, 1_000, MAX_HELD_BYTES, MAX_HELD_BYTES + 1, text.len()] {
+            assert!(passed(text.as_bytes().chunks(length)) == expected, "in pieces of {length}");
+        }
+        let mut body = body([piece(large[..MAX_HELD_BYTES].as_bytes()), piece(b"  "), piece(b" ")]);
+        let first = next(&mut body).unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first.len(), MAX_HELD_BYTES + 2);
+        assert_eq!(body.filter.held.capacity(), 0);
+        assert_eq!(next(&mut body).unwrap().unwrap().into_data().unwrap(), " ");
+    }
+
+    #[test]
+    fn comments_and_whole_events_are_not_held_back_nor_copied() {
+        for text in
+            [": keep-alive", ": keep-alive\n", &format!("{TEXT}\n\n"), &format!("{TEXT}\n\n:")]
+        {
+            let whole = Bytes::copy_from_slice(text.as_bytes());
+            let out = next(&mut body([Ok(Frame::data(whole.clone()))]))
+                .unwrap()
+                .unwrap()
+                .into_data()
+                .unwrap();
+            assert_eq!((out.as_ptr(), out.len()), (whole.as_ptr(), whole.len()));
+        }
+    }
+
+    #[test]
+    fn trailers_and_errors_come_after_the_bytes_that_were_held_back() {
+        let trailers = || {
+            Frame::trailers(HeaderMap::from_iter([("x".parse().unwrap(), "y".parse().unwrap())]))
+        };
+        for last in [Ok(trailers()), Err("reset")] {
+            let is_error = last.is_err();
+            for (text, expected) in
+                [("data: a", "data: a"), ("data: a\n\n", "data: a\n\n"), (USAGE, "")]
+            {
+                let last = if is_error { Err("reset") } else { Ok(trailers()) };
+                let mut body = body([piece(text.as_bytes()), last]);
+                let mut passed = Vec::new();
+                let last = loop {
+                    assert!(!body.is_end_stream());
+                    match next(&mut body).unwrap() {
+                        Ok(frame) if frame.is_data() => passed.extend(frame.into_data().unwrap()),
+                        last => break last,
+                    }
+                };
+                assert_eq!(passed, expected.as_bytes());
+                assert_eq!(last.is_err(), is_error);
+                assert!(is_error || last.unwrap().is_trailers());
+                assert!(body.is_end_stream());
+            }
+        }
+    }
+}
