@@ -1,5 +1,6 @@
 //! The layer on real servers, with real clients.
 
+mod error_formats;
 mod grpc;
 mod headers;
 mod hyper_server;
