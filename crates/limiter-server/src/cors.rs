@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderName, Method};
-use limiter_tower::Dialect;
+use limiter_tower::{Dialect, Retry};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::Origin;
@@ -21,7 +21,7 @@ pub(crate) fn allow(routes: Router, origins: &[Origin], dialects: &[Dialect]) ->
         false => AllowOrigin::list(origins.iter().map(|origin| origin.value().clone())),
     };
     let exposed = dialects.iter().flat_map(|dialect| headers(*dialect));
-    let exposed = exposed.map(|name| HeaderName::from_static(name)).chain([RETRY_AFTER]);
+    let exposed = exposed.map(|name| HeaderName::from_static(name)).chain(RETRY_HEADERS);
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
@@ -63,6 +63,9 @@ const fn headers(dialect: Dialect) -> &'static [&'static str] {
     }
 }
 
+/// The headers that say whether to come back, in every dialect.
+const RETRY_HEADERS: [HeaderName; 2] = [RETRY_AFTER, Retry::SHOULD_RETRY];
+
 /// Time for which browsers may cache a preflight; Chrome caps it at two hours.
 const MAX_AGE: Duration = Duration::from_secs(3_600);
 
@@ -77,7 +80,8 @@ mod tests {
     fn every_header_that_the_document_describes_is_exposed() {
         let dialects = [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic];
         let exposed = dialects.into_iter().flat_map(headers).map(|name| (*name).to_owned());
-        let exposed: BTreeSet<String> = exposed.chain([RETRY_AFTER.to_string()]).collect();
+        let exposed = exposed.chain(RETRY_HEADERS.map(|name| name.to_string()));
+        let exposed: BTreeSet<String> = exposed.collect();
         let described = openapi::header_names().into_iter().map(|name| name.to_lowercase());
         assert_eq!(exposed, described.collect());
     }

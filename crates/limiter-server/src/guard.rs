@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use limiter_tower::Retry;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::bounds::Bounds;
@@ -54,7 +55,8 @@ async fn answer(limit: Duration, request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => {
             let message = "no answer was ready in time; what was asked for may have been charged";
-            Refusal::unavailable("timeout", message).into_response()
+            let refusal = Refusal::unavailable("timeout", message);
+            Refusal { retry: Some(Retry::Never), ..refusal }.into_response()
         }
     }
 }

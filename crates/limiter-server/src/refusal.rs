@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use limiter::{DenialReason, Denied, InvalidValue, KeysError, ReservationError, StoreError};
-use limiter_tower::Problem;
+use limiter_tower::{Problem, Retry};
 use serde::Serialize;
 
 /// A refused request. Handlers return it bare; the [guard](crate::guard) renders it in the style of its path.
@@ -17,7 +17,8 @@ pub(crate) struct Refusal {
     pub(crate) code: &'static str,
     /// A sentence for people.
     pub(crate) message: String,
-    pub(crate) retry_after_seconds: Option<u64>,
+    /// Whether the same request is worth repeating, if that is known.
+    pub(crate) retry: Option<Retry>,
 }
 
 #[derive(Serialize)]
@@ -29,8 +30,11 @@ struct WireError {
 }
 
 impl Refusal {
+    /// A refusal that is not repeated if it is about the request itself.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_seconds: None }
+        let is_final = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT;
+        let retry = is_final.then_some(Retry::Never);
+        Self { status, code, message: message.into(), retry }
     }
 
     /// What came in cannot be read or is out of bounds.
@@ -63,7 +67,7 @@ impl Refusal {
     /// Refuses a request beyond the server's capacity at once, so that the client can try elsewhere.
     pub(crate) fn busy(why: &str) -> Self {
         let refusal = Self::unavailable("busy", format!("{why}: try again in a moment"));
-        Self { retry_after_seconds: Some(BUSY_SECONDS), ..refusal }
+        Self { retry: Some(Retry::After { seconds: BUSY_SECONDS }), ..refusal }
     }
 
     /// As the aiXplain SDK expects it. Who is not allowed is told "Forbidden" and no more: the SDK looks for that word.
@@ -76,28 +80,24 @@ impl Refusal {
             error: format!("err.{}", self.code),
         };
         let response = (self.status, Json(body)).into_response();
-        with_headers(self.status, self.retry_after_seconds, response)
+        with_headers(self.status, self.retry, response)
     }
 
     /// As `application/problem+json`, in the shape of the problems of the layer.
     pub(crate) fn into_problem(self) -> Response {
         let problem = Problem::new(self.status, self.code, self.message);
         let response = problem.to_response().map(Body::from);
-        with_headers(self.status, self.retry_after_seconds, response)
+        with_headers(self.status, self.retry, response)
     }
 }
 
-fn with_headers(
-    status: StatusCode,
-    retry_after_seconds: Option<u64>,
-    mut response: Response,
-) -> Response {
+fn with_headers(status: StatusCode, retry: Option<Retry>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Token"));
     }
-    if let Some(seconds) = retry_after_seconds {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    if let Some(retry) = retry {
+        retry.write(Retry::BOUND, headers);
     }
     response
 }
@@ -123,7 +123,7 @@ impl From<StoreError> for Refusal {
             StoreError::OutcomeUnknown(_) => "outcome_unknown",
             _ => "store",
         };
-        Self::unavailable(code, error.to_string())
+        Self { retry: Some(Retry::from(&error)), ..Self::unavailable(code, error.to_string()) }
     }
 }
 

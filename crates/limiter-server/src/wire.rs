@@ -18,7 +18,7 @@ use limiter_tower::{Standing, StatusMap};
 
 use crate::refusal::Refusal;
 
-/// A denied run. It has no rate limit headers but `Retry-After`: the service that this wire comes from sends none, and its
+/// A denied run. It has no rate limit headers but `Retry-After` and `x-should-retry`: the service that this wire comes from sends none, and its
 /// client reads none.
 pub(crate) fn refusal(denied: &Denied) -> Refusal {
     if let Some(refusal) = Refusal::of_caller(denied) {
@@ -34,9 +34,8 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
         }
         _ => ("budget", format!("Budget exceeded: {denied}")),
     };
-    let retry_after_seconds = Standing::from(denied).retry_after_seconds();
     let refusal = Refusal::new(STATUSES.of_denied(denied), code, message);
-    Refusal { retry_after_seconds, ..refusal }
+    Refusal { retry: Standing::from(denied).retry(), ..refusal }
 }
 
 /// What the SDK calls a limit.

@@ -124,6 +124,9 @@ pub use limiter_policy::{
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
 pub use price::Price;
+#[cfg(all(feature = "stream", any(test, feature = "fuzzing")))]
+#[doc(hidden)]
+pub use provider::fuzzing;
 #[cfg(feature = "stream")]
 pub use provider::{
     AnswerReader, Api, ApiRequest, Reported, RequestChanges, RequestError, TokenSource, UnknownApi,

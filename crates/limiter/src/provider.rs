@@ -8,6 +8,8 @@ mod anthropic;
 mod api;
 mod bom;
 mod figures;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gemini;
 mod meaning;
 mod openai_chat;

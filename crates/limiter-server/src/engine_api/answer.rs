@@ -1,11 +1,11 @@
 //! How a decision is answered.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use limiter::{Decision, Denied, RequestId};
-use limiter_tower::{Dialect, Standing};
+use limiter_tower::{Dialect, Retry, Standing};
 use serde::Serialize;
 
 use crate::refusal::Refusal;
@@ -72,15 +72,15 @@ fn respond(
     Ok(response)
 }
 
-/// How the limits stand, and when to come back.
+/// How the limits stand, and when to come back: what a service may pass on to its own client.
 fn headers(decision: &Decision, dialects: &[Dialect]) -> HeaderMap {
     let standing = Standing::from(decision);
     let mut headers = HeaderMap::new();
     for dialect in dialects {
         dialect.write(standing, &mut headers);
     }
-    if let Some(seconds) = standing.retry_after_seconds() {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    if let Some(retry) = standing.retry() {
+        retry.write(Retry::BOUND, &mut headers);
     }
     headers
 }

@@ -32,6 +32,11 @@ pub(super) fn headers() -> Vec<(String, Header)> {
             "Of a denial: the seconds until the same call would be allowed. Missing where no wait is known to help",
         ),
         text(
+            "x-should-retry",
+            "`false` of a denial for which no wait is known to help, or only one of more than a minute: for the SDKs of LLM \
+             services, which would repeat the call or sleep inside it",
+        ),
+        text(
             "RateLimit-Policy",
             "`ietf`: every limit that the call met, a list of structured fields: `\"permin\";q=50;w=60`",
         ),

@@ -3,7 +3,7 @@
 //! | the provider answers | the client gets |
 //! |---|---|
 //! | 401, 402, 403, 407 | 502: the provider refuses this server; 401 or 403 would blame the client's key |
-//! | another 4xx | the same status, `Retry-After`, content type and body |
+//! | another 4xx | the same status, `Retry-After`, `x-should-retry`, content type and body |
 //! | anything else | 502, with `Retry-After` |
 
 use std::time::Duration;
@@ -14,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+
+use limiter_tower::Retry;
 
 use crate::models::Model;
 use crate::refusal::Refusal;
@@ -33,25 +35,30 @@ pub(super) async fn pass_on(
             "the provider refuses the credentials of this server, or its account"
         );
         let message = "the model's provider refuses this server, not the calling key: ask the operator of the server";
-        return Err(Refusal::new(StatusCode::BAD_GATEWAY, "upstream_credentials", message));
+        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream_credentials", message);
+        return Err(Refusal { retry: Some(Retry::Never), ..refusal });
     }
     let message = format!("the model's provider answered {}", status.as_u16());
     if !status.is_client_error() {
         let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message);
-        return Err(Refusal { retry_after_seconds: seconds(&headers), ..refusal });
+        let retry = seconds(&headers).map(|seconds| Retry::After { seconds });
+        return Err(Refusal { retry, ..refusal });
     }
-    let retry_after = headers.get(RETRY_AFTER).cloned();
+    // Whether to come back is the provider's to say.
+    let retry = [RETRY_AFTER, Retry::SHOULD_RETRY];
+    let retry = retry.map(|name| headers.get(&name).cloned().map(|value| (name, value)));
     let mut response = match readable(&headers, body).await {
         Some(body) => {
             let content_type = headers.get(CONTENT_TYPE).cloned();
             let content_type = content_type.unwrap_or(HeaderValue::from_static(UNKNOWN_TYPE));
             (status, [(CONTENT_TYPE, content_type)], body).into_response()
         }
-        None => Refusal::new(status, "upstream", message).on_the_wire(),
+        None => {
+            let refusal = Refusal::new(status, "upstream", message);
+            Refusal { retry: None, ..refusal }.on_the_wire()
+        }
     };
-    if let Some(retry_after) = retry_after {
-        response.headers_mut().insert(RETRY_AFTER, retry_after);
-    }
+    response.headers_mut().extend(retry.into_iter().flatten());
     Ok(response)
 }
 

@@ -193,6 +193,7 @@ fn assert_is_busy(answer: &Answer, on_the_engine: bool) {
     };
     assert!(answer.text.contains("busy"), "{answer:?}");
     assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+    assert_eq!(answer.header("x-should-retry"), None, "{answer:?}");
 }
 
 /// The start of a check: a head that announces this body length, and a brace.

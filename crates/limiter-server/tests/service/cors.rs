@@ -41,7 +41,8 @@ fn pages_of_the_named_origins_may_call_and_read_how_limits_stand() {
         let exposed = answer.header("access-control-expose-headers").unwrap();
         let limits = answer.headers.iter().map(|(name, _)| name.as_str());
         let limits = limits.filter(|name| name.contains("ratelimit") || *name == "retry-after");
-        for name in limits.chain(["retry-after", "ratelimit", "x-ratelimit-remaining-tokens"]) {
+        let always = ["retry-after", "x-should-retry", "ratelimit", "x-ratelimit-remaining-tokens"];
+        for name in limits.chain(always) {
             assert!(exposed.split(',').any(|known| known == name), "{name} is not in {exposed}");
         }
         assert!(!exposed.contains("anthropic"), "{exposed}");

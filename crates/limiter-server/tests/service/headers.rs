@@ -109,7 +109,8 @@ fn dialects_are_combined_and_each_of_their_headers_is_in_the_openapi_document() 
             for name in limit_headers(&denied).into_iter().chain(["retry-after"]) {
                 assert!(denied.header(name).is_some() && known(name), "{path}: {name}");
             }
-            assert_eq!(described.len(), limit_headers(&denied).len() + 1, "{path}");
+            assert!(known("x-should-retry"), "{path}");
+            assert_eq!(described.len(), limit_headers(&denied).len() + 2, "{path}");
         }
     }
 }
@@ -151,6 +152,23 @@ fn a_reservation_shows_how_its_limits_stand_when_it_is_made_denied_and_extended(
     }
 }
 
+/// What a service passes on to its own client, which may be an SDK that sleeps for as long as it is told.
+#[test]
+fn a_denial_tells_clients_to_wait_for_a_minute_and_not_for_a_day() {
+    for server in Running::on_each_store() {
+        enough_of_this_minute();
+        for limit in ["rpm", "rpd"] {
+            let (_, key) = server.member(limit, json!({"globalLimits": {limit: 1}}));
+            let check = || server.post(&key, "/v1/check", &json!({}));
+            let (allowed, denied) = (check(), check());
+            assert_eq!(allowed.header("x-should-retry"), None, "{allowed:?}");
+            assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")));
+            assert!(denied.header("retry-after").is_some(), "{denied:?}");
+            denied.assert_retry_is_bounded();
+        }
+    }
+}
+
 /// More than the limit itself is asked for: no time will do.
 #[test]
 fn a_call_that_never_fits_is_not_told_to_come_back() {
@@ -159,6 +177,7 @@ fn a_call_that_never_fits_is_not_told_to_come_back() {
         let denied = server.post(&key, "/v1/check", &json!({"charge": {"output_tokens": 10}}));
         assert_eq!(denied.body["retry_at"], Value::Null, "{denied:?}");
         assert_eq!(denied.header("retry-after"), None);
+        assert_eq!(denied.header("x-should-retry"), Some("false"));
         assert_eq!(list(&denied, "ratelimit")[0].0, "tokens-permin");
     }
 }

@@ -242,6 +242,12 @@ fn a_refusal_of_the_provider_is_passed_on_and_costs_nothing() {
         ),
         (400, "Content-Type: text/plain; charset=utf-8\r\n", "text/plain; charset=utf-8", None),
         (404, "content-type: application/problem+json\r\n", "application/problem+json", None),
+        (
+            409,
+            "content-type: application/json\r\nx-should-retry: true\r\n",
+            "application/json",
+            None,
+        ),
         (413, "content-type: application/json\r\nset-cookie: a=b\r\n", "application/json", None),
         (
             422,
@@ -254,6 +260,9 @@ fn a_refusal_of_the_provider_is_passed_on_and_costs_nothing() {
         assert_eq!((refused.status, refused.text.as_str()), (status, explained), "{refused:?}");
         assert_eq!(refused.header("content-type"), Some(content_type));
         assert_eq!(refused.header("retry-after"), retry_after);
+        // Whether to come back is the provider's to say.
+        let should_retry = headers.contains("x-should-retry").then_some("true");
+        assert_eq!(refused.header("x-should-retry"), should_retry);
         assert_eq!(refused.header("set-cookie"), None);
         assert_eq!(used, (0, 0, 0));
     }
@@ -270,6 +279,7 @@ fn a_refusal_that_cannot_be_passed_on_keeps_its_status() {
         let (refused, used, _) = run_answered(&whole("429 No", headers, body));
         assert!(refused.assert_refused_on_the_wire(429).contains("429"), "{refused:?}");
         assert_eq!(refused.header("retry-after"), Some("7"));
+        assert_eq!(refused.header("x-should-retry"), None);
         assert_eq!(refused.header("content-encoding"), None);
         assert_eq!(used, (0, 0, 0));
     }
@@ -282,6 +292,7 @@ fn a_provider_that_refuses_the_server_does_not_seem_to_refuse_the_caller() {
         let (refused, used, _) = run_answered(&whole(status, headers, "Incorrect API key: sk-our"));
         let message = refused.assert_refused_on_the_wire(502);
         assert!(message.contains("not the calling key"), "{message}");
+        assert_eq!(refused.header("x-should-retry"), Some("false"));
         assert!(!refused.text.contains("sk-our") && refused.header("www-authenticate").is_none());
         assert_eq!(used, (0, 0, 0));
     }
@@ -295,6 +306,7 @@ fn what_the_provider_fails_to_deliver_costs_nothing() {
     for (answer, retry_after) in [
         (whole("500 No", "", "it broke"), None),
         (whole("503 No", "retry-after: 3\r\n", ""), Some("3")),
+        (whole("503 No", "retry-after: 3600\r\n", ""), Some("3600")),
         (whole("301 Moved", "location: http://127.0.0.1:1/\r\n", ""), None),
         (whole("200 OK", gzip, usage), None),
         (whole("200 OK", compressed_stream, "data: {}\n\n"), None),
@@ -306,6 +318,8 @@ fn what_the_provider_fails_to_deliver_costs_nothing() {
         let (refused, used, _) = run_answered(&answer);
         refused.assert_refused_on_the_wire(502);
         assert_eq!(refused.header("retry-after"), retry_after, "{answer}");
+        let should_retry = (retry_after == Some("3600")).then_some("false");
+        assert_eq!(refused.header("x-should-retry"), should_retry, "{answer}");
         assert_eq!(refused.header("content-encoding"), None, "{answer}");
         assert_eq!(used, (0, 0, 0), "{answer}");
     }

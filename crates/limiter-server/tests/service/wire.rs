@@ -87,6 +87,7 @@ fn limits_are_told_apart_by_their_window() {
             let denied = server.run(&key, "two words");
             assert!(denied.assert_refused_on_the_wire(status).contains(named), "{denied:?}");
             assert_eq!(denied.header("retry-after").is_some(), named != "Budget exceeded");
+            denied.assert_retry_is_bounded();
             assert_eq!(
                 server.get(&key, "/sdk/api-keys/usage-limits").status,
                 200,

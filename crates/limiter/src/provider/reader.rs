@@ -154,7 +154,7 @@ impl AnswerReader {
         let Account { api, reported, since, .. } = &self.account;
         let mut reported = *reported;
         reported.output = reported.output.map(|output| output.saturating_add(*since));
-        if reported.input.is_some() && api.is_some_and(|api| !api.has_output()) {
+        if api.is_some_and(|api| !api.has_output()) {
             reported.output = reported.output.or(Some(0));
         }
         reported

@@ -45,6 +45,8 @@ impl Reported {
         estimate: &Charge,
     ) -> (TokenUsage, TokenSource) {
         let (output, source) = match self.output {
+            // An answer without output has only its input to report.
+            Some(0) if self.input.is_none() => (0, TokenSource::Estimated),
             Some(output) => (output, TokenSource::Reported),
             None if estimate_stands && counted <= estimate.output_tokens() => {
                 (estimate.output_tokens(), TokenSource::Estimated)

@@ -44,6 +44,12 @@ impl Default for Line {
 }
 
 impl Events {
+    /// Like the default, with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn bounded(max_bytes: usize) -> Self {
+        Self { data: PartBuffer::bounded(max_bytes), ..Self::default() }
+    }
+
     /// Hands over each event that ends in this piece.
     pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
         for piece in self.bom.strip(piece) {
@@ -149,13 +155,9 @@ mod tests {
     /// The data of each event, `None` for one that is too large.
     type Seen = Vec<Option<Bytes>>;
 
-    fn bounded(max_bytes: usize) -> Events {
-        Events { data: PartBuffer::bounded(max_bytes), ..Events::default() }
-    }
-
     /// The events of pieces, by a reader that keeps at most this many bytes.
     fn events<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
-        let (mut events, mut seen) = (bounded(max_bytes), Vec::new());
+        let (mut events, mut seen) = (Events::bounded(max_bytes), Vec::new());
         let mut see = |part: Part<'_>| match part {
             Part::Whole(data) => seen.push(Some(Bytes::copy_from_slice(data))),
             Part::TooLarge => seen.push(None),

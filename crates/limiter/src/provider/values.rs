@@ -46,6 +46,12 @@ enum Outer {
 }
 
 impl Values {
+    /// Like the default, with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn bounded(max_bytes: usize) -> Self {
+        Self { begun: PartBuffer::bounded(max_bytes), ..Self::default() }
+    }
+
     /// Hands over each value that ends in this piece.
     pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
         for piece in self.bom.strip(piece) {
@@ -176,8 +182,7 @@ mod tests {
 
     /// The values of pieces, by a reader that keeps at most this many bytes.
     fn values<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
-        let begun = PartBuffer::bounded(max_bytes);
-        let (mut values, mut seen) = (Values { begun, ..Values::default() }, Vec::new());
+        let (mut values, mut seen) = (Values::bounded(max_bytes), Vec::new());
         let mut see = |part: Part<'_>| {
             seen.push(match part {
                 Part::Whole(bytes) => whole(bytes),

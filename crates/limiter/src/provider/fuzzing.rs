@@ -1,0 +1,116 @@
+//! Entry points for the fuzz targets: bytes from anywhere, read as if a provider had sent them.
+//!
+//! Each may find that the bytes make no sense, and must not panic. It returns whether they did make sense.
+
+use serde::de::IgnoredAny;
+
+use super::api::Api;
+use super::part::{MAX_PART_BYTES, Part};
+use super::reader::AnswerReader;
+use super::reported::Reported;
+use super::sse::Events;
+use super::values::Values;
+
+/// An answer in pieces, read as server-sent events, as JSON values, and as an answer of each API. Its parts and its tokens do
+/// not depend on the pieces.
+///
+/// The number of lengths; then each length, in a byte; then the answer. The pieces have these lengths in turn.
+#[must_use]
+pub fn answer(bytes: &[u8]) -> bool {
+    let (count, rest) = bytes.split_first().unwrap_or((&0, bytes));
+    let (lengths, answer) = rest.split_at(usize::from(count % 16).min(rest.len()));
+    let mut made_sense = false;
+    for parts in [events, values] {
+        for max_bytes in [64, MAX_PART_BYTES] {
+            let whole = parts(max_bytes, &[answer]);
+            assert_eq!(parts(max_bytes, &pieces(answer, lengths)), whole);
+            made_sense |= whole.iter().any(|(_, json)| is_object(json));
+        }
+    }
+    for api in Api::ALL {
+        assert_eq!(read(api, &pieces(answer, lengths)), read(api, &[answer]), "{api}");
+    }
+    made_sense
+}
+
+/// Reads an answer of this API: its figures, and the tokens that were counted.
+fn read(api: Api, pieces: &[&[u8]]) -> (Reported, u64) {
+    let mut reader = AnswerReader::new(api);
+    let counted: u64 = pieces.iter().map(|piece| reader.read(piece)).sum();
+    let counted = counted + reader.finish();
+    (reader.reported(), counted)
+}
+
+/// The kind of a part, and its bytes.
+type Seen = (&'static str, Vec<u8>);
+
+fn events(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
+    let (mut events, mut seen) = (Events::bounded(max_bytes), Vec::new());
+    for piece in pieces {
+        events.push(piece, |part| see(part, max_bytes, &mut seen));
+    }
+    events.end(|part| see(part, max_bytes, &mut seen));
+    seen
+}
+
+fn values(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
+    let (mut values, mut seen) = (Values::bounded(max_bytes), Vec::new());
+    for piece in pieces {
+        values.push(piece, |part| see(part, max_bytes, &mut seen));
+    }
+    values.end(|part| see(part, max_bytes, &mut seen));
+    seen
+}
+
+fn see(part: Part<'_>, max_bytes: usize, seen: &mut Vec<Seen>) {
+    let (kind, bytes) = match part {
+        Part::Whole(bytes) => ("whole", bytes),
+        Part::Cut(bytes) => ("cut", bytes),
+        Part::TooLarge => ("too large", &b""[..]),
+    };
+    assert!(bytes.len() <= max_bytes);
+    seen.push((kind, bytes.to_vec()));
+}
+
+/// The pieces of an answer, which have these lengths in turn. It is in one piece if all lengths are zero.
+fn pieces<'a>(answer: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
+    let (mut pieces, mut rest) = (Vec::new(), answer);
+    for length in lengths.iter().filter(|length| **length > 0).cycle() {
+        let Some(piece) = rest.split_off(..usize::from(*length)) else { break };
+        pieces.push(piece);
+    }
+    pieces.push(rest);
+    pieces
+}
+
+fn is_object(json: &[u8]) -> bool {
+    json.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(json).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_seeds_of_the_fuzz_target_make_sense() {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/answer");
+        let mut seen = 0;
+        for seed in fs::read_dir(seeds).unwrap() {
+            let path = seed.unwrap().path();
+            assert!(answer(&fs::read(&path).unwrap()), "{}", path.display());
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn the_pieces_of_an_answer_are_the_answer() {
+        for lengths in [&[][..], &[0], &[3], &[1, 0, 2], &[200]] {
+            assert_eq!(pieces(b"0123456789", lengths).concat(), b"0123456789");
+        }
+        assert_eq!(pieces(b"01234", &[1, 2]), [&b"0"[..], b"12", b"3", b"4"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! One answer of a provider, with the tokens that it costs.
+
+use limiter::{Api, TokenUsage};
+
+/// An answer, as the provider sends it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) api: Api,
+    pub(crate) kind: Kind,
+    pub(crate) name: &'static str,
+    /// The body. Those of streams are written with one event a line: see [`Case::bytes`].
+    pub(crate) answer: &'static str,
+    /// What the whole answer costs.
+    pub(crate) usage: TokenUsage,
+    /// Output tokens that are counted in its text, whether they are charged or not.
+    pub(crate) counted: u64,
+}
+
+/// What an answer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Whole,
+    Streamed,
+    ToolCalls,
+    Reasoning,
+    Cached,
+    Refusal,
+    Error,
+    Empty,
+    /// The usage where only some providers put it, or not at all.
+    Habit,
+}
+
+/// The estimate of every call: figures that no answer has.
+pub(crate) const ESTIMATED_INPUT: u64 = 1_009;
+pub(crate) const ESTIMATED_OUTPUT: u64 = 2_003;
+
+impl Case {
+    /// The answer in bytes. An answer whose first line begins with `data:` or `event:` is an event stream, of which each
+    /// line is an event; `event: NAME data: …` has both fields.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        if !self.answer.trim_start().starts_with(['d', 'e', ':']) {
+            return self.answer.trim().as_bytes().to_vec();
+        }
+        let mut bytes = Vec::new();
+        for line in self.answer.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let line = match line.strip_prefix("event:").and_then(|rest| rest.split_once(" data:"))
+            {
+                Some((event, data)) => format!("event:{event}\ndata:{data}\n\n"),
+                None => format!("{line}\n\n"),
+            };
+            bytes.extend(line.into_bytes());
+        }
+        bytes
+    }
+}
+
+/// Input and output that a provider reported.
+pub(crate) const fn reported(input: u64, output: u64) -> TokenUsage {
+    TokenUsage::new(input, output)
+}
+
+/// The input as estimated, and output that was counted.
+pub(crate) const fn counted(output: u64) -> TokenUsage {
+    TokenUsage::new(ESTIMATED_INPUT, output)
+}
+
+/// Input and output as estimated.
+pub(crate) const ESTIMATED: TokenUsage = TokenUsage::new(ESTIMATED_INPUT, ESTIMATED_OUTPUT);

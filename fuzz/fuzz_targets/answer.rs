@@ -1,0 +1,7 @@
+//! A provider's answer, cut into pieces.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = limiter::fuzzing::answer(bytes);
+});
