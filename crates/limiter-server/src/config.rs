@@ -158,7 +158,9 @@ impl Settings {
             admin_key: admin_key.map(AccessKey::new).transpose().map_err(ConfigError::AdminKey)?,
             state: flags.state.or(file.state),
             models: match file.models {
-                Some(models) => models.into_iter().map(|model| model.0).collect(),
+                Some(models) => {
+                    models.into_iter().map(|model| model.0.priced_by(&file.prices)).collect()
+                }
                 None => Models::built_in()?,
             },
             bounds,
@@ -381,6 +383,42 @@ mod tests {
         ] {
             let error = settings(&[], file).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("expected an object"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_model_without_a_price_has_that_of_the_table() {
+        let file = "
+            [prices.'openai/*']
+            input = '1.25'
+            [prices.'*']
+            request = 1
+            [[models]]
+            id = 'a'
+            path = 'openai/gpt-5/openai'
+            [[models]]
+            id = 'b'
+            path = 'meta/llama/local'
+            [[models]]
+            id = 'c'
+            path = 'openai/gpt-4o-mini/openai'
+            price = { output = 2 }
+        ";
+        let prices = settings(&[], file).unwrap().models.into_iter().map(|model| model.price);
+        let expected = ["input = '1.25'", "request = 1", "output = 2"];
+        assert!(prices.eq(expected.map(|text| Some(toml::from_str(text).unwrap()))));
+    }
+
+    #[test]
+    fn a_float_or_a_mistyped_kind_in_a_price_is_named_with_its_place() {
+        for (file, error) in [
+            ("[prices.'gpt-5*']\ninput = 1.25", "in quotes such as \"1.25\""),
+            ("[[models]]\nid = 'a'\npath = 'a'\nprice = { output = 0.6 }", "in quotes"),
+            ("[prices.'gpt-5*']\nouput = 1", "unknown field `ouput`"),
+            ("prices = ['gpt-5*']", "expected a table of prices by model"),
+        ] {
+            let message = settings(&[], file).map(|_| ()).unwrap_err().to_string();
+            assert!(message.contains(error) && message.contains("line"), "{message}");
         }
     }
 

@@ -57,7 +57,7 @@ pub use config::{ConfigError, Origin, Settings};
 pub use engine::StartError;
 pub use guard::guarded;
 pub use limiter_tower::Dialect;
-pub use models::{Model, Price};
+pub use models::Model;
 pub use serve::serve;
 pub use server::Server;
 pub use state::StateError;

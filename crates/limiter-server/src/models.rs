@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use limiter::{AssetId, Credits, InvalidValue, Object};
-use serde::{Deserialize, Deserializer};
+use limiter::{AssetId, Credits, InvalidValue, Price, PriceTable};
+use serde::Deserialize;
 
 use crate::config::ConfigError;
 
@@ -20,9 +20,9 @@ pub struct Model {
     /// What it is called; the path if nothing is said.
     #[serde(default)]
     pub name: Option<String>,
-    /// What its runs cost; nothing by default.
-    #[serde(default, deserialize_with = "object")]
-    pub price: Price,
+    /// The price of its runs. By default that of the configuration's table of prices for its path or id, or else free.
+    #[serde(default)]
+    pub price: Option<Price>,
     /// Where runs are forwarded to; without it the model is a built-in one that answers with what it was told.
     #[serde(default)]
     pub upstream: Option<String>,
@@ -35,36 +35,9 @@ pub struct Model {
     pub expected_output_tokens: u64,
 }
 
-/// What a run costs, in millionths of a credit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Price {
-    /// For each run.
-    pub run: u64,
-    /// For 1,000 input tokens.
-    pub input: u64,
-    /// For 1,000 output tokens.
-    pub output: u64,
-}
-
 /// The models of a server, found by id and by path.
 #[derive(Clone, Debug)]
 pub(crate) struct Models(HashMap<String, Arc<Model>>);
-
-impl Price {
-    /// What a run with these tokens costs, rounded up to a millionth.
-    ///
-    /// # Errors
-    /// [`InvalidValue::TooLarge`] above 2^53 − 1 millionths.
-    pub fn of(&self, input_tokens: u64, output_tokens: u64) -> Result<Credits, InvalidValue> {
-        let part = |price: u64, tokens: u64| u128::from(price).saturating_mul(u128::from(tokens));
-        let tokens =
-            part(self.input, input_tokens).saturating_add(part(self.output, output_tokens));
-        let millionths = tokens.div_ceil(1_000).saturating_add(u128::from(self.run));
-        Credits::from_millionths(u64::try_from(millionths).unwrap_or(u64::MAX))
-    }
-}
 
 impl Model {
     /// What it is called.
@@ -73,12 +46,24 @@ impl Model {
         self.name.as_deref().unwrap_or(&self.path)
     }
 
+    /// The price of its runs.
+    #[must_use]
+    pub fn price(&self) -> Price {
+        self.price.unwrap_or(Price::FREE)
+    }
+
+    /// A model with a price of its own keeps it.
+    pub(crate) fn priced_by(mut self, prices: &PriceTable) -> Self {
+        self.price = self.price.or_else(|| prices.of_any(&[&self.path, self.id.as_str()]).copied());
+        self
+    }
+
     fn echo(id: &str, path: &str, name: &str) -> Result<Self, InvalidValue> {
         Ok(Self {
             id: id.parse()?,
             path: path.to_owned(),
             name: Some(name.to_owned()),
-            price: Price { run: ECHO_PRICE, ..Price::default() },
+            price: Some(Price::FREE.per_request(Credits::from_millionths(ECHO_PRICE)?)),
             upstream: None,
             upstream_authorization_env: None,
             expected_output_tokens: expected_output_tokens(),
@@ -118,15 +103,11 @@ impl Models {
     }
 }
 
-fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Object::deserialize(deserializer).map(|object| object.0)
-}
-
 const fn expected_output_tokens() -> u64 {
     1_000
 }
 
-/// A ten-thousandth of a credit a run, so that budgets can be seen at work.
+/// In millionths: a ten-thousandth of a credit a run, so that budgets can be seen at work.
 const ECHO_PRICE: u64 = 100;
 
 /// The ids are those by which the SDK's examples and tests know such models.
@@ -140,18 +121,30 @@ const BUILT_IN: [(&str, &str, &str); 3] = [
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_started_millionth_is_charged() {
-        let price = Price { run: 100, input: 1_250, output: 10_000 };
-        assert_eq!(price.of(0, 0).unwrap().millionths(), 100);
-        assert_eq!(price.of(1, 0).unwrap().millionths(), 102, "1.25 millionths are 2");
-        assert_eq!(price.of(1_000, 1_000).unwrap().millionths(), 11_350);
+    fn model(toml: &str) -> Model {
+        toml::from_str(&format!("id = 'local'\npath = 'meta/llama/local'\n{toml}")).unwrap()
     }
 
     #[test]
-    fn a_price_beyond_all_counts_is_refused() {
-        let price = Price { output: u64::MAX, ..Price::default() };
-        assert!(price.of(0, u64::MAX).is_err());
+    fn a_model_without_a_price_has_that_of_the_table_or_none() {
+        let price = |request: &str| Price::FREE.per_request(request.parse().unwrap());
+        let table = |names: &[&str]| {
+            let prices = names.iter().zip(["1", "2", "3"]);
+            PriceTable::new(prices.map(|(name, request)| (*name, price(request)))).unwrap()
+        };
+        let own = "price = { request = 9 }";
+        for (toml, names, expected) in [
+            ("", &["meta/*", "local"][..], price("2")),
+            ("", &["local", "meta/llama/local"], price("2")),
+            ("", &["*", "lo*", "meta/*"], price("3")),
+            ("", &["*"], price("1")),
+            ("", &["openai/*"], Price::FREE),
+            (own, &["meta/llama/local"], price("9")),
+            ("price = {}", &["meta/llama/local"], Price::FREE),
+        ] {
+            let priced = model(toml).priced_by(&table(names)).price();
+            assert_eq!(priced, expected, "{toml} {names:?}");
+        }
     }
 
     #[test]

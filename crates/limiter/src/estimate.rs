@@ -29,7 +29,7 @@ use crate::price::Price;
 pub struct Estimate {
     input_tokens: u64,
     output_tokens: u64,
-    price: Option<Price>,
+    pub(crate) price: Option<Price>,
 }
 
 impl Estimate {
@@ -65,7 +65,9 @@ impl Estimate {
         Self { output_tokens, ..self }
     }
 
-    /// Reserves credits too, at this price. By default none.
+    /// Reserves credits too: the [most](Price::at_most) that these tokens can cost at this price. By default none.
+    ///
+    /// A [reservation](crate::Limiter::reserve_estimated) of the estimate keeps the price for its settlement.
     pub const fn price(self, price: Price) -> Self {
         Self { price: Some(price), ..self }
     }
@@ -91,7 +93,7 @@ impl Estimate {
         Self { output_tokens, ..self }
     }
 
-    /// The charge to reserve: one request, these tokens, and their price if there is one.
+    /// The charge to reserve: one request, these tokens, and the most that they can cost if there is a price.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] if prompt and answer have more than 2^53 − 1 tokens together.
@@ -99,7 +101,7 @@ impl Estimate {
         let Self { input_tokens, output_tokens, price } = *self;
         let charge = Charge::request().with_tokens(input_tokens, output_tokens)?;
         Ok(match price {
-            Some(price) => charge.with_credits(price.of(input_tokens, output_tokens)),
+            Some(price) => charge.with_credits(price.at_most(input_tokens, output_tokens)),
             None => charge,
         })
     }

@@ -32,7 +32,7 @@
 //! # Where things are
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
 //! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
-//!   [`Estimate`] proposes what to reserve, and with the feature `stream` a `StreamMeter` counts an answer while it streams.
+//!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits, and with the feature `stream` a `StreamMeter` counts an answer while it streams.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
@@ -123,7 +123,7 @@ pub use limiter_policy::{
 };
 #[cfg(feature = "redis")]
 pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
-pub use price::Price;
+pub use price::{Price, PriceTable, PriceTableError};
 #[cfg(all(feature = "stream", any(test, feature = "fuzzing")))]
 #[doc(hidden)]
 pub use provider::fuzzing;

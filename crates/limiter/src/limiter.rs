@@ -393,6 +393,8 @@ impl Limiter {
     /// [`retry_at`](limiter_core::Denied::retry_at) says when. It takes a second call of the store only where the
     /// whole estimate was denied and a limit is smaller than it.
     ///
+    /// The reservation keeps the estimate's [price](crate::Reservation::price).
+    ///
     /// ```
     /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey, Reserved};
     ///
@@ -432,10 +434,14 @@ impl Limiter {
             let whole = estimate.charge()?;
             let answer = self.reserve(key, asset, &whole).await?;
             let Some(limited) = answer.denied().and_then(Denied::rate_limited) else {
-                return Ok(answer);
+                return Ok(answer.with_price(estimate.price));
             };
             let capped = estimate.capped_to(limited.rules()).charge()?;
-            if capped == whole { Ok(answer) } else { self.reserve(key, asset, &capped).await }
+            if capped == whole {
+                return Ok(answer);
+            }
+            let answer = self.reserve(key, asset, &capped).await?;
+            Ok(answer.with_price(estimate.price))
         }
     }
 

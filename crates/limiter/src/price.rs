@@ -1,90 +1,163 @@
-//! What tokens cost.
+//! What a call costs: credits by kind of token, and for the request.
 
-use limiter_core::Credits;
+mod form;
+mod table;
 
-/// The price of a model: credits for a million tokens of the prompt, and for a million of the answer.
+use limiter_core::{Credits, InvalidValue, Object, Totals};
+use serde::{Deserialize, Serialize};
+
+use self::form::Form;
+pub use self::table::{PriceTable, PriceTableError};
+use crate::token_usage::TokenUsage;
+
+/// The price of a model: credits for a million tokens of each kind, and credits for a request.
 ///
 /// ```
-/// use limiter::Price;
+/// use limiter::{Price, TokenUsage};
 ///
-/// let price = Price::per_million_tokens("1.25".parse()?, "10".parse()?);
-/// assert_eq!(price.of(1_000, 200), "0.00325".parse()?);
+/// let price = Price::per_million_tokens("1.25".parse()?, "10".parse()?).cached_input("0.125".parse()?);
+/// let usage = TokenUsage { input: 1_000, cached_input: 800, output: 200, ..TokenUsage::default() };
+/// assert_eq!(price.of(&usage), "0.00235".parse()?);
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// # In files
+/// In TOML and JSON the fields are `input`, `cached_input`, `cache_write`, `output` and `reasoning`, in credits for a
+/// million tokens, and `request`, in credits for a request. Each is a decimal number in quotes or a whole number; a float
+/// is an error, because it is not exact. `input`, `output` and `request` are 0 if omitted, the others as described with
+/// their setters here.
+///
+/// ```
+/// # use limiter::{InvalidValue, Price};
+/// let price: Price = toml::from_str(r#"
+/// input = "1.25"
+/// cached_input = "0.125"
+/// output = 10
+/// "#)?;
+/// let same = Price::per_million_tokens("1.25".parse()?, "10".parse()?).cached_input("0.125".parse()?);
+/// assert_eq!(price, same);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Object<Form>", into = "Form")]
 pub struct Price {
     input: Credits,
+    cached_input: Credits,
+    cache_write: Credits,
     output: Credits,
+    reasoning: Credits,
+    request: Credits,
 }
 
 impl Price {
-    /// So many credits for a million input tokens, and so many for a million output tokens.
+    /// No credits for anything; also the default.
+    pub const FREE: Self = Self::per_million_tokens(Credits::ZERO, Credits::ZERO);
+
+    /// A price in credits for a million input tokens and for a million output tokens.
     #[must_use]
     pub const fn per_million_tokens(input: Credits, output: Credits) -> Self {
-        Self { input, output }
+        Self {
+            input,
+            cached_input: input,
+            cache_write: input,
+            output,
+            reasoning: output,
+            request: Credits::ZERO,
+        }
     }
 
-    /// What these tokens cost together, rounded up to a millionth of a credit; at most [`Credits::MAX`].
+    /// Sets the credits for a million input tokens that the provider reads from its cache; as other input by default.
     #[must_use]
-    pub fn of(&self, input_tokens: u64, output_tokens: u64) -> Credits {
-        let cost = self.exact(input_tokens, output_tokens).div_ceil(PER_TOKENS);
-        let millionths = u64::try_from(cost).unwrap_or(u64::MAX);
-        Credits::from_millionths(millionths).unwrap_or(Credits::MAX)
+    pub const fn cached_input(self, credits: Credits) -> Self {
+        Self { cached_input: credits, ..self }
     }
 
-    /// The most output tokens that these credits pay for beside this input; `None` if that is without an end.
+    /// Sets the credits for a million input tokens that the provider writes to its cache; as other input by default.
+    #[must_use]
+    pub const fn cache_write(self, credits: Credits) -> Self {
+        Self { cache_write: credits, ..self }
+    }
+
+    /// Sets the credits for a million output tokens of reasoning; as other output by default.
+    #[must_use]
+    pub const fn reasoning(self, credits: Credits) -> Self {
+        Self { reasoning: credits, ..self }
+    }
+
+    /// Sets the credits for each request, in addition to its tokens; none by default.
+    #[must_use]
+    pub const fn per_request(self, credits: Credits) -> Self {
+        Self { request: credits, ..self }
+    }
+
+    /// Returns the cost of one request with these tokens: exact, rounded up once to a millionth of a credit, and at most
+    /// [`Credits::MAX`].
+    ///
+    /// A part counts up to its whole: cache writes up to all input, cached input up to the rest of the input, reasoning
+    /// up to all output.
+    #[must_use]
+    pub fn of(&self, usage: &TokenUsage) -> Credits {
+        let cache_write = usage.cache_write.min(usage.input);
+        let cached_input = usage.cached_input.min(usage.input - cache_write);
+        let reasoning = usage.reasoning.min(usage.output);
+        let input = exact(self.input, usage.input - cache_write - cached_input)
+            + exact(self.cached_input, cached_input)
+            + exact(self.cache_write, cache_write);
+        let output =
+            exact(self.output, usage.output - reasoning) + exact(self.reasoning, reasoning);
+        rounded_up(exact(self.request, PER_TOKENS) + input + output)
+    }
+
+    /// Returns the most that one request with these tokens can cost, whatever part of them is cached or reasoning.
+    ///
+    /// Estimates have this price: which tokens are cached is known only afterwards. It is never lower than
+    /// [`of`](Self::of) the same tokens.
+    #[must_use]
+    pub fn at_most(&self, input_tokens: u64, output_tokens: u64) -> Credits {
+        let output = exact(self.dearest_output(), output_tokens);
+        rounded_up(self.input_at_most(input_tokens) + output)
+    }
+
+    /// Returns the totals to [settle](crate::Reservation::settle): these tokens, and their price.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] if input or output is above [`MAX_COUNT`](crate::MAX_COUNT).
+    pub fn totals(&self, usage: &TokenUsage) -> Result<Totals, InvalidValue> {
+        Ok(Totals::try_from(*usage)?.with_credits(self.of(usage)))
+    }
+
+    /// The most output tokens that cost, with this input, [at most](Self::at_most) these credits; `None` if output is free.
     #[cfg(feature = "stream")]
     pub(crate) fn output_tokens_for(&self, credits: Credits, input_tokens: u64) -> Option<u64> {
-        let paid = u128::from(credits.millionths()) * PER_TOKENS;
-        let left = paid.saturating_sub(self.exact(input_tokens, 0));
-        let tokens = left.checked_div(u128::from(self.output.millionths()))?;
+        let left = exact(credits, PER_TOKENS).saturating_sub(self.input_at_most(input_tokens));
+        let tokens = left.checked_div(u128::from(self.dearest_output().millionths()))?;
         Some(u64::try_from(tokens).unwrap_or(u64::MAX))
     }
 
-    /// In millionths of a millionth. A product of two numbers of 64 bits has 128, and of these each is at most 2^117.
-    fn exact(&self, input_tokens: u64, output_tokens: u64) -> u128 {
-        let cost = |price: Credits, tokens| u128::from(price.millionths()) * u128::from(tokens);
-        cost(self.input, input_tokens) + cost(self.output, output_tokens)
+    /// The request, and its input at the dearest kind.
+    fn input_at_most(&self, tokens: u64) -> u128 {
+        let dearest = self.input.max(self.cached_input).max(self.cache_write);
+        exact(self.request, PER_TOKENS) + exact(dearest, tokens)
+    }
+
+    fn dearest_output(&self) -> Credits {
+        self.output.max(self.reasoning)
     }
 }
 
-const PER_TOKENS: u128 = 1_000_000;
+/// In millionths of a millionth. A price has at most 53 bits and a count 64, so that the sum of a call is below 2^119.
+fn exact(price: Credits, tokens: u64) -> u128 {
+    u128::from(price.millionths()) * u128::from(tokens)
+}
+
+fn rounded_up(exact: u128) -> Credits {
+    let millionths = exact.div_ceil(u128::from(PER_TOKENS));
+    let millionths = u64::try_from(millionths).unwrap_or(u64::MAX);
+    Credits::from_millionths(millionths).unwrap_or(Credits::MAX)
+}
+
+/// Prices are for this many tokens, as providers publish them.
+const PER_TOKENS: u64 = 1_000_000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn price(input: &str, output: &str) -> Price {
-        Price::per_million_tokens(input.parse().unwrap(), output.parse().unwrap())
-    }
-
-    #[test]
-    fn a_part_of_a_millionth_is_rounded_up_once() {
-        let cheap = price("0.1", "0.4");
-        assert_eq!(cheap.of(1, 0).millionths(), 1);
-        assert_eq!(cheap.of(6, 1).millionths(), 1, "input and output are rounded together");
-        assert_eq!(cheap.of(7, 1).millionths(), 2);
-        assert_eq!(cheap.of(0, 0), Credits::ZERO);
-    }
-
-    #[test]
-    fn nothing_costs_more_than_the_most_credits() {
-        let dear = Price::per_million_tokens(Credits::MAX, Credits::MAX);
-        assert_eq!(dear.of(u64::MAX, u64::MAX), Credits::MAX);
-    }
-
-    #[cfg(feature = "stream")]
-    #[test]
-    fn credits_pay_for_as_many_tokens_as_do_not_cost_more() {
-        for (price, credits) in [("0.3", 1), ("7", 100), ("10", 9), ("0.000001", 2)] {
-            let price = self::price("2.5", price);
-            let credits = Credits::from_millionths(credits).unwrap();
-            let most = price.output_tokens_for(credits, 0).unwrap();
-            assert!(price.of(0, most) <= credits, "{price:?}");
-            assert!(price.of(0, most + 1) > credits, "{price:?}");
-        }
-        assert_eq!(price("1", "0").output_tokens_for(Credits::ZERO, 0), None);
-        let spent_on_input = price("10", "1").output_tokens_for(Credits::ZERO, 5);
-        assert_eq!(spent_on_input, Some(0));
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ use limiter_core::{
 };
 
 use crate::limiter::Limiter;
+use crate::price::Price;
+use crate::token_usage::TokenUsage;
 
 /// What a limiter answers to [`Limiter::reserve`]. A denial is an answer, not an error.
 #[derive(Debug)]
@@ -61,6 +63,7 @@ pub struct Reservation {
     key: KeyId,
     id: RequestId,
     estimate: Charge,
+    price: Option<Price>,
     /// Boxed, so that a guard is cheap to move about.
     allowed: Box<Allowed>,
     open: bool,
@@ -83,6 +86,15 @@ impl Reserved {
             Self::Denied(denied) => Some(denied),
         }
     }
+
+    pub(crate) fn with_price(self, price: Option<Price>) -> Self {
+        match (self, price) {
+            (Self::Allowed(reservation), Some(price)) => {
+                Self::Allowed(reservation.with_price(price))
+            }
+            (answer, _) => answer,
+        }
+    }
 }
 
 impl Reservation {
@@ -95,7 +107,20 @@ impl Reservation {
     ) -> Self {
         // In shadow mode nothing was charged that could stand.
         let open = allowed.shadowed().is_none();
-        Self { limiter, key, id, estimate, allowed: Box::new(allowed), open }
+        Self { limiter, key, id, estimate, price: None, allowed: Box::new(allowed), open }
+    }
+
+    /// Settles the credits of this call by the price of its tokens. A reservation by
+    /// [`Limiter::reserve_estimated`] has the price of its estimate already.
+    pub fn with_price(mut self, price: Price) -> Self {
+        self.price = Some(price);
+        self
+    }
+
+    /// The price of the call's tokens, if it has one: the estimate's, or that of [`with_price`](Self::with_price).
+    #[must_use]
+    pub const fn price(&self) -> Option<&Price> {
+        self.price.as_ref()
     }
 
     /// The key that is charged.
@@ -156,6 +181,19 @@ impl Reservation {
         }
         let settled = self.limiter.settle(&self.key, &self.id, actual).await;
         self.ended(settled)
+    }
+
+    /// [Settles](Self::settle) the tokens of the call and, if it has a [price](Self::price), the credits that they cost.
+    /// Without a price the credits stay as they were reserved.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle), and [`ReservationError::Invalid`] above [`MAX_COUNT`](crate::MAX_COUNT) tokens.
+    pub async fn settle_usage(&mut self, usage: &TokenUsage) -> Result<(), ReservationError> {
+        let actual = match &self.price {
+            Some(price) => price.totals(usage)?,
+            None => Totals::try_from(*usage)?,
+        };
+        self.settle(&actual).await
     }
 
     /// Takes the whole charge back, the request too: the call never went upstream.

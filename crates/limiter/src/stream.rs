@@ -145,8 +145,8 @@ impl<S, C, K> StreamMeter<S, C, K> {
         self
     }
 
-    /// Extends and settles credits too, at this price. By default the credits stay as they were reserved, unless
-    /// upstream [reported](CountTokens::reported) others.
+    /// Extends and settles credits too, at this price; by default at that of the [reservation](Reservation::price). With
+    /// neither, the credits stay as they were reserved, unless upstream [reported](CountTokens::reported) others.
     pub fn with_price(mut self, price: Price) -> Self {
         self.meter.set_price(price);
         self

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use limiter::{Object, WorkspaceId};
+use limiter::{Object, PriceTable, WorkspaceId};
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -31,6 +31,7 @@ pub(super) struct File {
     pub(super) log: Option<String>,
     pub(super) log_json: Option<bool>,
     pub(super) bounds: Object<BoundSettings>,
+    pub(super) prices: PriceTable,
     pub(super) models: Option<Vec<Object<Model>>>,
 }
 

@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use limiter::{Charge, Credits, Decision};
+use limiter::{Charge, Credits, Decision, TokenUsage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
     };
     let words = text.split_whitespace().count() as u64;
     let tokens = Tokens { input: words, output: words };
-    let price = model.price.of(tokens.input, tokens.output)?;
+    let price = model.price().of(&TokenUsage::new(tokens.input, tokens.output));
     let charge = Charge::request().with_tokens(tokens.input, tokens.output)?.with_credits(price);
 
     let decision = app.limiter.check_and_consume(&key, &model.id, &charge).await?;

@@ -1,9 +1,7 @@
 //! What a stream takes, and what that costs.
 
 use bytes::Bytes;
-use limiter::{AnswerReader, CountTokens, Reported};
-
-use crate::models::Price;
+use limiter::{AnswerReader, CountTokens, Price, Reported, TokenUsage};
 
 /// Counts an answer of any API. Once the provider has reported the usage, it has its price too; until then the
 /// credits stay as they were reserved.
@@ -31,7 +29,7 @@ impl CountTokens<Bytes> for PricedTokens {
     fn reported(&self) -> Reported {
         let mut reported = self.tokens.reported();
         if let (Some(input), Some(output)) = (reported.input, reported.output) {
-            reported.credits = self.price.of(input, output).ok();
+            reported.credits = Some(self.price.of(&TokenUsage::new(input, output)));
         }
         reported
     }
@@ -47,7 +45,8 @@ mod tests {
 
     #[test]
     fn a_usage_that_was_told_has_its_price() {
-        let mut tokens = PricedTokens::new(Price { run: 5, input: 1_000, output: 2_000 });
+        let price = Price::per_million_tokens("1".parse().unwrap(), "2".parse().unwrap());
+        let mut tokens = PricedTokens::new(price.per_request("0.000005".parse().unwrap()));
         assert_eq!(
             tokens
                 .count(&Bytes::from("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n")),

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use limiter::{Charge, Credits, Estimate, Limiter, Reservation, Reserved, StreamMeter, Totals};
+use limiter::{
+    Charge, Credits, Estimate, Limiter, Price, Reservation, Reserved, StreamMeter, Totals,
+};
 use serde_json::{Map, Value, json};
 use tower_http::timeout::TimeoutBody;
 
@@ -19,7 +21,6 @@ use super::priced::PricedTokens;
 use super::usage::Tokens;
 use super::{Run, draw_id, refused};
 use crate::app::App;
-use crate::models::Price;
 use crate::refusal::Refusal;
 use crate::wire::{amount, refusal};
 
@@ -97,9 +98,7 @@ async fn estimate(app: &App, run: &Run, body_bytes: usize) -> Result<Charge, Ref
     let output = asked.unwrap_or(run.model.expected_output_tokens);
     let rules = app.limiter.peek(&run.key, &run.model.id, &Charge::request()).await?;
     let estimate = Estimate::for_prompt_bytes(body_bytes).max_output_tokens(output);
-    let charge = estimate.capped_to(rules.rules()).charge()?;
-    let price = run.model.price.of(charge.input_tokens(), charge.output_tokens())?;
-    Ok(charge.with_credits(price))
+    Ok(estimate.price(run.model.price()).capped_to(rules.rules()).charge()?)
 }
 
 async fn reserve(app: &App, run: &Run, estimate: &Charge) -> Result<Reserved, Refusal> {
@@ -175,7 +174,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 /// away, by what was seen until then; the provider is hung up on.
 fn events(run: &Run, reservation: Reservation, answer: HttpResponse<Incoming>) -> Response {
     let upstream = TimeoutBody::new(IDLE_TIMEOUT, answer.into_body());
-    let body = StreamMeter::body(upstream, reservation, PricedTokens::new(run.model.price));
+    let body = StreamMeter::body(upstream, reservation, PricedTokens::new(run.model.price()));
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
     (headers, Body::new(body)).into_response()
 }
@@ -203,7 +202,7 @@ async fn whole(
 ) -> Response {
     let mut answer = Value::Object(answer);
     let tokens = Tokens::of(&answer);
-    let used = settle(&mut reservation, run.model.price, tokens)
+    let used = settle(&mut reservation, run.model.price(), tokens)
         .await
         .unwrap_or_else(|| estimate.credits());
     if let Some(fields) = answer.as_object_mut() {

@@ -1,9 +1,7 @@
 //! The tokens that an answer says it took.
 
-use limiter::{InvalidValue, Totals};
+use limiter::{InvalidValue, Price, TokenUsage, Totals};
 use serde_json::{Value, json};
-
-use crate::models::Price;
 
 /// What a run took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +32,7 @@ impl Tokens {
 
     /// What is to be settled.
     pub(crate) fn totals(self, price: Price) -> Result<Totals, InvalidValue> {
-        let credits = price.of(self.input, self.output)?;
-        let totals = Totals::unchanged().with_input_tokens(self.input)?;
-        Ok(totals.with_output_tokens(self.output)?.with_credits(credits))
+        price.totals(&TokenUsage::new(self.input, self.output))
     }
 }
 

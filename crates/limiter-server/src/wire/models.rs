@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use limiter::Charge;
+use limiter::{Charge, TokenUsage};
 use serde_json::{Value, json};
 
 use super::amount;
@@ -50,7 +50,7 @@ fn record(model: &Model) -> Value {
         "supplier": model.path.rsplit('/').next(),
         // Without these two, version 1 of the SDK does not take the record.
         "version": { "id": "1" },
-        "pricing": { "price": model.price.of(0, 0).ok().map(amount::number) },
+        "pricing": { "price": amount::number(model.price().of(&TokenUsage::default())) },
         "params": [{
             "name": "text",
             "required": true,

@@ -63,11 +63,11 @@ fn read_request(stream: &TcpStream) -> String {
     text + &String::from_utf8(body).unwrap()
 }
 
-/// A server with one model, `far/away`, which is held by 10 output tokens and costs 1,000 millionths a thousand.
+/// A server with one model, `far/away`, which is held by 10 output tokens and costs a millionth a token.
 fn server(folder: &Folder, upstream: &str) -> Running {
     let config = format!(
         "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{upstream}\"\nexpected_output_tokens = 10\n\
-         price = {{ run = 5, input = 1000, output = 1000 }}\n"
+         price = {{ request = \"0.000005\", input = 1, output = \"1\" }}\n"
     );
     let path = folder.file("config.toml");
     fs::write(&path, config).unwrap();

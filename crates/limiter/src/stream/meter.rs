@@ -67,7 +67,7 @@ enum Phase {
 
 impl Meter {
     pub(super) fn new(call: Reservation, state: State) -> Self {
-        let estimate = *call.estimate();
+        let (estimate, price) = (*call.estimate(), call.price().copied());
         let mut meter = Self {
             phase: Phase::Open(call),
             runtime: None,
@@ -77,7 +77,7 @@ impl Meter {
             asked: 0,
             state,
             step: DEFAULT_STEP,
-            price: None,
+            price,
             ends_at_limit: false,
         };
         meter.note_runtime();
@@ -247,7 +247,7 @@ impl Meter {
         match self.price {
             None => totals,
             Some(price) => {
-                let cost = price.of(self.estimate.input_tokens(), output_tokens);
+                let cost = price.at_most(self.estimate.input_tokens(), output_tokens);
                 totals.with_credits(cost.max(self.estimate.credits()))
             }
         }
@@ -265,7 +265,7 @@ impl Meter {
         let Ok(actual) = Totals::try_from(usage) else { return (Totals::unchanged(), source) };
         let actual = match (reported.credits, self.price) {
             (Some(credits), _) => actual.with_credits(credits),
-            (None, Some(price)) => actual.with_credits(price.of(usage.input, usage.output)),
+            (None, Some(price)) => actual.with_credits(price.of(&usage)),
             (None, None) => actual,
         };
         (actual, source)

@@ -8,6 +8,7 @@ mod guard;
 mod leaving;
 mod limits;
 mod log;
+mod price;
 mod runtimes;
 mod store_calls;
 mod streams;
