@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, Method};
-use limiter::{BoxError, Limiter};
+use limiter::{BoxError, Limiter, PriceTable};
 
 use super::config::{GatewayConfig, Options};
 use super::layer::GatewayLayer;
@@ -34,6 +34,7 @@ impl GatewayLayerBuilder {
     pub(crate) fn new(limiter: Limiter, format: ErrorFormat, dialect: Dialect) -> Self {
         let options = Options {
             format,
+            prices: PriceTable::default(),
             tokenizer: None,
             max_body_bytes: Self::MAX_BODY_BYTES,
             caps_estimates: false,
@@ -46,6 +47,13 @@ impl GatewayLayerBuilder {
             .credentials([Credential::Bearer].into_iter().chain(headers))
             .dialects([Dialect::Ietf, dialect]);
         Self { shared, options }
+    }
+
+    /// Charges credits by the price of the model. By default calls cost no credits, and neither do those of a model without
+    /// a price: give the table an entry `"*"` if all are to cost some.
+    pub fn prices(mut self, prices: PriceTable) -> Self {
+        self.options.prices = prices;
+        self
     }
 
     /// Counts text by this function, for example a tokenizer, in requests and in answers whose usage the provider does not

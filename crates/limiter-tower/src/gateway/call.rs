@@ -8,8 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 use limiter::{
-    Allowed, Api, ApiRequest, AssetId, Charge, Estimate, KeyId, RequestChanges, RequestError,
-    Reservation, Reserved, UserCode,
+    Allowed, Api, ApiRequest, AssetId, Charge, Estimate, KeyId, Price, RequestChanges,
+    RequestError, Reservation, Reserved, UserCode,
 };
 
 use super::config::{GatewayConfig, Options};
@@ -93,8 +93,8 @@ where
     let model = target.model().or(request.model().map(Cow::Borrowed));
     let model = model.ok_or_else(|| refused(Refusal::malformed(NO_MODEL)))?;
     let asset = AssetId::new(&*model).map_err(refused)?;
-    let estimate = request.estimate();
-    let reservation = reserve(config, &key, &asset, &estimate).await?;
+    let price = config.options.prices.of(&model).copied();
+    let reservation = reserve(config, &key, &asset, request.estimate(), price).await?;
     tell(config, parts, &key, Some(&reservation));
     let (body, asked_for_usage) = forwarded(config, parts, body, &request, &reservation);
     Ok(Call::Metered { body, metered: Metered { api, reservation, asked_for_usage } })
@@ -115,17 +115,20 @@ async fn reserve(
     config: &GatewayConfig,
     key: &KeyId,
     asset: &AssetId,
-    estimate: &Estimate,
+    estimate: Estimate,
+    price: Option<Price>,
 ) -> Result<Reservation, Box<Refusal>> {
     let limiter = &config.shared.limiter;
+    let estimate = price.map_or(estimate, |price| estimate.price(price));
     let reserved = if config.options.caps_estimates {
-        limiter.reserve_estimated(key, asset, estimate).await
+        limiter.reserve_estimated(key, asset, &estimate).await
     } else {
         limiter.reserve(key, asset, &estimate.charge().map_err(refused)?).await
     };
-    match reserved.map_err(refused)? {
-        Reserved::Allowed(reservation) => Ok(reservation),
-        Reserved::Denied(denied) => Err(refused(denied)),
+    match (reserved.map_err(refused)?, price) {
+        (Reserved::Allowed(reservation), Some(price)) => Ok(reservation.with_price(price)),
+        (Reserved::Allowed(reservation), None) => Ok(reservation),
+        (Reserved::Denied(denied), _) => Err(refused(denied)),
     }
 }
 

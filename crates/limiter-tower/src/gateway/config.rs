@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use limiter::Api;
+use limiter::{Api, PriceTable};
 
 use crate::config::Config;
 use crate::error_format::ErrorFormat;
@@ -23,6 +23,7 @@ pub(super) struct GatewayConfig {
 pub(super) struct Options {
     /// The format of errors on paths that no API has.
     pub(super) format: ErrorFormat,
+    pub(super) prices: PriceTable,
     pub(super) tokenizer: Option<Tokenizer>,
     pub(super) max_body_bytes: usize,
     pub(super) caps_estimates: bool,
@@ -55,6 +56,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("format", &self.format)
+            .field("prices", &self.prices.len())
             .field("has_tokenizer", &self.tokenizer.is_some())
             .field("max_body_bytes", &self.max_body_bytes)
             .field("caps_estimates", &self.caps_estimates)
