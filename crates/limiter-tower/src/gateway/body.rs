@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -25,8 +25,17 @@ pin_project! {
     enum Kind<R> {
         Refusal { body: Option<Bytes> },
         Plain { #[pin] body: R },
-        Metered { body: Pin<Box<dyn Body<Data = Bytes, Error = StreamError> + Send>> },
+        Metered { metered: Metered },
     }
+}
+
+/// A body that is counted. A server that knows its length does not ask for its end: so the last bytes wait for that.
+struct Metered {
+    body: Pin<Box<dyn Body<Data = Bytes, Error = StreamError> + Send>>,
+    /// The last bytes, until the end has come.
+    last: Option<Frame<Bytes>>,
+    /// What came in place of the end.
+    next: Option<Result<Frame<Bytes>, StreamError>>,
 }
 
 impl<R> GatewayBody<R> {
@@ -41,7 +50,11 @@ impl<R> GatewayBody<R> {
     pub(super) fn metered(
         body: impl Body<Data = Bytes, Error = StreamError> + Send + 'static,
     ) -> Self {
-        Self { kind: Kind::Metered { body: Box::pin(body) } }
+        Self {
+            kind: Kind::Metered {
+                metered: Metered { body: Box::pin(body), last: None, next: None },
+            },
+        }
     }
 }
 
@@ -64,7 +77,7 @@ where
             KindProjection::Plain { body } => {
                 body.poll_frame(cx).map_err(|error| StreamError::Upstream(error.into()))
             }
-            KindProjection::Metered { body } => body.as_mut().poll_frame(cx),
+            KindProjection::Metered { metered } => metered.poll_frame(cx),
         }
     }
 
@@ -72,7 +85,7 @@ where
         match &self.kind {
             Kind::Refusal { body } => body.is_none(),
             Kind::Plain { body } => body.is_end_stream(),
-            Kind::Metered { body } => body.is_end_stream(),
+            Kind::Metered { metered } => metered.is_end_stream(),
         }
     }
 
@@ -82,7 +95,39 @@ where
                 SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
             }
             Kind::Plain { body } => body.size_hint(),
-            Kind::Metered { body } => body.size_hint(),
+            Kind::Metered { metered } => metered.size_hint(),
+        }
+    }
+}
+
+impl Metered {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if let Some(frame) = self.next.take() {
+            return Poll::Ready(Some(frame));
+        }
+        if self.last.is_none() {
+            match ready!(self.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) if self.body.size_hint().exact() == Some(0) => {
+                    self.last = Some(frame);
+                }
+                frame => return Poll::Ready(frame),
+            }
+        }
+        self.next = ready!(self.body.as_mut().poll_frame(cx));
+        Poll::Ready(self.last.take().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last.is_none() && self.next.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.last {
+            None => self.body.size_hint(),
+            Some(frame) => SizeHint::with_exact(frame.data_ref().map_or(0, Bytes::len) as u64),
         }
     }
 }
