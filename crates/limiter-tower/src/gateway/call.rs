@@ -1,7 +1,5 @@
 //! The way from a request to a reservation.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
@@ -20,10 +18,12 @@ use crate::refusal::Refusal;
 
 /// What a request calls.
 pub(super) struct Target {
-    /// The API, if the call is limited by its tokens.
+    /// The API of its path.
     pub(super) api: Option<Api>,
-    /// The path as a router reads it.
-    path: Result<String, &'static str>,
+    /// The model, where the path has it.
+    model: Option<String>,
+    /// Why the path cannot be read.
+    malformed: Option<&'static str>,
 }
 
 /// A call that may go on.
@@ -44,20 +44,25 @@ pub(super) struct Metered {
 
 impl Target {
     pub(super) fn of(parts: &Parts) -> Self {
-        let path = path::readable(parts.uri.path()).map(Cow::into_owned);
-        let path_api = path.as_deref().ok().and_then(Api::of_path);
-        Self { api: path_api.filter(|_| parts.method == Method::POST), path }
+        match path::readable(parts.uri.path()) {
+            Ok(path) => {
+                let api = Api::of_path(&path);
+                let model = api.and_then(|api| model_in_path(api, &path));
+                Self { api, model, malformed: None }
+            }
+            Err(why) => Self { api: None, model: None, malformed: Some(why) },
+        }
     }
+}
 
-    /// The model, where the path has it: `models/MODEL:generateContent` for Gemini, `openai/deployments/MODEL/…` for Azure.
-    fn model(&self) -> Option<Cow<'_, str>> {
-        let path = self.path.as_deref().ok()?;
-        let part = match self.api? {
-            Api::Gemini | Api::GeminiEmbeddings => path.rsplit('/').next()?.rsplit_once(':')?.0,
-            _ => path.split_once("/openai/deployments/")?.1.split('/').next()?,
-        };
-        Some(path::name(part))
-    }
+/// The model of a path: `models/MODEL:generateContent` for Gemini, `openai/deployments/MODEL/…` for Azure.
+fn model_in_path(api: Api, path: &str) -> Option<String> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let part = match api {
+        Api::Gemini | Api::GeminiEmbeddings => path.rsplit('/').next()?.rsplit_once(':')?.0,
+        _ => path.split_once("/openai/deployments/")?.1.split('/').next()?,
+    };
+    Some(path::name(part).into_owned())
 }
 
 /// Decides about a call. The body is read only once the caller is known.
@@ -71,10 +76,10 @@ where
     B: Body<Data = Bytes>,
 {
     let Some(key) = identify(&config.shared, parts).await? else { return Err(unknown(None)) };
-    if let Err(why) = target.path {
+    if let Some(why) = target.malformed {
         return Err(refused(Refusal::malformed(why)));
     }
-    let Some(api) = target.api else {
+    let Some(api) = target.api.filter(|_| parts.method == Method::POST) else {
         let one = Charge::request();
         let allowed = match decide::charge(&config.shared, &key, None, &one).await? {
             Admission::Shown(allowed) => Some(allowed),
@@ -90,10 +95,10 @@ where
     }
     let body = read_body(body, config.options.max_body_bytes).await.map_err(refused)?;
     let request = read_request(&config.options, api, &body)?;
-    let model = target.model().or(request.model().map(Cow::Borrowed));
+    let model = target.model.as_deref().or(request.model());
     let model = model.ok_or_else(|| refused(Refusal::malformed(NO_MODEL)))?;
-    let asset = AssetId::new(&*model).map_err(refused)?;
-    let price = config.options.prices.of(&model).copied();
+    let asset = AssetId::new(model).map_err(refused)?;
+    let price = config.options.prices.of(model).copied();
     let reservation = reserve(config, &key, &asset, request.estimate(), price).await?;
     tell(config, parts, &key, Some(&reservation));
     let (body, asked_for_usage) = forwarded(config, parts, body, &request, &reservation);
