@@ -21,7 +21,7 @@ pub(super) fn reads_body(router: Router) -> Router {
 
 /// A short conversation, of 2 kB in all.
 pub(super) fn request() -> Bytes {
-    let text = "The quick brown fox jumps over the lazy dog, and says \"good day\". ".repeat(4);
+    let text = "The quick brown fox jumps over the lazy dog, and says \"good morning\". ".repeat(4);
     let message = |role: &str| json!({"role": role, "content": text});
     let messages: Vec<_> =
         ["system", "user", "assistant", "user", "assistant", "user"].map(message).into();
