@@ -95,7 +95,7 @@ mod watched;
 
 pub use builder::LimiterBuilder;
 pub use estimate::Estimate;
-pub use events::{Missed, ThresholdEvent, ThresholdEvents};
+pub use events::{Missed, ThresholdEvent, ThresholdEvents, UsageEvent, UsageEvents, UsageKind};
 pub use limiter::{Keys, Limiter};
 #[doc(hidden)]
 pub use limiter_core::Object;
@@ -103,11 +103,11 @@ pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, FailureDomain,
     InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
-    KeyState, KeyStore, KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey,
-    NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId, RequestId, ReservationError,
-    ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
-    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Unpaid, Usage,
-    Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
+    KeyState, KeyStore, KeysError, LateEvent, Limits, LimitsBuilder, MAX_COUNT, ManualClock,
+    MaskedKey, NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId, RequestId,
+    ReservationError, ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search,
+    Settled, SettledAs, Store, StoreError, StoredSecret, Thresholds, Timestamp, TokenType, Totals,
+    Unit, UnitUsage, Unpaid, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
 };
 // For the crates around this one.
 #[doc(hidden)]

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use futures_util::FutureExt;
+#[cfg(feature = "stream")]
+use futures_util::{StreamExt, stream};
 use limiter::{
     AccessKey, AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId,
     Limiter, Limits, ManualClock, MemoryStore, NewKey, RequestId, ReservationError, Reserved,
     Timestamp, Totals,
 };
+#[cfg(feature = "stream")]
+use limiter::{AnswerReader, Api, StreamMeter};
 use metrics::LocalRecorderGuard;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -290,7 +294,7 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
     let handle = limiter.handle(member, &gpt5).await.unwrap().unwrap();
     let _denied = handle.check_and_consume(&charge).await.unwrap();
     match limiter.reserve(member, None, &charge).await.unwrap() {
-        Reserved::Allowed(mut call) => call.settle(&Totals::unchanged()).await.unwrap(),
+        Reserved::Allowed(mut call) => drop(call.settle(&Totals::unchanged()).await.unwrap()),
         Reserved::Denied(denied) => panic!("{denied}"),
     }
     assert!(limiter.authenticate(&team.access_key).await.unwrap().is_some());
@@ -374,7 +378,7 @@ async fn thresholds_that_are_reached_and_events_that_are_missed_are_counted() {
     );
     assert_eq!(events.next().await.unwrap().unwrap_err().events, 1);
     assert_eq!(events.next().await.unwrap().unwrap().crossing.percent, 100);
-    figures.assert_counted("limiter_events_dropped_total", &[" 1"]);
+    figures.assert_counted("limiter_events_dropped_total", &[r#"{events="threshold"} 1"#]);
 }
 
 #[tokio::test]
@@ -417,5 +421,30 @@ async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_wou
     figures.assert_counted(
         "limiter_rate_limited_total",
         &[r#"{scope="global",window="day",unit="requests"} 3"#],
+    );
+}
+
+#[cfg(feature = "stream")]
+#[tokio::test]
+async fn answers_are_counted_once_by_the_source_of_their_tokens() {
+    let figures = Figures::record();
+    let Team { limiter, member, .. } = Team::new(ci()).await;
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let usage = "data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
+    for answer in [&[text, usage][..], &[text], &["data: {\"output\":\"in other words\"}\n\n"]] {
+        let estimate = Charge::request().with_tokens(5, 9).unwrap();
+        let call = limiter.reserve(&member, None, &estimate).await.unwrap().allowed().unwrap();
+        let upstream = stream::iter(answer.iter().map(|chunk| Ok::<_, std::io::Error>(*chunk)));
+        let reader = AnswerReader::new(Api::OpenAiChat);
+        let answer: Vec<_> = StreamMeter::stream(upstream, call, reader).collect().await;
+        assert!(answer.iter().all(Result::is_ok));
+    }
+    figures.assert_counted(
+        "limiter_answers_total",
+        &[
+            r#"{api="openai-chat",tokens="reported"} 1"#,
+            r#"{api="openai-chat",tokens="counted"} 1"#,
+            r#"{api="openai-chat",tokens="estimated"} 1"#,
+        ],
     );
 }

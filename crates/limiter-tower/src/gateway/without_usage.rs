@@ -428,7 +428,8 @@ mod tests {
         for length in [900, 1_000, MAX_HELD_BYTES, MAX_HELD_BYTES + 1, text.len()] {
             assert!(passed(text.as_bytes().chunks(length)) == expected, "in pieces of {length}");
         }
-        let mut body = body([piece(large[..MAX_HELD_BYTES].as_bytes()), piece(b"  "), piece(b" ")]);
+        let mut body =
+            body([piece(&large.as_bytes()[..MAX_HELD_BYTES]), piece(b"  "), piece(b" ")]);
         let first = next(&mut body).unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), MAX_HELD_BYTES + 2);
         assert_eq!(body.filter.held.capacity(), 0);

@@ -1,5 +1,7 @@
 //! A part of an answer, which is an event or a JSON value, and the buffer that puts it together.
 
+use std::fmt;
+
 /// One event of a stream, or one JSON value of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
@@ -12,7 +14,7 @@ pub(crate) enum Part<'a> {
 }
 
 /// Puts one part together from several pieces, in bounded memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct PartBuffer {
     bytes: Vec<u8>,
     /// Whether a part has begun; it may be empty so far.
@@ -79,6 +81,13 @@ impl PartBuffer {
     #[cfg(test)]
     pub(super) const fn capacity(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+/// Shows no text of an answer.
+impl fmt::Debug for PartBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartBuffer").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 

@@ -264,6 +264,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn cut_events_share_one_buffer() {
+        let text = "event: a\ndata: {\"a\":1}\ndata: {}\r\n\r\n".repeat(50);
+        let mut events = Events::default();
+        let mut handed_over = 0;
+        let mut read = || {
+            for piece in text.as_bytes().chunks(7) {
+                events.push(piece, |_| handed_over += 1);
+            }
+        };
+        read();
+        let allocations = allocation_counter::measure(read).count_total;
+        assert_eq!((handed_over, allocations), (100, 0));
+    }
+
     /// The events of a whole text, by the words of the standard.
     fn events_by_the_standard(text: &[u8], max_bytes: usize) -> Seen {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);

@@ -4,6 +4,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use limiter::{AnswerReader, Api, CountTokens, Reservation, StreamMeter};
 use proptest::prelude::*;
 
+use crate::log::Log;
 use crate::world::World;
 
 /// Five deltas, in events of every shape that upstreams send.
@@ -143,6 +144,22 @@ fn answer(
     let pieces: Vec<_> = text.as_bytes().chunks(length).map(<[u8]>::to_vec).collect();
     let upstream = stream::iter(pieces).map(Ok::<_, std::io::Error>);
     StreamMeter::stream(upstream, call, reader()).with_step(1)
+}
+
+/// Each test has a process of its own, and so a throttle of its own.
+#[tokio::test]
+async fn an_answer_that_is_not_understood_keeps_its_estimate_and_a_warning_says_so() {
+    let log = Log::listen();
+    let world = World::with_tokens_per_minute(10_000).await;
+    for _ in 0..3 {
+        let upstream = stream::iter(["data: {\"output\":\"in other words\"}\n\n"]);
+        let upstream = upstream.map(Ok::<_, std::io::Error>);
+        let answer = StreamMeter::stream(upstream, world.reserve(100, 20).await, reader());
+        answer.try_collect::<Vec<_>>().await.unwrap();
+    }
+    assert_eq!(world.minute_tokens().await, 360);
+    let text = log.text();
+    assert_eq!(text.matches("its estimate stands api=\"openai-chat\"").count(), 1, "{text}");
 }
 
 fn reader() -> AnswerReader {
