@@ -32,7 +32,9 @@
 //! # Where things are
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
 //! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
-//!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits, and with the feature `stream` a `StreamMeter` counts an answer while it streams.
+//!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits.
+//!   With the feature `stream`, an `ApiRequest` reads the estimate from a request of any known provider, and a `StreamMeter`
+//!   counts an answer while it streams.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
