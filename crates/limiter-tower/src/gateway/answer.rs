@@ -19,14 +19,14 @@ use crate::settlement::{Settlement, Settling};
 /// Adds the headers of limits to an answer, and counts its body.
 pub(super) async fn answer<R>(
     config: &Arc<GatewayConfig>,
-    call: Metered,
+    call: Box<Metered>,
     response: Response<R>,
 ) -> Response<GatewayBody<R>>
 where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let Metered { api, reservation, asked_for_usage } = call;
+    let Metered { api, reservation, asked_for_usage } = *call;
     let (mut parts, body) = response.into_parts();
     config.shared.write_headers(reservation.decision().into(), &mut parts.headers);
     if !parts.status.is_success() {
@@ -36,15 +36,11 @@ where
         return Response::from_parts(parts, GatewayBody::plain(body));
     }
     let is_readable = encoding(&parts.headers).is_none();
-    let counter = if is_readable {
-        let reader = AnswerReader::new(api);
-        Counter::Reader(match &config.options.tokenizer {
-            None => reader,
-            Some(tokenizer) => reader.counting_by(tokenizer.clone()),
-        })
-    } else {
-        Counter::Unreadable(api)
-    };
+    let mut reader = AnswerReader::new(api);
+    if let Some(tokenizer) = &config.options.tokenizer {
+        reader = reader.counting_by(tokenizer.clone());
+    }
+    let counter = Counter { reader, is_readable };
     let meter = StreamMeter::body(body, reservation, counter);
     if !is_readable || !is_event_stream(&parts.headers) {
         return Response::from_parts(parts, GatewayBody::metered(meter));
@@ -75,46 +71,31 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// The counter of an answer.
-enum Counter {
-    Reader(AnswerReader),
-    /// The answer is compressed: its estimate stands.
-    Unreadable(Api),
+struct Counter {
+    reader: AnswerReader,
+    /// Whether the answer is plain. The estimate of a compressed one stands.
+    is_readable: bool,
 }
 
 impl CountTokens<Bytes> for Counter {
     fn count(&mut self, chunk: &Bytes) -> u64 {
-        match self {
-            Self::Reader(reader) => reader.read(chunk),
-            Self::Unreadable(_) => 0,
-        }
+        if self.is_readable { self.reader.read(chunk) } else { 0 }
     }
 
     fn end(&mut self) -> u64 {
-        match self {
-            Self::Reader(reader) => reader.finish(),
-            Self::Unreadable(_) => 0,
-        }
+        self.reader.finish()
     }
 
     fn reported(&self) -> Reported {
-        match self {
-            Self::Reader(reader) => reader.reported(),
-            Self::Unreadable(_) => Reported::default(),
-        }
+        self.reader.reported()
     }
 
     fn estimate_stands(&self) -> bool {
-        match self {
-            Self::Reader(reader) => reader.estimate_stands(),
-            Self::Unreadable(_) => true,
-        }
+        self.reader.estimate_stands()
     }
 
     fn api(&self) -> Option<Api> {
-        match self {
-            Self::Reader(reader) => reader.api(),
-            Self::Unreadable(api) => Some(*api),
-        }
+        self.reader.api()
     }
 }
 

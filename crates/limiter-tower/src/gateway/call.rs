@@ -31,7 +31,7 @@ pub(super) enum Call<B> {
     /// It is charged one request; headers show how its rules stand, if there are dialects.
     Plain { body: B, allowed: Option<Box<Allowed>> },
     /// It is to be settled.
-    Metered { body: Bytes, metered: Metered },
+    Metered { body: Bytes, metered: Box<Metered> },
 }
 
 /// A call whose answer is counted.
@@ -102,7 +102,8 @@ where
     let reservation = reserve(config, &key, &asset, request.estimate(), price).await?;
     tell(config, parts, &key, Some(&reservation));
     let (body, asked_for_usage) = forwarded(config, parts, body, &request, &reservation);
-    Ok(Call::Metered { body, metered: Metered { api, reservation, asked_for_usage } })
+    let metered = Box::new(Metered { api, reservation, asked_for_usage });
+    Ok(Call::Metered { body, metered })
 }
 
 fn read_request(options: &Options, api: Api, body: &[u8]) -> Result<ApiRequest, Box<Refusal>> {
