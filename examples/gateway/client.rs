@@ -12,28 +12,36 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 
-/// An answer, a stream, a call that has to wait, and one with a key that nobody has.
+/// The same question in each API, whole or streamed; then a call that has to wait, and one with an unknown key.
 pub(crate) async fn tour(gateway: SocketAddr, access_key: &str) -> Result<(), Failure> {
-    call(gateway, access_key, 50, false).await?;
-    call(gateway, access_key, 50, true).await?;
-    call(gateway, access_key, 80, false).await?;
-    call(gateway, "a-key-that-nobody-has", 50, false).await
+    let question = "How is the weather today?";
+    let messages = json!([{"role": "user", "content": question}]);
+    let chat = |max_tokens: u64, stream: bool| json!({"model": "gpt-5", "max_tokens": max_tokens, "stream": stream, "messages": messages});
+    let chat_path = "/v1/chat/completions";
+    call(gateway, access_key, chat_path, chat(50, false)).await?;
+    call(gateway, access_key, chat_path, chat(50, true)).await?;
+    let responses =
+        json!({"model": "gpt-5-mini", "max_output_tokens": 50, "stream": true, "input": question});
+    call(gateway, access_key, "/v1/responses", responses).await?;
+    let embeddings = json!({"model": "text-embedding-3-small", "input": question});
+    call(gateway, access_key, "/v1/embeddings", embeddings).await?;
+    let claude = json!({"model": "claude-sonnet-4-5", "max_tokens": 50, "stream": true, "messages": messages});
+    call(gateway, access_key, "/v1/messages", claude).await?;
+    call(gateway, access_key, chat_path, chat(80, false)).await?;
+    call(gateway, "a-key-that-nobody-has", "/v1/messages", chat(50, false)).await
 }
 
 async fn call(
     gateway: SocketAddr,
     access_key: &str,
-    max_tokens: u64,
-    stream: bool,
+    path: &str,
+    body: Value,
 ) -> Result<(), Failure> {
-    println!("--> POST /v1/chat/completions, max_tokens: {max_tokens}, stream: {stream}");
-    let chat = json!({
-        "model": "gpt-5", "max_tokens": max_tokens, "stream": stream,
-        "messages": [{"role": "user", "content": "How is the weather today?"}],
-    });
-    let request = Request::post(format!("http://{gateway}/v1/chat/completions"))
+    println!("--> POST {path} {body}");
+    let request = Request::post(format!("http://{gateway}{path}"))
         .header("authorization", format!("Bearer {access_key}"))
-        .body(Body::from(chat.to_string()))?;
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()))?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let mut response = client.request(request).await?;
     println!("<-- {}", response.status());

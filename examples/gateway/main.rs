@@ -1,155 +1,99 @@
-//! A small gateway that speaks OpenAI's protocol, streaming included, and limits its callers by their keys.
+//! A gateway for the APIs of OpenAI and Anthropic, which limits its callers by their keys.
 //!
-//! `cargo run --example gateway` starts it, an upstream behind it, and a client that shows what it sees.
+//! `cargo run --example gateway` starts it, a provider behind it, and a client that shows what it sees.
+//! `cargo run --example gateway -- --listen 127.0.0.1:8080` serves until it is stopped, for example the SDKs of OpenAI and
+//! Anthropic.
 
 mod client;
+mod gateway;
 mod upstream;
 
 use std::error::Error;
+use std::future::pending;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri, response};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
-use axum::routing::post;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use limiter::{
-    AnswerReader, Api, AssetId, Charge, InvalidValue, KeyConfig, Limiter, Limits, ManualClock,
-    NewKey, Totals,
-};
-use limiter_tower::{BodyEnd, Dialect, RateLimitLayer, ResponseCost, Settlement};
-use serde::Deserialize;
-
+use limiter::{AccessKey, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RedisStore};
 use tokio::net::TcpListener;
+
+use crate::gateway::gateway;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Failure> {
-    // The clock stands, so that no minute ends while we look.
-    let limiter = Limiter::in_memory_on(&ManualClock::at("2026-01-01T12:00:29Z".parse()?));
-    let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
-    let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
-    let global = Limits::builder().requests_per_minute(60).tokens_per_day(10_000).build()?;
-    let gpt5 = Limits::builder().tokens_per_minute(100).build()?;
-    let config = KeyConfig::named("team-a")?.with_global(global).with_asset("gpt-5".parse()?, gpt5);
-    let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+async fn main() -> Result<ExitCode, Failure> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => tour().await?,
+        ["--listen", address] => listen(address, Limiter::in_memory()).await?,
+        ["--listen", address, "--redis", url] => {
+            let prefix = format!("gateway-{:016x}", getrandom::u64()?);
+            let store = RedisStore::builder(*url).key_prefix(prefix).connect().await?;
+            listen(address, store.into()).await?;
+        }
+        ["-h" | "--help"] => print!("{HELP}"),
+        _ => {
+            eprint!("{HELP}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
-    let gateway = gateway(limiter.clone(), serve(upstream::router()).await?);
-    let gateway = serve(gateway).await?;
-    client::tour(gateway, key.access_key.ok_or("it has an access key")?.expose()).await?;
-    client::print_usage(&limiter.usage(&key.record.id).await?.ok_or("the key lives")?);
+/// The clock stands, so that no minute ends while we look.
+async fn tour() -> Result<(), Failure> {
+    let limiter = Limiter::in_memory_on(&ManualClock::at("2026-01-01T12:00:29Z".parse()?));
+    let [(key, access_key), _] = keys(&limiter).await?;
+    let gateway = start("127.0.0.1:0", limiter.clone()).await?;
+    client::tour(gateway, access_key.expose()).await?;
+    client::print_usage(&limiter.usage(&key).await?.ok_or("the key lives")?);
     Ok(())
 }
 
-/// A call is read, limited by an estimate, forwarded, and settled by what the upstream says that it did cost.
-fn gateway(limiter: Limiter, upstream: SocketAddr) -> Router {
-    let limits = RateLimitLayer::builder(limiter)
-        .asset(|call| Ok(call.extensions.get::<Chat>().map(|chat| chat.model.clone())))
-        .reserve(estimate, Metered::of)
-        .dialects([Dialect::Ietf, Dialect::OpenAi])
-        .build();
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    Router::new()
-        .route("/v1/chat/completions", post(forward))
-        .with_state((client, upstream))
-        .layer(limits)
-        .layer(from_fn(read_chat))
+async fn listen(address: &str, limiter: Limiter) -> Result<(), Failure> {
+    let [(_, access_key), (_, of_today)] = keys(&limiter).await?;
+    let gateway = start(address, limiter).await?;
+    println!("url: http://{gateway}");
+    println!("access key: {}", access_key.expose());
+    println!("access key for one call a day: {}", of_today.expose());
+    pending().await
 }
 
-/// What the limits of a chat completion depend on.
-#[derive(Clone, Deserialize)]
-struct Chat {
-    model: AssetId,
-    messages: Vec<Message>,
-    max_tokens: u64,
+/// A key with limits for all its calls and for `gpt-5`, and a key for one call a day.
+async fn keys(limiter: &Limiter) -> Result<[(KeyId, AccessKey); 2], Failure> {
+    let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
+    let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;
+    let create = async |config: KeyConfig| -> Result<_, Failure> {
+        let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
+        Ok((key.record.id, key.access_key.ok_or("it has an access key")?))
+    };
+    let global = Limits::builder().requests_per_minute(60).tokens_per_day(10_000).build()?;
+    let gpt5 = Limits::builder().tokens_per_minute(100).build()?;
+    let team = KeyConfig::named("team-a")?.with_global(global).with_asset("gpt-5".parse()?, gpt5);
+    let once = Limits::builder().requests_per_day(1).build()?;
+    let trial = KeyConfig::named("trial")?.with_global(once);
+    Ok([create(team).await?, create(trial).await?])
 }
 
-#[derive(Clone, Deserialize)]
-struct Message {
-    content: String,
+/// Starts a provider, and the gateway on this address.
+async fn start(address: &str, limiter: Limiter) -> Result<SocketAddr, Failure> {
+    let upstream = serve("127.0.0.1:0", upstream::router()).await?;
+    let upstream = format!("http://{upstream}").leak();
+    serve(address, gateway(limiter, upstream)).await
 }
 
-/// The model and the prompt are in the body, which the layer does not read: so this is done around it.
-async fn read_chat(request: Request, next: Next) -> Result<Response, (StatusCode, String)> {
-    let refuse = |error: &dyn Error| (StatusCode::BAD_REQUEST, format!("{error}\n"));
-    let (mut parts, body) = request.into_parts();
-    let body = to_bytes(body, LARGEST_BODY).await.map_err(|error| refuse(&error))?;
-    let chat: Chat = serde_json::from_slice(&body).map_err(|error| refuse(&error))?;
-    parts.extensions.insert(chat);
-    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
-}
-
-/// The prompt, and the longest answer. A word is a token here; a real gateway has a tokenizer.
-fn estimate(call: &Parts) -> Result<Charge, InvalidValue> {
-    let words = |message: &Message| message.content.split_whitespace().count() as u64;
-    let (input, output) = call
-        .extensions
-        .get::<Chat>()
-        .map_or((0, 0), |chat| (chat.messages.iter().map(words).sum(), chat.max_tokens));
-    Charge::request().with_tokens(input, output)
-}
-
-type Upstream = (Client<HttpConnector, Body>, SocketAddr);
-
-async fn forward(
-    State((client, upstream)): State<Upstream>,
-    request: Request,
-) -> Result<Response, StatusCode> {
-    let uri: Uri = format!("http://{upstream}{}", request.uri().path())
-        .parse()
-        .map_err(|_| StatusCode::BAD_REQUEST)?;
-    // Without the headers: the access key is ours, not the upstream's.
-    let mut forwarded = Request::post(uri).body(request.into_body()).expect("it has a URI");
-    forwarded.headers_mut().insert("content-type", "application/json".parse().expect("ASCII"));
-    let response = client.request(forwarded).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
-    Ok(response.map(Body::new))
-}
-
-/// Reads the tokens of an answer, whole or streamed. An answer that reports nothing, and of which nothing could be counted,
-/// keeps its estimate.
-struct Metered(AnswerReader);
-
-impl Metered {
-    fn of(_: &response::Parts) -> Self {
-        Self(AnswerReader::new(Api::OpenAiChat))
-    }
-}
-
-impl ResponseCost for Metered {
-    fn data(&mut self, data: &Bytes) {
-        self.0.read(data);
-    }
-
-    fn settlement(&mut self, end: BodyEnd) -> Settlement {
-        if end == BodyEnd::Complete {
-            self.0.finish();
-        }
-        let reported = self.0.reported();
-        let mut totals = Totals::unchanged();
-        if let Some(input) = reported.input {
-            totals = totals.with_input_tokens(input).unwrap_or(totals);
-        }
-        if let Some(output) = reported.output {
-            totals = totals.with_output_tokens(output).unwrap_or(totals);
-        }
-        totals.into()
-    }
-}
-
-/// Puts a service on a free port.
-async fn serve(router: Router) -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+async fn serve(address: &str, router: Router) -> Result<SocketAddr, Failure> {
+    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async { axum::serve(listener, router).await });
     Ok(address)
 }
 
-/// Of a request, and of a whole answer: no chat is larger.
-const LARGEST_BODY: usize = 1 << 20;
+const HELP: &str = "\
+A gateway for the APIs of OpenAI and Anthropic, before a provider that knows one answer.
+
+usage: gateway                              shows what a client sees
+       gateway --listen ADDRESS             serves until it is stopped; prints its URL and access keys
+       gateway --listen ADDRESS --redis URL the same, with all counts in Redis
+";

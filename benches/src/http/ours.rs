@@ -25,7 +25,21 @@ pub(super) fn eight_rules(router: Router, headers: bool) -> Router {
     router.layer(layer.build())
 }
 
+/// The preset for gateways, with limits of requests and tokens, and the headers of the preset.
+pub(super) fn gateway(router: Router) -> Router {
+    let model = MODEL.parse().expect("an asset's id");
+    let config = named("ci").with_global(limits()).with_asset(model, limits());
+    router.layer(RateLimitLayer::for_openai(limiter(config)).build())
+}
+
 fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
+    // Of the dialects it is the one that says what tower_governor says: a limit, what remains of it, and when it resets.
+    let dialects = headers.then_some(Dialect::Legacy);
+    RateLimitLayer::builder(limiter(config)).dialects(dialects)
+}
+
+/// A limiter with one member.
+fn limiter(config: KeyConfig) -> Limiter {
     let limiter = Limiter::in_memory();
     let runtime = Builder::new_current_thread().build().expect("a runtime starts");
     runtime.block_on(async {
@@ -36,14 +50,15 @@ fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
         let member = NewKey::member(config).with_access_key(access_key);
         limiter.keys_as(&admin).create(member).await.expect("the key is new");
     });
-    // Of the dialects it is the one that says what tower_governor says: a limit, what remains of it, and when it resets.
-    let dialects = headers.then_some(Dialect::Legacy);
-    RateLimitLayer::builder(limiter).dialects(dialects)
+    limiter
 }
 
 fn named(name: &str) -> KeyConfig {
     KeyConfig::named(name).expect("a name")
 }
+
+/// The model of the chat completion.
+pub(super) const MODEL: &str = "gpt-5";
 
 /// As long as generated ones: 36 letters and digits.
 pub(super) const ACCESS_KEY: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";

@@ -3,17 +3,19 @@
 use std::hint::black_box;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
-use axum::routing::{RouterIntoService, get};
+use axum::routing::{RouterIntoService, get, post};
 use http_body_util::BodyExt;
 use tokio::runtime::{Builder, Runtime};
 use tower::{Service, ServiceExt};
 
-use super::{governor, ours};
+use super::{chat, governor, ours};
 
 /// Every subject, in the order of the reports. The first is what the others are compared with.
-pub const SUBJECTS: [(&str, Layered); 7] = [
+///
+/// The last two get a chat completion of 2 kB: one reads the body and passes it on, the other is the preset for gateways.
+pub const SUBJECTS: [(&str, Layered); 9] = [
     ("bare", |router| router),
     ("layer", |router| ours::one_limit(router, true)),
     ("tower_governor", |router| governor::one_limit(router, true)),
@@ -21,7 +23,15 @@ pub const SUBJECTS: [(&str, Layered); 7] = [
     ("layer_without_headers", |router| ours::one_limit(router, false)),
     ("tower_governor_without_headers", |router| governor::one_limit(router, false)),
     ("layer_8_rules_without_headers", |router| ours::eight_rules(router, false)),
+    (READS_BODY, chat::reads_body),
+    (GATEWAY, ours::gateway),
 ];
+
+/// The layer that reads the body of a chat completion.
+pub const READS_BODY: &str = "chat_reads_body";
+
+/// The preset for gateways.
+pub const GATEWAY: &str = "chat_gateway";
 
 /// Puts a layer around a router.
 type Layered = fn(Router) -> Router;
@@ -31,7 +41,7 @@ pub struct Subject {
     /// Its name in tables, JSON and arguments.
     pub name: &'static str,
     service: RouterIntoService<Body>,
-    request: Request<()>,
+    request: Request<Bytes>,
     runtime: Runtime,
 }
 
@@ -40,8 +50,17 @@ impl Subject {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let (name, layered) = SUBJECTS.into_iter().find(|(other, _)| *other == name)?;
-        let router = layered(Router::new().route("/hello", get(|| async { "hello" })));
-        let request = Request::get("/hello").header("x-api-key", ours::ACCESS_KEY).body(());
+        let router = Router::new()
+            .route("/hello", get(|| async { "hello" }))
+            .route(chat::PATH, post(chat::answer));
+        let router = layered(router);
+        let request = match name {
+            READS_BODY | GATEWAY => Request::post(chat::PATH).header("x-api-key", ours::ACCESS_KEY),
+            _ => Request::get("/hello").header("x-api-key", ours::ACCESS_KEY),
+        };
+        let body =
+            if matches!(name, READS_BODY | GATEWAY) { chat::request() } else { Bytes::new() };
+        let request = request.body(body);
         let mut subject = Self {
             name,
             service: router.into_service(),
@@ -60,7 +79,7 @@ impl Subject {
         let Self { service, request, runtime, .. } = self;
         runtime.block_on(async {
             for _ in 0..calls {
-                let request = black_box(&*request).clone().map(|()| Body::empty());
+                let request = black_box(&*request).clone().map(Body::from);
                 let service = service.ready().await.expect("a router is always ready");
                 let response = service.call(request).await.expect("a router does not fail");
                 assert_eq!(response.status(), StatusCode::OK);

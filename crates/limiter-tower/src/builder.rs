@@ -44,7 +44,7 @@ impl RateLimitLayerBuilder {
             asset: None,
             cost: Cost::Request,
             on_service_error: Settlement::Keep,
-            statuses: StatusMap::new(),
+            statuses: None,
             dialects: vec![Dialect::Ietf],
             retry_bound: Retry::BOUND,
             tells_service: false,
@@ -219,7 +219,7 @@ impl RateLimitLayerBuilder {
 
     /// The HTTP statuses of refused calls; [`StatusMap::new`] by default.
     pub fn statuses(mut self, statuses: StatusMap) -> Self {
-        self.config.statuses = statuses;
+        self.config.statuses = Some(statuses);
         self
     }
 
@@ -257,8 +257,12 @@ impl RateLimitLayerBuilder {
     /// The layer.
     #[must_use]
     pub fn build(self) -> RateLimitLayer {
+        RateLimitLayer::with_config(Arc::new(self.into_config()))
+    }
+
+    pub(crate) fn into_config(self) -> Config {
         let known_keys = KeyCache::with_capacity(self.known_keys);
-        RateLimitLayer::with_config(Arc::new(Config { known_keys, ..self.config }))
+        Config { known_keys, ..self.config }
     }
 
     fn named_by<F>(mut self, asset_of: F) -> Self
@@ -275,7 +279,7 @@ impl RateLimitLayerBuilder {
     }
 }
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The keys that are in use at a time in a large service; 200 kB.
 const KNOWN_KEYS: usize = 4_096;

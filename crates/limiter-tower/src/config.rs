@@ -24,7 +24,8 @@ pub(crate) struct Config {
     pub(crate) asset: Option<Box<AssetOf>>,
     pub(crate) cost: Cost,
     pub(crate) on_service_error: Settlement,
-    pub(crate) statuses: StatusMap,
+    /// Those of the answer's format unless chosen.
+    pub(crate) statuses: Option<StatusMap>,
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) retry_bound: Duration,
     pub(crate) tells_service: bool,

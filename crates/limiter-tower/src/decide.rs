@@ -111,7 +111,7 @@ async fn consider(config: &Config, parts: &mut Parts) -> Result<Admission, Box<R
     Ok(admission)
 }
 
-async fn charge(
+pub(crate) async fn charge(
     config: &Config,
     key: &KeyId,
     asset: Option<&AssetId>,
@@ -125,7 +125,10 @@ async fn charge(
 }
 
 /// The key of the caller, or `None` for an access key that belongs to none.
-async fn identify(config: &Config, parts: &Parts) -> Result<Option<KeyId>, Box<Refusal>> {
+pub(crate) async fn identify(
+    config: &Config,
+    parts: &Parts,
+) -> Result<Option<KeyId>, Box<Refusal>> {
     let caller = match &config.identify {
         Identify::Credentials(credentials) => {
             let found = credentials.iter().find_map(|credential| credential.find(&parts.headers));
@@ -177,7 +180,7 @@ async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId
 }
 
 /// Reads a call by a function of the service; a panic in it refuses the call.
-fn read<T, E: Into<Refusal>>(
+pub(crate) fn read<T, E: Into<Refusal>>(
     function: &UserCode,
     code: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, Box<Refusal>> {
@@ -188,7 +191,7 @@ fn read<T, E: Into<Refusal>>(
 }
 
 #[cold]
-fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
+pub(crate) fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
     match Decision::key_unknown(asset) {
         Decision::Denied(denied) => refused(denied),
         Decision::Allowed(_) => Box::new(Refusal::NoAccessKey),
@@ -197,7 +200,7 @@ fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
 
 /// Boxed, so that a decision is not as large as the largest refusal.
 #[cold]
-fn refused(why: impl Into<Refusal>) -> Box<Refusal> {
+pub(crate) fn refused(why: impl Into<Refusal>) -> Box<Refusal> {
     Box::new(why.into())
 }
 

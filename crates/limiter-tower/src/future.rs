@@ -19,6 +19,7 @@ use crate::grpc::is_grpc;
 use crate::refusal::Refusal;
 use crate::settlement::{Settlement, Settling};
 use crate::standing::Standing;
+use crate::status::StatusMap;
 
 pin_project! {
     /// The response of [`RateLimit`](crate::RateLimit).
@@ -156,7 +157,9 @@ fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes>
     if is_grpc(&parts.headers) {
         refusal.to_grpc_response(&config.dialects, config.retry_bound)
     } else {
-        refusal.to_response(&config.statuses, &config.dialects, config.retry_bound)
+        let default = StatusMap::new();
+        let statuses = config.statuses.as_ref().unwrap_or(&default);
+        refusal.to_response(statuses, &config.dialects, config.retry_bound)
     }
 }
 

@@ -7,6 +7,9 @@ use tower_layer::Layer;
 
 use crate::builder::RateLimitLayerBuilder;
 use crate::config::Config;
+use crate::dialect::Dialect;
+use crate::error_format::ErrorFormat;
+use crate::gateway::GatewayLayerBuilder;
 use crate::service::RateLimit;
 
 /// Puts a [`Limiter`] in front of a service: see the [crate](crate).
@@ -29,6 +32,19 @@ impl RateLimitLayer {
     /// A layer with settings of your own.
     pub fn builder(limiter: Limiter) -> RateLimitLayerBuilder {
         RateLimitLayerBuilder::new(limiter)
+    }
+
+    /// A layer for a gateway to OpenAI's API, or to another provider in the words of OpenAI: see [`GatewayLayer`].
+    ///
+    /// Calls of paths that no [`Api`](limiter::Api) has are refused in OpenAI's format. The headers are those of
+    /// [`Dialect::Ietf`](crate::Dialect::Ietf) and [`Dialect::OpenAi`](crate::Dialect::OpenAi).
+    pub fn for_openai(limiter: Limiter) -> GatewayLayerBuilder {
+        GatewayLayerBuilder::new(limiter, ErrorFormat::OpenAi, Dialect::OpenAi)
+    }
+
+    /// A layer for a gateway to Anthropic's API: as [`for_openai`](Self::for_openai), in the words of Anthropic.
+    pub fn for_anthropic(limiter: Limiter) -> GatewayLayerBuilder {
+        GatewayLayerBuilder::new(limiter, ErrorFormat::Anthropic, Dialect::Anthropic)
     }
 
     pub(crate) const fn with_config(config: Arc<Config>) -> Self {

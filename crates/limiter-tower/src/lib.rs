@@ -48,23 +48,39 @@
 //! [`reserve`](RateLimitLayerBuilder::reserve) charges a call by its estimate and settles it when the body of its response
 //! ends, by what a [`ResponseCost`] has seen of head, body and trailers.
 //!
+//! # Gateways to LLM providers
+//! [`RateLimitLayer::for_openai`] and [`for_anthropic`](RateLimitLayer::for_anthropic) read the bodies of requests and answers: key,
+//! model, cost and usage need no function of yours. See [`GatewayLayer`].
+//!
+//! ```
+//! # use axum::{Router, routing::post};
+//! # use limiter::Limiter;
+//! # use limiter_tower::RateLimitLayer;
+//! # async fn forward() {}
+//! let layer = RateLimitLayer::for_openai(Limiter::in_memory()).build();
+//! let gateway: Router = Router::new()
+//!     .route("/v1/chat/completions", post(forward))
+//!     .route("/v1/messages", post(forward))
+//!     .layer(layer);
+//! ```
+//!
 //! # Calls that are not limited
 //! `OPTIONS`, which browsers send without an access key, reaches the service as if the layer were not there, and so do all
 //! methods but the chosen ones if [`methods`](RateLimitLayerBuilder::methods) are.
 //!
 //! # Calls that are refused
 //! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After` and `x-should-retry` ([`Retry`]), headers
-//! ([`Dialect`]) and a [`Problem`] in the body. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
+//! ([`Dialect`]) and a [`Problem`] in the body; by a gateway's layer in the [`ErrorFormat`] of the API. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
 //! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT`, `UNAVAILABLE` or `INTERNAL`. A store that cannot
 //! answer refuses the call: no error is ever an allow.
 //!
 //! # Without the layer
-//! [`Dialect::write`], [`Retry::write`], [`Refusal::to_response`] and [`Problem`] are functions of a decision, for services that ask the
+//! [`Dialect::write`], [`Retry::write`], [`Refusal::to_response`], [`Refusal::to_api_response`] and [`Problem`] are functions of a decision, for services that ask the
 //! limiter themselves.
 //!
 //! # Bounds and secrets
-//! Of a request only its head is read, whose size is the server's to bound; an access key of more than 256 bytes is not
-//! looked at. No access key is kept, logged or shown in an error.
+//! Of a request only its head is read, whose size is the server's to bound; a gateway's layer reads the body too, up to
+//! [a bound](GatewayLayerBuilder::max_body_bytes). An access key of more than 256 bytes is not looked at. No access key is kept, logged or shown in an error.
 
 mod body;
 mod builder;
@@ -72,6 +88,7 @@ mod caller;
 mod config;
 mod decide;
 mod dialect;
+mod error_format;
 mod future;
 mod gateway;
 mod grpc;
@@ -91,7 +108,9 @@ pub use builder::RateLimitLayerBuilder;
 pub use caller::{Caller, Credential};
 pub use decide::Admitted;
 pub use dialect::{Dialect, policy_name};
+pub use error_format::ErrorFormat;
 pub use future::ResponseFuture;
+pub use gateway::{Gateway, GatewayBody, GatewayLayer, GatewayLayerBuilder};
 pub use layer::RateLimitLayer;
 pub use problem::Problem;
 pub use refusal::Refusal;

@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 /// | member | |
 /// |---|---|
 /// | `type`, `title`, `status`, `detail` | as the RFC says |
-/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `unavailable`, `internal` |
+/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `too_large`, `unavailable`, `internal` |
 /// | `asset` | the asset that was called, if any |
 /// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at` |
 /// | `binding` | the `rule` of the one to wait for |
@@ -124,6 +124,32 @@ impl Problem {
         }
     }
 
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The word for programs.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The rule to wait for, of a call denied by limits.
+    pub(crate) const fn binding(&self) -> Option<Rule> {
+        match &self.extension {
+            Extension::Limits { binding, .. } => *binding,
+            _ => None,
+        }
+    }
+
     /// The JSON.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
@@ -190,6 +216,7 @@ fn reason(refusal: &Refusal) -> &'static str {
             _ => "denied",
         },
         Refusal::TooManyReservations(_) => "too_many_reservations",
+        Refusal::TooLarge { .. } => "too_large",
         Refusal::Invalid(_) | Refusal::Malformed(_) => "invalid",
         Refusal::Store(_) | Refusal::Identify(_) => "unavailable",
         Refusal::Panicked(_) => "internal",

@@ -12,6 +12,7 @@ use limiter::{
 };
 
 use crate::dialect::Dialect;
+use crate::error_format::ErrorFormat;
 use crate::grpc;
 use crate::problem::Problem;
 use crate::retry::{OUTAGE_SECONDS, Retry};
@@ -32,8 +33,13 @@ pub enum Refusal {
     TooManyReservations(ReservationError),
     /// The asset or the charge that was made of the call cannot be.
     Invalid(InvalidValue),
-    /// The name of the asset cannot be read from the path or header, for this reason.
+    /// What a call depends on cannot be read from its path, a header or its body, for this reason.
     Malformed(Cow<'static, str>),
+    /// The body of the request is larger than a layer reads.
+    TooLarge {
+        /// The most bytes that it reads.
+        max_bytes: usize,
+    },
     /// The store could not answer.
     Store(StoreError),
     /// The function that says who calls failed.
@@ -58,6 +64,32 @@ impl Refusal {
         response
     }
 
+    /// The answer in the format of an LLM provider's API, with the same headers. The SDKs of the provider show its message and
+    /// code.
+    ///
+    /// ```
+    /// use limiter_tower::{ErrorFormat, Refusal, Retry};
+    ///
+    /// let format = ErrorFormat::Anthropic;
+    /// let response = Refusal::NoAccessKey.to_api_response(format, &format.statuses(), &[], Retry::BOUND);
+    /// assert_eq!(response.status(), 401);
+    /// let error: serde_json::Value = serde_json::from_slice(response.body())?;
+    /// assert_eq!(error["error"]["type"], "authentication_error");
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn to_api_response(
+        &self,
+        format: ErrorFormat,
+        statuses: &StatusMap,
+        dialects: &[Dialect],
+        retry_bound: Duration,
+    ) -> Response<Bytes> {
+        let mut response = Problem::of(self, statuses.of(self)).to_api_response(format);
+        self.write_headers(dialects, retry_bound, response.headers_mut());
+        response
+    }
+
     /// The answer over gRPC: a status in a response without a body (*trailers-only*), with the same headers.
     #[must_use]
     pub fn to_grpc_response(&self, dialects: &[Dialect], retry_bound: Duration) -> Response<Bytes> {
@@ -76,7 +108,9 @@ impl Refusal {
     pub fn retry(&self) -> Option<Retry> {
         match self {
             Self::Denied(denied) => Standing::from(denied).retry(),
-            Self::NoAccessKey | Self::Invalid(_) | Self::Malformed(_) => Some(Retry::Never),
+            Self::NoAccessKey | Self::Invalid(_) | Self::Malformed(_) | Self::TooLarge { .. } => {
+                Some(Retry::Never)
+            }
             Self::Store(error) => Some(error.into()),
             Self::Identify(_) => Some(Retry::After { seconds: OUTAGE_SECONDS }),
             Self::TooManyReservations(_) | Self::Panicked(_) => None,
@@ -131,6 +165,7 @@ impl Refusal {
             | Self::Denied(_)
             | Self::Invalid(_)
             | Self::Malformed(_)
+            | Self::TooLarge { .. }
             | Self::Panicked(_) => return,
         };
         if let Some(suppressed) = warnings.admit(Instant::now()) {
@@ -152,6 +187,9 @@ impl fmt::Display for Refusal {
             Self::TooManyReservations(error) => error.fmt(f),
             Self::Invalid(error) => error.fmt(f),
             Self::Malformed(why) => f.write_str(why),
+            Self::TooLarge { max_bytes } => {
+                write!(f, "the request body is larger than {max_bytes} bytes: shorten it")
+            }
             Self::Store(StoreError::Unavailable(_)) => {
                 f.write_str("the limits cannot be checked at the moment; nothing was charged")
             }

@@ -31,7 +31,8 @@ pub struct StatusMap {
 
 impl StatusMap {
     /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for what
-    /// cannot be an asset or a charge, 503 where the store cannot answer. A panic in a function of the service is always 500.
+    /// cannot be an asset or a charge, 503 where the store cannot answer. A panic in a function of the service is always 500, and a request body that is too
+    /// large 413.
     pub const fn new() -> Self {
         Self {
             unauthenticated: StatusCode::UNAUTHORIZED,
@@ -87,6 +88,7 @@ impl StatusMap {
             Refusal::Denied(denied) => self.of_denied(denied),
             Refusal::TooManyReservations(_) => self.rate_limited,
             Refusal::Invalid(_) | Refusal::Malformed(_) => self.invalid,
+            Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Store(_) | Refusal::Identify(_) => self.unavailable,
             Refusal::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

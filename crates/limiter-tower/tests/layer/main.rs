@@ -1,5 +1,10 @@
 //! The layer on real servers, with real clients.
 
+mod error_formats;
+mod gateway;
+mod gateway_refusals;
+mod gateway_streams;
+mod gateway_world;
 mod grpc;
 mod headers;
 mod hyper_server;

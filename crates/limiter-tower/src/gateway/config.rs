@@ -1,0 +1,68 @@
+//! The settings of a gateway's layer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use limiter::{Api, PriceTable};
+
+use crate::config::Config;
+use crate::error_format::ErrorFormat;
+use crate::problem::Problem;
+use crate::refusal::Refusal;
+
+#[derive(Debug)]
+pub(super) struct GatewayConfig {
+    /// As for any layer.
+    pub(super) shared: Config,
+    pub(super) options: Options,
+}
+
+/// The settings that only gateways have.
+pub(super) struct Options {
+    /// The format of errors on paths that no API has.
+    pub(super) format: ErrorFormat,
+    pub(super) prices: PriceTable,
+    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) max_body_bytes: usize,
+    pub(super) caps_estimates: bool,
+    pub(super) ends_at_limit: bool,
+    pub(super) sends_bound: bool,
+    pub(super) asks_for_usage: bool,
+}
+
+pub(super) type Tokenizer = Arc<dyn Fn(&str) -> u64 + Send + Sync>;
+
+impl GatewayConfig {
+    /// The answer to a refused call, in the format of the API that was called.
+    pub(super) fn respond(&self, api: Option<Api>, refusal: &Refusal) -> Response<Bytes> {
+        let format = api.map_or(self.options.format, ErrorFormat::from);
+        let Config { dialects, retry_bound, statuses, .. } = &self.shared;
+        let default = format.statuses();
+        let statuses = statuses.as_ref().unwrap_or(&default);
+        refusal.to_api_response(format, statuses, dialects, *retry_bound)
+    }
+
+    /// The last event of a stream that ends early.
+    pub(super) fn last_event(&self, api: Api, refusal: &Refusal) -> Bytes {
+        let default = ErrorFormat::from(api).statuses();
+        let status = self.shared.statuses.as_ref().unwrap_or(&default).of(refusal);
+        Problem::of(refusal, status).to_api_event(api)
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("format", &self.format)
+            .field("prices", &self.prices.len())
+            .field("has_tokenizer", &self.tokenizer.is_some())
+            .field("max_body_bytes", &self.max_body_bytes)
+            .field("caps_estimates", &self.caps_estimates)
+            .field("ends_at_limit", &self.ends_at_limit)
+            .field("sends_bound", &self.sends_bound)
+            .field("asks_for_usage", &self.asks_for_usage)
+            .finish()
+    }
+}
