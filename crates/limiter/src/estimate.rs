@@ -22,6 +22,8 @@ use crate::price::Price;
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 ///
+/// With the feature `stream`, `ApiRequest::estimate` reads it from the body of a request of any known provider's API.
+///
 /// Hand it to [`Limiter::reserve_estimated`](crate::Limiter::reserve_estimated), which also lets long answers start where
 /// limits are small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +42,8 @@ impl Estimate {
     ///
     /// That is the rule of thumb for English text. Bytes do better than characters: scripts whose characters take more tokens
     /// take more bytes too. For Chinese or code it may be too low by a third, and the final figures of the call
-    /// tell. Pictures and sound do not go by bytes: count them with a tokenizer or a price list, and take
-    /// [`for_input_tokens`](Self::for_input_tokens).
+    /// tell. Pictures and sound do not go by bytes: read the request as an `ApiRequest`, or count them by the
+    /// provider's rule and take [`for_input_tokens`](Self::for_input_tokens).
     pub const fn for_prompt_bytes(bytes: usize) -> Self {
         // No usize has more than 64 bits.
         Self::for_input_tokens((bytes as u64).div_ceil(BYTES_OF_A_TOKEN))

@@ -128,7 +128,10 @@ pub use price::{Price, PriceTable, PriceTableError};
 #[doc(hidden)]
 pub use provider::fuzzing;
 #[cfg(feature = "stream")]
-pub use provider::{AnswerReader, Api, Reported, TokenSource, UnknownApi, tokens_of_text};
+pub use provider::{
+    AnswerReader, Api, ApiRequest, Reported, RequestChanges, RequestError, TokenSource, UnknownApi,
+    tokens_of_text,
+};
 pub use reservation::{Reservation, Reserved};
 #[cfg(feature = "stream")]
 pub use stream::{CountTokens, StreamError, StreamMeter};

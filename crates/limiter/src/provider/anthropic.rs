@@ -7,6 +7,7 @@
 //! Sources: <https://docs.claude.com/en/api/messages>, <https://docs.claude.com/en/docs/build-with-claude/streaming>.
 
 use super::meaning::Meaning;
+use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
@@ -25,4 +26,34 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         ["content", "input"] => Meaning::Json,
         _ => return None,
     })
+}
+
+/// A budget of thinking is a part of `max_tokens`.
+pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["model"] => RequestMeaning::Model,
+        ["stream"] => RequestMeaning::Stream,
+        ["max_tokens"] => RequestMeaning::Maximum,
+        ["system", "type" | "cache_control"] => RequestMeaning::Skip,
+        ["system", ..] => RequestMeaning::Text,
+        ["messages"] => RequestMeaning::Enter,
+        ["messages", "role"] => RequestMeaning::Skip,
+        ["messages", "content", of_block @ ..] => block(of_block),
+        ["messages", ..] => RequestMeaning::Text,
+        ["tools" | "output_format" | "output_config"] => RequestMeaning::Json,
+        _ => return None,
+    })
+}
+
+/// All that is not known counts as text, so that nothing of the prompt is free.
+fn block(path: &[&str]) -> RequestMeaning {
+    match path {
+        ["input"] => RequestMeaning::Json,
+        ["source"] | ["content", "source"] => RequestMeaning::MediaOfPart,
+        ["type"] | ["content", "type"] => RequestMeaning::PartType,
+        ["id" | "tool_use_id" | "cache_control" | "signature"] | ["content", "cache_control"] => {
+            RequestMeaning::Skip
+        }
+        _ => RequestMeaning::Text,
+    }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::meaning::Meaning;
+use super::request_meaning::RequestMeaning;
 use super::{
     anthropic, gemini, openai_chat, openai_completions, openai_embeddings, openai_responses, rerank,
 };
@@ -138,6 +139,20 @@ impl Api {
         let own = chosen.and_then(|api| api.answer_of(path));
         let any = || ONE_OF_EACH.into_iter().find_map(|api| api.answer_of(path));
         own.or_else(any).unwrap_or(Meaning::Skip)
+    }
+
+    /// The meaning of a value of a request, in the words of this API.
+    pub(super) fn request(self, path: &[&str]) -> RequestMeaning {
+        let known = match self {
+            Self::OpenAiChat => openai_chat::request(path),
+            Self::OpenAiCompletions => openai_completions::request(path),
+            Self::OpenAiResponses => openai_responses::request(path),
+            Self::OpenAiEmbeddings => openai_embeddings::request(path),
+            Self::Rerank => rerank::request(path),
+            Self::AnthropicMessages => anthropic::request(path),
+            Self::Gemini | Self::GeminiEmbeddings => gemini::request(path),
+        };
+        known.unwrap_or(RequestMeaning::Skip)
     }
 }
 

@@ -7,6 +7,8 @@
 //! Sources: <https://ai.google.dev/api/generate-content#UsageMetadata>.
 
 use super::meaning::Meaning;
+use super::media::Kind;
+use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
@@ -27,6 +29,43 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         },
         _ => return None,
     })
+}
+
+/// The model is in the path, as is whether the answer streams. The tokens of thinking are a part of `maxOutputTokens`.
+pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["contents" | "requests"] => RequestMeaning::Enter,
+        ["contents", of_content @ ..]
+        | ["requests", "content", of_content @ ..]
+        | ["content" | "systemInstruction" | "system_instruction", of_content @ ..] => {
+            content(of_content)
+        }
+        ["tools"] => RequestMeaning::Json,
+        ["generationConfig" | "generation_config"] => RequestMeaning::Generation,
+        ["generationConfig" | "generation_config", of_config] => match *of_config {
+            "maxOutputTokens" | "max_output_tokens" => RequestMeaning::Maximum,
+            "candidateCount" | "candidate_count" => RequestMeaning::Answers,
+            "responseSchema"
+            | "response_schema"
+            | "responseJsonSchema"
+            | "response_json_schema" => RequestMeaning::Json,
+            _ => RequestMeaning::Skip,
+        },
+        _ => return None,
+    })
+}
+
+/// All that is not known counts as text, so that nothing of the prompt is free.
+fn content(path: &[&str]) -> RequestMeaning {
+    match path {
+        ["role"] | ["parts", "thoughtSignature" | "thought_signature"] => RequestMeaning::Skip,
+        ["parts", "inlineData" | "inline_data" | "fileData" | "file_data"] => {
+            RequestMeaning::Media(Kind::File)
+        }
+        ["parts", FUNCTION_CALL_1 | FUNCTION_CALL_2, "args"]
+        | ["parts", "functionResponse" | "function_response", "response"] => RequestMeaning::Json,
+        _ => RequestMeaning::Text,
+    }
 }
 
 const FUNCTION_CALL_1: &str = "functionCall";

@@ -8,6 +8,8 @@
 //! Source: <https://platform.openai.com/docs/api-reference/chat>.
 
 use super::meaning::Meaning;
+use super::media::Kind;
+use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
@@ -37,5 +39,49 @@ fn delta(path: &[&str]) -> Meaning {
         ["role" | "annotations" | "name" | "tool_call_id"] => Meaning::Skip,
         [_] => Meaning::Mark,
         _ => Meaning::Skip,
+    }
+}
+
+pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["messages"] => RequestMeaning::Enter,
+        ["messages", of_message @ ..] => message(of_message),
+        ["tools" | "functions" | "response_format"] => RequestMeaning::Json,
+        ["documents" | "prediction", ..] => RequestMeaning::Text,
+        _ => return generation(path),
+    })
+}
+
+/// What the requests of all OpenAI's APIs have that generate text.
+pub(super) fn generation(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["model"] => RequestMeaning::Model,
+        ["stream"] => RequestMeaning::Stream,
+        ["stream_options"] => RequestMeaning::StreamOptions,
+        ["stream_options", "include_usage"] => RequestMeaning::IncludeUsage,
+        // `max_tokens` came before `max_completion_tokens`, servers take both. The last two are those of compatible
+        // servers: TGI's, and llama.cpp's.
+        [
+            "max_tokens"
+            | "max_completion_tokens"
+            | "max_output_tokens"
+            | "max_new_tokens"
+            | "n_predict",
+        ] => RequestMeaning::Maximum,
+        ["n" | "best_of"] => RequestMeaning::Answers,
+        _ => return None,
+    })
+}
+
+/// All that is not known counts as text, so that nothing of the prompt is free.
+fn message(path: &[&str]) -> RequestMeaning {
+    match path {
+        ["role" | "tool_call_id" | "audio"] | ["tool_calls", "id" | "type"] => RequestMeaning::Skip,
+        ["content", "type" | "id" | "cache_control"] => RequestMeaning::Skip,
+        ["content", "image_url" | "image"] => RequestMeaning::Media(Kind::Picture),
+        ["content", "input_audio" | "audio_url"] => RequestMeaning::Media(Kind::Audio),
+        ["content", "video_url" | "video"] => RequestMeaning::Media(Kind::Video),
+        ["content", "file"] => RequestMeaning::Media(Kind::File),
+        _ => RequestMeaning::Text,
     }
 }

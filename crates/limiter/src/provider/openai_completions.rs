@@ -3,6 +3,8 @@
 //! Source: <https://platform.openai.com/docs/api-reference/completions>.
 
 use super::meaning::Meaning;
+use super::openai_chat;
+use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
@@ -11,5 +13,13 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         ["usage"] => Meaning::Usage,
         ["error"] => Meaning::Error,
         _ => return None,
+    })
+}
+
+pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["prompt"] => RequestMeaning::Prompts,
+        ["suffix"] => RequestMeaning::Text,
+        _ => return openai_chat::generation(path),
     })
 }

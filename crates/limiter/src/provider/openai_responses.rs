@@ -7,6 +7,9 @@
 //! Source: <https://platform.openai.com/docs/api-reference/responses>.
 
 use super::meaning::Meaning;
+use super::media::Kind;
+use super::openai_chat;
+use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
@@ -21,4 +24,31 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         ["output", "name" | "arguments" | "input" | "code"] => Meaning::Text,
         _ => return None,
     })
+}
+
+pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["instructions"] => RequestMeaning::Text,
+        ["input"] => RequestMeaning::TextOrTokens,
+        ["input", of_item @ ..] => item(of_item),
+        ["tools" | "text"] => RequestMeaning::Json,
+        // The variables of a stored prompt.
+        ["prompt", "variables", ..] => RequestMeaning::Text,
+        ["prompt"] => RequestMeaning::Enter,
+        _ => return openai_chat::generation(path),
+    })
+}
+
+/// All that is not known counts as text, so that nothing of the prompt is free.
+fn item(path: &[&str]) -> RequestMeaning {
+    match path {
+        ["content" | "output", "type"] => RequestMeaning::PartType,
+        ["type" | "role" | "id" | "call_id" | "status" | "encrypted_content"]
+        | ["content" | "output", "detail" | "filename"] => RequestMeaning::Skip,
+        ["content" | "output", "image_url"] => RequestMeaning::Media(Kind::Picture),
+        ["content" | "output", "input_audio"] => RequestMeaning::Media(Kind::Audio),
+        ["content" | "output", "file_data" | "file_url"] => RequestMeaning::Media(Kind::File),
+        ["content" | "output", "file_id"] => RequestMeaning::MediaOfPart,
+        _ => RequestMeaning::Text,
+    }
 }

@@ -4,12 +4,25 @@
 //! Sources: <https://docs.cohere.com/reference/rerank>, <https://api.jina.ai/redoc>, <https://docs.voyageai.com/docs/reranker>.
 
 use super::meaning::Meaning;
+use super::media::Kind;
+use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["meta"] => Meaning::Enter,
         ["usage"] | ["meta", "billed_units" | "tokens"] => Meaning::Usage,
         ["error"] => Meaning::Error,
+        _ => return None,
+    })
+}
+
+/// The model reads the query with each document. Cohere's first version has documents that are objects.
+pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+    Some(match path {
+        ["model"] => RequestMeaning::Model,
+        ["query", ..] => RequestMeaning::Query,
+        ["documents", "image" | "image_url"] => RequestMeaning::Media(Kind::Picture),
+        ["documents", ..] => RequestMeaning::Document,
         _ => return None,
     })
 }

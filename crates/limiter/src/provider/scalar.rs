@@ -38,6 +38,19 @@ pub(super) fn text<'t>(raw: &'t str, buffer: &'t mut String) -> Option<&'t str> 
     Some(buffer)
 }
 
+/// The bytes of a JSON string without escapes, as [`text`] has them, without a copy of it. None if it is no string.
+pub(super) fn text_bytes(raw: &str) -> Option<usize> {
+    let mut rest = raw.strip_prefix('"')?.strip_suffix('"')?;
+    let mut bytes = 0;
+    let mut character = String::new();
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        character.clear();
+        rest = unescape(escape, &mut character);
+        bytes += plain.len() + character.len();
+    }
+    Some(bytes + rest.len())
+}
+
 /// Appends the character of the escape that begins here, and returns the text after it.
 fn unescape<'t>(escape: &'t str, to: &mut String) -> &'t str {
     let mut characters = escape.chars();
@@ -126,6 +139,7 @@ mod tests {
         ] {
             let expected: String = serde_json::from_str(raw).unwrap();
             assert_eq!(text(raw, &mut buffer), Some(&*expected), "{raw}");
+            assert_eq!(text_bytes(raw), Some(expected.len()), "{raw}");
         }
         assert_eq!(text(r#""\ud83d x""#, &mut buffer), Some("\u{fffd} x"));
         assert_eq!(text(r#""\ud83d\u0041""#, &mut buffer), Some("\u{fffd}A"));

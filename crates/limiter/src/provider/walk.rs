@@ -17,6 +17,8 @@ pub(super) enum Look {
     Leaf,
     /// Hand it over, whatever it is.
     Raw,
+    /// Hand it over, whatever it is, and look at its members.
+    Both,
 }
 
 /// Receives the values of a JSON text. A path has the names of the members around a value; arrays add nothing to it, so
@@ -43,7 +45,8 @@ pub(super) fn walk<'de>(
     receiver: &mut impl Receive<'de>,
 ) -> Result<(), serde_json::Error> {
     let mut text = serde_json::Deserializer::from_slice(json);
-    Value { receiver, path: Path::ROOT, look: Some(Look::Enter) }.deserialize(&mut text)?;
+    Value { receiver, path: Path::ROOT, look: Some(Look::Enter), depth: 0 }
+        .deserialize(&mut text)?;
     text.end()
 }
 
@@ -77,30 +80,36 @@ struct Value<'r, 'p, R> {
     path: Path<'p>,
     /// The answer for this path, where it is known already: an array asks once for all its elements.
     look: Option<Look>,
+    /// How often the text around it was read again.
+    depth: usize,
 }
 
 impl<'de, R: Receive<'de>> DeserializeSeed<'de> for Value<'_, '_, R> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
-        let Self { receiver, path, look } = self;
+        let Self { receiver, path, look, depth } = self;
         let look = look.unwrap_or_else(|| receiver.look(path.names()));
         match look {
             Look::Skip => value.deserialize_ignored_any(IgnoredAny).map(drop),
-            Look::Enter => value.deserialize_any(Inside { receiver, path, look }),
+            Look::Enter => value.deserialize_any(Inside { receiver, path, look, depth }),
             Look::Raw => {
                 let raw = raw(value)?;
                 receiver.value(path.names(), raw);
                 Ok(())
             }
-            Look::Leaf => {
+            Look::Leaf | Look::Both => {
                 let raw = raw(value)?;
-                if raw.starts_with(['{', '[']) {
+                let has_inside = raw.starts_with(['{', '[']);
+                if look == Look::Both || !has_inside {
+                    receiver.value(path.names(), raw);
+                }
+                if has_inside && depth < MOST_REREAD {
                     // It was read once already, so that this cannot fail.
                     let mut inner = serde_json::Deserializer::from_str(raw);
-                    let _ = inner.deserialize_any(Inside { receiver, path, look });
-                } else {
-                    receiver.value(path.names(), raw);
+                    let depth = depth + 1;
+                    let look = if look == Look::Both { Look::Enter } else { look };
+                    let _ = inner.deserialize_any(Inside { receiver, path, look, depth });
                 }
                 Ok(())
             }
@@ -118,6 +127,7 @@ struct Inside<'r, 'p, R> {
     receiver: &'r mut R,
     path: Path<'p>,
     look: Look,
+    depth: usize,
 }
 
 impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
@@ -128,7 +138,7 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { receiver, path, .. } = self;
+        let Self { receiver, path, depth, .. } = self;
         while let Some(Name(name)) = members.next_key_seed(NameSeed)? {
             match path.member(&name) {
                 Some(path) => {
@@ -136,6 +146,7 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
                         receiver: &mut *receiver,
                         path,
                         look: None,
+                        depth,
                     })?;
                 }
                 None => {
@@ -148,9 +159,9 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let Self { receiver, path, look } = self;
+        let Self { receiver, path, look, depth } = self;
         while elements
-            .next_element_seed(Value { receiver: &mut *receiver, path, look: Some(look) })?
+            .next_element_seed(Value { receiver: &mut *receiver, path, look: Some(look), depth })?
             .is_some()
         {}
         Ok(())
@@ -213,6 +224,10 @@ impl<'de> Visitor<'de> for NameSeed {
 /// The deepest value that any API has for us is the text of a tool's result, six names deep.
 const MOST_NAMES: usize = 8;
 
+/// Leaves are looked for in a value that was read already, level by level. This bounds the stack and the time that arrays
+/// in arrays take; no API has more than a few.
+const MOST_REREAD: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,5 +279,7 @@ mod tests {
         assert_eq!(seen(&deep), []);
         let endless = r#"{"a":"#.repeat(100_000);
         assert!(walk(endless.as_bytes(), &mut All::default()).is_err());
+        let arrays = format!(r#"{{"a":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(seen(&arrays), []);
     }
 }

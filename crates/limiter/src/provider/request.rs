@@ -1,0 +1,192 @@
+//! The body of a request: what it may cost.
+
+use limiter_core::MAX_COUNT;
+use thiserror::Error;
+
+use super::api::Api;
+use super::request_reading::Reading;
+use super::rewrite::{self, Places};
+use crate::estimate::Estimate;
+
+/// What the body of a request says about its cost, read in one pass without a copy of it.
+///
+/// - **Output**: the largest of all maximum fields that the [`Api`] has, for each answer that is asked for. Maxima may be
+///   written as `25`, `25.0` or `"25"`. Zero, negative numbers and null set no maximum, since some servers take them for
+///   none; a maximum above a billion counts as a billion.
+/// - **Input**: the text of messages, instructions, tools and documents, with a token for each 4 bytes or by your
+///   tokenizer, and 4 tokens for each message. Escapes count as their characters; what is not known of a message counts as
+///   text. What the provider adds by itself (earlier turns, results of its tools) is not known.
+/// - **Pictures, sound, video and files** count by the provider's rule, or by a stated bound where the size is not known
+///   (for pictures 1,120 to 4,784 tokens), and never by their base64.
+///
+/// ```
+/// use limiter::{Api, ApiRequest, Estimate};
+///
+/// let body = br#"{"model": "gpt-5", "n": 2, "max_tokens": 300, "messages": [{"content": "Name the four winds."}]}"#;
+/// let request = ApiRequest::read(Api::OpenAiChat, body)?;
+/// assert_eq!(request.model(), Some("gpt-5"));
+/// assert_eq!(request.max_output_tokens(), Some(300));
+/// assert_eq!(request.estimate().charge()?.output_tokens(), 600);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiRequest {
+    api: Api,
+    model: Option<String>,
+    streams: bool,
+    asks_for_usage: bool,
+    answers: u64,
+    max_output_tokens: Option<u64>,
+    input_tokens: u64,
+    places: Places,
+}
+
+/// Changes that a gateway makes to a request before it passes it on. By default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestChanges {
+    /// Asks the provider to report the usage of a stream, where its API reports it only if asked
+    /// (`stream_options.include_usage`). A request that does not stream is not changed.
+    pub ask_for_usage: bool,
+    /// The most output tokens of one answer, at least 1. It lowers each larger maximum of the request, and becomes its
+    /// maximum if it has none.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// A request body that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The body is not JSON, or nested too deeply to be read.
+    #[error("the request body is not valid JSON: send a JSON object")]
+    NotJson,
+    /// The body is JSON, but not an object.
+    #[error("the request body is not a JSON object: send one")]
+    NotAnObject,
+    /// A member that decides what the call costs is given more than once. Parsers differ in which one they take.
+    #[error("the request body has {name:?} more than once: send it once")]
+    Repeated {
+        /// The name of the member.
+        name: &'static str,
+    },
+    /// A member has the name of one that decides what the call costs, but in other letter case. Parsers differ in whether
+    /// they take it.
+    #[error("the request body has {name:?} in other letter case: write it as it is here")]
+    LetterCase {
+        /// The name as it should be.
+        name: &'static str,
+    },
+    /// The model is not a string of 1 to 256 bytes.
+    #[error("the request's \"model\" is invalid: it must be a string of 1 to 256 bytes")]
+    Model,
+}
+
+impl ApiRequest {
+    /// Reads the body of a request of this API. Text counts as a token for each 4 bytes, rounded up once.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn read(api: Api, body: &[u8]) -> Result<Self, RequestError> {
+        Self::of(Reading::new(api, body, None), body)
+    }
+
+    /// Reads the body of a request of this API, and counts text by this function, for example a tokenizer. It gets one
+    /// string of the prompt at a time.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn read_counting_by(
+        api: Api,
+        body: &[u8],
+        tokenizer: &dyn Fn(&str) -> u64,
+    ) -> Result<Self, RequestError> {
+        Self::of(Reading::new(api, body, Some(tokenizer)), body)
+    }
+
+    fn of(reading: Reading<'_>, body: &[u8]) -> Result<Self, RequestError> {
+        let api = reading.api();
+        let read = reading.read(body)?;
+        Ok(Self {
+            api,
+            model: read.model,
+            streams: read.streams,
+            asks_for_usage: read.asks_for_usage,
+            answers: read.answers,
+            max_output_tokens: read.places.max_output_tokens(),
+            input_tokens: read.input_tokens,
+            places: read.places,
+        })
+    }
+
+    /// The API that the request was read by.
+    #[must_use]
+    pub const fn api(&self) -> Api {
+        self.api
+    }
+
+    /// The model. Requests of Gemini have it in their path instead.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Returns whether the answer is asked for as a stream. Requests of Gemini say so in their path instead.
+    #[must_use]
+    pub const fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// Returns whether the request asks for the usage of a stream (`stream_options.include_usage` is true).
+    #[must_use]
+    pub const fn asks_for_usage(&self) -> bool {
+        self.asks_for_usage
+    }
+
+    /// The number of answers that the request asks for, at least 1.
+    #[must_use]
+    pub const fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    /// The most output tokens of one answer: the largest of all maximum fields. None if the request sets none.
+    #[must_use]
+    pub const fn max_output_tokens(&self) -> Option<u64> {
+        self.max_output_tokens
+    }
+
+    /// An estimate of the input tokens.
+    #[must_use]
+    pub const fn input_tokens(&self) -> u64 {
+        self.input_tokens
+    }
+
+    /// What the request may cost at most: its input tokens, and for each answer its maximum.
+    ///
+    /// A request without a maximum gets [`Estimate::DEFAULT_OUTPUT_TOKENS`] for each answer; OpenAI's completions have 16
+    /// by default. Embeddings and rerank have no output.
+    pub fn estimate(&self) -> Estimate {
+        let each = match self.max_output_tokens {
+            _ if !self.api.has_output() => 0,
+            Some(tokens) => tokens,
+            None if self.api == Api::OpenAiCompletions && !self.places.has_maximum() => {
+                COMPLETIONS_DEFAULT
+            }
+            None => Estimate::DEFAULT_OUTPUT_TOKENS,
+        };
+        let input = self.input_tokens.min(MAX_COUNT);
+        // No more than can be charged.
+        let output = each.saturating_mul(self.answers).min(MAX_COUNT - input);
+        Estimate::for_input_tokens(input).max_output_tokens(output)
+    }
+
+    /// The body with these changes, otherwise byte for byte as it is. None if nothing is to be changed.
+    ///
+    /// `body` must be the one that was read; a body of another length is not changed.
+    #[must_use]
+    pub fn rewritten(&self, body: &[u8], changes: &RequestChanges) -> Option<Vec<u8>> {
+        let asks = changes.ask_for_usage && self.streams && !self.asks_for_usage;
+        rewrite::rewritten(self.api, &self.places, body, asks, changes.max_output_tokens)
+    }
+}
+
+/// <https://platform.openai.com/docs/api-reference/completions/create#completions-create-max_tokens>. vLLM has the same.
+const COMPLETIONS_DEFAULT: u64 = 16;

@@ -1,0 +1,167 @@
+//! Changes to the body of a request, made in place: the rest stays byte for byte.
+
+use super::api::Api;
+
+/// Where in a body the values are that may be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    body_bytes: usize,
+    maxima: Vec<Maximum>,
+    /// The object that has the maximum, where it is not the request itself.
+    pub(super) generation: Option<Place>,
+    pub(super) stream_options: Option<Place>,
+    pub(super) include_usage: Option<Place>,
+}
+
+/// A value in a body, from one byte to before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Maximum {
+    place: Place,
+    /// None if it is no maximum.
+    tokens: Option<u64>,
+    is_null: bool,
+}
+
+impl Places {
+    pub(super) const fn of(body: &[u8]) -> Self {
+        Self {
+            body_bytes: body.len(),
+            maxima: Vec::new(),
+            generation: None,
+            stream_options: None,
+            include_usage: None,
+        }
+    }
+
+    pub(super) fn add_maximum(&mut self, place: Place, tokens: Option<u64>, is_null: bool) {
+        self.maxima.push(Maximum { place, tokens, is_null });
+    }
+
+    pub(super) const fn has_maximum(&self) -> bool {
+        !self.maxima.is_empty()
+    }
+
+    pub(super) fn max_output_tokens(&self) -> Option<u64> {
+        self.maxima.iter().filter_map(|maximum| maximum.tokens).max()
+    }
+}
+
+/// The body with what is asked for. None if nothing is to be changed.
+pub(super) fn rewritten(
+    api: Api,
+    places: &Places,
+    body: &[u8],
+    ask_for_usage: bool,
+    max_output_tokens: Option<u64>,
+) -> Option<Vec<u8>> {
+    let text = str::from_utf8(body).ok().filter(|_| body.len() == places.body_bytes)?;
+    let mut changes = Changes { text, changes: Vec::new(), members: Vec::new() };
+    if ask_for_usage && matches!(api, Api::OpenAiChat | Api::OpenAiCompletions) {
+        changes.ask_for_usage(places);
+    }
+    if let Some(tokens) = max_output_tokens {
+        changes.bound(api, places, tokens.max(1));
+    }
+    changes.made()
+}
+
+struct Changes<'b> {
+    text: &'b str,
+    /// Texts that replace what is at a place.
+    changes: Vec<(Place, String)>,
+    /// New members of the request.
+    members: Vec<String>,
+}
+
+impl Changes<'_> {
+    fn ask_for_usage(&mut self, places: &Places) {
+        match (places.stream_options, places.include_usage) {
+            (None, _) => self.members.push(r#""stream_options":{"include_usage":true}"#.into()),
+            (Some(options), _) if !self.is_object(options) => {
+                self.replace(options, r#"{"include_usage":true}"#.into());
+            }
+            (Some(_), Some(value)) => self.replace(value, "true".into()),
+            (Some(options), None) => self.insert(options.start, r#""include_usage":true"#),
+        }
+    }
+
+    fn bound(&mut self, api: Api, places: &Places, most: u64) {
+        let Some(name) = own_maximum(api) else { return };
+        let mut is_bounded = false;
+        for maximum in places.maxima.iter().filter(|maximum| !maximum.is_null) {
+            is_bounded = true;
+            if maximum.tokens.is_none_or(|tokens| tokens > most) {
+                self.replace(maximum.place, most.to_string());
+            }
+        }
+        if is_bounded {
+            return;
+        }
+        let member = format!("\"{name}\":{most}");
+        match (places.maxima.first(), places.generation) {
+            (Some(null), _) => self.replace(null.place, most.to_string()),
+            (None, Some(generation)) if self.is_object(generation) => {
+                self.insert(generation.start, &member);
+            }
+            (None, Some(generation)) => self.replace(generation, format!("{{{member}}}")),
+            (None, None) if api == Api::Gemini => {
+                self.members.push(format!("\"generationConfig\":{{{member}}}"));
+            }
+            (None, None) => self.members.push(member),
+        }
+    }
+
+    fn is_object(&self, place: Place) -> bool {
+        self.text.get(place.start..).is_some_and(|value| value.starts_with('{'))
+    }
+
+    fn replace(&mut self, place: Place, text: String) {
+        self.changes.push((place, text));
+    }
+
+    /// Inserts members into the object that starts here.
+    fn insert(&mut self, start: usize, members: &str) {
+        let inside = self.text.get(start + 1..).unwrap_or_default();
+        let comma = if inside.trim_ascii_start().starts_with('}') { "" } else { "," };
+        self.replace(Place { start: start + 1, end: start + 1 }, format!("{members}{comma}"));
+    }
+
+    fn made(mut self) -> Option<Vec<u8>> {
+        if !self.members.is_empty() {
+            let start = self.text.find('{')?;
+            let members = self.members.join(",");
+            self.insert(start, &members);
+        }
+        if self.changes.is_empty() {
+            return None;
+        }
+        self.changes.sort_unstable_by_key(|(place, _)| place.start);
+        let added: usize = self.changes.iter().map(|(_, text)| text.len()).sum();
+        let mut made = String::with_capacity(self.text.len() + added);
+        let mut from = 0;
+        for (place, text) in &self.changes {
+            made.push_str(self.text.get(from..place.start)?);
+            made.push_str(text);
+            from = place.end;
+        }
+        made.push_str(self.text.get(from..)?);
+        Some(made.into_bytes())
+    }
+}
+
+/// The name of the maximum in this API.
+const fn own_maximum(api: Api) -> Option<&'static str> {
+    Some(match api {
+        Api::OpenAiChat => "max_completion_tokens",
+        Api::OpenAiCompletions | Api::AnthropicMessages => "max_tokens",
+        Api::OpenAiResponses => "max_output_tokens",
+        Api::Gemini => "maxOutputTokens",
+        Api::OpenAiEmbeddings | Api::Rerank | Api::GeminiEmbeddings => return None,
+    })
+}
