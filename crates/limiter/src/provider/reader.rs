@@ -283,16 +283,14 @@ impl Account {
             _ => figures.input,
         };
         let Reported { input: reported, cached_input, cache_write, .. } = &mut self.reported;
-        let is_cached = |read: u64, written: u64| read > 0 || written > 0;
-        if is_cached(figures.cached_input, figures.cache_write) {
+        if figures.cached_input > 0 || figures.cache_write > 0 {
             (*cached_input, *cache_write) = (figures.cached_input, figures.cache_write);
-            *reported = input.or(*reported);
-        } else if is_cached(*cached_input, *cache_write) {
+        } else if *cached_input > 0 || *cache_write > 0 {
             // Cached tokens that were reported at the beginning alone still count.
             *reported = input.max(*reported);
-        } else {
-            *reported = input.or(*reported);
+            return;
         }
+        *reported = input.or(*reported);
     }
 
     fn saw(&mut self, tokens: u64) {
