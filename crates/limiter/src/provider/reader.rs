@@ -398,7 +398,8 @@ impl<'de> Receive<'de> for Event<'_> {
                 self.figures = Figures::read(raw).map(|read| (read, true)).or(self.figures);
             }
             Meaning::Type => {
-                self.is_media = raw.ends_with("audio.delta\"") || raw.contains("partial_image");
+                self.is_media = raw.starts_with("\"response.")
+                    && (raw.ends_with("audio.delta\"") || raw.contains("partial_image"));
                 self.account.failed |= raw == "\"error\"";
             }
             Meaning::Error => self.account.failed |= has_content(raw),
@@ -406,12 +407,11 @@ impl<'de> Receive<'de> for Event<'_> {
     }
 
     fn close(&mut self, path: &[&str]) {
-        match path {
-            ["choices", "delta"] => {
-                self.choice.delta = self.choice.delta.saturating_add(self.end_delta());
-            }
-            ["choices", "message"] => self.choice.whole = self.choice.whole.max(self.end_delta()),
-            ["choices"] => self.end_choice(),
+        let ["choices", of_choice @ ..] = path else { return };
+        match of_choice {
+            [] => self.end_choice(),
+            ["delta"] => self.choice.delta = self.choice.delta.saturating_add(self.end_delta()),
+            ["message"] => self.choice.whole = self.choice.whole.max(self.end_delta()),
             _ => {}
         }
     }
