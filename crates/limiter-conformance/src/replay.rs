@@ -8,8 +8,8 @@ mod operation;
 mod read;
 
 pub use answer::{
-    Answer, Credits, Crossed, Denial, Problem, Remaining, Row, Rule, RuleScope, Unit, Usage, Used,
-    WindowKind, WindowUsage,
+    Answer, Cost, Credits, Crossed, Denial, Problem, Remaining, Row, Rule, RuleScope, Unit, Usage,
+    Used, WindowKind, WindowUsage,
 };
 pub use operation::{
     Action, Assets, Call, Change, Create, Kind, Limits, Operation, Reserve, TokenType, Totals,

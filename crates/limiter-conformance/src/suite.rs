@@ -258,6 +258,7 @@ macro_rules! conformance_tests {
             }
             repeating {
                 a_repeated_settlement_changes_nothing_more
+                the_final_charge_is_answered_and_once_as_the_first
                 a_settlement_is_final
                 a_cancel_is_final
                 a_repeated_reservation_is_replayed

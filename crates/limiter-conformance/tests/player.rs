@@ -8,8 +8,8 @@ use limiter_conformance::suite::run;
 use limiter_core::{
     AssetId, BoxError, Charge, Crossing, Decision, DecisionStore, Engine, KeyConfig, KeyDigest,
     KeyId, KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RecordId, RequestId,
-    ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals, Usage,
-    WorkspaceId,
+    ReservationError, ReservationStore, Search, Settled, Store, StoreError, Timestamp, Totals,
+    Usage, WorkspaceId,
 };
 use limiter_memory::{MemoryHandle, MemoryStore};
 
@@ -296,11 +296,11 @@ impl ReservationStore for Unplugged {
         _: &KeyId,
         _: &RequestId,
         _: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         Ok(unplugged()?)
     }
 
-    async fn cancel(&self, _: &KeyId, _: &RequestId) -> Result<(), ReservationError> {
+    async fn cancel(&self, _: &KeyId, _: &RequestId) -> Result<Settled, ReservationError> {
         Ok(unplugged()?)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
-    Action, Answer, Call, Change, Create, Credits, Crossed, Denial, Limits, Line, Operation,
+    Action, Answer, Call, Change, Cost, Create, Credits, Crossed, Denial, Limits, Line, Operation,
     Problem, Remaining, Reserve, Row, Rule, RuleScope, TokenType, Totals, Unit, Update, Usage,
     Used, WindowKind, WindowUsage, read,
 };
@@ -211,7 +211,14 @@ fn the_examples_of_answers_are_written() {
     };
     for (answer, line) in [
         (Answer::Ok, r#"{"ok":true}"#),
-        (Answer::Settled { crossed: vec![crossed.clone()] }, r#"{"ok":true}"#),
+        (
+            Answer::Settled {
+                cost: Cost::default(),
+                repeated: false,
+                crossed: vec![crossed.clone()],
+            },
+            r#"{"ok":true}"#,
+        ),
         (Answer::Error(Problem::UnknownKey), r#"{"error":"unknown_key"}"#),
         (Answer::Error(Problem::AlreadyExists), r#"{"error":"already_exists"}"#),
         (Answer::Error(Problem::Invalid), r#"{"error":"invalid"}"#),

@@ -1,5 +1,7 @@
 //! What a call costs.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::credits::Credits;
@@ -37,6 +39,10 @@ impl Charge {
     pub const fn request() -> Self {
         Self { requests: 1, input_tokens: 0, output_tokens: 0, credits: Credits::ZERO }
     }
+
+    /// No request, no tokens, no credits.
+    pub const NOTHING: Self =
+        Self { requests: 0, input_tokens: 0, output_tokens: 0, credits: Credits::ZERO };
 
     /// The same with this number of requests.
     ///
@@ -100,6 +106,17 @@ impl Charge {
             TokenType::Output => self.output_tokens,
             TokenType::Input => self.input_tokens,
         }
+    }
+}
+
+/// As in `requests: 1, input tokens: 3, output tokens: 4, credits: 0`.
+impl fmt::Display for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, input_tokens, output_tokens, credits } = self;
+        write!(
+            f,
+            "requests: {requests}, input tokens: {input_tokens}, output tokens: {output_tokens}, credits: {credits}"
+        )
     }
 }
 

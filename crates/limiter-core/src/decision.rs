@@ -33,6 +33,7 @@ pub struct Allowed {
     decided_at: Timestamp,
     degraded: bool,
     replayed: bool,
+    unchecked: bool,
     /// Rare, and so beside the rest: an answer is copied on its way.
     beside: Option<Box<Beside>>,
 }
@@ -129,11 +130,12 @@ impl Decision {
     /// let decision = Decision::unchecked(Timestamp::from_unix_ms(1_760_011_200_000));
     /// assert!(decision.is_allowed() && decision.is_degraded());
     /// assert_eq!(decision.rules().count(), 0);
+    /// assert!(decision.allowed().is_some_and(|allowed| !allowed.is_newly_charged()));
     /// ```
     pub fn unchecked(now: Timestamp) -> Self {
         let rules = Rules::new([ScopeCounts::UNCOUNTED; 2]);
         let allowed = Allowed::new(rules, nothing_known(), now);
-        Self::Allowed(Allowed { degraded: true, ..allowed })
+        Self::Allowed(Allowed { degraded: true, unchecked: true, ..allowed })
     }
 
     /// The denial of a key that does not exist.
@@ -146,7 +148,8 @@ impl Decision {
 impl Allowed {
     #[inline]
     pub(crate) const fn new(rules: Rules, credits: Gauge, decided_at: Timestamp) -> Self {
-        Self { rules, credits, decided_at, degraded: false, replayed: false, beside: None }
+        let (degraded, replayed, unchecked) = (false, false, false);
+        Self { rules, credits, decided_at, degraded, replayed, unchecked, beside: None }
     }
 
     /// The same with these thresholds reached.
@@ -227,6 +230,20 @@ impl Allowed {
         self.replayed
     }
 
+    /// Whether a policy let the call through without any check: nothing was charged, as far as is known. See
+    /// [`Decision::unchecked`].
+    #[must_use]
+    pub const fn unchecked(&self) -> bool {
+        self.unchecked
+    }
+
+    /// Whether this decision is the one that charged the call: it is no replay, and the call was let through neither in
+    /// shadow mode nor unchecked.
+    #[must_use]
+    pub fn is_newly_charged(&self) -> bool {
+        !self.replayed && !self.unchecked && self.shadowed().is_none()
+    }
+
     /// The thresholds that this charge was the first to reach, in their windows and of the budget: by rule, then the budget,
     /// rising.
     #[must_use]
@@ -246,7 +263,9 @@ impl Beside {
 impl Serialize for Allowed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shadowed = self.shadowed();
-        let fields = if shadowed.is_some() { 7 } else { 6 };
+        let fields = 6_usize
+            .saturating_add(usize::from(shadowed.is_some()))
+            .saturating_add(usize::from(self.unchecked));
         let mut allowed = serializer.serialize_struct("Allowed", fields)?;
         allowed.serialize_field("rules", &self.rules)?;
         allowed.serialize_field("credits", &self.credits())?;
@@ -254,6 +273,9 @@ impl Serialize for Allowed {
         allowed.serialize_field("degraded", &self.degraded)?;
         allowed.serialize_field("replayed", &self.replayed)?;
         allowed.serialize_field("crossed", self.crossed())?;
+        if self.unchecked {
+            allowed.serialize_field("unchecked", &true)?;
+        }
         if let Some(shadowed) = shadowed {
             allowed.serialize_field("shadowed", shadowed)?;
         }
@@ -269,6 +291,8 @@ struct RawAllowed {
     decided_at: Timestamp,
     degraded: bool,
     replayed: bool,
+    #[serde(default)]
+    unchecked: bool,
     crossed: Vec<Crossing>,
     #[serde(default)]
     shadowed: Option<Denied>,
@@ -282,6 +306,7 @@ impl From<RawAllowed> for Allowed {
             decided_at: raw.decided_at,
             degraded: raw.degraded,
             replayed: raw.replayed,
+            unchecked: raw.unchecked,
             beside: Beside::of(raw.crossed, raw.shadowed),
         }
     }
@@ -292,7 +317,8 @@ impl PartialEq for Allowed {
     fn eq(&self, other: &Self) -> bool {
         (&self.rules, self.credits(), self.decided_at)
             == (&other.rules, other.credits(), other.decided_at)
-            && (self.degraded, self.replayed) == (other.degraded, other.replayed)
+            && (self.degraded, self.replayed, self.unchecked)
+                == (other.degraded, other.replayed, other.unchecked)
             && self.beside == other.beside
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::access_key::{AccessKey, Entropy};
 use crate::charge::Charge;
 use crate::config::NewKey;
-use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{BoxError, KeysError, StoreError};
 use crate::key::CreatedKey;
 use crate::keys::{self, Caller, Keys};
 use crate::names::{AssetId, KeyId, RequestId, WorkspaceId};
 use crate::reservation::ReservationError;
+use crate::settled::Settled;
 use crate::store::Store;
 use crate::thresholds::Thresholds;
 use crate::totals::Totals;
@@ -194,7 +194,7 @@ impl<S: Store> Engine<S> {
     /// Corrects the estimate to what the call did cost: in the windows that admitted it, as far as they go on. What
     /// exceeds the estimate is always counted, in the windows open now if those have closed.
     ///
-    /// Repeating it changes nothing more. Answers the thresholds that this was the first to reach.
+    /// Answers the final charge. Repeating it changes nothing more, and answers the same charge as a repetition.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
@@ -203,7 +203,7 @@ impl<S: Store> Engine<S> {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.store.settle(key, id, actual).await
     }
 
@@ -211,7 +211,7 @@ impl<S: Store> Engine<S> {
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::cancel`](crate::reservation::cancel), or a store error.
-    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.store.cancel(key, id).await
     }
 }

@@ -64,6 +64,7 @@ mod rule;
 mod rules;
 mod saved;
 mod schedule;
+mod settled;
 mod settlement;
 mod state;
 mod store;
@@ -100,6 +101,7 @@ pub use reservation::ReservationError;
 pub use rule::{Rule, Scope, Unit};
 pub use rules::{RuleState, Violation};
 pub use schedule::ScopeState;
+pub use settled::{LateEvent, Settled, SettledAs};
 pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
 pub use store::{
     DecisionHandle, DecisionStore, KeyStore, Listener, NewRecord, Page, ReservationStore, Search,

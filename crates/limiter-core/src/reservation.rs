@@ -17,6 +17,7 @@ use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
 use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End};
 use crate::names::{AssetId, RequestId};
+use crate::settled::Settled;
 use crate::settlement::{AdmittingWindows, Settlement};
 use crate::state::KeyState;
 use crate::totals::Totals;
@@ -183,8 +184,8 @@ pub fn extend(
     Ok(decision)
 }
 
-/// Corrects the estimate to what the call did cost. Repeating it changes nothing more. Answers the thresholds that it was
-/// the first to reach.
+/// Corrects the estimate to the actual cost of the call, and answers the final charge. Repeating it changes nothing
+/// more, and answers the same charge as a repetition.
 ///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for
@@ -195,13 +196,14 @@ pub fn settle(
     id: &RequestId,
     actual: &Totals,
     now: Timestamp,
-) -> Result<Vec<Crossing>, ReservationError> {
+) -> Result<Settled, ReservationError> {
     let reservation = ledger.get(id, now)?;
     let actual = actual.applied_to(&reservation.estimate)?;
     end(state, reservation, id, End::Settled(actual), &actual, now)
 }
 
-/// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more.
+/// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more. The
+/// final charge is [`Charge::NOTHING`].
 ///
 /// # Errors
 /// [`ReservationError::Unknown`] or [`ReservationError::AlreadySettled`], looked for in this order.
@@ -210,11 +212,9 @@ pub fn cancel(
     ledger: &mut Ledger,
     id: &RequestId,
     now: Timestamp,
-) -> Result<(), ReservationError> {
+) -> Result<Settled, ReservationError> {
     let reservation = ledger.get(id, now)?;
-    let nothing = Charge::request().with_requests(0)?;
-    // It only lowers counts.
-    end(state, reservation, id, End::Cancelled, &nothing, now).map(|_none| ())
+    end(state, reservation, id, End::Cancelled, &Charge::NOTHING, now)
 }
 
 impl Ledger {
@@ -251,9 +251,11 @@ fn end(
     end: End,
     actual: &Charge,
     now: Timestamp,
-) -> Result<Vec<Crossing>, ReservationError> {
+) -> Result<Settled, ReservationError> {
     match reservation.end {
-        Some(before) if before == end => return Ok(Vec::new()),
+        Some(before) if before == end => {
+            return Ok(Settled::repeated(reservation.asset.clone(), *actual, now));
+        }
         Some(_) => return Err(ReservationError::AlreadySettled(id.clone())),
         None => reservation.end = Some(end),
     }
@@ -264,7 +266,8 @@ fn end(
         overrun: &overrun(actual, &reservation.estimate),
     };
     let asset = state.locate(reservation.asset.as_ref());
-    Ok(evaluate::settle(state, asset, &settlement, now))
+    let crossed = evaluate::settle(state, asset, &settlement, now);
+    Ok(Settled::first(reservation.asset.clone(), *actual, now).crossing(crossed))
 }
 
 /// What the first exceeds the second by, as a top-up, if it is nowhere below it.
@@ -287,7 +290,7 @@ fn overrun(actual: &Charge, estimate: &Charge) -> Charge {
 }
 
 fn top_up(input: u64, output: u64) -> Option<Charge> {
-    Charge::request().with_requests(0).ok()?.with_tokens(input, output).ok()
+    Charge::NOTHING.with_tokens(input, output).ok()
 }
 
 /// What [`ReservationError::TooMany`] calls them.
@@ -339,7 +342,7 @@ mod tests {
             name: &str,
             actual: Totals,
             now: Timestamp,
-        ) -> Result<Vec<Crossing>, ReservationError> {
+        ) -> Result<Settled, ReservationError> {
             settle(&mut self.state, &mut self.ledger, &id(name), &actual, now)
         }
 
@@ -418,6 +421,26 @@ mod tests {
         let expired = KeyConfig { expires_at: Some(NOON), ..KeyConfig::named("ci").unwrap() };
         key.state = KeyState::new(KeyKind::Member, &expired, NOON);
         assert!(key.reserve("a", tokens(1, 0), NOON).is_ok_and(|decision| !decision.is_allowed()));
+    }
+
+    #[test]
+    fn the_final_charge_is_answered_and_answered_again() {
+        let mut key = Key::new();
+        let _ = key.reserve("a", tokens(10, 20), NOON).unwrap();
+        let actual = Totals::unchanged().with_output_tokens(35).unwrap();
+        let settled = key.settle("a", actual, NOON).unwrap();
+        assert_eq!(
+            settled,
+            Settled::first(None, tokens(10, 35), NOON),
+            "with the request and the input"
+        );
+        let again = key.settle("a", actual, NEXT_MINUTE).unwrap();
+        assert_eq!(again, Settled::repeated(None, tokens(10, 35), NEXT_MINUTE));
+
+        let _ = key.reserve("b", tokens(10, 20), NOON).unwrap();
+        let mut cancel = || cancel(&mut key.state, &mut key.ledger, &id("b"), NOON).unwrap();
+        assert_eq!(cancel(), Settled::first(None, Charge::NOTHING, NOON));
+        assert_eq!(cancel(), Settled::repeated(None, Charge::NOTHING, NOON));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::key::{KeyRecord, StoredSecret};
 use crate::ledger::RecordId;
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 use crate::reservation::ReservationError;
+use crate::settled::{LateEvent, Settled};
 use crate::totals::Totals;
 use crate::unpaid::Unpaid;
 use crate::usage::Usage;
@@ -136,8 +137,8 @@ pub trait ReservationStore: DecisionStore {
         to: &Totals,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
 
-    /// Corrects the estimate to what the call did cost. Repeating it changes nothing more. Answers the thresholds that this
-    /// was the first to reach.
+    /// Corrects the estimate to the actual cost of the call, and answers the final charge. Repeating it changes nothing
+    /// more, and answers the same charge as a repetition.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
@@ -146,10 +147,10 @@ pub trait ReservationStore: DecisionStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send;
+    ) -> impl Future<Output = Result<Settled, ReservationError>> + Send;
 
-    /// Names who wants to hear of thresholds that are reached outside of any call, as by what is charged later of an outage.
-    /// A store that does nothing by itself, as most, has nothing to tell.
+    /// Registers a listener for changes outside of any call, such as when the debts of an outage are paid. Most stores
+    /// change nothing by themselves, and never call it.
     fn listen(&self, listener: Listener) {
         drop(listener);
     }
@@ -162,7 +163,8 @@ pub trait ReservationStore: DecisionStore {
         std::future::ready(Unpaid::default())
     }
 
-    /// Takes the whole charge back: the call never went upstream. Repeating it changes nothing more.
+    /// Takes the whole charge back: the call never went upstream. Repeating it changes nothing more. The final charge
+    /// is [`Charge::NOTHING`].
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::cancel`](crate::reservation::cancel), or a store error.
@@ -170,11 +172,11 @@ pub trait ReservationStore: DecisionStore {
         &self,
         key: &KeyId,
         id: &RequestId,
-    ) -> impl Future<Output = Result<(), ReservationError>> + Send;
+    ) -> impl Future<Output = Result<Settled, ReservationError>> + Send;
 }
 
-/// Hears of thresholds that a key has reached.
-pub type Listener = Box<dyn Fn(&KeyId, &[Crossing]) + Send + Sync>;
+/// A listener for changes that a store makes outside of any call.
+pub type Listener = Box<dyn Fn(&KeyId, LateEvent<'_>) + Send + Sync>;
 
 /// A key and an asset, resolved once. It sees limits as soon as they are in force, and expiry and deletion of
 /// its key at once.

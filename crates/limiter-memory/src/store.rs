@@ -7,8 +7,8 @@ use limiter_core::keys::is_permanent_admin;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
     KeyState, KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, StoreError, StoredKey, Timestamp,
-    Totals, Usage, WorkspaceId, reservation,
+    RequestId, ReservationError, ReservationStore, Search, Settled, StoreError, StoredKey,
+    Timestamp, Totals, Usage, WorkspaceId, reservation,
 };
 use parking_lot::RwLock;
 
@@ -258,7 +258,7 @@ impl MemoryStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.step(key, |state, ledger, now| reservation::settle(state, ledger, id, actual, now))
             .unwrap_or(Err(ReservationError::KeyUnknown))
     }
@@ -267,7 +267,7 @@ impl MemoryStore {
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], or as [`reservation::cancel`].
-    pub fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    pub fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.step(key, |state, ledger, now| reservation::cancel(state, ledger, id, now))
             .unwrap_or(Err(ReservationError::KeyUnknown))
     }
@@ -599,11 +599,11 @@ impl ReservationStore for MemoryStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.settle(key, id, actual)
     }
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.cancel(key, id)
     }
 }

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use limiter_core::{
-    BoxError, Crossing, FailureDomain, KeyDigest, KeyFailure, KeyId, Listener, Store, StoreError,
-    Throttle,
+    BoxError, Crossing, FailureDomain, KeyDigest, KeyFailure, KeyId, LateEvent, Listener, Store,
+    StoreError, Throttle,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -83,12 +83,17 @@ pub(crate) enum Effect {
 }
 
 impl<S: Store> Asking<S> {
-    /// Says that what the store was told later has reached thresholds.
+    /// Reports the thresholds that a late payment has reached.
     pub(crate) fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
-        if !crossed.is_empty()
-            && let Some(listener) = self.listener.get()
-        {
-            listener(key, crossed);
+        if !crossed.is_empty() {
+            self.report(key, LateEvent::Crossed(crossed));
+        }
+    }
+
+    /// Reports a change that no call is answered with.
+    pub(crate) fn report(&self, key: &KeyId, event: LateEvent<'_>) {
+        if let Some(listener) = self.listener.get() {
+            listener(key, event);
         }
     }
 

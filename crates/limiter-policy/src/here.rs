@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use limiter_core::{
     Allowed, AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds,
-    RequestId, Reservation, ReservationEnd, ReservationError, Timestamp, Totals, Unpaid, evaluate,
-    reservation,
+    RequestId, ReservationError, Settled, Timestamp, Totals, Unpaid, evaluate, reservation,
 };
 
 use crate::debt::{Debt, Moment};
@@ -167,23 +166,22 @@ impl Here {
         id: &RequestId,
         actual: Option<&Totals>,
         now: Timestamp,
-    ) -> Result<(), ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         let before = self.open(id);
         let Self { state, ledger, bounds, .. } = self;
-        match actual {
-            Some(actual) => drop(reservation::settle(state, ledger, id, actual, now)?),
+        let settled = match actual {
+            Some(actual) => reservation::settle(state, ledger, id, actual, now)?,
             None => reservation::cancel(state, ledger, id, now)?,
-        }
+        };
         // Repetitions of an end come soon; the ttl may be much longer.
         ledger.forget_ended(id, now, bounds);
-        let cost = match ledger.reservation(id).and_then(Reservation::end) {
-            Some(ReservationEnd::Settled(actual)) => actual,
-            Some(ReservationEnd::Cancelled) | None => Charge::request().with_requests(0)?,
-        };
-        if let Some((asset, estimate)) = before {
-            self.correct(asset, &estimate, &cost);
+        if let Some((asset, estimate)) = before
+            && let Some(cost) = &settled.charge
+        {
+            self.correct(asset, &estimate, cost);
         }
-        Ok(())
+        // The store reports the thresholds when it is charged.
+        Ok(settled.crossing(Vec::new()))
     }
 
     pub(crate) fn owes(&self) -> bool {

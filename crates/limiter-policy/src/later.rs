@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use limiter_core::{Crossing, KeyId, RequestId, ReservationError, Store, Totals};
+use limiter_core::{KeyId, LateEvent, RequestId, ReservationError, Settled, Store, Totals};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -36,6 +36,9 @@ pub(crate) struct Ended {
     pub(crate) id: RequestId,
     /// What it did cost, or `None` if it was cancelled.
     pub(crate) actual: Option<Totals>,
+    /// Whether this is the end of the call for its caller. If not, it only takes back what the store may have charged for
+    /// a call that is counted here, and is not reported.
+    pub(crate) is_reported: bool,
 }
 
 impl Later {
@@ -74,9 +77,16 @@ impl Later {
                 }
                 // A reservation that the store never heard of was made without it.
                 Err(ReservationError::Unknown(_)) => {}
-                Ok(crossed) => {
+                Ok(settled) => {
                     asking.late.count(ended.late(), Outcome::Done);
-                    asking.crossed(&ended.key, &crossed);
+                    asking.crossed(&ended.key, &settled.crossed);
+                    if ended.is_reported && settled.is_first() {
+                        let report = match ended.actual {
+                            Some(_) => LateEvent::Settled(&ended.id, &settled),
+                            None => LateEvent::Cancelled(&ended.id, &settled),
+                        };
+                        asking.report(&ended.key, report);
+                    }
                 }
                 Err(error) => {
                     asking.late.count(ended.late(), Outcome::Refused);
@@ -110,20 +120,21 @@ impl Later {
 }
 
 impl Ended {
+    pub(crate) fn by_caller(key: &KeyId, id: &RequestId, actual: Option<Totals>) -> Self {
+        Self { key: key.clone(), id: id.clone(), actual, is_reported: true }
+    }
+
     /// Asks the store to settle or to cancel.
     pub(crate) async fn tell<S: Store>(
         &self,
         asking: &Arc<Asking<S>>,
-    ) -> Result<Vec<Crossing>, ReservationError> {
-        let Self { key, id, actual } = self;
+    ) -> Result<Settled, ReservationError> {
+        let Self { key, id, actual, .. } = self;
         match actual {
             Some(actual) => {
                 asking.ask(key, Effect::Charges, |store| store.settle(key, id, actual)).await
             }
-            None => {
-                asking.ask(key, Effect::Charges, |store| store.cancel(key, id)).await?;
-                Ok(Vec::new())
-            }
+            None => asking.ask(key, Effect::Charges, |store| store.cancel(key, id)).await,
         }
     }
 

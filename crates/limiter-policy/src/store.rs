@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, DenialReason, FailureDomain, KeyConfig,
     KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Store, StoreError, Timestamp, Totals,
-    Unpaid, Usage, WorkspaceId,
+    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Timestamp,
+    Totals, Unpaid, Usage, WorkspaceId,
 };
 
 use tokio::runtime::Handle;
@@ -176,27 +176,32 @@ impl<S: Store> GuardedStore<S> {
     }
 
     /// Tells the store how a reservation has ended, now or, if the policy goes on without it, later.
-    async fn end(&self, ended: Ended) -> Result<Vec<Crossing>, ReservationError> {
-        let Ended { key, id, actual } = &ended;
+    async fn end(&self, ended: Ended) -> Result<Settled, ReservationError> {
+        let Ended { key, id, actual, .. } = &ended;
         if let Some(local) = &self.asking.local {
             let here = |here: &mut Here, now| here.end(id, actual.as_ref(), now);
             if let Some(done) = local.with_reserved(key, id, here) {
                 self.recover_if_owing(local);
-                // What it has reached is told when the store has been charged.
-                return done.map(|()| Vec::new());
+                return done;
             }
         }
         if self.unbacked.end(key, id) {
-            return Ok(Vec::new());
+            return Ok(Settled::uncharged(None));
         }
         match ended.tell(&self.asking).await {
             Err(error) if error.is_outage() && self.goes_on() => {
                 // The store rarely knows reservations that were made without it: if the queue is full, such an end may
                 // be left out.
                 let unbacked = self.unbacked.has(key, id);
-                if self.tell_later(ended) || unbacked { Ok(Vec::new()) } else { Err(error) }
+                let cancelled = ended.actual.is_none().then_some(Charge::NOTHING);
+                if self.tell_later(ended) {
+                    return Ok(Settled::postponed(cancelled));
+                }
+                if unbacked { Ok(Settled::uncharged(None)) } else { Err(error) }
             }
-            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => Ok(Vec::new()),
+            Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => {
+                Ok(Settled::uncharged(None))
+            }
             told => told,
         }
     }
@@ -298,7 +303,12 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
             self.unbacked.remember(key, id, may_stand);
         } else if may_stand && decision.is_degraded() {
             // It is counted here, and is not to count twice if the store has heard of it after all.
-            self.tell_later(Ended { key: key.clone(), id: id.clone(), actual: None });
+            self.tell_later(Ended {
+                key: key.clone(),
+                id: id.clone(),
+                actual: None,
+                is_reported: false,
+            });
         }
         Ok(decision)
     }
@@ -330,12 +340,12 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
-        self.end(Ended { key: key.clone(), id: id.clone(), actual: Some(*actual) }).await
+    ) -> Result<Settled, ReservationError> {
+        self.end(Ended::by_caller(key, id, Some(*actual))).await
     }
 
-    /// The first one that is named hears of what is charged after an outage; the store it guards hears of none, since that
-    /// may not be there yet.
+    /// The first listener is called for what the store is told after an outage. The guarded store itself gets none, since
+    /// it may not be there yet.
     fn listen(&self, listener: Listener) {
         let _ = self.asking.listener.set(listener);
     }
@@ -344,8 +354,8 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         self.flush(within).await
     }
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
-        self.end(Ended { key: key.clone(), id: id.clone(), actual: None }).await.map(drop)
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
+        self.end(Ended::by_caller(key, id, None)).await
     }
 }
 

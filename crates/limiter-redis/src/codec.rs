@@ -52,7 +52,8 @@ pub(crate) use self::calls::{Calls, Mode, packed_limits, push_int, push_limit};
 pub(crate) use self::fields::{asset_field, asset_limits_field};
 pub(crate) use self::record::{HashFields, stored_key};
 pub(crate) use self::remembered::{
-    Answered, Outcome, Telling, asked_totals, ended_by, read_ledger, read_reservation, read_until,
+    Answered, Outcome, Telling, asked_totals, ended_by, ended_under, read_ledger, read_reservation,
+    read_until,
 };
 pub(crate) use self::reply::{Decided, Group, Limits, Verdict, bytes, time_of};
 

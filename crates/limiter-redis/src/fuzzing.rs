@@ -101,7 +101,7 @@ pub fn remembered(bytes: &[u8]) -> bool {
         let _ = reservation::cancel(state, ledger, &id, now);
         let _ = Usage::of(state, now);
         let _ = judged.agrees(reserved);
-        let _ = judged.agrees(settled.map(drop));
+        let _ = judged.agrees(settled);
     }
     made_sense
 }

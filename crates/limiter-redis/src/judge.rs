@@ -5,7 +5,7 @@
 
 use limiter_core::{
     AssetId, Crossing, Decision, KeyKind, KeyState, Ledger, LedgerBounds, MAX_COUNT, Meter,
-    Reservation, ReservationError, Thresholds, Timestamp,
+    Reservation, ReservationError, Settled, Thresholds, Timestamp,
 };
 use redis::Value;
 
@@ -122,6 +122,12 @@ impl Comparable for Result<Decision, ReservationError> {
             Ok(decision) => (Outcome::Decided, verdict_of(decision)),
             Err(error) => (refusal(error), None),
         }
+    }
+}
+
+impl Comparable for Result<Settled, ReservationError> {
+    fn outcome(&self) -> (Outcome, Option<Verdict>) {
+        (self.as_ref().map_or_else(refusal, |_| Outcome::Done), None)
     }
 }
 

@@ -59,6 +59,7 @@ mod script;
 mod scripts;
 mod servers;
 mod store;
+mod unanswered;
 mod waiting;
 
 pub use builder::RedisStoreBuilder;

@@ -3,18 +3,19 @@
 //! Repeating such an operation charges nothing. So, unlike a decision, one whose answer was lost is sent again. A flag of
 //! a repetition may then mean that our own first try was the one that charged.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, RecordId, RequestId,
-    ReservationError, StoreError, Totals, reservation,
+    ReservationError, Settled, SettledAs, StoreError, Totals, reservation,
 };
 use redis::Value;
 
 use crate::codec::{
-    Calls, Misread, Mode, asked_totals, asset_field, ended_by, read_ledger, read_reservation,
-    read_until,
+    Calls, Misread, Mode, asked_totals, asset_field, ended_by, ended_under, read_ledger,
+    read_reservation, read_until,
 };
 use crate::error::{CallError, RedisError};
 use crate::judge::Judged;
@@ -23,6 +24,7 @@ use crate::known::KnownLimits;
 use crate::script::{Call, Script};
 use crate::scripts::Scripts;
 use crate::servers::{Lane, Servers};
+use crate::unanswered::Unanswered;
 
 /// Does what needs an id. A clone is the same connections.
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ pub(crate) struct Remembering {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) known: Arc<KnownLimits>,
     pub(crate) bounds: LedgerBounds,
+    pub(crate) unanswered: Arc<Unanswered>,
 }
 
 impl Remembering {
@@ -127,19 +130,30 @@ impl Remembering {
         key: &KeyId,
         id: &RequestId,
         actual: Option<&Totals>,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         let keys = [self.keyspace.state(key), self.keyspace.reservations(key)];
-        let arguments = vec![bytes_of(id), ended_by(actual)];
+        let ending = self.unanswered.start(key, id);
+        let token = ending.token;
+        let arguments = vec![bytes_of(id), ended_by(actual, token)];
         let reply = self.ask(&self.scripts.settle, &keys, arguments).await?;
-        let judged = self.judged(key, None, &keys, &reply, |record| reserved(id, record))?;
+        ending.answered();
+        let by_lost_try = Cell::new(false);
+        let remembered = |record: &[u8]| {
+            by_lost_try.set(ended_under(record) == Some(token));
+            reserved(id, record)
+        };
+        let judged = self.judged(key, None, &keys, &reply, remembered)?;
         let mut judged = judged.ok_or(ReservationError::KeyUnknown)?;
         let Judged { state, ledger, now, .. } = &mut judged;
         let ended = match actual {
-            Some(actual) => reservation::settle(state, ledger, id, actual, *now).map(drop),
+            Some(actual) => reservation::settle(state, ledger, id, actual, *now),
             None => reservation::cancel(state, ledger, id, *now),
         };
-        self.agreed(key, None, judged.agrees(ended))?;
-        Ok(judged.take_crossed())
+        let mut settled = self.agreed(key, None, judged.agrees(ended))?;
+        if by_lost_try.get() && settled.outcome == SettledAs::Repeated {
+            settled.outcome = SettledAs::First;
+        }
+        Ok(settled.crossing(judged.take_crossed()))
     }
 
     /// All that is remembered of a living key.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, FailureDomain, KeyConfig, KeyDigest, KeyId,
     KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, StoreError, Timestamp, Totals, Usage,
-    WorkspaceId, evaluate,
+    RequestId, ReservationError, ReservationStore, Search, Settled, StoreError, Timestamp, Totals,
+    Usage, WorkspaceId, evaluate,
 };
 use redis::Value;
 
@@ -127,6 +127,7 @@ impl RedisStore {
                 scripts: Arc::clone(&scripts),
                 known,
                 bounds: remembered,
+                unanswered: Arc::default(),
             },
             directory: Directory::new(servers.clone(), records.clone(), keyspace.clone(), waiting),
             servers,
@@ -234,7 +235,8 @@ impl DecisionStore for RedisStore {
 }
 
 /// One whose answer is lost with the connection is sent again within the deadline, since a repetition charges nothing. So
-/// [`replayed`](limiter_core::Allowed::replayed) may also mean that our own first try was the one that charged.
+/// [`replayed`](limiter_core::Allowed::replayed) may also mean that our own first try was the one that charged. The answer to
+/// `settle` and `cancel` tells the two apart.
 impl ReservationStore for RedisStore {
     async fn check_once(
         &self,
@@ -281,12 +283,12 @@ impl ReservationStore for RedisStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.remembering.end(key, id, Some(actual)).await
     }
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
-        self.remembering.end(key, id, None).await.map(drop)
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
+        self.remembering.end(key, id, None).await
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
     KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Store, StoreError, Totals, Unpaid,
-    Usage, WorkspaceId,
+    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Totals,
+    Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -270,7 +270,7 @@ impl ReservationStore for AnyStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.settle(key, id, actual),
@@ -300,7 +300,7 @@ impl ReservationStore for AnyStore {
         }
     }
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         match &self.0 {
             #[cfg(feature = "memory")]
             Choice::Memory(store) => store.cancel(key, id),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use limiter_core::Thresholds;
 
-use crate::events::{Callback, Ears, KEPT, ThresholdEvent};
+use crate::events::{Callback, Channel, Event, EventSink, ThresholdEvent, UsageEvent};
 use crate::limiter::Limiter;
 use crate::watched::WatchedStore;
 
@@ -13,15 +13,24 @@ use crate::watched::WatchedStore;
 pub struct LimiterBuilder {
     store: WatchedStore,
     thresholds: Thresholds,
-    callbacks: Vec<Callback>,
-    kept: usize,
+    on_threshold: Vec<Callback<ThresholdEvent>>,
+    kept_events: usize,
+    on_usage: Vec<Callback<UsageEvent>>,
+    kept_usage_events: usize,
     shadow: bool,
 }
 
 impl LimiterBuilder {
     pub(crate) fn new(store: WatchedStore) -> Self {
-        let (thresholds, callbacks) = (Thresholds::default(), Vec::new());
-        Self { store, thresholds, callbacks, kept: KEPT, shadow: false }
+        Self {
+            store,
+            thresholds: Thresholds::default(),
+            on_threshold: Vec::new(),
+            kept_events: ThresholdEvent::KEPT,
+            on_usage: Vec::new(),
+            kept_usage_events: UsageEvent::KEPT,
+            shadow: false,
+        }
     }
 
     /// The thresholds of keys that are created or updated without any of their own: 80 % and 100 % unless set.
@@ -43,14 +52,31 @@ impl LimiterBuilder {
         mut self,
         callback: impl Fn(&ThresholdEvent) + Send + Sync + 'static,
     ) -> Self {
-        self.callbacks.push(Box::new(callback));
+        self.on_threshold.push(Box::new(callback));
         self
     }
 
-    /// How many events are kept for a listener that is slow: 1,024 unless set, at most 2^20. Then it misses the oldest, and is
-    /// told how many.
+    /// Calls this with the final charge of each call of this limiter, before the call is answered: see [`UsageEvent`]. It
+    /// must not block: the call waits for it. Several may be given.
+    ///
+    /// A panic in the callback is caught, logged and counted, as in [`on_threshold`](Self::on_threshold).
+    ///
+    /// For whatever takes time, such as writing to a file, subscribe to [`Limiter::usage_events`].
+    pub fn on_usage(mut self, callback: impl Fn(&UsageEvent) + Send + Sync + 'static) -> Self {
+        self.on_usage.push(Box::new(callback));
+        self
+    }
+
+    /// How many threshold events are kept for a slow subscriber: 1,024 unless set, at most 2^20. Beyond that it misses
+    /// the oldest, and is told how many.
     pub fn kept_events(self, events: usize) -> Self {
-        Self { kept: events, ..self }
+        Self { kept_events: events, ..self }
+    }
+
+    /// How many usage events are kept for a slow subscriber: 65,536 unless set, at most 2^20. Beyond that it misses the
+    /// oldest, and is told how many. Their memory, some 200 bytes each, is taken when the first one subscribes.
+    pub fn kept_usage_events(self, events: usize) -> Self {
+        Self { kept_usage_events: events, ..self }
     }
 
     /// Shadow mode for all keys: they are decided and counted as always, but a call that would be denied for a limit or the budget
@@ -65,8 +91,10 @@ impl LimiterBuilder {
     /// The limiter.
     #[must_use]
     pub fn build(self) -> Limiter {
-        let ears = Ears::new(self.kept, self.callbacks, self.shadow);
-        Limiter::on(self.store.heard_by(ears), self.thresholds)
+        let thresholds = Channel::new(self.kept_events, self.on_threshold);
+        let usage = Channel::new(self.kept_usage_events, self.on_usage);
+        let events = EventSink::new(thresholds, usage, self.shadow);
+        Limiter::on(self.store.reporting_to(events), self.thresholds)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, FailureDomain, KeyConfig, KeyDigest,
     KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId, RequestId, ReservationError,
-    Search, Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
+    Search, Settled, Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
 };
 
 use crate::any_store::AnyHandle;
@@ -69,14 +69,14 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
         key: &'a KeyId,
         id: &'a RequestId,
         actual: &'a Totals,
-    ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>>;
+    ) -> Boxed<'a, Result<Settled, ReservationError>>;
     fn listen(&self, listener: Listener);
     fn flush(&self, within: Duration) -> Boxed<'_, Unpaid>;
     fn cancel<'a>(
         &'a self,
         key: &'a KeyId,
         id: &'a RequestId,
-    ) -> Boxed<'a, Result<(), ReservationError>>;
+    ) -> Boxed<'a, Result<Settled, ReservationError>>;
     fn resolve<'a>(&'a self, digest: &'a KeyDigest)
     -> Boxed<'a, Result<Option<KeyId>, StoreError>>;
     fn read<'a>(&'a self, id: &'a KeyId) -> Boxed<'a, Result<Option<KeyRecord>, StoreError>>;
@@ -195,7 +195,7 @@ impl<S: Store> DynamicStore for S {
         key: &'a KeyId,
         id: &'a RequestId,
         actual: &'a Totals,
-    ) -> Boxed<'a, Result<Vec<Crossing>, ReservationError>> {
+    ) -> Boxed<'a, Result<Settled, ReservationError>> {
         Box::pin(self.settle(key, id, actual))
     }
 
@@ -211,7 +211,7 @@ impl<S: Store> DynamicStore for S {
         &'a self,
         key: &'a KeyId,
         id: &'a RequestId,
-    ) -> Boxed<'a, Result<(), ReservationError>> {
+    ) -> Boxed<'a, Result<Settled, ReservationError>> {
         Box::pin(self.cancel(key, id))
     }
 

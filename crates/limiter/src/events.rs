@@ -1,111 +1,117 @@
-//! Thresholds that were reached, for whoever wants to hear of them.
+//! The events of a limiter: thresholds that are reached, and final charges.
+
+mod channel;
+mod missed;
+mod threshold;
+mod usage;
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use limiter_core::{Crossing, Decision, KeyId};
+use limiter_core::{
+    Allowed, AssetId, Charge, Crossing, Decision, KeyId, LateEvent, RequestId, Settled,
+};
 use pin_project_lite::pin_project;
-use serde::Serialize;
-use thiserror::Error;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
+pub(crate) use self::channel::{Callback, Channel, Code};
+pub use self::missed::Missed;
+pub use self::threshold::{ThresholdEvent, ThresholdEvents};
+pub use self::usage::{UsageEvent, UsageEvents, UsageKind};
 use crate::user_code::UserCode;
 use crate::watch;
 
-/// A threshold that a key has reached: the first charge that did so raises it, once in a window or of a budget as it stands.
-///
-/// ```text
-/// ci has used 80 % of 10 requests per minute for asset "gpt-5": 8, until 2025-10-09T12:01:00Z
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ThresholdEvent {
-    /// The key.
-    pub key: KeyId,
-    /// What it has reached.
-    #[serde(flatten)]
-    pub crossing: Crossing,
-}
+/// Event sink and shadow flag, shared by clones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EventSink(Arc<Sink>);
 
-/// The thresholds that keys reach from now on, as this process decides: see
-/// [`Limiter::threshold_events`](crate::Limiter::threshold_events).
-#[derive(Debug)]
-pub struct ThresholdEvents {
-    receiver: broadcast::Receiver<ThresholdEvent>,
-}
-
-/// Events that a listener was too slow for: those that come after them follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{events} threshold events were missed: they came faster than they were listened to")]
-#[non_exhaustive]
-pub struct Missed {
-    /// How many.
-    pub events: u64,
-}
-
-impl ThresholdEvents {
-    /// The next event, or how many were missed before it; `None` when the limiter is gone.
-    ///
-    /// No event is lost if the future is dropped before it is ready.
-    ///
-    /// # Errors
-    /// [`Missed`], after which it goes on with the oldest that is left.
-    pub async fn next(&mut self) -> Option<Result<ThresholdEvent, Missed>> {
-        match self.receiver.recv().await {
-            Ok(event) => Some(Ok(event)),
-            Err(RecvError::Lagged(events)) => {
-                watch::events_dropped(events);
-                Some(Err(Missed { events }))
-            }
-            Err(RecvError::Closed) => None,
-        }
-    }
-}
-
-/// What hears of each event at once.
-pub(crate) type Callback = Box<dyn Fn(&ThresholdEvent) + Send + Sync>;
-
-/// Where the events of a limiter go, and whether it only watches. A clone is the same.
-#[derive(Clone, Debug)]
-pub(crate) struct Ears(Arc<Hearing>);
-
-struct Hearing {
-    sender: broadcast::Sender<ThresholdEvent>,
-    callbacks: Vec<Callback>,
+#[derive(Default)]
+struct Sink {
+    thresholds: Channel<ThresholdEvent>,
+    usage: Channel<UsageEvent>,
     shadow: bool,
 }
 
-impl Ears {
-    pub(crate) fn new(capacity: usize, callbacks: Vec<Callback>, shadow: bool) -> Self {
-        let sender = broadcast::Sender::new(capacity.clamp(1, MOST_KEPT));
-        Self(Arc::new(Hearing { sender, callbacks, shadow }))
+/// A call that may charge a key: key, asset, charge and id each live as long as the caller lent them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'k, 'a, 'c, 'i> {
+    key: &'k KeyId,
+    /// The charge, if it is final as soon as it is made. An estimate is not.
+    check: Option<Check<'a, 'c, 'i>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Check<'a, 'c, 'i> {
+    asset: Option<&'a AssetId>,
+    charge: &'c Charge,
+    id: Option<&'i RequestId>,
+}
+
+impl<'k> Call<'k, '_, '_, '_> {
+    /// A call whose charge is an estimate.
+    pub(crate) const fn estimated(key: &'k KeyId) -> Self {
+        Self { key, check: None }
+    }
+}
+
+impl<'k, 'a, 'c, 'i> Call<'k, 'a, 'c, 'i> {
+    /// A call whose charge is final.
+    pub(crate) const fn checked(
+        key: &'k KeyId,
+        asset: Option<&'a AssetId>,
+        charge: &'c Charge,
+        id: Option<&'i RequestId>,
+    ) -> Self {
+        Self { key, check: Some(Check { asset, charge, id }) }
+    }
+}
+
+impl EventSink {
+    pub(crate) fn new(
+        thresholds: Channel<ThresholdEvent>,
+        usage: Channel<UsageEvent>,
+        shadow: bool,
+    ) -> Self {
+        Self(Arc::new(Sink { thresholds, usage, shadow }))
     }
 
-    pub(crate) fn subscribe(&self) -> ThresholdEvents {
-        ThresholdEvents { receiver: self.0.sender.subscribe() }
+    pub(crate) fn threshold_events(&self) -> ThresholdEvents {
+        ThresholdEvents::new(self.0.thresholds.subscribe())
     }
 
-    /// The call of a key that charges, heard as soon as it is decided.
-    pub(crate) const fn hear<'k, F>(&self, key: &'k KeyId, call: F) -> Heard<'_, 'k, F> {
-        Heard { call, ears: self, key: Some(key) }
+    pub(crate) fn usage_events(&self) -> UsageEvents {
+        UsageEvents::new(self.0.usage.subscribe())
     }
 
-    /// A call that only looks: it reaches nothing.
-    pub(crate) const fn look<F>(&self, call: F) -> Heard<'_, 'static, F> {
-        Heard { call, ears: self, key: None }
+    /// A call that charges a key; its events are sent as soon as it is decided.
+    pub(crate) const fn charging<'k, 'a, 'c, 'i, F>(
+        &self,
+        of: Call<'k, 'a, 'c, 'i>,
+        call: F,
+    ) -> Reported<'_, 'k, 'a, 'c, 'i, F> {
+        Reported { call, sink: self, of: Some(of) }
+    }
+
+    /// A call that charges nothing, and raises no events.
+    pub(crate) const fn looking<F>(
+        &self,
+        call: F,
+    ) -> Reported<'_, 'static, 'static, 'static, 'static, F> {
+        Reported { call, sink: self, of: None }
     }
 
     #[inline]
-    fn on_its_way(&self, key: Option<&KeyId>, decision: &mut Decision) {
+    fn decided(&self, of: Option<&Call<'_, '_, '_, '_>>, decision: &mut Decision) {
         match decision {
             Decision::Allowed(allowed) => {
-                if let Some(key) = key
-                    && !allowed.crossed().is_empty()
-                {
-                    self.tell(key, allowed.crossed());
+                if let Some(call) = of {
+                    if !allowed.crossed().is_empty() {
+                        self.crossed(call.key, allowed.crossed());
+                    }
+                    if self.0.usage.has_listeners() {
+                        self.checked(call, allowed);
+                    }
                 }
             }
             Decision::Denied(denied) => {
@@ -116,34 +122,77 @@ impl Ears {
         }
     }
 
-    /// Sends the events without waiting for a listener, and contains the panics of callbacks and listeners.
-    ///
-    /// The call is charged already. Its caller, the store or the task that pays the debts of an outage goes on.
+    /// Sends an event for a check that has charged a call.
     #[cold]
-    pub(crate) fn tell(&self, key: &KeyId, crossed: &[Crossing]) {
-        for crossing in crossed {
-            let event = ThresholdEvent { key: key.clone(), crossing: crossing.clone() };
-            watch::event_fired(crossing.percent);
-            for callback in &self.0.callbacks {
-                let _ = ON_THRESHOLD.run(|| callback(&event));
+    fn checked(&self, call: &Call<'_, '_, '_, '_>, allowed: &Allowed) {
+        if let Some(Check { asset, charge, id }) = call.check
+            && allowed.is_newly_charged()
+        {
+            self.0.usage.send(UsageEvent {
+                key: call.key.clone(),
+                asset: asset.cloned(),
+                kind: UsageKind::Checked,
+                charge: *charge,
+                id: id.cloned(),
+                at: allowed.decided_at(),
+            });
+        }
+    }
+
+    /// Sends the events of a settlement or a cancellation.
+    pub(crate) fn ended(&self, key: &KeyId, id: &RequestId, kind: UsageKind, settled: &Settled) {
+        if !settled.crossed.is_empty() {
+            self.crossed(key, &settled.crossed);
+        }
+        self.charged_late(key, id, kind, settled);
+    }
+
+    /// Sends the event of a change that the store made outside of any call.
+    pub(crate) fn late(&self, key: &KeyId, event: LateEvent<'_>) {
+        match event {
+            LateEvent::Crossed(crossed) => self.crossed(key, crossed),
+            LateEvent::Settled(id, settled) => {
+                self.charged_late(key, id, UsageKind::Settled, settled);
             }
-            // No subscriber is no failure. A subscriber's waker is code of the application.
-            let _ = THRESHOLD_EVENTS.run(|| self.0.sender.send(event));
+            LateEvent::Cancelled(id, settled) => {
+                self.charged_late(key, id, UsageKind::Cancelled, settled);
+            }
+            _ => {}
+        }
+    }
+
+    fn charged_late(&self, key: &KeyId, id: &RequestId, kind: UsageKind, settled: &Settled) {
+        if self.0.usage.has_listeners()
+            && settled.is_first()
+            && let (Some(charge), Some(at)) = (settled.charge, settled.at)
+        {
+            let (key, asset, id) = (key.clone(), settled.asset.clone(), Some(id.clone()));
+            self.0.usage.send(UsageEvent { key, asset, kind, charge, id, at });
+        }
+    }
+
+    /// Sends an event for each threshold that was reached.
+    #[cold]
+    pub(crate) fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
+        for crossing in crossed {
+            watch::event_fired(crossing.percent);
+            let event = ThresholdEvent { key: key.clone(), crossing: crossing.clone() };
+            self.0.thresholds.send(event);
         }
     }
 }
 
 pin_project! {
-    /// A call that is heard. The decision is looked at where it is, and not moved about.
-    pub(crate) struct Heard<'a, 'k, F> {
+    /// A call whose events are sent when it is ready. The decision is read in place, and not moved about.
+    pub(crate) struct Reported<'s, 'k, 'a, 'c, 'i, F> {
         #[pin]
         call: F,
-        ears: &'a Ears,
-        key: Option<&'k KeyId>,
+        sink: &'s EventSink,
+        of: Option<Call<'k, 'a, 'c, 'i>>,
     }
 }
 
-impl<E, F: Future<Output = Result<Decision, E>>> Future for Heard<'_, '_, F> {
+impl<E, F: Future<Output = Result<Decision, E>>> Future for Reported<'_, '_, '_, '_, '_, F> {
     type Output = F::Output;
 
     #[inline]
@@ -151,34 +200,48 @@ impl<E, F: Future<Output = Result<Decision, E>>> Future for Heard<'_, '_, F> {
         let this = self.project();
         let mut answer = this.call.poll(context);
         if let Poll::Ready(Ok(decision)) = &mut answer {
-            this.ears.on_its_way(*this.key, decision);
+            this.sink.decided(this.of.as_ref(), decision);
         }
         answer
     }
 }
 
-impl Default for Ears {
-    fn default() -> Self {
-        Self::new(KEPT, Vec::new(), false)
-    }
-}
-
-impl fmt::Debug for Hearing {
+impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hearing").field("shadow", &self.shadow).finish_non_exhaustive()
+        f.debug_struct("Sink").field("shadow", &self.shadow).finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for ThresholdEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has used {}", self.key, self.crossing)
-    }
+/// An event that has callbacks and subscribers.
+pub(crate) trait Event: Clone + Send + 'static {
+    /// The call sites of its callbacks and of its subscribers' wakers.
+    const CODE: &'static Code;
+    /// How many events are kept for a slow subscriber unless set.
+    const KEPT: usize;
+    /// Its name in the metric of missed events.
+    const NAME: &'static str;
 }
 
-static ON_THRESHOLD: UserCode = UserCode::new("on_threshold");
-static THRESHOLD_EVENTS: UserCode = UserCode::new("threshold_events");
+impl Event for ThresholdEvent {
+    const CODE: &'static Code = {
+        static CODE: Code = Code {
+            callback: UserCode::new("on_threshold"),
+            waker: UserCode::new("threshold_events"),
+        };
+        &CODE
+    };
+    /// Minutes of them for a service of ten thousand keys.
+    const KEPT: usize = 1_024;
+    const NAME: &'static str = "threshold";
+}
 
-/// How many events wait for a listener that is slow: minutes of them for a service of ten thousand keys.
-pub(crate) const KEPT: usize = 1_024;
-/// Room is made for all of them at once.
-const MOST_KEPT: usize = 1 << 20;
+impl Event for UsageEvent {
+    const CODE: &'static Code = {
+        static CODE: Code =
+            Code { callback: UserCode::new("on_usage"), waker: UserCode::new("usage_events") };
+        &CODE
+    };
+    /// Six seconds of ten thousand calls a second, in 15 MB at most. The memory is taken when the first one subscribes.
+    const KEPT: usize = 65_536;
+    const NAME: &'static str = "usage";
+}

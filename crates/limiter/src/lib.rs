@@ -32,7 +32,9 @@
 //! # Where things are
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
 //! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
-//!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits, and with the feature `stream` a `StreamMeter` counts an answer while it streams.
+//!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits.
+//!   With the feature `stream`, an `ApiRequest` reads the estimate from a request of any known provider, and a `StreamMeter`
+//!   counts an answer while it streams.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
@@ -95,7 +97,7 @@ mod watched;
 
 pub use builder::LimiterBuilder;
 pub use estimate::Estimate;
-pub use events::{Missed, ThresholdEvent, ThresholdEvents};
+pub use events::{Missed, ThresholdEvent, ThresholdEvents, UsageEvent, UsageEvents, UsageKind};
 pub use limiter::{Keys, Limiter};
 #[doc(hidden)]
 pub use limiter_core::Object;
@@ -103,11 +105,11 @@ pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
     Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, FailureDomain,
     InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
-    KeyState, KeyStore, KeysError, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey,
-    NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId, RequestId, ReservationError,
-    ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Store, StoreError,
-    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Unpaid, Usage,
-    Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
+    KeyState, KeyStore, KeysError, LateEvent, Limits, LimitsBuilder, MAX_COUNT, ManualClock,
+    MaskedKey, NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId, RequestId,
+    ReservationError, ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search,
+    Settled, SettledAs, Store, StoreError, StoredSecret, Thresholds, Timestamp, TokenType, Totals,
+    Unit, UnitUsage, Unpaid, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
 };
 // For the crates around this one.
 #[doc(hidden)]

@@ -9,8 +9,8 @@ use limiter_core::ManualClock;
 use limiter_core::Throttle;
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Denied, Engine, KeyId, KeysError,
-    NewKey, RequestId, ReservationError, ReservationStore, Store, StoreError, Thresholds, Totals,
-    Unpaid, Usage, WorkspaceId,
+    NewKey, RequestId, ReservationError, ReservationStore, Settled, Store, StoreError, Thresholds,
+    Totals, Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
@@ -21,7 +21,7 @@ use limiter_redis::{RedisError, RedisStore};
 
 use crate::builder::LimiterBuilder;
 use crate::estimate::Estimate;
-use crate::events::ThresholdEvents;
+use crate::events::{ThresholdEvents, UsageEvents};
 use crate::reservation::{Reservation, Reserved, random_id};
 use crate::reserving::{Reserving, Unanswered};
 #[cfg(any(feature = "metrics", feature = "tracing"))]
@@ -155,7 +155,44 @@ impl Limiter {
     /// ```
     #[must_use]
     pub fn threshold_events(&self) -> ThresholdEvents {
-        self.engine.store().ears().subscribe()
+        self.engine.store().events().threshold_events()
+    }
+
+    /// The final charges of this limiter and its clones from now on, to bill from: see [`UsageEvent`](crate::UsageEvent).
+    ///
+    /// A subscriber slows no decision: a slow one misses the oldest events, and is told how many. While there is neither a
+    /// subscriber nor a callback, an event costs one branch.
+    ///
+    /// A charge raises its event in the process that made it. The event of a check whose answer is lost on its way from the
+    /// store is lost with it. A settlement whose answer was lost raises its event when this process repeats it.
+    ///
+    /// What is asked of [`memory`](Self::memory) raises none.
+    ///
+    /// ```
+    /// use limiter::{AssetId, Charge, KeyConfig, Limiter, NewKey, Reserved, Totals, UsageKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let limiter = Limiter::in_memory();
+    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+    /// # let ci = NewKey::member(KeyConfig::named("ci")?);
+    /// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    /// let mut events = limiter.usage_events();
+    /// let gpt5: AssetId = "gpt-5".parse()?;
+    /// let estimate = Charge::request().with_tokens(120, 500)?;
+    /// if let Reserved::Allowed(mut call) = limiter.reserve(&key, &gpt5, &estimate).await? {
+    ///     call.settle(&Totals::unchanged().with_output_tokens(87)?).await?;
+    /// }
+    /// let event = events.next().await.expect("the limiter lives")?;
+    /// assert_eq!(event.kind, UsageKind::Settled);
+    /// assert_eq!(event.charge, Charge::request().with_tokens(120, 87)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn usage_events(&self) -> UsageEvents {
+        self.engine.store().events().usage_events()
     }
 
     /// Limits on a store of your own. It proves itself by passing the conformance suite.
@@ -377,6 +414,7 @@ impl Limiter {
             Decision::Allowed(allowed) => Reserved::Allowed(Reservation::new(
                 self.clone(),
                 key.clone(),
+                asset.cloned(),
                 id.clone(),
                 *estimate,
                 allowed,
@@ -467,15 +505,15 @@ impl Limiter {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<(), ReservationError> {
-        self.engine.settle(key, id, actual).await.map(drop)
+    ) -> Result<Settled, ReservationError> {
+        self.engine.settle(key, id, actual).await
     }
 
     /// As [`Reservation::cancel`], by the id of a reservation that this process or another made.
     ///
     /// # Errors
     /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.
-    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.engine.cancel(key, id).await
     }
 

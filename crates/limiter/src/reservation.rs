@@ -5,8 +5,8 @@ use std::fmt;
 #[cfg(feature = "stream")]
 use limiter_core::Throttle;
 use limiter_core::{
-    Allowed, BoxError, Charge, Decision, Denied, KeyId, RequestId, ReservationError, StoreError,
-    Totals,
+    Allowed, AssetId, BoxError, Charge, Decision, Denied, KeyId, RequestId, ReservationError,
+    Settled, StoreError, Totals,
 };
 
 use crate::limiter::Limiter;
@@ -61,6 +61,7 @@ pub enum Reserved {
 pub struct Reservation {
     limiter: Limiter,
     key: KeyId,
+    asset: Option<AssetId>,
     id: RequestId,
     estimate: Charge,
     price: Option<Price>,
@@ -101,13 +102,14 @@ impl Reservation {
     pub(crate) fn new(
         limiter: Limiter,
         key: KeyId,
+        asset: Option<AssetId>,
         id: RequestId,
         estimate: Charge,
         allowed: Allowed,
     ) -> Self {
         // In shadow mode nothing was charged that could stand.
         let open = allowed.shadowed().is_none();
-        Self { limiter, key, id, estimate, price: None, allowed: Box::new(allowed), open }
+        Self { limiter, key, asset, id, estimate, price: None, allowed: Box::new(allowed), open }
     }
 
     /// Settles the credits of this call by the price of its tokens. A reservation by
@@ -127,6 +129,12 @@ impl Reservation {
     #[must_use]
     pub const fn key(&self) -> &KeyId {
         &self.key
+    }
+
+    /// The asset of the call, if it named one.
+    #[must_use]
+    pub const fn asset(&self) -> Option<&AssetId> {
+        self.asset.as_ref()
     }
 
     /// Names the reservation among those of its key.
@@ -168,19 +176,24 @@ impl Reservation {
     }
 
     /// Corrects the estimate to what the call did cost, in the windows that admitted it as far as they go on. What
-    /// exceeds the estimate is always counted.
+    /// exceeds the estimate is always counted. Answers the final charge, to bill from.
     ///
-    /// After a store error it can be repeated.
+    /// After a store error it can be repeated. In shadow mode nothing was charged, and the answer is
+    /// [`SettledAs::Uncharged`](limiter_core::SettledAs::Uncharged).
     ///
     /// # Errors
     /// [`ReservationError::AlreadySettled`] with other figures, [`ReservationError::Unknown`] after its ttl, or a store
     /// error.
-    pub async fn settle(&mut self, actual: &Totals) -> Result<(), ReservationError> {
+    pub async fn settle(&mut self, actual: &Totals) -> Result<Settled, ReservationError> {
         if self.is_shadowed() {
-            return self.ended(Ok(()));
+            return self.ended(Ok(Settled::uncharged(None)));
         }
         let settled = self.limiter.settle(&self.key, &self.id, actual).await;
-        self.ended(settled)
+        self.ended(settled.map(|mut settled| {
+            // Of a postponed settlement only this guard knows what it will charge.
+            settled.charge = settled.charge.or_else(|| actual.applied_to(&self.estimate).ok());
+            settled
+        }))
     }
 
     /// [Settles](Self::settle) the tokens of the call and, if it has a [price](Self::price), the credits that they cost.
@@ -188,7 +201,7 @@ impl Reservation {
     ///
     /// # Errors
     /// As [`settle`](Self::settle), and [`ReservationError::Invalid`] above [`MAX_COUNT`](crate::MAX_COUNT) tokens.
-    pub async fn settle_usage(&mut self, usage: &TokenUsage) -> Result<(), ReservationError> {
+    pub async fn settle_usage(&mut self, usage: &TokenUsage) -> Result<Settled, ReservationError> {
         let actual = match &self.price {
             Some(price) => price.totals(usage)?,
             None => Totals::try_from(*usage)?,
@@ -196,15 +209,15 @@ impl Reservation {
         self.settle(&actual).await
     }
 
-    /// Takes the whole charge back, the request too: the call never went upstream.
+    /// Takes the whole charge back, the request too: the call never went upstream. The final charge is nothing.
     ///
     /// After a store error it can be repeated.
     ///
     /// # Errors
     /// [`ReservationError::AlreadySettled`], [`ReservationError::Unknown`] after its ttl, or a store error.
-    pub async fn cancel(&mut self) -> Result<(), ReservationError> {
+    pub async fn cancel(&mut self) -> Result<Settled, ReservationError> {
         if self.is_shadowed() {
-            return self.ended(Ok(()));
+            return self.ended(Ok(Settled::uncharged(None)));
         }
         let cancelled = self.limiter.cancel(&self.key, &self.id).await;
         self.ended(cancelled)
@@ -228,10 +241,16 @@ impl Reservation {
     }
 
     /// Only where the store gave no answer is there something left to be done.
-    fn ended(&mut self, outcome: Result<(), ReservationError>) -> Result<(), ReservationError> {
+    fn ended(
+        &mut self,
+        outcome: Result<Settled, ReservationError>,
+    ) -> Result<Settled, ReservationError> {
         self.open =
             matches!(outcome, Err(ReservationError::Store(_) | ReservationError::Invalid(_)));
-        outcome
+        outcome.map(|mut settled| {
+            settled.asset.clone_from(&self.asset);
+            settled
+        })
     }
 }
 

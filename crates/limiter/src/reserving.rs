@@ -111,7 +111,7 @@ async fn call_off(limiter: Limiter, call: Call, unanswered: Unanswered) {
         )) => {
             let cancelled = limiter.cancel(&unanswered.key, &unanswered.id).await;
             // An unknown reservation was never made.
-            if matches!(cancelled, Ok(()) | Err(ReservationError::Unknown(_))) {
+            if matches!(cancelled, Ok(_) | Err(ReservationError::Unknown(_))) {
                 unanswered.answered();
             }
         }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
-use limiter_core::BoxError;
+use limiter_core::{BoxError, Settled};
 use pin_project_lite::pin_project;
 
 pub use self::count::CountTokens;
@@ -182,6 +182,28 @@ impl<S, C, K> StreamMeter<S, C, K> {
     pub fn ending_at_limit(mut self) -> Self {
         self.meter.end_at_limit();
         self
+    }
+
+    /// Returns a future of the final charge, to bill from. It is ready once the call is settled, also where the client has
+    /// gone. `None` if the call could not be settled: its estimate stands, and `tracing` says so.
+    ///
+    /// Subscribe before the stream is polled or handed on:
+    ///
+    /// ```
+    /// # use limiter::{AnswerReader, Api, Reservation, StreamMeter};
+    /// # fn forward(upstream: http_body_util::Empty<bytes::Bytes>, call: Reservation) {
+    /// let mut answer = StreamMeter::body(upstream, call, AnswerReader::new(Api::OpenAiChat));
+    /// let settled = answer.settled();
+    /// tokio::spawn(async move {
+    ///     if let Some(charge) = settled.await.and_then(|settled| settled.charge) {
+    ///         println!("bill {} input and {} output tokens", charge.input_tokens(), charge.output_tokens());
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn settled(&mut self) -> impl Future<Output = Option<Settled>> + Send + use<S, C, K> {
+        let settled = self.meter.subscribe();
+        async move { settled.await.ok() }
     }
 
     /// 1,000 tokens: at a hundred a second the store is asked every ten seconds, which costs next to nothing, and other

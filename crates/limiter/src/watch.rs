@@ -33,12 +33,12 @@ pub(crate) fn event_fired(percent: u8) {
     let _ = percent;
 }
 
-/// Counts threshold events that a listener missed, since it lagged.
-pub(crate) fn events_dropped(events: u64) {
+/// Counts events of a kind that a slow subscriber has missed.
+pub(crate) fn events_missed(kind: &'static str, events: u64) {
     #[cfg(feature = "metrics")]
-    metrics::events_dropped(events);
+    metrics::events_missed(kind, events);
     #[cfg(not(feature = "metrics"))]
-    let _ = events;
+    let _ = (kind, events);
 }
 
 /// Counts an answer by its API and the source of its tokens.

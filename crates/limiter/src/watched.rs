@@ -9,8 +9,8 @@ use limiter_core::Throttle;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
     KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Store, StoreError, Totals, Unpaid,
-    Usage, WorkspaceId,
+    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Totals,
+    Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -20,7 +20,7 @@ use limiter_policy::GuardedStore;
 use limiter_redis::RedisStore;
 
 use crate::any_store::{AnyHandle, AnyStore};
-use crate::events::Ears;
+use crate::events::{Call, EventSink, UsageKind};
 use crate::watch::{Operation, Watch, Whose};
 
 /// The store behind a [`Limiter`](crate::Limiter): one of those compiled in, or a user's own.
@@ -31,7 +31,7 @@ use crate::watch::{Operation, Watch, Whose};
 pub struct WatchedStore {
     store: AnyStore,
     watch: Watch,
-    ears: Ears,
+    events: EventSink,
     /// Throttles the warnings that streams could not be extended: a failing store fails all of them.
     #[cfg(feature = "stream")]
     stream_warnings: Arc<Throttle>,
@@ -45,8 +45,9 @@ pub struct Handle {
     handle: AnyHandle,
     watch: Watch,
     whose: Whose,
-    ears: Ears,
+    events: EventSink,
     key: KeyId,
+    asset: Option<AssetId>,
 }
 
 impl WatchedStore {
@@ -70,15 +71,15 @@ impl WatchedStore {
         Self { watch: rewatch(&self.watch), ..self.clone() }
     }
 
-    /// The same store, whose thresholds others hear of.
-    pub(crate) fn heard_by(self, ears: Ears) -> Self {
-        let listener = ears.clone();
-        self.store.listen(Box::new(move |key, crossed| listener.tell(key, crossed)));
-        Self { ears, ..self }
+    /// The same store, whose events go to this sink.
+    pub(crate) fn reporting_to(self, events: EventSink) -> Self {
+        let late = events.clone();
+        self.store.listen(Box::new(move |key, event| late.late(key, event)));
+        Self { events, ..self }
     }
 
-    pub(crate) const fn ears(&self) -> &Ears {
-        &self.ears
+    pub(crate) const fn events(&self) -> &EventSink {
+        &self.events
     }
 
     #[cfg(feature = "stream")]
@@ -91,21 +92,23 @@ impl WatchedStore {
         Self {
             store,
             watch,
-            ears: Ears::default(),
+            events: EventSink::default(),
             #[cfg(feature = "stream")]
             stream_warnings: Arc::new(Throttle::of_warnings()),
         }
     }
 
-    /// What was reached by a call that is not decided, heard.
-    async fn reached(
+    /// A settlement or a cancellation, whose events are sent.
+    async fn ending(
         &self,
         key: &KeyId,
-        call: impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send,
-    ) -> Result<Vec<Crossing>, ReservationError> {
-        let crossed = call.await?;
-        self.ears.tell(key, &crossed);
-        Ok(crossed)
+        id: &RequestId,
+        kind: UsageKind,
+        call: impl Future<Output = Result<Settled, ReservationError>> + Send,
+    ) -> Result<Settled, ReservationError> {
+        let settled = call.await?;
+        self.events.ended(key, id, kind, &settled);
+        Ok(settled)
     }
 }
 
@@ -139,7 +142,8 @@ impl Handle {
         &self,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.ears.hear(&self.key, self.handle.check_and_consume(charge));
+        let of = Call::checked(&self.key, self.asset.as_ref(), charge, None);
+        let call = self.events.charging(of, self.handle.check_and_consume(charge));
         self.watch.decision(Operation::CheckAndConsume, self.whose.names(), call)
     }
 
@@ -151,7 +155,7 @@ impl Handle {
         &self,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.ears.look(self.handle.peek(charge));
+        let call = self.events.looking(self.handle.peek(charge));
         self.watch.decision(Operation::Peek, self.whose.names(), call)
     }
 
@@ -190,7 +194,8 @@ impl DecisionStore for WatchedStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.ears.hear(key, self.store.check_and_consume(key, asset, charge));
+        let of = Call::checked(key, asset, charge, None);
+        let call = self.events.charging(of, self.store.check_and_consume(key, asset, charge));
         self.watch.decision(Operation::CheckAndConsume, (Some(key), asset), call)
     }
 
@@ -200,7 +205,7 @@ impl DecisionStore for WatchedStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        let call = self.ears.look(self.store.peek(key, asset, charge));
+        let call = self.events.looking(self.store.peek(key, asset, charge));
         self.watch.decision(Operation::Peek, (Some(key), asset), call)
     }
 
@@ -219,8 +224,9 @@ impl DecisionStore for WatchedStore {
             handle,
             watch: self.watch.clone(),
             whose: self.watch.whose(key, asset),
-            ears: self.ears.clone(),
+            events: self.events.clone(),
             key: key.clone(),
+            asset: asset.cloned(),
         }))
     }
 }
@@ -233,7 +239,8 @@ impl ReservationStore for WatchedStore {
         charge: &Charge,
         id: &RequestId,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send {
-        let call = self.ears.hear(key, self.store.check_once(key, asset, charge, id));
+        let of = Call::checked(key, asset, charge, Some(id));
+        let call = self.events.charging(of, self.store.check_once(key, asset, charge, id));
         self.watch.decision(Operation::CheckOnce, (Some(key), asset), call)
     }
 
@@ -244,7 +251,11 @@ impl ReservationStore for WatchedStore {
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send {
-        let call = self.reached(key, self.store.record(key, asset, charge, id));
+        let call = async move {
+            let crossed = self.store.record(key, asset, charge, id).await?;
+            self.events.crossed(key, &crossed);
+            Ok(crossed)
+        };
         self.watch.answer(Operation::Record, Some(key), call)
     }
 
@@ -256,7 +267,8 @@ impl ReservationStore for WatchedStore {
         id: &RequestId,
         ttl: Duration,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send {
-        let call = self.ears.hear(key, self.store.reserve(key, asset, estimate, id, ttl));
+        let of = Call::estimated(key);
+        let call = self.events.charging(of, self.store.reserve(key, asset, estimate, id, ttl));
         self.watch.decision(Operation::Reserve, (Some(key), asset), call)
     }
 
@@ -266,7 +278,7 @@ impl ReservationStore for WatchedStore {
         id: &RequestId,
         to: &Totals,
     ) -> impl Future<Output = Result<Decision, ReservationError>> + Send {
-        let call = self.ears.hear(key, self.store.extend(key, id, to));
+        let call = self.events.charging(Call::estimated(key), self.store.extend(key, id, to));
         self.watch.decision(Operation::Extend, (Some(key), None), call)
     }
 
@@ -275,8 +287,8 @@ impl ReservationStore for WatchedStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send {
-        let call = self.reached(key, self.store.settle(key, id, actual));
+    ) -> impl Future<Output = Result<Settled, ReservationError>> + Send {
+        let call = self.ending(key, id, UsageKind::Settled, self.store.settle(key, id, actual));
         self.watch.answer(Operation::Settle, Some(key), call)
     }
 
@@ -292,8 +304,9 @@ impl ReservationStore for WatchedStore {
         &self,
         key: &KeyId,
         id: &RequestId,
-    ) -> impl Future<Output = Result<(), ReservationError>> + Send {
-        self.watch.answer(Operation::Cancel, Some(key), self.store.cancel(key, id))
+    ) -> impl Future<Output = Result<Settled, ReservationError>> + Send {
+        let call = self.ending(key, id, UsageKind::Cancelled, self.store.cancel(key, id));
+        self.watch.answer(Operation::Cancel, Some(key), call)
     }
 }
 

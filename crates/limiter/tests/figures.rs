@@ -294,7 +294,7 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
     let handle = limiter.handle(member, &gpt5).await.unwrap().unwrap();
     let _denied = handle.check_and_consume(&charge).await.unwrap();
     match limiter.reserve(member, None, &charge).await.unwrap() {
-        Reserved::Allowed(mut call) => call.settle(&Totals::unchanged()).await.unwrap(),
+        Reserved::Allowed(mut call) => drop(call.settle(&Totals::unchanged()).await.unwrap()),
         Reserved::Denied(denied) => panic!("{denied}"),
     }
     assert!(limiter.authenticate(&team.access_key).await.unwrap().is_some());
@@ -378,7 +378,7 @@ async fn thresholds_that_are_reached_and_events_that_are_missed_are_counted() {
     );
     assert_eq!(events.next().await.unwrap().unwrap_err().events, 1);
     assert_eq!(events.next().await.unwrap().unwrap().crossing.percent, 100);
-    figures.assert_counted("limiter_events_dropped_total", &[" 1"]);
+    figures.assert_counted("limiter_events_dropped_total", &[r#"{events="threshold"} 1"#]);
 }
 
 #[tokio::test]

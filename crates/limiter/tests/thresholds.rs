@@ -135,7 +135,7 @@ async fn who_is_slow_is_told_how_many_were_missed_and_slows_nobody() {
     assert_eq!(missed.events, 6);
     assert_eq!(
         missed.to_string(),
-        "6 threshold events were missed: they came faster than they were listened to"
+        "6 events were missed: they came faster than the subscriber took them"
     );
     assert_eq!(percents(heard(&mut slow)), [1, 2, 3, 4]);
 }

@@ -1,6 +1,6 @@
 //! Calls whose cost is known only afterwards, and calls that are repeated.
 
-use crate::replay::{Answer, Call, Crossed, LARGEST, Problem, Reserve, Totals};
+use crate::replay::{Answer, Call, Cost, Crossed, LARGEST, Problem, Reserve, Totals};
 
 use super::key::Key;
 use super::window::WindowId;
@@ -130,7 +130,10 @@ impl Key {
             return Answer::Error(Problem::UnknownReservation);
         };
         match &reservation.end {
-            Some(before) if *before == end => return end.answer(Vec::new()),
+            // "They change nothing more and answer the same."
+            Some(before) if *before == end => {
+                return end.answer(reservation.estimate.asset.clone(), true, Vec::new());
+            }
             Some(_) => return Answer::Error(Problem::AlreadySettled),
             None => reservation.end = Some(end.clone()),
         }
@@ -144,17 +147,24 @@ impl Key {
         };
         let (corrected, crossed) = self.corrected(&admitting, &estimate, &actual, now);
         *self = corrected;
-        end.answer(crossed)
+        end.answer(estimate.asset, false, crossed)
     }
 }
 
 impl End {
-    /// A cancel gives back, and so reaches nothing.
-    fn answer(&self, crossed: Vec<Crossed>) -> Answer {
-        match self {
-            Self::Settled(_) => Answer::Settled { crossed },
-            Self::Cancelled => Answer::Ok,
-        }
+    /// "Settle and cancel answer `actual` and what was charged by it, so that a caller can bill."
+    fn answer(&self, asset: Option<String>, repeated: bool, crossed: Vec<Crossed>) -> Answer {
+        let cost = match self {
+            Self::Settled(Call { requests, input, output, credits, .. }) => Cost {
+                asset,
+                requests: *requests,
+                input: *input,
+                output: *output,
+                credits: *credits,
+            },
+            Self::Cancelled => Cost { asset, ..Cost::default() },
+        };
+        Answer::Settled { cost, repeated, crossed }
     }
 }
 

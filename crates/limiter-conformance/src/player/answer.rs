@@ -2,11 +2,11 @@
 
 use limiter_core::{
     Credits, Crossing, Decision, DenialReason, Denied, RateLimited, Rule, Scope, ScopeUsage,
-    Timestamp, Unit, UnitUsage, Usage, Window, WindowUsage,
+    Settled, SettledAs, Timestamp, Unit, UnitUsage, Usage, Window, WindowUsage,
 };
 
 use super::PlayError;
-use crate::replay::{self, Answer, Crossed, Denial, Remaining, Row, Used};
+use crate::replay::{self, Answer, Cost, Crossed, Denial, Remaining, Row, Used};
 
 /// How a decision is answered.
 pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
@@ -24,9 +24,22 @@ pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
     }
 }
 
-/// How a settlement is answered.
-pub(super) fn of_settlement(crossings: &[Crossing]) -> Result<Answer, PlayError> {
-    Ok(Answer::Settled { crossed: crossed(crossings)? })
+/// How a settlement or a cancellation is answered.
+pub(super) fn of_settlement(settled: &Settled) -> Result<Answer, PlayError> {
+    let charge = settled.charge.ok_or_else(|| PlayError::NoWord(format!("{settled:?}")))?;
+    let cost = Cost {
+        asset: settled.asset.as_ref().map(ToString::to_string),
+        requests: charge.requests(),
+        input: charge.input_tokens(),
+        output: charge.output_tokens(),
+        credits: charge.credits().millionths(),
+    };
+    let repeated = match settled.outcome {
+        SettledAs::First => false,
+        SettledAs::Repeated => true,
+        _ => return Err(PlayError::NoWord(format!("{settled:?}"))),
+    };
+    Ok(Answer::Settled { cost, repeated, crossed: crossed(&settled.crossed)? })
 }
 
 /// How a usage is answered.

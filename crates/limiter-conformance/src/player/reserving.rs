@@ -31,12 +31,12 @@ impl<S: Store> Player<S> {
     pub(super) async fn settle(&self, actual: &replay::Totals) -> Result<Answer, PlayError> {
         let id = request_id(&actual.id)?;
         let settled = self.engine.settle(self.key(&actual.key), &id, &totals(actual)?).await;
-        settled.map_or_else(problem, |crossed| answer::of_settlement(&crossed))
+        settled.map_or_else(problem, |settled| answer::of_settlement(&settled))
     }
 
     pub(super) async fn cancel(&self, key: &str, id: &str) -> Result<Answer, PlayError> {
         let cancelled = self.engine.cancel(self.key(key), &request_id(id)?).await;
-        cancelled.map_or_else(problem, |()| Ok(Answer::Ok))
+        cancelled.map_or_else(problem, |settled| answer::of_settlement(&settled))
     }
 }
 

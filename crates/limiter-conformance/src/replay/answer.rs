@@ -8,10 +8,14 @@ use serde::{Serialize, Serializer};
 /// The answer to one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A key was created, updated or deleted, a reservation cancelled.
+    /// A key was created, updated or deleted.
     Ok,
-    /// A reservation was settled. It is written as [`Ok`](Self::Ok) is.
+    /// A reservation was settled or cancelled. It is written as [`Ok`](Self::Ok) is.
     Settled {
+        /// What the call cost in the end. Like the thresholds it is compared, and never written.
+        cost: Cost,
+        /// Whether the reservation had ended in this way before.
+        repeated: bool,
         /// The thresholds that it is the first to reach.
         crossed: Vec<Crossed>,
     },
@@ -77,6 +81,21 @@ pub struct Remaining {
     pub rules: Vec<(Rule, u64)>,
     /// Of the budget, if there is one, in millionths of a credit.
     pub budget: Option<u64>,
+}
+
+/// The final charge of a reserved call: nothing, if it was cancelled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// The asset, if the call named one.
+    pub asset: Option<String>,
+    /// Requests.
+    pub requests: u64,
+    /// Input tokens.
+    pub input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// Millionths of a credit.
+    pub credits: u64,
 }
 
 /// A threshold that is told: a share of a limit that was reached.
@@ -199,7 +218,7 @@ impl Answer {
     #[must_use]
     pub fn crossed(&self) -> &[Crossed] {
         match self {
-            Self::Settled { crossed } | Self::Allowed { crossed, .. } => crossed,
+            Self::Settled { crossed, .. } | Self::Allowed { crossed, .. } => crossed,
             Self::Ok | Self::Error(_) | Self::Denied(_) | Self::Usage(_) => &[],
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use limiter_core::{Charge, Decision, DenialReason, ReservationError, Totals};
+use limiter_core::{Charge, Decision, DenialReason, ReservationError, SettledAs, Totals};
 
 use super::StoreUnderTest;
-use super::reserved_calls::{Calls, at_noon_and, generous, output};
-use super::world::{DAY, MINUTE, NOON, assert_refused, named, requests_per_minute, tokens};
+use super::reserved_calls::{Calls, at_noon_and, generous, millionths, output};
+use super::world::{DAY, MINUTE, NOON, assert_refused, asset, named, requests_per_minute, tokens};
 
 /// The same figures are the same settlement; it changes nothing more, also after others came.
 pub async fn a_repeated_settlement_changes_nothing_more(store: impl StoreUnderTest) {
@@ -17,6 +17,30 @@ pub async fn a_repeated_settlement_changes_nothing_more(store: impl StoreUnderTe
         calls.settle("r1", output(20)).await.expect("the reservation is known");
     }
     assert_eq!(calls.used().await, [2, 25, 2, 25]);
+}
+
+/// "Settle and cancel answer `actual` and what was charged by it, so that a caller can bill": a repetition answers the
+/// same charge, and says that it is one.
+pub async fn the_final_charge_is_answered_and_once_as_the_first(store: impl StoreUnderTest) {
+    let calls = Calls::at_noon(&store).await;
+    let estimate = tokens(30, 50).with_requests(2).expect("within bounds");
+    for (id, called) in [("r1", Some("m1")), ("r2", None)] {
+        let reserved = calls.try_reserve(id, called, estimate, DAY).await;
+        assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
+    }
+    let _ = calls.extend("r1", output(60)).await.expect("the reservation is known");
+    let actual = output(70).with_credits(millionths(9));
+    let charge = estimate.with_tokens(30, 70).expect("within bounds").with_credits(millionths(9));
+    for outcome in [SettledAs::First, SettledAs::Repeated, SettledAs::Repeated] {
+        let settled = calls.settle("r1", actual).await.expect("the reservation is known");
+        assert_eq!((settled.asset, settled.charge), (Some(asset("m1")), Some(charge)));
+        assert_eq!((settled.outcome, settled.at), (outcome, Some(NOON)));
+    }
+    for outcome in [SettledAs::First, SettledAs::Repeated] {
+        let cancelled = calls.cancel("r2").await.expect("the reservation is known");
+        assert_eq!((cancelled.asset, cancelled.charge), (None, Some(Charge::NOTHING)));
+        assert_eq!((cancelled.outcome, cancelled.crossed), (outcome, Vec::new()));
+    }
 }
 
 /// "Settle is final": other figures come too late, and so does a cancel.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter_core::{Allowed, Decision, ReservationError, Store};
+use limiter_core::{Allowed, Decision, ReservationError, Settled, Store};
 use tokio::sync::Barrier;
 
 use super::StoreUnderTest;
@@ -22,7 +22,7 @@ pub async fn a_reservation_is_charged_once(store: impl StoreUnderTest) {
     assert_eq!(calls.used().await, [0, 0, 0, 0]);
 }
 
-/// All of them are told that it is settled, and the surplus comes back once.
+/// All of them are told that it is settled, one of them as the first, and the surplus comes back once.
 pub async fn a_settlement_counts_once(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     for round in 0..ROUNDS {
@@ -31,7 +31,9 @@ pub async fn a_settlement_counts_once(store: impl StoreUnderTest) {
         let settled = race(&calls, move |calls, _| async move {
             calls.settle(&format!("r{round}"), output(1)).await
         });
-        assert!(settled.await.iter().all(Result::is_ok));
+        let settled = settled.await;
+        let firsts = settled.iter().flatten().filter(|settled| settled.is_first()).count();
+        assert_eq!((settled.iter().all(Result::is_ok), firsts), (true, 1), "{settled:?}");
     }
     let rounds = ROUNDS as u64;
     assert_eq!(calls.used().await, [rounds, rounds, rounds, rounds]);
@@ -46,14 +48,10 @@ pub async fn a_settlement_and_a_cancel_do_not_both_count(store: impl StoreUnderT
         calls.reserve(&id, tokens(0, 20)).await;
         let ended = race(&calls, move |calls, task| async move {
             let id = format!("r{round}");
-            if task % 2 == 0 {
-                calls.settle(&id, output(1)).await.map(drop)
-            } else {
-                calls.cancel(&id).await
-            }
+            if task % 2 == 0 { calls.settle(&id, output(1)).await } else { calls.cancel(&id).await }
         });
         let refused =
-            |ended: &&Result<(), _>| matches!(ended, Err(ReservationError::AlreadySettled(_)));
+            |ended: &&Result<Settled, _>| matches!(ended, Err(ReservationError::AlreadySettled(_)));
         assert_eq!(ended.await.iter().filter(refused).count(), TASKS / 2);
         let added = u64::from(calls.settle(&id, output(1)).await.is_ok());
         assert_eq!(calls.used().await, before.map(|count| count + added));

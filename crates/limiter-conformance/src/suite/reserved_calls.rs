@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use limiter_core::{
     Charge, Credits, Crossing, Decision, KeyConfig, KeyId, Limits, RecordId, RequestId,
-    ReservationError, Store, Timestamp, Totals,
+    ReservationError, Settled, Store, Timestamp, Totals,
 };
 
 use super::StoreUnderTest;
@@ -54,11 +54,11 @@ impl<S: Store> Calls<S> {
         &self,
         id: &str,
         actual: Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.world.engine.settle(&self.key, &request_id(id), &actual).await
     }
 
-    pub(super) async fn cancel(&self, id: &str) -> Result<(), ReservationError> {
+    pub(super) async fn cancel(&self, id: &str) -> Result<Settled, ReservationError> {
         self.world.engine.cancel(&self.key, &request_id(id)).await
     }
 

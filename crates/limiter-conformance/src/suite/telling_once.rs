@@ -150,7 +150,7 @@ pub async fn of_many_callers_one_is_told(store: impl StoreUnderTest) {
         let reserved = calls.try_reserve(&id, Some("m1"), charge, DAY).await;
         let mut told = crossed(&reserved.expect("it is new"));
         let actual = output(1).with_credits(millionths(1));
-        told.extend(calls.settle(&id, actual).await.expect("the reservation is known"));
+        told.extend(calls.settle(&id, actual).await.expect("the reservation is known").crossed);
         for call in 1..ROUNDS {
             let charge = tokens(5, 5).with_credits(millionths(1));
             let decision = if call % 2 == 0 {

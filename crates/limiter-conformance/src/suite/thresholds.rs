@@ -231,7 +231,7 @@ pub async fn an_overrun_tells_of_the_minute_open_then(store: impl StoreUnderTest
     let calls = Calls::at_noon(&store).await;
     calls.reserve("r1", tokens(0, 90)).await;
     calls.world.advance(MINUTE);
-    let crossed = calls.settle("r1", output(170)).await.expect("the reservation is known");
+    let crossed = calls.settle("r1", output(170)).await.expect("the reservation is known").crossed;
     assert_eq!(in_words(&crossed), ["80 % of global/minute/tokens"]);
     assert_eq!((crossed[0].used, crossed[0].resets_at), (80, Some(NEXT_MINUTE.after(MINUTE))));
 }

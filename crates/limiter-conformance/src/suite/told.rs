@@ -21,7 +21,7 @@ impl<S: Store> Calls<S> {
 
     /// What a settlement tells.
     pub(super) async fn settling_tells(&self, id: &str, actual: Totals) -> Vec<String> {
-        in_words(&self.settle(id, actual).await.expect("the reservation is known"))
+        in_words(&self.settle(id, actual).await.expect("the reservation is known").crossed)
     }
 }
 

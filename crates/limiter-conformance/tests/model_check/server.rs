@@ -6,8 +6,8 @@ use std::time::Duration;
 use limiter_core::reservation::{cancel, check_once, extend, reserve, settle};
 use limiter_core::{
     AssetId, Charge, Credits, Crossing, Decision, KeyConfig, KeyKind, KeyState, Ledger,
-    LedgerBounds, Limits, Meter, RequestId, ReservationError, Rule, Scope, ScopeState, Thresholds,
-    Timestamp, TokenType, Totals, Unit, Window, WindowCounts,
+    LedgerBounds, Limits, Meter, RequestId, ReservationError, Rule, Scope, ScopeState, Settled,
+    Thresholds, Timestamp, TokenType, Totals, Unit, Window, WindowCounts,
 };
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ impl Server {
             )),
             Request::Extend => decided(extend(&mut key, &mut ledger, id, &totals(&cost), now)),
             Request::Settle(_) => ended(settle(&mut key, &mut ledger, id, &totals(&cost), now)),
-            Request::Cancel => ended(cancel(&mut key, &mut ledger, id, now).map(|()| Vec::new())),
+            Request::Cancel => ended(cancel(&mut key, &mut ledger, id, now)),
         };
         let corrected = answer == Answer::Done && ledger != self.ledger;
         match bug {
@@ -250,9 +250,9 @@ fn decided(decision: Result<Decision, ReservationError>) -> (Answer, Vec<Crossin
     }
 }
 
-fn ended(ended: Result<Vec<Crossing>, ReservationError>) -> (Answer, Vec<Crossing>) {
+fn ended(ended: Result<Settled, ReservationError>) -> (Answer, Vec<Crossing>) {
     match ended {
-        Ok(crossed) => (Answer::Done, crossed),
+        Ok(settled) => (Answer::Done, settled.crossed),
         Err(_) => (Answer::Refused, Vec::new()),
     }
 }

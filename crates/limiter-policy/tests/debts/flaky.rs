@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter_core::{
     AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
     KeyStore, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError, ReservationStore,
-    Search, StoreError, Totals, Usage, WorkspaceId,
+    Search, Settled, StoreError, Totals, Usage, WorkspaceId,
 };
 use limiter_memory::{MemoryHandle, MemoryStore};
 use parking_lot::Mutex;
@@ -176,12 +176,12 @@ impl ReservationStore for Flaky {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.has(key)?;
         self.answer(self.inner.settle(key, id, actual))?
     }
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.has(key)?;
         self.answer(self.inner.cancel(key, id))?
     }

@@ -87,7 +87,7 @@ impl World {
     }
 
     pub(crate) async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
-        self.store.cancel(key, id).await
+        self.store.cancel(key, id).await.map(drop)
     }
 
     pub(crate) async fn handle(&self) -> GuardedHandle<Flaky> {

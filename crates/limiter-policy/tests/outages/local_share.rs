@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, Limits, RecordId, ReservationError,
-    ReservationStore, StoreError, Totals, Usage,
+    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, LateEvent, Limits, RecordId,
+    ReservationError, ReservationStore, StoreError, Totals, Usage,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_redis::RedisStore;
@@ -125,8 +125,9 @@ async fn what_was_allowed_in_an_outage_tells_what_it_reaches_when_it_is_paid() {
     let told = Arc::new(Mutex::new(Vec::new()));
     for store in &processes.stores {
         let (told, key) = (Arc::clone(&told), processes.key.clone());
-        store.listen(Box::new(move |of, crossed| {
+        store.listen(Box::new(move |of, event| {
             assert_eq!(*of, key);
+            let LateEvent::Crossed(crossed) = event else { panic!("{event:?}") };
             told.lock().unwrap().extend(crossed.iter().map(|crossing| crossing.percent));
         }));
     }

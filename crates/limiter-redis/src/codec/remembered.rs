@@ -9,6 +9,7 @@ use redis::Value;
 use super::reader::Reader;
 use super::reply::{Limits, NOT_AN_ANSWER, bytes, time_of};
 use super::{HotKey, Misread, OUT_OF_BOUNDS, push_int, timestamp, told_of};
+use crate::unanswered::Token;
 
 /// What a script answers that looks up an id before it decides.
 #[derive(Debug)]
@@ -151,6 +152,13 @@ pub(crate) fn read_reservation(bytes: &[u8]) -> Result<(Timestamp, Reservation),
     Ok((until, Reservation::without_windows(asset, reserved, estimate, end)))
 }
 
+/// The token of the call that ended the reservation, if it has ended: `settle.lua` writes it in place of the windows.
+pub(crate) fn ended_under(record: &[u8]) -> Option<Token> {
+    let ended = record.get(1).is_some_and(|ended| *ended != 0);
+    let token = record.get(WINDOWS_AT..)?.first_chunk::<{ size_of::<Token>() }>()?;
+    ended.then_some(*token)
+}
+
 /// Until when an id is remembered: what `ZSCORE` answers.
 pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
     let unix_ms = str::from_utf8(score).ok().and_then(|text| text.parse::<f64>().ok());
@@ -211,9 +219,12 @@ pub(crate) fn asked_totals(totals: &Totals) -> Vec<u8> {
     bytes
 }
 
-/// How a reservation is to end, as `settle.lua` takes it: with its actual totals, or cancelled.
-pub(crate) fn ended_by(actual: Option<&Totals>) -> Vec<u8> {
-    actual.map_or_else(|| vec![CANCELLED], |actual| [vec![SETTLED], asked_totals(actual)].concat())
+/// How a reservation is to end, as `settle.lua` takes it: with its actual totals, or cancelled; and by which call.
+pub(crate) fn ended_by(actual: Option<&Totals>, token: Token) -> Vec<u8> {
+    let mut bytes = actual
+        .map_or_else(|| vec![CANCELLED], |actual| [vec![SETTLED], asked_totals(actual)].concat());
+    bytes.extend(token);
+    bytes
 }
 
 fn read_charge(reader: &mut Reader<'_>, requests: u64) -> Result<Charge, Misread> {
@@ -234,8 +245,9 @@ fn pair_of(pair: &[Value]) -> Result<(RequestId, &[u8]), Misread> {
 /// A reservation that has ended, and how.
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
-/// The windows of two scopes.
+/// The windows of two scopes, and where they begin.
 const WINDOWS: usize = 30;
+const WINDOWS_AT: usize = 79;
 /// A total that stays as it is.
 const UNCHANGED: i64 = -1;
 
@@ -272,6 +284,8 @@ mod tests {
         let (_, cancelled) = read_reservation(&record(2, "")).unwrap();
         assert_eq!((cancelled.asset(), cancelled.end()), (None, Some(ReservationEnd::Cancelled)));
         assert_eq!(record(0, "").len(), 109, "as reservation.lua expects it");
+        assert_eq!(ended_under(&record(1, "")), Some([7; 16]));
+        assert_eq!((ended_under(&record(0, "")), ended_under(&[1; 90])), (None, None));
     }
 
     #[test]

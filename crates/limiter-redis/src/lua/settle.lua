@@ -2,7 +2,8 @@
 --
 -- KEYS[1], KEYS[2]   the state of an API key, and its reservations
 -- ARGV[1], ARGV[2]   the id, and how it ends: 1 settled, with input, output and credits in 7 bytes each, -1 for what is as
---                    estimated; or 2 cancelled
+--                    estimated; or 2 cancelled; then the token of this call in 16 bytes. An ended reservation holds the token
+--                    of the call that ended it, in place of the windows, which nothing needs any more
 -- Returns { letter, time, record or false }: K for what has ended so, now or before, with what crossed.lua tells of
 -- thresholds; U for a key and X for a reservation that is not known, I for a sum that is too large, D for what has ended
 -- otherwise. Or a letter alone, as decide.lua does for a key that cannot be read.
@@ -74,5 +75,5 @@ if a then
 end
 credits_left = changed(credits_left, budget, told, 4096, credits - to_credits)
 --include crossed.lua
-redis.call('HSET', KEYS[2], id, '\1' .. sub(ARGV[2], 1, 1) .. sub(record, 3, 58) .. actual .. sub(record, 80))
+redis.call('HSET', KEYS[2], id, '\1' .. sub(ARGV[2], 1, 1) .. sub(record, 3, 58) .. actual .. sub(ARGV[2], -16) .. sub(record, 96))
 return { 'K', time[1], time[2], record, crossed }

@@ -81,7 +81,7 @@ impl World {
                 0 => reserve(store).await.map(drop),
                 1 => store.extend(&victim, &id(), &total).await.map(drop),
                 2 => store.settle(&victim, &id(), &total).await.map(drop),
-                _ => store.cancel(&victim, &id()).await,
+                _ => store.cancel(&victim, &id()).await.map(drop),
             }
         });
         match ended {

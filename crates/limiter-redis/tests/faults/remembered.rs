@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     Allowed, Charge, Decision, KeyConfig, KeyKind, KeyStore, Limits, ManualClock, NewRecord,
-    RequestId, ReservationError, ReservationStore, StoreError, Timestamp, Totals,
+    RequestId, ReservationError, ReservationStore, SettledAs, StoreError, Timestamp, Totals,
 };
 use limiter_redis::RedisStore;
 use tokio::task::JoinSet;
@@ -36,14 +36,15 @@ async fn an_operation_whose_reply_is_lost_is_sent_again_and_counts_once() {
     assert!(store.extend(key, &id("r"), &total(8)).await.unwrap().is_allowed());
     assert_eq!(scene.counted().await, 8);
     lose();
-    store.settle(key, &id("r"), &total(6)).await.unwrap();
+    let settled = store.settle(key, &id("r"), &total(6)).await.unwrap();
+    assert_eq!(settled.outcome, SettledAs::First, "our own first try was the one that settled");
     assert_eq!(scene.counted().await, 6);
     lose();
     assert!(is_replayed(&store.check_once(key, None, &costs(3), &id("q")).await.unwrap()));
     assert_eq!(scene.counted().await, 9);
     let _ = store.reserve(key, None, &costs(7), &id("s"), HOUR).await.unwrap();
     lose();
-    store.cancel(key, &id("s")).await.unwrap();
+    assert!(store.cancel(key, &id("s")).await.unwrap().is_first());
     assert_eq!((scene.counted().await, scene.proxy.replies_lost()), (9, 5));
     // Each of the five was sent twice, one other once.
     assert_eq!(scene.proxy.requests() - sent - warm, 11);
@@ -78,6 +79,41 @@ async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
     })
     .await;
     assert_eq!(scene.counted().await, 6);
+}
+
+/// A caller that repeats a settlement after an error bills it once: also where another process repeats it too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settlement_whose_reply_is_late_is_the_first_when_this_process_repeats_it() {
+    let scene = Scene::new(Duration::from_millis(500)).await;
+    let (store, key) = (&scene.store, &scene.key);
+    for name in ["ours", "dropped", "theirs"] {
+        let _ = store.reserve(key, None, &costs(5), &id(name), HOUR).await.unwrap();
+    }
+    let executed = scene.proxy.executed();
+    scene.proxy.hold_replies();
+    let late = store.settle(key, &id("ours"), &total(7)).await.unwrap_err();
+    assert!(matches!(late, ReservationError::Store(StoreError::OutcomeUnknown(_))), "{late:?}");
+    let (leaves, of) = (store.clone(), key.clone());
+    let dropped = tokio::spawn(async move { leaves.settle(&of, &id("dropped"), &total(7)).await });
+    scene.proxy.wait_until_executed(executed + 2);
+    dropped.abort();
+    assert!(dropped.await.is_err(), "its caller has left");
+    scene.proxy.release();
+    let elsewhere = scene.direct.settle(key, &id("ours"), &total(7)).await.unwrap();
+    assert_eq!(elsewhere.outcome, SettledAs::Repeated, "another process did not settle it");
+    for name in ["ours", "dropped"] {
+        for outcome in [SettledAs::First, SettledAs::Repeated] {
+            let mut settled = store.settle(key, &id(name), &total(7)).await;
+            while unanswered_yet(&settled) {
+                settled = store.settle(key, &id(name), &total(7)).await;
+            }
+            assert_eq!(settled.unwrap().outcome, outcome, "{name}");
+        }
+    }
+    assert!(scene.direct.settle(key, &id("theirs"), &total(7)).await.unwrap().is_first());
+    let ours = store.settle(key, &id("theirs"), &total(7)).await.unwrap();
+    assert_eq!((ours.outcome, ours.charge), (SettledAs::Repeated, Some(costs(7))));
+    assert_eq!(scene.counted().await, 21);
 }
 
 /// Forty calls at once, each reserved, extended and settled, and as many checks; each operation at least twice and each time
@@ -242,6 +278,10 @@ fn unanswered<T>(answer: Result<T, ReservationError>) -> bool {
         )) => true,
         Err(error) => panic!("{error:?}"),
     }
+}
+
+fn unanswered_yet<T>(answer: &Result<T, ReservationError>) -> bool {
+    matches!(answer, Err(ReservationError::Store(_)))
 }
 
 /// How many reservations, their times, and ids of checks are stored.

@@ -48,7 +48,8 @@ pub struct RequestChanges {
     /// (`stream_options.include_usage`). A request that does not stream is not changed.
     pub ask_for_usage: bool,
     /// The most output tokens of one answer, at least 1. It lowers each larger maximum of the request, and becomes its
-    /// maximum if it has none.
+    /// maximum if it has none. A provider may refuse a small one: Anthropic's must be above the request's own budget of
+    /// thinking.
     pub max_output_tokens: Option<u64>,
 }
 
@@ -70,7 +71,9 @@ pub enum RequestError {
     },
     /// A member has the name of one that decides what the call costs, but in other letter case. Parsers differ in whether
     /// they take it.
-    #[error("the request body has {name:?} in other letter case: write it as it is here")]
+    #[error(
+        "a member of the request body differs from {name:?} in letter case only: name it {name:?}"
+    )]
     LetterCase {
         /// The name as it should be.
         name: &'static str,
@@ -141,7 +144,8 @@ impl ApiRequest {
         self.asks_for_usage
     }
 
-    /// The number of answers that the request asks for, at least 1.
+    /// The number of answers that the request asks for, at least 1: `n`, `best_of` if it is larger, `candidateCount`; each for
+    /// every prompt of OpenAI's completions.
     #[must_use]
     pub const fn answers(&self) -> u64 {
         self.answers

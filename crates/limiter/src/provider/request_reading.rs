@@ -101,6 +101,8 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn read(mut self, body: &[u8]) -> Result<Read, RequestError> {
+        // The walk does not look into all strings.
+        str::from_utf8(body).map_err(|_| RequestError::NotJson)?;
         walk(body, &mut self).map_err(|_| RequestError::NotJson)?;
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(RequestError::NotAnObject);

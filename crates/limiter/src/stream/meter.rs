@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use limiter_core::{
-    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Totals,
+    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Settled, Totals,
 };
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::count::CountTokens;
 use super::error::StreamError;
@@ -37,6 +38,8 @@ pub(super) struct Meter {
     step: u64,
     price: Option<Price>,
     ends_at_limit: bool,
+    /// Subscribers to the settlement.
+    subscribers: Vec<oneshot::Sender<Settled>>,
 }
 
 /// What the counter says of an answer, after each chunk.
@@ -79,6 +82,7 @@ impl Meter {
             step: DEFAULT_STEP,
             price,
             ends_at_limit: false,
+            subscribers: Vec::new(),
         };
         meter.note_runtime();
         meter
@@ -96,6 +100,12 @@ impl Meter {
         self.ends_at_limit = true;
     }
 
+    pub(super) fn subscribe(&mut self) -> oneshot::Receiver<Settled> {
+        let (subscriber, settled) = oneshot::channel();
+        self.subscribers.push(subscriber);
+        settled
+    }
+
     pub(super) const fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Settled)
     }
@@ -111,7 +121,8 @@ impl Meter {
         self.counted = self.counted.saturating_add(tokens).min(self.most());
         let Reported { input, output, .. } = state.reported;
         let input = input.unwrap_or_else(|| self.estimate.input_tokens());
-        let is_countable = input.saturating_add(output.unwrap_or(self.counted)) <= MAX_COUNT;
+        let output = output.unwrap_or(self.counted);
+        let is_countable = input.saturating_add(output) <= MAX_COUNT;
         // Figures that nothing can count are not believed.
         let reported = if is_countable { state.reported } else { Reported::default() };
         self.state = State { reported, ..state };
@@ -148,11 +159,12 @@ impl Meter {
         }
         let (actual, source) = self.actual_without(tokens);
         answer_accounted(self.state.api, source);
+        let subscribers = mem::take(&mut self.subscribers);
         self.phase = match mem::replace(&mut self.phase, Phase::Settled) {
-            Phase::Open(call) => Phase::Settling(Box::pin(settle(call, actual))),
+            Phase::Open(call) => Phase::Settling(Box::pin(settle(call, actual, subscribers))),
             Phase::Extending { extension, .. } => Phase::Settling(Box::pin(async move {
                 let (call, _) = extension.await;
-                settle(call, actual).await;
+                settle(call, actual, subscribers).await;
             })),
             over => over,
         };
@@ -194,7 +206,7 @@ impl Meter {
                 // The last question is about what was seen alone, so that the denial speaks of it and of no step.
                 let last = self.asked + 1 >= MOST_ASKED;
                 let fitting = if last { None } else { self.fitting(&denied) };
-                self.ask(fitting.unwrap_or(self.seen()).clamp(self.seen(), to));
+                self.ask(fitting.unwrap_or_else(|| self.seen()).clamp(self.seen(), to));
             }
             Err(error) if self.ends_at_limit => return Err(StreamError::Unknown(error)),
             Ok(Decision::Denied(denied)) => {
@@ -319,8 +331,8 @@ async fn extend(
     (call, answer)
 }
 
-/// A settlement counts once, so that it may be tried again.
-async fn settle(mut call: Reservation, actual: Totals) {
+/// Settles the call and tells its subscribers. A settlement counts once, so that it may be tried again.
+async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot::Sender<Settled>>) {
     let mut outcome = call.settle(&actual).await;
     for _ in 1..ATTEMPTS {
         if !matches!(outcome, Err(ReservationError::Store(_))) {
@@ -328,19 +340,27 @@ async fn settle(mut call: Reservation, actual: Totals) {
         }
         outcome = call.settle(&actual).await;
     }
-    if let Err(error) = outcome {
-        let cost = actual.applied_to(call.estimate()).unwrap_or_else(|_| *call.estimate());
-        tracing::error!(
-            key = %call.key(),
-            reservation = %call.id(),
-            input_tokens = cost.input_tokens(),
-            output_tokens = cost.output_tokens(),
-            credits = %cost.credits(),
-            error = &error as &(dyn std::error::Error + 'static),
-            "a streamed call could not be settled at these figures: its estimate stands as charged"
-        );
-        call.keep();
-    }
+    let error = match outcome {
+        Ok(settled) => {
+            for subscriber in subscribers {
+                // One that has gone needs no answer.
+                let _ = subscriber.send(settled.clone());
+            }
+            return;
+        }
+        Err(error) => error,
+    };
+    let cost = actual.applied_to(call.estimate()).unwrap_or_else(|_| *call.estimate());
+    tracing::error!(
+        key = %call.key(),
+        reservation = %call.id(),
+        input_tokens = cost.input_tokens(),
+        output_tokens = cost.output_tokens(),
+        credits = %cost.credits(),
+        error = &error as &(dyn std::error::Error + 'static),
+        "a streamed call could not be settled at these figures: its estimate stands as charged"
+    );
+    call.keep();
 }
 
 /// Counts are kept within what totals can hold.

@@ -109,9 +109,9 @@ pub(crate) fn event_fired(percent: u8) {
     counter!(EVENTS_FIRED, "threshold" => percent.to_string()).increment(1);
 }
 
-pub(crate) fn events_dropped(events: u64) {
+pub(crate) fn events_missed(kind: &'static str, events: u64) {
     describe_counter!(EVENTS_DROPPED, EVENTS_DROPPED_TEXT);
-    counter!(EVENTS_DROPPED).increment(events);
+    counter!(EVENTS_DROPPED, "events" => kind).increment(events);
 }
 
 #[cfg(feature = "stream")]
@@ -210,8 +210,8 @@ const SECONDS: &str = "limiter_store_duration_seconds";
 const EVENTS_FIRED: &str = "limiter_events_fired_total";
 const EVENTS_FIRED_TEXT: &str = "Threshold events, by threshold in percent of the limit";
 const EVENTS_DROPPED: &str = "limiter_events_dropped_total";
-const EVENTS_DROPPED_TEXT: &str = "Threshold events that a listener missed, since it lagged";
 #[cfg(feature = "stream")]
 const ANSWERS: &str = "limiter_answers_total";
+const EVENTS_DROPPED_TEXT: &str = "Events that a slow subscriber missed, by kind of event";
 const CALLBACK_PANICS: &str = "limiter_callback_panics_total";
 const CALLBACK_PANICS_TEXT: &str = "Panics in callbacks of the application, by callback";

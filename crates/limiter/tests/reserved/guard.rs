@@ -1,5 +1,6 @@
 //! Whatever becomes of a reservation's guard, nothing is charged twice and nothing is lost in silence.
 
+use std::fmt::Debug;
 use std::future::pending;
 
 use limiter::{
@@ -219,7 +220,7 @@ async fn settled_once_it_is_final() {
     assert_eq!(world.minute_tokens().await, 130);
 }
 
-fn assert_already_settled(answer: Result<(), ReservationError>) {
+fn assert_already_settled<T: Debug>(answer: Result<T, ReservationError>) {
     assert!(matches!(answer, Err(ReservationError::AlreadySettled(_))), "{answer:?}");
 }
 

@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use limiter::{CountTokens, Reported, StreamError, StreamMeter};
 
+use crate::watched_store::Fault;
 use crate::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
 
 #[tokio::test]
@@ -238,4 +239,39 @@ fn length(data: &Bytes) -> u64 {
 
 const fn reported(input: Option<u64>, output: Option<u64>) -> Reported {
     Reported { input, output, cached_input: 0, cache_write: 0, reasoning: 0, credits: None }
+}
+
+#[tokio::test]
+async fn a_stream_answers_with_its_final_charge_also_when_its_client_goes_away() {
+    for reads_it_all in [true, false] {
+        let world = World::with_tokens_per_minute(10_000).await;
+        let call = world.reserve(100, 500).await;
+        let mut answer = StreamMeter::stream(chunks([3, 4]), call, says);
+        let (first, second) = (answer.settled(), answer.settled());
+        answer.next().await.unwrap().unwrap();
+        if reads_it_all {
+            assert_eq!(answer.by_ref().count().await, 1);
+        }
+        drop(answer);
+        let seen = if reads_it_all { 7 } else { 3 };
+        for settled in [first.await, second.await] {
+            let charge = settled.unwrap().charge.unwrap();
+            assert_eq!(
+                (charge.requests(), charge.input_tokens(), charge.output_tokens()),
+                (1, 100, seen)
+            );
+        }
+        assert_eq!(world.minute_tokens().await, 100 + seen);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_settled_answers_with_no_charge() {
+    let world = World::with_tokens_per_minute(10_000).await;
+    let call = world.reserve(100, 500).await;
+    world.store.fail([Fault::Unavailable, Fault::Unavailable, Fault::Unavailable]);
+    let mut answer = StreamMeter::stream(chunks([3, 4]), call, says);
+    let settled = answer.settled();
+    assert_eq!(answer.count().await, 2);
+    assert_eq!(settled.await, None);
 }

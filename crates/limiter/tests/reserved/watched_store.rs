@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter::{
     AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
     KeyStore, KeysError, MemoryHandle, MemoryStore, NewRecord, Page, RecordId, RequestId,
-    ReservationError, ReservationStore, Search, StoreError, Totals, Usage, WorkspaceId,
+    ReservationError, ReservationStore, Search, Settled, StoreError, Totals, Usage, WorkspaceId,
 };
 use tokio::sync::Notify;
 
@@ -131,11 +131,11 @@ impl ReservationStore for WatchedStore {
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> Result<Vec<Crossing>, ReservationError> {
+    ) -> Result<Settled, ReservationError> {
         self.watch("settle", || self.store.settle(key, id, actual)).await
     }
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.watch("cancel", || self.store.cancel(key, id)).await
     }
 }

@@ -1,0 +1,95 @@
+//! Tokens of settlements and cancellations, so that a lost answer does not make a first one look like a repetition.
+//!
+//! The script writes the token of the call that ended a reservation into its record. A call whose answer is lost is
+//! repeated under the same token: by itself within its deadline, or by a caller that repeats it after an error. If the
+//! record then has this token, the lost try was the first one. Another process has other tokens, and finds a repetition.
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use limiter_core::{KeyId, RequestId};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+/// The name of one call that ends a reservation: no other call has it, in this process or another.
+pub(crate) type Token = [u8; 16];
+
+/// The tokens of calls without an answer. The oldest are forgotten first.
+#[derive(Debug)]
+pub(crate) struct Unanswered(Mutex<LruCache<(KeyId, RequestId), Token>>);
+
+/// A call that ends a reservation. If it is dropped without an answer, its token is kept for the next one.
+#[derive(Debug)]
+pub(crate) struct Ending<'a> {
+    unanswered: &'a Unanswered,
+    reservation: Option<(KeyId, RequestId)>,
+    pub(crate) token: Token,
+}
+
+impl Default for Unanswered {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(MOST)))
+    }
+}
+
+impl Unanswered {
+    /// Starts a call: under the token of the one before, if that got no answer. A concurrent call of the same
+    /// reservation gets a token of its own, so that only one of them can be the first.
+    pub(crate) fn start(&self, key: &KeyId, id: &RequestId) -> Ending<'_> {
+        let reservation = (key.clone(), id.clone());
+        let token = self.0.lock().pop(&reservation).unwrap_or_else(new_token);
+        Ending { unanswered: self, reservation: Some(reservation), token }
+    }
+}
+
+impl Ending<'_> {
+    /// The store has answered.
+    pub(crate) fn answered(mut self) {
+        self.reservation = None;
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.unanswered.0.lock().put(reservation, self.token);
+        }
+    }
+}
+
+fn new_token() -> Token {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut token = Token::default();
+    let (process, call) = token.split_at_mut(8);
+    process.copy_from_slice(&PROCESS.to_le_bytes());
+    call.copy_from_slice(&number.to_le_bytes());
+    token
+}
+
+/// Some 2 MB at most. More calls than this end without an answer only while the server is away, and none of those ran.
+const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_call_after_one_without_an_answer_has_the_same_token() {
+        let (unanswered, key, id) =
+            (Unanswered::default(), "ci".parse().unwrap(), "r".parse().unwrap());
+        let lost = unanswered.start(&key, &id).token;
+        let repeated = unanswered.start(&key, &id);
+        let concurrent = unanswered.start(&key, &id);
+        assert_eq!(repeated.token, lost);
+        assert_ne!(concurrent.token, lost);
+        concurrent.answered();
+        repeated.answered();
+        let later = unanswered.start(&key, &id);
+        assert_ne!(later.token, lost);
+        assert_ne!(unanswered.start(&key, &"other".parse().unwrap()).token, later.token);
+    }
+}

@@ -1,0 +1,108 @@
+//! One kind of event: its callbacks, and a bounded stream for each subscriber.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Event, Missed};
+use crate::user_code::UserCode;
+use crate::watch;
+
+/// A callback that is run for each event, before the call that raised it is answered.
+pub(crate) type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
+
+/// The call sites of the application's code that an event runs.
+pub(crate) struct Code {
+    pub(crate) callback: UserCode,
+    pub(crate) waker: UserCode,
+}
+
+/// Callbacks and subscribers of one kind of event.
+pub(crate) struct Channel<E> {
+    callbacks: Vec<Callback<E>>,
+    /// Made for the first subscriber: it takes the memory of all events that are kept.
+    sender: OnceLock<broadcast::Sender<E>>,
+    kept: usize,
+    /// How many callbacks and living subscribers there are. It is read for each call, and so has no lock.
+    listeners: Arc<AtomicUsize>,
+}
+
+/// The events of one subscriber.
+pub(crate) struct Subscription<E> {
+    receiver: broadcast::Receiver<E>,
+    listeners: Arc<AtomicUsize>,
+}
+
+impl<E: Event> Channel<E> {
+    pub(crate) fn new(kept: usize, callbacks: Vec<Callback<E>>) -> Self {
+        let listeners = Arc::new(AtomicUsize::new(callbacks.len()));
+        Self { callbacks, sender: OnceLock::new(), kept: kept.clamp(1, MOST_KEPT), listeners }
+    }
+
+    #[inline]
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn subscribe(&self) -> Subscription<E> {
+        let sender = self.sender.get_or_init(|| broadcast::Sender::new(self.kept));
+        let receiver = sender.subscribe();
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+        Subscription { receiver, listeners: Arc::clone(&self.listeners) }
+    }
+
+    /// Sends an event without waiting for a subscriber, and contains the panics of callbacks and wakers.
+    ///
+    /// The call is charged already. Its caller, the store or the task that pays the debts of an outage goes on.
+    pub(crate) fn send(&self, event: E) {
+        for callback in &self.callbacks {
+            let _ = E::CODE.callback.run(|| callback(&event));
+        }
+        if let Some(sender) = self.sender.get() {
+            // No subscriber is no failure. A subscriber's waker is code of the application.
+            let _ = E::CODE.waker.run(|| sender.send(event));
+        }
+    }
+}
+
+impl<E: Event> Default for Channel<E> {
+    fn default() -> Self {
+        Self::new(E::KEPT, Vec::new())
+    }
+}
+
+impl<E: Event> Subscription<E> {
+    /// The next event, or how many were missed before it; `None` when the limiter is gone.
+    ///
+    /// No event is lost if the future is dropped before it is ready.
+    pub(crate) async fn next(&mut self) -> Option<Result<E, Missed>> {
+        match self.receiver.recv().await {
+            Ok(event) => Some(Ok(event)),
+            Err(RecvError::Lagged(events)) => {
+                watch::events_missed(E::NAME, events);
+                Some(Err(Missed { events }))
+            }
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+impl<E> Drop for Subscription<E> {
+    fn drop(&mut self) {
+        self.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<E> fmt::Debug for Subscription<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("waiting", &self.receiver.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room is made for all of them at once.
+const MOST_KEPT: usize = 1 << 20;

@@ -1,0 +1,12 @@
+//! What a slow subscriber is told.
+
+use thiserror::Error;
+
+/// Events that a subscriber was too slow for. The stream goes on with the oldest event that is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{events} events were missed: they came faster than the subscriber took them")]
+#[non_exhaustive]
+pub struct Missed {
+    /// How many.
+    pub events: u64,
+}
