@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use limiter::{
     AssetId, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Price,
-    RequestId, Reserved, Timestamp, Totals, Usage, UsageEvent, UsageEvents,
+    RequestId, Reserved, Timestamp, TokenUsage, Usage, UsageEvent, UsageEvents,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,11 +92,7 @@ async fn make_calls(limiter: &Limiter, key: &KeyId) -> Result<(), Box<dyn Error>
     let price = Price::per_million_tokens(Credits::whole(1_250)?, Credits::whole(10_000)?);
     let priced = |input, output| {
         let charge = Charge::request().with_tokens(input, output)?;
-        Ok::<_, Box<dyn Error>>(charge.with_credits(price.of(input, output)))
-    };
-    let actual = |input, output| {
-        let totals = Totals::unchanged().with_output_tokens(output)?;
-        Ok::<_, Box<dyn Error>>(totals.with_credits(price.of(input, output)))
+        Ok::<_, Box<dyn Error>>(charge.with_credits(price.of(&TokenUsage::new(input, output))))
     };
 
     let _ = limiter.check_and_consume(key, &gpt5, &priced(900, 100)?).await?;
@@ -109,15 +105,16 @@ async fn make_calls(limiter: &Limiter, key: &KeyId) -> Result<(), Box<dyn Error>
         let (estimate, job) = (priced(120, 500)?, job.parse()?);
         let reserved =
             limiter.reserve_as(key, &gpt5, &estimate, &job, Limiter::RESERVATION_TTL).await?;
-        let Reserved::Allowed(mut call) = reserved else { continue };
+        let Reserved::Allowed(call) = reserved else { continue };
+        let mut call = call.with_price(price);
         match output {
             Some(output) => {
-                let settled = call.settle(&actual(120, output)?).await?;
+                let settled = call.settle_usage(&TokenUsage::new(120, output)).await?;
                 // To bill at once, without events: the answer has the charge too.
                 let charge = settled.charge.ok_or("the store is in memory")?;
                 println!("{job} costs {} credits", charge.credits());
                 // Settled again after a lost answer, it is billed once.
-                assert!(!call.settle(&actual(120, output)?).await?.is_first());
+                assert!(!call.settle_usage(&TokenUsage::new(120, output)).await?.is_first());
             }
             None => drop(call.cancel().await?),
         }
