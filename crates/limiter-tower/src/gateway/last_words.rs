@@ -129,3 +129,37 @@ fn last_event(config: &GatewayConfig, api: Api, error: StreamError) -> Bytes {
 
 /// 64 KiB: an event of text has less than 1 KiB. A longer line, as of a picture, is passed on as it comes.
 const MAX_HELD_BYTES: usize = 64 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_lines_are_passed_on() {
+        let text = "data: a\n\ndata: bc\r\n\r\n: d\rdata: e";
+        for length in 1..=text.len() {
+            let mut held = BytesMut::new();
+            let mut passed = Vec::new();
+            for piece in text.as_bytes().chunks(length) {
+                passed.extend(whole_lines(&mut held, Bytes::copy_from_slice(piece)));
+                assert!(passed.is_empty() || passed.ends_with(b"\n") || passed.ends_with(b"\r"));
+            }
+            assert_eq!(held, "data: e", "in pieces of {length}");
+            passed.extend(held);
+            assert_eq!(passed, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_line_beyond_the_bound_is_passed_on_as_it_comes() {
+        for length in [1_000, MAX_HELD_BYTES, 3 * MAX_HELD_BYTES] {
+            let mut held = BytesMut::new();
+            let mut passed = 0;
+            for _ in 0..(4 * MAX_HELD_BYTES).div_ceil(length) {
+                passed += whole_lines(&mut held, vec![b'x'; length].into()).len();
+                assert!(held.len() <= MAX_HELD_BYTES);
+            }
+            assert!(passed >= 3 * MAX_HELD_BYTES, "{passed}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{Method, StatusCode};
 use http_body::Frame;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use limiter::{Price, PriceTable};
 use limiter_tower::{Admitted, Dialect, RateLimitLayer, Settlement};
 use serde_json::{Value, json};
@@ -451,4 +451,21 @@ async fn a_changed_request_arrives_whole_over_a_connection() {
     let sent: Value = serde_json::from_slice(&sent).unwrap();
     assert_eq!(sent["stream_options"], json!({"include_usage": true}));
     assert_eq!(sent["messages"], serde_json::from_str::<Value>(&body).unwrap()["messages"]);
+}
+
+/// A server that knows the length of a body does not ask for its end.
+#[tokio::test]
+async fn an_answer_of_known_length_is_settled_before_its_last_bytes_are_sent() {
+    for world in World::on_each_store().await {
+        let layer = RateLimitLayer::for_openai(world.limiter.clone()).build();
+        let provider = Provider::of_json(chatted(5, 2)).behind(layer);
+        let ci = member(&world).await;
+        let mut body = provider.response(post(&ci, CHAT, chat(50))).await.into_body();
+        assert!(used(&world, &ci).await.1 > 50);
+        let length = http_body::Body::size_hint(&body).exact().unwrap();
+        let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(last.len() as u64, length);
+        assert_eq!(used(&world, &ci).await, (1, 7));
+        assert!(body.frame().await.is_none());
+    }
 }
