@@ -93,7 +93,26 @@ pin_project! {
         // The last thing that is passed on, once the reservation is settled.
         last: Option<StreamError>,
         meter: Meter,
+        // Counts what the counter has held back.
+        count_rest: fn(&mut K) -> Option<(u64, State)>,
     }
+
+    impl<S, C, K> PinnedDrop for StreamMeter<S, C, K> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // Cut: the client has got the beginning of what was held back.
+            if this.upstream.is_some() && let Some((tokens, state)) = (this.count_rest)(this.tokens) {
+                this.meter.saw(tokens, state);
+            }
+        }
+    }
+}
+
+fn count_rest<C, K: CountTokens<C>>(tokens: &mut K) -> Option<(u64, State)> {
+    COUNT_TOKENS.run(|| {
+        let rest = tokens.end();
+        (rest, State::of(tokens))
+    })
 }
 
 /// A chunk that is counted but not passed on yet.
@@ -134,7 +153,14 @@ impl<S, C, K> StreamMeter<S, C, K> {
         // The client may leave before the first chunk.
         let state = COUNT_TOKENS.run(|| State::of(&tokens)).unwrap_or_default();
         let meter = Meter::new(call, state);
-        Self { upstream: Some(upstream), tokens, held: None, last: None, meter }
+        Self {
+            upstream: Some(upstream),
+            tokens,
+            held: None,
+            last: None,
+            meter,
+            count_rest: count_rest::<C, K>,
+        }
     }
 
     /// By how many output tokens the reservation is extended at a time; [`Self::DEFAULT_STEP`] by default.
@@ -264,11 +290,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
                 }
                 None => {
                     // All chunks are passed on already: if the counter panics, its last count stands.
-                    let counted = COUNT_TOKENS.run(|| {
-                        let tokens = this.tokens.end();
-                        (tokens, State::of(this.tokens))
-                    });
-                    if let Some((tokens, state)) = counted {
+                    if let Some((tokens, state)) = (this.count_rest)(this.tokens) {
                         this.meter.saw(tokens, state);
                     }
                     this.meter.finish_without(0);

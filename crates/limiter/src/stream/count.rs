@@ -42,8 +42,7 @@ pub trait CountTokens<C: ?Sized> {
     /// It may be an estimate, if [`reported`](Self::reported) is going to know better.
     fn count(&mut self, chunk: &C) -> u64;
 
-    /// The stream has ended by itself: the tokens of what was held back to be counted as a whole, of which the rest never
-    /// came. By default none.
+    /// Counts what was held back to be counted as a whole: the stream has ended, or was cut. By default nothing.
     fn end(&mut self) -> u64 {
         0
     }
