@@ -100,8 +100,8 @@ impl Settled {
 pub enum LateEvent<'a> {
     /// Thresholds were reached.
     Crossed(&'a [Crossing]),
-    /// A settlement that was [postponed](SettledAs::Postponed) has reached the store. Its thresholds are not reported
-    /// apart.
+    /// A settlement that was [postponed](SettledAs::Postponed) has reached the store as the first one. The thresholds that
+    /// it reached have an event of their own.
     Settled(&'a RequestId, &'a Settled),
     /// The same of a cancellation.
     Cancelled(&'a RequestId, &'a Settled),

@@ -35,6 +35,7 @@
 //!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits.
 //!   With the feature `stream`, an `ApiRequest` reads the estimate from a request of any known provider, and a `StreamMeter`
 //!   counts an answer while it streams.
+//! - [`Limiter::usage_events`] has each final charge, to bill from; so has the answer to a settlement ([`Settled`]).
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!

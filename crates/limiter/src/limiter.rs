@@ -496,7 +496,8 @@ impl Limiter {
         self.engine.extend(key, id, to).await
     }
 
-    /// As [`Reservation::settle`], by the id of a reservation that this process or another made.
+    /// As [`Reservation::settle`], by the id of a reservation that this process or another made. While a failure policy
+    /// [postpones](limiter_core::SettledAs::Postponed) it, the charge is not known here: a usage event has it later.
     ///
     /// # Errors
     /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.

@@ -11,6 +11,7 @@ mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gemini;
+mod iterations;
 mod meaning;
 mod media;
 mod openai_chat;

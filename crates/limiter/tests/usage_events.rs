@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use limiter::{
     AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter,
-    Limits, MemoryStore, Missed, NewKey, RedisStore, RequestId, Reservation, ReservationError,
-    Reserved, SettledAs, Share, StoreError, Totals, UsageEvent, UsageEvents, UsageKind,
-    WatchedStore,
+    Limits, ManualClock, MemoryStore, Missed, NewKey, RedisStore, RequestId, Reservation,
+    ReservationError, Reserved, SettledAs, Share, StoreError, Timestamp, Totals, UsageEvent,
+    UsageEvents, UsageKind, WatchedStore,
 };
 use limiter_conformance::servers::{self, Proxy, RedisServer};
 use tokio::task::{JoinSet, unconstrained};
 
 async fn redis(prefix: &str) -> RedisStore {
     let prefix = format!("usage-{prefix}-{}", std::process::id());
-    RedisStore::builder(servers::shared().url()).key_prefix(prefix).connect().await.unwrap()
+    let store = RedisStore::builder(servers::shared().url()).key_prefix(prefix);
+    store.clock(ManualClock::at(NOON)).connect().await.unwrap()
+}
+
+fn memory() -> MemoryStore {
+    MemoryStore::builder().clock(ManualClock::at(NOON)).build()
 }
 
 /// A member key of a new workspace.
@@ -66,7 +71,7 @@ fn so_far(events: &mut UsageEvents) -> Vec<UsageEvent> {
 }
 
 /// Kind, id and output tokens of all events so far.
-fn told(events: &mut UsageEvents) -> Vec<(UsageKind, Option<String>, u64)> {
+fn in_words(events: &mut UsageEvents) -> Vec<(UsageKind, Option<String>, u64)> {
     let words = |event: UsageEvent| {
         let id = event.id.map(|id| id.to_string());
         (event.kind, id, event.charge.output_tokens())
@@ -78,7 +83,7 @@ fn settled(name: &str, output: u64) -> (UsageKind, Option<String>, u64) {
     (UsageKind::Settled, Some(name.to_owned()), output)
 }
 
-async fn each_final_charge_is_told(store: WatchedStore) {
+async fn each_final_charge_is_reported(store: WatchedStore) {
     let limiter = Limiter::builder(store).build();
     let mut events = limiter.usage_events();
     let key = key(&limiter, limited()).await;
@@ -100,9 +105,9 @@ async fn each_final_charge_is_told(store: WatchedStore) {
     let answer = limiter.settle(&key, &kept, &output(5)).await.unwrap();
     assert_eq!((answer.asset, answer.charge), (Some(gpt5()), Some(tokens(10, 5))));
 
-    let told = so_far(&mut events);
-    assert!(told.iter().all(|event| event.key == key && event.at.unix_ms() > 0));
-    let words = told.into_iter().map(|event| (event.kind, event.asset, event.charge, event.id));
+    let all = so_far(&mut events);
+    assert!(all.iter().all(|event| event.key == key && event.at == NOON));
+    let words = all.into_iter().map(|event| (event.kind, event.asset, event.charge, event.id));
     assert_eq!(
         words.collect::<Vec<_>>(),
         [
@@ -119,16 +124,16 @@ async fn each_final_charge_is_told(store: WatchedStore) {
 }
 
 #[tokio::test]
-async fn each_final_charge_is_told_in_memory() {
-    each_final_charge_is_told(MemoryStore::new().into()).await;
+async fn each_final_charge_is_reported_in_memory() {
+    each_final_charge_is_reported(memory().into()).await;
 }
 
 #[tokio::test]
-async fn each_final_charge_is_told_on_redis() {
-    each_final_charge_is_told(redis("kinds").await.into()).await;
+async fn each_final_charge_is_reported_on_redis() {
+    each_final_charge_is_reported(redis("kinds").await.into()).await;
 }
 
-async fn what_is_not_a_final_charge_is_not_told(store: WatchedStore) {
+async fn what_is_not_a_final_charge_is_not_reported(store: WatchedStore) {
     let limiter = Limiter::builder(store).build();
     let two = ci().with_global(Limits::builder().requests_per_day(4).build().unwrap());
     let key = key(&limiter, two).await;
@@ -155,7 +160,11 @@ async fn what_is_not_a_final_charge_is_not_told(store: WatchedStore) {
     assert!(open.extend(&output(9)).await.unwrap().is_allowed());
     let _ = open.keep();
     assert!(limiter.check_and_consume(&key, None, &charge).await.unwrap().is_allowed());
-    assert_eq!(told(&mut events), [(UsageKind::Checked, None, 0)], "the last request of the day");
+    assert_eq!(
+        in_words(&mut events),
+        [(UsageKind::Checked, None, 0)],
+        "the last request of the day"
+    );
     let denied = limiter.check_and_consume(&key, None, &charge).await.unwrap();
     assert!(!denied.is_allowed());
     let denied = limiter.check_once(&key, None, &charge, &id("other")).await.unwrap();
@@ -164,22 +173,22 @@ async fn what_is_not_a_final_charge_is_not_told(store: WatchedStore) {
     assert!(!handle.check_and_consume(&charge).await.unwrap().is_allowed());
     let unknown = limiter.settle(&key, &id("unknown"), &output(1)).await.unwrap_err();
     assert!(matches!(unknown, ReservationError::Unknown(_)));
-    assert_eq!(told(&mut events), []);
+    assert_eq!(in_words(&mut events), []);
 }
 
 #[tokio::test]
-async fn what_is_not_a_final_charge_is_not_told_in_memory() {
-    what_is_not_a_final_charge_is_not_told(MemoryStore::new().into()).await;
+async fn what_is_not_a_final_charge_is_not_reported_in_memory() {
+    what_is_not_a_final_charge_is_not_reported(memory().into()).await;
 }
 
 #[tokio::test]
-async fn what_is_not_a_final_charge_is_not_told_on_redis() {
-    what_is_not_a_final_charge_is_not_told(redis("others").await.into()).await;
+async fn what_is_not_a_final_charge_is_not_reported_on_redis() {
+    what_is_not_a_final_charge_is_not_reported(redis("others").await.into()).await;
 }
 
 #[tokio::test]
-async fn what_shadow_mode_lets_through_is_not_charged_and_not_told() {
-    let limiter = Limiter::builder(MemoryStore::new()).shadow(true).build();
+async fn what_shadow_mode_lets_through_is_not_charged_and_not_reported() {
+    let limiter = Limiter::builder(memory()).shadow(true).build();
     let one = ci().with_global(Limits::builder().requests_per_day(1).build().unwrap());
     let key = key(&limiter, one).await;
     assert!(limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap().is_charged());
@@ -193,12 +202,12 @@ async fn what_shadow_mode_lets_through_is_not_charged_and_not_told() {
         assert_eq!((answer.outcome, answer.charge), (SettledAs::Uncharged, Some(Charge::NOTHING)));
         assert_eq!(answer.asset, Some(gpt5()));
     }
-    assert_eq!(told(&mut events), []);
+    assert_eq!(in_words(&mut events), []);
 }
 
 /// Each of two limiters stands for a process: the one that settles has the event.
 #[tokio::test]
-async fn a_reservation_that_another_process_settles_is_told_there_and_once() {
+async fn a_reservation_that_another_process_settles_is_reported_there_and_once() {
     let here = Limiter::from(redis("handed-over").await);
     let there = Limiter::from(redis("handed-over").await);
     let (mut at_home, mut abroad) = (here.usage_events(), there.usage_events());
@@ -206,12 +215,12 @@ async fn a_reservation_that_another_process_settles_is_told_there_and_once() {
     let kept = reserve(&here, &key, "kept", tokens(10, 20)).await.keep();
     assert!(there.settle(&key, &kept, &output(7)).await.unwrap().is_first());
     assert!(!here.settle(&key, &kept, &output(7)).await.unwrap().is_first());
-    assert_eq!((told(&mut at_home), told(&mut abroad)), (vec![], vec![settled("kept", 7)]));
+    assert_eq!((in_words(&mut at_home), in_words(&mut abroad)), (vec![], vec![settled("kept", 7)]));
 }
 
 /// The answer is lost with the connection, and the store asks again; or it comes too late, and the caller asks again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_settlement_whose_answer_is_lost_is_told_once() {
+async fn a_settlement_whose_answer_is_lost_is_reported_once() {
     let server = RedisServer::run();
     let proxy = Proxy::to(&server.address());
     proxy.count_only(&["EVALSHA"]);
@@ -222,7 +231,7 @@ async fn a_settlement_whose_answer_is_lost_is_told_once() {
     let key = key(&limiter, limited()).await;
     // So that the server has the script.
     reserve(&limiter, &key, "warm", tokens(1, 1)).await.settle(&output(1)).await.unwrap();
-    assert_eq!(told(&mut events), [settled("warm", 1)]);
+    assert_eq!(in_words(&mut events), [settled("warm", 1)]);
 
     let mut call = reserve(&limiter, &key, "lost", tokens(10, 20)).await;
     proxy.lose_next_reply();
@@ -238,18 +247,18 @@ async fn a_settlement_whose_answer_is_lost_is_told_once() {
     proxy.release();
     until("the repetition is answered", async || call.settle(&output(8)).await.is_ok()).await;
     call.settle(&output(8)).await.unwrap();
-    assert_eq!(told(&mut events), [settled("lost", 7), settled("late", 8)]);
+    assert_eq!(in_words(&mut events), [settled("lost", 7), settled("late", 8)]);
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
-    let limiter = Limiter::builder(MemoryStore::new()).kept_usage_events(4).build();
+async fn a_slow_subscriber_misses_the_oldest_and_gets_their_number() {
+    let limiter = Limiter::builder(memory()).kept_usage_events(4).build();
     let (mut slow, mut quick) = (limiter.usage_events(), limiter.usage_events());
     let key = key(&limiter, ci()).await;
     for output in 0..10 {
         let charge = tokens(0, output);
         assert!(limiter.check_and_consume(&key, None, &charge).await.unwrap().is_allowed());
-        assert_eq!(told(&mut quick), [(UsageKind::Checked, None, output)]);
+        assert_eq!(in_words(&mut quick), [(UsageKind::Checked, None, output)]);
     }
     let missed: Missed = slow.next().await.unwrap().unwrap_err();
     assert_eq!(missed.events, 6);
@@ -257,7 +266,7 @@ async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
         missed.to_string(),
         "6 events were missed: they came faster than the subscriber took them"
     );
-    let left: Vec<_> = told(&mut slow).into_iter().map(|(_, _, output)| output).collect();
+    let left: Vec<_> = in_words(&mut slow).into_iter().map(|(_, _, output)| output).collect();
     assert_eq!(left, [6, 7, 8, 9]);
 }
 
@@ -266,22 +275,21 @@ async fn a_slow_subscriber_misses_the_oldest_and_is_told_how_many() {
 async fn a_callback_is_called_before_the_caller_is_answered_and_its_panic_is_caught() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let after = Arc::clone(&lines);
-    let limiter = Limiter::builder(MemoryStore::new())
+    let limiter = Limiter::builder(memory())
         .on_usage(|event| panic!("cannot bear {event}"))
         .on_usage(move |event| after.lock().unwrap().push(event.clone()))
         .build();
     let key = key(&limiter, ci()).await;
     let charge = tokens(1, 2).with_credits("0.5".parse().unwrap());
-    let decision = limiter.check_and_consume(&key, &gpt5(), &charge).await.unwrap();
+    let _ = limiter.check_and_consume(&key, &gpt5(), &charge).await.unwrap();
     assert_eq!(lines.lock().unwrap().len(), 1);
     reserve(&limiter, &key, "job", charge).await.settle(&output(9)).await.unwrap();
     let events = lines.lock().unwrap().clone();
-    let at = decision.allowed().unwrap().decided_at();
     assert_eq!(
         events[0].to_string(),
         format!(
             "{key}, checked: requests: 1, input tokens: 1, output tokens: 2, credits: 0.5; \
-             asset \"gpt-5\", at {at}"
+             asset \"gpt-5\", at 2025-10-09T12:00:00Z"
         )
     );
     let json = serde_json::to_value(&events[1]).unwrap();
@@ -353,7 +361,7 @@ async fn mixed_call(limiter: &Limiter, key: &KeyId, task: u64, call: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_sum_of_all_events_is_the_usage_in_memory() {
-    the_sum_of_all_events_is_the_usage(MemoryStore::new().into()).await;
+    the_sum_of_all_events_is_the_usage(memory().into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -361,9 +369,9 @@ async fn the_sum_of_all_events_is_the_usage_on_redis() {
     the_sum_of_all_events_is_the_usage(redis("sums").await.into()).await;
 }
 
-/// Nothing is charged for a call that is let through, and what is settled in the outage is told when the store has it.
+/// Nothing is charged for a call that is let through, and what is settled in the outage is reported when the store has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_that_fails_open_tells_what_the_store_charges_and_nothing_else() {
+async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_else() {
     let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
     let store = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
         .probe_every(Duration::from_millis(50))
@@ -387,15 +395,15 @@ async fn a_policy_that_fails_open_tells_what_the_store_charges_and_nothing_else(
     assert_eq!(answer.asset, Some(gpt5()));
     let answer = limiter.settle(&key, &kept, &output(4)).await.unwrap();
     assert_eq!((answer.outcome, answer.charge), (SettledAs::Postponed, None));
-    assert_eq!(told(&mut events), []);
+    assert_eq!(in_words(&mut events), []);
     server.start();
     until("the store has all", async || store.is_well()).await;
-    assert_eq!(told(&mut events), [settled("before", 87), settled("kept", 4)]);
+    assert_eq!(in_words(&mut events), [settled("before", 87), settled("kept", 4)]);
 }
 
-/// What is decided by a share is charged here, and told at once: not again when the store is paid.
+/// What is decided by a share is charged here, and reported at once: not again when the store is paid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_share_tells_each_charge_once_and_not_again_when_it_is_paid() {
+async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
     let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
@@ -420,10 +428,10 @@ async fn a_share_tells_each_charge_once_and_not_again_when_it_is_paid() {
     let mut call = reserve(&limiter, &key, "cancelled", tokens(10, 20)).await;
     assert!(call.cancel().await.unwrap().is_first());
     let cancelled = (UsageKind::Cancelled, Some("cancelled".to_owned()), 0);
-    assert_eq!(told(&mut events), [check.clone(), check, settled("settled", 87), cancelled]);
+    assert_eq!(in_words(&mut events), [check.clone(), check, settled("settled", 87), cancelled]);
     server.start();
     until("all is paid", async || store.is_well()).await;
-    assert_eq!(told(&mut events), []);
+    assert_eq!(in_words(&mut events), []);
     let day = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day;
     assert_eq!((day.requests.used, day.tokens.used), (3, 3 + 3 + 97), "the sum of the events");
 }
@@ -437,5 +445,6 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
+const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 const TASKS: u64 = 8;
 const CALLS: u64 = 1_000;

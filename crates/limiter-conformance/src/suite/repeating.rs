@@ -23,14 +23,14 @@ pub async fn a_repeated_settlement_changes_nothing_more(store: impl StoreUnderTe
 /// same charge, and says that it is one.
 pub async fn the_final_charge_is_answered_and_once_as_the_first(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
-    let estimate = tokens(30, 50).with_requests(2).expect("within bounds");
+    let estimate = tokens(3, 5).with_requests(2).expect("within bounds");
     for (id, called) in [("r1", Some("m1")), ("r2", None)] {
         let reserved = calls.try_reserve(id, called, estimate, DAY).await;
         assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
     }
-    let _ = calls.extend("r1", output(60)).await.expect("the reservation is known");
-    let actual = output(70).with_credits(millionths(9));
-    let charge = estimate.with_tokens(30, 70).expect("within bounds").with_credits(millionths(9));
+    let _ = calls.extend("r1", output(6)).await.expect("the reservation is known");
+    let actual = output(7).with_credits(millionths(9));
+    let charge = estimate.with_tokens(3, 7).expect("within bounds").with_credits(millionths(9));
     for outcome in [SettledAs::First, SettledAs::Repeated, SettledAs::Repeated] {
         let settled = calls.settle("r1", actual).await.expect("the reservation is known");
         assert_eq!((settled.asset, settled.charge), (Some(asset("m1")), Some(charge)));

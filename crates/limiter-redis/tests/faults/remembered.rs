@@ -86,19 +86,32 @@ async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
 async fn a_settlement_whose_reply_is_late_is_the_first_when_this_process_repeats_it() {
     let scene = Scene::new(Duration::from_millis(500)).await;
     let (store, key) = (&scene.store, &scene.key);
-    for name in ["ours", "dropped", "theirs"] {
+    for name in ["warm", "ours", "dropped", "theirs"] {
         let _ = store.reserve(key, None, &costs(5), &id(name), HOUR).await.unwrap();
     }
-    let executed = scene.proxy.executed();
-    scene.proxy.hold_replies();
-    let late = store.settle(key, &id("ours"), &total(7)).await.unwrap_err();
-    assert!(matches!(late, ReservationError::Store(StoreError::OutcomeUnknown(_))), "{late:?}");
-    let (leaves, of) = (store.clone(), key.clone());
-    let dropped = tokio::spawn(async move { leaves.settle(&of, &id("dropped"), &total(7)).await });
-    scene.proxy.wait_until_executed(executed + 2);
-    dropped.abort();
-    assert!(dropped.await.is_err(), "its caller has left");
-    scene.proxy.release();
+    // So that the server has the script.
+    store.cancel(key, &id("warm")).await.unwrap();
+    for (name, leaves) in [("ours", false), ("dropped", true)] {
+        let executed = scene.proxy.executed();
+        scene.proxy.hold_replies();
+        let (store, key) = (store.clone(), key.clone());
+        let settling = tokio::spawn(async move { store.settle(&key, &id(name), &total(7)).await });
+        scene.proxy.wait_until_executed(executed + 1);
+        if leaves {
+            settling.abort();
+            assert!(settling.await.is_err(), "its caller has left");
+        } else {
+            let late = settling.await.unwrap();
+            let is_unknown =
+                matches!(late, Err(ReservationError::Store(StoreError::OutcomeUnknown(_))));
+            assert!(is_unknown, "{late:?}");
+        }
+        scene.proxy.release();
+        until("the store answers", async || {
+            scene.store.cancel(&scene.key, &id("warm")).await.is_ok()
+        })
+        .await;
+    }
     let elsewhere = scene.direct.settle(key, &id("ours"), &total(7)).await.unwrap();
     assert_eq!(elsewhere.outcome, SettledAs::Repeated, "another process did not settle it");
     for name in ["ours", "dropped"] {

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use limiter::{AssetId, Charge, Decision, KeyId, RequestId, Reserved, Totals};
+use limiter::{AssetId, Charge, Decision, KeyId, RequestId, Reserved, Settled, Totals};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::answer::{decided, reserved};
 use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
-use super::schema::{ChargeSchema, DecisionSchema, ReservedSchema, TotalsSchema};
+use super::schema::{ChargeSchema, DecisionSchema, ReservedSchema, SettledSchema, TotalsSchema};
 use crate::app::App;
 use crate::auth::Identified;
 use crate::body::{JsonBody, Segment};
@@ -106,12 +106,13 @@ pub(crate) async fn extend(
     decided(&decision, &app.dialects)
 }
 
-/// Correct the estimate to what the call did cost. Repeating it changes nothing more.
+/// Correct the estimate to the actual cost of the call, and answer the final charge. Repeating it changes nothing more,
+/// and answers the same charge as a repetition.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/settle", tag = "reservations", request_body = TotalsSchema,
     params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
     responses(
-        (status = 204, description = "It is settled"),
+        (status = 200, description = "It is settled: what the call was charged in the end", body = SettledSchema),
         RequestProblems,
         BodyProblems,
         (status = 401, description = "The access key is missing or not known", body = ProblemSchema, content_type = "application/problem+json"),
@@ -123,9 +124,8 @@ pub(crate) async fn settle(
     State(app): State<Arc<App>>,
     OwnReservation { key, id }: OwnReservation,
     JsonBody(actual): JsonBody<Totals>,
-) -> Result<StatusCode, Refusal> {
-    app.limiter.settle(&key, &id, &actual).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<Settled>, Refusal> {
+    Ok(Json(app.limiter.settle(&key, &id, &actual).await?))
 }
 
 /// Take the whole charge back: the call was never made. Repeating it changes nothing more.
@@ -133,7 +133,7 @@ pub(crate) async fn settle(
     post, path = "/v1/reservations/{id}/cancel", tag = "reservations",
     params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
     responses(
-        (status = 204, description = "It is cancelled"),
+        (status = 200, description = "It is cancelled: nothing is charged", body = SettledSchema),
         RequestProblems,
         BodyProblems,
         (status = 400, description = "The id is out of bounds", body = ProblemSchema, content_type = "application/problem+json"),
@@ -145,9 +145,8 @@ pub(crate) async fn settle(
 pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
     OwnReservation { key, id }: OwnReservation,
-) -> Result<StatusCode, Refusal> {
-    app.limiter.cancel(&key, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<Settled>, Refusal> {
+    Ok(Json(app.limiter.cancel(&key, &id).await?))
 }
 
 /// The reservation that a path names, of the key that calls: there is no way to one of another key.

@@ -56,6 +56,8 @@ pub(crate) struct DecisionSchema {
     degraded: Option<bool>,
     /// Whether it had been allowed before under the same request id, and was not charged again.
     replayed: Option<bool>,
+    /// True if the store could not answer and nothing at all was checked: nothing was charged, as far as is known.
+    unchecked: Option<bool>,
     /// Thresholds that this charge was the first to cross.
     crossed: Option<Vec<CrossingSchema>>,
     /// In shadow mode: the denial that there would have been.
@@ -115,6 +117,39 @@ pub(crate) struct ReservedSchema {
     reservation: Option<String>,
     /// The decision.
     decision: DecisionSchema,
+}
+
+/// The final charge of a reserved call, to bill from.
+#[derive(ToSchema)]
+#[schema(as = Settled)]
+pub(crate) struct SettledSchema {
+    /// The asset of the call. Null also where the reservation is not at hand.
+    #[schema(required = true)]
+    asset: Option<String>,
+    /// The whole charge, not the difference from the estimate. Null only if the outcome is `postponed`.
+    #[schema(required = true)]
+    charge: Option<ChargeSchema>,
+    /// Whether this call ended the reservation.
+    outcome: SettledAsSchema,
+    /// When, by the clock of the store.
+    #[schema(required = true)]
+    at: Option<i64>,
+    /// Thresholds that this was the first to reach.
+    crossed: Vec<CrossingSchema>,
+}
+
+/// What a settlement or a cancellation did.
+#[derive(ToSchema)]
+#[schema(as = SettledAs, rename_all = "snake_case")]
+pub(crate) enum SettledAsSchema {
+    /// It ended the reservation: bill this one.
+    First,
+    /// The reservation had ended in the same way before.
+    Repeated,
+    /// Nothing was charged.
+    Uncharged,
+    /// The store cannot answer, and is told later.
+    Postponed,
 }
 
 /// What was decided.

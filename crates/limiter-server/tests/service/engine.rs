@@ -129,11 +129,14 @@ fn a_reservation_is_extended_and_settled_by_its_own_key_alone() {
         assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")), "{denied:?}");
         server.post(&key, &path("extend"), &json!({"output_tokens": 1})).assert_problem(400);
 
-        for _ in 0..2 {
-            assert_eq!(
-                server.post(&key, &path("settle"), &json!({"output_tokens": 7})).status,
-                204
-            );
+        for outcome in ["first", "repeated"] {
+            let settled = server.post(&key, &path("settle"), &json!({"output_tokens": 7}));
+            assert_eq!(settled.status, 200, "{settled:?}");
+            let charge =
+                json!({"requests": 1, "input_tokens": 10, "output_tokens": 7, "credits": 0});
+            assert_eq!(settled.body["charge"], charge);
+            let as_what = (&settled.body["asset"], &settled.body["outcome"]);
+            assert_eq!(as_what, (&json!("gpt"), &json!(outcome)), "{settled:?}");
         }
         assert_eq!(server.used_today(&key), (1, 17));
         server.post(&key, &path("settle"), &json!({"output_tokens": 8})).assert_problem(409);
@@ -149,10 +152,11 @@ fn a_cancelled_reservation_costs_nothing() {
         let id = reserved.body["reservation"].as_str().expect("it has an id of its own").to_owned();
         let denied = server.post(&key, "/v1/reserve", &json!({}));
         assert_eq!((denied.status, &denied.body["reservation"]), (200, &json!(null)), "{denied:?}");
-        assert_eq!(
-            server.call("POST", &key, &format!("/v1/reservations/{id}/cancel"), "").status,
-            204
-        );
+        let path = format!("/v1/reservations/{id}/cancel");
+        let cancelled = server.call("POST", &key, &path, "");
+        assert_eq!((cancelled.status, &cancelled.body["outcome"]), (200, &json!("first")));
+        let nothing = json!({"requests": 0, "input_tokens": 0, "output_tokens": 0, "credits": 0});
+        assert_eq!(cancelled.body["charge"], nothing, "{cancelled:?}");
         assert_eq!(server.used_today(&key), (0, 0));
     }
 }

@@ -95,7 +95,7 @@ where
     }
     let body = read_body(body, config.options.max_body_bytes).await.map_err(refused)?;
     let request = read_request(&config.options, api, &body)?;
-    let model = target.model.as_deref().or(request.model());
+    let model = target.model.as_deref().or_else(|| request.model());
     let model = model.ok_or_else(|| refused(Refusal::malformed(NO_MODEL)))?;
     let asset = AssetId::new(model).map_err(refused)?;
     let price = config.options.prices.of(model).copied();

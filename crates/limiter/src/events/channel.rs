@@ -106,3 +106,46 @@ impl<E> fmt::Debug for Subscription<E> {
 
 /// Room is made for all of them at once.
 const MOST_KEPT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{UsageEvent, UsageKind};
+    use super::*;
+    use limiter_core::{Charge, Timestamp};
+
+    fn event() -> UsageEvent {
+        UsageEvent {
+            key: "ci".parse().unwrap(),
+            asset: None,
+            kind: UsageKind::Checked,
+            charge: Charge::request(),
+            id: None,
+            at: Timestamp::from_unix_ms(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_has_listeners_as_long_as_somebody_subscribes() {
+        let channel = Channel::<UsageEvent>::default();
+        assert!(!channel.has_listeners());
+        let (mut first, second) = (channel.subscribe(), channel.subscribe());
+        channel.send(event());
+        assert_eq!(first.next().await, Some(Ok(event())));
+        drop(first);
+        assert!(channel.has_listeners());
+        drop(second);
+        assert!(!channel.has_listeners());
+        channel.send(event());
+        let mut later = channel.subscribe();
+        channel.send(event());
+        drop(channel);
+        assert_eq!((later.next().await, later.next().await), (Some(Ok(event())), None));
+    }
+
+    #[test]
+    fn a_callback_is_a_listener_for_ever() {
+        let channel = Channel::<UsageEvent>::new(1, vec![Box::new(|_| {})]);
+        drop(channel.subscribe());
+        assert!(channel.has_listeners());
+    }
+}

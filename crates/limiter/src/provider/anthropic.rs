@@ -2,7 +2,8 @@
 //!
 //! A stream begins with `message_start`, whose usage has the final input and an output that has only begun. `message_delta`
 //! at the end has the final output, and since server tools also the final input. `input_tokens` has neither the tokens
-//! read from the cache nor those written to it: the three add up.
+//! read from the cache nor those written to it: the three add up. Nor does the usage have the steps that compact a context or
+//! advise the model; `iterations` lists them.
 //!
 //! Sources: <https://docs.claude.com/en/api/messages>, <https://docs.claude.com/en/docs/build-with-claude/streaming>.
 
@@ -16,13 +17,14 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         ["message"] => Meaning::Enter,
         ["message", "usage"] => Meaning::FirstUsage,
         ["error"] => Meaning::Error,
-        ["delta", "text" | "thinking" | "partial_json"] => Meaning::Text,
+        // A compaction has `content`.
+        ["delta", "text" | "thinking" | "partial_json" | "content"] => Meaning::Text,
         ["content_block"] => Meaning::Enter,
-        // Of a block that begins, the name of a tool; its input comes in deltas.
-        ["content_block", "text" | "thinking" | "name"] => Meaning::Text,
+        // Of a block that begins, only the name of a tool: all else comes in deltas. MiniMax sends the first text in both.
+        ["content_block", "name"] => Meaning::Text,
         // A whole message.
         ["content"] => Meaning::Enter,
-        ["content", "text" | "thinking" | "name"] => Meaning::Text,
+        ["content", "text" | "thinking" | "name" | "content"] => Meaning::Text,
         ["content", "input"] => Meaning::Json,
         _ => return None,
     })

@@ -94,6 +94,9 @@ impl Api {
             "rerank" => Self::Rerank,
             "messages" => Self::AnthropicMessages,
             "generateContent" | "streamGenerateContent" => Self::Gemini,
+            "rawPredict" | "streamRawPredict" if path.contains("/publishers/anthropic/") => {
+                Self::AnthropicMessages
+            }
             "embedContent" | "batchEmbedContents" => Self::GeminiEmbeddings,
             _ => return None,
         })
@@ -204,6 +207,11 @@ mod tests {
             ("/v1beta/models/gemini-3-pro:generateContent", Some(Api::Gemini)),
             ("/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse", Some(Api::Gemini)),
             ("/v1beta/models/gemini-embedding-001:embedContent", Some(Api::GeminiEmbeddings)),
+            (
+                "/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-4-6:streamRawPredict",
+                Some(Api::AnthropicMessages),
+            ),
+            ("/v1/projects/p/locations/l/publishers/mistralai/models/mistral:rawPredict", None),
             ("/v1/models", None),
             ("/", None),
             ("", None),

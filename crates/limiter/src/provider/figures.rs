@@ -2,11 +2,14 @@
 
 use limiter_core::MAX_COUNT;
 
+use super::iterations::Iterations;
 use super::scalar::count;
 use super::walk::{Look, Receive, walk};
+use crate::token_usage::TokenUsage;
 
 /// The counts of one usage object, in the form of [`TokenUsage`](crate::TokenUsage). Each is absent if the provider did not
-/// report it, or if its figure is not believable: negative, not whole, or more than a billion.
+/// report it, or if its figure is not believable: negative, not whole, or more than a billion. Nor is an input of 0: no
+/// call is without input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) input: Option<u64>,
@@ -34,7 +37,7 @@ impl Figures {
 
 /// The counts under their names. The first name of a list is that of the API that introduced it.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     /// OpenAI's `prompt_tokens` and Gemini's `promptTokenCount`: they contain what came from the cache.
     prompt: Count,
     /// `input_tokens` of Anthropic, which does not contain it, and of OpenAI's responses, which does.
@@ -47,17 +50,19 @@ struct Counts {
     cache_read_beside: Count,
     cache_write_beside: Count,
     cache_write: Count,
-    /// Part of the output, but for xAI.
+    /// Part of the output, except from xAI and Perplexity.
     reasoning: Count,
     /// Beside the output, in Gemini's API.
     thoughts: Count,
-    /// Beside the prompt, in Gemini's API.
-    tool_use: Count,
+    /// Beside the prompt: results of tools in Gemini's API, and sources in Perplexity's.
+    beside_prompt: Count,
+    /// Steps beside input and output, in Anthropic's API.
+    steps: TokenUsage,
 }
 
 /// A count that may not be there, and may not be believable.
 #[derive(Clone, Copy, Default)]
-enum Count {
+pub(super) enum Count {
     #[default]
     Absent,
     Reported(u64),
@@ -80,6 +85,10 @@ impl Count {
         matches!(self, Self::Absent)
     }
 
+    const fn is_unbelievable(self) -> bool {
+        matches!(self, Self::Unbelievable)
+    }
+
     const fn plus(self, other: u64) -> Option<u64> {
         match self {
             Self::Reported(count) => Some(count.saturating_add(other)),
@@ -89,7 +98,7 @@ impl Count {
 }
 
 impl Counts {
-    fn named(&mut self, path: &[&str]) -> Option<&mut Count> {
+    pub(super) fn named(&mut self, path: &[&str]) -> Option<&mut Count> {
         Some(match path {
             ["prompt_tokens" | "promptTokenCount" | "prompt_token_count"] => &mut self.prompt,
             ["input_tokens"] => &mut self.input,
@@ -107,36 +116,53 @@ impl Counts {
                 | "cachedContentTokenCount"
                 | "cached_content_token_count",
             ] => &mut self.cached,
-            ["prompt_tokens_details" | "input_tokens_details", "cache_write_tokens"] => {
-                &mut self.cache_write
-            }
+            [
+                "prompt_tokens_details" | "input_tokens_details",
+                "cache_write_tokens" | "cache_creation_tokens" | "cache_creation_input_tokens",
+            ] => &mut self.cache_write,
             ["cache_read_input_tokens"] => &mut self.cache_read_beside,
             ["cache_creation_input_tokens"] => &mut self.cache_write_beside,
-            ["completion_tokens_details" | "output_tokens_details", "reasoning_tokens"]
+            [
+                "completion_tokens_details" | "output_tokens_details",
+                "reasoning_tokens" | "thinking_tokens",
+            ]
             | ["reasoning_tokens"] => &mut self.reasoning,
             ["thoughtsTokenCount" | "thoughts_token_count"] => &mut self.thoughts,
-            ["toolUsePromptTokenCount" | "tool_use_prompt_token_count"] => &mut self.tool_use,
+            ["toolUsePromptTokenCount" | "tool_use_prompt_token_count" | "citation_tokens"] => {
+                &mut self.beside_prompt
+            }
             _ => return None,
         })
     }
 
-    fn figures(self) -> Figures {
+    pub(super) fn figures(self) -> Figures {
         let total = self.total.reported();
         let (input, cached_input, cache_write) = self.input(total);
+        let input = input.filter(|input| *input > 0);
         let (output, reasoning) = self.output(input, total);
         let mut figures = Figures { input, output, cached_input, cache_write, reasoning, total };
+        // What one figure leaves of the total is the other. Gemini's OpenAI-compatible API shows its thoughts in the total
+        // alone.
+        if let (Some(total), Some(input)) = (total, input)
+            && (output.is_some() || self.output.is_absent())
+        {
+            figures.output = output.max(Some(total.saturating_sub(input)));
+        }
+        if let (Some(total), None, Some(output)) = (total, input, output)
+            && !self.prompt.is_unbelievable()
+            && !self.input.is_unbelievable()
+        {
+            figures.input = total.checked_sub(output).filter(|input| *input > 0);
+        }
+        figures.input = figures.input.map(|input| input.saturating_add(self.steps.input));
+        figures.output = figures.output.map(|output| output.saturating_add(self.steps.output));
+        figures.cached_input = figures.cached_input.saturating_add(self.steps.cached_input);
+        figures.cache_write = figures.cache_write.saturating_add(self.steps.cache_write);
         // The parts of a whole are never more than the whole.
-        let whole = input.unwrap_or(MAX_COUNT);
-        figures.cached_input = cached_input.min(whole);
-        figures.cache_write = cache_write.min(whole - figures.cached_input);
-        figures.reasoning = reasoning.min(output.unwrap_or(MAX_COUNT));
-        // What one figure leaves of the total is the other.
-        if input.is_some() && self.output.is_absent() && output.is_none() {
-            figures.output = total.zip(input).map(|(total, input)| total.saturating_sub(input));
-        }
-        if output.is_some() && self.prompt.is_absent() && self.input.is_absent() {
-            figures.input = total.zip(output).map(|(total, output)| total.saturating_sub(output));
-        }
+        let whole = figures.input.unwrap_or(MAX_COUNT);
+        figures.cached_input = figures.cached_input.min(whole);
+        figures.cache_write = figures.cache_write.min(whole - figures.cached_input);
+        figures.reasoning = reasoning.min(figures.output.unwrap_or(MAX_COUNT));
         figures
     }
 
@@ -145,35 +171,35 @@ impl Counts {
         let (read, written) = (self.cache_read_beside.or_zero(), self.cache_write_beside.or_zero());
         let (cached, cache_write) =
             (self.cached.or_zero().max(read), self.cache_write.or_zero().max(written));
-        let contains_all = self.prompt.plus(self.tool_use.or_zero());
-        if contains_all.is_some() {
-            return (contains_all, cached, cache_write);
-        }
-        let Some(input) = self.input.reported() else { return (None, cached, cache_write) };
-        // A total that leaves no room for more says that the input contains them.
-        let contained = total.is_some() && total == self.output.plus(input);
-        let beside = if contained { 0 } else { read.saturating_add(written) };
-        (Some(input.saturating_add(beside)), cached, cache_write)
+        let beside = read.saturating_add(written);
+        let is_total = |input| total.is_some() && total == self.output.plus(input);
+        let (input, contains_cached) = match self.prompt.plus(self.beside_prompt.or_zero()) {
+            Some(prompt) => (Some(prompt), beside == 0 || !is_total(prompt + beside)),
+            None => (self.input.reported(), self.input.reported().is_some_and(is_total)),
+        };
+        // A part that is larger than the whole stands beside it.
+        let contains_cached = contains_cached && input.is_some_and(|input| beside <= input);
+        let input = input.map(|input| if contains_cached { input } else { input + beside });
+        (input, cached, cache_write)
     }
 
     /// All output tokens, and those of reasoning.
     fn output(&self, input: Option<u64>, total: Option<u64>) -> (Option<u64>, u64) {
-        if let Count::Reported(thoughts) = self.thoughts {
-            let output = match self.output {
-                // Thoughts alone, before the first word of the answer.
-                Count::Absent => Some(thoughts),
-                output => output.plus(thoughts),
-            };
-            return (output, thoughts);
-        }
-        let reasoning = self.reasoning.or_zero();
-        // xAI tells reasoning apart; only the total shows it.
-        let apart = self.output.plus(reasoning).zip(input).map(|(output, input)| output + input);
-        let output = match total {
-            Some(total) if reasoning > 0 && apart == Some(total) => self.output.plus(reasoning),
-            _ => self.output.reported(),
+        let (reasoning, is_beside) = match self.thoughts {
+            Count::Reported(thoughts) => (thoughts, true),
+            Count::Absent | Count::Unbelievable => (self.reasoning.or_zero(), false),
         };
-        (output, reasoning)
+        let output = match self.output {
+            // Thoughts alone, before the first word of the answer.
+            Count::Absent if is_beside => Some(0),
+            output => output.reported(),
+        };
+        let Some(output) = output else { return (None, reasoning) };
+        let is_total = |output| total.is_some() && total == input.map(|input| input + output);
+        // The total shows whether the output contains reasoning. A part that is larger than the whole stands beside it.
+        let is_beside = reasoning > output
+            || if is_beside { !is_total(output) } else { is_total(output + reasoning) };
+        (Some(if is_beside { output + reasoning } else { output }), reasoning)
     }
 }
 
@@ -186,12 +212,16 @@ impl<'de> Receive<'de> for Counts {
                 | "completion_tokens_details"
                 | "output_tokens_details",
             ] => Look::Enter,
+            ["iterations"] => Look::Raw,
             path if self.named(path).is_some() => Look::Raw,
             _ => Look::Skip,
         }
     }
 
     fn value(&mut self, path: &[&str], raw: &'de str) {
+        if path == ["iterations"] {
+            self.steps = Iterations::beside(raw);
+        }
         if let Some(named) = self.named(path)
             && raw != "null"
         {
@@ -266,6 +296,41 @@ mod tests {
             ("embeddings", r#"{"prompt_tokens":8,"total_tokens":8}"#, [8, 0, 0, 0, 0]),
             ("floats", r#"{"prompt_tokens":12.0,"completion_tokens":7.0}"#, [12, 7, 0, 0, 0]),
             (
+                "a prompt without the cached tokens, as they show",
+                r#"{"prompt_tokens":18,"completion_tokens":26,"cache_read_input_tokens":8831}"#,
+                [8_849, 26, 8_831, 0, 0],
+            ),
+            (
+                "a prompt without the cached tokens, as the total shows",
+                r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":194,"cache_read_input_tokens":80,"cache_creation_input_tokens":9}"#,
+                [189, 5, 80, 9, 0],
+            ),
+            (
+                "input whose cached tokens are too many to be within, whatever the total",
+                r#"{"input_tokens":18,"output_tokens":26,"total_tokens":44,"cache_read_input_tokens":8831}"#,
+                [8_849, 26, 8_831, 0, 0],
+            ),
+            (
+                "vLLM behind LiteLLM: reasoning beside the output, as it shows",
+                r#"{"prompt_tokens":10,"completion_tokens":64,"completion_tokens_details":{"reasoning_tokens":79}}"#,
+                [10, 143, 0, 0, 79],
+            ),
+            (
+                "Gemini, thoughts within the candidates, as the total shows",
+                r#"{"promptTokenCount":10,"candidatesTokenCount":26,"thoughtsTokenCount":20,"totalTokenCount":36}"#,
+                [10, 26, 0, 0, 20],
+            ),
+            (
+                "output that only the total shows",
+                r#"{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}"#,
+                [20, 603, 0, 0, 0],
+            ),
+            (
+                "input that only the total shows",
+                r#"{"prompt_tokens":0,"completion_tokens":12,"total_tokens":20}"#,
+                [8, 12, 0, 0, 0],
+            ),
+            (
                 "parts larger than their whole",
                 r#"{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":9}}"#,
                 [5, 1, 5, 0, 0],
@@ -295,6 +360,8 @@ mod tests {
         let half = Figures::read(r#"{"prompt_tokens":-1,"completion_tokens":3,"total_tokens":9}"#);
         let half = half.unwrap();
         assert_eq!((half.input, half.output), (None, Some(3)), "nor derived from the total");
+        let zeros = Figures::read(r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#);
+        assert_eq!(zeros.map(|zeros| (zeros.input, zeros.output)), Some((None, Some(0))));
     }
 
     #[test]

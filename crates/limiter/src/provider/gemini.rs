@@ -2,7 +2,7 @@
 //!
 //! Each chunk of a stream has `usageMetadata` up to there; the last one is final. `promptTokenCount` contains the cached
 //! tokens. `candidatesTokenCount` does not contain `thoughtsTokenCount`, and `promptTokenCount` not
-//! `toolUsePromptTokenCount`: these add up.
+//! `toolUsePromptTokenCount`: these add up, unless the total shows that they do not.
 //!
 //! Sources: <https://ai.google.dev/api/generate-content#UsageMetadata>.
 
@@ -23,6 +23,13 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
                 Meaning::Enter
             }
             [FUNCTION_CALL_1 | FUNCTION_CALL_2, "args"] => Meaning::Json,
+            // Vertex streams the arguments in parts, if it is asked to.
+            [FUNCTION_CALL_1 | FUNCTION_CALL_2, "partialArgs" | "partial_args"] => Meaning::Enter,
+            [
+                FUNCTION_CALL_1 | FUNCTION_CALL_2,
+                "partialArgs" | "partial_args",
+                "stringValue" | "string_value",
+            ] => Meaning::Text,
             ["executableCode" | "executable_code", "code"] => Meaning::Text,
             ["inlineData" | "inline_data"] => Meaning::Mark,
             _ => Meaning::Skip,

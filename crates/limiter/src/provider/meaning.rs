@@ -9,7 +9,9 @@ pub(super) enum Meaning {
     Enter,
     /// Text of the answer: a string, or strings within.
     Text,
-    /// Text of the answer as a JSON value: the arguments of a tool call.
+    /// The text of a choice beside its delta. Some providers send both, with the same text: the delta counts.
+    ChoiceText,
+    /// The arguments of a tool call: a string, or any JSON value as text.
     Json,
     /// Text of reasoning. Some providers send it twice in one delta, under two names: the larger one counts.
     Reasoning,
@@ -21,6 +23,6 @@ pub(super) enum Meaning {
     FirstUsage,
     /// The type of an event.
     Type,
-    /// An error, unless it is null.
+    /// An error, if it is an object or a text with something in it.
     Error,
 }

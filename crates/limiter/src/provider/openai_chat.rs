@@ -3,6 +3,8 @@
 //! - `usage` is in the whole answer, and in the last chunk of a stream, with empty `choices`, if the request has
 //!   `"stream_options": {"include_usage": true}`. Some providers put it into the last chunk with a choice, or into every
 //!   chunk (vLLM's `continuous_usage_stats`, Perplexity); Groq into `x_groq.usage`; Moonshot into `choices[].usage`.
+//! - A stream may repeat its text: Perplexity sends the `message` so far beside each `delta`, MiniMax the whole `message` at
+//!   the end, Together a `text` beside each `delta`.
 //! - Reasoning comes as `reasoning_content` (DeepSeek and others) or `reasoning` (OpenRouter, newer vLLM), or as both.
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/chat>.
@@ -33,9 +35,10 @@ fn delta(path: &[&str]) -> Meaning {
         ["tool_calls" | "function_call" | "audio"] | ["tool_calls", "function" | "custom"] => {
             Meaning::Enter
         }
-        ["tool_calls", "function", "name" | "arguments"]
-        | ["tool_calls", "custom", "name" | "input"]
-        | ["function_call", "name" | "arguments"] => Meaning::Text,
+        ["tool_calls", "function" | "custom", "name"] | ["function_call", "name"] => Meaning::Text,
+        ["tool_calls", "function", "arguments"]
+        | ["tool_calls", "custom", "input"]
+        | ["function_call", "arguments"] => Meaning::Json,
         ["role" | "annotations" | "name" | "tool_call_id"] => Meaning::Skip,
         [_] => Meaning::Mark,
         _ => Meaning::Skip,

@@ -9,7 +9,7 @@ use super::request_meaning::RequestMeaning;
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["choices"] => Meaning::Enter,
-        ["choices", "text"] => Meaning::Text,
+        ["choices", "text"] => Meaning::ChoiceText,
         ["usage"] => Meaning::Usage,
         ["error"] => Meaning::Error,
         _ => return None,

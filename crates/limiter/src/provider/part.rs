@@ -97,7 +97,7 @@ pub(crate) const MAX_PART_BYTES: usize = 8 * 1_024 * 1_024;
 
 /// 64 KiB. A buffer is reused up to this size; events of text have some hundred bytes. A larger one is released, so that
 /// a stream does not hold on to the memory of its largest event.
-const REUSED_BYTES: usize = 64 * 1_024;
+pub(super) const REUSED_BYTES: usize = 64 * 1_024;
 
 #[cfg(test)]
 mod tests {

@@ -9,9 +9,9 @@ use super::accounted::answer_accounted;
 use super::api::Api;
 use super::figures::Figures;
 use super::meaning::Meaning;
-use super::part::Part;
+use super::part::{Part, REUSED_BYTES};
 use super::reported::{Reported, TokenSource};
-use super::scalar::text;
+use super::scalar::{has_content, text};
 use super::sse::Events;
 use super::tokens_of_text::tokens_of_text;
 use super::values::Values;
@@ -25,9 +25,9 @@ use crate::token_usage::TokenUsage;
 /// be plain: decompress them first.
 ///
 /// - **What the provider reports wins**, wherever it puts its usage: see [`Api`]. A figure that is negative, not whole or
-///   more than a billion is not believed, nor is an output of 0 after some output was seen.
+///   more than a billion is not believed, nor is an input of 0, nor an output of 0 after some output was seen.
 /// - Otherwise, **what was seen is counted**: text, reasoning, refusals and the arguments of tool calls, by
-///   [`tokens_of_text`] or your [tokenizer](Self::counting_by).
+///   [`tokens_of_text`] or your [tokenizer](Self::counting_by). Text that a provider sends twice is counted once.
 /// - Where nothing could be counted, **the estimate stands**: of an answer without any text that is understood, and of one
 ///   with an event of more than 8 MiB. An answer that ends in the provider's error is charged what was seen, even
 ///   nothing.
@@ -68,8 +68,10 @@ struct Account {
     counted: u64,
     /// Tokens counted after the provider's last report of its output.
     since: u64,
-    /// Whether some of the answer could not be read.
+    /// Whether some of the answer could not be read, after the provider's last report of its output.
     unread: bool,
+    /// Whether a choice came in deltas: a whole message repeats them.
+    has_deltas: bool,
     /// Whether the provider reported an error.
     failed: bool,
     tokenizer: Option<Tokenizer>,
@@ -99,6 +101,7 @@ impl AnswerReader {
             counted: 0,
             since: 0,
             unread: false,
+            has_deltas: false,
             failed: false,
             tokenizer: None,
             buffer: String::new(),
@@ -148,11 +151,13 @@ impl AnswerReader {
         account.counted - before
     }
 
-    /// The figures that the provider has reported so far. The output includes what was counted after the report.
+    /// The figures that the provider has reported so far. The output includes what was counted after the report; it is
+    /// absent if something after the report could not be counted.
     #[must_use]
     pub fn reported(&self) -> Reported {
-        let Account { api, reported, since, .. } = &self.account;
+        let Account { api, reported, since, unread, .. } = &self.account;
         let mut reported = *reported;
+        reported.output = reported.output.filter(|_| !*unread);
         reported.output = reported.output.map(|output| output.saturating_add(*since));
         if api.is_some_and(|api| !api.has_output()) {
             reported.output = reported.output.or(Some(0));
@@ -240,8 +245,13 @@ impl Account {
 
     fn json(&mut self, json: &[u8], may_be_cut: bool) {
         let before = self.counted;
-        let mut event =
-            Event { account: self, delta: Delta::default(), is_media: false, figures: None };
+        let mut event = Event {
+            account: self,
+            delta: Delta::default(),
+            choice: Choice::default(),
+            is_media: false,
+            figures: None,
+        };
         let read = walk(json, &mut event);
         let figures = event.end();
         if read.is_err() && !may_be_cut && self.counted == before {
@@ -254,23 +264,33 @@ impl Account {
     }
 
     fn report(&mut self, figures: &Figures, first: bool) {
-        let mut input = figures.input;
-        if self.api.is_some_and(|api| !api.has_output()) {
-            input = input.or(figures.total);
-        }
+        self.report_input(figures);
         // Some report 0 in all events but one.
-        if let Some(input) = input.filter(|input| *input > 0 || self.reported.input.is_none()) {
-            self.reported.input = Some(input);
-            self.reported.cached_input = figures.cached_input;
-            self.reported.cache_write = figures.cache_write;
-        }
-        if let Some(output) = figures.output.filter(|output| *output > 0 || self.counted == 0)
+        let is_zero_believed = self.counted == 0 && !self.unread && self.reported.output.is_none();
+        if let Some(output) = figures.output.filter(|output| *output > 0 || is_zero_believed)
             && !first
         {
             self.reported.output = Some(output);
             self.reported.reasoning = figures.reasoning;
-            self.since = 0;
+            (self.since, self.unread) = (0, false);
         }
+    }
+
+    fn report_input(&mut self, figures: &Figures) {
+        let total = figures.total.filter(|total| *total > 0);
+        let input = match self.api {
+            Some(api) if !api.has_output() => figures.input.or(total),
+            _ => figures.input,
+        };
+        let Reported { input: reported, cached_input, cache_write, .. } = &mut self.reported;
+        if figures.cached_input > 0 || figures.cache_write > 0 {
+            (*cached_input, *cache_write) = (figures.cached_input, figures.cache_write);
+        } else if *cached_input > 0 || *cache_write > 0 {
+            // Cached tokens that were reported at the beginning alone still count.
+            *reported = input.max(*reported);
+            return;
+        }
+        *reported = input.or(*reported);
     }
 
     fn saw(&mut self, tokens: u64) {
@@ -287,6 +307,7 @@ impl Account {
 struct Event<'a> {
     account: &'a mut Account,
     delta: Delta,
+    choice: Choice,
     /// Whether its delta is sound or a picture in base64, by the type of the event.
     is_media: bool,
     figures: Option<(Figures, bool)>,
@@ -300,25 +321,42 @@ struct Delta {
     marks: bool,
 }
 
+/// The tokens of one choice.
+#[derive(Default)]
+struct Choice {
+    delta: u64,
+    /// Of its message, or of its text.
+    whole: u64,
+}
+
 impl Event<'_> {
     fn end(mut self) -> Option<(Figures, bool)> {
         if self.is_media {
             self.delta.text = self.delta.text.min(1);
         }
-        self.end_delta();
+        self.end_choice();
         self.figures
     }
 
-    fn end_delta(&mut self) {
+    fn end_delta(&mut self) -> u64 {
         let Delta { text, reasoning, marks } = std::mem::take(&mut self.delta);
         let tokens = text.saturating_add(reasoning);
-        self.account.saw(if tokens == 0 { u64::from(marks) } else { tokens });
+        if tokens == 0 { u64::from(marks) } else { tokens }
+    }
+
+    fn end_choice(&mut self) {
+        let Choice { delta, whole } = std::mem::take(&mut self.choice);
+        let delta = delta.saturating_add(self.end_delta());
+        self.account.has_deltas |= delta > 0;
+        self.account.saw(if self.account.has_deltas { delta } else { whole });
     }
 
     fn tokens(&mut self, raw: &str) -> u64 {
         let mut buffer = std::mem::take(&mut self.account.buffer);
         let tokens = text(raw, &mut buffer).map_or(0, |text| self.account.tokens(text));
-        self.account.buffer = buffer;
+        if buffer.capacity() <= REUSED_BYTES {
+            self.account.buffer = buffer;
+        }
         tokens
     }
 }
@@ -328,7 +366,7 @@ impl<'de> Receive<'de> for Event<'_> {
         match Api::answer(self.account.api, path) {
             Meaning::Skip => Look::Skip,
             Meaning::Enter => Look::Enter,
-            Meaning::Text | Meaning::Reasoning => Look::Leaf,
+            Meaning::Text | Meaning::ChoiceText | Meaning::Reasoning => Look::Leaf,
             Meaning::Json
             | Meaning::Mark
             | Meaning::Usage
@@ -343,12 +381,16 @@ impl<'de> Receive<'de> for Event<'_> {
             Meaning::Skip | Meaning::Enter => {}
             Meaning::Text => self.delta.text = self.delta.text.saturating_add(self.tokens(raw)),
             Meaning::Reasoning => self.delta.reasoning = self.delta.reasoning.max(self.tokens(raw)),
+            Meaning::ChoiceText => self.choice.whole = self.choice.whole.max(self.tokens(raw)),
             Meaning::Json => {
-                if !matches!(raw, "{}" | "[]" | "null") {
-                    self.delta.text = self.delta.text.saturating_add(self.account.tokens(raw));
-                }
+                let tokens = match raw.starts_with('"') {
+                    true => self.tokens(raw),
+                    false if has_content(raw) => self.account.tokens(raw),
+                    false => 0,
+                };
+                self.delta.text = self.delta.text.saturating_add(tokens);
             }
-            Meaning::Mark => self.delta.marks |= !matches!(raw, "null" | "{}" | "[]" | "\"\""),
+            Meaning::Mark => self.delta.marks |= has_content(raw),
             Meaning::Usage => {
                 self.figures = Figures::read(raw).map(|read| (read, false)).or(self.figures)
             }
@@ -356,16 +398,21 @@ impl<'de> Receive<'de> for Event<'_> {
                 self.figures = Figures::read(raw).map(|read| (read, true)).or(self.figures);
             }
             Meaning::Type => {
-                self.is_media = raw.ends_with("audio.delta\"") || raw.contains("partial_image");
+                self.is_media = raw.starts_with("\"response.")
+                    && (raw.ends_with("audio.delta\"") || raw.contains("partial_image"));
+                self.account.failed |= raw == "\"error\"";
             }
-            Meaning::Error => self.account.failed |= !matches!(raw, "null" | "\"\"" | "{}"),
+            Meaning::Error => self.account.failed |= has_content(raw),
         }
     }
 
     fn close(&mut self, path: &[&str]) {
-        // Each choice has a delta of its own.
-        if matches!(path, ["choices", "delta" | "message"]) {
-            self.end_delta();
+        let ["choices", of_choice @ ..] = path else { return };
+        match of_choice {
+            [] => self.end_choice(),
+            ["delta"] => self.choice.delta = self.choice.delta.saturating_add(self.end_delta()),
+            ["message"] => self.choice.whole = self.choice.whole.max(self.end_delta()),
+            _ => {}
         }
     }
 }

@@ -20,6 +20,16 @@ fn whole(number: f64) -> Option<u64> {
     fits.then_some(number as u64)
 }
 
+/// Whether this is a text, an object or an array, and not an empty one.
+pub(super) fn has_content(raw: &str) -> bool {
+    let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+    match raw.as_bytes().first() {
+        Some(b'"') => !inside.is_empty(),
+        Some(b'{' | b'[') => !inside.trim_ascii().is_empty(),
+        _ => false,
+    }
+}
+
 /// The text of a JSON string, without escapes. None if it is no string.
 ///
 /// The buffer holds it where there were escapes: it is reused, so that a text delta takes no allocation.
@@ -124,6 +134,16 @@ mod tests {
             ("true", None),
         ] {
             assert_eq!(count(raw), number, "{raw}");
+        }
+    }
+
+    #[test]
+    fn content_is_a_text_an_object_or_an_array_with_something_inside() {
+        for raw in ["\"a\"", "\" \"", "{\"a\":1}", "[0]", "[ null ]"] {
+            assert!(has_content(raw), "{raw}");
+        }
+        for raw in ["null", "false", "true", "0", "12", "\"\"", "{}", "[]", "{ }", "[\n]", ""] {
+            assert!(!has_content(raw), "{raw}");
         }
     }
 

@@ -121,7 +121,8 @@ impl Meter {
         self.counted = self.counted.saturating_add(tokens).min(self.most());
         let Reported { input, output, .. } = state.reported;
         let input = input.unwrap_or_else(|| self.estimate.input_tokens());
-        let is_countable = input.saturating_add(output.unwrap_or(self.counted)) <= MAX_COUNT;
+        let output = output.unwrap_or(self.counted);
+        let is_countable = input.saturating_add(output) <= MAX_COUNT;
         // Figures that nothing can count are not believed.
         let reported = if is_countable { state.reported } else { Reported::default() };
         self.state = State { reported, ..state };
@@ -205,7 +206,7 @@ impl Meter {
                 // The last question is about what was seen alone, so that the denial speaks of it and of no step.
                 let last = self.asked + 1 >= MOST_ASKED;
                 let fitting = if last { None } else { self.fitting(&denied) };
-                self.ask(fitting.unwrap_or(self.seen()).clamp(self.seen(), to));
+                self.ask(fitting.unwrap_or_else(|| self.seen()).clamp(self.seen(), to));
             }
             Err(error) if self.ends_at_limit => return Err(StreamError::Unknown(error)),
             Ok(Decision::Denied(denied)) => {

@@ -176,6 +176,109 @@ data: {"type":"error","error":{"type":"api_error","message":"Internal server err
         0,
     ),
     case(
+        Kind::Habit,
+        "a compaction and advice beside the usage",
+        r#"{"type":"message","role":"assistant","content":[{"type":"compaction","content":"In short"},{"type":"text","text":"One"}],"usage":{"input_tokens":23000,"output_tokens":1000,"iterations":[{"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_read_input_tokens":400,"cache_creation_input_tokens":0},{"type":"message","input_tokens":23000,"output_tokens":1000},{"type":"advisor_message","model":"claude-opus-4-6","input_tokens":500,"output_tokens":60},{"type":"fallback_message","input_tokens":9,"output_tokens":9}]}}"#,
+        TokenUsage { cached_input: 400, ..reported(203_900, 4_560) },
+        3,
+    ),
+    case(
+        Kind::Habit,
+        "a compaction, cut before its usage",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":25,"output_tokens":1}}}
+data: {"type":"content_block_start","index":0,"content_block":{"type":"compaction","content":null}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":"In short"}}
+"#,
+        reported(25, 2),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "the first text again in its delta, without usage (MiniMax)",
+        r#"
+data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":"One"}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" two"}}
+"#,
+        counted(2),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "an input of 0 at the beginning alone (CometAPI)",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":0,"output_tokens":0}}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":12}}
+"#,
+        counted(12),
+        1,
+    ),
+    case(
+        Kind::Habit,
+        "metrics of the platform beside the usage (Bedrock)",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":12,"output_tokens":1}}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":30}}
+data: {"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":12,"outputTokenCount":30,"invocationLatency":751,"firstByteLatency":200}}
+"#,
+        reported(12, 30),
+        1,
+    ),
+    case(
+        Kind::Reasoning,
+        "its tokens in the details",
+        r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"27"}],"usage":{"input_tokens":20,"output_tokens":400,"output_tokens_details":{"thinking_tokens":390}}}"#,
+        TokenUsage { reasoning: 390, ..reported(20, 400) },
+        1,
+    ),
+    case(
+        Kind::Cached,
+        "only at the beginning, and the input again at the end (gateways)",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":18,"cache_creation_input_tokens":0,"cache_read_input_tokens":8831,"output_tokens":1}}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":18,"output_tokens":26}}
+"#,
+        TokenUsage { cached_input: 8_831, ..reported(8_849, 26) },
+        1,
+    ),
+    case(
+        Kind::Cached,
+        "only at the beginning, and all of the input at the end (Hebo)",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":3,"cache_creation_input_tokens":16813,"output_tokens":1}}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":16816,"output_tokens":1}}
+"#,
+        TokenUsage { cache_write: 16_813, ..reported(16_816, 1) },
+        1,
+    ),
+    case(
+        Kind::Cached,
+        "zeros at the end (Envoy AI Gateway)",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":9,"cache_creation_input_tokens":2,"cache_read_input_tokens":5,"output_tokens":0}}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":16}}
+"#,
+        TokenUsage { cached_input: 5, cache_write: 2, ..reported(16, 16) },
+        1,
+    ),
+    case(
+        Kind::Cached,
+        "only at the end, without the input (DashScope)",
+        r#"
+data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":3602,"output_tokens":0}}}
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}
+data: {"type":"message_delta","usage":{"cache_creation_input_tokens":0,"cache_read_input_tokens":3604,"prompt_tokens_details":{"cached_tokens":3604},"output_tokens":878}}
+"#,
+        TokenUsage { cached_input: 3_602, ..reported(3_602, 878) },
+        1,
+    ),
+    case(
         Kind::Empty,
         "a message without content",
         r#"{"type":"message","role":"assistant","content":[],"stop_reason":"end_turn","usage":{"input_tokens":40,"output_tokens":0}}"#,

@@ -74,6 +74,18 @@ data: {"candidates":[{"content":{"parts":[{"codeExecutionResult":{"outcome":"OUT
         1,
     ),
     case(
+        Kind::ToolCalls,
+        "streamed in parts, without usage (Vertex)",
+        r#"
+data: {"candidates":[{"content":{"parts":[{"functionCall":{"name":"get_weather","willContinue":true}}]}}]}
+data: {"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.location","stringValue":"Boston","willContinue":true}],"willContinue":true}}]}}]}
+data: {"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.location","stringValue":", MA"}],"willContinue":true}}]}}]}
+data: {"candidates":[{"content":{"parts":[{"functionCall":{}}]}}]}
+"#,
+        counted(4),
+        4,
+    ),
+    case(
         Kind::Reasoning,
         "thoughts beside the candidates",
         r#"{"candidates":[{"content":{"parts":[{"text":"Hm","thought":true},{"text":"42"}]}}],"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":6,"thoughtsTokenCount":200,"totalTokenCount":216}}"#,
@@ -88,6 +100,13 @@ data: {"candidates":[{"content":{"parts":[{"text":"","thought":true}]}}],"usageM
 data: {"candidates":[{"content":{"parts":[{"text":"42"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":1,"thoughtsTokenCount":50,"totalTokenCount":61}}
 "#,
         TokenUsage { reasoning: 50, ..reported(10, 51) },
+        1,
+    ),
+    case(
+        Kind::Reasoning,
+        "thoughts within the candidates, as the total shows",
+        r#"{"candidates":[{"content":{"parts":[{"text":"42"}]}}],"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":206,"thoughtsTokenCount":200,"totalTokenCount":216}}"#,
+        TokenUsage { reasoning: 200, ..reported(10, 206) },
         1,
     ),
     case(

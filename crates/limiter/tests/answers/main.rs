@@ -1,6 +1,7 @@
 //! Answers of providers, and their tokens: one table, read whole, in pieces, and cut at every byte.
 
 mod anthropic;
+mod attacks;
 mod case;
 mod charged;
 mod gemini;

@@ -316,6 +316,121 @@ data: [DONE]
         ESTIMATED,
         0,
     ),
+    case(
+        Kind::Habit,
+        "the message so far beside each delta (Perplexity)",
+        r#"
+data: {"object":"chat.completion.chunk","choices":[{"index":0,"message":{"role":"assistant","content":"One"},"delta":{"role":"assistant","content":"One"}}]}
+data: {"object":"chat.completion.chunk","choices":[{"index":0,"message":{"role":"assistant","content":"One two"},"delta":{"content":" two"}}]}
+"#,
+        counted(2),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "the whole message at the end (MiniMax)",
+        r#"
+data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"","content":"One"}}],"usage":{"total_tokens":0,"total_characters":0}}
+data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" two"}}],"usage":{"total_tokens":0,"total_characters":0}}
+data: {"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"One two"}}],"usage":{"total_tokens":30,"prompt_tokens":26,"completion_tokens":4}}
+"#,
+        reported(26, 4),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "the text beside each delta (Together)",
+        r#"
+data: {"choices":[{"index":0,"text":"One","delta":{"token_id":4054,"role":"assistant","content":"One","tool_calls":null}}],"usage":null}
+data: {"choices":[{"index":0,"delta":{"token_id":1403,"role":"assistant","content":" two"},"text":" two"}],"usage":null}
+data: {"choices":[{"index":0,"text":"","finish_reason":"stop","delta":{"token_id":128009,"role":"assistant","content":""}}]}
+"#,
+        counted(2),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "a usage of zeros (Bedrock Access Gateway)",
+        r#"{"choices":[{"message":{"content":"One two"}}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#,
+        counted(2),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "an input of 0 beside an output",
+        r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":0,"completion_tokens":12,"total_tokens":12}}"#,
+        counted(12),
+        1,
+    ),
+    case(
+        Kind::Habit,
+        "an input of 0, which the total shows",
+        r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":0,"completion_tokens":12,"total_tokens":20}}"#,
+        reported(8, 12),
+        1,
+    ),
+    case(
+        Kind::Habit,
+        "input alone in the first chunk, then a cut (LiteLLM)",
+        r#"
+data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"usage":{"prompt_tokens":11,"total_tokens":11}}
+data: {"choices":[{"index":0,"delta":{"content":"One two"}}]}
+"#,
+        reported(11, 2),
+        2,
+    ),
+    case(
+        Kind::Habit,
+        "choices that are null beside the usage (vLLM)",
+        r#"
+data: {"choices":[{"index":0,"delta":{"content":"One"}}]}
+data: {"choices":null,"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}
+"#,
+        reported(7, 2),
+        1,
+    ),
+    case(
+        Kind::ToolCalls,
+        "arguments that are an object, without usage",
+        r#"{"choices":[{"message":{"role":"assistant","tool_calls":[{"function":{"name":"weather","arguments":{"city":"Rome","unit":"C"}}}]}}]}"#,
+        counted(8),
+        8,
+    ),
+    case(
+        Kind::Reasoning,
+        "only in the total (Gemini behind gateways)",
+        r#"{"choices":[{"message":{"content":"36"}}],"usage":{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}}"#,
+        reported(20, 603),
+        1,
+    ),
+    case(
+        Kind::Reasoning,
+        "beside an output of 0 (CLIProxyAPI)",
+        r#"{"choices":[{"message":{"content":""}}],"usage":{"prompt_tokens":21,"completion_tokens":0,"total_tokens":81,"completion_tokens_details":{"reasoning_tokens":60}}}"#,
+        TokenUsage { reasoning: 60, ..reported(21, 60) },
+        0,
+    ),
+    case(
+        Kind::Reasoning,
+        "reasoning and sources beside the rest (Perplexity's deep research)",
+        r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,"citation_tokens":20016,"num_search_queries":30,"reasoning_tokens":73999}}"#,
+        TokenUsage { reasoning: 73_999, ..reported(20_049, 81_162) },
+        1,
+    ),
+    case(
+        Kind::Cached,
+        "the cache written (DashScope)",
+        r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":1901,"completion_tokens":2,"total_tokens":1903,"prompt_tokens_details":{"cache_creation_input_tokens":1889,"cache_type":"ephemeral","cached_tokens":0}}}"#,
+        TokenUsage { cache_write: 1_889, ..reported(1_901, 2) },
+        1,
+    ),
+    case(
+        Kind::Habit,
+        "predicted tokens, which the output contains",
+        r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":10,"completion_tokens":40,"total_tokens":50,"completion_tokens_details":{"accepted_prediction_tokens":5,"rejected_prediction_tokens":30}}}"#,
+        reported(10, 40),
+        1,
+    ),
     case(Kind::Empty, "an empty body", "", ESTIMATED, 0),
     case(Kind::Empty, "an empty object", "{}", ESTIMATED, 0),
     case(

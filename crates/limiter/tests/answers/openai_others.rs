@@ -199,6 +199,34 @@ data: {"type":"response.failed","response":{"status":"failed","error":{"code":"s
         0,
     ),
     responses(
+        Kind::Error,
+        "an event without an error object",
+        r#"
+data: {"type":"error","code":"ERR_SOMETHING","message":"Something went wrong","param":null,"sequence_number":1}
+"#,
+        counted(0),
+        0,
+    ),
+    responses(
+        Kind::ToolCalls,
+        "other tools, without usage",
+        r#"
+data: {"type":"response.mcp_call_arguments.delta","item_id":"mcp_1","output_index":0,"delta":"{"}
+data: {"type":"response.code_interpreter_call_code.delta","item_id":"ci_1","output_index":0,"delta":"print"}
+data: {"type":"response.custom_tool_call_input.delta","item_id":"ctc_1","output_index":0,"delta":"SELECT"}
+data: {"type":"response.code_interpreter_call_code.done","item_id":"ci_1","output_index":0,"code":"print"}
+"#,
+        counted(3),
+        3,
+    ),
+    responses(
+        Kind::Cached,
+        "the cache written",
+        r#"{"object":"response","output":[{"type":"message","content":[{"type":"output_text","text":"One"}]}],"usage":{"input_tokens":328,"input_tokens_details":{"cached_tokens":20,"cache_write_tokens":300},"output_tokens":52,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":380}}"#,
+        TokenUsage { cached_input: 20, cache_write: 300, ..reported(328, 52) },
+        1,
+    ),
+    responses(
         Kind::Empty,
         "a response without output",
         r#"{"object":"response","status":"completed","error":null,"output":[],"usage":null}"#,

@@ -1,0 +1,31 @@
+//! The example `billing`: its file has a row for each final charge, and the sums are those of the limiter.
+
+#[path = "../billing.rs"]
+#[expect(dead_code, reason = "its `main` reads the arguments")]
+mod billing;
+
+use std::fs;
+
+use billing::bill;
+
+#[tokio::test]
+async fn what_is_billed_is_what_was_used() {
+    let file = std::env::temp_dir().join(format!("limiter-billing-{}.csv", std::process::id()));
+    let bill = bill(&file).await.unwrap();
+    let rows = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(rows, ROWS);
+    assert!(bill.is_right(), "{bill}");
+    assert_eq!((bill.billed.requests, bill.billed.tokens), (4, 2_315));
+    assert_eq!(bill.billed.credits.to_string(), "12.825");
+    assert!(bill.to_string().ends_with("They are equal."), "{bill}");
+}
+
+const ROWS: &str = "\
+at,key,asset,kind,requests,input_tokens,output_tokens,credits,id
+2025-10-09T12:00:00Z,ci,gpt-5,checked,1,900,100,2.125,
+2025-10-09T12:00:00Z,ci,haiku,checked,1,40,8,0.13,retry-1
+2025-10-09T12:00:00Z,ci,gpt-5,settled,1,120,87,1.02,job-1
+2025-10-09T12:00:00Z,ci,gpt-5,settled,1,120,940,9.55,job-2
+2025-10-09T12:00:00Z,ci,gpt-5,cancelled,0,0,0,0,job-3
+";
