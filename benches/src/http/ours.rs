@@ -1,7 +1,7 @@
 //! Our layer over limits in memory: it finds the access key, decides, and shows how the limit stands.
 
 use axum::Router;
-use limiter::{AccessKey, KeyConfig, Limiter, NewKey};
+use limiter::{AccessKey, KeyConfig, Limiter, MemoryStore, NewKey};
 use limiter_tower::{Dialect, RateLimitLayer, RateLimitLayerBuilder};
 use tokio::runtime::Builder;
 
@@ -40,7 +40,9 @@ fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
 
 /// A limiter with one member.
 fn limiter(config: KeyConfig) -> Limiter {
-    let limiter = Limiter::in_memory();
+    // Each call of a gateway makes a reservation, which is remembered for an hour: more than by default for a key.
+    let store = MemoryStore::builder().remembered(MOST_CALLS).build();
+    let limiter = Limiter::from(store);
     let runtime = Builder::new_current_thread().build().expect("a runtime starts");
     runtime.block_on(async {
         let admin = NewKey::admin(named("ops")).without_access_key();
@@ -56,6 +58,9 @@ fn limiter(config: KeyConfig) -> Limiter {
 fn named(name: &str) -> KeyConfig {
     KeyConfig::named(name).expect("a name")
 }
+
+/// More than the calls of all rounds.
+const MOST_CALLS: usize = 50_000_000;
 
 /// The model of the chat completion.
 pub(super) const MODEL: &str = "gpt-5";
