@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use limiter::{Limiter, RedisStore};
-use limiter_tower::Dialect;
+use limiter::{Api, Limiter, RedisStore};
+use limiter_tower::{Dialect, ErrorFormat};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
@@ -66,6 +66,19 @@ impl App {
             store.health().await.map_err(|error| with_causes(&error))?;
         }
         self.state.as_ref().and_then(StateFile::trouble).map_or(Ok(()), Err)
+    }
+
+    /// The headers of an API of a provider: the configured ones and the API's own, or none if none are configured.
+    pub(crate) fn dialects_of(&self, api: Api) -> Vec<Dialect> {
+        let own = match ErrorFormat::from(api) {
+            ErrorFormat::Anthropic => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        };
+        let mut dialects = self.dialects.clone();
+        if !dialects.is_empty() && !dialects.contains(&own) {
+            dialects.push(own);
+        }
+        dialects
     }
 
     pub(crate) fn stop(&self) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{Extensions, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use limiter::Object;
@@ -38,11 +38,15 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Refusal> {
-        let bytes = whole(&request)?;
-        match serde_json::from_slice(&bytes) {
-            Ok(Object(value)) => Ok(Self(value)),
-            Err(error) => Err(not_readable("body", error)),
-        }
+        object(&whole(request.extensions())?).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Whole {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        whole(&parts.extensions).map(Self)
     }
 }
 
@@ -109,10 +113,18 @@ async fn collect(
     Ok((whole, room))
 }
 
-fn whole(request: &Request) -> Result<Bytes, Refusal> {
+/// Reads a JSON object.
+pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    match serde_json::from_slice(bytes) {
+        Ok(Object(value)) => Ok(value),
+        Err(error) => Err(not_readable("body", error)),
+    }
+}
+
+fn whole(extensions: &Extensions) -> Result<Bytes, Refusal> {
     // A bug in the routes, not a fault of the client: `admit` precedes every route that takes a body.
     let missing = "the server has a bug: the body was not read";
-    let whole = request.extensions().get::<Whole>();
+    let whole = extensions.get::<Whole>();
     whole
         .map(|whole| whole.0.clone())
         .ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", missing))

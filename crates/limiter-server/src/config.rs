@@ -45,8 +45,8 @@ pub struct Settings {
     pub models: Vec<Model>,
     /// What may come in.
     pub bounds: Bounds,
-    /// The headers in which `/v1` tells how limits stand: [`Dialect::Ietf`] by default, none if empty. What the aiXplain SDK
-    /// calls has none.
+    /// The headers that show on `/v1` how limits stand: [`Dialect::Ietf`] by default, none if empty. Calls in the words of
+    /// OpenAI and Anthropic have that provider's own too, unless it is empty. What the aiXplain SDK calls has none.
     pub dialects: Vec<Dialect>,
     /// Origins of web pages that may call from a browser: none by default, and then answers have no CORS headers.
     pub cors_origins: Vec<Origin>,
@@ -86,6 +86,9 @@ pub enum ConfigError {
     /// Two models share an id or a path.
     #[error("two models have the id or path {0:?}: each needs its own")]
     ModelTwice(String),
+    /// The upstream of a model is no URL, or not one of HTTP.
+    #[error("the upstream of the model {0:?} is no http:// or https:// URL with a host")]
+    Upstream(String),
     /// Both stores were asked for.
     #[error(
         "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out"

@@ -1,5 +1,6 @@
 //! The guard around every request: its deadline, its count, its log line, and the form of refusals.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -8,10 +9,11 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use limiter_tower::Retry;
+use limiter_tower::{ErrorFormat, Retry};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::bounds::Bounds;
+use crate::gateway;
 use crate::metrics;
 use crate::refusal::{Refusal, UNKNOWN_KEY};
 use crate::routes;
@@ -34,7 +36,7 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
     // The template of the route, never the path: whatever a client puts there stays out of logs and labels.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.and_then(routes::known).unwrap_or("other");
-    let is_engine = request.uri().path().starts_with("/v1/");
+    let style = Style::of(request.uri().path());
     let method = request.method().clone();
 
     let mut response = answer(limit, request, next).await;
@@ -42,12 +44,43 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
         if refusal.code == UNKNOWN_KEY {
             metrics::unknown_key();
         }
-        response = if is_engine { refusal.into_problem() } else { refusal.on_the_wire() };
+        let headers = mem::take(response.headers_mut());
+        response = style.render(refusal);
+        response.headers_mut().extend(headers);
     }
     let status = response.status().as_u16();
     metrics::answered(route, status);
     tracing::info!(%method, route, status, elapsed_us = started.elapsed().as_micros(), "answered");
     response
+}
+
+/// The form of refusals at a path.
+#[derive(Clone, Copy, Debug)]
+enum Style {
+    /// The aiXplain SDK's.
+    Wire,
+    /// The problems of the engine's API.
+    Problem,
+    /// The errors of a provider's API.
+    Provider(ErrorFormat),
+}
+
+impl Style {
+    fn of(path: &str) -> Self {
+        match gateway::error_format(path) {
+            Some(format) => Self::Provider(format),
+            None if path.starts_with("/v1/") => Self::Problem,
+            None => Self::Wire,
+        }
+    }
+
+    fn render(self, refusal: Refusal) -> Response {
+        match self {
+            Self::Wire => refusal.on_the_wire(),
+            Self::Problem => refusal.into_problem(),
+            Self::Provider(format) => refusal.in_the_words_of(format),
+        }
+    }
 }
 
 async fn answer(limit: Duration, request: Request, next: Next) -> Response {

@@ -1,4 +1,5 @@
-//! The HTTP service of the limiter crates: the wire of the aiXplain SDK, and the engine as JSON.
+//! The HTTP service of the limiter crates: the wire of the aiXplain SDK, the APIs of OpenAI and Anthropic, and the engine
+//! as JSON.
 //!
 //! Most users run the binary: `limiter-server --help`. As a library it puts the same service into another process:
 //!
@@ -19,8 +20,8 @@
 //!
 //! # The way of a request
 //! [`serve`] accepts it, the guard ([`guarded`]) holds it to its bounds, counts and logs it, `routes` leads it to `wire` (what the SDK
-//! calls) or `engine_api` (`/v1`), which ask the engine of the crate `limiter`. No rule is written here; headers and problem
-//! details are those of `limiter_tower`.
+//! calls), `engine_api` (`/v1`) or `gateway` (the APIs of OpenAI and Anthropic), which ask the engine of the crate `limiter`. No
+//! rule is written here; headers and problem details are those of `limiter_tower`.
 
 mod admission;
 mod app;
@@ -32,6 +33,7 @@ mod config;
 mod cors;
 mod engine;
 mod engine_api;
+mod gateway;
 mod guard;
 mod health;
 mod lag;
@@ -47,6 +49,7 @@ mod serve;
 mod server;
 mod state;
 mod unread;
+mod upstream;
 mod webhook;
 mod welcome;
 mod wire;

@@ -1,12 +1,13 @@
 //! The models that can be run, and what they cost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use limiter::{AssetId, Credits, InvalidValue, Price, PriceTable};
+use limiter::{Api, AssetId, Credits, InvalidValue, Price, PriceTable};
 use serde::Deserialize;
 
 use crate::config::ConfigError;
+use crate::upstream::Upstream;
 
 /// A model as the configuration has it.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,16 +24,27 @@ pub struct Model {
     /// The price of its runs. By default that of the configuration's table of prices for its path or id, or else free.
     #[serde(default)]
     pub price: Option<Price>,
-    /// Where runs are forwarded to; without it the model is a built-in one that answers with what it was told.
+    /// Where calls are forwarded to; without it the model is a built-in one that answers with what it was told.
     #[serde(default)]
     pub upstream: Option<String>,
-    /// The environment variable whose value is sent there as `Authorization`.
+    /// The API of the upstream, where the end of its path does not say.
+    #[serde(default)]
+    pub upstream_api: Option<Api>,
+    /// The model that the provider is asked for. By default the `model` of a request is passed on as it came.
+    #[serde(default)]
+    pub upstream_model: Option<String>,
+    /// The environment variable whose value is sent there as `Authorization`. A key of Anthropic's API, without a scheme
+    /// before it, is sent as `x-api-key`.
     #[serde(default)]
     pub upstream_authorization_env: Option<String>,
     /// How many tokens an answer is expected to have, where the request does not say: 1,000 by default. So many are held
     /// until the answer has ended.
     #[serde(default = "expected_output_tokens")]
     pub expected_output_tokens: u64,
+    /// Whether the output that is held for a request is sent to the provider as its maximum, so that no answer gets longer. By
+    /// default the maximum of a request stays as it came.
+    #[serde(default)]
+    pub send_maximum: bool,
 }
 
 /// The models of a server, found by id and by path.
@@ -65,8 +77,11 @@ impl Model {
             name: Some(name.to_owned()),
             price: Some(Price::FREE.per_request(Credits::from_millionths(ECHO_PRICE)?)),
             upstream: None,
+            upstream_api: None,
+            upstream_model: None,
             upstream_authorization_env: None,
             expected_output_tokens: expected_output_tokens(),
+            send_maximum: false,
         })
     }
 }
@@ -75,6 +90,7 @@ impl Models {
     pub(crate) fn new(models: Vec<Model>) -> Result<Self, ConfigError> {
         let mut found = HashMap::new();
         for model in models {
+            Upstream::of(&model)?;
             let model = Arc::new(model);
             let mut names = vec![model.id.to_string(), model.path.clone()];
             names.dedup();
@@ -94,6 +110,12 @@ impl Models {
 
     pub(crate) fn find(&self, id_or_path: &str) -> Option<&Arc<Model>> {
         self.0.get(id_or_path)
+    }
+
+    /// The models that can be called in the words of their providers, by path.
+    pub(crate) fn with_upstream(&self) -> BTreeMap<&str, &Model> {
+        let models = self.0.values().filter(|model| model.upstream.is_some());
+        models.map(|model| (model.path.as_str(), &**model)).collect()
     }
 
     /// Returns the id under which limits of this asset are kept. The path of a model becomes the model's id; any other

@@ -1,5 +1,6 @@
-//! The OpenAPI document of the engine's API.
+//! The OpenAPI document of the engine's API, and of the paths of the providers' APIs.
 
+mod gateway;
 mod headers;
 
 use std::sync::LazyLock;
@@ -11,6 +12,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
+use self::gateway::ProviderApis;
 use self::headers::LimitHeaders;
 use crate::engine_api::problems::ProblemSchema;
 use crate::engine_api::{check, reservations, usage};
@@ -47,11 +49,12 @@ pub(crate) fn header_names() -> Vec<String> {
         usage::usage,
     ),
     components(schemas(ProblemSchema)),
-    modifiers(&AccessKeys, &LimitHeaders),
+    modifiers(&AccessKeys, &ProviderApis, &LimitHeaders),
     tags(
         (name = "calls", description = "Calls whose cost is known"),
         (name = "reservations", description = "Calls whose cost is known only afterwards"),
         (name = "usage", description = "What keys have used"),
+        (name = "models", description = "Models, in the words of their providers' APIs"),
     ),
 )]
 struct Api;
@@ -84,13 +87,15 @@ mod tests {
     fn every_operation_is_described_with_all_of_its_errors() {
         let document = serde_json::to_value(Api::openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 7);
+        assert_eq!(paths.len(), 7 + 7);
         for (path, operations) in paths {
+            let is_provider = crate::gateway::error_format(path).is_some();
+            let kind = if is_provider { "application/json" } else { "application/problem+json" };
             for operation in operations.as_object().unwrap().values() {
                 let responses = operation["responses"].as_object().unwrap();
                 for status in ["400", "401", "503"] {
                     let kinds = responses[status]["content"].as_object().unwrap();
-                    assert!(kinds.contains_key("application/problem+json"), "{path} {status}");
+                    assert!(kinds.contains_key(kind), "{path} {status}");
                 }
             }
         }

@@ -5,8 +5,10 @@ use axum::body::Body;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use limiter::{DenialReason, Denied, InvalidValue, KeysError, ReservationError, StoreError};
-use limiter_tower::{Problem, Retry};
+use limiter::{
+    DenialReason, Denied, InvalidValue, KeysError, RequestError, ReservationError, StoreError,
+};
+use limiter_tower::{ErrorFormat, Problem, Retry};
 use serde::Serialize;
 
 /// A refused request. Handlers return it bare; the [guard](crate::guard) renders it in the style of its path.
@@ -56,6 +58,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// A model that the request names, but that cannot be called there.
+    pub(crate) fn model_not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    }
+
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
@@ -89,6 +96,13 @@ impl Refusal {
         let response = problem.to_response().map(Body::from);
         with_headers(self.status, self.retry, response)
     }
+
+    /// As the API of a provider writes its errors, so that its SDKs show message and code.
+    pub(crate) fn in_the_words_of(self, format: ErrorFormat) -> Response {
+        let problem = Problem::new(self.status, self.code, self.message);
+        let response = problem.to_api_response(format).map(Body::from);
+        with_headers(self.status, self.retry, response)
+    }
 }
 
 fn with_headers(status: StatusCode, retry: Option<Retry>, mut response: Response) -> Response {
@@ -112,6 +126,12 @@ impl IntoResponse for Refusal {
 
 impl From<InvalidValue> for Refusal {
     fn from(error: InvalidValue) -> Self {
+        Self::malformed(error.to_string())
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
         Self::malformed(error.to_string())
     }
 }

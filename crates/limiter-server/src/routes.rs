@@ -8,11 +8,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use limiter::Api;
 
 use crate::admission::admit;
 use crate::app::App;
 use crate::config::Origin;
 use crate::engine_api::{check, reservations, usage as engine_usage};
+use crate::gateway;
 use crate::guard::{catching_panics, guarded};
 use crate::refusal::Refusal;
 use crate::wire::{keys, models, runs, usage};
@@ -37,30 +39,40 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
         .route(SETTLE, post(reservations::settle))
         .route(CANCEL, post(reservations::cancel))
         .route(USAGE, get(engine_usage::usage));
-    let keyed = wire.merge(engine).route_layer(from_fn_with_state(Arc::clone(&app), admit));
-    let limited = keyed
+    let gateway = gateway::PATHS
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route(path, post(gateway::call)))
+        .route(gateway::MODELS, get(gateway::list));
+    let admitted = |keyed: Router<Arc<App>>| {
+        keyed.route_layer(from_fn_with_state(Arc::clone(&app), admit)).method_not_allowed_fallback(
+            || async {
+                let message = "this path does not answer to this method: see /openapi.json";
+                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
+            },
+        )
+    };
+    let limited = admitted(wire.merge(engine))
         .route(OPENAPI, get(openapi::document))
         .fallback(|| async {
             Refusal::not_found("there is nothing at this path: see /openapi.json")
         })
-        .method_not_allowed_fallback(|| async {
-            let message = "this path does not answer to this method: see /openapi.json";
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
-        })
         .with_state(Arc::clone(&app));
+    let gateway = admitted(gateway).with_state(Arc::clone(&app));
     // Whoever watches the server is answered also when it is full.
     let watching = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&app));
-    let limited = guarded(limited, &app.bounds);
-    cors::allow(limited, cors_origins, &app.dialects).merge(catching_panics(watching))
+    let limited = cors::allow(guarded(limited, &app.bounds), cors_origins, &app.dialects);
+    let dialects = [Api::OpenAiChat, Api::AnthropicMessages].map(|api| app.dialects_of(api));
+    let gateway = cors::allow(guarded(gateway, &app.bounds), cors_origins, &dialects.concat());
+    limited.merge(gateway).merge(catching_panics(watching))
 }
 
 /// The route, if it is one of those above: whatever becomes a label is of a list.
 pub(crate) fn known(route: &str) -> Option<&'static str> {
-    ROUTES.into_iter().find(|known| *known == route)
+    ROUTES.into_iter().chain(gateway::PATHS).find(|known| *known == route)
 }
 
 async fn metrics() -> impl IntoResponse {
@@ -84,7 +96,22 @@ const CANCEL: &str = "/v1/reservations/{id}/cancel";
 const USAGE: &str = "/v1/usage";
 const OPENAPI: &str = "/openapi.json";
 
-const ROUTES: [&str; 16] = [
-    CHECK, PEEK, RESERVE, SETTLE, EXTEND, CANCEL, RUN, RUN_V1, USAGE, OWN_USAGE, KEYS, KEY,
-    KEY_USAGE, MODEL, MODEL_V1, OPENAPI,
+const ROUTES: [&str; 17] = [
+    CHECK,
+    PEEK,
+    RESERVE,
+    SETTLE,
+    EXTEND,
+    CANCEL,
+    RUN,
+    RUN_V1,
+    USAGE,
+    OWN_USAGE,
+    KEYS,
+    KEY,
+    KEY_USAGE,
+    MODEL,
+    MODEL_V1,
+    OPENAPI,
+    gateway::MODELS,
 ];

@@ -15,3 +15,4 @@ pub use body::GatewayBody;
 pub use builder::GatewayLayerBuilder;
 pub use layer::GatewayLayer;
 pub use service::Gateway;
+pub use without_usage::WithoutUsageChunk;

@@ -110,7 +110,7 @@ pub use decide::Admitted;
 pub use dialect::{Dialect, policy_name};
 pub use error_format::ErrorFormat;
 pub use future::ResponseFuture;
-pub use gateway::{Gateway, GatewayBody, GatewayLayer, GatewayLayerBuilder};
+pub use gateway::{Gateway, GatewayBody, GatewayLayer, GatewayLayerBuilder, WithoutUsageChunk};
 pub use layer::RateLimitLayer;
 pub use problem::Problem;
 pub use refusal::Refusal;

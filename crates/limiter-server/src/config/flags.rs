@@ -15,8 +15,8 @@ use crate::bounds::Bounds;
 
 /// Rate limits for API keys of LLM services, over HTTP.
 ///
-/// Answers to the aiXplain SDK as it comes from PyPI, and offers the engine itself as JSON (see /openapi.json). Keys and
-/// counts are in this process, or in Redis for many of them.
+/// Answers to the SDKs of aiXplain, OpenAI and Anthropic as they come from PyPI, and offers the engine itself as JSON (see
+/// /openapi.json). Keys and counts are in this process, or in Redis for many of them.
 #[derive(Debug, Default, Parser)]
 #[command(version, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
 pub(super) struct Flags {
@@ -57,8 +57,8 @@ pub(super) struct Flags {
 
     /// Headers that tell how limits stand, on /v1, separated by commas [default: ietf]
     ///
-    /// Answers to /v1/check, /v1/reserve and extend have them wherever the call meets a limit. What the aiXplain SDK calls has
-    /// none, in any case.
+    /// Answers to /v1/check, /v1/reserve and extend have them wherever the call meets a limit. Calls in the words of OpenAI and
+    /// Anthropic have that provider's own too, unless it is none. What the aiXplain SDK calls has none, in any case.
     #[arg(long, env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_delimiter = ',')]
     pub(super) headers: Option<Vec<Headers>>,
 
@@ -194,6 +194,9 @@ Try it:
 
 Paths:
   /sdk/api-keys, /v2/models, /api/v2/execute            what the aiXplain SDK calls
+  /v1/chat/completions, /v1/responses, /v1/messages,    models in the words of OpenAI and Anthropic, for their
+  /v1/completions, /v1/embeddings, /v1/rerank           SDKs: those with an upstream in the configuration
+  /v1/models                                            the list of them
   /v1/check, /v1/peek, /v1/reserve, /v1/usage           the engine
   /openapi.json                                         its description
   /healthz, /readyz, /metrics                           for whoever watches; keep them behind the proxy

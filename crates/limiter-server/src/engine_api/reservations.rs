@@ -67,7 +67,7 @@ pub(crate) async fn reserve(
     }
     let id = match request_id {
         Some(id) => id,
-        None => crate::run::draw_id()?,
+        None => draw_id()?,
     };
     let ttl = Duration::from_secs(ttl_seconds);
     let (reservation, decision) =
@@ -163,6 +163,14 @@ impl FromRequestParts<Arc<App>> for OwnReservation {
         let Segment(id) = Segment::from_request_parts(parts, app).await?;
         Ok(Self { key, id: id.parse()? })
     }
+}
+
+/// A new id of a reservation, which no other process draws: 128 random bits.
+fn draw_id() -> Result<RequestId, Refusal> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Refusal::unavailable("entropy", error.to_string()))?;
+    Ok(RequestId::new(format!("{:032x}", u128::from_be_bytes(bytes)))?)
 }
 
 const fn default_ttl() -> u64 {

@@ -5,7 +5,7 @@ use utoipa::Modify;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Type};
 
-/// Adds them to the components, and references to every 200 of a POST: these are the decisions.
+/// Adds them to the components, and references to every 200 of a POST: these are decisions, and answers of models.
 pub(super) struct LimitHeaders;
 
 impl Modify for LimitHeaders {

@@ -11,37 +11,41 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use limiter::{Charge, Credits, Decision, TokenUsage};
+use limiter::{Charge, Credits, Decision, KeyId, TokenUsage};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::Run;
-use super::usage::Tokens;
 use crate::app::App;
+use crate::models::Model;
 use crate::refusal::Refusal;
+use crate::wire::runs::tokens;
 use crate::wire::{amount, refusal};
 
-pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
+pub(crate) async fn run(
+    app: &App,
+    key: KeyId,
+    model: &Model,
+    request: Map<String, Value>,
+) -> Result<Response, Refusal> {
     let started = Instant::now();
-    let streams = run.streams();
-    let Run { key, model, request, .. } = run;
+    let streams = streams(&request);
     // Keep one copy of the prompt, and nothing else of the request.
-    let text = match Run::into_prompt(request) {
+    let text = match into_prompt(request) {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
         None => return Err(Refusal::malformed("a run needs its prompt as \"text\"")),
     };
     let words = text.split_whitespace().count() as u64;
-    let tokens = Tokens { input: words, output: words };
-    let price = model.price().of(&TokenUsage::new(tokens.input, tokens.output));
-    let charge = Charge::request().with_tokens(tokens.input, tokens.output)?.with_credits(price);
+    let usage = TokenUsage::new(words, words);
+    let price = model.price().of(&usage);
+    let charge = Charge::request().with_tokens(words, words)?.with_credits(price);
 
     let decision = app.limiter.check_and_consume(&key, &model.id, &charge).await?;
     if let Decision::Denied(denied) = decision {
         return Err(refusal(&denied));
     }
     if streams {
-        let pieces = Events { text, at: 0, end: Some(end(tokens, price)) };
+        let pieces = Events { text, at: 0, end: Some(end(&usage, price)) };
         let body = Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)));
         return Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response());
     }
@@ -49,13 +53,27 @@ pub(crate) async fn run(app: &App, run: Run) -> Result<Response, Refusal> {
         status: "SUCCESS",
         completed: true,
         data: &text,
-        usage: tokens.on_the_wire(),
+        usage: tokens(&usage),
         used_credits: amount::number(price),
         run_time: started.elapsed().as_secs_f64(),
     };
     let mut body = Vec::with_capacity(text.len() + AROUND_THE_TEXT);
     push_json(&mut body, &answer);
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Takes the prompt out of a request: `text`, or `data` as older clients name it.
+fn into_prompt(mut request: Map<String, Value>) -> Option<Value> {
+    ["text", "data"]
+        .into_iter()
+        .find_map(|name| request.remove(name))
+        .filter(|value| !value.is_null())
+}
+
+/// Returns whether the answer is to come piece by piece.
+fn streams(request: &Map<String, Value>) -> bool {
+    let option = request.get("options").and_then(|options| options.get("stream"));
+    option.or_else(|| request.get("stream")) == Some(&Value::Bool(true))
 }
 
 /// A whole answer.
@@ -65,7 +83,7 @@ struct Answer<'a> {
     status: &'static str,
     completed: bool,
     data: &'a str,
-    usage: Value,
+    usage: Map<String, Value>,
     used_credits: Value,
     run_time: f64,
 }
@@ -118,11 +136,11 @@ fn push_event(to: &mut Vec<u8>, word: &str) {
     to.extend_from_slice(b"},\"finish_reason\":null}]}\n\n");
 }
 
-fn end(tokens: Tokens, price: Credits) -> String {
+fn end(usage: &TokenUsage, price: Credits) -> String {
     let end = json!({
         "data": "",
         "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }],
-        "usage": tokens.on_the_wire(),
+        "usage": tokens(usage),
         "usedCredits": amount::number(price),
     });
     format!("data: {end}\n\ndata: [DONE]\n\n")

@@ -10,21 +10,18 @@ use std::time::Duration;
 
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Response as HttpResponse, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-
 use limiter_tower::Retry;
 
+use super::upstream::Stopped;
 use crate::models::Model;
 use crate::refusal::Refusal;
 
 /// Translates the provider's refusal into the answer for the client.
-pub(super) async fn pass_on(
-    model: &Model,
-    answer: HttpResponse<Incoming>,
-) -> Result<Response, Refusal> {
+pub(super) async fn pass_on(model: &Model, answer: HttpResponse<Incoming>) -> Stopped {
     let (head, body) = answer.into_parts();
     let (status, headers) = (head.status, head.headers);
     if matches!(status.as_u16(), 401 | 402 | 403 | 407) {
@@ -36,13 +33,13 @@ pub(super) async fn pass_on(
         );
         let message = "the model's provider refuses this server, not the calling key: ask the operator of the server";
         let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream_credentials", message);
-        return Err(Refusal { retry: Some(Retry::Never), ..refusal });
+        return Stopped::Refused(Refusal { retry: Some(Retry::Never), ..refusal });
     }
     let message = format!("the model's provider answered {}", status.as_u16());
     if !status.is_client_error() {
         let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message);
         let retry = seconds(&headers).map(|seconds| Retry::After { seconds });
-        return Err(Refusal { retry, ..refusal });
+        return Stopped::Refused(Refusal { retry, ..refusal });
     }
     // Whether to come back is the provider's to say.
     let retry = [RETRY_AFTER, Retry::SHOULD_RETRY];
@@ -55,11 +52,11 @@ pub(super) async fn pass_on(
         }
         None => {
             let refusal = Refusal::new(status, "upstream", message);
-            Refusal { retry: None, ..refusal }.on_the_wire()
+            Refusal { retry: None, ..refusal }.into_response()
         }
     };
     response.headers_mut().extend(retry.into_iter().flatten());
-    Ok(response)
+    Stopped::ByProvider(Box::new(response))
 }
 
 /// Returns whether a body must be decoded: it has an encoding other than `identity`.

@@ -1,140 +1,251 @@
-//! Models that are run elsewhere: held by an estimate, forwarded, settled by the usage that the answer tells.
+//! Calls of models that run at a provider: reserved by an estimate, forwarded, and settled by what their answers report.
+//!
+//! The wire of the aiXplain SDK and the APIs of OpenAI and Anthropic share this way of a call. They differ in what the
+//! client sees.
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Request, Response as HttpResponse, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Response as HttpResponse, StatusCode};
+use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
 use limiter::{
-    Charge, Credits, Estimate, Limiter, Price, Reservation, Reserved, StreamMeter, Totals,
+    AnswerReader, Api, ApiRequest, Charge, Denied, Estimate, KeyId, MAX_COUNT, RequestChanges,
+    Reservation, Reserved, Settled, SettledAs, StreamMeter,
 };
-use serde_json::{Map, Value, json};
+use limiter_tower::WithoutUsageChunk;
 use tower_http::timeout::TimeoutBody;
 
-use super::priced::PricedTokens;
-use super::usage::Tokens;
-use super::{Run, draw_id, refused};
+use super::{refused, send};
+use crate::admission::Turn;
 use crate::app::App;
+use crate::models::Model;
 use crate::refusal::Refusal;
-use crate::wire::{amount, refusal};
+use crate::upstream::Upstream;
 
-/// Runs a model at its provider, and charges for the output that is delivered. The charge is refunded if the provider's
-/// answer is not a success that can be passed on. A run whose answer never came keeps its estimate, since it may have
-/// been run.
-pub(crate) async fn run(app: &Arc<App>, mut run: Run) -> Result<Response, Refusal> {
-    let started = Instant::now();
-    let model = Arc::clone(&run.model);
-    let Some(url) = &model.upstream else {
-        return Err(Refusal::not_found("the model has no upstream"));
-    };
-    let body = json_of(&run.request)?;
-    let estimate = estimate(app, &run, body.len()).await?;
-    // Parsed, the request takes many times the memory of its bytes. Only the bytes are kept while the provider answers.
-    run.request = Map::new();
-    let mut reservation = match reserve(app, &run, &estimate).await? {
+/// A call to forward.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) key: KeyId,
+    pub(crate) model: Arc<Model>,
+    pub(crate) upstream: Upstream,
+    pub(crate) request: ApiRequest,
+    /// The bytes that `request` was read from.
+    pub(crate) body: Bytes,
+    /// The headers of the client.
+    pub(crate) headers: HeaderMap,
+    /// The call's turn to be decided. It ends before the call waits for a provider.
+    pub(crate) turn: Turn,
+}
+
+/// A provider's answer of success, whose call is not settled yet.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) reservation: Reservation,
+    pub(crate) response: HttpResponse<Incoming>,
+    reader: AnswerReader,
+    /// Whether only this server asked for the chunk with the usage.
+    hides_usage: bool,
+}
+
+/// A call without an answer of success. Nothing is charged, unless the refusal says that the outcome is not known.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// A limit, a budget or the key denied the call.
+    Denied(Box<Denied>),
+    /// This server refuses the call, or gives up on its provider.
+    Refused(Refusal),
+    /// The provider refuses the call, in its own words.
+    ByProvider(Box<Response>),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Forwards a call within the limits of its key. The charge is refunded if the provider's answer is no success. A call
+/// whose answer never came keeps its estimate, since it may have been run.
+pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> {
+    let Call { key, model, upstream, request, body, headers, turn } = call;
+    let estimate = estimate(&model, &request, body.len());
+    let reserved = app.limiter.reserve_estimated(&key, &model.id, &estimate).await;
+    let mut reservation = match reserved.map_err(Refusal::from)? {
         Reserved::Allowed(reservation) => reservation,
-        Reserved::Denied(denied) => return Err(refusal(&denied)),
+        Reserved::Denied(denied) => return Err(Stopped::Denied(Box::new(denied))),
     };
 
-    let request = match request(url, model.upstream_authorization_env.as_deref(), body) {
-        Ok(request) => request,
-        Err(refusal) => return Err(give_back(&mut reservation, refusal).await),
+    let changes = RequestChanges {
+        ask_for_usage: asks_for_usage(&upstream),
+        max_output_tokens: (model.send_maximum && upstream.api.is_some())
+            .then(|| reservation.estimate().output_tokens() / request.answers().max(1)),
     };
-    run.turn.end();
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, app.client.request(request)).await;
-    let answer = match answer {
-        Ok(Ok(answer)) => answer,
+    let changed = match &model.upstream_model {
+        Some(model) if request.api() != Api::Gemini => {
+            request.rewritten_for_model(&body, &changes, model)
+        }
+        _ => request.rewritten(&body, &changes),
+    };
+    let hides_usage = changes.ask_for_usage && request.streams() && !request.asks_for_usage();
+    let sent = send::request(&model, &upstream, &headers, changed.map_or(body, Bytes::from));
+    let sent = match sent {
+        Ok(sent) => sent,
+        Err(refusal) => return Err(give_back(&mut reservation, refusal).await.into()),
+    };
+    turn.end();
+    let response = tokio::time::timeout(ANSWER_TIMEOUT, app.client.request(sent)).await;
+    let response = match response {
+        Ok(Ok(response)) => response,
         Ok(Err(error)) if error.is_connect() => {
-            tracing::warn!(
-                model = run.model.path,
-                error = &error as &dyn std::error::Error,
-                "no connection"
-            );
-            return Err(give_back(&mut reservation, unreachable()).await);
+            tracing::warn!(model = model.path, error = &error as &dyn Error, "no connection");
+            return Err(give_back(&mut reservation, unreachable()).await.into());
         }
         // It was sent, and may have been run: the estimate stands.
         Ok(Err(error)) => {
-            tracing::warn!(
-                model = run.model.path,
-                error = &error as &dyn std::error::Error,
-                "no answer"
-            );
-            return Err(unreachable());
+            tracing::warn!(model = model.path, error = &error as &dyn Error, "no answer");
+            return Err(unreachable().into());
         }
         Err(_) => {
             let message = "the model's provider did not answer in time";
-            return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "upstream", message));
+            return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "upstream", message).into());
         }
     };
-    if !answer.status().is_success() {
+    if !response.status().is_success() {
         cancel(&mut reservation).await;
-        return refused::pass_on(&run.model, answer).await;
+        return Err(refused::pass_on(&model, response).await);
     }
-    if refused::is_encoded(answer.headers()) {
+    if refused::is_encoded(response.headers()) {
         let message =
             "the answer of the model's provider is compressed, though it was asked not to";
-        return Err(give_back(&mut reservation, broken(message)).await);
+        return Err(give_back(&mut reservation, broken(message)).await.into());
     }
-    if is_event_stream(answer.headers()) {
-        return Ok(events(&run, reservation, answer));
-    }
-    match object(answer).await {
-        Ok(answer) => Ok(whole(&run, reservation, &estimate, answer, started).await),
-        Err(refusal) => Err(give_back(&mut reservation, refusal).await),
-    }
+    let reader = upstream.api.map_or_else(AnswerReader::of_any_api, AnswerReader::new);
+    Ok(Answered { reservation, response, reader, hides_usage })
 }
 
-/// What the run is held by until its cost is known. The answer has as many tokens as the request allows, or else as the
-/// configuration expects, and never more than a limit does: a small limit is not to shut out every run.
-async fn estimate(app: &App, run: &Run, body_bytes: usize) -> Result<Charge, Refusal> {
-    let asked = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-    let asked = asked.into_iter().find_map(|name| run.request.get(name)?.as_u64());
-    let output = asked.unwrap_or(run.model.expected_output_tokens);
-    let rules = app.limiter.peek(&run.key, &run.model.id, &Charge::request()).await?;
-    let estimate = Estimate::for_prompt_bytes(body_bytes).max_output_tokens(output);
-    Ok(estimate.price(run.model.price()).capped_to(rules.rules()).charge()?)
-}
-
-async fn reserve(app: &App, run: &Run, estimate: &Charge) -> Result<Reserved, Refusal> {
-    let id = draw_id()?;
-    Ok(app.limiter.reserve_as(&run.key, &run.model.id, estimate, &id, TTL).await?)
-}
-
-fn request(
-    url: &str,
-    authorization: Option<&str>,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, Refusal> {
-    let misconfigured = |what: &str| {
-        tracing::error!(what, "a model cannot be run as it is configured");
-        Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            "upstream",
-            "the model is not configured well: ask its operator",
-        )
+/// What the call may cost: the largest answer that the request allows, or else the one that the configuration expects, for
+/// each answer that it asks for.
+fn estimate(model: &Model, request: &ApiRequest, body_bytes: usize) -> Estimate {
+    // A request that is not in the words of its API has its prompt anywhere.
+    let input = match request.input_tokens() {
+        // No usize has more than 64 bits.
+        0 => (body_bytes as u64).div_ceil(BYTES_OF_A_TOKEN),
+        tokens => tokens.min(MAX_COUNT),
     };
-    let uri: Uri = url.parse().map_err(|_| misconfigured("its upstream is no URL"))?;
-    let mut request = Request::post(uri)
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json, text/event-stream")
-        .header(ACCEPT_ENCODING, "identity");
-    if let Some(name) = authorization {
-        let value = std::env::var(name).ok().and_then(|value| HeaderValue::try_from(value).ok());
-        let mut value =
-            value.ok_or_else(|| misconfigured("the variable with its authorization is not set"))?;
-        value.set_sensitive(true);
-        request = request.header(AUTHORIZATION, value);
-    }
-    request.body(Full::new(body)).map_err(|_| misconfigured("its upstream is no URL"))
+    let output = match request.max_output_tokens() {
+        _ if !request.api().has_output() => 0,
+        Some(tokens) => tokens,
+        None => model.expected_output_tokens,
+    };
+    // No more than can be charged: a limit then denies it.
+    let output = output.saturating_mul(request.answers()).min(MAX_COUNT - input);
+    Estimate::for_input_tokens(input).max_output_tokens(output).price(model.price())
 }
 
-/// Cancels the charge of a run that delivered nothing.
+/// Whether a stream reports its usage only if it is asked to.
+const fn asks_for_usage(upstream: &Upstream) -> bool {
+    matches!(upstream.api, Some(Api::OpenAiChat | Api::OpenAiCompletions))
+}
+
+impl Answered {
+    /// Whether the answer streams as server-sent events.
+    pub(crate) fn streams(&self) -> bool {
+        self.is("text/event-stream")
+    }
+
+    /// Whether the answer says that it is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.is("application/json")
+    }
+
+    /// Compares the media type, regardless of case and parameters.
+    fn is(&self, media_type: &str) -> bool {
+        let content_type = self.response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let name = content_type.and_then(|value| value.split(';').next());
+        name.is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type))
+    }
+
+    /// The answer, passed on as it comes. It settles itself: at its end, before the client sees that, or when it breaks off
+    /// or the client goes away, by what was seen until then. The provider's connection is then closed.
+    pub(crate) fn into_body(self) -> Body {
+        let silence = if self.streams() { IDLE_TIMEOUT } else { ANSWER_TIMEOUT };
+        let upstream = TimeoutBody::new(silence, self.response.into_body());
+        let metered = StreamMeter::body(upstream, self.reservation, self.reader);
+        // Without a known length, the server asks for the end, which waits for the settlement.
+        match self.hides_usage {
+            true => Body::from_stream(BodyDataStream::new(WithoutUsageChunk::new(metered))),
+            false => Body::from_stream(BodyDataStream::new(metered)),
+        }
+    }
+
+    /// Reads the answer in one piece.
+    pub(crate) async fn collect(self) -> Result<Collected, Refusal> {
+        let Self { mut reservation, response, mut reader, .. } = self;
+        let collected = Limited::new(response.into_body(), MAX_ANSWER).collect();
+        let refusal = match tokio::time::timeout(ANSWER_TIMEOUT, collected).await {
+            Ok(Ok(collected)) => {
+                let bytes = collected.to_bytes();
+                reader.read(&bytes);
+                return Ok(Collected { reservation, reader, bytes });
+            }
+            Ok(Err(_)) => broken("the answer of the model's provider is too long, or broke off"),
+            Err(_) => broken("the answer of the model's provider did not come in time"),
+        };
+        Err(give_back(&mut reservation, refusal).await)
+    }
+
+    /// Refuses an answer that cannot be passed on.
+    pub(crate) async fn give_up(mut self, message: &str) -> Refusal {
+        give_back(&mut self.reservation, broken(message)).await
+    }
+}
+
+/// A whole answer, whose call is not settled yet.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    reservation: Reservation,
+    reader: AnswerReader,
+    pub(crate) bytes: Bytes,
+}
+
+impl Collected {
+    /// Settles the call by its answer, and returns the tokens and credits that are charged, or would be if it were not in
+    /// shadow mode.
+    ///
+    /// The answer is here by then: if the store cannot settle, the estimate stands, and the log says so.
+    pub(crate) async fn settle(self) -> Charge {
+        let Self { mut reservation, reader, .. } = self;
+        let estimate = *reservation.estimate();
+        let usage = reader.close(&estimate);
+        let price = reservation.price().copied().unwrap_or_default();
+        match reservation.settle_usage(&usage).await {
+            Ok(Settled { outcome: SettledAs::Uncharged, .. }) => {
+                price.totals(&usage).and_then(|totals| totals.applied_to(&estimate))
+            }
+            Ok(settled) => Ok(settled.charge.unwrap_or(estimate)),
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::error!(error, "a run could not be settled: its estimate stands");
+                Ok(estimate)
+            }
+        }
+        .unwrap_or(estimate)
+    }
+
+    /// Refuses an answer that cannot be passed on.
+    pub(crate) async fn give_up(mut self, message: &str) -> Refusal {
+        give_back(&mut self.reservation, broken(message)).await
+    }
+}
+
+/// Cancels the charge of a call that delivered nothing.
 async fn give_back(reservation: &mut Reservation, refusal: Refusal) -> Refusal {
     cancel(reservation).await;
     refusal
@@ -142,10 +253,8 @@ async fn give_back(reservation: &mut Reservation, refusal: Refusal) -> Refusal {
 
 async fn cancel(reservation: &mut Reservation) {
     if let Err(error) = reservation.cancel().await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a run that did not happen stays charged"
-        );
+        let error = &error as &dyn Error;
+        tracing::warn!(error, "a run that did not happen stays charged");
     }
 }
 
@@ -157,99 +266,13 @@ fn broken(message: &str) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message)
 }
 
-fn json_of(request: &Map<String, Value>) -> Result<Bytes, Refusal> {
-    let json = serde_json::to_vec(request);
-    let json = json.map_err(|error| Refusal::malformed(format!("the run is no JSON: {error}")))?;
-    Ok(json.into())
-}
-
-/// Returns whether the media type is that of an event stream, regardless of case and parameters.
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next());
-    media_type.is_some_and(|name| name.trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
-/// A stream, passed on as it comes. It settles itself: at its end, before the client sees that, or when the client goes
-/// away, by what was seen until then; the provider is hung up on.
-fn events(run: &Run, reservation: Reservation, answer: HttpResponse<Incoming>) -> Response {
-    let upstream = TimeoutBody::new(IDLE_TIMEOUT, answer.into_body());
-    let body = StreamMeter::body(upstream, reservation, PricedTokens::new(run.model.price()));
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
-    (headers, Body::new(body)).into_response()
-}
-
-/// Reads an answer in one piece.
-async fn object(answer: HttpResponse<Incoming>) -> Result<Map<String, Value>, Refusal> {
-    let collected = Limited::new(answer.into_body(), MAX_ANSWER).collect();
-    let collected = tokio::time::timeout(ANSWER_TIMEOUT, collected).await;
-    let collected =
-        collected.map_err(|_| broken("the answer of the model's provider did not come in time"))?;
-    let bytes = collected
-        .map_err(|_| broken("the answer of the model's provider is too long, or broke off"))?
-        .to_bytes();
-    serde_json::from_slice(&bytes)
-        .map_err(|_| broken("the answer of the model's provider is no JSON object"))
-}
-
-/// Settles the run, and adds its cost in credits to the answer.
-async fn whole(
-    run: &Run,
-    mut reservation: Reservation,
-    estimate: &Charge,
-    answer: Map<String, Value>,
-    started: Instant,
-) -> Response {
-    let mut answer = Value::Object(answer);
-    let tokens = Tokens::of(&answer);
-    let used = settle(&mut reservation, run.model.price(), tokens)
-        .await
-        .unwrap_or_else(|| estimate.credits());
-    if let Some(fields) = answer.as_object_mut() {
-        complete(fields, started);
-        fields.insert("usedCredits".to_owned(), amount::number(used));
-    }
-    Json(answer).into_response()
-}
-
-/// Settles by the usage, or by the estimate if none was told, and answers the credits in the first case.
-///
-/// The answer is here by then: where the store cannot settle, the estimate stands, and the log says so.
-async fn settle(
-    reservation: &mut Reservation,
-    price: Price,
-    tokens: Option<Tokens>,
-) -> Option<Credits> {
-    let totals = tokens.and_then(|tokens| tokens.totals(price).ok());
-    let settled = reservation.settle(&totals.unwrap_or_else(Totals::unchanged)).await;
-    if let Err(error) = settled {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a run could not be settled: its estimate stands"
-        );
-        return None;
-    }
-    totals.and_then(|totals| totals.credits())
-}
-
-/// Adds what the SDK must find in an answer, to one of a provider that speaks another dialect.
-fn complete(fields: &mut Map<String, Value>, started: Instant) {
-    let text = fields
-        .get("choices")
-        .and_then(|choices| choices.get(0)?.get("message")?.get("content").cloned());
-    if let Some(text) = text {
-        fields.entry("data").or_insert(text);
-    }
-    fields.entry("status").or_insert_with(|| json!("SUCCESS"));
-    fields.entry("completed").or_insert_with(|| json!(true));
-    fields.entry("runTime").or_insert_with(|| json!(started.elapsed().as_secs_f64()));
-}
-
+/// The words by which a request is read whose API is not known: those of most providers.
+pub(crate) const ANY_API: Api = Api::OpenAiChat;
+/// The rule of thumb for English text.
+const BYTES_OF_A_TOKEN: u64 = 4;
 /// Until the answer begins, and again until one that comes in one piece has ended.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(110);
 /// Of an answer in one piece: longer than any context that a model has.
 const MAX_ANSWER: usize = 8 << 20;
 /// The longest silence between two pieces of a stream.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a run can be settled: longer than any answer streams.
-const TTL: Duration = Limiter::RESERVATION_TTL;

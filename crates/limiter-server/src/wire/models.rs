@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use limiter::{Charge, TokenUsage};
+use limiter::{Charge, KeyId, TokenUsage};
 use serde_json::{Value, json};
 
 use super::amount;
@@ -21,21 +21,27 @@ pub(crate) async fn get(
     Identified(key): Identified,
     Segment(id_or_path): Segment,
 ) -> Result<Json<Value>, Refusal> {
-    let decision = app.limiter.peek(&key, None, &Charge::request()).await?;
-    match decision.denied().and_then(Refusal::of_caller) {
-        Some(refusal) if refusal.status != StatusCode::FORBIDDEN => {
-            return Err(refusal);
-        }
-        _ => {}
-    }
+    refuse_unless_living(&app, &key).await?;
     Ok(Json(record(find(&app, &id_or_path)?)))
 }
 
+/// Refuses a key that is expired or deleted. Admin keys pass.
+pub(crate) async fn refuse_unless_living(app: &App, key: &KeyId) -> Result<(), Refusal> {
+    let decision = app.limiter.peek(key, None, &Charge::request()).await?;
+    match decision.denied().and_then(Refusal::of_caller) {
+        Some(refusal) if refusal.status != StatusCode::FORBIDDEN => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn find<'a>(app: &'a App, id_or_path: &str) -> Result<&'a Arc<Model>, Refusal> {
-    app.models.find(id_or_path).ok_or_else(|| {
-        let shown: String = id_or_path.chars().take(SHOWN_CHARACTERS).collect();
-        Refusal::not_found(format!("no model has the id or path {shown:?}"))
-    })
+    app.models.find(id_or_path).ok_or_else(|| Refusal::not_found(no_model(id_or_path)))
+}
+
+/// What to say of a model that is not known.
+pub(crate) fn no_model(id_or_path: &str) -> String {
+    let shown: String = id_or_path.chars().take(SHOWN_CHARACTERS).collect();
+    format!("no model has the id or path {shown:?}")
 }
 
 fn record(model: &Model) -> Value {

@@ -1,30 +1,94 @@
 //! Running a model, within the limits of the calling key.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use serde_json::{Map, Value};
+use axum::http::HeaderMap;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use limiter::{ApiRequest, TokenUsage};
+use serde_json::{Map, Value, json};
 
 use super::models::find;
+use super::{amount, refusal};
 use crate::admission::Turn;
 use crate::app::App;
 use crate::auth::Identified;
-use crate::body::{JsonBody, Segment};
+use crate::body::{self, Segment, Whole};
 use crate::refusal::Refusal;
-use crate::run::{Run, echo, upstream};
+use crate::run::upstream::ANY_API;
+use crate::run::{Answered, Call, Stopped, echo, forward};
+use crate::upstream::Upstream;
 
 pub(crate) async fn run(
     State(app): State<Arc<App>>,
     Identified(key): Identified,
     turn: Turn,
     Segment(id_or_path): Segment,
-    JsonBody(request): JsonBody<Map<String, Value>>,
+    Whole(body): Whole,
 ) -> Result<Response, Refusal> {
     let model = Arc::clone(find(&app, &id_or_path)?);
-    let run = Run { key, model, request, turn };
-    match run.model.upstream.is_some() {
-        true => upstream::run(&app, run).await,
-        false => echo::run(&app, run).await,
+    let upstream = Upstream::of(&model).ok().flatten();
+    let Some(upstream) = upstream else {
+        return echo::run(&app, key, &model, body::object(&body)?).await;
+    };
+    let started = Instant::now();
+    let request = ApiRequest::read(upstream.api.unwrap_or(ANY_API), &body)?;
+    let headers = HeaderMap::new();
+    let call = Call { key, model, upstream, request, body, headers, turn };
+    match forward(&app, call).await {
+        Ok(answer) if answer.streams() => {
+            let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+            Ok((headers, answer.into_body()).into_response())
+        }
+        Ok(answer) => whole(answer, started).await,
+        Err(Stopped::Denied(denied)) => Err(refusal(&denied)),
+        Err(Stopped::Refused(refusal)) => Err(refusal),
+        Err(Stopped::ByProvider(response)) => Ok(*response),
     }
+}
+
+/// The provider's answer, with the fields that the SDK must find and with what was charged.
+async fn whole(answer: Answered, started: Instant) -> Result<Response, Refusal> {
+    let answer = answer.collect().await?;
+    let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(&answer.bytes) else {
+        return Err(answer.give_up("the answer of the model's provider is no JSON object").await);
+    };
+    let charge = answer.settle().await;
+    let usage = TokenUsage::new(charge.input_tokens(), charge.output_tokens());
+    complete(&mut fields, started);
+    let told = fields.entry("usage").or_insert(Value::Null);
+    match told {
+        Value::Object(told) => told.extend(tokens(&usage)),
+        other => *other = Value::Object(tokens(&usage)),
+    }
+    fields.insert("usedCredits".to_owned(), amount::number(charge.credits()));
+    Ok(Json(fields).into_response())
+}
+
+/// The tokens of a run as this wire names them.
+pub(crate) fn tokens(usage: &TokenUsage) -> Map<String, Value> {
+    [
+        ("prompt_tokens", usage.input),
+        ("completion_tokens", usage.output),
+        ("total_tokens", usage.total()),
+    ]
+    .map(|(name, tokens)| (name.to_owned(), json!(tokens)))
+    .into_iter()
+    .collect()
+}
+
+/// Adds what the SDK must find in an answer, to one of a provider that speaks another dialect.
+fn complete(fields: &mut Map<String, Value>, started: Instant) {
+    let text = fields
+        .get("choices")
+        .and_then(|choices| choices.get(0)?.get("message")?.get("content").cloned());
+    if let Some(text) = text {
+        fields.entry("data").or_insert(text);
+    }
+    fields.entry("status").or_insert_with(|| json!("SUCCESS"));
+    fields.entry("completed").or_insert_with(|| json!(true));
+    fields.entry("runTime").or_insert_with(|| json!(started.elapsed().as_secs_f64()));
 }

@@ -2,66 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
+use crate::provider::{Provider, STREAM_HEAD, whole};
 use crate::support::{Answer, Folder, Running, until};
-
-/// A provider that answers each run with what the test says, piece by piece.
-struct Provider {
-    url: String,
-    /// What came in: the headers and the body of each run.
-    received: Receiver<String>,
-    /// The next piece of the answer; the end of the channel ends it.
-    pieces: Sender<Option<String>>,
-}
-
-impl Provider {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/run", listener.local_addr().unwrap());
-        let (tell, received) = channel();
-        let (pieces, next) = channel::<Option<String>>();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                tell.send(read_request(&stream)).ok();
-                while let Ok(Some(piece)) = next.recv() {
-                    if stream.write_all(piece.as_bytes()).is_err() {
-                        break;
-                    }
-                }
-            }
-        });
-        Self { url, received, pieces }
-    }
-
-    fn say(&self, piece: &str) {
-        self.pieces.send(Some(piece.to_owned())).unwrap();
-    }
-
-    /// Ends this answer, and closes its connection.
-    fn hang_up(&self) {
-        self.pieces.send(None).unwrap();
-    }
-}
-
-fn read_request(stream: &TcpStream) -> String {
-    let mut reader = BufReader::new(stream);
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n") && reader.read_line(&mut text).unwrap_or(0) > 0 {}
-    let length = text
-        .to_lowercase()
-        .split("content-length: ")
-        .nth(1)
-        .and_then(|rest| rest.lines().next()?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body).unwrap();
-    text + &String::from_utf8(body).unwrap()
-}
 
 /// A server with one model, `far/away`, which is held by 10 output tokens and costs a millionth a token.
 fn server(folder: &Folder, upstream: &str) -> Running {
@@ -73,9 +19,6 @@ fn server(folder: &Folder, upstream: &str) -> Running {
     fs::write(&path, config).unwrap();
     Running::with(&["--config", path.to_str().unwrap()])
 }
-
-const STREAM_HEAD: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 
 fn stream_run(server: &Running, key: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
@@ -192,7 +135,8 @@ fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
     provider.say(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
     );
-    provider.say("10\r\n: no end of it \n\r\n");
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"no end\"}}]}\n\n";
+    provider.say(&format!("{:x}\r\n{event}\r\n", event.len()));
     let mut seen = Vec::new();
     let mut piece = [0; 4_096];
     while !seen.windows(3).any(|text| text == b"end") {
@@ -205,7 +149,7 @@ fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
     // The end of the chunks is missing, so that the client knows.
     let _ = client.read_to_end(&mut seen);
     assert!(!seen.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&seen));
-    until("it is settled", || usage(&server, &key).1 == held - 10);
+    until("it is settled", || usage(&server, &key).1 == held - 8);
 }
 
 /// Runs a model whose provider gives this answer. Returns the client's answer, the usage, and the request that the
@@ -220,8 +164,52 @@ fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
     (answer, usage(&server, &key), provider.received.recv().unwrap())
 }
 
-fn whole(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+/// A stream in which nothing is understood may have been anything.
+#[test]
+fn a_stream_that_breaks_off_before_any_text_keeps_the_estimate() {
+    let (folder, provider) = (Folder::new(), Provider::start());
+    let server = server(&folder, &provider.url);
+    let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
+    let mut client = stream_run(&server, &key);
+    provider.say(STREAM_HEAD);
+    provider.say(": no text\n\n");
+    provider.hang_up();
+    let mut seen = String::new();
+    client.read_to_string(&mut seen).unwrap();
+    assert!(seen.contains("no text"), "{seen}");
+    let (requests, tokens, credits) = usage(&server, &key);
+    assert!((requests, credits) == (1, 5 + tokens) && tokens > 10, "{tokens} {credits}");
+}
+
+#[test]
+fn a_run_shows_the_tokens_and_credits_that_it_is_charged() {
+    let (folder, provider) = (Folder::new(), Provider::start());
+    let server = server(&folder, &format!("{}/v1/messages", provider.origin));
+    let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
+    for (answer, shown, expected) in [
+        (
+            json!({"usage": {"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 26}}),
+            json!({"input_tokens": 18, "cache_read_input_tokens": 8831, "output_tokens": 26,
+                "prompt_tokens": 8849, "completion_tokens": 26, "total_tokens": 8875}),
+            8_875,
+        ),
+        // The provider reports nothing: the text is counted.
+        (
+            json!({"content": [{"type": "text", "text": "Hello there, you!"}]}),
+            json!({"prompt_tokens": 4, "completion_tokens": 5, "total_tokens": 9}),
+            9,
+        ),
+    ] {
+        let (_, before, spent) = usage(&server, &key);
+        provider.say(&whole("200 OK", "", &answer.to_string()));
+        provider.hang_up();
+        let told = server.post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}));
+        let (_, tokens, credits) = usage(&server, &key);
+        assert_eq!(told.body["usage"], shown, "{told:?}");
+        assert_eq!((tokens - before, credits - spent), (expected, 5 + expected), "{told:?}");
+        let used = told.body["usedCredits"].as_f64().unwrap() * 1e6;
+        assert_eq!(used.round(), (5 + expected) as f64, "{told:?}");
+    }
 }
 
 #[test]

@@ -23,13 +23,13 @@ pin_project! {
     /// additional chunk before `[DONE]`. Clients that did not ask for it may fail on `choices[0]`. Any other byte is passed on
     /// unchanged and in order. A chunk with choices stays, even if it has usage too, and so does one with an error.
     ///
-    /// At most one event that has not ended is held back, of at most [`MAX_HELD_BYTES`] bytes. Comments outside an event are not, so
+    /// At most one event that has not ended is held back, of at most 64 KiB. Comments outside an event are not, so
     /// that they keep the connection alive. The stream must not be compressed, and the length of the body gets
     /// smaller: no `content-length` may be sent with it.
     ///
     /// [OpenAI's API reference]: https://platform.openai.com/docs/api-reference/chat/create#chat_create-stream_options-include_usage
     #[derive(Debug)]
-    pub(crate) struct WithoutUsageChunk<B>
+    pub struct WithoutUsageChunk<B>
     where
         B: Body,
     {
@@ -43,7 +43,8 @@ pin_project! {
 }
 
 impl<B: Body> WithoutUsageChunk<B> {
-    pub(crate) fn new(body: B) -> Self {
+    /// Filters this body.
+    pub fn new(body: B) -> Self {
         Self { body, filter: Filter::default(), next: None, has_ended: false }
     }
 }

@@ -188,9 +188,55 @@ impl ApiRequest {
     #[must_use]
     pub fn rewritten(&self, body: &[u8], changes: &RequestChanges) -> Option<Vec<u8>> {
         let asks = changes.ask_for_usage && self.streams && !self.asks_for_usage;
-        rewrite::rewritten(self.api, &self.places, body, asks, changes.max_output_tokens)
+        rewrite::rewritten(self.api, &self.places, body, asks, changes.max_output_tokens, None)
+    }
+
+    /// The same with another model, for an API that has it in the body.
+    ///
+    /// ```
+    /// use limiter::{Api, ApiRequest, RequestChanges};
+    ///
+    /// let body = br#"{"model": "fast", "messages": []}"#;
+    /// let request = ApiRequest::read(Api::OpenAiChat, body)?;
+    /// let sent = request.rewritten_for_model(body, &RequestChanges::default(), "gpt-5-mini");
+    /// assert_eq!(sent.as_deref(), Some(&br#"{"model": "gpt-5-mini", "messages": []}"#[..]));
+    /// # Ok::<(), limiter::RequestError>(())
+    /// ```
+    #[must_use]
+    pub fn rewritten_for_model(
+        &self,
+        body: &[u8],
+        changes: &RequestChanges,
+        model: &str,
+    ) -> Option<Vec<u8>> {
+        let asks = changes.ask_for_usage && self.streams && !self.asks_for_usage;
+        let most = changes.max_output_tokens;
+        rewrite::rewritten(self.api, &self.places, body, asks, most, Some(model))
     }
 }
 
 /// <https://platform.openai.com/docs/api-reference/completions/create#completions-create-max_tokens>. vLLM has the same.
 const COMPLETIONS_DEFAULT: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_model_replaces_that_of_the_request_or_is_added() {
+        let asks = RequestChanges { ask_for_usage: true, ..RequestChanges::default() };
+        for (body, sent) in [
+            (r#"{"model" : "a", "n": 1.0}"#, r#"{"model" : "a\"b", "n": 1.0}"#),
+            (r#"{"model":null}"#, r#"{"model":"a\"b"}"#),
+            (r#"{}"#, r#"{"model":"a\"b"}"#),
+            (
+                r#"{ "stream":true,"model":"a"}"#,
+                r#"{"stream_options":{"include_usage":true}, "stream":true,"model":"a\"b"}"#,
+            ),
+        ] {
+            let request = ApiRequest::read(Api::OpenAiChat, body.as_bytes()).unwrap();
+            let made = request.rewritten_for_model(body.as_bytes(), &asks, "a\"b");
+            assert_eq!(made.as_deref().map(str::from_utf8), Some(Ok(sent)), "{body}");
+        }
+    }
+}

@@ -234,6 +234,7 @@ impl<'de> Receive<'de> for Reading<'_> {
             RequestMeaning::Skip | RequestMeaning::Enter => {}
             RequestMeaning::Model => {
                 self.decides(path);
+                self.places.model = Some(self.place(raw));
                 self.model(raw);
             }
             RequestMeaning::Stream => {

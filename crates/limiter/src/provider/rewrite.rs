@@ -6,6 +6,7 @@ use super::api::Api;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
     body_bytes: usize,
+    pub(super) model: Option<Place>,
     maxima: Vec<Maximum>,
     /// The object that has the maximum, where it is not the request itself.
     pub(super) generation: Option<Place>,
@@ -32,6 +33,7 @@ impl Places {
     pub(super) const fn of(body: &[u8]) -> Self {
         Self {
             body_bytes: body.len(),
+            model: None,
             maxima: Vec::new(),
             generation: None,
             stream_options: None,
@@ -59,6 +61,7 @@ pub(super) fn rewritten(
     body: &[u8],
     ask_for_usage: bool,
     max_output_tokens: Option<u64>,
+    model: Option<&str>,
 ) -> Option<Vec<u8>> {
     let text = str::from_utf8(body).ok().filter(|_| body.len() == places.body_bytes)?;
     let mut changes = Changes { text, changes: Vec::new(), members: Vec::new() };
@@ -67,6 +70,9 @@ pub(super) fn rewritten(
     }
     if let Some(tokens) = max_output_tokens {
         changes.bound(api, places, tokens.max(1));
+    }
+    if let Some(model) = model {
+        changes.name(places, model);
     }
     changes.made()
 }
@@ -88,6 +94,14 @@ impl Changes<'_> {
             }
             (Some(_), Some(value)) => self.replace(value, "true".into()),
             (Some(options), None) => self.insert(options.start, r#""include_usage":true"#),
+        }
+    }
+
+    fn name(&mut self, places: &Places, model: &str) {
+        let model = serde_json::Value::from(model).to_string();
+        match places.model {
+            Some(place) => self.replace(place, model),
+            None => self.members.push(format!("\"model\":{model}")),
         }
     }
 

@@ -1,0 +1,88 @@
+//! A provider of models, as a test wants it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+/// A provider that answers each run with what the test says, piece by piece.
+pub(crate) struct Provider {
+    /// `http://127.0.0.1:12345`.
+    pub(crate) origin: String,
+    /// Where it answers; so does every other path.
+    pub(crate) url: String,
+    /// What came in: the headers and the body of each run.
+    pub(crate) received: Receiver<String>,
+    /// The next piece of the answer; the end of the channel ends it.
+    pub(crate) pieces: Sender<Option<String>>,
+}
+
+impl Provider {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, received) = channel();
+        let (pieces, next) = channel::<Option<String>>();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                tell.send(read_request(&stream)).ok();
+                let mut is_read = true;
+                while let Ok(Some(piece)) = next.recv() {
+                    // The rest of an answer is not the next one's.
+                    is_read = is_read && stream.write_all(piece.as_bytes()).is_ok();
+                }
+            }
+        });
+        Self { url: format!("{origin}/run"), origin, received, pieces }
+    }
+
+    /// A provider that answers each request by itself. Returns its origin.
+    pub(crate) fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let answer = answer(&read_request(&stream));
+                // A client that has left is no failure.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        origin
+    }
+
+    pub(crate) fn say(&self, piece: &str) {
+        self.pieces.send(Some(piece.to_owned())).unwrap();
+    }
+
+    /// Ends this answer, and closes its connection.
+    pub(crate) fn hang_up(&self) {
+        self.pieces.send(None).unwrap();
+    }
+}
+
+fn read_request(stream: &TcpStream) -> String {
+    let mut reader = BufReader::new(stream);
+    let mut text = String::new();
+    while !text.ends_with("\r\n\r\n") && reader.read_line(&mut text).unwrap_or(0) > 0 {}
+    let length = text
+        .to_lowercase()
+        .split("content-length: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next()?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).unwrap();
+    text + &String::from_utf8(body).unwrap()
+}
+
+/// An answer in one piece, after which the connection ends: the next call must not begin on it.
+pub(crate) fn whole(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// The head of an answer that streams, and ends with its connection.
+pub(crate) const STREAM_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
