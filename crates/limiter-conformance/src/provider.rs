@@ -1,0 +1,114 @@
+//! An LLM provider for tests, over HTTP, with the APIs of OpenAI and Anthropic.
+//!
+//! It answers each call with the same text, whole or streamed, in the sequence of events that the providers document. Its
+//! usage can not be guessed from the text: a part of the prompt was cached, and some of the output was reasoning.
+
+mod anthropic;
+mod openai;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// A provider on a free port of 127.0.0.1. It is gone when dropped.
+#[derive(Debug)]
+pub struct Provider {
+    address: SocketAddr,
+    calls: Arc<AtomicUsize>,
+    runtime: Option<Runtime>,
+}
+
+impl Provider {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    #[must_use]
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a thread can be started");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.set_nonblocking(true).expect("a socket can be asynchronous");
+        let address = listener.local_addr().expect("it is bound");
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let router = router().layer(from_fn(move |request: Request, next: Next| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            next.run(request)
+        }));
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("it runs on this runtime");
+            axum::serve(listener, router).await
+        });
+        Self { address, calls, runtime: Some(runtime) }
+    }
+
+    /// `http://127.0.0.1:12345`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The number of requests that it got so far.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The provider as a service.
+pub fn router() -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v1/responses", post(openai::responses))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/messages", post(anthropic::messages))
+}
+
+/// The answer to each call.
+pub const TEXT: &str =
+    "It will be sunny in the morning, cloudy after noon, with a small chance of crabs at night.";
+
+/// The text in the pieces in which it is streamed.
+fn pieces() -> impl Iterator<Item = &'static str> {
+    TEXT.split_inclusive(' ')
+}
+
+/// Server-sent events, each in a piece of its own.
+fn event_stream(events: impl IntoIterator<Item = String>) -> Response {
+    let events: Vec<_> = events.into_iter().map(Ok::<_, std::io::Error>).collect();
+    let body = Body::from_stream(futures_util::stream::iter(events));
+    ([("content-type", "text/event-stream; charset=utf-8")], body).into_response()
+}
+
+/// An event whose name is the `type` in its data.
+fn named_event(data: &Value) -> String {
+    let name = data["type"].as_str().expect("each event has a type");
+    format!("event: {name}\ndata: {data}\n\n")
+}
+
+fn streams(request: &Value) -> bool {
+    request["stream"] == true
+}
