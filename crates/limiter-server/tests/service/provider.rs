@@ -37,20 +37,6 @@ impl Provider {
         Self { url: format!("{origin}/run"), origin, received, pieces }
     }
 
-    /// A provider that answers each request by itself. Returns its origin.
-    pub(crate) fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let answer = answer(&read_request(&stream));
-                // A client that has left is no failure.
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        });
-        origin
-    }
-
     pub(crate) fn say(&self, piece: &str) {
         self.pieces.send(Some(piece.to_owned())).unwrap();
     }

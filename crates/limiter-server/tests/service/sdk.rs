@@ -1,13 +1,13 @@
 //! The real clients: the SDKs of aiXplain, OpenAI and Anthropic as they come from PyPI, and schemathesis on the OpenAPI
 //! document.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::{env, fs};
 
+use limiter_conformance::provider::Provider;
+use limiter_conformance::python::{self, program};
 use serde_json::json;
 
-use crate::provider::{Provider, STREAM_HEAD, whole};
 use crate::support::{ADMIN, Folder, MODEL, Running};
 
 #[test]
@@ -21,100 +21,23 @@ fn the_unmodified_sdk_makes_every_call_on_redis() {
 }
 
 #[test]
-fn the_unmodified_sdks_of_openai_and_anthropic_call_models() {
-    let provider = Provider::answering(say_hi);
-    let folder = Folder::new();
-    let config = folder.file("config.toml");
-    let model = format!(
-        "[[models]]\nid = \"far\"\npath = \"far\"\nupstream = \"{provider}/v1/chat/completions\"\n"
-    );
-    fs::write(&config, model).unwrap();
-    let servers = Running::on_each_store_with(&["--config", config.to_str().unwrap()]);
-    let arguments = servers.iter().flat_map(|server| {
-        let (_, key) = server.member("member", json!({}));
-        let (_, full) = server.member("full", json!({"globalLimits": {"rpd": 1}}));
-        let used = server.post(&full, "/v1/check", &json!({}));
-        assert_eq!(used.status, 200, "{used:?}");
-        [server.url.clone(), key, full]
-    });
-    run_script("providers.py", &servers, |python| python.args(arguments));
+fn the_unmodified_openai_sdk_makes_every_call_in_memory() {
+    call_provider(Store::Memory, "openai_calls.py");
 }
 
-/// An answer to each API: "Hi there", of 3 input tokens and 4 output tokens.
-fn say_hi(request: &str) -> String {
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let usage = json!({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7});
-    let of_responses = json!({
-        "input_tokens": 3, "output_tokens": 4, "total_tokens": 7,
-        "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0},
-    });
-    let response = json!({
-        "id": "r", "object": "response", "created_at": 0, "model": "far", "status": "completed", "tools": [],
-        "parallel_tool_calls": true, "tool_choice": "auto", "usage": of_responses,
-        "output": [{"type": "message", "id": "m", "role": "assistant", "status": "completed",
-            "content": [{"type": "output_text", "text": "Hi there", "annotations": []}]}],
-    });
-    let message = |content: serde_json::Value| {
-        json!({
-            "id": "m", "type": "message", "role": "assistant", "model": "far", "content": content,
-            "stop_reason": "end_turn", "stop_sequence": null, "usage": {"input_tokens": 3, "output_tokens": 4},
-        })
-    };
-    let text = json!([{"type": "text", "text": "Hi there"}]);
-    if !request.contains("\"stream\":true") {
-        let answer = match path {
-            "/v1/chat/completions" => {
-                json!({"id": "c", "object": "chat.completion", "created": 0, "model": "far", "usage": usage,
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi there"}}]})
-            }
-            "/v1/completions" => {
-                json!({"id": "c", "object": "text_completion", "created": 0, "model": "far", "usage": usage,
-                "choices": [{"index": 0, "finish_reason": "stop", "text": "Hi there"}]})
-            }
-            "/v1/responses" => response,
-            "/v1/embeddings" => {
-                json!({"object": "list", "model": "far", "usage": {"prompt_tokens": 3, "total_tokens": 3},
-                "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]})
-            }
-            _ => message(text),
-        };
-        return whole("200 OK", "content-type: application/json\r\n", &answer.to_string());
-    }
-    let events = match path {
-        "/v1/chat/completions" => {
-            let chunk = |choices: serde_json::Value, usage: serde_json::Value| {
-                json!({"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "far",
-                    "choices": choices, "usage": usage})
-            };
-            let delta = |text: &str| json!([{"index": 0, "delta": {"content": text}}]);
-            let null = serde_json::Value::Null;
-            vec![
-                chunk(delta("Hi"), null.clone()),
-                chunk(delta(" there"), null),
-                chunk(json!([]), usage),
-            ]
-        }
-        "/v1/responses" => vec![
-            json!({"type": "response.output_text.delta", "sequence_number": 0, "item_id": "m", "output_index": 0,
-                "content_index": 0, "delta": "Hi there", "logprobs": []}),
-            json!({"type": "response.completed", "sequence_number": 1, "response": response}),
-        ],
-        _ => vec![
-            json!({"type": "message_start", "message": message(json!([]))}),
-            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi there"}}),
-            json!({"type": "content_block_stop", "index": 0}),
-            json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null},
-                "usage": {"output_tokens": 4}}),
-            json!({"type": "message_stop"}),
-        ],
-    };
-    let events = events.iter().map(|event| match event["type"].as_str() {
-        Some(name) => format!("event: {name}\ndata: {event}\n\n"),
-        None => format!("data: {event}\n\n"),
-    });
-    let end = if path == "/v1/chat/completions" { "data: [DONE]\n\n" } else { "" };
-    format!("{STREAM_HEAD}{}{end}", events.collect::<String>())
+#[test]
+fn the_unmodified_openai_sdk_makes_every_call_on_redis() {
+    call_provider(Store::Redis, "openai_calls.py");
+}
+
+#[test]
+fn the_unmodified_anthropic_sdk_makes_every_call_in_memory() {
+    call_provider(Store::Memory, "anthropic_calls.py");
+}
+
+#[test]
+fn the_unmodified_anthropic_sdk_makes_every_call_on_redis() {
+    call_provider(Store::Redis, "anthropic_calls.py");
 }
 
 /// Whatever is asked, also what makes no sense, is answered as the document says, and never with a failure of the server.
@@ -151,50 +74,75 @@ fn every_answer_is_in_the_openapi_document() {
 }
 
 fn make_every_call(server: &Running) {
-    run_script("every_call.py", std::slice::from_ref(server), |python| {
-        python
-            .env("TEAM_API_KEY", ADMIN)
-            .env("BACKEND_URL", &server.url)
-            .env("MODELS_RUN_URL", format!("{}/api/v2/execute", server.url))
-            .env("AIXPLAIN_ALLOW_INSECURE_URLS", "1")
-    });
+    let run_url = format!("{}/api/v2/execute", server.url);
+    run_script(
+        server,
+        "every_call.py",
+        [
+            ("TEAM_API_KEY", ADMIN),
+            ("BACKEND_URL", &server.url),
+            ("MODELS_RUN_URL", &run_url),
+            ("AIXPLAIN_ALLOW_INSECURE_URLS", "1"),
+        ],
+    );
 }
 
-/// Runs a script of `tests/sdk` against these servers, which must succeed.
-fn run_script(name: &str, servers: &[Running], set_up: impl FnOnce(&mut Command) -> &mut Command) {
-    let folder = Folder::new();
-    let mut python = Command::new(program("python3"));
-    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name));
-    let output = set_up(&mut python)
-        .current_dir(folder.path()) // an SDK keeps a cache there
-        .output()
-        .expect("Python can be started");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let error = String::from_utf8_lossy(&output.stderr);
-    let logs: String = servers.iter().map(Running::output).collect();
-    assert!(output.status.success(), "{told}\n{error}\n{logs}");
-    println!("{told}");
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    Memory,
+    Redis,
 }
 
-/// A program of the virtual environment that `scripts/test` makes.
-fn program(name: &str) -> PathBuf {
-    let environment = env::var_os("LIMITER_TEST_VENV").map_or_else(
-        || {
-            let binary = Path::new(env!("CARGO_BIN_EXE_limiter-server"));
-            binary.ancestors().nth(2).expect("the binary is in target/debug").join("venv")
-        },
-        PathBuf::from,
+/// Makes the calls of a script to a provider behind the server, with the keys that `trial.py` names.
+fn call_provider(store: Store, script: &str) {
+    let (folder, provider) = (Folder::new(), Provider::start());
+    let config = folder.file("config.toml");
+    let model = format!(
+        "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{}/v1/chat/completions\"\n\
+         price = {{ request = \"0.000005\" }}\n[bounds]\nmax_body_bytes = {TOO_LONG_BYTES}\n",
+        provider.url()
     );
-    let program = environment.join("bin").join(name);
-    assert!(
-        program.is_file(),
-        "{} is missing: `scripts/test test` makes the virtual environment, or by hand: python3 -m venv {1} && \
-         {1}/bin/pip install aixplain schemathesis openai anthropic",
-        program.display(),
-        environment.display(),
-    );
-    program
+    std::fs::write(&config, model).unwrap();
+    let flags = ["--config", config.to_str().unwrap()];
+    let server = match store {
+        Store::Memory => Running::with(&flags),
+        Store::Redis => Running::on_redis_with(&flags),
+    };
+    let limits = [
+        ("ample", json!({"globalLimits": {"rpm": 1_000, "tpd": 1_000_000}})),
+        ("minute", json!({"globalLimits": {"rpm": 1}})),
+        ("minute2", json!({"globalLimits": {"rpm": 1}})),
+        ("day", json!({"globalLimits": {"rpd": 1}})),
+        ("small", json!({"globalLimits": {"tpd": 200}})),
+        ("poor", json!({"budget": 0.000_001})),
+    ];
+    let keys: serde_json::Map<_, _> = limits
+        .into_iter()
+        .map(|(name, fields)| (name.to_owned(), json!(server.member(name, fields).1)))
+        .collect();
+    let (keys, too_long) = (json!(keys).to_string(), TOO_LONG_BYTES.to_string());
+    let variables = [
+        ("BASE_URL", server.url.as_str()),
+        ("MODEL", "far/away"),
+        ("KEYS", &keys),
+        ("TOO_LONG_BYTES", &too_long),
+        ("HAS_MORE", "1"),
+    ];
+    run_script(&server, script, variables);
 }
+
+fn run_script<'a>(
+    server: &Running,
+    script: &str,
+    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+) {
+    let folder = Folder::new(); // the SDK of aiXplain keeps a cache in it
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script);
+    let printed = python::run(&script, variables, folder.path());
+    println!("{}", printed.unwrap_or_else(|output| panic!("{output}\n{}", server.output())));
+}
+
+const TOO_LONG_BYTES: usize = 100_000;
 
 /// That what is valid is accepted is not checked: a length in the document is in characters, and bounds are in bytes.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
