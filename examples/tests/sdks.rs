@@ -73,7 +73,7 @@ async fn make_every_call<F: Future<Output = Limiter>>(
     println!("{}", printed.await.unwrap().unwrap_or_else(|output| panic!("{output}")));
 }
 
-/// The access keys that `trial.py` names.
+/// The access keys that `trial.py` describes.
 async fn keys(limiter: &Limiter) -> Map<String, serde_json::Value> {
     let admin = NewKey::admin(KeyConfig::named("ops").unwrap()).without_access_key();
     let admin = limiter.bootstrap("acme".parse().unwrap(), admin).await.unwrap().record.id;

@@ -1,7 +1,7 @@
 //! An LLM provider for tests, over HTTP, with the APIs of OpenAI and Anthropic.
 //!
-//! It answers each call with the same text, whole or streamed, in the sequence of events that the providers document. Its
-//! usage can not be guessed from the text: a part of the prompt was cached, and some of the output was reasoning.
+//! It answers each call with the same text, whole or streamed, in the sequence of events that the providers document. The
+//! usage that it reports differs from any estimate: it has cached tokens and reasoning tokens.
 
 mod anthropic;
 mod openai;

@@ -57,5 +57,5 @@ fn credentials(upstream: &Upstream, value: &HeaderValue) -> HeaderName {
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
-/// The version that Anthropic's SDKs send. Without any, Anthropic refuses the call.
+/// For clients that name none, unlike Anthropic's SDKs. Without any, Anthropic refuses the call.
 const DEFAULT_ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");

@@ -93,7 +93,7 @@ enum Store {
     Redis,
 }
 
-/// Makes the calls of a script to a provider behind the server, with the keys that `trial.py` names.
+/// Makes the calls of a script to a provider behind the server, with the keys that `trial.py` describes.
 fn call_provider(store: Store, script: &str) {
     let (folder, provider) = (Folder::new(), Provider::start());
     let config = folder.file("config.toml");
