@@ -217,9 +217,7 @@ impl Denied {
         }
         match limited.retry_at {
             Some(retry_at) => write!(f, ". Retry at {retry_at}"),
-            None => {
-                f.write_str(". It does not fit into the limits at any time that can be foreseen")
-            }
+            None => f.write_str(". The call exceeds the limit itself: retrying will not help"),
         }
     }
 }

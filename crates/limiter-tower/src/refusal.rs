@@ -182,7 +182,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAccessKey => f.write_str("no access key that can be one came with the call"),
+            Self::NoAccessKey => f.write_str("missing or malformed access key"),
             Self::Denied(denied) => denied.fmt(f),
             Self::TooManyReservations(error) => error.fmt(f),
             Self::Invalid(error) => error.fmt(f),
@@ -196,7 +196,7 @@ impl fmt::Display for Refusal {
             Self::Store(_) => f.write_str(
                 "the limits could not be checked; the call was not made, but may have been charged",
             ),
-            Self::Identify(_) => f.write_str("who calls cannot be found out at the moment"),
+            Self::Identify(_) => f.write_str("the caller cannot be authenticated right now"),
             Self::Panicked(_) => {
                 f.write_str("the service failed to read the call; nothing was charged")
             }

@@ -252,6 +252,10 @@ impl<S, C, K> StreamMeter<S, C, K> {
         this.meter.note_runtime();
         loop {
             if let Some(Held { chunk, tokens }) = this.held.take() {
+                if tokens == 0 {
+                    // It has no text: a report of more tokens than fit does not cut the end of an answer off.
+                    return Poll::Ready(Some(Ok(Piece::Chunk(chunk))));
+                }
                 match this.meter.poll_room(cx) {
                     Poll::Pending => {
                         *this.held = Some(Held { chunk, tokens });

@@ -17,6 +17,7 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         ["message"] => Meaning::Enter,
         ["message", "usage"] => Meaning::FirstUsage,
         ["error"] => Meaning::Error,
+        ["delta"] => Meaning::Enter,
         // A compaction has `content`.
         ["delta", "text" | "thinking" | "partial_json" | "content"] => Meaning::Text,
         ["content_block"] => Meaning::Enter,

@@ -25,8 +25,8 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
 
 fn delta(path: &[&str]) -> Meaning {
     match path {
-        // A delta that is a string is no delta of OpenAI's, but it is text.
-        [] | ["content" | "refusal"] => Meaning::Text,
+        [] => Meaning::Enter,
+        ["content" | "refusal"] => Meaning::Text,
         ["reasoning_content" | "reasoning"] => Meaning::Reasoning,
         // Parts of a content that is an array.
         ["content", "text" | "refusal" | "thinking"] => Meaning::Text,

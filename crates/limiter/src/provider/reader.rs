@@ -248,7 +248,8 @@ impl Account {
         let mut event = Event {
             account: self,
             delta: Delta::default(),
-            choice: Choice::default(),
+            message: Delta::default(),
+            choice_text: 0,
             is_media: false,
             figures: None,
         };
@@ -306,8 +307,12 @@ impl Account {
 /// One JSON value of an answer: an event of a stream, or a whole body.
 struct Event<'a> {
     account: &'a mut Account,
+    /// Text that comes with this event. Of chat completions, the delta of a choice.
     delta: Delta,
-    choice: Choice,
+    /// The message of a choice. Some providers repeat it beside its deltas.
+    message: Delta,
+    /// The tokens of a choice's own text, which some providers send beside its delta.
+    choice_text: u64,
     /// Whether its delta is sound or a picture in base64, by the type of the event.
     is_media: bool,
     figures: Option<(Figures, bool)>,
@@ -321,12 +326,11 @@ struct Delta {
     marks: bool,
 }
 
-/// The tokens of one choice.
-#[derive(Default)]
-struct Choice {
-    delta: u64,
-    /// Of its message, or of its text.
-    whole: u64,
+impl Delta {
+    fn tokens(&self) -> u64 {
+        let tokens = self.text.saturating_add(self.reasoning);
+        if tokens == 0 { u64::from(self.marks) } else { tokens }
+    }
 }
 
 impl Event<'_> {
@@ -338,17 +342,24 @@ impl Event<'_> {
         self.figures
     }
 
-    fn end_delta(&mut self) -> u64 {
-        let Delta { text, reasoning, marks } = std::mem::take(&mut self.delta);
-        let tokens = text.saturating_add(reasoning);
-        if tokens == 0 { u64::from(marks) } else { tokens }
-    }
-
     fn end_choice(&mut self) {
-        let Choice { delta, whole } = std::mem::take(&mut self.choice);
-        let delta = delta.saturating_add(self.end_delta());
+        let delta = std::mem::take(&mut self.delta).tokens();
+        let message = std::mem::take(&mut self.message).tokens();
+        let whole = message.max(std::mem::take(&mut self.choice_text));
         self.account.has_deltas |= delta > 0;
         self.account.saw(if self.account.has_deltas { delta } else { whole });
+    }
+
+    fn delta(&mut self, path: &[&str]) -> &mut Delta {
+        match path {
+            ["choices", "message", ..] => &mut self.message,
+            _ => &mut self.delta,
+        }
+    }
+
+    fn add_text(&mut self, path: &[&str], tokens: u64) {
+        let delta = self.delta(path);
+        delta.text = delta.text.saturating_add(tokens);
     }
 
     fn tokens(&mut self, raw: &str) -> u64 {
@@ -379,18 +390,25 @@ impl<'de> Receive<'de> for Event<'_> {
     fn value(&mut self, path: &[&str], raw: &'de str) {
         match Api::answer(self.account.api, path) {
             Meaning::Skip | Meaning::Enter => {}
-            Meaning::Text => self.delta.text = self.delta.text.saturating_add(self.tokens(raw)),
-            Meaning::Reasoning => self.delta.reasoning = self.delta.reasoning.max(self.tokens(raw)),
-            Meaning::ChoiceText => self.choice.whole = self.choice.whole.max(self.tokens(raw)),
+            Meaning::Text => {
+                let tokens = self.tokens(raw);
+                self.add_text(path, tokens);
+            }
+            Meaning::Reasoning => {
+                let tokens = self.tokens(raw);
+                let delta = self.delta(path);
+                delta.reasoning = delta.reasoning.max(tokens);
+            }
+            Meaning::ChoiceText => self.choice_text = self.choice_text.max(self.tokens(raw)),
             Meaning::Json => {
                 let tokens = match raw.starts_with('"') {
                     true => self.tokens(raw),
                     false if has_content(raw) => self.account.tokens(raw),
                     false => 0,
                 };
-                self.delta.text = self.delta.text.saturating_add(tokens);
+                self.add_text(path, tokens);
             }
-            Meaning::Mark => self.delta.marks |= has_content(raw),
+            Meaning::Mark => self.delta(path).marks |= has_content(raw),
             Meaning::Usage => {
                 self.figures = Figures::read(raw).map(|read| (read, false)).or(self.figures)
             }
@@ -406,13 +424,17 @@ impl<'de> Receive<'de> for Event<'_> {
         }
     }
 
+    /// A delta that is a string is no delta of any known API, but it is text.
+    fn string(&mut self, path: &[&str], text: &str) {
+        if matches!(path, ["choices", "delta" | "message"] | ["delta"]) {
+            let tokens = self.account.tokens(text);
+            self.add_text(path, tokens);
+        }
+    }
+
     fn close(&mut self, path: &[&str]) {
-        let ["choices", of_choice @ ..] = path else { return };
-        match of_choice {
-            [] => self.end_choice(),
-            ["delta"] => self.choice.delta = self.choice.delta.saturating_add(self.end_delta()),
-            ["message"] => self.choice.whole = self.choice.whole.max(self.end_delta()),
-            _ => {}
+        if path == ["choices"] {
+            self.end_choice();
         }
     }
 }

@@ -30,6 +30,11 @@ pub(super) trait Receive<'de> {
     /// Receives the JSON text of a value that [`Self::look`] asked for. It is a part of the text that is walked.
     fn value(&mut self, path: &[&str], raw: &'de str);
 
+    /// Receives a string where an object or an array was to be entered.
+    fn string(&mut self, path: &[&str], text: &str) {
+        let _ = (path, text);
+    }
+
     /// An object ends.
     fn close(&mut self, path: &[&str]) {
         let _ = path;
@@ -183,7 +188,8 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
         Ok(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.receiver.string(self.path.names(), text);
         Ok(())
     }
 

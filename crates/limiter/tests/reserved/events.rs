@@ -163,3 +163,20 @@ async fn an_answer_that_is_not_understood_keeps_its_estimate_and_a_warning_says_
 fn reader() -> AnswerReader {
     AnswerReader::new(Api::OpenAiChat)
 }
+
+/// The text fits to the token. The usage reports more, as that of reasoning that is not shown; the end of the answer is
+/// passed on, and the overrun is charged.
+#[tokio::test]
+async fn a_usage_beyond_the_limit_does_not_cut_the_end_of_an_answer_off() {
+    let world = World::with_tokens_per_minute(105).await;
+    let events = [ANSWER, USAGE, DONE].map(|events| events.as_bytes().to_vec());
+    let usage =
+        String::from_utf8(events[1].clone()).unwrap().replace("97", "197").replace("17,", "117,");
+    let events = [events[0].clone(), usage.into_bytes(), events[2].clone()];
+    let upstream = stream::iter(events).map(Ok::<_, std::io::Error>);
+    let call = world.reserve(100, 1).await;
+    let answer = StreamMeter::stream(upstream, call, reader()).ending_at_limit();
+    let passed: Vec<Vec<u8>> = answer.try_collect().await.unwrap();
+    assert_eq!(passed.len(), 3);
+    assert_eq!(world.minute_tokens().await, 197);
+}
