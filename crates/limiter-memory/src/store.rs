@@ -46,7 +46,7 @@ impl MemoryStoreBuilder {
         Self { time: Time::Manual(clock), ..self }
     }
 
-    /// How many reservations, request ids of checks and ids of records are remembered for a key: 10,000 of each by
+    /// How many reservations, request ids of checks and ids of records are remembered for a key: 100,000 of each by
     /// default.
     ///
     /// What would be one too many is refused and not charged; nothing is forgotten before its time. What has passed is

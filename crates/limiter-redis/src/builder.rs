@@ -119,7 +119,7 @@ impl RedisStoreBuilder {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
     }
 
-    /// How many reservations, request ids of checks and ids of records are remembered for a key: 10,000 of each by
+    /// How many reservations, request ids of checks and ids of records are remembered for a key: 100,000 of each by
     /// default, up to 1,000,000.
     ///
     /// What would be one too many is refused and not charged; nothing is forgotten before its time.
