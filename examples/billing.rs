@@ -1,4 +1,4 @@
-//! Bills from usage events: each final charge becomes a row of a CSV file, and the sums of the file are those of the limiter.
+//! Billing from usage events: each final charge is a row of a CSV file, whose sums equal the limiter's usage.
 //!
 //! `cargo run --example billing [FILE]`
 
@@ -32,12 +32,12 @@ async fn main() -> ExitCode {
 /// Makes some calls while their usage events are written to the file, and sums the file.
 pub(crate) async fn bill(file: &Path) -> Result<Bill, Box<dyn Error>> {
     let limiter = Limiter::in_memory_on(&ManualClock::at(START));
-    // Subscribe before the first call: a subscriber gets the events from then on.
+    // Subscribe before the first call: a subscriber gets only later events.
     let writing = tokio::spawn(write_csv(limiter.usage_events(), File::create(file)?));
     let key = key(&limiter).await?;
     make_calls(&limiter, &key).await?;
     let usage = limiter.usage(&key).await?.ok_or("the key is gone")?;
-    // The events end with the last owner of the limiter.
+    // The events end when the last clone of the limiter is dropped.
     drop(limiter);
     writing.await?.map_err(|error| error.to_string())?;
     Ok(Bill { billed: sum_csv(file)?, used: Sums::of(&usage)? })
@@ -53,7 +53,7 @@ struct Row {
     requests: u64,
     input_tokens: u64,
     output_tokens: u64,
-    /// As people write it: `0.42`.
+    /// A decimal number, such as `0.42`.
     credits: String,
     id: Option<RequestId>,
 }
@@ -74,7 +74,7 @@ impl From<UsageEvent> for Row {
     }
 }
 
-/// Writes all events until the limiter is gone. A bill with events missing is wrong, so that is an error here.
+/// Writes all events until the limiter is dropped. A missed event is an error, because it makes the bill wrong.
 async fn write_csv(
     mut events: UsageEvents,
     file: File,
@@ -86,7 +86,7 @@ async fn write_csv(
     Ok(csv.flush()?)
 }
 
-/// Checks, and calls that are reserved: settled below and above their estimate, settled again, and cancelled.
+/// Makes checks and reserved calls: settled below and above their estimate, settled again, and cancelled.
 async fn make_calls(limiter: &Limiter, key: &KeyId) -> Result<(), Box<dyn Error>> {
     let (gpt5, haiku) = ("gpt-5".parse::<AssetId>()?, "haiku".parse::<AssetId>()?);
     let price = Price::per_million_tokens(Credits::whole(1_250)?, Credits::whole(10_000)?);
@@ -110,7 +110,7 @@ async fn make_calls(limiter: &Limiter, key: &KeyId) -> Result<(), Box<dyn Error>
         match output {
             Some(output) => {
                 let settled = call.settle_usage(&TokenUsage::new(120, output)).await?;
-                // To bill at once, without events: the answer has the charge too.
+                // The result has the charge too, for billing without events.
                 let charge = settled.charge.ok_or("the store is in memory")?;
                 println!("{job} costs {} credits", charge.credits());
                 // Settled again after a lost answer, it is billed once.
@@ -122,7 +122,7 @@ async fn make_calls(limiter: &Limiter, key: &KeyId) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// What is billed, beside what the limiter counted.
+/// The billed sums, and the limiter's usage.
 #[derive(Debug)]
 pub(crate) struct Bill {
     pub(crate) billed: Sums,
@@ -174,7 +174,7 @@ impl fmt::Display for Bill {
     }
 }
 
-/// A key with a limit a day, so that all of its calls are counted.
+/// Creates a key with a daily limit, so that all of its calls are counted.
 async fn key(limiter: &Limiter) -> Result<KeyId, Box<dyn Error>> {
     let admin = NewKey::admin(KeyConfig::named("admin")?);
     let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 
-/// The same question in each API, whole or streamed; then a call that has to wait, and one with an unknown key.
+/// Asks the same question in each API, whole or streamed, then makes a call over the limit, and one with an unknown
+/// key.
 pub(crate) async fn tour(gateway: SocketAddr, access_key: &str) -> Result<(), Failure> {
     let question = "How is the weather today?";
     let messages = json!([{"role": "user", "content": question}]);

@@ -1,4 +1,4 @@
-//! The gateway itself: its callers have keys of ours, and the provider has one of its own.
+//! The gateway itself. Its callers have keys of the gateway; the provider has its own key.
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use limiter::Limiter;
 use limiter_tower::{Dialect, RateLimitLayer};
 
-/// A call is read, limited by its estimate, forwarded, counted while it is answered, and settled.
+/// Builds the gateway: it limits a call by its estimate, forwards it, counts the answer, and settles the call.
 pub(crate) fn gateway(limiter: Limiter, upstream: &'static str) -> Router {
     let limits = RateLimitLayer::for_openai(limiter)
         .dialects([Dialect::Ietf, Dialect::OpenAi, Dialect::Anthropic])
@@ -33,7 +33,7 @@ async fn forward(
 ) -> Result<Response, StatusCode> {
     let uri = format!("{upstream}{}", call.uri().path());
     *call.uri_mut() = Uri::try_from(uri).map_err(|_| StatusCode::BAD_REQUEST)?;
-    // The access key is ours. A real gateway puts that of the provider in its place.
+    // The access key belongs to the gateway. A real gateway replaces it with the provider's key.
     for name in [header::AUTHORIZATION.as_str(), "x-api-key", "host"] {
         call.headers_mut().remove(name);
     }

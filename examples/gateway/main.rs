@@ -1,6 +1,6 @@
 //! A gateway for the APIs of OpenAI and Anthropic, which limits its callers by their keys.
 //!
-//! `cargo run --example gateway` starts it, a provider behind it, and a client that shows what it sees.
+//! `cargo run --example gateway` starts it, a provider behind it, and a client that prints the answers.
 //! `cargo run --example gateway -- --listen 127.0.0.1:8080` serves until it is stopped, for example the SDKs of OpenAI and
 //! Anthropic.
 
@@ -41,7 +41,7 @@ async fn main() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The clock stands, so that no minute ends while we look.
+/// Runs the client on a stopped clock, so that no minute ends meanwhile.
 async fn tour() -> Result<(), Failure> {
     let limiter = Limiter::in_memory_on(&ManualClock::at("2026-01-01T12:00:29Z".parse()?));
     let [(key, access_key), _] = keys(&limiter).await?;
@@ -60,7 +60,7 @@ async fn listen(address: &str, limiter: Limiter) -> Result<(), Failure> {
     pending().await
 }
 
-/// A key with limits for all its calls and for `gpt-5`, and a key for one call a day.
+/// Creates a key with limits for all its calls and for `gpt-5`, and a key for one call a day.
 async fn keys(limiter: &Limiter) -> Result<[(KeyId, AccessKey); 2], Failure> {
     let admin = NewKey::admin(KeyConfig::named("ops")?).without_access_key();
     let admin = limiter.bootstrap("acme".parse()?, admin).await?.record.id;

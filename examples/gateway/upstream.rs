@@ -1,4 +1,4 @@
-//! The provider: a model that knows one answer, in the words of OpenAI's and Anthropic's APIs.
+//! The provider: a model with one answer, in the formats of OpenAI's and Anthropic's APIs.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -132,7 +132,7 @@ async fn messages(Json(call): Json<Value>) -> Response {
     event_stream(events.into_iter().map(|(name, event)| named(name, event)).collect())
 }
 
-/// An event that has its name in its data too.
+/// An event whose data has its name too.
 fn named(name: &str, mut event: Value) -> String {
     event["type"] = json!(name);
     format!("event: {name}\ndata: {event}\n\n")

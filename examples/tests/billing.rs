@@ -1,4 +1,4 @@
-//! The example `billing`: its file has a row for each final charge, and the sums are those of the limiter.
+//! The example `billing`: its file has a row for each final charge, and its sums equal the limiter's usage.
 
 #[path = "../billing.rs"]
 #[expect(dead_code, reason = "its `main` reads the arguments")]

@@ -119,7 +119,7 @@ impl Drop for Running {
     }
 }
 
-/// Examples are built with the tests of their package, into the folder beside them.
+/// Cargo builds examples with the tests of their package, into a sibling folder.
 fn gateway(arguments: &[&str]) -> Command {
     let test = std::env::current_exe().expect("a test is a file");
     let folder: PathBuf = test.ancestors().nth(2).expect("it lies in deps").into();

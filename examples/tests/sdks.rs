@@ -46,7 +46,7 @@ async fn on_redis(clock: ManualClock) -> Limiter {
     store.connect().await.unwrap().into()
 }
 
-/// Makes the calls of a script to a provider behind the gateway. The clock stands unless a client sleeps.
+/// Makes the calls of a script to a provider behind the gateway. The clock advances only when a client sleeps.
 async fn make_every_call<F: Future<Output = Limiter>>(
     script: &'static str,
     limiter: impl FnOnce(ManualClock) -> F,
@@ -100,7 +100,7 @@ async fn keys(limiter: &Limiter) -> Map<String, serde_json::Value> {
     created
 }
 
-/// What the calling key has used.
+/// Returns the usage of the calling key.
 async fn usage(
     State(limiter): State<Limiter>,
     headers: HeaderMap,

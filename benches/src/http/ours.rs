@@ -33,14 +33,14 @@ pub(super) fn gateway(router: Router) -> Router {
 }
 
 fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
-    // Of the dialects it is the one that says what tower_governor says: a limit, what remains of it, and when it resets.
+    // The dialect with the same content as tower_governor's: a limit, its remainder, and its reset.
     let dialects = headers.then_some(Dialect::Legacy);
     RateLimitLayer::builder(limiter(config)).dialects(dialects)
 }
 
 /// A limiter with one member.
 fn limiter(config: KeyConfig) -> Limiter {
-    // Each call of a gateway makes a reservation, which is remembered for an hour: more than by default for a key.
+    // Each call of a gateway makes a reservation, remembered for an hour: more than the default of a key.
     let store = MemoryStore::builder().remembered(MOST_CALLS).build();
     let limiter = Limiter::from(store);
     let runtime = Builder::new_current_thread().build().expect("a runtime starts");

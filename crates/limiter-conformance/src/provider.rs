@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// A provider on a free port of 127.0.0.1. It is gone when dropped.
+/// A provider on a free port of 127.0.0.1. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Provider {
     address: SocketAddr,
@@ -29,7 +29,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts it.
+    /// Starts a provider.
     ///
     /// # Panics
     /// If there is no free port.
@@ -56,13 +56,13 @@ impl Provider {
         Self { address, calls, runtime: Some(runtime) }
     }
 
-    /// `http://127.0.0.1:12345`.
+    /// Returns the URL, such as `http://127.0.0.1:12345`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The number of requests that it got so far.
+    /// Returns the number of requests so far.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
@@ -91,19 +91,19 @@ pub fn router() -> Router {
 pub const TEXT: &str =
     "It will be sunny in the morning, cloudy after noon, with a small chance of crabs at night.";
 
-/// The text in the pieces in which it is streamed.
+/// Returns the pieces of the streamed text.
 fn pieces() -> impl Iterator<Item = &'static str> {
     TEXT.split_inclusive(' ')
 }
 
-/// Server-sent events, each in a piece of its own.
+/// Returns a stream of server-sent events, each in its own piece.
 fn event_stream(events: impl IntoIterator<Item = String>) -> Response {
     let events: Vec<_> = events.into_iter().map(Ok::<_, std::io::Error>).collect();
     let body = Body::from_stream(futures_util::stream::iter(events));
     ([("content-type", "text/event-stream; charset=utf-8")], body).into_response()
 }
 
-/// An event whose name is the `type` in its data.
+/// Formats an event. Its name is the `type` in its data.
 fn named_event(data: &Value) -> String {
     let name = data["type"].as_str().expect("each event has a type");
     format!("event: {name}\ndata: {data}\n\n")

@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The path of a program of the virtual environment: the one that `LIMITER_TEST_VENV` names, or else `venv` in the
-/// target directory of this test.
+/// Returns the path of a program of the virtual environment. `LIMITER_TEST_VENV` names the environment; the default is
+/// `venv` in the target directory of this test.
 ///
 /// # Panics
 /// If it is missing.

@@ -109,7 +109,7 @@ impl Charge {
     }
 }
 
-/// As in `requests: 1, input tokens: 3, output tokens: 4, credits: 0`.
+/// Formats as in `requests: 1, input tokens: 3, output tokens: 4, credits: 0`.
 impl fmt::Display for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { requests, input_tokens, output_tokens, credits } = self;

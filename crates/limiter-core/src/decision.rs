@@ -230,15 +230,15 @@ impl Allowed {
         self.replayed
     }
 
-    /// Whether a policy let the call through without any check: nothing was charged, as far as is known. See
-    /// [`Decision::unchecked`].
+    /// Returns whether a policy let the call through without any check. To the policy's knowledge, nothing was charged.
+    /// See [`Decision::unchecked`].
     #[must_use]
     pub const fn unchecked(&self) -> bool {
         self.unchecked
     }
 
-    /// Whether this decision is the one that charged the call: it is no replay, and the call was let through neither in
-    /// shadow mode nor unchecked.
+    /// Returns whether this decision charged the call. A replay did not, nor did a call that was let through in shadow
+    /// mode or unchecked.
     #[must_use]
     pub fn is_newly_charged(&self) -> bool {
         !self.replayed && !self.unchecked && self.shadowed().is_none()

@@ -231,8 +231,8 @@ impl Ledger {
     }
 }
 
-/// An ended reservation keeps its place until its ttl has passed, an hour unless set otherwise: with this many places a key
-/// can reserve 27 calls a second for as long as it likes.
+/// An ended reservation keeps its place until its ttl has passed: an hour by default. With this many places a
+/// key can reserve 27 calls a second without end.
 const MOST: usize = 100_000;
 
 #[cfg(test)]

@@ -21,12 +21,12 @@ use crate::names::{AssetId, RequestId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Settled {
-    /// The asset of the call, as it was reserved. `None` also where the reservation is not at hand:
+    /// The asset of the call, as it was reserved. It is also `None` without access to the reservation:
     /// [`SettledAs::Postponed`], and [`SettledAs::Uncharged`] by id.
     pub asset: Option<AssetId>,
-    /// The whole charge of the call in the end, not the difference from the estimate. [`Charge::NOTHING`] for a
-    /// cancelled call, and where nothing was charged. `None` only for [`SettledAs::Postponed`], where a call is settled
-    /// by its id and its estimate is not at hand.
+    /// The whole final charge of the call, not the difference from the estimate. [`Charge::NOTHING`] if the call was
+    /// cancelled or never charged. `None` only for [`SettledAs::Postponed`], if the call is settled by its id and its
+    /// estimate is not available.
     pub charge: Option<Charge>,
     /// Whether this call of the store ended the reservation.
     pub outcome: SettledAs,
@@ -36,7 +36,7 @@ pub struct Settled {
     pub crossed: Vec<Crossing>,
 }
 
-/// What a settlement or a cancellation did.
+/// The effect of a settlement or a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -47,7 +47,7 @@ pub enum SettledAs {
     Repeated,
     /// Nothing was charged: the call was let through in shadow mode, or without the store by a policy that fails open.
     Uncharged,
-    /// The store cannot answer, and a failure policy goes on without it: the store is told later.
+    /// The store cannot answer. A failure policy goes on without it, and sends the end of the call later.
     Postponed,
 }
 
@@ -73,20 +73,20 @@ impl Settled {
         Self { asset, charge, outcome: SettledAs::Uncharged, at: None, crossed: Vec::new() }
     }
 
-    /// Creates the answer for an end that the store is told later.
+    /// Creates the answer for an end that is sent to the store later.
     #[must_use]
     pub const fn postponed(charge: Option<Charge>) -> Self {
         let outcome = SettledAs::Postponed;
         Self { asset: None, charge, outcome, at: None, crossed: Vec::new() }
     }
 
-    /// The same with these thresholds reached.
+    /// Sets the thresholds that were reached.
     #[must_use]
     pub fn crossing(self, crossed: Vec<Crossing>) -> Self {
         Self { crossed, ..self }
     }
 
-    /// Whether this call of the store ended the reservation.
+    /// Returns whether this call of the store ended the reservation.
     #[must_use]
     pub const fn is_first(&self) -> bool {
         matches!(self.outcome, SettledAs::First)
@@ -103,6 +103,6 @@ pub enum LateEvent<'a> {
     /// A settlement that was [postponed](SettledAs::Postponed) has reached the store as the first one. The thresholds that
     /// it reached have an event of their own.
     Settled(&'a RequestId, &'a Settled),
-    /// The same of a cancellation.
+    /// The same for a cancellation.
     Cancelled(&'a RequestId, &'a Settled),
 }

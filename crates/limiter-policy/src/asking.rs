@@ -90,7 +90,7 @@ impl<S: Store> Asking<S> {
         }
     }
 
-    /// Reports a change that no call is answered with.
+    /// Reports a change that is not the answer to a call.
     pub(crate) fn report(&self, key: &KeyId, event: LateEvent<'_>) {
         if let Some(listener) = self.listener.get() {
             listener(key, event);

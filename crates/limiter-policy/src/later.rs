@@ -36,8 +36,8 @@ pub(crate) struct Ended {
     pub(crate) id: RequestId,
     /// What it did cost, or `None` if it was cancelled.
     pub(crate) actual: Option<Totals>,
-    /// Whether this is the end of the call for its caller. If not, it only takes back what the store may have charged for
-    /// a call that is counted here, and is not reported.
+    /// Whether this is the end of the call for its caller. Otherwise it only takes back a charge that the store may
+    /// have made for a call that is counted here, and is not reported.
     pub(crate) is_reported: bool,
 }
 

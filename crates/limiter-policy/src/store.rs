@@ -344,8 +344,8 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         self.end(Ended::by_caller(key, id, Some(*actual))).await
     }
 
-    /// The first listener is called for what the store is told after an outage. The guarded store itself gets none, since
-    /// it may not be there yet.
+    /// Registers a listener for the changes that the store gets after an outage; only the first listener is kept. The
+    /// guarded store itself gets no listener, since it may not exist yet.
     fn listen(&self, listener: Listener) {
         let _ = self.asking.listener.set(listener);
     }

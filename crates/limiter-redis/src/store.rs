@@ -236,7 +236,7 @@ impl DecisionStore for RedisStore {
 
 /// One whose answer is lost with the connection is sent again within the deadline, since a repetition charges nothing. So
 /// [`replayed`](limiter_core::Allowed::replayed) may also mean that our own first try was the one that charged. The answer to
-/// `settle` and `cancel` tells the two apart.
+/// `settle` and `cancel` distinguishes the two.
 impl ReservationStore for RedisStore {
     async fn check_once(
         &self,

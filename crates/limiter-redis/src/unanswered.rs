@@ -1,8 +1,8 @@
 //! Tokens of settlements and cancellations, so that a lost answer does not make a first one look like a repetition.
 //!
 //! The script writes the token of the call that ended a reservation into its record. A call whose answer is lost is
-//! repeated under the same token: by itself within its deadline, or by a caller that repeats it after an error. If the
-//! record then has this token, the lost try was the first one. Another process has other tokens, and finds a repetition.
+//! repeated under the same token: by the store within its deadline, or by a caller after an error. If the record then
+//! has this token, the lost try was the first one. Another process has other tokens, and finds a repetition.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use limiter_core::{KeyId, RequestId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// The name of one call that ends a reservation: no other call has it, in this process or another.
+/// The unique name of one call that ends a reservation. No other call of any process has it.
 pub(crate) type Token = [u8; 16];
 
 /// The tokens of calls without an answer. The oldest are forgotten first.
@@ -35,7 +35,7 @@ impl Default for Unanswered {
 }
 
 impl Unanswered {
-    /// Starts a call: under the token of the one before, if that got no answer. A concurrent call of the same
+    /// Starts a call. If the call before it got no answer, it takes over that token. A concurrent call of the same
     /// reservation gets a token of its own, so that only one of them can be the first.
     pub(crate) fn start(&self, key: &KeyId, id: &RequestId) -> Ending<'_> {
         let reservation = (key.clone(), id.clone());
@@ -45,7 +45,7 @@ impl Unanswered {
 }
 
 impl Ending<'_> {
-    /// The store has answered.
+    /// Forgets the token, since the store has answered.
     pub(crate) fn answered(mut self) {
         self.reservation = None;
     }
@@ -70,7 +70,7 @@ fn new_token() -> Token {
     token
 }
 
-/// Some 2 MB at most. More calls than this end without an answer only while the server is away, and none of those ran.
+/// Some 2 MB at most. More calls than this stay unanswered only while the server is down, and none of those ran.
 const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 #[cfg(test)]

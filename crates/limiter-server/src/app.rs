@@ -68,7 +68,7 @@ impl App {
         self.state.as_ref().and_then(StateFile::trouble).map_or(Ok(()), Err)
     }
 
-    /// The headers of an API of a provider: the configured ones and the API's own, or none if none are configured.
+    /// Returns the headers of a provider's API: the configured ones and the API's own, or none if none are configured.
     pub(crate) fn dialects_of(&self, api: Api) -> Vec<Dialect> {
         let own = match ErrorFormat::from(api) {
             ErrorFormat::Anthropic => Dialect::Anthropic,

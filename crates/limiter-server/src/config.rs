@@ -45,8 +45,8 @@ pub struct Settings {
     pub models: Vec<Model>,
     /// What may come in.
     pub bounds: Bounds,
-    /// The headers that show on `/v1` how limits stand: [`Dialect::Ietf`] by default, none if empty. Calls in the words of
-    /// OpenAI and Anthropic have that provider's own too, unless it is empty. What the aiXplain SDK calls has none.
+    /// The rate limit headers on `/v1`: [`Dialect::Ietf`] by default, none if empty. Calls to the APIs of OpenAI and
+    /// Anthropic get that provider's own headers too, unless this is empty. The aiXplain SDK's paths have none.
     pub dialects: Vec<Dialect>,
     /// Origins of web pages that may call from a browser: none by default, and then answers have no CORS headers.
     pub cors_origins: Vec<Origin>,

@@ -63,7 +63,7 @@ const fn headers(dialect: Dialect) -> &'static [&'static str] {
     }
 }
 
-/// The headers that say whether to come back, in every dialect.
+/// The headers with retry advice, in every dialect.
 const RETRY_HEADERS: [HeaderName; 2] = [RETRY_AFTER, Retry::SHOULD_RETRY];
 
 /// Time for which browsers may cache a preflight; Chrome caps it at two hours.

@@ -1,4 +1,4 @@
-//! Models in the words of OpenAI and Anthropic, so that their SDKs work against this server.
+//! The APIs of OpenAI and Anthropic, so that their SDKs work against this server.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::run::{Answered, Call, Stopped, forward};
 use crate::upstream::Upstream;
 use crate::wire::models::{no_model, refuse_unless_living};
 
-/// Calls a model in the words of the API of the path.
+/// Calls a model through the API of the path.
 pub(crate) async fn call(
     State(app): State<Arc<App>>,
     Identified(key): Identified,
@@ -48,7 +48,7 @@ pub(crate) async fn call(
     }
 }
 
-/// Lists the models that can be called here, as OpenAI lists its own.
+/// Lists the models with an upstream, in OpenAI's format.
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Identified(key): Identified,
@@ -62,7 +62,7 @@ pub(crate) async fn list(
     Ok(Json(json!({ "object": "list", "data": models.collect::<Vec<_>>() })))
 }
 
-/// The format of errors at a path of these APIs.
+/// Returns the error format of a path of these APIs.
 pub(crate) fn error_format(path: &str) -> Option<ErrorFormat> {
     if path == MODELS {
         return Some(ErrorFormat::OpenAi);
@@ -70,7 +70,7 @@ pub(crate) fn error_format(path: &str) -> Option<ErrorFormat> {
     api(path).map(ErrorFormat::from)
 }
 
-/// The API of one of these paths.
+/// Returns the API of one of these paths.
 fn api(path: &str) -> Option<Api> {
     PATHS.contains(&path).then(|| Api::of_path(path)).flatten()
 }
@@ -89,7 +89,7 @@ fn upstream(model: &Model, api: Api) -> Result<Upstream, Refusal> {
     })
 }
 
-/// The provider's answer as it comes, with how the limits stand.
+/// Passes on the provider's answer as it comes, with rate limit headers.
 async fn pass_on(answer: Answered, dialects: &[Dialect]) -> Result<Response, Refusal> {
     let streams = answer.streams();
     if !streams && !answer.is_json() {
@@ -115,7 +115,7 @@ async fn pass_on(answer: Answered, dialects: &[Dialect]) -> Result<Response, Ref
     Ok(response)
 }
 
-/// A denial in the words of an API.
+/// Returns a denial in the format of an API.
 fn refuse(denied: Denied, api: Api, dialects: &[Dialect]) -> Response {
     let format = ErrorFormat::from(api);
     let refusal = LayerRefusal::Denied(denied);
@@ -133,6 +133,6 @@ pub(crate) const MODELS: &str = "/v1/models";
 /// The paths of calls.
 pub(crate) const PATHS: [&str; 6] = [CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, RERANK, MESSAGES];
 
-/// By these a provider's support finds a call.
+/// A provider's support finds a call by these ids.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");

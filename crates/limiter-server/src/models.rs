@@ -21,16 +21,16 @@ pub struct Model {
     /// What it is called; the path if nothing is said.
     #[serde(default)]
     pub name: Option<String>,
-    /// The price of its runs. By default that of the configuration's table of prices for its path or id, or else free.
+    /// The price of its runs. By default the price in the table `[prices]` for its path or id, or else free.
     #[serde(default)]
     pub price: Option<Price>,
-    /// Where calls are forwarded to; without it the model is a built-in one that answers with what it was told.
+    /// The URL that calls are forwarded to. A model without one echoes its prompt.
     #[serde(default)]
     pub upstream: Option<String>,
-    /// The API of the upstream, where the end of its path does not say.
+    /// The API of the upstream, if the end of its path does not name it.
     #[serde(default)]
     pub upstream_api: Option<Api>,
-    /// The model that the provider is asked for. By default the `model` of a request is passed on as it came.
+    /// The `model` that is sent to the provider. By default the `model` of a request is passed on unchanged.
     #[serde(default)]
     pub upstream_model: Option<String>,
     /// The environment variable whose value is sent there as `Authorization`. A key of Anthropic's API, without a scheme
@@ -41,8 +41,8 @@ pub struct Model {
     /// until the answer has ended.
     #[serde(default = "expected_output_tokens")]
     pub expected_output_tokens: u64,
-    /// Whether the output that is held for a request is sent to the provider as its maximum, so that no answer gets longer. By
-    /// default the maximum of a request stays as it came.
+    /// Whether the reserved output is sent to the provider as the maximum, so that no answer gets longer. By default
+    /// the maximum of a request is passed on unchanged.
     #[serde(default)]
     pub send_maximum: bool,
 }
@@ -58,13 +58,13 @@ impl Model {
         self.name.as_deref().unwrap_or(&self.path)
     }
 
-    /// The price of its runs.
+    /// Returns the price of its runs.
     #[must_use]
     pub fn price(&self) -> Price {
         self.price.unwrap_or(Price::FREE)
     }
 
-    /// A model with a price of its own keeps it.
+    /// Takes the price of the table, unless the model has its own.
     pub(crate) fn priced_by(mut self, prices: &PriceTable) -> Self {
         self.price = self.price.or_else(|| prices.of_any(&[&self.path, self.id.as_str()]).copied());
         self
@@ -112,7 +112,7 @@ impl Models {
         self.0.get(id_or_path)
     }
 
-    /// The models that can be called in the words of their providers, by path.
+    /// Returns the models with an upstream, by path.
     pub(crate) fn with_upstream(&self) -> BTreeMap<&str, &Model> {
         let models = self.0.values().filter(|model| model.upstream.is_some());
         models.map(|model| (model.path.as_str(), &**model)).collect()
@@ -129,7 +129,7 @@ const fn expected_output_tokens() -> u64 {
     1_000
 }
 
-/// In millionths: a ten-thousandth of a credit a run, so that budgets can be seen at work.
+/// In millionths: a ten-thousandth of a credit a run, so that budgets visibly run out.
 const ECHO_PRICE: u64 = 100;
 
 /// The ids are those by which the SDK's examples and tests know such models.

@@ -19,7 +19,7 @@ pub(crate) struct Refusal {
     pub(crate) code: &'static str,
     /// A sentence for people.
     pub(crate) message: String,
-    /// Whether the same request is worth repeating, if that is known.
+    /// The retry advice, if any is known.
     pub(crate) retry: Option<Retry>,
 }
 
@@ -32,7 +32,7 @@ struct WireError {
 }
 
 impl Refusal {
-    /// A refusal that is not repeated if it is about the request itself.
+    /// Makes a refusal. One with a 4xx status but 408 advises against a retry.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let is_final = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT;
         let retry = is_final.then_some(Retry::Never);
@@ -58,7 +58,7 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// A model that the request names, but that cannot be called there.
+    /// Refuses a request for a model that cannot be called at this path.
     pub(crate) fn model_not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
     }
@@ -97,7 +97,7 @@ impl Refusal {
         with_headers(self.status, self.retry, response)
     }
 
-    /// As the API of a provider writes its errors, so that its SDKs show message and code.
+    /// Returns the error in the format of a provider's API, so that its SDKs show message and code.
     pub(crate) fn in_the_words_of(self, format: ErrorFormat) -> Response {
         let problem = Problem::new(self.status, self.code, self.message);
         let response = problem.to_api_response(format).map(Body::from);

@@ -1,4 +1,4 @@
-//! The URL that calls of a model go to, and the API that it offers.
+//! The URL that a model's calls are forwarded to, and its API.
 
 use axum::http::Uri;
 use axum::http::uri::{PathAndQuery, Scheme};
@@ -11,14 +11,14 @@ use crate::models::Model;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Upstream {
     pub(crate) uri: Uri,
-    /// `None` if neither the configuration nor the path says which API it is.
+    /// `None` if neither the configuration nor the path names the API.
     pub(crate) api: Option<Api>,
     /// The API of the configured URL, which decides how credentials are sent.
     pub(crate) configured: Option<Api>,
 }
 
 impl Upstream {
-    /// The configured URL of a model, if it has one.
+    /// Reads the configured URL of a model, if it has one.
     pub(crate) fn of(model: &Model) -> Result<Option<Self>, ConfigError> {
         let Some(url) = &model.upstream else { return Ok(None) };
         let wrong = || ConfigError::Upstream(model.path.clone());
@@ -31,8 +31,8 @@ impl Upstream {
         Ok(Some(Self { uri, api, configured: api }))
     }
 
-    /// The URL of this API: the configured one if it is its own API, or else that with the end of the path replaced, as in
-    /// `/v1/responses` for `/v1/chat/completions`. `None` if the provider's URL of that API is not known.
+    /// Returns the upstream of this API: the configured one if it has this API, or else the one with the end of its
+    /// path replaced, such as `/v1/responses` for `/v1/chat/completions`. `None` if the URL of this API is unknown.
     pub(crate) fn offering(self, api: Api) -> Option<Self> {
         if self.api == Some(api) {
             return Some(self);
@@ -47,7 +47,7 @@ impl Upstream {
     }
 }
 
-/// The end of the path of an API. Gemini's has the model in it, and no sibling.
+/// Returns the end of an API's path. Gemini's path contains the model, so no other API replaces it.
 const fn end(api: Api) -> Option<&'static str> {
     match api {
         Api::OpenAiChat => Some("/chat/completions"),

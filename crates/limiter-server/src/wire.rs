@@ -18,8 +18,8 @@ use limiter_tower::{Standing, StatusMap};
 
 use crate::refusal::Refusal;
 
-/// A denied run. It has no rate limit headers but `Retry-After` and `x-should-retry`: the service that this wire comes from sends none, and its
-/// client reads none.
+/// A denied run. Its only rate limit headers are `Retry-After` and `x-should-retry`: the service that this wire comes
+/// from sends none, and its client reads none.
 pub(crate) fn refusal(denied: &Denied) -> Refusal {
     if let Some(refusal) = Refusal::of_caller(denied) {
         return refusal;

@@ -53,13 +53,13 @@ impl RateLimitLayerBuilder {
         Self { config, known_keys: KNOWN_KEYS }
     }
 
-    /// Limits only calls of these methods; all methods by default. `GET` stands for `HEAD` too, which routers answer by the
+    /// Limits only calls of these methods; all methods by default. `GET` includes `HEAD`, which routers send to the
     /// same handler.
     ///
-    /// Other calls reach the service as if the layer were not there: without an access key, free of charge, and without
-    /// headers of limits. `OPTIONS` is always among these, even if it is named here, because a preflight of CORS has no
-    /// access key. So a service that does work for `OPTIONS` must authenticate such calls itself; axum's `any` routes it to
-    /// the handler, `post` and `get` do not. Calls over gRPC are `POST`.
+    /// Other calls bypass the layer: they need no access key, cost nothing, and get no rate limit headers. `OPTIONS`
+    /// always bypasses it, even if it is named here, because a CORS preflight has no access key. A service that does
+    /// work for `OPTIONS` must authenticate such calls itself: axum's `any` routes it to the handler, `post` and `get`
+    /// do not. Calls over gRPC are `POST`.
     ///
     /// ```
     /// # use http::Method;
@@ -230,12 +230,12 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// The longest wait after which clients should repeat a refused call by themselves; [one minute](Retry::BOUND) by
-    /// default.
+    /// Sets the longest wait after which clients should retry a refused call automatically; [one minute](Retry::BOUND)
+    /// by default.
     ///
-    /// A refusal with a longer wait, or none that helps, has the header `x-should-retry: false`, which the SDKs of OpenAI
-    /// and Anthropic obey: they raise the error at once. `Retry-After` is sent beyond the bound too. With
-    /// [`Duration::ZERO`] these clients never repeat a call that was refused.
+    /// If the wait is longer, or no wait helps, the refusal has the header `x-should-retry: false`. The SDKs of OpenAI
+    /// and Anthropic obey it and raise the error at once. `Retry-After` is sent beyond the bound too. With
+    /// [`Duration::ZERO`] these clients never retry a refused call.
     pub fn retry_bound(mut self, longest_wait: Duration) -> Self {
         self.config.retry_bound = longest_wait;
         self

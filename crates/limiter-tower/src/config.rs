@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) asset: Option<Box<AssetOf>>,
     pub(crate) cost: Cost,
     pub(crate) on_service_error: Settlement,
-    /// Those of the answer's format unless chosen.
+    /// Those of the error format unless chosen.
     pub(crate) statuses: Option<StatusMap>,
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) retry_bound: Duration,
@@ -39,7 +39,7 @@ impl Config {
         self.limiter.is_in_memory() && !matches!(self.identify, Identify::Async(_))
     }
 
-    /// Whether calls of this method are limited. A preflight of CORS never is: it has no access key.
+    /// Returns whether calls of this method are limited. A CORS preflight never is: it has no access key.
     pub(crate) fn limits(&self, method: &Method) -> bool {
         let chosen = |methods: &Vec<Method>| methods.contains(method);
         *method != Method::OPTIONS && self.methods.as_ref().is_none_or(chosen)

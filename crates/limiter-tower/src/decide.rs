@@ -48,8 +48,8 @@ pub(crate) async fn decide(
     (parts, admission)
 }
 
-/// The same where nothing is waited for, as in memory or for a method that is not limited: so nothing is boxed, and the
-/// head of the request stays where it is.
+/// Decides without a future where nothing is awaited: in memory, or for a method that is not limited. Nothing is boxed,
+/// and the head of the request is not moved.
 pub(crate) fn decide_at_once(
     config: &Config,
     parts: &mut Parts,

@@ -11,10 +11,10 @@ use crate::standing::Standing;
 
 /// A set of headers that tells a client how its limits stand. Several can be combined; they share no header.
 ///
-/// [`Ietf`](Self::Ietf) lists every limit. The others have room for one limit of each unit, and never mix numbers of two:
-/// they show the limit with the fewest requests or tokens left, which a client meets first
-/// ([`Standing::requests`](crate::Standing::requests)). Of a denied call they show the violated limit that resets last. A
-/// unit without a limit has no headers.
+/// [`Ietf`](Self::Ietf) lists every limit. The others have room for one limit of each unit, and never mix the numbers
+/// of two: they show the limit with the fewest requests or tokens left, which a client meets first
+/// ([`Standing::requests`](crate::Standing::requests)). Of a denied call they show the violated limit that resets last.
+/// A unit without a limit has no headers.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -45,18 +45,19 @@ pub enum Dialect {
     ///
     /// Both list every limit that the call met, by [`policy_name`](crate::policy_name). In `RateLimit` the limit that binds
     /// comes [first](crate::Standing::overall), then the others that are violated, then the rest: some clients read only the
-    /// first item, which of a denied call is the limit to wait for. A limit of tokens says so by `qu`, with the values
-    /// `tokens`, `input-tokens` and `output-tokens`: the draft's registry has none for them. Numbers above 999,999,999,999,999, the largest that a structured field can hold, are shown as that.
+    /// first item, which of a denied call is the limit to wait for. A limit of tokens has the parameter `qu`: `tokens`,
+    /// `input-tokens` or `output-tokens`, which are not in the draft's registry. Numbers above 999,999,999,999,999, the
+    /// largest of a structured field, are shown as that.
     Ietf,
     /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` of the earlier drafts: the one limit that
-    /// [binds](crate::Standing::overall), whatever it counts, and the seconds until its window ends, rounded up.
+    /// [binds](crate::Standing::overall), of requests or tokens, and the seconds until its window ends, rounded up.
     Legacy,
     /// OpenAI's: `x-ratelimit-limit-requests`, `x-ratelimit-remaining-tokens`, `x-ratelimit-reset-tokens: 6m0s` and so on.
     OpenAi,
     /// Anthropic's: `anthropic-ratelimit-requests-limit`, `-remaining`, and `-reset` as RFC 3339.
     ///
-    /// `-tokens-` shows the limit with the fewest tokens left, whatever its type; `-input-tokens-` and `-output-tokens-` that
-    /// of their token type.
+    /// `-tokens-` shows the limit with the fewest tokens left, of any token type; `-input-tokens-` and
+    /// `-output-tokens-` that of their token type.
     Anthropic,
 }
 

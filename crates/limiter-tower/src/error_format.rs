@@ -1,4 +1,4 @@
-//! Errors as the APIs of LLM providers write them, so that their SDKs show message and code.
+//! Errors in the formats of LLM providers' APIs, so that their SDKs show message and code.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::problem::Problem;
 use crate::status::StatusMap;
 
-/// How an error looks in an API of an LLM provider.
+/// The error format of an LLM provider's API.
 ///
 /// | | kind | OpenAI: `type`, `code` | Anthropic: `type` | Gemini: `status` |
 /// |---|---|---|---|---|
@@ -45,8 +45,8 @@ pub enum ErrorFormat {
 }
 
 impl ErrorFormat {
-    /// The statuses that this API has for refused calls. OpenAI's is 429 for an exhausted budget; all else is as
-    /// [by default](StatusMap::new).
+    /// Returns the statuses of this API for refused calls: [the default ones](StatusMap::new), except that OpenAI's is
+    /// 429 for an exhausted budget.
     pub const fn statuses(self) -> StatusMap {
         match self {
             Self::OpenAi => StatusMap::new().with_budget_exhausted(StatusCode::TOO_MANY_REQUESTS),
@@ -67,7 +67,7 @@ impl From<Api> for ErrorFormat {
 }
 
 impl Problem {
-    /// The answer in the format of an API: its status, and the error as `application/json`.
+    /// Returns the response in the format of an API: the status, and the error as `application/json`.
     ///
     /// [`Refusal::to_api_response`](crate::Refusal::to_api_response) does this for refused calls, with their headers.
     #[must_use]
@@ -83,8 +83,8 @@ impl Problem {
         response
     }
 
-    /// The error as the last server-sent event of a stream of this API, and `[DONE]` where the API ends its streams so. The
-    /// bytes before it must end with a blank line.
+    /// Returns the error as the last server-sent event of a stream of this API, followed by `[DONE]` if the API ends
+    /// its streams with it. The bytes before it must end with a blank line.
     #[must_use]
     pub fn to_api_event(&self, api: Api) -> Bytes {
         match (ErrorFormat::from(api), api) {
@@ -155,7 +155,7 @@ impl Problem {
     }
 }
 
-/// The errors that the APIs tell apart.
+/// The errors that the APIs distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Key,
@@ -170,7 +170,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// By the reason where it says more than the status, which services can choose.
+    /// Returns the kind, by the reason if that is more specific than the status, which services can choose.
     fn of(problem: &Problem) -> Self {
         match problem.reason() {
             "no_access_key" | "key_unknown" | "key_expired" => Self::Key,
@@ -221,7 +221,7 @@ struct ResponsesError<'a> {
 struct Anthropic<'a> {
     r#type: &'static str,
     error: AnthropicError<'a>,
-    /// An id of Anthropic's, which a call that never got there has not.
+    /// Anthropic's own id. A refused call never reached Anthropic, so it has none.
     request_id: Option<&'static str>,
 }
 
@@ -243,7 +243,7 @@ struct GeminiError<'a> {
     status: &'static str,
 }
 
-/// No type here has a map, which is all that could fail.
+/// Serializes an error. This cannot fail: only maps can, and no type here has one.
 fn json(error: &impl Serialize) -> String {
     serde_json::to_string(error).unwrap_or_default()
 }

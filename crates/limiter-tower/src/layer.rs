@@ -34,15 +34,16 @@ impl RateLimitLayer {
         RateLimitLayerBuilder::new(limiter)
     }
 
-    /// A layer for a gateway to OpenAI's API, or to another provider in the words of OpenAI: see [`GatewayLayer`].
+    /// Builds a layer for a gateway to OpenAI's API or a compatible one: see [`GatewayLayer`](crate::GatewayLayer).
     ///
-    /// Calls of paths that no [`Api`](limiter::Api) has are refused in OpenAI's format. The headers are those of
+    /// Refusals on paths without an [`Api`](limiter::Api) have OpenAI's format. The headers are those of
     /// [`Dialect::Ietf`](crate::Dialect::Ietf) and [`Dialect::OpenAi`](crate::Dialect::OpenAi).
     pub fn for_openai(limiter: Limiter) -> GatewayLayerBuilder {
         GatewayLayerBuilder::new(limiter, ErrorFormat::OpenAi, Dialect::OpenAi)
     }
 
-    /// A layer for a gateway to Anthropic's API: as [`for_openai`](Self::for_openai), in the words of Anthropic.
+    /// Builds a layer for a gateway to Anthropic's API: as [`for_openai`](Self::for_openai), with Anthropic's format
+    /// and headers.
     pub fn for_anthropic(limiter: Limiter) -> GatewayLayerBuilder {
         GatewayLayerBuilder::new(limiter, ErrorFormat::Anthropic, Dialect::Anthropic)
     }

@@ -49,8 +49,8 @@
 //! ends, by what a [`ResponseCost`] has seen of head, body and trailers.
 //!
 //! # Gateways to LLM providers
-//! [`RateLimitLayer::for_openai`] and [`for_anthropic`](RateLimitLayer::for_anthropic) read the bodies of requests and answers: key,
-//! model, cost and usage need no function of yours. See [`GatewayLayer`].
+//! [`RateLimitLayer::for_openai`] and [`for_anthropic`](RateLimitLayer::for_anthropic) read the bodies of requests and
+//! answers. They find key, model, cost and usage without functions of yours. See [`GatewayLayer`].
 //!
 //! ```
 //! # use axum::{Router, routing::post};
@@ -65,8 +65,8 @@
 //! ```
 //!
 //! # Calls that are not limited
-//! `OPTIONS`, which browsers send without an access key, reaches the service as if the layer were not there, and so do all
-//! methods but the chosen ones if [`methods`](RateLimitLayerBuilder::methods) are.
+//! `OPTIONS` bypasses the layer, because browsers send it without an access key. If
+//! [`methods`](RateLimitLayerBuilder::methods) are chosen, all others bypass it too.
 //!
 //! # Calls that are refused
 //! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After` and `x-should-retry` ([`Retry`]), headers
@@ -79,8 +79,9 @@
 //! limiter themselves.
 //!
 //! # Bounds and secrets
-//! Of a request only its head is read, whose size is the server's to bound; a gateway's layer reads the body too, up to
-//! [a bound](GatewayLayerBuilder::max_body_bytes). An access key of more than 256 bytes is not looked at. No access key is kept, logged or shown in an error.
+//! Only the head of a request is read, whose size the server must bound. A gateway's layer reads the body too, up to
+//! [a bound](GatewayLayerBuilder::max_body_bytes). An access key of more than 256 bytes is ignored. No access key is
+//! kept, logged or shown in an error.
 
 mod body;
 mod builder;

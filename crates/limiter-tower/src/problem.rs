@@ -124,25 +124,25 @@ impl Problem {
         }
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The word for programs.
+    /// Returns the word for programs.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         self.reason
     }
 
-    /// The sentence for people.
+    /// Returns the sentence for people.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The rule to wait for, of a call denied by limits.
+    /// Returns the rule to wait for, if limits denied the call.
     pub(crate) const fn binding(&self) -> Option<Rule> {
         match &self.extension {
             Extension::Limits { binding, .. } => *binding,

@@ -33,11 +33,11 @@ pub enum Refusal {
     TooManyReservations(ReservationError),
     /// The asset or the charge that was made of the call cannot be.
     Invalid(InvalidValue),
-    /// What a call depends on cannot be read from its path, a header or its body, for this reason.
+    /// The path, a header or the body of the call is malformed, for this reason.
     Malformed(Cow<'static, str>),
-    /// The body of the request is larger than a layer reads.
+    /// The request body is larger than the layer reads.
     TooLarge {
-        /// The most bytes that it reads.
+        /// The largest size that the layer reads.
         max_bytes: usize,
     },
     /// The store could not answer.
@@ -50,7 +50,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer over HTTP: a status, headers of these dialects, `Retry-After` and `x-should-retry` by this
+    /// Returns the HTTP response: a status, headers of these dialects, `Retry-After` and `x-should-retry` by this
     /// [bound](Retry::write), and the [`Problem`] as `application/problem+json`.
     #[must_use]
     pub fn to_response(
@@ -64,8 +64,8 @@ impl Refusal {
         response
     }
 
-    /// The answer in the format of an LLM provider's API, with the same headers. The SDKs of the provider show its message and
-    /// code.
+    /// Returns the response in the format of an LLM provider's API, with the same headers. The provider's SDKs show
+    /// message and code.
     ///
     /// ```
     /// use limiter_tower::{ErrorFormat, Refusal, Retry};
@@ -98,12 +98,11 @@ impl Refusal {
         response
     }
 
-    /// Whether the same call is worth repeating, and when; `None` where it is not known, so that the client decides by the
-    /// status.
+    /// Returns whether a retry can succeed, and when. `None` if that is unknown: the client decides by the status.
     ///
     /// A call denied by limits may be repeated at its [`retry_at`](Denied::retry_at), if it has one. A store that cannot be
-    /// reached may be back in a second. A call whose outcome is unknown may have been charged, and is not to be repeated
-    /// blindly. What is wrong with the key, the budget or the request does not change by waiting.
+    /// reached may be back in a second. A call whose outcome is unknown may have been charged, and must not be retried
+    /// blindly. Waiting does not help if the key, the budget or the request is the problem.
     #[must_use]
     pub fn retry(&self) -> Option<Retry> {
         match self {
@@ -117,7 +116,7 @@ impl Refusal {
         }
     }
 
-    /// What `Retry-After` says, in whole seconds, rounded up; `None` where no wait is known to help: see
+    /// Returns the value of `Retry-After` in whole seconds, rounded up; `None` if no wait is known to help: see
     /// [`retry`](Self::retry).
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! Whether a refused call is worth repeating, and the headers that say so.
+//! Advice on retries of refused calls, and its headers.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::StoreError;
 
-/// Whether a refused call is worth repeating, and when.
+/// Advice on whether to retry a refused call, and when.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,7 +19,7 @@ use limiter::StoreError;
 ///     retry.write(Duration::from_secs(60), &mut headers);
 ///     headers
 /// };
-/// // The client may sleep for half a minute and try again by itself.
+/// // The client may sleep for half a minute and retry automatically.
 /// let soon = headers(Retry::After { seconds: 31 });
 /// assert!(soon["retry-after"] == "31" && !soon.contains_key("x-should-retry"));
 /// // An error now is better than a call that sleeps for eight hours.
@@ -35,7 +35,7 @@ pub enum Retry {
         /// Whole seconds, rounded up.
         seconds: u64,
     },
-    /// Waiting does not help, or the call must not be repeated blindly because it may have been charged.
+    /// Waiting does not help, or the call may have been charged and must not be retried blindly.
     Never,
 }
 
@@ -47,7 +47,7 @@ impl Retry {
     /// The header that the SDKs of OpenAI, Anthropic and others read before status and `Retry-After`.
     pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-    /// The wait in whole seconds; `None` for [`Never`](Self::Never).
+    /// Returns the wait in whole seconds; `None` for [`Never`](Self::Never).
     #[must_use]
     pub const fn seconds(self) -> Option<u64> {
         match self {
@@ -56,11 +56,10 @@ impl Retry {
         }
     }
 
-    /// Writes `Retry-After`, and `x-should-retry: false` where clients should not repeat the call by themselves: never, or
-    /// only after a wait longer than the bound.
+    /// Writes `Retry-After`, and `x-should-retry: false` if no retry helps or the wait is longer than the bound.
     ///
-    /// Without the second header the SDK of Anthropic sleeps inside the call for as long as `Retry-After` says, and that
-    /// of OpenAI repeats a call that cannot succeed. `Retry-After` is true beyond the bound too, so it is sent.
+    /// Without the second header, Anthropic's SDK sleeps inside the call for all of `Retry-After`, and OpenAI's SDK
+    /// retries a call that cannot succeed. `Retry-After` is correct beyond the bound too, so it is sent.
     pub fn write(self, bound: Duration, headers: &mut HeaderMap) {
         let seconds = self.seconds();
         if let Some(seconds) = seconds {
@@ -72,8 +71,8 @@ impl Retry {
     }
 }
 
-/// A store that cannot be reached may be back in a moment. Otherwise the call may have been charged, or the store needs an
-/// operator.
+/// Advises a retry if the store cannot be reached. After other errors the call may have been charged, or the store
+/// needs an operator.
 impl From<&StoreError> for Retry {
     fn from(error: &StoreError) -> Self {
         match error {
@@ -85,5 +84,5 @@ impl From<&StoreError> for Retry {
 
 const FALSE: HeaderValue = HeaderValue::from_static("false");
 
-/// `Retry-After` of an outage: short, since most are failovers.
+/// `Retry-After` of an outage: short, since most outages are failovers.
 pub(crate) const OUTAGE_SECONDS: u64 = 1;

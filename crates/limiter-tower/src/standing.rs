@@ -31,30 +31,31 @@ impl<'a> Standing<'a> {
         allowed.chain(self.limited().into_iter().flat_map(RateLimited::rules))
     }
 
-    /// The limit of requests that a client meets first, if there is any: the one with the fewest requests left. Of equal
-    /// ones it is the smaller limit, then the first of [`rules`](Self::rules).
+    /// Returns the limit of requests that a client reaches first, if any: the one with the fewest requests left. Of
+    /// equal ones it is the smaller limit, then the first of [`rules`](Self::rules).
     ///
-    /// Of a denied call it is the violated limit of requests to wait for, if one is violated. All this holds for tokens too.
+    /// Of a denied call it is the violated limit of requests to wait for, if one is violated.
     #[must_use]
     pub fn requests(self) -> Option<RuleState> {
         self.met_first(|unit, _| unit == Unit::Requests)
     }
 
-    /// The limit of tokens that a client meets first, whatever its token type, if there is any: as for
+    /// Returns the limit of tokens of any type that a client reaches first, if any: as for
     /// [`requests`](Self::requests).
     #[must_use]
     pub fn tokens(self) -> Option<RuleState> {
         self.met_first(|unit, _| unit == Unit::Tokens)
     }
 
-    /// The limit of tokens of this type that a client meets first, if there is any: as for [`requests`](Self::requests).
+    /// Returns the limit of tokens of this type that a client reaches first, if any: as for
+    /// [`requests`](Self::requests).
     #[must_use]
     pub fn tokens_of(self, token_type: TokenType) -> Option<RuleState> {
         self.met_first(|unit, counted| unit == Unit::Tokens && counted == token_type)
     }
 
-    /// The one limit that binds, whatever it counts, if there is any: the one with the smallest share left, since requests
-    /// and tokens cannot be compared otherwise. Of a denied call it is the violated limit to wait for.
+    /// Returns the limit that binds, if any: the one with the smallest share left, which compares requests and tokens.
+    /// Of a denied call it is the violated limit to wait for.
     #[must_use]
     pub fn overall(self) -> Option<RuleState> {
         self.to_wait_for(|_, _| true).or_else(|| {
@@ -66,7 +67,8 @@ impl<'a> Standing<'a> {
         })
     }
 
-    /// Each rule once, first the [overall](Self::overall) one, then the others that are violated, then the rest.
+    /// Returns each rule once: first the [overall](Self::overall) one, then the others that are violated, then the
+    /// rest.
     pub(crate) fn by_urgency(self) -> impl Iterator<Item = RuleState> + 'a {
         let first = self.overall();
         let others = move |violated: bool| {
@@ -97,8 +99,8 @@ impl<'a> Standing<'a> {
         state.resets_at.since(self.decided_at)
     }
 
-    /// Whether a denied call is worth repeating: after the whole seconds until the same call would pass, rounded up, at
-    /// least one; never if it fits at no time, or was denied for another reason than a rule. `None` for an allowed call.
+    /// Returns the retry advice of a denied call: the whole seconds until the same call would pass, rounded up, at
+    /// least one. [`Retry::Never`] if it never fits, or no limit denied it. `None` for an allowed call.
     #[must_use]
     pub fn retry(self) -> Option<Retry> {
         let Of::Denied(denied) = self.of else { return None };
@@ -109,8 +111,8 @@ impl<'a> Standing<'a> {
         })
     }
 
-    /// What `Retry-After` says of a denied call: the seconds of [`retry`](Self::retry). `None` for an allowed call, and where
-    /// no wait is known to help.
+    /// Returns the value of `Retry-After` for a denied call: the seconds of [`retry`](Self::retry). `None` for an
+    /// allowed call, and if no wait is known to help.
     #[must_use]
     pub fn retry_after_seconds(self) -> Option<u64> {
         self.retry().and_then(Retry::seconds)
@@ -138,7 +140,7 @@ impl<'a> Standing<'a> {
         })
     }
 
-    /// Of the violated limits that count this, the one to wait for.
+    /// Returns the violated limit to wait for, among those that count this.
     fn to_wait_for(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
         let violated = self.limited().into_iter().flat_map(RateLimited::violations);
         let violated = violated

@@ -56,25 +56,26 @@ impl LimiterBuilder {
         self
     }
 
-    /// Calls this with the final charge of each call of this limiter, before the call is answered: see [`UsageEvent`]. It
-    /// must not block: the call waits for it. Several may be given.
+    /// Adds a callback for the final charge of each call of this limiter: see [`UsageEvent`]. It runs before the call
+    /// is answered, and must not block.
     ///
     /// A panic in the callback is caught, logged and counted, as in [`on_threshold`](Self::on_threshold).
     ///
-    /// For whatever takes time, such as writing to a file, subscribe to [`Limiter::usage_events`].
+    /// For slow work, such as writing to a file, subscribe to [`Limiter::usage_events`].
     pub fn on_usage(mut self, callback: impl Fn(&UsageEvent) + Send + Sync + 'static) -> Self {
         self.on_usage.push(Box::new(callback));
         self
     }
 
-    /// How many threshold events are kept for a slow subscriber: 1,024 unless set, at most 2^20. Beyond that it misses
-    /// the oldest, and is told how many.
+    /// Sets the number of threshold events that are kept for a slow subscriber: 1,024 by default, at most 2^20. Beyond
+    /// that the subscriber misses the oldest, and gets their number.
     pub fn kept_events(self, events: usize) -> Self {
         Self { kept_events: events, ..self }
     }
 
-    /// How many usage events are kept for a slow subscriber: 65,536 unless set, at most 2^20. Beyond that it misses the
-    /// oldest, and is told how many. Their memory, some 200 bytes each, is taken when the first one subscribes.
+    /// Sets the number of usage events that are kept for a slow subscriber: 65,536 by default, at most 2^20. Beyond
+    /// that the subscriber misses the oldest, and gets their number. The first subscription allocates their memory,
+    /// some 200 bytes each.
     pub fn kept_usage_events(self, events: usize) -> Self {
         Self { kept_usage_events: events, ..self }
     }

@@ -42,7 +42,7 @@ impl Estimate {
     ///
     /// That is the rule of thumb for English text. Bytes do better than characters: scripts whose characters take more tokens
     /// take more bytes too. For Chinese or code it may be too low by a third, and the final figures of the call
-    /// tell. Pictures and sound do not go by bytes: read the request as an `ApiRequest`, or count them by the
+    /// tell. Pictures and sound are not counted by bytes: read the request as an `ApiRequest`, or count them by the
     /// provider's rule and take [`for_input_tokens`](Self::for_input_tokens).
     pub const fn for_prompt_bytes(bytes: usize) -> Self {
         // No usize has more than 64 bits.
@@ -61,7 +61,7 @@ impl Estimate {
         Self { output_tokens, ..self }
     }
 
-    /// Reserves credits too: the [most](Price::at_most) that these tokens can cost at this price. By default none.
+    /// Reserves credits too: the [most](Price::at_most) that these tokens can cost at this price. The default is none.
     ///
     /// A [reservation](crate::Limiter::reserve_estimated) of the estimate keeps the price for its settlement.
     pub const fn price(self, price: Price) -> Self {
@@ -89,7 +89,7 @@ impl Estimate {
         Self { output_tokens, ..self }
     }
 
-    /// The charge to reserve: one request, these tokens, and the most that they can cost if there is a price.
+    /// Returns the charge to reserve: one request, these tokens, and the most that they can cost if there is a price.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] if prompt and answer have more than 2^53 − 1 tokens together.

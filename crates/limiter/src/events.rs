@@ -33,7 +33,7 @@ struct Sink {
     shadow: bool,
 }
 
-/// A call that may charge a key: key, asset, charge and id each live as long as the caller lent them.
+/// A call that may charge a key. It borrows key, asset, charge and id from the caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'k, 'a, 'c, 'i> {
     key: &'k KeyId,
@@ -49,14 +49,14 @@ struct Check<'a, 'c, 'i> {
 }
 
 impl<'k> Call<'k, '_, '_, '_> {
-    /// A call whose charge is an estimate.
+    /// Creates a call whose charge is an estimate.
     pub(crate) const fn estimated(key: &'k KeyId) -> Self {
         Self { key, check: None }
     }
 }
 
 impl<'k, 'a, 'c, 'i> Call<'k, 'a, 'c, 'i> {
-    /// A call whose charge is final.
+    /// Creates a call whose charge is final.
     pub(crate) const fn checked(
         key: &'k KeyId,
         asset: Option<&'a AssetId>,
@@ -84,7 +84,7 @@ impl EventSink {
         UsageEvents::new(self.0.usage.subscribe())
     }
 
-    /// A call that charges a key; its events are sent as soon as it is decided.
+    /// Wraps a call that charges a key. Its events are sent as soon as it is decided.
     pub(crate) const fn charging<'k, 'a, 'c, 'i, F>(
         &self,
         of: Call<'k, 'a, 'c, 'i>,
@@ -93,7 +93,7 @@ impl EventSink {
         Reported { call, sink: self, of: Some(of) }
     }
 
-    /// A call that charges nothing, and raises no events.
+    /// Wraps a call that charges nothing, and raises no events.
     pub(crate) const fn looking<F>(
         &self,
         call: F,
@@ -183,7 +183,7 @@ impl EventSink {
 }
 
 pin_project! {
-    /// A call whose events are sent when it is ready. The decision is read in place, and not moved about.
+    /// A call whose events are sent when it is ready. The decision is read in place, without a move.
     pub(crate) struct Reported<'s, 'k, 'a, 'c, 'i, F> {
         #[pin]
         call: F,
@@ -216,7 +216,7 @@ impl fmt::Debug for Sink {
 pub(crate) trait Event: Clone + Send + 'static {
     /// The call sites of its callbacks and of its subscribers' wakers.
     const CODE: &'static Code;
-    /// How many events are kept for a slow subscriber unless set.
+    /// The default number of events that are kept for a slow subscriber.
     const KEPT: usize;
     /// Its name in the metric of missed events.
     const NAME: &'static str;
@@ -230,7 +230,7 @@ impl Event for ThresholdEvent {
         };
         &CODE
     };
-    /// Minutes of them for a service of ten thousand keys.
+    /// Minutes of events for a service of ten thousand keys.
     const KEPT: usize = 1_024;
     const NAME: &'static str = "threshold";
 }
@@ -241,7 +241,7 @@ impl Event for UsageEvent {
             Code { callback: UserCode::new("on_usage"), waker: UserCode::new("usage_events") };
         &CODE
     };
-    /// Six seconds of ten thousand calls a second, in 15 MB at most. The memory is taken when the first one subscribes.
+    /// Six seconds at ten thousand calls a second, in 15 MB at most. The first subscription allocates the memory.
     const KEPT: usize = 65_536;
     const NAME: &'static str = "usage";
 }

@@ -32,10 +32,11 @@
 //! # Where things are
 //! - [`Limiter`] decides, on the store of your choice; [`Handle`] decides calls of one key and asset.
 //! - [`Limiter::reserve`] charges a call by its estimate; the [`Reservation`] is settled once its cost is known.
-//!   [`Estimate`] proposes what to reserve, [`Price`] and [`PriceTable`] give the credits.
+//!   [`Estimate`] proposes the charge to reserve, [`Price`] and [`PriceTable`] give the credits.
 //!   With the feature `stream`, an `ApiRequest` reads the estimate from a request of any known provider, and a `StreamMeter`
 //!   counts an answer while it streams.
-//! - [`Limiter::usage_events`] has each final charge, to bill from; so has the answer to a settlement ([`Settled`]).
+//! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
+//!   too.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!

@@ -158,15 +158,17 @@ impl Limiter {
         self.engine.store().events().threshold_events()
     }
 
-    /// The final charges of this limiter and its clones from now on, to bill from: see [`UsageEvent`](crate::UsageEvent).
+    /// Subscribes to the final charges of this limiter and its clones, to bill from: see
+    /// [`UsageEvent`](crate::UsageEvent).
     ///
-    /// A subscriber slows no decision: a slow one misses the oldest events, and is told how many. While there is neither a
-    /// subscriber nor a callback, an event costs one branch.
+    /// A subscriber slows no decision. A slow subscriber misses the oldest events, and gets their number. Without a
+    /// subscriber or a callback, an event costs one branch.
     ///
-    /// A charge raises its event in the process that made it. The event of a check whose answer is lost on its way from the
-    /// store is lost with it. A settlement whose answer was lost raises its event when this process repeats it.
+    /// A charge raises its event in the process that made it. If the answer to a check is lost on its way from
+    /// the store, its event is lost too. A settlement whose answer was lost raises its event when this process repeats
+    /// it.
     ///
-    /// What is asked of [`memory`](Self::memory) raises none.
+    /// Calls through [`memory`](Self::memory) raise no events.
     ///
     /// ```
     /// use limiter::{AssetId, Charge, KeyConfig, Limiter, NewKey, Reserved, Totals, UsageKind};
@@ -496,8 +498,8 @@ impl Limiter {
         self.engine.extend(key, id, to).await
     }
 
-    /// As [`Reservation::settle`], by the id of a reservation that this process or another made. While a failure policy
-    /// [postpones](limiter_core::SettledAs::Postponed) it, the charge is not known here: a usage event has it later.
+    /// Settles as [`Reservation::settle`], by the id of a reservation that this process or another made. If a failure
+    /// policy [postpones](limiter_core::SettledAs::Postponed) it, the answer has no charge; a later usage event has it.
     ///
     /// # Errors
     /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.

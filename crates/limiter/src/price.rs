@@ -1,4 +1,4 @@
-//! What a call costs: credits by kind of token, and for the request.
+//! The price of a call: credits by kind of token, and for the request.
 
 mod form;
 mod table;
@@ -50,10 +50,10 @@ pub struct Price {
 }
 
 impl Price {
-    /// No credits for anything; also the default.
+    /// The price of 0 credits for everything, which is the default.
     pub const FREE: Self = Self::per_million_tokens(Credits::ZERO, Credits::ZERO);
 
-    /// A price in credits for a million input tokens and for a million output tokens.
+    /// Creates a price in credits for a million input tokens and for a million output tokens.
     #[must_use]
     pub const fn per_million_tokens(input: Credits, output: Credits) -> Self {
         Self {
@@ -66,25 +66,27 @@ impl Price {
         }
     }
 
-    /// Sets the credits for a million input tokens that the provider reads from its cache; as other input by default.
+    /// Sets the credits for a million input tokens that the provider reads from its cache. The default is the price
+    /// of other input.
     #[must_use]
     pub const fn cached_input(self, credits: Credits) -> Self {
         Self { cached_input: credits, ..self }
     }
 
-    /// Sets the credits for a million input tokens that the provider writes to its cache; as other input by default.
+    /// Sets the credits for a million input tokens that the provider writes to its cache. The default is the price
+    /// of other input.
     #[must_use]
     pub const fn cache_write(self, credits: Credits) -> Self {
         Self { cache_write: credits, ..self }
     }
 
-    /// Sets the credits for a million output tokens of reasoning; as other output by default.
+    /// Sets the credits for a million output tokens of reasoning. The default is the price of other output.
     #[must_use]
     pub const fn reasoning(self, credits: Credits) -> Self {
         Self { reasoning: credits, ..self }
     }
 
-    /// Sets the credits for each request, in addition to its tokens; none by default.
+    /// Sets the credits for each request, in addition to its tokens. The default is 0.
     #[must_use]
     pub const fn per_request(self, credits: Credits) -> Self {
         Self { request: credits, ..self }
@@ -108,9 +110,9 @@ impl Price {
         rounded_up(exact(self.request, PER_TOKENS) + input + output)
     }
 
-    /// Returns the most that one request with these tokens can cost, whatever part of them is cached or reasoning.
+    /// Returns the most that one request with these tokens can cost, for any part of them cached or reasoning.
     ///
-    /// Estimates have this price: which tokens are cached is known only afterwards. It is never lower than
+    /// Estimates have this price: only the answer shows which tokens are cached. It is never lower than
     /// [`of`](Self::of) the same tokens.
     #[must_use]
     pub fn at_most(&self, input_tokens: u64, output_tokens: u64) -> Credits {
@@ -126,7 +128,8 @@ impl Price {
         Ok(Totals::try_from(*usage)?.with_credits(self.of(usage)))
     }
 
-    /// The most output tokens that cost, with this input, [at most](Self::at_most) these credits; `None` if output is free.
+    /// Returns the most output tokens that cost, with this input, [at most](Self::at_most) these credits. `None` if
+    /// output is free.
     #[cfg(feature = "stream")]
     pub(crate) fn output_tokens_for(&self, credits: Credits, input_tokens: u64) -> Option<u64> {
         let left = exact(credits, PER_TOKENS).saturating_sub(self.input_at_most(input_tokens));
@@ -134,7 +137,7 @@ impl Price {
         Some(u64::try_from(tokens).unwrap_or(u64::MAX))
     }
 
-    /// The request, and its input at the dearest kind.
+    /// Returns the cost of the request and of its input at the dearest kind.
     fn input_at_most(&self, tokens: u64) -> u128 {
         let dearest = self.input.max(self.cached_input).max(self.cache_write);
         exact(self.request, PER_TOKENS) + exact(dearest, tokens)

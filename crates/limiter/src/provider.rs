@@ -1,7 +1,7 @@
-//! The APIs of LLM providers: what a request may cost, and what its answer did cost.
+//! The APIs of LLM providers: the cost estimate of a request, and the tokens of its answer.
 //!
-//! Each file named after an API says where its JSON has which value; the readers walk a request or an answer once and
-//! ask it.
+//! Each file named after an API maps the paths of its JSON to meanings. The readers walk a request or an answer once,
+//! and look up each path.
 
 mod accounted;
 mod anthropic;

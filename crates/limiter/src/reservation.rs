@@ -112,14 +112,15 @@ impl Reservation {
         Self { limiter, key, asset, id, estimate, price: None, allowed: Box::new(allowed), open }
     }
 
-    /// Settles the credits of this call by the price of its tokens. A reservation by
+    /// Sets the price that gives the credits of this call when it is settled. A reservation by
     /// [`Limiter::reserve_estimated`] has the price of its estimate already.
     pub fn with_price(mut self, price: Price) -> Self {
         self.price = Some(price);
         self
     }
 
-    /// The price of the call's tokens, if it has one: the estimate's, or that of [`with_price`](Self::with_price).
+    /// Returns the price of the call's tokens, if it has one: the estimate's, or that of
+    /// [`with_price`](Self::with_price).
     #[must_use]
     pub const fn price(&self) -> Option<&Price> {
         self.price.as_ref()
@@ -131,7 +132,7 @@ impl Reservation {
         &self.key
     }
 
-    /// The asset of the call, if it named one.
+    /// Returns the asset of the call, if it has one.
     #[must_use]
     pub const fn asset(&self) -> Option<&AssetId> {
         self.asset.as_ref()
@@ -190,7 +191,7 @@ impl Reservation {
         }
         let settled = self.limiter.settle(&self.key, &self.id, actual).await;
         self.ended(settled.map(|mut settled| {
-            // Of a postponed settlement only this guard knows what it will charge.
+            // Only this guard has the estimate, and so the charge, of a postponed settlement.
             settled.charge = settled.charge.or_else(|| actual.applied_to(&self.estimate).ok());
             settled
         }))

@@ -67,9 +67,9 @@ pin_project! {
     ///
     /// # When it ends
     /// The reservation is settled before the stream's end is passed on: by the figures that upstream
-    /// [reported](CountTokens::reported), or else by the tokens that were counted, and the input as estimated. Where something
-    /// [could not be counted](CountTokens::estimate_stands), the estimate stands; the metric `limiter_answers_total` and a
-    /// warning say so. When the client goes
+    /// [reported](CountTokens::reported), or else by the tokens that were counted, and the input as estimated. If
+    /// something [could not be counted](CountTokens::estimate_stands), the estimate stands; the metric
+    /// `limiter_answers_total` counts it and a warning is logged. When the client goes
     /// away, that is when the meter is dropped, what was seen is settled by a task on the tokio runtime that the meter was
     /// last made or polled on. If there is none, or it has gone, the estimate stands as charged, and a warning through
     /// `tracing` says so.
@@ -93,14 +93,14 @@ pin_project! {
         // The last thing that is passed on, once the reservation is settled.
         last: Option<StreamError>,
         meter: Meter,
-        // Counts what the counter has held back.
+        // Counts the text that the counter has held back.
         count_rest: fn(&mut K) -> Option<(u64, State)>,
     }
 
     impl<S, C, K> PinnedDrop for StreamMeter<S, C, K> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            // Cut: the client has got the beginning of what was held back.
+            // The answer is cut: the client has received the beginning of the text that was held back.
             if this.upstream.is_some() && let Some((tokens, state)) = (this.count_rest)(this.tokens) {
                 this.meter.saw(tokens, state);
             }
@@ -171,8 +171,8 @@ impl<S, C, K> StreamMeter<S, C, K> {
         self
     }
 
-    /// Extends and settles credits too, at this price; by default at that of the [reservation](Reservation::price). With
-    /// neither, the credits stay as they were reserved, unless upstream [reported](CountTokens::reported) others.
+    /// Extends and settles credits too, at this price. The default is the [reservation's](Reservation::price). Without
+    /// any price, the credits stay as they were reserved, unless upstream [reported](CountTokens::reported) others.
     pub fn with_price(mut self, price: Price) -> Self {
         self.meter.set_price(price);
         self
@@ -210,8 +210,8 @@ impl<S, C, K> StreamMeter<S, C, K> {
         self
     }
 
-    /// Returns a future of the final charge, to bill from. It is ready once the call is settled, also where the client has
-    /// gone. `None` if the call could not be settled: its estimate stands, and `tracing` says so.
+    /// Returns a future of the final charge, to bill from. It is ready once the call is settled, even after the client
+    /// has left. `None` if the call could not be settled: its estimate stands, and `tracing` logs it.
     ///
     /// Subscribe before the stream is polled or handed on:
     ///
@@ -253,7 +253,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
         loop {
             if let Some(Held { chunk, tokens }) = this.held.take() {
                 if tokens == 0 {
-                    // It has no text: a report of more tokens than fit does not cut the end of an answer off.
+                    // It has no text: a report of more tokens than fit must not cut off the end of an answer.
                     return Poll::Ready(Some(Ok(Piece::Chunk(chunk))));
                 }
                 match this.meter.poll_room(cx) {

@@ -6,14 +6,14 @@ use std::ops::Add;
 use limiter_core::{InvalidValue, Totals};
 use serde::{Deserialize, Serialize};
 
-/// The tokens of one call. Every provider's figures are read into this form.
+/// The tokens of one call, in one form for all providers.
 ///
 /// `input` includes `cached_input` and `cache_write`; `output` includes `reasoning`. Providers differ in both.
 ///
 /// ```
 /// use limiter::TokenUsage;
 ///
-/// // Anthropic told 18 input tokens, 8,831 that it read from its cache, and 26 output tokens.
+/// // Anthropic reported 18 input tokens, 8,831 that it read from its cache, and 26 output tokens.
 /// let usage = TokenUsage { input: 8_849, cached_input: 8_831, output: 26, ..TokenUsage::default() };
 /// assert_eq!(usage.total(), 8_875);
 /// assert_eq!(usage.to_string(), "8849 input tokens (8831 cached), 26 output tokens");
@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenUsage {
-    /// All tokens of the prompt, also those that the provider read from or wrote to its cache.
+    /// All tokens of the prompt, including those that the provider read from or wrote to its cache.
     pub input: u64,
-    /// All tokens of the answer, also those of reasoning that is not shown.
+    /// All tokens of the answer, including those of hidden reasoning.
     pub output: u64,
     /// The part of `input` that the provider read from its cache.
     pub cached_input: u64,
@@ -34,20 +34,20 @@ pub struct TokenUsage {
 }
 
 impl TokenUsage {
-    /// This many tokens of the prompt and of the answer, none of them cached or reasoning.
+    /// Creates a usage with this many tokens of the prompt and of the answer, none of them cached or reasoning.
     #[must_use]
     pub const fn new(input: u64, output: u64) -> Self {
         Self { input, output, cached_input: 0, cache_write: 0, reasoning: 0 }
     }
 
-    /// Input and output together.
+    /// Returns the sum of input and output.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.input.saturating_add(self.output)
     }
 }
 
-/// Tokens of several calls, or of several parts of one.
+/// Adds the tokens of several calls, or of several parts of one call.
 impl Add for TokenUsage {
     type Output = Self;
 
@@ -62,7 +62,7 @@ impl Add for TokenUsage {
     }
 }
 
-/// The totals to settle: input and output; credits stay as they are.
+/// Returns the totals to settle: input and output. Credits stay as they are.
 ///
 /// # Errors
 /// [`InvalidValue::TooLarge`] if either is above [`MAX_COUNT`](crate::MAX_COUNT).

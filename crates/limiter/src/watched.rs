@@ -71,7 +71,7 @@ impl WatchedStore {
         Self { watch: rewatch(&self.watch), ..self.clone() }
     }
 
-    /// The same store, whose events go to this sink.
+    /// Returns the same store with this event sink.
     pub(crate) fn reporting_to(self, events: EventSink) -> Self {
         let late = events.clone();
         self.store.listen(Box::new(move |key, event| late.late(key, event)));
@@ -98,7 +98,7 @@ impl WatchedStore {
         }
     }
 
-    /// A settlement or a cancellation, whose events are sent.
+    /// Settles or cancels a reservation, and sends the events.
     async fn ending(
         &self,
         key: &KeyId,

@@ -1,4 +1,4 @@
-//! Usage events, as users of a limiter meet them: one for each final charge, in memory and on Redis.
+//! Usage events of a limiter: one for each final charge, in memory and on Redis.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ fn memory() -> MemoryStore {
     MemoryStore::builder().clock(ManualClock::at(NOON)).build()
 }
 
-/// A member key of a new workspace.
+/// Creates a member key of a new workspace.
 async fn key(limiter: &Limiter, config: KeyConfig) -> KeyId {
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
@@ -61,7 +61,7 @@ async fn reserve(limiter: &Limiter, key: &KeyId, name: &str, estimate: Charge) -
     reserved.allowed().expect("there is room")
 }
 
-/// All events so far.
+/// Returns all events so far.
 fn so_far(events: &mut UsageEvents) -> Vec<UsageEvent> {
     let mut all = Vec::new();
     while let Some(Some(event)) = unconstrained(events.next()).now_or_never() {
@@ -70,7 +70,7 @@ fn so_far(events: &mut UsageEvents) -> Vec<UsageEvent> {
     all
 }
 
-/// Kind, id and output tokens of all events so far.
+/// Returns kind, id and output tokens of all events so far.
 fn in_words(events: &mut UsageEvents) -> Vec<(UsageKind, Option<String>, u64)> {
     let words = |event: UsageEvent| {
         let id = event.id.map(|id| id.to_string());
@@ -138,7 +138,7 @@ async fn what_is_not_a_final_charge_is_not_reported(store: WatchedStore) {
     let two = ci().with_global(Limits::builder().requests_per_day(4).build().unwrap());
     let key = key(&limiter, two).await;
     let charge = Charge::request();
-    // All that is charged comes before anybody subscribes.
+    // All charges come before the first subscription.
     assert!(limiter.check_once(&key, None, &charge, &id("check")).await.unwrap().is_allowed());
     let mut call = reserve(&limiter, &key, "settled", charge).await;
     call.settle(&output(5)).await.unwrap();
@@ -218,7 +218,7 @@ async fn a_reservation_that_another_process_settles_is_reported_there_and_once()
     assert_eq!((in_words(&mut at_home), in_words(&mut abroad)), (vec![], vec![settled("kept", 7)]));
 }
 
-/// The answer is lost with the connection, and the store asks again; or it comes too late, and the caller asks again.
+/// The answer is lost with the connection, and the store asks again. Or it comes too late, and the caller asks again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_settlement_whose_answer_is_lost_is_reported_once() {
     let server = RedisServer::run();
@@ -229,7 +229,7 @@ async fn a_settlement_whose_answer_is_lost_is_reported_once() {
     let limiter = Limiter::from(store);
     let mut events = limiter.usage_events();
     let key = key(&limiter, limited()).await;
-    // So that the server has the script.
+    // Loads the script into the server.
     reserve(&limiter, &key, "warm", tokens(1, 1)).await.settle(&output(1)).await.unwrap();
     assert_eq!(in_words(&mut events), [settled("warm", 1)]);
 
@@ -270,7 +270,7 @@ async fn a_slow_subscriber_misses_the_oldest_and_gets_their_number() {
     assert_eq!(left, [6, 7, 8, 9]);
 }
 
-/// The call is charged already: it is answered, and all other listeners get the event.
+/// The call is charged already, so it is answered, and all other listeners get the event.
 #[tokio::test]
 async fn a_callback_is_called_before_the_caller_is_answered_and_its_panic_is_caught() {
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -369,7 +369,7 @@ async fn the_sum_of_all_events_is_the_usage_on_redis() {
     the_sum_of_all_events_is_the_usage(redis("sums").await.into()).await;
 }
 
-/// Nothing is charged for a call that is let through, and what is settled in the outage is reported when the store has it.
+/// A call that is let through is not charged. A settlement in the outage is reported when the store has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_else() {
     let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
@@ -401,7 +401,7 @@ async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_els
     assert_eq!(in_words(&mut events), [settled("before", 87), settled("kept", 4)]);
 }
 
-/// What is decided by a share is charged here, and reported at once: not again when the store is paid.
+/// A call that a share decides is charged and reported at once, and not again when the debt is paid to the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
     let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();

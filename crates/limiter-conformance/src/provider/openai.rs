@@ -49,7 +49,8 @@ pub(super) async fn completions(Json(request): Json<Value>) -> Response {
     chunks(&request, "text_completion", choices, usage)
 }
 
-/// A stream of chunks. Only if the request asks for usage, a last chunk without choices has it, and all others say `null`.
+/// Returns a stream of chunks. If the request asks for usage, a last chunk without choices has it, and all other chunks
+/// have `null`. Otherwise no chunk has the field.
 fn chunks(
     request: &Value,
     object: &str,
@@ -131,7 +132,7 @@ fn response(request: &Value, status: &str, output: Value) -> Value {
     })
 }
 
-/// A vector of (0.5, -0.25), as numbers or, as the SDK asks for it, in base64.
+/// Returns the vector (0.5, -0.25): as numbers, or in base64 if the SDK asks for that.
 pub(super) async fn embeddings(Json(request): Json<Value>) -> Response {
     let vector = match request["encoding_format"].as_str() {
         Some("base64") => json!("AAAAPwAAgL4="),

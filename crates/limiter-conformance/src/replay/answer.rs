@@ -12,7 +12,7 @@ pub enum Answer {
     Ok,
     /// A reservation was settled or cancelled. It is written as [`Ok`](Self::Ok) is.
     Settled {
-        /// What the call cost in the end. Like the thresholds it is compared, and never written.
+        /// The final charge of the call. Like the thresholds, it is compared, and never written.
         cost: Cost,
         /// Whether the reservation had ended in this way before.
         repeated: bool,

@@ -19,8 +19,8 @@ pub async fn a_repeated_settlement_changes_nothing_more(store: impl StoreUnderTe
     assert_eq!(calls.used().await, [2, 25, 2, 25]);
 }
 
-/// "Settle and cancel answer `actual` and what was charged by it, so that a caller can bill": a repetition answers the
-/// same charge, and says that it is one.
+/// "Settle and cancel answer `actual` and what was charged by it, so that a caller can bill". A repetition answers the
+/// same charge, and is marked as a repetition.
 pub async fn the_final_charge_is_answered_and_once_as_the_first(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
     let estimate = tokens(3, 5).with_requests(2).expect("within bounds");

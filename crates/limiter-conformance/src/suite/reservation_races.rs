@@ -22,7 +22,7 @@ pub async fn a_reservation_is_charged_once(store: impl StoreUnderTest) {
     assert_eq!(calls.used().await, [0, 0, 0, 0]);
 }
 
-/// All of them are told that it is settled, one of them as the first, and the surplus comes back once.
+/// All calls succeed, exactly one of them as the first, and the surplus is returned once.
 pub async fn a_settlement_counts_once(store: impl StoreUnderTest) {
     let calls = Arc::new(Calls::at_noon(&store).await);
     for round in 0..ROUNDS {

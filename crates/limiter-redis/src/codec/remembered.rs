@@ -152,7 +152,8 @@ pub(crate) fn read_reservation(bytes: &[u8]) -> Result<(Timestamp, Reservation),
     Ok((until, Reservation::without_windows(asset, reserved, estimate, end)))
 }
 
-/// The token of the call that ended the reservation, if it has ended: `settle.lua` writes it in place of the windows.
+/// Returns the token of the call that ended the reservation, if it has ended. `settle.lua` writes it in place of the
+/// windows.
 pub(crate) fn ended_under(record: &[u8]) -> Option<Token> {
     let ended = record.get(1).is_some_and(|ended| *ended != 0);
     let token = record.get(WINDOWS_AT..)?.first_chunk::<{ size_of::<Token>() }>()?;
@@ -219,7 +220,7 @@ pub(crate) fn asked_totals(totals: &Totals) -> Vec<u8> {
     bytes
 }
 
-/// How a reservation is to end, as `settle.lua` takes it: with its actual totals, or cancelled; and by which call.
+/// Encodes the end of a reservation for `settle.lua`: its actual totals, or a cancellation; then the token of the call.
 pub(crate) fn ended_by(actual: Option<&Totals>, token: Token) -> Vec<u8> {
     let mut bytes = actual
         .map_or_else(|| vec![CANCELLED], |actual| [vec![SETTLED], asked_totals(actual)].concat());
@@ -245,7 +246,7 @@ fn pair_of(pair: &[Value]) -> Result<(RequestId, &[u8]), Misread> {
 /// A reservation that has ended, and how.
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
-/// The windows of two scopes, and where they begin.
+/// The length of the windows of two scopes, and their offset, in bytes.
 const WINDOWS: usize = 30;
 const WINDOWS_AT: usize = 79;
 /// A total that stays as it is.

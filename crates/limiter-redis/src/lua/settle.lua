@@ -3,7 +3,7 @@
 -- KEYS[1], KEYS[2]   the state of an API key, and its reservations
 -- ARGV[1], ARGV[2]   the id, and how it ends: 1 settled, with input, output and credits in 7 bytes each, -1 for what is as
 --                    estimated; or 2 cancelled; then the token of this call in 16 bytes. An ended reservation holds the token
---                    of the call that ended it, in place of the windows, which nothing needs any more
+--                    of the call that ended it, in place of the windows, which are no longer used
 -- Returns { letter, time, record or false }: K for what has ended so, now or before, with what crossed.lua tells of
 -- thresholds; U for a key and X for a reservation that is not known, I for a sum that is too large, D for what has ended
 -- otherwise. Or a letter alone, as decide.lua does for a key that cannot be read.

@@ -81,7 +81,7 @@ async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
     assert_eq!(scene.counted().await, 6);
 }
 
-/// A caller that repeats a settlement after an error bills it once: also where another process repeats it too.
+/// A caller that repeats a settlement after an error bills it once, even if another process repeats it too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_settlement_whose_reply_is_late_is_the_first_when_this_process_repeats_it() {
     let scene = Scene::new(Duration::from_millis(500)).await;
@@ -89,7 +89,7 @@ async fn a_settlement_whose_reply_is_late_is_the_first_when_this_process_repeats
     for name in ["warm", "ours", "dropped", "theirs"] {
         let _ = store.reserve(key, None, &costs(5), &id(name), HOUR).await.unwrap();
     }
-    // So that the server has the script.
+    // Loads the script into the server.
     store.cancel(key, &id("warm")).await.unwrap();
     for (name, leaves) in [("ours", false), ("dropped", true)] {
         let executed = scene.proxy.executed();

@@ -56,7 +56,7 @@ pub(crate) struct DecisionSchema {
     degraded: Option<bool>,
     /// Whether it had been allowed before under the same request id, and was not charged again.
     replayed: Option<bool>,
-    /// True if the store could not answer and nothing at all was checked: nothing was charged, as far as is known.
+    /// True if the store could not answer and nothing at all was checked: no charge is known.
     unchecked: Option<bool>,
     /// Thresholds that this charge was the first to cross.
     crossed: Option<Vec<CrossingSchema>>,
@@ -119,11 +119,11 @@ pub(crate) struct ReservedSchema {
     decision: DecisionSchema,
 }
 
-/// The final charge of a reserved call, to bill from.
+/// The final charge of a reserved call, for billing.
 #[derive(ToSchema)]
 #[schema(as = Settled)]
 pub(crate) struct SettledSchema {
-    /// The asset of the call. Null also where the reservation is not at hand.
+    /// The asset of the call. Null also if the reservation is not available.
     #[schema(required = true)]
     asset: Option<String>,
     /// The whole charge, not the difference from the estimate. Null only if the outcome is `postponed`.
@@ -138,7 +138,7 @@ pub(crate) struct SettledSchema {
     crossed: Vec<CrossingSchema>,
 }
 
-/// What a settlement or a cancellation did.
+/// The effect of a settlement or a cancellation.
 #[derive(ToSchema)]
 #[schema(as = SettledAs, rename_all = "snake_case")]
 pub(crate) enum SettledAsSchema {
@@ -148,7 +148,7 @@ pub(crate) enum SettledAsSchema {
     Repeated,
     /// Nothing was charged.
     Uncharged,
-    /// The store cannot answer, and is told later.
+    /// The store cannot answer; the operation is sent to it later.
     Postponed,
 }
 

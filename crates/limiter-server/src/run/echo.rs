@@ -70,7 +70,7 @@ fn into_prompt(mut request: Map<String, Value>) -> Option<Value> {
         .filter(|value| !value.is_null())
 }
 
-/// Returns whether the answer is to come piece by piece.
+/// Returns whether the request asks for a stream.
 fn streams(request: &Map<String, Value>) -> bool {
     let option = request.get("options").and_then(|options| options.get("stream"));
     option.or_else(|| request.get("stream")) == Some(&Value::Bool(true))

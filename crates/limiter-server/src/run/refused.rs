@@ -41,7 +41,7 @@ pub(super) async fn pass_on(model: &Model, answer: HttpResponse<Incoming>) -> St
         let retry = seconds(&headers).map(|seconds| Retry::After { seconds });
         return Stopped::Refused(Refusal { retry, ..refusal });
     }
-    // Whether to come back is the provider's to say.
+    // Only the provider knows whether a retry helps.
     let retry = [RETRY_AFTER, Retry::SHOULD_RETRY];
     let retry = retry.map(|name| headers.get(&name).cloned().map(|value| (name, value)));
     let mut response = match readable(&headers, body).await {

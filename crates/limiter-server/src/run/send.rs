@@ -10,7 +10,7 @@ use crate::models::Model;
 use crate::refusal::Refusal;
 use crate::upstream::Upstream;
 
-/// The request, without anything of the client's but its body and those headers of its API that change the answer.
+/// Builds the request. Of the client it has only the body, and the headers of its API that change the answer.
 pub(super) fn request(
     model: &Model,
     upstream: &Upstream,
@@ -45,7 +45,7 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// `Authorization` for a scheme and its token, and for any API but Anthropic's, which reads a bare key from `x-api-key`.
+/// Returns `x-api-key` for a bare key of Anthropic's API, or else `Authorization`.
 fn credentials(upstream: &Upstream, value: &HeaderValue) -> HeaderName {
     let has_scheme = value.as_bytes().contains(&b' ');
     match upstream.configured {
@@ -57,5 +57,5 @@ fn credentials(upstream: &Upstream, value: &HeaderValue) -> HeaderName {
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
-/// For clients that name none, unlike Anthropic's SDKs. Without any, Anthropic refuses the call.
+/// For clients that send no version: Anthropic refuses a call without one. Its SDKs always send one.
 const DEFAULT_ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");

@@ -1,7 +1,7 @@
 //! Calls of models that run at a provider: reserved by an estimate, forwarded, and settled by what their answers report.
 //!
-//! The wire of the aiXplain SDK and the APIs of OpenAI and Anthropic share this way of a call. They differ in what the
-//! client sees.
+//! The wire of the aiXplain SDK and the APIs of OpenAI and Anthropic share this code. Only the answers to clients
+//! differ.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) struct Call {
     pub(crate) turn: Turn,
 }
 
-/// A provider's answer of success, whose call is not settled yet.
+/// A provider's successful answer, whose call is not settled yet.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) reservation: Reservation,
@@ -53,7 +53,7 @@ pub(crate) struct Answered {
     hides_usage: bool,
 }
 
-/// A call without an answer of success. Nothing is charged, unless the refusal says that the outcome is not known.
+/// A call without a successful answer. Nothing is charged, unless the outcome is unknown.
 #[derive(Debug)]
 pub(crate) enum Stopped {
     /// A limit, a budget or the key denied the call.
@@ -70,8 +70,8 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// Forwards a call within the limits of its key. The charge is refunded if the provider's answer is no success. A call
-/// whose answer never came keeps its estimate, since it may have been run.
+/// Forwards a call within the limits of its key. The charge is refunded if the provider reports an error. If no
+/// answer comes, the estimate stands: the call may have been run.
 pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> {
     let Call { key, model, upstream, request, body, headers, turn } = call;
     let estimate = estimate(&model, &request, body.len());
@@ -129,10 +129,10 @@ pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> 
     Ok(Answered { reservation, response, reader, hides_usage })
 }
 
-/// What the call may cost: the largest answer that the request allows, or else the one that the configuration expects, for
-/// each answer that it asks for.
+/// Estimates the call: for each answer that it asks for, the largest one that it allows, or else the expected output of
+/// the configuration.
 fn estimate(model: &Model, request: &ApiRequest, body_bytes: usize) -> Estimate {
-    // A request that is not in the words of its API has its prompt anywhere.
+    // If the request does not follow its API, its prompt may be anywhere in the body.
     let input = match request.input_tokens() {
         // No usize has more than 64 bits.
         0 => (body_bytes as u64).div_ceil(BYTES_OF_A_TOKEN),
@@ -143,23 +143,23 @@ fn estimate(model: &Model, request: &ApiRequest, body_bytes: usize) -> Estimate 
         Some(tokens) => tokens,
         None => model.expected_output_tokens,
     };
-    // No more than can be charged: a limit then denies it.
+    // Capped at the largest charge, which a limit then denies.
     let output = output.saturating_mul(request.answers()).min(MAX_COUNT - input);
     Estimate::for_input_tokens(input).max_output_tokens(output).price(model.price())
 }
 
-/// Whether a stream reports its usage only if it is asked to.
+/// Returns whether a stream reports its usage only on request.
 const fn asks_for_usage(upstream: &Upstream) -> bool {
     matches!(upstream.api, Some(Api::OpenAiChat | Api::OpenAiCompletions))
 }
 
 impl Answered {
-    /// Whether the answer streams as server-sent events.
+    /// Returns whether the answer is a stream of server-sent events.
     pub(crate) fn streams(&self) -> bool {
         self.is("text/event-stream")
     }
 
-    /// Whether the answer says that it is JSON.
+    /// Returns whether the content type of the answer is JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.is("application/json")
     }
@@ -172,13 +172,13 @@ impl Answered {
         name.is_some_and(|name| name.trim().eq_ignore_ascii_case(media_type))
     }
 
-    /// The answer, passed on as it comes. It settles itself: at its end, before the client sees that, or when it breaks off
-    /// or the client goes away, by what was seen until then. The provider's connection is then closed.
+    /// Returns the answer as a body that settles itself at its end, before the client sees the end. If it breaks off or
+    /// the client leaves, the tokens seen until then are charged, and the provider's connection is closed.
     pub(crate) fn into_body(self) -> Body {
         let silence = if self.streams() { IDLE_TIMEOUT } else { ANSWER_TIMEOUT };
         let upstream = TimeoutBody::new(silence, self.response.into_body());
         let metered = StreamMeter::body(upstream, self.reservation, self.reader);
-        // Without a known length, the server asks for the end, which waits for the settlement.
+        // Without a known length, the server polls for the end, which waits for the settlement.
         match self.hides_usage {
             true => Body::from_stream(BodyDataStream::new(WithoutUsageChunk::new(metered))),
             false => Body::from_stream(BodyDataStream::new(metered)),
@@ -216,10 +216,9 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// Settles the call by its answer, and returns the tokens and credits that are charged, or would be if it were not in
-    /// shadow mode.
+    /// Settles the call by its answer, and returns the charge, or in shadow mode the charge that it would have.
     ///
-    /// The answer is here by then: if the store cannot settle, the estimate stands, and the log says so.
+    /// If the store cannot settle, the estimate stands, and an error is logged: the answer is delivered all the same.
     pub(crate) async fn settle(self) -> Charge {
         let Self { mut reservation, reader, .. } = self;
         let estimate = *reservation.estimate();
@@ -266,9 +265,9 @@ fn broken(message: &str) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message)
 }
 
-/// The words by which a request is read whose API is not known: those of most providers.
+/// The API by which requests are read if their own is unknown: most providers are compatible with it.
 pub(crate) const ANY_API: Api = Api::OpenAiChat;
-/// The rule of thumb for English text.
+/// A rule of thumb for English text.
 const BYTES_OF_A_TOKEN: u64 = 4;
 /// Until the answer begins, and again until one that comes in one piece has ended.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(110);

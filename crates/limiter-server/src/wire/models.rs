@@ -38,7 +38,7 @@ pub(crate) fn find<'a>(app: &'a App, id_or_path: &str) -> Result<&'a Arc<Model>,
     app.models.find(id_or_path).ok_or_else(|| Refusal::not_found(no_model(id_or_path)))
 }
 
-/// What to say of a model that is not known.
+/// Returns the message for an unknown model.
 pub(crate) fn no_model(id_or_path: &str) -> String {
     let shown: String = id_or_path.chars().take(SHOWN_CHARACTERS).collect();
     format!("no model has the id or path {shown:?}")

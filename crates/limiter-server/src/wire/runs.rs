@@ -50,7 +50,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The provider's answer, with the fields that the SDK must find and with what was charged.
+/// Returns the provider's answer, with the fields that the SDK requires and the charge.
 async fn whole(answer: Answered, started: Instant) -> Result<Response, Refusal> {
     let answer = answer.collect().await?;
     let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(&answer.bytes) else {
@@ -68,7 +68,7 @@ async fn whole(answer: Answered, started: Instant) -> Result<Response, Refusal> 
     Ok(Json(fields).into_response())
 }
 
-/// The tokens of a run as this wire names them.
+/// Returns the tokens of a run under this wire's names.
 pub(crate) fn tokens(usage: &TokenUsage) -> Map<String, Value> {
     [
         ("prompt_tokens", usage.input),
@@ -80,7 +80,7 @@ pub(crate) fn tokens(usage: &TokenUsage) -> Map<String, Value> {
     .collect()
 }
 
-/// Adds what the SDK must find in an answer, to one of a provider that speaks another dialect.
+/// Adds the fields that the SDK requires to a provider's answer.
 fn complete(fields: &mut Map<String, Value>, started: Instant) {
     let text = fields
         .get("choices")

@@ -1,6 +1,6 @@
 """The calls of the official Anthropic SDK, as it comes from PyPI, against a local gateway: see trial.py for the environment.
 
-Prints a line for each call with its outcome; the first that is not as it should be ends the program with a traceback.
+Prints the outcome of each call; the first failure ends the program with a traceback.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ def message(key, **more):
 
 
 def tokens_of(usage):
-    """The tokens of an answer. Those of the cache are not in `input_tokens`."""
+    """The tokens of an answer. `input_tokens` excludes cached tokens."""
     cached = usage.cache_creation_input_tokens + usage.cache_read_input_tokens
     return usage.input_tokens + cached + usage.output_tokens
 

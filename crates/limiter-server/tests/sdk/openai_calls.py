@@ -1,6 +1,6 @@
 """The calls of the official OpenAI SDK, as it comes from PyPI, against a local gateway: see trial.py for the environment.
 
-Prints a line for each call with its outcome; the first that is not as it should be ends the program with a traceback.
+Prints the outcome of each call; the first failure ends the program with a traceback.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ def chat(key, **more):
 
 
 def whole(call, make, tokens):
-    """An answer in one piece, which is charged what it reports. `tokens` adds up a usage."""
+    """Makes a call with an answer in one piece, and asserts that its reported usage is charged. `tokens` sums a usage."""
     with charged(call, lambda: tokens(answer.usage)):
         answer = make()
     return answer

@@ -1,4 +1,4 @@
-"""What the scripts of the SDKs share: the gateway, its keys, what it charges, and what an SDK does about a refusal.
+"""Shared code of the SDK scripts: the gateway, its keys, its charges, and the reactions of an SDK to a refusal.
 
 The environment:
   BASE_URL        the gateway. GET BASE_URL/v1/usage answers what a key has used today
@@ -36,9 +36,9 @@ LONG_PROMPT = PROMPT * 100
 UNKNOWN_KEY = "sk-of-nobody-7Qm2vXc94bLrT0pWz"
 TEXT = "It will be sunny in the morning, cloudy after noon, with a small chance of crabs at night."
 
-# The longest wait that a client is to take upon itself, in seconds.
+# The longest wait after which a client retries automatically, in seconds.
 RETRY_BOUND = 60
-# A call that does not wait ends within so many seconds, also on a busy machine.
+# The longest duration of a call that does not wait, in seconds, on a busy machine.
 AT_ONCE = 5
 
 
@@ -55,7 +55,7 @@ def used(key):
 
 
 class Requests(logging.Handler):
-    """The statuses that the SDK's HTTP client got, by its log."""
+    """The statuses in the log of the SDK's HTTP client."""
 
     def __init__(self):
         super().__init__(logging.INFO)
@@ -76,7 +76,7 @@ REQUESTS = Requests()
 
 @contextlib.contextmanager
 def charged(call, tokens):
-    """Demands that one call of the key "ample" is charged these tokens as soon as it has ended. `tokens` is called then."""
+    """Asserts that one call of the key "ample" is charged these tokens when it ends. `tokens` is called after it."""
     before = used("ample")
     yield
     after = used("ample")
@@ -85,7 +85,7 @@ def charged(call, tokens):
 
 
 class Watched:
-    """A call with its requests, and its sleeps: they are noted instead of slept, and move a clock that stands."""
+    """A call with its requests and sleeps. Sleeps are recorded instead of slept, and advance a stopped clock."""
 
     def __init__(self, call):
         self.sleeps, self.answer, self.error = [], None, None
@@ -108,7 +108,7 @@ class Watched:
             urllib.request.urlopen(urllib.request.Request(f"{CLOCK}/{seconds:.0f}", method="POST")).close()
 
     def refused(self, kind, status, text, code):
-        """The call ended with this error of the SDK, which shows our message and code."""
+        """Asserts that the call ended with this error of the SDK, which shows our message and code."""
         assert isinstance(self.error, kind), self.error or self.answer
         assert self.error.status_code == status, self.error
         assert text in str(self.error) and text in self.error.message, self.error
@@ -129,12 +129,12 @@ class Watched:
         return "1 request, no sleep"
 
     def never(self):
-        """No wait helps, and the answer says so."""
+        """Asserts that the answer advises against a retry, because no wait helps."""
         assert self.header("retry-after") is None and self.header("x-should-retry") == "false", self.error.response.headers
         return "no retry-after, " + self.at_once()
 
     def as_told(self):
-        """Within the bound the SDK waits for as long as each answer says, and tries again; beyond it, it raises at once."""
+        """Asserts that the SDK retries after each `Retry-After` within the bound, and raises at once beyond it."""
         if self.error is None:
             assert self.statuses == [429, 200], self.statuses
             (slept,) = self.sleeps
@@ -146,13 +146,13 @@ class Watched:
             return f"retry-after: {told}, " + self.at_once()
         assert told >= 1 and self.header("x-should-retry") is None
         assert len(self.statuses) == 3 and len(self.sleeps) == 2, (self.statuses, self.sleeps)
-        # The clock of the server goes on between the answers.
+        # The server's clock advances between the answers.
         assert all(told <= slept <= told + 1 for slept in self.sleeps), (told, self.sleeps)
         return f"retry-after: {told}, 3 requests, would have slept {self.sleeps[0]:g} s and {self.sleeps[1]:g} s"
 
 
 def within_a_minute(story):
-    """Runs a story that is to happen within one minute of the clock: if the minute ended, once more, with another key."""
+    """Runs a story within one minute of the clock: if the minute ended, runs it again with another key."""
     minute = time.time() // 60
     try:
         story("minute")

@@ -257,7 +257,7 @@ fn each_status_has_its_problem_and_its_reason() {
             assert_eq!(answer.body["reason"], json!(reason), "{answer:?}");
             let asks_for_a_key = answer.header("www-authenticate") == Some("Bearer, Token");
             assert_eq!(asks_for_a_key, status == 401, "{answer:?}");
-            // An SDK would repeat a 409 by itself.
+            // An SDK would retry a 409 automatically.
             assert_eq!(answer.header("x-should-retry"), Some("false"), "{answer:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Models in the words of OpenAI and Anthropic: forwarded, streamed, refused.
+//! The APIs of OpenAI and Anthropic: calls forwarded, streamed, refused.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::provider::{Provider, STREAM_HEAD, whole};
 use crate::support::{ADMIN, Answer, Folder, MODEL, Running, until};
 
-/// A server with the model `far/away` behind this path of a provider. It holds 10 output tokens where a request says nothing.
-/// A call costs 5 millionths of a credit, an input token 1, a cached one 0.1, an output token 2.
+/// A server with the model `far/away` behind this path of a provider. It holds 10 output tokens if a request has no
+/// maximum. A call costs 5 millionths of a credit, an input token 1, a cached one 0.1, an output token 2.
 fn config(folder: &Folder, provider: &Provider, path: &str) -> String {
     let config = format!(
         "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{}{path}\"\nexpected_output_tokens = 10\n\
@@ -124,7 +124,7 @@ fn each_api_is_passed_on_and_settled_by_the_usage_of_its_answer() {
             let received = provider.received.recv().unwrap();
             assert!(received.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{received}");
             assert!(received.contains("\"model\":\"theirs\""), "{received}");
-            assert!(!received.contains(&key), "the client's key goes nowhere: {received}");
+            assert!(!received.contains(&key), "the client's key is not forwarded: {received}");
         }
     }
 }
@@ -319,8 +319,8 @@ fn the_held_output_is_sent_as_the_maximum_if_the_configuration_says_so() {
     }
 }
 
-/// The message of an error in the words of the path's API. In these words an error has a kind: OpenAI's `code`, and
-/// Anthropic's `type`.
+/// An error in the format of the path's API: its status, kind and message. The kind is OpenAI's `code` or Anthropic's
+/// `type`.
 fn error<'a>(answer: &'a Answer, path: &str) -> (u16, &'a str, &'a str) {
     assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
     let error = &answer.body["error"];

@@ -152,7 +152,7 @@ fn a_reservation_shows_how_its_limits_stand_when_it_is_made_denied_and_extended(
     }
 }
 
-/// What a service passes on to its own client, which may be an SDK that sleeps for as long as it is told.
+/// A service may pass these headers on to its own client, which may be an SDK that sleeps for all of `Retry-After`.
 #[test]
 fn a_denial_tells_clients_to_wait_for_a_minute_and_not_for_a_day() {
     for server in Running::on_each_store() {

@@ -1,17 +1,17 @@
-//! A provider of models, as a test wants it.
+//! A provider of models, scripted by a test.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// A provider that answers each run with what the test says, piece by piece.
+/// A provider that answers each run with the test's text, piece by piece.
 pub(crate) struct Provider {
     /// `http://127.0.0.1:12345`.
     pub(crate) origin: String,
-    /// Where it answers; so does every other path.
+    /// The URL of a run. Every other path answers too.
     pub(crate) url: String,
-    /// What came in: the headers and the body of each run.
+    /// The headers and the body of each run received.
     pub(crate) received: Receiver<String>,
     /// The next piece of the answer; the end of the channel ends it.
     pub(crate) pieces: Sender<Option<String>>,
@@ -29,7 +29,7 @@ impl Provider {
                 tell.send(read_request(&stream)).ok();
                 let mut is_read = true;
                 while let Ok(Some(piece)) = next.recv() {
-                    // The rest of an answer is not the next one's.
+                    // The rest of one answer must not go to the next.
                     is_read = is_read && stream.write_all(piece.as_bytes()).is_ok();
                 }
             }

@@ -63,7 +63,7 @@ fn no_redis_is_an_error_and_never_an_allow() {
         server.run(&key, "Hello").assert_refused_on_the_wire(503);
         server.post(&key, "/v1/check", &json!({})).assert_problem(503);
     }
-    // A store that is away may be back in a moment, and nothing was charged.
+    // An unreachable store may be back in a moment, and nothing was charged.
     for answer in [server.run(&key, "Hello"), server.post(&key, "/v1/check", &json!({}))] {
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
         assert_eq!(answer.header("x-should-retry"), None, "{answer:?}");

@@ -256,8 +256,7 @@ impl Answer {
         self.body["message"].as_str().expect("it has a message")
     }
 
-    /// Asserts that clients are told not to repeat the call by themselves exactly if no wait is told, or one of more than a
-    /// minute.
+    /// Asserts that `x-should-retry` is `false` exactly if there is no `Retry-After`, or one of more than a minute.
     pub(crate) fn assert_retry_is_bounded(&self) {
         let wait = self.header("retry-after").map(|text| text.parse::<u64>().expect("seconds"));
         let expected = wait.is_none_or(|seconds| seconds > 60).then_some("false");

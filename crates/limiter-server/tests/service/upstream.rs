@@ -164,7 +164,7 @@ fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
     (answer, usage(&server, &key), provider.received.recv().unwrap())
 }
 
-/// A stream in which nothing is understood may have been anything.
+/// A stream without readable text may have had any number of tokens, so the estimate stands.
 #[test]
 fn a_stream_that_breaks_off_before_any_text_keeps_the_estimate() {
     let (folder, provider) = (Folder::new(), Provider::start());
@@ -248,7 +248,7 @@ fn a_refusal_of_the_provider_is_passed_on_and_costs_nothing() {
         assert_eq!((refused.status, refused.text.as_str()), (status, explained), "{refused:?}");
         assert_eq!(refused.header("content-type"), Some(content_type));
         assert_eq!(refused.header("retry-after"), retry_after);
-        // Whether to come back is the provider's to say.
+        // Only the provider knows whether a retry helps.
         let should_retry = headers.contains("x-should-retry").then_some("true");
         assert_eq!(refused.header("x-should-retry"), should_retry);
         assert_eq!(refused.header("set-cookie"), None);

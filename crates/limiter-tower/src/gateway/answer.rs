@@ -1,4 +1,4 @@
-//! The answer of a provider: counted, or its reservation cancelled.
+//! A provider's answer: it is counted, or its reservation is cancelled.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::last_words::LastWords;
 use super::without_usage::WithoutUsageChunk;
 use crate::settlement::{Settlement, Settling};
 
-/// Adds the headers of limits to an answer, and counts its body.
+/// Adds the rate limit headers to an answer, and counts its body.
 pub(super) async fn answer<R>(
     config: &Arc<GatewayConfig>,
     call: Box<Metered>,

@@ -12,8 +12,8 @@ use pin_project_lite::pin_project;
 pin_project! {
     /// The body of a response that went through a [`Gateway`](super::Gateway).
     ///
-    /// The end of an answer that is counted waits until the call is settled: see
-    /// [`StreamMeter`](limiter::StreamMeter). If it is dropped before, a task settles what was seen.
+    /// The end of a counted answer waits until the call is settled: see [`StreamMeter`](limiter::StreamMeter). If the
+    /// body is dropped earlier, a task settles the tokens seen until then.
     pub struct GatewayBody<R> {
         #[pin]
         kind: Kind<R>,
@@ -29,12 +29,12 @@ pin_project! {
     }
 }
 
-/// A body that is counted. A server that knows its length does not ask for its end: so the last bytes wait for that.
+/// A counted body. A server that knows the length does not poll for the end, so the last bytes wait for it.
 struct Metered {
     body: Pin<Box<dyn Body<Data = Bytes, Error = StreamError> + Send>>,
     /// The last bytes, until the end has come.
     last: Option<Frame<Bytes>>,
-    /// What came in place of the end.
+    /// The frame or error that came instead of the end.
     next: Option<Result<Frame<Bytes>, StreamError>>,
 }
 

@@ -27,8 +27,8 @@ pub struct GatewayLayerBuilder {
 }
 
 impl GatewayLayerBuilder {
-    /// 32 MiB, the largest request that Anthropic's API accepts: enough for pictures and documents in base64. So many bytes
-    /// of memory may be held for each call under way.
+    /// 32 MiB, the largest request that Anthropic's API accepts: enough for pictures and documents in base64. Each call
+    /// in progress may hold that much memory.
     pub const MAX_BODY_BYTES: usize = 32 << 20;
 
     pub(crate) fn new(limiter: Limiter, format: ErrorFormat, dialect: Dialect) -> Self {
@@ -49,8 +49,8 @@ impl GatewayLayerBuilder {
         Self { shared, options }
     }
 
-    /// Charges credits by the price of the model. By default calls cost no credits, and neither do those of a model without
-    /// a price: give the table an entry `"*"` if all are to cost some.
+    /// Charges credits by the price of the model. By default calls cost no credits. Calls of a model without a price
+    /// cost none: an entry `"*"` in the table prices all models.
     pub fn prices(mut self, prices: PriceTable) -> Self {
         self.options.prices = prices;
         self
@@ -66,8 +66,8 @@ impl GatewayLayerBuilder {
         self
     }
 
-    /// Reserves no more output than a limit allows at all: see
-    /// [`reserve_estimated`](Limiter::reserve_estimated). By default a call whose maximum is larger than a limit is denied.
+    /// Reserves no more output than the whole limit: see [`reserve_estimated`](Limiter::reserve_estimated). By default
+    /// a call whose maximum exceeds a limit is denied.
     pub fn capping_estimates(mut self) -> Self {
         self.options.caps_estimates = true;
         self
@@ -81,8 +81,8 @@ impl GatewayLayerBuilder {
         self
     }
 
-    /// Sends the output that was reserved for the call to the provider as its maximum, so that no answer costs more. By
-    /// default the maximum is the caller's.
+    /// Sends the reserved output to the provider as the maximum, so that no answer costs more. By default the provider
+    /// gets the caller's maximum.
     ///
     /// A request without a maximum gets one of [1,000 tokens](limiter::Estimate::DEFAULT_OUTPUT_TOKENS), which cuts longer
     /// answers.
@@ -91,16 +91,16 @@ impl GatewayLayerBuilder {
         self
     }
 
-    /// Does not set `stream_options.include_usage`, for providers that refuse it. Without it the tokens of most streams of
-    /// OpenAI's older APIs are counted from their text. By default it is set where the caller has not, and the chunk that
-    /// the provider adds is taken out.
+    /// Does not set `stream_options.include_usage`, for providers that refuse it. Without it, most streams of chat
+    /// completions and completions report no usage, and their text is counted. By default it is set if the caller did
+    /// not set it, and the extra chunk of the provider is removed.
     pub fn without_asking_for_usage(mut self) -> Self {
         self.options.asks_for_usage = false;
         self
     }
 
-    /// The most bytes of a request body; [`MAX_BODY_BYTES`](Self::MAX_BODY_BYTES) by default. A larger one is refused with
-    /// 413.
+    /// Sets the largest size of a request body; [`MAX_BODY_BYTES`](Self::MAX_BODY_BYTES) by default. A larger one is
+    /// refused with 413.
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.options.max_body_bytes = bytes;
         self
@@ -165,7 +165,7 @@ impl GatewayLayerBuilder {
         self.shared(|shared| shared.remember_keys(access_keys))
     }
 
-    /// The layer.
+    /// Builds the layer.
     #[must_use]
     pub fn build(self) -> GatewayLayer {
         let Self { shared, options } = self;

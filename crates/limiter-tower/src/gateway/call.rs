@@ -1,4 +1,4 @@
-//! The way from a request to a reservation.
+//! From a request to a reservation.
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
@@ -16,7 +16,7 @@ use crate::decide::{self, Admission, Admitted, identify, refused, unknown};
 use crate::path;
 use crate::refusal::Refusal;
 
-/// What a request calls.
+/// The API and the model that a request calls.
 pub(super) struct Target {
     /// The API of its path.
     pub(super) api: Option<Api>,
@@ -28,9 +28,9 @@ pub(super) struct Target {
 
 /// A call that may go on.
 pub(super) enum Call<B> {
-    /// It is charged one request; headers show how its rules stand, if there are dialects.
+    /// It is charged one request. Headers show the state of its rules, if there are dialects.
     Plain { body: B, allowed: Option<Box<Allowed>> },
-    /// It is to be settled.
+    /// It holds a reservation, which must be settled.
     Metered { body: Bytes, metered: Box<Metered> },
 }
 
@@ -55,7 +55,7 @@ impl Target {
     }
 }
 
-/// The model of a path: `models/MODEL:generateContent` for Gemini, `openai/deployments/MODEL/…` for Azure.
+/// Returns the model of a path: `models/MODEL:generateContent` for Gemini, `openai/deployments/MODEL/…` for Azure.
 fn model_in_path(api: Api, path: &str) -> Option<String> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let part = match api {
@@ -65,7 +65,7 @@ fn model_in_path(api: Api, path: &str) -> Option<String> {
     Some(path::name(part).into_owned())
 }
 
-/// Decides about a call. The body is read only once the caller is known.
+/// Decides a call. The body is read only after the caller is identified.
 pub(super) async fn admit<B>(
     config: &GatewayConfig,
     target: &Target,
@@ -138,7 +138,7 @@ async fn reserve(
     }
 }
 
-/// The body to pass on, and whether it asks for usage that the caller did not ask for.
+/// Returns the body to forward, and whether it asks for usage that the caller did not ask for.
 fn forwarded(
     config: &GatewayConfig,
     parts: &mut Parts,
@@ -163,7 +163,7 @@ fn forwarded(
     (rewritten.into(), ask_for_usage)
 }
 
-/// The content encoding of a message, if it has one.
+/// Returns the content encoding of a message, if it has one.
 pub(super) fn encoding(headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_plain = |value: &&HeaderValue| {
         let value = value.as_bytes().trim_ascii();
@@ -172,7 +172,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get_all(CONTENT_ENCODING).iter().find(|value| !is_plain(value))
 }
 
-/// Puts an [`Admitted`] into the extensions, if the service is to get it.
+/// Puts an [`Admitted`] into the extensions, if the service wants it.
 fn tell(config: &GatewayConfig, parts: &mut Parts, key: &KeyId, reservation: Option<&Reservation>) {
     if config.shared.tells_service {
         let reservation = reservation.map(|reservation| reservation.id().clone());

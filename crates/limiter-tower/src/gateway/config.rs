@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 
 #[derive(Debug)]
 pub(super) struct GatewayConfig {
-    /// As for any layer.
+    /// The settings of any layer.
     pub(super) shared: Config,
     pub(super) options: Options,
 }
@@ -35,7 +35,7 @@ pub(super) struct Options {
 pub(super) type Tokenizer = Arc<dyn Fn(&str) -> u64 + Send + Sync>;
 
 impl GatewayConfig {
-    /// The answer to a refused call, in the format of the API that was called.
+    /// Returns the response to a refused call, in the format of the called API.
     pub(super) fn respond(&self, api: Option<Api>, refusal: &Refusal) -> Response<Bytes> {
         let format = api.map_or(self.options.format, ErrorFormat::from);
         let Config { dialects, retry_bound, statuses, .. } = &self.shared;
@@ -44,7 +44,7 @@ impl GatewayConfig {
         refusal.to_api_response(format, statuses, dialects, *retry_bound)
     }
 
-    /// The last event of a stream that ends early.
+    /// Returns the last event of a stream that ends early.
     pub(super) fn last_event(&self, api: Api, refusal: &Refusal) -> Bytes {
         let default = ErrorFormat::from(api).statuses();
         let status = self.shared.statuses.as_ref().unwrap_or(&default).of(refusal);

@@ -1,4 +1,4 @@
-//! A stream that ends with an error event of its API, where its meter ends it.
+//! A stream that ends with an error event of its API if its meter ends it.
 
 use std::mem;
 use std::pin::Pin;
@@ -17,16 +17,17 @@ use crate::problem::Problem;
 use crate::refusal::Refusal;
 
 pin_project! {
-    /// Server-sent events whose meter may end them. Its error becomes the last event; an error of upstream stays one.
+    /// Server-sent events that a meter may end. The meter's error becomes the last event; an upstream error stays an
+    /// error.
     ///
-    /// A line that has not ended is held back, up to [`MAX_HELD_BYTES`], so that the last event does not end up within it.
+    /// An incomplete line is held back, up to [`MAX_HELD_BYTES`], so that the last event does not land within it.
     pub(super) struct LastWords<B> {
         #[pin]
         body: B,
         config: Arc<GatewayConfig>,
         api: Api,
         held: BytesMut,
-        // What comes after the bytes that were held back.
+        // The frame or error to pass on after the held bytes.
         next: Option<Result<Frame<Bytes>, StreamError>>,
         has_ended: bool,
     }
@@ -111,7 +112,8 @@ fn whole_lines(held: &mut BytesMut, mut data: Bytes) -> Bytes {
     passed
 }
 
-/// The line ends before it end a line and an event that were not complete. After a complete event they have no meaning.
+/// Returns the error event. The two line ends before it complete an unfinished line and event; otherwise they mean
+/// nothing.
 fn last_event(config: &GatewayConfig, api: Api, error: StreamError) -> Bytes {
     let event = match error {
         StreamError::Denied(denied) => config.last_event(api, &Refusal::Denied(denied)),
@@ -127,7 +129,7 @@ fn last_event(config: &GatewayConfig, api: Api, error: StreamError) -> Bytes {
     last.freeze()
 }
 
-/// 64 KiB: an event of text has less than 1 KiB. A longer line, as of a picture, is passed on as it comes.
+/// 64 KiB: an event of text has less than 1 KiB. A longer line, such as a picture, is passed on as it comes.
 const MAX_HELD_BYTES: usize = 64 * 1_024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The layer of a gateway: one configuration for all the services that it is put around.
+//! The layer of a gateway: one configuration for all services that it wraps.
 
 use std::sync::Arc;
 
@@ -13,22 +13,23 @@ use super::service::Gateway;
 ///
 /// A `POST` to a path of a provider's [`Api`](limiter::Api), such as `/v1/chat/completions`, `/v1/responses`,
 /// `/v1/embeddings` or `/v1/messages`, is limited by its tokens:
-/// 1. The caller is found by the head of the request. Without a known key the body is not read.
-/// 2. The body is read, up to [a bound](super::GatewayLayerBuilder::max_body_bytes). The asset is its `model`, or that of
-///    the path for Gemini and Azure. What it may cost at most is [reserved](limiter::Limiter::reserve).
+/// 1. The caller is identified from the head of the request. Without a known key the body is not read.
+/// 2. The body is read, up to [a bound](super::GatewayLayerBuilder::max_body_bytes). The asset is its `model`, or that
+///    of the path for Gemini and Azure. The largest answer that it allows is [reserved](limiter::Limiter::reserve), or
+///    [1,000 tokens](limiter::Estimate::DEFAULT_OUTPUT_TOKENS) if it has no maximum (16 for legacy completions).
 /// 3. The service gets the request with the same bytes. Only `stream_options.include_usage` is added to a stream of OpenAI's
 ///    chat completions or completions if the caller did not set it, and a maximum
 ///    [if chosen](super::GatewayLayerBuilder::sending_bound). `Accept-Encoding` is removed, since a compressed answer cannot
 ///    be read: compress outside of this layer.
-/// 4. The answer is counted while it is sent, and settled when it ends or the client leaves: see
-///    [`AnswerReader`](limiter::AnswerReader) and [`StreamMeter`](limiter::StreamMeter). An answer whose status is not a
-///    success costs nothing. The chunk with the usage is taken out of a stream whose caller did not ask for it.
+/// 4. The answer is counted while it is sent, and the call is settled when it ends or the client leaves: see
+///    [`AnswerReader`](limiter::AnswerReader) and [`StreamMeter`](limiter::StreamMeter). An answer without a success
+///    status costs nothing. The usage chunk is removed from a stream if the caller did not ask for it.
 ///
-/// Any other call of these methods, such as `GET /v1/models`, is charged one request without an asset. So route only the
-/// paths that you offer. `OPTIONS` is not limited.
+/// Any other limited call, such as `GET /v1/models`, is charged one request without an asset. So route only the paths
+/// that you offer. `OPTIONS` is not limited.
 ///
-/// A refused call is answered in the format of the API that it calls ([`ErrorFormat`](crate::ErrorFormat)), so that the
-/// official SDKs show message and code.
+/// A refusal has the error format of the called API ([`ErrorFormat`](crate::ErrorFormat)), so that the official SDKs
+/// show message and code.
 ///
 /// ```
 /// use axum::{Router, routing::post};
@@ -41,8 +42,8 @@ use super::service::Gateway;
 /// ```
 ///
 /// # Bounds
-/// Each call under way holds its request body until the service has taken it. The time that a client takes to send it is
-/// for the server to bound.
+/// Each call in progress holds its request body until the service has taken it. The server must bound the time that a
+/// client takes to send it.
 #[derive(Clone, Debug)]
 pub struct GatewayLayer {
     config: Arc<GatewayConfig>,

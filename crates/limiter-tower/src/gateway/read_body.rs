@@ -29,7 +29,7 @@ where
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
-            // With no more room than has come: the length that a client declares is not believed.
+            // Memory grows with the bytes received: the length that a client declares is not trusted.
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data);
         }

@@ -53,7 +53,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The clone may not be ready; the service that was polled until it was is the one to call.
+        // The clone may not be ready, so the service that was polled ready is called.
         let clone = self.service.clone();
         let service = mem::replace(&mut self.service, clone);
         Box::pin(serve(self.config.clone(), service, request))

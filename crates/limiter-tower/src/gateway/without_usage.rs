@@ -16,16 +16,16 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pin_project! {
-    /// Takes the extra chunk with the usage out of a stream of OpenAI's chat completions or legacy completions.
+    /// A body without the extra usage chunk of OpenAI's chat completions or legacy completions.
     ///
     /// It is for a call where the gateway has set `stream_options.include_usage` and the caller has not. The provider then
     /// sends one more event, whose `choices` are empty and whose `usage` is an object: [OpenAI's API reference] calls it an
     /// additional chunk before `[DONE]`. Clients that did not ask for it may fail on `choices[0]`. Any other byte is passed on
     /// unchanged and in order. A chunk with choices stays, even if it has usage too, and so does one with an error.
     ///
-    /// At most one event that has not ended is held back, of at most 64 KiB. Comments outside an event are not, so
-    /// that they keep the connection alive. The stream must not be compressed, and the length of the body gets
-    /// smaller: no `content-length` may be sent with it.
+    /// At most one incomplete event is held back, of at most 64 KiB. Comments outside an event are not, so that they
+    /// keep the connection alive. The stream must not be compressed. The body gets shorter, so do not send its
+    /// `content-length`.
     ///
     /// [OpenAI's API reference]: https://platform.openai.com/docs/api-reference/chat/create#chat_create-stream_options-include_usage
     #[derive(Debug)]
@@ -36,14 +36,14 @@ pin_project! {
         #[pin]
         body: B,
         filter: Filter,
-        // The trailers or the error that come after the bytes that were held back.
+        // The trailers or the error to pass on after the held bytes.
         next: Option<Result<Frame<Bytes>, B::Error>>,
         has_ended: bool,
     }
 }
 
 impl<B: Body> WithoutUsageChunk<B> {
-    /// Filters this body.
+    /// Wraps a body.
     pub fn new(body: B) -> Self {
         Self { body, filter: Filter::default(), next: None, has_ended: false }
     }
@@ -106,7 +106,7 @@ impl<B: Body<Data = Bytes>> Body for WithoutUsageChunk<B> {
     }
 }
 
-/// Finds the events of a stream that is cut anywhere, and drops the usage chunk.
+/// A filter that finds events in pieces cut anywhere, and drops the usage chunk.
 #[derive(Debug, Default)]
 struct Filter {
     event: Event,
@@ -136,7 +136,7 @@ impl Filter {
     /// Returns the bytes to pass on now.
     fn push(&mut self, piece: &Bytes) -> Bytes {
         let mut passed = Passed { piece, copied: Vec::new(), from: 0 };
-        // Where the event begins in this piece: at its start, if it began before.
+        // The event begins at this offset of the piece: 0 if it began earlier.
         let (mut event, mut at) = (0, 0);
         while let Some(byte) = piece.get(at) {
             if mem::take(&mut self.after_cr) && *byte == b'\n' {
@@ -172,7 +172,7 @@ impl Filter {
         passed.until(piece.len())
     }
 
-    /// Returns whether the event is dropped that ends with these bytes of the piece.
+    /// Ends the event at these bytes of the piece, and returns whether it is dropped.
     fn ends_dropped(&mut self, last: Range<usize>, passed: &mut Passed<'_>) -> bool {
         let mut event = Cow::Borrowed(&passed.piece[last.clone()]);
         if !self.held.is_empty() {
@@ -191,7 +191,7 @@ impl Filter {
         is_dropped
     }
 
-    /// Returns the bytes that were held back: the stream has ended.
+    /// Returns the held bytes at the end of the stream.
     fn end(&mut self) -> Bytes {
         let held = mem::take(self).held;
         if is_usage_chunk(&held) { comments(&held).collect() } else { held.into() }
@@ -221,7 +221,7 @@ impl Passed<'_> {
     }
 }
 
-/// Whether this event has no choices, and a usage that is an object. One with an error is not dropped.
+/// Returns whether this event has empty choices, a usage object, and no error.
 fn is_usage_chunk(event: &[u8]) -> bool {
     let Some(data) = data(event) else { return false };
     // A chunk of text has choices: it is not parsed.
@@ -243,7 +243,7 @@ struct Chunk {
     error: Option<IgnoredAny>,
 }
 
-/// The JSON text of an event: its lines of data, joined. White space at the end of a line has no meaning there.
+/// Returns the JSON text of an event: its lines of data, joined. White space at the end of a line has no meaning there.
 fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut lines = lines(event).filter_map(|line| line.trim_ascii_end().strip_prefix(b"data:"));
     let first = Cow::Borrowed(lines.next()?);
@@ -254,12 +254,12 @@ fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     }))
 }
 
-/// The comments within an event, with their line ends.
+/// Returns the comments within an event, with their line ends.
 fn comments(event: &[u8]) -> impl Iterator<Item = u8> {
     lines(event).filter(|line| line.starts_with(b":")).flatten().copied()
 }
 
-/// The lines of an event, with their ends.
+/// Returns the lines of an event, with their ends.
 fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = event;
     iter::from_fn(move || {
@@ -326,7 +326,7 @@ mod tests {
         frame
     }
 
-    /// The bytes that come out of these pieces. Checks the hints before each frame.
+    /// Returns the filtered bytes of these pieces, and checks the size hint before each frame.
     fn passed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
         let mut body = body(pieces.into_iter().map(piece));
         let (mut passed, mut left) = (Vec::new(), body.size_hint().upper().unwrap());
@@ -346,7 +346,7 @@ mod tests {
         passed.into()
     }
 
-    /// Reads this text in pieces of each length, and in two pieces cut at each byte.
+    /// Filters this text in pieces of each length, and in two pieces cut at each byte.
     fn assert_passed(text: &str, expected: &str) {
         let text = text.as_bytes();
         for length in 1..=text.len() {

@@ -1,4 +1,4 @@
-//! The body of each refusal in the words of the APIs, and its status and headers.
+//! The body, status and headers of each refusal in the formats of the APIs.
 
 use std::borrow::Cow;
 
@@ -91,7 +91,7 @@ async fn every_refusal_has_the_words_of_each_api() {
     }
 }
 
-/// Status and body are as given; the headers are those of any other answer to this refusal.
+/// Asserts the status and body, and that the headers are those of the plain response.
 fn assert_rendered(refusal: &Refusal, format: ErrorFormat, status: u16, body: Value) {
     let statuses = format.statuses();
     let dialects = [Dialect::Ietf, Dialect::OpenAi, Dialect::Anthropic];
@@ -197,8 +197,8 @@ fn the_last_event_of_a_stream_is_an_error_that_sdks_raise() {
     }
 }
 
-/// Denials by a limit of requests, of tokens and by a budget, of an unknown, an expired and an admin key, and what is no
-/// asset.
+/// Denials by a limit of requests, of tokens and by a budget; of an unknown, an expired and an admin key; and an
+/// invalid asset.
 async fn denials() -> [Refusal; 7] {
     let world = World::new().await;
     let denied = async |config, charge: &Charge| -> Denied {

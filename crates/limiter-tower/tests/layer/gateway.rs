@@ -1,4 +1,4 @@
-//! Calls through a gateway: key, model, cost and usage are found by the layer, and the request is passed on.
+//! Calls through a gateway: the layer finds key, model, cost and usage, and forwards the request.
 
 use std::convert::Infallible;
 use std::io;
@@ -38,7 +38,7 @@ async fn a_call_of_each_api_is_charged_what_its_answer_reports() {
                 );
                 assert!(answered.header("ratelimit").is_some());
                 assert_eq!(used(&world, &ci).await, (1, tokens), "{path}");
-                // They are the very bytes of the client, not a copy.
+                // The bytes of the client are not copied.
                 assert_eq!(provider.last_body().as_ptr(), sent.as_ptr(), "{path}");
             }
         }
@@ -340,7 +340,7 @@ async fn an_estimate_can_be_capped_and_sent_as_the_maximum() {
     assert_eq!(provider.post(&member(&world).await, CHAT, body).await.status, 200);
     let sent = String::from_utf8(provider.last_body().to_vec()).unwrap();
     assert!(sent.contains("1000"), "{sent}");
-    // Embeddings have no output that could be bounded.
+    // Embeddings have no output to bound.
     let body = json!({"model": MODEL, "input": "Hello"}).to_string();
     assert_eq!(provider.post(&ci, "/v1/embeddings", body.clone()).await.status, 200);
     assert_eq!(provider.last_body(), body);
@@ -356,7 +356,7 @@ async fn text_is_counted_by_the_tokenizer_of_the_service() {
     let ci = member(&world).await;
     assert_eq!(provider.post(&ci, CHAT, chat(50)).await.status, 200);
     let by_words = used(&world, &ci).await.1;
-    // Two in the prompt, five in the answer, and what a message costs beside its text.
+    // Two in the prompt, five in the answer, and the overhead of a message.
     assert!((7..15).contains(&by_words), "{by_words}");
 }
 
@@ -373,7 +373,7 @@ async fn a_tokenizer_that_panics_refuses_the_call() {
     assert_eq!(used(&world, &ci).await, (0, 0));
 }
 
-/// A body that says when it was read.
+/// A body that records whether it was read.
 struct Watched(Arc<AtomicBool>, Option<Bytes>);
 
 impl From<Bytes> for Watched {
@@ -419,7 +419,7 @@ async fn a_body_is_not_read_before_its_caller_is_known() {
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
-/// Over a connection: the length of the body is right after the request was changed.
+/// Over a connection: the length of the changed body is correct.
 #[tokio::test]
 async fn a_changed_request_arrives_whole_over_a_connection() {
     let world = World::new().await;
@@ -453,7 +453,7 @@ async fn a_changed_request_arrives_whole_over_a_connection() {
     assert_eq!(sent["messages"], serde_json::from_str::<Value>(&body).unwrap()["messages"]);
 }
 
-/// A server that knows the length of a body does not ask for its end.
+/// A server that knows the length of a body does not poll for its end.
 #[tokio::test]
 async fn an_answer_of_known_length_is_settled_before_its_last_bytes_are_sent() {
     for world in World::on_each_store().await {

@@ -1,4 +1,4 @@
-//! Calls that a gateway refuses, in the words of the API that they call.
+//! Calls that a gateway refuses, in the format of the called API.
 
 use std::io;
 

@@ -258,7 +258,7 @@ async fn a_provider_that_breaks_off_is_paid_for_what_it_sent() {
     }
 }
 
-/// Requests and tokens, once a task has settled the call below its estimate.
+/// Waits until a task has settled the call below its estimate, and returns requests and tokens.
 async fn used_below(world: &World, member: &Member, estimate: u64) -> (u64, u64) {
     for _ in 0..1_000 {
         let used = used(world, member).await;

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 use crate::world::{Member, World, asset, bearer, named};
 
-/// A provider that keeps each request that it gets, and answers them all alike.
+/// A provider that records each request, and gives all the same answer.
 #[derive(Clone)]
 pub(crate) struct Provider {
     router: Router,
@@ -73,12 +73,12 @@ impl Provider {
         self.router.clone()
     }
 
-    /// The requests that came so far.
+    /// Returns the requests so far.
     pub(crate) fn requests(&self) -> Vec<(Parts, Bytes)> {
         self.requests.lock().clone()
     }
 
-    /// The body of the last request.
+    /// Returns the body of the last request.
     pub(crate) fn last_body(&self) -> Bytes {
         self.requests.lock().last().expect("a request came").1.clone()
     }
@@ -107,7 +107,7 @@ impl Answer {
         str::from_utf8(&self.body).unwrap()
     }
 
-    /// The error, in the words of any API.
+    /// Returns the error, in the format of any API.
     pub(crate) fn error(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
         let body: Value = serde_json::from_slice(&self.body).unwrap();

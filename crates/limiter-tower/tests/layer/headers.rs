@@ -51,8 +51,8 @@ async fn the_draft_lists_every_limit_and_first_the_one_that_binds() {
     ];
     assert_eq!(items(&allowed.headers, "ratelimit-policy"), policies);
     assert_eq!(items(&denied.headers, "ratelimit-policy"), policies);
-    // Of the first, the smallest share is left. It is also the one that the second call violates, so that clients that read
-    // one item wait as long as Retry-After says.
+    // The first item has the smallest share left, and is the limit that the second call violates. Clients that read one
+    // item wait as long as `Retry-After`.
     let limits = [
         ("asset-tokens-permin".to_owned(), owned(&[("r", "80"), ("t", "31")])),
         ("permin".to_owned(), owned(&[("r", "49"), ("t", "31")])),
@@ -64,7 +64,7 @@ async fn the_draft_lists_every_limit_and_first_the_one_that_binds() {
     assert_eq!(denied.header("retry-after"), Some("31"));
 }
 
-/// Clients that read one item of a denied call learn of a wait that is long enough.
+/// Clients that read one item of a denied call get a wait that is long enough.
 #[tokio::test]
 async fn the_draft_lists_violated_limits_first_and_of_these_the_one_to_wait_for() {
     let world = World::new().await;
@@ -133,8 +133,8 @@ async fn anthropics_clients_read_tokens_by_type_and_instants() {
     }
 }
 
-/// Fifteen of thirty requests a minute are used up by other calls, so that a smaller share of them is left than of the three
-/// requests a day of the asset. A client that read 14, then 1, would be surprised.
+/// Other calls use 15 of 30 requests a minute: a smaller share is left than of the asset's three requests a day.
+/// Remaining numbers must not jump from 14 to 1.
 #[tokio::test]
 async fn remaining_requests_and_tokens_count_down_to_the_limit_that_is_met_first() {
     for world in World::on_each_store().await {
@@ -174,8 +174,8 @@ async fn remaining_requests_and_tokens_count_down_to_the_limit_that_is_met_first
     }
 }
 
-/// Two of both limits are left after the call: the smaller limit is shown. Of equal limits it is the first in the order of
-/// rules, global before asset.
+/// After the call, 2 are left of both limits: the smaller limit is shown. Of equal limits it is the first rule, global
+/// before asset.
 #[tokio::test]
 async fn of_equal_rests_that_of_the_smaller_limit_is_shown() {
     for (asset_limit, reset) in [(3, "12h0m31s"), (5, "31s")] {

@@ -1,4 +1,4 @@
-//! Which methods are limited: all unless chosen, and never `OPTIONS`.
+//! The limited methods: all unless chosen, and never `OPTIONS`.
 
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -7,7 +7,7 @@ use limiter_tower::{Admitted, Dialect, Settlement};
 
 use crate::world::{World, hello, named, requests_per_minute, serve, tokens};
 
-/// A preflight of CORS has no access key, and browsers send it before each call that they have not seen lately.
+/// A CORS preflight has no access key. Browsers send it before each call that is not in their preflight cache.
 #[tokio::test]
 async fn a_preflight_needs_no_key_and_is_never_limited() {
     for world in World::on_each_store().await {
@@ -43,7 +43,7 @@ async fn every_method_but_options_is_limited_by_default() {
     let service = hello(world.layer().build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
     let extension = Method::from_bytes(b"PURGE").unwrap();
-    // Methods are case-sensitive: this is another one.
+    // Methods are case-sensitive: this one is different.
     let small = Method::from_bytes(b"options").unwrap();
     let methods =
         [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, extension, small];
@@ -84,7 +84,7 @@ async fn only_the_methods_that_are_chosen_are_limited() {
     }
 }
 
-/// A router answers HEAD by the handler for GET: as many runs as one likes, if it were not limited with it.
+/// A router sends HEAD to the handler for GET. Without a limit on HEAD, clients could run it without bound.
 #[tokio::test]
 async fn head_is_limited_with_get() {
     let world = World::new().await;

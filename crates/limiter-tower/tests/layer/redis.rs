@@ -86,7 +86,7 @@ async fn a_call_whose_answer_is_lost_is_refused_and_not_told_to_repeat_itself() 
         (answer.status, answer.header("retry-after")),
         (StatusCode::SERVICE_UNAVAILABLE, None)
     );
-    // An SDK would repeat a 503 by itself, and be charged twice.
+    // An SDK would retry a 503 automatically, and be charged twice.
     assert_eq!(answer.header("x-should-retry"), Some("false"));
     let detail = answer.problem()["detail"].to_string();
     assert!(detail.contains("may have been charged"), "{detail}");

@@ -54,7 +54,7 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
         let left_ms = (state.resets_at.unix_ms() - now_ms) as u64;
         assert_eq!(number(parameters, "t"), left_ms.div_ceil(1_000));
     }
-    // The one that binds comes first; of a denied call it is violated, as are those that follow, before all others.
+    // The limit that binds comes first. Of a denied call the violated limits come before all others.
     let overall = Standing::from(decision).overall().unwrap();
     assert_eq!(listed[0], policy_name(overall.rule));
     if let Some(limited) = decision.denied().and_then(|denied| denied.rate_limited()) {
@@ -74,7 +74,7 @@ fn state<'a>(rules: &'a [RuleState], name: &str) -> &'a RuleState {
     rules.iter().find(|state| policy_name(state.rule) == name).unwrap()
 }
 
-/// The three numbers of a unit are those of one rule: of one that is violated, or else of that with the fewest left.
+/// Asserts that a unit's three numbers belong to one rule: a violated one, or else the one with the fewest left.
 fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
     for (unit, name) in [(Unit::Requests, "requests"), (Unit::Tokens, "tokens")] {

@@ -1,4 +1,4 @@
-//! Whether clients should repeat a refused call by themselves, as the SDKs of OpenAI and Anthropic read it.
+//! Retry advice for refused calls, as the SDKs of OpenAI and Anthropic read it.
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ async fn a_directory_that_is_down_may_be_asked_again() {
     assert_eq!((answer.status.as_u16(), advice(&answer)), (503, (Some("1"), None)));
 }
 
-/// A bug of the service: nobody knows whether the next call meets it too.
+/// After a bug in the service, the result of a retry is unknown.
 #[tokio::test]
 async fn a_panic_says_nothing_about_the_next_call() {
     let world = World::new().await;

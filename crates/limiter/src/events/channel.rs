@@ -23,10 +23,10 @@ pub(crate) struct Code {
 /// Callbacks and subscribers of one kind of event.
 pub(crate) struct Channel<E> {
     callbacks: Vec<Callback<E>>,
-    /// Made for the first subscriber: it takes the memory of all events that are kept.
+    /// Created for the first subscriber, since it allocates the memory of all events that are kept.
     sender: OnceLock<broadcast::Sender<E>>,
     kept: usize,
-    /// How many callbacks and living subscribers there are. It is read for each call, and so has no lock.
+    /// The number of callbacks and living subscribers. It is read for each call, and so has no lock.
     listeners: Arc<AtomicUsize>,
 }
 
@@ -56,13 +56,13 @@ impl<E: Event> Channel<E> {
 
     /// Sends an event without waiting for a subscriber, and contains the panics of callbacks and wakers.
     ///
-    /// The call is charged already. Its caller, the store or the task that pays the debts of an outage goes on.
+    /// The call is charged already, so the code that sends the event must go on.
     pub(crate) fn send(&self, event: E) {
         for callback in &self.callbacks {
             let _ = E::CODE.callback.run(|| callback(&event));
         }
         if let Some(sender) = self.sender.get() {
-            // No subscriber is no failure. A subscriber's waker is code of the application.
+            // It is no error to have no subscriber. A subscriber's waker is code of the application.
             let _ = E::CODE.waker.run(|| sender.send(event));
         }
     }
@@ -75,7 +75,7 @@ impl<E: Event> Default for Channel<E> {
 }
 
 impl<E: Event> Subscription<E> {
-    /// The next event, or how many were missed before it; `None` when the limiter is gone.
+    /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
     ///
     /// No event is lost if the future is dropped before it is ready.
     pub(crate) async fn next(&mut self) -> Option<Result<E, Missed>> {
@@ -104,7 +104,7 @@ impl<E> fmt::Debug for Subscription<E> {
     }
 }
 
-/// Room is made for all of them at once.
+/// The memory for all of them is allocated at once.
 const MOST_KEPT: usize = 1 << 20;
 
 #[cfg(test)]

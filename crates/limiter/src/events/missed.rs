@@ -1,4 +1,4 @@
-//! What a slow subscriber is told.
+//! The error for a slow subscriber.
 
 use thiserror::Error;
 
@@ -7,6 +7,6 @@ use thiserror::Error;
 #[error("{events} events were missed: they came faster than the subscriber took them")]
 #[non_exhaustive]
 pub struct Missed {
-    /// How many.
+    /// The number of missed events.
     pub events: u64,
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::Missed;
 use super::channel::Subscription;
 
-/// A threshold that a key has reached: the first charge that did so raises it, once in a window or of a budget as it stands.
+/// A threshold that a key has reached. The first charge that reaches it raises the event: once in a window, or once for
+/// the current budget.
 ///
 /// ```text
 /// ci has used 80 % of 10 requests per minute for asset "gpt-5": 8, until 2025-10-09T12:01:00Z
@@ -18,12 +19,12 @@ use super::channel::Subscription;
 pub struct ThresholdEvent {
     /// The key.
     pub key: KeyId,
-    /// What it has reached.
+    /// The threshold, and the use that reached it.
     #[serde(flatten)]
     pub crossing: Crossing,
 }
 
-/// The thresholds that keys reach from now on, as this process decides: see
+/// The thresholds that keys reach by decisions of this process, from the subscription on: see
 /// [`Limiter::threshold_events`](crate::Limiter::threshold_events).
 #[derive(Debug)]
 pub struct ThresholdEvents(Subscription<ThresholdEvent>);
@@ -33,12 +34,12 @@ impl ThresholdEvents {
         Self(events)
     }
 
-    /// The next event, or how many were missed before it; `None` when the limiter is gone.
+    /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
     ///
     /// No event is lost if the future is dropped before it is ready.
     ///
     /// # Errors
-    /// [`Missed`], after which it goes on with the oldest that is left.
+    /// [`Missed`]. The next call then returns the oldest event that is left.
     pub async fn next(&mut self) -> Option<Result<ThresholdEvent, Missed>> {
         self.0.next().await
     }

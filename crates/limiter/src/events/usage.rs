@@ -11,7 +11,7 @@ use super::channel::Subscription;
 /// The final charge of one call.
 ///
 /// Each charge raises one event: an admitted check, the first settlement of a reservation, or its first cancellation,
-/// which charges nothing. So the sum of all events is what was charged. Reservations, their extensions, peeks, denials,
+/// which charges nothing. So the sum of all events is the whole charge. Reservations, their extensions, peeks, denials,
 /// replays, and calls that were let through in shadow mode or by a policy that fails open raise none. A reservation that
 /// is never settled raises none either, although its estimate stands.
 ///
@@ -25,7 +25,7 @@ pub struct UsageEvent {
     pub key: KeyId,
     /// The asset, if the call named one.
     pub asset: Option<AssetId>,
-    /// Which operation made the charge final.
+    /// The operation that made the charge final.
     pub kind: UsageKind,
     /// The whole charge of the call, not the difference from an estimate.
     pub charge: Charge,
@@ -48,7 +48,8 @@ pub enum UsageKind {
     Cancelled,
 }
 
-/// The final charges from now on, as this process makes them: see [`Limiter::usage_events`](crate::Limiter::usage_events).
+/// The final charges that this process makes from the subscription on: see
+/// [`Limiter::usage_events`](crate::Limiter::usage_events).
 #[derive(Debug)]
 pub struct UsageEvents(Subscription<UsageEvent>);
 
@@ -57,19 +58,19 @@ impl UsageEvents {
         Self(events)
     }
 
-    /// The next event, or how many were missed before it; `None` when the limiter is gone.
+    /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
     ///
     /// No event is lost if the future is dropped before it is ready.
     ///
     /// # Errors
-    /// [`Missed`], after which it goes on with the oldest that is left.
+    /// [`Missed`]. The next call then returns the oldest event that is left.
     pub async fn next(&mut self) -> Option<Result<UsageEvent, Missed>> {
         self.0.next().await
     }
 }
 
 impl UsageKind {
-    /// The kind in one lower-case word, as it is serialized.
+    /// Formats the kind as one lower-case word, as it is serialized.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

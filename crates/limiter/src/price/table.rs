@@ -74,9 +74,9 @@ pub enum PriceTableError {
 }
 
 impl PriceTable {
-    /// The most entries: twice the number of models in the largest public price lists.
+    /// The largest number of entries: twice the number of models in the largest public price lists.
     pub const MAX_ENTRIES: usize = 5_000;
-    /// The most bytes of a name or pattern: as many as an [`AssetId`] may have.
+    /// The longest name or pattern in bytes, as for an [`AssetId`].
     pub const MAX_MODEL_BYTES: usize = AssetId::MAX_BYTES;
 
     /// Makes a table of names or patterns and their prices.
@@ -111,8 +111,8 @@ impl PriceTable {
         self.of_any(&[model])
     }
 
-    /// Returns the price of a model that has several names, such as a path and an id. An entry with the exact name
-    /// counts, the first name's before the next one's; else the most specific pattern that matches any of the names.
+    /// Returns the price of a model that has several names, such as a path and an id. An entry with an exact
+    /// name comes first, in the order of the names. Otherwise the most specific pattern that matches any name counts.
     #[must_use]
     pub fn of_any(&self, names: &[&str]) -> Option<&Price> {
         let names = || names.iter().filter(|name| name.len() <= Self::MAX_MODEL_BYTES);

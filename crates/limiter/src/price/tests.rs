@@ -60,7 +60,7 @@ fn each_kind_has_its_price() {
     }
 }
 
-/// Anthropic's figures of the issue that led to prices by kind: most of the prompt came from the cache.
+/// The usage from Anthropic in the issue that led to prices by kind: most of the prompt came from the cache.
 #[test]
 fn a_cached_prompt_costs_a_tenth() {
     let sonnet = price("3", "15").cached_input(credits("0.3")).cache_write(credits("3.75"));
@@ -262,7 +262,7 @@ proptest! {
         prop_assert!(together + count > apart, "{together} {apart}");
     }
 
-    /// Also where parts are larger than their whole.
+    /// Holds even if parts are larger than their whole.
     #[test]
     fn no_call_costs_more_than_its_estimate(
         price in any_price(),

@@ -1,9 +1,9 @@
 //! Anthropic's messages.
 //!
 //! A stream begins with `message_start`, whose usage has the final input and an output that has only begun. `message_delta`
-//! at the end has the final output, and since server tools also the final input. `input_tokens` has neither the tokens
-//! read from the cache nor those written to it: the three add up. Nor does the usage have the steps that compact a context or
-//! advise the model; `iterations` lists them.
+//! at the end has the final output and, since server tools exist, also the final input. `input_tokens` excludes the
+//! tokens read from the cache and those written to it: the three add up. The usage also excludes the steps that compact
+//! a context or advise the model; `iterations` lists them.
 //!
 //! Sources: <https://docs.claude.com/en/api/messages>, <https://docs.claude.com/en/docs/build-with-claude/streaming>.
 
@@ -21,7 +21,8 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         // A compaction has `content`.
         ["delta", "text" | "thinking" | "partial_json" | "content"] => Meaning::Text,
         ["content_block"] => Meaning::Enter,
-        // Of a block that begins, only the name of a tool: all else comes in deltas. MiniMax sends the first text in both.
+        // A block that begins counts only the name of a tool: the rest comes in deltas. MiniMax sends the first text in
+        // both.
         ["content_block", "name"] => Meaning::Text,
         // A whole message.
         ["content"] => Meaning::Enter,
@@ -31,7 +32,7 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     })
 }
 
-/// A budget of thinking is a part of `max_tokens`.
+/// Returns the meaning of a path. A thinking budget is a part of `max_tokens`.
 pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     Some(match path {
         ["model"] => RequestMeaning::Model,
@@ -48,7 +49,7 @@ pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     })
 }
 
-/// All that is not known counts as text, so that nothing of the prompt is free.
+/// Counts unknown members as text, so that no part of the prompt is free.
 fn block(path: &[&str]) -> RequestMeaning {
     match path {
         ["input"] => RequestMeaning::Json,

@@ -1,4 +1,4 @@
-//! The APIs that are known, by name and by path.
+//! The known APIs, by name and by path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +48,7 @@ pub enum Api {
     GeminiEmbeddings,
 }
 
-/// A name that no [`Api`] has.
+/// A name of no [`Api`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("unknown API {name:?}: the known ones are {}", Api::NAMES.join(", "))]
 pub struct UnknownApi {
@@ -79,8 +79,8 @@ impl Api {
         "gemini-embeddings",
     ];
 
-    /// Returns the API of a path, by its end: what stands before it differs by provider. A `/` at the end and a query
-    /// do not count.
+    /// Returns the API of a path, by its last segments, since the prefix differs by provider. A trailing `/` and a
+    /// query are ignored.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
         let path = path.split(['?', '#']).next().unwrap_or_default();
@@ -102,7 +102,7 @@ impl Api {
         })
     }
 
-    /// Its name, as in configuration files and metrics.
+    /// Returns the name, as in configuration files and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,7 +123,7 @@ impl Api {
         !matches!(self, Self::OpenAiEmbeddings | Self::Rerank | Self::GeminiEmbeddings)
     }
 
-    /// The meaning of a value of an answer, in the words of this API.
+    /// Returns the meaning of a value of an answer in this API.
     fn answer_of(self, path: &[&str]) -> Option<Meaning> {
         match self {
             Self::OpenAiChat => openai_chat::answer(path),
@@ -136,7 +136,7 @@ impl Api {
         }
     }
 
-    /// The meaning of a value of an answer: in the words of this API, or else of any other, since gateways fall back from
+    /// Returns the meaning of a value of an answer: in this API, or else in any other, since gateways fall back from
     /// one provider to another. No two APIs give one path two meanings.
     pub(super) fn answer(chosen: Option<Self>, path: &[&str]) -> Meaning {
         let own = chosen.and_then(|api| api.answer_of(path));
@@ -144,7 +144,7 @@ impl Api {
         own.or_else(any).unwrap_or(Meaning::Skip)
     }
 
-    /// The meaning of a value of a request, in the words of this API.
+    /// Returns the meaning of a value of a request in this API.
     pub(super) fn request(self, path: &[&str]) -> RequestMeaning {
         let known = match self {
             Self::OpenAiChat => openai_chat::request(path),
@@ -170,12 +170,12 @@ impl FromStr for Api {
 
     fn from_str(name: &str) -> Result<Self, UnknownApi> {
         let found = Self::ALL.into_iter().find(|api| api.name() == name);
-        // A name that long is not worth repeating.
+        // A longer name is cut.
         found.ok_or_else(|| UnknownApi { name: name.chars().take(64).collect() })
     }
 }
 
-/// One API for each file beside this one.
+/// One API for each file of an API.
 const ONE_OF_EACH: [Api; 7] = [
     Api::OpenAiChat,
     Api::OpenAiCompletions,

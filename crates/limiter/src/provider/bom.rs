@@ -3,14 +3,14 @@
 /// Drops a UTF-8 byte order mark at the very start of a text that is cut anywhere.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bom {
-    /// How many bytes of the mark have come.
+    /// The number of bytes of the mark so far.
     matched: usize,
-    /// Whether the start of the text is behind.
+    /// Whether the start of the text has passed.
     passed: bool,
 }
 
 impl Bom {
-    /// Returns the text up to the end of this piece that was not returned before: first the bytes that only looked like a mark.
+    /// Returns the rest of the text up to the end of this piece. Bytes that only looked like a mark come first.
     pub(super) fn strip<'a>(&mut self, piece: &'a [u8]) -> [&'a [u8]; 2] {
         if self.passed {
             return [&[], piece];

@@ -7,9 +7,9 @@ use super::scalar::count;
 use super::walk::{Look, Receive, walk};
 use crate::token_usage::TokenUsage;
 
-/// The counts of one usage object, in the form of [`TokenUsage`](crate::TokenUsage). Each is absent if the provider did not
-/// report it, or if its figure is not believable: negative, not whole, or more than a billion. Nor is an input of 0: no
-/// call is without input.
+/// The counts of one usage object, in the form of [`TokenUsage`](crate::TokenUsage). A count is absent if the provider
+/// did not report it or if it is implausible: negative, not whole, or more than a billion. An input of 0 is implausible
+/// too, since each call has input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) input: Option<u64>,
@@ -17,12 +17,12 @@ pub(super) struct Figures {
     pub(super) cached_input: u64,
     pub(super) cache_write: u64,
     pub(super) reasoning: u64,
-    /// The only figure, where a provider does not tell input and output apart.
+    /// The total, the only count of a provider that does not separate input from output.
     pub(super) total: Option<u64>,
 }
 
 impl Figures {
-    /// Reads a usage object. None if it is no object or has no count of tokens that can be believed.
+    /// Reads a usage object. None if it is no object or has no plausible count of tokens.
     pub(super) fn read(raw: &str) -> Option<Self> {
         if !raw.starts_with('{') {
             return None;
@@ -38,29 +38,29 @@ impl Figures {
 /// The counts under their names. The first name of a list is that of the API that introduced it.
 #[derive(Default)]
 pub(super) struct Counts {
-    /// OpenAI's `prompt_tokens` and Gemini's `promptTokenCount`: they contain what came from the cache.
+    /// OpenAI's `prompt_tokens` and Gemini's `promptTokenCount`: they contain the tokens from the cache.
     prompt: Count,
-    /// `input_tokens` of Anthropic, which does not contain it, and of OpenAI's responses, which does.
+    /// `input_tokens`: Anthropic's does not contain the tokens from the cache, that of OpenAI's responses does.
     input: Count,
     output: Count,
     total: Count,
     /// Part of the prompt, in all APIs but Anthropic's.
     cached: Count,
-    /// Beside the input, in Anthropic's API.
+    /// Not in the input, in Anthropic's API.
     cache_read_beside: Count,
     cache_write_beside: Count,
     cache_write: Count,
     /// Part of the output, except from xAI and Perplexity.
     reasoning: Count,
-    /// Beside the output, in Gemini's API.
+    /// Not in the output, in Gemini's API.
     thoughts: Count,
-    /// Beside the prompt: results of tools in Gemini's API, and sources in Perplexity's.
+    /// Not in the prompt: results of tools in Gemini's API, and sources in Perplexity's.
     beside_prompt: Count,
-    /// Steps beside input and output, in Anthropic's API.
+    /// Steps that neither input nor output contains, in Anthropic's API.
     steps: TokenUsage,
 }
 
-/// A count that may not be there, and may not be believable.
+/// A count that may be absent or implausible.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Count {
     #[default]
@@ -141,8 +141,8 @@ impl Counts {
         let input = input.filter(|input| *input > 0);
         let (output, reasoning) = self.output(input, total);
         let mut figures = Figures { input, output, cached_input, cache_write, reasoning, total };
-        // What one figure leaves of the total is the other. Gemini's OpenAI-compatible API shows its thoughts in the total
-        // alone.
+        // The total minus one count is the other. In Gemini's OpenAI-compatible API only the total contains the
+        // thoughts.
         if let (Some(total), Some(input)) = (total, input)
             && (output.is_some() || self.output.is_absent())
         {
@@ -166,7 +166,7 @@ impl Counts {
         figures
     }
 
-    /// All input tokens, those read from the cache and those written to it.
+    /// Returns all input tokens, those read from the cache, and those written to it.
     fn input(&self, total: Option<u64>) -> (Option<u64>, u64, u64) {
         let (read, written) = (self.cache_read_beside.or_zero(), self.cache_write_beside.or_zero());
         let (cached, cache_write) =
@@ -177,13 +177,13 @@ impl Counts {
             Some(prompt) => (Some(prompt), beside == 0 || !is_total(prompt + beside)),
             None => (self.input.reported(), self.input.reported().is_some_and(is_total)),
         };
-        // A part that is larger than the whole stands beside it.
+        // A part that is larger than the whole is not in it.
         let contains_cached = contains_cached && input.is_some_and(|input| beside <= input);
         let input = input.map(|input| if contains_cached { input } else { input + beside });
         (input, cached, cache_write)
     }
 
-    /// All output tokens, and those of reasoning.
+    /// Returns all output tokens, and those of reasoning.
     fn output(&self, input: Option<u64>, total: Option<u64>) -> (Option<u64>, u64) {
         let (reasoning, is_beside) = match self.thoughts {
             Count::Reported(thoughts) => (thoughts, true),
@@ -196,7 +196,7 @@ impl Counts {
         };
         let Some(output) = output else { return (None, reasoning) };
         let is_total = |output| total.is_some() && total == input.map(|input| input + output);
-        // The total shows whether the output contains reasoning. A part that is larger than the whole stands beside it.
+        // The total shows whether the output contains reasoning. A part that is larger than the whole is not in it.
         let is_beside = reasoning > output
             || if is_beside { !is_total(output) } else { is_total(output + reasoning) };
         (Some(if is_beside { output + reasoning } else { output }), reasoning)

@@ -1,6 +1,6 @@
 //! Entry points for the fuzz targets: bytes from anywhere, read as if a provider had sent them.
 //!
-//! Each may find that the bytes make no sense, and must not panic. It returns whether they did make sense.
+//! Each returns whether the bytes make sense, and must not panic.
 
 use serde::de::IgnoredAny;
 
@@ -11,10 +11,11 @@ use super::reported::Reported;
 use super::sse::Events;
 use super::values::Values;
 
-/// An answer in pieces, read as server-sent events, as JSON values, and as an answer of each API. Its parts and its tokens do
-/// not depend on the pieces.
+/// Reads an answer in pieces: as server-sent events, as JSON values, and as an answer of each API. Its parts and its
+/// tokens must not depend on the pieces.
 ///
-/// The number of lengths; then each length, in a byte; then the answer. The pieces have these lengths in turn.
+/// The input is the number of lengths, then each length in a byte, then the answer. The pieces have these lengths in
+/// turn.
 #[must_use]
 pub fn answer(bytes: &[u8]) -> bool {
     let (count, rest) = bytes.split_first().unwrap_or((&0, bytes));
@@ -33,7 +34,7 @@ pub fn answer(bytes: &[u8]) -> bool {
     made_sense
 }
 
-/// Reads an answer of this API: its figures, and the tokens that were counted.
+/// Reads an answer of this API. Returns the reported figures, and the tokens that were counted.
 fn read(api: Api, pieces: &[&[u8]]) -> (Reported, u64) {
     let mut reader = AnswerReader::new(api);
     let counted: u64 = pieces.iter().map(|piece| reader.read(piece)).sum();
@@ -72,7 +73,7 @@ fn see(part: Part<'_>, max_bytes: usize, seen: &mut Vec<Seen>) {
     seen.push((kind, bytes.to_vec()));
 }
 
-/// The pieces of an answer, which have these lengths in turn. It is in one piece if all lengths are zero.
+/// Cuts an answer into pieces of these lengths in turn. It is one piece if all lengths are zero.
 fn pieces<'a>(answer: &'a [u8], lengths: &[u8]) -> Vec<&'a [u8]> {
     let (mut pieces, mut rest) = (Vec::new(), answer);
     for length in lengths.iter().filter(|length| **length > 0).cycle() {

@@ -1,8 +1,8 @@
 //! Gemini's `generateContent` and `streamGenerateContent`. Its JSON may be in snake case too.
 //!
-//! Each chunk of a stream has `usageMetadata` up to there; the last one is final. `promptTokenCount` contains the cached
-//! tokens. `candidatesTokenCount` does not contain `thoughtsTokenCount`, and `promptTokenCount` not
-//! `toolUsePromptTokenCount`: these add up, unless the total shows that they do not.
+//! Each chunk of a stream has the `usageMetadata` so far; the last one is final. `promptTokenCount` contains the cached
+//! tokens. `candidatesTokenCount` does not contain `thoughtsTokenCount`, and `promptTokenCount` does not
+//! contain `toolUsePromptTokenCount`: these add up, unless the total shows that they do not.
 //!
 //! Sources: <https://ai.google.dev/api/generate-content#UsageMetadata>.
 
@@ -38,7 +38,8 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     })
 }
 
-/// The model is in the path, as is whether the answer streams. The tokens of thinking are a part of `maxOutputTokens`.
+/// Returns the meaning of a path. The URL has the model and the choice of streaming. Thinking tokens are a part of
+/// `maxOutputTokens`.
 pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     Some(match path {
         ["contents" | "requests"] => RequestMeaning::Enter,
@@ -62,7 +63,7 @@ pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     })
 }
 
-/// All that is not known counts as text, so that nothing of the prompt is free.
+/// Counts unknown members as text, so that no part of the prompt is free.
 fn content(path: &[&str]) -> RequestMeaning {
     match path {
         ["role"] | ["parts", "thoughtSignature" | "thought_signature"] => RequestMeaning::Skip,

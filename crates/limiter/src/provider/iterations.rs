@@ -1,7 +1,7 @@
 //! The steps of one message of Anthropic's.
 //!
-//! The usage of a message leaves out two kinds of its steps, which are listed in `iterations`: those that compact its
-//! context, and those of a model that advises. The others are in the usage already, or are attempts that are not billed.
+//! The usage of a message leaves out two kinds of steps: those that compact its context, and those of an advising
+//! model. `iterations` lists them. The other steps are in the usage already, or are attempts that are not billed.
 //!
 //! Sources: <https://docs.claude.com/en/docs/build-with-claude/compaction>,
 //! <https://docs.claude.com/en/docs/agents-and-tools/tool-use/advisor-tool>.
@@ -10,7 +10,7 @@ use super::figures::Counts;
 use super::walk::{Look, Receive, walk};
 use crate::token_usage::TokenUsage;
 
-/// The tokens that are beside the usage.
+/// The tokens that the usage leaves out.
 #[derive(Default)]
 pub(super) struct Iterations {
     beside: TokenUsage,

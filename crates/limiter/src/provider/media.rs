@@ -1,5 +1,5 @@
-//! Tokens of pictures, sound, video and files in a prompt: by the rule of the provider, or by a stated bound where the
-//! size is not known. Their base64 is no text.
+//! Tokens of pictures, sound, video and files in a prompt: by the rule of the provider, or by a stated bound if the
+//! size is unknown. Their base64 does not count as text.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::api::Api;
 use super::scalar::{text, text_bytes};
 
-/// What a part of a prompt is, as far as its name tells. Inline data tells it better.
+/// The kind of a part of a prompt, by its name. Inline data overrides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Picture,
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     File,
 }
 
-/// What a value of a prompt turned out to be.
+/// The size of a value of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     /// Media of this many tokens.
@@ -28,31 +28,32 @@ pub(super) enum Size {
     TextBytes(u64),
 }
 
-/// The size of a JSON value that holds media: an address, a data URL or base64 in a string, or an object with one of them.
+/// Returns the size of a JSON value that holds media: a string with an address, a data URL or base64, or an object with
+/// such a string.
 pub(super) fn size(api: Api, kind: Kind, raw: &str, buffer: &mut String) -> Size {
     if raw.starts_with('{') {
         return match serde_json::from_str::<Object<'_>>(raw) {
             Ok(object) => object.size(api, kind, buffer),
-            // A member given twice: it may be either, and is never more than all of it.
+            // A member is given twice. Neither value is larger than the whole object.
             Err(_) => Size::TextBytes(raw.len() as u64),
         };
     }
     match text(raw, buffer) {
         Some(text) => Media { api, kind, detail: Detail::Auto }.of_text(text),
-        // An array has its values in places that are not known.
+        // The structure of an array is unknown.
         None if raw.starts_with('[') => Size::TextBytes(raw.len() as u64),
         None => Size::Tokens(0),
     }
 }
 
-/// The size of a text that is a data URL with base64. Texts of that form are media wherever they stand.
+/// Returns the size of a text that is a data URL with base64. Such texts are media in any place.
 pub(super) fn of_data_url(api: Api, text: &str) -> Option<Size> {
     let (media_type, data) = data_url(text)?;
     let kind = kind_of(media_type).unwrap_or(Kind::File);
     Some(Media { api, kind, detail: Detail::Auto }.of_base64(media_type, data))
 }
 
-/// An object with media, in the words of any API.
+/// An object with media, of any API.
 #[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow, default, alias = "file_data")]
@@ -94,7 +95,7 @@ impl Object<'_> {
         }
         match self.url.and_then(|raw| text(raw.get(), buffer)) {
             Some(url) => media.of_text(url),
-            // By the id of a file that was uploaded before.
+            // The id of an uploaded file.
             None => Size::Tokens(media.of_unknown_size()),
         }
     }
@@ -116,7 +117,7 @@ struct Media {
 }
 
 impl Media {
-    /// Of an address, a data URL, or base64.
+    /// Returns the size of an address, a data URL, or base64.
     fn of_text(self, text: &str) -> Size {
         if let Some((media_type, data)) = data_url(text) {
             return self.of_base64(media_type, data);
@@ -205,7 +206,7 @@ const fn openai_picture(patches: u64) -> u64 {
     patches.saturating_mul(6).div_ceil(5)
 }
 
-/// The media type and the base64 of a data URL.
+/// Returns the media type and the base64 of a data URL.
 fn data_url(text: &str) -> Option<(&str, &str)> {
     let (head, data) = text.strip_prefix("data:")?.split_once(',')?;
     Some((head.strip_suffix(";base64")?, data))
@@ -221,7 +222,7 @@ fn kind_of(media_type: &str) -> Option<Kind> {
     })
 }
 
-/// The first bytes of base64 in either alphabet; empty if it is not base64.
+/// Decodes the first bytes of base64 in either alphabet. Empty if the data is not base64.
 fn decoded(data: &str, most_bytes: usize) -> Vec<u8> {
     let mut characters: Vec<u8> = data
         .bytes()
@@ -239,7 +240,7 @@ fn decoded(data: &str, most_bytes: usize) -> Vec<u8> {
     BASE64.decode(characters).unwrap_or_default()
 }
 
-/// Width and height of a picture, by its first bytes.
+/// Returns width and height of a picture, by its first bytes.
 fn dimensions(start: &[u8], data: &str) -> Option<(u64, u64)> {
     let size = match imagesize::blob_size(start) {
         Ok(size) => size,
@@ -252,7 +253,7 @@ fn dimensions(start: &[u8], data: &str) -> Option<(u64, u64)> {
     Some((size.width as u64, size.height as u64))
 }
 
-/// Bytes a second of a WAVE file, by its header.
+/// Returns the bytes a second of a WAVE file, by its header.
 fn wave_rate(start: &[u8]) -> u64 {
     let rate = match start.get(12..32) {
         Some([b'f', b'm', b't', b' ', .., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]),
@@ -261,7 +262,7 @@ fn wave_rate(start: &[u8]) -> u64 {
     u64::from(rate).clamp(AUDIO_BYTES_A_SECOND, MOST_AUDIO_BYTES_A_SECOND)
 }
 
-/// Whether these bytes are text, of which the last character may be cut.
+/// Returns whether these bytes are text. The last character may be cut.
 fn is_text(start: &[u8]) -> bool {
     let valid = match str::from_utf8(start) {
         Ok(text) => text,
@@ -280,7 +281,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Has the size of a PNG, GIF or WebP and of most JPEGs, and the header of a WAVE file.
+/// Enough for the size of a PNG, GIF or WebP and of most JPEGs, and for the header of a WAVE file.
 const START_BYTES: usize = 1_024;
 
 /// 64 KiB. The camera's data in a JPEG is one segment, which has at most this many bytes.
@@ -301,7 +302,7 @@ const OPENAI_PATCH: u64 = 32;
 /// `"detail": "low"` scales down to 512 × 512.
 const OPENAI_LOW_PATCHES: u64 = 256;
 
-/// `"detail": "high"` scales down to this. It is also the bound of a picture whose size is not known, 3,000 tokens.
+/// `"detail": "high"` scales down to this. It is also the bound of a picture of unknown size, 3,000 tokens.
 const OPENAI_HIGH_PATCHES: u64 = 2_500;
 
 /// `"detail": "original"` scales down to this, and newer models take it for `auto`.
@@ -315,7 +316,7 @@ const ANTHROPIC_PATCH: u64 = 28;
 /// Newer models scale down to 2,576 pixels a side and this many tokens, older ones to 1,600.
 const ANTHROPIC_MOST_PATCHES: u64 = 4_784;
 
-/// Gemini 3 and later by default, whatever the size. <https://ai.google.dev/gemini-api/docs/media-resolution>
+/// The default of Gemini 3 and later, for any size. <https://ai.google.dev/gemini-api/docs/media-resolution>
 const GEMINI_PICTURE_TOKENS: u64 = 1_120;
 
 /// <https://ai.google.dev/gemini-api/docs/tokens>
@@ -327,10 +328,10 @@ const OPENAI_AUDIO_TOKENS_A_SECOND: u64 = 10;
 /// Gemini's, with sound. <https://ai.google.dev/gemini-api/docs/tokens>
 const VIDEO_TOKENS_A_SECOND: u64 = 263;
 
-/// 32 kbit/s, the least at which speech is stored as MP3. The length of compressed sound is not known without decoding it.
+/// 32 kbit/s, the least at which speech is stored as MP3. Only decoding shows the length of compressed sound.
 const AUDIO_BYTES_A_SECOND: u64 = 4_000;
 
-/// 192 kHz of two channels of 32 bits. A header that says more is not believed.
+/// 192 kHz, two channels, 32 bits. A larger rate in a header is clamped to this.
 const MOST_AUDIO_BYTES_A_SECOND: u64 = 1_536_000;
 
 /// 400 kbit/s, little for a video of 360 lines.
@@ -340,17 +341,17 @@ const VIDEO_BYTES_A_SECOND: u64 = 50_000;
 /// <https://platform.claude.com/docs/en/build-with-claude/pdf-support#estimate-your-costs>
 const PAGE_TOKENS: u64 = 3_000;
 
-/// Gemini 3 and later by default. <https://ai.google.dev/gemini-api/docs/media-resolution>
+/// The default of Gemini 3 and later. <https://ai.google.dev/gemini-api/docs/media-resolution>
 const GEMINI_PAGE_TOKENS: u64 = 560;
 
-/// A page of text with its share of the fonts. The pages of a PDF are not known without unpacking it.
+/// A page of text with its share of the fonts. Only unpacking a PDF shows its pages.
 const BYTES_OF_A_PAGE: u64 = 20_000;
 
-/// What Anthropic's models with 200,000 tokens of context take. A file of more pages is mostly pictures.
+/// The most pages that Anthropic's models with 200,000 tokens of context accept. Larger files are mostly pictures.
 const MOST_PAGES: u64 = 100;
 
-/// Sound or video at an address, or by its id, is taken for a minute.
+/// The assumed length of sound or video at an address or by its id: a minute.
 const UNKNOWN_SECONDS: u64 = 60;
 
-/// A file at an address, or by its id, is taken for this many pages.
+/// The assumed pages of a file at an address or by its id.
 const UNKNOWN_PAGES: u64 = 10;

@@ -2,9 +2,9 @@
 //!
 //! - `usage` is in the whole answer, and in the last chunk of a stream, with empty `choices`, if the request has
 //!   `"stream_options": {"include_usage": true}`. Some providers put it into the last chunk with a choice, or into every
-//!   chunk (vLLM's `continuous_usage_stats`, Perplexity); Groq into `x_groq.usage`; Moonshot into `choices[].usage`.
-//! - A stream may repeat its text: Perplexity sends the `message` so far beside each `delta`, MiniMax the whole `message` at
-//!   the end, Together a `text` beside each `delta`.
+//!   chunk (vLLM's `continuous_usage_stats`, Perplexity). Groq has it in `x_groq.usage`, Moonshot in `choices[].usage`.
+//! - A stream may repeat its text: Perplexity sends the `message` so far with each `delta`, MiniMax the whole `message`
+//!   at the end, Together a `text` with each `delta`.
 //! - Reasoning comes as `reasoning_content` (DeepSeek and others) or `reasoning` (OpenRouter, newer vLLM), or as both.
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/chat>.
@@ -55,15 +55,15 @@ pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     })
 }
 
-/// What the requests of all OpenAI's APIs have that generate text.
+/// Returns the meaning of the members that all text-generating APIs of OpenAI share.
 pub(super) fn generation(path: &[&str]) -> Option<RequestMeaning> {
     Some(match path {
         ["model"] => RequestMeaning::Model,
         ["stream"] => RequestMeaning::Stream,
         ["stream_options"] => RequestMeaning::StreamOptions,
         ["stream_options", "include_usage"] => RequestMeaning::IncludeUsage,
-        // `max_tokens` came before `max_completion_tokens`, servers take both. The last two are those of compatible
-        // servers: TGI's, and llama.cpp's.
+        // `max_tokens` is the older name of `max_completion_tokens`; servers accept both. The last two names are those
+        // of TGI and llama.cpp.
         [
             "max_tokens"
             | "max_completion_tokens"
@@ -76,7 +76,7 @@ pub(super) fn generation(path: &[&str]) -> Option<RequestMeaning> {
     })
 }
 
-/// All that is not known counts as text, so that nothing of the prompt is free.
+/// Counts unknown members as text, so that no part of the prompt is free.
 fn message(path: &[&str]) -> RequestMeaning {
     match path {
         ["role" | "tool_call_id" | "audio"] | ["tool_calls", "id" | "type"] => RequestMeaning::Skip,

@@ -1,4 +1,4 @@
-//! OpenAI's embeddings, and compatible ones: usage alone, without output. Some tell only the total.
+//! OpenAI's embeddings, and compatible ones: usage alone, without output. Some providers report only the total.
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/embeddings>.
 
@@ -14,7 +14,7 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     })
 }
 
-/// Some providers take pictures too, beside the text or as a part of it.
+/// Returns the meaning of a path. Some providers accept pictures too, next to the text or as a part of it.
 pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     Some(match path {
         ["model"] => RequestMeaning::Model,

@@ -1,8 +1,8 @@
 //! OpenAI's responses.
 //!
 //! A stream has deltas as strings in `delta`: of text, refusals, reasoning and the arguments of tools. Its last event
-//! (`response.completed`, `response.incomplete` or `response.failed`) has the whole response with its usage; the text in
-//! there, and in the `*.done` events, is the same text again.
+//! (`response.completed`, `response.incomplete` or `response.failed`) has the whole response with its usage. It
+//! repeats the text of the deltas, as do the `*.done` events.
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/responses>.
 
@@ -39,7 +39,7 @@ pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     })
 }
 
-/// All that is not known counts as text, so that nothing of the prompt is free.
+/// Counts unknown members as text, so that no part of the prompt is free.
 fn item(path: &[&str]) -> RequestMeaning {
     match path {
         ["content" | "output", "type"] => RequestMeaning::PartType,

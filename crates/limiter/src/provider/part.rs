@@ -1,4 +1,4 @@
-//! A part of an answer, which is an event or a JSON value, and the buffer that puts it together.
+//! A part of an answer (an event or a JSON value), and the buffer that assembles it.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub(crate) enum Part<'a> {
     TooLarge,
 }
 
-/// Puts one part together from several pieces, in bounded memory.
+/// A buffer that assembles one part from several pieces, in bounded memory.
 #[derive(Clone)]
 pub(super) struct PartBuffer {
     bytes: Vec<u8>,
@@ -39,7 +39,7 @@ impl PartBuffer {
         self.begun
     }
 
-    /// Adds bytes to the part, which begins if it has not yet. Drops all of its bytes once they are too many.
+    /// Adds bytes to the part, and begins it if necessary. Drops all of its bytes once they exceed the bound.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.begun = true;
         let needed = self.bytes.len() + bytes.len();
@@ -73,7 +73,7 @@ impl PartBuffer {
         }
     }
 
-    /// The part that all of these bytes are, which are in one piece: they need no buffer.
+    /// Returns the part of these bytes, which are in one piece and need no buffer.
     pub(super) const fn whole<'a>(&self, bytes: &'a [u8]) -> Part<'a> {
         if bytes.len() > self.max_bytes { Part::TooLarge } else { Part::Whole(bytes) }
     }
@@ -84,7 +84,7 @@ impl PartBuffer {
     }
 }
 
-/// Shows no text of an answer.
+/// Formats without the text of the answer.
 impl fmt::Debug for PartBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PartBuffer").field("bytes", &self.bytes.len()).finish_non_exhaustive()
@@ -96,7 +96,7 @@ impl fmt::Debug for PartBuffer {
 pub(crate) const MAX_PART_BYTES: usize = 8 * 1_024 * 1_024;
 
 /// 64 KiB. A buffer is reused up to this size; events of text have some hundred bytes. A larger one is released, so that
-/// a stream does not hold on to the memory of its largest event.
+/// a stream does not keep the memory of its largest event.
 pub(super) const REUSED_BYTES: usize = 64 * 1_024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! An answer, read while it comes.
+//! The reader of an answer while it streams.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use super::walk::{Look, Receive, walk};
 use crate::stream::CountTokens;
 use crate::token_usage::TokenUsage;
 
-/// Reads the tokens of one answer, whole or streamed, while its bytes come, cut anywhere.
+/// A reader of the tokens of one answer, whole or streamed, from pieces that are cut anywhere.
 ///
-/// It reads server-sent events, a JSON body, and a JSON array that streams; the first byte tells them apart. The bytes must
-/// be plain: decompress them first.
+/// It reads server-sent events, a JSON body, and a JSON array that streams; the first byte distinguishes them. The
+/// bytes must be plain: decompress them first.
 ///
-/// - **What the provider reports wins**, wherever it puts its usage: see [`Api`]. A figure that is negative, not whole or
-///   more than a billion is not believed, nor is an input of 0, nor an output of 0 after some output was seen.
+/// - **What the provider reports wins**, wherever it puts its usage: see [`Api`]. A figure is ignored if it is
+///   negative, not whole or more than a billion. So are an input of 0, and an output of 0 after some output was seen.
 /// - Otherwise, **what was seen is counted**: text, reasoning, refusals and the arguments of tool calls, by
 ///   [`tokens_of_text`] or your [tokenizer](Self::counting_by). Text that a provider sends twice is counted once.
-/// - Where nothing could be counted, **the estimate stands**: of an answer without any text that is understood, and of one
-///   with an event of more than 8 MiB. An answer that ends in the provider's error is charged what was seen, even
-///   nothing.
+/// - If nothing can be counted, **the estimate stands**: for an answer without any text in a known form, and for an
+///   answer with an event of more than 8 MiB. An answer that ends in the provider's error is charged only the tokens
+///   that were seen, even none.
 ///
 /// ```
 /// use limiter::{AnswerReader, Api, Charge, TokenUsage};
@@ -50,16 +50,16 @@ pub struct AnswerReader {
     account: Account,
 }
 
-/// How the bytes are divided.
+/// The format that divides the bytes into parts.
 #[derive(Clone, Debug)]
 enum Framing {
-    /// Nothing but a byte order mark and white space has come.
+    /// Not known yet: so far only a byte order mark and white space came.
     Open,
     Events(Events),
     Values(Values),
 }
 
-/// What is known of an answer so far.
+/// The tokens of an answer so far.
 #[derive(Clone)]
 struct Account {
     api: Option<Api>,
@@ -68,27 +68,27 @@ struct Account {
     counted: u64,
     /// Tokens counted after the provider's last report of its output.
     since: u64,
-    /// Whether some of the answer could not be read, after the provider's last report of its output.
+    /// Whether a part of the answer could not be read after the provider's last report of its output.
     unread: bool,
     /// Whether a choice came in deltas: a whole message repeats them.
     has_deltas: bool,
     /// Whether the provider reported an error.
     failed: bool,
     tokenizer: Option<Tokenizer>,
-    /// Room for texts with escapes.
+    /// A buffer for texts with escapes.
     buffer: String,
 }
 
 type Tokenizer = Arc<dyn Fn(&str) -> u64 + Send + Sync>;
 
 impl AnswerReader {
-    /// A reader of one answer of this API. What is not understood is tried in the words of the other APIs.
+    /// Creates a reader for one answer of this API. Values that this API does not define are read by the other APIs.
     #[must_use]
     pub fn new(api: Api) -> Self {
         Self::of(Some(api))
     }
 
-    /// A reader of one answer of an API that is not known: it is tried in the words of all of them.
+    /// Creates a reader for one answer of an unknown API. Values are read by all known APIs.
     #[must_use]
     pub fn of_any_api() -> Self {
         Self::of(None)
@@ -117,7 +117,7 @@ impl AnswerReader {
         Self { account, ..self }
     }
 
-    /// Reads the next bytes, and returns how many output tokens were counted in them.
+    /// Reads the next bytes, and returns the number of output tokens that were counted in them.
     pub fn read(&mut self, bytes: &[u8]) -> u64 {
         let before = self.account.counted;
         let Self { framing, account } = self;
@@ -139,7 +139,7 @@ impl AnswerReader {
         account.counted - before
     }
 
-    /// Reads what was held back, once no more bytes come, and returns how many output tokens were counted in it.
+    /// Reads the rest after the last bytes, and returns the number of output tokens that were counted in it.
     pub fn finish(&mut self) -> u64 {
         let before = self.account.counted;
         let Self { framing, account } = self;
@@ -151,8 +151,8 @@ impl AnswerReader {
         account.counted - before
     }
 
-    /// The figures that the provider has reported so far. The output includes what was counted after the report; it is
-    /// absent if something after the report could not be counted.
+    /// Returns the figures that the provider has reported so far. The output includes the tokens that were counted
+    /// after the report. It is absent if something after the report could not be counted.
     #[must_use]
     pub fn reported(&self) -> Reported {
         let Account { api, reported, since, unread, .. } = &self.account;
@@ -165,13 +165,13 @@ impl AnswerReader {
         reported
     }
 
-    /// The tokens to charge as things stand: reported, counted, or estimated.
+    /// Returns the tokens to charge so far: reported, counted, or estimated.
     #[must_use]
     pub fn usage(&self, estimate: &Charge) -> TokenUsage {
         self.usage_and_source(estimate).0
     }
 
-    /// The same, and where the output comes from.
+    /// Returns the tokens to charge so far, and the source of the output.
     #[must_use]
     pub fn usage_and_source(&self, estimate: &Charge) -> (TokenUsage, TokenSource) {
         self.reported().usage(self.account.counted, self.estimate_stands(), estimate)
@@ -195,7 +195,7 @@ impl AnswerReader {
         *unread || (*counted == 0 && !*failed)
     }
 
-    /// The API whose answer is read, if it is known.
+    /// Returns the API of the answer, if it is known.
     #[must_use]
     pub const fn api(&self) -> Option<Api> {
         self.account.api
@@ -231,7 +231,7 @@ impl Account {
         match data.trim_ascii() {
             b"" | b"[DONE]" => {}
             data @ ([b'{', ..] | [b'[', ..]) => self.json(data, last),
-            // Text instead of JSON: a provider of its own kind, which is not free.
+            // Text instead of JSON, from an unknown kind of provider, is not free.
             data => self.saw(str::from_utf8(data).map_or(1, |text| self.tokens(text))),
         }
     }
@@ -256,7 +256,7 @@ impl Account {
         let read = walk(json, &mut event);
         let figures = event.end();
         if read.is_err() && !may_be_cut && self.counted == before {
-            // It was passed on, and may have been anything.
+            // The malformed event was passed on, so it is not free.
             self.saw(1);
         }
         if let Some((figures, first)) = figures {
@@ -266,7 +266,7 @@ impl Account {
 
     fn report(&mut self, figures: &Figures, first: bool) {
         self.report_input(figures);
-        // Some report 0 in all events but one.
+        // Some providers report 0 in all events but one.
         let is_zero_believed = self.counted == 0 && !self.unread && self.reported.output.is_none();
         if let Some(output) = figures.output.filter(|output| *output > 0 || is_zero_believed)
             && !first
@@ -287,7 +287,7 @@ impl Account {
         if figures.cached_input > 0 || figures.cache_write > 0 {
             (*cached_input, *cache_write) = (figures.cached_input, figures.cache_write);
         } else if *cached_input > 0 || *cache_write > 0 {
-            // Cached tokens that were reported at the beginning alone still count.
+            // Cached tokens still count if only the beginning of the answer reported them.
             *reported = input.max(*reported);
             return;
         }
@@ -309,9 +309,9 @@ struct Event<'a> {
     account: &'a mut Account,
     /// Text that comes with this event. Of chat completions, the delta of a choice.
     delta: Delta,
-    /// The message of a choice. Some providers repeat it beside its deltas.
+    /// The message of a choice. Some providers repeat it with its deltas.
     message: Delta,
-    /// The tokens of a choice's own text, which some providers send beside its delta.
+    /// The tokens of a choice's own text, which some providers send with its delta.
     choice_text: u64,
     /// Whether its delta is sound or a picture in base64, by the type of the event.
     is_media: bool,
@@ -424,7 +424,7 @@ impl<'de> Receive<'de> for Event<'_> {
         }
     }
 
-    /// A delta that is a string is no delta of any known API, but it is text.
+    /// Counts a delta that is a string as text, although no known API has such deltas.
     fn string(&mut self, path: &[&str], text: &str) {
         if matches!(path, ["choices", "delta" | "message"] | ["delta"]) {
             let tokens = self.account.tokens(text);

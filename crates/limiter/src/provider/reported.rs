@@ -1,11 +1,11 @@
-//! Figures that a provider reported, and what is charged by them.
+//! Figures that a provider reported, and the charge by them.
 
 use limiter_core::{Charge, Credits};
 use serde::Serialize;
 
 use crate::token_usage::TokenUsage;
 
-/// The figures of a call that its provider has reported so far, each if it did.
+/// The figures of a call that its provider has reported so far. The others are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
     /// All input tokens, cached ones included.
@@ -22,20 +22,20 @@ pub struct Reported {
     pub credits: Option<Credits>,
 }
 
-/// Where the output tokens of a call come from, or the input tokens of a call without output.
+/// The source of the output tokens of a call, or of the input tokens of a call without output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenSource {
     /// The provider reported them.
     Reported,
-    /// They were counted from what was seen of the answer.
+    /// They were counted in the part of the answer that was seen.
     Counted,
-    /// Neither could be: the estimate of the call stands.
+    /// They were neither reported nor countable: the estimate of the call stands.
     Estimated,
 }
 
 impl Reported {
-    /// The tokens to charge: what was reported, or else what was counted, or else the estimate. `estimate_stands` says that
+    /// Returns the tokens to charge: reported, or else counted, or else estimated. `estimate_stands` means that
     /// something was not counted, so that the estimate is the least to charge.
     #[must_use]
     pub fn usage(
@@ -62,7 +62,7 @@ impl Reported {
 }
 
 impl TokenSource {
-    /// Its name, as in metrics.
+    /// Returns the name, as in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The body of a request: what it may cost.
+//! The body of a request, and its cost estimate.
 
 use limiter_core::MAX_COUNT;
 use thiserror::Error;
@@ -8,15 +8,15 @@ use super::request_reading::Reading;
 use super::rewrite::{self, Places};
 use crate::estimate::Estimate;
 
-/// What the body of a request says about its cost, read in one pass without a copy of it.
+/// The figures in the body of a request that determine its cost, read in one pass without a copy of the body.
 ///
 /// - **Output**: the largest of all maximum fields that the [`Api`] has, for each answer that is asked for. Maxima may be
-///   written as `25`, `25.0` or `"25"`. Zero, negative numbers and null set no maximum, since some servers take them for
-///   none; a maximum above a billion counts as a billion.
+///   written as `25`, `25.0` or `"25"`. Zero, negative numbers and null set no maximum, since some servers treat them
+///   so; a maximum above a billion counts as a billion.
 /// - **Input**: the text of messages, instructions, tools and documents, with a token for each 4 bytes or by your
-///   tokenizer, and 4 tokens for each message. Escapes count as their characters; what is not known of a message counts as
-///   text. What the provider adds by itself (earlier turns, results of its tools) is not known.
-/// - **Pictures, sound, video and files** count by the provider's rule, or by a stated bound where the size is not known
+///   tokenizer, and 4 tokens for each message. Escapes count as their characters, and unknown members of a message
+///   as text. Input that the provider adds by itself (earlier turns, results of its tools) is not counted.
+/// - **Pictures, sound, video and files** count by the provider's rule, or by a stated bound if the size is unknown
 ///   (for pictures 1,120 to 4,784 tokens), and never by their base64.
 ///
 /// ```
@@ -41,10 +41,10 @@ pub struct ApiRequest {
     places: Places,
 }
 
-/// Changes that a gateway makes to a request before it passes it on. By default none.
+/// Changes that a gateway makes to a request before it passes it on. The default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestChanges {
-    /// Asks the provider to report the usage of a stream, where its API reports it only if asked
+    /// Asks the provider to report the usage of a stream, if its API reports it only on request
     /// (`stream_options.include_usage`). A request that does not stream is not changed.
     pub ask_for_usage: bool,
     /// The most output tokens of one answer, at least 1. It lowers each larger maximum of the request, and becomes its
@@ -63,14 +63,14 @@ pub enum RequestError {
     /// The body is JSON, but not an object.
     #[error("the request body is not a JSON object: send one")]
     NotAnObject,
-    /// A member that decides what the call costs is given more than once. Parsers differ in which one they take.
+    /// A member that decides what the call costs is given more than once. Parsers differ in which one they use.
     #[error("the request body has {name:?} more than once: send it once")]
     Repeated {
         /// The name of the member.
         name: &'static str,
     },
     /// A member has the name of one that decides what the call costs, but in other letter case. Parsers differ in whether
-    /// they take it.
+    /// they accept it.
     #[error(
         "a member of the request body differs from {name:?} in letter case only: name it {name:?}"
     )]
@@ -120,19 +120,19 @@ impl ApiRequest {
         })
     }
 
-    /// The API that the request was read by.
+    /// Returns the API of the request.
     #[must_use]
     pub const fn api(&self) -> Api {
         self.api
     }
 
-    /// The model. Requests of Gemini have it in their path instead.
+    /// Returns the model. Requests of Gemini have it in their path instead.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
-    /// Returns whether the answer is asked for as a stream. Requests of Gemini say so in their path instead.
+    /// Returns whether the request asks for a stream. Requests of Gemini have this in their path instead.
     #[must_use]
     pub const fn streams(&self) -> bool {
         self.streams
@@ -144,26 +144,26 @@ impl ApiRequest {
         self.asks_for_usage
     }
 
-    /// The number of answers that the request asks for, at least 1: `n`, `best_of` if it is larger, `candidateCount`; each for
-    /// every prompt of OpenAI's completions.
+    /// Returns the number of answers that the request asks for, at least 1: `n`, `best_of` if it is larger, or
+    /// `candidateCount`. OpenAI's completions have that many for each prompt.
     #[must_use]
     pub const fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// The most output tokens of one answer: the largest of all maximum fields. None if the request sets none.
+    /// Returns the most output tokens of one answer: the largest of all maximum fields. None if the request sets none.
     #[must_use]
     pub const fn max_output_tokens(&self) -> Option<u64> {
         self.max_output_tokens
     }
 
-    /// An estimate of the input tokens.
+    /// Returns an estimate of the input tokens.
     #[must_use]
     pub const fn input_tokens(&self) -> u64 {
         self.input_tokens
     }
 
-    /// What the request may cost at most: its input tokens, and for each answer its maximum.
+    /// Returns the estimate to reserve: the input tokens, and for each answer its maximum.
     ///
     /// A request without a maximum gets [`Estimate::DEFAULT_OUTPUT_TOKENS`] for each answer; OpenAI's completions have 16
     /// by default. Embeddings and rerank have no output.
@@ -177,21 +177,21 @@ impl ApiRequest {
             None => Estimate::DEFAULT_OUTPUT_TOKENS,
         };
         let input = self.input_tokens.min(MAX_COUNT);
-        // No more than can be charged.
+        // A charge has at most `MAX_COUNT` tokens.
         let output = each.saturating_mul(self.answers).min(MAX_COUNT - input);
         Estimate::for_input_tokens(input).max_output_tokens(output)
     }
 
-    /// The body with these changes, otherwise byte for byte as it is. None if nothing is to be changed.
+    /// Returns the body with these changes, and all other bytes unchanged. None if nothing changes.
     ///
-    /// `body` must be the one that was read; a body of another length is not changed.
+    /// `body` must be the body that was read; a body of another length is not changed.
     #[must_use]
     pub fn rewritten(&self, body: &[u8], changes: &RequestChanges) -> Option<Vec<u8>> {
         let asks = changes.ask_for_usage && self.streams && !self.asks_for_usage;
         rewrite::rewritten(self.api, &self.places, body, asks, changes.max_output_tokens, None)
     }
 
-    /// The same with another model, for an API that has it in the body.
+    /// Rewrites the body likewise, and with another model, for an API that has the model in the body.
     ///
     /// ```
     /// use limiter::{Api, ApiRequest, RequestChanges};

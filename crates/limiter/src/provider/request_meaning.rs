@@ -5,9 +5,9 @@ use super::media::Kind;
 /// The meaning of a value of a request, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestMeaning {
-    /// It means nothing here.
+    /// A value that is ignored.
     Skip,
-    /// Its members or elements may mean something.
+    /// An object or array whose members or elements may have a meaning.
     Enter,
     /// The name of the model.
     Model,
@@ -19,7 +19,7 @@ pub(super) enum RequestMeaning {
     IncludeUsage,
     /// The most output tokens of one answer.
     Maximum,
-    /// The object that has [`Self::Maximum`], where it is not the request itself.
+    /// The object that has [`Self::Maximum`], if it is not the request itself.
     Generation,
     /// The number of answers. The largest of several counts.
     Answers,
@@ -27,7 +27,7 @@ pub(super) enum RequestMeaning {
     Prompts,
     /// Text of the prompt: a string, or strings within.
     Text,
-    /// The same, where numbers are token ids.
+    /// Text of the prompt in which numbers are token ids.
     TextOrTokens,
     /// A JSON value that the model sees as it is: a schema, or the arguments of a tool call.
     Json,
@@ -35,10 +35,10 @@ pub(super) enum RequestMeaning {
     Query,
     /// A document of a rerank: a string, or strings within.
     Document,
-    /// The type of a part of the prompt, which says what kind of media it is.
+    /// The type of a part of the prompt, and so the kind of its media.
     PartType,
     /// A picture, sound, video or file: an address, base64, or an object with one of them.
     Media(Kind),
-    /// The same, of the kind that the type of its part says.
+    /// Media of the kind that the type of its part names.
     MediaOfPart,
 }

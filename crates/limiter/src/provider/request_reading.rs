@@ -13,7 +13,7 @@ use super::rewrite::{Place, Places};
 use super::scalar::{MOST_TOKENS, count, text, text_bytes};
 use super::walk::{Look, Receive, walk};
 
-/// What was read of a request.
+/// The result of reading a request.
 pub(super) struct Read {
     pub(super) model: Option<String>,
     pub(super) streams: bool,
@@ -23,10 +23,10 @@ pub(super) struct Read {
     pub(super) places: Places,
 }
 
-/// Receives the values of a request.
+/// A receiver of the values of a request.
 pub(super) struct Reading<'a> {
     api: Api,
-    /// The address of the body, by which the place of a value in it is known.
+    /// The address of the body, to compute the place of a value in it.
     start: usize,
     tokenizer: Option<&'a dyn Fn(&str) -> u64>,
     prompt: Count,
@@ -38,16 +38,16 @@ pub(super) struct Reading<'a> {
     streams: bool,
     asks_for_usage: bool,
     places: Places,
-    /// The kind of the part that is read, once its type was.
+    /// The kind of the current part, once its type was read.
     part: Option<Kind>,
-    /// One bit for each of [`DECIDING`] that was read.
+    /// One bit for each member of [`DECIDING`] that was read.
     seen: u32,
     error: Option<RequestError>,
-    /// Room for texts with escapes.
+    /// A buffer for texts with escapes.
     buffer: String,
 }
 
-/// Tokens that were counted, and bytes of text that are not divided yet.
+/// Tokens that were counted, and bytes of text that are not converted to tokens yet.
 #[derive(Clone, Copy, Default)]
 struct Count {
     tokens: u64,
@@ -158,7 +158,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The size of a text of the prompt.
+    /// Returns the size of a text of the prompt.
     fn text(&mut self, raw: &str) -> Count {
         if raw.starts_with("\"data:")
             && let Some(size) =
@@ -315,8 +315,8 @@ impl Reading<'_> {
         self.text(raw)
     }
 
-    /// The member of this API that decides what a call costs and has this name but for letter case. Go's parser takes one
-    /// for the other.
+    /// Returns the member of this API that determines the cost and has this name except for letter case. Go's parser
+    /// treats the two names as the same.
     fn in_other_letter_case(&self, name: &str) -> Option<&'static str> {
         let lower = |name: &str| {
             name.chars()
@@ -336,8 +336,8 @@ impl Reading<'_> {
     }
 }
 
-/// The elements of an array of prompts: texts, or arrays of token ids, each with its own answers. Token ids without arrays
-/// around them are one prompt.
+/// A visitor of an array of prompts: texts, or arrays of token ids, each with its own answers. Token ids directly in
+/// the array are one prompt.
 struct Prompts<'r, 'a>(&'r mut Reading<'a>);
 
 impl<'de> Visitor<'de> for Prompts<'_, '_> {
@@ -378,8 +378,8 @@ impl From<Size> for Count {
     }
 }
 
-/// A number of tokens or answers, as servers read it: also with a fraction, or as a string. None if it is 0 or negative,
-/// which no server takes for a bound; at most [`MOST_TOKENS`].
+/// Reads a number of tokens or answers as servers do, even with a fraction or as a string. At most [`MOST_TOKENS`].
+/// None if it is 0 or negative, since no server treats that as a bound.
 fn maximum(raw: &str) -> Option<u64> {
     let number = raw.trim_matches('"');
     if let Some(count) = count(number) {
@@ -391,7 +391,7 @@ fn maximum(raw: &str) -> Option<u64> {
     Some(number.ceil().min(MOST_TOKENS as f64) as u64)
 }
 
-/// The kind of a part, by its type.
+/// Returns the kind of a part, by its type.
 fn part(raw: &str) -> Option<Kind> {
     if raw.contains("image") {
         return Some(Kind::Picture);
@@ -399,7 +399,7 @@ fn part(raw: &str) -> Option<Kind> {
     (raw.contains("file") || raw.contains("document")).then_some(Kind::File)
 }
 
-/// The members that decide what a call costs, of all APIs.
+/// The members that determine the cost of a call, of all APIs.
 const DECIDING: [&str; 18] = [
     "model",
     "stream",
@@ -421,14 +421,14 @@ const DECIDING: [&str; 18] = [
     "messages",
 ];
 
-/// OpenAI and others give it as the rule of thumb for English text.
+/// The rule of thumb for English text that OpenAI and others state.
 const BYTES_OF_A_TOKEN: u64 = 4;
 
 /// Three around each message, and one for its role.
 /// <https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken>
 const MESSAGE_TOKENS: u64 = 4;
 
-/// Those with which the answer begins. Same source.
+/// The tokens at the start of the answer. Same source.
 const ANSWER_TOKENS: u64 = 3;
 
 /// An asset id has at most this many bytes.

@@ -1,5 +1,5 @@
-//! Rerank: Cohere tells `meta.billed_units` and, since version 2, `meta.tokens`; Jina, Voyage and vLLM tell `usage`, some of
-//! them only its total.
+//! Rerank. Cohere reports `meta.billed_units` and, since version 2, `meta.tokens`. Jina, Voyage and vLLM report
+//! `usage`, some of them only its total.
 //!
 //! Sources: <https://docs.cohere.com/reference/rerank>, <https://api.jina.ai/redoc>, <https://docs.voyageai.com/docs/reranker>.
 
@@ -16,7 +16,8 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     })
 }
 
-/// The model reads the query with each document. Cohere's first version has documents that are objects.
+/// Returns the meaning of a path. The model reads the query with each document. In Cohere's first version documents are
+/// objects.
 pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
     Some(match path {
         ["model"] => RequestMeaning::Model,

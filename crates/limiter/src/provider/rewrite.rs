@@ -1,20 +1,20 @@
-//! Changes to the body of a request, made in place: the rest stays byte for byte.
+//! Changes to the body of a request. All other bytes stay unchanged.
 
 use super::api::Api;
 
-/// Where in a body the values are that may be changed.
+/// The places of the values in a body that may be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
     body_bytes: usize,
     pub(super) model: Option<Place>,
     maxima: Vec<Maximum>,
-    /// The object that has the maximum, where it is not the request itself.
+    /// The object that has the maximum, if it is not the request itself.
     pub(super) generation: Option<Place>,
     pub(super) stream_options: Option<Place>,
     pub(super) include_usage: Option<Place>,
 }
 
-/// A value in a body, from one byte to before another.
+/// The byte range of a value in a body; `end` is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) start: usize,
@@ -54,7 +54,7 @@ impl Places {
     }
 }
 
-/// The body with what is asked for. None if nothing is to be changed.
+/// Returns the body with these changes. None if nothing changes.
 pub(super) fn rewritten(
     api: Api,
     places: &Places,
@@ -79,7 +79,7 @@ pub(super) fn rewritten(
 
 struct Changes<'b> {
     text: &'b str,
-    /// Texts that replace what is at a place.
+    /// The new texts of places.
     changes: Vec<(Place, String)>,
     /// New members of the request.
     members: Vec<String>,
@@ -169,7 +169,7 @@ impl Changes<'_> {
     }
 }
 
-/// The name of the maximum in this API.
+/// Returns the name of the maximum in this API.
 const fn own_maximum(api: Api) -> Option<&'static str> {
     Some(match api {
         Api::OpenAiChat => "max_completion_tokens",

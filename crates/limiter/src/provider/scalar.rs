@@ -1,7 +1,7 @@
-//! Scalars as they stand in a JSON text.
+//! Scalars of a JSON text.
 
-/// The whole number that this is: `12`, and `12.0` or `1.2e1`, as some encoders write it. None if it is negative, has a
-/// fraction, or is more than [`MOST_TOKENS`].
+/// Reads a whole number: `12`, or `12.0` or `1.2e1`, as some encoders write it. None if it is negative, has a fraction,
+/// or is more than [`MOST_TOKENS`].
 pub(super) fn count(raw: &str) -> Option<u64> {
     let count = match raw.parse::<u64>() {
         Ok(count) => count,
@@ -20,7 +20,7 @@ fn whole(number: f64) -> Option<u64> {
     fits.then_some(number as u64)
 }
 
-/// Whether this is a text, an object or an array, and not an empty one.
+/// Returns whether this is a non-empty text, object or array.
 pub(super) fn has_content(raw: &str) -> bool {
     let inside = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
     match raw.as_bytes().first() {
@@ -30,9 +30,9 @@ pub(super) fn has_content(raw: &str) -> bool {
     }
 }
 
-/// The text of a JSON string, without escapes. None if it is no string.
+/// Returns the text of a JSON string, with its escapes decoded. None if it is no string.
 ///
-/// The buffer holds it where there were escapes: it is reused, so that a text delta takes no allocation.
+/// A text that had escapes is in the buffer, which is reused, so that a text delta takes no allocation.
 pub(super) fn text<'t>(raw: &'t str, buffer: &'t mut String) -> Option<&'t str> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
@@ -48,7 +48,8 @@ pub(super) fn text<'t>(raw: &'t str, buffer: &'t mut String) -> Option<&'t str> 
     Some(buffer)
 }
 
-/// The bytes of a JSON string without escapes, as [`text`] has them, without a copy of it. None if it is no string.
+/// Returns the length in bytes of the text of a JSON string, as [`text`] returns it, without a copy. None if it is no
+/// string.
 pub(super) fn text_bytes(raw: &str) -> Option<usize> {
     let mut rest = raw.strip_prefix('"')?.strip_suffix('"')?;
     let mut bytes = 0;
@@ -78,7 +79,7 @@ fn unescape<'t>(escape: &'t str, to: &mut String) -> &'t str {
     characters.as_str()
 }
 
-/// Four hexadecimal digits, of which two may make one character. Half a pair becomes U+FFFD.
+/// Decodes an escape of four hexadecimal digits, or a surrogate pair of two. Half a pair becomes U+FFFD.
 fn unicode<'t>(digits: &'t str, to: &mut String) -> &'t str {
     let Some((first, rest)) = unit(digits) else { return digits };
     let (second, after) = match rest.strip_prefix("\\u").and_then(unit) {
@@ -105,8 +106,8 @@ const fn is_low(unit: u16) -> bool {
     matches!(unit, 0xdc00..=0xdfff)
 }
 
-/// A billion. The longest contexts have some millions of tokens: a figure above this is a fault, and would block a key for
-/// as long as its window lasts.
+/// A billion. The longest contexts have some millions of tokens. A figure above this is a fault, and would block a key
+/// until the end of its window.
 pub(super) const MOST_TOKENS: u64 = 1_000_000_000;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Server-sent events, as the HTML standard has them, from pieces that are cut anywhere.
+//! Server-sent events by the HTML standard, from pieces that are cut anywhere.
 
 use memchr::memchr2;
 
 use super::bom::Bom;
 use super::part::{Part, PartBuffer};
 
-/// Puts the events of a stream together from pieces that are cut anywhere, and hands over the data of each.
+/// A parser that assembles the events of a stream from pieces that are cut anywhere, and hands over the data of each.
 ///
 /// It follows the [HTML standard], §9.2.5 "Parsing an event stream" and §9.2.6 "Interpreting an event stream". Fields other than
 /// `data` are ignored: every known provider repeats the type of the event in its data. One thing differs. The standard
@@ -17,14 +17,14 @@ use super::part::{Part, PartBuffer};
 pub(crate) struct Events {
     bom: Bom,
     line: Line,
-    /// Whether the last byte was a carriage return. A line feed now belongs to the same line end; taken for a blank line,
+    /// Whether the last byte was a carriage return. A line feed now belongs to the same line end. As a blank line
     /// it would dispatch an event early.
     after_cr: bool,
     /// The data of the event, its lines joined.
     data: PartBuffer,
 }
 
-/// How much of a line has come.
+/// The part of a line that was read.
 #[derive(Clone, Copy, Debug)]
 enum Line {
     /// This many bytes, all of which fit the name `data`.
@@ -44,7 +44,7 @@ impl Default for Line {
 }
 
 impl Events {
-    /// Like the default, with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
+    /// Creates a parser with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn bounded(max_bytes: usize) -> Self {
         Self { data: PartBuffer::bounded(max_bytes), ..Self::default() }
@@ -57,7 +57,7 @@ impl Events {
         }
     }
 
-    /// Hands over the event that has begun, if one has: the stream has ended.
+    /// Hands over the unfinished event, if there is one, at the end of the stream.
     pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
         if !matches!(self.line, Line::Name(0)) {
             self.end_line(&mut each);
@@ -90,8 +90,8 @@ impl Events {
         }
     }
 
-    /// Returns the data of an event that needs no buffer, and the bytes after the event. Most events need none: a line of data
-    /// and a blank line are in the same piece.
+    /// Returns the data of an event that needs no buffer, and the bytes after the event. Most events need none, because
+    /// their line of data and the blank line are in the same piece.
     fn whole_event<'a>(&self, line: &'a [u8], following: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         if self.data.has_begun() || !matches!(self.line, Line::Name(0)) {
             return None;
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((handed_over, allocations), (100, 0));
     }
 
-    /// The events of a whole text, by the words of the standard.
+    /// Reads the events of a whole text, following the standard word for word.
     fn events_by_the_standard(text: &[u8], max_bytes: usize) -> Seen {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         let (mut lines, mut rest) = (Vec::new(), text);
@@ -287,7 +287,7 @@ mod tests {
             lines.push(&rest[..end]);
             rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
         }
-        // The end of the stream dispatches, which is ours.
+        // Unlike in the standard, the end of the stream dispatches the event.
         lines.extend([rest, b""]);
         let (mut data, mut seen) = (Vec::new(), Vec::new());
         for line in lines {
@@ -307,7 +307,7 @@ mod tests {
         seen
     }
 
-    /// Texts that are like streams, and any bytes.
+    /// Generates texts that resemble streams, and any bytes.
     fn texts() -> impl Strategy<Value = Vec<u8>> {
         let token = prop_oneof![
             4 => Just(&b"data: "[..]), 1 => Just(&b"data"[..]), 1 => Just(&b"data:"[..]),

@@ -4,10 +4,10 @@
 ///
 /// - Empty text has none, any other text at least one.
 /// - Each word after the first is at least one more: no token spans two words.
-/// - A piece of up to 16 bytes is taken for one token, as most providers send them: hardly any token is longer. A longer
-///   piece has at least one token for each 4 bytes, the rule of thumb for English text.
+/// - A piece of up to 16 bytes counts as one token: most providers send single tokens, and few tokens are longer. A
+///   longer piece has at least one token for each 4 bytes, the rule of thumb for English text.
 ///
-/// It is used where a provider reports no figures; [`AnswerReader::counting_by`](crate::AnswerReader::counting_by) takes a
+/// It is used if a provider reports no figures. [`AnswerReader::counting_by`](crate::AnswerReader::counting_by) uses a
 /// tokenizer instead.
 ///
 /// ```
@@ -27,7 +27,7 @@ pub fn tokens_of_text(text: &str) -> u64 {
     words(text).max(by_bytes) as u64
 }
 
-/// Runs of bytes that are no ASCII white space.
+/// Counts runs of bytes that are not ASCII white space.
 fn words(text: &str) -> usize {
     let mut in_word = false;
     let mut words = 0;
@@ -39,7 +39,7 @@ fn words(text: &str) -> usize {
     words
 }
 
-/// The length of a long English word with the blank before it, as tokenizers know them.
+/// The length in bytes of a long English word with the blank before it, which tokenizers treat as one token.
 const LONGEST_TOKEN: usize = 16;
 const BYTES_OF_A_TOKEN: usize = 4;
 

@@ -5,7 +5,7 @@ use memchr::memchr2;
 use super::bom::Bom;
 use super::part::{Part, PartBuffer};
 
-/// Finds the values of a JSON text that is cut anywhere, and hands over the bytes of each.
+/// A scanner that finds the values of a JSON text that is cut anywhere, and hands over the bytes of each.
 ///
 /// The text is a sequence of values: a whole body is one, and newline-delimited JSON is many. If the text begins with `[`,
 /// as Gemini's `streamGenerateContent` does without `alt=sse`, the elements of that array are handed over instead, each as
@@ -15,7 +15,7 @@ pub(crate) struct Values {
     bom: Bom,
     place: Place,
     outer: Outer,
-    /// The beginning of the value whose end has not come.
+    /// The beginning of an unfinished value.
     begun: PartBuffer,
 }
 
@@ -28,7 +28,7 @@ enum Place {
     Word,
     /// In this many objects and arrays of the value.
     Nested { depth: u64 },
-    /// In a string, within that many. The value may be a string itself.
+    /// In a string within this many objects and arrays. The value may be a string itself.
     String { depth: u64 },
     /// After a backslash in such a string.
     Escape { depth: u64 },
@@ -37,7 +37,7 @@ enum Place {
 /// The array around all values, if there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Outer {
-    /// Nothing but white space has come.
+    /// Not known yet: so far only white space came.
     #[default]
     Unknown,
     Open,
@@ -46,7 +46,7 @@ enum Outer {
 }
 
 impl Values {
-    /// Like the default, with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
+    /// Creates a scanner with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn bounded(max_bytes: usize) -> Self {
         Self { begun: PartBuffer::bounded(max_bytes), ..Self::default() }
@@ -59,7 +59,8 @@ impl Values {
         }
     }
 
-    /// Hands over the value that has begun, if one has: the text has ended. That completes a word and cuts any other value.
+    /// Hands over the unfinished value, if there is one, at the end of the text. The end completes a word and cuts any
+    /// other value.
     pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
         let is_complete = self.place == Place::Word && self.outer != Outer::Open;
         self.begun.end(is_complete, &mut each);
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!(handed_over, 3);
     }
 
-    /// Texts that are like JSON, and any bytes.
+    /// Generates texts that resemble JSON, and any bytes.
     fn texts() -> impl Strategy<Value = Vec<u8>> {
         let token = prop::sample::select(vec![
             "{",

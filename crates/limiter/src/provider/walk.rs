@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What to do with a value.
+/// The action for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// Pass over it.
@@ -15,27 +15,27 @@ pub(super) enum Look {
     Enter,
     /// Hand it over if it is a scalar; otherwise look at its members or elements.
     Leaf,
-    /// Hand it over, whatever it is.
+    /// Hand it over, of any type.
     Raw,
-    /// Hand it over, whatever it is, and look at its members.
+    /// Hand it over, of any type, and look at its members.
     Both,
 }
 
-/// Receives the values of a JSON text. A path has the names of the members around a value; arrays add nothing to it, so
-/// that each element has the path of its array.
+/// A receiver of the values of a JSON text. A path has the names of the members around a value; arrays add nothing to
+/// it, so that each element has the path of its array.
 pub(super) trait Receive<'de> {
-    /// Decides by its path what to do with a value.
+    /// Chooses the action for the value at a path.
     fn look(&mut self, path: &[&str]) -> Look;
 
-    /// Receives the JSON text of a value that [`Self::look`] asked for. It is a part of the text that is walked.
+    /// Receives the JSON text of a value that [`Self::look`] asked for. It borrows from the walked text.
     fn value(&mut self, path: &[&str], raw: &'de str);
 
-    /// Receives a string where an object or an array was to be entered.
+    /// Receives a string in place of an object or an array to enter.
     fn string(&mut self, path: &[&str], text: &str) {
         let _ = (path, text);
     }
 
-    /// An object ends.
+    /// Receives the end of an object.
     fn close(&mut self, path: &[&str]) {
         let _ = path;
     }
@@ -69,7 +69,7 @@ impl<'p> Path<'p> {
         self.names.get(..self.len).unwrap_or_default()
     }
 
-    /// The path of a member; none if it is too deep to matter.
+    /// Returns the path of a member. None if it is deeper than any value with a meaning.
     fn member<'m>(&self, name: &'m str) -> Option<Path<'m>>
     where
         'p: 'm,
@@ -83,9 +83,9 @@ impl<'p> Path<'p> {
 struct Value<'r, 'p, R> {
     receiver: &'r mut R,
     path: Path<'p>,
-    /// The answer for this path, where it is known already: an array asks once for all its elements.
+    /// The action for this path, if it is known: an array asks once for all its elements.
     look: Option<Look>,
-    /// How often the text around it was read again.
+    /// The number of times that the text around it was read again.
     depth: usize,
 }
 
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for NameSeed {
     }
 }
 
-/// The deepest value that any API has for us is the text of a tool's result, six names deep.
+/// The deepest value with a meaning in any API is the text of a tool's result, six names deep.
 const MOST_NAMES: usize = 8;
 
 /// Leaves are looked for in a value that was read already, level by level. This bounds the stack and the time that arrays

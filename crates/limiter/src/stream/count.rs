@@ -2,8 +2,8 @@
 
 use crate::provider::{Api, Reported};
 
-/// Counts the output tokens of an answer, chunk by chunk. [`AnswerReader`](crate::AnswerReader) does it for the APIs of LLM
-/// providers; a function or closure from a chunk to a number does too.
+/// A counter of the output tokens of an answer, chunk by chunk. [`AnswerReader`](crate::AnswerReader) is one for the
+/// APIs of LLM providers. A function or closure from a chunk to a number is one too.
 ///
 /// ```
 /// use limiter::{CountTokens, Reported};
@@ -39,28 +39,28 @@ use crate::provider::{Api, Reported};
 pub trait CountTokens<C: ?Sized> {
     /// How many output tokens this chunk carries. Each chunk is asked about once, in order.
     ///
-    /// It may be an estimate, if [`reported`](Self::reported) is going to know better.
+    /// It may be an estimate if [`reported`](Self::reported) returns the exact number later.
     fn count(&mut self, chunk: &C) -> u64;
 
-    /// Counts what was held back to be counted as a whole: the stream has ended, or was cut. By default nothing.
+    /// Counts the text that was held back, after the stream has ended or was cut. The default is none.
     fn end(&mut self) -> u64 {
         0
     }
 
-    /// The figures that upstream has reported so far. They are settled instead of the sum of the counts; figures that it
-    /// has not reported stay as counted or estimated. Asked after each chunk, and at the end. More than 2^53 − 1 tokens
-    /// are not believed.
+    /// Returns the figures that upstream has reported so far. They are settled instead of the sum of the counts;
+    /// figures that it has not reported stay as counted or estimated. The meter calls this after each chunk, and at the
+    /// end. It ignores more than 2^53 − 1 tokens.
     fn reported(&self) -> Reported {
         Reported::default()
     }
 
-    /// Returns whether some of the answer could not be counted: then the estimate is the least to settle, unless upstream
-    /// reported the output.
+    /// Returns whether a part of the answer could not be counted. Then the estimate is the least to settle, unless
+    /// upstream reported the output.
     fn estimate_stands(&self) -> bool {
         false
     }
 
-    /// The API whose answer is counted, if it is known: a label of metrics.
+    /// Returns the API of the answer, if it is known. It is a label of metrics.
     fn api(&self) -> Option<Api> {
         None
     }

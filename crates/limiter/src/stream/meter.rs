@@ -28,7 +28,7 @@ pub(super) struct Meter {
     runtime: Option<Handle>,
     /// As it stands charged, as far as is known.
     estimate: Charge,
-    /// Tokens counted in what has come.
+    /// Tokens counted in the chunks so far.
     counted: u64,
     /// Up to here chunks pass without asking: the estimate, or more where an extension was denied and the stream goes on.
     covered: u64,
@@ -42,7 +42,7 @@ pub(super) struct Meter {
     subscribers: Vec<oneshot::Sender<Settled>>,
 }
 
-/// What the counter says of an answer, after each chunk.
+/// The state of the counter after each chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct State {
     reported: Reported,
@@ -123,12 +123,12 @@ impl Meter {
         let input = input.unwrap_or_else(|| self.estimate.input_tokens());
         let output = output.unwrap_or(self.counted);
         let is_countable = input.saturating_add(output) <= MAX_COUNT;
-        // Figures that nothing can count are not believed.
+        // Figures above `MAX_COUNT` are ignored.
         let reported = if is_countable { state.reported } else { Reported::default() };
         self.state = State { reported, ..state };
     }
 
-    /// The output so far: as reported, or else as counted.
+    /// Returns the output so far: as reported, or else as counted.
     fn seen(&self) -> u64 {
         self.state.reported.output.unwrap_or(self.counted)
     }
@@ -265,7 +265,7 @@ impl Meter {
         }
     }
 
-    /// The cost of the call, but for tokens that were not passed on.
+    /// Returns the cost of the call without tokens that were not passed on.
     fn actual_without(&self, tokens: u64) -> (Totals, TokenSource) {
         let State { reported, estimate_stands, .. } = self.state;
         let (usage, source) = reported.usage(self.counted, estimate_stands, &self.estimate);
@@ -331,7 +331,7 @@ async fn extend(
     (call, answer)
 }
 
-/// Settles the call and tells its subscribers. A settlement counts once, so that it may be tried again.
+/// Settles the call, and sends the answer to its subscribers. A settlement counts once, so that it may be tried again.
 async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot::Sender<Settled>>) {
     let mut outcome = call.settle(&actual).await;
     for _ in 1..ATTEMPTS {
@@ -343,7 +343,7 @@ async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot:
     let error = match outcome {
         Ok(settled) => {
             for subscriber in subscribers {
-                // One that has gone needs no answer.
+                // A dropped subscriber needs no answer.
                 let _ = subscriber.send(settled.clone());
             }
             return;

@@ -94,7 +94,7 @@ fn an_embedding_of_no_tokens_keeps_its_estimate() {
     assert_eq!(read(Api::OpenAiEmbeddings, answer), reported(ESTIMATED_INPUT, 0));
 }
 
-/// The usage that was reported before does not cover it.
+/// The usage that was reported before the large event does not cover it.
 #[test]
 fn after_a_usage_an_event_too_large_to_be_read_keeps_the_estimate() {
     let usage = "data: {\"choices\":[{\"delta\":{\"content\":\"One\"}}],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":1}}\n\n";

@@ -8,15 +8,15 @@ pub(crate) struct Case {
     pub(crate) api: Api,
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
-    /// The body. Those of streams are written with one event a line: see [`Case::bytes`].
+    /// The body. Streams are written with one event a line: see [`Case::bytes`].
     pub(crate) answer: &'static str,
-    /// What the whole answer costs.
+    /// The tokens that the whole answer costs.
     pub(crate) usage: TokenUsage,
     /// Output tokens that are counted in its text, whether they are charged or not.
     pub(crate) counted: u64,
 }
 
-/// What an answer shows.
+/// The property of an answer that a case tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Whole,
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Refusal,
     Error,
     Empty,
-    /// The usage where only some providers put it, or not at all.
+    /// The usage is in a place that only some providers use, or missing.
     Habit,
 }
 
@@ -36,8 +36,8 @@ pub(crate) const ESTIMATED_INPUT: u64 = 1_009;
 pub(crate) const ESTIMATED_OUTPUT: u64 = 2_003;
 
 impl Case {
-    /// The answer in bytes. An answer whose first line begins with `data:` or `event:` is an event stream, of which each
-    /// line is an event; `event: NAME data: …` has both fields.
+    /// Returns the bytes of the answer. An answer whose first line begins with `data:` or `event:` is an event stream,
+    /// of which each line is an event; `event: NAME data: …` has both fields.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         if !self.answer.trim_start().starts_with(['d', 'e', ':']) {
             return self.answer.trim().as_bytes().to_vec();
@@ -55,12 +55,12 @@ impl Case {
     }
 }
 
-/// Input and output that a provider reported.
+/// Returns input and output that a provider reported.
 pub(crate) const fn reported(input: u64, output: u64) -> TokenUsage {
     TokenUsage::new(input, output)
 }
 
-/// The input as estimated, and output that was counted.
+/// Returns the input as estimated, and output that was counted.
 pub(crate) const fn counted(output: u64) -> TokenUsage {
     TokenUsage::new(ESTIMATED_INPUT, output)
 }

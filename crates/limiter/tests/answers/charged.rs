@@ -1,4 +1,4 @@
-//! The table through a limiter: what is charged at any cut, in tokens and in credits.
+//! The table through a limiter: the charge at any cut, in tokens and in credits.
 
 use futures_util::{StreamExt, stream};
 use limiter::{
@@ -8,7 +8,7 @@ use limiter::{
 use crate::case::{Case, ESTIMATED_INPUT, ESTIMATED_OUTPUT};
 use crate::corpus;
 
-/// A limiter in memory with one key, whose limits count everything and are never reached.
+/// Creates a limiter in memory with one key, whose limits count everything and are never reached.
 async fn limiter() -> (Limiter, KeyId) {
     let limiter = Limiter::in_memory();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
@@ -25,13 +25,13 @@ async fn used(limiter: &Limiter, key: &KeyId) -> (u64, u64) {
     (usage.global.unwrap().day.tokens.used, usage.credits.spent.millionths())
 }
 
-/// A credit for each thousand input tokens, and seven for each thousand output tokens.
+/// Returns a price of one credit for each thousand input tokens, and seven for each thousand output tokens.
 fn price() -> Price {
     Price::per_million_tokens("1000".parse().unwrap(), "7000".parse().unwrap())
 }
 
-/// Streams the first bytes of an answer to a client that then hangs up, or that reads the whole of it; returns the tokens
-/// and the millionths of a credit that it was charged.
+/// Streams an answer to a client that hangs up after the first bytes, or reads all of it. Returns the tokens and the
+/// millionths of a credit that were charged.
 async fn charged(limiter: &Limiter, key: &KeyId, case: &Case, cut: Option<usize>) -> (u64, u64) {
     let before = used(limiter, key).await;
     let estimate = Charge::request().with_tokens(ESTIMATED_INPUT, ESTIMATED_OUTPUT).unwrap();
@@ -47,7 +47,7 @@ async fn charged(limiter: &Limiter, key: &KeyId, case: &Case, cut: Option<usize>
     if cut.is_some() {
         answer.next().await.unwrap().unwrap();
         drop(answer);
-        // The settlement is a task; in memory it is done when it is first polled.
+        // The settlement is a task; in memory its first poll completes it.
         tokio::task::yield_now().await;
     } else {
         while let Some(piece) = answer.next().await {
@@ -68,8 +68,8 @@ async fn a_client_that_reads_it_all_is_charged_the_right_figures() {
     }
 }
 
-/// For any cut: tokens charged are those reported or seen, never zero if anything was seen, and credits are the price of
-/// these very tokens.
+/// At any cut, the charged tokens are those reported or seen, and never zero if anything was seen. The credits are the
+/// price of exactly these tokens.
 #[tokio::test]
 async fn a_client_that_hangs_up_at_any_byte_is_charged_what_was_reported_or_seen() {
     for case in corpus() {

@@ -12,7 +12,7 @@ fn estimate() -> Charge {
     Charge::request().with_tokens(ESTIMATED_INPUT, ESTIMATED_OUTPUT).unwrap()
 }
 
-/// Reads these pieces; answers the tokens to charge, and those that were counted.
+/// Reads these pieces. Returns the tokens to charge, and those that were counted.
 fn read<'p>(api: Api, pieces: impl IntoIterator<Item = &'p [u8]>) -> (TokenUsage, u64) {
     let mut reader = AnswerReader::new(api);
     let counted: u64 = pieces.into_iter().map(|piece| reader.read(piece)).sum();
@@ -20,7 +20,7 @@ fn read<'p>(api: Api, pieces: impl IntoIterator<Item = &'p [u8]>) -> (TokenUsage
     (reader.usage(&estimate()), counted)
 }
 
-/// Prints how many cases the table has (`--nocapture`).
+/// Prints the number of cases in the table (`--nocapture`).
 #[test]
 fn each_answer_has_its_right_figures() {
     let mut counts: BTreeMap<&str, BTreeMap<String, u32>> = BTreeMap::new();
@@ -97,7 +97,7 @@ fn an_event_stream_is_read_alike_in_every_form_of_the_standard() {
     }
 }
 
-/// A client that hangs up, or a provider that does, at any byte.
+/// A client or a provider hangs up at any byte.
 #[test]
 fn an_answer_cut_at_any_byte_costs_what_was_reported_or_seen_and_never_more() {
     for case in corpus() {

@@ -1,4 +1,4 @@
-//! Requests to providers, and what they may cost: one table, read by one test, and what holds for any request.
+//! Requests to providers and their cost estimates: one table, read by one test, and properties of any request.
 
 mod anthropic;
 mod case;

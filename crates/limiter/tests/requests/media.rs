@@ -1,10 +1,10 @@
-//! Pictures, sound and files in base64: they cost what they show, not what they weigh.
+//! Pictures, sound and files in base64: their cost depends on the content, not on the bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use limiter::{Api, ApiRequest};
 
-/// The smallest file with this size, and as many bytes after it.
+/// The smallest file with this size, padded to this many bytes.
 fn png(width: u32, height: u32, bytes: usize) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     png.extend([width.to_be_bytes(), height.to_be_bytes()].concat());
@@ -32,7 +32,7 @@ fn wave(bytes_a_second: u32, seconds: u32) -> Vec<u8> {
     wave
 }
 
-/// The input tokens of a request with these bytes in its only part, beside the 7 of a message.
+/// Returns the input tokens of a request with these bytes in its only part, without the 7 of a message.
 fn tokens(api: Api, media_type: &str, bytes: &[u8]) -> u64 {
     let data = STANDARD.encode(bytes);
     let body = match api {
@@ -49,7 +49,7 @@ fn tokens(api: Api, media_type: &str, bytes: &[u8]) -> u64 {
     ApiRequest::read(api, body.as_bytes()).unwrap().input_tokens() - 7
 }
 
-/// It asked for 100,038 tokens, and was denied for ever under 50,000 a day.
+/// Counted as text, it needs 100,038 tokens, and a limit of 50,000 a day denies it for ever.
 #[test]
 fn a_picture_of_300_kb_costs_what_it_shows() {
     for (api, expected) in
@@ -108,7 +108,7 @@ fn a_file_costs_by_its_pages_or_its_text() {
     assert_eq!(tokens(Api::OpenAiChat, "application/json", &b"[1,2]".repeat(1_200)), 1_500);
 }
 
-/// Base64 that no API has in such a place would be a way to have a prompt for free.
+/// If base64 were free in places where no API has it, a prompt could be hidden there.
 #[test]
 fn text_is_not_free_by_looking_like_a_picture() {
     let prompt = "Tell me a story. ".repeat(1_000);

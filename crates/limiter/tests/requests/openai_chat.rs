@@ -4,7 +4,7 @@ use limiter::Api::OpenAiChat;
 
 use crate::case::{Case, case};
 
-/// A message takes 4 tokens beside its text, the answer 3.
+/// A message takes 4 tokens in addition to its text, the answer 3.
 pub(crate) const CASES: &[Case] = &[
     case(OpenAiChat, "empty", "{}", 0, 1_000),
     case(
@@ -36,7 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     case(OpenAiChat, "in a string", r#"{"max_tokens":"25"}"#, 0, 25),
     case(OpenAiChat, "null", r#"{"max_tokens":null}"#, 0, 1_000),
     case(OpenAiChat, "null and set", r#"{"max_tokens":null,"max_completion_tokens":7}"#, 0, 7),
-    // llama.cpp takes -1 for no bound, and gateways written in Go drop a 0.
+    // llama.cpp treats -1 as no bound, and gateways written in Go drop a 0.
     case(OpenAiChat, "negative", r#"{"max_tokens":-1}"#, 0, 1_000),
     case(OpenAiChat, "zero", r#"{"max_tokens":0}"#, 0, 1_000),
     case(OpenAiChat, "no number", r#"{"max_tokens":{"max_tokens":5}}"#, 0, 1_000),

@@ -1,4 +1,4 @@
-//! What holds for any request.
+//! Properties of any request.
 
 use limiter::{Api, ApiRequest, RequestChanges};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::corpus;
 
-/// Names of all APIs, so that random JSON says something.
+/// Names of all APIs, so that random JSON has a meaning.
 const NAMES: [&str; 40] = [
     "model",
     "stream",
@@ -101,7 +101,7 @@ fn changes() -> impl Strategy<Value = RequestChanges> {
     )
 }
 
-/// Takes out what changes may have put in or replaced.
+/// Removes the members that changes may have added or replaced.
 fn without_changes(value: &Value) -> Value {
     let mut value = value.clone();
     let Some(members) = value.as_object_mut() else { return value };
@@ -154,7 +154,7 @@ proptest! {
         let Some(made) = request.rewritten(&body, &changes) else { return Ok(()) };
         let parsed: Value = serde_json::from_slice(&made).unwrap();
         prop_assert_eq!(without_changes(&parsed), without_changes(&value));
-        // Nothing is left to change, and no answer may be longer.
+        // A second rewrite changes nothing, and no answer may be longer.
         let again = ApiRequest::read(api, &made).unwrap();
         prop_assert_eq!(again.rewritten(&made, &changes), None);
         prop_assert_eq!(again.input_tokens(), request.input_tokens());
@@ -163,7 +163,7 @@ proptest! {
         }
     }
 
-    /// A further maximum, whatever it is, never makes the hold smaller.
+    /// A further maximum of any value never makes the hold smaller.
     #[test]
     fn a_further_maximum_never_lowers_the_hold(
         first in 1_u64..5_000,
@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-/// Each body of the table, cut anywhere, is refused; spread out, it holds the same.
+/// Each body of the table is refused if it is cut anywhere. Additional white space does not change its hold.
 #[test]
 fn the_table_holds_the_same_however_it_is_written() {
     for case in corpus() {
@@ -221,7 +221,7 @@ fn a_tokenizer_counts_each_string() {
     assert_eq!(request.input_tokens(), 3 + 2 + 8 + 3);
 }
 
-/// No copy of the body is kept, and its reading takes hardly any memory.
+/// Reading keeps no copy of the body, and allocates hardly any memory.
 #[test]
 fn a_request_is_read_without_a_copy() {
     let prompt = "All work and no play makes Jack a dull boy. ".repeat(50);

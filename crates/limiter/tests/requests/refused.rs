@@ -1,4 +1,4 @@
-//! Requests that cannot be read, and what they say of model and stream where they can.
+//! Requests that are refused, and the model and stream of valid ones.
 
 use limiter::{Api, ApiRequest, RequestError};
 
@@ -20,7 +20,7 @@ fn a_body_that_is_no_object_is_refused() {
     assert!(read(" \n{}\t").is_ok());
 }
 
-/// Of `{"max_tokens":1,"max_tokens":900}`, parsers take the first or the last.
+/// Of `{"max_tokens":1,"max_tokens":900}`, parsers use the first or the last.
 #[test]
 fn what_decides_the_cost_stands_once() {
     for (api, body, name) in [
@@ -52,15 +52,15 @@ fn what_decides_the_cost_stands_once() {
         let refused = ApiRequest::read(api, body.as_bytes());
         assert_eq!(refused, Err(RequestError::Repeated { name }), "{body}");
     }
-    // Both count, whichever the server takes.
+    // Both count, since a server may use either.
     let request =
         read(r#"{"messages":[{"content":"1234"}],"messages":[{"content":"1234"}]}"#).unwrap();
     assert_eq!(request.input_tokens(), 2 + 8 + 3);
-    // Elsewhere they decide nothing.
+    // In other places they do not affect the cost.
     assert!(read(r#"{"metadata":{"n":1,"n":2},"user":"a","user":"b"}"#).is_ok());
 }
 
-/// Parsers written in Go take `Model` for `model`, and the Kelvin sign for a k.
+/// Parsers written in Go treat `Model` as `model`, and the Kelvin sign as a k.
 #[test]
 fn what_decides_the_cost_has_its_letter_case() {
     for (body, name) in [
@@ -93,7 +93,7 @@ fn a_model_is_a_string_of_1_to_256_bytes() {
     for model in [r#""""#, "1", "{}", "[\"a\"]", "true", &format!("\"{longest}m\"")] {
         assert_eq!(read(&format!("{{\"model\":{model}}}")), Err(RequestError::Model), "{model}");
     }
-    // Theirs is in the path: another one in the body decides nothing.
+    // Gemini has it in the path: a member in the body does not affect the cost.
     let request = ApiRequest::read(Api::Gemini, br#"{"model":"models/cheap"}"#).unwrap();
     assert_eq!(request.model(), None);
 }

@@ -1,4 +1,4 @@
-//! What a gateway changes in a request before it passes it on.
+//! Changes that a gateway makes to a request before it passes it on.
 
 use limiter::Api::{
     self, AnthropicMessages, Gemini, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings,
@@ -59,7 +59,7 @@ fn a_stream_is_asked_for_its_usage() {
         (OpenAiChat, r#"{"stream_options":{"include_usage":true},"stream":true}"#, None),
         (OpenAiChat, r#"{"stream":false}"#, None),
         (OpenAiChat, "{}", None),
-        // These report it unasked, and refuse what they do not know.
+        // These APIs report it without being asked, and refuse unknown members.
         (OpenAiResponses, r#"{"stream":true}"#, None),
         (AnthropicMessages, r#"{"stream":true}"#, None),
         (Gemini, r#"{"stream":true}"#, None),
@@ -90,7 +90,7 @@ fn the_maximum_that_was_held_is_sent() {
             Some(r#"{"max_tokens":null,"max_completion_tokens":50}"#),
         ),
         (OpenAiChat, r#"{"max_tokens":null,"max_completion_tokens":40}"#, None),
-        // What is no maximum is none for the server either, or one that is not known.
+        // A server ignores an invalid maximum, or reads an unknown number from it. So it is replaced.
         (OpenAiChat, r#"{"max_tokens":-1}"#, Some(r#"{"max_tokens":50}"#)),
         (OpenAiChat, r#"{"max_tokens":0}"#, Some(r#"{"max_tokens":50}"#)),
         (OpenAiChat, r#"{"max_tokens":{"a":[]},"n":1}"#, Some(r#"{"max_tokens":50,"n":1}"#)),
@@ -148,7 +148,7 @@ fn both_changes_go_into_one_body() {
     }
 }
 
-/// A maximum of 0 is refused, or taken for none.
+/// Servers refuse a maximum of 0, or treat it as none.
 #[test]
 fn the_least_maximum_is_one() {
     let changes = RequestChanges { max_output_tokens: Some(0), ..RequestChanges::default() };

@@ -92,7 +92,7 @@ async fn nothing_is_taken_from_upstream_while_a_chunk_waits() {
     assert_eq!(world.minute_tokens().await, 150);
 }
 
-/// Figures that were reported before the cut are better than a count.
+/// Figures that were reported before the cut take precedence over a count.
 #[tokio::test]
 async fn a_stream_cut_after_its_usage_was_reported_costs_what_was_reported() {
     let world = World::with_tokens_per_minute(10_000).await;

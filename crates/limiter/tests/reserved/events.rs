@@ -55,7 +55,7 @@ fn events_cut_in_two_anywhere_count_the_same() {
     }
 }
 
-/// A client that leaves in the middle of an event has got each text whose end it has seen.
+/// A client that leaves in the middle of an event pays for each text whose end it has received.
 #[tokio::test]
 async fn a_client_that_leaves_at_any_byte_pays_for_the_texts_that_it_has_got() {
     let text = [ANSWER, USAGE].concat();
@@ -68,7 +68,7 @@ async fn a_client_that_leaves_at_any_byte_pays_for_the_texts_that_it_has_got() {
         drop(answer);
         world.settlements(1).await;
         let usage_ends = ANSWER.len() + USAGE.find("97}").unwrap() + 3;
-        // Before the first text nothing can be counted: the estimate of 2 stands.
+        // Before the first text there is nothing to count: the estimate of 2 stands.
         let counted = match deltas_until(cut) {
             0 => 2,
             deltas => deltas,
@@ -127,7 +127,7 @@ proptest! {
     }
 }
 
-/// The deltas whose text has ended before this byte: found by their content, not by reading events.
+/// Counts the deltas whose text ends before this byte. Finds them by their content, not by reading events.
 fn deltas_until(cut: usize) -> u64 {
     let texts = ["H\u{e9}\"", "\u{1F600}\\n\"", " data: \"", "\"a\"", "\"b\""];
     let ends = texts.map(|text| ANSWER.find(text).unwrap() + text.len());
@@ -164,7 +164,7 @@ fn reader() -> AnswerReader {
     AnswerReader::new(Api::OpenAiChat)
 }
 
-/// The text fits to the token. The usage reports more, as that of reasoning that is not shown; the end of the answer is
+/// The text fits exactly. The usage reports more tokens, such as those of hidden reasoning. The end of the answer is
 /// passed on, and the overrun is charged.
 #[tokio::test]
 async fn a_usage_beyond_the_limit_does_not_cut_the_end_of_an_answer_off() {

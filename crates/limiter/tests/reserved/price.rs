@@ -104,7 +104,7 @@ async fn another_price_of_a_stream_counts_instead() {
     assert_eq!((world.day_tokens().await, world.spent().await), (17, credits("3")));
 }
 
-/// 10 tokens of input, and up to 40 of output.
+/// Returns an estimate of 10 tokens of input, and up to 40 of output.
 fn estimate() -> Estimate {
     Estimate::for_input_tokens(10).max_output_tokens(40)
 }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A price by which an entry is known.
+/// A price that identifies an entry.
 fn price(number: u64) -> Price {
     Price::FREE.per_request(limiter_core::Credits::whole(number).unwrap())
 }
@@ -108,7 +108,7 @@ fn entries_have_bounds() {
     assert_eq!(many(PriceTable::MAX_ENTRIES + 1), Err(PriceTableError::TooMany));
 }
 
-/// The pattern that costs most to match, as often as a table may have it. One that went back after a mismatch would not end.
+/// Fills a table with the slowest pattern to match. A matcher with backtracking would not end.
 #[test]
 fn a_lookup_allocates_nothing_and_ends_soon() {
     let dear = |number: usize| format!("*{}b*{number}", "a*".repeat(120));
