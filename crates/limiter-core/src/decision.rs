@@ -34,13 +34,13 @@ pub struct Allowed {
     degraded: bool,
     replayed: bool,
     unchecked: bool,
-    /// Rare, and so beside the rest: an answer is copied on its way.
-    beside: Option<Box<Beside>>,
+    /// Rare members in a box of their own, since a decision is copied on its way.
+    extras: Option<Box<Extras>>,
 }
 
 /// What few answers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Beside {
+struct Extras {
     crossed: Vec<Crossing>,
     shadowed: Option<Denied>,
 }
@@ -149,12 +149,12 @@ impl Allowed {
     #[inline]
     pub(crate) const fn new(rules: Rules, credits: Gauge, decided_at: Timestamp) -> Self {
         let (degraded, replayed, unchecked) = (false, false, false);
-        Self { rules, credits, decided_at, degraded, replayed, unchecked, beside: None }
+        Self { rules, credits, decided_at, degraded, replayed, unchecked, extras: None }
     }
 
     /// The same with these thresholds reached.
     pub(crate) fn crossing(self, crossed: Vec<Crossing>) -> Self {
-        Self { beside: Beside::of(crossed, None), ..self }
+        Self { extras: Extras::of(crossed, None), ..self }
     }
 
     /// A call that is let through although it would have been denied.
@@ -169,7 +169,7 @@ impl Allowed {
         let allowed = Self::new(rules, credits, decided_at);
         Self {
             degraded: denied.degraded(),
-            beside: Beside::of(Vec::new(), Some(denied)),
+            extras: Extras::of(Vec::new(), Some(denied)),
             ..allowed
         }
     }
@@ -178,7 +178,7 @@ impl Allowed {
     /// charged.
     #[must_use]
     pub fn shadowed(&self) -> Option<&Denied> {
-        self.beside.as_deref()?.shadowed.as_ref()
+        self.extras.as_deref()?.shadowed.as_ref()
     }
 
     /// The same for a call that had been allowed before.
@@ -248,11 +248,11 @@ impl Allowed {
     /// rising.
     #[must_use]
     pub fn crossed(&self) -> &[Crossing] {
-        self.beside.as_deref().map_or(&[], |beside| &beside.crossed)
+        self.extras.as_deref().map_or(&[], |extras| &extras.crossed)
     }
 }
 
-impl Beside {
+impl Extras {
     fn of(crossed: Vec<Crossing>, shadowed: Option<Denied>) -> Option<Box<Self>> {
         let is_any = !crossed.is_empty() || shadowed.is_some();
         is_any.then(|| Box::new(Self { crossed, shadowed }))
@@ -307,7 +307,7 @@ impl From<RawAllowed> for Allowed {
             degraded: raw.degraded,
             replayed: raw.replayed,
             unchecked: raw.unchecked,
-            beside: Beside::of(raw.crossed, raw.shadowed),
+            extras: Extras::of(raw.crossed, raw.shadowed),
         }
     }
 }
@@ -319,7 +319,7 @@ impl PartialEq for Allowed {
             == (&other.rules, other.credits(), other.decided_at)
             && (self.degraded, self.replayed, self.unchecked)
                 == (other.degraded, other.replayed, other.unchecked)
-            && self.beside == other.beside
+            && self.extras == other.extras
     }
 }
 

@@ -47,15 +47,15 @@ pub(super) struct Counts {
     /// Part of the prompt, in all APIs but Anthropic's.
     cached: Count,
     /// Not in the input, in Anthropic's API.
-    cache_read_beside: Count,
-    cache_write_beside: Count,
+    excluded_cache_read: Count,
+    excluded_cache_write: Count,
     cache_write: Count,
     /// Part of the output, except from xAI and Perplexity.
     reasoning: Count,
     /// Not in the output, in Gemini's API.
     thoughts: Count,
     /// Not in the prompt: results of tools in Gemini's API, and sources in Perplexity's.
-    beside_prompt: Count,
+    extra_prompt: Count,
     /// Steps that neither input nor output contains, in Anthropic's API.
     steps: TokenUsage,
 }
@@ -120,8 +120,8 @@ impl Counts {
                 "prompt_tokens_details" | "input_tokens_details",
                 "cache_write_tokens" | "cache_creation_tokens" | "cache_creation_input_tokens",
             ] => &mut self.cache_write,
-            ["cache_read_input_tokens"] => &mut self.cache_read_beside,
-            ["cache_creation_input_tokens"] => &mut self.cache_write_beside,
+            ["cache_read_input_tokens"] => &mut self.excluded_cache_read,
+            ["cache_creation_input_tokens"] => &mut self.excluded_cache_write,
             [
                 "completion_tokens_details" | "output_tokens_details",
                 "reasoning_tokens" | "thinking_tokens",
@@ -129,7 +129,7 @@ impl Counts {
             | ["reasoning_tokens"] => &mut self.reasoning,
             ["thoughtsTokenCount" | "thoughts_token_count"] => &mut self.thoughts,
             ["toolUsePromptTokenCount" | "tool_use_prompt_token_count" | "citation_tokens"] => {
-                &mut self.beside_prompt
+                &mut self.extra_prompt
             }
             _ => return None,
         })
@@ -168,38 +168,39 @@ impl Counts {
 
     /// Returns all input tokens, those read from the cache, and those written to it.
     fn input(&self, total: Option<u64>) -> (Option<u64>, u64, u64) {
-        let (read, written) = (self.cache_read_beside.or_zero(), self.cache_write_beside.or_zero());
+        let (read, written) =
+            (self.excluded_cache_read.or_zero(), self.excluded_cache_write.or_zero());
         let (cached, cache_write) =
             (self.cached.or_zero().max(read), self.cache_write.or_zero().max(written));
-        let beside = read.saturating_add(written);
+        let excluded = read.saturating_add(written);
         let is_total = |input| total.is_some() && total == self.output.plus(input);
-        let (input, contains_cached) = match self.prompt.plus(self.beside_prompt.or_zero()) {
-            Some(prompt) => (Some(prompt), beside == 0 || !is_total(prompt + beside)),
+        let (input, contains_cached) = match self.prompt.plus(self.extra_prompt.or_zero()) {
+            Some(prompt) => (Some(prompt), excluded == 0 || !is_total(prompt + excluded)),
             None => (self.input.reported(), self.input.reported().is_some_and(is_total)),
         };
         // A part that is larger than the whole is not in it.
-        let contains_cached = contains_cached && input.is_some_and(|input| beside <= input);
-        let input = input.map(|input| if contains_cached { input } else { input + beside });
+        let contains_cached = contains_cached && input.is_some_and(|input| excluded <= input);
+        let input = input.map(|input| if contains_cached { input } else { input + excluded });
         (input, cached, cache_write)
     }
 
     /// Returns all output tokens, and those of reasoning.
     fn output(&self, input: Option<u64>, total: Option<u64>) -> (Option<u64>, u64) {
-        let (reasoning, is_beside) = match self.thoughts {
+        let (reasoning, is_excluded) = match self.thoughts {
             Count::Reported(thoughts) => (thoughts, true),
             Count::Absent | Count::Unbelievable => (self.reasoning.or_zero(), false),
         };
         let output = match self.output {
             // Thoughts alone, before the first word of the answer.
-            Count::Absent if is_beside => Some(0),
+            Count::Absent if is_excluded => Some(0),
             output => output.reported(),
         };
         let Some(output) = output else { return (None, reasoning) };
         let is_total = |output| total.is_some() && total == input.map(|input| input + output);
         // The total shows whether the output contains reasoning. A part that is larger than the whole is not in it.
-        let is_beside = reasoning > output
-            || if is_beside { !is_total(output) } else { is_total(output + reasoning) };
-        (Some(if is_beside { output + reasoning } else { output }), reasoning)
+        let is_excluded = reasoning > output
+            || if is_excluded { !is_total(output) } else { is_total(output + reasoning) };
+        (Some(if is_excluded { output + reasoning } else { output }), reasoning)
     }
 }
 
@@ -220,7 +221,7 @@ impl<'de> Receive<'de> for Counts {
 
     fn value(&mut self, path: &[&str], raw: &'de str) {
         if path == ["iterations"] {
-            self.steps = Iterations::beside(raw);
+            self.steps = Iterations::left_out(raw);
         }
         if let Some(named) = self.named(path)
             && raw != "null"
@@ -311,7 +312,7 @@ mod tests {
                 [8_849, 26, 8_831, 0, 0],
             ),
             (
-                "vLLM behind LiteLLM: reasoning beside the output, as it shows",
+                "vLLM behind LiteLLM: reasoning not in the output, as it shows",
                 r#"{"prompt_tokens":10,"completion_tokens":64,"completion_tokens_details":{"reasoning_tokens":79}}"#,
                 [10, 143, 0, 0, 79],
             ),

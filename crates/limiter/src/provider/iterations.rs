@@ -13,18 +13,18 @@ use crate::token_usage::TokenUsage;
 /// The tokens that the usage leaves out.
 #[derive(Default)]
 pub(super) struct Iterations {
-    beside: TokenUsage,
+    left_out: TokenUsage,
     counts: Counts,
-    is_beside: bool,
+    is_left_out: bool,
 }
 
 impl Iterations {
     /// Reads the list of the steps, and returns the tokens of those that the usage leaves out.
-    pub(super) fn beside(raw: &str) -> TokenUsage {
+    pub(super) fn left_out(raw: &str) -> TokenUsage {
         let mut iterations = Self::default();
         // It was read once already, so that this fails only where it is nested too deep to be a list of steps.
         let _ = walk(raw.as_bytes(), &mut iterations);
-        iterations.beside
+        iterations.left_out
     }
 }
 
@@ -39,7 +39,7 @@ impl<'de> Receive<'de> for Iterations {
 
     fn value(&mut self, path: &[&str], raw: &'de str) {
         if path == ["type"] {
-            self.is_beside = matches!(raw, r#""compaction""# | r#""advisor_message""#);
+            self.is_left_out = matches!(raw, r#""compaction""# | r#""advisor_message""#);
         } else {
             self.counts.value(path, raw);
         }
@@ -47,7 +47,7 @@ impl<'de> Receive<'de> for Iterations {
 
     fn close(&mut self, _: &[&str]) {
         let figures = std::mem::take(&mut self.counts).figures();
-        if std::mem::take(&mut self.is_beside) {
+        if std::mem::take(&mut self.is_left_out) {
             let step = TokenUsage {
                 input: figures.input.unwrap_or_default(),
                 output: figures.output.unwrap_or_default(),
@@ -55,7 +55,7 @@ impl<'de> Receive<'de> for Iterations {
                 cache_write: figures.cache_write,
                 reasoning: figures.reasoning,
             };
-            self.beside = self.beside + step;
+            self.left_out = self.left_out + step;
         }
     }
 }

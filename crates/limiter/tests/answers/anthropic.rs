@@ -177,7 +177,7 @@ data: {"type":"error","error":{"type":"api_error","message":"Internal server err
     ),
     case(
         Kind::Habit,
-        "a compaction and advice beside the usage",
+        "a compaction and advice that the usage leaves out",
         r#"{"type":"message","role":"assistant","content":[{"type":"compaction","content":"In short"},{"type":"text","text":"One"}],"usage":{"input_tokens":23000,"output_tokens":1000,"iterations":[{"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_read_input_tokens":400,"cache_creation_input_tokens":0},{"type":"message","input_tokens":23000,"output_tokens":1000},{"type":"advisor_message","model":"claude-opus-4-6","input_tokens":500,"output_tokens":60},{"type":"fallback_message","input_tokens":9,"output_tokens":9}]}}"#,
         TokenUsage { cached_input: 400, ..reported(203_900, 4_560) },
         3,
@@ -217,7 +217,7 @@ data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"outpu
     ),
     case(
         Kind::Habit,
-        "metrics of the platform beside the usage (Bedrock)",
+        "metrics of the platform next to the usage (Bedrock)",
         r#"
 data: {"type":"message_start","message":{"role":"assistant","content":[],"usage":{"input_tokens":12,"output_tokens":1}}}
 data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"One"}}

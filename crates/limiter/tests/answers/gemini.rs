@@ -87,7 +87,7 @@ data: {"candidates":[{"content":{"parts":[{"functionCall":{}}]}}]}
     ),
     case(
         Kind::Reasoning,
-        "thoughts beside the candidates",
+        "thoughts not in the candidates",
         r#"{"candidates":[{"content":{"parts":[{"text":"Hm","thought":true},{"text":"42"}]}}],"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":6,"thoughtsTokenCount":200,"totalTokenCount":216}}"#,
         TokenUsage { reasoning: 200, ..reported(10, 206) },
         2,

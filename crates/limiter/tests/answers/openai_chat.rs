@@ -260,7 +260,7 @@ data: [DONE]
     ),
     case(
         Kind::Cached,
-        "with Anthropic's names beside OpenAI's (LiteLLM)",
+        "with Anthropic's names next to OpenAI's (LiteLLM)",
         r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":2006,"completion_tokens":30,"total_tokens":2036,"cache_creation_input_tokens":80,"cache_read_input_tokens":1900,"prompt_tokens_details":{"cached_tokens":1900}}}"#,
         TokenUsage { cached_input: 1_900, cache_write: 80, ..reported(2_006, 30) },
         1,
@@ -318,7 +318,7 @@ data: [DONE]
     ),
     case(
         Kind::Habit,
-        "the message so far beside each delta (Perplexity)",
+        "the message so far next to each delta (Perplexity)",
         r#"
 data: {"object":"chat.completion.chunk","choices":[{"index":0,"message":{"role":"assistant","content":"One"},"delta":{"role":"assistant","content":"One"}}]}
 data: {"object":"chat.completion.chunk","choices":[{"index":0,"message":{"role":"assistant","content":"One two"},"delta":{"content":" two"}}]}
@@ -339,7 +339,7 @@ data: {"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","
     ),
     case(
         Kind::Habit,
-        "the text beside each delta (Together)",
+        "the text next to each delta (Together)",
         r#"
 data: {"choices":[{"index":0,"text":"One","delta":{"token_id":4054,"role":"assistant","content":"One","tool_calls":null}}],"usage":null}
 data: {"choices":[{"index":0,"delta":{"token_id":1403,"role":"assistant","content":" two"},"text":" two"}],"usage":null}
@@ -357,7 +357,7 @@ data: {"choices":[{"index":0,"text":"","finish_reason":"stop","delta":{"token_id
     ),
     case(
         Kind::Habit,
-        "an input of 0 beside an output",
+        "an input of 0 next to an output",
         r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":0,"completion_tokens":12,"total_tokens":12}}"#,
         counted(12),
         1,
@@ -381,7 +381,7 @@ data: {"choices":[{"index":0,"delta":{"content":"One two"}}]}
     ),
     case(
         Kind::Habit,
-        "choices that are null beside the usage (vLLM)",
+        "choices that are null next to the usage (vLLM)",
         r#"
 data: {"choices":[{"index":0,"delta":{"content":"One"}}]}
 data: {"choices":null,"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}
@@ -405,14 +405,14 @@ data: {"choices":null,"usage":{"prompt_tokens":7,"completion_tokens":2,"total_to
     ),
     case(
         Kind::Reasoning,
-        "beside an output of 0 (CLIProxyAPI)",
+        "with an output of 0 (CLIProxyAPI)",
         r#"{"choices":[{"message":{"content":""}}],"usage":{"prompt_tokens":21,"completion_tokens":0,"total_tokens":81,"completion_tokens_details":{"reasoning_tokens":60}}}"#,
         TokenUsage { reasoning: 60, ..reported(21, 60) },
         0,
     ),
     case(
         Kind::Reasoning,
-        "reasoning and sources beside the rest (Perplexity's deep research)",
+        "reasoning and sources not in the rest (Perplexity's deep research)",
         r#"{"choices":[{"message":{"content":"One"}}],"usage":{"prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,"citation_tokens":20016,"num_search_queries":30,"reasoning_tokens":73999}}"#,
         TokenUsage { reasoning: 73_999, ..reported(20_049, 81_162) },
         1,

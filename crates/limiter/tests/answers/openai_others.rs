@@ -250,7 +250,7 @@ data: {"type":"response.code_interpreter_call_code.done","item_id":"ci_1","outpu
     without_output(
         Api::OpenAiEmbeddings,
         Kind::Habit,
-        "an output of 0 beside the input",
+        "an output of 0 next to the input",
         r#"{"data":[{"embedding":"AAAAAA=="}],"usage":{"prompt_tokens":8,"completion_tokens":0,"total_tokens":8}}"#,
         8,
     ),
