@@ -84,7 +84,8 @@ async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<
     deleted.map(drop)
 }
 
-async fn replayed_on<S: Store>(
+/// Answers on this store, whose time is that of the clock.
+pub(crate) async fn replayed_on<S: Store>(
     store: S,
     clock: ManualClock,
     input: impl BufRead,
@@ -171,6 +172,9 @@ Each line of the input is a JSON object, and gets one line of output:
   cancel   key, id: the call never went upstream
   usage    key: what is used, and the limits in force
   delete   key
+
+A key remembers 100,000 open reservations, and as many ended ones and request ids, for two minutes: one more is
+answered {"error":"too_many"}, and charges nothing.
 
 Limits are requests_per_minute, requests_per_day, tokens_per_minute and tokens_per_day, and the
 token_type that is counted: total, output or input. Credits and budget are in millionths.

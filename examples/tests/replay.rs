@@ -4,10 +4,11 @@
 #[expect(dead_code, reason = "its `main` reads the standard input")]
 mod replay;
 
+use limiter::{LedgerBounds, ManualClock, MemoryStore, Timestamp};
 use limiter_conformance::model::Model;
 use limiter_conformance::replay::{Line, read};
 use limiter_conformance::servers::RedisServer;
-use replay::{Failure, run};
+use replay::{Failure, replayed_on, run};
 
 #[tokio::test]
 async fn the_day_is_answered_as_it_was_recorded() {
@@ -77,6 +78,30 @@ fn the_model_answers_the_day_in_the_same_way() {
         };
         assert_eq!(model.answer(&operation).to_line(), expected, "to {operation:?}");
     }
+}
+
+/// The 100,001st reserved call within two minutes, on a store that has room for two: a bound of the store ends no run.
+#[tokio::test]
+async fn a_call_that_cannot_be_remembered_is_an_answer_and_the_run_goes_on() {
+    let input = br#"{"at":0,"op":"create","key":"k"}
+{"at":1,"op":"reserve","key":"k","id":"a","ttl_ms":60000}
+{"at":2,"op":"settle","key":"k","id":"a"}
+{"at":3,"op":"reserve","key":"k","id":"b","ttl_ms":60000}
+{"at":120001,"op":"reserve","key":"k","id":"b","ttl_ms":60000}
+{"at":120002,"op":"reserve","key":"k","id":"b","ttl_ms":60000}
+"#;
+    let clock = ManualClock::at(Timestamp::from_unix_ms(0));
+    let bounds = LedgerBounds::of_each(1);
+    let store = MemoryStore::builder().clock(clock.clone()).ledger_bounds(bounds).build();
+    let mut answers = Vec::new();
+    replayed_on(store, clock, &input[..], &mut answers).await.unwrap();
+    let allowed = r#"{"allowed":true,"remaining":{}}"#;
+    let expected = [r#"{"ok":true}"#, allowed, r#"{"ok":true}"#, r#"{"error":"too_many"}"#];
+    let answers = String::from_utf8(answers).unwrap();
+    let answers: Vec<_> = answers.lines().collect();
+    assert_eq!(answers[..4], expected);
+    // The reservation ended at 2 ms.
+    assert_eq!(answers[4..], [r#"{"error":"too_many"}"#, allowed]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The hashes of a key, read as state and record.
+//! The three hashes of a key, read as state and record.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a script answers about an id, judged by the core.
+//! A call that is remembered by its id, and operations of the core on it.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! Our layer over limits in memory: it finds the access key, decides, and shows how the limit stands.
 
 use axum::Router;
-use limiter::{AccessKey, KeyConfig, Limiter, MemoryStore, NewKey};
+use limiter::{AccessKey, KeyConfig, LedgerBounds, Limiter, MemoryStore, NewKey};
 use limiter_tower::{Dialect, RateLimitLayer, RateLimitLayerBuilder};
 use tokio::runtime::Builder;
 
@@ -40,8 +40,8 @@ fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
 
 /// A limiter with one member.
 fn limiter(config: KeyConfig) -> Limiter {
-    // Each call of a gateway makes a reservation, remembered for an hour: more than the default of a key.
-    let store = MemoryStore::builder().remembered(MOST_CALLS).build();
+    // Each call of a gateway makes a reservation, remembered for two minutes from its end: more than the default of a key.
+    let store = MemoryStore::builder().ledger_bounds(LedgerBounds::of_each(MOST_CALLS)).build();
     let limiter = Limiter::from(store);
     let runtime = Builder::new_current_thread().build().expect("a runtime starts");
     runtime.block_on(async {

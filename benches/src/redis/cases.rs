@@ -7,7 +7,7 @@ use limiter_redis::RedisStore;
 use redis::Value;
 use tokio::task::JoinSet;
 
-use super::keys::{Keys, asset_id, state_of};
+use super::keys::{Keys, asset_id, counts_of};
 use super::plain;
 use super::remembered;
 
@@ -132,7 +132,7 @@ async fn trivial(url: &str, calls: usize) {
     let script = redis::Script::new("return 1");
     let loaded: String = script.prepare_invoke().load_async(&mut connection).await.expect("loads");
     let mut call = redis::cmd("EVALSHA");
-    call.arg(loaded).arg(1).arg(state_of(0));
+    call.arg(loaded).arg(1).arg(counts_of(0));
     call.arg(format!("a{}", asset_id(0))).arg([0_u8; CALL_BYTES].as_slice());
     for _ in 0..calls {
         let answer: Value = call.query_async(&mut connection).await.expect("the script runs");

@@ -120,12 +120,17 @@ pub(super) fn asset_id(asset: usize) -> AssetId {
     format!("gpt-5-mini-{asset:04}").parse().expect("an asset's id")
 }
 
-/// What is decided about a key is in here.
-pub(super) fn state_of(key: usize) -> String {
+/// The name of the Redis key with the amounts left of each limit of a key.
+pub(super) fn counts_of(key: usize) -> String {
     format!("limiter:k:{{{}}}", id(key))
 }
 
-/// What management keeps of a key is in here.
+/// The name of the Redis key with the limits of a key.
+pub(super) fn limits_of(key: usize) -> String {
+    format!("limiter:l:{{{}}}", id(key))
+}
+
+/// The name of the Redis key with the management record of a key.
 pub(super) fn record_of(key: usize) -> String {
     format!("limiter:m:{{{}}}", id(key))
 }

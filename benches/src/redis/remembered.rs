@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use limiter_core::{Decision, RequestId, ReservationStore, Totals};
+use limiter_core::{Decision, LedgerBounds, RequestId, ReservationStore, Totals};
 use limiter_redis::RedisStore;
 
 use super::keys::{Keys, asset_id, id};
@@ -48,7 +48,8 @@ pub(super) async fn replays(url: &str, calls: usize) {
 /// A store with one key, whose limits it knows.
 async fn store(url: &str) -> RedisStore {
     // Under callgrind, what is remembered for two minutes would pass while it is counted.
-    let builder = RedisStore::builder(url).dedupe_time(HOUR);
+    let builder = RedisStore::builder(url)
+        .ledger_bounds(LedgerBounds { dedupe: HOUR, ..LedgerBounds::default() });
     let keys = Keys::connect_with(builder).await;
     keys.create(0, 1).await;
     keys.allow(0, 0).await;

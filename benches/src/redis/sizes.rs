@@ -3,7 +3,7 @@
 use limiter_conformance::servers::RedisServer;
 use redis::Value;
 
-use super::keys::{Keys, record_of, state_of};
+use super::keys::{Keys, counts_of, limits_of, record_of};
 use crate::figures::Figures;
 
 /// Adds the bytes of a key with one asset and with ten, which have been called, and of what management keeps beside.
@@ -17,7 +17,7 @@ pub async fn measure(server: &RedisServer, figures: &mut Figures) {
         for asset in 0..assets {
             keys.allow(key, asset).await;
         }
-        figures.add(name, bytes(server, &state_of(key)));
+        figures.add(name, bytes(server, &counts_of(key)) + bytes(server, &limits_of(key)));
     }
     figures.add("bytes_management", bytes(server, &record_of(0)));
     server.command(&["FLUSHALL"]);

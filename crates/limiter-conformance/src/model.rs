@@ -23,6 +23,19 @@ use key::Key;
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     keys: BTreeMap<String, Key>,
+    bounds: Bounds,
+}
+
+/// The most that a key remembers of each kind. "100,000 open reservations a key, and 100,000 ended ones and request
+/// ids."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Open reservations.
+    pub open: usize,
+    /// Ended reservations with which another call can be reserved.
+    pub ended: usize,
+    /// Request ids of checks.
+    pub checks: usize,
 }
 
 impl Model {
@@ -32,13 +45,19 @@ impl Model {
         Self::default()
     }
 
+    /// A workspace without keys, whose keys remember no more than this.
+    #[must_use]
+    pub fn bounded(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
     /// Does one operation at its instant, and answers it.
     pub fn answer(&mut self, operation: &Operation) -> Answer {
         // "Bounds are checked first."
         if !operation.is_within_bounds() {
             return Answer::Error(Problem::Invalid);
         }
-        let now = operation.at;
+        let (now, bounds) = (operation.at, self.bounds);
         for key in self.keys.values_mut() {
             key.look_at_the_clock(now);
         }
@@ -46,12 +65,12 @@ impl Model {
             Action::Create(create) => self.create(create, now),
             Action::Update(update) => self.update(update, now),
             Action::Check(call) => self.decide(&call.key, |key| match &call.request_id {
-                Some(id) => key.check_once(call, id, now),
+                Some(id) => key.check_once(call, id, &bounds, now),
                 None => key.check(call, now),
             }),
             Action::Peek(call) => self.decide(&call.key, |key| key.decide(call, now)),
             Action::Reserve(reserve) => {
-                self.decide(&reserve.estimate.key, |key| key.reserve(reserve, now))
+                self.decide(&reserve.estimate.key, |key| key.reserve(reserve, &bounds, now))
             }
             Action::Extend(to) => self.decide(&to.key, |key| key.extend(to, now)),
             Action::Settle(actual) => self.change(&actual.key, |key| key.settle(actual, now)),
@@ -65,15 +84,14 @@ impl Model {
     /// holds again is unspecified": then whoever compares answers leaves the operation out.
     #[must_use]
     pub fn specifies(&self, operation: &Operation) -> bool {
-        let now = operation.at;
+        let (now, bounds) = (operation.at, &self.bounds);
         let known = |key: &str| self.keys.get(key);
         match &operation.action {
-            Action::Check(call) => call
-                .request_id
-                .as_ref()
-                .is_none_or(|id| known(&call.key).is_none_or(|key| key.specifies_check(id, now))),
+            Action::Check(call) => call.request_id.as_ref().is_none_or(|id| {
+                known(&call.key).is_none_or(|key| key.specifies_check(id, bounds, now))
+            }),
             Action::Reserve(reserve) => known(&reserve.estimate.key)
-                .is_none_or(|key| key.specifies_reservation(&reserve.id, now)),
+                .is_none_or(|key| key.specifies_reserve(&reserve.id, bounds, now)),
             Action::Extend(totals) | Action::Settle(totals) => {
                 known(&totals.key).is_none_or(|key| key.specifies_reservation(&totals.id, now))
             }
@@ -133,5 +151,11 @@ impl Model {
             None => Answer::Error(Problem::UnknownKey),
             Some(_) => Answer::Ok,
         }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { open: 100_000, ended: 100_000, checks: 100_000 }
     }
 }

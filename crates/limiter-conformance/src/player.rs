@@ -49,6 +49,8 @@ pub struct Player<S: Store> {
     nobody: KeyId,
     /// Those obtained so far, if calls go through handles.
     handles: Option<Handles<S>>,
+    /// The number of the history, if the ids of keys are made of their labels.
+    history: Option<u64>,
 }
 
 type Handles<S> = HashMap<(KeyId, Option<AssetId>), <S as limiter_core::DecisionStore>::Handle>;
@@ -100,7 +102,8 @@ impl<S: Store> Player<S> {
         let admin = NewKey::admin(config).without_access_key();
         let admin = engine.bootstrap(workspace, admin).await?.record.id;
         let nobody = KeyId::new("nobody").map_err(KeysError::from)?;
-        Ok(Self { engine, clock, admin, keys: HashMap::new(), made: 0, nobody, handles: None })
+        let (keys, handles) = (HashMap::new(), None);
+        Ok(Self { engine, clock, admin, keys, made: 0, nobody, handles, history: None })
     }
 
     /// The same player, whose calls go through handles: one for each key and asset, obtained by the first call of them
@@ -110,11 +113,21 @@ impl<S: Store> Player<S> {
         Self { handles: Some(HashMap::new()), ..self }
     }
 
+    /// Begins another history: no label means a key any more. From now on the id of a key is made of its label, so that one
+    /// that is created again has the id of the one before. Labels must be short.
+    pub fn begin_with_ids_of_labels(&mut self) {
+        self.keys.clear();
+        if let Some(handles) = &mut self.handles {
+            handles.clear();
+        }
+        self.history = Some(self.history.map_or(0, |history| history + 1));
+    }
+
     /// Sets the clock, does the operation, and answers it. Reservations, and checks with a request id, go by the id of the
     /// key, also where other calls go through handles.
     ///
     /// # Errors
-    /// [`PlayError`] if there is no answer, as when the store fails or may remember no more.
+    /// [`PlayError`] if there is no answer, as when the store fails.
     pub async fn play(&mut self, operation: &Operation) -> Result<Answer, PlayError> {
         if !operation.is_within_bounds() {
             return Ok(Answer::Error(Problem::Invalid));
@@ -172,7 +185,16 @@ impl<S: Store> Player<S> {
             Kind::Member => NewKey::member(config),
             Kind::Admin => NewKey::admin(config),
         };
-        let created = self.engine.keys_as(&self.admin).create(key.without_access_key()).await?;
+        let mut key = key.without_access_key();
+        if let Some(history) = self.history {
+            let id = KeyId::new(format!("{} of {history}", create.key)).map_err(KeysError::from)?;
+            if let Some(handles) = &mut self.handles {
+                // They stay with the key that had the id before.
+                handles.retain(|(of, _), _| *of != id);
+            }
+            key = key.with_id(id);
+        }
+        let created = self.engine.keys_as(&self.admin).create(key).await?;
         self.made += 1;
         self.keys.insert(create.key.clone(), Labelled { id: created.record.id, lives: true });
         Ok(Answer::Ok)

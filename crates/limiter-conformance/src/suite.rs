@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use limiter_conformance::suite::StoreUnderTest;
-//! use limiter_core::ManualClock;
+//! use limiter_core::{LedgerBounds, ManualClock};
 //! use limiter_memory::MemoryStore;
 //!
 //! struct Memory;
@@ -13,8 +13,8 @@
 //! impl StoreUnderTest for Memory {
 //!     type Store = MemoryStore;
 //!
-//!     async fn fresh(&self, clock: ManualClock) -> MemoryStore {
-//!         MemoryStore::builder().clock(clock).build()
+//!     async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> MemoryStore {
+//!         MemoryStore::builder().clock(clock).ledger_bounds(bounds).build()
 //!     }
 //! }
 //!
@@ -31,8 +31,10 @@
 
 pub mod access_keys;
 pub mod admins;
+pub mod bounds;
 pub mod changing_thresholds;
 pub mod clock_steps;
+pub mod creating_many;
 pub mod deletion;
 pub mod extending;
 pub mod extremes;
@@ -65,7 +67,7 @@ pub mod versions;
 pub mod workspaces;
 mod world;
 
-use limiter_core::{ManualClock, Store};
+use limiter_core::{LedgerBounds, ManualClock, Store};
 
 pub use self::together::{Part, run_all};
 
@@ -79,8 +81,17 @@ pub trait StoreUnderTest: Send + Sync + 'static {
     /// do with fewer.
     const SLOWNESS: u32 = 1;
 
-    /// An empty store, apart from all others, whose time is that of the clock.
-    fn fresh(&self, clock: ManualClock) -> impl Future<Output = Self::Store> + Send;
+    /// An empty store that shares nothing with any other, takes its time from the clock, and has these ledger bounds.
+    fn with_bounds(
+        &self,
+        clock: ManualClock,
+        bounds: LedgerBounds,
+    ) -> impl Future<Output = Self::Store> + Send;
+
+    /// The same with the default bounds.
+    fn fresh(&self, clock: ManualClock) -> impl Future<Output = Self::Store> + Send {
+        self.with_bounds(clock, LedgerBounds::default())
+    }
 }
 
 /// Runs one test on several threads. [`conformance_tests!`](crate::conformance_tests) calls it.
@@ -135,6 +146,17 @@ macro_rules! conformance_tests {
                 an_admin_that_no_longer_expires_lets_the_other_go
                 the_admin_of_another_workspace_does_not_count
             }
+            bounds {
+                an_ended_reservation_is_remembered_for_two_minutes_from_its_end
+                a_reservation_at_the_bound_of_open_ones_is_refused_until_the_first_ttl_has_passed
+                an_ended_reservation_leaves_its_place_to_an_open_one
+                a_reservation_at_the_bound_of_ended_ones_is_refused_until_one_is_forgotten
+                settlements_never_fail_for_a_bound
+                a_check_at_its_bound_is_refused_until_the_first_id_is_forgotten
+                a_record_at_its_bound_is_refused_until_the_first_id_is_forgotten
+                each_kind_has_a_bound_of_its_own
+                a_call_that_would_be_denied_is_denied_at_the_bound_too
+            }
             changing_thresholds {
                 the_thresholds_of_a_key_replace_those_of_the_limiter
                 each_of_four_thresholds_is_told
@@ -153,6 +175,16 @@ macro_rules! conformance_tests {
             clock_steps {
                 a_clock_that_steps_back_by_one_window_and_forth_again_refills_nothing
                 a_clock_that_steps_back_by_two_windows_and_forth_again_counts_its_window_twice
+            }
+            creating_many {
+                many_keys_are_created_in_order
+                one_that_is_refused_does_not_stop_the_others
+                what_a_batch_takes_is_taken_within_it
+                only_an_admin_creates_many_keys
+                a_call_creates_a_bounded_number_of_keys
+                a_batch_bootstraps_no_second_time
+                batches_that_race_give_each_name_once
+                generated_keys_that_collide_within_a_batch_are_made_again
             }
             deletion {
                 a_deleted_key_makes_no_calls
@@ -265,6 +297,7 @@ macro_rules! conformance_tests {
                 a_replay_tells_the_state_of_now
                 a_known_id_with_another_call_is_refused
                 an_id_is_free_after_its_ttl
+                an_id_is_free_after_the_dedupe_time
                 a_denied_reservation_is_not_made
                 a_check_with_a_known_id_is_charged_once
                 the_id_of_a_check_alone_decides
@@ -285,8 +318,10 @@ macro_rules! conformance_tests {
             }
             reserved_histories {
                 random_reservations_agree_with_the_model
+                random_reservations_at_small_bounds_agree_with_the_model
                 random_reservations_beside_handles_agree_with_the_model
                 every_short_reservation_agrees_with_the_model
+                every_short_reservation_at_small_bounds_agrees_with_the_model
                 committed_reservations_agree_with_the_model
                 committed_reservations_are_answered_as_committed
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use limiter_conformance::generate::{
     histories, histories_with_reservations, reserved_world, small_world,
 };
-use limiter_conformance::model::Model;
+use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::replay::{Action, Answer, Denial, Line, Operation, read, to_jsonl};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -116,6 +116,44 @@ fn reservations_meet_every_kind_of_answer() {
     }
 }
 
+/// Nor would one at small bounds that never meets them, or that is never admitted again.
+#[test]
+fn reservations_meet_small_bounds_and_find_room_again() {
+    let (random, one) = (random(100), Bounds { open: 1, ended: 1, checks: 1 });
+    let met = met_at(one, reserved_world(2));
+    assert!(met.contains_key("reserve TooMany"));
+    for bounds in [Bounds { ended: 2, ..one }, Bounds { open: 2, ..one }] {
+        let met = met_at(bounds, random.iter().cloned());
+        for expected in ["reserve TooMany", "reserve allowed again", "check TooMany"] {
+            assert!(met.contains_key(expected), "{bounds:?} never meet: {expected}");
+        }
+    }
+}
+
+/// Counts the kinds of answers that histories get with these bounds.
+fn met_at(
+    bounds: Bounds,
+    histories: impl Iterator<Item = Vec<Operation>>,
+) -> BTreeMap<String, usize> {
+    let mut met = BTreeMap::new();
+    for history in histories {
+        let (mut model, mut refused) = (Model::bounded(bounds), false);
+        for operation in &history {
+            if !model.specifies(operation) {
+                continue;
+            }
+            let mut kind = kind(&operation.action, &model.answer(operation));
+            refused |= kind == "reserve TooMany";
+            if refused && kind == "reserve allowed" {
+                kind += " again";
+            }
+            *met.entry(kind).or_insert(0) += 1;
+        }
+    }
+    println!("{bounds:?}: {met:#?}");
+    met
+}
+
 /// Nor would one that reaches no threshold.
 #[test]
 fn reservations_tell_thresholds_at_each_of_their_steps() {
@@ -143,10 +181,13 @@ fn reservations_tell_thresholds_at_each_of_their_steps() {
 
 /// Random histories, and all short ones of the enumerated world.
 fn with_reservations() -> [(&'static str, Vec<Vec<Operation>>); 2] {
+    [("random", random(300)), ("enumerated", reserved_world(3).collect())]
+}
+
+fn random(histories: usize) -> Vec<Vec<Operation>> {
     let random = histories_with_reservations(1..60);
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let random = (0..300).map(|_| random.new_tree(&mut runner).unwrap().current());
-    [("random", random.collect()), ("enumerated", reserved_world(3).collect())]
+    (0..histories).map(|_| random.new_tree(&mut runner).unwrap().current()).collect()
 }
 
 fn name_of(action: &Action) -> &'static str {
@@ -167,6 +208,7 @@ fn kind(action: &Action, answer: &Answer) -> String {
         Answer::Allowed { .. } => format!("{operation} allowed"),
         Answer::Denied(_) => format!("{operation} denied"),
         Answer::Error(problem) => format!("{operation} {problem:?}"),
+        Answer::TooMany { .. } => format!("{operation} TooMany"),
         Answer::Ok | Answer::Settled { .. } | Answer::Usage(_) => format!("{operation} ok"),
     }
 }

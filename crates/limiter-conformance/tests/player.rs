@@ -7,9 +7,9 @@ use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read
 use limiter_conformance::suite::run;
 use limiter_core::{
     AssetId, BoxError, Charge, Crossing, Decision, DecisionStore, Engine, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeyStore, KeysError, ManualClock, NewRecord, Page, RecordId, RequestId,
-    ReservationError, ReservationStore, Search, Settled, Store, StoreError, Timestamp, Totals,
-    Usage, WorkspaceId,
+    KeyId, KeyRecord, KeyStore, KeysError, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
+    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Timestamp,
+    Totals, Usage, WorkspaceId,
 };
 use limiter_memory::{MemoryHandle, MemoryStore};
 
@@ -176,6 +176,33 @@ fn of_several_errors_the_first_of_the_format_is_told() {
         (r#""op":"extend","key":"k1","id":"r1","output":5"#, r#"{"error":"already_settled"}"#),
         (r#""op":"cancel","key":"k1","id":"r1""#, r#"{"error":"already_settled"}"#),
     ]);
+}
+
+/// A replay goes on after it.
+#[test]
+fn a_bound_of_the_store_is_an_answer() {
+    run(async {
+        let bounds = LedgerBounds { ended: 1, checks: 1, ..LedgerBounds::default() };
+        let mut player = player(MemoryStore::builder().ledger_bounds(bounds)).await;
+        for (line, expected) in [
+            (r#""op":"create","key":"k1""#, r#"{"ok":true}"#),
+            (
+                r#""op":"reserve","key":"k1","id":"r1","ttl_ms":9"#,
+                r#"{"allowed":true,"remaining":{}}"#,
+            ),
+            (r#""op":"cancel","key":"k1","id":"r1""#, r#"{"ok":true}"#),
+            (r#""op":"reserve","key":"k1","id":"r2","ttl_ms":9"#, r#"{"error":"too_many"}"#),
+            (r#""op":"check","key":"k1","request_id":"q1""#, r#"{"allowed":true,"remaining":{}}"#),
+            (r#""op":"check","key":"k1","request_id":"q2""#, r#"{"error":"too_many"}"#),
+            (r#""op":"check","key":"k1""#, r#"{"allowed":true,"remaining":{}}"#),
+        ] {
+            let answer = player.play(&operation(line)).await.expect("it is an answer");
+            assert_eq!(answer.to_line(), expected, "{line}");
+            if let Answer::TooMany { retry_at } = answer {
+                assert_eq!(retry_at, NOON.unix_ms().cast_unsigned() + 120_000);
+            }
+        }
+    });
 }
 
 /// Plays lines at noon, and compares the answers.

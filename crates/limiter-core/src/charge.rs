@@ -120,46 +120,82 @@ impl fmt::Display for Charge {
     }
 }
 
-/// What a charge adds to each kind of count, worked out once for all rules.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Amounts {
-    requests: i64,
-    /// In the order of [`TokenType`].
-    tokens: [i64; 3],
-    /// In millionths.
-    credits: u64,
+/// An amount of a charge that a meter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Amount {
+    /// Requests.
+    Requests,
+    /// Input and output tokens.
+    Tokens,
+    /// Output tokens.
+    OutputTokens,
+    /// Input tokens.
+    InputTokens,
+    /// Credits.
+    Credits,
+    /// The meter counts nothing.
+    Nothing,
 }
+
+impl Amount {
+    pub(crate) const fn tokens(token_type: TokenType) -> Self {
+        match token_type {
+            TokenType::Total => Self::Tokens,
+            TokenType::Output => Self::OutputTokens,
+            TokenType::Input => Self::InputTokens,
+        }
+    }
+
+    pub(crate) const fn token_type(self) -> TokenType {
+        match self {
+            Self::OutputTokens => TokenType::Output,
+            Self::InputTokens => TokenType::Input,
+            _ => TokenType::Total,
+        }
+    }
+}
+
+/// The amounts that a charge adds to meters, by the [`Amount`] that a meter counts: computed once for all rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Amounts([i64; 6]);
 
 impl Amounts {
     #[inline]
     pub(crate) const fn of(charge: &Charge) -> Self {
         // The sum of the tokens has been checked to be at most `MAX_COUNT`.
         let total = charge.input_tokens.wrapping_add(charge.output_tokens);
-        Self {
-            requests: charge.requests.cast_signed(),
-            tokens: [
-                total.cast_signed(),
-                charge.output_tokens.cast_signed(),
-                charge.input_tokens.cast_signed(),
-            ],
-            credits: charge.credits.millionths(),
-        }
+        Self([
+            charge.requests.cast_signed(),
+            total.cast_signed(),
+            charge.output_tokens.cast_signed(),
+            charge.input_tokens.cast_signed(),
+            charge.credits.millionths().cast_signed(),
+            0,
+        ])
     }
 
     #[inline]
-    pub(crate) const fn requests(&self) -> i64 {
-        self.requests
+    pub(crate) const fn get(&self, amount: Amount) -> i64 {
+        self.0[amount as usize]
     }
 
     #[inline]
-    #[expect(clippy::as_conversions, clippy::indexing_slicing, reason = "there are three types")]
-    pub(crate) const fn tokens(&self, token_type: TokenType) -> i64 {
-        self.tokens[token_type as usize]
+    pub(crate) const fn makes_request(&self) -> bool {
+        self.get(Amount::Requests) > 0
     }
 
-    #[inline]
-    pub(crate) const fn credits(&self) -> u64 {
-        self.credits
+    /// The excess of each amount over the other. Input and output tokens are compared separately.
+    pub(crate) fn excess(&self, other: &Self) -> Self {
+        let mut excess = self.less(other).0.map(|more| more.max(0));
+        let of = |amount: Amount| excess[amount as usize];
+        excess[Amount::Tokens as usize] =
+            of(Amount::InputTokens).saturating_add(of(Amount::OutputTokens));
+        Self(excess)
+    }
+
+    /// The difference of each amount.
+    pub(crate) fn less(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|amount| self.0[amount].saturating_sub(other.0[amount])))
     }
 }
 

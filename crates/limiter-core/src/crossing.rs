@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::credits::Credits;
-use crate::meter::Meter;
 use crate::names::AssetId;
+use crate::record::{METERS, Record, meter_of};
 use crate::rule::{RULES, Rule, Scope, Unit};
-use crate::state::{KeyState, LocatedAsset};
 
 /// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
 ///
@@ -32,44 +31,31 @@ pub struct Crossing {
 }
 
 impl Crossing {
-    pub(crate) fn of_rule(
-        rule: Rule,
+    /// Adds the thresholds that lie between two states of a record in the same windows.
+    pub(crate) fn between(
+        scope: Scope,
         asset: Option<&AssetId>,
-        percent: u8,
-        meter: &Meter,
-        resets_at: Timestamp,
-    ) -> Self {
-        let asset = asset.filter(|_| rule.scope == Scope::Asset).cloned();
-        let of_budget = Self::of_budget(percent, meter);
-        Self { rule: Some(rule), asset, resets_at: Some(resets_at), ..of_budget }
-    }
-
-    pub(crate) fn of_budget(percent: u8, meter: &Meter) -> Self {
-        let limit = meter.limit().unwrap_or_default();
-        Self { rule: None, asset: None, percent, limit, used: meter.used(), resets_at: None }
-    }
-
-    /// What was told since so much was told: of the rules that a call of this asset meets, and of the budget. For stores that
-    /// keep what was told elsewhere.
-    pub fn since(before: &Told, after: &KeyState, asset: LocatedAsset<'_>) -> Vec<Self> {
-        let thresholds = after.thresholds();
-        let mut crossed = Vec::new();
-        for (rule, told) in RULES.into_iter().zip(before.rules) {
-            let scope = match rule.scope {
-                Scope::Global => after.global(),
-                Scope::Asset => after.asset(asset),
-            };
-            if let Some(counts) = scope.map(|scope| scope.counts(rule.window)) {
-                let (meter, resets_at) = (*counts.meter(rule.unit), counts.resets_at());
-                let percents = thresholds.between(told, meter.told);
-                let of_rule = |percent| Self::of_rule(rule, asset.id, percent, &meter, resets_at);
-                crossed.extend(percents.map(of_rule));
-            }
+        before: &Record,
+        after: &Record,
+        crossed: &mut Vec<Self>,
+    ) {
+        let changed = (0..METERS).filter(|meter| before.marks[*meter] < after.marks[*meter]);
+        for meter in changed {
+            let rule = RULES
+                .into_iter()
+                .find(|rule| rule.scope == scope && meter_of(rule.window, rule.unit) == meter);
+            let resets_at = rule.map(|rule| after.span(rule.window).end);
+            let counted = after.meter(meter);
+            let percents = after.thresholds.between(before.marks[meter], after.marks[meter]);
+            crossed.extend(percents.map(|percent| Self {
+                rule,
+                asset: asset.cloned(),
+                percent,
+                limit: counted.limit().unwrap_or_default(),
+                used: counted.used(),
+                resets_at,
+            }));
         }
-        let credits = after.credits.meter();
-        let percents = thresholds.between(before.budget, credits.told);
-        crossed.extend(percents.map(|percent| Self::of_budget(percent, &credits)));
-        crossed
     }
 }
 
@@ -100,13 +86,4 @@ impl fmt::Display for Crossing {
             None => Ok(()),
         }
     }
-}
-
-/// How many thresholds were told of each count that a call meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Told {
-    /// By rule, in their order.
-    pub rules: [u8; 8],
-    /// Of the budget.
-    pub budget: u8,
 }

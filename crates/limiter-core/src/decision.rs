@@ -4,14 +4,12 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::Timestamp;
-use crate::counts::ScopeCounts;
 use crate::crossing::Crossing;
 use crate::denied::{DenialReason, Denied};
-use crate::meter::{Gauge, Meter};
 use crate::names::AssetId;
+use crate::record::Record;
 use crate::rules::{RuleState, Rules};
 use crate::state::CreditUsage;
-use crate::thresholds::Thresholds;
 
 /// What the engine answers to a call. A denial is an answer, not an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +26,8 @@ pub enum Decision {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawAllowed")]
 pub struct Allowed {
+    /// With the credits.
     rules: Rules,
-    credits: Gauge,
     decided_at: Timestamp,
     degraded: bool,
     replayed: bool,
@@ -133,8 +131,7 @@ impl Decision {
     /// assert!(decision.allowed().is_some_and(|allowed| !allowed.is_newly_charged()));
     /// ```
     pub fn unchecked(now: Timestamp) -> Self {
-        let rules = Rules::new([ScopeCounts::UNCOUNTED; 2]);
-        let allowed = Allowed::new(rules, nothing_known(), now);
+        let allowed = Allowed::new(Rules::NONE, now);
         Self::Allowed(Allowed { degraded: true, unchecked: true, ..allowed })
     }
 
@@ -146,10 +143,23 @@ impl Decision {
 }
 
 impl Allowed {
+    /// Copies the records once, to where the answer is: that is most of what a decision in memory costs.
+    #[inline(always)]
+    pub(crate) fn of(global: &Record, of_asset: &Record, decided_at: Timestamp) -> Self {
+        Self {
+            rules: Rules { records: [global, of_asset].map(|record| *record) },
+            decided_at,
+            degraded: false,
+            replayed: false,
+            unchecked: false,
+            extras: None,
+        }
+    }
+
     #[inline]
-    pub(crate) const fn new(rules: Rules, credits: Gauge, decided_at: Timestamp) -> Self {
+    pub(crate) const fn new(rules: Rules, decided_at: Timestamp) -> Self {
         let (degraded, replayed, unchecked) = (false, false, false);
-        Self { rules, credits, decided_at, degraded, replayed, unchecked, extras: None }
+        Self { rules, decided_at, degraded, replayed, unchecked, extras: None }
     }
 
     /// The same with these thresholds reached.
@@ -159,14 +169,13 @@ impl Allowed {
 
     /// A call that is let through although it would have been denied.
     fn in_shadow_of(denied: Denied) -> Self {
-        let uncounted = Rules::new([ScopeCounts::UNCOUNTED; 2]);
-        let rules = denied.rate_limited().map_or(uncounted, |limited| limited.rules);
-        let credits = match denied.reason() {
-            DenialReason::BudgetExhausted { credits, .. } => credits.gauge(),
-            _ => nothing_known(),
+        let rules = denied.rate_limited().map_or(Rules::NONE, |limited| limited.rules);
+        let rules = match denied.reason() {
+            DenialReason::BudgetExhausted { credits, .. } => rules.with_credits(credits.meter()),
+            _ => rules.with_credits(Rules::NONE.credits()),
         };
         let decided_at = denied.decided_at().unwrap_or(Timestamp::from_unix_ms(0));
-        let allowed = Self::new(rules, credits, decided_at);
+        let allowed = Self::new(rules, decided_at);
         Self {
             degraded: denied.degraded(),
             extras: Extras::of(Vec::new(), Some(denied)),
@@ -214,7 +223,7 @@ impl Allowed {
     /// Credits spent after the charge, and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
-        CreditUsage::of(&self.credits.meter())
+        CreditUsage::of(&self.rules.credits())
     }
 
     /// Whether the store could not answer, and a policy of the caller's allowed the call without it.
@@ -301,8 +310,7 @@ struct RawAllowed {
 impl From<RawAllowed> for Allowed {
     fn from(raw: RawAllowed) -> Self {
         Self {
-            rules: raw.rules.into_iter().collect(),
-            credits: raw.credits.gauge(),
+            rules: raw.rules.into_iter().collect::<Rules>().with_credits(raw.credits.meter()),
             decided_at: raw.decided_at,
             degraded: raw.degraded,
             replayed: raw.replayed,
@@ -324,8 +332,3 @@ impl PartialEq for Allowed {
 }
 
 impl Eq for Allowed {}
-
-/// The credits of a key of which nothing is known.
-const fn nothing_known() -> Gauge {
-    Gauge::new(Meter::new(None), Thresholds::NONE)
-}

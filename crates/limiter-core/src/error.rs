@@ -5,6 +5,7 @@ use std::error::Error;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
+use crate::names::KeyId;
 
 /// A value that cannot be: it is refused when it enters, and nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -64,6 +65,16 @@ pub enum InvalidValue {
     )]
     TooManyAssets {
         /// How many there would be.
+        count: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// More keys than can be created in one call.
+    #[error(
+        "{count} keys are to be created at once, but at most {max} can be: create them in several calls"
+    )]
+    TooManyKeys {
+        /// How many were given.
         count: usize,
         /// The most there may be.
         max: usize,
@@ -136,10 +147,22 @@ pub enum StoreError {
     /// is not allowed.
     #[error("what the store holds cannot be read")]
     Corrupt(#[source] BoxError),
-    /// The store decided otherwise than the rules of this version: versions that differ share a store, or one
-    /// has a bug. The call is not allowed, though it may have been charged.
-    #[error("the store and the rules disagree")]
-    Disagreement(#[source] BoxError),
+}
+
+impl KeysError {
+    /// Whether the store failed, so that the next call would most probably fail too.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
+    }
+
+    /// Names the key whose data is corrupt: the store's own sentence names none.
+    pub(crate) fn of_key(id: &KeyId, error: impl Into<Self>) -> Self {
+        match error.into() {
+            Self::Store(StoreError::Corrupt(source)) => Self::Damaged { id: id.clone(), source },
+            error => error,
+        }
+    }
 }
 
 impl StoreError {
@@ -148,11 +171,39 @@ impl StoreError {
         Self::Unavailable(source.into())
     }
 
+    /// A part of a larger operation was not tried, since the store had failed at an earlier part.
+    #[must_use]
+    pub fn not_tried() -> Self {
+        Self::unavailable(NotTried)
+    }
+
+    /// A part of a larger operation has no answer of its own.
+    pub(crate) fn not_told() -> Self {
+        Self::outcome_unknown(NotTold)
+    }
+
+    /// The errors of this many parts of an operation that failed as a whole: the first one is this error.
+    pub fn spread(self, parts: usize) -> impl Iterator<Item = Self> {
+        let unknown = matches!(self, Self::OutcomeUnknown(_));
+        let others = move || if unknown { Self::not_told() } else { Self::not_tried() };
+        std::iter::once(self).chain(std::iter::repeat_with(others)).take(parts)
+    }
+
     /// The answer was lost, for this reason.
     pub fn outcome_unknown(source: impl Into<BoxError>) -> Self {
         Self::OutcomeUnknown(source.into())
     }
 }
+
+/// The store had failed already.
+#[derive(Debug, Error)]
+#[error("this was not tried, since the store had just failed: repeat it when the store answers")]
+struct NotTried;
+
+/// The whole had no answer, or one that was too short.
+#[derive(Debug, Error)]
+#[error("the store did not answer for all parts of the operation")]
+struct NotTold;
 
 /// Why an operation on keys was refused. Nothing was changed, unless the error is
 /// [`StoreError::OutcomeUnknown`].
@@ -176,6 +227,18 @@ pub enum KeysError {
         "another key of this workspace is named {0:?}: choose another name, or delete that key first"
     )]
     NameTaken(String),
+    /// The store holds data of this key that cannot be read. Other keys are unaffected.
+    #[error(
+        "the key {id:?} cannot be read: its stored data is damaged, or a later version wrote it; \
+         delete the key to free its name, restore its data, or upgrade"
+    )]
+    Damaged {
+        /// The id of the key.
+        id: KeyId,
+        /// The store's own error.
+        #[source]
+        source: BoxError,
+    },
     /// A living key has this id already.
     #[error("a living key has the id {0:?}: choose another one")]
     IdTaken(String),

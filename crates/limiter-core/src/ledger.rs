@@ -7,17 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::names::{AssetId, RequestId};
+use crate::prepare::AdmittingWindows;
 use crate::remembered::Remembered;
+use crate::reservation::ReservationError;
 use crate::saved::required;
-use crate::settlement::AdmittingWindows;
 
-/// The memory of a key's calls: reservations until their ttl, ids of checks until their dedupe time, and ids of records
-/// for as long as each record asked for.
+/// The memory of a key's calls: open reservations until their ttl, ended ones and ids of checks for the dedupe time,
+/// and ids of records for as long as each record asked for.
 ///
-/// Each kind has a bound of its own, so that one never crowds out another.
+/// Each kind has a bound of its own, so that one never crowds out another: see [`LedgerBounds`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    pub(crate) reservations: Remembered<Reservation>,
+    pub(crate) open: Remembered<Reservation>,
+    pub(crate) ended: Remembered<Reservation>,
     pub(crate) checks: Remembered<()>,
     pub(crate) records: Remembered<()>,
 }
@@ -33,7 +35,7 @@ pub struct SavedLedger {
 
 impl From<&Ledger> for SavedLedger {
     fn from(ledger: &Ledger) -> Self {
-        let reservations = ledger.reservations.unordered();
+        let reservations = ledger.open.unordered().chain(ledger.ended.unordered());
         let ids = |remembered: &Remembered<()>| {
             remembered.unordered().map(|(id, until, ())| (id.clone(), until)).collect()
         };
@@ -51,7 +53,7 @@ impl From<SavedLedger> for Ledger {
     fn from(saved: SavedLedger) -> Self {
         let mut ledger = Self::default();
         for (id, until, reservation) in saved.reservations {
-            ledger.reservations.insert(id, until, reservation);
+            ledger.remember_reservation(id, until, reservation);
         }
         for (id, until) in saved.checks {
             ledger.checks.insert(id, until, ());
@@ -63,13 +65,45 @@ impl From<SavedLedger> for Ledger {
     }
 }
 
-/// How much a ledger may remember of each kind, and for how long.
+/// The most that a ledger remembers of each kind, and for how long.
+///
+/// At a bound, the call that needs one more place is refused with
+/// [`ReservationError::TooMany`](crate::ReservationError::TooMany), which says when a place is free. Nothing is charged
+/// then, and nothing is forgotten before its time. Repeated calls need no place.
+///
+/// Only a reserve needs places of reservations: one among the open ones now, and a free one among the ended ones for
+/// its end. So it is refused at either bound. Settle and cancel need none and never fail for a bound, or a refund would
+/// be lost. The reservations that are open when the ended ones reach their bound may therefore still end, and exceed it:
+/// together, no more than `open + ended` reservations are ever remembered.
+///
+/// ```
+/// use limiter_core::LedgerBounds;
+///
+/// let bounds = LedgerBounds { ended: 500_000, ..LedgerBounds::default() };
+/// assert_eq!(bounds.open, 100_000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerBounds {
-    /// The most reservations (open or settled), the most ids of checks, and the most ids of records.
-    pub most: usize,
-    /// How long the id of a check is remembered, and the id of a record after another one confirms it.
+    /// The most open reservations: 100,000 by default. One that is never settled is open until its ttl.
+    pub open: usize,
+    /// The most ended reservations with which another call can be reserved: 100,000 by default, for 833 calls a
+    /// second with the default dedupe time.
+    pub ended: usize,
+    /// The most ids of checks: 100,000 by default.
+    pub checks: usize,
+    /// The most ids of records: 100,000 by default.
+    pub records: usize,
+    /// How long an ended reservation is remembered from its end, the id of a check from its charge, and the id of a
+    /// record after another record confirms it: 120 s by default.
     pub dedupe: Duration,
+}
+
+impl LedgerBounds {
+    /// The same bound for each kind, and the default dedupe time.
+    #[must_use]
+    pub const fn of_each(most: usize) -> Self {
+        Self { open: most, ended: most, checks: most, records: most, dedupe: DEDUPE }
+    }
 }
 
 /// The identity of a record, so that it counts once, however often it is repeated: see
@@ -95,7 +129,7 @@ impl<'a> RecordId<'a> {
 
 impl Default for LedgerBounds {
     fn default() -> Self {
-        Self { most: MOST, dedupe: Duration::from_secs(120) }
+        Self::of_each(MOST)
     }
 }
 
@@ -124,16 +158,16 @@ pub enum ReservationEnd {
 }
 
 impl Reservation {
-    /// A reservation as a store kept it elsewhere, without the windows that admitted it: enough to judge what is asked
-    /// of it. A settlement of it would count as one in other windows.
+    /// A reservation as a store has kept it elsewhere. Of an ended one the windows that admitted it do not matter.
     #[must_use]
-    pub const fn without_windows(
+    pub const fn from_parts(
         asset: Option<AssetId>,
         reserved: Charge,
         estimate: Charge,
+        admitted: AdmittingWindows,
         end: Option<ReservationEnd>,
     ) -> Self {
-        Self { asset, reserved, estimate, admitted: AdmittingWindows::NONE, end }
+        Self { asset, reserved, estimate, admitted, end }
     }
 
     /// The asset of the call.
@@ -165,18 +199,22 @@ impl Ledger {
     /// How many reservations and how many ids of checks are remembered, as far as they have been looked at.
     #[must_use]
     pub fn len(&self) -> (usize, usize) {
-        (self.reservations.len(), self.checks.len())
+        (self.open.len().saturating_add(self.ended.len()), self.checks.len())
     }
 
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reservations.is_empty() && self.checks.is_empty() && self.records.is_empty()
+        self.open.is_empty()
+            && self.ended.is_empty()
+            && self.checks.is_empty()
+            && self.records.is_empty()
     }
 
     /// Forgets what has passed at `now`, and gives its memory back. The steps on a ledger do so for what they look at.
     pub fn forget_until(&mut self, now: Timestamp) {
-        self.reservations.forget_until(now);
+        self.open.forget_until(now);
+        self.ended.forget_until(now);
         self.checks.forget_until(now);
         self.records.forget_until(now);
     }
@@ -184,25 +222,28 @@ impl Ledger {
     /// The reservation of this id, if it is remembered.
     #[must_use]
     pub fn reservation(&self, id: &RequestId) -> Option<&Reservation> {
-        self.reservations.peek(id)
+        self.open.peek(id).or_else(|| self.ended.peek(id))
     }
 
-    /// Forgets an ended reservation after the dedupe time, if its ttl passes later. It suits a process that keeps
-    /// reservations for a while: repetitions of an end come soon.
-    pub fn forget_ended(&mut self, id: &RequestId, now: Timestamp, bounds: &LedgerBounds) {
-        if self.reservation(id).is_some_and(|reservation| reservation.end.is_some()) {
-            self.reservations.forget_sooner(id, now.after(bounds.dedupe));
-        }
+    /// The first instant at which something is forgotten; `None` if nothing is remembered.
+    #[must_use]
+    pub fn first_forgotten_at(&self) -> Option<Timestamp> {
+        let firsts =
+            [self.open.first(), self.ended.first(), self.checks.first(), self.records.first()];
+        firsts.into_iter().flatten().min()
     }
 
-    /// Remembers a reservation until a time, as a store that keeps it elsewhere does.
+    /// Remembers an open or ended reservation until a time, for a store that keeps it elsewhere.
     pub fn remember_reservation(
         &mut self,
         id: RequestId,
         until: Timestamp,
         reservation: Reservation,
     ) {
-        self.reservations.insert(id, until, reservation);
+        match reservation.end {
+            None => self.open.insert(id, until, reservation),
+            Some(_) => self.ended.insert(id, until, reservation),
+        }
     }
 
     /// Remembers the id of a check until a time, as a store that keeps it elsewhere does.
@@ -215,9 +256,63 @@ impl Ledger {
         self.records.insert(id, until, ());
     }
 
-    /// The reservations and until when each is remembered, by that time.
+    /// The open reservations, each with its ttl's end, ordered by that time; then the ended ones, each with the time
+    /// until which it is remembered, ordered by that time.
     pub fn reservations(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &Reservation)> {
-        self.reservations.iter()
+        self.open.iter().chain(self.ended.iter())
+    }
+
+    pub(crate) fn reservation_at(
+        &mut self,
+        id: &RequestId,
+        now: Timestamp,
+    ) -> Option<&mut Reservation> {
+        self.open.get(id, now).or_else(|| self.ended.get(id, now))
+    }
+
+    /// Moves an open reservation to the ended ones, for the dedupe time.
+    pub(crate) fn end(
+        &mut self,
+        id: &RequestId,
+        end: ReservationEnd,
+        bounds: &LedgerBounds,
+        now: Timestamp,
+    ) {
+        if let Some((id, reservation)) = self.open.remove(id) {
+            let ended = Reservation { end: Some(end), ..reservation };
+            self.ended.insert(id, now.after(bounds.dedupe), ended);
+        }
+    }
+
+    /// Why no call can be reserved at `now`, if none can.
+    pub(crate) fn full_of_reservations(
+        &mut self,
+        bounds: &LedgerBounds,
+        now: Timestamp,
+    ) -> Option<ReservationError> {
+        let open = too_many(&mut self.open, "open reservations of this key", bounds.open, now);
+        let ended = too_many(&mut self.ended, "ended reservations of this key", bounds.ended, now);
+        // There is room when both have some. Both are full only after the bounds were lowered.
+        open.into_iter().chain(ended).max_by_key(ReservationError::retry_at)
+    }
+
+    /// Why no further id of a check can be remembered at `now`, if none can.
+    pub(crate) fn full_of_checks(
+        &mut self,
+        bounds: &LedgerBounds,
+        now: Timestamp,
+    ) -> Option<ReservationError> {
+        let what = "checks with a request id of this key";
+        too_many(&mut self.checks, what, bounds.checks, now)
+    }
+
+    /// Why no further id of a record can be remembered at `now`, if none can.
+    pub(crate) fn full_of_records(
+        &mut self,
+        bounds: &LedgerBounds,
+        now: Timestamp,
+    ) -> Option<ReservationError> {
+        too_many(&mut self.records, "records of this key", bounds.records, now)
     }
 
     /// The ids of checks and until when each is remembered, by that time.
@@ -231,9 +326,20 @@ impl Ledger {
     }
 }
 
-/// An ended reservation keeps its place until its ttl has passed: an hour by default. With this many places a
-/// key can reserve 27 calls a second without end.
+fn too_many<T>(
+    remembered: &mut Remembered<T>,
+    what: &'static str,
+    most: usize,
+    now: Timestamp,
+) -> Option<ReservationError> {
+    let retry_at = remembered.full_until(most, now)?;
+    Some(ReservationError::TooMany { what, most, at: now, retry_at })
+}
+
+/// Some 60 MB of one key if all of them are taken; and 833 calls a second are reserved and settled without end.
 const MOST: usize = 100_000;
+/// Clients that lost an answer repeat the call within seconds, or a minute or two if they back off.
+const DEDUPE: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
@@ -244,11 +350,13 @@ mod tests {
         let at = Timestamp::from_unix_ms;
         let reservation = |tokens| {
             let charge = Charge::request().with_tokens(tokens, 0).unwrap();
-            Reservation::without_windows(None, charge, charge, None)
+            Reservation::from_parts(None, charge, charge, AdmittingWindows::NONE, None)
         };
         let mut ledger = Ledger::default();
         ledger.remember_reservation("b".parse().unwrap(), at(20), reservation(2));
         ledger.remember_reservation("a".parse().unwrap(), at(30), reservation(1));
+        let ended = Reservation { end: Some(ReservationEnd::Cancelled), ..reservation(3) };
+        ledger.remember_reservation("e".parse().unwrap(), at(25), ended);
         ledger.remember_check("c".parse().unwrap(), at(10));
         ledger.remember_record("d".parse().unwrap(), at(15));
         let json = serde_json::to_string(&SavedLedger::from(&ledger)).unwrap();

@@ -27,22 +27,14 @@
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![warn(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::float_arithmetic,
-    clippy::indexing_slicing
-)]
-#![cfg_attr(
-    test,
-    allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)
-)]
+#![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod access_key;
 mod charge;
 mod clock;
 mod config;
-mod counts;
+mod configure;
 mod credits;
 mod crossing;
 mod decision;
@@ -51,6 +43,7 @@ mod domain;
 mod engine;
 mod error;
 pub mod evaluate;
+pub mod explain;
 mod key;
 pub mod keys;
 mod ledger;
@@ -58,6 +51,9 @@ mod limits;
 mod meter;
 mod names;
 mod object;
+pub mod operation;
+pub mod prepare;
+mod record;
 mod remembered;
 pub mod reservation;
 mod rule;
@@ -65,7 +61,6 @@ mod rules;
 mod saved;
 mod schedule;
 mod settled;
-mod settlement;
 mod state;
 mod store;
 mod thresholds;
@@ -77,12 +72,12 @@ mod usage;
 mod window;
 
 pub use access_key::{AccessKey, KeyDigest, MaskedKey};
-pub use charge::Charge;
+pub use charge::{Amount, Charge};
 pub use clock::{ManualClock, Timestamp};
 pub use config::{KeyConfig, KeyKind, NewKey};
-pub use counts::WindowCounts;
+pub use configure::Change;
 pub use credits::Credits;
-pub use crossing::{Crossing, Told};
+pub use crossing::Crossing;
 pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, RateLimited};
 pub use domain::{FailureDomain, KeyFailure};
@@ -94,9 +89,10 @@ pub use key::{
 pub use keys::Keys;
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
-pub use meter::Meter;
+pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 pub use object::Object;
+pub use record::{CREDITS, METERS, Record, Span, WINDOWS, WindowCounts, WindowId};
 pub use reservation::ReservationError;
 pub use rule::{Rule, Scope, Unit};
 pub use rules::{RuleState, Violation};
@@ -104,8 +100,8 @@ pub use schedule::ScopeState;
 pub use settled::{LateEvent, Settled, SettledAs};
 pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
 pub use store::{
-    DecisionHandle, DecisionStore, KeyStore, Listener, NewRecord, Page, ReservationStore, Search,
-    Store,
+    CreateResults, DamagedKey, DecisionHandle, DecisionStore, KeyStore, Listener, NewRecord, Page,
+    ReservationStore, Search, Store,
 };
 pub use thresholds::Thresholds;
 pub use throttle::Throttle;

@@ -31,6 +31,30 @@ impl<T> Remembered<T> {
         self.by_id.get(id).map(|(_, value)| value)
     }
 
+    /// Takes the value out, even after its time has passed.
+    pub(crate) fn remove(&mut self, id: &RequestId) -> Option<(RequestId, T)> {
+        let (id, (until, value)) = self.by_id.remove_entry(id)?;
+        // The set has no other way to be asked for a pair by parts.
+        let entry = (until, id);
+        self.by_time.remove(&entry);
+        Some((entry.1, value))
+    }
+
+    /// The first instant at which there is room for one more of `most`; `None` if there is room at `now`, and
+    /// [`Timestamp::MAX`] if there never is.
+    ///
+    /// It takes time in proportion to the number of values above `most`.
+    pub(crate) fn full_until(&mut self, most: usize, now: Timestamp) -> Option<Timestamp> {
+        self.forget_until(now);
+        let above = self.len().checked_sub(most)?;
+        Some(self.by_time.iter().nth(above).map_or(Timestamp::MAX, |(until, _)| *until))
+    }
+
+    /// The first instant at which a value is forgotten.
+    pub(crate) fn first(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(until, _)| *until)
+    }
+
     /// Shortens the time until which the id is remembered to `at_most`; a shorter time stays.
     pub(crate) fn forget_sooner(&mut self, id: &RequestId, at_most: Timestamp) {
         if let Some((until, _)) = self.by_id.get_mut(id)
@@ -105,6 +129,30 @@ mod tests {
         assert_eq!(remembered.get(&id("a"), at(9)), Some(&mut 1));
         assert_eq!(remembered.get(&id("a"), at(10)), None);
         assert_eq!(remembered.len(), 1);
+    }
+
+    #[test]
+    fn there_is_room_when_as_many_have_gone_as_exceed_the_bound() {
+        let mut remembered = Remembered::default();
+        for until in [40, 20, 30, 10] {
+            remembered.insert(id(&until.to_string()), at(until), ());
+        }
+        let mut full_until = |most, now| remembered.full_until(most, at(now));
+        assert_eq!(full_until(5, 9), None);
+        assert_eq!(full_until(4, 9), Some(at(10)));
+        assert_eq!(full_until(2, 9), Some(at(30)));
+        assert_eq!(full_until(2, 29), Some(at(30)));
+        assert_eq!(full_until(2, 30), None);
+        assert_eq!(full_until(0, 30), Some(Timestamp::MAX));
+    }
+
+    #[test]
+    fn what_is_taken_out_is_gone_and_takes_its_time_along() {
+        let mut remembered = Remembered::default();
+        remembered.insert(id("a"), at(20), 1);
+        assert_eq!(remembered.remove(&id("a")), Some((id("a"), 1)));
+        assert_eq!(remembered.remove(&id("a")), None);
+        assert_eq!((remembered.first(), remembered.len()), (None, 0));
     }
 
     #[test]

@@ -15,11 +15,12 @@ use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
+use crate::explain;
 use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End};
 use crate::names::{AssetId, RequestId};
+use crate::prepare::{self, AdmittingWindows, Prepared, Settlement};
 use crate::settled::Settled;
-use crate::settlement::{AdmittingWindows, Settlement};
-use crate::state::KeyState;
+use crate::state::{KeyState, LocatedAsset};
 use crate::totals::Totals;
 
 /// Why a reservation was not made or changed. Nothing was charged, unless the error is
@@ -30,10 +31,10 @@ pub enum ReservationError {
     /// The key never existed, or was deleted.
     #[error("the key is not known: it never existed or was deleted")]
     KeyUnknown,
-    /// No such reservation, or its ttl has passed.
+    /// No such reservation: it was never made, its ttl has passed, or the dedupe time since its end.
     #[error(
-        "no reservation {0:?} of this key: it was never made, or its ttl has passed; \
-         what was estimated stands as charged"
+        "no reservation {0:?} of this key: it was never made, it ended longer ago than the dedupe time, or its ttl has \
+         passed and its estimate stands as charged"
     )]
     Unknown(RequestId),
     /// The id was used for a reservation of another asset or other figures.
@@ -47,9 +48,9 @@ pub enum ReservationError {
     /// A total below the estimate as it stands: an extension only adds.
     #[error("a total of the extension is below the estimate as it stands: an extension only adds")]
     Shrinks,
-    /// As many are remembered as may be.
+    /// As many calls of this kind are remembered as may be, by [`LedgerBounds`].
     #[error(
-        "{most} {what} are remembered already: settle with shorter ttls, or raise the bound; \
+        "{most} {what} are remembered already: there is room at {retry_at} at the latest, or with a higher bound; \
          nothing was charged"
     )]
     TooMany {
@@ -57,6 +58,11 @@ pub enum ReservationError {
         what: &'static str,
         /// How many may be remembered.
         most: usize,
+        /// When the store refused the call, by its clock.
+        at: Timestamp,
+        /// The first instant at which a place is certainly free if no other call takes it: the end of the time for which
+        /// one of them is remembered. [`Timestamp::MAX`] if the bound is zero.
+        retry_at: Timestamp,
     },
     /// A value out of bounds.
     #[error(transparent)]
@@ -64,6 +70,26 @@ pub enum ReservationError {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl ReservationError {
+    /// The first instant at which the same call has a place, if it found none: see [`TooMany`](Self::TooMany).
+    #[must_use]
+    pub const fn retry_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::TooMany { retry_at, .. } => Some(*retry_at),
+            _ => None,
+        }
+    }
+
+    /// How long to wait for [`retry_at`](Self::retry_at), from the moment of the refusal.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooMany { at, retry_at, .. } => Some(retry_at.since(*at)),
+            _ => None,
+        }
+    }
 }
 
 /// Decides and charges a call once, however often it is repeated under this id within the dedupe time.
@@ -80,10 +106,10 @@ pub fn check_once(
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
     if ledger.checks.get(id, now).is_some() {
-        return Ok(evaluate::replayed(state, state.locate(asset), now));
+        return Ok(explain::replayed(state, state.locate(asset), now));
     }
-    let full = ledger.checks.len() >= bounds.most;
-    let decision = charge_if_room(state, asset, charge, now, full, CHECKS, bounds)?;
+    let full = ledger.full_of_checks(bounds, now);
+    let decision = charge_if_room(state, asset, charge, now, full)?;
     if decision.is_charged() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
     }
@@ -109,8 +135,8 @@ pub fn record(
     if ledger.records.get(id, now).is_some() {
         return Ok(Vec::new());
     }
-    if ledger.records.len() >= bounds.most {
-        return Err(ReservationError::TooMany { what: "records of this key", most: bounds.most });
+    if let Some(full) = ledger.full_of_records(bounds, now) {
+        return Err(full);
     }
     let located = state.locate(asset);
     let crossed = evaluate::record(state, located, charge, now);
@@ -136,15 +162,14 @@ pub fn reserve(
     ttl: Duration,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
-    if let Some(known) = ledger.reservations.get(id, now) {
+    if let Some(known) = ledger.reservation_at(id, now) {
         if known.asset.as_ref() != asset || known.reserved != *estimate {
             return Err(ReservationError::OtherExists(id.clone()));
         }
-        return Ok(evaluate::replayed(state, state.locate(asset), now));
+        return Ok(explain::replayed(state, state.locate(asset), now));
     }
-    let full = ledger.reservations.len() >= bounds.most;
-    let decision =
-        charge_if_room(state, asset, estimate, now, full, "reservations of this key", bounds)?;
+    let full = ledger.full_of_reservations(bounds, now);
+    let decision = charge_if_room(state, asset, estimate, now, full)?;
     if decision.is_charged() {
         let reservation = Reservation {
             asset: asset.cloned(),
@@ -153,7 +178,7 @@ pub fn reserve(
             admitted: AdmittingWindows::of(state, state.locate(asset)),
             end: None,
         };
-        ledger.reservations.insert(id.clone(), now.after(ttl), reservation);
+        ledger.open.insert(id.clone(), now.after(ttl), reservation);
     }
     Ok(decision)
 }
@@ -171,11 +196,7 @@ pub fn extend(
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
     let reservation = ledger.get(id, now)?;
-    let raised = to.applied_to(&reservation.estimate)?;
-    let missing = excess(&raised, &reservation.estimate).ok_or(ReservationError::Shrinks)?;
-    if reservation.end.is_some() {
-        return Err(ReservationError::AlreadySettled(id.clone()));
-    }
+    let (raised, missing) = reservation.raised(id, to)?;
     let asset = state.locate(reservation.asset.as_ref());
     let decision = evaluate::check_and_consume(state, asset, &missing, now);
     if decision.is_charged() {
@@ -185,7 +206,7 @@ pub fn extend(
 }
 
 /// Corrects the estimate to the actual cost of the call, and answers the final charge. Repeating it changes nothing
-/// more, and answers the same charge as a repetition.
+/// more, and answers the same charge as a repetition, for the dedupe time.
 ///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for
@@ -193,28 +214,27 @@ pub fn extend(
 pub fn settle(
     state: &mut KeyState,
     ledger: &mut Ledger,
+    bounds: &LedgerBounds,
     id: &RequestId,
     actual: &Totals,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    let reservation = ledger.get(id, now)?;
-    let actual = actual.applied_to(&reservation.estimate)?;
-    end(state, reservation, id, End::Settled(actual), &actual, now)
+    end(state, ledger, bounds, id, Some(actual), now)
 }
 
-/// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more. The
-/// final charge is [`Charge::NOTHING`].
+/// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more, for
+/// the dedupe time. The final charge is [`Charge::NOTHING`].
 ///
 /// # Errors
 /// [`ReservationError::Unknown`] or [`ReservationError::AlreadySettled`], looked for in this order.
 pub fn cancel(
     state: &mut KeyState,
     ledger: &mut Ledger,
+    bounds: &LedgerBounds,
     id: &RequestId,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    let reservation = ledger.get(id, now)?;
-    end(state, reservation, id, End::Cancelled, &Charge::NOTHING, now)
+    end(state, ledger, bounds, id, None, now)
 }
 
 impl Ledger {
@@ -223,7 +243,7 @@ impl Ledger {
         id: &RequestId,
         now: Timestamp,
     ) -> Result<&mut Reservation, ReservationError> {
-        self.reservations.get(id, now).ok_or_else(|| ReservationError::Unknown(id.clone()))
+        self.reservation_at(id, now).ok_or_else(|| ReservationError::Unknown(id.clone()))
     }
 }
 
@@ -233,41 +253,92 @@ fn charge_if_room(
     asset: Option<&AssetId>,
     charge: &Charge,
     now: Timestamp,
-    full: bool,
-    what: &'static str,
-    bounds: &LedgerBounds,
+    full: Option<ReservationError>,
 ) -> Result<Decision, ReservationError> {
-    if full && evaluate::peek(state, state.locate(asset), charge, now).is_charged() {
-        return Err(ReservationError::TooMany { what, most: bounds.most });
+    if let Some(full) = full
+        && evaluate::peek(state, state.locate(asset), charge, now).is_charged()
+    {
+        return Err(full);
     }
     let asset = state.locate(asset);
     Ok(evaluate::check_and_consume(state, asset, charge, now))
 }
 
+/// Settles with the actual totals, or cancels without.
 fn end(
     state: &mut KeyState,
-    reservation: &mut Reservation,
+    ledger: &mut Ledger,
+    bounds: &LedgerBounds,
     id: &RequestId,
-    end: End,
-    actual: &Charge,
+    actual: Option<&Totals>,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    match reservation.end {
-        Some(before) if before == end => {
-            return Ok(Settled::repeated(reservation.asset.clone(), *actual, now));
-        }
-        Some(_) => return Err(ReservationError::AlreadySettled(id.clone())),
-        None => reservation.end = Some(end),
+    let reservation = ledger.get(id, now)?;
+    let (end, actual) = reservation.ending(id, actual)?;
+    if reservation.end.is_some() {
+        return Ok(Settled::repeated(reservation.asset.clone(), actual, now));
     }
-    let settlement = Settlement {
-        admitted: &reservation.admitted,
-        charged: &reservation.estimate,
-        actual,
-        overrun: &overrun(actual, &reservation.estimate),
-    };
     let asset = state.locate(reservation.asset.as_ref());
-    let crossed = evaluate::settle(state, asset, &settlement, now);
-    Ok(Settled::first(reservation.asset.clone(), *actual, now).crossing(crossed))
+    let prepared = reservation.prepare_end(state, asset, &actual, now);
+    let committed = prepared.commit(state, asset, now);
+    let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
+    let settled = Settled::first(reservation.asset.clone(), actual, now).crossing(crossed);
+    ledger.end(id, end, bounds, now);
+    Ok(settled)
+}
+
+impl Reservation {
+    /// The estimate raised to new totals, and what is missing, as a top-up.
+    ///
+    /// # Errors
+    /// [`ReservationError::Invalid`], [`ReservationError::Shrinks`] or [`ReservationError::AlreadySettled`].
+    pub fn raised(
+        &self,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<(Charge, Charge), ReservationError> {
+        let raised = to.applied_to(&self.estimate)?;
+        let missing = excess(&raised, &self.estimate).ok_or(ReservationError::Shrinks)?;
+        match self.end {
+            Some(_) => Err(ReservationError::AlreadySettled(id.clone())),
+            None => Ok((raised, missing)),
+        }
+    }
+
+    /// How it ends with these totals, or cancelled without, and its final charge. It may have ended so before.
+    ///
+    /// # Errors
+    /// [`ReservationError::Invalid`], or [`ReservationError::AlreadySettled`] if it has ended otherwise.
+    pub fn ending(
+        &self,
+        id: &RequestId,
+        actual: Option<&Totals>,
+    ) -> Result<(End, Charge), ReservationError> {
+        let (end, charge) = match actual {
+            Some(actual) => {
+                let actual = actual.applied_to(&self.estimate)?;
+                (End::Settled(actual), actual)
+            }
+            None => (End::Cancelled, Charge::NOTHING),
+        };
+        match self.end {
+            Some(before) if before != end => Err(ReservationError::AlreadySettled(id.clone())),
+            _ => Ok((end, charge)),
+        }
+    }
+
+    /// The correction of its estimate to the actual charge.
+    #[must_use]
+    pub fn prepare_end(
+        &self,
+        state: &KeyState,
+        asset: LocatedAsset<'_>,
+        actual: &Charge,
+        now: Timestamp,
+    ) -> Prepared {
+        let Self { estimate: charged, admitted, .. } = self;
+        prepare::settle(state, asset, &Settlement { admitted, charged, actual }, now)
+    }
 }
 
 /// What the first exceeds the second by, as a top-up, if it is nowhere below it.
@@ -281,20 +352,9 @@ fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
     })
 }
 
-/// The tokens that the actual ones exceed the estimate by, input and output each.
-fn overrun(actual: &Charge, estimate: &Charge) -> Charge {
-    let input = actual.input_tokens().saturating_sub(estimate.input_tokens());
-    let output = actual.output_tokens().saturating_sub(estimate.output_tokens());
-    // Neither is more than the actual charge has, whose sum is within bounds.
-    top_up(input, output).unwrap_or_default()
-}
-
 fn top_up(input: u64, output: u64) -> Option<Charge> {
     Charge::NOTHING.with_tokens(input, output).ok()
 }
-
-/// What [`ReservationError::TooMany`] calls them.
-const CHECKS: &str = "checks with a request id of this key";
 
 #[cfg(test)]
 mod tests {
@@ -343,7 +403,8 @@ mod tests {
             actual: Totals,
             now: Timestamp,
         ) -> Result<Settled, ReservationError> {
-            settle(&mut self.state, &mut self.ledger, &id(name), &actual, now)
+            let Self { state, ledger, bounds } = self;
+            settle(state, ledger, bounds, &id(name), &actual, now)
         }
 
         fn minute_tokens(&self) -> u64 {
@@ -412,7 +473,7 @@ mod tests {
     #[test]
     fn a_call_that_would_be_denied_is_denied_also_where_nothing_more_is_remembered() {
         let mut key = Key::new();
-        key.bounds.most = 0;
+        key.bounds = LedgerBounds::of_each(0);
         assert!(matches!(
             key.reserve("a", tokens(1, 0), NOON),
             Err(ReservationError::TooMany { most: 0, .. })
@@ -438,7 +499,8 @@ mod tests {
         assert_eq!(again, Settled::repeated(None, tokens(10, 35), NEXT_MINUTE));
 
         let _ = key.reserve("b", tokens(10, 20), NOON).unwrap();
-        let mut cancel = || cancel(&mut key.state, &mut key.ledger, &id("b"), NOON).unwrap();
+        let Key { state, ledger, bounds } = &mut key;
+        let mut cancel = || cancel(state, ledger, bounds, &id("b"), NOON).unwrap();
         assert_eq!(cancel(), Settled::first(None, Charge::NOTHING, NOON));
         assert_eq!(cancel(), Settled::repeated(None, Charge::NOTHING, NOON));
     }

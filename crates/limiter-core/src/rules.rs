@@ -5,15 +5,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::charge::Charge;
+use crate::charge::{Amount, Charge};
 use crate::clock::Timestamp;
-use crate::counts::ScopeCounts;
 use crate::limits::MAX_COUNT;
 use crate::meter::Meter;
-use crate::rule::{RULES, Rule, Scope, Unit};
-use crate::thresholds::Thresholds;
+use crate::record::{CREDITS, Record, Span, meter_of};
+use crate::rule::{RULES, Rule, Unit};
 use crate::token_type::TokenType;
-use crate::window::Window;
 
 /// How one rule stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,17 +49,35 @@ pub struct Violation {
     pub token_type: TokenType,
 }
 
-/// The rules that a call met: up to eight, fewer where there are no limits.
+/// The rules that a call met, and its credits: up to eight rules, fewer where there are no limits.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
     /// Of the global scope, then of the asset's.
-    scopes: [ScopeCounts; 2],
+    pub(crate) records: [Record; 2],
 }
 
 impl Rules {
+    /// Nothing is limited or counted.
+    pub(crate) const NONE: Self = Self::new([Record::UNCOUNTED; 2]);
+
     #[inline]
-    pub(crate) const fn new(scopes: [ScopeCounts; 2]) -> Self {
-        Self { scopes }
+    pub(crate) const fn new(records: [Record; 2]) -> Self {
+        Self { records }
+    }
+
+    pub(crate) const fn records(self) -> [Record; 2] {
+        self.records
+    }
+
+    /// Credits spent, and the budget.
+    pub(crate) fn credits(&self) -> Meter {
+        self.records[0].meter(CREDITS)
+    }
+
+    /// The same with these credits.
+    pub(crate) fn with_credits(mut self, credits: Meter) -> Self {
+        self.records[0].set_meter(CREDITS, credits);
+        self
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
@@ -89,12 +105,8 @@ impl Rules {
 
     #[inline]
     fn state(&self, rule: Rule) -> Option<RuleState> {
-        let [global, asset] = &self.scopes;
-        let counts = match rule.scope {
-            Scope::Global => global,
-            Scope::Asset => asset,
-        };
-        let meter = counts.meter(rule.window, rule.unit);
+        let record = &self.records[rule.scope as usize];
+        let meter = record.meter(meter_of(rule.window, rule.unit));
         // Most rules have no limit, and are looked at no further.
         let (limit, remaining) = (meter.limit()?, meter.remaining()?);
         Some(RuleState {
@@ -102,8 +114,8 @@ impl Rules {
             limit,
             used: meter.used(),
             remaining,
-            resets_at: counts.resets_at(rule.window),
-            token_type: counts.token_type(rule.window),
+            resets_at: record.span(rule.window).end,
+            token_type: record.token_type(rule.window),
         })
     }
 }
@@ -117,37 +129,25 @@ impl Serialize for Rules {
 /// The other way around, for decisions that were saved: rules that are missing are not limited.
 impl FromIterator<RuleState> for Rules {
     fn from_iter<I: IntoIterator<Item = RuleState>>(states: I) -> Self {
-        let states: Vec<_> = states.into_iter().collect();
-        let counts = |scope, window| {
-            let mut counts = ScopeCounts::UNCOUNTED.window(window);
-            let of_window =
-                |state: &&RuleState| (state.rule.scope, state.rule.window) == (scope, window);
-            for state in states.iter().filter(of_window) {
-                counts.resets_at = state.resets_at;
-                match state.rule.unit {
-                    Unit::Requests => counts.requests = state.meter(),
-                    Unit::Tokens => {
-                        counts.tokens = state.meter();
-                        counts.token_type = state.token_type;
-                    }
-                }
+        let mut rules = Self::NONE;
+        for state in states {
+            let Rule { scope, window, unit } = state.rule;
+            let record = &mut rules.records[scope as usize];
+            record.set_span(window, Span { end: state.resets_at, rebases: 0 });
+            let meter = meter_of(window, unit);
+            record.set_meter(meter, state.meter());
+            if unit == Unit::Tokens {
+                record.counts[meter] = Amount::tokens(state.token_type);
             }
-            counts
-        };
-        let scope = |scope| {
-            let (minute, day) = (counts(scope, Window::Minute), counts(scope, Window::Day));
-            ScopeCounts::new(minute, day, 0, Thresholds::NONE)
-        };
-        Self::new([scope(Scope::Global), scope(Scope::Asset)])
+        }
+        rules
     }
 }
 
 impl RuleState {
     fn meter(&self) -> Meter {
         // A state that comes from serde was not checked: its fields are there to be read.
-        let mut meter = Meter::new(Some(self.limit.min(MAX_COUNT)));
-        meter.add(self.used);
-        meter
+        Meter::new(Some(self.limit.min(MAX_COUNT))).with_used(self.used)
     }
 
     /// Of two rules, the one with the smaller share left is tighter; of equal shares, the one that would
@@ -216,7 +216,7 @@ pub(crate) fn percent(used: u64, limit: u64) -> u64 {
     u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
-/// Two answers are the same if their rules are: what is counted beside them, without a limit, does not show.
+/// Equality ignores what is counted without a limit.
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::charge::Amount;
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::limits::Limits;
-use crate::meter::{Gauge, Meter};
+use crate::meter::Meter;
 use crate::names::AssetId;
+use crate::record::{CREDITS, Record};
+use crate::rules::Rules;
 use crate::saved::required;
 use crate::schedule::ScopeState;
 use crate::thresholds::Thresholds;
 
-/// The live state of one key: its kind, expiry, credits, and the scopes that are counted.
+/// The live state of one key: its kind, expiry, and the scopes that are counted.
 ///
 /// A store keeps one for each key and lets nobody else at it during a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,21 +26,20 @@ use crate::thresholds::Thresholds;
 pub struct KeyState {
     pub(crate) kind: KeyKind,
     pub(crate) expires_at: Option<Timestamp>,
-    /// Credits spent, limited by the budget.
-    pub(crate) credits: Gauge,
-    pub(crate) global: Option<ScopeState>,
+    /// Credits always; requests and tokens while the key has limits over all calls.
+    pub(crate) global: ScopeState,
     /// What would be denied for a limit is let through.
     pub(crate) shadow: bool,
     /// Sorted by id. Most keys have limits for one asset, which stands in line with the rest.
-    assets: SmallVec<[AssetState; 1]>,
+    pub(crate) assets: SmallVec<[AssetState; 1]>,
     /// The number of the last counting of a scope that began.
-    countings: u32,
+    pub(crate) generations: u32,
 }
 
 #[derive(Clone, Debug)]
-struct AssetState {
-    id: AssetId,
-    scope: ScopeState,
+pub(crate) struct AssetState {
+    pub(crate) id: AssetId,
+    pub(crate) scope: ScopeState,
 }
 
 /// Credits spent, and the budget that limits them.
@@ -63,14 +64,8 @@ pub struct LocatedAsset<'a> {
 pub struct AssetHint {
     /// The position among the assets.
     pub position: u32,
-    /// Which counting of an asset was found there; 0 for none.
-    pub counting: u32,
-}
-
-/// The scopes that a call meets, as far as they are counted.
-pub(crate) struct MetScopes<'a> {
-    pub(crate) global: Option<&'a mut ScopeState>,
-    pub(crate) asset: Option<&'a mut ScopeState>,
+    /// The generation of the asset's record that was found there; 0 for none.
+    pub generation: u32,
 }
 
 impl KeyState {
@@ -78,25 +73,28 @@ impl KeyState {
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
         let thresholds = config.thresholds.unwrap_or_default();
-        let credits = Meter::new(config.budget.map(Credits::millionths));
+        let mut global = ScopeState::global(budget_meter(config), thresholds);
+        if !config.global.is_none() {
+            global.begin(now, FIRST_GENERATION);
+            global = global.with_limits_now(config.global);
+        }
         let mut state = Self {
             kind,
             expires_at: config.expires_at,
-            credits: Gauge::new(credits, thresholds),
-            global: ScopeState::in_force(config.global, now, FIRST_COUNTING, thresholds),
+            global,
             shadow: config.shadow,
             assets: SmallVec::new(),
-            countings: FIRST_COUNTING,
+            generations: FIRST_GENERATION,
         };
-        for (id, limits) in &config.assets {
-            let counting = state.next_counting();
-            let scope = ScopeState::in_force(*limits, now, counting, thresholds);
-            state.assets.extend(scope.map(|scope| AssetState { id: id.clone(), scope }));
+        for (id, limits) in config.assets.iter().filter(|(_, limits)| !limits.is_none()) {
+            let scope = ScopeState::asset(now, state.next_generation(), thresholds);
+            let scope = scope.with_limits_now(*limits);
+            state.assets.push(AssetState { id: id.clone(), scope });
         }
         state
     }
 
-    /// A state as a store kept it, or as much of it as a call meets.
+    /// A state as a store has kept it, or the part of it that a call meets.
     ///
     /// # Errors
     /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_COUNTED_ASSETS`].
@@ -104,24 +102,16 @@ impl KeyState {
         kind: KeyKind,
         expires_at: Option<Timestamp>,
         shadow: bool,
-        thresholds: Thresholds,
-        credits: Meter,
-        global: Option<ScopeState>,
+        generations: u32,
+        global: ScopeState,
         assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
     ) -> Result<Self, InvalidValue> {
-        let global = global.map(|scope| scope.with_thresholds(thresholds));
-        let credits = Gauge::new(credits, thresholds);
-        let assets = assets.into_iter().map(|(id, scope)| {
-            let scope = scope.with_thresholds(thresholds);
-            AssetState { id, scope }
-        });
+        let assets = assets.into_iter().map(|(id, scope)| AssetState { id, scope });
         let mut assets: SmallVec<[AssetState; 1]> = assets.collect();
         assets.sort_by(|one, other| one.id.cmp(&other.id));
         assets.dedup_by(|one, other| one.id == other.id);
         check_count(assets.len())?;
-        let mut state = Self { kind, expires_at, credits, global, shadow, assets, countings: 0 };
-        state.number_countings();
-        Ok(state)
+        Ok(Self { kind, expires_at, global, shadow, assets, generations })
     }
 
     /// Finds the asset of a call.
@@ -147,7 +137,7 @@ impl KeyState {
     ) -> Option<LocatedAsset<'a>> {
         let position = usize::try_from(hint.position).ok()?;
         let found = self.assets.get(position)?;
-        (found.scope.counting() == hint.counting)
+        (found.scope.record.generation == hint.generation)
             .then_some(LocatedAsset { id: asset, position: Some(position) })
     }
 
@@ -155,50 +145,21 @@ impl KeyState {
     #[must_use]
     pub fn hint(&self, located: LocatedAsset<'_>) -> AssetHint {
         let hint = located.position.and_then(|position| {
-            let counting = self.assets.get(position)?.scope.counting();
-            Some(AssetHint { position: u32::try_from(position).ok()?, counting })
+            let generation = self.assets.get(position)?.scope.record.generation;
+            Some(AssetHint { position: u32::try_from(position).ok()?, generation })
         });
         hint.unwrap_or_default()
-    }
-
-    /// Changes budget, expiry, thresholds and shadow mode at once, and limits from the next window of each kind.
-    ///
-    /// A threshold that what is used has passed already is not told.
-    /// An asset that is not in the configuration loses its limits. Returns whether anything changed.
-    ///
-    /// # Errors
-    /// [`InvalidValue::TooManyAssets`] if more than [`Self::MAX_COUNTED_ASSETS`] scopes would be counted;
-    /// then nothing was changed.
-    pub fn configure(&mut self, config: &KeyConfig, now: Timestamp) -> Result<bool, InvalidValue> {
-        let mut changed = self.clone();
-        changed.expires_at = config.expires_at;
-        changed.shadow = config.shadow;
-        let thresholds = config.thresholds.unwrap_or_default();
-        changed.set_thresholds(thresholds);
-        let budget = config.budget.map(Credits::millionths);
-        let mut credits = changed.credits.meter();
-        if credits.limit() != budget {
-            credits.set_limit(budget, thresholds);
-            changed.credits = Gauge::new(credits, thresholds);
-        }
-        let counting = changed.next_counting();
-        ScopeState::configure(&mut changed.global, config.global, now, counting, thresholds);
-        changed.configure_assets(&config.assets, now, thresholds);
-        if changed.assets.len() > Self::MAX_COUNTED_ASSETS {
-            changed.assets.retain(|asset| asset.scope.at(now).is_some());
-        }
-        if changed.assets.len() > Self::MAX_COUNTED_ASSETS {
-            let count = changed.assets.len();
-            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
-        }
-        let differs = *self != changed;
-        *self = changed;
-        Ok(differs)
     }
 
     /// The most assets that one key has counts for: those in force and those that are still pending or
     /// winding down after changes within the same day. It bounds the memory of a key.
     pub const MAX_COUNTED_ASSETS: usize = 4 * KeyConfig::MAX_ASSETS;
+
+    /// The generation of the newest counting of a scope.
+    #[must_use]
+    pub const fn generations(&self) -> u32 {
+        self.generations
+    }
 
     /// Member or admin.
     #[must_use]
@@ -219,22 +180,22 @@ impl KeyState {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
 
+    /// Whether the key may make calls at `now`, as far as its kind and its expiry go.
+    #[must_use]
+    pub fn is_usable(&self, now: Timestamp) -> bool {
+        self.kind == KeyKind::Member && !self.is_expired(now)
+    }
+
     /// Credits spent and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
-        CreditUsage::of(&self.credits.meter())
+        CreditUsage::of(&self.global.record.meter(CREDITS))
     }
 
-    /// Credits as they are counted, with what was told of the budget.
-    #[must_use]
-    pub const fn credit_meter(&self) -> Meter {
-        self.credits.meter()
-    }
-
-    /// The shares of its limits that are told when they are reached.
+    /// The shares of its limits that raise an event when they are reached.
     #[must_use]
     pub const fn thresholds(&self) -> Thresholds {
-        self.credits.thresholds()
+        self.global.record.thresholds
     }
 
     /// Whether what would be denied for a limit is let through.
@@ -243,10 +204,16 @@ impl KeyState {
         self.shadow
     }
 
-    /// The global scope, if it is counted.
+    /// The global scope, if it counts requests and tokens.
     #[must_use]
     pub fn global(&self) -> Option<&ScopeState> {
-        self.global.as_ref()
+        Some(&self.global).filter(|scope| scope.record.has_windows())
+    }
+
+    /// The global record. It always counts credits.
+    #[must_use]
+    pub const fn global_scope(&self) -> &ScopeState {
+        &self.global
     }
 
     /// The assets that are counted, by the bytes of their ids.
@@ -254,22 +221,55 @@ impl KeyState {
         self.assets.iter().map(|asset| (&asset.id, &asset.scope))
     }
 
-    /// The credits, and the scopes that a call meets.
+    /// The records that a call meets.
     #[inline]
-    pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Gauge, MetScopes<'_>) {
-        let asset = match asset.position {
-            Some(position) => self.assets.get_mut(position).map(|asset| &mut asset.scope),
+    pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Record, Option<&mut Record>) {
+        let of_asset = match asset.position {
+            Some(position) => self.assets.get_mut(position).map(|asset| &mut asset.scope.record),
             None => None,
         };
-        (&mut self.credits, MetScopes { global: self.global.as_mut(), asset })
+        (&mut self.global.record, of_asset)
+    }
+
+    /// The scopes that a call meets: the global one, then that of its asset if it is counted.
+    pub(crate) fn scopes(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = &ScopeState> {
+        std::iter::once(&self.global).chain(self.asset(asset))
+    }
+
+    pub(crate) fn scopes_mut(
+        &mut self,
+        asset: LocatedAsset<'_>,
+    ) -> impl Iterator<Item = &mut ScopeState> {
+        let of_asset = asset.position.and_then(|position| self.assets.get_mut(position));
+        std::iter::once(&mut self.global).chain(of_asset.map(|asset| &mut asset.scope))
+    }
+
+    /// The records that a call meets: the global one, then that of its asset if it is counted.
+    pub fn records_of(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = &Record> {
+        self.scopes(asset).map(|scope| &scope.record)
+    }
+
+    /// Stores the records that a call meets as another place has them.
+    pub fn set_records(
+        &mut self,
+        asset: LocatedAsset<'_>,
+        global: Record,
+        of_asset: Option<Record>,
+    ) {
+        let records = std::iter::once(global).chain(of_asset);
+        for (scope, record) in self.scopes_mut(asset).zip(records) {
+            scope.record = record;
+        }
+    }
+
+    /// How the rules that a call meets stand.
+    pub(crate) fn rules(&self, asset: LocatedAsset<'_>) -> Rules {
+        let of_asset = self.asset(asset).map_or(Record::UNCOUNTED, |scope| scope.record);
+        Rules::new([self.global.record, of_asset])
     }
 
     pub(crate) fn asset(&self, located: LocatedAsset<'_>) -> Option<&ScopeState> {
         self.assets.get(located.position?).map(|asset| &asset.scope)
-    }
-
-    pub(crate) fn asset_mut(&mut self, located: LocatedAsset<'_>) -> Option<&mut ScopeState> {
-        self.assets.get_mut(located.position?).map(|asset| &mut asset.scope)
     }
 
     pub(crate) fn drop_asset(&mut self, located: LocatedAsset<'_>) {
@@ -281,100 +281,41 @@ impl KeyState {
     }
 
     /// A copy of what a call of this asset depends on.
-    pub(crate) fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
+    #[must_use]
+    pub fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
         let asset = located.position.and_then(|position| self.assets.get(position));
         Self {
             kind: self.kind,
             expires_at: self.expires_at,
-            credits: self.credits,
             global: self.global.clone(),
             shadow: self.shadow,
             assets: asset.cloned().into_iter().collect(),
-            countings: self.countings,
+            generations: self.generations,
         }
     }
 
-    fn search(&self, id: &AssetId) -> Result<usize, usize> {
+    pub(crate) fn search(&self, id: &AssetId) -> Result<usize, usize> {
         self.assets.binary_search_by(|asset| asset.id.cmp(id))
     }
 
-    fn set_thresholds(&mut self, thresholds: Thresholds) {
-        let before = self.thresholds();
-        if thresholds == before {
-            return;
-        }
-        let mut credits = self.credits.meter();
-        credits.set_thresholds(before, thresholds);
-        self.credits = Gauge::new(credits, thresholds);
-        let assets = self.assets.iter_mut().map(|asset| &mut asset.scope);
-        for scope in self.global.iter_mut().chain(assets) {
-            scope.set_thresholds(thresholds);
-        }
-    }
-
-    fn configure_assets(
-        &mut self,
-        assets: &BTreeMap<AssetId, Limits>,
-        now: Timestamp,
-        thresholds: Thresholds,
-    ) {
-        for asset in std::mem::take(&mut self.assets) {
-            let limits = assets.get(&asset.id).copied().unwrap_or(Limits::NONE);
-            let mut scope = Some(asset.scope);
-            let counting = self.next_counting();
-            ScopeState::configure(&mut scope, limits, now, counting, thresholds);
-            self.assets.extend(scope.map(|scope| AssetState { scope, ..asset }));
-        }
-        for (id, limits) in assets {
-            if let Err(position) = self.search(id) {
-                let mut scope = None;
-                let counting = self.next_counting();
-                ScopeState::configure(&mut scope, *limits, now, counting, thresholds);
-                if let Some(scope) = scope {
-                    self.assets.insert(position, AssetState { id: id.clone(), scope });
-                }
-            }
-        }
-    }
-
-    /// Whether no more thresholds were told than there are.
-    fn check_told(&self) -> Result<(), InvalidValue> {
-        let most = self.thresholds().percents().count();
-        let scopes = self.global.iter().chain(self.assets.iter().map(|asset| &asset.scope));
-        let told = scopes.flat_map(ScopeState::told).chain([self.credits.meter().told]);
-        match told.max() {
-            Some(told) if usize::from(told) > most => {
-                Err(InvalidValue::Inconsistent { what: "a threshold that is not there was told" })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives a number to scopes that were kept without one.
-    fn number_countings(&mut self) {
-        let mut countings = self.countings;
-        let assets = self.assets.iter_mut().map(|asset| &mut asset.scope);
-        for scope in self.global.iter_mut().chain(assets).filter(|scope| scope.counting() == 0) {
-            countings = countings.wrapping_add(1);
-            scope.set_counting(countings);
-        }
-        self.countings = countings;
-    }
-
-    /// A number for a scope that may be counted anew; those that are not needed are left out.
-    const fn next_counting(&mut self) -> u32 {
-        self.countings = self.countings.wrapping_add(1);
-        self.countings
+    /// Draws a number for a new counting of a scope; numbers that turn out not to be needed are skipped.
+    pub(crate) const fn next_generation(&mut self) -> u32 {
+        self.generations = self.generations.wrapping_add(1);
+        self.generations
     }
 }
 
-/// Two states that decide alike are equal, whatever came before them.
+/// The meter of credits of a new key.
+pub(crate) fn budget_meter(config: &KeyConfig) -> Meter {
+    Meter::new(config.budget.map(Credits::millionths))
+}
+
+/// Equality ignores the identities of windows: equal states decide every future call alike.
 impl PartialEq for KeyState {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
             && self.expires_at == other.expires_at
             && self.shadow == other.shadow
-            && self.credits == other.credits
             && self.global == other.global
             && self.assets().eq(other.assets())
     }
@@ -390,11 +331,10 @@ impl CreditUsage {
         Self { spent: amount(credits.used()), budget: credits.limit().map(amount) }
     }
 
-    /// The same as it is counted, of a key without thresholds.
-    pub(crate) fn gauge(&self) -> Gauge {
-        let mut credits = Meter::new(self.budget.map(Credits::millionths));
-        credits.add(self.spent.millionths());
-        Gauge::new(credits, Thresholds::NONE)
+    /// As it is counted.
+    pub(crate) fn meter(&self) -> Meter {
+        let meter = Meter::new(self.budget.map(Credits::millionths));
+        meter.with_used(self.spent.millionths())
     }
 
     /// What is left of the budget, at least 0, if there is one.
@@ -416,7 +356,7 @@ struct RawKeyState {
     #[serde(deserialize_with = "required")]
     global: Option<ScopeState>,
     assets: BTreeMap<AssetId, ScopeState>,
-    countings: u32,
+    generations: u32,
     thresholds: Thresholds,
     shadow: bool,
 }
@@ -428,10 +368,10 @@ impl From<KeyState> for RawKeyState {
             expires_at: state.expires_at,
             thresholds: state.thresholds(),
             shadow: state.shadow,
-            credits: state.credits.meter(),
-            global: state.global,
+            credits: state.global.record.meter(CREDITS),
+            global: Some(state.global).filter(|scope| scope.record.has_windows()),
             assets: state.assets.into_iter().map(|asset| (asset.id, asset.scope)).collect(),
-            countings: state.countings,
+            generations: state.generations,
         }
     }
 }
@@ -441,22 +381,26 @@ impl TryFrom<RawKeyState> for KeyState {
 
     fn try_from(raw: RawKeyState) -> Result<Self, InvalidValue> {
         check_count(raw.assets.len())?;
-        let thresholds = raw.thresholds;
-        let counted = |scope: ScopeState| scope.with_thresholds(thresholds);
-        let assets =
-            raw.assets.into_iter().map(|(id, scope)| AssetState { id, scope: counted(scope) });
-        let mut state = Self {
+        let RawKeyState { thresholds, credits, .. } = raw;
+        let mut global = match raw.global {
+            Some(global) => global.with_thresholds(thresholds)?,
+            None => ScopeState::global(credits, thresholds),
+        };
+        global.record.counts[CREDITS] = Amount::Credits;
+        global.record.set_meter(CREDITS, credits);
+        global.record.check()?;
+        let assets = raw
+            .assets
+            .into_iter()
+            .map(|(id, scope)| Ok(AssetState { id, scope: scope.with_thresholds(thresholds)? }));
+        Ok(Self {
             kind: raw.kind,
             expires_at: raw.expires_at,
-            credits: Gauge::new(raw.credits, thresholds),
-            global: raw.global.map(counted),
+            global,
             shadow: raw.shadow,
-            assets: assets.collect(),
-            countings: raw.countings,
-        };
-        state.number_countings();
-        state.check_told()?;
-        Ok(state)
+            assets: assets.collect::<Result<_, InvalidValue>>()?,
+            generations: raw.generations,
+        })
     }
 }
 
@@ -467,5 +411,5 @@ const fn check_count(count: usize) -> Result<(), InvalidValue> {
     Ok(())
 }
 
-/// The global scope of a new key; its assets follow.
-const FIRST_COUNTING: u32 = 1;
+/// Of the global scope of a new key; its assets follow. Zero is none.
+const FIRST_GENERATION: u32 = 1;

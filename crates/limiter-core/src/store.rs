@@ -233,6 +233,36 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
     /// this order, or a store error.
     fn create(&self, key: NewRecord) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
 
+    /// Adds several keys with the same results as [`create`](Self::create) one by one in this order: each key has a
+    /// result of its own, in the order of the keys, and one that is refused does not stop the others. A key of a batch
+    /// is not created before an earlier one with the same id, name or access key has been decided. After a failure of
+    /// the store, the keys that are left are [not tried](StoreError::not_tried).
+    ///
+    /// A store that can create many keys faster than one by one, which is the default, overrides this.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer at all; if it is [`StoreError::OutcomeUnknown`], any of the keys may
+    /// have been created.
+    fn create_many(
+        &self,
+        keys: Vec<NewRecord>,
+    ) -> impl Future<Output = Result<CreateResults, StoreError>> + Send {
+        async move {
+            let mut created = CreateResults::with_capacity(keys.len());
+            let mut failed = false;
+            for key in keys {
+                let result = if failed {
+                    Err(StoreError::not_tried().into())
+                } else {
+                    self.create(key).await
+                };
+                failed = failed || matches!(&result, Err(error) if error.is_outage());
+                created.push(result);
+            }
+            Ok(created)
+        }
+    }
+
     /// Replaces the configuration of a key of the workspace, if it is still at `version`. A save that
     /// changes nothing leaves the version as it is.
     ///
@@ -247,7 +277,7 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
         config: &KeyConfig,
     ) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
 
-    /// Deletes a key of the workspace for good.
+    /// Deletes a key of the workspace for good, also one whose data is damaged.
     ///
     /// # Errors
     /// [`KeysError::NotFound`] or [`KeysError::LastAdmin`], or a store error.
@@ -257,7 +287,8 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
         id: &KeyId,
     ) -> impl Future<Output = Result<(), KeysError>> + Send;
 
-    /// A page of the living keys of a workspace, by the bytes of their names.
+    /// A page of the living keys of a workspace, by the bytes of their names. A key whose data cannot be read is
+    /// listed in [`Page::damaged`]; it does not keep the others from being listed.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
@@ -267,6 +298,9 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
         search: &Search,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 }
+
+/// The results of creating several keys, one for each key in the order of the keys.
+pub type CreateResults = Vec<Result<KeyRecord, KeysError>>;
 
 /// A key as a store is asked to add it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -370,13 +404,32 @@ pub struct Page {
     pub keys: Vec<KeyRecord>,
     /// Where the next page starts, if there may be more keys: hand it to [`Search::after`].
     pub next: Option<KeyName>,
+    /// Keys of this page whose stored data cannot be read, by the bytes of their names. They count towards the size of
+    /// the page. To delete such a key frees its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedKey>,
+}
+
+/// A key whose stored data cannot be read: it is damaged, or a later version wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Its name, by the index of its workspace.
+    pub name: KeyName,
 }
 
 impl Page {
     /// A page of these keys.
     #[must_use]
     pub const fn new(keys: Vec<KeyRecord>, next: Option<KeyName>) -> Self {
-        Self { keys, next }
+        Self { keys, next, damaged: Vec::new() }
+    }
+
+    /// The same page with these damaged keys.
+    #[must_use]
+    pub fn with_damaged(self, damaged: Vec<DamagedKey>) -> Self {
+        Self { damaged, ..self }
     }
 }
 

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::counts::WindowCounts;
 use crate::meter::Meter;
 use crate::names::AssetId;
+use crate::record::WindowCounts;
 use crate::rule::Unit;
 use crate::rules::percent;
 use crate::schedule::ScopeState;

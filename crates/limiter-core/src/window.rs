@@ -32,8 +32,8 @@ pub enum Step {
     Stays,
     /// It has passed: counting starts from zero in the window that ends here.
     Rolls(Timestamp),
-    /// A clock that had been far ahead was mended: the counts are carried into the window that ends here.
-    Mended(Timestamp),
+    /// A clock that had been far ahead was set right: the counts are carried into the window that ends here.
+    Rebased(Timestamp),
 }
 
 impl Window {
@@ -77,7 +77,7 @@ impl Window {
         } else if end.unix_ms() <= now.unix_ms() {
             Step::Rolls(self.end(now))
         } else {
-            Step::Mended(self.end(now))
+            Step::Rebased(self.end(now))
         }
     }
 
@@ -88,6 +88,19 @@ impl Window {
     pub(crate) const fn stays(self, end: Timestamp, now: Timestamp) -> bool {
         let left_ms = end.unix_ms().wrapping_sub(now.unix_ms());
         0 < left_ms && left_ms <= self.length_ms().saturating_mul(2)
+    }
+
+    /// The position among the windows of a record.
+    pub(crate) const fn place(self) -> usize {
+        match self {
+            Self::Minute => 0,
+            Self::Day => 1,
+        }
+    }
+
+    /// From when until when a window that ends at `end` goes on: it contains the time, or follows the one that does.
+    pub(crate) const fn stay(self, end: Timestamp) -> (Timestamp, Timestamp) {
+        (self.start(self.start(end)), end)
     }
 
     const fn length_ms(self) -> i64 {
@@ -180,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn one_window_back_stays_and_further_is_mended() {
+    fn one_window_back_stays_and_further_is_rebased() {
         let end = at(10 * MINUTE_MS);
         assert_eq!(Window::Minute.step(end, at(8 * MINUTE_MS)), Step::Stays);
         let further = at(8 * MINUTE_MS - 1);
-        assert_eq!(Window::Minute.step(end, further), Step::Mended(at(8 * MINUTE_MS)));
+        assert_eq!(Window::Minute.step(end, further), Step::Rebased(at(8 * MINUTE_MS)));
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter_core::{
-    AssetHint, AssetId, Charge, Decision, KeyId, KeyRecord, KeyState, Ledger, StoredKey, Timestamp,
-    Usage, evaluate,
+    AssetHint, AssetId, Charge, Decision, KeyId, KeyRecord, KeyState, Ledger, LocatedAsset,
+    StoredKey, Timestamp, Usage, evaluate,
 };
 
 use crate::time::Time;
@@ -45,15 +45,20 @@ impl Cell {
         charge: &Charge,
         time: &Time,
     ) -> Decision {
-        let asset = match self.state.locate_hinted(asset, hint.get()) {
-            Some(asset) => asset,
+        let now = time.now();
+        match self.state.locate_hinted(asset, hint.get()) {
+            Some(asset) => evaluate::check_and_consume(&mut self.state, asset, charge, now),
             None => {
                 let asset = self.state.locate(asset);
                 hint.set(self.state.hint(asset));
-                asset
+                self.decide(asset, charge, now)
             }
-        };
-        evaluate::check_and_consume(&mut self.state, asset, charge, time.now())
+        }
+    }
+
+    #[inline(never)]
+    fn decide(&mut self, asset: LocatedAsset<'_>, charge: &Charge, now: Timestamp) -> Decision {
+        evaluate::check_and_consume(&mut self.state, asset, charge, now)
     }
 
     /// One step of a reservation, on the state and on what is remembered. Where nothing is, no memory is taken.
@@ -92,11 +97,11 @@ impl SharedHint {
     #[inline]
     fn get(&self) -> AssetHint {
         let packed = self.0.load(Ordering::Relaxed);
-        AssetHint { position: (packed >> 32) as u32, counting: packed as u32 }
+        AssetHint { position: (packed >> 32) as u32, generation: packed as u32 }
     }
 
     fn set(&self, hint: AssetHint) {
-        let packed = u64::from(hint.position) << 32 | u64::from(hint.counting);
+        let packed = u64::from(hint.position) << 32 | u64::from(hint.generation);
         self.0.store(packed, Ordering::Relaxed);
     }
 }

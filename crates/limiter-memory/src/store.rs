@@ -46,18 +46,12 @@ impl MemoryStoreBuilder {
         Self { time: Time::Manual(clock), ..self }
     }
 
-    /// How many reservations, request ids of checks and ids of records are remembered for a key: 100,000 of each by
-    /// default.
+    /// How many calls of a key are remembered by their ids, and for how long: see [`LedgerBounds`] for the defaults.
     ///
-    /// What would be one too many is refused and not charged; nothing is forgotten before its time. What has passed is
-    /// given up by the next such call of the key.
-    pub fn remembered(self, most: usize) -> Self {
-        Self { bounds: LedgerBounds { most, ..self.bounds }, ..self }
-    }
-
-    /// How long the request id of a check is remembered: 120 s by default.
-    pub fn dedupe_time(self, dedupe: Duration) -> Self {
-        Self { bounds: LedgerBounds { dedupe, ..self.bounds }, ..self }
+    /// A call beyond a bound is refused and not charged; nothing is forgotten before its time. The next such call
+    /// of the key frees the memory of all whose time has passed.
+    pub fn ledger_bounds(self, bounds: LedgerBounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Writes each change of a key to this journal before it takes effect. By default there is no journal.
@@ -259,8 +253,10 @@ impl MemoryStore {
         id: &RequestId,
         actual: &Totals,
     ) -> Result<Settled, ReservationError> {
-        self.step(key, |state, ledger, now| reservation::settle(state, ledger, id, actual, now))
-            .unwrap_or(Err(ReservationError::KeyUnknown))
+        self.step(key, |state, ledger, now| {
+            reservation::settle(state, ledger, &self.bounds, id, actual, now)
+        })
+        .unwrap_or(Err(ReservationError::KeyUnknown))
     }
 
     /// As [`ReservationStore::cancel`](limiter_core::ReservationStore::cancel).
@@ -268,8 +264,10 @@ impl MemoryStore {
     /// # Errors
     /// [`ReservationError::KeyUnknown`], or as [`reservation::cancel`].
     pub fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
-        self.step(key, |state, ledger, now| reservation::cancel(state, ledger, id, now))
-            .unwrap_or(Err(ReservationError::KeyUnknown))
+        self.step(key, |state, ledger, now| {
+            reservation::cancel(state, ledger, &self.bounds, id, now)
+        })
+        .unwrap_or(Err(ReservationError::KeyUnknown))
     }
 
     /// One step on the state of a key and on what is remembered of it, if the key is known.

@@ -1,7 +1,7 @@
 //! The suite that every store passes, on a store in memory.
 
 use limiter_conformance::suite::StoreUnderTest;
-use limiter_core::ManualClock;
+use limiter_core::{LedgerBounds, ManualClock};
 use limiter_memory::MemoryStore;
 
 #[derive(Debug)]
@@ -10,8 +10,8 @@ struct Memory;
 impl StoreUnderTest for Memory {
     type Store = MemoryStore;
 
-    async fn fresh(&self, clock: ManualClock) -> MemoryStore {
-        MemoryStore::builder().clock(clock).build()
+    async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> MemoryStore {
+        MemoryStore::builder().clock(clock).ledger_bounds(bounds).build()
     }
 }
 

@@ -5,7 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{MINUTE, NOON, create, named, requests};
-use limiter_core::{Allowed, Charge, KeyId, ManualClock, RequestId, ReservationError, Totals};
+use limiter_core::{
+    Allowed, Charge, KeyId, LedgerBounds, ManualClock, RequestId, ReservationError, Totals,
+};
 use limiter_memory::{MemoryStore, Snapshot};
 
 #[test]
@@ -17,14 +19,18 @@ fn at_the_bound_a_reservation_is_refused_and_nothing_is_charged_or_forgotten() {
     let refused = reserve(&store, &key, "r3", MINUTE);
     assert!(matches!(refused, Err(ReservationError::TooMany { most: 3, .. })), "{refused:?}");
     let sentence = refused.unwrap_err().to_string();
-    assert!(sentence.contains("3 reservations") && sentence.contains("nothing was charged"));
+    assert!(sentence.contains("3 open reservations") && sentence.contains("nothing was charged"));
     assert_eq!(used(&store, &key), 3);
     assert_eq!(reserve(&store, &key, "r1", MINUTE).ok(), Some(true), "what is known stays known");
-    store.settle(&key, &id("r0"), &Totals::unchanged()).expect("it is known");
-    assert!(reserve(&store, &key, "r3", MINUTE).is_err(), "a settled one is remembered too");
     assert!(store.check_once(&key, None, &Charge::request(), &id("q")).is_ok(), "checks are apart");
+    for number in 0..3 {
+        store.settle(&key, &id(&format!("r{number}")), &Totals::unchanged()).expect("it is known");
+    }
+    let refused = reserve(&store, &key, "r3", MINUTE).expect_err("settled ones are remembered too");
+    assert!(refused.to_string().contains("3 ended reservations"), "{refused}");
+    assert_eq!(refused.retry_at(), Some(NOON.after(2 * MINUTE)));
 
-    clock.set(NOON.after(MINUTE));
+    clock.set(NOON.after(2 * MINUTE));
     assert_eq!(reserve(&store, &key, "r3", MINUTE).ok(), Some(false), "time makes room");
 }
 
@@ -44,14 +50,53 @@ fn at_the_bound_a_check_with_an_id_is_refused_and_nothing_is_charged() {
 #[test]
 fn the_dedupe_time_is_a_setting() {
     let clock = ManualClock::at(NOON);
-    let builder = MemoryStore::builder().clock(clock.clone());
-    let store = builder.dedupe_time(Duration::from_secs(1)).build();
+    let bounds = LedgerBounds { dedupe: Duration::from_secs(1), ..LedgerBounds::default() };
+    let store = MemoryStore::builder().clock(clock.clone()).ledger_bounds(bounds).build();
     let key = create(&store, "ci", named("ci").with_global(requests(None, Some(9))));
-    for (later, counted) in [(0, 1), (999, 1), (1_000, 2)] {
+    assert!(reserve(&store, &key, "r", 60 * MINUTE).is_ok());
+    store.settle(&key, &id("r"), &Totals::unchanged()).expect("it is known");
+    for (later, counted) in [(0, 2), (999, 2), (1_000, 3)] {
         clock.set(NOON.after(Duration::from_millis(later)));
         assert!(store.check_once(&key, None, &Charge::request(), &id("q")).is_ok());
         assert_eq!(used(&store, &key), counted);
+        let settled = store.settle(&key, &id("r"), &Totals::unchanged());
+        assert_eq!(settled.is_ok(), later < 1_000, "{settled:?}");
     }
+}
+
+/// The key would reserve 100,000 calls, and then none for an hour.
+#[test]
+fn a_key_settles_far_more_calls_an_hour_than_it_may_have_ended_ones() {
+    let (store, clock, key) = bounded(100);
+    for second in 0..3_600 {
+        clock.set(NOON.after(Duration::from_secs(second)));
+        // 100 calls in two minutes are 100 in each two minutes of the hour.
+        if second % 120 < 100 {
+            let call = format!("r{second}");
+            assert_eq!(reserve(&store, &key, &call, 60 * MINUTE).ok(), Some(false), "{call}");
+            store.settle(&key, &id(&call), &Totals::unchanged()).expect("it is known");
+        }
+    }
+    assert_eq!(used(&store, &key), 3_000);
+}
+
+/// As many as may be open end when no more may be reserved: none of them is refused, and what is remembered stays bounded.
+#[test]
+fn of_open_and_ended_ones_no_more_are_remembered_than_both_bounds_together() {
+    let (store, _, key) = bounded(50);
+    for round in 0..3 {
+        let open: Vec<_> = (0..50).map(|number| format!("r{round}/{number}")).collect();
+        let reserved = open.iter().filter(|call| reserve(&store, &key, call, MINUTE).is_ok());
+        let reserved: Vec<_> = reserved.collect();
+        // The first 49 end; with them there is room for 50 more to be open, which all end.
+        let ended = if round == 0 { &reserved[..49] } else { &reserved[..] };
+        for call in ended {
+            store.settle(&key, &id(call), &Totals::unchanged()).expect("it is known");
+        }
+    }
+    let saved = serde_json::to_value(store.snapshot()).expect("a snapshot is JSON");
+    let remembered = saved["keys"][0]["ledger"]["reservations"].as_array().map(Vec::len);
+    assert_eq!(remembered, Some(99));
 }
 
 #[test]
@@ -71,11 +116,13 @@ fn a_snapshot_keeps_what_is_remembered() {
     assert!(store.check_once(&key, None, &Charge::request(), &id("q")).is_ok());
     store.cancel(&key, &id("settled")).expect("it was cancelled before, and is again");
     assert_eq!(used(&store, &key), 2, "nothing was counted twice");
+    clock.set(NOON.after(MINUTE));
     store.cancel(&key, &id("open")).expect("it is known");
     assert_eq!(used(&store, &key), 1, "its windows are found again");
-    clock.set(NOON.after(3 * MINUTE));
-    let late = store.cancel(&key, &id("open"));
+    clock.set(NOON.after(2 * MINUTE));
+    let late = store.cancel(&key, &id("settled"));
     assert!(matches!(late, Err(ReservationError::Unknown(_))), "{late:?}");
+    store.cancel(&key, &id("open")).expect("it ended a minute later");
 }
 
 #[test]
@@ -103,6 +150,25 @@ fn memory_goes_back_down_when_ttls_have_passed() {
     assert!(grown.bytes_current <= 0, "{} bytes stay", grown.bytes_current);
 }
 
+/// Long before their ttl.
+#[test]
+fn memory_goes_back_down_when_the_dedupe_time_has_passed() {
+    let (store, clock, key) = bounded(10_000);
+    assert!(reserve(&store, &key, "first", Duration::from_millis(1)).is_ok());
+    let grown = allocation_counter::measure(|| {
+        for round in 1..=3 {
+            for number in 0..5_000 {
+                let name = format!("a reservation with a long id, number {number}");
+                assert!(reserve(&store, &key, &name, 60 * MINUTE).is_ok());
+                store.cancel(&key, &id(&name)).expect("it is known");
+            }
+            clock.set(NOON.after(2 * round * MINUTE));
+            assert!(store.cancel(&key, &id("unknown")).is_err());
+        }
+    });
+    assert!(grown.bytes_current <= 0, "{} bytes stay", grown.bytes_current);
+}
+
 #[test]
 fn a_flood_of_unknown_ids_takes_no_memory() {
     let (store, _clock, key) = bounded(10);
@@ -114,10 +180,13 @@ fn a_flood_of_unknown_ids_takes_no_memory() {
     assert_eq!(grown.bytes_current, 0);
 }
 
-/// A store that remembers so much of a key without limits that matter, on a clock at noon.
+/// A store that remembers `most` calls of each kind, on a clock at noon, and a key in it whose limits are never reached.
 fn bounded(most: usize) -> (MemoryStore, ManualClock, KeyId) {
     let clock = ManualClock::at(NOON);
-    let store = MemoryStore::builder().clock(clock.clone()).remembered(most).build();
+    let store = MemoryStore::builder()
+        .clock(clock.clone())
+        .ledger_bounds(LedgerBounds::of_each(most))
+        .build();
     let key = create(&store, "ci", named("ci").with_global(requests(None, Some(1_000_000))));
     (store, clock, key)
 }

@@ -22,6 +22,7 @@ use crate::later::Later;
 use crate::local::Local;
 use crate::metrics::LateFigures;
 use crate::pause::Seldom;
+use crate::runtime::{NoRuntime, in_runtime};
 
 /// The store, as soon as there is one, and what is known of how it fares.
 ///
@@ -108,8 +109,31 @@ impl<S: Store> Asking<S> {
         E: CallError,
         F: Future<Output = Result<T, E>>,
     {
-        let subject = subject.into();
-        let (store, admitted) = self.admit(subject, effect).map_err(E::from)?;
+        match in_runtime(self.ask_here(subject.into(), effect, call)).await {
+            Ok(answer) => answer,
+            Err(NoRuntime::NotBegun) => Err(StoreError::unavailable(Outage::NoRuntime).into()),
+            Err(NoRuntime::Left) => Err(effect.unanswered(Outage::NoRuntime).into()),
+        }
+    }
+
+    async fn ask_here<'a, T, E, F>(
+        self: &'a Arc<Self>,
+        subject: Subject<'a>,
+        effect: Effect,
+        call: impl FnOnce(&'a S) -> F,
+    ) -> Result<T, E>
+    where
+        E: CallError,
+        F: Future<Output = Result<T, E>>,
+    {
+        let (store, admitted) = match self.admit(subject, effect) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                // The task that looks after the store is gone if its runtime is, or if there was none.
+                self.recover();
+                return Err(refusal.into());
+            }
+        };
         let deadline = self.timing.deadline * effect.steps();
         let leaving = Leaving { asking: self, admitted, began: Instant::now() };
         let answer = match timeout(deadline, call(store)).await {
@@ -338,7 +362,8 @@ pub(crate) fn failed_key(error: &impl CallError) -> Option<&KeyId> {
     cause.downcast_ref().map(KeyFailure::key)
 }
 
-/// A key is created in five steps on Redis; twice as many leave room for one that has to be repeated.
+/// A key is created in four steps on Redis, and a hundred keys in as long as some thirty: this leaves room for steps that
+/// have to be repeated.
 const MANAGEMENT_STEPS: u32 = 10;
 /// A caller that leaves after a tenth of the deadline has waited for much longer than an answer takes. If the store is
 /// merely slow, the calls that it answers in between keep the breaker closed.

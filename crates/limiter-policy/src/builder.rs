@@ -73,9 +73,10 @@ impl GuardedStoreBuilder {
         Self { timing: Timing { probe_every: bounded(pause), ..self.timing }, ..self }
     }
 
-    /// How much is remembered for an outage, of each kind: access keys whose keys are known, reservations that were made
-    /// without the store (of each key, under `LocalShare`), ends of reservations that the store is yet to be told, and keys that
-    /// `LocalShare` follows. 10,000 by default, at least 1.
+    /// The most entries of each kind that are remembered for an outage. The kinds are access keys whose keys are known,
+    /// reservations that were made without the store, ends of reservations that are not yet sent to the store, and keys
+    /// that `LocalShare` follows. Under `LocalShare`, open and ended reservations of each key have a bound of this size
+    /// each. 10,000 by default, at least 1.
     ///
     /// Under `FailOpen`, one reservation too many without the store displaces one that has ended, else the oldest.
     /// During the outage, settling a forgotten reservation is still `Ok`. Afterwards it is
@@ -88,8 +89,9 @@ impl GuardedStoreBuilder {
     /// How many calls `LocalShare` remembers by id, over all keys: reservations made without the store, and calls with
     /// a request id. 100,000 by default, some 60 MB.
     ///
-    /// A reservation is remembered until its ttl has passed, or for two minutes after its end, whichever is sooner. One
-    /// more is denied with [`ReservationError::TooMany`](limiter_core::ReservationError::TooMany).
+    /// A reservation is remembered until its ttl has passed; once it has ended, for two minutes from then. One more call
+    /// is refused with [`ReservationError::TooMany`](limiter_core::ReservationError::TooMany), which says when there is
+    /// room.
     pub fn most_calls_remembered(self, most: usize) -> Self {
         Self { most_calls_remembered: most, ..self }
     }

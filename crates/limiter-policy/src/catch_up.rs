@@ -10,6 +10,7 @@ use crate::asking::Asking;
 use crate::error::told;
 use crate::local::Local;
 use crate::metrics::Late;
+use crate::runtime::in_runtime;
 
 /// One pass over all late operations.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ impl<S: Store> Asking<S> {
                 sleep(self.timing.probe_every.min(FLUSH_AGAIN)).await;
             }
         };
-        let _ended_in_time = timeout(within, all).await;
+        let _ended_in_time = in_runtime(async { timeout(within, all).await }).await;
         self.unpaid()
     }
 }
@@ -111,7 +112,7 @@ impl<S> Drop for Asking<S> {
     }
 }
 
-/// Whether the error proves that nothing was charged. Corrupt data, disagreement and unknown outcomes leave it open.
+/// Whether the error proves that nothing was charged. Corrupt data and unknown outcomes leave it open.
 pub(crate) const fn is_not_charged(error: &ReservationError) -> bool {
     matches!(error, ReservationError::Store(StoreError::Unavailable(_)))
         || !matches!(error, ReservationError::Store(_))

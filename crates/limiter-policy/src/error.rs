@@ -16,6 +16,12 @@ pub enum Outage {
         /// The deadline.
         after: Duration,
     },
+    /// The call was polled where no tokio runtime is.
+    #[error(
+        "a call to a guarded store was polled outside of a tokio runtime, which its deadlines need: \
+         await it in a task of one, or in Runtime::block_on"
+    )]
+    NoRuntime,
     /// Too many calls failed: the store is left alone until a probe succeeds.
     #[error(
         "the store is not asked until it answers a probe again; why it was given up: {last_failure}"

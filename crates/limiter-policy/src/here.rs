@@ -28,10 +28,19 @@ pub(crate) struct Here {
     state: KeyState,
     ledger: Ledger,
     bounds: LedgerBounds,
-    /// The most calls that are remembered over all keys, while that number is reached.
-    full: Option<usize>,
+    /// The bound over all keys, while it is reached.
+    full: Option<Full>,
     /// By asset, as far as the asset has limits.
     debts: BTreeMap<Option<AssetId>, Debt>,
+}
+
+/// The bound of all keys together, which is reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Full {
+    /// The most calls that are remembered.
+    pub(crate) most: usize,
+    /// The first instant at which one of them is forgotten.
+    pub(crate) retry_at: Timestamp,
 }
 
 impl Here {
@@ -135,13 +144,18 @@ impl Here {
         reservations + checks
     }
 
+    /// The first instant at which a call is forgotten.
+    pub(crate) fn first_forgotten_at(&self) -> Option<Timestamp> {
+        self.ledger.first_forgotten_at()
+    }
+
     /// Forgets the calls whose time has passed, and frees their memory.
     pub(crate) fn forget_until(&mut self, now: Timestamp) {
         self.ledger.forget_until(now);
     }
 
-    /// Sets the most calls that are remembered over all keys, if that number is reached; `None` clears it.
-    pub(crate) const fn set_full(&mut self, full: Option<usize>) {
+    /// Sets the bound over all keys, if it is reached; `None` clears it.
+    pub(crate) const fn set_full(&mut self, full: Option<Full>) {
         self.full = full;
     }
 
@@ -170,11 +184,9 @@ impl Here {
         let before = self.open(id);
         let Self { state, ledger, bounds, .. } = self;
         let settled = match actual {
-            Some(actual) => reservation::settle(state, ledger, id, actual, now)?,
-            None => reservation::cancel(state, ledger, id, now)?,
+            Some(actual) => reservation::settle(state, ledger, bounds, id, actual, now)?,
+            None => reservation::cancel(state, ledger, bounds, id, now)?,
         };
-        // Repetitions of an end come soon; the ttl may be much longer.
-        ledger.forget_ended(id, now, bounds);
         if let Some((asset, estimate)) = before
             && let Some(cost) = &settled.charge
         {
@@ -228,15 +240,16 @@ impl Here {
     /// The bounds, without room while all keys together have none.
     const fn bounds_now(&self) -> LedgerBounds {
         match self.full {
-            Some(_) => LedgerBounds { most: 0, ..self.bounds },
+            Some(_) => LedgerBounds { dedupe: self.bounds.dedupe, ..LedgerBounds::of_each(0) },
             None => self.bounds,
         }
     }
 
     fn explained(&self, error: ReservationError) -> ReservationError {
         match (error, self.full) {
-            (ReservationError::TooMany { .. }, Some(most)) => {
-                ReservationError::TooMany { what: "calls of an outage, of all keys,", most }
+            (ReservationError::TooMany { at, .. }, Some(Full { most, retry_at })) => {
+                let what = "calls of an outage, of all keys,";
+                ReservationError::TooMany { what, most, at, retry_at }
             }
             (error, _) => error,
         }

@@ -84,6 +84,7 @@ mod metrics;
 mod pause;
 mod policy;
 mod recovery;
+mod runtime;
 mod share;
 mod store;
 

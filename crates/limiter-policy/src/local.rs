@@ -19,7 +19,7 @@ use crate::asking::{Asking, Effect};
 use crate::catch_up::{Refused, Round, is_not_charged};
 use crate::debt::{Debt, Moment, Sending};
 use crate::error::CallError;
-use crate::here::{Here, Learned};
+use crate::here::{Full, Here, Learned};
 use crate::metrics::{Late, Outcome};
 use crate::share::Share;
 
@@ -49,6 +49,8 @@ struct Keys {
     remembering: HashSet<KeyId>,
     calls: usize,
     tidied_at: Option<Instant>,
+    /// The first instant at which a call is forgotten, as of `tidied_at`.
+    first_forgotten_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -71,10 +73,11 @@ impl Local {
             remembering: HashSet::new(),
             calls: 0,
             tidied_at: None,
+            first_forgotten_at: None,
         };
         Self {
             share,
-            bounds: LedgerBounds { most: most.get(), ..LedgerBounds::default() },
+            bounds: LedgerBounds::of_each(most.get()),
             most_calls,
             payments_remembered_for,
             keys: Mutex::new(keys),
@@ -102,7 +105,8 @@ impl Local {
         if keys.calls >= self.most_calls {
             keys.make_room(now);
         }
-        let full = (keys.calls >= self.most_calls).then_some(self.most_calls);
+        let full = (keys.calls >= self.most_calls)
+            .then(|| Full { most: self.most_calls, retry_at: keys.room_at(now) });
         let Keys { followed, owing, remembering, calls, .. } = &mut *keys;
         let Followed { learned, here, .. } = followed.get_mut(key)?;
         let learned = learned.as_ref()?;
@@ -372,17 +376,27 @@ impl Keys {
     fn tidy(&mut self, now: Timestamp) {
         self.tidied_at = Some(Instant::now());
         let Self { followed, remembering, calls, .. } = self;
+        let mut first: Option<Timestamp> = None;
         remembering.retain(|key| {
             let here = followed.peek_mut(key).and_then(|followed| followed.here.as_mut());
             let Some(here) = here else { return false };
             let before = here.remembered();
             here.forget_until(now);
             *calls = calls.saturating_sub(before - here.remembered());
-            here.remembered() > 0
+            let of_key = here.first_forgotten_at();
+            first = first.into_iter().chain(of_key).min();
+            of_key.is_some()
         });
-        if remembering.is_empty() {
-            *remembering = HashSet::new();
+        self.first_forgotten_at = first;
+        if self.remembering.is_empty() {
+            self.remembering = HashSet::new();
         }
+    }
+
+    /// The first instant at which a call is forgotten, while no more can be remembered.
+    fn room_at(&self, now: Timestamp) -> Timestamp {
+        let next_look = now.after(MAKE_ROOM_EVERY);
+        self.first_forgotten_at.map_or(next_look, |first| first.max(next_look))
     }
 
     /// Forgets the calls whose time has passed, unless that was just done.

@@ -5,8 +5,8 @@ use crate::share::Share;
 /// What a limiter answers while its store cannot.
 ///
 /// It holds for calls: checks, peeks, reservations, and the look-up of access keys. What manages or watches keys is always an
-/// error then. And an answer that contradicts itself ([`StoreError::Corrupt`](limiter_core::StoreError::Corrupt),
-/// [`StoreError::Disagreement`](limiter_core::StoreError::Disagreement)) is an error under every policy: the store is there.
+/// error then. And stored data that cannot be read ([`StoreError::Corrupt`](limiter_core::StoreError::Corrupt)) is an error under
+/// every policy: the store is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailurePolicy {

@@ -13,6 +13,7 @@ use crate::asking::{Asking, failed_key};
 use crate::breakers::Witness;
 use crate::catch_up::Round;
 use crate::error::{CallError, Outage, told};
+use crate::runtime::in_runtime;
 
 impl<S: Store> Asking<S> {
     /// Sees to it that a task looks after the store, until it answers and has been told all that it is to be told.
@@ -95,8 +96,12 @@ impl<S: Store> Asking<S> {
     /// Connects for the first time. If that fails, the store is given up from the start.
     pub(crate) async fn connect(self: &Arc<Self>) {
         self.breakers.lock().open_whole();
-        self.look_after().await;
-        if !self.is_there() {
+        if in_runtime(self.look_after()).await.is_err() {
+            tracing::warn!(
+                "the store is connected to by the first call in a tokio runtime: {}",
+                Outage::NoRuntime
+            );
+        } else if !self.is_there() {
             let failure = self.breakers.lock().last_failure(&FailureDomain::WHOLE);
             tracing::warn!(%failure, "the store cannot be connected to yet");
             self.recover();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionStore, DenialReason, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Timestamp,
-    Totals, Unpaid, Usage, WorkspaceId,
+    AssetId, Charge, CreateResults, Crossing, Decision, DecisionStore, DenialReason, FailureDomain,
+    KeyConfig, KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page,
+    RecordId, RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError,
+    Timestamp, Totals, Unpaid, Usage, WorkspaceId,
 };
 
 use tokio::runtime::Handle;
@@ -26,7 +26,8 @@ use crate::policy::FailurePolicy;
 
 /// A store, and what is answered when it cannot: by the [`FailurePolicy`], at the latest after a deadline.
 ///
-/// Made by a [`GuardedStoreBuilder`](crate::GuardedStoreBuilder). A clone is the same store. It works on a tokio runtime whose timer is on.
+/// Made by a [`GuardedStoreBuilder`](crate::GuardedStoreBuilder). A clone is the same store. It works on a tokio runtime whose timer
+/// is on: a call that is polled elsewhere is an [outage](crate::Outage::NoRuntime), and answered by the policy.
 pub struct GuardedStore<S: Store> {
     asking: Arc<Asking<S>>,
     policy: FailurePolicy,
@@ -399,6 +400,11 @@ impl<S: Store> KeyStore for GuardedStore<S> {
 
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
         self.asking.ask(Subject::Several, Effect::ChangesKeys, |store| S::create(store, key)).await
+    }
+
+    async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {
+        let call = |store| S::create_many(store, keys);
+        self.asking.ask(Subject::Several, Effect::ChangesKeys, call).await
     }
 
     async fn update(

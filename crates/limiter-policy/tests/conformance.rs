@@ -1,7 +1,7 @@
 //! A guarded store that works gives the same answers as the store in it.
 
 use limiter_conformance::suite::StoreUnderTest;
-use limiter_core::ManualClock;
+use limiter_core::{LedgerBounds, ManualClock};
 use limiter_memory::MemoryStore;
 use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 
@@ -11,8 +11,8 @@ struct Guarded;
 impl StoreUnderTest for Guarded {
     type Store = GuardedStore<MemoryStore>;
 
-    async fn fresh(&self, clock: ManualClock) -> Self::Store {
-        let store = MemoryStore::builder().clock(clock).build();
+    async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> Self::Store {
+        let store = MemoryStore::builder().clock(clock).ledger_bounds(bounds).build();
         GuardedStoreBuilder::new(FailurePolicy::FailOpen).guard(store)
     }
 }

@@ -7,7 +7,7 @@ use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Proto
 
 use crate::error::RedisError;
 
-/// What to connect to. `Debug` shows no password, since that of `ConnectionInfo` does not.
+/// The servers to connect to. `Debug` shows no password, since that of `ConnectionInfo` does not.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// One server.
@@ -145,7 +145,7 @@ fn knows_all_parameters(query: &str) -> Result<(), RedisError> {
 
 /// One server, by the rules of redis-rs, which also decodes what is percent-encoded.
 fn server(url: &str) -> Result<ConnectionInfo, RedisError> {
-    // What redis-rs says here names a part of the URL and never its value.
+    // The message of redis-rs names a part of the URL and never its value.
     let info = url.into_connection_info().map_err(|error| match error.kind() {
         ErrorKind::InvalidClientConfig => match error.to_string().split_once(" - ") {
             Some((reason, _)) if reason != NOT_PARSED => invalid(reason),
@@ -171,7 +171,7 @@ fn spelled(scheme: &str, user: Option<&str>, host: &str, database: &str) -> Stri
     }
 }
 
-/// What stands behind `://`.
+/// The parts of a URL after `://`.
 struct Parts<'a> {
     user: Option<&'a str>,
     hosts: &'a str,

@@ -11,16 +11,17 @@ use std::time::Duration;
 use limiter_core::{AssetId, Charge, Decision, KeyId, StoreError};
 use redis::Value;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::codec::{Calls, Mode, asset_field};
+use crate::deciding::{Group, Ready};
 use crate::error::{CallError, RedisError};
-use crate::explain::explain;
-use crate::keyspace::Keyspace;
-use crate::known::{Known, KnownLimits};
+use crate::keys::{Found, Keys};
 use crate::metrics::Figures;
+use crate::runtime;
+use crate::schema::Mode;
 use crate::scripts::Scripts;
-use crate::servers::{Lane as Connection, Servers};
+use crate::servers::Lane as Connection;
 use crate::waiting::{self, Joined, Lane, Queues, Request, Ticket};
 
 /// Decides calls. A clone is the same queues.
@@ -29,11 +30,8 @@ pub(crate) struct Batcher(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    servers: Servers,
-    keyspace: Keyspace,
-    scripts: Arc<Scripts>,
+    keys: Keys,
     queues: Queues,
-    known: Arc<KnownLimits>,
     figures: Figures,
     deadline: Duration,
     waiting: usize,
@@ -52,37 +50,19 @@ pub(crate) struct Bounds {
     pub(crate) known: usize,
 }
 
-/// The calls of a batch that are of the same key and asset.
-#[derive(Debug)]
-struct Calling {
-    requests: Vec<Request>,
-    known: Option<Arc<Known>>,
-}
-
-/// A batch, and what came of it.
+/// Groups that one script decides, and what it answered.
 #[derive(Debug)]
 struct Replied {
-    groups: Vec<Calling>,
-    /// Of each group.
-    keys: Vec<Vec<u8>>,
+    groups: Vec<Ready>,
     reply: Result<Value, CallError>,
 }
 
 impl Batcher {
-    pub(crate) fn new(
-        servers: Servers,
-        keyspace: Keyspace,
-        scripts: Arc<Scripts>,
-        known: Arc<KnownLimits>,
-        bounds: Bounds,
-    ) -> Self {
+    pub(crate) fn new(keys: Keys, bounds: Bounds) -> Self {
         let queues = waiting::Bounds { batch: bounds.batch, waiting: bounds.waiting };
         Self(Arc::new(Inner {
-            servers,
-            keyspace,
-            scripts,
+            keys,
             queues: Queues::new(queues),
-            known,
             figures: Figures::default(),
             deadline: bounds.deadline,
             waiting: bounds.waiting,
@@ -99,9 +79,10 @@ impl Batcher {
         mode: Mode,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
+        let runtime = runtime::current().map_err(CallError::NotRun)?;
         let (answer, answered) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
-        let lane = self.0.servers.is_cluster().then(|| key.clone());
+        let lane = self.0.keys.servers.is_cluster().then(|| key.clone());
         let request = Request {
             key: key.clone(),
             asset: asset.cloned(),
@@ -120,7 +101,7 @@ impl Batcher {
             // In a task of its own: a caller that goes away must not stop the calls of others.
             Joined::Ready => {
                 let serving = Serving { inner: Arc::clone(&self.0), lane, open: true };
-                drop(tokio::spawn(serving.run()));
+                drop(runtime.spawn(serving.run()));
             }
         }
         let error = match timeout(self.0.deadline, answered).await {
@@ -142,8 +123,8 @@ impl Drop for Leaves<'_> {
     }
 }
 
-/// Takes batches from a lane. Should its task end halfway, or never begin, since its runtime is shut down, the lane is left to
-/// whoever else takes some, or else is closed, so that the next call opens it again.
+/// Takes batches from a lane. If its task ends halfway, or never begins, because its runtime is shut down, the lane is left to
+/// the other tasks that take batches. Without any, it is closed, so that the next call opens it again.
 struct Serving {
     inner: Arc<Inner>,
     lane: Lane,
@@ -160,9 +141,9 @@ impl Serving {
             if next.is_some() {
                 // In a task of its own: the server decides the next batch while this one is explained.
                 let inner = Arc::clone(&self.inner);
-                drop(tokio::spawn(async move { inner.answer(replied) }));
+                drop(tokio::spawn(async move { inner.answer_all(replied) }));
             } else {
-                self.inner.answer(replied);
+                self.inner.answer_all(replied);
             }
         }
     }
@@ -184,36 +165,63 @@ impl Drop for Serving {
 }
 
 impl Inner {
-    async fn send(&self, batch: Vec<Request>) -> Replied {
+    /// Sends a batch: in one script, unless records of several shapes are among them.
+    async fn send(self: &Arc<Self>, batch: Vec<Request>) -> Vec<Replied> {
         self.figures.batch(batch.len());
-        let groups = self.grouped(batch);
-        let keys: Vec<_> = groups.iter().map(|group| self.keyspace.state(group.key())).collect();
-        let mut arguments = Vec::with_capacity(2 * groups.len());
-        for group in &groups {
-            arguments.extend([asset_field(group.asset()), group.calls()]);
-        }
-        let arguments = self.scripts.timed(arguments);
-        let call = Scripts::call(&self.scripts.decide, &keys, &arguments);
-        let reply = self.servers.run(&call, Connection::Shared).await;
-        Replied { groups, keys, reply }
-    }
-
-    fn grouped(&self, batch: Vec<Request>) -> Vec<Calling> {
-        let mut groups: Vec<Calling> = Vec::new();
-        for request in batch {
-            match groups.iter_mut().find(|group| group.takes(&request)) {
-                Some(group) => group.requests.push(request),
-                None => {
-                    let known = self.known.of(&request.key, request.asset.as_ref());
-                    groups.push(Calling { requests: vec![request], known });
+        let mut scripts: Vec<Vec<Ready>> = Vec::new();
+        for group in grouped(batch) {
+            match self.keys.prepare(group) {
+                Ok(ready) => {
+                    let same =
+                        |groups: &&mut Vec<Ready>| Arc::ptr_eq(&groups[0].script, &ready.script);
+                    match scripts.iter_mut().find(same) {
+                        Some(groups) => groups.push(ready),
+                        None => scripts.push(vec![ready]),
+                    }
                 }
+                Err(group) => self.go_on(group, None),
             }
         }
-        groups
+        let mut replied = Vec::with_capacity(scripts.len());
+        let Some(last) = scripts.pop() else { return replied };
+        let mut others = JoinSet::new();
+        for groups in scripts {
+            let inner = Arc::clone(self);
+            others.spawn(async move { inner.run(groups).await });
+        }
+        replied.push(self.run(last).await);
+        while let Some(other) = others.join_next().await {
+            replied.extend(other);
+        }
+        replied
+    }
+
+    async fn run(&self, groups: Vec<Ready>) -> Replied {
+        let keys = &self.keys;
+        let names = groups.iter().map(|ready| &ready.group.key);
+        let names: Vec<_> =
+            names.flat_map(|key| [keys.keyspace.hot(key), keys.keyspace.cold(key)]).collect();
+        let given = groups.iter().flat_map(|ready| [ready.group.field(), ready.argument.clone()]);
+        let arguments = keys.scripts.timed(given.collect());
+        let call = Scripts::call(&groups[0].script, &names, &arguments);
+        let reply = keys.servers.run(&call, Connection::Shared).await;
+        Replied { groups, reply }
+    }
+
+    /// Goes on with calls that one script did not decide, in a task of their own: they delay no other call.
+    fn go_on(&self, group: Group, found: Option<Found>) {
+        let keys = self.keys.clone();
+        drop(tokio::spawn(async move { keys.decide(group, found).await }));
+    }
+
+    fn answer_all(&self, replied: Vec<Replied>) {
+        for replied in replied {
+            self.answer(replied);
+        }
     }
 
     fn answer(&self, replied: Replied) {
-        let Replied { groups, keys, reply } = replied;
+        let Replied { groups, reply } = replied;
         let replies = match (groups.len(), reply) {
             // A single group is not wrapped.
             (1, Ok(reply)) => vec![reply],
@@ -222,74 +230,36 @@ impl Inner {
             (_, Err(error)) => return fail(groups, error),
         };
         let mut replies = replies.into_iter();
-        for (group, key) in groups.into_iter().zip(&keys) {
-            let reply = replies.next().unwrap_or(Value::Nil);
-            self.answer_group(group, key, &reply);
-        }
-    }
-
-    fn answer_group(&self, group: Calling, key: &[u8], reply: &Value) {
-        let (id, asset) = (group.key().clone(), group.asset().cloned());
-        let charges: Vec<_> = group.requests.iter().map(|request| request.charge).collect();
-        let explained = explain(reply, asset.as_ref(), &charges, group.known.as_deref());
-        match explained {
-            Ok((decisions, learnt)) => {
-                if let Some(learnt) = learnt {
-                    self.known.learn(id.clone(), asset.clone(), learnt);
-                }
-                if decisions.iter().any(Result::is_err) {
-                    self.known.forget(id, asset);
-                }
-                for (request, decision) in group.requests.into_iter().zip(decisions) {
-                    let decision = decision.map_err(|error| CallError::Unknown(error).into());
-                    let _ = request.answer.send(decision);
-                }
-            }
-            Err(wrong) => {
-                // Should the limits at hand be to blame, the next call is told new ones.
-                self.known.forget(id, asset);
-                let error = CallError::Unknown(wrong.at(key));
-                for request in group.requests {
-                    let _ = request.answer.send(Err(error.clone().into()));
-                }
+        for ready in groups {
+            match self.keys.explain_take(ready, &replies.next().unwrap_or(Value::Nil)) {
+                Ok(None) => {}
+                Ok(Some((group, found))) => self.go_on(group, found),
+                Err(failed) => failed.group.fail(&failed.error),
             }
         }
     }
 }
 
-impl Calling {
-    fn takes(&self, request: &Request) -> bool {
-        self.requests.first().is_some_and(|first| {
-            first.key == request.key && first.asset == request.asset && first.mode == request.mode
-        })
-    }
-
-    fn key(&self) -> &KeyId {
-        &self.requests[0].key
-    }
-
-    fn asset(&self) -> Option<&AssetId> {
-        self.requests[0].asset.as_ref()
-    }
-
-    fn calls(&self) -> Vec<u8> {
-        let known = self.known.as_ref().map(|known| known.stamp()).unwrap_or_default();
-        let mut calls = Calls::new(self.requests[0].mode, known, self.requests.len());
-        for request in &self.requests {
-            calls.push(&request.charge);
+/// The calls of a batch by key and asset.
+fn grouped(batch: Vec<Request>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for call in batch {
+        match groups.iter_mut().find(|group| group.takes(&call)) {
+            Some(group) => group.calls.push(call),
+            None => groups.push(Group::of(call)),
         }
-        calls.into_bytes()
     }
+    groups
 }
 
-/// Tells all callers of a batch that it failed.
-fn fail(groups: Vec<Calling>, error: CallError) {
+/// Answers all callers of a script that failed.
+fn fail(groups: Vec<Ready>, error: CallError) {
     let error = match error.of_several_writes() {
         // Stopped by what it read of one key, it may have charged others before.
         CallError::NotRun(error @ RedisError::Corrupt { .. }) => CallError::Unknown(error),
         error => error,
     };
-    for request in groups.into_iter().flat_map(|group| group.requests) {
-        let _ = request.answer.send(Err(error.clone().into()));
+    for ready in groups {
+        ready.group.fail(&error);
     }
 }

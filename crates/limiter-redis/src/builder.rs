@@ -10,6 +10,7 @@ use crate::batch::Bounds;
 use crate::directory::Waiting;
 use crate::error::RedisError;
 use crate::keyspace::Keyspace;
+use crate::rights;
 use crate::scripts::Scripts;
 use crate::servers::{Servers, Settings};
 use crate::store::RedisStore;
@@ -36,13 +37,14 @@ use crate::store::RedisStore;
 /// A Redis user needs no more than this, on the keys of the prefix (here `gateway`):
 ///
 /// ```text
-/// ACL SETUSER limiter on >secret ~gateway:* +evalsha +script|load +role +info +ping +time
-///     +hget +hgetall +hmget +hset +hdel +exists +get +set +del +unlink +pexpire +pttl
-///     +sadd +scard +sismember +srem +zadd +zcard +zcount +zrange +zrangebylex +zrem +zremrangebyrank +zscore
+/// ACL SETUSER limiter on >secret ~gateway:*
+#[doc = include_str!("rights.txt")]
 /// ```
 ///
-/// On a cluster `+cluster|slots +asking` too, and `+scan` for [`RedisStore::delete_everything`](crate::RedisStore::delete_everything).
-/// Without `+role` and `+info` it works as well, and warns that it cannot tell a master from a replica, nor how new the server is.
+/// On a cluster `+cluster|slots +asking` too, `+select` if the URL names a database, and `+scan` for
+/// [`RedisStore::delete_everything`](crate::RedisStore::delete_everything). Without `+role` and `+info` it works as well, and warns
+/// that it cannot tell a master from a replica, nor how new the server is. What else is missing is named when the store
+/// connects, or by the call that needs it.
 #[derive(Clone)]
 #[must_use = "nothing is connected before `connect` is called"]
 pub struct RedisStoreBuilder {
@@ -95,8 +97,8 @@ impl RedisStoreBuilder {
         Self { bounds: Bounds { deadline, ..self.bounds }, ..self }
     }
 
-    /// How many connections to each server serve management, listing and usage, beside the one that all decisions
-    /// share: 4 by default, 1 to 1,024.
+    /// The number of connections to each server for management, listing and usage, in addition to the one that all
+    /// decisions share: 4 by default, 1 to 1,024.
     pub fn pool_size(self, connections: usize) -> Self {
         Self { pool_size: connections, ..self }
     }
@@ -112,25 +114,20 @@ impl RedisStoreBuilder {
         Self { bounds: Bounds { waiting: calls, ..self.bounds }, ..self }
     }
 
-    /// The limits of how many keys and assets are remembered, to explain decisions: 10,000 by default, 1 to
-    /// 1,000,000. No decision
-    /// depends on it; one whose limits are not at hand costs half as much again.
+    /// The number of keys and assets whose limits and windows are remembered, to prepare operations with: 100,000 by default,
+    /// 1 to 1,000,000. Each takes some 450 bytes, once it has been called. No decision depends on it; a call whose limits are
+    /// not at hand takes two round trips instead of one.
     pub fn max_remembered_limits(self, keys_and_assets: usize) -> Self {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
     }
 
-    /// How many reservations, request ids of checks and ids of records are remembered for a key: 100,000 of each by
-    /// default, up to 1,000,000.
+    /// How many calls of a key are remembered by their ids, and for how long: see [`LedgerBounds`] for the defaults.
     ///
-    /// What would be one too many is refused and not charged; nothing is forgotten before its time.
-    pub fn remembered(self, most: usize) -> Self {
-        Self { remembered: LedgerBounds { most, ..self.remembered }, ..self }
-    }
-
-    /// How long the request id of a check is remembered: 120 s by default. It must be longer than the deadline of
-    /// commands, or a call that is sent again could be charged again.
-    pub fn dedupe_time(self, dedupe: Duration) -> Self {
-        Self { remembered: LedgerBounds { dedupe, ..self.remembered }, ..self }
+    /// Each number may be up to 1,000,000. The dedupe time must be longer than the deadline of commands, or a call that is
+    /// sent again could be charged again. What would be one too many is refused and not charged; nothing is forgotten
+    /// before its time.
+    pub fn ledger_bounds(self, bounds: LedgerBounds) -> Self {
+        Self { remembered: bounds, ..self }
     }
 
     /// Refuses a server whose `maxmemory-policy` may evict limits and counts, or what is remembered of calls, instead of
@@ -156,7 +153,7 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     /// [`RedisError`], of which each variant says what to do: a setting or a URL that cannot be; no server, a wrong
-    /// password, too old a version, scripts that are forbidden, a replica, an eviction policy that was to be refused.
+    /// password, too old a version, rights that the user lacks, a replica, an eviction policy that was to be refused.
     pub async fn connect(self) -> Result<RedisStore, RedisError> {
         self.check()?;
         let target: Target = self.url.parse()?;
@@ -169,12 +166,13 @@ impl RedisStoreBuilder {
         };
         // Loaded to see whether scripts are allowed. Which variant the servers understand is known afterwards.
         let plain = Scripts::new(self.clock.clone(), false);
-        let servers = Servers::connect(settings, &[&plain.decide]).await?;
+        let servers = Servers::connect(settings, &[&plain.apply, &plain.read]).await?;
         let scripts = match servers.understand_shebangs() {
             true => Scripts::new(self.clock, true),
             false => plain,
         };
         let keyspace = Keyspace::new(self.key_prefix);
+        rights::check(&servers, &keyspace).await?;
         Ok(RedisStore::new(
             servers,
             keyspace,
@@ -183,6 +181,21 @@ impl RedisStoreBuilder {
             self.remembered,
             self.waiting,
         ))
+    }
+
+    /// For tests: a store with these settings by the one connection of another. Many that are used at once save most of the
+    /// system calls.
+    ///
+    /// # Errors
+    /// [`RedisError::InvalidSetting`].
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub fn share_connection(self, of: &RedisStore) -> Result<RedisStore, RedisError> {
+        self.check()?;
+        let servers = of.keys.servers.for_one_of_many();
+        let scripts = Scripts::new(self.clock, servers.understand_shebangs());
+        let (keyspace, scripts) = (Keyspace::new(self.key_prefix), Arc::new(scripts));
+        Ok(RedisStore::new(servers, keyspace, scripts, self.bounds, self.remembered, self.waiting))
     }
 
     fn check(&self) -> Result<(), RedisError> {
@@ -204,11 +217,12 @@ impl RedisStoreBuilder {
         if !(1..=MOST_KNOWN).contains(&self.bounds.known) {
             return refuse("max_remembered_limits", "it must be 1 to 1,000,000 keys and assets");
         }
-        if self.remembered.most > MOST_REMEMBERED {
-            return refuse("remembered", "it must be at most 1,000,000");
+        let LedgerBounds { open, ended, checks, records, dedupe } = self.remembered;
+        if [open, ended, checks, records].iter().any(|most| *most > MOST_REMEMBERED) {
+            return refuse("ledger_bounds", "each number must be at most 1,000,000");
         }
-        if self.remembered.dedupe <= self.bounds.deadline {
-            return refuse("dedupe_time", "it must be longer than command_deadline");
+        if dedupe <= self.bounds.deadline {
+            return refuse("ledger_bounds", "the dedupe time must be longer than command_deadline");
         }
         if self.bounds.waiting == 0 {
             return refuse("max_waiting", "at least one call must be able to wait");
@@ -244,8 +258,8 @@ const MAX_BATCH: usize = 32;
 const LARGEST_BATCH: usize = 128;
 /// A tenth of a second of work for a server of one core.
 const MAX_WAITING: usize = 16_384;
-/// A few megabytes.
-const KNOWN_LIMITS: usize = 10_000;
+/// Some 45 MB, if all of them are called.
+const KNOWN_LIMITS: usize = 100_000;
 /// Room for them is made at once: half a gigabyte.
 const MOST_KNOWN: usize = 1_000_000;
 /// Some 100 MB of a server's memory for one key.

@@ -1,20 +1,23 @@
-//! To whom keys belong and by what they are found, kept exact across the slots of a cluster.
+//! The directory of keys: their workspaces, names and access keys, kept exact across the slots of a cluster.
 //!
 //! A key's record, the pointer from the digest of its access key, and the index of its workspace (names, masks, permanent
 //! admins) lie in different slots, so that no script can change them together. The record alone is the truth: a key
-//! exists as soon as its record does, and no longer. The rest is an index, kept right by a *change*: whoever creates,
-//! deletes or renames a key of a workspace, or makes it more or less of an admin,
+//! exists as soon as its record does, and no longer. The rest is an index, kept right by a *change*: a client that creates
+//! some keys of a workspace, deletes or renames one, or makes it more or less of an admin,
 //!
-//! 1. begins a change: one script on the workspace's slot that refuses what the index forbids, and notes which key is
+//! 1. begins a change: one script on the workspace's slot that refuses what the index forbids, and notes which keys are
 //!    being changed and until when (the lease);
-//! 2. claims the pointer, when creating;
-//! 3. creates, updates or deletes the record: the moment at which it happens;
+//! 2. claims the pointer of each key, when creating;
+//! 3. creates, updates or deletes each record: the moment at which it happens;
 //! 4. finishes: one script that makes the index say what the record says, and ends the change.
 //!
-//! A workspace has one change at a time; others wait. If a client stops halfway, whoever comes after the lease takes its
-//! change over, reads the record and finishes in its place. The stopped client cannot interfere any more should it wake
+//! A workspace has one change at a time; others wait. If a client stops halfway, the next client after the lease takes its
+//! change over, reads the records and finishes in its place. The stopped client cannot interfere any more should it wake
 //! up: steps 2 and 3 refuse to run after half of the lease by the clock of their own server, and step 4 refuses if the
 //! change is not the client's any more. This assumes that the clocks of the servers differ by less than half a lease.
+//!
+//! A key whose record is damaged cannot be read, and stays in the index until it is deleted: deleting needs no record. No
+//! other key of the workspace is affected.
 //!
 //! Changes of limits, budget and of an expiry that is no admin's touch no index: one script on the key's slot.
 
@@ -23,6 +26,7 @@ mod change;
 mod creating;
 mod deleting;
 mod healing;
+mod journal;
 mod listing;
 mod pointer;
 mod stretch;
@@ -33,17 +37,18 @@ mod updating;
 use std::time::Duration;
 
 use limiter_core::{
-    KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page, Search,
-    StoreError, WorkspaceId,
+    CreateResults, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page,
+    Search, StoreError, WorkspaceId,
 };
 use redis::FromRedisValue;
 use thiserror::Error;
 
 use self::change::Changes;
 use self::pointer::Pointers;
-use crate::error::CallError;
+use crate::error::{CallError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::records::{Found, Records};
+use crate::runtime::{self, in_runtime};
 use crate::servers::Servers;
 
 /// The keys of all workspaces.
@@ -96,9 +101,15 @@ impl Directory {
     }
 
     pub(crate) async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        key.config.check()?;
-        let directory = self.clone();
-        to_the_end(async move { directory.create_key(&key).await }).await
+        let created = self.create_keys(vec![key]).await?.pop();
+        created.unwrap_or_else(|| Err(unexpected_reply().into()))
+    }
+
+    pub(crate) async fn create_many(
+        &self,
+        keys: Vec<NewRecord>,
+    ) -> Result<CreateResults, StoreError> {
+        self.create_keys(keys).await
     }
 
     pub(crate) async fn update(
@@ -129,15 +140,17 @@ impl Directory {
         workspace: &WorkspaceId,
         search: &Search,
     ) -> Result<Page, StoreError> {
-        self.list_keys(workspace, search).await
+        // Its tasks need a runtime each time it is polled.
+        let listed = in_runtime(async { Ok(self.list_keys(workspace, search).await) }).await;
+        listed.map_err(CallError::of_reading)?
     }
 
-    /// What is known of a key.
+    /// Reads a key.
     async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
         self.records.read(id).await
     }
 
-    /// What is known of a key of this workspace; one of another workspace does not exist.
+    /// Reads a key of this workspace; one of another workspace does not exist.
     async fn read_in(
         &self,
         workspace: &WorkspaceId,
@@ -211,7 +224,13 @@ fn has_digest(found: &Found, digest: &KeyDigest) -> bool {
     found.secret.is_some_and(|secret| secret.digest.matches(digest))
 }
 
-/// What is told when a step fails that changes nothing, as far as its caller knows: there is no outcome to be unsure of.
+/// Whether the data of a key is damaged. What a later version wrote is not: only that version knows what belongs to it.
+fn is_damage(error: &StoreError) -> bool {
+    let StoreError::Corrupt(cause) = error else { return false };
+    !matches!(cause.downcast_ref(), Some(RedisError::NewerFormat { .. }))
+}
+
+/// The error of a failed step that changes nothing that its caller could notice: it has no unknown outcome.
 fn changing_nothing(error: impl Into<StoreError>) -> StoreError {
     match error.into() {
         StoreError::OutcomeUnknown(source) => StoreError::Unavailable(source),
@@ -229,10 +248,11 @@ fn unexpected_reply() -> StoreError {
 }
 
 /// Does all of it, also if the caller stops waiting.
-async fn to_the_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, KeysError>> + Send + 'static,
-) -> Result<T, KeysError> {
-    let done = tokio::spawn(change).await;
+async fn to_the_end<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+    change: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E> {
+    let runtime = runtime::current().map_err(|error| StoreError::from(CallError::NotRun(error)))?;
+    let done = runtime.spawn(change).await;
     done.unwrap_or_else(|error| Err(StoreError::outcome_unknown(error).into()))
 }
 

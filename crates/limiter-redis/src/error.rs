@@ -1,4 +1,4 @@
-//! What can go wrong between us and a Redis server, and whether a call that failed may have run.
+//! Errors between this crate and a Redis server, and whether a call that failed may have run.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter_core::StoreError;
 use thiserror::Error;
 
-use crate::codec::Misread;
+use crate::schema::Misread;
 
 /// Why Redis could not do what we asked. Each variant is a thing that a person mends in another way.
 ///
@@ -22,15 +22,15 @@ pub enum RedisError {
          redis+sentinel://host:port,host:port/service"
     )]
     InvalidUrl {
-        /// What is wrong with it.
+        /// The reason why it cannot be used.
         reason: String,
     },
-    /// A setting that cannot be, by itself or for this server.
+    /// A setting that is invalid, by itself or for this server.
     #[error("the setting {setting} cannot be used: {reason}")]
     InvalidSetting {
         /// Which setting.
         setting: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// The reason why it cannot be used, and valid values.
         reason: String,
     },
     /// No connection to the server.
@@ -40,7 +40,7 @@ pub enum RedisError {
     Unreachable {
         /// Its address.
         server: String,
-        /// What the network or the server said.
+        /// The error of the network or of the server.
         #[source]
         source: Cause,
     },
@@ -79,17 +79,28 @@ pub enum RedisError {
     Authentication {
         /// Its address.
         server: String,
-        /// What the server said.
+        /// The error of the server.
         #[source]
         source: Cause,
     },
-    /// The user may not run a command that we need.
+    /// The user may not run commands that we need.
     #[error(
-        "the Redis user may not use {what}, which the limiter needs: allow it with ACL SETUSER"
+        "the Redis user may not use {what}, which the limiter needs: allow it with ACL SETUSER <user> {allow}"
     )]
     Permission {
-        /// The command, or what else is forbidden.
+        /// The commands.
         what: String,
+        /// The rules that allow them.
+        allow: String,
+    },
+    /// The user may not use the keys under our prefix.
+    #[error(
+        "the Redis user may not use the keys {pattern}, which are those of the limiter: \
+         allow them with ACL SETUSER <user> ~{pattern}"
+    )]
+    KeysForbidden {
+        /// The pattern that their names match.
+        pattern: String,
     },
     /// The server lacks what our scripts need.
     #[error(
@@ -104,7 +115,7 @@ pub enum RedisError {
     /// The user may not run scripts.
     #[error(
         "the Redis user may not use {command}: the limiter decides in scripts, \
-         allow them with ACL SETUSER <user> +evalsha +script|load"
+         allow them with ACL SETUSER <user> +evalsha +eval +script|load"
     )]
     ScriptsForbidden {
         /// The command that was forbidden.
@@ -164,7 +175,7 @@ pub enum RedisError {
     /// The cluster does not serve this key.
     #[error("the Redis cluster does not serve the key ({answer}): see CLUSTER INFO for what fails")]
     ClusterDown {
-        /// What the node said.
+        /// The answer of the node.
         answer: String,
     },
     /// The nodes of a cluster sent us from one to the next.
@@ -209,10 +220,16 @@ pub enum RedisError {
     ConnectionLost {
         /// Its address.
         server: String,
-        /// What the network said.
+        /// The error of the network.
         #[source]
         source: Cause,
     },
+    /// The call was polled where no tokio runtime is.
+    #[error(
+        "a call to Redis was polled outside of a tokio runtime, which its connections and timers need: \
+         await it in a task of one, or in Runtime::block_on"
+    )]
+    NoRuntime,
     /// The runtime that was sending the call was shut down.
     #[error("the tokio runtime that was sending the call to Redis was shut down")]
     RuntimeGone,
@@ -246,25 +263,15 @@ pub enum RedisError {
     Corrupt {
         /// The key, or all those of the call.
         key: String,
-        /// What does not fit.
+        /// The defect in its data.
         what: String,
-    },
-    /// The script and this process compute differently.
-    #[error(
-        "a script decided {script} where this process expects {core}: this is a bug, please report it"
-    )]
-    Disagreement {
-        /// What the script said.
-        script: String,
-        /// What we expect.
-        core: String,
     },
     /// Any other answer that is an error.
     #[error("Redis refused the script {script:?}: {answer}")]
     ScriptFailed {
         /// The name of the script.
         script: String,
-        /// What the server said.
+        /// The answer of the server.
         answer: String,
     },
 }
@@ -280,7 +287,7 @@ pub(crate) enum CallError {
     Unknown(RedisError),
 }
 
-/// What lies below an error. Shared, since one failed connect is the answer to all who waited for it.
+/// The source of an error. Shared, since one failed connect is the answer to all callers that waited for it.
 pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 impl RedisError {
@@ -297,12 +304,23 @@ impl RedisError {
         match misread {
             Misread::Newer => Self::NewerFormat { key },
             Misread::Corrupt(what) => Self::Corrupt { key, what: what.to_owned() },
+            Misread::WrongType => Self::WrongType { key },
         }
     }
 }
 
+impl RedisError {
+    /// The error of a user who may not use these commands, each as `ACL SETUSER` names it.
+    pub(crate) fn commands_forbidden(names: &[impl AsRef<str>]) -> Self {
+        let names = names.iter().map(|name| name.as_ref().to_lowercase());
+        let (what, allow): (Vec<_>, Vec<_>) =
+            names.map(|name| (name.to_uppercase().replace('|', " "), format!("+{name}"))).unzip();
+        Self::Permission { what: what.join(", "), allow: allow.join(" ") }
+    }
+}
+
 impl CallError {
-    /// What a call failed with that changes nothing: it has no outcome to be unsure of.
+    /// The error of a call that changes nothing: it has no unknown outcome.
     pub(crate) fn of_reading(self) -> Self {
         match self {
             Self::NotRun(error) | Self::Unknown(error) => Self::NotRun(error),
@@ -317,7 +335,7 @@ fn innermost(error: impl Error + Send + Sync + 'static) -> Cause {
     if below { Arc::new(Told(text)) } else { Arc::new(error) }
 }
 
-/// What an error said, without what lies below it.
+/// The message of an error, without its source.
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct Told(String);
@@ -339,10 +357,6 @@ impl From<CallError> for StoreError {
         match error {
             CallError::NotRun(error) | CallError::Unknown(error) if error.is_about_data() => {
                 Self::Corrupt(error.into())
-            }
-            CallError::NotRun(error @ RedisError::Disagreement { .. })
-            | CallError::Unknown(error @ RedisError::Disagreement { .. }) => {
-                Self::Disagreement(error.into())
             }
             CallError::NotRun(error) => Self::unavailable(error),
             CallError::Unknown(error) => Self::outcome_unknown(error),

@@ -2,144 +2,161 @@
 //!
 //! Each may find that the bytes make no sense, and must not panic. It returns whether they did make sense.
 
+#[cfg(feature = "fuzzing")]
+pub mod scripts;
+
 use std::time::Duration;
 
 use limiter_core::{
     AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds, MAX_COUNT,
-    RequestId, Timestamp, Totals, Usage, evaluate, reservation,
+    RequestId, ReservationEnd, Timestamp, Totals, Usage, evaluate, explain, prepare, reservation,
 };
 use redis::Value;
 
-use crate::codec::{Group, HashFields, HotKey, Limits, read_reservation, read_until, stored_key};
-use crate::explain::explain;
-use crate::judge::Judged;
-use crate::known::Known;
+use crate::answer::{Answer, Ended};
+use crate::remembering::read_ledger;
+use crate::schema::{
+    HashFields, Known, Layout, ended, raised, read_entry, read_state, stored_key, whole_key,
+};
 
-/// An answer of `decide.lua`, explained.
+/// An answer of `take` or of `apply`, explained as decisions.
 ///
-/// A head of how many calls, the shape of the answer and what the caller knows; then the answer, the limits of key and
-/// asset in it, those that the caller knows, and charges.
+/// A head of the shape of the answer; then the text of the answer, hot and cold fields of key and asset in it, those at hand,
+/// and charges.
 pub fn reply(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
-    let [calls, shape, knows] = chunks.next_array();
-    let calls = usize::from(calls % 5);
-    let [text, key, asset] = [(); 3].map(|()| Value::BulkString(chunks.next_chunk().to_vec()));
-    let reply = match shape % 7 {
-        0 => text,
-        1 => Value::Array(vec![text, key]),
-        2 => Value::Array(vec![text, key, asset]),
-        3 => Value::Array(vec![text, key, Value::Nil]),
-        4 => Value::Array(vec![key]),
-        5 => Value::Nil,
-        _ => Value::Array(vec![Value::Int(1), text, key, asset]),
-    };
-    let (key, asset) = (chunks.next_chunk(), chunks.next_chunk());
-    // Limits are of use only under the stamp that the answer has.
-    let known = match Group::read(&reply, calls) {
-        Ok(Group::Decided(decided)) if knows > 0 => HotKey::read(decided.reading.h)
-            .and_then(|hot| Ok(Known::new(hot.stamp(), Limits::read((key, Some(asset)))?)))
-            .ok(),
-        _ => None,
-    };
-    let charges: Vec<_> = (0..calls).map(|_| chunks.next_charge()).collect();
+    let [shape, calls] = chunks.next_array();
+    let charges = usize::from(calls % 5);
+    let [text, hot, hot_asset, cold, cold_asset] = [(); 5].map(|()| chunks.next_chunk());
+    let known = at_hand(&mut chunks);
+    let charges: Vec<_> = (0..charges).map(|_| chunks.next_charge()).collect();
+    let bulk = |text: &[u8]| Value::BulkString(text.to_vec());
+    let fields = [hot, hot_asset, cold, cold_asset].map(bulk);
+    let [first, ..] = &fields;
+    let m1 = m1();
     let mut made_sense = false;
-    for asset in [None, Some(m1())] {
-        if let Ok((decisions, _)) = explain(&reply, asset.as_ref(), &charges, known.as_ref()) {
-            assert_eq!(decisions.len(), calls);
-            made_sense = true;
+    for (asset, records) in [(None, 1), (Some(&m1), 1), (Some(&m1), 2)] {
+        let layouts: Vec<_> = known.iter().flat_map(|known| layouts(known, asset)).collect();
+        let whole = [vec![text], [hot, hot_asset][..records].to_vec()].concat().concat();
+        let mut parts = vec![bulk(text)];
+        match shape % 6 {
+            0 => parts = Vec::new(),
+            1 => parts.extend(fields.clone()),
+            2 => parts.extend([first.clone(), Value::Nil]),
+            3 => parts.extend([Value::Nil].into_iter().chain(fields.clone())),
+            4 => parts.extend([bulk(b"1760011200000"), first.clone()]),
+            _ => parts.push(Value::Int(1)),
+        }
+        let reply = if parts.is_empty() { bulk(&whole) } else { Value::Array(parts) };
+        for answer in [Answer::of_take(&reply, &layouts), Answer::of_apply(&reply, records)] {
+            let Ok(answer) = answer else { continue };
+            if let Ok(Some(known)) = answer.found(asset) {
+                made_sense = true;
+                decided(known, &answer, asset, &charges);
+            }
+            let Some(known) = &known else { continue };
+            if let Ok(known) = answer.before(known, asset) {
+                made_sense = true;
+                decided(known, &answer, asset, &charges);
+            }
         }
     }
     made_sense
 }
 
-/// An answer about an id, judged.
+/// The remembered calls of a key: one entry on its own, and the ledger in which it is listed.
 ///
-/// A head of a letter, the shape of the answer and of what is remembered; then that, what the script of decisions answered,
-/// the limits of key and asset, and totals.
+/// The entry; the time by which it is listed; the hot and cold fields of key and asset; a charge.
 pub fn remembered(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
-    let [letter, shape, kind] = chunks.next_array();
-    let letter = LETTERS[usize::from(letter) % LETTERS.len()];
-    let record = chunks.next_chunk();
-    let [text, key, asset] = [(); 3].map(|()| Value::BulkString(chunks.next_chunk().to_vec()));
-    let group = match shape % 4 {
-        0 => Value::Array(vec![text, key, asset]),
-        1 => Value::Array(vec![text, key]),
-        2 => text,
-        _ => Value::Nil,
+    let [stored, score] = [(); 2].map(|()| chunks.next_chunk());
+    let known = at_hand(&mut chunks);
+    let charge = chunks.next_charge();
+    let id: RequestId = "r".parse().expect("a short id");
+    let bulk = |text: &[u8]| Value::BulkString(text.to_vec());
+    let list = |texts: &[&[u8]]| Value::Array(texts.iter().map(|text| bulk(text)).collect());
+    let key = list(&[b"g", b"hot"]);
+    let (entries, listed, none) = (list(&[b"r", stored]), list(&[b"r", score]), list(&[]));
+    let parts = |open: &Value, ended: &Value, more: &Value| {
+        let time = [bulk(b"1760011200"), bulk(b"0")];
+        let keys = [&key, &entries, open, ended, more, more].map(Value::clone);
+        Value::Array(time.into_iter().chain(keys).collect())
     };
-    let told = |text: &[u8]| Value::BulkString(text.to_vec());
-    let mut parts = vec![told(&[letter]), told(b"1760011200"), told(b"0"), told(record), group];
-    parts.truncate(5 - usize::from(shape / 4 % 3));
-    let (charge, id) = (chunks.next_charge(), "r".parse().expect("a short id"));
+    let ledgers = [parts(&listed, &none, &none), parts(&none, &listed, &listed)];
+    let mut ledger = Ledger::default();
+    for read in ledgers.iter().map(read_ledger) {
+        if let Ok(Some(read)) = read {
+            ledger = read;
+        }
+    }
+    let Ok(entry) = read_entry(stored) else { return false };
+    let (reservation, now) = (entry.reservation, entry.until);
+    ledger.remember_reservation(id.clone(), now, reservation.clone());
+    let Some(mut known) = known else { return true };
     let totals = Totals::unchanged().with_credits(charge.credits());
     let totals = totals.with_output_tokens(charge.output_tokens()).expect("within bounds");
-    let remembered = |record: &[u8]| {
-        let mut ledger = Ledger::default();
-        if kind % 2 == 0 {
-            let (until, reservation) = read_reservation(record)?;
-            ledger.remember_reservation(RequestId::clone(&id), until, reservation);
-        } else {
-            ledger.remember_check(RequestId::clone(&id), read_until(record)?);
-        }
-        Ok(ledger)
-    };
-    let (reply, m1) = (Value::Array(parts), m1());
-    let mut made_sense = false;
-    for asset in [None, Some(&m1)] {
-        let keys = [b"k".to_vec(), b"r".to_vec()];
-        let judge = || Judged::read(&reply, asset, None, &keys, remembered).ok().flatten();
-        let Some(mut judged) = judge() else { continue };
-        made_sense = true;
-        let bounds = judged.bounds(&LedgerBounds::default());
-        let Judged { state, ledger, now, .. } = &mut judged;
-        let (now, day) = (*now, Duration::from_secs(86_400));
-        let _ = reservation::check_once(state, ledger, &bounds, asset, &charge, &id, now);
-        let reserved = reservation::reserve(state, ledger, &bounds, asset, &charge, &id, day, now);
-        let _ = reservation::extend(state, ledger, &id, &totals, now);
-        let settled = reservation::settle(state, ledger, &id, &totals, now);
-        let _ = reservation::cancel(state, ledger, &id, now);
-        let _ = Usage::of(state, now);
-        let _ = judged.agrees(reserved);
-        let _ = judged.agrees(settled);
+    if let Ok((estimate, _)) = reservation.raised(&id, &totals) {
+        let raised = [&stored[..7], &raised(stored, &reservation, &estimate)].concat();
+        let read = read_entry(&raised).expect("it is written to be read");
+        assert_eq!(read.reservation.estimate(), &estimate);
+        assert_eq!(read.reservation.reserved(), reservation.reserved());
     }
-    made_sense
+    for actual in [None, Some(&totals)] {
+        let Ok((end, charge)) = reservation.ending(&id, actual) else { continue };
+        let ended = [&stored[..7], &ended(&reservation, end, [7; 16])].concat();
+        let read = read_entry(&ended).expect("it is written to be read");
+        assert_eq!(read.reservation.end(), Some(end));
+        assert!(actual.is_some() || end == ReservationEnd::Cancelled);
+        let state = &known.state;
+        let located = state.locate(reservation.asset());
+        let prepared = reservation.prepare_end(state, located, &charge, now);
+        let _ = prepared.commit(&mut state.clone(), located, now);
+    }
+    let (state, bounds) = (&mut known.state, LedgerBounds::default());
+    let (m1, day) = (m1(), Duration::from_secs(86_400));
+    let ledger = &mut ledger;
+    let _ = reservation::check_once(state, ledger, &bounds, Some(&m1), &charge, &id, now);
+    let _ = reservation::reserve(state, ledger, &bounds, None, &charge, &id, day, now);
+    let _ = reservation::extend(state, ledger, &id, &totals, now);
+    let _ = reservation::settle(state, ledger, &bounds, &id, &totals, now);
+    let _ = reservation::cancel(state, ledger, &bounds, &id, now);
+    let _ = Usage::of(state, now);
+    true
 }
 
-/// The two hashes of a key, as `HGETALL` answers them: fields and values by turns.
+/// The three hashes of a key, as `HGETALL` answers them: fields and values by turns.
 pub fn record(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
-    let [fields, more] = chunks.next_array();
+    let [hot, cold, more] = chunks.next_array();
     let mut hash = |fields: u8| {
         let pairs =
             (0..fields % 12).flat_map(|_| [named(chunks.next_chunk()), chunks.next_chunk()]);
         let texts = pairs.map(|text| Value::BulkString(text.to_vec())).collect();
         Value::Array(texts)
     };
-    let (state, record) = (hash(fields), hash(more));
-    let (Ok(state), Ok(record)) = (HashFields::read(&state), HashFields::read(&record)) else {
+    let hashes = [hash(hot), hash(cold), hash(more)];
+    let [Ok(hot), Ok(cold), Ok(record)] = hashes.each_ref().map(HashFields::read) else {
         return false;
     };
-    if let (Ok((_, state)), Ok(stored)) = (state.state(), stored_key(&record)) {
+    if let (Ok(known), Ok(stored)) = (whole_key(&hot, &cold), stored_key(&record)) {
         let now = Timestamp::from_unix_ms(i64::from(more));
-        let shown = KeyRecord::of(&stored, &state, now);
+        let shown = KeyRecord::of(&stored, &known.state, now);
         assert_eq!(shown.version, stored.version);
         return true;
     }
     false
 }
 
-/// What parses into a state can be decided on: nothing overflows, a peek answers as the call does, and what a store
-/// would keep of the state after it is a state again.
+/// Decides on a state that was parsed: nothing overflows, a peek answers as the call does, and the state afterwards, as a
+/// store would keep it, can be read again.
 pub fn state(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
-    let [h, a, key, asset] = [(); 4].map(|()| chunks.next_chunk());
+    let read = at_hand(&mut chunks);
     let (charge, now) = (chunks.next_charge(), chunks.next_number());
     let now = Timestamp::from_unix_ms(now);
     let m1 = m1();
-    let read = HotKey::read(h)
-        .and_then(|hot| Limits::read((key, Some(asset)))?.state(&hot, Some(a), Some(&m1)));
-    let Ok(mut state) = read else { return false };
+    let Some(known) = read else { return false };
+    let mut state = known.state;
     for asset in [None, Some(&m1)] {
         let peeked = evaluate::peek(&state, state.locate(asset), &charge, now);
         let located = state.locate(asset);
@@ -152,14 +169,44 @@ pub fn state(bytes: &[u8]) -> bool {
             state.kind(),
             state.expires_at(),
             state.is_shadow(),
-            state.thresholds(),
-            state.credit_meter(),
-            state.global().cloned(),
+            state.generations(),
+            state.global_scope().clone(),
             assets,
         );
         assert_eq!(again.expect("few assets"), state);
     }
     true
+}
+
+/// A key of an asset, from its hot and cold fields.
+fn at_hand(chunks: &mut Chunks<'_>) -> Option<Known> {
+    let [hot, hot_asset, cold, cold_asset] = [(); 4].map(|()| chunks.next_chunk());
+    if hot_asset.is_empty() {
+        return read_state(hot, cold, []).ok();
+    }
+    read_state(hot, cold, [(m1(), hot_asset, cold_asset)]).ok()
+}
+
+fn layouts(known: &Known, asset: Option<&AssetId>) -> Vec<Layout> {
+    known.state.records_of(known.state.locate(asset)).map(Layout::of).collect()
+}
+
+/// Explains each call of an answer, as the store does.
+fn decided(known: Known, answer: &Answer<'_>, asset: Option<&AssetId>, charges: &[Charge]) {
+    let Known { mut state, .. } = known;
+    let (located, now) = (state.locate(asset), answer.now);
+    for (number, charge) in charges.iter().enumerate() {
+        let applied = answer.ended == Ended::Compared && answer.letters.get(number) == Some(&b'A');
+        if applied {
+            let decided = explain::admitted(&mut state, located, charge, now);
+            assert!(decided.is_allowed());
+        } else {
+            let _ = explain::refused(&state, located, charge, now);
+            let _ = prepare::rebase(&state, located, now);
+        }
+    }
+    let prepared = prepare::check(&state, located, charges, true, now);
+    let _ = Usage::of(&state, prepared.operation().from);
 }
 
 /// A name that a hash of ours has, for a byte that numbers it, so that most fields have a meaning.
@@ -208,20 +255,5 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// What a script may say of an id, and something that it never says.
-const LETTERS: &[u8] = b"TPKUXODSINFC?";
-const NAMES: [&str; 13] = [
-    "h",
-    "H",
-    "T",
-    "am1",
-    "Am1",
-    "format",
-    "digest",
-    "masked",
-    "id",
-    "workspace",
-    "name",
-    "version",
-    "am2",
-];
+const NAMES: [&str; 9] =
+    ["g", "am1", "format", "digest", "masked", "id", "workspace", "name", "version"];

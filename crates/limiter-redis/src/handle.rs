@@ -2,7 +2,7 @@
 
 use limiter_core::{AssetId, Charge, Decision, DecisionHandle, KeyId, StoreError};
 
-use crate::codec::{Incarnation, Mode};
+use crate::schema::{Incarnation, Mode};
 use crate::store::RedisStore;
 
 /// A key and an asset for many calls. It never charges a later key of the same id.

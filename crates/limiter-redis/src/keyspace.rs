@@ -20,12 +20,17 @@ impl Keyspace {
         Self { prefix }
     }
 
-    /// What decisions look at: kind, expiry, credits, limits and counts of an API key.
-    pub(crate) fn state(&self, id: &KeyId) -> Vec<u8> {
+    /// The counts of an API key.
+    pub(crate) fn hot(&self, id: &KeyId) -> Vec<u8> {
         self.of_key("k", id)
     }
 
-    /// What people look at: name, workspace, secret and version of an API key.
+    /// The limits of an API key, and what else is configured.
+    pub(crate) fn cold(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("l", id)
+    }
+
+    /// The management record of an API key: name, workspace, secret and version.
     pub(crate) fn record(&self, id: &KeyId) -> Vec<u8> {
         self.of_key("m", id)
     }
@@ -35,8 +40,13 @@ impl Keyspace {
         self.of_key("r", id)
     }
 
-    /// The ids of its reservations, by the time until which they are remembered.
-    pub(crate) fn reservation_ends(&self, id: &KeyId) -> Vec<u8> {
+    /// The ids of its open reservations, by the time until which they are remembered.
+    pub(crate) fn open(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("o", id)
+    }
+
+    /// The ids of its ended reservations, by the time until which they are remembered.
+    pub(crate) fn ended(&self, id: &KeyId) -> Vec<u8> {
         self.of_key("e", id)
     }
 
@@ -60,16 +70,15 @@ impl Keyspace {
         format!("{}:{kind}:{{{}}}", self.prefix, escaped(workspace.as_str())).into_bytes()
     }
 
-    /// What the names of all keys of this deployment match, each one of the two, and no name of another: as `SCAN` wants
-    /// it.
+    /// A key that is never there: no API key has an empty id.
+    pub(crate) fn absent(&self) -> Vec<u8> {
+        format!("{}:k:{{}}", self.prefix).into_bytes()
+    }
+
+    /// The two patterns, in the form of `SCAN`, that match the names of this deployment's keys and of no other keys. Each name
+    /// matches one of them.
     pub(crate) fn patterns(&self) -> [String; 2] {
-        let mut prefix = String::new();
-        for letter in self.prefix.chars() {
-            if "*?[]\\^-".contains(letter) {
-                prefix.push('\\');
-            }
-            prefix.push(letter);
-        }
+        let prefix = literal(&self.prefix);
         // Both kinds of kinds: those of keys and digests, and those of workspaces. The brace is in no prefix, so that
         // `a:b` is not taken for what belongs to `a`.
         [format!("{prefix}:?:{{*"), format!("{prefix}:w?:{{*")]
@@ -105,6 +114,27 @@ pub(crate) fn shown(key: &[u8]) -> String {
     }
 }
 
+/// The pattern, in the form of `ACL SETUSER`, that matches the names of all keys under the prefix of this one.
+pub(crate) fn pattern_of(key: &[u8]) -> String {
+    let name = String::from_utf8_lossy(key);
+    let before_tag = name.split('{').next().unwrap_or_default();
+    // The prefix may have colons of its own; the kind of the key stands between the last two.
+    let prefix = before_tag.strip_suffix(':').and_then(|named| named.rsplit_once(':'));
+    prefix.map_or_else(|| "*".to_owned(), |(prefix, _)| format!("{}:*", literal(prefix)))
+}
+
+/// A pattern that the text alone matches.
+fn literal(text: &str) -> String {
+    let mut pattern = String::new();
+    for letter in text.chars() {
+        if "*?[]\\^-".contains(letter) {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
+
 /// The structures of a workspace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WorkspaceKey {
@@ -116,7 +146,7 @@ pub(crate) enum WorkspaceKey {
     Taken,
     /// A set of the ids of its permanent admin keys.
     Admins,
-    /// Who changes its keys right now, and what exactly.
+    /// The client that is changing keys of the workspace, and its change.
     Change,
 }
 
@@ -156,8 +186,16 @@ mod tests {
         assert_eq!(shown(b"limiter:k:{a:d:{b}"), "limiter:k:{a:d:{b}");
     }
 
+    #[test]
+    fn a_pattern_is_that_of_the_prefix() {
+        assert_eq!(pattern_of(b"limiter:k:{acme}/ci"), "limiter:*");
+        assert_eq!(pattern_of(b"a:b*:wn:{acme:x:{y}"), "a:b\\*:*");
+        assert_eq!(pattern_of(&Keyspace::new("gateway".into()).absent()), "gateway:*");
+        assert_eq!(pattern_of(b"no key of ours"), "*");
+    }
+
     fn state(id: &str) -> String {
-        String::from_utf8(Keyspace::new("limiter".into()).state(&id.parse().unwrap())).unwrap()
+        String::from_utf8(Keyspace::new("limiter".into()).hot(&id.parse().unwrap())).unwrap()
     }
 
     #[test]

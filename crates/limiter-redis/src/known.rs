@@ -1,56 +1,57 @@
-//! The limits that this process has seen, to explain decisions with. No decision depends on them.
+//! Cache of the keys that this process has seen. Operations are prepared from it; none relies on it.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use limiter_core::{AssetId, KeyId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use crate::codec::{Limits, Stamp};
+use crate::schema::Known;
 
-/// The limits that were used last.
+/// The scopes that were used last: limits, windows, and counts as of then.
 #[derive(Debug)]
-pub(crate) struct KnownLimits(Mutex<LruCache<Called, Arc<Known>>>);
-
-type Called = (KeyId, Option<AssetId>);
-
-/// The limits of a key and of an asset, as they were under this stamp.
-#[derive(Debug)]
-pub(crate) struct Known {
-    stamp: Stamp,
-    limits: Limits,
+pub(crate) struct KnownKeys {
+    /// It grows with its use.
+    used: Mutex<LruCache<Called, Arc<Known>>>,
+    most: usize,
 }
 
-impl KnownLimits {
-    /// Remembers the limits of at most so many keys and assets, and of one at least.
+pub(crate) type Called = (KeyId, Option<AssetId>);
+
+impl KnownKeys {
+    /// Remembers at most this many keys and assets, and at least one.
     pub(crate) fn new(most: usize) -> Self {
-        Self(Mutex::new(LruCache::new(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN))))
+        Self { used: Mutex::new(LruCache::unbounded()), most: most.max(1) }
     }
 
     pub(crate) fn of(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<Arc<Known>> {
-        self.0.lock().get(&(key.clone(), asset.cloned())).cloned()
+        self.used.lock().get(&(key.clone(), asset.cloned())).cloned()
     }
 
-    pub(crate) fn forget(&self, key: KeyId, asset: Option<AssetId>) {
-        self.0.lock().pop(&(key, asset));
+    pub(crate) fn forget(&self, key: &KeyId, asset: Option<&AssetId>) {
+        self.used.lock().pop(&(key.clone(), asset.cloned()));
     }
 
-    pub(crate) fn learn(&self, key: KeyId, asset: Option<AssetId>, known: Known) {
-        self.0.lock().put((key, asset), Arc::new(known));
-    }
-}
-
-impl Known {
-    pub(crate) const fn new(stamp: Stamp, limits: Limits) -> Self {
-        Self { stamp, limits }
+    pub(crate) fn learn(&self, key: &KeyId, asset: Option<&AssetId>, known: Arc<Known>) {
+        let mut used = self.used.lock();
+        used.put((key.clone(), asset.cloned()), known);
+        if used.len() > self.most {
+            used.pop_lru();
+        }
     }
 
-    pub(crate) const fn stamp(&self) -> Stamp {
-        self.stamp
+    /// All of them, the one that was used last at the end.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn all(&self) -> Vec<(Called, Arc<Known>)> {
+        let known = self.used.lock();
+        known.iter().rev().map(|(called, known)| (called.clone(), Arc::clone(known))).collect()
     }
 
-    pub(crate) const fn limits(&self) -> &Limits {
-        &self.limits
+    /// These and no others.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn replace(&self, with: Vec<(Called, Arc<Known>)>) {
+        let mut known = self.used.lock();
+        known.clear();
+        with.into_iter().for_each(|(called, with)| drop(known.put(called, with)));
     }
 }

@@ -39,25 +39,32 @@
 //! [`StoreError::OutcomeUnknown`]: limiter_core::StoreError::OutcomeUnknown
 
 mod address;
+mod answer;
 mod batch;
 mod builder;
-mod codec;
+mod deciding;
 mod directory;
 mod error;
-mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
-mod judge;
+mod keys;
 mod keyspace;
 mod known;
 mod metrics;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod probe;
 mod records;
 mod remembering;
+mod rights;
+mod runtime;
+mod schema;
 mod script;
 mod scripts;
 mod servers;
+mod shape;
 mod store;
 mod unanswered;
 mod waiting;

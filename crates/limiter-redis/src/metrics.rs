@@ -15,7 +15,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// So many calls go together.
+    /// Records the number of calls that go together.
     #[cfg(feature = "metrics")]
     pub(crate) fn batch(&self, calls: usize) {
         let register = || {

@@ -1,36 +1,33 @@
 //! Keys at their own slot: state and record, created, changed, read and deleted together.
 
-use std::sync::Arc;
-
+use limiter_core::operation::Operation;
 use limiter_core::{
-    Credits, KeyConfig, KeyId, KeyKind, KeyRecord, KeyState, NewRecord, StoreError, StoredKey,
-    StoredSecret, Timestamp, Usage, WorkspaceId,
+    Change, InvalidValue, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, MAX_COUNT, NewRecord,
+    StoreError, StoredKey, StoredSecret, Timestamp, Usage, Window, WorkspaceId,
 };
 use redis::Value;
 
-use crate::codec::{
-    HashFields, Incarnation, Misread, NEVER, Version, asset_field, bytes, packed_limits,
-    packed_thresholds, push_int, push_limit, stored_key, time_of,
+use crate::answer::{Answer, Ended};
+use crate::error::CallError;
+use crate::keys::{COLD, HOT, Keys, Request, put_changed};
+use crate::schema::{
+    GLOBAL, HashFields, Incarnation, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, asset_field,
+    bytes, stored_key, time_of, whole_key, write_asset, write_global,
 };
-use crate::error::{CallError, RedisError};
-use crate::keyspace::Keyspace;
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::scripts::Scripts;
-use crate::servers::{Lane, Servers};
+use crate::servers::Lane;
 
-/// The scripts on the slots of keys that manage them.
+/// The records of keys: for management.
 #[derive(Clone, Debug)]
-pub(crate) struct Records {
-    servers: Servers,
-    keyspace: Keyspace,
-    scripts: Arc<Scripts>,
-}
+pub(crate) struct Records(Keys);
 
-/// What is known of a key.
+/// A key as it was read.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) record: KeyRecord,
     pub(crate) secret: Option<StoredSecret>,
+    inspected: Inspected,
 }
 
 /// How creating a record ended.
@@ -59,34 +56,41 @@ pub(crate) enum Delete {
     TooLate,
 }
 
+/// The readable data of a key that is damaged.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remains {
+    pub(crate) workspace: Option<WorkspaceId>,
+    pub(crate) digest: Option<KeyDigest>,
+}
+
 /// A key as it was at one instant.
 #[derive(Debug)]
 pub(crate) struct Inspected {
     now: Timestamp,
     stored: StoredKey,
-    state: KeyState,
+    known: Known,
 }
 
 impl Records {
-    pub(crate) const fn new(servers: Servers, keyspace: Keyspace, scripts: Arc<Scripts>) -> Self {
-        Self { servers, keyspace, scripts }
+    pub(crate) const fn new(keys: Keys) -> Self {
+        Self(keys)
     }
 
-    /// What is known of a living key.
+    /// Reads a living key.
     pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
         let inspected = self.inspect(id).await?;
-        Ok(inspected.map(|key| Found { record: key.record(), secret: key.stored.secret }))
+        Ok(inspected.map(Inspected::found))
     }
 
-    /// What a living key has used.
+    /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
         let inspected = self.inspect(id).await?;
-        Ok(inspected.map(|key| Usage::of(&key.state, key.now)))
+        Ok(inspected.map(|key| Usage::of(&key.known.state, key.now)))
     }
 
     /// The state of a living key.
     pub(crate) async fn state(&self, id: &KeyId) -> Result<Option<KeyState>, StoreError> {
-        Ok(self.inspect(id).await?.map(|key| key.state))
+        Ok(self.inspect(id).await?.map(|key| key.known.state))
     }
 
     /// Creates state and record, unless there is one, or the server's time is past `not_after`.
@@ -96,28 +100,60 @@ impl Records {
         not_after: u64,
     ) -> Result<Create, CallError> {
         let NewRecord { id, workspace, kind, config, secret, .. } = key;
-        let mut head = vec![u8::from(*kind == KeyKind::Admin)];
-        head.extend(Incarnation::draw().bytes());
-        head.extend(packed(config));
-        let (digest, masked) = secret.map_or_else(Default::default, |secret| {
-            (String::from(secret.digest), secret.masked.to_string())
-        });
-        let texts =
-            [id.as_str(), workspace.as_str(), config.name.as_str(), &digest, &masked, FORMAT];
-        let mut arguments = vec![not_after.to_string().into_bytes(), head];
-        arguments.extend(texts.map(|text| text.as_bytes().to_vec()));
-        arguments.extend(packed_assets(config));
-        let reply = self.run(&self.scripts.create, id, arguments).await;
-        let reply = reply.map_err(CallError::of_several_writes)?;
-        match self.read_reply(id, &reply)? {
-            ("created", Some(key)) => Ok(Create::Created(Box::new(key.record()))),
-            ("taken", _) => Ok(Create::IdTaken),
-            ("late", _) => Ok(Create::TooLate),
-            _ => Err(self.unexpected(id)),
+        let (stamp, incarnation) = (Stamp::draw(), Incarnation::draw());
+        let mut now = self.0.now();
+        loop {
+            let state = KeyState::new(*kind, config, now);
+            let mut request = Request { not_after, ..Request::default() };
+            request.keys = vec![self.0.keyspace.record(id)];
+            let absent = |key: usize, field: &[u8]| (key, field.to_vec(), Vec::new());
+            request.guards = vec![absent(HOT, GLOBAL), absent(RECORD, b"id")];
+            let (digest, masked) = secret.map_or_else(Default::default, |secret| {
+                (String::from(secret.digest), secret.masked.to_string())
+            });
+            let global = state.global_scope().record();
+            request.puts = vec![
+                (HOT, GLOBAL.to_vec(), Layout::of(global).write(stamp, global)),
+                (COLD, GLOBAL.to_vec(), write_global(incarnation, &state)),
+            ];
+            put_assets(&mut request, stamp, &state);
+            let fields = [
+                ("id", id.to_string()),
+                ("workspace", workspace.to_string()),
+                ("name", config.name.to_string()),
+                ("digest", digest),
+                ("masked", masked),
+                ("format", FORMAT.to_owned()),
+                ("version", "1".to_owned()),
+            ];
+            let put = |(field, value): (&str, String)| (RECORD, field.into(), value.into_bytes());
+            request.puts.extend(fields.map(put));
+            // Windows that begin are those of the time at which the key is created.
+            let operation = beginning(now);
+            let reply = self.send(CREATE, id, &operation, Vec::new(), [stamp; 2], request).await?;
+            let answer = self.answer(id, &reply, 0)?;
+            match answer.ended {
+                Ended::Compared => {
+                    let (name, version) = (config.name.clone(), 1);
+                    let stored = StoredKey {
+                        id: id.clone(),
+                        workspace: workspace.clone(),
+                        name,
+                        secret: *secret,
+                        version,
+                    };
+                    let record = KeyRecord::of(&stored, &state, answer.now);
+                    return Ok(Create::Created(Box::new(record)));
+                }
+                Ended::Guarded => return Ok(Create::IdTaken),
+                Ended::Late => return Ok(Create::TooLate),
+                _ => now = answer.now,
+            }
         }
     }
 
     /// Changes the configuration of a key of this workspace that is at this version.
+    #[cfg(test)]
     pub(crate) async fn update(
         &self,
         workspace: &WorkspaceId,
@@ -126,35 +162,107 @@ impl Records {
         config: &KeyConfig,
         not_after: Option<u64>,
     ) -> Result<Update, CallError> {
-        let texts = [
-            not_after.unwrap_or(ANY_TIME).to_string(),
-            workspace.to_string(),
-            version.to_string(),
-            config.name.to_string(),
-            KeyState::MAX_COUNTED_ASSETS.to_string(),
-        ];
-        let mut arguments: Vec<_> = texts.map(String::into_bytes).into();
-        // Random, so that no version is ever used twice, not even if a failover has lost an update.
-        let mut head = Version::draw().bytes().to_vec();
-        head.extend(packed(config));
-        arguments.push(head);
-        arguments.extend(packed_assets(config));
-        let reply = self.run(&self.scripts.configure, id, arguments).await;
-        let reply = reply.map_err(CallError::of_several_writes)?;
-        match self.read_reply(id, &reply)? {
-            ("updated", Some(key)) => Ok(Update::Updated(Box::new(key.record()))),
-            ("missing", _) => Ok(Update::NotFound),
-            ("late", _) => Ok(Update::TooLate),
-            ("conflict", _) => {
-                let actual = number(&reply).ok_or_else(|| self.unexpected(id))?;
-                Ok(Update::Conflict { actual })
+        let Some(key) = self.inspect(id).await? else { return Ok(Update::NotFound) };
+        self.update_found(workspace, key.found(), version, config, not_after).await
+    }
+
+    /// The same from what was found of the key a moment ago. That saves a trip, and if it is old by now, nothing but that.
+    pub(crate) async fn update_found(
+        &self,
+        workspace: &WorkspaceId,
+        found: Found,
+        version: u64,
+        config: &KeyConfig,
+        not_after: Option<u64>,
+    ) -> Result<Update, CallError> {
+        let mut inspected = Some(found.inspected);
+        let id = &found.record.id;
+        loop {
+            let found = inspected.take().filter(|key| key.stored.workspace == *workspace);
+            let Some(key) = found else { return Ok(Update::NotFound) };
+            let Inspected { now, mut stored, known } = key;
+            if stored.version != version {
+                return Ok(Update::Conflict { actual: stored.version });
             }
-            ("assets", _) => {
-                let count = number(&reply).and_then(|count| usize::try_from(count).ok());
-                Ok(Update::TooManyAssets { count: count.ok_or_else(|| self.unexpected(id))? })
+            let Change { operation, scopes, after } = match known.state.change(config, now) {
+                Ok(change) => change,
+                Err(InvalidValue::TooManyAssets { count, .. }) => {
+                    return Ok(Update::TooManyAssets { count });
+                }
+                Err(_) => return Ok(Update::TooManyAssets { count: config.assets.len() }),
+            };
+            if known.state == after && stored.name == config.name {
+                return Ok(Update::Updated(Box::new(KeyRecord::of(&stored, &known.state, now))));
             }
-            _ => Err(self.unexpected(id)),
+            let next = version.saturating_add(1).min(MAX_COUNT);
+            let mut stamps = [known.stamp; 2];
+            let mut request = Request {
+                keys: vec![self.0.keyspace.record(id)],
+                not_after: not_after.unwrap_or(0),
+                ..Request::default()
+            };
+            let text = |text: &str| text.as_bytes().to_vec();
+            request.guards = vec![
+                (RECORD, text("workspace"), text(workspace.as_str())),
+                (RECORD, text("version"), text(&version.to_string())),
+            ];
+            request.puts = vec![
+                (RECORD, text("name"), text(config.name.as_str())),
+                (RECORD, text("version"), text(&next.to_string())),
+            ];
+            let incarnation = known.incarnation;
+            put_changed(&mut request, &known.state, &after, |state| {
+                write_global(incarnation, state)
+            });
+            if !request.drops.is_empty() || request.puts.iter().any(|(key, ..)| *key == COLD) {
+                stamps[1] = Stamp::draw();
+            }
+            // Assets that are counted from now on have whole records.
+            let new =
+                after.assets().filter(|(id, _)| known.state.assets().all(|(old, _)| old != *id));
+            for (asset, scope) in new {
+                let record = scope.record();
+                let written = Layout::of(record).write(stamps[1], record);
+                request.puts.push((HOT, asset_field(asset), written));
+            }
+            let fields = scopes
+                .iter()
+                .map(|asset| asset.as_ref().map_or_else(|| GLOBAL.to_vec(), asset_field));
+            let fields: Vec<_> = fields.collect();
+            let records = fields.len();
+            let reply = self.send(UPDATE, id, &operation, fields, stamps, request).await?;
+            let answer = self.answer(id, &reply, records)?;
+            if answer.ended == Ended::Compared {
+                stored.name = config.name.clone();
+                stored.version = next;
+                let record = KeyRecord::of(&stored, &after, answer.now);
+                return Ok(Update::Updated(Box::new(record)));
+            }
+            if answer.ended == Ended::Late {
+                return Ok(Update::TooLate);
+            }
+            inspected = self.inspect(id).await?;
         }
+    }
+
+    /// Reads what is left of the record of a key whose data is damaged.
+    pub(crate) async fn remains(&self, id: &KeyId) -> Result<Remains, CallError> {
+        let keys = [self.0.keyspace.record(id)];
+        let fields = ["workspace", "digest"].map(|field| field.as_bytes().to_vec());
+        let arguments = self.0.scripts.timed(fields.into());
+        let script = Script { name: REMAINS, ..self.0.scripts.read.clone() };
+        let call = Scripts::call(&script, &keys, &arguments);
+        let reply = self.0.servers.run(&call, Lane::Apart).await.map_err(CallError::of_reading)?;
+        let fields = match &reply {
+            Value::Array(parts) => parts.get(2),
+            _ => None,
+        };
+        let Some(Value::Array(fields)) = fields else { return Ok(Remains::default()) };
+        let text = |at: usize| str::from_utf8(bytes(fields.get(at)?)?).ok();
+        Ok(Remains {
+            workspace: text(0).and_then(|text| text.parse().ok()),
+            digest: text(1).and_then(|text| text.to_owned().try_into().ok()),
+        })
     }
 
     /// Deletes state and record of a key of this workspace.
@@ -164,144 +272,151 @@ impl Records {
         id: &KeyId,
         not_after: u64,
     ) -> Result<Delete, CallError> {
-        let arguments =
-            vec![not_after.to_string().into_bytes(), workspace.to_string().into_bytes()];
-        let keys = [
-            self.keyspace.state(id),
-            self.keyspace.record(id),
-            self.keyspace.reservations(id),
-            self.keyspace.reservation_ends(id),
-            self.keyspace.checks(id),
-            self.keyspace.records(id),
-        ];
-        let reply = self.run_on(&self.scripts.remove, &keys, arguments).await?;
-        match status(&reply) {
-            Some("deleted") => Ok(Delete::Deleted),
-            Some("missing") => Ok(Delete::NotFound),
-            Some("late") => Ok(Delete::TooLate),
-            _ => Err(self.unexpected(id)),
+        let text = |text: &str| text.as_bytes().to_vec();
+        let owned = (RECORD, text("workspace"), text(workspace.as_str()));
+        self.remove(id, not_after, vec![owned]).await
+    }
+
+    /// Deletes what is left of a damaged key, unless its record names another workspace.
+    pub(crate) async fn remove_damaged(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        not_after: u64,
+    ) -> Result<Delete, CallError> {
+        let remains = self.remains(id).await?;
+        match remains.workspace {
+            Some(owner) if owner == *workspace => self.delete(workspace, id, not_after).await,
+            Some(_) => Ok(Delete::NotFound),
+            // It may name none, or be no hash at all.
+            None => self.remove(id, not_after, Vec::new()).await,
         }
     }
 
-    async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, StoreError> {
-        let reply = self.run(&self.scripts.inspect, id, Vec::new()).await;
-        let reply = reply.map_err(CallError::of_reading)?;
-        let (_, key) = self.read_reply(id, &reply)?;
+    async fn remove(
+        &self,
+        id: &KeyId,
+        not_after: u64,
+        guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    ) -> Result<Delete, CallError> {
+        let keyspace = &self.0.keyspace;
+        let keys = vec![
+            keyspace.record(id),
+            keyspace.reservations(id),
+            keyspace.open(id),
+            keyspace.ended(id),
+            keyspace.checks(id),
+            keyspace.records(id),
+        ];
+        let whole = |key: usize| (key, Vec::new());
+        let drops = (HOT..=COLD + keys.len()).map(whole).collect();
+        let request = Request { not_after, guards, drops, keys, ..Request::default() };
+        let operation = always();
+        let stamps = [Stamp::default(); 2];
+        let script = Script { name: REMOVE, ..self.0.scripts.free.clone() };
+        let send = self.0.send(&script, id, &operation, Vec::new(), stamps, request, Lane::Apart);
+        let answer = send.await?;
+        match self.answer(id, &answer, 0)?.ended {
+            Ended::Compared => Ok(Delete::Deleted),
+            Ended::Guarded => Ok(Delete::NotFound),
+            _ => Ok(Delete::TooLate),
+        }
+    }
+
+    async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, CallError> {
+        let keyspace = &self.0.keyspace;
+        let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
+        let arguments = self.0.scripts.timed(Vec::new());
+        let script = Script { name: INSPECT, ..self.0.scripts.read.clone() };
+        let call = Scripts::call(&script, &keys, &arguments);
+        let reply = self.0.servers.run(&call, Lane::Apart).await.map_err(CallError::of_reading)?;
+        let key = Inspected::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
+        if key.as_ref().is_some_and(|key| key.stored.id != *id) {
+            let misread = Misread::Corrupt("its record is that of another key");
+            return Err(self.0.misread(id, misread));
+        }
         Ok(key)
     }
 
-    async fn run(
+    async fn send(
         &self,
-        script: &Script,
+        name: &'static str,
         id: &KeyId,
-        arguments: Vec<Vec<u8>>,
+        operation: &Operation,
+        fields: Vec<Vec<u8>>,
+        stamps: [Stamp; 2],
+        request: Request,
     ) -> Result<Value, CallError> {
-        let keys = [self.keyspace.state(id), self.keyspace.record(id)];
-        self.run_on(script, &keys, arguments).await
+        let script = Script { name, ..self.0.scripts.apply.clone() };
+        self.0.send(&script, id, operation, fields, stamps, request, Lane::Apart).await
     }
 
-    async fn run_on(
-        &self,
-        script: &Script,
-        keys: &[Vec<u8>],
-        arguments: Vec<Vec<u8>>,
-    ) -> Result<Value, CallError> {
-        let arguments = self.scripts.timed(arguments);
-        self.servers.run(&Call { script, keys, arguments: &arguments }, Lane::Apart).await
-    }
-
-    /// The status of an answer, and the key that it shows, if it shows one that exists.
-    fn read_reply<'a>(
+    fn answer<'a>(
         &self,
         id: &KeyId,
         reply: &'a Value,
-    ) -> Result<(&'a str, Option<Inspected>), CallError> {
-        let status = status(reply).ok_or_else(|| self.unexpected(id))?;
-        let shown = || match reply {
-            Value::Array(parts) => match parts.as_slice() {
-                [_, seconds, micros, state, record] => {
-                    Inspected::read(seconds, micros, state, record)
-                }
-                _ => Ok(None),
-            },
-            _ => Ok(None),
-        };
-        Ok((status, shown().map_err(|misread| self.misread(id, misread))?))
-    }
-
-    fn unexpected(&self, id: &KeyId) -> CallError {
-        self.misread(id, Misread::Corrupt("the script answered what it never answers"))
-    }
-
-    fn misread(&self, id: &KeyId, misread: Misread) -> CallError {
-        CallError::Unknown(RedisError::misread(&self.keyspace.state(id), misread))
+        records: usize,
+    ) -> Result<Answer<'a>, CallError> {
+        self.0.answer(id, None, Answer::of_apply(reply, records))
     }
 }
 
 impl Inspected {
-    fn read(
-        seconds: &Value,
-        micros: &Value,
-        state: &Value,
-        record: &Value,
-    ) -> Result<Option<Self>, Misread> {
-        let record = HashFields::read(record)?;
+    fn read(reply: &Value) -> Result<Option<Self>, Misread> {
+        let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
+        let [seconds, micros, hot, cold, record] = parts.as_slice() else {
+            return Err(NOT_AN_ANSWER);
+        };
+        let [hot, cold, record] = [hot, cold, record].map(HashFields::read);
+        let (hot, cold, record) = (hot?, cold?, record?);
         if record.is_empty() {
-            return Ok(None);
+            // All of them are written and deleted together.
+            let lost = Misread::Corrupt("its record is gone, its counts are not");
+            return if hot.is_empty() { Ok(None) } else { Err(lost) };
         }
-        let time = bytes(seconds).zip(bytes(micros));
-        let (seconds, micros) = time.ok_or(Misread::Corrupt("a time that cannot be"))?;
-        let (_, state) = HashFields::read(state)?.state()?;
-        Ok(Some(Self { now: time_of(seconds, micros)?, stored: stored_key(&record)?, state }))
+        let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
+        let known = whole_key(&hot, &cold)?;
+        Ok(Some(Self { now: time_of(seconds, micros)?, stored: stored_key(&record)?, known }))
     }
 
-    fn record(&self) -> KeyRecord {
-        KeyRecord::of(&self.stored, &self.state, self.now)
-    }
-}
-
-fn status(reply: &Value) -> Option<&str> {
-    let Value::Array(parts) = reply else { return None };
-    str::from_utf8(bytes(parts.first()?)?).ok()
-}
-
-/// The number that follows the status.
-fn number(reply: &Value) -> Option<u64> {
-    let Value::Array(parts) = reply else { return None };
-    match parts.get(1)? {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        value => str::from_utf8(bytes(value)?).ok()?.parse().ok(),
+    fn found(self) -> Found {
+        let record = KeyRecord::of(&self.stored, &self.known.state, self.now);
+        Found { record, secret: self.stored.secret, inspected: self }
     }
 }
 
-/// Expiry, budget, thresholds and mode, and global limits.
-fn packed(config: &KeyConfig) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(49);
-    push_int::<7>(&mut bytes, config.expires_at.map_or(NEVER, Timestamp::unix_ms));
-    push_limit(&mut bytes, config.budget.map(Credits::millionths));
-    bytes.extend(packed_thresholds(config.thresholds.unwrap_or_default()));
-    bytes.push(u8::from(config.shadow));
-    packed_limits(&mut bytes, &config.global);
-    bytes
+/// Puts the records and the limits of all assets.
+fn put_assets(request: &mut Request, stamp: Stamp, state: &KeyState) {
+    for (id, scope) in state.assets() {
+        let (field, record) = (asset_field(id), scope.record());
+        request.puts.push((HOT, field.clone(), Layout::of(record).write(stamp, record)));
+        request.puts.push((COLD, field, write_asset(scope)));
+    }
 }
 
-/// How many assets have limits, and the field and the limits of each.
-fn packed_assets(config: &KeyConfig) -> Vec<Vec<u8>> {
-    let mut arguments = vec![Vec::new()];
-    let mut count = 0_usize;
-    for (id, limits) in config.assets.iter().filter(|(_, limits)| !limits.is_none()) {
-        let mut bytes = Vec::with_capacity(30);
-        packed_limits(&mut bytes, limits);
-        arguments.extend([asset_field(Some(id)), bytes]);
-        count += 1;
-    }
-    if let Some(first) = arguments.first_mut() {
-        *first = count.to_string().into_bytes();
-    }
-    arguments
+/// Nothing to compare or to take, valid while windows that begin at `now` are open.
+fn beginning(now: Timestamp) -> Operation {
+    let end = Window::Minute.end(now);
+    Operation { from: Window::Minute.start(end), until: end, ..always() }
 }
 
+/// Nothing to compare or to take, valid at any time.
+fn always() -> Operation {
+    Operation {
+        from: Timestamp::MIN,
+        until: Window::Day.end(Timestamp::MAX),
+        steps: Default::default(),
+        calls: Default::default(),
+    }
+}
+
+/// The number of the record's key in a request: after the hot and the cold one.
+const RECORD: usize = 3;
+/// The names of operations, in errors and in logs.
+const CREATE: &str = "create";
+const UPDATE: &str = "configure";
+const REMOVE: &str = "remove";
+const INSPECT: &str = "inspect";
+const REMAINS: &str = "remains";
 /// The format of records.
 const FORMAT: &str = "1";
-/// A time that no server's clock reaches.
-const ANY_TIME: u64 = 1 << 52;

@@ -1,27 +1,29 @@
-//! The scripts on the slots of keys, put together from the files in `lua/`.
+//! The scripts on the slots of keys: `read`, `take` and `apply`, each for the clock and the kind of server of a store.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use limiter_core::ManualClock;
+use limiter_core::{ManualClock, Timestamp};
+use parking_lot::RwLock;
 
 use crate::script::{Call, Script};
+use crate::shape::Shape;
 
 /// The scripts of one store: those of its clock, for its servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Scripts {
-    pub(crate) decide: Script,
-    pub(crate) peek: Script,
-    pub(crate) inspect: Script,
-    pub(crate) create: Script,
-    pub(crate) configure: Script,
-    pub(crate) remove: Script,
-    pub(crate) check_once: Script,
-    pub(crate) record: Script,
-    pub(crate) reserve: Script,
-    pub(crate) extend: Script,
-    pub(crate) settle: Script,
-    pub(crate) ledger: Script,
+    pub(crate) read: Script,
+    pub(crate) apply: Script,
+    /// `apply` for what only frees memory: it runs when memory has run out, too.
+    pub(crate) free: Script,
+    kind: Kind,
     clock: Option<ManualClock>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    manual: bool,
+    shebang: bool,
 }
 
 impl Scripts {
@@ -31,49 +33,52 @@ impl Scripts {
     pub(crate) fn new(clock: Option<ManualClock>, shebang: bool) -> Self {
         // Put together once in a process: their digests take longer than to connect.
         static MADE: [OnceLock<Scripts>; 4] = [const { OnceLock::new() }; 4];
-        let manual = clock.is_some();
-        let made = &MADE[usize::from(manual) * 2 + usize::from(shebang)];
-        Self { clock, ..made.get_or_init(|| Self::make(manual, shebang)).clone() }
+        let kind = Kind { manual: clock.is_some(), shebang };
+        let made = &MADE[usize::from(kind.manual) * 2 + usize::from(shebang)];
+        Self { clock, ..made.get_or_init(|| Self::make(kind)).clone() }
     }
 
-    fn make(manual: bool, shebang: bool) -> Self {
-        let time = if manual { CLOCK_MANUAL } else { CLOCK_SERVER };
-        let text = |flags: &str, file: &str| {
-            let shebang = if shebang { format!("#!lua{flags}\n") } else { String::new() };
-            let text = format!("{shebang}{time}{}", put_together(file));
-            // Windows by one clock and the life of a Redis key by another would not fit together.
-            text.replace("--expire\n", if manual { "" } else { EXPIRE })
-        };
-        let script = |name, file: &str| Script::new(name, text("", file));
-        // What frees memory or only reads is wanted most when memory has run out.
-        let frugal = |name, file: &str| Script::new(name, text(" flags=allow-oom", file));
-        let remembering = |name, file: &str| script(name, &format!("{REMEMBERED}{file}"));
+    fn make(kind: Kind) -> Self {
         Self {
-            decide: script("decide", DECIDE),
-            peek: frugal("peek", include_str!("lua/peek.lua")),
-            inspect: frugal("inspect", include_str!("lua/inspect.lua")),
-            create: script("create", include_str!("lua/create.lua")),
-            configure: script("configure", include_str!("lua/configure.lua")),
-            remove: frugal("remove", include_str!("lua/remove.lua")),
-            check_once: remembering("check_once", include_str!("lua/check_once.lua")),
-            record: remembering("record", include_str!("lua/record.lua")),
-            reserve: remembering("reserve", include_str!("lua/reserve.lua")),
-            extend: remembering("extend", include_str!("lua/extend.lua")),
-            settle: remembering("settle", include_str!("lua/settle.lua")),
-            ledger: frugal("ledger", include_str!("lua/ledger.lua")),
+            read: kind.script("read", " flags=allow-oom", include_str!("lua/read.lua")),
+            apply: kind.script("apply", "", APPLY),
+            free: kind.script("free", " flags=allow-oom", APPLY),
+            kind,
             clock: None,
         }
     }
 
-    /// The arguments of a call, completed with the time if it is ours to tell.
+    /// The script that takes from records of this shape; `None` once there are too many of them.
+    pub(crate) fn take(&self, shape: &Shape) -> Option<Arc<Script>> {
+        type Made = HashMap<(Kind, Shape), Arc<Script>>;
+        static MADE: LazyLock<RwLock<Made>> = LazyLock::new(RwLock::default);
+        let key = (self.kind, shape.clone());
+        if let Some(script) = MADE.read().get(&key) {
+            return Some(Arc::clone(script));
+        }
+        let mut made = MADE.write();
+        if made.len() >= MOST_SHAPES && !made.contains_key(&key) {
+            return None;
+        }
+        let script = || Arc::new(self.of_shape(shape));
+        Some(Arc::clone(made.entry(key).or_insert_with(script)))
+    }
+
+    pub(crate) fn of_shape(&self, shape: &Shape) -> Script {
+        self.kind.script("take", "", &shape.script())
+    }
+
+    /// The arguments of a call, completed with the time by a manual clock.
     pub(crate) fn timed(&self, mut arguments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         if let Some(clock) = &self.clock {
-            let unix_ms = clock.now().unix_ms();
-            let micros = unix_ms.rem_euclid(1_000) * 1_000;
-            arguments.push(unix_ms.div_euclid(1_000).to_string().into_bytes());
-            arguments.push(micros.to_string().into_bytes());
+            arguments.extend(time_of(clock.now()));
         }
         arguments
+    }
+
+    /// The time by the manual clock, if there is one.
+    pub(crate) fn manual_now(&self) -> Option<Timestamp> {
+        self.clock.as_ref().map(ManualClock::now)
     }
 
     /// A call of one of these scripts.
@@ -86,66 +91,42 @@ impl Scripts {
     }
 }
 
-/// The text of a script with all files that it includes: what two scripts do alike is written once, and what a call
-/// needs rarely is made where it is needed, since making a function costs a server as much as thirty comparisons.
-fn put_together(file: &str) -> String {
-    let mut text = String::new();
-    append(&mut text, file);
-    text
+/// An instant in the form of TIME.
+pub(crate) fn time_of(now: Timestamp) -> [Vec<u8>; 2] {
+    let unix_ms = now.unix_ms();
+    let micros = unix_ms.rem_euclid(1_000) * 1_000;
+    [unix_ms.div_euclid(1_000), micros].map(|number| number.to_string().into_bytes())
 }
 
-fn append(text: &mut String, file: &str) {
-    for line in file.split_inclusive('\n') {
-        let named = line.strip_prefix("--include ").and_then(|name| name.strip_suffix(".lua\n"));
-        match PARTS.iter().find(|(name, _)| Some(*name) == named) {
-            Some((_, part)) => append(text, part),
-            None => text.push_str(line),
-        }
+impl Kind {
+    fn script(self, name: &'static str, flags: &str, text: &str) -> Script {
+        let shebang = if self.shebang { format!("#!lua{flags}\n") } else { String::new() };
+        let time = if self.manual { CLOCK_MANUAL } else { CLOCK_SERVER };
+        let text = text.replace("--ledger\n", LEDGER);
+        Script::new(name, format!("{shebang}{time}{text}"))
     }
 }
 
 const CLOCK_SERVER: &str = include_str!("lua/clock_server.lua");
 const CLOCK_MANUAL: &str = include_str!("lua/clock_manual.lua");
-const DECIDE: &str = include_str!("lua/decide.lua");
-const REMEMBERED: &str = include_str!("lua/remembered.lua");
-const EXPIRE: &str = include_str!("lua/expire.lua");
-const PARTS: [(&str, &str); 12] = [
-    ("decide", DECIDE),
-    ("consider", include_str!("lua/consider.lua")),
-    ("met", include_str!("lua/met.lua")),
-    ("stage", include_str!("lua/stage.lua")),
-    ("changed", include_str!("lua/changed.lua")),
-    ("keep", include_str!("lua/keep.lua")),
-    ("told", include_str!("lua/told.lua")),
-    ("crossed", include_str!("lua/crossed.lua")),
-    ("once", include_str!("lua/once.lua")),
-    ("known", include_str!("lua/known.lua")),
-    ("reservation", include_str!("lua/reservation.lua")),
-    ("full", include_str!("lua/full.lua")),
-];
+const APPLY: &str = include_str!("lua/apply.lua");
+const LEDGER: &str = include_str!("lua/ledger.lua");
+/// Each takes memory of every server, for good. Calls of further shapes use `apply`, which takes any.
+const MOST_SHAPES: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_put_in_where_it_is_named() {
-        for clock in [None, Some(ManualClock::at(limiter_core::Timestamp::from_unix_ms(0)))] {
-            let expires = clock.is_none();
+    fn every_script_has_its_clock_and_its_ledger() {
+        for clock in [None, Some(ManualClock::at(Timestamp::from_unix_ms(0)))] {
+            let time = if clock.is_some() { CLOCK_MANUAL } else { CLOCK_SERVER };
             let scripts = Scripts::new(clock, true);
-            for script in [
-                &scripts.decide,
-                &scripts.configure,
-                &scripts.check_once,
-                &scripts.record,
-                &scripts.reserve,
-                &scripts.extend,
-                &scripts.settle,
-            ] {
-                let left = script.text.lines().find(|line| line.starts_with("--include"));
-                assert_eq!((left, script.text.starts_with("#!lua\n")), (None, true), "{script:?}");
+            for script in [&scripts.apply, &scripts.free] {
+                let text = &script.text;
+                assert!(text.starts_with("#!lua") && text.contains(time) && text.contains(LEDGER));
             }
-            assert_eq!(scripts.reserve.text.contains("PEXPIRE"), expires);
         }
     }
 }

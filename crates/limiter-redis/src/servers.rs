@@ -38,6 +38,7 @@ use self::policy::Policy;
 use self::sentinel::Sentinels;
 use crate::address::Target;
 use crate::error::{CallError, RedisError};
+use crate::runtime::{in_runtime, reading_in_runtime};
 use crate::script::{Call, Script};
 
 /// How to reach the servers.
@@ -70,6 +71,12 @@ pub(crate) struct Servers {
     policy: Arc<Policy>,
     #[cfg(test)]
     pub(crate) faults: faults::Faults,
+    /// How often each script was sent.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) sent: Arc<parking_lot::Mutex<std::collections::BTreeMap<&'static str, u64>>>,
+    /// Whether everything goes by the one connection.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) never_apart: bool,
 }
 
 impl Servers {
@@ -98,9 +105,19 @@ impl Servers {
             policy,
             #[cfg(test)]
             faults: faults::Faults::default(),
+            #[cfg(feature = "fuzzing")]
+            sent: Arc::default(),
+            #[cfg(feature = "fuzzing")]
+            never_apart: false,
         };
-        servers.connect_masters().await?;
+        reading_in_runtime(servers.connect_masters()).await?;
         Ok(servers)
+    }
+
+    /// The same connections with counts of their own, of which one alone is used.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn for_one_of_many(&self) -> Self {
+        Self { sent: Arc::default(), never_apart: true, ..self.clone() }
     }
 
     /// Runs a script on the master that has the slot of its first key, within the deadline of commands.
@@ -114,7 +131,7 @@ impl Servers {
         let run = self.run_until(call, lane, Instant::now() + self.policy.command_deadline);
         #[cfg(test)]
         let run = self.faults.around(call.script.name, run);
-        Box::pin(run)
+        Box::pin(in_runtime(run))
     }
 
     /// The same of a script that changes nothing more when it runs again: should its answer be lost with the connection, it
@@ -124,7 +141,7 @@ impl Servers {
         call: &'a Call<'a>,
         lane: Lane,
     ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
-        Box::pin(async move {
+        Box::pin(in_runtime(async move {
             let end = Instant::now() + self.policy.command_deadline;
             let mut lost = false;
             for _ in 0..REPETITIONS {
@@ -137,7 +154,7 @@ impl Servers {
             self.run_until(call, lane, end).await.map_err(|error| match error {
                 CallError::NotRun(error) | CallError::Unknown(error) => CallError::Unknown(error),
             })
-        })
+        }))
     }
 
     async fn run_until(
@@ -146,10 +163,16 @@ impl Servers {
         lane: Lane,
         end: Instant,
     ) -> Result<Value, CallError> {
+        #[cfg(feature = "fuzzing")]
+        let lane = {
+            *self.sent.lock().entry(call.script.name).or_default() += 1;
+            if self.never_apart { Lane::Shared } else { lane }
+        };
         let key = call.keys.first().map_or(&[][..], Vec::as_slice);
         let mut node = self.place.owner(key, end).await.map_err(CallError::NotRun)?;
-        let mut asking = false;
-        for _ in 0..=MAX_HOPS {
+        let (mut asking, mut hops) = (false, 0);
+        // The deadline bounds how often the same node is asked again, and this how often another one is.
+        while hops <= MAX_HOPS {
             let failure = match node.attempt(call, lane, asking, end).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -160,9 +183,11 @@ impl Servers {
                     return Err(CallError::Unknown(error));
                 }
                 Failure::NotSent(error) => self.place.owner_instead(&node, error, key, end).await,
-                Failure::Answered(Answer::TryAgain) => {
-                    place::pause(end).await;
-                    continue;
+                Failure::Answered(Answer::TryAgain { answer }) => {
+                    if place::pause(end).await {
+                        continue;
+                    }
+                    return Err(CallError::NotRun(RedisError::ClusterDown { answer }));
                 }
                 Failure::Answered(Answer::Moved { to }) => {
                     self.place.doubt();
@@ -171,6 +196,7 @@ impl Servers {
                 Failure::Answered(Answer::Ask { to }) => {
                     node = self.place.told(&to, &node).map_err(CallError::NotRun)?;
                     asking = true;
+                    hops += 1;
                     continue;
                 }
                 Failure::Answered(Answer::Refused(error)) => {
@@ -178,11 +204,12 @@ impl Servers {
                 }
                 Failure::Answered(Answer::NoScript) => Err(RedisError::ScriptFailed {
                     script: call.script.name.to_owned(),
-                    answer: "NOSCRIPT, right after it was loaded".to_owned(),
+                    answer: "NOSCRIPT, although it was sent along".to_owned(),
                 }),
             };
             node = next.map_err(CallError::NotRun)?;
             asking = false;
+            hops += 1;
         }
         Err(CallError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
     }
@@ -210,7 +237,7 @@ impl Servers {
             pings.spawn(async move { node.ping(end).await });
         }
         while let Some(ping) = pings.join_next().await {
-            // A task ends early only with its runtime, and then nobody waits for this.
+            // A task ends early only with its runtime, and then no caller waits for this.
             ping.unwrap_or(Ok(()))?;
         }
         Ok(())

@@ -4,48 +4,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionStore, FailureDomain, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Settled, StoreError, Timestamp, Totals,
-    Usage, WorkspaceId, evaluate,
+    AssetId, Charge, CreateResults, Crossing, Decision, DecisionStore, FailureDomain, KeyConfig,
+    KeyDigest, KeyId, KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord,
+    Page, RecordId, RequestId, ReservationError, ReservationStore, Search, Settled, StoreError,
+    Totals, Usage, WorkspaceId, evaluate,
 };
-use redis::Value;
 
 use crate::batch::{Batcher, Bounds};
 use crate::builder::RedisStoreBuilder;
-use crate::codec::{
-    HotKey, Limits, Misread, Mode, Stamp, asset_field, asset_limits_field, bytes, time_of,
-};
 use crate::directory::{Directory, Waiting};
 use crate::error::{CallError, RedisError};
 use crate::handle::RedisHandle;
+use crate::keys::Keys;
 use crate::keyspace::Keyspace;
-use crate::known::KnownLimits;
 use crate::records::Records;
 use crate::remembering::Remembering;
+use crate::runtime::reading_in_runtime;
+use crate::schema::Mode;
 use crate::scripts::Scripts;
-use crate::servers::{Lane, Servers};
+use crate::servers::Servers;
 
 /// Keys and their counts in Redis, shared by all processes that use the same servers and prefix.
 ///
-/// A clone is the same store: the same connections, batches and remembered limits. It works on the runtime that it
-/// was connected on.
+/// A clone is the same store: the same connections, batches and remembered limits. It works on the tokio runtime that it
+/// was connected on. A call that is polled outside of a runtime fails with [`RedisError::NoRuntime`], and changes nothing.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    servers: Servers,
-    keyspace: Keyspace,
-    scripts: Arc<Scripts>,
+    pub(crate) keys: Keys,
     batcher: Batcher,
-    remembering: Remembering,
+    pub(crate) remembering: Remembering,
     records: Records,
     directory: Directory,
-}
-
-/// What a call meets, as it was at one instant.
-struct Met {
-    now: Timestamp,
-    stamp: Stamp,
-    state: KeyState,
 }
 
 impl RedisStore {
@@ -67,11 +56,11 @@ impl RedisStore {
     /// # Errors
     /// The [`RedisError`] of the first that does not.
     pub async fn health(&self) -> Result<(), RedisError> {
-        self.servers.health().await
+        reading_in_runtime(self.keys.servers.health()).await
     }
 
-    /// What is stored of a living key, as it stands in Redis: for tests and for looking into things. No window is moved
-    /// on; see [`KeyState`].
+    /// The state of a living key as it is stored in Redis, for tests and inspection. No window is moved on; see
+    /// [`KeyState`].
     ///
     /// # Errors
     /// [`StoreError`] if Redis cannot answer, or holds what cannot be read.
@@ -79,8 +68,8 @@ impl RedisStore {
         self.records.state(key).await
     }
 
-    /// What is remembered of a living key's calls, as it stands in Redis: for tests and for looking into things. Of a
-    /// reservation the windows that admitted it are left out, since they are compared in Redis alone.
+    /// The remembered calls of a living key as they are stored in Redis, for tests and inspection. The windows that
+    /// admitted a reservation are left out, since they are compared in Redis alone.
     ///
     /// # Errors
     /// [`StoreError`] if Redis cannot answer, or holds what cannot be read.
@@ -97,8 +86,8 @@ impl RedisStore {
     /// [`RedisError`] if a server does not answer; some keys are deleted by then.
     pub async fn delete_everything(&self) -> Result<u64, RedisError> {
         let mut deleted = 0;
-        for pattern in self.keyspace.patterns() {
-            deleted += self.servers.delete_all(&pattern).await?;
+        for pattern in self.keys.keyspace.patterns() {
+            deleted += reading_in_runtime(self.keys.servers.delete_all(&pattern)).await?;
         }
         Ok(deleted)
     }
@@ -111,28 +100,19 @@ impl RedisStore {
         remembered: LedgerBounds,
         waiting: Waiting,
     ) -> Self {
-        let known = Arc::new(KnownLimits::new(bounds.known));
-        let records = Records::new(servers.clone(), keyspace.clone(), Arc::clone(&scripts));
+        let keys = Keys::new(servers.clone(), keyspace.clone(), scripts, bounds.known);
+        let records = Records::new(keys.clone());
         Self {
-            batcher: Batcher::new(
-                servers.clone(),
-                keyspace.clone(),
-                Arc::clone(&scripts),
-                Arc::clone(&known),
-                bounds,
-            ),
+            batcher: Batcher::new(keys.clone(), bounds),
             remembering: Remembering {
-                servers: servers.clone(),
-                keyspace: keyspace.clone(),
-                scripts: Arc::clone(&scripts),
-                known,
+                keys: keys.clone(),
                 bounds: remembered,
+                deadline: bounds.deadline,
                 unanswered: Arc::default(),
+                entries: Arc::default(),
             },
-            directory: Directory::new(servers.clone(), records.clone(), keyspace.clone(), waiting),
-            servers,
-            keyspace,
-            scripts,
+            directory: Directory::new(servers, records.clone(), keyspace, waiting),
+            keys,
             records,
         }
     }
@@ -154,40 +134,13 @@ impl RedisStore {
         mode: Mode,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let met = self.meet(key, asset).await?.filter(|met| match mode {
+        let found = self.keys.read(key, asset).await.map_err(CallError::of_reading)?;
+        let known = found.known.filter(|known| match mode {
             Mode::Named => true,
-            Mode::Only(incarnation) => met.stamp.incarnation() == incarnation,
+            Mode::Only(incarnation) => known.incarnation == incarnation,
         });
-        let Some(Met { now, state, .. }) = met else { return Ok(Decision::key_unknown(asset)) };
-        Ok(evaluate::peek(&state, state.locate(asset), charge, now))
-    }
-
-    async fn meet(&self, key: &KeyId, asset: Option<&AssetId>) -> Result<Option<Met>, StoreError> {
-        let keys = [self.keyspace.state(key)];
-        let arguments = self.scripts.timed(vec![asset_field(asset), asset_limits_field(asset)]);
-        let call = Scripts::call(&self.scripts.peek, &keys, &arguments);
-        let reply = self.servers.run(&call, Lane::Shared).await.map_err(CallError::of_reading)?;
-        let met = Met::read(&reply, asset);
-        let misread = |misread| {
-            let [key] = &keys;
-            CallError::NotRun(RedisError::misread(key, misread)).into()
-        };
-        met.map_err(misread)
-    }
-}
-
-impl Met {
-    fn read(reply: &Value, asset: Option<&AssetId>) -> Result<Option<Self>, Misread> {
-        let Value::Array(parts) = reply else { return Err(UNEXPECTED) };
-        let mut parts = parts.iter().map(bytes);
-        let mut part = || parts.next().flatten();
-        let (seconds, micros) = part().zip(part()).ok_or(UNEXPECTED)?;
-        let Some(h) = part() else { return Ok(None) };
-        let limits = part().ok_or(Misread::Corrupt("a field is missing"))?;
-        let (a, asset_limits) = (part(), part());
-        let key = HotKey::read(h)?;
-        let state = Limits::read((limits, asset_limits))?.state(&key, a, asset)?;
-        Ok(Some(Self { now: time_of(seconds, micros)?, stamp: key.stamp(), state }))
+        let Some(known) = known else { return Ok(Decision::key_unknown(asset)) };
+        Ok(evaluate::peek(&known.state, known.state.locate(asset), charge, found.now))
     }
 }
 
@@ -196,10 +149,10 @@ impl DecisionStore for RedisStore {
 
     /// On a cluster, the master of the key's slot.
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
-        if !self.servers.is_cluster() {
+        if !self.keys.servers.is_cluster() {
             return FailureDomain::WHOLE;
         }
-        self.servers.failure_domain(Keyspace::tag(key).as_bytes())
+        self.keys.servers.failure_domain(Keyspace::tag(key).as_bytes())
     }
 
     async fn check_and_consume(
@@ -229,8 +182,9 @@ impl DecisionStore for RedisStore {
         key: &KeyId,
         asset: Option<&AssetId>,
     ) -> Result<Option<RedisHandle>, StoreError> {
-        let met = self.meet(key, asset).await?;
-        Ok(met.map(|met| RedisHandle::new(self.clone(), key, asset, met.stamp.incarnation())))
+        let found = self.keys.read(key, asset).await.map_err(CallError::of_reading)?;
+        let handle = |incarnation| RedisHandle::new(self.clone(), key, asset, incarnation);
+        Ok(found.known.map(|known| handle(known.incarnation)))
     }
 }
 
@@ -295,10 +249,10 @@ impl ReservationStore for RedisStore {
 impl KeyStore for RedisStore {
     /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
-        if !self.servers.is_cluster() {
+        if !self.keys.servers.is_cluster() {
             return FailureDomain::WHOLE;
         }
-        self.servers.failure_domain(String::from(*digest).as_bytes())
+        self.keys.servers.failure_domain(String::from(*digest).as_bytes())
     }
 
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
@@ -311,6 +265,10 @@ impl KeyStore for RedisStore {
 
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
         self.directory.create(key).await
+    }
+
+    async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {
+        self.directory.create_many(keys).await
     }
 
     async fn update(
@@ -331,5 +289,3 @@ impl KeyStore for RedisStore {
         self.directory.list(workspace, search).await
     }
 }
-
-const UNEXPECTED: Misread = Misread::Corrupt("the script answered what it never answers");

@@ -13,8 +13,7 @@ use limiter_core::{KeyId, RequestId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// The unique name of one call that ends a reservation. No other call of any process has it.
-pub(crate) type Token = [u8; 16];
+use crate::schema::Token;
 
 /// The tokens of calls without an answer. The oldest are forgotten first.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Calls that wait for their batch: whoever stops waiting in time is not charged.
+//! Calls that wait for their batch. A caller that stops waiting in time is not charged.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use limiter_core::{AssetId, Charge, Decision, KeyId, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::codec::Mode;
+use crate::schema::Mode;
 
 /// One call on its way.
 #[derive(Debug)]
@@ -25,9 +25,9 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(AtomicU8);
 
-/// What waits, and in how many lanes.
+/// The queues of waiting calls, by lane.
 ///
-/// One batch of a lane is under way at a time, and others beside it only if they are full, up to [`MOST_UNDER_WAY`]: so
+/// One batch of a lane is under way at a time, and more at the same time only if they are full, up to [`MOST_UNDER_WAY`]. So
 /// batches are as large as the load makes them, and under much load the server has the next ones at hand.
 #[derive(Debug)]
 pub(crate) struct Queues {
@@ -57,16 +57,16 @@ struct Lanes {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Request>,
-    /// How many take batches from it.
+    /// The number of tasks that take batches from it.
     served_by: usize,
 }
 
-/// What became of a request that was to join a queue.
+/// The result of adding a request to a queue.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// A batch can go that nobody takes yet: the caller must see to it.
+    /// A batch is ready, and no task takes it yet: the caller must start one that does.
     Ready,
-    /// A batch that is to come takes it along.
+    /// A later batch will contain it.
     Queued,
     /// Too many wait already.
     Full,
@@ -99,7 +99,7 @@ impl Queues {
         queue.waiting.push_back(request);
         let ready = match queue.served_by {
             0 => true,
-            // Somebody was called for those before, and may not have taken them yet.
+            // A task was started for the calls before, and may not have taken them yet.
             1..MOST_UNDER_WAY => queue.waiting.len().is_multiple_of(self.bounds.batch),
             _ => false,
         };
@@ -110,8 +110,8 @@ impl Queues {
         Joined::Queued
     }
 
-    /// Who was to take batches from a lane does so no more. If nobody else does, what still waits there is dropped, and its
-    /// callers are told.
+    /// Notes that a task does not take batches from a lane any more. If no other task does, the calls that still wait there are
+    /// dropped, and their callers get an error.
     pub(crate) fn abandon(&self, lane: &Lane) {
         let mut lanes = self.lanes.lock();
         let Some(queue) = lanes.served.get_mut(lane) else { return };
@@ -122,8 +122,8 @@ impl Queues {
         }
     }
 
-    /// The next batch of a lane, of calls whose callers still wait, for somebody who takes batches from it: a full one, or
-    /// what there is if nobody else takes any. Or none, and then that ends.
+    /// The next batch of a lane, of calls whose callers still wait, for a task that takes batches from it. It is full, or has
+    /// all calls that wait if no other task takes any. After `None` the task takes no more batches.
     pub(crate) fn next(&self, lane: &Lane) -> Option<Vec<Request>> {
         let mut lanes = self.lanes.lock();
         let lanes = &mut *lanes;
@@ -166,7 +166,7 @@ mod tests {
         Queues::new(Bounds { batch: FULL, waiting: 100 })
     }
 
-    /// A call joins the lane of all keys; its caller is nobody. Whether somebody must take a batch now.
+    /// Adds a call without a caller to the lane of all keys. Returns whether a task must take a batch now.
     fn join(queues: &Queues) -> bool {
         let request = Request {
             key: "ci".parse().unwrap(),
@@ -207,7 +207,7 @@ mod tests {
             assert_eq!(next(&queues), FULL);
         }
         assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1], "so many go at once");
-        // One has ended: three go beside the others, and what is left waits for all of them to end.
+        // One has ended: three go together with the others, and the last one waits for all of them to end.
         assert_eq!(next(&queues), FULL);
         assert_eq!([(); MOST_UNDER_WAY - 1].map(|()| next(&queues)), [0; MOST_UNDER_WAY - 1]);
         assert_eq!([next(&queues), next(&queues)], [1, 0]);

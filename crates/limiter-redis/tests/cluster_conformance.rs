@@ -9,7 +9,7 @@ use std::time::Duration;
 use limiter_conformance::conformance_parts;
 use limiter_conformance::servers::RedisCluster;
 use limiter_conformance::suite::{StoreUnderTest, run_all};
-use limiter_core::ManualClock;
+use limiter_core::{LedgerBounds, ManualClock};
 use limiter_redis::RedisStore;
 
 #[derive(Debug)]
@@ -19,8 +19,8 @@ impl StoreUnderTest for OnCluster {
     type Store = RedisStore;
     const SLOWNESS: u32 = SLOWNESS;
 
-    async fn fresh(&self, clock: ManualClock) -> RedisStore {
-        let builder = common::empty(&self.0).management_lease(LEASE);
+    async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> RedisStore {
+        let builder = common::empty(&self.0).management_lease(LEASE).ledger_bounds(bounds);
         builder.clock(clock).connect().await.expect("the cluster accepts a store")
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use limiter_conformance::servers;
 use limiter_conformance::suite::StoreUnderTest;
-use limiter_core::ManualClock;
+use limiter_core::{LedgerBounds, ManualClock};
 use limiter_redis::RedisStore;
 
 /// A store on the server of this test process, with nothing in it.
@@ -17,8 +17,9 @@ impl StoreUnderTest for Redis {
     type Store = RedisStore;
     const SLOWNESS: u32 = SLOWNESS;
 
-    async fn fresh(&self, clock: ManualClock) -> RedisStore {
+    async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> RedisStore {
         let builder = common::empty(servers::shared().url()).management_lease(LEASE);
+        let builder = builder.ledger_bounds(bounds);
         builder.clock(clock).connect().await.expect("the test server accepts a store")
     }
 }

@@ -20,7 +20,7 @@ async fn nothing_is_left_and_nothing_else_is_gone() {
     }
     let keys = || server.text(&["DBSIZE"]).parse::<u64>().unwrap();
     let each = keys() / stores.len() as u64;
-    // So many that a search takes several steps.
+    // Enough keys that a search takes several steps.
     server.command(&["EVAL", "for i = 1, 2000 do redis.call('SET', 'q:k:{' .. i, '') end", "0"]);
     for (store, left) in stores.iter().zip((0..stores.len() as u64).rev()) {
         assert_eq!(store.delete_everything().await.unwrap(), each);

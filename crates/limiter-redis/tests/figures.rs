@@ -1,4 +1,4 @@
-//! What is counted, on a real server.
+//! Metrics, on a real server.
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{Charge, DecisionStore};

@@ -1,7 +1,9 @@
-//! How much may come in at a time, and how long it may take.
+//! How much may come in at a time, how long it may take, and how much of it is remembered.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
+
+use limiter::LedgerBounds;
 
 /// What one server accepts. Everything that comes in has a bound here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,9 @@ pub struct Bounds {
     pub shutdown_timeout: Duration,
     /// Events that wait for the webhook, 1,024 by default. One more is lost, and said to be.
     pub max_events: usize,
+    /// Reservations and request ids of a key that are remembered, 100,000 of each kind by default, for 120 s once they have
+    /// ended. One more is answered with 503, and the time at which there is room.
+    pub ledger: LedgerBounds,
 }
 
 impl Default for Bounds {
@@ -39,6 +44,7 @@ impl Default for Bounds {
             request_timeout: Duration::from_secs(120),
             shutdown_timeout: Duration::from_secs(30),
             max_events: 1_024,
+            ledger: LedgerBounds::default(),
         }
     }
 }
@@ -57,5 +63,7 @@ pub(crate) const MAX_DECISIONS: usize = 256;
 pub(crate) const MAX_STRANGERS: usize = 32;
 /// How many access keys are remembered as known, so that they need no look-up in Redis: a few megabytes.
 pub(crate) const MAX_KNOWN_KEYS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// How many reservations are remembered for a key in memory: 27 a second, for the hour that one can be settled.
-pub(crate) const MAX_RESERVATIONS: usize = 100_000;
+/// The highest bound of what is remembered of a key: some 600 MB in memory, and a hash that Redis deletes in a second.
+pub(crate) const MOST_REMEMBERED: usize = 1_000_000;
+/// The longest time for which an ended reservation or a request id is remembered: a day. Retries come within minutes.
+pub(crate) const LONGEST_DEDUPE: Duration = Duration::from_secs(86_400);

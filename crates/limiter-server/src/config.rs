@@ -17,7 +17,7 @@ use limiter_tower::Dialect;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, LONGEST_DEDUPE, MOST_REMEMBERED};
 use crate::models::{Model, Models};
 use crate::webhook::WebhookSettings;
 
@@ -111,6 +111,9 @@ pub enum ConfigError {
     /// A bound that would let nothing in.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// A bound that memory does not allow.
+    #[error("{0} must be at most {1}")]
+    TooLarge(&'static str, u64),
     /// The webhook is no URL, or not one of HTTP.
     #[error("--webhook is no http:// or https:// URL with a host")]
     Webhook,
@@ -198,10 +201,25 @@ impl Settings {
             ("max-events", bounds.max_events == 0),
             ("read-timeout", bounds.read_timeout.is_zero()),
             ("request-timeout", bounds.request_timeout.is_zero()),
+            ("dedupe-time", bounds.ledger.dedupe.is_zero()),
         ] {
             if is_zero {
                 return Err(ConfigError::Zero(name));
             }
+        }
+        for (name, most) in [
+            ("max-open-reservations", bounds.ledger.open),
+            ("max-ended-reservations", bounds.ledger.ended),
+            ("max-request-ids", bounds.ledger.checks),
+        ] {
+            match most {
+                0 => return Err(ConfigError::Zero(name)),
+                1..=MOST_REMEMBERED => {}
+                _ => return Err(ConfigError::TooLarge(name, MOST_REMEMBERED as u64)),
+            }
+        }
+        if bounds.ledger.dedupe > LONGEST_DEDUPE {
+            return Err(ConfigError::TooLarge("dedupe-time", LONGEST_DEDUPE.as_secs()));
         }
         if bounds.max_buffered_bytes < bounds.max_body_bytes {
             return Err(ConfigError::BufferedBytes);
@@ -433,6 +451,29 @@ mod tests {
         assert!(matches!(nothing, Err(ConfigError::Zero("max-requests"))));
         let longer = settings(&["--max-body-bytes", "11", "--max-buffered-bytes", "10"], "");
         assert!(matches!(longer, Err(ConfigError::BufferedBytes)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_key_is_bounded_by_flags_and_file() {
+        let file = "[bounds]\nmax_request_ids = 5\ndedupe_time_s = 60\n";
+        let arguments = ["--max-open-reservations", "7", "--max-ended-reservations", "8"];
+        let ledger = settings(&arguments, file).unwrap().bounds.ledger;
+        assert_eq!((ledger.open, ledger.ended, ledger.checks), (7, 8, 5));
+        assert_eq!(ledger.dedupe, Duration::from_secs(60));
+        for (flag, value, sentence) in [
+            ("--max-open-reservations", "0", "max-open-reservations must be at least 1"),
+            (
+                "--max-ended-reservations",
+                "1000001",
+                "max-ended-reservations must be at most 1000000",
+            ),
+            ("--max-request-ids", "0", "max-request-ids must be at least 1"),
+            ("--dedupe-time", "0", "dedupe-time must be at least 1"),
+            ("--dedupe-time", "86401", "dedupe-time must be at most 86400"),
+        ] {
+            let refused = settings(&[flag, value], "").unwrap_err().to_string();
+            assert_eq!(refused, sentence);
+        }
     }
 
     #[test]

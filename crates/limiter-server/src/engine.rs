@@ -9,7 +9,6 @@ use limiter::{
 };
 use thiserror::Error as ThisError;
 
-use crate::bounds::MAX_RESERVATIONS;
 use crate::config::{ConfigError, Settings};
 use crate::state::{StateError, StateFile};
 use crate::webhook::{self, Webhook};
@@ -92,9 +91,12 @@ impl Engine {
         let (mut redis, mut workers) = (None, None);
         let mut state = None;
         let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
+        let memory = MemoryStore::builder().ledger_bounds(settings.bounds.ledger);
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
-                let builder = RedisStore::builder(url).key_prefix(&settings.redis_prefix);
+                let builder = RedisStore::builder(url)
+                    .key_prefix(&settings.redis_prefix)
+                    .ledger_bounds(settings.bounds.ledger);
                 // Stop aborts only the connection. Creating a workspace must finish, or its admin key is never shown.
                 let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
                 let store = tokio::select! {
@@ -106,11 +108,11 @@ impl Engine {
                 Limiter::builder(store)
             }
             (None, Some(path)) => {
-                let (file, store) = StateFile::open(path, builder())?;
+                let (file, store) = StateFile::open(path, memory)?;
                 state = Some((file, store.clone()));
                 Limiter::builder(store)
             }
-            (None, None) => Limiter::builder(builder().build()),
+            (None, None) => Limiter::builder(memory.build()),
         };
         let limiter = limiter.thresholds(settings.thresholds).shadow(settings.shadow);
         let limiter = limiter.on_threshold(move |event| {
@@ -123,10 +125,6 @@ impl Engine {
         let admin = admin(&limiter, settings).await?;
         Ok(Self { limiter, redis, workers, state, admin, webhook })
     }
-}
-
-fn builder() -> limiter::MemoryStoreBuilder {
-    MemoryStore::builder().remembered(MAX_RESERVATIONS)
 }
 
 /// Makes the workspace if it is new, and else looks at the key that was brought.

@@ -33,6 +33,11 @@ pub(crate) fn answered(route: &'static str, status: u16) {
     counter!(REQUESTS, "route" => route, "status" => status_label(status)).increment(1);
 }
 
+/// Counts keys that a listing met and whose stored data cannot be read.
+pub(crate) fn damaged_keys(listed: usize) {
+    counter!(DAMAGED_KEYS).increment(listed as u64);
+}
+
 pub(crate) fn unknown_key() {
     counter!(UNKNOWN_KEYS).increment(1);
 }
@@ -70,6 +75,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         metrics::set_global_recorder(recorder).ok()?;
         describe_counter!(REQUESTS, "Requests answered, by route and status");
         describe_counter!(UNKNOWN_KEYS, "Requests whose access key is missing or not known");
+        describe_counter!(DAMAGED_KEYS, "Keys in listings whose stored data cannot be read");
         describe_counter!(SAVES, "Saves of the state file, by outcome");
         describe_counter!(EVENTS, "Events for the webhook, by outcome");
         describe_gauge!(CONNECTIONS, "Open connections");
@@ -105,6 +111,7 @@ const fn status_label(status: u16) -> &'static str {
 
 const REQUESTS: &str = "limiter_requests_total";
 const UNKNOWN_KEYS: &str = "limiter_unknown_keys_total";
+const DAMAGED_KEYS: &str = "limiter_damaged_keys_listed_total";
 const CONNECTIONS: &str = "limiter_connections";
 const EVENTS: &str = "limiter_webhook_events_total";
 const SAVES: &str = "limiter_state_saves_total";

@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 use self::gateway::ProviderApis;
 use self::headers::LimitHeaders;
 use crate::engine_api::problems::ProblemSchema;
-use crate::engine_api::{check, reservations, usage};
+use crate::engine_api::{check, keys, reservations, usage};
 
 /// The document, made once.
 pub(crate) async fn document() -> impl IntoResponse {
@@ -35,7 +35,7 @@ pub(crate) fn header_names() -> Vec<String> {
     info(
         title = "limiter",
         description = "Rate limits for API keys of LLM services. The access key of a request is that of the key to be \
-                       charged, or of an admin key that reads usage. Instants are milliseconds since 1970, credits are \
+                       charged, or of an admin key that reads usage or manages keys. Instants are milliseconds since 1970, credits are \
                        millionths of a credit. Decisions come with the headers of the dialects that the server is \
                        configured with: those of the IETF draft, unless it is told otherwise.",
     ),
@@ -47,6 +47,8 @@ pub(crate) fn header_names() -> Vec<String> {
         reservations::settle,
         reservations::cancel,
         usage::usage,
+        keys::list,
+        keys::create,
     ),
     components(schemas(ProblemSchema)),
     modifiers(&AccessKeys, &ProviderApis, &LimitHeaders),
@@ -54,6 +56,7 @@ pub(crate) fn header_names() -> Vec<String> {
         (name = "calls", description = "Calls whose cost is known"),
         (name = "reservations", description = "Calls whose cost is known only afterwards"),
         (name = "usage", description = "What keys have used"),
+        (name = "keys", description = "The keys of a workspace, for admin keys"),
         (name = "models", description = "Models, in the words of their providers' APIs"),
     ),
 )]
@@ -87,7 +90,7 @@ mod tests {
     fn every_operation_is_described_with_all_of_its_errors() {
         let document = serde_json::to_value(Api::openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 7 + 7);
+        assert_eq!(paths.len(), 8 + 7);
         for (path, operations) in paths {
             let is_provider = crate::gateway::error_format(path).is_some();
             let kind = if is_provider { "application/json" } else { "application/problem+json" };

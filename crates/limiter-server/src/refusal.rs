@@ -158,6 +158,11 @@ impl From<KeysError> for Refusal {
             KeysError::NameTaken(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "name_taken", message)
             }
+            // Nothing but a person repairs it.
+            KeysError::Damaged { .. } => Self {
+                retry: Some(Retry::Never),
+                ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_key", message)
+            },
             KeysError::Invalid(error) => error.into(),
             KeysError::Store(error) => error.into(),
             KeysError::Entropy(_) => Self::unavailable("entropy", message),
@@ -174,7 +179,10 @@ impl From<ReservationError> for Refusal {
             ReservationError::KeyUnknown => Self::unknown_key(),
             ReservationError::Unknown(_) => Self::not_found(message),
             ReservationError::Shrinks => Self::malformed(message),
-            ReservationError::TooMany { .. } => Self::unavailable("too_many_reservations", message),
+            ReservationError::TooMany { .. } => {
+                let retry = error.retry_after().map(Retry::after);
+                Self { retry, ..Self::unavailable("too_many_reservations", message) }
+            }
             ReservationError::Invalid(error) => error.into(),
             ReservationError::Store(error) => error.into(),
             // Another reservation has the id, or this one is settled.

@@ -13,7 +13,7 @@ use limiter::Api;
 use crate::admission::admit;
 use crate::app::App;
 use crate::config::Origin;
-use crate::engine_api::{check, reservations, usage as engine_usage};
+use crate::engine_api::{check, keys as engine_keys, reservations, usage as engine_usage};
 use crate::gateway;
 use crate::guard::{catching_panics, guarded};
 use crate::refusal::Refusal;
@@ -38,6 +38,7 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
         .route(EXTEND, post(reservations::extend))
         .route(SETTLE, post(reservations::settle))
         .route(CANCEL, post(reservations::cancel))
+        .route(ENGINE_KEYS, get(engine_keys::list).post(engine_keys::create))
         .route(USAGE, get(engine_usage::usage));
     let gateway = gateway::PATHS
         .into_iter()
@@ -93,10 +94,12 @@ const RESERVE: &str = "/v1/reserve";
 const EXTEND: &str = "/v1/reservations/{id}/extend";
 const SETTLE: &str = "/v1/reservations/{id}/settle";
 const CANCEL: &str = "/v1/reservations/{id}/cancel";
+const ENGINE_KEYS: &str = "/v1/keys";
 const USAGE: &str = "/v1/usage";
 const OPENAPI: &str = "/openapi.json";
 
-const ROUTES: [&str; 17] = [
+const ROUTES: [&str; 18] = [
+    ENGINE_KEYS,
     CHECK,
     PEEK,
     RESERVE,

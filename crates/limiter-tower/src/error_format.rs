@@ -176,9 +176,9 @@ impl Kind {
             "no_access_key" | "key_unknown" | "key_expired" => Self::Key,
             "admin_key" => Self::Permission,
             "budget_exhausted" => Self::Budget,
-            "rate_limited" | "too_many_reservations" => Self::Limit,
+            "rate_limited" => Self::Limit,
             "invalid" => Self::Invalid,
-            "unavailable" => Self::Unavailable,
+            "unavailable" | "too_many_reservations" => Self::Unavailable,
             _ => match problem.status().as_u16() {
                 401 => Self::Key,
                 402 => Self::Budget,

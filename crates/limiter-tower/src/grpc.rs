@@ -29,7 +29,7 @@ impl Code {
                 }
                 _ => Self::PermissionDenied,
             },
-            Refusal::TooManyReservations(_) | Refusal::TooLarge { .. } => Self::ResourceExhausted,
+            Refusal::TooLarge { .. } => Self::ResourceExhausted,
             Refusal::Invalid(_) | Refusal::Malformed(_) => Self::InvalidArgument,
             Refusal::Panicked(_) => Self::Internal,
             _ => Self::Unavailable,

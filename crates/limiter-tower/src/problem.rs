@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 /// | `asset` | the asset that was called, if any |
 /// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at` |
 /// | `binding` | the `rule` of the one to wait for |
-/// | `retry_at`, `retry_after` | the first instant at which the same call would pass, and the seconds until then; `null` if it never fits |
+/// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds until then; `null` if it never fits |
 /// | `spent`, `budget`, `asked` | of an exhausted budget, in credits, as decimal strings |
 /// | `expired_at` | of an expired key |
 ///
@@ -61,6 +61,11 @@ enum Extension {
         budget: Option<String>,
         asked: String,
     },
+    Room {
+        #[serde(serialize_with = "rfc3339")]
+        retry_at: Option<Timestamp>,
+        retry_after: Option<u64>,
+    },
     Expiry {
         #[serde(serialize_with = "rfc3339")]
         expired_at: Option<Timestamp>,
@@ -92,7 +97,10 @@ impl Problem {
             _ => None,
         };
         let problem = Self::new(status, reason(refusal), refusal.to_string());
-        let Some(denied) = denied else { return problem };
+        let Some(denied) = denied else {
+            let extension = Extension::of_room(refusal);
+            return Self { extension, ..problem };
+        };
         let (r#type, title) = match denied.rate_limited() {
             Some(_) => (QUOTA_EXCEEDED, "Quota Exceeded"),
             None => (problem.r#type, problem.title),
@@ -168,6 +176,15 @@ impl Problem {
 }
 
 impl Extension {
+    fn of_room(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::TooManyReservations(error) if let Some(retry_at) = error.retry_at() => {
+                Self::Room { retry_at: Some(retry_at), retry_after: refusal.retry_after_seconds() }
+            }
+            _ => Self::None {},
+        }
+    }
+
     fn of(denied: &Denied, retry_after: Option<u64>) -> Self {
         match denied.reason() {
             DenialReason::RateLimited(limited) => Self::Limits {

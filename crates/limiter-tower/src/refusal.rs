@@ -29,7 +29,8 @@ pub enum Refusal {
     NoAccessKey,
     /// The limiter decided against it.
     Denied(Denied),
-    /// The key has as many calls under way as can be remembered; nothing was charged.
+    /// As many calls of the key are remembered as may be; nothing was charged. It is a bound of the service and not a limit
+    /// of the caller, so it is answered as an outage is, with the time at which there is room.
     TooManyReservations(ReservationError),
     /// The asset or the charge that was made of the call cannot be.
     Invalid(InvalidValue),
@@ -100,8 +101,8 @@ impl Refusal {
 
     /// Returns whether a retry can succeed, and when. `None` if that is unknown: the client decides by the status.
     ///
-    /// A call denied by limits may be repeated at its [`retry_at`](Denied::retry_at), if it has one. A store that cannot be
-    /// reached may be back in a second. A call whose outcome is unknown may have been charged, and must not be retried
+    /// A call denied by limits may be repeated at its [`retry_at`](Denied::retry_at), if it has one, and a call that found
+    /// no room at [its own](ReservationError::retry_at). A store that cannot be reached may be back in a second. A call whose outcome is unknown may have been charged, and must not be retried
     /// blindly. Waiting does not help if the key, the budget or the request is the problem.
     #[must_use]
     pub fn retry(&self) -> Option<Retry> {
@@ -112,7 +113,8 @@ impl Refusal {
             }
             Self::Store(error) => Some(error.into()),
             Self::Identify(_) => Some(Retry::After { seconds: OUTAGE_SECONDS }),
-            Self::TooManyReservations(_) | Self::Panicked(_) => None,
+            Self::TooManyReservations(error) => error.retry_after().map(Retry::after),
+            Self::Panicked(_) => None,
         }
     }
 

@@ -6,6 +6,8 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::StoreError;
 
+use crate::standing::whole_seconds;
+
 /// Advice on whether to retry a refused call, and when.
 ///
 /// ```
@@ -46,6 +48,12 @@ impl Retry {
 
     /// The header that the SDKs of OpenAI, Anthropic and others read before status and `Retry-After`.
     pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+    /// A retry after this wait: whole seconds, rounded up, at least one.
+    #[must_use]
+    pub fn after(wait: Duration) -> Self {
+        Self::After { seconds: whole_seconds(wait).max(1) }
+    }
 
     /// Returns the wait in whole seconds; `None` for [`Never`](Self::Never).
     #[must_use]

@@ -17,7 +17,7 @@ pub enum Settlement {
     Settle(Totals),
     /// All of it is taken back, the request too: the call never went upstream.
     Cancel,
-    /// It stands.
+    /// It stands as the final charge. The reservation ends, so that it takes no place among the open ones of its key.
     Keep,
 }
 
@@ -106,7 +106,7 @@ pub(crate) type CostOf = dyn Fn(&response::Parts) -> Box<dyn ResponseCost> + Sen
 ///
 /// If it is dropped before its end, for example when the client leaves, it goes on without a waiter. Most stores in
 /// memory finish at once. The others need a task, and so a tokio runtime: that of the thread, or else that of the last
-/// poll. Without a runtime, the guard of the reservation warns.
+/// poll. Without a runtime the estimate stands, and a warning says so.
 pub(crate) struct Settling {
     settlement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     runtime: Option<Handle>,
@@ -132,10 +132,18 @@ impl Settling {
 impl Drop for Settling {
     fn drop(&mut self) {
         let Some(mut settlement) = self.settlement.take() else { return };
+        let here = Handle::try_current().ok();
+        // A settlement that has waited in a runtime cannot go on outside of one.
+        if here.is_none()
+            && let Some(runtime) = self.runtime.take()
+        {
+            runtime.spawn(settlement);
+            return;
+        }
         // In a panic nothing runs here: the store may be the application's own, and panic too.
         let done = !thread::panicking()
             && settlement.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
-        if !done && let Some(runtime) = Handle::try_current().ok().or_else(|| self.runtime.take()) {
+        if !done && let Some(runtime) = here {
             runtime.spawn(settlement);
         }
     }
@@ -145,10 +153,7 @@ async fn settle(mut reservation: Reservation, settlement: Settlement) {
     let outcome = match settlement {
         Settlement::Settle(totals) => reservation.settle(&totals).await,
         Settlement::Cancel => reservation.cancel().await,
-        Settlement::Keep => {
-            reservation.keep();
-            return;
-        }
+        Settlement::Keep => reservation.settle(&Totals::unchanged()).await,
     };
     if let Err(error) = outcome {
         let reason = std::error::Error::source(&error).map(ToString::to_string);

@@ -106,7 +106,7 @@ impl<'a> Standing<'a> {
         let Of::Denied(denied) = self.of else { return None };
         let wait = denied.retry_at().map(|retry_at| retry_at.since(self.decided_at));
         Some(match wait {
-            Some(wait) => Retry::After { seconds: whole_seconds(wait).max(1) },
+            Some(wait) => Retry::after(wait),
             None => Retry::Never,
         })
     }

@@ -31,7 +31,7 @@ pub struct StatusMap {
 
 impl StatusMap {
     /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for what
-    /// cannot be an asset or a charge, 503 where the store cannot answer. A panic in a function of the service is always 500, and a request body that is too
+    /// cannot be an asset or a charge, 503 where the store cannot answer or remember the call. A panic in a function of the service is always 500, and a request body that is too
     /// large 413.
     pub const fn new() -> Self {
         Self {
@@ -60,7 +60,7 @@ impl StatusMap {
         Self { budget_exhausted: status, ..self }
     }
 
-    /// For limits, and for a key with more calls under way than can be remembered; 429 by default.
+    /// For limits; 429 by default.
     pub const fn with_rate_limited(self, status: StatusCode) -> Self {
         Self { rate_limited: status, ..self }
     }
@@ -75,7 +75,7 @@ impl StatusMap {
         Self { invalid: status, ..self }
     }
 
-    /// For a store that cannot answer; 503 by default.
+    /// For a store that cannot answer, and for a key of which no more calls can be remembered; 503 by default.
     pub const fn with_unavailable(self, status: StatusCode) -> Self {
         Self { unavailable: status, ..self }
     }
@@ -86,10 +86,11 @@ impl StatusMap {
         match refusal {
             Refusal::NoAccessKey => self.unauthenticated,
             Refusal::Denied(denied) => self.of_denied(denied),
-            Refusal::TooManyReservations(_) => self.rate_limited,
             Refusal::Invalid(_) | Refusal::Malformed(_) => self.invalid,
             Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::Store(_) | Refusal::Identify(_) => self.unavailable,
+            Refusal::Store(_) | Refusal::Identify(_) | Refusal::TooManyReservations(_) => {
+                self.unavailable
+            }
             Refusal::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Totals,
-    Unpaid, Usage, WorkspaceId,
+    AssetId, Charge, CreateResults, Crossing, Decision, DecisionHandle, DecisionStore,
+    FailureDomain, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener,
+    NewRecord, Page, RecordId, RequestId, ReservationError, ReservationStore, Search, Settled,
+    Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -349,6 +349,16 @@ impl KeyStore for AnyStore {
             #[cfg(feature = "redis")]
             Choice::Redis(store) => KeyStore::create(&**store, key).await,
             Choice::Custom(store) => store.create(key).await,
+        }
+    }
+
+    async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {
+        match &self.0 {
+            #[cfg(feature = "memory")]
+            Choice::Memory(store) => KeyStore::create_many(store, keys).await,
+            #[cfg(feature = "redis")]
+            Choice::Redis(store) => KeyStore::create_many(&**store, keys).await,
+            Choice::Custom(store) => store.create_many(keys).await,
         }
     }
 

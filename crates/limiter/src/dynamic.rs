@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, FailureDomain, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId, RequestId, ReservationError,
-    Search, Settled, Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
+    AssetId, Charge, CreateResults, Crossing, Decision, DecisionHandle, FailureDomain, KeyConfig,
+    KeyDigest, KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
 };
 
 use crate::any_store::AnyHandle;
@@ -81,6 +81,7 @@ pub(crate) trait DynamicStore: Debug + Send + Sync {
     -> Boxed<'a, Result<Option<KeyId>, StoreError>>;
     fn read<'a>(&'a self, id: &'a KeyId) -> Boxed<'a, Result<Option<KeyRecord>, StoreError>>;
     fn create(&self, key: NewRecord) -> Boxed<'_, Result<KeyRecord, KeysError>>;
+    fn create_many(&self, keys: Vec<NewRecord>) -> Boxed<'_, Result<CreateResults, StoreError>>;
     fn update<'a>(
         &'a self,
         workspace: &'a WorkspaceId,
@@ -228,6 +229,10 @@ impl<S: Store> DynamicStore for S {
 
     fn create(&self, key: NewRecord) -> Boxed<'_, Result<KeyRecord, KeysError>> {
         Box::pin(self.create(key))
+    }
+
+    fn create_many(&self, keys: Vec<NewRecord>) -> Boxed<'_, Result<CreateResults, StoreError>> {
+        Box::pin(self.create_many(keys))
     }
 
     fn update<'a>(

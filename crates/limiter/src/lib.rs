@@ -104,14 +104,15 @@ pub use limiter::{Keys, Limiter};
 #[doc(hidden)]
 pub use limiter_core::Object;
 pub use limiter_core::{
-    AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreatedKey, CreditUsage, Credits,
-    Crossing, Decision, DecisionHandle, DecisionStore, DenialReason, Denied, Engine, FailureDomain,
-    InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
-    KeyState, KeyStore, KeysError, LateEvent, Limits, LimitsBuilder, MAX_COUNT, ManualClock,
-    MaskedKey, NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId, RequestId,
-    ReservationError, ReservationStore, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search,
-    Settled, SettledAs, Store, StoreError, StoredSecret, Thresholds, Timestamp, TokenType, Totals,
-    Unit, UnitUsage, Unpaid, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
+    AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreateResults, CreatedKey,
+    CreditUsage, Credits, Crossing, DamagedKey, Decision, DecisionHandle, DecisionStore,
+    DenialReason, Denied, Engine, FailureDomain, InForce, InvalidValue, KeyConfig, KeyDigest,
+    KeyFailure, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore, KeysError, LateEvent,
+    LedgerBounds, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord,
+    Page, PendingLimits, RateLimited, RecordId, RequestId, ReservationError, ReservationStore,
+    Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Settled, SettledAs, Store, StoreError,
+    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Unpaid, Usage,
+    Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
 };
 // For the crates around this one.
 #[doc(hidden)]

@@ -106,9 +106,7 @@ async fn call_off(limiter: Limiter, call: Call, unanswered: Unanswered) {
                 tracing::debug!(%error, "a reservation whose caller has left could not be cancelled");
             }
         }
-        Err(ReservationError::Store(
-            StoreError::OutcomeUnknown(_) | StoreError::Disagreement(_),
-        )) => {
+        Err(ReservationError::Store(StoreError::OutcomeUnknown(_))) => {
             let cancelled = limiter.cancel(&unanswered.key, &unanswered.id).await;
             // An unknown reservation was never made.
             if matches!(cancelled, Ok(_) | Err(ReservationError::Unknown(_))) {

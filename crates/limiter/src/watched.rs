@@ -7,10 +7,10 @@ use std::time::Duration;
 #[cfg(feature = "stream")]
 use limiter_core::Throttle;
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionHandle, DecisionStore, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Totals,
-    Unpaid, Usage, WorkspaceId,
+    AssetId, Charge, CreateResults, Crossing, Decision, DecisionHandle, DecisionStore,
+    FailureDomain, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener,
+    NewRecord, Page, RecordId, RequestId, ReservationError, ReservationStore, Search, Settled,
+    Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::{MemoryHandle, MemoryStore};
@@ -331,6 +331,13 @@ impl KeyStore for WatchedStore {
 
     fn create(&self, key: NewRecord) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send {
         self.watch.answer(Operation::Create, None, self.store.create(key))
+    }
+
+    fn create_many(
+        &self,
+        keys: Vec<NewRecord>,
+    ) -> impl Future<Output = Result<CreateResults, StoreError>> + Send {
+        self.watch.answer(Operation::CreateMany, None, self.store.create_many(keys))
     }
 
     fn update(

@@ -1,8 +1,8 @@
 //! A store of the user's own, behind boxed futures, gives the same answers as any other.
 
 use limiter::{
-    AccessKey, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, ManualClock,
-    MemoryStore, NewKey, WatchedStore,
+    AccessKey, Charge, Decision, DenialReason, KeyConfig, LedgerBounds, Limiter, Limits,
+    ManualClock, MemoryStore, NewKey, WatchedStore,
 };
 use limiter_conformance::suite::StoreUnderTest;
 
@@ -12,8 +12,8 @@ struct Custom;
 impl StoreUnderTest for Custom {
     type Store = WatchedStore;
 
-    async fn fresh(&self, clock: ManualClock) -> WatchedStore {
-        WatchedStore::custom(MemoryStore::builder().clock(clock).build())
+    async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> WatchedStore {
+        WatchedStore::custom(MemoryStore::builder().clock(clock).ledger_bounds(bounds).build())
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Key {
     expires_at: Option<u64>,
     /// How many countings of scopes have begun.
     countings: u64,
-    pub(super) reservations: Remembered<Reservation>,
+    pub(super) open: Remembered<Reservation>,
+    pub(super) ended: Remembered<Reservation>,
     /// The ids of checks. "Ids of checks and of reservations are separate."
     pub(super) checks: Remembered<()>,
 }
@@ -52,7 +53,8 @@ impl Key {
             told: Told::default(),
             expires_at: create.expires_at,
             countings,
-            reservations: Remembered::default(),
+            open: Remembered::default(),
+            ended: Remembered::default(),
             checks: Remembered::default(),
         }
     }

@@ -1,5 +1,7 @@
 //! What a key remembers of calls by their ids.
 
+use crate::replay::LARGEST;
+
 /// Things by their ids, each until an instant of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Remembered<T>(Vec<One<T>>);
@@ -23,6 +25,28 @@ impl<T> Remembered<T> {
     pub(super) fn insert(&mut self, id: &str, until: u64, what: T) {
         self.0.retain(|one| one.id != id);
         self.0.push(One { id: id.to_owned(), until, has_passed: false, what });
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> Option<T> {
+        let place = self.0.iter().position(|one| one.id == id && !one.has_passed)?;
+        Some(self.0.swap_remove(place).what)
+    }
+
+    /// "At a bound the answer is the error `TooMany` with the time at which there is room": the earliest one, if there
+    /// is no room now.
+    pub(super) fn full_until(&self, most: usize) -> Option<u64> {
+        let mut untils: Vec<u64> =
+            self.0.iter().filter(|one| !one.has_passed).map(|one| one.until).collect();
+        untils.sort_unstable();
+        let above = untils.len().checked_sub(most)?;
+        Some(untils.get(above).map_or(LARGEST, |until| LARGEST.min(*until)))
+    }
+
+    /// Whether the specification says if there is room for one more.
+    pub(super) fn specifies_room(&self, most: usize, now: u64) -> bool {
+        let perhaps = self.0.iter().filter(|one| one.has_passed && now < one.until).count();
+        let certainly = self.0.iter().filter(|one| !one.has_passed).count();
+        perhaps == 0 || certainly + perhaps < most
     }
 
     pub(super) fn look_at_the_clock(&mut self, now: u64) {

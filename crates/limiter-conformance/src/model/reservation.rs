@@ -2,6 +2,7 @@
 
 use crate::replay::{Answer, Call, Cost, Crossed, LARGEST, Problem, Reserve, Totals};
 
+use super::Bounds;
 use super::key::Key;
 use super::window::WindowId;
 
@@ -24,26 +25,51 @@ enum End {
 
 impl Key {
     pub(super) fn look_at_the_clock(&mut self, now: u64) {
-        self.reservations.look_at_the_clock(now);
+        self.open.look_at_the_clock(now);
+        self.ended.look_at_the_clock(now);
         self.checks.look_at_the_clock(now);
     }
 
-    pub(super) fn specifies_check(&self, id: &str, now: u64) -> bool {
-        self.checks.specifies(id, now)
+    pub(super) fn specifies_check(&self, id: &str, bounds: &Bounds, now: u64) -> bool {
+        self.checks.specifies(id, now) && self.checks.specifies_room(bounds.checks, now)
+    }
+
+    pub(super) fn specifies_reserve(&self, id: &str, bounds: &Bounds, now: u64) -> bool {
+        self.specifies_reservation(id, now)
+            && self.open.specifies_room(bounds.open, now)
+            && self.ended.specifies_room(bounds.ended, now)
     }
 
     pub(super) fn specifies_reservation(&self, id: &str, now: u64) -> bool {
-        self.reservations.specifies(id, now)
+        self.open.specifies(id, now) && self.ended.specifies(id, now)
+    }
+
+    fn reservation(&mut self, id: &str) -> Option<&mut Reservation> {
+        self.open.get(id).or_else(|| self.ended.get(id))
+    }
+
+    /// "At a bound the answer is the error `TooMany` …; nothing is charged". What would be denied is denied all the same.
+    fn check_if_room(&mut self, call: &Call, full_until: Option<u64>, now: u64) -> Answer {
+        match full_until {
+            Some(retry_at) if is_allowed(&self.decide(call, now)) => Answer::TooMany { retry_at },
+            _ => self.check(call, now),
+        }
     }
 
     /// "Repeating it within its dedupe time (120 s by default) answers `Allowed`, flagged `replayed`, with the state of
     /// now, also when the key has expired since, and charges nothing."
-    pub(super) fn check_once(&mut self, call: &Call, id: &str, now: u64) -> Answer {
+    pub(super) fn check_once(
+        &mut self,
+        call: &Call,
+        id: &str,
+        bounds: &Bounds,
+        now: u64,
+    ) -> Answer {
         // "The id alone decides": the state shown is that of what is asked about now.
         if self.checks.get(id).is_some() {
             return self.replayed(call, now);
         }
-        let answer = self.check(call, now);
+        let answer = self.check_if_room(call, self.checks.full_until(bounds.checks), now);
         // "Only admitted calls are remembered."
         if is_allowed(&answer) {
             self.checks.insert(id, now + DEDUPE_MS, ());
@@ -52,9 +78,9 @@ impl Key {
     }
 
     /// "`check_and_consume` of the estimate that can be corrected once".
-    pub(super) fn reserve(&mut self, reserve: &Reserve, now: u64) -> Answer {
+    pub(super) fn reserve(&mut self, reserve: &Reserve, bounds: &Bounds, now: u64) -> Answer {
         let Reserve { estimate, id, ttl_ms } = reserve;
-        if let Some(known) = self.reservations.get(id) {
+        if let Some(known) = self.reservation(id) {
             // "`reserve` again with a known id answers `Allowed`, flagged `replayed`, with the state of now, also when it is
             // settled or the key has expired; with another asset or other figures (the ttl apart) it is an error."
             return if known.reserved == *estimate {
@@ -63,7 +89,9 @@ impl Key {
                 Answer::Error(Problem::AlreadyExists)
             };
         }
-        let answer = self.check(estimate, now);
+        // It needs a place among the open ones, and a free one among the ended ones for its end: both.
+        let full_until = self.open.full_until(bounds.open).max(self.ended.full_until(bounds.ended));
+        let answer = self.check_if_room(estimate, full_until, now);
         if is_allowed(&answer) {
             let reservation = Reservation {
                 reserved: estimate.clone(),
@@ -71,9 +99,9 @@ impl Key {
                 admitting: self.admitting_windows(estimate),
                 end: None,
             };
-            // "The reservation is forgotten after its ttl, which runs from `reserve`, is not prolonged, and holds for
-            // settled ones too."
-            self.reservations.insert(id, now + ttl_ms, reservation);
+            // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not
+            // prolonged."
+            self.open.insert(id, now + ttl_ms, reservation);
         }
         answer
     }
@@ -81,7 +109,7 @@ impl Key {
     /// "A running stream asks for more. `to` is the new whole estimate (input, output, credits), never below the old
     /// one".
     pub(super) fn extend(&mut self, to: &Totals, now: u64) -> Answer {
-        let Some(reservation) = self.reservations.get(&to.id) else {
+        let Some(reservation) = self.reservation(&to.id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
         let old = reservation.estimate.clone();
@@ -102,7 +130,7 @@ impl Key {
         };
         let answer = self.check(&missing, now);
         if is_allowed(&answer)
-            && let Some(reservation) = self.reservations.get(&to.id)
+            && let Some(reservation) = self.reservation(&to.id)
         {
             reservation.estimate = new;
         }
@@ -110,7 +138,7 @@ impl Key {
     }
 
     pub(super) fn settle(&mut self, actual: &Totals, now: u64) -> Answer {
-        let Some(reservation) = self.reservations.get(&actual.id) else {
+        let Some(reservation) = self.reservation(&actual.id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
         match filled_in(actual, &reservation.estimate) {
@@ -126,7 +154,7 @@ impl Key {
     /// "Settle and cancel are idempotent: repeated after a lost answer, they change nothing more and answer the same.
     /// Settle is final; cancel after settle is an error that changes nothing."
     fn end(&mut self, id: &str, end: End, now: u64) -> Answer {
-        let Some(reservation) = self.reservations.get(id) else {
+        let Some(reservation) = self.reservation(id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
         match &reservation.end {
@@ -135,7 +163,7 @@ impl Key {
                 return end.answer(reservation.estimate.asset.clone(), true, Vec::new());
             }
             Some(_) => return Answer::Error(Problem::AlreadySettled),
-            None => reservation.end = Some(end.clone()),
+            None => {}
         }
         let Reservation { estimate, admitting, .. } = reservation.clone();
         let actual = match &end {
@@ -147,6 +175,12 @@ impl Key {
         };
         let (corrected, crossed) = self.corrected(&admitting, &estimate, &actual, now);
         *self = corrected;
+        // "An ended reservation is remembered for the dedupe time (120 s by default) from its end." It finds a place
+        // whatever the bounds: a refund is never lost.
+        if let Some(reservation) = self.open.remove(id) {
+            let ended = Reservation { end: Some(end.clone()), ..reservation };
+            self.ended.insert(id, now + DEDUPE_MS, ended);
+        }
         end.answer(estimate.asset, false, crossed)
     }
 }

@@ -92,7 +92,7 @@ fn rate_limited(limited: &RateLimited) -> Result<Denial, PlayError> {
     })
 }
 
-fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {
+pub(super) fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {
     u64::try_from(instant.unix_ms())
         .map_err(|_| PlayError::NoWord(format!("{instant}, which is before 1970")))
 }

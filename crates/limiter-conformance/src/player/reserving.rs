@@ -70,6 +70,9 @@ fn problem(error: ReservationError) -> Result<Answer, PlayError> {
         ReservationError::OtherExists(_) => Problem::AlreadyExists,
         ReservationError::AlreadySettled(_) => Problem::AlreadySettled,
         ReservationError::Shrinks | ReservationError::Invalid(_) => Problem::Invalid,
+        ReservationError::TooMany { retry_at, .. } => {
+            return Ok(Answer::TooMany { retry_at: answer::unix_ms(retry_at)? });
+        }
         ReservationError::Store(error) => return Err(error.into()),
         other => return Err(PlayError::NoWord(other.to_string())),
     };

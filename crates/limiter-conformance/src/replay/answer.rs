@@ -21,6 +21,11 @@ pub enum Answer {
     },
     /// The operation was not done.
     Error(Problem),
+    /// The key remembers as many calls of this kind as it may. It is written as an [`Error`](Self::Error) is.
+    TooMany {
+        /// When there is room for the call, in unix milliseconds. It is compared, and never written.
+        retry_at: u64,
+    },
     /// The call is admitted.
     Allowed {
         /// Whether it was admitted before under the same id, and is not charged again.
@@ -46,7 +51,7 @@ pub enum Problem {
     UnknownKey,
     /// The label is that of a living key, or the id that of another reservation.
     AlreadyExists,
-    /// There is no such reservation, or its ttl has passed.
+    /// There is no such reservation: its ttl has passed, or the dedupe time since its end.
     UnknownReservation,
     /// The reservation was settled otherwise before, or cancelled.
     AlreadySettled,
@@ -219,7 +224,9 @@ impl Answer {
     pub fn crossed(&self) -> &[Crossed] {
         match self {
             Self::Settled { crossed, .. } | Self::Allowed { crossed, .. } => crossed,
-            Self::Ok | Self::Error(_) | Self::Denied(_) | Self::Usage(_) => &[],
+            Self::Ok | Self::Error(_) | Self::TooMany { .. } | Self::Denied(_) | Self::Usage(_) => {
+                &[]
+            }
         }
     }
 }
@@ -230,6 +237,7 @@ impl Serialize for Answer {
         match self {
             Self::Ok | Self::Settled { .. } => line.serialize_entry("ok", &true)?,
             Self::Error(problem) => line.serialize_entry("error", problem)?,
+            Self::TooMany { .. } => line.serialize_entry("error", "too_many")?,
             Self::Allowed { replayed, remaining, .. } => {
                 line.serialize_entry("allowed", &true)?;
                 if *replayed {

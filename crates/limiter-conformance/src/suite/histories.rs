@@ -78,10 +78,18 @@ pub(super) async fn answers_as_committed(
 ///
 /// What the specification leaves open is not asked, neither here nor there.
 pub(super) async fn agrees_with_the_model(
+    player: Player<impl Store>,
+    history: &[Operation],
+) -> Result<(), Broken> {
+    agrees_with(Model::new(), player, history).await
+}
+
+/// The same with a model that knows the bounds of the store.
+pub(super) async fn agrees_with(
+    mut model: Model,
     mut player: Player<impl Store>,
     history: &[Operation],
 ) -> Result<(), Broken> {
-    let mut model = Model::new();
     for (index, operation) in history.iter().enumerate() {
         if !model.specifies(operation) {
             continue;
@@ -103,9 +111,10 @@ pub(super) async fn agrees_with_the_model(
 
 /// The line of an answer, and what it leaves out.
 fn whole(answer: &Answer) -> String {
-    match answer.crossed() {
-        [] => answer.to_line(),
-        crossed => format!("{} and tells {crossed:?}", answer.to_line()),
+    match (answer, answer.crossed()) {
+        (Answer::TooMany { retry_at }, _) => format!("{} until {retry_at}", answer.to_line()),
+        (_, []) => answer.to_line(),
+        (_, crossed) => format!("{} and tells {crossed:?}", answer.to_line()),
     }
 }
 

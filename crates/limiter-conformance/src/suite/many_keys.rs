@@ -1,6 +1,6 @@
 //! More keys than a few: each is itself, also where the place of a deleted one is taken by another.
 
-use limiter_core::{Charge, DecisionHandle, DenialReason, KeyId, Store};
+use limiter_core::{Charge, DecisionHandle, DenialReason, KeyId, NewKey, Store};
 
 use super::StoreUnderTest;
 use super::world::{World, named, requests_per_day};
@@ -58,12 +58,13 @@ pub async fn handles_of_deleted_keys_never_find_new_ones(store: impl StoreUnderT
 }
 
 async fn create<T: StoreUnderTest>(_: &T, world: &World<T::Store>, prefix: &str) -> Vec<KeyId> {
-    let mut keys = Vec::new();
-    for number in 0..if T::SLOWNESS < 100 { KEYS } else { KEYS / 10 } {
+    let count = if T::SLOWNESS < 100 { KEYS } else { KEYS / 10 };
+    let new = (0..count).map(|number| {
         let config = named(&format!("{prefix} {number}")).with_global(requests_per_day(3));
-        keys.push(world.member(config).await);
-    }
-    keys
+        NewKey::member(config).without_access_key()
+    });
+    let created = world.keys().create_many(new.collect()).await.expect("an admin creates keys");
+    created.into_iter().map(|created| created.expect("the name is free").record.id).collect()
 }
 
 async fn used<S: Store>(world: &World<S>, key: &KeyId) -> u32 {

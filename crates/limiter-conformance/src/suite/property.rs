@@ -3,7 +3,7 @@
 use std::env;
 use std::ops::Range;
 
-use limiter_core::{ManualClock, Timestamp};
+use limiter_core::{LedgerBounds, ManualClock, Timestamp};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRunner,
@@ -14,6 +14,7 @@ use tokio::task::block_in_place;
 use super::StoreUnderTest;
 use super::world::engine;
 use crate::generate;
+use crate::model::Bounds;
 use crate::player::Player;
 use crate::replay::{Operation, to_jsonl};
 
@@ -72,9 +73,22 @@ fn holds_for<Outcome>(
 
 /// A player on an empty store.
 pub(super) async fn player<T: StoreUnderTest>(store: &T) -> Player<T::Store> {
+    bounded_player(store, LedgerBounds::default()).await
+}
+
+/// A player on an empty store with these ledger bounds.
+pub(super) async fn bounded_player<T: StoreUnderTest>(
+    store: &T,
+    bounds: LedgerBounds,
+) -> Player<T::Store> {
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
-    let engine = engine(store.fresh(clock.clone()).await);
+    let engine = engine(store.with_bounds(clock.clone(), bounds).await);
     Player::new(engine, clock).await.expect("an empty store takes an admin key")
+}
+
+/// The bounds of the model as a store takes them.
+pub(super) fn ledger_bounds(Bounds { open, ended, checks }: Bounds) -> LedgerBounds {
+    LedgerBounds { open, ended, checks, ..LedgerBounds::default() }
 }
 
 /// How many random histories to try on this store, where a test tries one in `share` of them.

@@ -128,6 +128,17 @@ pub async fn an_id_is_free_after_its_ttl(store: impl StoreUnderTest) {
     assert_eq!(calls.used().await, [2, 51, 2, 51]);
 }
 
+/// After the dedupe time since its end the id names another call, also if its ttl is longer.
+pub async fn an_id_is_free_after_the_dedupe_time(store: impl StoreUnderTest) {
+    let calls = Calls::at_noon(&store).await;
+    calls.reserve("r1", tokens(0, 50)).await;
+    calls.settle("r1", output(20)).await.expect("the reservation is known");
+    calls.world.advance(2 * MINUTE);
+    let again = calls.try_reserve("r1", None, tokens(0, 7), DAY).await.expect("the id is free");
+    assert!(again.is_allowed() && !is_replayed(&again));
+    assert_eq!(calls.used().await, [1, 7, 2, 27]);
+}
+
 /// What was denied was not reserved.
 pub async fn a_denied_reservation_is_not_made(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;

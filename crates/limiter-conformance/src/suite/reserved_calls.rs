@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, Credits, Crossing, Decision, KeyConfig, KeyId, Limits, RecordId, RequestId,
-    ReservationError, Settled, Store, Timestamp, Totals,
+    Charge, Credits, Crossing, Decision, KeyConfig, KeyId, LedgerBounds, Limits, RecordId,
+    RequestId, ReservationError, Settled, Store, Timestamp, Totals,
 };
 
 use super::StoreUnderTest;
@@ -23,7 +23,15 @@ impl<S: Store> Calls<S> {
     }
 
     pub(super) async fn of(store: &impl StoreUnderTest<Store = S>, config: KeyConfig) -> Self {
-        let world = World::at_noon(store).await;
+        Self::bounded(store, config, LedgerBounds::default()).await
+    }
+
+    pub(super) async fn bounded(
+        store: &impl StoreUnderTest<Store = S>,
+        config: KeyConfig,
+        bounds: LedgerBounds,
+    ) -> Self {
+        let world = World::bounded(store, bounds).await;
         let key = world.member(config).await;
         Self { world, key }
     }

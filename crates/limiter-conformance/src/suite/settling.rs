@@ -201,19 +201,18 @@ pub async fn what_is_never_settled_stands_as_estimated(store: impl StoreUnderTes
     assert_eq!(calls.used().await, [0, 0, 1, 50]);
 }
 
-/// "Its ttl, which runs from `reserve`, is not prolonged, and holds for settled ones too."
+/// "Its ttl, which runs from `reserve` and is not prolonged."
 pub async fn a_ttl_runs_from_the_reservation(store: impl StoreUnderTest) {
     let calls = Calls::at_noon(&store).await;
-    for id in ["extended", "settled", "repeated"] {
+    for id in ["extended", "repeated"] {
         let reserved = calls.try_reserve(id, None, tokens(0, 5), 2 * MINUTE).await;
         assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
     }
     calls.world.clock.set(at_noon_and(119_999));
     assert!(calls.extend("extended", output(6)).await.is_ok());
-    calls.settle("settled", output(4)).await.expect("a millisecond is left");
     assert!(calls.try_reserve("repeated", None, tokens(0, 5), DAY).await.is_ok());
     calls.world.clock.set(NOON.after(2 * MINUTE));
-    for id in ["extended", "settled", "repeated"] {
+    for id in ["extended", "repeated"] {
         assert_refused!(calls.settle(id, output(4)).await, ReservationError::Unknown(_));
     }
 }

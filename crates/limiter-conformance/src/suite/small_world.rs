@@ -4,28 +4,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::StoreUnderTest;
-use super::histories::agrees_with_the_model;
-use super::property::{number_from, player};
+use super::histories::agrees_with;
+use super::property::{bounded_player, ledger_bounds, number_from};
 use crate::generate::{Sequences, small_world};
+use crate::model::{Bounds, Model};
 use crate::player::Player;
 use crate::replay::to_jsonl;
 
 /// All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says.
 pub async fn every_short_history_agrees_with_the_model(store: impl StoreUnderTest) {
     let histories = small_world(depth(&store));
-    play_all(store, histories, |player| player).await;
+    play_all(store, histories, Bounds::default(), |player| player).await;
 }
 
 /// The same through handles, one letter less deep.
 pub async fn every_short_history_through_handles_agrees_with_the_model(store: impl StoreUnderTest) {
     let histories = small_world(depth(&store).saturating_sub(1));
-    play_all(store, histories, Player::through_handles).await;
+    play_all(store, histories, Bounds::default(), Player::through_handles).await;
 }
 
 /// Plays all of them, each on an empty store, with as many tasks as there are cores.
 pub(super) async fn play_all<T: StoreUnderTest, L>(
     store: T,
     histories: Sequences<L>,
+    bounds: Bounds,
     way: fn(Player<T::Store>) -> Player<T::Store>,
 ) where
     L: Copy + Send + Sync + 'static,
@@ -34,7 +36,7 @@ pub(super) async fn play_all<T: StoreUnderTest, L>(
     let (store, histories) = (Arc::new(store), Arc::new(Mutex::new(histories)));
     let tasks = thread::available_parallelism().map_or(1, usize::from);
     let tasks: Vec<_> = (0..tasks)
-        .map(|_| tokio::spawn(play_some(store.clone(), histories.clone(), way)))
+        .map(|_| tokio::spawn(play_some(store.clone(), histories.clone(), bounds, way)))
         .collect();
     let mut played = 0;
     for task in tasks {
@@ -48,6 +50,7 @@ pub(super) async fn play_all<T: StoreUnderTest, L>(
 async fn play_some<T: StoreUnderTest, L: Copy>(
     store: Arc<T>,
     histories: Arc<Mutex<Sequences<L>>>,
+    bounds: Bounds,
     way: fn(Player<T::Store>) -> Player<T::Store>,
 ) -> u64 {
     let mut played = 0;
@@ -60,8 +63,8 @@ async fn play_some<T: StoreUnderTest, L: Copy>(
             return played;
         }
         for history in batch {
-            let player = player(&*store).await;
-            if let Err(broken) = agrees_with_the_model(way(player), &history).await {
+            let player = way(bounded_player(&*store, ledger_bounds(bounds)).await);
+            if let Err(broken) = agrees_with(Model::bounded(bounds), player, &history).await {
                 panic!("{broken}\nThe history:\n{}", to_jsonl(&history));
             }
             played += 1;

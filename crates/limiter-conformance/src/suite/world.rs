@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use limiter_core::{
     AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Engine, KeyConfig, KeyId,
-    KeyRecord, Keys, KeysError, Limits, LimitsBuilder, ManualClock, NewKey, Store, Timestamp,
-    Usage, WorkspaceId,
+    KeyRecord, Keys, KeysError, LedgerBounds, Limits, LimitsBuilder, ManualClock, NewKey, Store,
+    Timestamp, Usage, WorkspaceId,
 };
 
 use super::StoreUnderTest;
@@ -19,8 +19,15 @@ pub(super) struct World<S> {
 
 impl<S: Store> World<S> {
     pub(super) async fn at_noon(store: &impl StoreUnderTest<Store = S>) -> Self {
+        Self::bounded(store, LedgerBounds::default()).await
+    }
+
+    pub(super) async fn bounded(
+        store: &impl StoreUnderTest<Store = S>,
+        bounds: LedgerBounds,
+    ) -> Self {
         let clock = ManualClock::at(NOON);
-        let engine = engine(store.fresh(clock.clone()).await);
+        let engine = engine(store.with_bounds(clock.clone(), bounds).await);
         let admin = NewKey::admin(named("first admin")).without_access_key();
         let admin = engine.bootstrap(workspace("home"), admin).await;
         let admin = admin.expect("an empty workspace gets its first admin key").record.id;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use limiter_core::reservation::{cancel, check_once, extend, reserve, settle};
 use limiter_core::{
-    AssetId, Charge, Credits, Crossing, Decision, KeyConfig, KeyKind, KeyState, Ledger,
-    LedgerBounds, Limits, Meter, RequestId, ReservationError, Rule, Scope, ScopeState, Settled,
-    Thresholds, Timestamp, TokenType, Totals, Unit, Window, WindowCounts,
+    AssetId, CREDITS, Charge, Credits, Crossing, Decision, KeyConfig, KeyKind, KeyState, Ledger,
+    LedgerBounds, Limits, RequestId, ReservationError, Rule, Scope, ScopeState, Settled,
+    Thresholds, Timestamp, TokenType, Totals, Unit, Window,
 };
 use serde_json::Value;
 
@@ -79,13 +79,15 @@ impl Server {
                 now,
             )),
             Request::Extend => decided(extend(&mut key, &mut ledger, id, &totals(&cost), now)),
-            Request::Settle(_) => ended(settle(&mut key, &mut ledger, id, &totals(&cost), now)),
-            Request::Cancel => ended(cancel(&mut key, &mut ledger, id, now)),
+            Request::Settle(_) => {
+                ended(settle(&mut key, &mut ledger, &bounds, id, &totals(&cost), now))
+            }
+            Request::Cancel => ended(cancel(&mut key, &mut ledger, &bounds, id, now)),
         };
         let corrected = answer == Answer::Done && ledger != self.ledger;
         match bug {
             Some(Bug::RefundsTheWindowOfNow) if corrected => {
-                key = self.refunded(plan.estimate, cost, key.credits().spent, now);
+                key = self.refunded(plan.estimate, cost, &key, now);
             }
             Some(Bug::ForgetsThatItSettled) if corrected => ledger = self.ledger.clone(),
             Some(Bug::ForgetsWhatItTold) if corrected => key = with_nothing_told(&key),
@@ -134,27 +136,40 @@ impl Server {
         &self,
         estimate: Charge,
         actual: Charge,
-        spent: Credits,
+        after: &KeyState,
         now: Timestamp,
     ) -> KeyState {
         let surplus =
             |token_type| estimate.tokens(token_type).saturating_sub(actual.tokens(token_type));
-        let scope = |scope: &ScopeState| {
-            let scope = scope.at(now).unwrap();
-            let counts = Window::ALL.map(|window| {
+        let refunded = |scope: &ScopeState| {
+            let scope = scope.at(now).expect("limits are lowered, never cleared");
+            let record = scope.record();
+            let mut values = *record.values();
+            for (window, meter) in Window::ALL.into_iter().zip([1, 3]) {
                 let counts = scope.counts(window);
-                let (tokens, token_type) = (counts.tokens(), counts.token_type());
-                let less = tokens.used().min(surplus(token_type));
-                let tokens = left(tokens.left() + less.cast_signed(), tokens.limit());
-                WindowCounts::from_parts(counts.resets_at(), *counts.requests(), tokens, token_type)
-            });
-            ScopeState::from_parts(counts, Window::ALL.map(|window| scope.pending(window))).unwrap()
+                let less = counts.tokens().used().min(surplus(counts.token_type()));
+                values[meter] += less.cast_signed();
+            }
+            (scope, values)
         };
-        let credits = left(BUDGET.cast_signed() - spent.millionths().cast_signed(), Some(BUDGET));
-        let assets = self.key.assets().map(|(id, asset)| (id.clone(), scope(asset)));
-        let global = self.key.global().map(scope);
-        let (kind, thresholds) = (KeyKind::Member, self.key.thresholds());
-        KeyState::from_parts(kind, None, false, thresholds, credits, global, assets).unwrap()
+        let rebuilt = |scope: &ScopeState, values, marks| {
+            let record = scope.record();
+            let spans = Window::ALL.map(|window| record.span(window));
+            let record = record.with_stored(record.generation(), spans, values, marks).unwrap();
+            ScopeState::from_parts(record, Window::ALL.map(|window| scope.pending(window))).unwrap()
+        };
+        let (scope, mut values) = refunded(self.key.global_scope());
+        let mut marks = *scope.record().marks();
+        // Credits have no windows.
+        let settled = after.global_scope().record();
+        (values[CREDITS], marks[CREDITS]) = (settled.values()[CREDITS], settled.marks()[CREDITS]);
+        let global = rebuilt(&scope, values, marks);
+        let assets = self.key.assets().map(|(id, asset)| {
+            let (scope, values) = refunded(asset);
+            (id.clone(), rebuilt(&scope, values, *scope.record().marks()))
+        });
+        let generations = self.key.generations();
+        KeyState::from_parts(KeyKind::Member, None, false, generations, global, assets).unwrap()
     }
 }
 
@@ -215,8 +230,8 @@ fn config(lowered: bool) -> KeyConfig {
 fn with_nothing_told(key: &KeyState) -> KeyState {
     fn forget(saved: &mut Value) {
         if let Value::Object(fields) = saved {
-            if let Some(told) = fields.get_mut("told") {
-                *told = 0.into();
+            if let Some(mark) = fields.get_mut("mark") {
+                *mark = 0.into();
             }
             fields.values_mut().for_each(forget);
         }
@@ -224,10 +239,6 @@ fn with_nothing_told(key: &KeyState) -> KeyState {
     let mut saved = serde_json::to_value(key).unwrap();
     forget(&mut saved);
     serde_json::from_value(saved).unwrap()
-}
-
-fn left(left: i64, limit: Option<u64>) -> Meter {
-    Meter::with_ahead(left, limit, 0, Thresholds::NONE).unwrap()
 }
 
 fn asset() -> AssetId {
@@ -280,5 +291,6 @@ pub(crate) const THRESHOLDS: [u8; 2] = [80, 100];
 /// In millionths of a credit.
 pub(crate) const BUDGET: u64 = 9;
 
-/// How long a reservation, and the id of a check, are remembered: past one tick of the clock.
+/// How long an open reservation, an ended one from its end, and the id of a check are remembered: past one tick of the
+/// clock.
 pub(crate) const TTL: Duration = Duration::from_secs(75);

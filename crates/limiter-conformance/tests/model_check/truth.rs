@@ -164,7 +164,7 @@ impl Truth {
 
 impl Call {
     fn is_known(&self, now: Timestamp) -> bool {
-        now < self.admitted_at.after(TTL)
+        now < self.ended.map_or(self.admitted_at, |(at, _)| at).after(TTL)
     }
 
     /// Whether this request has taken effect.

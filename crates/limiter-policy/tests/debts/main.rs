@@ -9,7 +9,7 @@ mod world;
 
 use std::time::Duration;
 
-use limiter_core::{Charge, RecordId, ReservationError, StoreError, Totals};
+use limiter_core::{Charge, LedgerBounds, RecordId, ReservationError, StoreError, Totals};
 use limiter_memory::MemoryStore;
 use limiter_policy::{BreakerState, GuardedStoreBuilder};
 use tokio::time::Instant;
@@ -20,7 +20,9 @@ use crate::world::{DAY, HOUR, PROBE_EVERY, World, named, share};
 #[tokio::test(start_paused = true)]
 async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
     let log = Log::listen();
-    let world = World::of(100, MemoryStore::builder().remembered(1), share()).await;
+    let world =
+        World::of(100, MemoryStore::builder().ledger_bounds(LedgerBounds::of_each(1)), share())
+            .await;
     let (full, damaged) = (&world.keys[0], &world.keys[1]);
     let id = named("of another process");
     let id = RecordId::new(&id, DAY);
@@ -106,7 +108,8 @@ async fn a_payment_that_is_too_old_to_be_repeated_is_given_up_with_a_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn payments_one_after_the_other_do_not_fill_what_the_store_remembers() {
-    let world = World::of(1, MemoryStore::builder().remembered(2), share()).await;
+    let world =
+        World::of(1, MemoryStore::builder().ledger_bounds(LedgerBounds::of_each(2)), share()).await;
     for outage in 1..=10 {
         world.owe_one_each().await;
         world.flaky.comes_back();
@@ -216,6 +219,9 @@ async fn as_many_calls_are_remembered_of_all_keys_as_may_be_and_one_more_is_an_e
     for key in &world.keys {
         let one_more = world.reserve(key, &named("one more")).await;
         assert!(matches!(one_more, Err(ReservationError::TooMany { most: 4, .. })), "{one_more:?}");
+        // The first of them is forgotten when its ttl has passed.
+        let wait = one_more.unwrap_err().retry_after().unwrap();
+        assert!((HOUR - Duration::from_secs(60)..=HOUR).contains(&wait), "{wait:?}");
     }
     assert!(world.call(&world.keys[0]).await.unwrap().is_allowed(), "it has no id");
     world.flaky.comes_back();

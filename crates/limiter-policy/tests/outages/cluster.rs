@@ -27,6 +27,7 @@ impl World {
         let cluster = RedisCluster::builder()
             .option("cluster-require-full-coverage", "no")
             .option("appendonly", "yes")
+            .option("appendfsync", "always")
             .run();
         let store = settings(policy).guard(connect(cluster.url()).await.unwrap());
         let mut keys = Vec::new();

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, LateEvent, Limits, RecordId,
-    ReservationError, ReservationStore, StoreError, Totals, Usage,
+    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, LateEvent, LedgerBounds, Limits,
+    RecordId, ReservationError, ReservationStore, StoreError, Totals, Usage,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_redis::RedisStore;
@@ -245,7 +245,11 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
     let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
-    let inner = RedisStore::builder(server.url()).remembered(1).connect().await.unwrap();
+    let inner = RedisStore::builder(server.url())
+        .ledger_bounds(LedgerBounds::of_each(1))
+        .connect()
+        .await
+        .unwrap();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = settings(FailurePolicy::LocalShare { share }).guard(inner);
     let config = |name: &str| KeyConfig { name: name.parse().unwrap(), ..per_day(1_000) };
@@ -260,7 +264,7 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     let id = "of another process".parse().unwrap();
     let id = RecordId::new(&id, std::time::Duration::from_secs(3_600));
     store.record(full, None, &one_credit(), &id).await.unwrap();
-    server.command(&["HSET", "limiter:k:{key-1}", "h", "damaged"]);
+    server.command(&["HSET", "limiter:k:{key-1}", "g", "damaged"]);
     server.kill();
     for key in &keys {
         while !store.check_and_consume(key, None, &one_credit()).await.unwrap().is_degraded() {}

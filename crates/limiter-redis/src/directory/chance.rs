@@ -1,4 +1,4 @@
-//! What must differ between clients: tokens, and how long they pause.
+//! Random values that must differ between clients: tokens, and the lengths of pauses.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -47,7 +47,7 @@ impl Pauses {
 }
 
 /// The standard library seeds its hashers from the operating system, differently in each process and thread, and each
-/// new one differs. Nobody needs to be kept from guessing a token: who can send one to the server can do anything there.
+/// new one differs. A token need not be secret: a client that can send one to the server can do anything there.
 fn draw() -> u64 {
     static DRAWN: AtomicU64 = AtomicU64::new(0);
     RandomState::new().hash_one(DRAWN.fetch_add(1, Ordering::Relaxed))

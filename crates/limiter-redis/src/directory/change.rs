@@ -4,15 +4,21 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use limiter_core::keys::is_permanent_admin;
-use limiter_core::{KeyId, KeyName, KeyRecord, KeysError, MaskedKey, StoreError, WorkspaceId};
+use limiter_core::{
+    KeyId, KeyName, KeyRecord, KeysError, MaskedKey, NewRecord, StoreError, StoredSecret,
+    WorkspaceId,
+};
 use redis::Value;
 
 use super::chance::Token;
+use super::journal::{self, Noted};
 use super::pointer::Pointer;
 use super::{changing_nothing, parsed, unexpected_reply};
 use crate::error::CallError;
 use crate::keyspace::{Keyspace, WorkspaceKey};
+use crate::schema::bytes;
 use crate::script::{Call, Script};
+use crate::scripts::Scripts;
 use crate::servers::{Lane, Servers};
 
 /// The scripts on the slots of workspaces.
@@ -23,7 +29,7 @@ pub(super) struct Changes {
     lease_ms: u64,
 }
 
-/// A change that this client has begun or taken over.
+/// A change of one or more keys that this client has begun or taken over.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) workspace: WorkspaceId,
@@ -34,35 +40,66 @@ pub(super) struct Change {
     pub(super) lease_ends: u64,
 }
 
-/// What is going to be changed, and what the index must allow.
-#[derive(Clone, Debug)]
+impl Change {
+    /// How long steps may be begun: each of them has as long again.
+    pub(super) fn quarter_of_lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ends.saturating_sub(self.not_after) / 2)
+    }
+}
+
+/// The keys that a change concerns, and the conditions that the index must meet.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Intent<'a> {
-    pub(super) id: &'a KeyId,
-    /// What must go if it turns out that the key does not exist.
-    pub(super) pointer: Option<Pointer>,
+    /// The keys that are changed.
+    pub(super) journal: Vec<Noted>,
     /// The key must be the first of its workspace.
     pub(super) bootstraps: bool,
-    /// A key with this id exists already: known before, refused after `bootstraps`.
-    pub(super) id_taken: bool,
-    /// No other key may have this name.
-    pub(super) name: Option<&'a KeyName>,
-    /// No other key may have this mask.
+    /// This key may not be the last permanent admin.
+    pub(super) ceases_as_admin: Option<&'a KeyId>,
+    /// The ids, names and masks that must be free. The change begins if all of them are free for at least one of the keys.
+    pub(super) needs: Vec<Need<'a>>,
+}
+
+/// The values of a key that no other key may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need<'a> {
+    pub(super) id: &'a KeyId,
+    pub(super) name: &'a KeyName,
     pub(super) masked: Option<MaskedKey>,
-    /// The key may not be the last permanent admin.
-    pub(super) ceases_as_admin: bool,
 }
 
 impl<'a> Intent<'a> {
     /// To change this key in a way that the index always allows.
-    pub(super) const fn of(id: &'a KeyId) -> Self {
+    pub(super) fn of(id: &KeyId) -> Self {
+        Self::with_pointer(id, None)
+    }
+
+    /// The same of a key that has this pointer.
+    pub(super) fn with_pointer(id: &KeyId, pointer: Option<Pointer>) -> Self {
+        Self { journal: vec![Noted { id: id.clone(), pointer }], ..Self::default() }
+    }
+
+    /// To create these keys, with pointers of this claim.
+    pub(super) fn to_create(
+        keys: impl IntoIterator<Item = &'a NewRecord> + Clone,
+        claim: &Token,
+    ) -> Self {
+        let pointer =
+            |secret: StoredSecret| Pointer { digest: secret.digest, claim: claim.clone() };
+        let noted = keys
+            .clone()
+            .into_iter()
+            .map(|key| Noted { id: key.id.clone(), pointer: key.secret.map(pointer) });
+        let needs = keys.clone().into_iter().map(|key| Need {
+            id: &key.id,
+            name: &key.config.name,
+            masked: key.secret.map(|secret| secret.masked),
+        });
         Self {
-            id,
-            pointer: None,
-            bootstraps: false,
-            id_taken: false,
-            name: None,
-            masked: None,
-            ceases_as_admin: false,
+            journal: noted.collect(),
+            bootstraps: keys.into_iter().any(|key| key.bootstraps),
+            ceases_as_admin: None,
+            needs: needs.collect(),
         }
     }
 }
@@ -70,31 +107,35 @@ impl<'a> Intent<'a> {
 /// How a change may begin.
 #[derive(Debug)]
 pub(super) enum Begin {
-    Begun(Change),
-    /// Another client is changing a key of this workspace.
+    /// With what stands in the way of each need, if something does.
+    Begun(Change, Vec<Option<Refusal>>),
+    /// Another client is changing keys of this workspace.
     Busy,
     /// Another client has stopped halfway. Its change is ours now, and must be finished first.
-    Crashed(Change, Journal),
-    Refused(Refusal),
+    Crashed(Change, Vec<Noted>),
+    /// Nothing has begun: with what stands in the way of each need, or of the whole.
+    Refused(Vec<Option<Refusal>>),
 }
 
-/// What a client that stopped was about to change.
-#[derive(Clone, Debug)]
-pub(super) struct Journal {
-    pub(super) id: KeyId,
-    pub(super) pointer: Option<Pointer>,
+/// How a change may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    Done,
+    /// Others waited for its end.
+    Wanted,
+    /// Another client has taken it over.
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Bootstrapped,
-    IdTaken,
     NameTaken,
     MaskTaken,
     LastAdmin,
 }
 
-/// What the index says of a key that exists.
+/// The entry of an existing key in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: KeyName,
@@ -116,19 +157,16 @@ impl Changes {
         token: &Token,
         intent: &Intent<'_>,
     ) -> Result<Begin, StoreError> {
-        let (digest, claim) = Pointer::texts(intent.pointer.as_ref());
-        let arguments = [
+        let mut arguments = vec![
             token.to_string(),
             self.lease_ms.to_string(),
-            intent.id.to_string(),
-            digest,
-            claim,
+            journal::written(&intent.journal),
             flag(intent.bootstraps),
-            flag(intent.id_taken),
-            intent.name.map_or_else(String::new, KeyName::to_string),
-            masked_text(intent.masked),
-            flag(intent.ceases_as_admin),
+            intent.ceases_as_admin.map_or_else(String::new, KeyId::to_string),
         ];
+        for Need { id, name, masked } in &intent.needs {
+            arguments.extend([id.to_string(), name.to_string(), masked_text(*masked)]);
+        }
         let reply = match self.run_on_all(&BEGIN, workspace, arguments).await {
             Ok(reply) => reply,
             Err(error) => {
@@ -143,23 +181,47 @@ impl Changes {
         self.began(workspace, token, &words).ok_or_else(unexpected_reply)
     }
 
-    /// Makes the index say this of the key, and ends the change. Answers whether the change was still ours.
+    /// Makes the index say this of each key, or that it does not exist, and ends the change. Of other keys the index
+    /// stays as it is.
     pub(super) async fn finish(
         &self,
         change: &Change,
-        id: &KeyId,
-        entry: Option<&Entry>,
-    ) -> Result<bool, CallError> {
-        let arguments = [
-            change.token.to_string(),
-            id.to_string(),
-            flag(entry.is_some()),
-            entry.map_or_else(String::new, |entry| entry.name.to_string()),
-            masked_text(entry.and_then(|entry| entry.masked)),
-            flag(entry.is_some_and(|entry| entry.permanent_admin)),
-        ];
+        entries: &[(&KeyId, Option<Entry>)],
+    ) -> Result<Finish, CallError> {
+        let mut arguments = vec![change.token.to_string()];
+        for (id, entry) in entries {
+            let entry = entry.as_ref();
+            arguments.extend([
+                id.to_string(),
+                flag(entry.is_some()),
+                entry.map_or_else(String::new, |entry| entry.name.to_string()),
+                masked_text(entry.and_then(|entry| entry.masked)),
+                flag(entry.is_some_and(|entry| entry.permanent_admin)),
+            ]);
+        }
         let reply = self.run_on_all(&FINISH, &change.workspace, arguments).await?;
-        Ok(reply == Value::Int(1))
+        Ok(match bytes(&reply) {
+            Some(b"done") => Finish::Done,
+            Some(b"wanted") => Finish::Wanted,
+            _ => Finish::Lost,
+        })
+    }
+
+    /// Whether the index has a key of this id.
+    pub(super) async fn knows(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> Result<bool, StoreError> {
+        // The index maps the id back to its name.
+        let field = [format!("i{id}")];
+        let reply = self.run(&KNOWS, workspace, &[WorkspaceKey::Taken], field).await;
+        let reply = reply.map_err(changing_nothing)?;
+        let fields = match &reply {
+            Value::Array(parts) => parts.get(2),
+            _ => None,
+        };
+        Ok(matches!(fields, Some(Value::Array(fields)) if fields.first() != Some(&Value::Nil)))
     }
 
     /// Ends a change that changed nothing.
@@ -183,23 +245,23 @@ impl Changes {
                 lease_ends: now.saturating_add(self.lease_ms),
             })
         };
+        let refusals = |words: &[&str]| {
+            words.iter().map(|word| Refusal::named(word)).collect::<Option<Vec<_>>>()
+        };
         Some(match words?.as_slice() {
-            ["begun", now] => Begin::Begun(change(now)?),
+            ["begun", now, words @ ..] => Begin::Begun(change(now)?, refusals(words)?),
             ["busy"] => Begin::Busy,
-            ["crashed", now, id, digest, claim] => {
-                let pointer = Pointer::from_texts(digest, claim);
-                Begin::Crashed(change(now)?, Journal { id: id.parse().ok()?, pointer })
-            }
-            ["refused", why] => Begin::Refused(Refusal::named(why)?),
+            ["crashed", now, journal] => Begin::Crashed(change(now)?, journal::read(journal)?),
+            ["refused", _, words @ ..] => Begin::Refused(refusals(words)?),
             _ => return None,
         })
     }
 
-    async fn run_on_all<const N: usize>(
+    async fn run_on_all(
         &self,
         script: &Script,
         workspace: &WorkspaceId,
-        arguments: [String; N],
+        arguments: impl IntoIterator<Item = String>,
     ) -> Result<Value, CallError> {
         let keys =
             [WorkspaceKey::Names, WorkspaceKey::Taken, WorkspaceKey::Admins, WorkspaceKey::Change];
@@ -207,26 +269,25 @@ impl Changes {
     }
 
     /// Runs a script on these structures of a workspace.
-    pub(super) async fn run<const N: usize>(
+    pub(super) async fn run(
         &self,
         script: &Script,
         workspace: &WorkspaceId,
         keys: &[WorkspaceKey],
-        arguments: [String; N],
+        arguments: impl IntoIterator<Item = String>,
     ) -> Result<Value, CallError> {
         let keys: Vec<_> =
             keys.iter().map(|kind| self.keyspace.workspace(*kind, workspace)).collect();
-        let arguments = arguments.map(String::into_bytes);
+        let arguments: Vec<_> = arguments.into_iter().map(String::into_bytes).collect();
         self.servers.run(&Call { script, keys: &keys, arguments: &arguments }, Lane::Apart).await
     }
 }
 
 impl Refusal {
-    /// What a caller is told who asked for a key of this id and name.
-    pub(super) fn into_error(self, id: &KeyId, name: Option<&KeyName>) -> KeysError {
+    /// The error for a caller that asked for this name.
+    pub(super) fn into_error(self, name: Option<&KeyName>) -> KeysError {
         match self {
             Self::Bootstrapped => KeysError::AlreadyBootstrapped,
-            Self::IdTaken => KeysError::IdTaken(id.to_string()),
             Self::NameTaken => {
                 KeysError::NameTaken(name.map_or_else(String::new, KeyName::to_string))
             }
@@ -235,15 +296,16 @@ impl Refusal {
         }
     }
 
-    fn named(word: &str) -> Option<Self> {
-        Some(match word {
+    /// Reads the word of an answer, if it is a known one: `free` is no refusal.
+    fn named(word: &str) -> Option<Option<Self>> {
+        Some(Some(match word {
             "bootstrapped" => Self::Bootstrapped,
-            "id" => Self::IdTaken,
             "name" => Self::NameTaken,
             "mask" => Self::MaskTaken,
             "admin" => Self::LastAdmin,
+            "free" => return Some(None),
             _ => return None,
-        })
+        }))
     }
 }
 
@@ -269,6 +331,8 @@ static BEGIN: LazyLock<Script> =
     LazyLock::new(|| script("workspace_begin", include_str!("../lua/workspace_begin.lua")));
 static FINISH: LazyLock<Script> =
     LazyLock::new(|| script("workspace_finish", include_str!("../lua/workspace_finish.lua")));
+static KNOWS: LazyLock<Script> =
+    LazyLock::new(|| Script { name: "workspace_knows", ..Scripts::new(None, false).read });
 static ABANDON: LazyLock<Script> =
     LazyLock::new(|| script("workspace_abandon", include_str!("../lua/workspace_abandon.lua")));
 

@@ -1,42 +1,215 @@
-//! Creating a key: its pointer first, then its record, then its place in the index.
+//! Creating keys: their pointers first, then their records, then their places in the index.
+//!
+//! One change covers a batch of keys. It begins and ends in one step for all of them; in between, each key goes its own way,
+//! several at a time. The keys of a batch belong to one workspace and share no id, name or mask, so that their order does
+//! not matter; the others wait for the next batch. A single key is a batch of one.
 
-use limiter_core::{KeyDigest, KeyId, KeyRecord, KeysError, NewRecord};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use limiter_core::{
+    CreateResults, KeyDigest, KeyId, KeyName, KeyRecord, KeysError, MaskedKey, NewRecord,
+    StoreError,
+};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::chance::Token;
-use super::change::{Change, Entry, Intent};
+use super::change::{Change, Entry, Finish, Intent, Refusal};
 use super::pointer::{Pointer, Set};
-use super::{Directory, Stop, has_digest};
+use super::{Directory, Stop, has_digest, to_the_end, unexpected_reply};
 use crate::records::Create;
 
+/// A key that is not created yet, and its place among all of the caller's keys.
+type Waiting = VecDeque<(usize, Arc<NewRecord>)>;
+/// The result of a key; none if the time of its batch was over, or if the store had failed.
+type Tried = Option<Result<KeyRecord, KeysError>>;
+
+/// The result of a key, and whether nothing of the key can happen any more.
+struct Outcome {
+    result: Result<KeyRecord, KeysError>,
+    settled: bool,
+}
+
+/// A value that only one key of a workspace may have.
+#[derive(PartialEq, Eq, Hash)]
+enum Unique<'a> {
+    Id(&'a KeyId),
+    Name(&'a KeyName),
+    Mask(MaskedKey),
+}
+
 impl Directory {
-    pub(super) async fn create_key(&self, key: &NewRecord) -> Result<KeyRecord, KeysError> {
-        let id_taken = self.read(&key.id).await?.is_some();
-        // For a first key, whether it is the first is told before.
-        if id_taken && !key.bootstraps {
-            return Err(KeysError::IdTaken(key.id.to_string()));
+    /// Creates keys as if one by one in this order. If the caller goes away, the batch under way is brought to its end.
+    pub(super) async fn create_keys(
+        &self,
+        keys: Vec<NewRecord>,
+    ) -> Result<CreateResults, StoreError> {
+        let mut results: Vec<Tried> = Vec::with_capacity(keys.len());
+        let mut waiting = Waiting::new();
+        for (place, key) in keys.into_iter().enumerate() {
+            let invalid = key.config.check().err();
+            if invalid.is_none() {
+                waiting.push_back((place, Arc::new(key)));
+            }
+            results.push(invalid.map(|error| Err(error.into())));
         }
-        let token = Token::draw();
-        let digest = key.secret.map(|secret| secret.digest);
-        let pointer = digest.map(|digest| Pointer { digest, claim: token.clone() });
-        let intent = Intent {
-            pointer: pointer.clone(),
-            bootstraps: key.bootstraps,
-            id_taken,
-            name: Some(&key.config.name),
-            masked: key.secret.map(|secret| secret.masked),
-            ..Intent::of(&key.id)
-        };
-        let change = self.begin(&key.workspace, &token, &intent).await?;
-        let created = self.create_record(&change, key).await;
-        if let Ok(record) = &created {
-            self.finish(&change, &key.id, Some(&Entry::of(record))).await;
+        let (mut is_first, mut failed) = (true, false);
+        while !waiting.is_empty() && !failed {
+            let batch: Vec<_> = waiting.drain(..together(&waiting)).collect();
+            let keys: Vec<_> = batch.iter().map(|(_, key)| Arc::clone(key)).collect();
+            let directory = self.clone();
+            let tried = to_the_end(async move { directory.create_batch(&keys).await }).await;
+            let tried = match tried {
+                Ok(tried) => tried,
+                Err(error) if is_first => return Err(error),
+                Err(error) => {
+                    error.spread(batch.len()).map(|error| Some(Err(error.into()))).collect()
+                }
+            };
+            is_first = false;
+            // Those that the batch had no time for come first in the next one.
+            for ((place, key), tried) in batch.into_iter().zip(tried).rev() {
+                failed |= matches!(&tried, Some(Err(error)) if error.is_outage());
+                match (tried, results.get_mut(place)) {
+                    (Some(tried), Some(result)) => *result = Some(tried),
+                    _ => waiting.push_front((place, key)),
+                }
+            }
         }
-        self.concluded(&change, pointer.as_ref(), created).await
+        let results = results.into_iter();
+        Ok(results
+            .map(|tried| tried.unwrap_or_else(|| Err(StoreError::not_tried().into())))
+            .collect())
     }
 
-    async fn create_record(&self, change: &Change, key: &NewRecord) -> Result<KeyRecord, Stop> {
+    async fn create_batch(&self, keys: &[Arc<NewRecord>]) -> Result<Vec<Tried>, StoreError> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        let token = Token::draw();
+        let intent = Intent::to_create(keys.iter().map(|key| &**key), &token);
+        let (change, refusals) = self.begin_many(&first.workspace, &token, &intent).await?;
+        let end = change.as_ref().map(|change| Instant::now() + change.quarter_of_lease());
+        let change = change.map(Arc::new);
+        let mut sets = match &change {
+            Some(change) => self.claim_together(change, keys, &refusals).await,
+            None => Vec::new(),
+        }
+        .into_iter();
+
+        let mut outcomes: Vec<Option<Outcome>> = keys.iter().map(|_| None).collect();
+        let mut waiting = keys.iter().zip(refusals).enumerate();
+        let mut running = JoinSet::new();
+        let mut failed = false;
+        loop {
+            while running.len() < CREATED_AT_ONCE
+                && !failed
+                && let Some((place, (key, refusal))) = waiting.next()
+            {
+                // One is created however slow the server is, or none would ever be.
+                if place > 0 && end.is_some_and(|end| Instant::now() >= end) {
+                    break;
+                }
+                let (directory, change) = (self.clone(), change.clone());
+                let (key, set) = (Arc::clone(key), sets.next().flatten());
+                running.spawn(async move {
+                    (place, directory.create_in(change.as_deref(), &key, refusal, set).await)
+                });
+            }
+            let Some(done) = running.join_next().await else { break };
+            let (place, outcome) = done.map_err(StoreError::outcome_unknown)?;
+            failed |= outcome.result.as_ref().is_err_and(KeysError::is_outage);
+            if let Some(of_key) = outcomes.get_mut(place) {
+                *of_key = Some(outcome);
+            }
+        }
+        if let Some(change) = &change {
+            let mut settled = outcomes.iter().flatten().all(|outcome| outcome.settled);
+            // Those that were not tried may have their pointers.
+            for (key, _) in keys.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()) {
+                settled = settled && self.took_back(change, key).await;
+            }
+            if settled {
+                self.conclude(change, keys, &outcomes).await;
+            }
+        }
+        Ok(outcomes.into_iter().map(|outcome| Some(outcome?.result)).collect())
+    }
+
+    /// Sets the pointers of all keys that are not refused in one step, where one server has them all. A pointer that was not
+    /// set here, for whatever reason, is set when its key is created.
+    async fn claim_together(
+        &self,
+        change: &Change,
+        keys: &[Arc<NewRecord>],
+        refusals: &[Option<Refusal>],
+    ) -> Vec<Option<Set>> {
+        let digest = |key: &NewRecord, refusal: &Option<Refusal>| match (key.secret, refusal) {
+            (Some(secret), None) => Some(secret.digest),
+            _ => None,
+        };
+        let digests = keys.iter().zip(refusals).map(|(key, refusal)| digest(key, refusal));
+        let digests: Vec<Option<KeyDigest>> = digests.collect();
+        let pointers = keys.iter().zip(&digests);
+        let pointers: Vec<_> =
+            pointers.filter_map(|(key, digest)| Some(((*digest)?, &key.id, None))).collect();
+        if pointers.len() < 2 || !self.pointers.have_one_server() {
+            return Vec::new();
+        }
+        let mut sets =
+            self.pointers.set_all(change, &pointers).await.unwrap_or_default().into_iter();
+        digests.into_iter().map(|digest| digest.and_then(|_| sets.next())).collect()
+    }
+
+    /// Adds the keys that were created to the index, and ends the change.
+    async fn conclude(
+        &self,
+        change: &Change,
+        keys: &[Arc<NewRecord>],
+        outcomes: &[Option<Outcome>],
+    ) {
+        let created = keys.iter().zip(outcomes).filter_map(|(key, outcome)| {
+            let record = outcome.as_ref()?.result.as_ref().ok()?;
+            Some((&key.id, Some(Entry::of(record))))
+        });
+        match self.changes.finish(change, &created.collect::<Vec<_>>()).await {
+            // One batch follows the other, and those who wait ask again only now and then.
+            Ok(Finish::Wanted) if keys.len() > 1 => sleep(TURN_OF_OTHERS).await,
+            Ok(_) => {}
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(workspace = %change.workspace, error, "a change of keys is to be finished later");
+            }
+        }
+    }
+
+    async fn create_in(
+        &self,
+        change: Option<&Change>,
+        key: &NewRecord,
+        refusal: Option<Refusal>,
+        set: Option<Set>,
+    ) -> Outcome {
+        let (error, settled) = match (change, refusal) {
+            (_, Some(refusal)) => (refusal.into_error(Some(&key.config.name)), true),
+            (None, None) => (unexpected_reply().into(), true),
+            (Some(change), None) => match self.create_record(change, key, set).await {
+                Ok(record) => return Outcome { result: Ok(record), settled: true },
+                Err(Stop::Unknown(error)) => return Outcome { result: Err(error), settled: false },
+                Err(Stop::Refused(error)) => (error, self.took_back(change, key).await),
+            },
+        };
+        Outcome { result: Err(self.first_reason(key, error).await), settled }
+    }
+
+    async fn create_record(
+        &self,
+        change: &Change,
+        key: &NewRecord,
+        set: Option<Set>,
+    ) -> Result<KeyRecord, Stop> {
         if let Some(secret) = &key.secret {
-            self.claim(change, &key.id, &secret.digest).await?;
+            self.claim(change, &key.id, &secret.digest, set).await?;
         }
         match self.records.create(key, change.not_after).await.map_err(Stop::at_commit)? {
             Create::Created(record) => Ok(*record),
@@ -45,16 +218,56 @@ impl Directory {
         }
     }
 
-    /// Points the digest to the key, unless another key has it, or may be about to get it.
-    async fn claim(&self, change: &Change, id: &KeyId, digest: &KeyDigest) -> Result<(), Stop> {
-        let set = self.pointers.set(change, digest, id, None).await;
-        let (held, now) = match set.map_err(Stop::before_commit)? {
+    /// Removes the pointer of a key that was refused. If that fails, the next client after the lease does it.
+    async fn took_back(&self, change: &Change, key: &NewRecord) -> bool {
+        let Some(secret) = &key.secret else { return true };
+        let pointer = Pointer { digest: secret.digest, claim: change.token.clone() };
+        let Err(error) = self.pointers.remove(&pointer).await else { return true };
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(workspace = %change.workspace, error, "a refused change of keys is to be taken back later");
+        false
+    }
+
+    /// Of several reasons to refuse a key, that its id is taken comes before its name and its access key.
+    async fn first_reason(&self, key: &NewRecord, error: KeysError) -> KeysError {
+        if !matches!(error, KeysError::NameTaken(_) | KeysError::AccessKeyTaken) {
+            return error;
+        }
+        match self.read(&key.id).await {
+            // A key that cannot be read has the id, too.
+            Ok(Some(_)) | Err(StoreError::Corrupt(_)) => KeysError::IdTaken(key.id.to_string()),
+            Ok(None) | Err(_) => error,
+        }
+    }
+
+    /// Points the digest to the key, unless that was done, another key has it, or may be about to get it.
+    async fn claim(
+        &self,
+        change: &Change,
+        id: &KeyId,
+        digest: &KeyDigest,
+        set: Option<Set>,
+    ) -> Result<(), Stop> {
+        let set = match set {
+            Some(set) => set,
+            None => {
+                let set = self.pointers.set(change, digest, id, None).await;
+                set.map_err(Stop::before_commit)?
+            }
+        };
+        let (held, now) = match set {
             Set::Pointed => return Ok(()),
+            // It was set together with others, and the answer was lost.
+            Set::Held(held, _) if held.claim == change.token => return Ok(()),
             Set::TooLate => return Err(Stop::too_late()),
             Set::Held(held, now) => (held, now),
         };
-        let holder = self.read(&held.id).await;
-        let holder = holder.map_err(|error| Stop::Refused(error.into()))?;
+        let holder = match self.read(&held.id).await {
+            Ok(holder) => holder,
+            // Until it is deleted, a damaged key keeps its access key.
+            Err(StoreError::Corrupt(_)) => return Err(Stop::Refused(KeysError::AccessKeyTaken)),
+            Err(error) => return Err(Stop::Refused(error.into())),
+        };
         if let Some(holder) = &holder
             && held.id == *id
         {
@@ -75,6 +288,29 @@ impl Directory {
     }
 }
 
+/// How many of the first keys make a batch.
+fn together(waiting: &Waiting) -> usize {
+    let Some((_, first)) = waiting.front() else { return 0 };
+    let most = if first.bootstraps { 1 } else { BATCH };
+    let mut seen = HashSet::new();
+    let batch = waiting.iter().map(|(_, key)| key).take(most).take_while(|key| {
+        let mask = key.secret.map(|secret| Unique::Mask(secret.masked));
+        let unique = [Some(Unique::Id(&key.id)), Some(Unique::Name(&key.config.name)), mask];
+        key.workspace == first.workspace
+            && key.bootstraps == first.bootstraps
+            && unique.into_iter().flatten().all(|unique| seen.insert(unique))
+    });
+    batch.count()
+}
+
 fn id_taken(id: &KeyId) -> Stop {
     Stop::Refused(KeysError::IdTaken(id.to_string()))
 }
+
+/// Keys of one change. Finishing it occupies the server for half a millisecond. Beginning and finishing cost little compared
+/// with the steps of that many keys.
+pub(super) const BATCH: usize = 100;
+/// Keys of a batch whose steps run at the same time: more than the connections of the pool, which then never rest.
+const CREATED_AT_ONCE: usize = 16;
+/// Longer than those who wait for a change pause, so that each of them gets its turn between two batches.
+const TURN_OF_OTHERS: Duration = Duration::from_millis(50);

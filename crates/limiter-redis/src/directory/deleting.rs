@@ -1,12 +1,19 @@
 //! Deleting a key: its record first, then all that points to it.
 
-use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
+use limiter_core::{KeyDigest, KeyId, KeysError, StoreError, WorkspaceId};
 
 use super::chance::Token;
 use super::change::{Change, Intent};
 use super::pointer::Pointer;
-use super::{Directory, Stop, not_found};
-use crate::records::{Delete, Found};
+use super::{Directory, Stop, is_damage, not_found};
+use crate::records::Delete;
+
+/// A key of the workspace that is about to be deleted.
+struct Doomed {
+    /// Its record cannot be read.
+    damaged: bool,
+    pointer: Option<Pointer>,
+}
 
 impl Directory {
     pub(super) async fn delete_key(
@@ -14,22 +21,62 @@ impl Directory {
         workspace: &WorkspaceId,
         id: &KeyId,
     ) -> Result<(), KeysError> {
-        let found = self.read_in(workspace, id).await?.ok_or_else(|| not_found(id))?;
-        let pointer = self.pointer_of(&found).await?;
-        let intent = Intent { pointer: pointer.clone(), ceases_as_admin: true, ..Intent::of(id) };
+        let doomed = self.doomed(workspace, id).await?.ok_or_else(|| not_found(id))?;
+        let pointer = doomed.pointer.as_ref();
+        let intent =
+            Intent { ceases_as_admin: Some(id), ..Intent::with_pointer(id, pointer.cloned()) };
         let change = self.begin(workspace, &Token::draw(), &intent).await?;
-        let deleted = self.delete_record(&change, id).await;
+        let deleted = self.delete_record(&change, id, doomed.damaged).await;
         if deleted.is_ok() {
-            self.forget(&change, id, pointer.as_ref()).await;
+            self.forget(&change, id, pointer).await;
         }
         // A record that stays keeps its pointer.
-        let existed = self.concluded(&change, None, deleted).await?;
+        let existed = self.concluded(&change, deleted).await?;
         if existed { Ok(()) } else { Err(not_found(id)) }
     }
 
+    async fn doomed(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+    ) -> Result<Option<Doomed>, KeysError> {
+        let error = match self.read_in(workspace, id).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(found)) => {
+                let digest = found.secret.map(|secret| secret.digest);
+                let pointer = self.pointer_of(id, digest).await?;
+                return Ok(Some(Doomed { damaged: false, pointer }));
+            }
+            Err(error) => error,
+        };
+        if !is_damage(&error) {
+            return Err(error.into());
+        }
+        // The index knows the workspace of a key whose record does not name one.
+        let remains = self.records.remains(id).await.map_err(StoreError::from)?;
+        let is_here = match remains.workspace {
+            Some(named) => named == *workspace,
+            None => self.changes.knows(workspace, id).await?,
+        };
+        if !is_here {
+            return Ok(None);
+        }
+        let pointer = self.pointer_of(id, remains.digest).await?;
+        Ok(Some(Doomed { damaged: true, pointer }))
+    }
+
     /// Whether there was a record to delete.
-    async fn delete_record(&self, change: &Change, id: &KeyId) -> Result<bool, Stop> {
-        let deleted = self.records.delete(&change.workspace, id, change.not_after).await;
+    async fn delete_record(
+        &self,
+        change: &Change,
+        id: &KeyId,
+        damaged: bool,
+    ) -> Result<bool, Stop> {
+        let (records, Change { workspace, not_after, .. }) = (&self.records, change);
+        let deleted = match damaged {
+            false => records.delete(workspace, id, *not_after).await,
+            true => records.remove_damaged(workspace, id, *not_after).await,
+        };
         match deleted.map_err(Stop::at_commit)? {
             Delete::Deleted => Ok(true),
             Delete::NotFound => Ok(false),
@@ -38,23 +85,27 @@ impl Directory {
     }
 
     /// The very pointer that was set for this key: another may take its place as soon as the record is gone.
-    async fn pointer_of(&self, found: &Found) -> Result<Option<Pointer>, KeysError> {
-        let Some(secret) = found.secret else { return Ok(None) };
-        let held = match self.pointers.read(&secret.digest).await {
+    async fn pointer_of(
+        &self,
+        id: &KeyId,
+        digest: Option<KeyDigest>,
+    ) -> Result<Option<Pointer>, KeysError> {
+        let Some(digest) = digest else { return Ok(None) };
+        let held = match self.pointers.read(&digest).await {
             Ok(held) => held,
             // A damaged one must not keep its key alive.
             Err(error @ StoreError::Corrupt(_)) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(key = %found.record.id, error, "the pointer of a deleted key is left behind");
+                tracing::warn!(key = %id, error, "the pointer of a deleted key is left behind");
                 None
             }
             Err(error) => return Err(error.into()),
         };
-        let held = held.filter(|held| held.id == found.record.id);
-        Ok(held.map(|held| Pointer { digest: secret.digest, claim: held.claim }))
+        let held = held.filter(|held| held.id == *id);
+        Ok(held.map(|held| Pointer { digest, claim: held.claim }))
     }
 
-    /// Removes what pointed to a deleted key. What fails here is left to whoever comes after the lease.
+    /// Removes the pointer to a deleted key. If that fails, the next client after the lease does it.
     async fn forget(&self, change: &Change, id: &KeyId, pointer: Option<&Pointer>) {
         if let Some(pointer) = pointer
             && let Err(error) = self.pointers.remove(pointer).await

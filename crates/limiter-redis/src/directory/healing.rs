@@ -4,62 +4,76 @@ use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
 use tokio::time::{Instant, sleep};
 
 use super::chance::{Pauses, Token};
-use super::change::{Begin, Change, Entry, Intent, Journal};
-use super::pointer::Pointer;
-use super::{Directory, ManagementError, Stop, changing_nothing, has_digest};
+use super::change::{Begin, Change, Entry, Intent, Refusal};
+use super::journal::Noted;
+use super::{Directory, ManagementError, Stop, changing_nothing, has_digest, is_damage};
 
 impl Directory {
-    /// Begins a change as soon as no other one is under way; finishes those that were left behind.
+    /// Begins a change of one key as soon as no other one is under way; finishes those that were left behind.
     pub(super) async fn begin(
         &self,
         workspace: &WorkspaceId,
         token: &Token,
         intent: &Intent<'_>,
     ) -> Result<Change, KeysError> {
+        let (change, refusals) = self.begin_many(workspace, token, intent).await?;
+        let name = intent.needs.first().map(|need| need.name);
+        match (change, refusals.into_iter().flatten().next()) {
+            (Some(change), None) => Ok(change),
+            (_, Some(refusal)) => Err(refusal.into_error(name)),
+            (None, None) => Err(StoreError::unavailable(ManagementError::UnexpectedReply).into()),
+        }
+    }
+
+    /// The same of several keys: with what stands in the way of each. If that is so of all, no change has begun.
+    pub(super) async fn begin_many(
+        &self,
+        workspace: &WorkspaceId,
+        token: &Token,
+        intent: &Intent<'_>,
+    ) -> Result<(Option<Change>, Vec<Option<Refusal>>), StoreError> {
         let started = Instant::now();
         let mut pauses = Pauses::new();
         loop {
             match self.changes.begin(workspace, token, intent).await? {
-                Begin::Begun(change) => return Ok(change),
-                Begin::Refused(refusal) => return Err(refusal.into_error(intent.id, intent.name)),
+                Begin::Begun(change, refusals) => return Ok((Some(change), refusals)),
+                Begin::Refused(refusals) => return Ok((None, refusals)),
                 Begin::Crashed(change, journal) => self.heal(&change, &journal).await?,
                 Begin::Busy => sleep(pauses.draw()).await,
             }
             if started.elapsed() >= self.patience {
-                return Err(StoreError::unavailable(ManagementError::Busy).into());
+                return Err(StoreError::unavailable(ManagementError::Busy));
             }
         }
     }
 
-    /// Makes the index right about this key, and finishes what was left behind; not now if another change is under way.
+    /// Makes the index right about these keys, and finishes what was left behind; not now if another change is under way.
     pub(super) async fn repair(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
+        ids: impl IntoIterator<Item = &KeyId>,
     ) -> Result<(), StoreError> {
-        match self.changes.begin(workspace, &Token::draw(), &Intent::of(id)).await? {
-            Begin::Begun(change) => {
-                self.heal(&change, &Journal { id: id.clone(), pointer: None }).await
-            }
+        let noted = ids.into_iter().map(|id| Noted { id: id.clone(), pointer: None });
+        let intent = Intent { journal: noted.collect(), ..Intent::default() };
+        match self.changes.begin(workspace, &Token::draw(), &intent).await? {
+            Begin::Begun(change, _) => self.heal(&change, &intent.journal).await,
             Begin::Crashed(change, journal) => self.heal(&change, &journal).await,
             Begin::Busy | Begin::Refused(_) => Ok(()),
         }
     }
 
-    /// Ends a change whose record is as it shall be. If that fails, whoever comes after the lease does it.
-    pub(super) async fn finish(&self, change: &Change, id: &KeyId, entry: Option<&Entry>) {
-        if let Err(error) = self.changes.finish(change, id, entry).await {
+    /// Ends a change whose record is as it shall be. If that fails, the next client after the lease does it.
+    pub(super) async fn finish(&self, change: &Change, id: &KeyId, entry: Option<Entry>) {
+        if let Err(error) = self.changes.finish(change, &[(id, entry)]).await {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(workspace = %change.workspace, error, "a change of keys is to be finished later");
         }
     }
 
-    /// Takes back what was prepared for a change that was refused. If that fails, or if a step may still happen,
-    /// whoever comes after the lease does it.
+    /// Ends a change that was refused. If that fails, or if a step may still happen, the next client after the lease does it.
     pub(super) async fn concluded<T>(
         &self,
         change: &Change,
-        prepared: Option<&Pointer>,
         outcome: Result<T, Stop>,
     ) -> Result<T, KeysError> {
         let error = match outcome {
@@ -67,32 +81,40 @@ impl Directory {
             Err(Stop::Unknown(error)) => return Err(error),
             Err(Stop::Refused(error)) => error,
         };
-        let taken_back = match prepared {
-            Some(pointer) => self.pointers.remove(pointer).await,
-            None => Ok(()),
-        };
-        let ended = match taken_back {
-            Ok(()) => self.changes.abandon(change).await,
-            failed => failed,
-        };
-        if let Err(error) = ended {
+        if let Err(error) = self.changes.abandon(change).await {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(workspace = %change.workspace, error, "a refused change of keys is to be taken back later");
         }
         Err(error)
     }
 
-    /// Finishes a change of which only its journal is known: the record says whether it happened, and it cannot happen
-    /// any more.
-    async fn heal(&self, change: &Change, journal: &Journal) -> Result<(), StoreError> {
-        let found = self.read_in(&change.workspace, &journal.id).await?;
-        if let Some(pointer) = &journal.pointer
-            && !found.as_ref().is_some_and(|found| has_digest(found, &pointer.digest))
-        {
-            self.pointers.remove(pointer).await.map_err(changing_nothing)?;
+    /// Finishes a change of which only its journal is known: the records say what happened, and nothing more of it can
+    /// happen. A record that is damaged says nothing: its key stays as the index has it, until it is deleted.
+    async fn heal(&self, change: &Change, journal: &[Noted]) -> Result<(), StoreError> {
+        let ids = journal.iter().map(|noted| noted.id.clone());
+        let mut records = self.read_all(ids.collect()).await?;
+        let mut entries = Vec::with_capacity(journal.len());
+        for Noted { id, pointer } in journal {
+            let found = match records.remove(id).transpose() {
+                Ok(found) => found.filter(|found| found.record.workspace == change.workspace),
+                Err(error) if is_damage(&error) => {
+                    warn_of(id, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(pointer) = pointer
+                && !found.as_ref().is_some_and(|found| has_digest(found, &pointer.digest))
+            {
+                self.pointers.remove(pointer).await.map_err(changing_nothing)?;
+            }
+            entries.push((id, found.map(|found| Entry::of(&found.record))));
         }
-        let entry = found.map(|found| Entry::of(&found.record));
-        let finished = self.changes.finish(change, &journal.id, entry.as_ref()).await;
-        finished.map(drop).map_err(changing_nothing)
+        self.changes.finish(change, &entries).await.map(drop).map_err(changing_nothing)
     }
+}
+
+fn warn_of(id: &KeyId, error: &StoreError) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(key = %id, error, "the change of a damaged key is ended, its index entry stays as it is");
 }

@@ -1,12 +1,14 @@
 //! Listing the keys of a workspace: names from the index, everything else from the records.
 //!
-//! What a page shows are records that exist, under their own names. The index may be a step behind for the one key that
-//! is being changed, so for that key the record alone is asked.
+//! A page shows records that exist, under their own names. The index may be a step behind for the keys that are
+//! being changed, so for those only the records are read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use limiter_core::{KeyId, KeyName, KeyRecord, Page, Search, StoreError, Throttle, WorkspaceId};
+use limiter_core::{
+    DamagedKey, KeyId, KeyName, KeyRecord, Page, Search, StoreError, Throttle, WorkspaceId,
+};
 use tokio::task::JoinSet;
 
 use super::Directory;
@@ -14,10 +16,16 @@ use crate::records::Found;
 
 /// Some keys of a page.
 struct Part {
-    keys: Vec<KeyRecord>,
+    rows: Vec<Row>,
     /// Where to go on, if there may be more.
     end: Option<KeyName>,
 }
+
+/// A key of a page: its record, or its entry in the index if the record is damaged.
+type Row = Result<KeyRecord, DamagedKey>;
+
+/// Records that were read.
+type Records = HashMap<KeyId, Result<Found, StoreError>>;
 
 impl Directory {
     pub(super) async fn list_keys(
@@ -27,24 +35,37 @@ impl Directory {
     ) -> Result<Page, StoreError> {
         // One more than asked for tells whether there is a next page.
         let most = search.limit().saturating_add(1);
-        let mut keys = Vec::new();
+        let mut rows = Vec::new();
         let mut after = search.start().cloned();
         let mut names = most.clamp(FEWEST_NAMES, MOST_NAMES);
         loop {
-            let wanted = most.saturating_sub(keys.len());
+            let wanted = most.saturating_sub(rows.len());
             let part = self.part(workspace, search, after.as_ref(), names, wanted).await?;
-            keys.extend(part.keys);
-            if part.end.is_none() || keys.len() >= most {
+            rows.extend(part.rows);
+            if part.end.is_none() || rows.len() >= most {
                 break;
             }
             after = part.end;
             // Few names match: look at more of them at a time.
             names = names.saturating_mul(2).min(MOST_NAMES);
         }
-        let more = keys.len() > search.limit();
-        keys.truncate(search.limit());
-        let next = keys.last().filter(|_| more).map(|key| key.name.clone());
-        Ok(Page::new(keys, next))
+        let more = rows.len() > search.limit();
+        rows.truncate(search.limit());
+        let next = rows.last().filter(|_| more).map(|row| name_of(row).clone());
+        let (mut keys, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match row {
+                Ok(key) => keys.push(key),
+                Err(key) => damaged.push(key),
+            }
+        }
+        if !damaged.is_empty()
+            && let Some(suppressed) = DAMAGES.admit(Instant::now())
+        {
+            let ids: Vec<_> = damaged.iter().map(|key| key.id.as_str()).collect();
+            tracing::warn!(%workspace, ?ids, suppressed, "keys whose stored data cannot be read: delete or restore them");
+        }
+        Ok(Page::new(keys, next).with_damaged(damaged))
     }
 
     /// The keys among the next names. An entry whose record says otherwise is looked at again: its key was changed
@@ -64,8 +85,8 @@ impl Directory {
             }
         }
         let (part, doubtful) = self.look(workspace, search, after, names, wanted).await?;
-        for id in doubtful.iter().take(MOST_REPAIRS) {
-            self.try_repair(workspace, id).await;
+        if !doubtful.is_empty() {
+            self.try_repair(workspace, doubtful.iter().take(MOST_REPAIRS)).await;
         }
         Ok(part)
     }
@@ -80,13 +101,13 @@ impl Directory {
         wanted: usize,
     ) -> Result<(Part, Vec<KeyId>), StoreError> {
         let mut stretch = self.changes.names(workspace, after, names).await?;
-        if let Some(id) = stretch.changing.as_ref().filter(|_| stretch.crashed) {
-            self.try_repair(workspace, id).await;
+        if stretch.crashed {
+            self.try_repair(workspace, []).await;
             stretch = self.changes.names(workspace, after, names).await?;
         }
-        let changing = stretch.changing.as_ref();
+        let changing = &stretch.changing;
         let mut entries: Vec<_> = stretch.names;
-        entries.retain(|(name, id)| search.matches(name) && changing != Some(id));
+        entries.retain(|(name, id)| search.matches(name) && !changing.contains(id));
         let mut end = stretch.end;
         if entries.len() > wanted {
             entries.truncate(wanted);
@@ -94,47 +115,64 @@ impl Directory {
         }
 
         let ids = entries.iter().map(|(_, id)| id).chain(changing).cloned();
-        let mut found = self.read_all(ids.collect()).await?;
-        found.retain(|_, found| found.record.workspace == *workspace);
+        let (mut found, mut damaged) = (HashMap::new(), HashSet::new());
+        for (id, read) in self.read_all(ids.collect()).await? {
+            match read {
+                Ok(key) if key.record.workspace == *workspace => drop(found.insert(id, key)),
+                Ok(_) => {}
+                Err(_) => drop(damaged.insert(id)),
+            }
+        }
         let as_indexed = |name: &KeyName, id: &KeyId| {
             found.get(id).is_some_and(|found| found.record.name == *name)
         };
         entries.retain(|(name, id)| !as_indexed(name, id));
-        let doubtful = entries.into_iter().map(|(_, id)| id).collect();
-        // Whatever the index says, a key is shown where its record says that it belongs.
+        let (damaged, doubtful): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(_, id)| damaged.contains(id));
+        let doubtful = doubtful.into_iter().map(|(_, id)| id).collect();
+        // A key is shown at the place of its record's name, even if the index has another name.
         let is_here = |name: &KeyName| {
             after.is_none_or(|after| name > after) && end.as_ref().is_none_or(|end| name <= end)
         };
         let mut keys: Vec<_> = found.into_values().map(|found| found.record).collect();
         keys.retain(|key| is_here(&key.name) && search.matches(&key.name));
-        keys.sort_by(|one, other| one.name.cmp(&other.name));
+        let damaged = damaged.into_iter().map(|(name, id)| Err(DamagedKey { id, name }));
+        let mut rows: Vec<Row> = keys.into_iter().map(Ok).chain(damaged).collect();
+        rows.sort_by(|one, other| name_of(one).cmp(name_of(other)));
         // One key may have got the name of another between the readings of both.
-        keys.dedup_by(|one, other| one.name == other.name);
-        Ok((Part { keys, end }, doubtful))
+        rows.dedup_by(|one, other| name_of(one) == name_of(other));
+        Ok((Part { rows, end }, doubtful))
     }
 
-    /// Reads the records of keys from wherever they are, some at a time.
-    async fn read_all(&self, ids: Vec<KeyId>) -> Result<HashMap<KeyId, Found>, StoreError> {
+    /// Reads the records of keys from all slots, some at a time. Keys that do not exist are left out; a key comes with an
+    /// error if its record cannot be read.
+    pub(super) async fn read_all(&self, ids: Vec<KeyId>) -> Result<Records, StoreError> {
         let mut waiting = VecDeque::from(ids);
         let mut reading = JoinSet::new();
-        let mut found = HashMap::new();
+        let mut records = Records::new();
         loop {
             while reading.len() < READ_AT_ONCE
                 && let Some(id) = waiting.pop_front()
             {
                 let directory = self.clone();
-                reading.spawn(async move { directory.read(&id).await });
+                reading.spawn(async move {
+                    let read = directory.read(&id).await;
+                    (id, read)
+                });
             }
-            let Some(read) = reading.join_next().await else { return Ok(found) };
-            if let Some(key) = read.map_err(StoreError::unavailable)?? {
-                found.insert(key.record.id.clone(), key);
+            let Some(read) = reading.join_next().await else { return Ok(records) };
+            match read.map_err(StoreError::unavailable)? {
+                (_, Ok(None)) => {}
+                (id, Ok(Some(found))) => drop(records.insert(id, Ok(found))),
+                (id, Err(error @ StoreError::Corrupt(_))) => drop(records.insert(id, Err(error))),
+                (_, Err(error)) => return Err(error),
             }
         }
     }
 
     /// A listing is right without it.
-    async fn try_repair(&self, workspace: &WorkspaceId, id: &KeyId) {
-        if let Err(error) = self.repair(workspace, id).await
+    async fn try_repair(&self, workspace: &WorkspaceId, ids: impl IntoIterator<Item = &KeyId>) {
+        if let Err(error) = self.repair(workspace, ids).await
             && let Some(suppressed) = WARNINGS.admit(Instant::now())
         {
             let error: &dyn std::error::Error = &error;
@@ -143,6 +181,15 @@ impl Directory {
     }
 }
 
+fn name_of(row: &Row) -> &KeyName {
+    match row {
+        Ok(key) => &key.name,
+        Err(key) => &key.name,
+    }
+}
+
+/// Throttles the warnings about damaged keys: each listing meets them.
+static DAMAGES: Throttle = Throttle::of_warnings();
 /// Throttles the warnings about failed repairs: a listing may try many.
 static WARNINGS: Throttle = Throttle::of_warnings();
 
@@ -154,5 +201,5 @@ const MOST_NAMES: usize = 512;
 const READ_AT_ONCE: usize = 32;
 /// One look for the present, one for a key that was changed meanwhile, one for a second such key.
 const LOOKS: usize = 3;
-/// What a listing puts right at once; the next one goes on.
+/// The most repairs of one listing; the next listing continues.
 const MOST_REPAIRS: usize = 8;

@@ -1,8 +1,8 @@
 //! From the digest of an access key to the id of its key.
 //!
 //! A pointer is set before its key exists, so it carries a claim: the token of the change that creates the key, and
-//! until when that change may still succeed. Two keys can never have one digest: whoever finds a pointer whose key does
-//! not exist replaces it only if its claim has run out, and only if it is still that very pointer.
+//! until when that change may still succeed. Two keys can never have one digest: a client that finds a pointer whose key
+//! does not exist replaces it only if its claim has run out, and only if it is still that very pointer.
 
 use std::sync::LazyLock;
 
@@ -24,7 +24,7 @@ pub(super) struct Pointers {
     keyspace: Keyspace,
 }
 
-/// A pointer as whoever set it knows it.
+/// A pointer as the client that set it knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pointer {
     pub(super) digest: KeyDigest,
@@ -71,14 +71,33 @@ impl Pointers {
         id: &KeyId,
         replaced: Option<&Held>,
     ) -> Result<Set, CallError> {
-        let arguments = [
-            format!("{} {} {id}", change.token, change.lease_ends).into_bytes(),
-            replaced.map_or("", |held| &held.text).into(),
-            change.not_after.to_string().into_bytes(),
-        ];
-        let reply = self.run(&SET, digest, &arguments).await?;
-        // What cannot be understood is not ours.
-        Ok(Set::read(reply).unwrap_or(Set::TooLate))
+        let set = self.set_all(change, &[(*digest, id, replaced)]).await?.pop();
+        Ok(set.unwrap_or(Set::TooLate))
+    }
+
+    /// The same of several pointers at once, each by itself. Not on a cluster, where they have slots of their own.
+    pub(super) async fn set_all(
+        &self,
+        change: &Change,
+        pointers: &[(KeyDigest, &KeyId, Option<&Held>)],
+    ) -> Result<Vec<Set>, CallError> {
+        let keys: Vec<_> =
+            pointers.iter().map(|(digest, ..)| self.keyspace.digest(digest)).collect();
+        let mut arguments = vec![change.not_after.to_string().into_bytes()];
+        for (_, id, replaced) in pointers {
+            arguments.push(format!("{} {} {id}", change.token, change.lease_ends).into_bytes());
+            arguments.push(replaced.map_or("", |held| &held.text).into());
+        }
+        let call = Call { script: &SET, keys: &keys, arguments: &arguments };
+        let reply = self.servers.run(&call, Lane::Apart).await?;
+        // An answer that cannot be read means that the pointers are not ours.
+        let set = Set::read(reply, pointers.len());
+        Ok(set.unwrap_or_else(|| pointers.iter().map(|_| Set::TooLate).collect()))
+    }
+
+    /// Whether [`set_all`](Self::set_all) can take more than one pointer.
+    pub(super) fn have_one_server(&self) -> bool {
+        !self.servers.is_cluster()
     }
 
     /// Removes this very pointer, if it is still there.
@@ -98,20 +117,6 @@ impl Pointers {
     }
 }
 
-impl Pointer {
-    /// Digest and claim as a journal keeps them.
-    pub(super) fn texts(pointer: Option<&Self>) -> (String, String) {
-        let texts = pointer.map(|pointer| (pointer.digest.into(), pointer.claim.to_string()));
-        texts.unwrap_or_default()
-    }
-
-    /// What a journal says; one without a digest has no pointer.
-    pub(super) fn from_texts(digest: &str, claim: &str) -> Option<Self> {
-        let digest = KeyDigest::try_from(digest.to_owned()).ok()?;
-        Some(Self { digest, claim: Token::known(claim.to_owned()) })
-    }
-}
-
 impl Held {
     fn read(text: String) -> Option<Self> {
         let mut words = text.splitn(3, ' ');
@@ -123,16 +128,14 @@ impl Held {
 }
 
 impl Set {
-    fn read(reply: Value) -> Option<Self> {
+    fn read(reply: Value, pointers: usize) -> Option<Vec<Self>> {
         let mut words = parsed::<Vec<String>>(reply).ok()?.into_iter();
-        Some(match words.next()?.as_str() {
-            "pointed" => Self::Pointed,
-            "held" => {
-                let now = words.next()?.parse().ok()?;
-                Self::Held(Held::read(words.next()?)?, now)
-            }
-            _ => Self::TooLate,
-        })
+        let now = words.next()?.parse().ok()?;
+        let sets = words.map(|held| match held.as_str() {
+            "" => Some(Self::Pointed),
+            _ => Some(Self::Held(Held::read(held)?, now)),
+        });
+        sets.collect::<Option<Vec<_>>>().filter(|sets| sets.len() == pointers)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The names in the index of a workspace, some at a time.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use limiter_core::{KeyId, KeyName, StoreError, WorkspaceId};
 
 use super::change::{Changes, script};
+use super::journal;
 use super::{changing_nothing, parsed, unexpected_reply};
 use crate::keyspace::WorkspaceKey;
 use crate::script::Script;
@@ -15,9 +17,9 @@ pub(super) struct Stretch {
     pub(super) names: Vec<(KeyName, KeyId)>,
     /// The last name, unless there are no more behind it.
     pub(super) end: Option<KeyName>,
-    /// The key that is being changed: only its record tells its name.
-    pub(super) changing: Option<KeyId>,
-    /// Whether the client that changes it has stopped.
+    /// The keys that are being changed: only their records have their names.
+    pub(super) changing: HashSet<KeyId>,
+    /// Whether the client that changes them has stopped.
     pub(super) crashed: bool,
 }
 
@@ -36,10 +38,10 @@ impl Changes {
     }
 }
 
-/// What the script for listing answers: the changing key, whether its client has stopped, names, ids.
+/// The answer of the script for listing: the journal, whether its client has stopped, names, ids.
 type Listed = (Vec<u8>, Vec<u8>, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
 
-fn stretch((changing, crashed, names, ids): Listed, most: usize) -> Option<Stretch> {
+fn stretch((journal, crashed, names, ids): Listed, most: usize) -> Option<Stretch> {
     let full = names.len() >= most;
     let names = names.into_iter().map(|name| KeyName::try_from(str::from_utf8(&name).ok()?).ok());
     let names: Vec<_> = names.collect::<Option<_>>()?;
@@ -48,11 +50,11 @@ fn stretch((changing, crashed, names, ids): Listed, most: usize) -> Option<Stret
         None => Some(None),
     });
     let ids: Vec<_> = ids.collect::<Option<_>>()?;
-    let changing = if changing.is_empty() { None } else { Some(key_id(&changing)?) };
+    let journal = journal::read(str::from_utf8(&journal).ok()?)?;
     Some(Stretch {
         end: names.last().filter(|_| full).cloned(),
         names: names.into_iter().zip(ids).filter_map(|(name, id)| Some((name, id?))).collect(),
-        changing,
+        changing: journal.into_iter().map(|noted| noted.id).collect(),
         crashed: crashed == b"1",
     })
 }

@@ -1,6 +1,8 @@
 //! Against a real server, each under a prefix of its own.
 
+mod batches;
 mod crashes;
+mod damaged;
 mod faults;
 mod listing;
 mod races;
@@ -18,12 +20,13 @@ use limiter_core::{
 };
 
 use super::{Directory, Waiting};
+use crate::keys::Keys;
 use crate::keyspace::{Keyspace, WorkspaceKey};
 use crate::records::Records;
 use crate::scripts::Scripts;
 use crate::servers::{Servers, Settings};
 
-/// A directory whose prefix nobody else uses.
+/// A directory with a prefix of its own.
 struct World {
     directory: Directory,
     servers: Servers,
@@ -55,7 +58,7 @@ impl World {
         let servers = Servers::connect(settings, &[]).await.expect("the server has started");
         let keyspace = Keyspace::new(prefix.clone());
         let scripts = Arc::new(Scripts::new(None, servers.understand_shebangs()));
-        let records = Records::new(servers.clone(), keyspace.clone(), scripts);
+        let records = Records::new(Keys::new(servers.clone(), keyspace.clone(), scripts, 1));
         let directory = Directory::new(servers.clone(), records, keyspace.clone(), waiting);
         Self { directory, servers, keyspace, prefix }
     }
@@ -70,7 +73,7 @@ impl World {
         keys.into_iter().map(|key| key.name.to_string()).collect()
     }
 
-    /// What the index itself says, in the order of Redis.
+    /// The names in the index, in the order of Redis.
     async fn indexed_names(&self) -> Vec<String> {
         let names = self.keyspace.workspace(WorkspaceKey::Names, &home());
         self.command(redis::cmd("ZRANGE").arg(names).arg(0).arg(-1)).await

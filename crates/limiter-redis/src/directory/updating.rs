@@ -4,10 +4,10 @@ use limiter_core::keys::is_permanent_admin;
 use limiter_core::{InvalidValue, KeyConfig, KeyId, KeyRecord, KeysError, WorkspaceId};
 
 use super::chance::Token;
-use super::change::{Entry, Intent};
+use super::change::{Entry, Intent, Need};
 use super::{Directory, Stop, not_found};
 use crate::error::CallError;
-use crate::records::Update;
+use crate::records::{Found, Update};
 
 impl Directory {
     pub(super) async fn update_key(
@@ -17,21 +17,22 @@ impl Directory {
         version: u64,
         config: &KeyConfig,
     ) -> Result<KeyRecord, KeysError> {
-        let record = self.read_at(workspace, id, version).await?;
-        let before = Entry::of(&record);
-        let permanent_admin = is_permanent_admin(record.kind, config.expires_at);
+        let found = self.read_at(workspace, id, version).await?;
+        let before = Entry::of(&found.record);
+        let permanent_admin = is_permanent_admin(found.record.kind, config.expires_at);
         let renamed = before.name != config.name;
         // The step itself compares the version, so that what was found here still holds then.
         if !renamed && before.permanent_admin == permanent_admin {
-            let updated = self.records.update(workspace, id, version, config, None).await;
+            let updated = self.records.update_found(workspace, found, version, config, None).await;
             return refused(id, version, updated).map_err(|stop| match stop {
                 Stop::Refused(error) | Stop::Unknown(error) => error,
             });
         }
 
+        let need = Need { id, name: &config.name, masked: None };
         let intent = Intent {
-            name: renamed.then_some(&config.name),
-            ceases_as_admin: before.permanent_admin && !permanent_admin,
+            needs: if renamed { vec![need] } else { Vec::new() },
+            ceases_as_admin: (before.permanent_admin && !permanent_admin).then_some(id),
             ..Intent::of(id)
         };
         let change = match self.begin(workspace, &Token::draw(), &intent).await {
@@ -43,13 +44,15 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
-        let updated =
-            self.records.update(workspace, id, version, config, Some(change.not_after)).await;
+        let updated = self
+            .records
+            .update_found(workspace, found, version, config, Some(change.not_after))
+            .await;
         let updated = refused(id, version, updated);
         if let Ok(record) = &updated {
-            self.finish(&change, id, Some(&Entry::of(record))).await;
+            self.finish(&change, id, Some(Entry::of(record))).await;
         }
-        self.concluded(&change, None, updated).await
+        self.concluded(&change, updated).await
     }
 
     async fn read_at(
@@ -57,10 +60,10 @@ impl Directory {
         workspace: &WorkspaceId,
         id: &KeyId,
         version: u64,
-    ) -> Result<KeyRecord, KeysError> {
+    ) -> Result<Found, KeysError> {
         let found = self.read_in(workspace, id).await?.ok_or_else(|| not_found(id))?;
         match found.record.version {
-            actual if actual == version => Ok(found.record),
+            actual if actual == version => Ok(found),
             actual => Err(KeysError::Conflict { expected: version, actual }),
         }
     }

@@ -1,8 +1,66 @@
--- All that is remembered of the calls of an API key, at one instant.
---
--- KEYS[1]              its state
--- KEYS[2] to KEYS[5]   its reservations, their ids by time, and the ids of its checks and of its records by time
--- Returns whether the key exists, and all of them.
-return { redis.call('EXISTS', KEYS[1]), redis.call('HGETALL', KEYS[2]),
-  redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'), redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES'),
-  redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES') }
+-- The ledger of a key, by kind: 1 an id that must be new, 2 a reservation that must be new, 3 one that must be as given. It is
+-- given an id; how long that is remembered in ms (negative: as before) and two bounds, or a bound and how long an id that it
+-- confirms is remembered; then by kind: the id that it confirms or ''; what stands before and after the windows; the
+-- entry that must be there, and what takes its place.
+local order, entries, ended = KEYS[3], KEYS[4], KEYS[5]
+local id, entry, life, most, most_ended = ARGV[given], false
+-- Whether the ledger has something else.
+local function is_listed()
+  life, most, most_ended = struct.unpack('<i7i7i7', ARGV[given + 1])
+  if ledger == 1 then
+    local known_until = redis.call('ZSCORE', order, id)
+    entry = known_until and known_until + 0 > now and known_until
+    return entry
+  end
+  entry = redis.call('HGET', entries, id)
+  local lives = entry and #entry > 7 and struct.unpack('<i7', entry) > now
+  return ledger == 2 and lives or ledger == 3 and not (lives and entry == ARGV[given + 2])
+end
+-- Looks for room in a set: '' if there is some, else when. What has passed is given up: a few at a time, but more than come.
+local function room(order, most)
+  local count, passed = redis.call('ZCARD', order), 0
+  if count >= most or count % 16 == 0 and count > 0 then
+    passed = redis.call('ZCOUNT', order, '-inf', now)
+    local above = count - passed - most
+    if above >= 0 then
+      local after = string.format('(%.0f', now)
+      return redis.call('ZRANGEBYSCORE', order, after, '+inf', 'WITHSCORES', 'LIMIT', above, 1)[2] or 'never'
+    end
+  end
+  if passed > 0 then
+    local gone = redis.call('ZRANGE', order, 0, math.min(passed, 32) - 1)
+    if ledger > 1 then redis.call('HDEL', entries, _G.unpack(gone)) end
+    redis.call('ZREM', order, _G.unpack(gone))
+  end
+  return ''
+end
+local function is_full()
+  if ledger == 1 then entry = room(order, most) elseif ledger == 2 then entry = room(order, most) .. ',' .. room(ended, most_ended) end
+  return ledger < 3 and entry ~= '' and entry ~= ','
+end
+local function remember(identities)
+  local ends, first, second = life >= 0 and math.min(now + life, 9007199254740991), ARGV[given + 2], ARGV[given + 3]
+  if ledger == 1 then
+    redis.call('ZADD', order, ends, id)
+    local sooner, confirmed = math.min(now + most_ended, 9007199254740991), first ~= '' and redis.call('ZSCORE', order, first)
+    if confirmed and confirmed + 0 > sooner then redis.call('ZADD', order, sooner, first) end
+  elseif ledger == 2 then
+    redis.call('HSET', entries, id, struct.pack('<i7', ends) .. first .. identities .. second)
+    redis.call('ZADD', order, ends, id)
+    redis.call('ZREM', ended, id)
+  elseif not ends then
+    redis.call('HSET', entries, id, string.sub(entry, 1, 7) .. second)
+  else
+    redis.call('HSET', entries, id, struct.pack('<i7', ends) .. second)
+    redis.call('ZREM', order, id)
+    redis.call('ZADD', ended, ends, id)
+  end
+  -- Should the key not be called any more, Redis forgets what has passed: put off so far each time that it is done rarely. By a
+  -- manual clock it does not, since that and the life of a Redis key do not fit together.
+  local listed = ledger == 3 and ended or order
+  if clock_arguments == 0 and ends and redis.call('PTTL', listed) < life then
+    for _, key in ipairs({ listed, entries }) do
+      if redis.call('PTTL', key) < 2 * life + 60000 then redis.call('PEXPIRE', key, 2 * life + 60000) end
+    end
+  end
+end

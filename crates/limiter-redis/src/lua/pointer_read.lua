@@ -1,4 +1,3 @@
 -- KEYS: pointer
 -- Answers: what the pointer says, or nil
-
 return redis.call('GET', KEYS[1])

@@ -3,7 +3,6 @@
 --
 -- KEYS: pointer
 -- ARGV: the claim, with the separator behind it
-
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1

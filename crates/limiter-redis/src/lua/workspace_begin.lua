@@ -1,38 +1,43 @@
--- Begins a change of the keys of a workspace, or takes over one that its client left behind.
+-- Begins a change of keys of a workspace, or takes over one that its client left behind.
 --
 -- KEYS: names, taken, admins, change
--- ARGV: token, lease in ms, the key's id, the digest and the claim of its pointer (or ''), and what is asked of the
--- index: first of its workspace ('1'), id taken ('1'), a free name (or ''), a free mask (or ''), the key ceases to be a
--- permanent admin ('1')
--- Answers: begun, now | busy | crashed, now, id, digest, claim | refused, why
-
-local token, lease, id, digest, claim = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local first, id_taken, name, mask, admin_goes = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+-- ARGV: token, lease in ms, the journal, whether the workspace must have no key ('1'), the id of a key that ceases to be
+-- a permanent admin (or ''), and for each key that needs some of the index: its id, a free name (or ''), a free mask (or '')
+-- Answers: begun, now, 'free', 'name' or 'mask' for each such key | busy | crashed, now, journal |
+-- refused, now, 'bootstrapped' or 'admin', or as with begun if none is free
+local token, lease, journal, first, ceases = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = now_ms()
 local now_text = string.format('%.0f', now)
-
-local change = redis.call('HMGET', KEYS[4], 'began', 'lease', 'id', 'digest', 'claim')
+local change = redis.call('HMGET', KEYS[4], 'began', 'lease', 'journal', 'wanted')
 if change[1] then
-  if is_alive(tonumber(change[1]), tonumber(change[2]), now) then return { 'busy' } end
+  if is_alive(tonumber(change[1]), tonumber(change[2]), now) then
+    if not change[4] then redis.call('HSET', KEYS[4], 'wanted', '1') end
+    return { 'busy' }
+  end
   -- What is inherited must be healed: should this answer be lost, the client must not end it as if nothing had begun.
   redis.call('HSET', KEYS[4], 'token', token, 'began', now_text, 'lease', lease, 'inherited', '1')
-  return { 'crashed', now_text, change[3], change[4], change[5] }
+  return { 'crashed', now_text, change[3] or '' }
 end
-
-if first == '1' and redis.call('ZCARD', KEYS[1]) > 0 then return { 'refused', 'bootstrapped' } end
-if id_taken == '1' then return { 'refused', 'id' } end
-if name ~= '' then
-  local holder = redis.call('HGET', KEYS[2], 'n' .. name)
-  if holder and holder ~= id then return { 'refused', 'name' } end
+if first == '1' and redis.call('ZCARD', KEYS[1]) > 0 then return { 'refused', now_text, 'bootstrapped' } end
+if ceases ~= '' and redis.call('SISMEMBER', KEYS[3], ceases) == 1 and redis.call('SCARD', KEYS[3]) == 1 then
+  return { 'refused', now_text, 'admin' }
 end
-if mask ~= '' then
-  local holder = redis.call('HGET', KEYS[2], 'm' .. mask)
-  if holder and holder ~= id then return { 'refused', 'mask' } end
+local function is_taken(field, id)
+  local holder = redis.call('HGET', KEYS[2], field)
+  return holder and holder ~= id
 end
-if admin_goes == '1' and redis.call('SISMEMBER', KEYS[3], id) == 1 and redis.call('SCARD', KEYS[3]) == 1 then
-  return { 'refused', 'admin' }
+local answer, begins = { 'begun', now_text }, #ARGV == 5
+for at = 6, #ARGV, 3 do
+  local id, name, mask = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local word = 'free'
+  if mask ~= '' and is_taken('m' .. mask, id) then word = 'mask' end
+  if name ~= '' and is_taken('n' .. name, id) then word = 'name' end
+  if word == 'free' then begins = true end
+  answer[#answer + 1] = word
 end
-
-redis.call('HSET', KEYS[4], 'token', token, 'began', now_text, 'lease', lease,
-  'id', id, 'digest', digest, 'claim', claim)
-return { 'begun', now_text }
+if begins then
+  redis.call('HSET', KEYS[4], 'token', token, 'began', now_text, 'lease', lease, 'journal', journal)
+else
+  answer[1] = 'refused'
+end
+return answer

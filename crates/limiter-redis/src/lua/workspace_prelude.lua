@@ -1,10 +1,8 @@
 -- What the scripts on the slot of a workspace share.
-
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
-
 -- Whether the change in the hash has a client that may still be at work. A clock that has stepped back by more than half
 -- a lease is outside of what the protocol assumes anyway: the change counts as left behind then, or it would block its
 -- workspace until the clock is there again.

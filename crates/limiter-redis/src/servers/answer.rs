@@ -1,4 +1,4 @@
-//! What an error that a server answers means for the call.
+//! The meaning of a server's error for the call.
 //!
 //! Every such answer proves that the script changed nothing: it was not run, or it stopped before it wrote, which our
 //! scripts do at their very end.
@@ -9,7 +9,8 @@ use redis::{ErrorKind, ServerError};
 use super::tls;
 use crate::error::RedisError;
 use crate::keyspace;
-use crate::script::Call;
+use crate::rights;
+use crate::script::{Call, Script};
 
 /// An error that a server answered.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) enum Answer {
     /// The slot is moving, and the key is at another node already or would be made there.
     Ask { to: String },
     /// The slot is moving, and some keys of the call are here and some are there.
-    TryAgain,
+    TryAgain { answer: String },
     /// The server does not know the script, or not any more.
     NoScript,
     /// Anything else.
@@ -33,9 +34,14 @@ pub(super) fn read(error: &ServerError, server: &str, call: &Call<'_>) -> Answer
     match text.code.as_str() {
         "MOVED" => Answer::Moved { to: to() },
         "ASK" => Answer::Ask { to: to() },
-        "TRYAGAIN" => Answer::TryAgain,
+        "TRYAGAIN" => Answer::TryAgain { answer: text.whole() },
         "NOSCRIPT" => Answer::NoScript,
         "LIMITER" => Answer::Refused(ours(&text.rest, call)),
+        "NOPERM" if text.is_about_keys() => {
+            let key = call.keys.first().map_or(&[][..], Vec::as_slice);
+            Answer::Refused(RedisError::KeysForbidden { pattern: keyspace::pattern_of(key) })
+        }
+        "ERR" if text.is_forbidden() => Answer::Refused(text.forbidden_in(call.script)),
         "WRONGTYPE" => Answer::Refused(RedisError::WrongType { key: keys(call) }),
         "ERR" if STOPPED.iter().any(|start| text.rest.starts_with(start)) => {
             Answer::Refused(RedisError::Corrupt { key: keys(call), what: text.rest })
@@ -90,34 +96,36 @@ pub(super) fn connecting(error: redis::RedisError, server: &str) -> RedisError {
 struct Text {
     code: String,
     rest: String,
+    /// The line of the script that was stopped.
+    line: Option<usize>,
 }
 
 impl Text {
     fn of(error: &ServerError) -> Self {
-        let rest = without_place(error.details().unwrap_or_default());
+        let (rest, mut line) = without_place(error.details().unwrap_or_default());
         // Redis 6.2 wraps what stopped a script: `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -OOM …`.
         if error.code() == "ERR" && rest.starts_with("Error running script (call to ") {
             let mut inner = rest.split_once("): ").map_or(rest, |(_, inner)| inner);
-            while let Some(after) = without_line(inner) {
-                inner = after;
+            while let Some((number, after)) = without_line(inner) {
+                (inner, line) = (after, Some(number));
             }
             let inner = inner.strip_prefix('-').unwrap_or(inner);
             let (code, after) = inner.split_once(' ').unwrap_or((inner, ""));
-            if inner.starts_with(FORBIDDEN) {
-                return Self { code: "ERR".to_owned(), rest: inner.to_owned() };
+            if FORBIDDEN.iter().any(|start| inner.starts_with(start)) {
+                return Self { code: "ERR".to_owned(), rest: inner.to_owned(), line };
             }
             if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                return Self { code: code.to_owned(), rest: after.to_owned() };
+                return Self { code: code.to_owned(), rest: after.to_owned(), line };
             }
         }
-        Self { code: error.code().to_owned(), rest: rest.to_owned() }
+        Self { code: error.code().to_owned(), rest: rest.to_owned(), line }
     }
 
     fn whole(&self) -> String {
         format!("{} {}", self.code, self.rest)
     }
 
-    /// What any command can be answered.
+    /// The error for an answer that any command can get.
     fn common(&self, server: &str) -> Option<RedisError> {
         let server = server.to_owned();
         Some(match self.code.as_str() {
@@ -132,11 +140,39 @@ impl Text {
                 source: std::sync::Arc::new(std::io::Error::other(self.whole())),
             },
             "NOPERM" => forbidden(&self.rest),
-            "ERR" if self.rest.starts_with(FORBIDDEN) => {
-                RedisError::Permission { what: "a command that our scripts call".to_owned() }
-            }
             _ => return None,
         })
+    }
+}
+
+impl Text {
+    /// `this user has no permissions to access one of the keys used as arguments`, or `No permissions to access a key`.
+    fn is_about_keys(&self) -> bool {
+        self.rest.contains("permissions to access")
+    }
+
+    /// Whether a script was stopped by what its user may not.
+    fn is_forbidden(&self) -> bool {
+        FORBIDDEN.iter().any(|start| self.rest.starts_with(start))
+    }
+
+    /// The command that stopped the script: newer servers name it, older ones only its line.
+    fn forbidden_in(&self, script: &Script) -> RedisError {
+        if self.rest.contains(" '") {
+            return forbidden(&self.rest);
+        }
+        let line = self.line.and_then(|line| script.text.lines().nth(line.checked_sub(1)?));
+        let calls = line.unwrap_or_default().split("call('").skip(1);
+        let mut commands: Vec<_> = calls.filter_map(|call| call.split('\'').next()).collect();
+        commands.dedup();
+        if commands.is_empty() || self.rest.contains("keys") {
+            RedisError::Permission {
+                what: format!("what the script {:?} calls", script.name),
+                allow: rights::RIGHTS.split_whitespace().collect::<Vec<_>>().join(" "),
+            }
+        } else {
+            RedisError::commands_forbidden(&commands)
+        }
     }
 }
 
@@ -153,33 +189,37 @@ fn ours(rest: &str, call: &Call<'_>) -> RedisError {
     }
 }
 
-/// `this user has no permissions to run the 'evalsha' command`, or something about keys.
+/// `User x has no permissions to run the 'evalsha' command`, in a script or by itself.
 fn forbidden(text: &str) -> RedisError {
     match text.split('\'').nth(1) {
         Some(command) if command.starts_with("script") || command.starts_with("eval") => {
             RedisError::ScriptsForbidden { command: command.to_uppercase().replace('|', " ") }
         }
-        Some(command) => RedisError::Permission { what: command.to_uppercase().replace('|', " ") },
-        None if text.contains("keys") => {
-            RedisError::Permission { what: "the keys under our prefix".to_owned() }
-        }
-        None => RedisError::Permission { what: text.to_owned() },
+        Some(command) => RedisError::commands_forbidden(&[command]),
+        None => RedisError::Permission {
+            what: format!("what it is asked for ({text})"),
+            allow: rights::RIGHTS.split_whitespace().collect::<Vec<_>>().join(" "),
+        },
     }
 }
 
-/// Redis 7 says where a script stopped: `… script: <40 digits>, on @user_script:12.`
-fn without_place(text: &str) -> &str {
+/// From version 7 on, servers say where a script stopped: `… script: <40 digits>, on @user_script:12.`, without the digits
+/// in Valkey 9.
+fn without_place(text: &str) -> (&str, Option<usize>) {
     match text.rsplit_once(" script: ") {
-        Some((before, place)) if place.contains(", on @") => before,
-        _ => text,
+        Some((before, place)) if place.contains("on @user_script:") => {
+            let line = place.trim_end_matches('.').rsplit(':').next();
+            (before, line.and_then(|line| line.parse().ok()))
+        }
+        _ => (text, None),
     }
 }
 
-/// What follows one `@user_script:12: `, `@user_script: 12: ` or `user_script:12: ` at the beginning.
-fn without_line(text: &str) -> Option<&str> {
+/// The number in one `@user_script:12: `, `@user_script: 12: ` or `user_script:12: ` at the beginning, and what follows.
+fn without_line(text: &str) -> Option<(usize, &str)> {
     let after = text.strip_prefix('@').unwrap_or(text).strip_prefix("user_script:")?;
     let (line, after) = after.trim_start().split_once(": ")?;
-    line.bytes().all(|byte| byte.is_ascii_digit()).then_some(after)
+    Some((line.parse().ok()?, after))
 }
 
 /// The keys of a call, for a person to look at: which one it was, the server does not say.
@@ -188,8 +228,8 @@ fn keys(call: &Call<'_>) -> String {
     keys.join(", ")
 }
 
-/// What a script is told that calls a command its user may not.
-const FORBIDDEN: &str = "The user executing the script can't";
+/// How a script is stopped that calls a command its user may not: by older servers and by newer ones.
+const FORBIDDEN: [&str; 2] = ["The user executing the script can't", "ACL failure in script: "];
 
 /// How Redis 7 and 6.2 begin when a script stops by itself, which ours do only on what they never wrote.
 const STOPPED: [&str; 2] = ["user_script:", "Error running script (call to "];
@@ -199,12 +239,11 @@ mod tests {
     use redis::Value;
 
     use super::*;
-    use crate::script::Script;
 
     fn answer(line: &str) -> Answer {
         let reply = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         let Value::ServerError(error) = reply else { panic!("{reply:?}") };
-        let script = Script::new("decide", "return 1".to_owned());
+        let script = Script::new("decide", "-- \nredis.call('TIME')".to_owned());
         let keys = [b"limiter:k:{a}".to_vec()];
         read(&error, "here:1", &Call { script: &script, keys: &keys, arguments: &[] })
     }
@@ -222,7 +261,7 @@ mod tests {
             matches!(answer("MOVED 866 10.0.0.2:7001"), Answer::Moved { to } if to == "10.0.0.2:7001")
         );
         assert!(matches!(answer("ASK 866 ::1:7001"), Answer::Ask { to } if to == "::1:7001"));
-        assert!(matches!(answer("TRYAGAIN Multiple keys request"), Answer::TryAgain));
+        assert!(matches!(answer("TRYAGAIN Multiple keys request"), Answer::TryAgain { .. }));
         assert!(matches!(answer("NOSCRIPT No matching script."), Answer::NoScript));
     }
 
@@ -288,8 +327,36 @@ mod tests {
             matches!(refused(new), RedisError::ScriptsForbidden { command } if command == "SCRIPT LOAD")
         );
         let role = "NOPERM User x has no permissions to run the 'role' command";
-        assert!(matches!(refused(role), RedisError::Permission { what } if what == "ROLE"));
-        let key = "NOPERM this user has no permissions to access one of the keys used as arguments";
-        assert!(matches!(refused(key), RedisError::Permission { what } if what.contains("keys")));
+        assert!(refused(role).to_string().ends_with("SETUSER <user> +role"), "{}", refused(role));
+        for keys in [
+            "NOPERM this user has no permissions to access one of the keys used as arguments",
+            "NOPERM No permissions to access a key",
+        ] {
+            assert!(
+                matches!(refused(keys), RedisError::KeysForbidden { pattern } if pattern == "limiter:*")
+            );
+        }
+    }
+
+    /// The script has `redis.call('TIME')` in its second line.
+    #[test]
+    fn what_is_forbidden_in_a_script_is_named() {
+        const DIGEST: &str = "436dd02fabdcca867d59427671a5780b9f0f749d";
+        let old = "The user executing the script can't run this command or subcommand";
+        let new = "ACL failure in script: User x has no permissions to run the 'time' command";
+        for line in [
+            format!(
+                "ERR Error running script (call to f_{DIGEST}): @user_script:2: @user_script: 2: {old}"
+            ),
+            format!("ERR {old} script: {DIGEST}, on @user_script:2."),
+            format!("ERR {new} script: {DIGEST}, on @user_script:2."),
+            format!("ERR {new} script: on @user_script:2."),
+        ] {
+            let RedisError::Permission { what, allow } = refused(&line) else { panic!("{line}") };
+            assert_eq!((what.as_str(), allow.as_str()), ("TIME", "+time"), "{line}");
+        }
+        let elsewhere = refused(&format!("ERR {old} script: {DIGEST}, on @user_script:1."));
+        assert!(elsewhere.to_string().contains("\"decide\""), "{elsewhere}");
+        assert!(elsewhere.to_string().contains(" +time "), "{elsewhere}");
     }
 }

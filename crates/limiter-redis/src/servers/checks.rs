@@ -1,5 +1,5 @@
-//! What a new connection must show before it is used: that it leads to a master that can run our scripts and keeps
-//! what it is given.
+//! Checks of a new connection before it is used: it must lead to a master that can run our scripts and keeps the data
+//! that it stores.
 
 use std::collections::HashMap;
 

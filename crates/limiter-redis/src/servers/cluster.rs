@@ -19,7 +19,7 @@ use super::wire::open;
 use crate::address::{at, host_and_port};
 use crate::error::RedisError;
 
-/// What we know of a cluster. The map may be old; the nodes themselves tell us when it is.
+/// The known map and nodes of a cluster. The map may be old; the answers of the nodes show when it is.
 #[derive(Debug)]
 pub(super) struct Cluster {
     seeds: Vec<ConnectionInfo>,
@@ -145,7 +145,7 @@ impl Cluster {
             while let Some(answer) = answers.join_next().await {
                 match answer {
                     Ok(Ok(map)) => return Ok(Arc::new(map)),
-                    // What a node says of itself tells more than that another is not there.
+                    // The error that a node answers is more informative than a failure to reach another node.
                     Ok(Err(error)) if !says_little(&error) || says_little(&worst) => worst = error,
                     _ => {}
                 }
@@ -241,7 +241,7 @@ fn sequence(value: &Value) -> &[Value] {
     }
 }
 
-/// What nodes give instead of a host that they do not know.
+/// Whether this stands for a host that a node does not know.
 fn is_unnamed(host: &str) -> bool {
     host.is_empty() || host == "?"
 }
@@ -258,7 +258,7 @@ const NO_MASTER: &str = "no master";
 /// How many slots a cluster has; a power of two, by the cluster specification.
 const SLOTS: u16 = 16_384;
 
-/// Nodes asked at once for the map: so many that some of them are alive, so few that nobody minds.
+/// Nodes asked at once for the map: enough that some of them are alive, and few enough that the load does not matter.
 const MAX_ASKED: usize = 16;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::error::{CallError, RedisError};
 
-/// What is to go wrong at some [`Servers`](super::Servers): nothing unless a test says so. A clone is the same wishes.
+/// Faults injected by tests at some [`Servers`](super::Servers). Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Faults(Arc<Mutex<Wishes>>);
 
@@ -20,16 +20,17 @@ pub(crate) struct Faults(Arc<Mutex<Wishes>>);
 struct Wishes {
     once: VecDeque<(&'static str, Fault)>,
     storm: Option<Storm>,
+    slow: Option<(&'static str, Duration)>,
 }
 
-/// What happens to one run of a script.
+/// A fault of one run of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It does not run, which the caller is told.
+    /// It does not run, and the caller gets an error that says so.
     NotRun,
-    /// It runs, and nobody hears of it.
+    /// It runs, and its answer is lost.
     AnswerLost,
-    /// It does not run, and nobody hears of that.
+    /// It does not run, and the caller gets no answer.
     NeverArrived,
 }
 
@@ -53,6 +54,11 @@ impl Faults {
     /// Whether all wishes for one run have come true.
     pub(crate) fn have_happened(&self) -> bool {
         self.0.lock().once.is_empty()
+    }
+
+    /// From now on, runs of this script are late by this long.
+    pub(crate) fn slow(&self, script: &'static str, by: Duration) {
+        self.0.lock().slow = Some((script, by));
     }
 
     /// From now on, until there is another storm or none.
@@ -86,7 +92,8 @@ impl Faults {
         if let Some(place) = wishes.once.iter().position(|(name, _)| *name == script) {
             return (wishes.once.remove(place).map(|(_, fault)| fault), None);
         }
-        let Some(storm) = wishes.storm else { return (None, None) };
+        let slow = wishes.slow.filter(|(name, _)| *name == script).map(|(_, by)| by);
+        let Some(storm) = wishes.storm else { return (None, slow) };
         let fault = (chance(1_000) < storm.faults).then(|| ALL[chance(ALL.len() as u64) as usize]);
         let delay = (chance(1_000) < storm.delays)
             .then(|| Duration::from_millis(chance(storm.longest_delay.as_millis() as u64)));

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use deadpool_redis::{HookError, Pool, PoolError};
 use redis::aio::MultiplexedConnection;
-use redis::{ConnectionAddr, ConnectionInfo, FromRedisValue, Value};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{self, Answer};
 use super::policy::Policy;
 use super::shared::{Number, Shared, Wait};
-use super::wire::{Silence, ask, evalsha, open, pool};
+use super::wire::{Silence, ask, eval, evalsha, open, pool};
 use super::{Lane, checks};
 use crate::error::RedisError;
-use crate::script::{Call, Script};
+use crate::script::Call;
 
 /// One server. Nothing is connected before it is needed.
 pub(super) struct Node {
@@ -144,7 +144,7 @@ impl Node {
     async fn told<T: FromRedisValue>(
         &self,
         connection: &mut MultiplexedConnection,
-        command: &redis::Cmd,
+        command: &Cmd,
         deadline: Duration,
     ) -> Result<T, RedisError> {
         let reply = ask(connection, command, false, Instant::now() + deadline).await;
@@ -183,6 +183,8 @@ impl Node {
         outcome
     }
 
+    /// Runs the script by its digest; by its text if the server does not know it: it was restarted or flushed, or a replica
+    /// took over that has no scripts. The text runs whatever is flushed meanwhile, and the server knows the script again.
     async fn send(
         &self,
         connection: &mut MultiplexedConnection,
@@ -190,41 +192,32 @@ impl Node {
         asking: bool,
         end: Instant,
     ) -> Result<Value, Failure> {
-        let command = evalsha(call);
-        for loaded in [false, true] {
-            // Without this, a call whose time is over would still be sent, and its answer never awaited.
-            if Instant::now() >= end {
-                return Err(Failure::NotSent(self.policy.too_late()));
+        match self.send_command(connection, &evalsha(call), call, asking, end).await {
+            Err(Failure::Answered(Answer::NoScript)) => {
+                self.send_command(connection, &eval(call), call, asking, end).await
             }
-            let reply = ask(connection, &command, asking, end)
-                .await
-                .map_err(|silence| Failure::Lost(self.lost(silence)))?;
-            let Value::ServerError(error) = reply else { return Ok(reply) };
-            match answer::read(&error, &self.address, call) {
-                // The server was restarted or flushed, or a replica took over that has no scripts.
-                Answer::NoScript if !loaded => self.load(connection, call.script, end).await?,
-                answer => return Err(Failure::Answered(answer)),
-            }
+            outcome => outcome,
         }
-        Err(Failure::Answered(Answer::NoScript))
     }
 
-    async fn load(
+    async fn send_command(
         &self,
         connection: &mut MultiplexedConnection,
-        script: &Script,
+        command: &Cmd,
+        call: &Call<'_>,
+        asking: bool,
         end: Instant,
-    ) -> Result<(), Failure> {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(&script.text);
-        match ask(connection, &command, false, end).await {
+    ) -> Result<Value, Failure> {
+        // Without this, a call whose time is over would still be sent, and its answer never awaited.
+        if Instant::now() >= end {
+            return Err(Failure::NotSent(self.policy.too_late()));
+        }
+        match ask(connection, command, asking, end).await {
             Ok(Value::ServerError(error)) => {
-                let call = Call { script, keys: &[], arguments: &[] };
-                Err(Failure::Answered(answer::read(&error, &self.address, &call)))
+                Err(Failure::Answered(answer::read(&error, &self.address, call)))
             }
-            Ok(_) => Ok(()),
-            // The script itself was not sent again.
-            Err(silence) => Err(Failure::NotSent(self.lost(silence))),
+            Ok(reply) => Ok(reply),
+            Err(silence) => Err(Failure::Lost(self.lost(silence))),
         }
     }
 
@@ -309,5 +302,5 @@ impl Line {
     }
 }
 
-/// What a server looks at in one step of a search: a fraction of a millisecond.
+/// The keys that a server visits in one step of a search, which takes a fraction of a millisecond.
 const KEYS_AT_ONCE: usize = 500;

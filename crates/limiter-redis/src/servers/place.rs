@@ -54,11 +54,15 @@ impl Place {
     ) -> Result<Arc<Node>, RedisError> {
         match (self, &error) {
             (Self::Sentinel(sentinels), RedisError::ReadOnly { .. }) => {
-                pause(end).await;
+                if !pause(end).await {
+                    return Err(error);
+                }
                 sentinels.master(end).await
             }
             (Self::Cluster(cluster), RedisError::ReadOnly { .. }) => {
-                pause(end).await;
+                if !pause(end).await {
+                    return Err(error);
+                }
                 cluster.owner_anew(key, end).await
             }
             (Self::Cluster(cluster), RedisError::ClusterDown { .. }) => {
@@ -92,7 +96,7 @@ impl Place {
         }
     }
 
-    /// What we know may be wrong: the calls to come should know better.
+    /// Marks the known map as doubtful, so that later calls get a newer one.
     pub(super) fn doubt(&self) {
         if let Self::Cluster(cluster) = self {
             cluster.doubt();
@@ -108,9 +112,15 @@ impl Place {
     }
 }
 
-/// Waits a little, but never past `end`.
-pub(super) async fn pause(end: Instant) {
-    sleep_until(end.min(Instant::now() + PAUSE)).await;
+/// Waits a little before another attempt. False at once if that would have less time than this pause: an error that says
+/// why nothing ran is better than an attempt whose answer comes too late.
+pub(super) async fn pause(end: Instant) -> bool {
+    let later = Instant::now() + PAUSE;
+    let in_time = later + PAUSE < end;
+    if in_time {
+        sleep_until(later).await;
+    }
+    in_time
 }
 
 /// Before the same is tried again: a key of a moving slot is on its way for about a millisecond, a failover is

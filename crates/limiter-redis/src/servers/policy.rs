@@ -7,7 +7,7 @@ use super::Settings;
 use crate::error::RedisError;
 use crate::script::Script;
 
-/// What every connection keeps to.
+/// The settings that apply to every connection.
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) connect_deadline: Duration,

@@ -30,7 +30,7 @@ struct Asked {
     service: String,
     /// The master's settings; its address is a stand-in.
     master: ConnectionInfo,
-    /// What was found before: if it is found again, what is known of it stays known.
+    /// The master that was found last: if it is found again, its node is used again.
     last: Mutex<Option<Arc<Node>>>,
 }
 
@@ -151,5 +151,5 @@ fn worse(before: Option<RedisError>, now: RedisError) -> RedisError {
 /// replica: all that is charged there is lost. To ask one Sentinel a second costs nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a Redis server that is no Sentinel says to `SENTINEL`.
+/// The answer to `SENTINEL` of a Redis server that is no Sentinel.
 const UNKNOWN_COMMAND: &str = "unknown command";

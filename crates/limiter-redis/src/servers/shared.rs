@@ -1,6 +1,6 @@
 //! Something that takes time to get, and that many want at once: a connection, the map of a cluster, a master.
 //!
-//! It is got once, by a task of its own, and all who wait share what comes of it; who gives up waiting disturbs nobody.
+//! It is got once, by a task of its own, and all waiting callers share the result. A caller that gives up disturbs no other.
 //! After a failure the same error is the answer to all for a moment, so that a dead server is not besieged.
 
 use std::future::Future;
@@ -44,12 +44,12 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// What is here already.
+    /// The current value, if there is one.
     pub(super) fn peek(&self) -> Option<T> {
         self.state.lock().here.as_ref().map(|(_, value)| value.clone())
     }
 
-    /// What is here, or else what comes of getting it, awaited until `end`.
+    /// The current value, or else the result of getting one, awaited until `end`.
     pub(super) async fn get<F>(
         &self,
         end: Instant,
@@ -80,7 +80,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         let mut coming = self.start(make).map_err(Wait::Failed)?;
         let outcome = match timeout_at(end, coming.wait_for(Option::is_some)).await {
             Ok(Ok(outcome)) => outcome.clone(),
-            // The task is gone without a word, with its runtime: nobody shall wait for it again.
+            // The task has ended without a result, with its runtime: no caller shall wait for it again.
             Ok(Err(_)) => None,
             Err(_) => return Err(Wait::TooLong),
         };
@@ -125,7 +125,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }
     }
 
-    /// Whatever is here is of no use any more.
+    /// Drops the current value, which is of no use any more.
     pub(super) fn clear(&self) {
         self.state.lock().here = None;
     }
@@ -189,8 +189,8 @@ pub(super) enum Wait {
     Failed(RedisError),
 }
 
-/// After an attempt that failed or that was for nothing, the next one begins so much later. Long enough that a dead server sees ten attempts a second
-/// from each process and not thousands; short enough that nobody notices it when the server is back.
+/// The pause after an attempt that failed or that was for nothing. Long enough that a dead server sees ten attempts a second
+/// from each process and not thousands; short enough not to be noticed when the server is back.
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -73,9 +73,19 @@ pub(super) async fn ask(
     }
 }
 
+/// Runs a script that the server knows.
 pub(super) fn evalsha(call: &Call<'_>) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(&call.script.digest).arg(call.keys.len());
+    run("EVALSHA", &call.script.digest, call)
+}
+
+/// Runs a script that the server need not know.
+pub(super) fn eval(call: &Call<'_>) -> Cmd {
+    run("EVAL", &call.script.text, call)
+}
+
+fn run(command: &str, script: &str, call: &Call<'_>) -> Cmd {
+    let mut command = redis::cmd(command);
+    command.arg(script).arg(call.keys.len());
     for part in call.keys.iter().chain(call.arguments) {
         command.arg(part.as_slice());
     }

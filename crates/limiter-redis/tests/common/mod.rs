@@ -1,4 +1,4 @@
-//! Empty stores for tests, beside each other on one server.
+//! Empty stores for tests, next to each other on one server.
 
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,5 +17,5 @@ pub(crate) fn empty(url: &str) -> RedisStoreBuilder {
         .command_deadline(PATIENCE)
 }
 
-/// Tests of what is decided, not of how fast, run beside each other on few cores.
+/// Tests of decisions, not of speed, run at the same time on few cores.
 const PATIENCE: Duration = Duration::from_secs(30);

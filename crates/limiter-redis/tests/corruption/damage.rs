@@ -1,4 +1,4 @@
-//! Ways in which something else may write over a key of ours.
+//! Ways in which another program may write over a key of ours.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use proptest::sample::{Index, select};
 /// The fields of a hash.
 pub(crate) type Fields = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What is done to one of the two hashes of a key.
+/// A damage to one of the hashes of a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Damage {
     Truncate(Index, Index),
@@ -21,11 +21,11 @@ pub(crate) enum Damage {
     Add(Vec<u8>, Vec<u8>),
     /// A field gets the value of another field.
     Copy(Index, Index),
-    /// A field gets what another key has there.
+    /// A field gets the value of the same field of another key.
     FromOther(Index),
 }
 
-/// What is found instead of a hash.
+/// A value that is found instead of a hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum OtherType {
     Text,
@@ -95,8 +95,7 @@ fn damage() -> impl Strategy<Value = Damage> {
                 .prop_map(|text| text.as_bytes().to_vec()),
         ]
     };
-    let field =
-        || prop_oneof![vec(any::<u8>(), 0..6), Just(b"am2".to_vec()), Just(b"Am2".to_vec())];
+    let field = || prop_oneof![vec(any::<u8>(), 0..6), Just(b"am2".to_vec()), Just(b"g".to_vec())];
     prop_oneof![
         2 => (index(), index()).prop_map(|(field, at)| Damage::Truncate(field, at)),
         1 => (index(), vec(any::<u8>(), 1..30)).prop_map(|(field, more)| Damage::Extend(field, more)),

@@ -1,5 +1,5 @@
-//! A key that something else has written over: a clear error, never a panic, never a call that is allowed by what
-//! nobody can read. The keys beside it go on.
+//! A key that another program has written over: a clear error, never a panic, never a call that is allowed by data that
+//! cannot be read. The other keys go on.
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -34,21 +34,20 @@ fn a_damaged_key_is_an_error_and_never_an_allowed_call() {
         ..Config::default()
     });
     let world = RefCell::new(World::new());
-    // State and record, each damaged, of another type, or as it was.
-    let strategy = (
-        prop_oneof![6 => damages(), 1 => Just(Vec::new())],
-        prop_oneof![3 => damages(), 2 => Just(Vec::new())],
-        other_types(),
-        other_types(),
-    );
-    let outcome = runner.run(&strategy, |(state, record, state_type, record_type)| {
+    // Counts, limits and record, each damaged, of another type, or as it was.
+    let strategy = [
+        prop_oneof![6 => damages(), 1 => Just(Vec::new())].boxed(),
+        prop_oneof![6 => damages(), 1 => Just(Vec::new())].boxed(),
+        prop_oneof![3 => damages(), 2 => Just(Vec::new())].boxed(),
+    ];
+    let strategy = strategy.map(|damages| (damages, other_types()));
+    let outcome = runner.run(&strategy, |damages| {
         let mut world = world.borrow_mut();
-        let broken = Broken {
-            state: damaged(&world.state, &state, &world.other_state),
-            record: damaged(&world.record, &record, &world.other_record),
-            state_type,
-            record_type,
-        };
+        let mut hashes = damages.iter().zip(&world.hashes).zip(&world.other);
+        let broken = std::array::from_fn(|_| {
+            let (((damages, other_type), hash), other) = hashes.next().expect("there are three");
+            (damaged(hash, damages, other), *other_type)
+        });
         world.check(&broken).map_err(TestCaseError::fail)
     });
     let seen = world.into_inner().seen;
@@ -59,14 +58,8 @@ fn a_damaged_key_is_an_error_and_never_an_allowed_call() {
     assert!(seen.errors > seen.decisions / 4 && seen.decisions > 0, "{seen:?}");
 }
 
-/// What is in Redis instead of the victim.
-#[derive(Debug)]
-struct Broken {
-    state: Fields,
-    record: Fields,
-    state_type: Option<OtherType>,
-    record_type: Option<OtherType>,
-}
+/// The contents of Redis in place of the hashes of the victim.
+type Broken = [(Fields, Option<OtherType>); 3];
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -83,10 +76,10 @@ struct World {
     knowing: RedisStore,
     /// Remembers the limits of the last key alone.
     forgetful: RedisStore,
-    state: Fields,
-    record: Fields,
-    other_state: Fields,
-    other_record: Fields,
+    /// Of the victim: counts, limits and record.
+    hashes: [Fields; 3],
+    /// Of the other key.
+    other: [Fields; 3],
     seen: Seen,
 }
 
@@ -111,10 +104,9 @@ impl World {
             (knowing, builder().max_remembered_limits(1).connect().await.expect("a store"))
         });
         let mut server = Server::connect(url, &prefix);
-        let (state, other_state) = (server.read('k', "victim"), server.read('k', "other"));
-        let (record, other_record) = (server.read('m', "victim"), server.read('m', "other"));
-        let seen = Seen::default();
-        Self { runtime, server, knowing, forgetful, state, record, other_state, other_record, seen }
+        let [hashes, other] =
+            ["victim", "other"].map(|id| HASHES.map(|kind| server.read(kind, id)));
+        Self { runtime, server, knowing, forgetful, hashes, other, seen: Seen::default() }
     }
 
     fn check(&mut self, broken: &Broken) -> Result<(), String> {
@@ -126,7 +118,7 @@ impl World {
         self.the_rest_answers()
     }
 
-    /// Without limits at hand, a call is decided as a peek has told, or is the same error.
+    /// Without limits at hand, a call is decided as a peek has answered, or is the same error.
     fn forgetful_decides(
         &mut self,
         broken: &Broken,
@@ -147,20 +139,19 @@ impl World {
 
     /// With limits at hand, those in Redis may not be looked at: nothing is allowed but by them, or by those at hand.
     fn knowing_decides(&mut self, broken: &Broken, asset: Option<&AssetId>) -> Result<(), String> {
-        let (state, record) = (self.state.clone(), self.record.clone());
-        self.restore(&Broken { state, record, state_type: None, record_type: None });
+        let whole = self.hashes.clone().map(|hash| (hash, None));
+        self.restore(&whole);
+        // The cached data may be of an earlier damage, under the same stamp.
+        let seen = self.runtime.block_on(self.knowing.peek(&key("victim"), asset, &charge()));
+        let _ = seen.map_err(|error| format!("before any damage: {error:?}"))?;
         let _ =
             self.decide(true, asset)?.map_err(|error| format!("before any damage: {error:?}"))?;
 
         self.restore(broken);
-        let mut with_old_limits = broken.state.clone();
-        with_old_limits.retain(|field, _| !matches!(field.first(), Some(b'H' | b'A' | b'T')));
-        let limits = self
-            .state
-            .iter()
-            .filter(|(field, _)| matches!(field.first(), Some(b'H' | b'A' | b'T')));
-        with_old_limits.extend(limits.map(|(field, value)| (field.clone(), value.clone())));
-        self.server.write('k', "oracle", &with_old_limits);
+        let [(counts, _), ..] = broken;
+        let [_, limits, _] = &self.hashes;
+        self.server.write(COUNTS, "oracle", counts);
+        self.server.write(LIMITS, "oracle", limits);
         let possible = [self.peek("victim", asset), self.peek("oracle", asset)];
         let decided = self.decide(true, asset)?;
         if let Ok(decided) = &decided
@@ -178,7 +169,9 @@ impl World {
         knowing: bool,
         asset: Option<&AssetId>,
     ) -> Result<Result<Decision, StoreError>, String> {
-        self.server.write('k', "other", &self.other_state);
+        for (kind, hash) in HASHES.into_iter().zip(&self.other) {
+            self.server.write(kind, "other", hash);
+        }
         let store = if knowing { &self.knowing } else { &self.forgetful };
         self.runtime.block_on(async {
             let call = |id: &str| {
@@ -202,7 +195,7 @@ impl World {
         self.runtime.block_on(self.forgetful.peek(&key(id), asset, &charge()))
     }
 
-    /// Nothing panics, and what is no answer is a clear error.
+    /// Nothing panics, and every failure is a clear error.
     fn the_rest_answers(&self) -> Result<(), String> {
         let (store, id) = (&self.knowing, key("victim"));
         self.runtime.block_on(async {
@@ -216,8 +209,12 @@ impl World {
             let version =
                 read.as_ref().map_or(2, |read| read.as_ref().map_or(2, |read| read.version));
             read.map_or_else(|error| clear(&error), |_| Ok(()))?;
+            // One damaged key does not keep the others from being listed.
             let listed = store.list(&workspace(), &Search::default()).await;
-            listed.map_or_else(|error| clear(&error), |_| Ok(()))?;
+            let listed = listed.map_err(|error| format!("a listing: {error:?}"))?;
+            if !listed.keys.iter().any(|key| key.id.as_str() == "other") {
+                return Err(format!("the key beside it is not listed: {listed:?}"));
+            }
             let mut config = record("victim", 50).config;
             let updated = store.update(&workspace(), &id, version, &config).await;
             updated.map_or_else(|error| refused(&error), |_| Ok(()))?;
@@ -230,18 +227,16 @@ impl World {
     }
 
     fn restore(&mut self, broken: &Broken) {
-        match broken.state_type {
-            None => self.server.write('k', "victim", &broken.state),
-            Some(other) => self.server.write_other('k', "victim", other),
-        }
-        match broken.record_type {
-            None => self.server.write('m', "victim", &broken.record),
-            Some(other) => self.server.write_other('m', "victim", other),
+        for (kind, (hash, other_type)) in HASHES.into_iter().zip(broken) {
+            match other_type {
+                None => self.server.write(kind, "victim", hash),
+                Some(other) => self.server.write_other(kind, "victim", *other),
+            }
         }
     }
 }
 
-/// As many as whoever runs the tests has set in the environment.
+/// The number of cases that is set in the environment.
 fn cases() -> u32 {
     match env::var("LIMITER_TEST_CASES") {
         Ok(cases) => cases.parse().expect("LIMITER_TEST_CASES is a whole number"),
@@ -317,5 +312,9 @@ fn workspace() -> WorkspaceId {
 
 const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 const CASES: u32 = 400;
+/// The hashes of a key.
+const HASHES: [char; 3] = [COUNTS, LIMITS, 'm'];
+const COUNTS: char = 'k';
+const LIMITS: char = 'l';
 /// Tests run in the directory of their crate.
 const REGRESSIONS: &str = "proptest-regressions/corruption.txt";

@@ -1,5 +1,5 @@
-//! A reservation that something else has written over: a clear error, never a panic, and a key whose counts can still be
-//! read. What was changed to other valid bytes is believed.
+//! A reservation that another program has written over: a clear error, never a panic, and a key whose counts can still be
+//! read. Other valid bytes are accepted as they are.
 
 use std::cell::RefCell;
 use std::process;

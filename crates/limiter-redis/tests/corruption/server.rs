@@ -17,7 +17,7 @@ impl Server {
         Self { connection, prefix: prefix.to_owned() }
     }
 
-    /// The state (`k`) or the record (`m`) of a key.
+    /// The counts (`k`), the limits (`l`), the record (`m`) or the reservations (`r`) of a key.
     pub(crate) fn read(&mut self, kind: char, id: &str) -> Fields {
         self.connection.hgetall(self.name(kind, id)).expect("a hash")
     }

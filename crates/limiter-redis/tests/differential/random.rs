@@ -25,7 +25,7 @@ impl Random {
         least + self.below(most - least + 1)
     }
 
-    /// Whether something happens that happens so often in a hundred.
+    /// Whether an event with this probability in percent happens.
     pub(crate) const fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

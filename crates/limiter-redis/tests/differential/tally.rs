@@ -1,132 +1,88 @@
-//! What was compared.
+//! Counts of the comparisons.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
-use limiter_core::{Decision, DenialReason};
-
-use crate::order::Group;
+use crate::case::{Case, Script};
+use crate::reference::Expected;
 
 /// How often.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) decisions: u64,
-    allowed: u64,
-    limited: u64,
-    spent: u64,
-    expired: u64,
-    batches: u64,
-    in_batches: u64,
-    mixed_groups: u64,
-    of_several_groups: u64,
-    /// Thresholds that were told, and calls that were let through in shadow mode.
-    crossed: u64,
-    shadowed: u64,
-    pub(crate) peeks: u64,
-    pub(crate) usages: u64,
-    pub(crate) states: u64,
-    pub(crate) records: u64,
-    /// Operations on ids, those that were repetitions, and those that were refused.
-    pub(crate) on_ids: u64,
-    replayed: u64,
-    refused: u64,
+    pub(crate) operations: u64,
+    takes: u64,
+    calls: u64,
+    pub(crate) verdicts: BTreeMap<&'static str, u64>,
+    pub(crate) damaged: u64,
+    inexact: u64,
+    ledgers: [u64; 3],
 }
 
 impl Tally {
-    /// An operation on an id, and what the core said of it.
-    pub(crate) fn remembered(&mut self, told: &str) {
-        self.on_ids += 1;
-        self.replayed += u64::from(told.contains("replayed: true"));
-        let answered =
-            ["Allowed", "Denied", "[", "()"].iter().any(|answer| told.starts_with(answer));
-        self.refused += u64::from(!answered);
-    }
-
-    /// Calls that were made at once.
-    pub(crate) fn calls<'a>(&mut self, decisions: impl ExactSizeIterator<Item = &'a Decision>) {
-        let count = decisions.len() as u64;
-        self.decisions += count;
-        if count > 1 {
-            self.batches += 1;
-            self.in_batches += count;
+    pub(crate) fn add(&mut self, case: &Case, expected: &Expected) {
+        self.operations += 1;
+        self.takes += u64::from(case.script == Script::Take);
+        self.calls += case.operation.calls.len() as u64;
+        self.damaged += u64::from(case.is_damaged());
+        if let Some(ledger) = &case.beside.ledger {
+            self.ledgers[usize::from(ledger.kind) - 1] += 1;
         }
-        for decision in decisions {
-            match decision {
-                Decision::Allowed(allowed) => {
-                    self.allowed += 1;
-                    self.crossed += allowed.crossed().len() as u64;
-                    self.shadowed += u64::from(allowed.shadowed().is_some());
-                }
-                Decision::Denied(denied) => match denied.reason() {
-                    DenialReason::RateLimited(_) => self.limited += 1,
-                    DenialReason::BudgetExhausted { .. } => self.spent += 1,
-                    DenialReason::KeyExpired { .. } => self.expired += 1,
-                    _ => {}
-                },
+        if expected.inexact {
+            self.inexact += 1;
+            return;
+        }
+        let letters = &expected.letters;
+        let verdict = match letters.as_bytes().first() {
+            Some(b'A' | b'R') if letters.contains('A') && letters.contains('R') => {
+                "applied in part"
             }
-        }
-    }
-
-    /// What became of the calls of one key.
-    pub(crate) fn groups(&mut self, groups: &[Group]) {
-        self.of_several_groups += u64::from(groups.len() > 1);
-        for group in groups {
-            let allowed = group.calls.iter().filter(|(_, decision)| decision.is_allowed()).count();
-            self.mixed_groups += u64::from(allowed > 0 && allowed < group.calls.len());
-        }
+            Some(b'A') => "applied",
+            Some(b'R') => "refused",
+            Some(b'T') => "untimely",
+            Some(b'X') => "late",
+            Some(b'S') => "stale",
+            Some(b'G') => "guarded",
+            Some(b'L') => "listed",
+            Some(b'N') => "full",
+            Some(b'W') => "of another type",
+            _ => "of another size",
+        };
+        *self.verdicts.entry(verdict).or_default() += 1;
     }
 }
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
-        self.decisions += other.decisions;
-        self.allowed += other.allowed;
-        self.limited += other.limited;
-        self.spent += other.spent;
-        self.expired += other.expired;
-        self.batches += other.batches;
-        self.in_batches += other.in_batches;
-        self.mixed_groups += other.mixed_groups;
-        self.of_several_groups += other.of_several_groups;
-        self.crossed += other.crossed;
-        self.shadowed += other.shadowed;
-        self.peeks += other.peeks;
-        self.usages += other.usages;
-        self.states += other.states;
-        self.records += other.records;
-        self.on_ids += other.on_ids;
-        self.replayed += other.replayed;
-        self.refused += other.refused;
+        self.operations += other.operations;
+        self.takes += other.takes;
+        self.calls += other.calls;
+        self.damaged += other.damaged;
+        self.inexact += other.inexact;
+        for (verdict, count) in other.verdicts {
+            *self.verdicts.entry(verdict).or_default() += count;
+        }
+        for (all, more) in self.ledgers.iter_mut().zip(other.ledgers) {
+            *all += more;
+        }
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { decisions, allowed, limited, spent, expired, .. } = self;
+        let Self { operations, takes, calls, damaged, inexact, ledgers: [ids, new, known], .. } =
+            self;
+        let applies = operations - takes;
         writeln!(
             f,
-            "{decisions} decisions: {allowed} allowed, {limited} over a limit, {spent} over the budget, \
-             {expired} expired, {} of no member key",
-            decisions - allowed - limited - spent - expired
+            "{operations} operations of {calls} calls: {takes} by take, {applies} by apply"
         )?;
+        let verdicts = self.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}"));
+        writeln!(f, "{}", verdicts.collect::<Vec<_>>().join(", "))?;
         writeln!(
             f,
-            "{} of them in {} batches; {} times one key with several groups, {} groups of mixed decisions",
-            self.in_batches, self.batches, self.of_several_groups, self.mixed_groups
+            "{damaged} on damaged records; {inexact} of them have a number that no record has"
         )?;
-        writeln!(
-            f,
-            "{} thresholds told, {} calls let through in shadow",
-            self.crossed, self.shadowed
-        )?;
-        if self.on_ids > 0 {
-            let Self { on_ids, replayed, refused, .. } = self;
-            writeln!(f, "{on_ids} operations on ids: {replayed} replayed, {refused} refused")?;
-        }
-        write!(
-            f,
-            "{} stored states, {} records, {} peeks, {} usages compared",
-            self.states, self.records, self.peeks, self.usages
-        )
+        write!(f, "with a ledger: {ids} on ids, {new} on new reservations, {known} on known ones")
     }
 }

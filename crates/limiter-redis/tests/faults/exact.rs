@@ -137,7 +137,7 @@ fn line_with(output: &mut impl BufRead, words: &str) -> String {
     line.unwrap_or_else(|| panic!("a worker ended without {words:?}"))
 }
 
-/// A limit of a day would begin anew in the middle of a race.
+/// A limit of a day would be reset in the middle of a race.
 async fn away_from_midnight() {
     let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400;
     if today + LONGEST >= 86_400 {

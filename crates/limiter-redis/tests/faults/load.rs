@@ -24,7 +24,7 @@ pub(crate) fn patient(url: impl Into<String>) -> RedisStoreBuilder {
     RedisStore::builder(url).command_deadline(PATIENCE).connect_deadline(PATIENCE)
 }
 
-/// A new key of this budget. Credits never begin anew, so that no test depends on when it runs.
+/// A new key of this budget. Credits are never reset, so that no test depends on when it runs.
 pub(crate) async fn key_with_budget(store: &RedisStore, credits: u64) -> KeyId {
     create(store, "busy", KeyConfig::named("busy").unwrap().with_budget(whole(credits))).await
 }
@@ -74,7 +74,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// What became of calls.
+/// The outcomes of calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) allowed: u64,
@@ -178,13 +178,13 @@ impl Load {
         self.tally.lock().unwrap()
     }
 
-    /// Waits until so many more calls are allowed.
+    /// Waits until this many more calls are allowed.
     pub(crate) async fn until_allowed(&self, more: u64) {
         let enough = self.now().allowed + more;
         until("more calls are allowed", async || self.now().allowed >= enough).await;
     }
 
-    /// Waits until so many more calls have failed for a reason that has these words.
+    /// Waits until this many more calls have failed for a reason that has these words.
     pub(crate) async fn until_failed_for(&self, words: &str, more: u64) {
         let enough = self.now().failed_for(words) + more;
         until("more calls fail", async || self.now().failed_for(words) >= enough).await;
@@ -199,12 +199,12 @@ impl Load {
     }
 }
 
-/// What Redis, or the way to it, had to do with it.
+/// The cause of a store error, in Redis or on the way to it.
 pub(crate) fn cause(error: &StoreError) -> String {
     error.source().expect("a store error has a cause").to_string()
 }
 
-/// For tests of what is decided, not of how fast.
+/// For tests of decisions, not of speed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Failovers take seconds; a machine that is busy with other tests may take several times as long.
 const LONGEST: Duration = Duration::from_secs(60);

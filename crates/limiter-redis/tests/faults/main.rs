@@ -1,13 +1,15 @@
-//! What the store promises when something breaks: each fault on a real server, counted. GUARANTEES.md tells which test
+//! The promises of the store when something breaks: each fault on a real server, counted. GUARANTEES.md lists which test
 //! shows which promise.
 
 mod bad_input;
 mod bad_servers;
 mod cluster;
 mod exact;
+mod flushed;
 mod load;
 mod lost_changes;
 mod lost_replies;
+mod no_runtime;
 mod nothing_left;
 mod refusals;
 mod remembered;

@@ -1,4 +1,4 @@
-//! What a key stores is bounded by its configuration, and nothing is left of what is gone.
+//! The data of a key is bounded by its configuration, and nothing is left of deleted keys and removed limits.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn an_asset_whose_limits_are_gone_leaves_nothing_when_it_is_called_after_b
         admit(&store, &key, Some(asset)).await;
     }
     println!("fields: {full} with limits, {pending} as they end, {} afterwards", fields(&server));
-    assert_eq!((full, pending, fields(&server)), (3 + 2 * 3, 3 + 2 * 3, 3));
+    assert_eq!((full, pending, fields(&server)), (2 + 2 * 3, 2 + 2 * 3, 2));
     let usage = store.usage(&key).await.unwrap().unwrap();
     assert!(usage.assets.is_empty(), "{usage:?}");
 }
@@ -135,12 +135,13 @@ async fn admit(store: &RedisStore, key: &KeyId, asset: Option<&str>) {
 }
 
 fn fields(server: &RedisServer) -> u64 {
-    number(server, &["HLEN", STATE])
+    [STATE, LIMITS].iter().map(|key| number(server, &["HLEN", key])).sum()
 }
 
-/// Fields and bytes of the key's state.
+/// Fields and bytes of the key's counts and limits.
 fn size(server: &RedisServer) -> (u64, u64) {
-    (fields(server), number(server, &["MEMORY", "USAGE", STATE]))
+    let bytes = [STATE, LIMITS].iter().map(|key| number(server, &["MEMORY", "USAGE", key]));
+    (fields(server), bytes.sum())
 }
 
 fn number(server: &RedisServer, words: &[&str]) -> u64 {
@@ -152,7 +153,7 @@ fn redis_names(server: &RedisServer) -> Vec<String> {
     redis::from_redis_value(server.command(&["KEYS", "*"])).unwrap()
 }
 
-/// What a server answers, whatever its type.
+/// The answer of a server as text, whatever its type.
 trait TextOf {
     fn text_of(&self, words: &[&str]) -> String;
 }
@@ -166,3 +167,4 @@ impl TextOf for RedisServer {
 const ASSETS: [&str; 3] = ["m1", "m2", "m3"];
 const DAY: Duration = Duration::from_secs(86_400);
 const STATE: &str = "limiter:k:{busy}";
+const LIMITS: &str = "limiter:l:{busy}";

@@ -15,7 +15,7 @@ async fn a_demoted_master_allows_nothing() {
     let load = Load::start(&store, &key, 16);
     for _ in 0..3 {
         load.until_allowed(100).await;
-        // Of nobody that answers: it keeps what it has.
+        // A replica of a server that does not answer: it keeps its data.
         server.command(&["REPLICAOF", "127.0.0.1", "1"]);
         load.until_failed_for("is a replica", 1).await;
         let allowed = load.now().allowed;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    Allowed, Charge, Decision, KeyConfig, KeyKind, KeyStore, Limits, ManualClock, NewRecord,
-    RequestId, ReservationError, ReservationStore, SettledAs, StoreError, Timestamp, Totals,
+    Allowed, Charge, Decision, KeyConfig, KeyKind, KeyStore, LedgerBounds, Limits, ManualClock,
+    NewRecord, RequestId, ReservationError, ReservationStore, SettledAs, StoreError, Timestamp,
+    Totals,
 };
 use limiter_redis::RedisStore;
 use tokio::task::JoinSet;
 
-use crate::load::{patient, until, whole};
+use crate::load::{connect, patient, until, whole};
 use crate::lost_replies::Scene;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +62,7 @@ async fn an_operation_that_never_arrived_is_sent_again() {
     assert_eq!((scene.counted().await, scene.proxy.requests_cut()), (6, 1));
 }
 
-/// Whoever hears nothing in time asks again, and learns what became of it.
+/// A caller that gets no reply in time repeats the operation, and gets its result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
     let scene = Scene::new(Duration::from_millis(500)).await;
@@ -183,19 +184,39 @@ async fn as_many_are_remembered_as_may_be_and_nothing_promised_is_forgotten() {
         let error = at_the_cap.unwrap_err();
         assert!(matches!(error, ReservationError::TooMany { most: 3, .. }), "{error:?}");
     }
-    // What would be denied is denied, also at the cap.
+    // A call that would be denied is denied, also at the cap.
     let denied = store.reserve(&key, None, &costs(2_000), &id("r3"), minute).await;
     assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
     let spent = store.state(&key).await.unwrap().unwrap().credits().spent;
     assert_eq!(spent, whole(6), "nothing was charged at the cap");
     assert!(is_replayed(&reserve(&store, "r0", minute).await.unwrap()));
-    store.settle(&key, &id("r1"), &Totals::unchanged()).await.unwrap();
-    assert!(reserve(&store, "r3", minute).await.is_err(), "a settled one is remembered too");
+    let settle = async |name: &str| {
+        store.settle(&key, &id(name), &Totals::unchanged()).await.unwrap().is_first()
+    };
+    assert!(settle("r1").await);
+    assert!(reserve(&store, "r3", minute).await.is_ok(), "one that has ended leaves its place");
+    assert!(reserve(&store, "r4", minute).await.is_err(), "the places are taken again");
 
     clock.advance(Duration::from_secs(57));
-    assert!(reserve(&store, "r3", minute).await.is_ok(), "the first has passed");
-    assert!(reserve(&store, "r4", minute).await.is_err(), "the others have not");
-    assert_eq!(stored(&server), [3, 3, 3]);
+    assert!(reserve(&store, "r4", minute).await.is_ok(), "the first has passed");
+    assert!(reserve(&store, "r5", minute).await.is_err(), "the others have not");
+    assert_eq!(stored(&server), [4, 4, 3]);
+
+    // The ended ones have places of their own, which a reservation needs for its end.
+    assert!(settle("r2").await && settle("r3").await);
+    let full = reserve(&store, "r5", minute).await.unwrap_err();
+    let ended = matches!(full, ReservationError::TooMany { what, most: 3, .. } if what.starts_with("ended"));
+    assert!(ended, "{full:?}");
+    let begun = clock.now().since(Timestamp::from_unix_ms(1_760_011_200_000));
+    assert_eq!(begun, minute);
+    assert_eq!(full.retry_after(), Some(Duration::from_secs(123) - begun), "r1 ended after 3 s");
+    assert!(settle("r4").await, "an end needs no free place");
+    assert_eq!(stored(&server), [4, 4, 3]);
+    clock.advance(Duration::from_secs(63));
+    assert!(reserve(&store, "r5", minute).await.is_err(), "three others have ended");
+    clock.advance(Duration::from_secs(57));
+    assert!(reserve(&store, "r5", minute).await.is_ok(), "they have passed");
+    assert_eq!(stored(&server), [1, 1, 3]);
 }
 
 /// "What has passed does not count", however much that is, and it goes bit by bit.
@@ -221,20 +242,42 @@ async fn what_has_passed_makes_room_at_once() {
 #[tokio::test]
 async fn an_idle_key_leaves_nothing_that_has_passed() {
     let server = RedisServer::run();
-    let store = patient(server.url()).dedupe_time(Duration::from_secs(20)).connect().await.unwrap();
+    let store = patient(server.url())
+        .ledger_bounds(LedgerBounds { dedupe: Duration::from_secs(20), ..LedgerBounds::default() })
+        .connect()
+        .await
+        .unwrap();
     let key = member(&store).await;
     for (number, ttl) in [30, 1, 40].into_iter().enumerate() {
         let name = format!("r{number}");
         assert!(reserve(&store, &name, Duration::from_secs(ttl)).await.is_ok());
         assert!(store.check_once(&key, None, &costs(0), &id(&name)).await.is_ok());
     }
-    for (redis_key, longest) in [(RESERVATIONS, 40), (ENDS, 40), (CHECKS, 20)] {
+    assert!(store.settle(&key, &id("r0"), &Totals::unchanged()).await.is_ok());
+    for (redis_key, longest) in [(RESERVATIONS, 40), (OPEN, 40), (ENDED, 20), (CHECKS, 20)] {
         let left_ms: u64 = server.text(&["PTTL", redis_key]).parse().expect("it has a life");
         println!("{redis_key} lives for {left_ms} ms");
         assert!(left_ms > longest * 1_000 - 5_000 && left_ms <= 2 * longest * 1_000 + 60_000);
     }
     // The counts never expire.
     assert_eq!(server.text(&["PTTL", "limiter:k:{busy}"]), "-1");
+}
+
+/// An ended reservation is remembered for a short time: the Redis keys live on for an open one of the same key.
+#[tokio::test]
+async fn a_long_reservation_outlives_the_end_of_a_short_one() {
+    let server = RedisServer::run();
+    let store = connect(server.url()).await;
+    let key = member(&store).await;
+    let day = HOUR * 24;
+    for (name, ttl) in [("long", day), ("short", HOUR)] {
+        assert!(reserve(&store, name, ttl).await.unwrap().is_allowed());
+    }
+    assert!(store.settle(&key, &id("short"), &Totals::unchanged()).await.unwrap().is_first());
+    for redis_key in [RESERVATIONS, OPEN] {
+        let left_ms: u128 = server.text(&["PTTL", redis_key]).parse().expect("it has a life");
+        assert!(left_ms + 60_000 > day.as_millis(), "{redis_key} lives for {left_ms} ms");
+    }
 }
 
 #[tokio::test]
@@ -248,14 +291,16 @@ async fn a_deleted_key_leaves_nothing_that_was_remembered() {
     assert_eq!(server.text(&["DBSIZE"]), "0");
     member(&store).await;
     assert!(!is_replayed(&reserve(&store, "r", HOUR).await.unwrap()), "it is another key");
-    assert_eq!(store.delete_everything().await.unwrap(), 6, "state, record, index, ledger");
+    let left = store.delete_everything().await.unwrap();
+    assert_eq!(left, 7, "counts, limits, record, index, ledger");
     assert_eq!(server.text(&["DBSIZE"]), "0");
 }
 
 async fn scene(most: usize) -> (RedisServer, RedisStore, ManualClock) {
     let server = RedisServer::run();
     let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
-    let store = patient(server.url()).remembered(most).clock(clock.clone());
+    let store =
+        patient(server.url()).ledger_bounds(LedgerBounds::of_each(most)).clock(clock.clone());
     (server, store.connect().await.unwrap(), clock)
 }
 
@@ -282,7 +327,7 @@ async fn reserve(
     store.reserve(&"busy".parse().unwrap(), None, &costs(1), &id(name), ttl).await
 }
 
-/// Whether an operation has to be repeated, since nobody knows what became of it.
+/// Whether an operation has to be repeated, since its outcome is unknown.
 fn unanswered<T>(answer: Result<T, ReservationError>) -> bool {
     match answer {
         Ok(_) => false,
@@ -299,8 +344,9 @@ fn unanswered_yet<T>(answer: &Result<T, ReservationError>) -> bool {
 
 /// How many reservations, their times, and ids of checks are stored.
 fn stored(server: &RedisServer) -> [u64; 3] {
-    [["HLEN", RESERVATIONS], ["ZCARD", ENDS], ["ZCARD", CHECKS]]
-        .map(|words| server.text(&words).parse().expect("a number"))
+    let number = |words: [&str; 2]| -> u64 { server.text(&words).parse().expect("a number") };
+    let times = number(["ZCARD", OPEN]) + number(["ZCARD", ENDED]);
+    [number(["HLEN", RESERVATIONS]), times, number(["ZCARD", CHECKS])]
 }
 
 fn costs(credits: u64) -> Charge {
@@ -326,5 +372,6 @@ const CALLS: u64 = 40;
 /// Each breaks the connection that all calls share.
 const LOSSES: u64 = 21;
 const RESERVATIONS: &str = "limiter:r:{busy}";
-const ENDS: &str = "limiter:e:{busy}";
+const OPEN: &str = "limiter:o:{busy}";
+const ENDED: &str = "limiter:e:{busy}";
 const CHECKS: &str = "limiter:c:{busy}";

@@ -1,4 +1,4 @@
-//! What asynchronous replication cannot promise, made to happen on purpose.
+//! The failures that asynchronous replication allows, made to happen on purpose.
 
 use limiter_conformance::servers::RedisServer;
 
@@ -6,8 +6,8 @@ use limiter_core::{KeyConfig, KeyStore, Search};
 
 use crate::load::{call, connect, counted, create, key_with_budget, until};
 
-/// Redis answers before its replica has a write. What the replica never got is not counted after it has taken over, and
-/// so that much is admitted again: the limit and what was lost, and no more.
+/// Redis answers before its replica has a write. Charges that the replica never got are not counted after it has taken over,
+/// and so that much is admitted again: the limit and the lost charges, and no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn charges_that_never_reached_the_new_master_are_admitted_again_and_no_more() {
     let master = RedisServer::run();

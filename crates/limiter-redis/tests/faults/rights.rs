@@ -1,73 +1,130 @@
 //! The rights that the Redis user of a store needs: these and no others.
 
+use std::error::Error;
 use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, AssetId, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore,
-    Limits, NewRecord, RecordId, RequestId, ReservationStore, Search, StoredSecret, Totals,
+    Limits, NewRecord, RecordId, RequestId, ReservationStore, Search, StoreError, StoredSecret,
+    Totals,
 };
-use limiter_redis::RedisStore;
+use limiter_redis::{RedisError, RedisStore};
 
 use crate::load::patient;
 
-/// As the documentation of `RedisStoreBuilder` lists them.
-const RIGHTS: &str = "+evalsha +script|load +role +info +ping +time \
-    +hget +hgetall +hmget +hset +hdel +exists +get +set +del +unlink +pexpire +pttl \
-    +sadd +scard +sismember +srem +zadd +zcard +zcount +zrange +zrangebylex +zrem +zremrangebyrank +zscore";
+/// As the documentation of `RedisStoreBuilder` has them.
+const RIGHTS: &str = include_str!("../../src/rights.txt");
 
 #[tokio::test]
 async fn a_user_with_the_documented_rights_can_do_everything() {
-    let store = store_with(RIGHTS).await;
+    let server = server_for(RIGHTS.split_whitespace(), "~mine:*");
+    let store = connect(&server).await.expect("these rights are enough");
     store.health().await.unwrap();
     everything(&store).await;
 }
 
-/// Each right is needed: without it something is refused.
-#[tokio::test]
-async fn no_right_is_asked_for_that_nothing_needs() {
-    let documented = include_str!("../../src/builder.rs");
-    for right in RIGHTS.split_whitespace() {
-        assert!(documented.contains(right), "{right} is not documented");
-    }
-    let scripts = concat!(
-        include_str!("../../src/lua/decide.lua"),
-        include_str!("../../src/lua/keep.lua"),
-        include_str!("../../src/lua/known.lua"),
-        include_str!("../../src/lua/settle.lua"),
-        include_str!("../../src/lua/full.lua"),
-        include_str!("../../src/lua/expire.lua"),
-        include_str!("../../src/lua/create.lua"),
-        include_str!("../../src/lua/remove.lua"),
-        include_str!("../../src/lua/reserve.lua"),
-        include_str!("../../src/lua/check_once.lua"),
-        include_str!("../../src/lua/clock_server.lua"),
-        include_str!("../../src/lua/ledger.lua"),
-        include_str!("../../src/lua/inspect.lua"),
-        include_str!("../../src/lua/pointer_read.lua"),
-        include_str!("../../src/lua/pointer_remove.lua"),
-        include_str!("../../src/lua/pointer_set.lua"),
-        include_str!("../../src/lua/workspace_prelude.lua"),
-        include_str!("../../src/lua/workspace_begin.lua"),
-        include_str!("../../src/lua/workspace_finish.lua"),
-        include_str!("../../src/lua/workspace_list.lua"),
-        include_str!("../../src/lua/workspace_abandon.lua"),
-    );
-    let of_the_client = ["evalsha", "script|load", "role", "info", "ping"];
-    for right in RIGHTS.split_whitespace().map(|right| right.trim_start_matches('+')) {
-        let called = scripts.contains(&format!("call('{}'", right.to_uppercase()));
-        assert!(called || of_the_client.contains(&right), "nothing needs {right}");
+#[test]
+fn the_readme_of_the_server_has_the_documented_rights() {
+    let readme = include_str!("../../../limiter-server/README.md");
+    for line in RIGHTS.lines() {
+        assert!(readme.contains(line), "the README lacks {line}");
     }
 }
 
-/// A store whose user has these rights on the keys of its prefix.
-async fn store_with(rights: &str) -> RedisStore {
-    let server = Box::leak(Box::new(RedisServer::run()));
-    let mut user = vec!["ACL", "SETUSER", "limited", "reset", "on", ">password", "~mine:*"];
-    user.extend(rights.split_whitespace());
+/// Each right is needed: without it something is refused, on connecting if possible, and named.
+#[tokio::test]
+async fn a_right_that_is_missing_is_named() {
+    for missing in RIGHTS.split_whitespace() {
+        let others = RIGHTS.split_whitespace().filter(|right| *right != missing);
+        let server = server_for(others, "~mine:*");
+        let connected = connect(&server).await;
+        let error = match (missing, connected) {
+            // Neither is worth a refusal.
+            ("+role" | "+info", connected) => {
+                connected.unwrap().health().await.unwrap();
+                continue;
+            }
+            ("+ping", connected) => connected.unwrap().health().await.unwrap_err(),
+            (_, connected) => connected.unwrap_err(),
+        };
+        let allow = match missing {
+            "+evalsha" | "+eval" | "+script|load" => {
+                "<user> +evalsha +eval +script|load".to_owned()
+            }
+            missing => format!("<user> {missing}"),
+        };
+        assert!(error.to_string().ends_with(&allow), "{missing}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn all_rights_that_are_missing_are_named_at_once() {
+    let server = server_for(["+@all", "-@sortedset", "+zadd"].into_iter(), "~mine:*");
+    let error = connect(&server).await.unwrap_err();
+    assert!(error.to_string().contains("may not use ZCARD, ZCOUNT, ZRANGE, "), "{error}");
+    assert!(error.to_string().contains("ACL SETUSER <user> +zcard +zcount +zrange "), "{error}");
+}
+
+#[tokio::test]
+async fn keys_that_the_user_may_not_use_are_named() {
+    let server = server_for(RIGHTS.split_whitespace(), "~other:*");
+    let error = connect(&server).await.unwrap_err();
+    assert!(error.to_string().ends_with("ACL SETUSER <user> ~mine:*"), "{error}");
+}
+
+/// The server stops a script, and may say no more than in which line.
+#[tokio::test]
+async fn a_right_that_is_taken_away_later_is_named_by_the_call_that_needs_it() {
+    let server = server_for(RIGHTS.split_whitespace(), "~mine:*");
+    let store = connect(&server).await.unwrap();
+    let key = "ci".parse().unwrap();
+    server.command(&["ACL", "SETUSER", "limited", "-time"]);
+    let error = store.check_and_consume(&key, None, &Charge::request()).await.unwrap_err();
+    assert!(cause_of(&error).ends_with("<user> +time"), "{}", cause_of(&error));
+    server.command(&["ACL", "SETUSER", "limited", "+time", "-hgetall"]);
+    let error = store.read(&key).await.unwrap_err();
+    assert!(cause_of(&error).ends_with("<user> +hgetall"), "{}", cause_of(&error));
+    server.command(&["ACL", "SETUSER", "limited", "+hgetall"]);
+    assert!(store.read(&key).await.unwrap().is_none());
+    server.command(&["ACL", "SETUSER", "limited", "resetkeys", "~other:*"]);
+    let error = store.check_and_consume(&key, None, &Charge::request()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(cause_of(&error).ends_with("<user> ~mine:*"), "{}", cause_of(&error));
+}
+
+/// A server with a user `limited` who has these rights on these keys.
+fn server_for<'a>(rights: impl Iterator<Item = &'a str>, keys: &'a str) -> RedisServer {
+    let server = RedisServer::run();
+    let mut user = vec!["ACL", "SETUSER", "limited", "reset", "on", ">password", keys];
+    user.extend(rights);
     server.command(&user);
+    server
+}
+
+async fn connect(server: &RedisServer) -> Result<RedisStore, RedisError> {
     let url = format!("redis://limited:password@{}", server.address());
-    patient(url).key_prefix("mine").connect().await.expect("these rights are enough")
+    patient(url).key_prefix("mine").connect().await
+}
+
+/// The innermost error.
+fn cause_of(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    cause.to_string()
+}
+
+fn admin(id: &str) -> NewRecord {
+    NewRecord {
+        id: id.parse().unwrap(),
+        workspace: "home".parse().unwrap(),
+        kind: KeyKind::Admin,
+        config: KeyConfig::named(id).unwrap(),
+        secret: None,
+        bootstraps: true,
+    }
 }
 
 async fn everything(store: &RedisStore) {
@@ -85,14 +142,18 @@ async fn everything(store: &RedisStore) {
         secret: (kind == KeyKind::Member).then(|| StoredSecret::from(&access_key)),
         bootstraps: kind == KeyKind::Admin,
     };
-    let admin = KeyConfig::named("admin").unwrap();
-    store.create(record("admin", KeyKind::Admin, admin.clone())).await.unwrap();
+    store.create(admin("admin")).await.unwrap();
     store
         .create(record("admin 2", KeyKind::Admin, KeyConfig::named("another").unwrap()))
         .await
         .unwrap_err();
     let created = store.create(record("ci", KeyKind::Member, config)).await.unwrap();
     let key: KeyId = created.id.clone();
+    let named = |name: &str| KeyConfig::named(name).unwrap();
+    let more = ["a", "b"]
+        .map(|id| record(id, KeyKind::Member, named(id)))
+        .map(|key| NewRecord { secret: None, ..key });
+    assert!(store.create_many(more.into()).await.unwrap().iter().all(Result::is_ok));
     assert_eq!(store.resolve(&access_key.digest()).await.unwrap(), Some(key.clone()));
     assert!(store.read(&key).await.unwrap().is_some());
     assert_eq!(

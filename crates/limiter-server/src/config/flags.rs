@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use limiter::WorkspaceId;
+use limiter::{LedgerBounds, WorkspaceId};
 use serde::Deserialize;
 
 use super::headers::Headers;
@@ -143,6 +143,40 @@ pub(super) struct BoundSettings {
     /// Events that wait for the webhook; one more is lost [default: 1024]
     #[arg(long, env = "LIMITER_MAX_EVENTS", value_name = "COUNT", hide_short_help = true)]
     max_events: Option<usize>,
+    /// Open reservations of a key; one more gets 503 with Retry-After [default: 100000]
+    ///
+    /// A reservation is open until it is settled or cancelled, or its ttl has passed.
+    #[arg(
+        long,
+        env = "LIMITER_MAX_OPEN_RESERVATIONS",
+        value_name = "COUNT",
+        hide_short_help = true
+    )]
+    max_open_reservations: Option<usize>,
+    /// Ended reservations of a key that are remembered; then a reserve gets 503 with Retry-After [default: 100000]
+    ///
+    /// Each is remembered for the dedupe time from its end, so a key can make this many reserved calls in that time: 833 a
+    /// second by default. Settle and cancel never fail for this bound.
+    #[arg(
+        long,
+        env = "LIMITER_MAX_ENDED_RESERVATIONS",
+        value_name = "COUNT",
+        hide_short_help = true
+    )]
+    max_ended_reservations: Option<usize>,
+    /// Request ids of checks of a key that are remembered; one more gets 503 with Retry-After [default: 100000]
+    #[arg(long, env = "LIMITER_MAX_REQUEST_IDS", value_name = "COUNT", hide_short_help = true)]
+    max_request_ids: Option<usize>,
+    /// Seconds for which an ended reservation and a request id are remembered, so that repeats count once [default: 120]
+    ///
+    /// Longer than any client retries. All servers on one Redis need the same.
+    #[arg(
+        long = "dedupe-time",
+        env = "LIMITER_DEDUPE_TIME",
+        value_name = "SECONDS",
+        hide_short_help = true
+    )]
+    dedupe_time_s: Option<u64>,
 }
 
 impl BoundSettings {
@@ -157,6 +191,10 @@ impl BoundSettings {
             request_timeout_s: self.request_timeout_s.or(others.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(others.shutdown_timeout_s),
             max_events: self.max_events.or(others.max_events),
+            max_open_reservations: self.max_open_reservations.or(others.max_open_reservations),
+            max_ended_reservations: self.max_ended_reservations.or(others.max_ended_reservations),
+            max_request_ids: self.max_request_ids.or(others.max_request_ids),
+            dedupe_time_s: self.dedupe_time_s.or(others.dedupe_time_s),
         }
     }
 
@@ -173,6 +211,13 @@ impl BoundSettings {
             request_timeout: seconds(self.request_timeout_s, default.request_timeout),
             shutdown_timeout: seconds(self.shutdown_timeout_s, default.shutdown_timeout),
             max_events: self.max_events.unwrap_or(default.max_events),
+            ledger: LedgerBounds {
+                open: self.max_open_reservations.unwrap_or(default.ledger.open),
+                ended: self.max_ended_reservations.unwrap_or(default.ledger.ended),
+                checks: self.max_request_ids.unwrap_or(default.ledger.checks),
+                dedupe: seconds(self.dedupe_time_s, default.ledger.dedupe),
+                ..default.ledger
+            },
         }
     }
 }

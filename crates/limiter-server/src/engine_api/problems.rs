@@ -32,7 +32,7 @@ pub(crate) enum RequestProblems {
     #[response(
         status = 503,
         content_type = "application/problem+json",
-        headers(("Retry-After" = u64, description = "With the reasons `busy` and `store`: the seconds after which to try again"))
+        headers(("Retry-After" = u64, description = "With the reasons `busy`, `store` and `too_many_reservations`: the seconds after which to try again"))
     )]
     Unavailable(ProblemSchema),
 }

@@ -51,7 +51,7 @@ pub(crate) struct ReserveRequest {
         BodyProblems,
         (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "Another reservation of this key has the id", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "The store gave no answer, the key has too many reservations, or the server is full", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "The store gave no answer, too many reservations of the key are remembered, or the server is full", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn reserve(

@@ -227,8 +227,9 @@ pub(crate) struct CrossingSchema {
 }
 
 /// Which tokens a limit counts.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[schema(as = TokenType, rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum TokenTypeSchema {
     /// Input and output together.
     Total,
@@ -306,4 +307,172 @@ pub(crate) struct UnitUsageSchema {
     limit: Option<u64>,
     /// How much is left, if there is a limit.
     remaining: Option<u64>,
+}
+
+/// Some of the keys of a workspace.
+#[derive(ToSchema)]
+#[schema(as = Page)]
+pub(crate) struct PageSchema {
+    /// The keys, by the bytes of their names.
+    keys: Vec<KeyRecordSchema>,
+    /// Where the next page starts; null on the last one.
+    #[schema(required = true)]
+    next: Option<String>,
+    /// Keys whose stored data cannot be read, if there are any on this page.
+    #[schema(required = false)]
+    damaged: Vec<DamagedKeySchema>,
+}
+
+/// A key whose stored data cannot be read.
+#[derive(ToSchema)]
+#[schema(as = DamagedKey)]
+pub(crate) struct DamagedKeySchema {
+    /// Its id.
+    id: String,
+    /// Its name.
+    name: String,
+}
+
+/// A key.
+#[derive(ToSchema)]
+#[schema(as = Key)]
+pub(crate) struct KeyRecordSchema {
+    /// Its id.
+    id: String,
+    /// The workspace that it belongs to.
+    workspace: String,
+    /// Member or admin.
+    kind: KeyKindSchema,
+    /// Its name.
+    name: String,
+    /// The first and last four characters of its access key, if it has one.
+    #[schema(required = true)]
+    access_key: Option<String>,
+    /// Limits over all calls.
+    global: ScopeLimitsSchema,
+    /// Limits of each asset that has some.
+    assets: std::collections::BTreeMap<String, ScopeLimitsSchema>,
+    /// The credits that it may ever spend, in millionths.
+    #[schema(required = true)]
+    budget: Option<u64>,
+    /// From when on it is expired, in milliseconds since 1970.
+    #[schema(required = true)]
+    expires_at: Option<i64>,
+    /// The shares of its limits and of its budget whose crossing is an event, in percent.
+    thresholds: Vec<u64>,
+    /// Whether it is in shadow mode.
+    shadow: bool,
+    /// Grows with each change.
+    version: u64,
+    /// When this was read, in milliseconds since 1970.
+    read_at: i64,
+}
+
+/// The kind of a key.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = KeyKind, rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KeyKindSchema {
+    /// Makes calls and reads its own usage.
+    Member,
+    /// Manages the keys of its workspace and makes no calls.
+    Admin,
+}
+
+/// Name, limits, budget and expiry of a key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = KeyConfig)]
+pub(crate) struct KeyConfigSchema {
+    /// Its name, 1 to 256 bytes without control characters, unique in the workspace.
+    #[schema(min_length = 1, max_length = 256)]
+    name: String,
+    /// Limits over all calls; none if left out.
+    #[schema(required = false)]
+    global: LimitsSchema,
+    /// Limits of single assets, 1,024 at most.
+    #[schema(required = false)]
+    assets: std::collections::BTreeMap<String, LimitsSchema>,
+    /// The credits that it may ever spend, in millionths.
+    #[schema(maximum = 9007199254740991_u64)]
+    budget: Option<u64>,
+    /// From when on it is expired, in milliseconds since 1970.
+    #[schema(minimum = 0, maximum = 253402300799999_u64)]
+    expires_at: Option<i64>,
+    /// The shares of its limits and of its budget whose crossing is an event, in percent, rising; those of the server if
+    /// left out.
+    #[schema(max_items = 4)]
+    thresholds: Option<Vec<u64>>,
+    /// Whether calls beyond a limit are let through, and flagged.
+    #[schema(required = false)]
+    shadow: bool,
+}
+
+/// Limits of a scope; null is no limit.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Limits)]
+pub(crate) struct LimitsSchema {
+    /// Requests in a minute.
+    #[schema(maximum = 9007199254740991_u64)]
+    requests_per_minute: Option<u64>,
+    /// Requests on a day.
+    #[schema(maximum = 9007199254740991_u64)]
+    requests_per_day: Option<u64>,
+    /// Tokens in a minute.
+    #[schema(maximum = 9007199254740991_u64)]
+    tokens_per_minute: Option<u64>,
+    /// Tokens on a day.
+    #[schema(maximum = 9007199254740991_u64)]
+    tokens_per_day: Option<u64>,
+    /// Which tokens are counted: total if left out.
+    #[schema(required = false)]
+    token_type: TokenTypeSchema,
+}
+
+/// The limits of a scope: as configured, and as they stand in each window.
+#[derive(ToSchema)]
+#[schema(as = ScopeLimits)]
+pub(crate) struct ScopeLimitsSchema {
+    /// As an admin last set them.
+    configured: LimitsSchema,
+    /// Those of this minute.
+    minute: InForceSchema,
+    /// Those of this day.
+    day: InForceSchema,
+}
+
+/// The limits that are in force, and what replaces them.
+#[derive(ToSchema)]
+#[schema(as = InForce)]
+pub(crate) struct InForceSchema {
+    /// The limits in force now.
+    limits: WindowLimitsSchema,
+    /// The limits that replace them when the window ends, if a change is pending.
+    #[schema(required = true)]
+    pending: Option<PendingLimitsSchema>,
+}
+
+/// Limits that are not in force yet.
+#[derive(ToSchema)]
+#[schema(as = PendingLimits)]
+pub(crate) struct PendingLimitsSchema {
+    /// The limits that will be in force.
+    limits: WindowLimitsSchema,
+    /// From when on, in milliseconds since 1970.
+    effective_at: i64,
+}
+
+/// The limits of one window; null is no limit.
+#[derive(ToSchema)]
+#[schema(as = WindowLimits)]
+pub(crate) struct WindowLimitsSchema {
+    /// Requests.
+    #[schema(required = true)]
+    requests: Option<u64>,
+    /// Tokens.
+    #[schema(required = true)]
+    tokens: Option<u64>,
+    /// Which tokens are counted.
+    token_type: TokenTypeSchema,
 }

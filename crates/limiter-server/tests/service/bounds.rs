@@ -122,6 +122,62 @@ fn one_request_too_many_is_503_with_a_time_to_try_again_and_the_watchers_are_sti
     assert_eq!(server.post(&key, "/v1/check", &json!({})).status, 200);
 }
 
+/// The bound of ended reservations, over `/v1` and over the API of a provider; then that of open ones, and of request ids.
+#[test]
+fn a_call_that_cannot_be_remembered_is_503_with_the_time_at_which_there_is_room() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml");
+    // It is never called.
+    let upstream = "http://127.0.0.1:1/v1/chat/completions";
+    let model = format!("[[models]]\nid = \"far\"\npath = \"a/far\"\nupstream = \"{upstream}\"\n");
+    fs::write(&config, model).unwrap();
+    let config = config.to_str().unwrap();
+    let bounds = ["--max-ended-reservations", "1", "--max-request-ids", "1", "--dedupe-time", "50"];
+    let server = Running::with(&[&["--config", config][..], &bounds].concat());
+    let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 100}}));
+    let room = |answer: &Answer| {
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("x-should-retry").is_none(), "{answer:?}");
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((40..=50).contains(&seconds), "{answer:?}");
+    };
+    let reserve = |id: &str| server.post(&key, "/v1/reserve", &json!({"request_id": id}));
+    let settle =
+        |id: &str| server.post(&key, &format!("/v1/reservations/{id}/settle"), &json!({})).status;
+    assert_eq!((reserve("a").status, reserve("b").status), (200, 200));
+    assert_eq!((settle("a"), settle("b")), (200, 200), "the second exceeds the bound");
+    let refused = reserve("c");
+    refused.assert_problem(503);
+    assert_eq!(refused.body["reason"], json!("too_many_reservations"));
+    assert!(refused.body["detail"].as_str().unwrap().contains("1 ended reservations"));
+    room(&refused);
+    assert_eq!((settle("a"), reserve("b").status), (200, 200), "repetitions need no room");
+
+    let chat = json!({"model": "far", "messages": [{"role": "user", "content": "Hi"}]});
+    let refused = server.post(&key, "/v1/chat/completions", &chat);
+    assert_eq!(refused.body["error"]["code"], json!("server_is_overloaded"), "{refused:?}");
+    room(&refused);
+
+    let check = |id: &str| server.post(&key, "/v1/check", &json!({"request_id": id}));
+    assert_eq!(check("a").status, 200);
+    room(&check("b"));
+    assert_eq!(server.used_today(&key).0, 3, "what is refused charges nothing");
+}
+
+#[test]
+fn one_open_reservation_too_many_is_503_until_its_ttl() {
+    let server = Running::with(&["--max-open-reservations", "1"]);
+    let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 100}}));
+    let reserve = |id: &str| {
+        let call = json!({"request_id": id, "ttl_seconds": 1});
+        server.post(&key, "/v1/reserve", &call)
+    };
+    assert_eq!(reserve("a").status, 200);
+    let refused = reserve("b");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{refused:?}");
+    until("the first is forgotten", || reserve("b").status == 200);
+}
+
 #[test]
 fn a_body_that_comes_slowly_takes_no_place_of_others() {
     let server = Running::with(&["--max-requests", "1"]);

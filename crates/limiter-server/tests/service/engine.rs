@@ -300,3 +300,65 @@ fn on_redis_the_calls_of_the_store_are_timed_and_its_batches_counted() {
         assert!(figures.contains(line), "{line} is not in\n{figures}");
     }
 }
+
+#[test]
+fn many_keys_are_created_in_one_request_each_with_its_own_status() {
+    for server in Running::on_each_store() {
+        let (taken, member) = server.member("taken", json!({}));
+        let keys = json!({"keys": [
+            {"config": {"name": "a", "global": {"requests_per_day": 1}}},
+            {"config": {"name": "taken"}},
+            {"kind": "admin", "config": {"name": "b"}, "access_key": "brought-by-its-caller-1234"},
+            {"config": {"name": "c"}, "id": taken},
+            {"config": {"name": "d"}, "id": "chosen", "without_access_key": true},
+            {"config": {"name": "a"}},
+        ]});
+        let answer = server.post(ADMIN, "/v1/keys", &keys);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let results = answer.body["results"].as_array().expect("one for each key").clone();
+        let outcomes: Vec<_> = results
+            .iter()
+            .map(|result| (result["status"].as_u64().unwrap(), result["reason"].as_str()))
+            .collect();
+        let (name, other) = ((422, Some("name_taken")), (409, Some("conflict")));
+        assert_eq!(outcomes, [(201, None), name, (201, None), other, (201, None), name]);
+        assert!(results[1]["detail"].as_str().unwrap().contains("taken"));
+        assert_eq!(results[4]["key"]["id"], json!("chosen"));
+        assert_eq!(results[4].get("access_key"), None);
+
+        let drawn = results[0]["access_key"].as_str().expect("it is shown once");
+        let check = |key: &str| server.post(key, "/v1/check", &json!({})).body["outcome"].clone();
+        assert_eq!((check(drawn), check(drawn)), (json!("allowed"), json!("denied")));
+
+        // The new admin lists all of them, and no access key is shown again.
+        let page = server.get("brought-by-its-caller-1234", "/v1/keys?page_size=2&name_contains=");
+        let names = |page: &crate::support::Answer| {
+            let keys = page.body["keys"].as_array().expect("it is a page").clone();
+            keys.iter().map(|key| key["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (names(&page), &page.body["next"]),
+            (vec!["a".into(), "admin".into()], &json!("admin"))
+        );
+        let rest = server.get(ADMIN, "/v1/keys?after=admin");
+        assert_eq!(names(&rest), ["b", "d", "taken"], "{rest:?}");
+        assert!(rest.body["next"].is_null(), "{rest:?}");
+        assert!(!page.text.contains(drawn) && !page.text.contains("brought-by"), "{page:?}");
+
+        for refused in [
+            json!({"keys": [{"config": {"name": "e"}, "access_key": "too short"}]}),
+            json!({"keys": [{"config": {"name": "e"}}, {"config": {"name": ""}}]}),
+            json!({"keys": [{"config": {"name": "e"}, "kind": "owner"}]}),
+            json!({"keys": vec![json!({"config": {"name": "e"}}); 1_001]}),
+            json!({"keys": [{
+                "config": {"name": "e"}, "access_key": "long-enough-for-a-key", "without_access_key": true
+            }]}),
+        ] {
+            server.post(ADMIN, "/v1/keys", &refused).assert_problem(400);
+        }
+        server.post(&member, "/v1/keys", &json!({"keys": []})).assert_problem(403);
+        server.get(&member, "/v1/keys").assert_problem(403);
+        server.post("nobody-has-this-key-1234567890", "/v1/keys", &keys).assert_problem(401);
+        assert!(!names(&server.get(ADMIN, "/v1/keys")).contains(&"e".to_owned()));
+    }
+}

@@ -1,12 +1,14 @@
 //! Servers that share a Redis.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use limiter_conformance::servers::{self, RedisServer};
 use serde_json::json;
 
-use crate::support::{ADMIN, Running, fresh_name};
+use crate::support::{ADMIN, Running, fresh_name, until};
 
 #[test]
 fn two_servers_admit_together_exactly_what_the_limit_allows() {
@@ -71,7 +73,7 @@ fn no_redis_is_an_error_and_never_an_allow() {
     assert_eq!(server.get("", "/readyz").status, 503);
     assert_eq!(server.get("", "/healthz").status, 200);
     redis.start();
-    crate::support::until("it is ready again", || server.get("", "/readyz").status == 200);
+    until("it is ready again", || server.get("", "/readyz").status == 200);
 }
 
 /// Each refused call used to be a log line: 9,323 in three seconds.
@@ -101,4 +103,63 @@ fn a_redis_that_is_gone_is_warned_of_once_and_not_with_each_call() {
 fn a_redis_that_is_not_there_is_told() {
     let output = Running::try_with(&["--redis", "redis://127.0.0.1:1"], Some(ADMIN)).unwrap_err();
     assert!(output.contains("--redis"), "{output}");
+}
+
+/// Once, one damaged value in Redis made the list of keys, and every call on that key, a 503 until somebody edited Redis.
+#[test]
+fn a_damaged_key_is_named_and_deleted_and_the_others_go_on() {
+    let prefix = fresh_name("damaged");
+    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let server = Running::with(&flags);
+    let (healthy, key) = server.member("healthy", json!({"globalLimits": {"rpd": 5}}));
+    let limits = json!({"name": "a name of its own", "globalLimits": {"rpd": 5}});
+    for damage in
+        ["DEL {prefix}:k:{{id}}", "SET {prefix}:m:{{id}} text", "HDEL {prefix}:m:{{id}} name"]
+    {
+        let (damaged, _) = server.member("a name of its own", json!({}));
+        redis_command(&damage.replace("{prefix}", &prefix).replace("{id}", &damaged));
+
+        let listed = server.get(ADMIN, "/sdk/api-keys");
+        assert_eq!(listed.status, 200, "{damage}: {listed:?}");
+        assert!(listed.text.contains(&healthy) && !listed.text.contains(&damaged), "{listed:?}");
+        // The log names those that it meets first, and then some of them every ten seconds.
+        until("the log names it", || {
+            server.output().contains("keys whose stored data cannot be read")
+        });
+
+        let page = server.get(ADMIN, "/v1/keys");
+        assert_eq!(page.body["damaged"], json!([{"id": damaged, "name": "a name of its own"}]));
+        assert!(page.text.contains(&healthy), "{page:?}");
+
+        let path = format!("/sdk/api-keys/{damaged}");
+        for answer in [
+            server.get(ADMIN, &path),
+            server.call("PUT", ADMIN, &path, &limits.to_string()),
+            server.get(ADMIN, &format!("{path}/usage-limits")),
+        ] {
+            let message = answer.assert_refused_on_the_wire(500);
+            assert!(message.contains(&damaged) && message.contains("delete the key"), "{message}");
+            assert_eq!(answer.header("x-should-retry"), Some("false"), "{answer:?}");
+        }
+        server.post(ADMIN, "/sdk/api-keys", &limits).assert_refused_on_the_wire(422);
+        assert_eq!(server.run(&key, "Hello").status, 200, "{damage}");
+
+        let deleted = server.call("DELETE", ADMIN, &path, "");
+        assert_eq!(deleted.status, 200, "{damage}: {deleted:?}");
+        server.get(ADMIN, &path).assert_refused_on_the_wire(404);
+        let (again, _) = server.member("a name of its own", json!({}));
+        assert_eq!(server.call("DELETE", ADMIN, &format!("/sdk/api-keys/{again}"), "").status, 200);
+    }
+    let metrics = server.get("", "/metrics").text;
+    assert!(metrics.contains("limiter_damaged_keys_listed_total 6"), "{metrics}");
+}
+
+/// Sends a command to the shared Redis, past the server.
+fn redis_command(command: &str) {
+    let address = servers::shared().url().trim_start_matches("redis://");
+    let mut stream = TcpStream::connect(address).expect("the Redis of the tests runs");
+    stream.write_all(format!("{command}\r\n").as_bytes()).expect("it takes commands");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("it answers");
+    assert!(matches!(answer.trim(), ":1" | "+OK"), "{command}: {answer}");
 }

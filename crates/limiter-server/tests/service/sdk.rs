@@ -49,7 +49,11 @@ fn every_answer_is_in_the_openapi_document() {
         "assetsLimits": [{"rpm": 2, "assetId": MODEL}],
     });
     let (_, key) = server.member("member", limits);
-    for (who, key, seed) in [("a member key", key.as_str(), "1"), ("an admin key", ADMIN, "2")] {
+    // To a member key, `/v1/keys` answers 403 whatever is asked, and making up many keys takes long.
+    let without_keys = ["--exclude-path", "/v1/keys"];
+    for (who, key, seed, more) in
+        [("a member key", key.as_str(), "1", &without_keys[..]), ("an admin key", ADMIN, "2", &[])]
+    {
         let folder = Folder::new();
         let output = Command::new(program("schemathesis"))
             .args([
@@ -60,6 +64,7 @@ fn every_answer_is_in_the_openapi_document() {
             ])
             .args(["--seed", seed, "--max-examples", "40", "--phases", "examples,coverage,fuzzing"])
             .args(["--checks", CHECKS, "--generation-database", "none"])
+            .args(more)
             .current_dir(folder.path())
             .output()
             .expect("schemathesis can be started");

@@ -47,10 +47,12 @@ async fn every_refusal_has_the_words_of_each_api() {
             Refusal::TooManyReservations(ReservationError::TooMany {
                 what: "reservations",
                 most: 9,
+                at: at("2026-01-01T12:00:00Z"),
+                retry_at: at("2026-01-01T12:00:30Z"),
             }),
-            (429, "requests", "rate_limit_exceeded"),
-            limit,
-            exhausted,
+            (503, "service_unavailable_error", "server_is_overloaded"),
+            (503, "overloaded_error"),
+            "UNAVAILABLE",
         ),
         (
             Refusal::Malformed(Cow::Borrowed("the request body is no JSON")),

@@ -97,3 +97,44 @@ async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
     until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
     assert_eq!(world.requests_used(&ci).await, 0);
 }
+
+/// The settlement has begun on the runtime, and ends there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
+    let (world, proxy, ci) = behind_proxy().await;
+    let proxy = Arc::new(proxy);
+    let caller = Caller::from(ci.id.clone());
+    let layer = world.layer().identify(move |_| Some(caller.clone()));
+    let layer = layer.reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep);
+    let layer = layer.on_service_error(Settlement::Cancel).build();
+    let fails = Arc::clone(&proxy);
+    let service = layer.layer(service_fn(move |_: Request<Empty<Bytes>>| {
+        fails.cut_before_request();
+        std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
+    }));
+    let mut call = Box::pin(service.oneshot(request(&ci)));
+    until("the first try is cut off", async || {
+        proxy.requests_cut() == 1
+            || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => false,
+                Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
+            }
+    })
+    .await;
+    std::thread::spawn(move || drop(call)).join().unwrap();
+    until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
+}
+
+/// The settlement could only begin there: the estimate stands, and the thread does not panic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_dropped_where_no_runtime_is_leaves_its_estimate() {
+    let world = World::on_redis(servers::shared().url()).await;
+    let ci = world.member(named("ci").with_global(tokens_per_minute(1_000))).await;
+    let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Cancel).build();
+    let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("hello")))))
+    }));
+    let answer = service.oneshot(request(&ci)).await.unwrap();
+    std::thread::spawn(move || drop(answer)).join().unwrap();
+    assert_eq!(world.tokens_used(&ci).await, 105);
+}

@@ -1,8 +1,10 @@
 //! The status, headers and body of each refusal, over HTTP.
 
+use std::time::Duration;
+
 use http::StatusCode;
-use limiter::{BoxError, NewKey};
-use limiter_tower::StatusMap;
+use limiter::{BoxError, LedgerBounds, Limiter, ManualClock, MemoryStore, NewKey};
+use limiter_tower::{Refusal, Retry, Settlement, StatusMap};
 use serde_json::json;
 
 use crate::world::{
@@ -162,8 +164,40 @@ async fn a_wait_is_rounded_up_and_then_long_enough() {
         (answer.status, answer.header("retry-after")),
         (StatusCode::TOO_MANY_REQUESTS, Some("2"))
     );
-    world.clock.advance(std::time::Duration::from_secs(2));
+    world.clock.advance(Duration::from_secs(2));
     assert_eq!(service.call(&ci).await.status, 200);
+}
+
+/// It is a bound of the service: no limit of the caller is exceeded, and the answer has the time at which there is room.
+#[tokio::test]
+async fn a_call_that_cannot_be_remembered_is_503_with_the_time_at_which_there_is_room() {
+    let clock = ManualClock::at(at("2026-01-01T11:59:29.001Z"));
+    let bounds = LedgerBounds { ended: 1, ..LedgerBounds::default() };
+    let store = MemoryStore::builder().clock(clock.clone()).ledger_bounds(bounds).build();
+    let world = World::on(Limiter::from(store), clock).await;
+    let layer = world.layer().reserve(|_| Ok(tokens(1, 0)), |_| Settlement::Keep);
+    let service = hello(layer.build()).await;
+    let ci = world.member(named("ci").with_global(requests_per_day(9))).await;
+    assert_eq!(service.call(&ci).await.status, 200);
+    world.clock.advance(Duration::from_millis(500));
+    let answer = service.call(&ci).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("120")));
+    assert_eq!(answer.header("x-should-retry"), Some("false"), "two minutes are long");
+    let problem = answer.problem();
+    assert_eq!(problem["reason"], "too_many_reservations");
+    assert_eq!(problem["retry_at"], "2026-01-01T12:01:29.001Z");
+    assert_eq!(problem["retry_after"], 120);
+    assert_eq!(world.requests_used(&ci).await, 1, "nothing was charged");
+
+    let error = limiter::ReservationError::TooMany {
+        what: "open reservations of this key",
+        most: 1,
+        at: at("2026-01-01T12:00:00Z"),
+        retry_at: at("2026-01-01T12:00:30Z"),
+    };
+    let over_grpc = Refusal::from(error).to_grpc_response(&[], Retry::BOUND);
+    assert_eq!(over_grpc.headers()["grpc-status"], "14", "unavailable");
+    assert_eq!(over_grpc.headers()["retry-after"], "30");
 }
 
 #[tokio::test]

@@ -161,7 +161,6 @@ const fn error_name(error: &StoreError) -> &'static str {
         StoreError::Unavailable(_) => "unavailable",
         StoreError::OutcomeUnknown(_) => "outcome_unknown",
         StoreError::Corrupt(_) => "corrupt",
-        StoreError::Disagreement(_) => "disagreement",
         _ => "other",
     }
 }

@@ -1,12 +1,12 @@
-//! A client stops after each step of each change: what it did stands or is undone, and nobody notices for longer than a
-//! lease.
+//! A client stops after each step of each change. Its steps stand or are undone, and other clients notice it for a lease at
+//! most.
 
 use limiter_core::{KeysError, NewRecord, Search, StoreError};
 use tokio::time::sleep;
 
 use super::super::Waiting;
 use super::super::chance::Token;
-use super::super::change::{Begin, Change, Entry, Intent};
+use super::super::change::{Begin, Change, Entry, Finish, Intent, Need};
 use super::super::pointer::{Pointer, Set};
 use super::{LEASE, World, admin, config, home, id, member, secret_of, some_day, with_secret};
 use crate::records::{Create, Delete, Update};
@@ -19,15 +19,7 @@ const STEPS: usize = 3;
 async fn creating(world: &World, key: &NewRecord, steps: usize) -> Change {
     let token = Token::draw();
     let secret = key.secret.unwrap();
-    let pointer = Pointer { digest: secret.digest, claim: token.clone() };
-    let intent = Intent {
-        pointer: Some(pointer),
-        name: Some(&key.config.name),
-        masked: Some(secret.masked),
-        bootstraps: key.bootstraps,
-        ..Intent::of(&key.id)
-    };
-    let change = begun(world, &token, &intent).await;
+    let change = begun(world, &token, &Intent::to_create([key], &token)).await;
     if steps > 1 {
         let set = world.directory.pointers.set(&change, &secret.digest, &key.id, None).await;
         assert!(matches!(set, Ok(Set::Pointed)), "{set:?}");
@@ -41,7 +33,7 @@ async fn creating(world: &World, key: &NewRecord, steps: usize) -> Change {
 
 async fn begun(world: &World, token: &Token, intent: &Intent<'_>) -> Change {
     match world.directory.changes.begin(&home(), token, intent).await {
-        Ok(Begin::Begun(change)) => change,
+        Ok(Begin::Begun(change, _)) => change,
         other => panic!("{other:?}"),
     }
 }
@@ -88,8 +80,8 @@ async fn a_crashed_creation_is_healed_by_whoever_comes_next() {
             assert!(!world.is_changing().await, "{next} after {steps}");
             assert_eq!(world.names().await, world.indexed_names().await, "{next} after {steps}");
             if next == "list" {
-                // States and records of both keys, names and taken; and the pointer of the one.
-                assert_eq!(world.keys_in_redis().await, if exists { 7 } else { 4 });
+                // Counts, limits and records of both keys, names and taken; and the pointer of the one.
+                assert_eq!(world.keys_in_redis().await, if exists { 9 } else { 5 });
                 // Name and id of both; mask and mask of the one.
                 assert_eq!(world.taken().await, if exists { 6 } else { 2 });
             }
@@ -125,8 +117,10 @@ async fn a_crashed_deletion_is_healed() {
         let held = world.directory.pointers.read(&digest).await.unwrap().unwrap();
         let pointer = Pointer { digest, claim: held.claim };
         let ci = id("ci");
-        let intent =
-            Intent { pointer: Some(pointer.clone()), ceases_as_admin: true, ..Intent::of(&ci) };
+        let intent = Intent {
+            ceases_as_admin: Some(&ci),
+            ..Intent::with_pointer(&ci, Some(pointer.clone()))
+        };
         let change = begun(&world, &Token::draw(), &intent).await;
         if steps > 1 {
             let deleted = world.directory.records.delete(&home(), &ci, change.not_after).await;
@@ -159,7 +153,8 @@ async fn a_crashed_update_is_healed() {
         world.create(admin("other")).await.unwrap();
         world.create(with_secret(admin("old"), SECRET)).await.unwrap();
         let (key, config) = (id("old"), config("new").with_expiry(some_day()));
-        let intent = Intent { name: Some(&config.name), ceases_as_admin: true, ..Intent::of(&key) };
+        let need = Need { id: &key, name: &config.name, masked: None };
+        let intent = Intent { needs: vec![need], ceases_as_admin: Some(&key), ..Intent::of(&key) };
         let change = begun(&world, &Token::draw(), &intent).await;
         if updated {
             let not_after = Some(change.not_after);
@@ -188,7 +183,7 @@ async fn a_client_that_wakes_up_late_changes_nothing() {
     let change = creating(&world, &key, 1).await;
     sleep(LEASE).await;
 
-    // Nobody has taken it over yet, and still its steps on other slots are refused.
+    // No client has taken it over yet, and still its steps on other slots are refused.
     let records = &world.directory.records;
     let digest = secret_of(SECRET).digest;
     let set = world.directory.pointers.set(&change, &digest, &key.id, None).await;
@@ -206,8 +201,8 @@ async fn a_client_that_wakes_up_late_changes_nothing() {
     let of_next = id("next");
     let next = begun(&world, &Token::draw(), &Intent::of(&of_next)).await;
     let entry = Entry::of(&created);
-    let finished = world.directory.changes.finish(&change, &key.id, Some(&entry)).await;
-    assert!(!finished.unwrap(), "the change is another's");
+    let finished = world.directory.changes.finish(&change, &[(&key.id, Some(entry))]).await;
+    assert_eq!(finished.unwrap(), Finish::Lost, "the change is another's");
     world.directory.changes.abandon(&change).await.unwrap();
     assert!(world.is_changing().await, "the change of the other goes on");
     world.directory.changes.abandon(&next).await.unwrap();
@@ -223,8 +218,9 @@ async fn only_one_client_takes_over_and_has_a_lease_of_its_own() {
     let (token, other) = (Token::draw(), id("other"));
     let taken_over = world.directory.changes.begin(&home(), &token, &Intent::of(&other)).await;
     let Ok(Begin::Crashed(_, journal)) = &taken_over else { panic!("{taken_over:?}") };
-    assert_eq!(journal.id, id("ci"));
-    assert_eq!(journal.pointer.as_ref().map(|p| p.digest), Some(secret_of(SECRET).digest));
+    let [noted] = journal.as_slice() else { panic!("{journal:?}") };
+    assert_eq!(noted.id, id("ci"));
+    assert_eq!(noted.pointer.as_ref().map(|p| p.digest), Some(secret_of(SECRET).digest));
     let second = world.directory.changes.begin(&home(), &Token::draw(), &Intent::of(&other)).await;
     assert!(matches!(second, Ok(Begin::Busy)), "{second:?}");
     // The healer crashes too.

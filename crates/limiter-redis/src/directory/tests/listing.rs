@@ -41,7 +41,7 @@ async fn an_entry_without_its_record_is_not_shown_and_goes() {
     for name in ["a", "b", "c"] {
         world.create(member(name)).await.unwrap();
     }
-    let (state, record) = (world.keyspace.state(&id("b")), world.keyspace.record(&id("b")));
+    let (state, record) = (world.keyspace.hot(&id("b")), world.keyspace.record(&id("b")));
     let _: () = world.command(redis::cmd("DEL").arg(state).arg(record)).await;
     assert_eq!(world.names().await, ["a", "c"]);
     assert_eq!(world.indexed_names().await, ["a", "c"]);
@@ -89,7 +89,7 @@ async fn a_change_from_before_the_clock_stepped_back_blocks_nobody() {
     let change = world.keyspace.workspace(WorkspaceKey::Change, &home());
     let mut left = redis::cmd("HSET");
     left.arg(change).arg("token").arg("x").arg("began").arg("9000000000000");
-    left.arg("lease").arg("10000").arg("id").arg("a").arg("digest").arg("").arg("claim").arg("");
+    left.arg("lease").arg("10000").arg("journal").arg("- - 1 a");
     let _: () = world.command(&mut left).await;
     world.create(member("a")).await.unwrap();
 }

@@ -59,7 +59,19 @@ async fn something(directory: &Directory, workspace: &WorkspaceId) {
         0 => config.with_expiry(some_day()),
         _ => config,
     };
-    match chance(6) {
+    match chance(7) {
+        6 => {
+            let keys = (0..1 + chance(6)).map(|_| {
+                let number = chance(8);
+                let new = NewRecord {
+                    id: id(&format!("key {number}")),
+                    config: config(&format!("{}", chance(5))),
+                    ..of(workspace.as_str(), member("x"))
+                };
+                with_secret(new, &format!("{}-one-of-few-secrets-{0}", chance(8) + 1000))
+            });
+            let _ = directory.create_many(keys.collect()).await;
+        }
         0..=1 => {
             let new = NewRecord {
                 id: key,

@@ -1,0 +1,33 @@
+//! Bugs that can be planted. Each removes one thing that the protocol relies on.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// The server only requires that no result falls below zero, and does not compare each meter with its own least value.
+    ComparesSums,
+    /// The client plans which stops its call passes, and the server compares the marks afterwards with the plan.
+    GuardsMarks,
+    /// A window that rolls takes the count of rebases that the client believes in.
+    TakesTheClientsRebases,
+    /// Where the client's cache is older than the window that admitted a call, its correction is fenced by the end of the
+    /// window alone, as a roll is.
+    FencesByTheRoll,
+    /// The client says which windows admitted its call, as it believes them to be.
+    BelievesTheClientsWindows,
+    /// Each incarnation of the key counts its stamps from zero.
+    UsesStampsAgain,
+    /// Each change counts generations from zero.
+    UsesGenerationsAgain,
+    /// The server compares no stamp.
+    ComparesNoStamp,
+    /// The server does not compare its time with that for which an operation is valid.
+    ComparesNoTime,
+    /// The server does not compare a reservation with what the client believes it to be.
+    ComparesNoEntry,
+    /// A denial does not rebase windows after a clock was set right.
+    StoresNoRebase,
+    /// A count may leave the range of numbers.
+    StopsAtNoEnd,
+    /// If one window of a record rolls, so does the other.
+    RollsAllAtOnce,
+}

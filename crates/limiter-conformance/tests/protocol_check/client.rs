@@ -1,0 +1,538 @@
+//! Clients: the loops of limiter-redis (its deciding.rs, remembering.rs, records.rs and keys.rs), one step for each trip.
+//!
+//! A client prepares from its cache, however old, and explains the answers, by the core's own functions. Its work between two
+//! trips takes no time: the next request of a slow client arrives later.
+
+mod hearing;
+
+use std::fmt;
+
+use limiter_core::operation::{Guard, Operation};
+use limiter_core::prepare::{self, Prepared};
+use limiter_core::{
+    Charge, Credits, KeyConfig, KeyKind, KeyState, Limits, LocatedAsset, Thresholds, Timestamp,
+    Window,
+};
+
+use crate::bug::Bug;
+use crate::oracle::{Cost, Effect, Wanted};
+use crate::server::{ASSET, Entry, Hot, InLedger, Puts, Request, Snapshot};
+
+/// A call that a client can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Call {
+    /// A check of this many tokens.
+    Check(u64),
+    /// Two checks in one request.
+    Pair(u64, u64),
+    Reserve {
+        id: u8,
+        tokens: u64,
+    },
+    Extend {
+        id: u8,
+        tokens: u64,
+    },
+    Settle {
+        id: u8,
+        tokens: u64,
+    },
+    Cancel {
+        id: u8,
+    },
+    /// A change to the configuration with this number.
+    Change(usize),
+    Create(usize),
+    Delete,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Client {
+    /// Whether its calls are for the asset.
+    pub(crate) asset: bool,
+    /// The key as the client saw it last. After a call for no asset, it has no record of the asset.
+    pub(crate) known: Option<Snapshot>,
+    /// The time of the server when it answered last.
+    pub(crate) saw: Option<Timestamp>,
+    pub(crate) entries: Vec<(u8, Entry)>,
+    pub(crate) busy: Option<Busy>,
+    pub(crate) calls: u8,
+}
+
+/// A call that waits for its next request to arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Busy {
+    pub(crate) call: Call,
+    pub(crate) phase: Phase,
+    /// The believed state of the key, and its time.
+    at: Option<(Timestamp, Snapshot)>,
+    /// The tokens of the checks that are not answered yet.
+    left: Vec<u64>,
+    /// Whether a try of this call has found it.
+    is_found: bool,
+    entry: Option<Entry>,
+    version: Option<u32>,
+    /// The time at which it is believed to begin.
+    estimated: Timestamp,
+    /// Requests that failed since the clock, the limits or the reservation changed last.
+    pub(crate) failed: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// The records are read.
+    Read,
+    /// The short form: it reaches no stop.
+    Take,
+    /// The form with all stops, and with the ledger.
+    Apply,
+    /// The records and the ledger are read.
+    Look,
+    /// The entry is looked up.
+    Find,
+    /// The rebase that a denial found is stored.
+    Rebase,
+    /// The records are read again before the rebase is stored.
+    RebaseAgain,
+}
+
+impl Client {
+    /// Begins a call, at an estimated time that may be wrong.
+    pub(crate) fn begin(&mut self, call: Call, estimated: Timestamp) {
+        self.calls += 1;
+        let at = self.known.clone().map(|known| (estimated, known));
+        let mut busy = Busy {
+            call,
+            phase: Phase::Apply,
+            at,
+            is_found: false,
+            left: call.checks(),
+            entry: None,
+            version: None,
+            estimated,
+            failed: 0,
+        };
+        match call {
+            Call::Check(_) | Call::Pair(..) => busy.phase = self.first_phase(&busy),
+            Call::Extend { id, .. } | Call::Settle { id, .. } | Call::Cancel { id } => {
+                busy.entry = self
+                    .entries
+                    .iter()
+                    .find(|(other, _)| *other == id)
+                    .map(|(_, entry)| entry.clone());
+                if busy.entry.is_none() {
+                    (busy.phase, busy.at) = (Phase::Find, None);
+                }
+            }
+            Call::Change(_) => busy.phase = Phase::Read,
+            Call::Create(_) => busy.at = None,
+            Call::Reserve { .. } | Call::Delete => {}
+        }
+        self.busy = Some(busy);
+    }
+
+    /// The first phase of a check: the short form, if the cached key allows it.
+    fn first_phase(&self, busy: &Busy) -> Phase {
+        let at = busy.at.as_ref();
+        let takes = at.is_some_and(|(now, known)| self.may_take(busy, known, *now, false));
+        if takes { Phase::Take } else { Phase::Read }
+    }
+
+    /// Whether `take` can do a check; with `must_fit`, only if the check also fits the known state. Like `ready`.
+    fn may_take(&self, busy: &Busy, known: &Snapshot, now: Timestamp, must_fit: bool) -> bool {
+        let state = state_of(known);
+        if !state.is_usable(now) {
+            return false;
+        }
+        let prepared = self.checking(busy, &state, now, false);
+        let simple = |guard: &Guard| match guard {
+            Guard::Same(seen, next) => seen == next,
+            Guard::Roll(_) | Guard::Keep => true,
+            _ => false,
+        };
+        let steps = &prepared.operation().steps;
+        steps.iter().all(|step| step.guards.iter().all(simple))
+            && !prepared.changes_limits()
+            && (!must_fit || prepared.fits(&state, self.locate(&state), now))
+    }
+
+    /// The operation of a call on a state.
+    fn prepared(&self, busy: &Busy, state: &KeyState, now: Timestamp) -> Prepared {
+        let located = self.locate(state);
+        match (busy.call, &busy.entry, busy.phase) {
+            (Call::Settle { .. } | Call::Cancel { .. }, Some(entry), _) => {
+                let charge = busy.actual().charge();
+                entry.reservation().prepare_end(state, located, &charge, now)
+            }
+            (_, _, Phase::Take) => self.checking(busy, state, now, false),
+            (Call::Check(_) | Call::Pair(..), ..) => self.checking(busy, state, now, true),
+            // Like `AtHand::check`.
+            _ => {
+                let short = self.checking(busy, state, now, false);
+                if !busy.is_found || short.fits(state, located, now) {
+                    return short;
+                }
+                self.checking(busy, state, now, true)
+            }
+        }
+    }
+
+    fn checking(&self, busy: &Busy, state: &KeyState, now: Timestamp, stops: bool) -> Prepared {
+        prepare::check(state, self.locate(state), &busy.charges(), stops, now)
+    }
+
+    fn locate(&self, state: &KeyState) -> LocatedAsset<'static> {
+        state.locate(self.asset.then(|| &*ASSET))
+    }
+
+    /// The next request of a call.
+    pub(crate) fn request(&self, busy: &Busy, configs: &[Wanted], bug: Option<Bug>) -> Request {
+        let look = Request::looking(self.asset);
+        match (busy.phase, busy.call) {
+            (Phase::Read | Phase::RebaseAgain, Call::Change(_)) => Request { asset: true, ..look },
+            (Phase::Read | Phase::RebaseAgain, _) => look,
+            (Phase::Find, call) => {
+                let ledger = call.id().map(|id| InLedger::Find { id });
+                Request { ledger, ..Request::looking(false) }
+            }
+            (_, Call::Change(number)) => busy.change(&configs[number], look),
+            (_, Call::Create(number)) => configs[number].created(busy.estimated),
+            (_, Call::Delete) => {
+                let puts = Puts { deletes: true, ..Puts::default() };
+                Request { operation: Some(always()), puts, effects: vec![Effect::Delete], ..look }
+            }
+            (Phase::Look, _) => Request { ledger: self.in_ledger(busy, None, None), ..look },
+            (phase, _) => self.applying(busy, phase, look, bug),
+        }
+    }
+
+    /// A request with an operation on the records of a call.
+    fn applying(&self, busy: &Busy, phase: Phase, look: Request, bug: Option<Bug>) -> Request {
+        let Some((now, known)) = &busy.at else {
+            return Request { ledger: self.in_ledger(busy, None, None), ..look };
+        };
+        let state = state_of(known);
+        let located = self.locate(&state);
+        let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
+        if phase == Phase::Apply && !ends && !state.is_usable(*now) {
+            return Request { ledger: self.in_ledger(busy, None, None), ..look };
+        }
+        let (prepared, effects) = if phase == Phase::Rebase {
+            let prepared = prepare::rebase(&state, located, *now);
+            (
+                prepared.expect("there is something to rebase"),
+                vec![Effect::Rebase { asset: self.asset }],
+            )
+        } else {
+            (self.prepared(busy, &state, *now), busy.effects(self.asset))
+        };
+        let mut operation = prepared.operation().clone();
+        let mut puts = Puts::default();
+        if prepared.changes_limits() {
+            let mut after = state.clone();
+            prepared.put_limits(&mut after, located);
+            puts = Puts::of_change(known, &Snapshot::of(&after, known.stamp, known.incarnation));
+        }
+        let hot = |at: usize| {
+            if at == 0 { Some(&known.hot) } else { known.asset.as_ref().map(|(hot, _)| hot) }
+        };
+        if bug == Some(Bug::FencesByTheRoll) && ends {
+            fence_by_the_roll(&mut operation, hot);
+        }
+        let planned =
+            (bug == Some(Bug::GuardsMarks) && operation.steps[0].ladders.is_some()).then(|| {
+                let mut records: Vec<_> = state.records_of(located).copied().collect();
+                let _verdict = limiter_core::operation::apply(
+                    &mut records.iter_mut().collect::<Vec<_>>(),
+                    prepared.operation(),
+                    *now,
+                );
+                records.iter().map(|record| *record.marks()).collect()
+            });
+        let ledger = match phase {
+            Phase::Apply => self.in_ledger(busy, Some(&prepared), Some((state, *now))),
+            _ => None,
+        };
+        Request {
+            operation: Some(operation),
+            stamp: known.stamp,
+            puts,
+            ledger,
+            effects,
+            rebases: [0, 1].map(|at| hot(at).map_or([0; 2], |hot| hot.rebases)),
+            planned,
+            ..look
+        }
+    }
+
+    fn in_ledger(
+        &self,
+        busy: &Busy,
+        prepared: Option<&Prepared>,
+        believed: Option<(KeyState, Timestamp)>,
+    ) -> Option<InLedger> {
+        let id = busy.call.id()?;
+        Some(match (busy.call, &busy.entry) {
+            (Call::Reserve { .. }, _) => {
+                let charge = busy.cost().charge();
+                // The server copies the windows; only a planted bug uses the client's own.
+                let admitted = match (prepared, believed) {
+                    (Some(prepared), Some((mut state, now))) => {
+                        let located = self.locate(&state);
+                        drop(prepared.commit(&mut state, located, now));
+                        ids(&Snapshot::of(&state, 0, 0), prepared.scopes_counted())
+                    }
+                    _ => Default::default(),
+                };
+                let entry = Entry {
+                    asset: self.asset,
+                    reserved: charge,
+                    estimate: charge,
+                    admitted,
+                    ended: None,
+                };
+                let counted = prepared.map_or([false; 2], Prepared::scopes_counted);
+                InLedger::New { id, entry: Box::new(entry), counted }
+            }
+            (_, Some(entry)) => {
+                InLedger::Known { id, entries: Box::new([entry.clone(), busy.put(entry)]) }
+            }
+            (_, None) => InLedger::Find { id },
+        })
+    }
+
+    fn learn_entry(&mut self, id: u8, entry: Entry) {
+        self.forget_entry(id);
+        self.entries.push((id, entry));
+        self.entries.sort_by_key(|(id, _)| *id);
+    }
+
+    fn forget_entry(&mut self, id: u8) {
+        self.entries.retain(|(other, _)| *other != id);
+    }
+
+    /// Ends its call without an answer, and drops the cached key, which may be the cause.
+    pub(crate) fn gives_up(&mut self) {
+        (self.busy, self.known) = (None, None);
+    }
+
+    /// Restarts the client with an empty cache.
+    pub(crate) fn crashes(&mut self) {
+        *self = Self { asset: self.asset, calls: self.calls, ..Self::default() };
+    }
+}
+
+impl Busy {
+    /// Whether it is sent again after a lost answer: a call with an id is never charged twice.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.call.id().is_some()
+    }
+
+    /// The cost that the call asks for now; for an extension, the part that is missing.
+    fn cost(&self) -> Cost {
+        match (self.call, &self.entry) {
+            (Call::Reserve { tokens, .. }, _) => cost(1, tokens),
+            (Call::Extend { tokens, .. }, Some(entry)) => {
+                cost(0, tokens.saturating_sub(entry.estimate.input_tokens()))
+            }
+            _ => Cost::default(),
+        }
+    }
+
+    /// The actual cost with which a reserved call ends.
+    fn actual(&self) -> Cost {
+        match self.call {
+            Call::Settle { tokens, .. } => cost(1, tokens),
+            _ => Cost::default(),
+        }
+    }
+
+    fn put(&self, entry: &Entry) -> Entry {
+        match self.call {
+            Call::Extend { tokens, .. } => {
+                Entry { estimate: cost(1, tokens).charge(), ..entry.clone() }
+            }
+            Call::Settle { .. } => {
+                Entry { ended: Some(Some(self.actual().charge())), ..entry.clone() }
+            }
+            _ => Entry { ended: Some(None), ..entry.clone() },
+        }
+    }
+
+    fn charges(&self) -> Vec<Charge> {
+        match self.left[..] {
+            [] => vec![self.cost().charge()],
+            _ => self.left.iter().map(|tokens| cost(1, *tokens).charge()).collect(),
+        }
+    }
+
+    fn effects(&self, asset: bool) -> Vec<Effect> {
+        let checks = self.left.iter().map(|tokens| Effect::Check { asset, cost: cost(1, *tokens) });
+        let remembered = match self.call {
+            Call::Reserve { id, .. } => Some(Effect::Reserve { id, asset, cost: self.cost() }),
+            Call::Extend { id, tokens } => Some(Effect::Extend { id, to: cost(1, tokens) }),
+            Call::Settle { id, .. } | Call::Cancel { id } => {
+                Some(Effect::End { id, actual: self.actual() })
+            }
+            _ => None,
+        };
+        checks.chain(remembered).collect()
+    }
+
+    fn change(&self, wanted: &Wanted, look: Request) -> Request {
+        let (now, known) = self.at.as_ref().expect("it was read");
+        let state = state_of(known);
+        let change = state.change(&wanted.config(), *now).expect("few assets");
+        let after = Snapshot::of(&change.after, known.stamp, known.incarnation);
+        let mut puts = Puts::of_change(known, &after);
+        if known.asset.is_none() {
+            puts.begins = after.asset.as_ref().map(|(hot, _)| hot.clone());
+        }
+        Request {
+            operation: Some(change.operation),
+            stamp: known.stamp,
+            version: self.version,
+            puts,
+            effects: vec![Effect::Change(wanted.clone())],
+            ..look
+        }
+    }
+}
+
+impl Request {
+    /// A request that only reads the records of a call.
+    fn looking(asset: bool) -> Self {
+        Self {
+            asset,
+            operation: None,
+            stamp: 0,
+            version: None,
+            puts: Puts::default(),
+            ledger: None,
+            effects: Vec::new(),
+            rebases: [[0; 2]; 2],
+            planned: None,
+        }
+    }
+
+    fn rolls(&self) -> bool {
+        let steps = self.operation.iter().flat_map(|operation| &operation.steps);
+        steps.flat_map(|step| step.guards).any(|guard| matches!(guard, Guard::Roll(_)))
+    }
+}
+
+impl Call {
+    /// How many calls go together.
+    pub(crate) fn count(self) -> usize {
+        self.checks().len().max(1)
+    }
+
+    fn checks(self) -> Vec<u64> {
+        match self {
+            Self::Check(tokens) => vec![tokens],
+            Self::Pair(one, other) => vec![one, other],
+            _ => Vec::new(),
+        }
+    }
+
+    const fn is_management(self) -> bool {
+        matches!(self, Self::Create(_) | Self::Change(_) | Self::Delete)
+    }
+
+    pub(crate) fn id(self) -> Option<u8> {
+        match self {
+            Self::Reserve { id, .. }
+            | Self::Extend { id, .. }
+            | Self::Settle { id, .. }
+            | Self::Cancel { id } => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl Cost {
+    pub(crate) fn charge(self) -> Charge {
+        let charge = Charge::request().with_requests(self.requests).unwrap();
+        let charge = charge.with_tokens(self.tokens, 0).unwrap();
+        charge.with_credits(Credits::from_millionths(self.credits).unwrap())
+    }
+}
+
+impl Wanted {
+    fn config(&self) -> KeyConfig {
+        let limits = |[minute, day]: [[Option<u64>; 2]; 2]| {
+            let limits =
+                Limits::builder().requests_per_minute(minute[0]).tokens_per_minute(minute[1]);
+            limits.requests_per_day(day[0]).tokens_per_day(day[1]).build().unwrap()
+        };
+        let config = KeyConfig::named("ci").unwrap().with_global(limits(self.global));
+        let config = config.with_asset(ASSET.clone(), limits(self.asset));
+        let config =
+            config.with_thresholds(Thresholds::new(self.thresholds.iter().copied()).unwrap());
+        let config = KeyConfig { expires_at: self.expires_at, ..config };
+        match self.budget {
+            Some(budget) => config.with_budget(Credits::from_millionths(budget).unwrap()),
+            None => config,
+        }
+    }
+
+    /// The creation of a key with this configuration.
+    pub(crate) fn created(&self, now: Timestamp) -> Request {
+        let state = KeyState::new(KeyKind::Member, &self.config(), now);
+        let end = Window::Minute.end(now);
+        let operation = Operation { from: Window::Minute.start(end), until: end, ..always() };
+        let puts = Puts { creates: Some(Box::new(Snapshot::of(&state, 0, 0))), ..Puts::default() };
+        let effects = vec![Effect::Create(self.clone())];
+        Request { operation: Some(operation), puts, effects, ..Request::looking(false) }
+    }
+}
+
+fn state_of(known: &Snapshot) -> KeyState {
+    known.state().expect("what a client has was stored by the core")
+}
+
+fn cost(requests: u64, tokens: u64) -> Cost {
+    Cost { requests, tokens, credits: tokens }
+}
+
+fn ids(after: &Snapshot, counted: [bool; 2]) -> [[Option<(u32, Timestamp, u8)>; 2]; 2] {
+    let hot = [Some(&after.hot), after.asset.as_ref().map(|(hot, _)| hot)];
+    [0, 1].map(|at| hot[at].filter(|_| counted[at]).map(Hot::ids).unwrap_or_default())
+}
+
+/// Guards the windows of a correction that began after the client's last read by their ends alone.
+fn fence_by_the_roll<'a>(operation: &mut Operation, seen: impl Fn(usize) -> Option<&'a Hot>) {
+    for (at, step) in operation.steps.iter_mut().enumerate() {
+        let Some(seen) = seen(at) else { continue };
+        for (window, guard) in step.guards.iter_mut().enumerate() {
+            match guard {
+                Guard::Same(span, next) if span == next && span.end != seen.ends[window] => {
+                    *guard = Guard::Roll(span.end);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// An operation that compares and takes nothing, valid at any time.
+fn always() -> Operation {
+    let until = Window::Day.end(Timestamp::MAX);
+    Operation { from: Timestamp::MIN, until, steps: Default::default(), calls: Default::default() }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Check(tokens) => write!(f, "check {tokens}"),
+            Self::Pair(one, other) => write!(f, "check {one} and {other} together"),
+            Self::Reserve { id, tokens } => write!(f, "reserve {tokens} as r{id}"),
+            Self::Extend { id, tokens } => write!(f, "extend r{id} to {tokens}"),
+            Self::Settle { id, tokens } => write!(f, "settle r{id} at {tokens}"),
+            Self::Cancel { id } => write!(f, "cancel r{id}"),
+            Self::Change(number) => write!(f, "change to configuration {number}"),
+            Self::Create(number) => write!(f, "create with configuration {number}"),
+            Self::Delete => write!(f, "delete"),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Handling of an answer by a client.
+
+use limiter_core::{Crossing, Decision, Timestamp, explain, prepare};
+
+use super::{Busy, Call, Client, Phase, ids, state_of};
+use crate::bug::Bug;
+use crate::oracle::{Cost, Wanted};
+use crate::server::{Answer, Ended, Entry, InLedger, Request, Snapshot};
+
+/// The outcome of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) next: Option<Busy>,
+    /// The decisions on this answer, each with its cost, and with the number of its call if that was applied or refused.
+    pub(crate) decided: Vec<(Decision, Cost, Option<usize>)>,
+    /// The thresholds that the applied operation reached.
+    pub(crate) crossed: Option<Vec<Crossing>>,
+    /// Whether the call has ended as denied.
+    pub(crate) denied: bool,
+}
+
+impl Client {
+    /// Handles an answer.
+    pub(crate) fn hear(
+        &mut self,
+        busy: Busy,
+        request: &Request,
+        answer: &Answer,
+        configs: &[Wanted],
+        bug: Option<Bug>,
+    ) -> Heard {
+        self.saw = Some(answer.now);
+        match (busy.call, busy.phase) {
+            (Call::Change(number), phase) => busy.hear_of_change(phase, answer, &configs[number]),
+            (Call::Create(_), _) => {
+                let again = answer.ended == Ended::Untimely;
+                let next = again.then(|| Busy { estimated: answer.now, ..busy.failing() });
+                Heard { next, ..Heard::default() }
+            }
+            (Call::Delete, _) => Heard::default(),
+            (_, Phase::Rebase | Phase::RebaseAgain) => self.hear_of_rebase(busy, answer),
+            (Call::Check(_) | Call::Pair(..), _) => self.hear_of_check(busy, request, answer, bug),
+            _ => self.hear_of_remembered(busy, request, answer, bug),
+        }
+    }
+
+    /// Like `explain_take`, `decide` and `try_again`.
+    fn hear_of_check(
+        &mut self,
+        mut busy: Busy,
+        request: &Request,
+        answer: &Answer,
+        bug: Option<Bug>,
+    ) -> Heard {
+        let mut heard = Heard::default();
+        let shown = || answer.before.clone().map(|known| known.met(self.asset));
+        let found = match (&busy.at, answer.ended, busy.phase) {
+            (Some((_, known)), Ended::Applied | Ended::Refused, Phase::Take | Phase::Apply) => {
+                let (known, left) = self.explain(&busy, known, answer, &mut heard);
+                busy.left = left;
+                let restamps = answer.ended == Ended::Applied && request.puts.restamps();
+                if restamps {
+                    self.known = None;
+                } else if busy.phase == Phase::Apply || request.rolls() && busy.left.is_empty() {
+                    self.known = Some(known.clone());
+                }
+                if busy.left.is_empty() {
+                    return heard;
+                }
+                if restamps {
+                    heard.next = Some(Busy { phase: Phase::Read, at: None, ..busy.failing() });
+                    return heard;
+                }
+                Some(known)
+            }
+            (_, _, Phase::Read) => shown(),
+            _ if answer.records > usize::from(self.asset) => shown(),
+            _ => {
+                heard.next = Some(Busy { phase: Phase::Read, at: None, ..busy.failing() });
+                return heard;
+            }
+        };
+        let Some(known) = found else {
+            heard
+                .decided
+                .extend(busy.costs().map(|cost| (Decision::key_unknown(None), cost, None)));
+            return heard;
+        };
+        self.try_again(busy, known, answer.now, heard, bug)
+    }
+
+    /// Explains each call that was applied or denied. Returns the key after them, and the tokens of the other calls.
+    fn explain(
+        &self,
+        busy: &Busy,
+        known: &Snapshot,
+        answer: &Answer,
+        heard: &mut Heard,
+    ) -> (Snapshot, Vec<u64>) {
+        let known = answer.on(known);
+        let mut state = state_of(&known);
+        let located = self.locate(&state);
+        let mut left = Vec::new();
+        for (number, cost) in busy.costs().enumerate() {
+            let (charge, now) = (cost.charge(), answer.now);
+            let done = answer.ended == Ended::Applied && answer.done.get(number) == Some(&true);
+            let decision = if done {
+                Some(explain::admitted(&mut state, located, &charge, now))
+            } else {
+                let refused = explain::refused(&state, located, &charge, now);
+                refused.filter(|_| prepare::rebase(&state, located, now).is_none())
+            };
+            match decision {
+                Some(decision) => {
+                    heard.denied |= decision.denied().is_some();
+                    heard.decided.push((decision, cost, Some(number)));
+                }
+                None => left.push(busy.left[number]),
+            }
+        }
+        (Snapshot::of(&state, known.stamp, known.incarnation), left)
+    }
+
+    fn try_again(
+        &mut self,
+        mut busy: Busy,
+        known: Snapshot,
+        now: Timestamp,
+        mut heard: Heard,
+        bug: Option<Bug>,
+    ) -> Heard {
+        let state = state_of(&known);
+        let located = self.locate(&state);
+        self.known = Some(known.clone());
+        let takes = self.may_take(&busy, &known, now, true);
+        let mut denies = false;
+        if !takes {
+            let denied = |cost: Cost| explain::refused(&state, located, &cost.charge(), now);
+            let denials = busy.costs().filter_map(|cost| Some((denied(cost)?, cost, None)));
+            let before = heard.decided.len();
+            heard.decided.extend(denials);
+            denies = heard.decided.len() > before;
+            busy.left.retain(|tokens| denied(super::cost(1, *tokens)).is_none());
+        }
+        let rebases = denies
+            && bug != Some(Bug::StoresNoRebase)
+            && prepare::rebase(&state, located, now).is_some();
+        if busy.left.is_empty() && !rebases {
+            heard.denied |= denies;
+            return heard;
+        }
+        let phase = match (takes, rebases) {
+            (true, _) => Phase::Take,
+            (_, true) => Phase::Rebase,
+            _ => Phase::Apply,
+        };
+        let busy = if busy.phase == Phase::Read { busy } else { busy.failing() };
+        let failed = if rebases { 0 } else { busy.failed };
+        heard.next = Some(Busy { phase, at: Some((now, known)), failed, ..busy });
+        heard
+    }
+
+    /// Like `reserve`, `extend` and `end`, with `ask`.
+    fn hear_of_remembered(
+        &mut self,
+        mut busy: Busy,
+        request: &Request,
+        answer: &Answer,
+        bug: Option<Bug>,
+    ) -> Heard {
+        let id = busy.call.id().expect("it is remembered by its id");
+        if busy.phase == Phase::Find {
+            return self.hear_of_entry(busy, id, answer);
+        }
+        let believed =
+            matches!(answer.ended, Ended::Applied | Ended::Refused) && request.operation.is_some();
+        if !believed && answer.records <= usize::from(self.asset) {
+            return Heard {
+                next: Some(Busy { phase: Phase::Look, at: None, ..busy.failing() }),
+                ..Heard::default()
+            };
+        }
+        let applied = answer.ended == Ended::Applied;
+        let known = match &busy.at {
+            Some((_, known)) if believed => Some(answer.on(known)),
+            _ => answer.before.clone().map(|known| known.met(self.asset)),
+        };
+        let restamps = request.puts.restamps();
+        self.known = known.clone().filter(|_| !(applied && restamps));
+        let Some(known) = known else { return Heard::unknown(busy.cost()) };
+        let now = answer.now;
+        let mut state = state_of(&known);
+        let located = self.locate(&state);
+        if applied {
+            return match busy.call {
+                Call::Settle { .. } | Call::Cancel { .. } => {
+                    let prepared = self.prepared(&busy, &state, now);
+                    let committed = prepared.commit(&mut state, located, now);
+                    self.forget_entry(id);
+                    let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
+                    Heard { crossed: Some(crossed), ..Heard::default() }
+                }
+                Call::Extend { .. } => {
+                    let put =
+                        busy.entry.as_ref().map(|entry| busy.put(entry)).expect("it was extended");
+                    self.learn_entry(id, put);
+                    let cost = busy.cost();
+                    Heard::decided(
+                        explain::admitted(&mut state, located, &cost.charge(), now),
+                        cost,
+                    )
+                }
+                _ => {
+                    let cost = busy.cost();
+                    let decision = explain::admitted(&mut state, located, &cost.charge(), now);
+                    if let (Some(InLedger::New { entry, counted, .. }), false) =
+                        (&request.ledger, restamps)
+                    {
+                        let after = Snapshot::of(&state, known.stamp, known.incarnation);
+                        let admitted = if bug == Some(Bug::BelievesTheClientsWindows) {
+                            entry.admitted
+                        } else {
+                            ids(&after, *counted)
+                        };
+                        self.learn_entry(id, Entry { admitted, ..(**entry).clone() });
+                    }
+                    Heard::decided(decision, cost)
+                }
+            };
+        }
+        let reserves = matches!(busy.call, Call::Reserve { .. });
+        if answer.ended == Ended::Listed {
+            let Some(entry) = answer.entry.clone() else { return self.without_entry(id) };
+            if reserves {
+                // The reservation exists already, with the same cost or another one.
+                return Heard::default();
+            }
+            let keeps = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
+            (busy.at, busy.is_found) = (keeps.then_some((now, known)), keeps);
+            return self.with_entry(busy.failing(), entry);
+        }
+        let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
+        let cost = busy.cost();
+        if !ends && let Some(denied) = explain::refused(&state, located, &cost.charge(), now) {
+            return self.denied(busy, denied, cost, now, known, bug);
+        }
+        let failing = if busy.at.is_none() { busy } else { busy.failing() };
+        let next = Busy { phase: Phase::Apply, at: Some((now, known)), is_found: true, ..failing };
+        Heard { next: Some(next), ..Heard::default() }
+    }
+
+    /// Like `find`, which reads the global record alone.
+    fn hear_of_entry(&mut self, busy: Busy, id: u8, answer: &Answer) -> Heard {
+        if !self.asset {
+            self.known = answer.before.clone().map(|known| known.met(false));
+        }
+        match &answer.entry {
+            Some(entry) => self.with_entry(Busy { at: None, ..busy }, entry.clone()),
+            None => self.without_entry(id),
+        }
+    }
+
+    /// Goes on with the entry of a reservation that was looked up.
+    fn with_entry(&mut self, busy: Busy, entry: Entry) -> Heard {
+        let extends_too_little = match busy.call {
+            Call::Extend { tokens, .. } => entry.estimate.input_tokens() > tokens,
+            _ => false,
+        };
+        // The worlds do not check the answer to a settlement or cancellation after the reservation has ended.
+        if entry.ended.is_some() || extends_too_little {
+            return Heard::default();
+        }
+        let at = busy.at.clone().or_else(|| self.saw.zip(self.known.clone()));
+        Heard {
+            next: Some(Busy { phase: Phase::Apply, at, entry: Some(entry), ..busy }),
+            ..Heard::default()
+        }
+    }
+
+    fn without_entry(&mut self, id: u8) -> Heard {
+        self.forget_entry(id);
+        Heard::default()
+    }
+
+    /// Denies a call, and stores a rebase of its windows if they need one.
+    fn denied(
+        &mut self,
+        busy: Busy,
+        denied: Decision,
+        cost: Cost,
+        now: Timestamp,
+        known: Snapshot,
+        bug: Option<Bug>,
+    ) -> Heard {
+        let state = state_of(&known);
+        let rebases = prepare::rebase(&state, self.locate(&state), now).is_some();
+        if !rebases || bug == Some(Bug::StoresNoRebase) {
+            return Heard::decided(denied, cost);
+        }
+        let next = Busy { phase: Phase::Rebase, at: Some((now, known)), failed: 0, ..busy };
+        Heard { next: Some(next), decided: vec![(denied, cost, None)], ..Heard::default() }
+    }
+
+    /// Like `rebase`.
+    fn hear_of_rebase(&mut self, busy: Busy, answer: &Answer) -> Heard {
+        // Calls that are left read the key again.
+        let left = !busy.left.is_empty();
+        let next = left.then(|| Busy { phase: Phase::Read, at: None, ..busy.clone() });
+        let done = Heard { denied: true, next, ..Heard::default() };
+        match (busy.phase, answer.ended) {
+            (Phase::Rebase, Ended::Applied) => {
+                self.known = None;
+                done
+            }
+            (Phase::Rebase, _) => Heard {
+                next: Some(Busy { phase: Phase::RebaseAgain, ..busy.failing() }),
+                ..Heard::default()
+            },
+            _ => {
+                let Some(known) = answer.before.clone().map(|known| known.met(self.asset)) else {
+                    return done;
+                };
+                let state = state_of(&known);
+                if prepare::rebase(&state, self.locate(&state), answer.now).is_none() {
+                    return done;
+                }
+                let at = Some((answer.now, known));
+                Heard { next: Some(Busy { phase: Phase::Rebase, at, ..busy }), ..Heard::default() }
+            }
+        }
+    }
+}
+
+impl Busy {
+    fn hear_of_change(self, phase: Phase, answer: &Answer, wanted: &Wanted) -> Heard {
+        if answer.ended == Ended::Applied {
+            return Heard::default();
+        }
+        if phase != Phase::Read {
+            return Heard {
+                next: Some(Self { phase: Phase::Read, ..self.failing() }),
+                ..Heard::default()
+            };
+        }
+        let Some(known) = answer.before.clone() else { return Heard::default() };
+        let another = self.version.is_some_and(|version| version != answer.version);
+        let state = state_of(&known);
+        let same = state.change(&wanted.config(), answer.now).expect("few assets").after == state;
+        if another || same {
+            return Heard::default();
+        }
+        let at = Some((answer.now, known));
+        let next = Self { phase: Phase::Apply, at, version: Some(answer.version), ..self };
+        Heard { next: Some(next), ..Heard::default() }
+    }
+
+    fn costs(&self) -> impl Iterator<Item = Cost> + use<> {
+        self.left.clone().into_iter().map(|tokens| super::cost(1, tokens))
+    }
+
+    fn failing(self) -> Self {
+        let failed = self.failed + 1;
+        Self { failed, ..self }
+    }
+}
+
+impl Heard {
+    fn decided(decision: Decision, cost: Cost) -> Self {
+        let denied = decision.denied().is_some();
+        Self { decided: vec![(decision, cost, (!denied).then_some(0))], denied, ..Self::default() }
+    }
+
+    fn unknown(cost: Cost) -> Self {
+        Self { decided: vec![(Decision::key_unknown(None), cost, None)], ..Self::default() }
+    }
+}
+
+impl Answer {
+    /// The key as a client reads it from the answer: on its own, or with the cached limits.
+    pub(crate) fn shown(&self, busy: &Busy) -> Vec<Snapshot> {
+        let compared = matches!(self.ended, Ended::Applied | Ended::Refused);
+        match &busy.at {
+            // The answers to creating, changing and deleting contain no records.
+            _ if compared && busy.call.is_management() => Vec::new(),
+            Some((_, known)) if compared && busy.phase != Phase::Read => vec![self.on(known)],
+            _ => self.before.iter().cloned().collect(),
+        }
+    }
+
+    /// The key as it was, with the cached limits.
+    fn on(&self, known: &Snapshot) -> Snapshot {
+        let Some(before) = &self.before else { return known.clone() };
+        let asset = known.asset.as_ref().zip(before.asset.as_ref());
+        let asset = asset.map(|((_, limited), (hot, _))| (hot.clone(), limited.clone()));
+        Snapshot { hot: before.hot.clone(), asset, ..known.clone() }
+    }
+}

@@ -1,0 +1,161 @@
+//! The protocol between clients and the place where a key's records lie, checked in small worlds: every order in which two
+//! clients' requests can arrive, with caches that are stale in every way, and in which messages, clients and the clock can
+//! go wrong.
+//!
+//! limiter-redis prepares an operation from what it has at hand, which may be old; the server compares and adds; the client
+//! explains what comes back, or tries again. Here the clients ([`client`]) use the core's `prepare`, `explain` and `change`
+//! as limiter-redis does, and the server ([`server`]) the core's `apply`. [stateright](https://docs.rs/stateright) walks
+//! through all states of some small [`worlds`]. An oracle that shares no code with them ([`oracle`]) replays what took
+//! effect, and the properties hold the one against the other ([`world`]). Bugs that are planted show that each part of the
+//! protocol is needed, and that the check would notice ([`bug`]).
+
+mod bug;
+mod client;
+mod oracle;
+mod server;
+mod world;
+mod worlds;
+
+use std::env;
+use std::thread;
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+use bug::Bug;
+use world::Sight::{
+    self, Allowed, CameLate, ChangedLimits, Denied, FailedAgain, Fired, Overran, Rebased, Refunded,
+};
+use world::World;
+
+#[test]
+fn no_order_of_requests_breaks_a_promise() {
+    let mut sights = [0; SIGHTS.len()];
+    for world in worlds::all() {
+        let world = world.with_more_calls(more_calls());
+        let (name, seen, started) = (world.name, world.seen.clone(), Instant::now());
+        let checked = world.checker().threads(threads()).spawn_bfs().join();
+        println!(
+            "{name}: {} unique states of {} reached, all of them, up to {} deep, in {:.1?}",
+            checked.unique_state_count(),
+            checked.state_count(),
+            checked.max_depth(),
+            started.elapsed()
+        );
+        for (property, path) in checked.discoveries() {
+            println!("{property}:\n{}", world::story(path));
+        }
+        checked.assert_properties();
+        for (sum, sight) in sights.iter_mut().zip(SIGHTS) {
+            *sum += seen.count(sight);
+        }
+    }
+    println!("seen: {:?}", SIGHTS.iter().zip(sights).collect::<Vec<_>>());
+    assert!(sights.iter().all(|sight| *sight > 0), "the worlds are too small");
+}
+
+#[test]
+fn a_least_value_that_is_not_compared_is_found() {
+    counterexample(Bug::ComparesSums, worlds::thresholds(), world::ADMITS);
+}
+
+#[test]
+fn marks_that_are_guarded_are_found() {
+    counterexample(Bug::GuardsMarks, worlds::stops(), world::STARVES_NOBODY);
+}
+
+#[test]
+fn a_roll_that_takes_the_clients_rebases_is_found() {
+    counterexample(Bug::TakesTheClientsRebases, worlds::rebases(), world::CORRECTS);
+}
+
+#[test]
+fn a_correction_that_is_fenced_by_the_roll_is_found() {
+    counterexample(Bug::FencesByTheRoll, worlds::rebases(), world::CORRECTS);
+}
+
+#[test]
+fn windows_that_the_client_believes_in_are_found() {
+    counterexample(Bug::BelievesTheClientsWindows, worlds::rebases(), world::CORRECTS);
+}
+
+#[test]
+fn stamps_that_are_used_again_are_found() {
+    counterexample(Bug::UsesStampsAgain, worlds::reborn(), world::ADMITS);
+}
+
+#[test]
+fn generations_that_are_used_again_are_found() {
+    counterexample(
+        Bug::UsesGenerationsAgain,
+        World { moves: 1, ..worlds::limits() },
+        world::CORRECTS,
+    );
+}
+
+#[test]
+fn a_stamp_that_is_not_compared_is_found() {
+    counterexample(Bug::ComparesNoStamp, worlds::limits(), world::ADDS_UP);
+}
+
+#[test]
+fn a_time_that_is_not_compared_is_found() {
+    counterexample(Bug::ComparesNoTime, worlds::rolls(), world::ADDS_UP);
+}
+
+#[test]
+fn a_reservation_that_is_not_compared_is_found() {
+    counterexample(Bug::ComparesNoEntry, worlds::network(), world::CORRECTS);
+}
+
+#[test]
+fn a_denial_that_stores_no_rebase_is_found() {
+    counterexample(Bug::StoresNoRebase, worlds::far(), world::THAWS);
+}
+
+#[test]
+fn a_count_that_leaves_the_range_is_found() {
+    counterexample(Bug::StopsAtNoEnd, worlds::ends(), world::CORRECTS);
+}
+
+#[test]
+fn windows_that_roll_together_are_found() {
+    counterexample(Bug::RollsAllAtOnce, worlds::rolls(), world::ADDS_UP);
+}
+
+/// Finds and prints a path on which this bug breaks the property. It is at most one step longer than the shortest one.
+fn counterexample(bug: Bug, world: World, property: &'static str) {
+    let (name, started) = (world.name, Instant::now());
+    let world = World { bug: Some(bug), ..world };
+    let broken_within = |depth| {
+        let checker = world.clone().checker().threads(threads()).target_max_depth(depth);
+        let checker = checker.finish_when(HasDiscoveries::AnyOf([property].into()));
+        checker.spawn_bfs().join().discovery(property)
+    };
+    let path = (2..=LONGEST_STORY)
+        .step_by(2)
+        .find_map(broken_within)
+        .expect("the bug breaks the property");
+    println!(
+        "{bug:?} in \"{name}\" breaks \"{property}\", in {:.1?}:\n{}",
+        started.elapsed(),
+        world::story(path)
+    );
+}
+
+/// The number of additional calls in each world: `LIMITER_TEST_MORE_CALLS`, or 0 if it is not set.
+fn more_calls() -> u8 {
+    match env::var("LIMITER_TEST_MORE_CALLS") {
+        Ok(calls) => calls.parse().expect("LIMITER_TEST_MORE_CALLS is a whole number"),
+        Err(_) => 0,
+    }
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+const SIGHTS: [Sight; 9] =
+    [Allowed, Denied, Fired, Refunded, Overran, FailedAgain, Rebased, ChangedLimits, CameLate];
+/// The most states of a counterexample.
+const LONGEST_STORY: usize = 14;

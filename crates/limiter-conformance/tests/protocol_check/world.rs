@@ -1,0 +1,538 @@
+//! The world that is checked: two clients, a clock that moves forward and back, a network that loses and delays messages, and
+//! the server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use limiter_core::{Crossing, DenialReason, Timestamp, Unit, Window};
+use stateright::{Model, Path, Property};
+
+use crate::bug::Bug;
+use crate::client::{Busy, Call, Client};
+use crate::oracle::{Cost, Decided, Effect, Fired, Oracle, Wanted};
+use crate::server::{Answer, Ended, Request, Server};
+
+/// The constants of a check: the calls that clients may make, and how often each fault may happen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) configs: Vec<Wanted>,
+    /// The calls that each client may make, in any order.
+    pub(crate) calls: [Vec<Call>; 2],
+    pub(crate) assets: [bool; 2],
+    /// How many calls each may make.
+    pub(crate) most: [u8; 2],
+    pub(crate) most_of_all: u8,
+    /// How often the clock moves.
+    pub(crate) moves: u8,
+    /// The places in [`INSTANTS`] of the times that it shows.
+    pub(crate) instants: &'static [usize],
+    pub(crate) losses: u8,
+    pub(crate) crashes: u8,
+    pub(crate) delays: u8,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) seen: Seen,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    /// The place in [`INSTANTS`] of the current time.
+    tick: usize,
+    moves: u8,
+    losses: u8,
+    crashes: u8,
+    delays: u8,
+    pub(crate) clients: [Client; 2],
+    server: Arc<Server>,
+    oracle: Arc<Oracle>,
+    /// A request that its client has given up, and that may still arrive.
+    late: Option<Arc<(Client, Busy)>>,
+    pub(crate) wrong: Option<Wrong>,
+}
+
+/// A violation of a property. The path ends with it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Wrong {
+    /// The oracle refuses an operation that the server did.
+    Admitted(String),
+    /// The counts differ from what the operations add up to.
+    Counts(String),
+    /// A correction was counted in a window that did not admit the call, or not in one that did.
+    Correction(String),
+    /// The thresholds that fired differ.
+    Fired(String),
+    /// A decision differs from the oracle's.
+    Decision(String),
+    /// A client cannot read the records that it received.
+    Unreadable(String),
+    /// A call was denied, and its windows were not rebased after a clock was set right.
+    Frozen,
+}
+
+/// The number of times that each kind of event was seen, so that worlds that are too small are found. A world counts together
+/// with its clones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen(Arc<[AtomicU64; 9]>);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sight {
+    Allowed,
+    Denied,
+    Fired,
+    Refunded,
+    Overran,
+    FailedAgain,
+    Rebased,
+    ChangedLimits,
+    CameLate,
+}
+
+impl Seen {
+    fn saw(&self, sight: Sight) {
+        self.0[sight as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self, sight: Sight) -> u64 {
+        self.0[sight as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A call begins; its first request arrives and is answered at once. The client may believe that the clock still shows
+    /// the time of the last answer.
+    Begins {
+        client: usize,
+        call: Call,
+        lags: bool,
+        loses: bool,
+    },
+    /// A call goes on: its next request arrives and is answered.
+    GoesOn {
+        client: usize,
+        loses: bool,
+    },
+    /// A call is given up, and its request arrives later.
+    GivesUp {
+        client: usize,
+    },
+    Arrives,
+    Crashes {
+        client: usize,
+    },
+    /// The clock moves to this one of [`INSTANTS`].
+    Moves(usize),
+}
+
+/// The outcome of a call of a request: the thresholds that fire, and the oracle after it.
+type Moment = (Vec<Fired>, Arc<Oracle>);
+
+impl State {
+    pub(crate) fn now(&self) -> Timestamp {
+        INSTANTS[self.tick]
+    }
+
+    /// Handles a request that arrives. Returns the answer and the outcome of each call.
+    fn arrival(&mut self, request: &Request, world: &World) -> (Answer, Vec<Moment>) {
+        let now = self.now();
+        let mut server = (*self.server).clone();
+        let answer = server.apply(request, now, world.bug);
+        let mut moments = Vec::new();
+        if answer.ended != Ended::Applied {
+            return (answer, moments);
+        }
+        for (effect, done) in request.effects.iter().zip(&answer.done) {
+            let mut oracle = (*self.oracle).clone();
+            let mut fired = Vec::new();
+            if *done {
+                match oracle.take_effect(effect, now) {
+                    Ok(fired_now) => fired = fired_now,
+                    Err(wrong) => {
+                        self.wrong = Some(Wrong::Admitted(wrong));
+                        return (answer, moments);
+                    }
+                }
+                self.see(effect, !fired.is_empty(), &oracle, world);
+                self.disturbed_by(effect, &server);
+            }
+            self.oracle = Arc::new(oracle);
+            moments.push((fired, Arc::clone(&self.oracle)));
+        }
+        if let Some(differs) = self.oracle.differs(server.key.as_ref().map(|key| &key.stored)) {
+            let corrects = matches!(request.effects[..], [Effect::End { .. }]);
+            let wrong = if corrects { Wrong::Correction } else { Wrong::Counts };
+            self.wrong = Some(wrong(differs));
+        }
+        self.server = Arc::new(server);
+        (answer, moments)
+    }
+
+    fn see(&self, effect: &Effect, fired: bool, after: &Oracle, world: &World) {
+        let sight = match effect {
+            Effect::End { .. } => match after.used().cmp(&self.oracle.used()) {
+                std::cmp::Ordering::Less => Sight::Refunded,
+                std::cmp::Ordering::Greater => Sight::Overran,
+                std::cmp::Ordering::Equal => return,
+            },
+            Effect::Rebase { .. } => Sight::Rebased,
+            Effect::Change(_) => Sight::ChangedLimits,
+            _ if fired => Sight::Fired,
+            _ => return,
+        };
+        world.seen.saw(sight);
+    }
+
+    /// Sets the count of failures to zero for the calls that may have failed because of this effect.
+    fn disturbed_by(&mut self, effect: &Effect, after: &Server) {
+        let stamp = |server: &Server| server.key.as_ref().map(|key| key.stored.stamp);
+        let limits = stamp(&self.server) != stamp(after);
+        let rebases = matches!(effect, Effect::Rebase { .. });
+        let of_call = match effect {
+            Effect::Extend { id, .. } | Effect::End { id, .. } | Effect::Reserve { id, .. } => {
+                Some(*id)
+            }
+            _ => None,
+        };
+        for busy in self.clients.iter_mut().filter_map(|client| client.busy.as_mut()) {
+            if limits || rebases || of_call.is_some() && busy.call.id() == of_call {
+                busy.failed = 0;
+            }
+        }
+    }
+
+    /// Delivers the request of a busy client, and the answer to it.
+    fn exchange(&mut self, world: &World, number: usize) {
+        let Some(busy) = self.clients[number].busy.take() else { return };
+        let request = self.clients[number].request(&busy, &world.configs, world.bug);
+        let (answer, moments) = self.arrival(&request, world);
+        if self.wrong.is_some() {
+            return;
+        }
+        let shown = answer.shown(&busy);
+        if let Some(error) = shown.iter().find_map(|shown| shown.state().err()) {
+            self.wrong = Some(Wrong::Unreadable(error.to_string()));
+            return;
+        }
+        let now = self.now();
+        let heard = self.clients[number].hear(busy, &request, &answer, &world.configs, world.bug);
+        let asset = self.clients[number].asset;
+        for (decision, cost, call) in &heard.decided {
+            let denied = decision.denied().is_some();
+            world.seen.saw(if denied { Sight::Denied } else { Sight::Allowed });
+            let moment = call.and_then(|call| moments.get(call));
+            let oracle = moment.map_or(&self.oracle, |(_, oracle)| oracle);
+            let mut wrong = wrong_decision(oracle, decision, asset, *cost, now);
+            if let (Some(allowed), Some((fired, _))) = (decision.allowed(), moment) {
+                wrong = wrong.or_else(|| wrong_thresholds(allowed.crossed(), fired));
+            }
+            self.wrong = self.wrong.take().or(wrong);
+        }
+        if let (Some(crossed), Some((fired, _))) = (&heard.crossed, moments.first()) {
+            self.wrong = self.wrong.take().or_else(|| wrong_thresholds(crossed, fired));
+        }
+        if heard.denied && self.oracle.is_ahead(asset, now) {
+            self.wrong = Some(Wrong::Frozen);
+        }
+        if heard.next.as_ref().is_some_and(|busy| busy.failed > 1) {
+            world.seen.saw(Sight::FailedAgain);
+        }
+        self.clients[number].busy = heard.next;
+    }
+
+    /// Whether a busy client that runs alone from here ends within a few requests.
+    fn ends_alone(&self, world: &World, number: usize) -> bool {
+        let Some(busy) = &self.clients[number].busy else { return true };
+        let mut alone = self.clone();
+        (0..MOST_TRIES_ALONE * busy.call.count()).any(|_| {
+            alone.exchange(world, number);
+            alone.clients[number].busy.is_none() || alone.wrong.is_some()
+        })
+    }
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let clients = self.assets.map(|asset| Client { asset, ..Client::default() });
+        let mut state = State {
+            tick: 0,
+            moves: 0,
+            losses: 0,
+            crashes: 0,
+            delays: 0,
+            clients,
+            server: Arc::default(),
+            oracle: Arc::default(),
+            late: None,
+            wrong: None,
+        };
+        let _created = state.arrival(&self.configs[0].created(INSTANTS[0]), self);
+        // Both clients have seen the key as it was created.
+        for client in &mut state.clients {
+            client.saw = Some(INSTANTS[0]);
+            client.known =
+                state.server.key.as_ref().map(|key| key.stored.clone().met(client.asset));
+        }
+        vec![state]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        if state.wrong.is_some() {
+            return;
+        }
+        let made: u8 = state.clients.iter().map(|client| client.calls).sum();
+        let ended =
+            made >= self.most_of_all && state.clients.iter().all(|client| client.busy.is_none());
+        if ended && state.late.is_none() {
+            return;
+        }
+        for (number, client) in state.clients.iter().enumerate() {
+            let may_lose = state.losses < self.losses;
+            if client.busy.is_some() {
+                steps.push(Step::GoesOn { client: number, loses: false });
+                steps.extend(may_lose.then_some(Step::GoesOn { client: number, loses: true }));
+                let gives_up = state.delays < self.delays && state.late.is_none();
+                steps.extend(gives_up.then_some(Step::GivesUp { client: number }));
+            } else if client.calls < self.most[number] && made < self.most_of_all {
+                for call in &self.calls[number] {
+                    let lags =
+                        client.known.is_some() && client.saw.is_some_and(|saw| saw != state.now());
+                    for lags in [false, true].into_iter().take(1 + usize::from(lags)) {
+                        for loses in [false, true].into_iter().take(1 + usize::from(may_lose)) {
+                            steps.push(Step::Begins { client: number, call: *call, lags, loses });
+                        }
+                    }
+                }
+            }
+            let blank =
+                client.known.is_none() && client.busy.is_none() && client.entries.is_empty();
+            steps.extend(
+                (state.crashes < self.crashes && !blank)
+                    .then_some(Step::Crashes { client: number }),
+            );
+        }
+        steps.extend(state.late.is_some().then_some(Step::Arrives));
+        if state.moves < self.moves {
+            let others = self.instants.iter().filter(|to| **to != state.tick);
+            steps.extend(others.map(|to| Step::Moves(*to)));
+        }
+    }
+
+    fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let mut next = state.clone();
+        match step {
+            Step::Begins { client, call, lags, loses } => {
+                let now = state.now();
+                let estimated = if lags { state.clients[client].saw.unwrap_or(now) } else { now };
+                next.clients[client].begin(call, estimated);
+                self.goes_on(&mut next, client, loses);
+            }
+            Step::GoesOn { client, loses } => self.goes_on(&mut next, client, loses),
+            Step::GivesUp { client } => {
+                let gone = &mut next.clients[client];
+                let as_was = gone.clone();
+                let busy = gone.busy.take()?;
+                gone.gives_up();
+                next.late = Some(Arc::new((as_was, busy)));
+                next.delays += 1;
+            }
+            Step::Arrives => {
+                let late = next.late.take()?;
+                let (client, busy) = &*late;
+                let request = client.request(busy, &self.configs, self.bug);
+                let (answer, _unheard) = next.arrival(&request, self);
+                if answer.ended == Ended::Applied {
+                    self.seen.saw(Sight::CameLate);
+                }
+            }
+            Step::Crashes { client } => {
+                next.clients[client].crashes();
+                next.crashes += 1;
+            }
+            Step::Moves(to) => {
+                next.tick = to;
+                next.moves += 1;
+                for busy in next.clients.iter_mut().filter_map(|client| client.busy.as_mut()) {
+                    busy.failed = 0;
+                }
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ADMITS, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Admitted(_)))
+            }),
+            Property::always(ADDS_UP, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Counts(_)))
+            }),
+            Property::always(CORRECTS, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Correction(_)))
+            }),
+            Property::always(FIRES_ONCE, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Fired(_)))
+            }),
+            Property::always(DECIDES, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Decision(_)))
+            }),
+            Property::always(READS, |_, state: &State| {
+                !matches!(state.wrong, Some(Wrong::Unreadable(_)))
+            }),
+            Property::always(THAWS, |_, state: &State| state.wrong != Some(Wrong::Frozen)),
+            Property::always(ENDS_ALONE, |world: &Self, state: &State| {
+                (0..2).all(|client| state.ends_alone(world, client))
+            }),
+            Property::always(STARVES_NOBODY, |_, state: &State| {
+                let busy = state.clients.iter().filter_map(|client| client.busy.as_ref());
+                busy.into_iter().all(|busy| busy.failed <= MOST_FAILURES)
+            }),
+        ]
+    }
+}
+
+impl World {
+    /// The same world, with this many more calls.
+    pub(crate) fn with_more_calls(self, more: u8) -> Self {
+        let most = self.most.map(|most| most + more);
+        Self { most, most_of_all: self.most_of_all + more, ..self }
+    }
+
+    fn goes_on(&self, next: &mut State, client: usize, loses: bool) {
+        if !loses {
+            return next.exchange(self, client);
+        }
+        next.losses += 1;
+        let Some(busy) = next.clients[client].busy.clone() else { return };
+        let request = next.clients[client].request(&busy, &self.configs, self.bug);
+        let _unheard = next.arrival(&request, self);
+        // A call with an id is sent again.
+        if !busy.is_repeatable() {
+            next.clients[client].gives_up();
+        }
+    }
+}
+
+fn wrong_decision(
+    oracle: &Oracle,
+    decision: &limiter_core::Decision,
+    asset: bool,
+    cost: Cost,
+    now: Timestamp,
+) -> Option<Wrong> {
+    let Some(denied) = decision.denied() else {
+        let mut is: Vec<_> =
+            decision.rules().map(|it| (numbers(it.rule), it.used, it.limit)).collect();
+        is.sort_unstable();
+        let must = oracle.rules(asset, now);
+        return (is != must).then(|| Wrong::Decision(format!("{is:?}, must be {must:?}")));
+    };
+    let is = match denied.reason() {
+        DenialReason::KeyUnknown => Decided::Unknown,
+        DenialReason::KeyExpired { .. } => Decided::Expired,
+        DenialReason::BudgetExhausted { .. } => Decided::Budget,
+        DenialReason::RateLimited(limited) => {
+            let mut violated: Vec<_> =
+                limited.violations().map(|it| (numbers(it.rule), it.used, it.limit)).collect();
+            violated.sort_unstable();
+            Decided::Limited(violated, limited.retry_at().map(Timestamp::unix_ms))
+        }
+        other => return Some(Wrong::Decision(format!("{other:?}"))),
+    };
+    let must = oracle.decide(asset, cost, now);
+    (is != must).then(|| Wrong::Decision(format!("{is:?}, must be {must:?}")))
+}
+
+fn wrong_thresholds(crossed: &[Crossing], fired: &[Fired]) -> Option<Wrong> {
+    let mut fired_now: Vec<Fired> = crossed.iter().map(fired_of).collect();
+    fired_now.sort_unstable();
+    (fired_now != fired).then(|| Wrong::Fired(format!("{fired_now:?}, must be {fired:?}")))
+}
+
+fn fired_of(crossing: &Crossing) -> Fired {
+    let rule = crossing.rule.map_or([2, 0, 0], numbers);
+    (rule, crossing.percent, crossing.used, crossing.limit)
+}
+
+fn numbers(rule: limiter_core::Rule) -> [usize; 3] {
+    let window = if rule.window == Window::Minute { 0 } else { 1 };
+    [rule.scope as usize, window, usize::from(rule.unit == Unit::Tokens)]
+}
+
+/// Describes the steps of a path, one a line.
+pub(crate) fn story(path: Path<State, Step>) -> String {
+    let (states, steps): (Vec<_>, Vec<_>) = path.into_vec().into_iter().unzip();
+    let lines = steps.iter().flatten().zip(&states[1..]).map(|(step, state)| {
+        let wrong =
+            state.wrong.as_ref().map_or_else(String::new, |wrong| format!("\n    → {wrong:?}"));
+        let waits = state.clients.iter().zip(["A", "B"]).filter_map(|(client, name)| {
+            let busy = client.busy.as_ref()?;
+            Some(format!(
+                "; {name} goes on with {} ({:?}, {} failed)",
+                busy.call, busy.phase, busy.failed
+            ))
+        });
+        format!("  {}  {step}{}{wrong}\n", state.now(), waits.collect::<String>())
+    });
+    lines.collect()
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |client: &usize| ["A", "B"][*client];
+        let lost = |loses: &bool| if *loses { ", and the answer is lost" } else { "" };
+        match self {
+            Self::Begins { client, call, lags, loses } => {
+                let lags = if *lags { " by a clock that stood still" } else { "" };
+                write!(f, "{}: {call}{lags}{}", name(client), lost(loses))
+            }
+            Self::GoesOn { client, loses } => write!(f, "{} goes on{}", name(client), lost(loses)),
+            Self::GivesUp { client } => {
+                write!(f, "{} gives up, and its request is still under way", name(client))
+            }
+            Self::Arrives => f.write_str("the late request arrives"),
+            Self::Crashes { client } => write!(f, "{} crashes and starts again", name(client)),
+            Self::Moves(to) => write!(f, "the clock moves to {}", INSTANTS[*to]),
+        }
+    }
+}
+
+pub(crate) const ADMITS: &str = "nothing is done that the limits refuse";
+pub(crate) const ADDS_UP: &str = "the counts are what the operations that took effect add up to";
+pub(crate) const CORRECTS: &str =
+    "a correction is counted in the windows that admitted the call, and in no others";
+pub(crate) const FIRES_ONCE: &str = "each threshold fires once in a window, and its caller is told";
+pub(crate) const DECIDES: &str = "a decision is the one that the limits give at that moment";
+pub(crate) const READS: &str = "a client can read what it is shown";
+pub(crate) const THAWS: &str = "after a denial no window stays further ahead than the next";
+pub(crate) const ENDS_ALONE: &str = "a client that runs alone ends within a few requests";
+/// This holds whatever another client does. The limits change and windows end only a few times, so two clients never keep each
+/// other from ending.
+pub(crate) const STARVES_NOBODY: &str =
+    "a request fails only a few times before the clock, the limits or its own reservation change";
+
+/// For each call of a request: a look, the short form and the one with stops. If one of two calls is denied and stores a
+/// rebase, the other one starts from the beginning.
+const MOST_TRIES_ALONE: usize = 3;
+/// One failure of the short form, and one because its belief was stale.
+const MOST_FAILURES: u8 = 2;
+
+/// The last two minutes of a day, the first two of the next, and one three days later. A step forward ends a minute, or a
+/// minute and a day. A step back leaves windows in place (by one), rebases minutes (by more), or days as well (from the last).
+const INSTANTS: [Timestamp; 5] = {
+    let midnight = 1_760_054_400_000;
+    [
+        Timestamp::from_unix_ms(midnight - 90_000),
+        Timestamp::from_unix_ms(midnight - 30_000),
+        Timestamp::from_unix_ms(midnight + 30_000),
+        Timestamp::from_unix_ms(midnight + 90_000),
+        Timestamp::from_unix_ms(midnight + 3 * 86_400_000 + 30_000),
+    ]
+};
+
+/// Between the first two instants.
+pub(crate) const EXPIRY: Timestamp = Timestamp::from_unix_ms(INSTANTS[0].unix_ms() + 40_000);

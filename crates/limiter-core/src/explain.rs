@@ -1,0 +1,120 @@
+//! From the records as they were to the answer: allowed or denied, by which rules, and when to retry.
+
+use crate::charge::Charge;
+use crate::clock::Timestamp;
+use crate::config::KeyKind;
+use crate::decision::{Allowed, Decision};
+use crate::denied::{DenialReason, Denied, RateLimited};
+use crate::evaluate;
+use crate::prepare::{self, Committed, Plan, Staged};
+use crate::record::CREDITS;
+use crate::rules::Rules;
+use crate::state::{CreditUsage, KeyState, LocatedAsset};
+
+/// Charges an admitted call to the state as it was before the call, and returns the answer.
+pub fn admitted(
+    state: &mut KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Decision {
+    if let Some([global, of_asset]) = evaluate::take(state, asset, charge, now) {
+        return Decision::Allowed(Allowed::of(global, of_asset, now));
+    }
+    let prepared = prepare::record(state, asset, charge, now);
+    match prepared.commit(state, asset, now) {
+        Some(committed) => allowed(committed, now),
+        // An operation always applies to the state that it was prepared from.
+        None => Decision::unchecked(now),
+    }
+}
+
+/// The answer to an operation that was done.
+pub(crate) fn allowed(committed: Committed, now: Timestamp) -> Decision {
+    let Committed { rules, crossed } = committed;
+    Decision::Allowed(Allowed::new(rules, now).crossing(crossed))
+}
+
+/// The denial of a call, if there is a reason; in shadow mode, the allow in its place.
+pub fn refused(
+    state: &KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Option<Decision> {
+    let plan = Plan::at(state, asset, now);
+    let reason = match refusal(&plan, state, charge, now)? {
+        Refusal::KeyExpired(expired_at) => DenialReason::KeyExpired { expired_at },
+        Refusal::AdminKey => DenialReason::AdminKey,
+        Refusal::BudgetExhausted => DenialReason::BudgetExhausted {
+            credits: CreditUsage::of(&plan.global.record.meter(CREDITS)),
+            asked: charge.credits(),
+        },
+        Refusal::RateLimited => {
+            let retry_at = retry_at(state, asset, charge, now);
+            let limited = RateLimited::new(plan.rules(), *charge, retry_at);
+            DenialReason::RateLimited(Box::new(limited))
+        }
+    };
+    let denied = Decision::Denied(Denied::new(asset.id.cloned(), Some(now), reason));
+    Some(if state.shadow { denied.in_shadow() } else { denied })
+}
+
+/// The answer to a repeated call that was allowed before: the current rules of the call, without any charge.
+pub fn replayed(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Decision {
+    Decision::Allowed(Allowed::new(Plan::at(state, asset, now).rules(), now).replay())
+}
+
+#[derive(Clone, Copy)]
+enum Refusal {
+    KeyExpired(Timestamp),
+    AdminKey,
+    BudgetExhausted,
+    RateLimited,
+}
+
+/// The first reason to refuse the call, if there is any.
+fn refusal(plan: &Plan, state: &KeyState, charge: &Charge, now: Timestamp) -> Option<Refusal> {
+    if let Some(expired_at) = state.expires_at.filter(|expires_at| *expires_at <= now) {
+        return Some(Refusal::KeyExpired(expired_at));
+    }
+    if state.kind == KeyKind::Admin {
+        return Some(Refusal::AdminKey);
+    }
+    let credits = plan.global.record.meter(CREDITS);
+    if !credits.admits(charge.credits().millionths(), charge.requests() > 0) {
+        return Some(Refusal::BudgetExhausted);
+    }
+    (plan.rules().violated_by(charge).next().is_some()).then_some(Refusal::RateLimited)
+}
+
+/// The first instant at which the charge would be admitted if nothing else were consumed.
+///
+/// Only the end of a window makes room, so that each end is tried in full: by then a pending limit may
+/// be in force, or the key may have expired.
+fn retry_at(
+    state: &KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let mut state = state.relevant_to(asset);
+    let asset = state.locate(asset.id);
+    if let Some(rebase) = prepare::rebase(&state, asset, now) {
+        rebase.commit(&mut state, asset, now);
+    }
+    let mut ends: Vec<_> = Plan::at(&state, asset, now).scopes().flat_map(Staged::ends).collect();
+    ends.sort_unstable();
+    ends.into_iter()
+        .find(|end| refusal(&Plan::at(&state, asset, *end), &state, charge, *end).is_none())
+}
+
+impl Plan {
+    fn rules(&self) -> Rules {
+        let mut rules = Rules::NONE.records();
+        for (record, scope) in rules.iter_mut().zip(self.scopes()) {
+            *record = scope.record;
+        }
+        Rules::new(rules)
+    }
+}

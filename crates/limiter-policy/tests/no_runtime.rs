@@ -1,0 +1,127 @@
+//! Calls that are polled where no tokio runtime is: answered by the policy, and no failure of the store.
+
+use std::fmt::Debug;
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use limiter_core::{
+    AccessKey, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore,
+    NewRecord, RecordId, RequestId, ReservationStore, Search, Totals,
+};
+use limiter_memory::MemoryStore;
+use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
+use tokio::runtime::Runtime;
+use tokio::time::sleep;
+
+#[test]
+fn every_call_outside_of_a_runtime_is_an_error() {
+    let runtime = Runtime::new().unwrap();
+    let key: KeyId = "ci".parse().unwrap();
+    let store = GuardedStoreBuilder::new(FailurePolicy::FailClosed).guard(MemoryStore::new());
+    let handle = runtime.block_on(async {
+        store.create(record("ci")).await.unwrap();
+        store.handle(&key, None).await.unwrap().unwrap()
+    });
+    let (charge, workspace) = (Charge::request(), "home".parse().unwrap());
+    let id: RequestId = "r".parse().unwrap();
+    let digest = AccessKey::new("sk-0123456789abcdefghij-01").unwrap().digest();
+    let config = KeyConfig::named("other").unwrap();
+    let day = Duration::from_secs(86_400);
+    // More often than would open the breaker.
+    for _ in 0..9 {
+        refused(store.check_and_consume(&key, None, &charge));
+        refused(store.peek(&key, None, &charge));
+        refused(store.usage(&key));
+        refused(store.handle(&key, None));
+        refused(handle.check_and_consume(&charge));
+        refused(handle.peek(&charge));
+        refused(store.check_once(&key, None, &charge, &id));
+        refused(store.record(&key, None, &charge, &RecordId::new(&id, day)));
+        refused(store.reserve(&key, None, &charge, &id, day));
+        refused(store.extend(&key, &id, &Totals::unchanged()));
+        refused(store.settle(&key, &id, &Totals::unchanged()));
+        refused(store.cancel(&key, &id));
+        refused(store.resolve(&digest));
+        refused(store.read(&key));
+        refused(store.create(record("other")));
+        refused(store.update(&workspace, &key, 1, &config));
+        refused(store.delete(&workspace, &key));
+        refused(store.list(&workspace, &Search::all()));
+        assert!(polled(store.flush(day)).is_nothing());
+    }
+    assert_eq!(store.breaker(), BreakerState::Closed);
+    assert!(runtime.block_on(store.check_and_consume(&key, None, &charge)).unwrap().is_charged());
+}
+
+#[test]
+fn a_policy_that_goes_on_answers_outside_of_a_runtime_too() {
+    let share = Share::one_in(NonZeroU32::MIN);
+    for policy in [FailurePolicy::FailOpen, FailurePolicy::LocalShare { share }] {
+        let runtime = Runtime::new().unwrap();
+        let (key, charge) = ("ci".parse().unwrap(), Charge::request());
+        let store = GuardedStoreBuilder::new(policy).guard(MemoryStore::new());
+        runtime.block_on(async {
+            store.create(record("ci")).await.unwrap();
+            assert!(store.check_and_consume(&key, None, &charge).await.unwrap().is_charged());
+            let began = Instant::now();
+            while policy != FailurePolicy::FailOpen && !store.knows(&key) {
+                assert!(began.elapsed() < Duration::from_secs(10));
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let decision = polled(store.check_and_consume(&key, None, &charge)).unwrap();
+        assert!(decision.is_allowed() && decision.is_degraded());
+    }
+}
+
+/// Connecting outside of a runtime leaves the store given up, and harms no call that comes later.
+#[test]
+fn a_store_that_was_not_connected_to_is_connected_to_by_the_first_call_in_a_runtime() {
+    let inner = MemoryStore::new();
+    let connect = {
+        let inner = inner.clone();
+        move || {
+            let inner = inner.clone();
+            async move { Ok::<_, String>(inner) }
+        }
+    };
+    let builder = GuardedStoreBuilder::new(FailurePolicy::FailClosed);
+    let store: GuardedStore<MemoryStore> =
+        polled(builder.probe_every(Duration::from_millis(5)).connect(connect));
+    let (key, charge) = ("ci".parse().unwrap(), Charge::request());
+    refused(store.check_and_consume(&key, None, &charge));
+    Runtime::new().unwrap().block_on(async {
+        store.check_and_consume(&key, None, &charge).await.unwrap_err();
+        let began = Instant::now();
+        while store.check_and_consume(&key, None, &charge).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "the store does not come back");
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+fn record(id: &str) -> NewRecord {
+    NewRecord {
+        id: id.parse().unwrap(),
+        workspace: "home".parse().unwrap(),
+        kind: KeyKind::Member,
+        config: KeyConfig::named(id).unwrap(),
+        secret: None,
+        bootstraps: false,
+    }
+}
+
+/// Polls a call here, where no runtime is: it is refused at once.
+fn refused<T: Debug, E: Debug>(call: impl Future<Output = Result<T, E>>) {
+    let error = format!("{:?}", polled(call).unwrap_err());
+    assert!(error.contains("Unavailable(NoRuntime)"), "{error}");
+}
+
+fn polled<T>(call: impl Future<Output = T>) -> T {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("a call outside of a runtime waits for something"),
+    }
+}

@@ -1,0 +1,109 @@
+//! `take` and `apply` as a store sends them, so that a test can compare what they do with the core.
+
+use limiter_core::operation::Operation;
+use limiter_core::{ManualClock, Record, Timestamp};
+
+use crate::keys::{Listed, Request, arguments};
+use crate::schema::{Layout, Stamp};
+use crate::scripts::{Scripts, time_of};
+use crate::shape::Shape;
+
+/// The text of a script of `take` for records of one shape, by that shape.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TakeShape(Shape);
+
+/// The other data that is compared and stored with an operation.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The time of the server after which nothing may be done; 0 for none.
+    pub not_after: u64,
+    /// The number of a key, a field, and the value that it must have; nothing for none.
+    pub guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    /// The number of a key, a field, and its value.
+    pub puts: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    /// The number of a key and a field; nothing for the whole key.
+    pub drops: Vec<(usize, Vec<u8>)>,
+    /// The kind of ledger operation, and its parameters.
+    pub ledger: Option<(u8, Vec<Vec<u8>>)>,
+}
+
+impl TakeShape {
+    /// The text of the script, with the time as its last two arguments.
+    pub fn text(&self) -> String {
+        scripts().of_shape(&self.0).text
+    }
+}
+
+/// The shape and the argument of an operation for `take`, with a kind of ledger operation or 0; none if only `apply` does it.
+pub fn take(
+    operation: &Operation,
+    stamp: [u8; 8],
+    records: &[&Record],
+    ledger: u8,
+) -> Option<(TakeShape, Vec<u8>)> {
+    let (shape, argument) = Shape::at_any_time(operation, Stamp(stamp), records, ledger)?;
+    Some((TakeShape(shape), argument))
+}
+
+/// The parameters of a ledger operation, as arguments of a script.
+pub fn ledger(kind: u8, given: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    listed(kind, given).arguments()
+}
+
+fn listed(kind: u8, given: &[Vec<u8>]) -> Listed {
+    let number = |at: usize| {
+        let text = given.get(at).and_then(|text| str::from_utf8(text).ok());
+        text.and_then(|text| text.parse::<i64>().ok())
+    };
+    let texts = |from: usize, count| (0..count).map(move |at| given.get(from + at).cloned());
+    let (numbers, texts) = match kind {
+        1 => ([number(2), number(4)], texts(3, 1)),
+        2 => ([number(2), number(3)], texts(4, 2)),
+        _ => ([None; 2], texts(3, 2)),
+    };
+    Listed {
+        kind,
+        id: given.first().cloned().unwrap_or_default(),
+        life: number(1),
+        numbers: numbers.map(Option::unwrap_or_default),
+        texts: texts.map(Option::unwrap_or_default).collect(),
+    }
+}
+
+/// The text of `apply`, with the time as its last two arguments.
+pub fn apply_text() -> String {
+    scripts().apply.text
+}
+
+/// The arguments of `apply` for an operation on the records in these fields, up to the time.
+pub fn apply(
+    operation: &Operation,
+    fields: Vec<Vec<u8>>,
+    stamps: [[u8; 8]; 2],
+    beside: Beside,
+) -> Vec<Vec<u8>> {
+    let Beside { not_after, guards, puts, drops, ledger } = beside;
+    let ledger = ledger.map(|(kind, given)| listed(kind, &given));
+    let request = Request { keys: Vec::new(), not_after, guards, puts, drops, ledger };
+    arguments(operation, fields, stamps.map(Stamp), request)
+}
+
+/// An instant, as the last two arguments of a script.
+pub fn time(now: Timestamp) -> [Vec<u8>; 2] {
+    time_of(now)
+}
+
+/// A record as it is stored: the global one with a stamp.
+pub fn write(stamp: [u8; 8], record: &Record) -> Vec<u8> {
+    Layout::of(record).write(Stamp(stamp), record)
+}
+
+/// The numbers of bytes of a record: of stamp and generation, of these and windows, of all.
+pub fn sizes(record: &Record) -> [usize; 3] {
+    let layout = Layout::of(record);
+    [layout.prefix(), layout.identity(), layout.size()]
+}
+
+fn scripts() -> Scripts {
+    Scripts::new(Some(ManualClock::at(Timestamp::START_OF_1970)), false)
+}

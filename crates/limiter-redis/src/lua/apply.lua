@@ -1,0 +1,161 @@
+-- apply: does one operation, all of it or nothing, if everything is as its caller believes: the equivalent of `apply` in
+-- limiter-core's operation.rs. It knows no rule: it compares, takes, and moves marks along stops. step.rs writes the operation.
+--
+-- KEYS     the hot and the cold hash of a key, then those that guards, puts, drops and the ledger name by their numbers
+-- ARGV     the operation; the field of each record; for each guard the number of a key, a field and its value ('' for none);
+--          for each put the same; for each drop a number and a field ('' for the whole key); what the ledger is given
+-- Answers  { seconds, letters, microseconds }: for each call A applied or R refused, A alone without calls; or T untimely, X
+--          after its last time, S stale, G a guard differs, L the ledger has something else, N it is full, W wrong type, C a
+--          record of another size; then the entry of the ledger or the times at which it has room, the records as they were,
+--          and after all but A and R the limits of their fields
+local MAX, KEEP, ROLL, ANEW, BEGIN, END = 9007199254740991, 0, 2, 3, 4, 5
+local KEYS, ARGV, pack, unpack, sub, rep, all = KEYS, ARGV, struct.pack, struct.unpack, string.sub, string.rep, unpack
+local now = second * 1000 + (time[2] - time[2] % 1000) / 1000
+local operation = ARGV[1]
+local from, till, not_after, records, calls, guards, puts, drops, ledger, place = unpack('<i7i7i7HHHHHB', operation)
+local found = records > 0 and redis.pcall('HMGET', KEYS[1], all(ARGV, 2, records + 1)) or {}
+local first_guard, first_put = records + 2, records + 2 + 3 * guards
+local first_drop, given = first_put + 3 * puts, first_put + 3 * puts + 2 * drops
+--ledger
+local function answer(letters)
+  local parts = { time[1] .. letters .. time[2], entry, all(found, 1, records) }
+  if not string.find(letters, '^[AR]') and records > 0 and not found.err then
+    local limits = redis.pcall('HMGET', KEYS[2], all(ARGV, 2, records + 1))
+    for n = 1, records do parts[2 + records + n] = limits[n] end
+  end
+  return parts
+end
+if found.err then return string.find(found.err, 'WRONGTYPE') and answer('W') or found end
+if ledger > 0 and is_listed() then return answer('L') end
+if now < from or now >= till then return answer('T') end
+if not_after > 0 then
+  local real = redis.call('TIME')
+  if real[1] * 1000 + math.floor(real[2] / 1000) > not_after then return answer('X') end
+end
+for guard = first_guard, first_put - 1, 3 do
+  local value = redis.pcall('HGET', KEYS[ARGV[guard] + 0], ARGV[guard + 1])
+  if (value or '') ~= ARGV[guard + 2] then return answer('G') end
+end
+-- Reads each record, compares its windows, and moves them.
+local values, marks, counts, heads = {}, {}, {}, {}
+local strides, from_stops, start_marks, to_stops = {}, {}, {}, {}
+for n = 1, records do
+  local stored, seen_prefix, prefix = found[n]
+  local windows, meters, count, blocks, ever, reshaped, has_starts, stops, stride, starts
+  seen_prefix, prefix, windows, meters, count, blocks, ever, reshaped, has_starts, stops, stride, place =
+    unpack('<Bc0Bc0BBBBBBBBB', operation, place)
+  local size = #seen_prefix
+  if not stored or sub(stored, 1, size) ~= seen_prefix then return answer('S') end
+  local first_mark = size + 6 * windows + 1
+  if #stored ~= first_mark - 1 + 8 * meters then return answer('C') end
+  local old_v, old_m = { unpack('<' .. rep('i7', meters), stored, first_mark + meters) },
+    { string.byte(stored, first_mark, first_mark + meters - 1) }
+  local v, m, seen, old, new, spans = old_v, old_m, size + 1, 0, 0, ''
+  if reshaped > 0 then v, m = {}, {} end
+  if has_starts > 0 then
+    starts = { unpack('<' .. rep('i7', count), operation, place) }
+    place = starts[count + 1]
+  end
+  for _ = 1, blocks do
+    local mode, size, e, b, next_e, next_b, stored_e, stored_b
+    mode, size, e, b, next_e, next_b, place = unpack('<BBi5Bi5B', operation, place)
+    local begins = mode == ANEW or mode == BEGIN
+    if mode ~= BEGIN then
+      stored_e, stored_b, seen = unpack('<i5B', stored, seen)
+      if mode == ROLL then
+        if stored_e > e then return answer('S') end
+        begins, next_e, next_b = stored_e < e, e, stored_b
+      elseif mode == KEEP then
+        next_e, next_b = stored_e, stored_b
+      elseif stored_e ~= e or stored_b ~= b then
+        return answer('S')
+      end
+    end
+    if mode ~= END then
+      spans = spans .. pack('<i5B', next_e, next_b)
+      for meter = 1, size do
+        if begins then
+          v[new + meter], m[new + meter] = starts[new + meter], 0
+        elseif reshaped > 0 then
+          v[new + meter], m[new + meter] = old_v[old + meter], old_m[old + meter]
+        end
+      end
+      new = new + size
+    end
+    if mode ~= BEGIN then old = old + size end
+  end
+  for meter = 1, reshaped > 0 and ever or 0 do v[new + meter], m[new + meter] = old_v[old + meter], old_m[old + meter] end
+  -- Of each meter in turn: what must be left by mark, and at last the cap. Those before, with the marks to start from, and
+  -- those after; or both are the same.
+  if stops > 0 then
+    local format = '<' .. rep('i7', count * stride)
+    to_stops[n] = { unpack(format, operation, place) }
+    place = to_stops[n][count * stride + 1]
+    from_stops[n] = to_stops[n]
+    if stops > 1 then
+      from_stops[n] = { unpack(format, operation, place) }
+      place = from_stops[n][count * stride + 1]
+      start_marks[n] = { string.byte(operation, place, place + count * (stride - 1) - 1) }
+      place = place + count * (stride - 1)
+    end
+  end
+  values[n], marks[n], counts[n], heads[n], strides[n] = v, m, count, prefix .. spans, stride
+end
+-- Takes from all meters for each call, or from none.
+local letters, applied = '', calls == 0
+for _ = 1, calls do
+  local fits, takes = true, {}
+  for n = 1, records do
+    local v, m, stops, stride, base, take = values[n], marks[n], from_stops[n], strides[n], 1, 1
+    local of_record = { unpack('<' .. rep('i7', 2 * counts[n]), operation, place) }
+    takes[n], place = of_record, of_record[2 * counts[n] + 1]
+    for meter = 1, counts[n] do
+      local left, mark = v[meter], m[meter]
+      if stops and mark < stride - 1 then left = left + stops[base + mark] end
+      if left < of_record[take] then fits = false end
+      take, base = take + 2, base + stride
+    end
+  end
+  if fits then
+    applied = true
+    for n = 1, records do
+      local v, m, stops, to, starts, stride = values[n], marks[n], from_stops[n], to_stops[n], start_marks[n], strides[n]
+      local base, take = 1, 2
+      for meter = 1, counts[n] do
+        local left, mark = v[meter] - takes[n][take], m[meter]
+        if stops then
+          local cap, top = to[base + stride - 1], stride - 1
+          if mark < top then
+            left = left + stops[base + mark]
+            if starts then mark = starts[(meter - 1) * top + mark + 1] end
+          end
+          if left > cap then left = cap elseif left < cap - MAX then left = cap - MAX end
+          while mark < top and to[base + mark] > 0 and left < to[base + mark] do mark = mark + 1 end
+          if mark < top then left = left - to[base + mark] end
+          m[meter] = mark
+        end
+        v[meter], take, base = left, take + 2, base + stride
+      end
+    end
+  end
+  letters = letters .. (fits and 'A' or 'R')
+end
+if not applied then return answer(letters) end
+if ledger > 0 and is_full() then return answer('N') end
+-- Everything holds: writes.
+local identities, fresh = '', {}
+for n = 1, records do
+  local count, head = counts[n], heads[n]
+  -- The stamp, at the start of the global record, is no part of an identity.
+  identities = identities .. (n == 1 and sub(head, 9) or head)
+  fresh[2 * n - 1] = ARGV[n + 1]
+  fresh[2 * n] = head .. string.char(all(marks[n], 1, count)) .. pack('<' .. rep('i7', count), all(values[n], 1, count))
+end
+if records > 0 then redis.call('HSET', KEYS[1], all(fresh)) end
+for put = first_put, first_drop - 1, 3 do redis.call('HSET', KEYS[ARGV[put] + 0], ARGV[put + 1], ARGV[put + 2]) end
+for drop = first_drop, given - 1, 2 do
+  local key, field = KEYS[ARGV[drop] + 0], ARGV[drop + 1]
+  if field == '' then redis.call('UNLINK', key) else redis.call('HDEL', key, field) end
+end
+if ledger > 0 then remember(identities) end
+return answer(calls == 0 and 'A' or letters)

@@ -1,0 +1,139 @@
+//! How a key looks in Redis. The scripts know none of it but the layout of hot records.
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `k` | hash | hot: `g` the global record, `a` + asset the record of an asset that is counted ([`hot`]) |
+//! | `l` | hash | cold, by the same fields: limits in force and pending; with `g` also what else is configured ([`cold`]) |
+//! | `m` | hash | for management: id, workspace, name, digest, masked access key, version ([`management`]) |
+//! | `r` | hash | reservations by id ([`entry`]) |
+//! | `o`, `e` | sorted sets | ids of open and of ended reservations, by the time until which they are remembered |
+//! | `c`, `p` | sorted sets | ids of checks and of records, by the same |
+//!
+//! Numbers are little-endian. A count or an instant takes seven bytes, the number of a window five. Every write of limits draws
+//! a new *stamp*, which stands at the start of the global record: with an equal stamp, a process has the limits at hand. The
+//! *incarnation* tells a key from an earlier one of the same id.
+
+mod bytes;
+mod cold;
+mod entry;
+mod hot;
+mod management;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+
+use limiter_core::{AssetId, KeyState, Timestamp};
+use redis::Value;
+use thiserror::Error;
+
+pub(crate) use self::bytes::push_int;
+pub(crate) use self::cold::{read_state, write_asset, write_global};
+pub(crate) use self::entry::{
+    Entry, Token, after_windows, before_windows, ended, raised, read_entry, read_until,
+};
+pub(crate) use self::hot::Layout;
+pub(crate) use self::hot::push_end;
+pub(crate) use self::management::{HashFields, stored_key, whole_key};
+pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
+
+/// A random number for each write of a key's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Stamp(pub(crate) [u8; 8]);
+
+/// A random number for each key that is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incarnation(pub(crate) [u8; 4]);
+
+/// The key that a call is for: any of the name, or the one for which a handle was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Named,
+    Only(Incarnation),
+}
+
+/// Why bytes cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Misread {
+    /// A later version of this crate wrote them.
+    #[error("written by a later version")]
+    Newer,
+    /// Something else wrote them.
+    #[error("{0}")]
+    Corrupt(&'static str),
+    /// The key has another type.
+    #[error("another type")]
+    WrongType,
+}
+
+/// A key as it was read: the global scope, and the scopes of assets that were read with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) stamp: Stamp,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) state: KeyState,
+}
+
+impl Stamp {
+    pub(crate) fn draw() -> Self {
+        Self(random())
+    }
+}
+
+impl Incarnation {
+    pub(crate) fn draw() -> Self {
+        let [a, b, c, d, ..] = random();
+        Self([a, b, c, d])
+    }
+}
+
+/// Need not be hard to guess.
+fn random() -> [u8; 8] {
+    RandomState::new().hash_one(0).to_le_bytes()
+}
+
+/// The field of the global record and of its limits.
+pub(crate) const GLOBAL: &[u8] = b"g";
+
+/// The field of an asset's record and of its limits.
+pub(crate) fn asset_field(asset: &AssetId) -> Vec<u8> {
+    [b"a", asset.as_str().as_bytes()].concat()
+}
+
+/// The fields of the records that a call meets.
+pub(crate) fn fields_of(asset: Option<&AssetId>) -> Vec<Vec<u8>> {
+    std::iter::once(GLOBAL.to_vec()).chain(asset.map(asset_field)).collect()
+}
+
+/// Reads the two texts of TIME.
+pub(crate) fn time_of(seconds: &[u8], micros: &[u8]) -> Result<Timestamp, Misread> {
+    let number = |text: &[u8]| str::from_utf8(text).ok()?.parse::<i64>().ok();
+    let (seconds, micros) = number(seconds).zip(number(micros)).ok_or(NOT_AN_ANSWER)?;
+    let unix_ms = seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(micros / 1_000));
+    Ok(Timestamp::from_unix_ms(unix_ms.ok_or(NOT_AN_ANSWER)?))
+}
+
+/// An answer's first part: seconds, letters, microseconds.
+pub(crate) fn head_of(text: &[u8]) -> Result<(Timestamp, &[u8]), Misread> {
+    let (seconds, text) = text.split_at(digits(text));
+    let letters = text.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    let (letters, micros) = text.split_at(letters);
+    Ok((time_of(seconds, micros)?, letters))
+}
+
+/// The length of the number at the start.
+fn digits(text: &[u8]) -> usize {
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || *byte == b'-';
+    text.iter().position(|byte| !is_digit(byte)).unwrap_or(text.len())
+}
+
+pub(crate) fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+pub(crate) const NOT_AN_ANSWER: Misread =
+    Misread::Corrupt("the script answered what it never answers");

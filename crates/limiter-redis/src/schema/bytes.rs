@@ -1,0 +1,67 @@
+//! Numbers as bytes: little-endian, signed unless they count, read without trust.
+
+use super::Misread;
+
+/// Bytes that are left to read.
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, Misread> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Misread> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(TOO_SHORT)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    /// Reads a signed number of at most eight bytes.
+    pub(crate) fn int<const N: usize>(&mut self) -> Result<i64, Misread> {
+        let bytes: [u8; N] = self.array()?;
+        let sign = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
+        let mut wide = [sign; 8];
+        wide[..N].copy_from_slice(&bytes);
+        Ok(i64::from_le_bytes(wide))
+    }
+
+    pub(crate) fn limit(&mut self) -> Result<Option<u64>, Misread> {
+        match self.int::<7>()? {
+            NO_LIMIT => Ok(None),
+            limit => u64::try_from(limit).map(Some).map_err(|_| OUT_OF_BOUNDS),
+        }
+    }
+
+    /// Reads a count, which is never negative.
+    pub(crate) fn count(&mut self) -> Result<u64, Misread> {
+        u64::try_from(self.int::<7>()?).map_err(|_| OUT_OF_BOUNDS)
+    }
+
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Checks that nothing is left.
+    pub(crate) fn end(&self) -> Result<(), Misread> {
+        if self.0.is_empty() { Ok(()) } else { Err(Misread::Corrupt("a record is too long")) }
+    }
+}
+
+/// Appends the lowest bytes of a number.
+pub(crate) fn push_int<const N: usize>(bytes: &mut Vec<u8>, number: i64) {
+    bytes.extend_from_slice(&number.to_le_bytes()[..N]);
+}
+
+pub(crate) fn push_limit(bytes: &mut Vec<u8>, limit: Option<u64>) {
+    push_int::<7>(bytes, limit.map_or(NO_LIMIT, u64::cast_signed));
+}
+
+pub(crate) const OUT_OF_BOUNDS: Misread = Misread::Corrupt("a number out of bounds");
+const TOO_SHORT: Misread = Misread::Corrupt("a record is too short");
+/// Stands for no limit.
+const NO_LIMIT: i64 = -1;

@@ -1,0 +1,180 @@
+//! Several processes in one: a store of which each call goes to one of several clients, with beliefs of their own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use limiter_core::{
+    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
+    KeyStore, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError, ReservationStore,
+    Search, Settled, StoreError, Totals, Usage, WorkspaceId,
+};
+use limiter_redis::{RedisHandle, RedisStore};
+
+/// Clients of the same keys. A clone is the same clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    clients: Arc<[RedisStore]>,
+    turns: Arc<AtomicU64>,
+    /// The admin key of the player, which never changes: read once.
+    admin: Arc<OnceLock<KeyRecord>>,
+}
+
+impl Clients {
+    pub(crate) fn new(clients: impl IntoIterator<Item = RedisStore>) -> Self {
+        Self {
+            clients: clients.into_iter().collect(),
+            turns: Arc::default(),
+            admin: Arc::default(),
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[RedisStore] {
+        &self.clients
+    }
+
+    /// The next calls go to the clients of these digits, in base 3.
+    pub(crate) fn take_turns(&self, turns: u64) {
+        self.turns.store(turns, Ordering::Relaxed);
+    }
+
+    /// How many scripts were sent since this was asked last.
+    pub(crate) fn take_trips(&self) -> u64 {
+        self.clients.iter().flat_map(|client| client.take_trips().into_values()).sum()
+    }
+
+    fn next(&self) -> &RedisStore {
+        let turns = self.turns.load(Ordering::Relaxed);
+        self.turns.store(turns / 3, Ordering::Relaxed);
+        &self.clients[(turns % 3) as usize % self.clients.len()]
+    }
+}
+
+impl DecisionStore for Clients {
+    type Handle = RedisHandle;
+
+    async fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.next().check_and_consume(key, asset, charge).await
+    }
+
+    async fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> Result<Decision, StoreError> {
+        self.next().peek(key, asset, charge).await
+    }
+
+    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
+        self.next().usage(key).await
+    }
+
+    async fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<RedisHandle>, StoreError> {
+        self.next().handle(key, asset).await
+    }
+}
+
+impl ReservationStore for Clients {
+    async fn check_once(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RequestId,
+    ) -> Result<Decision, ReservationError> {
+        self.next().check_once(key, asset, charge, id).await
+    }
+
+    async fn record(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+        id: &RecordId<'_>,
+    ) -> Result<Vec<Crossing>, ReservationError> {
+        self.next().record(key, asset, charge, id).await
+    }
+
+    async fn reserve(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        estimate: &Charge,
+        id: &RequestId,
+        ttl: Duration,
+    ) -> Result<Decision, ReservationError> {
+        self.next().reserve(key, asset, estimate, id, ttl).await
+    }
+
+    async fn extend(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        to: &Totals,
+    ) -> Result<Decision, ReservationError> {
+        self.next().extend(key, id, to).await
+    }
+
+    async fn settle(
+        &self,
+        key: &KeyId,
+        id: &RequestId,
+        actual: &Totals,
+    ) -> Result<Settled, ReservationError> {
+        self.next().settle(key, id, actual).await
+    }
+
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
+        self.next().cancel(key, id).await
+    }
+}
+
+impl KeyStore for Clients {
+    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
+        self.next().resolve(digest).await
+    }
+
+    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        match self.admin.get() {
+            Some(admin) if admin.id == *id => Ok(Some(admin.clone())),
+            _ => self.next().read(id).await,
+        }
+    }
+
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+        let bootstraps = key.bootstraps;
+        let created = self.next().create(key).await?;
+        if bootstraps {
+            let _ = self.admin.set(created.clone());
+        }
+        Ok(created)
+    }
+
+    async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<KeyRecord, KeysError> {
+        self.next().update(workspace, id, version, config).await
+    }
+
+    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.next().delete(workspace, id).await
+    }
+
+    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
+        self.next().list(workspace, search).await
+    }
+}

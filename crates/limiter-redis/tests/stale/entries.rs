@@ -1,0 +1,94 @@
+//! Entries of reservations that are at hand, though the id is that of a later reservation by now.
+
+use std::time::Duration;
+
+use limiter_conformance::servers;
+use limiter_core::{
+    Charge, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits, ManualClock, NewRecord,
+    RequestId, ReservationStore, Timestamp, Totals,
+};
+use limiter_redis::RedisStore;
+
+use crate::common;
+
+/// An extension was refused since it would have shrunk the reservation before.
+#[tokio::test]
+async fn an_extension_is_refused_by_the_reservation_that_is_there() {
+    let world = World::new().await;
+    let [one, other] = &world.processes;
+    world.reserve(one, None, 5).await;
+    world.clock.advance(TTL);
+    world.reserve(other, None, 2).await;
+    let extended = one.extend(&world.key, &world.id, &tokens(4)).await.expect("it grows");
+    assert!(extended.is_charged());
+    assert_eq!(world.used_by_all().await, 4);
+}
+
+/// The refund went to the asset of the reservation before, or to none.
+#[tokio::test]
+async fn a_settlement_corrects_the_asset_of_the_reservation_that_is_there() {
+    let world = World::new().await;
+    let [one, other] = &world.processes;
+    world.reserve(one, Some("m1"), 5).await;
+    world.clock.advance(TTL);
+    world.reserve(other, Some("m2"), 7).await;
+    one.settle(&world.key, &world.id, &tokens(1)).await.expect("it is open");
+    let usage = other.usage(&world.key).await.expect("an answer").expect("a key");
+    let used: Vec<_> = usage.assets.iter().map(|asset| asset.usage.day.tokens.used).collect();
+    assert_eq!(used, [5, 1]);
+}
+
+/// A member key, and two processes that share it.
+struct World {
+    clock: ManualClock,
+    processes: [RedisStore; 2],
+    key: KeyId,
+    id: RequestId,
+}
+
+impl World {
+    async fn new() -> Self {
+        // Noon, in 2025.
+        let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+        let builder = common::empty(servers::shared().url()).clock(clock.clone());
+        let connect =
+            || async { builder.clone().connect().await.expect("the test server accepts it") };
+        let processes = [connect().await, connect().await];
+        let limits = Limits::builder().tokens_per_minute(100).tokens_per_day(100).build();
+        let limits = limits.expect("limits within bounds");
+        let id = |id: &str| id.parse().expect("an id");
+        let config = KeyConfig::named("ci").expect("a name").with_global(limits);
+        let config = config.with_asset("m1".parse().expect("an id"), limits);
+        let config = config.with_asset("m2".parse().expect("an id"), limits);
+        let admin = KeyConfig::named("admin").expect("a name");
+        for (key, kind, config) in
+            [("admin", KeyKind::Admin, admin), ("ci", KeyKind::Member, config)]
+        {
+            let workspace = "home".parse().expect("an id");
+            let new =
+                NewRecord { id: id(key), workspace, kind, config, secret: None, bootstraps: false };
+            processes[0].create(new).await.expect("the id is free");
+        }
+        Self { clock, processes, key: id("ci"), id: "r1".parse().expect("an id") }
+    }
+
+    async fn reserve(&self, process: &RedisStore, asset: Option<&str>, output: u64) {
+        let asset = asset.map(|asset| asset.parse().expect("an id"));
+        let estimate = Charge::request().with_tokens(0, output).expect("few");
+        let reserved = process.reserve(&self.key, asset.as_ref(), &estimate, &self.id, TTL).await;
+        assert!(reserved.expect("an answer").is_charged());
+    }
+
+    /// Tokens of this minute, over all assets.
+    async fn used_by_all(&self) -> u64 {
+        let usage = self.processes[1].usage(&self.key).await.expect("an answer").expect("a key");
+        usage.global.expect("limits").minute.tokens.used
+    }
+}
+
+fn tokens(output: u64) -> Totals {
+    Totals::unchanged().with_output_tokens(output).expect("few")
+}
+
+/// A minute, so that each reservation is charged to a window of its own.
+const TTL: Duration = Duration::from_secs(60);

@@ -1,0 +1,205 @@
+//! The keys of a workspace, many at a time.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use limiter::{
+    AccessKey, CreatedKey, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, Keys, KeysError, NewKey,
+    Page, Search,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
+use super::schema::{KeyConfigSchema, KeyKindSchema, KeyRecordSchema, PageSchema};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{JsonBody, Queried};
+use crate::metrics;
+use crate::refusal::Refusal;
+
+/// Keys to be created.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateKeys {
+    /// The keys, 1,000 at most.
+    #[schema(max_items = 1000)]
+    keys: Vec<CreateKey>,
+}
+
+/// A key to be created.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateKey {
+    /// Member if left out.
+    #[serde(default = "member")]
+    #[schema(value_type = KeyKindSchema, required = false)]
+    kind: KeyKind,
+    /// Its name, limits, budget and expiry.
+    #[schema(value_type = KeyConfigSchema)]
+    config: KeyConfig,
+    /// Its id, 1 to 128 bytes; drawn if left out. No id may be used again, also after a deletion.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    id: Option<KeyId>,
+    /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out.
+    #[schema(min_length = 16, max_length = 256)]
+    access_key: Option<String>,
+    /// Whether the key has no access key at all.
+    #[serde(default)]
+    #[schema(required = false)]
+    without_access_key: bool,
+}
+
+/// The result for each key, in the order of the request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CreatedKeys {
+    results: Vec<CreatedOrNot>,
+}
+
+/// The result for one key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CreatedOrNot {
+    /// 201 if it was created, else the status that a request for this key alone would have had.
+    status: u16,
+    /// The key, if it was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<KeyRecordSchema>)]
+    key: Option<KeyRecord>,
+    /// Its access key, which is never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key: Option<String>,
+    /// Of a key that was not created: a word for programs, such as `name_taken`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Of a key that was not created: what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// Create many keys in the workspace of an admin key, much faster than one by one.
+///
+/// Each key has a result of its own, in the order of the request: one that is refused does not stop the others. The access
+/// keys in the answer are shown this once.
+#[utoipa::path(
+    post, path = "/v1/keys", tag = "keys", request_body = CreateKeys,
+    responses(
+        (status = 200, description = "What became of each key; look at the status of each", body = CreatedKeys),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "A member key creates no keys", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    JsonBody(CreateKeys { keys }): JsonBody<CreateKeys>,
+) -> Result<Json<CreatedKeys>, Refusal> {
+    let max = Keys::MAX_CREATED_AT_ONCE;
+    if keys.len() > max {
+        let message =
+            format!("{} keys are to be created, but one request creates at most {max}", keys.len());
+        return Err(Refusal::malformed(message));
+    }
+    let keys: Vec<NewKey> = keys.into_iter().map(CreateKey::read).collect::<Result<_, _>>()?;
+    let created = app.limiter.keys(&caller.0).create_many(keys).await?;
+    Ok(Json(CreatedKeys { results: created.into_iter().map(CreatedOrNot::from).collect() }))
+}
+
+/// Which keys to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    after: Option<KeyName>,
+    name_contains: Option<String>,
+    page_size: Option<usize>,
+}
+
+/// A page of the keys of an admin key's workspace, by the bytes of their names.
+///
+/// `damaged` names keys whose stored data cannot be read: delete them to free their names, or have their data restored.
+#[utoipa::path(
+    get, path = "/v1/keys", tag = "keys",
+    params(
+        ("after" = Option<String>, Query, description = "The name after which the page starts: `next` of the page before", min_length = 1, max_length = 256),
+        ("name_contains" = Option<String>, Query, description = "Only keys whose name contains this text, in upper or lower case"),
+        ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, 100 if left out", minimum = 1, maximum = 1000),
+    ),
+    responses(
+        (status = 200, description = "Some of the keys, and where the next page starts", body = PageSchema),
+        RequestProblems,
+        (status = 403, description = "A member key lists no keys", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Queried(query): Queried<ListQuery>,
+) -> Result<Json<Page>, Refusal> {
+    let mut search = Search::all().name_contains(query.name_contains.unwrap_or_default());
+    if let Some(page_size) = query.page_size {
+        search = search.page_size(page_size);
+    }
+    if let Some(after) = query.after {
+        search = search.after(after);
+    }
+    let page = app.limiter.keys(&caller.0).search(&search).await?;
+    metrics::damaged_keys(page.damaged.len());
+    Ok(Json(page))
+}
+
+impl CreateKey {
+    fn read(self) -> Result<NewKey, Refusal> {
+        let mut key = match self.kind {
+            KeyKind::Admin => NewKey::admin(self.config),
+            _ => NewKey::member(self.config),
+        };
+        if let Some(id) = self.id {
+            key = key.with_id(id);
+        }
+        match (self.access_key, self.without_access_key) {
+            (None, false) => Ok(key),
+            (None, true) => Ok(key.without_access_key()),
+            (Some(access_key), false) => Ok(key.with_access_key(AccessKey::new(access_key)?)),
+            (Some(_), true) => {
+                let message = "a key has access_key and without_access_key: send one of them";
+                Err(Refusal::malformed(message))
+            }
+        }
+    }
+}
+
+/// Without the access key.
+impl std::fmt::Debug for CreateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreateKey").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl From<Result<CreatedKey, KeysError>> for CreatedOrNot {
+    fn from(created: Result<CreatedKey, KeysError>) -> Self {
+        match created {
+            Ok(CreatedKey { record, access_key, .. }) => Self {
+                status: 201,
+                key: Some(record),
+                access_key: access_key.map(|access_key| access_key.expose().to_owned()),
+                reason: None,
+                detail: None,
+            },
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                Self {
+                    status: refusal.status.as_u16(),
+                    key: None,
+                    access_key: None,
+                    reason: Some(refusal.code),
+                    detail: Some(refusal.message),
+                }
+            }
+        }
+    }
+}
+
+const fn member() -> KeyKind {
+    KeyKind::Member
+}
