@@ -3,7 +3,7 @@
 -- confirms is remembered; then by kind: the id that it confirms or ''; what stands before and after the windows; the
 -- entry that must be there, and what takes its place.
 local order, entries, ended = KEYS[3], KEYS[4], KEYS[5]
-local id, entry, life, most, most_ended = ARGV[given], false
+local id, entry, known, life, most, most_ended = ARGV[given], false
 -- Whether the ledger has something else.
 local function is_listed()
   life, most, most_ended = struct.unpack('<i7i7i7', ARGV[given + 1])
@@ -13,6 +13,7 @@ local function is_listed()
     return entry
   end
   entry = redis.call('HGET', entries, id)
+  known = entry
   local lives = entry and #entry > 7 and struct.unpack('<i7', entry) > now
   return ledger == 2 and lives or ledger == 3 and not (lives and entry == ARGV[given + 2])
 end
@@ -47,7 +48,7 @@ local function remember(identities)
   elseif ledger == 2 then
     redis.call('HSET', entries, id, struct.pack('<i7', ends) .. first .. identities .. second)
     redis.call('ZADD', order, ends, id)
-    redis.call('ZREM', ended, id)
+    if known then redis.call('ZREM', ended, id) end -- it ended, and has run out
   elseif not ends then
     redis.call('HSET', entries, id, string.sub(entry, 1, 7) .. second)
   else
@@ -59,8 +60,7 @@ local function remember(identities)
   -- manual clock it does not, since that and the life of a Redis key do not fit together.
   local listed = ledger == 3 and ended or order
   if clock_arguments == 0 and ends and redis.call('PTTL', listed) < life then
-    for _, key in ipairs({ listed, entries }) do
-      if redis.call('PTTL', key) < 2 * life + 60000 then redis.call('PEXPIRE', key, 2 * life + 60000) end
-    end
+    redis.call('PEXPIRE', listed, 2 * life + 60000)
+    if entries and redis.call('PTTL', entries) < 2 * life + 60000 then redis.call('PEXPIRE', entries, 2 * life + 60000) end
   end
 end

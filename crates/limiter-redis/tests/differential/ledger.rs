@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// The entry of the id.
-    fn entry(&self) -> Option<&Vec<u8>> {
+    pub(crate) fn entry(&self) -> Option<&Vec<u8>> {
         self.entries.get(&self.given[0])
     }
 
@@ -101,8 +101,8 @@ impl Ledger {
         }
     }
 
-    /// Remembers the id; the identities are those of the windows afterwards.
-    pub(crate) fn remember(&mut self, identities: &[u8], now: Timestamp) {
+    /// Remembers the id, which may have had an entry; the identities are those of the windows afterwards.
+    pub(crate) fn remember(&mut self, identities: &[u8], had_entry: bool, now: Timestamp) {
         let id = self.given[0].clone();
         let until = |life: &[u8]| {
             let life: i64 = String::from_utf8_lossy(life).parse().expect("a number");
@@ -126,7 +126,9 @@ impl Ledger {
                 let entry = [&time(ends), &given[4][..], identities, &given[5]].concat();
                 self.entries.insert(id.clone(), entry);
                 self.order.put(ends, &id);
-                self.ended.drop(&id);
+                if had_entry {
+                    self.ended.drop(&id);
+                }
             }
             (_, None) => {
                 self.entries.insert(id, [&stored[..7], &given[4]].concat());

@@ -60,6 +60,8 @@ impl Expected {
             return Self { letters, inexact, ..before };
         }
         let mut ledger = before.ledger.clone();
+        // Making room may drop it.
+        let has_entry = ledger.as_ref().is_some_and(|ledger| ledger.entry().is_some());
         if let Some(ledger) = &mut ledger
             && let Some(full) = ledger.full(case.now)
         {
@@ -88,7 +90,7 @@ impl Expected {
                 bytes[prefix - 4..identity].to_vec()
             };
             let identities: Vec<_> = case.records.iter().zip(&hot).map(identity).collect();
-            ledger.remember(&identities.concat(), case.now);
+            ledger.remember(&identities.concat(), has_entry, case.now);
         }
         let mut field = case.beside.put.clone().or(before.field);
         if matches!(case.beside.drop, Some(Dropped::Field | Dropped::Whole)) {
