@@ -60,13 +60,13 @@ fn time(directory: &str, effort: rates::Effort) -> Result<(), Box<dyn Error>> {
     figures.read(&path)?;
     let server = RedisServer::run();
     Runtime::new()?.block_on(async {
-        let ours = Keys::connect(&server.url()).await;
-        let limitador = Limitador::connect(&server.url()).await;
+        let mut ours = Keys::connect(&server.url()).await;
+        let mut limitador = Limitador::connect(&server.url()).await;
         for key in 0..Keys::MOST {
             ours.create(key, 1).await;
         }
         for load in Load::ALL {
-            let rounds = rates::rounds(&limitador, &ours, load, effort).await;
+            let rounds = rates::rounds(&mut limitador, &mut ours, load, effort).await;
             let of = |figure: fn(&[f64; 2]) -> f64| {
                 median(&rounds.iter().map(figure).collect::<Vec<_>>())
             };

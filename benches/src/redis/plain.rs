@@ -3,38 +3,56 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Value};
 
 use super::keys::Keys;
+use super::minute;
 use super::rates::Client;
 
 /// A client that sends what the store would send for a single decision: the same script with the same arguments. It
 /// looks at the verdict and leaves it at that; so it does less for a decision than the store.
+///
+/// The arguments hold for one minute, so that it learns them before each turn.
 #[derive(Clone, Debug)]
 pub struct Plain {
     connection: MultiplexedConnection,
+    server: String,
+    keys: Keys,
+    count: usize,
     /// By key: the words of the command.
     commands: Arc<[Vec<Vec<u8>>]>,
 }
 
 impl Plain {
-    /// Learns the commands for the first so many keys: the server shows what the store sends for each.
+    /// A client that decides about the first `count` keys.
     ///
     /// # Panics
-    /// If a key is not there, or the server shows something else.
-    pub async fn learn(server: &RedisServer, keys: &Keys, count: usize) -> Self {
-        // When the store does not know the limits of a key yet, it sends something else.
-        for key in 0..count {
-            keys.allow(key, 0).await;
+    /// If the server is not there.
+    pub async fn connect(server: &RedisServer, keys: &Keys, count: usize) -> Self {
+        Self {
+            connection: connect(&server.url()).await,
+            server: server.address(),
+            keys: keys.clone(),
+            count,
+            commands: Arc::default(),
         }
-        let mut monitor = BufReader::new(TcpStream::connect(server.address()).expect("it listens"));
+    }
+
+    /// Learns the commands: the server shows what the store sends for each key.
+    async fn learn(&self) -> Vec<Vec<Vec<u8>>> {
+        // When the store does not know the limits of a key yet, it sends something else.
+        for key in 0..self.count {
+            self.keys.allow(key, 0).await;
+        }
+        let mut monitor = BufReader::new(TcpStream::connect(&self.server).expect("it listens"));
         monitor.get_mut().write_all(b"MONITOR\r\n").expect("it reads");
-        let mut commands = Vec::with_capacity(count);
+        let mut commands = Vec::with_capacity(self.count);
         let mut line = String::new();
-        for key in 0..=count {
+        for key in 0..=self.count {
             // The first line says that the server is listening to it.
             while key > 0 && commands.len() < key {
                 line.clear();
@@ -48,15 +66,20 @@ impl Plain {
                 monitor.read_line(&mut line).expect("it answers");
                 assert_eq!(line, "+OK\r\n");
             }
-            if key < count {
-                keys.allow(key, 0).await;
+            if key < self.count {
+                self.keys.allow(key, 0).await;
             }
         }
-        Self { connection: connect(&server.url()).await, commands: commands.into() }
+        commands
     }
 }
 
 impl Client for Plain {
+    async fn begin(&mut self) {
+        minute::with_at_least(LEARNING_AND_A_TURN).await;
+        self.commands = self.learn().await.into();
+    }
+
     async fn decide(&self, key: usize) {
         let mut words = self.commands[key].iter();
         let name = words.next().map(|name| str::from_utf8(name).expect("a name is a text"));
@@ -70,6 +93,8 @@ impl Client for Plain {
         assert_eq!(verdict, Some(&b'A'), "the call is allowed");
     }
 }
+
+const LEARNING_AND_A_TURN: Duration = Duration::from_secs(5);
 
 /// A connection of the kind that the store has.
 pub(super) async fn connect(url: &str) -> MultiplexedConnection {

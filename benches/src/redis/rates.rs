@@ -16,6 +16,11 @@ use crate::workload::Random;
 
 /// Somebody who decides. A clone shares the connection.
 pub trait Client: Clone + Send + Sync + 'static {
+    /// Gets ready for a turn, untimed.
+    fn begin(&mut self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
     /// Decides about a key, by its number.
     fn decide(&self, key: usize) -> impl Future<Output = ()> + Send;
 }
@@ -66,13 +71,13 @@ impl Effort {
 
 /// Adds, for each load, the rates of the store and of the plain client, and the median of the rounds' ratios.
 pub async fn measure(server: &RedisServer, effort: Effort, figures: &mut Figures) {
-    let ours = Keys::connect(&server.url()).await;
+    let mut ours = Keys::connect(&server.url()).await;
     for key in 0..Keys::MOST {
         ours.create(key, 1).await;
     }
-    let plain = Plain::learn(server, &ours, Keys::MOST).await;
+    let mut plain = Plain::connect(server, &ours, Keys::MOST).await;
     for load in Load::ALL {
-        let rounds = rounds(&ours, &plain, load, effort).await;
+        let rounds = rounds(&mut ours, &mut plain, load, effort).await;
         let of =
             |figure: fn(&[f64; 2]) -> f64| median(&rounds.iter().map(figure).collect::<Vec<_>>());
         figures.add(load.name, of(|[ours, plain]| ours / plain));
@@ -83,8 +88,8 @@ pub async fn measure(server: &RedisServer, effort: Effort, figures: &mut Figures
 
 /// The decisions a second of two clients, in each round. They go to and fro, so that nobody always comes second.
 pub async fn rounds(
-    one: &impl Client,
-    other: &impl Client,
+    one: &mut impl Client,
+    other: &mut impl Client,
     load: Load,
     effort: Effort,
 ) -> Vec<[f64; 2]> {
@@ -104,7 +109,8 @@ pub async fn rounds(
 }
 
 /// Decisions a second in one turn, after a lead-in that does not count.
-async fn turn(client: &impl Client, load: Load, turn: Duration) -> f64 {
+async fn turn(client: &mut impl Client, load: Load, turn: Duration) -> f64 {
+    client.begin().await;
     let decided = Arc::new(AtomicU64::new(0));
     let over = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
