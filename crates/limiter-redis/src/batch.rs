@@ -1,7 +1,7 @@
 //! The hot path: calls that come in while a batch is under way go together with the next.
 //!
 //! There is no timer: a call that finds nothing under way goes at once, alone, and a batch that is full does not wait for the
-//! one before. In a batch each decision costs the server two thirds of a single one, and a sixth if all are of one key, whose
+//! one before. In a batch each decision costs the server two thirds of a single one, and a tenth if all are of one key, whose
 //! records are read and written once. On a cluster each key has a lane of its own: two keys in one script may have different
 //! slots.
 
