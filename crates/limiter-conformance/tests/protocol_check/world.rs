@@ -505,7 +505,8 @@ pub(crate) const ADMITS: &str = "nothing is done that the limits refuse";
 pub(crate) const ADDS_UP: &str = "the counts are what the operations that took effect add up to";
 pub(crate) const CORRECTS: &str =
     "a correction is counted in the windows that admitted the call, and in no others";
-pub(crate) const FIRES_ONCE: &str = "each threshold fires once in a window, and its caller is told";
+pub(crate) const FIRES_ONCE: &str =
+    "each threshold fires once in a window, in the answer to the call that reaches it";
 pub(crate) const DECIDES: &str = "a decision is the one that the limits give at that moment";
 pub(crate) const READS: &str = "a client can read what it is shown";
 pub(crate) const THAWS: &str = "after a denial no window stays further ahead than the next";

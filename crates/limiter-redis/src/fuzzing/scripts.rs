@@ -14,7 +14,7 @@ pub struct TakeShape(Shape);
 
 /// The other data that is compared and stored with an operation.
 #[derive(Clone, Debug, Default)]
-pub struct Beside {
+pub struct Extras {
     /// The time of the server after which nothing may be done; 0 for none.
     pub not_after: u64,
     /// The number of a key, a field, and the value that it must have; nothing for none.
@@ -80,9 +80,9 @@ pub fn apply(
     operation: &Operation,
     fields: Vec<Vec<u8>>,
     stamps: [[u8; 8]; 2],
-    beside: Beside,
+    extras: Extras,
 ) -> Vec<Vec<u8>> {
-    let Beside { not_after, guards, puts, drops, ledger } = beside;
+    let Extras { not_after, guards, puts, drops, ledger } = extras;
     let ledger = ledger.map(|(kind, given)| listed(kind, &given));
     let request = Request { keys: Vec::new(), not_after, guards, puts, drops, ledger };
     arguments(operation, fields, stamps.map(Stamp), request)

@@ -213,7 +213,7 @@ impl World {
             let listed = store.list(&workspace(), &Search::default()).await;
             let listed = listed.map_err(|error| format!("a listing: {error:?}"))?;
             if !listed.keys.iter().any(|key| key.id.as_str() == "other") {
-                return Err(format!("the key beside it is not listed: {listed:?}"));
+                return Err(format!("the other key of the workspace is not listed: {listed:?}"));
             }
             let mut config = record("victim", 50).config;
             let updated = store.update(&workspace(), &id, version, &config).await;

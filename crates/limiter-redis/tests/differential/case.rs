@@ -32,7 +32,7 @@ pub(crate) struct Case {
     pub(crate) operation: Operation,
     /// The stamp that must be there, and the next.
     pub(crate) stamps: [[u8; 8]; 2],
-    pub(crate) beside: Beside,
+    pub(crate) extras: Extras,
 }
 
 /// A record of the case.
@@ -50,7 +50,7 @@ pub(crate) struct Stored {
 
 /// Other data that is compared and stored.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Beside {
+pub(crate) struct Extras {
     pub(crate) not_after: u64,
     /// The value of the only field of a third hash.
     pub(crate) field: Option<Vec<u8>>,
@@ -118,30 +118,30 @@ impl Case {
         let other_type = count > 0 && random.percent(1);
         let stamps = [seen, next];
         let mut case =
-            Self { script, now, records, other_type, operation, stamps, beside: Beside::default() };
+            Self { script, now, records, other_type, operation, stamps, extras: Extras::default() };
         if script == Script::Apply {
-            case.beside = case.something_beside(random);
+            case.extras = case.some_extras(random);
         } else if random.percent(25) {
-            case.beside.ledger = Some(Ledger::random(now, random));
+            case.extras.ledger = Some(Ledger::random(now, random));
         }
         case
     }
 
-    fn something_beside(&self, random: &mut Random) -> Beside {
-        let mut beside = Beside::default();
+    fn some_extras(&self, random: &mut Random) -> Extras {
+        let mut extras = Extras::default();
         match random.below(10) {
             0 => {
-                beside.not_after = random.one_of(&[0, 0, 1, u64::MAX]);
+                extras.not_after = random.one_of(&[0, 0, 1, u64::MAX]);
                 let text = |random: &mut Random| random.one_of(&["", "1", "2"]).as_bytes().to_vec();
-                beside.field = random.percent(70).then(|| text(random));
-                beside.guard = random.percent(50).then(|| text(random));
-                beside.put = random.percent(50).then(|| text(random));
-                beside.drop = random.one_of(&[None, Some(Dropped::Field), Some(Dropped::Whole)]);
+                extras.field = random.percent(70).then(|| text(random));
+                extras.guard = random.percent(50).then(|| text(random));
+                extras.put = random.percent(50).then(|| text(random));
+                extras.drop = random.one_of(&[None, Some(Dropped::Field), Some(Dropped::Whole)]);
             }
-            1 | 2 => beside.ledger = Some(Ledger::random(self.now, random)),
+            1 | 2 => extras.ledger = Some(Ledger::random(self.now, random)),
             _ => {}
         }
-        beside
+        extras
     }
 
     /// Whether anything stored is not as it was written.

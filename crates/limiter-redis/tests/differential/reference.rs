@@ -29,12 +29,12 @@ impl Expected {
             letters: String::new(),
             entry: None,
             hot: case.records.iter().map(|record| record.bytes.clone()).collect(),
-            field: case.beside.field.clone(),
-            ledger: case.beside.ledger.clone(),
+            field: case.extras.field.clone(),
+            ledger: case.extras.ledger.clone(),
             inexact: false,
         };
-        if let Some(letter) = refusal_beside(case) {
-            let ledger = case.beside.ledger.as_ref().filter(|_| letter == 'L');
+        if let Some(letter) = refusal_of_extras(case) {
+            let ledger = case.extras.ledger.as_ref().filter(|_| letter == 'L');
             let entry = ledger.and_then(|ledger| ledger.refusal(case.now)).flatten();
             return Self { letters: letter.into(), entry, ..before };
         }
@@ -92,8 +92,8 @@ impl Expected {
             let identities: Vec<_> = case.records.iter().zip(&hot).map(identity).collect();
             ledger.remember(&identities.concat(), has_entry, case.now);
         }
-        let mut field = case.beside.put.clone().or(before.field);
-        if matches!(case.beside.drop, Some(Dropped::Field | Dropped::Whole)) {
+        let mut field = case.extras.put.clone().or(before.field);
+        if matches!(case.extras.drop, Some(Dropped::Field | Dropped::Whole)) {
             field = None;
         }
         let hot = hot.into_iter().map(Some).collect();
@@ -102,12 +102,12 @@ impl Expected {
 }
 
 /// The letter of a refusal for other data than the records, or for the time.
-fn refusal_beside(case: &Case) -> Option<char> {
-    let Case { operation, now, beside, .. } = case;
+fn refusal_of_extras(case: &Case) -> Option<char> {
+    let Case { operation, now, extras, .. } = case;
     if case.other_type {
         return Some('W');
     }
-    if beside.ledger.as_ref().is_some_and(|ledger| ledger.refusal(*now).is_some()) {
+    if extras.ledger.as_ref().is_some_and(|ledger| ledger.refusal(*now).is_some()) {
         return Some('L');
     }
     let untimely = match case.script {
@@ -123,11 +123,11 @@ fn refusal_beside(case: &Case) -> Option<char> {
         return Some('T');
     }
     // The clock of the server itself is between the two.
-    if beside.not_after == 1 {
+    if extras.not_after == 1 {
         return Some('X');
     }
-    let guarded = beside.guard.as_ref();
-    guarded.filter(|guard| **guard != beside.field.clone().unwrap_or_default()).map(|_| 'G')
+    let guarded = extras.guard.as_ref();
+    guarded.filter(|guard| **guard != extras.field.clone().unwrap_or_default()).map(|_| 'G')
 }
 
 /// A record that is not as believed, and the letter that says so.

@@ -157,7 +157,7 @@ impl Server {
                 let field: &[u8] = if cases[*number].records.len() > 1 { FIELDS[1] } else { b"" };
                 words.extend([field, argument]);
             }
-            let listed = first.beside.ledger.as_ref();
+            let listed = first.extras.ledger.as_ref();
             let listed = listed.map(|ledger| scripts::ledger(ledger.kind, &ledger.given));
             let listed = listed.unwrap_or_default();
             words.extend(listed.iter().map(Vec::as_slice));
@@ -173,18 +173,18 @@ impl Server {
     fn send_apply(&self, batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) -> usize {
         let fields = FIELDS[..case.records.len()].iter().map(|field| field.to_vec()).collect();
         let (third, field) = (3, b"f".to_vec());
-        let beside = &case.beside;
+        let extras = &case.extras;
         let with = |value: &Vec<u8>| (third, field.clone(), value.clone());
-        let dropped = beside.drop.map(|dropped| match dropped {
+        let dropped = extras.drop.map(|dropped| match dropped {
             Dropped::Field => (third, field.clone()),
             Dropped::Whole => (third, Vec::new()),
         });
-        let stored = scripts::Beside {
-            not_after: beside.not_after,
-            guards: beside.guard.iter().map(with).collect(),
-            puts: beside.put.iter().map(with).collect(),
+        let stored = scripts::Extras {
+            not_after: extras.not_after,
+            guards: extras.guard.iter().map(with).collect(),
+            puts: extras.put.iter().map(with).collect(),
             drops: dropped.into_iter().collect(),
-            ledger: beside.ledger.as_ref().map(|ledger| (ledger.kind, ledger.given.clone())),
+            ledger: extras.ledger.as_ref().map(|ledger| (ledger.kind, ledger.given.clone())),
         };
         let mut arguments = scripts::apply(&case.operation, fields, case.stamps, stored);
         arguments.extend(scripts::time(case.now));
@@ -197,7 +197,7 @@ impl Server {
 
 /// The kind of ledger operation, or 0.
 fn kind(case: &Case) -> u8 {
-    case.beside.ledger.as_ref().map_or(0, |ledger| ledger.kind)
+    case.extras.ledger.as_ref().map_or(0, |ledger| ledger.kind)
 }
 
 fn load(connection: &mut Connection, text: &str) -> Vec<u8> {
@@ -229,10 +229,10 @@ fn store(batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) {
             batch.add(&words);
         }
     }
-    if let Some(field) = &case.beside.field {
+    if let Some(field) = &case.extras.field {
         batch.add(&[b"HSET", third, b"f", field]);
     }
-    if let Some(ledger) = &case.beside.ledger {
+    if let Some(ledger) = &case.extras.ledger {
         for (id, entry) in &ledger.entries {
             batch.add(&[b"HSET", entries, id, entry]);
         }
@@ -248,7 +248,7 @@ fn store(batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) {
 fn look(batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) -> Vec<usize> {
     let [hot, _, third, entries, ended] = names;
     let mut looks = vec![batch.add(&[b"HMGET", hot, FIELDS[0], FIELDS[1]])];
-    if case.beside.ledger.is_some() {
+    if case.extras.ledger.is_some() {
         let all = |key| [&b"ZRANGE"[..], key, b"0", b"-1", b"WITHSCORES"];
         looks.push(batch.add(&all(third)));
         looks.push(batch.add(&all(ended)));
@@ -278,7 +278,7 @@ fn compare(
     if letters != expected.letters {
         return Err(format!("expected {}, but the script said {letters}", expected.letters));
     }
-    let [hot, beside @ ..] = sent.after.as_slice() else { unreachable!("each case has a hash") };
+    let [hot, extras @ ..] = sent.after.as_slice() else { unreachable!("each case has a hash") };
     let found = texts(&replies[*hot]);
     let wanted: Vec<_> =
         (0..FIELDS.len()).map(|at| expected.hot.get(at).cloned().flatten()).collect();
@@ -294,7 +294,7 @@ fn compare(
     {
         return Err(format!("{letters}: {parts:?} do not show the records as they were"));
     }
-    match (&expected.ledger, beside) {
+    match (&expected.ledger, extras) {
         (Some(ledger), [order, ended, entries]) => {
             let is_said = matches!(letters.as_str(), "L" | "N");
             if is_said && parts.first() != Some(&expected.entry) {
@@ -314,7 +314,7 @@ fn compare(
             let (found, wanted) = (hash(&replies[*third]), &expected.field);
             if found.get(&b"f"[..]) != wanted.as_ref() {
                 return Err(format!(
-                    "{letters}: expected {wanted:?} beside, but there was {found:?}"
+                    "{letters}: expected {wanted:?} of the extras, but there was {found:?}"
                 ));
             }
         }

@@ -55,11 +55,11 @@ fn smaller(case: &Case) -> Vec<Case> {
         });
     }
     add(&|case| std::mem::take(&mut case.other_type));
-    add(&|case| case.beside.ledger.take().is_some());
-    add(&|case| case.beside.guard.take().is_some());
-    add(&|case| case.beside.put.take().is_some());
-    add(&|case| case.beside.drop.take().is_some());
-    add(&|case| std::mem::take(&mut case.beside.not_after) > 0);
+    add(&|case| case.extras.ledger.take().is_some());
+    add(&|case| case.extras.guard.take().is_some());
+    add(&|case| case.extras.put.take().is_some());
+    add(&|case| case.extras.drop.take().is_some());
+    add(&|case| std::mem::take(&mut case.extras.not_after) > 0);
     add(&|case| {
         let always = (Timestamp::MIN, Window::Day.end(Timestamp::MAX));
         std::mem::replace(&mut case.operation.from, always.0) != always.0

@@ -25,7 +25,7 @@ impl Tally {
         self.takes += u64::from(case.script == Script::Take);
         self.calls += case.operation.calls.len() as u64;
         self.damaged += u64::from(case.is_damaged());
-        if let Some(ledger) = &case.beside.ledger {
+        if let Some(ledger) = &case.extras.ledger {
             self.ledgers[usize::from(ledger.kind) - 1] += 1;
         }
         if expected.inexact {

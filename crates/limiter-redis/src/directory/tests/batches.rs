@@ -292,7 +292,7 @@ async fn others_have_their_turn_between_two_batches() {
     assert!(import.await.unwrap().iter().all(Result::is_ok));
     // A waiting client asks again in each pause, and then several keys fit into it. Without pauses it is one key at most.
     let batches = 10 * MANY / BATCH;
-    println!("{turns} turns beside {batches} batches, the longest took {longest:?}");
+    println!("{turns} turns during {batches} batches, the longest took {longest:?}");
     assert!(turns > 2 * batches, "{turns} turns, the longest took {longest:?}");
 }
 
