@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::names::KeyId;
+use crate::reservation::ReservationError;
 
 /// A value that cannot be: it is refused when it enters, and nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -150,12 +151,6 @@ pub enum StoreError {
 }
 
 impl KeysError {
-    /// Whether the store failed, so that the next call would most probably fail too.
-    #[must_use]
-    pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
-    }
-
     /// Names the key whose data is corrupt: the store's own sentence names none.
     pub(crate) fn of_key(id: &KeyId, error: impl Into<Self>) -> Self {
         match error.into() {
@@ -277,6 +272,41 @@ pub enum KeysError {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The error of an operation on a store, which may be the store's own.
+pub trait CallError: Error + From<StoreError> + Send {
+    /// Returns the store's own error, if it is one.
+    fn of_store(&self) -> Option<&StoreError>;
+
+    /// Whether the store gave no answer. Corrupt data is an answer.
+    fn is_outage(&self) -> bool {
+        matches!(self.of_store(), Some(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
+    }
+}
+
+impl CallError for StoreError {
+    fn of_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+impl CallError for ReservationError {
+    fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl CallError for KeysError {
+    fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// A cause of any type.

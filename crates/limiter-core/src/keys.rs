@@ -3,10 +3,10 @@
 use crate::access_key::{AccessKey, Entropy, generate_key_id};
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind, NewAccess, NewKey};
-use crate::error::{InvalidValue, KeysError, StoreError};
+use crate::error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
 use crate::key::{CreatedKey, KeyRecord, StoredSecret};
 use crate::names::{KeyId, WorkspaceId};
-use crate::store::{KeyStore, NewRecord, Page, Search, Store};
+use crate::store::{NewRecord, Page, Search, Store};
 use crate::thresholds::Thresholds;
 use crate::usage::Usage;
 
@@ -18,33 +18,89 @@ use crate::usage::Usage;
 ///
 /// The caller is looked up anew by every operation, so that it stops working as soon as its key is
 /// deleted or expired ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
-#[derive(Debug)]
-pub struct Keys<'a, S> {
-    store: &'a S,
-    entropy: &'a Entropy,
-    /// Of keys that say none.
-    thresholds: Thresholds,
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    store: &'a dyn Store,
+    issuer: &'a Issuer,
     caller: Caller<'a>,
 }
 
+/// The key on whose behalf keys are managed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Caller<'a> {
+pub enum Caller<'a> {
+    /// By its access key.
     AccessKey(&'a AccessKey),
+    /// By its id, for services that authenticate their callers themselves.
     Id(&'a KeyId),
 }
 
-impl<'a, S: Store> Keys<'a, S> {
+/// The settings by which keys are made: a source of random bytes, and the thresholds of keys that set none.
+#[derive(Debug)]
+pub struct Issuer {
+    entropy: Entropy,
+    thresholds: Thresholds,
+}
+
+impl Issuer {
+    /// Creates an issuer whose ids and access keys are made of these random bytes: `entropy` fills a buffer from the
+    /// operating system's source or one as good. Keys without thresholds of their own get 80 % and 100 %.
+    pub fn new(
+        entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { entropy: Entropy::new(entropy), thresholds: Thresholds::default() }
+    }
+
+    /// Sets the thresholds of keys that are created or updated without thresholds of their own.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { thresholds, ..self }
+    }
+
+    /// Creates the first key of a workspace: an admin key without an expiry.
+    ///
+    /// # Errors
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`]
+    /// if the key is no admin key or has an expiry; and the errors of [`Keys::create`].
+    pub async fn bootstrap(
+        &self,
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        admin: NewKey,
+    ) -> Result<CreatedKey, KeysError> {
+        if !is_permanent_admin(admin.kind, admin.config.expires_at) {
+            return Err(KeysError::FirstMustBeAdmin);
+        }
+        self.create(store, workspace, admin, true).await
+    }
+
+    async fn create(
+        &self,
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        key: NewKey,
+        bootstraps: bool,
+    ) -> Result<CreatedKey, KeysError> {
+        let draft = Draft::of(key, self.thresholds)?;
+        for _ in 0..ATTEMPTS {
+            let (record, access_key) = draft.draw(&self.entropy, &workspace, bootstraps)?;
+            match store.create(record).await {
+                // The ends of a generated key are those of another one: make it again.
+                Err(KeysError::AccessKeyTaken) if draft.is_generated() => {}
+                created => return created.map(|record| CreatedKey { record, access_key }),
+            }
+        }
+        Err(KeysError::AccessKeyTaken)
+    }
+}
+
+impl<'a> Keys<'a> {
     /// The most keys that [`create_many`](Self::create_many) takes: some hundred milliseconds of work on Redis, and a
     /// bound on what one request of a service may ask for.
     pub const MAX_CREATED_AT_ONCE: usize = 1_000;
 
-    pub(crate) const fn new(
-        store: &'a S,
-        entropy: &'a Entropy,
-        thresholds: Thresholds,
-        caller: Caller<'a>,
-    ) -> Self {
-        Self { store, entropy, thresholds, caller }
+    /// The keys in this store, as this caller sees them.
+    pub fn new(store: &'a dyn Store, issuer: &'a Issuer, caller: impl Into<Caller<'a>>) -> Self {
+        Self { store, issuer, caller: caller.into() }
     }
 
     /// Creates a key in the caller's workspace; its limits are in force at once.
@@ -57,7 +113,7 @@ impl<'a, S: Store> Keys<'a, S> {
     /// operation may answer: a caller that may not, a store that cannot.
     pub async fn create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
         let admin = self.admin().await?;
-        create(self.store, self.entropy, self.thresholds, admin.workspace, key, false).await
+        self.issuer.create(self.store, admin.workspace, key, false).await
     }
 
     /// Creates up to [`MAX_CREATED_AT_ONCE`](Self::MAX_CREATED_AT_ONCE) keys in the caller's workspace, much faster than
@@ -70,7 +126,7 @@ impl<'a, S: Store> Keys<'a, S> {
     /// If the future is dropped, some of the keys may have been created, and their access keys are lost.
     ///
     /// ```no_run
-    /// # async fn import<S: limiter_core::Store>(keys: limiter_core::Keys<'_, S>) -> Result<(), limiter_core::KeysError> {
+    /// # async fn import(keys: limiter_core::Keys<'_>) -> Result<(), limiter_core::KeysError> {
     /// use limiter_core::{KeyConfig, NewKey};
     ///
     /// let names = ["ci", "search", "chat"];
@@ -100,7 +156,7 @@ impl<'a, S: Store> Keys<'a, S> {
         }
         let (mut drafts, mut results) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for key in keys {
-            let draft = Draft::of(key, self.thresholds);
+            let draft = Draft::of(key, self.issuer.thresholds);
             let (draft, result) = match draft {
                 Ok(draft) => (Some(draft), None),
                 Err(error) => (None, Some(Err(error))),
@@ -108,7 +164,7 @@ impl<'a, S: Store> Keys<'a, S> {
             drafts.push(draft);
             results.push(result);
         }
-        let (store, entropy, workspace) = (self.store, self.entropy, admin.workspace);
+        let (store, entropy, workspace) = (self.store, &self.issuer.entropy, admin.workspace);
         Ok(Batch { store, entropy, workspace, drafts, results, failed: false }.create().await)
     }
 
@@ -140,7 +196,7 @@ impl<'a, S: Store> Keys<'a, S> {
     /// stored data cannot be read.
     ///
     /// ```no_run
-    /// # async fn all<S: limiter_core::Store>(keys: limiter_core::Keys<'_, S>) -> Result<(), limiter_core::KeysError> {
+    /// # async fn all(keys: limiter_core::Keys<'_>) -> Result<(), limiter_core::KeysError> {
     /// use limiter_core::Search;
     ///
     /// let mut search = Some(Search::all().name_contains("ci"));
@@ -177,7 +233,7 @@ impl<'a, S: Store> Keys<'a, S> {
     ) -> Result<KeyRecord, KeysError> {
         let admin = self.admin().await?;
         config.check()?;
-        let config = &config.or_thresholds(self.thresholds);
+        let config = &config.or_thresholds(self.issuer.thresholds);
         let updated = self.store.update(&admin.workspace, id, version, config).await;
         updated.map_err(|error| KeysError::of_key(id, error))
     }
@@ -245,20 +301,6 @@ impl<'a, S: Store> Keys<'a, S> {
     }
 }
 
-/// Creates the first key of a workspace, an admin key that never expires.
-pub(crate) async fn bootstrap<S: Store>(
-    store: &S,
-    entropy: &Entropy,
-    thresholds: Thresholds,
-    workspace: WorkspaceId,
-    admin: NewKey,
-) -> Result<CreatedKey, KeysError> {
-    if !is_permanent_admin(admin.kind, admin.config.expires_at) {
-        return Err(KeysError::FirstMustBeAdmin);
-    }
-    create(store, entropy, thresholds, workspace, admin, true).await
-}
-
 /// Whether a key keeps its workspace manageable for ever.
 #[must_use]
 pub fn is_permanent_admin(kind: KeyKind, expires_at: Option<Timestamp>) -> bool {
@@ -272,26 +314,6 @@ pub fn is_permanent_admin(kind: KeyKind, expires_at: Option<Timestamp>) -> bool 
 /// [`KeysError::LastAdmin`] if it was the last one.
 pub const fn check_admin_remains(permanent_admins: usize) -> Result<(), KeysError> {
     if permanent_admins > 1 { Ok(()) } else { Err(KeysError::LastAdmin) }
-}
-
-async fn create<S: KeyStore>(
-    store: &S,
-    entropy: &Entropy,
-    thresholds: Thresholds,
-    workspace: WorkspaceId,
-    key: NewKey,
-    bootstraps: bool,
-) -> Result<CreatedKey, KeysError> {
-    let draft = Draft::of(key, thresholds)?;
-    for _ in 0..ATTEMPTS {
-        let (record, access_key) = draft.draw(entropy, &workspace, bootstraps)?;
-        match store.create(record).await {
-            // The ends of a generated key are those of another one: make it again.
-            Err(KeysError::AccessKeyTaken) if draft.is_generated() => {}
-            created => return created.map(|record| CreatedKey { record, access_key }),
-        }
-    }
-    Err(KeysError::AccessKeyTaken)
 }
 
 /// A key to be created, whose configuration is complete and was checked.
@@ -337,8 +359,8 @@ impl Draft {
 }
 
 /// Keys that are created together, and the result of each as soon as it is known.
-struct Batch<'a, S> {
-    store: &'a S,
+struct Batch<'a> {
+    store: &'a dyn Store,
     entropy: &'a Entropy,
     workspace: WorkspaceId,
     drafts: Vec<Option<Draft>>,
@@ -346,7 +368,7 @@ struct Batch<'a, S> {
     failed: bool,
 }
 
-impl<S: KeyStore> Batch<'_, S> {
+impl Batch<'_> {
     async fn create(mut self) -> Vec<Result<CreatedKey, KeysError>> {
         for _ in 0..ATTEMPTS {
             let left: Vec<usize> = self.left().collect();
@@ -405,6 +427,18 @@ impl<S: KeyStore> Batch<'_, S> {
         if let Some(end) = self.results.get_mut(place) {
             *end = Some(result);
         }
+    }
+}
+
+impl<'a> From<&'a AccessKey> for Caller<'a> {
+    fn from(access_key: &'a AccessKey) -> Self {
+        Self::AccessKey(access_key)
+    }
+}
+
+impl<'a> From<&'a KeyId> for Caller<'a> {
+    fn from(id: &'a KeyId) -> Self {
+        Self::Id(id)
     }
 }
 

@@ -107,7 +107,7 @@ impl LedgerBounds {
 }
 
 /// The identity of a record, so that it counts once, however often it is repeated: see
-/// [`ReservationStore::record`](crate::ReservationStore::record).
+/// [`Store::record`](crate::Store::record).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordId<'a> {
     /// The id. Ids of records never clash with those of checks and of reservations.

@@ -40,7 +40,6 @@ mod crossing;
 mod decision;
 mod denied;
 mod domain;
-mod engine;
 mod error;
 pub mod evaluate;
 pub mod explain;
@@ -72,6 +71,7 @@ mod usage;
 mod window;
 
 pub use access_key::{AccessKey, KeyDigest, MaskedKey};
+pub use async_trait::async_trait;
 pub use charge::{Amount, Charge};
 pub use clock::{ManualClock, Timestamp};
 pub use config::{KeyConfig, KeyKind, NewKey};
@@ -81,12 +81,11 @@ pub use crossing::Crossing;
 pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, RateLimited};
 pub use domain::{FailureDomain, KeyFailure};
-pub use engine::Engine;
-pub use error::{BoxError, InvalidValue, KeysError, StoreError};
+pub use error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
 pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
-pub use keys::Keys;
+pub use keys::{Caller, Issuer, Keys};
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};
@@ -99,10 +98,7 @@ pub use rules::{RuleState, Violation};
 pub use schedule::ScopeState;
 pub use settled::{LateEvent, Settled, SettledAs};
 pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
-pub use store::{
-    CreateResults, DamagedKey, DecisionHandle, DecisionStore, KeyStore, Listener, NewRecord, Page,
-    ReservationStore, Search, Store,
-};
+pub use store::{CreateResults, DamagedKey, Listener, NewRecord, Page, Search, Store};
 pub use thresholds::Thresholds;
 pub use throttle::Throttle;
 pub use token_type::TokenType;

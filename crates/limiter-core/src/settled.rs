@@ -94,7 +94,7 @@ impl Settled {
 }
 
 /// A change that a store makes outside of any call, such as when it pays the debts of an outage: see
-/// [`ReservationStore::listen`](crate::ReservationStore::listen).
+/// [`Store::listen`](crate::Store::listen).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LateEvent<'a> {

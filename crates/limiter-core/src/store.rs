@@ -1,8 +1,9 @@
-//! What a store does: decisions on the hot path, and the records of keys beside it.
+//! The one trait of all stores: decisions, reservations, and the records of keys.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::access_key::KeyDigest;
@@ -11,7 +12,7 @@ use crate::config::{KeyConfig, KeyKind};
 use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::domain::FailureDomain;
-use crate::error::{KeysError, StoreError};
+use crate::error::{CallError, KeysError, StoreError};
 use crate::key::{KeyRecord, StoredSecret};
 use crate::ledger::RecordId;
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
@@ -21,209 +22,131 @@ use crate::totals::Totals;
 use crate::unpaid::Unpaid;
 use crate::usage::Usage;
 
-/// A place where keys and their counts are kept. It has one authority for time, its own.
+/// A place where keys and their counts are kept. Each operation is one atomic step, and the store has one authority for
+/// time, its own.
 ///
-/// A store proves itself by passing the conformance suite.
-pub trait Store: ReservationStore + KeyStore {}
-
-impl<S: ReservationStore + KeyStore> Store for S {}
-
-/// Decides calls: each in one atomic step, by the rules of [`evaluate`](crate::evaluate).
-pub trait DecisionStore: Debug + Send + Sync + 'static {
-    /// A key and an asset, resolved once.
-    type Handle: DecisionHandle;
-
+/// The rules are those of this crate: a store that keeps a [`KeyState`](crate::KeyState) for each key applies
+/// [`evaluate`](crate::evaluate) and [`reservation`](crate::reservation) to it. It proves itself by passing the conformance
+/// suite. Rights are checked before: see [`Keys`](crate::Keys).
+///
+/// Its methods are made dyn-compatible by [`async_trait`](mod@async_trait), which an implementation uses too: see
+/// [`limiter_core::async_trait`](crate::async_trait).
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
     /// Decides whether the key may make this call, and charges it if so.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer; a denial is no error.
-    fn check_and_consume(
+    async fn check_and_consume(
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+    ) -> Result<Decision, StoreError>;
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    fn peek(
+    async fn peek(
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+    ) -> Result<Decision, StoreError>;
 
-    /// What the key has used, or `None` if it is not known.
+    /// Reads what the key has used; `None` if the key is unknown.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    fn usage(&self, key: &KeyId) -> impl Future<Output = Result<Option<Usage>, StoreError>> + Send;
+    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError>;
 
-    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot answer.
-    fn handle(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> impl Future<Output = Result<Option<Self::Handle>, StoreError>> + Send;
-
-    /// The part of the store that serves this key, by the store's latest knowledge. While one part fails, calls for
-    /// keys in other parts may succeed. It is called before each operation, so it must be cheap and must not block.
-    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
-        let _ = key;
-        FailureDomain::WHOLE
-    }
-}
-
-/// Calls that are repeated, and calls whose cost is known only afterwards: each operation is one atomic step, by
-/// the rules of [`reservation`](crate::reservation).
-pub trait ReservationStore: DecisionStore {
-    /// As [`check_and_consume`](DecisionStore::check_and_consume), but charged once, however often it is repeated under
-    /// this id within the dedupe time: a repetition is allowed, flagged as replayed, and charges nothing. The id
-    /// alone decides, also if asset or charge differ. Only what was allowed is remembered.
+    /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
+    /// within the dedupe time: a repetition is allowed, flagged as replayed, and charges nothing. The id alone decides,
+    /// also if asset or charge differ. Only admitted calls are remembered.
     ///
     /// # Errors
     /// [`ReservationError::TooMany`] or a store error.
-    fn check_once(
+    async fn check_once(
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RequestId,
-    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
+    ) -> Result<Decision, ReservationError>;
 
-    /// Counts what was allowed elsewhere, such as while this store could not answer, in the windows of now: once, however
-    /// often it is repeated under this id while the store remembers the id, for as long as the caller asked. It is
-    /// never refused for a limit, the budget, an expiry or the kind of the key. Returns the thresholds that it was the
+    /// Counts a call that was allowed elsewhere, such as while this store could not answer, in the windows open now: once,
+    /// however often it is repeated under this id while the store remembers the id, for as long as the caller asked. It
+    /// is never refused for a limit, the budget, an expiry or the kind of the key. Returns the thresholds that it was the
     /// first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`], or a store error.
-    fn record(
+    async fn record(
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
         id: &RecordId<'_>,
-    ) -> impl Future<Output = Result<Vec<Crossing>, ReservationError>> + Send;
+    ) -> Result<Vec<Crossing>, ReservationError>;
 
-    /// As [`check_and_consume`](DecisionStore::check_and_consume) of the estimate, which can be corrected once until
-    /// `ttl` has passed. Repeated under the same id it is allowed, flagged as replayed, and charges nothing.
+    /// As [`check_and_consume`](Self::check_and_consume) of the estimate, which can be corrected once until `ttl` has
+    /// passed. Repeated under the same id it is allowed, flagged as replayed, and charges nothing.
     ///
     /// # Errors
     /// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`], or a store error.
-    fn reserve(
+    async fn reserve(
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
         estimate: &Charge,
         id: &RequestId,
         ttl: Duration,
-    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
+    ) -> Result<Decision, ReservationError>;
 
-    /// Raises the estimate of a running call to new totals: what is missing is charged like a top-up, all or nothing,
-    /// in the windows of now.
+    /// Raises the estimate of a running call to new totals: the difference is charged like a top-up, all or nothing, in
+    /// the windows open now.
     ///
     /// # Errors
     /// As [`reservation::extend`](crate::reservation::extend), or a store error.
-    fn extend(
+    async fn extend(
         &self,
         key: &KeyId,
         id: &RequestId,
         to: &Totals,
-    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send;
+    ) -> Result<Decision, ReservationError>;
 
-    /// Corrects the estimate to the actual cost of the call, and answers the final charge. Repeating it changes nothing
-    /// more, and answers the same charge as a repetition.
+    /// Corrects the estimate to the actual cost of the call, and answers the final charge: in the windows that admitted
+    /// it while they are open. An overrun is always counted, in the windows open now if those have closed. A repetition
+    /// changes nothing more, and answers the same charge.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
-    fn settle(
+    async fn settle(
         &self,
         key: &KeyId,
         id: &RequestId,
         actual: &Totals,
-    ) -> impl Future<Output = Result<Settled, ReservationError>> + Send;
+    ) -> Result<Settled, ReservationError>;
 
-    /// Registers a listener for changes outside of any call, such as when the debts of an outage are paid. Most stores
-    /// change nothing by themselves, and never call it.
-    fn listen(&self, listener: Listener) {
-        drop(listener);
-    }
-
-    /// Completes postponed work for at most this long, and returns the rest. Call it at the end of a process. An
-    /// example of such work is to charge calls that were allowed while an inner store could not answer. Most stores
-    /// postpone nothing, and return at once.
-    fn flush(&self, within: Duration) -> impl Future<Output = Unpaid> + Send {
-        let _ = within;
-        std::future::ready(Unpaid::default())
-    }
-
-    /// Takes the whole charge back: the call never went upstream. Repeating it changes nothing more. The final charge
-    /// is [`Charge::NOTHING`].
+    /// Takes the whole charge back: the call never went upstream. A repetition changes nothing more. The final charge is
+    /// [`Charge::NOTHING`].
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::cancel`](crate::reservation::cancel), or a store error.
-    fn cancel(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-    ) -> impl Future<Output = Result<Settled, ReservationError>> + Send;
-}
+    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError>;
 
-/// A listener for changes that a store makes outside of any call.
-pub type Listener = Box<dyn Fn(&KeyId, LateEvent<'_>) + Send + Sync>;
-
-/// A key and an asset, resolved once. It sees limits as soon as they are in force, and expiry and deletion of
-/// its key at once.
-pub trait DecisionHandle: Clone + Debug + Send + Sync + 'static {
-    /// Decides whether the key may make this call, and charges it if so.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot answer; a denial is no error.
-    fn check_and_consume(
-        &self,
-        charge: &Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send;
-
-    /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
+    /// Finds the living key whose access key has this digest.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    fn peek(&self, charge: &Charge) -> impl Future<Output = Result<Decision, StoreError>> + Send;
-}
+    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>;
 
-/// Keeps the records of keys. Each operation is atomic; who may call it is decided before.
-pub trait KeyStore: Debug + Send + Sync + 'static {
-    /// The id of the living key whose access key has this digest.
+    /// Reads the record of a living key.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    fn resolve(
-        &self,
-        digest: &KeyDigest,
-    ) -> impl Future<Output = Result<Option<KeyId>, StoreError>> + Send;
-
-    /// The part of the store that serves look-ups of this access key: the counterpart of
-    /// [`failure_domain`](DecisionStore::failure_domain). If the part of the key itself fails, the error of
-    /// [`resolve`](Self::resolve) has a [`KeyFailure`](crate::KeyFailure) as its source.
-    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
-        let _ = digest;
-        FailureDomain::WHOLE
-    }
-
-    /// What is known of a living key.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot answer.
-    fn read(
-        &self,
-        id: &KeyId,
-    ) -> impl Future<Output = Result<Option<KeyRecord>, StoreError>> + Send;
+    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
     /// Adds a key, whose limits are in force at once.
     ///
@@ -231,7 +154,7 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
     /// [`KeysError::Invalid`] for too many assets, [`KeysError::AlreadyBootstrapped`],
     /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`], looked for in
     /// this order, or a store error.
-    fn create(&self, key: NewRecord) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
+    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError>;
 
     /// Adds several keys with the same results as [`create`](Self::create) one by one in this order: each key has a
     /// result of its own, in the order of the keys, and one that is refused does not stop the others. A key of a batch
@@ -243,24 +166,16 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] if the store cannot answer at all; if it is [`StoreError::OutcomeUnknown`], any of the keys may
     /// have been created.
-    fn create_many(
-        &self,
-        keys: Vec<NewRecord>,
-    ) -> impl Future<Output = Result<CreateResults, StoreError>> + Send {
-        async move {
-            let mut created = CreateResults::with_capacity(keys.len());
-            let mut failed = false;
-            for key in keys {
-                let result = if failed {
-                    Err(StoreError::not_tried().into())
-                } else {
-                    self.create(key).await
-                };
-                failed = failed || matches!(&result, Err(error) if error.is_outage());
-                created.push(result);
-            }
-            Ok(created)
+    async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {
+        let mut created = CreateResults::with_capacity(keys.len());
+        let mut failed = false;
+        for key in keys {
+            let result =
+                if failed { Err(StoreError::not_tried().into()) } else { self.create(key).await };
+            failed = failed || matches!(&result, Err(error) if error.is_outage());
+            created.push(result);
         }
+        Ok(created)
     }
 
     /// Replaces the configuration of a key of the workspace, if it is still at `version`. A save that
@@ -269,35 +184,59 @@ pub trait KeyStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`KeysError::Invalid`] for too many assets, [`KeysError::NotFound`], [`KeysError::Conflict`],
     /// [`KeysError::NameTaken`] or [`KeysError::LastAdmin`], looked for in this order, or a store error.
-    fn update(
+    async fn update(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
         version: u64,
         config: &KeyConfig,
-    ) -> impl Future<Output = Result<KeyRecord, KeysError>> + Send;
+    ) -> Result<KeyRecord, KeysError>;
 
     /// Deletes a key of the workspace for good, also one whose data is damaged.
     ///
     /// # Errors
     /// [`KeysError::NotFound`] or [`KeysError::LastAdmin`], or a store error.
-    fn delete(
-        &self,
-        workspace: &WorkspaceId,
-        id: &KeyId,
-    ) -> impl Future<Output = Result<(), KeysError>> + Send;
+    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
-    /// A page of the living keys of a workspace, by the bytes of their names. A key whose data cannot be read is
+    /// Lists a page of the living keys of a workspace, by the bytes of their names. A key whose data cannot be read is
     /// listed in [`Page::damaged`]; it does not keep the others from being listed.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    fn list(
-        &self,
-        workspace: &WorkspaceId,
-        search: &Search,
-    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>;
+
+    /// Names the part of the store that serves this key, by the store's latest knowledge. While one part fails, calls
+    /// for keys in other parts may succeed. It is called before each operation, so it must be cheap and must not block.
+    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+        let _ = key;
+        FailureDomain::WHOLE
+    }
+
+    /// Names the part of the store that serves look-ups of this access key: the counterpart of
+    /// [`failure_domain`](Self::failure_domain). If the part of the key itself fails, the error of
+    /// [`resolve`](Self::resolve) has a [`KeyFailure`](crate::KeyFailure) as its source.
+    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+        let _ = digest;
+        FailureDomain::WHOLE
+    }
+
+    /// Registers a listener for changes outside of any call, such as when the debts of an outage are paid. Most stores
+    /// change nothing by themselves, and never call it.
+    fn listen(&self, listener: Listener) {
+        drop(listener);
+    }
+
+    /// Completes postponed work for at most this long, and returns the rest. Call it at the end of a process. An
+    /// example of such work is to charge calls that were allowed while an inner store could not answer. Most stores
+    /// postpone nothing, and return at once.
+    async fn flush(&self, within: Duration) -> Unpaid {
+        let _ = within;
+        Unpaid::default()
+    }
 }
+
+/// A listener for changes that a store makes outside of any call.
+pub type Listener = Box<dyn Fn(&KeyId, LateEvent<'_>) + Send + Sync>;
 
 /// The results of creating several keys, one for each key in the order of the keys.
 pub type CreateResults = Vec<Result<KeyRecord, KeysError>>;

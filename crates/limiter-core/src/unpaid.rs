@@ -6,7 +6,7 @@ use crate::charge::Charge;
 use crate::credits::Credits;
 
 /// Charges and ends of reservations that happened without a store and have not reached it: see
-/// [`ReservationStore::flush`](crate::ReservationStore::flush). Sums saturate at the largest number.
+/// [`Store::flush`](crate::Store::flush). Sums saturate at the largest number.
 ///
 /// ```
 /// use limiter_core::{Charge, Unpaid};

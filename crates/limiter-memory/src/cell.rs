@@ -26,7 +26,7 @@ pub(crate) struct Cell {
 impl Cell {
     /// Decides and charges.
     #[inline]
-    pub(crate) fn check_and_consume(
+    pub(crate) fn charge(
         &mut self,
         asset: Option<&AssetId>,
         charge: &Charge,
@@ -38,7 +38,7 @@ impl Cell {
 
     /// The same for a caller that remembers where its asset is.
     #[inline]
-    pub(crate) fn check_and_consume_hinted(
+    pub(crate) fn charge_hinted(
         &mut self,
         asset: Option<&AssetId>,
         hint: &SharedHint,

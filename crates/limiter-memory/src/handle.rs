@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter_core::{AssetId, Charge, Decision, DecisionHandle, StoreError};
+use limiter_core::{AssetId, Charge, Decision};
 
 use crate::cell::SharedHint;
 use crate::map::{CellMap, Place};
@@ -29,9 +29,7 @@ impl MemoryHandle {
     pub fn check_and_consume(&self, charge: &Charge) -> Decision {
         let asset = self.asset.as_ref();
         self.cells.with_place(self.place, |cell| match cell {
-            Some(cell) => {
-                cell.check_and_consume_hinted(asset, &self.hint, charge, self.cells.time())
-            }
+            Some(cell) => cell.charge_hinted(asset, &self.hint, charge, self.cells.time()),
             None => Decision::key_unknown(asset),
         })
     }
@@ -49,15 +47,5 @@ impl MemoryHandle {
 impl Clone for MemoryHandle {
     fn clone(&self) -> Self {
         Self::new(self.cells.clone(), self.place, self.asset.clone())
-    }
-}
-
-impl DecisionHandle for MemoryHandle {
-    async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
-        Ok(self.check_and_consume(charge))
-    }
-
-    async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
-        Ok(self.peek(charge))
     }
 }

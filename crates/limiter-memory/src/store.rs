@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyState, KeyStore, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Settled, StoreError, StoredKey,
-    Timestamp, Totals, Usage, WorkspaceId, reservation,
+    AssetId, Charge, Crossing, Decision, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
+    KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals, Usage,
+    WorkspaceId, async_trait, reservation,
 };
 use parking_lot::RwLock;
 
@@ -142,7 +142,7 @@ impl MemoryStoreBuilder {
     }
 }
 
-/// The synchronous calls. The traits of `limiter-core` offer the same, asynchronously.
+/// The synchronous calls. [`Store`] offers the same, asynchronously.
 impl MemoryStore {
     /// An empty store on the system's clock.
     #[must_use]
@@ -164,7 +164,7 @@ impl MemoryStore {
         charge: &Charge,
     ) -> Decision {
         self.cells.with(key, |cell| match cell {
-            Some(cell) => cell.check_and_consume(asset, charge, self.cells.time()),
+            Some(cell) => cell.charge(asset, charge, self.cells.time()),
             None => Decision::key_unknown(asset),
         })
     }
@@ -177,7 +177,7 @@ impl MemoryStore {
         })
     }
 
-    /// As [`ReservationStore::check_once`](limiter_core::ReservationStore::check_once).
+    /// As [`Store::check_once`].
     ///
     /// # Errors
     /// [`ReservationError::TooMany`].
@@ -194,7 +194,7 @@ impl MemoryStore {
         .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
     }
 
-    /// As [`ReservationStore::record`](limiter_core::ReservationStore::record).
+    /// As [`Store::record`].
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`].
@@ -211,7 +211,7 @@ impl MemoryStore {
         .unwrap_or(Err(ReservationError::KeyUnknown))
     }
 
-    /// As [`ReservationStore::reserve`](limiter_core::ReservationStore::reserve).
+    /// As [`Store::reserve`].
     ///
     /// # Errors
     /// [`ReservationError::OtherExists`] or [`ReservationError::TooMany`].
@@ -229,7 +229,7 @@ impl MemoryStore {
         .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
     }
 
-    /// As [`ReservationStore::extend`](limiter_core::ReservationStore::extend).
+    /// As [`Store::extend`].
     ///
     /// # Errors
     /// As [`reservation::extend`].
@@ -243,7 +243,7 @@ impl MemoryStore {
             .unwrap_or_else(|| Ok(Decision::key_unknown(None)))
     }
 
-    /// As [`ReservationStore::settle`](limiter_core::ReservationStore::settle).
+    /// As [`Store::settle`].
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], or as [`reservation::settle`].
@@ -259,7 +259,7 @@ impl MemoryStore {
         .unwrap_or(Err(ReservationError::KeyUnknown))
     }
 
-    /// As [`ReservationStore::cancel`](limiter_core::ReservationStore::cancel).
+    /// As [`Store::cancel`].
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], or as [`reservation::cancel`].
@@ -311,7 +311,7 @@ impl MemoryStore {
     /// Adds a key, whose limits are in force at once.
     ///
     /// # Errors
-    /// As [`KeyStore::create`].
+    /// As [`Store::create`].
     pub fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
         let id = key.id.clone();
         self.change(&id, KeyAction::Create(key))
@@ -320,7 +320,7 @@ impl MemoryStore {
     /// Replaces the configuration of a key of the workspace, if it is still at `version`.
     ///
     /// # Errors
-    /// As [`KeyStore::update`].
+    /// As [`Store::update`].
     pub fn update(
         &self,
         workspace: &WorkspaceId,
@@ -336,7 +336,7 @@ impl MemoryStore {
     /// Deletes a key of the workspace for good.
     ///
     /// # Errors
-    /// As [`KeyStore::delete`].
+    /// As [`Store::delete`].
     pub fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         let mut last = self.changes.last.lock();
         let at = self.cells.time().now();
@@ -517,9 +517,8 @@ impl Default for MemoryStore {
     }
 }
 
-impl DecisionStore for MemoryStore {
-    type Handle = MemoryHandle;
-
+#[async_trait]
+impl Store for MemoryStore {
     async fn check_and_consume(
         &self,
         key: &KeyId,
@@ -542,16 +541,6 @@ impl DecisionStore for MemoryStore {
         Ok(self.usage(key))
     }
 
-    async fn handle(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> Result<Option<MemoryHandle>, StoreError> {
-        Ok(self.handle(key, asset))
-    }
-}
-
-impl ReservationStore for MemoryStore {
     async fn check_once(
         &self,
         key: &KeyId,
@@ -604,9 +593,7 @@ impl ReservationStore for MemoryStore {
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.cancel(key, id)
     }
-}
 
-impl KeyStore for MemoryStore {
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         Ok(self.resolve(digest))
     }

@@ -9,15 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use limiter_core::{
-    BoxError, Crossing, FailureDomain, KeyDigest, KeyFailure, KeyId, LateEvent, Listener, Store,
-    StoreError, Throttle,
+    BoxError, CallError, Crossing, FailureDomain, KeyDigest, KeyFailure, KeyId, LateEvent,
+    Listener, Store, StoreError, Throttle,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::breaker::{BreakerState, Turn};
 use crate::breakers::{Admission, Breakers, Witness};
-use crate::error::{CallError, Outage, told};
+use crate::error::{Outage, told};
 use crate::later::Later;
 use crate::local::Local;
 use crate::metrics::LateFigures;
@@ -27,9 +27,9 @@ use crate::runtime::{NoRuntime, in_runtime};
 /// The store, as soon as there is one, and what is known of how it fares.
 ///
 /// The breakers are behind a lock that is held for a few instructions and never across a call.
-pub(crate) struct Asking<S> {
-    pub(crate) store: OnceLock<S>,
-    pub(crate) connect: Option<Connect<S>>,
+pub(crate) struct Asking {
+    pub(crate) store: OnceLock<Arc<dyn Store>>,
+    pub(crate) connect: Option<Connect>,
     pub(crate) breakers: Mutex<Breakers>,
     pub(crate) timing: Timing,
     /// Whether the task runs that looks after a store which has failed: there is one at most.
@@ -53,8 +53,8 @@ pub(crate) struct Asking<S> {
 }
 
 /// Makes a store, where it is connected to later.
-pub(crate) type Connect<S> = Box<dyn Fn() -> Connecting<S> + Send + Sync>;
-pub(crate) type Connecting<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send>>;
+pub(crate) type Connect = Box<dyn Fn() -> Connecting + Send + Sync>;
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Store>, BoxError>> + Send>>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
@@ -83,7 +83,7 @@ pub(crate) enum Effect {
     ChangesKeys,
 }
 
-impl<S: Store> Asking<S> {
+impl Asking {
     /// Reports the thresholds that a late payment has reached.
     pub(crate) fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
         if !crossed.is_empty() {
@@ -98,12 +98,17 @@ impl<S: Store> Asking<S> {
         }
     }
 
+    /// The store, once it has been connected.
+    pub(crate) fn store(&self) -> Option<&dyn Store> {
+        self.store.get().map(|store| &**store)
+    }
+
     /// Calls the store. Returns an error at once if the part that serves the subject is given up.
     pub(crate) async fn ask<'a, T, E, F>(
         self: &'a Arc<Self>,
         subject: impl Into<Subject<'a>>,
         effect: Effect,
-        call: impl FnOnce(&'a S) -> F,
+        call: impl FnOnce(&'a dyn Store) -> F,
     ) -> Result<T, E>
     where
         E: CallError,
@@ -120,7 +125,7 @@ impl<S: Store> Asking<S> {
         self: &'a Arc<Self>,
         subject: Subject<'a>,
         effect: Effect,
-        call: impl FnOnce(&'a S) -> F,
+        call: impl FnOnce(&'a dyn Store) -> F,
     ) -> Result<T, E>
     where
         E: CallError,
@@ -154,8 +159,8 @@ impl<S: Store> Asking<S> {
         &'a self,
         subject: Subject<'a>,
         effect: Effect,
-    ) -> Result<(&'a S, Option<Admitted<'a>>), StoreError> {
-        let store = self.store.get();
+    ) -> Result<(&'a dyn Store, Option<Admitted<'a>>), StoreError> {
+        let store = self.store();
         let domain = store.map_or(FailureDomain::WHOLE, |store| subject.domain(store));
         let admission = self.breakers.lock().admit(&domain, || subject.witness());
         let (store, turn) = match (store, admission) {
@@ -176,7 +181,7 @@ impl<S: Store> Asking<S> {
     }
 
     /// Forgets the parts that no longer serve their witnesses. It runs when a part is new: another may have gone.
-    fn forget_moved(&self, store: &S) {
+    fn forget_moved(&self, store: &dyn Store) {
         let witnesses = self.breakers.lock().witnesses();
         for (domain, witness) in witnesses {
             if witness.domain(store) != domain {
@@ -187,7 +192,7 @@ impl<S: Store> Asking<S> {
 
     fn failed(self: &Arc<Self>, admitted: &Admitted<'_>, error: &impl CallError) {
         let Admitted { subject, domain, turn } = admitted;
-        match (failed_key(error), self.store.get()) {
+        match (failed_key(error), self.store()) {
             // The part that serves the subject has answered.
             (Some(key), Some(store)) => {
                 let of_key = store.failure_domain(key);
@@ -250,7 +255,7 @@ impl<S: Store> Asking<S> {
     }
 
     fn domain_of(&self, key: &KeyId) -> FailureDomain {
-        self.store.get().map_or(FailureDomain::WHOLE, |store| store.failure_domain(key))
+        self.store().map_or(FailureDomain::WHOLE, |store| store.failure_domain(key))
     }
 }
 
@@ -264,20 +269,20 @@ struct Admitted<'a> {
 
 /// A call under way. If the caller leaves after it has waited long enough, the call counts as a failure. If the caller
 /// leaves sooner, the call does not count.
-struct Leaving<'a, S: Store> {
-    asking: &'a Arc<Asking<S>>,
+struct Leaving<'a> {
+    asking: &'a Arc<Asking>,
     admitted: Option<Admitted<'a>>,
     began: Instant,
 }
 
-impl<'a, S: Store> Leaving<'a, S> {
+impl<'a> Leaving<'a> {
     /// Ends the watch: the caller is still there at the end of the call.
     fn stays(mut self) -> Option<Admitted<'a>> {
         self.admitted.take()
     }
 }
 
-impl<S: Store> Drop for Leaving<'_, S> {
+impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let waited = self.began.elapsed();
         let enough = (self.asking.timing.deadline / PART_OF_DEADLINE).max(SHORTEST_WAIT);
@@ -292,7 +297,7 @@ impl<S: Store> Drop for Leaving<'_, S> {
 }
 
 impl Subject<'_> {
-    fn domain(self, store: &impl Store) -> FailureDomain {
+    fn domain(self, store: &dyn Store) -> FailureDomain {
         match self {
             Self::Key(key) => store.failure_domain(key),
             Self::AccessKey(digest) => store.lookup_domain(digest),
@@ -301,7 +306,7 @@ impl Subject<'_> {
     }
 
     /// Whether the outcome of the call counts for this part.
-    fn is_served_by(self, domain: &FailureDomain, store: &impl Store) -> bool {
+    fn is_served_by(self, domain: &FailureDomain, store: &dyn Store) -> bool {
         match self {
             Self::Key(_) | Self::AccessKey(_) => true,
             Self::Several => Witness::Nobody.domain(store) == *domain,
@@ -346,10 +351,10 @@ impl Effect {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for Asking<S> {
+impl fmt::Debug for Asking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asking")
-            .field("store", &self.store.get())
+            .field("store", &self.store())
             .field("breakers", &*self.breakers.lock())
             .field("timing", &self.timing)
             .finish_non_exhaustive()

@@ -108,10 +108,10 @@ impl GuardedStoreBuilder {
     }
 
     /// Guards this store.
-    pub fn guard<S: Store>(self, store: S) -> GuardedStore<S> {
+    pub fn guard(self, store: impl Store) -> GuardedStore {
         GuardedStore::new(
             self.policy,
-            self.asking(OnceLock::from(store), None),
+            self.asking(OnceLock::from(Arc::new(store) as Arc<dyn Store>), None),
             self.most_remembered,
         )
     }
@@ -121,23 +121,26 @@ impl GuardedStoreBuilder {
     ///
     /// A mistake in the settings of the store is an outage too, and ends as little: look at the log, or at the `source()` of
     /// the errors.
-    pub async fn connect<S, C, F, E>(self, connect: C) -> GuardedStore<S>
+    pub async fn connect<S, C, F, E>(self, connect: C) -> GuardedStore
     where
         S: Store,
         C: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Result<S, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let connect: Connect<S> = Box::new(move || {
+        let connect: Connect = Box::new(move || {
             let connecting = connect();
-            Box::pin(async move { connecting.await.map_err(Into::into) })
+            Box::pin(async move {
+                let store = connecting.await.map_err(Into::into)?;
+                Ok(Arc::new(store) as Arc<dyn Store>)
+            })
         });
         let asking = self.asking(OnceLock::new(), Some(connect));
         asking.connect().await;
         GuardedStore::new(self.policy, asking, self.most_remembered)
     }
 
-    fn asking<S>(&self, store: OnceLock<S>, connect: Option<Connect<S>>) -> Arc<Asking<S>> {
+    fn asking(&self, store: OnceLock<Arc<dyn Store>>, connect: Option<Connect>) -> Arc<Asking> {
         Arc::new(Asking {
             store,
             connect,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::{KeyId, ReservationError, Store, StoreError, Unpaid};
+use limiter_core::{KeyId, ReservationError, StoreError, Unpaid};
 use tokio::time::{sleep, timeout};
 
 use crate::asking::Asking;
@@ -40,7 +40,7 @@ impl Round {
     }
 }
 
-impl<S: Store> Asking<S> {
+impl Asking {
     /// Sends the store all late operations that are due, one after the other.
     pub(crate) async fn catch_up(self: &Arc<Self>, mut round: Round) -> Round {
         // Two passes at a time would send the same operations twice.
@@ -86,7 +86,7 @@ impl<S: Store> Asking<S> {
     }
 }
 
-impl<S> Asking<S> {
+impl Asking {
     pub(crate) fn owes_nothing(&self) -> bool {
         self.later.is_empty() && self.local.as_ref().is_none_or(Local::owes_nothing)
     }
@@ -100,7 +100,7 @@ impl<S> Asking<S> {
 }
 
 /// Warns of the debts that are lost with the last owner.
-impl<S> Drop for Asking<S> {
+impl Drop for Asking {
     fn drop(&mut self) {
         let unpaid = self.unpaid();
         if !unpaid.is_nothing() {

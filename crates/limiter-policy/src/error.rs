@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::{KeysError, ReservationError, StoreError};
 use thiserror::Error;
 
-/// Why the store was not asked, or not waited for: the `source()` of a [`StoreError`].
+/// Why the store was not asked, or not waited for: the `source()` of a [`StoreError`](limiter_core::StoreError).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Outage {
@@ -30,40 +29,6 @@ pub enum Outage {
         /// What failed last.
         last_failure: Arc<str>,
     },
-}
-
-/// The error of a call, which may mean that the store cannot answer.
-pub(crate) trait CallError: From<StoreError> + std::error::Error {
-    fn of_store(&self) -> Option<&StoreError>;
-
-    /// Whether nothing is known of the answer. What cannot be read, and verdicts that differ, are answers.
-    fn is_outage(&self) -> bool {
-        matches!(self.of_store(), Some(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
-    }
-}
-
-impl CallError for StoreError {
-    fn of_store(&self) -> Option<&StoreError> {
-        Some(self)
-    }
-}
-
-impl CallError for ReservationError {
-    fn of_store(&self) -> Option<&StoreError> {
-        match self {
-            Self::Store(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl CallError for KeysError {
-    fn of_store(&self) -> Option<&StoreError> {
-        match self {
-            Self::Store(error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 /// An error and all its causes, in one line.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use limiter_core::{KeyId, LateEvent, RequestId, ReservationError, Settled, Store, Totals};
+use limiter_core::{CallError, KeyId, LateEvent, RequestId, ReservationError, Settled, Totals};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::asking::{Asking, Effect};
 use crate::catch_up::{Refused, Round, is_final};
-use crate::error::CallError;
+
 use crate::metrics::{Late, Outcome};
 use crate::pause::Pause;
 
@@ -67,7 +67,7 @@ impl Later {
     }
 
     /// Sends the store each end once, except those that it has just refused. A failed end does not stop the next.
-    pub(crate) async fn tell<S: Store>(&self, asking: &Arc<Asking<S>>, round: &mut Round) {
+    pub(crate) async fn tell(&self, asking: &Arc<Asking>, round: &mut Round) {
         for number in self.due(round.also_refused) {
             let Some(ended) = self.get(number) else { continue };
             match ended.tell(asking).await {
@@ -125,10 +125,7 @@ impl Ended {
     }
 
     /// Asks the store to settle or to cancel.
-    pub(crate) async fn tell<S: Store>(
-        &self,
-        asking: &Arc<Asking<S>>,
-    ) -> Result<Settled, ReservationError> {
+    pub(crate) async fn tell(&self, asking: &Arc<Asking>) -> Result<Settled, ReservationError> {
         let Self { key, id, actual, .. } = self;
         match actual {
             Some(actual) => {

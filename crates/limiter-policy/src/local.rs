@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, KeyId, KeyRecord, LedgerBounds, RecordId, RequestId, ReservationError, Store,
+    AssetId, CallError, KeyId, KeyRecord, LedgerBounds, RecordId, RequestId, ReservationError,
     Timestamp, Unpaid, Usage,
 };
 use lru::LruCache;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::asking::{Asking, Effect};
 use crate::catch_up::{Refused, Round, is_not_charged};
 use crate::debt::{Debt, Moment, Sending};
-use crate::error::CallError;
+
 use crate::here::{Full, Here, Learned};
 use crate::metrics::{Late, Outcome};
 use crate::share::Share;
@@ -202,15 +202,18 @@ impl Local {
 
     /// Charges the store for calls that were allowed here: each debt of a key and asset that is due. A failed payment
     /// does not stop those of other debts.
-    pub(crate) async fn pay<S: Store>(&self, asking: &Arc<Asking<S>>, round: &mut Round) {
+    pub(crate) async fn pay(&self, asking: &Arc<Asking>, round: &mut Round) {
         for (key, asset) in self.due(round.also_refused) {
             while let Some(Sending { id, charge, confirms }) =
                 self.next_payment(&key, &asset, asking, round)
             {
                 let remembered_for = self.payments_remembered_for;
                 let id = RecordId { id: &id, remembered_for, confirms: confirms.as_ref() };
-                let record = |store| S::record(store, &key, asset.as_ref(), &charge, &id);
-                let paid = asking.ask(&key, Effect::Charges, record).await;
+                let paid = asking
+                    .ask(&key, Effect::Charges, |store| {
+                        store.record(&key, asset.as_ref(), &charge, &id)
+                    })
+                    .await;
                 match &paid {
                     Ok(crossed) => {
                         asking.late.count(Late::Record, Outcome::Done);
@@ -255,11 +258,11 @@ impl Local {
     }
 
     /// The next payment of this debt; `None` if it is settled, or if no id can be drawn.
-    fn next_payment<S>(
+    fn next_payment(
         &self,
         key: &KeyId,
         asset: &Option<AssetId>,
-        asking: &Asking<S>,
+        asking: &Asking,
         round: &mut Round,
     ) -> Option<Sending> {
         let now = Moment::now();
@@ -298,12 +301,12 @@ impl Local {
     }
 }
 
-impl<S: Store> Asking<S> {
+impl Asking {
     /// Asks the store about a key that is followed: its limits, and what is left of its budget.
     pub(crate) async fn learn(self: &Arc<Self>, key: &KeyId) {
         let Some(local) = &self.local else { return };
-        let record = self.ask(key, Effect::Reads, |store| S::read(store, key)).await;
-        let usage = self.ask(key, Effect::Reads, |store| S::usage(store, key)).await;
+        let record = self.ask(key, Effect::Reads, |store| store.read(key)).await;
+        let usage = self.ask(key, Effect::Reads, |store| store.usage(key)).await;
         match (record, usage) {
             (Ok(record), Ok(usage)) => local.learn(key, record, usage),
             _ => local.learned_nothing(key),

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
-use limiter_core::{BoxError, Charge, FailureDomain, KeyId, Store, StoreError};
+use limiter_core::{BoxError, CallError, Charge, FailureDomain, KeyId, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::asking::{Asking, failed_key};
 use crate::breakers::Witness;
 use crate::catch_up::Round;
-use crate::error::{CallError, Outage, told};
+use crate::error::{Outage, told};
 use crate::runtime::in_runtime;
 
-impl<S: Store> Asking<S> {
+impl Asking {
     /// Sees to it that a task looks after the store, until it answers and has been told all that it is to be told.
     pub(crate) fn recover(self: &Arc<Self>) {
         if !self.recovering.swap(true, Ordering::AcqRel) {
@@ -56,7 +56,7 @@ impl<S: Store> Asking<S> {
 
     async fn probe_part(&self, domain: FailureDomain, witness: Witness) {
         let outcome = self.probe(&witness).await;
-        let moved = self.store.get().is_some_and(|store| witness.domain(store) != domain);
+        let moved = self.store().is_some_and(|store| witness.domain(store) != domain);
         if outcome.is_ok() {
             *self.came_back.lock() = Some(Instant::now());
             tracing::info!("{domain} answers again");
@@ -71,13 +71,13 @@ impl<S: Store> Asking<S> {
 
     /// Connects if that is still to be done, and asks for what changes nothing.
     async fn probe(&self, witness: &Witness) -> Result<(), BoxError> {
-        let store = match (self.store.get(), &self.connect) {
+        let store = match (self.store(), &self.connect) {
             (Some(store), _) => store,
             (None, Some(connect)) => {
                 let deadline = self.timing.connect_deadline;
                 let connected = timeout(deadline, connect()).await;
                 let store = connected.map_err(|_| Outage::Deadline { after: deadline })??;
-                self.store.get_or_init(|| store)
+                &**self.store.get_or_init(|| store)
             }
             (None, None) => return Err("there is no store, and no way to connect to one".into()),
         };
@@ -110,12 +110,12 @@ impl<S: Store> Asking<S> {
 }
 
 /// The task. It ends with the last owner of the store.
-struct Recovery<S: Store> {
-    asking: Weak<Asking<S>>,
+struct Recovery {
+    asking: Weak<Asking>,
     ended: bool,
 }
 
-impl<S: Store> Recovery<S> {
+impl Recovery {
     async fn run(mut self) {
         let Some(mut pause) = self.asking.upgrade().map(|asking| asking.first_pause()) else {
             return;
@@ -139,7 +139,7 @@ impl<S: Store> Recovery<S> {
 
 /// The runtime's shutdown may drop the task at any point: the probes under way have failed then, and the next call
 /// begins another task.
-impl<S: Store> Drop for Recovery<S> {
+impl Drop for Recovery {
     fn drop(&mut self) {
         if let Some(asking) = self.asking.upgrade()
             && !self.ended
@@ -152,7 +152,7 @@ impl<S: Store> Drop for Recovery<S> {
 
 impl Witness {
     /// The part of the store that serves the witness.
-    pub(crate) fn domain(&self, store: &impl Store) -> FailureDomain {
+    pub(crate) fn domain(&self, store: &dyn Store) -> FailureDomain {
         match self {
             Self::Nobody => store.failure_domain(&NOBODY),
             Self::Key(key) => store.failure_domain(key),
@@ -161,7 +161,7 @@ impl Witness {
     }
 
     /// Sends a call that changes nothing.
-    async fn ask(&self, store: &impl Store) -> Result<(), StoreError> {
+    async fn ask(&self, store: &dyn Store) -> Result<(), StoreError> {
         let charge = Charge::request();
         match self {
             Self::Nobody => store.peek(&NOBODY, None, &charge).await.map(drop),

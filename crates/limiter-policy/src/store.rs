@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, Charge, CreateResults, Crossing, Decision, DecisionStore, DenialReason, FailureDomain,
-    KeyConfig, KeyDigest, KeyId, KeyRecord, KeyStore, KeysError, Listener, NewRecord, Page,
-    RecordId, RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError,
-    Timestamp, Totals, Unpaid, Usage, WorkspaceId,
+    AssetId, CallError, Charge, CreateResults, Crossing, Decision, DenialReason, FailureDomain,
+    KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId,
+    RequestId, ReservationError, Search, Settled, Store, StoreError, Timestamp, Totals, Unpaid,
+    Usage, WorkspaceId, async_trait,
 };
 
 use tokio::runtime::Handle;
 
 use crate::asking::{Asking, Effect, Subject, failed_key};
 use crate::breaker::BreakerState;
-use crate::error::CallError;
-use crate::handle::GuardedHandle;
 use crate::here::Here;
 use crate::known::{KnownKeys, MayStand, Unbacked};
 use crate::later::Ended;
@@ -28,21 +26,15 @@ use crate::policy::FailurePolicy;
 ///
 /// Made by a [`GuardedStoreBuilder`](crate::GuardedStoreBuilder). A clone is the same store. It works on a tokio runtime whose timer
 /// is on: a call that is polled elsewhere is an [outage](crate::Outage::NoRuntime), and answered by the policy.
-pub struct GuardedStore<S: Store> {
-    asking: Arc<Asking<S>>,
+pub struct GuardedStore {
+    asking: Arc<Asking>,
     policy: FailurePolicy,
     known_keys: Arc<KnownKeys>,
     unbacked: Arc<Unbacked>,
     figures: Arc<AnswerFigures>,
 }
 
-impl<S: Store> GuardedStore<S> {
-    /// The store, if it is or has been there.
-    #[must_use]
-    pub fn inner(&self) -> Option<&S> {
-        self.asking.store.get()
-    }
-
+impl GuardedStore {
     /// The state of the circuit breaker. A store with parts that fail on their own, such as the masters of a cluster,
     /// has one breaker for each part: this is the worst of their states.
     #[must_use]
@@ -78,7 +70,7 @@ impl<S: Store> GuardedStore<S> {
     /// their sum. An operation that the store refuses is tried once more, without a wait.
     ///
     /// ```no_run
-    /// # async fn end(store: limiter_policy::GuardedStore<limiter_memory::MemoryStore>) {
+    /// # async fn end(store: limiter_policy::GuardedStore) {
     /// let unpaid = store.flush(std::time::Duration::from_secs(5)).await;
     /// if !unpaid.is_nothing() {
     ///     eprintln!("lost: {unpaid}");
@@ -91,7 +83,7 @@ impl<S: Store> GuardedStore<S> {
 
     pub(crate) fn new(
         policy: FailurePolicy,
-        asking: Arc<Asking<S>>,
+        asking: Arc<Asking>,
         most_remembered: NonZeroUsize,
     ) -> Self {
         Self {
@@ -103,7 +95,7 @@ impl<S: Store> GuardedStore<S> {
         }
     }
 
-    pub(crate) const fn asking(&self) -> &Arc<Asking<S>> {
+    pub(crate) const fn asking(&self) -> &Arc<Asking> {
         &self.asking
     }
 
@@ -214,11 +206,12 @@ impl<S: Store> GuardedStore<S> {
     }
 }
 
-impl<S: Store> DecisionStore for GuardedStore<S> {
-    type Handle = GuardedHandle<S>;
-
+/// Managing keys is an error while the store cannot answer, under every policy. An access key that was found before is
+/// still found if the policy goes on without the store.
+#[async_trait]
+impl Store for GuardedStore {
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
-        self.inner().map_or(FailureDomain::WHOLE, |store| store.failure_domain(key))
+        self.asking.store().map_or(FailureDomain::WHOLE, |store| store.failure_domain(key))
     }
 
     async fn check_and_consume(
@@ -227,8 +220,10 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let call = |store| S::check_and_consume(store, key, asset, charge);
-        let asked = self.asking.ask(key, Effect::Charges, call).await;
+        let asked = self
+            .asking
+            .ask(key, Effect::Charges, |store| store.check_and_consume(key, asset, charge))
+            .await;
         self.or_policy(key, asked, |here, now| Ok(here.check(asset, charge, now)))
     }
 
@@ -238,30 +233,15 @@ impl<S: Store> DecisionStore for GuardedStore<S> {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let call = |store| S::peek(store, key, asset, charge);
-        let asked = self.asking.ask(key, Effect::Reads, call).await;
+        let asked =
+            self.asking.ask(key, Effect::Reads, |store| store.peek(key, asset, charge)).await;
         self.or_policy(key, asked, |here, now| Ok(here.peek(asset, charge, now)))
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
-        self.asking.ask(key, Effect::Reads, |store| S::usage(store, key)).await
+        self.asking.ask(key, Effect::Reads, |store| store.usage(key)).await
     }
 
-    async fn handle(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> Result<Option<GuardedHandle<S>>, StoreError> {
-        let handle = |resolved| GuardedHandle::new(self.clone(), key, asset, resolved);
-        match self.asking.ask(key, Effect::Reads, |store| S::handle(store, key, asset)).await {
-            Ok(found) => Ok(found.map(|found| handle(Some(found)))),
-            Err(error) if error.is_outage() && self.goes_on() => Ok(Some(handle(None))),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-impl<S: Store> ReservationStore for GuardedStore<S> {
     async fn check_once(
         &self,
         key: &KeyId,
@@ -269,8 +249,10 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        let call = |store| S::check_once(store, key, asset, charge, id);
-        let asked = self.asking.ask(key, Effect::Charges, call).await;
+        let asked = self
+            .asking
+            .ask(key, Effect::Charges, |store| store.check_once(key, asset, charge, id))
+            .await;
         self.or_policy(key, asked, |here, now| here.check_once(asset, charge, id, now))
     }
 
@@ -281,8 +263,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
-        let call = |store| S::record(store, key, asset, charge, id);
-        self.asking.ask(key, Effect::Charges, call).await
+        self.asking.ask(key, Effect::Charges, |store| store.record(key, asset, charge, id)).await
     }
 
     async fn reserve(
@@ -293,8 +274,10 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        let call = |store| S::reserve(store, key, asset, estimate, id, ttl);
-        let asked = self.asking.ask(key, Effect::Charges, call).await;
+        let asked = self
+            .asking
+            .ask(key, Effect::Charges, |store| store.reserve(key, asset, estimate, id, ttl))
+            .await;
         let may_stand =
             matches!(asked, Err(ReservationError::Store(StoreError::OutcomeUnknown(_))));
         let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
@@ -327,7 +310,7 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
                 return extended.map(|decision| self.degraded(decision));
             }
         }
-        match self.asking.ask(key, Effect::Charges, |store| S::extend(store, key, id, to)).await {
+        match self.asking.ask(key, Effect::Charges, |store| store.extend(key, id, to)).await {
             Err(error) if error.is_outage() && self.fails_open() => Ok(self.degraded(unchecked())),
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => {
                 Ok(self.degraded(unchecked()))
@@ -358,13 +341,9 @@ impl<S: Store> ReservationStore for GuardedStore<S> {
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.end(Ended::by_caller(key, id, None)).await
     }
-}
 
-/// Managing keys is an error while the store cannot answer, under every policy. An access key that was found before is
-/// still found if the policy goes on without the store.
-impl<S: Store> KeyStore for GuardedStore<S> {
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
-        self.inner().map_or(FailureDomain::WHOLE, |store| store.lookup_domain(digest))
+        self.asking.store().map_or(FailureDomain::WHOLE, |store| store.lookup_domain(digest))
     }
 
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
@@ -373,7 +352,7 @@ impl<S: Store> KeyStore for GuardedStore<S> {
         let refusal = known.as_ref().and_then(|key| self.asking.refusal_of(&key.id));
         let asked = match refusal {
             Some(refusal) => Err(refusal),
-            None => self.asking.ask(digest, Effect::Reads, |store| S::resolve(store, digest)).await,
+            None => self.asking.ask(digest, Effect::Reads, |store| store.resolve(digest)).await,
         };
         match asked {
             Ok(found) => {
@@ -395,16 +374,17 @@ impl<S: Store> KeyStore for GuardedStore<S> {
     }
 
     async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.asking.ask(id, Effect::Reads, |store| S::read(store, id)).await
+        self.asking.ask(id, Effect::Reads, |store| store.read(id)).await
     }
 
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        self.asking.ask(Subject::Several, Effect::ChangesKeys, |store| S::create(store, key)).await
+        self.asking.ask(Subject::Several, Effect::ChangesKeys, |store| store.create(key)).await
     }
 
     async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {
-        let call = |store| S::create_many(store, keys);
-        self.asking.ask(Subject::Several, Effect::ChangesKeys, call).await
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.create_many(keys))
+            .await
     }
 
     async fn update(
@@ -414,24 +394,27 @@ impl<S: Store> KeyStore for GuardedStore<S> {
         version: u64,
         config: &KeyConfig,
     ) -> Result<KeyRecord, KeysError> {
-        let call = |store| S::update(store, workspace, id, version, config);
-        self.asking.ask(Subject::Several, Effect::ChangesKeys, call).await
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| {
+                store.update(workspace, id, version, config)
+            })
+            .await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
         self.asking
-            .ask(Subject::Several, Effect::ChangesKeys, |store| S::delete(store, workspace, id))
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.delete(workspace, id))
             .await
     }
 
     async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
         self.asking
-            .ask(Subject::Several, Effect::Reads, |store| S::list(store, workspace, search))
+            .ask(Subject::Several, Effect::Reads, |store| store.list(workspace, search))
             .await
     }
 }
 
-impl<S: Store> Clone for GuardedStore<S> {
+impl Clone for GuardedStore {
     fn clone(&self) -> Self {
         Self {
             asking: Arc::clone(&self.asking),
@@ -444,7 +427,7 @@ impl<S: Store> Clone for GuardedStore<S> {
 }
 
 /// Without what it remembers: a store may have many keys.
-impl<S: Store> std::fmt::Debug for GuardedStore<S> {
+impl std::fmt::Debug for GuardedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GuardedStore")
             .field("policy", &self.policy)

@@ -15,11 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::deciding::{Group, Ready};
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 use crate::keys::{Found, Keys};
 use crate::metrics::Figures;
 use crate::runtime;
-use crate::schema::Mode;
 use crate::scripts::Scripts;
 use crate::servers::Lane as Connection;
 use crate::waiting::{self, Joined, Lane, Queues, Request, Ticket};
@@ -54,7 +53,7 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 struct Replied {
     groups: Vec<Ready>,
-    reply: Result<Value, CallError>,
+    reply: Result<Value, CommandError>,
 }
 
 impl Batcher {
@@ -76,17 +75,15 @@ impl Batcher {
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
-        mode: Mode,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let runtime = runtime::current().map_err(CallError::NotRun)?;
+        let runtime = runtime::current().map_err(CommandError::NotRun)?;
         let (answer, answered) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
         let lane = self.0.keys.servers.is_cluster().then(|| key.clone());
         let request = Request {
             key: key.clone(),
             asset: asset.cloned(),
-            mode,
             charge: *charge,
             answer,
             ticket: Arc::clone(&ticket),
@@ -95,7 +92,7 @@ impl Batcher {
         match self.0.queues.join(lane.clone(), request) {
             Joined::Full => {
                 let waiting = self.0.waiting;
-                return Err(CallError::NotRun(RedisError::Overloaded { waiting }).into());
+                return Err(CommandError::NotRun(RedisError::Overloaded { waiting }).into());
             }
             Joined::Queued => {}
             // In a task of its own: a caller that goes away must not stop the calls of others.
@@ -110,7 +107,7 @@ impl Batcher {
             Err(_) => RedisError::Deadline { after: self.0.deadline },
         };
         let sent = !leaves.0.give_up();
-        Err(if sent { CallError::Unknown(error) } else { CallError::NotRun(error) }.into())
+        Err(if sent { CommandError::Unknown(error) } else { CommandError::NotRun(error) }.into())
     }
 }
 
@@ -253,10 +250,10 @@ fn grouped(batch: Vec<Request>) -> Vec<Group> {
 }
 
 /// Answers all callers of a script that failed.
-fn fail(groups: Vec<Ready>, error: CallError) {
+fn fail(groups: Vec<Ready>, error: CommandError) {
     let error = match error.of_several_writes() {
         // Stopped by what it read of one key, it may have charged others before.
-        CallError::NotRun(error @ RedisError::Corrupt { .. }) => CallError::Unknown(error),
+        CommandError::NotRun(error @ RedisError::Corrupt { .. }) => CommandError::Unknown(error),
         error => error,
     };
     for ready in groups {

@@ -7,9 +7,9 @@ use limiter_core::{AssetId, Charge, Decision, KeyId, Timestamp, explain, prepare
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
-use crate::error::CallError;
+use crate::error::CommandError;
 use crate::keys::{Found, Keys, Request};
-use crate::schema::{Known, Layout, Misread, Mode, asset_field};
+use crate::schema::{Known, Layout, Misread, asset_field};
 use crate::script::Script;
 use crate::scripts::Scripts;
 use crate::servers::Lane;
@@ -21,7 +21,6 @@ use crate::waiting;
 pub(crate) struct Group {
     pub(crate) key: KeyId,
     pub(crate) asset: Option<AssetId>,
-    pub(crate) mode: Mode,
     pub(crate) calls: Vec<waiting::Request>,
 }
 
@@ -29,7 +28,7 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) group: Group,
-    pub(crate) error: CallError,
+    pub(crate) error: CommandError,
 }
 
 /// The calls that are not answered yet, with their key as it was found, if it was; none once all are.
@@ -47,23 +46,18 @@ pub(crate) struct Ready {
 }
 
 impl Failed {
-    fn new(group: Group, error: CallError) -> Box<Self> {
+    fn new(group: Group, error: CommandError) -> Box<Self> {
         Box::new(Self { group, error })
     }
 }
 
 impl Group {
     pub(crate) fn of(call: waiting::Request) -> Self {
-        Self {
-            key: call.key.clone(),
-            asset: call.asset.clone(),
-            mode: call.mode,
-            calls: vec![call],
-        }
+        Self { key: call.key.clone(), asset: call.asset.clone(), calls: vec![call] }
     }
 
     pub(crate) fn takes(&self, call: &waiting::Request) -> bool {
-        self.key == call.key && self.asset == call.asset && self.mode == call.mode
+        self.key == call.key && self.asset == call.asset
     }
 
     pub(crate) fn field(&self) -> Vec<u8> {
@@ -71,7 +65,7 @@ impl Group {
     }
 
     /// Answers all calls that are left with an error.
-    pub(crate) fn fail(self, error: &CallError) {
+    pub(crate) fn fail(self, error: &CommandError) {
         for call in self.calls {
             let _ = call.answer.send(Err(error.clone().into()));
         }
@@ -103,9 +97,6 @@ impl Keys {
     pub(crate) fn prepare(&self, group: Group) -> Result<Ready, Group> {
         let asset = group.asset.as_ref();
         let Some(known) = self.known.of(&group.key, asset) else { return Err(group) };
-        if matches!(group.mode, Mode::Only(incarnation) if incarnation != known.incarnation) {
-            return Err(group);
-        }
         let now = self.now();
         if known.state.is_usable(now) { self.ready(group, known, now, false) } else { Err(group) }
     }
@@ -215,10 +206,6 @@ impl Keys {
     /// Answers what is denied, and sends the rest: by `take` if all of it fits, or else with all stops.
     async fn try_again(&self, mut group: Group, found: Found) -> Result<Left, Box<Failed>> {
         let Found { now, known } = found;
-        let known = known.filter(|known| match group.mode {
-            Mode::Named => true,
-            Mode::Only(incarnation) => known.incarnation == incarnation,
-        });
         let (key, asset) = (group.key.clone(), group.asset.clone());
         let asset = asset.as_ref();
         let Some(known) = known else {
@@ -270,7 +257,7 @@ impl Keys {
         known: &Known,
         prepared: &Prepared,
         now: Timestamp,
-    ) -> Result<Option<Found>, CallError> {
+    ) -> Result<Option<Found>, CommandError> {
         let (key, asset) = (group.key.clone(), group.asset.clone());
         let asset = asset.as_ref();
         let reply = self.apply(&key, asset, known, prepared, now, Request::default()).await?;

@@ -45,7 +45,7 @@ use thiserror::Error;
 
 use self::change::Changes;
 use self::pointer::Pointers;
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::records::{Found, Records};
 use crate::runtime::{self, in_runtime};
@@ -75,7 +75,7 @@ impl Default for Waiting {
     }
 }
 
-/// The operations of a [`KeyStore`](limiter_core::KeyStore), with its semantics.
+/// The operations of a [`Store`](limiter_core::Store), with its semantics.
 ///
 /// Changes run on when their caller goes away: one that is dropped halfway would block its workspace for a lease.
 impl Directory {
@@ -142,7 +142,7 @@ impl Directory {
     ) -> Result<Page, StoreError> {
         // Its tasks need a runtime each time it is polled.
         let listed = in_runtime(async { Ok(self.list_keys(workspace, search).await) }).await;
-        listed.map_err(CallError::of_reading)?
+        listed.map_err(CommandError::of_reading)?
     }
 
     /// Reads a key.
@@ -172,7 +172,7 @@ enum Stop {
 
 impl Stop {
     /// A step that alone changes nothing for good did not work.
-    fn before_commit(error: CallError) -> Self {
+    fn before_commit(error: CommandError) -> Self {
         match Self::at_commit(error) {
             Self::Unknown(KeysError::Store(error)) => Self::Unknown(changing_nothing(error).into()),
             stop => stop,
@@ -180,10 +180,10 @@ impl Stop {
     }
 
     /// The step that decides did not work.
-    fn at_commit(error: CallError) -> Self {
+    fn at_commit(error: CommandError) -> Self {
         match error {
-            CallError::NotRun(_) => Self::Refused(StoreError::from(error).into()),
-            CallError::Unknown(_) => Self::Unknown(StoreError::from(error).into()),
+            CommandError::NotRun(_) => Self::Refused(StoreError::from(error).into()),
+            CommandError::Unknown(_) => Self::Unknown(StoreError::from(error).into()),
         }
     }
 
@@ -251,7 +251,8 @@ fn unexpected_reply() -> StoreError {
 async fn to_the_end<T: Send + 'static, E: From<StoreError> + Send + 'static>(
     change: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, E> {
-    let runtime = runtime::current().map_err(|error| StoreError::from(CallError::NotRun(error)))?;
+    let runtime =
+        runtime::current().map_err(|error| StoreError::from(CommandError::NotRun(error)))?;
     let done = runtime.spawn(change).await;
     done.unwrap_or_else(|error| Err(StoreError::outcome_unknown(error).into()))
 }

@@ -278,7 +278,7 @@ pub enum RedisError {
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, Error)]
-pub(crate) enum CallError {
+pub(crate) enum CommandError {
     /// The script provably changed nothing.
     #[error(transparent)]
     NotRun(RedisError),
@@ -319,7 +319,7 @@ impl RedisError {
     }
 }
 
-impl CallError {
+impl CommandError {
     /// The error of a call that changes nothing: it has no unknown outcome.
     pub(crate) fn of_reading(self) -> Self {
         match self {
@@ -340,7 +340,7 @@ fn innermost(error: impl Error + Send + Sync + 'static) -> Cause {
 #[error("{0}")]
 struct Told(String);
 
-impl CallError {
+impl CommandError {
     /// The same of a script that writes in more than one place: an error that stopped it halfway proves nothing.
     pub(crate) fn of_several_writes(self) -> Self {
         match self {
@@ -352,14 +352,14 @@ impl CallError {
     }
 }
 
-impl From<CallError> for StoreError {
-    fn from(error: CallError) -> Self {
+impl From<CommandError> for StoreError {
+    fn from(error: CommandError) -> Self {
         match error {
-            CallError::NotRun(error) | CallError::Unknown(error) if error.is_about_data() => {
+            CommandError::NotRun(error) | CommandError::Unknown(error) if error.is_about_data() => {
                 Self::Corrupt(error.into())
             }
-            CallError::NotRun(error) => Self::unavailable(error),
-            CallError::Unknown(error) => Self::outcome_unknown(error),
+            CommandError::NotRun(error) => Self::unavailable(error),
+            CommandError::Unknown(error) => Self::outcome_unknown(error),
         }
     }
 }
@@ -380,7 +380,7 @@ mod tests {
         let error = RedisError::unreachable("here:1", std::io::Error::other("cable cut"));
         assert!(!error.to_string().contains("cable cut"));
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("cable cut"));
-        let error = CallError::Unknown(error);
+        let error = CommandError::Unknown(error);
         assert!(error.to_string().contains("here:1"));
         assert!(error.source().is_some());
     }

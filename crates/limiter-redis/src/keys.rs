@@ -10,7 +10,7 @@ use limiter_core::{AssetId, KeyId, KeyState, Timestamp};
 use redis::Value;
 
 use crate::answer::{Answer, Ended, found};
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::known::KnownKeys;
 use crate::schema::{
@@ -137,7 +137,7 @@ impl Keys {
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
-    ) -> Result<Found, CallError> {
+    ) -> Result<Found, CommandError> {
         let keys = [self.keyspace.hot(key), self.keyspace.cold(key)];
         let arguments = self.scripts.timed(fields_of(asset));
         let call = Scripts::call(&self.scripts.read, &keys, &arguments);
@@ -161,7 +161,7 @@ impl Keys {
         prepared: &Prepared,
         now: Timestamp,
         mut request: Request,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let operation = prepared.operation();
         if let Some(call) = self.as_take(key, asset, known, prepared, now, &request) {
             let TakeCall { script, keys, arguments } = call;
@@ -206,7 +206,7 @@ impl Keys {
         arguments: &[Vec<u8>],
         is_repeatable: bool,
         lane: Lane,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let arguments = self.scripts.timed(arguments.to_vec());
         let call = Scripts::call(script, keys, &arguments);
         let reply = if is_repeatable {
@@ -215,7 +215,7 @@ impl Keys {
         } else {
             self.servers.run(&call, lane).await
         };
-        reply.map_err(CallError::of_several_writes)
+        reply.map_err(CommandError::of_several_writes)
     }
 
     /// Looks at the ledger and at the records that a call of an asset meets, and does nothing: the time is never right.
@@ -224,7 +224,7 @@ impl Keys {
         key: &KeyId,
         asset: Option<&AssetId>,
         request: Request,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let fields = fields_of(asset);
         let Request { keys: more, ledger, .. } = request;
         let keys = [vec![self.keyspace.hot(key), self.keyspace.cold(key)], more].concat();
@@ -234,7 +234,7 @@ impl Keys {
         arguments.extend(ledger.into_iter().flat_map(Listed::arguments));
         let arguments = self.scripts.timed(arguments);
         let call = Scripts::call(&self.scripts.apply, &keys, &arguments);
-        self.servers.run_repeatable(&call, Lane::Shared).await.map_err(CallError::of_reading)
+        self.servers.run_repeatable(&call, Lane::Shared).await.map_err(CommandError::of_reading)
     }
 
     /// Adds what becomes of the limits, and answers the stamps before and after.
@@ -251,8 +251,7 @@ impl Keys {
         let mut after = known.state.clone();
         let located = after.locate(asset);
         prepared.put_limits(&mut after, located);
-        let Known { state: before, incarnation, .. } = known;
-        put_changed(request, before, &after, |state| write_global(*incarnation, state));
+        put_changed(request, &known.state, &after);
         [known.stamp, Stamp::draw()]
     }
 
@@ -267,7 +266,7 @@ impl Keys {
         stamps: [Stamp; 2],
         request: Request,
         lane: Lane,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let is_repeatable = request.ledger.is_some();
         let mut keys = vec![self.keyspace.hot(key), self.keyspace.cold(key)];
         keys.extend_from_slice(&request.keys);
@@ -282,7 +281,7 @@ impl Keys {
         asset: Option<&AssetId>,
         mut now: Timestamp,
         mut known: Known,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), CommandError> {
         loop {
             let located = known.state.locate(asset);
             let Some(prepared) = prepare::rebase(&known.state, located, now) else { return Ok(()) };
@@ -304,7 +303,7 @@ impl Keys {
         key: &KeyId,
         asset: Option<&AssetId>,
         answer: Result<Answer<'a>, Misread>,
-    ) -> Result<Answer<'a>, CallError> {
+    ) -> Result<Answer<'a>, CommandError> {
         match answer {
             Ok(answer) => {
                 self.saw(answer.now);
@@ -318,8 +317,8 @@ impl Keys {
         }
     }
 
-    pub(crate) fn misread(&self, key: &KeyId, misread: Misread) -> CallError {
-        CallError::Unknown(RedisError::misread(&self.keyspace.hot(key), misread))
+    pub(crate) fn misread(&self, key: &KeyId, misread: Misread) -> CommandError {
+        CommandError::Unknown(RedisError::misread(&self.keyspace.hot(key), misread))
     }
 }
 
@@ -350,15 +349,10 @@ pub(crate) fn arguments(
 }
 
 /// Puts the limits that differ between two states of a key, and drops those of assets that are gone.
-pub(crate) fn put_changed(
-    request: &mut Request,
-    before: &KeyState,
-    after: &KeyState,
-    global: impl Fn(&KeyState) -> Vec<u8>,
-) {
+pub(crate) fn put_changed(request: &mut Request, before: &KeyState, after: &KeyState) {
     let field = asset_field;
-    let written = global(after);
-    if written != global(before) {
+    let written = write_global(after);
+    if written != write_global(before) {
         request.puts.push((COLD, crate::schema::GLOBAL.to_vec(), written));
     }
     for (id, scope) in after.assets() {

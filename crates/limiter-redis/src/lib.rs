@@ -16,7 +16,7 @@
 //!
 //! ```no_run
 //! # async fn decide() -> Result<(), Box<dyn std::error::Error>> {
-//! use limiter_core::{Charge, DecisionStore};
+//! use limiter_core::{Charge, Store};
 //! use limiter_redis::RedisStore;
 //!
 //! let store = RedisStore::connect("redis://127.0.0.1:6379").await?;
@@ -48,7 +48,6 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod handle;
 mod keys;
 mod keyspace;
 mod known;
@@ -71,5 +70,4 @@ mod waiting;
 
 pub use builder::RedisStoreBuilder;
 pub use error::RedisError;
-pub use handle::RedisHandle;
 pub use store::RedisStore;

@@ -8,11 +8,11 @@ use limiter_core::{
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
-use crate::error::CallError;
+use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, put_changed};
 use crate::schema::{
-    GLOBAL, HashFields, Incarnation, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, asset_field,
-    bytes, stored_key, time_of, whole_key, write_asset, write_global,
+    GLOBAL, HashFields, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes,
+    stored_key, time_of, whole_key, write_asset, write_global,
 };
 use crate::script::Script;
 use crate::scripts::Scripts;
@@ -98,9 +98,9 @@ impl Records {
         &self,
         key: &NewRecord,
         not_after: u64,
-    ) -> Result<Create, CallError> {
+    ) -> Result<Create, CommandError> {
         let NewRecord { id, workspace, kind, config, secret, .. } = key;
-        let (stamp, incarnation) = (Stamp::draw(), Incarnation::draw());
+        let stamp = Stamp::draw();
         let mut now = self.0.now();
         loop {
             let state = KeyState::new(*kind, config, now);
@@ -114,7 +114,7 @@ impl Records {
             let global = state.global_scope().record();
             request.puts = vec![
                 (HOT, GLOBAL.to_vec(), Layout::of(global).write(stamp, global)),
-                (COLD, GLOBAL.to_vec(), write_global(incarnation, &state)),
+                (COLD, GLOBAL.to_vec(), write_global(&state)),
             ];
             put_assets(&mut request, stamp, &state);
             let fields = [
@@ -161,7 +161,7 @@ impl Records {
         version: u64,
         config: &KeyConfig,
         not_after: Option<u64>,
-    ) -> Result<Update, CallError> {
+    ) -> Result<Update, CommandError> {
         let Some(key) = self.inspect(id).await? else { return Ok(Update::NotFound) };
         self.update_found(workspace, key.found(), version, config, not_after).await
     }
@@ -174,7 +174,7 @@ impl Records {
         version: u64,
         config: &KeyConfig,
         not_after: Option<u64>,
-    ) -> Result<Update, CallError> {
+    ) -> Result<Update, CommandError> {
         let mut inspected = Some(found.inspected);
         let id = &found.record.id;
         loop {
@@ -210,10 +210,7 @@ impl Records {
                 (RECORD, text("name"), text(config.name.as_str())),
                 (RECORD, text("version"), text(&next.to_string())),
             ];
-            let incarnation = known.incarnation;
-            put_changed(&mut request, &known.state, &after, |state| {
-                write_global(incarnation, state)
-            });
+            put_changed(&mut request, &known.state, &after);
             if !request.drops.is_empty() || request.puts.iter().any(|(key, ..)| *key == COLD) {
                 stamps[1] = Stamp::draw();
             }
@@ -246,13 +243,14 @@ impl Records {
     }
 
     /// Reads what is left of the record of a key whose data is damaged.
-    pub(crate) async fn remains(&self, id: &KeyId) -> Result<Remains, CallError> {
+    pub(crate) async fn remains(&self, id: &KeyId) -> Result<Remains, CommandError> {
         let keys = [self.0.keyspace.record(id)];
         let fields = ["workspace", "digest"].map(|field| field.as_bytes().to_vec());
         let arguments = self.0.scripts.timed(fields.into());
         let script = Script { name: REMAINS, ..self.0.scripts.read.clone() };
         let call = Scripts::call(&script, &keys, &arguments);
-        let reply = self.0.servers.run(&call, Lane::Apart).await.map_err(CallError::of_reading)?;
+        let reply =
+            self.0.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
         let fields = match &reply {
             Value::Array(parts) => parts.get(2),
             _ => None,
@@ -271,7 +269,7 @@ impl Records {
         workspace: &WorkspaceId,
         id: &KeyId,
         not_after: u64,
-    ) -> Result<Delete, CallError> {
+    ) -> Result<Delete, CommandError> {
         let text = |text: &str| text.as_bytes().to_vec();
         let owned = (RECORD, text("workspace"), text(workspace.as_str()));
         self.remove(id, not_after, vec![owned]).await
@@ -283,7 +281,7 @@ impl Records {
         workspace: &WorkspaceId,
         id: &KeyId,
         not_after: u64,
-    ) -> Result<Delete, CallError> {
+    ) -> Result<Delete, CommandError> {
         let remains = self.remains(id).await?;
         match remains.workspace {
             Some(owner) if owner == *workspace => self.delete(workspace, id, not_after).await,
@@ -298,7 +296,7 @@ impl Records {
         id: &KeyId,
         not_after: u64,
         guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
-    ) -> Result<Delete, CallError> {
+    ) -> Result<Delete, CommandError> {
         let keyspace = &self.0.keyspace;
         let keys = vec![
             keyspace.record(id),
@@ -323,13 +321,14 @@ impl Records {
         }
     }
 
-    async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, CallError> {
+    async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, CommandError> {
         let keyspace = &self.0.keyspace;
         let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
         let arguments = self.0.scripts.timed(Vec::new());
         let script = Script { name: INSPECT, ..self.0.scripts.read.clone() };
         let call = Scripts::call(&script, &keys, &arguments);
-        let reply = self.0.servers.run(&call, Lane::Apart).await.map_err(CallError::of_reading)?;
+        let reply =
+            self.0.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
         let key = Inspected::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
         if key.as_ref().is_some_and(|key| key.stored.id != *id) {
             let misread = Misread::Corrupt("its record is that of another key");
@@ -346,7 +345,7 @@ impl Records {
         fields: Vec<Vec<u8>>,
         stamps: [Stamp; 2],
         request: Request,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let script = Script { name, ..self.0.scripts.apply.clone() };
         self.0.send(&script, id, operation, fields, stamps, request, Lane::Apart).await
     }
@@ -356,7 +355,7 @@ impl Records {
         id: &KeyId,
         reply: &'a Value,
         records: usize,
-    ) -> Result<Answer<'a>, CallError> {
+    ) -> Result<Answer<'a>, CommandError> {
         self.0.answer(id, None, Answer::of_apply(reply, records))
     }
 }

@@ -18,7 +18,7 @@ use redis::Value;
 use tokio::time::timeout;
 
 use crate::answer::{Answer, Ended};
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 use crate::keys::{Keys, Listed, Request};
 use crate::runtime;
 use crate::schema::{
@@ -391,8 +391,8 @@ impl Remembering {
         let arguments = self.keys.scripts.timed(Vec::new());
         let call = Scripts::call(&self.keys.scripts.read, &keys, &arguments);
         let reply =
-            self.keys.servers.run(&call, Lane::Apart).await.map_err(CallError::of_reading)?;
-        let misread = |misread| CallError::NotRun(RedisError::misread(&keys[1], misread)).into();
+            self.keys.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
+        let misread = |misread| CommandError::NotRun(RedisError::misread(&keys[1], misread)).into();
         read_ledger(&reply).map_err(misread)
     }
 
@@ -405,7 +405,7 @@ impl Remembering {
         prepared: Option<&Prepared>,
         request: Request,
     ) -> Result<Tried, ReservationError> {
-        let failed = |error: CallError| {
+        let failed = |error: CommandError| {
             self.keys.known.forget(key, asset);
             ReservationError::from(StoreError::from(error))
         };
@@ -523,7 +523,7 @@ impl Remembering {
 
     fn misread(&self, key: &KeyId, misread: Misread) -> ReservationError {
         let key = self.keys.keyspace.reservations(key);
-        StoreError::from(CallError::Unknown(RedisError::misread(&key, misread))).into()
+        StoreError::from(CommandError::Unknown(RedisError::misread(&key, misread))).into()
     }
 
     fn full(
@@ -554,10 +554,10 @@ impl Remembering {
         &self,
         tries: impl Future<Output = Result<T, ReservationError>>,
     ) -> Result<T, ReservationError> {
-        runtime::current().map_err(|error| StoreError::from(CallError::NotRun(error)))?;
+        runtime::current().map_err(|error| StoreError::from(CommandError::NotRun(error)))?;
         let late = RedisError::Deadline { after: self.deadline };
         let tried = timeout(self.deadline, tries).await;
-        tried.unwrap_or_else(|_| Err(StoreError::from(CallError::Unknown(late)).into()))
+        tried.unwrap_or_else(|_| Err(StoreError::from(CommandError::Unknown(late)).into()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::script::{Call, Script};
 use crate::servers::{Lane, Servers};
@@ -22,7 +22,7 @@ pub(crate) async fn check(servers: &Servers, keyspace: &Keyspace) -> Result<(), 
             let names: Vec<String> = refused.into_iter().filter_map(text).collect();
             Err(RedisError::commands_forbidden(&names))
         }
-        Err(CallError::NotRun(
+        Err(CommandError::NotRun(
             error @ (RedisError::ScriptsForbidden { .. } | RedisError::KeysForbidden { .. }),
         )) => Err(error),
         _ => Ok(()),

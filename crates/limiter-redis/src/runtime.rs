@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tokio::runtime::Handle;
 
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 
 /// The runtime of the calling task.
 ///
@@ -19,8 +19,8 @@ pub(crate) fn current() -> Result<Handle, RedisError> {
 /// Polls a call only inside a tokio runtime, since its timers and tasks panic elsewhere.
 ///
 /// # Errors
-/// [`RedisError::NoRuntime`] as soon as it is polled outside of one: as [`CallError::NotRun`] if that is the first poll.
-pub(crate) async fn in_runtime<T, E: From<CallError>>(
+/// [`RedisError::NoRuntime`] as soon as it is polled outside of one: as [`CommandError::NotRun`] if that is the first poll.
+pub(crate) async fn in_runtime<T, E: From<CommandError>>(
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let mut call = pin!(call);
@@ -30,8 +30,8 @@ pub(crate) async fn in_runtime<T, E: From<CallError>>(
             begun = true;
             call.as_mut().poll(cx)
         }
-        Err(error) if begun => Poll::Ready(Err(CallError::Unknown(error).into())),
-        Err(error) => Poll::Ready(Err(CallError::NotRun(error).into())),
+        Err(error) if begun => Poll::Ready(Err(CommandError::Unknown(error).into())),
+        Err(error) => Poll::Ready(Err(CommandError::NotRun(error).into())),
     })
     .await
 }
@@ -43,6 +43,6 @@ pub(crate) async fn in_runtime<T, E: From<CallError>>(
 pub(crate) async fn reading_in_runtime<T>(
     call: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, RedisError> {
-    let called = in_runtime(async { call.await.map_err(CallError::NotRun) }).await;
-    called.map_err(|(CallError::NotRun(error) | CallError::Unknown(error))| error)
+    let called = in_runtime(async { call.await.map_err(CommandError::NotRun) }).await;
+    called.map_err(|(CommandError::NotRun(error) | CommandError::Unknown(error))| error)
 }

@@ -10,8 +10,7 @@
 //! | `c`, `p` | sorted sets | ids of checks and of records, by the same |
 //!
 //! Numbers are little-endian. A count or an instant takes seven bytes, the number of a window five. Every write of limits draws
-//! a new *stamp*, which stands at the start of the global record: with an equal stamp, a process has the limits at hand. The
-//! *incarnation* tells a key from an earlier one of the same id.
+//! a new *stamp*, which stands at the start of the global record: with an equal stamp, a process has the limits at hand.
 
 mod bytes;
 mod cold;
@@ -42,17 +41,6 @@ pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Stamp(pub(crate) [u8; 8]);
 
-/// A random number for each key that is created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Incarnation(pub(crate) [u8; 4]);
-
-/// The key that a call is for: any of the name, or the one for which a handle was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Named,
-    Only(Incarnation),
-}
-
 /// Why bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Misread {
@@ -71,26 +59,14 @@ pub(crate) enum Misread {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) stamp: Stamp,
-    pub(crate) incarnation: Incarnation,
     pub(crate) state: KeyState,
 }
 
 impl Stamp {
+    /// It need not be hard to guess.
     pub(crate) fn draw() -> Self {
-        Self(random())
+        Self(RandomState::new().hash_one(0).to_le_bytes())
     }
-}
-
-impl Incarnation {
-    pub(crate) fn draw() -> Self {
-        let [a, b, c, d, ..] = random();
-        Self([a, b, c, d])
-    }
-}
-
-/// Need not be hard to guess.
-fn random() -> [u8; 8] {
-    RandomState::new().hash_one(0).to_le_bytes()
 }
 
 /// The field of the global record and of its limits.

@@ -37,7 +37,7 @@ use self::place::Place;
 use self::policy::Policy;
 use self::sentinel::Sentinels;
 use crate::address::Target;
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 use crate::runtime::{in_runtime, reading_in_runtime};
 use crate::script::{Call, Script};
 
@@ -127,7 +127,7 @@ impl Servers {
         &'a self,
         call: &'a Call<'a>,
         lane: Lane,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
         let run = self.run_until(call, lane, Instant::now() + self.policy.command_deadline);
         #[cfg(test)]
         let run = self.faults.around(call.script.name, run);
@@ -140,19 +140,23 @@ impl Servers {
         &'a self,
         call: &'a Call<'a>,
         lane: Lane,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, CallError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
         Box::pin(in_runtime(async move {
             let end = Instant::now() + self.policy.command_deadline;
             let mut lost = false;
             for _ in 0..REPETITIONS {
                 match self.run_until(call, lane, end).await {
-                    Err(CallError::Unknown(RedisError::ConnectionLost { .. })) => lost = true,
-                    Err(CallError::NotRun(error)) if lost => return Err(CallError::Unknown(error)),
+                    Err(CommandError::Unknown(RedisError::ConnectionLost { .. })) => lost = true,
+                    Err(CommandError::NotRun(error)) if lost => {
+                        return Err(CommandError::Unknown(error));
+                    }
                     answer => return answer,
                 }
             }
             self.run_until(call, lane, end).await.map_err(|error| match error {
-                CallError::NotRun(error) | CallError::Unknown(error) => CallError::Unknown(error),
+                CommandError::NotRun(error) | CommandError::Unknown(error) => {
+                    CommandError::Unknown(error)
+                }
             })
         }))
     }
@@ -162,14 +166,14 @@ impl Servers {
         call: &Call<'_>,
         lane: Lane,
         end: Instant,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         #[cfg(feature = "fuzzing")]
         let lane = {
             *self.sent.lock().entry(call.script.name).or_default() += 1;
             if self.never_apart { Lane::Shared } else { lane }
         };
         let key = call.keys.first().map_or(&[][..], Vec::as_slice);
-        let mut node = self.place.owner(key, end).await.map_err(CallError::NotRun)?;
+        let mut node = self.place.owner(key, end).await.map_err(CommandError::NotRun)?;
         let (mut asking, mut hops) = (false, 0);
         // The deadline bounds how often the same node is asked again, and this how often another one is.
         while hops <= MAX_HOPS {
@@ -180,21 +184,21 @@ impl Servers {
             let next = match failure {
                 Failure::Lost(error) => {
                     self.place.doubt();
-                    return Err(CallError::Unknown(error));
+                    return Err(CommandError::Unknown(error));
                 }
                 Failure::NotSent(error) => self.place.owner_instead(&node, error, key, end).await,
                 Failure::Answered(Answer::TryAgain { answer }) => {
                     if place::pause(end).await {
                         continue;
                     }
-                    return Err(CallError::NotRun(RedisError::ClusterDown { answer }));
+                    return Err(CommandError::NotRun(RedisError::ClusterDown { answer }));
                 }
                 Failure::Answered(Answer::Moved { to }) => {
                     self.place.doubt();
                     self.place.told(&to, &node)
                 }
                 Failure::Answered(Answer::Ask { to }) => {
-                    node = self.place.told(&to, &node).map_err(CallError::NotRun)?;
+                    node = self.place.told(&to, &node).map_err(CommandError::NotRun)?;
                     asking = true;
                     hops += 1;
                     continue;
@@ -207,11 +211,11 @@ impl Servers {
                     answer: "NOSCRIPT, although it was sent along".to_owned(),
                 }),
             };
-            node = next.map_err(CallError::NotRun)?;
+            node = next.map_err(CommandError::NotRun)?;
             asking = false;
             hops += 1;
         }
-        Err(CallError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
+        Err(CommandError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
     }
 
     /// The part of the servers that serves keys with this hash tag, by the last known topology. Sends no request.

@@ -4,23 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, CreateResults, Crossing, Decision, DecisionStore, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeyState, KeyStore, KeysError, Ledger, LedgerBounds, NewRecord,
-    Page, RecordId, RequestId, ReservationError, ReservationStore, Search, Settled, StoreError,
-    Totals, Usage, WorkspaceId, evaluate,
+    AssetId, Charge, CreateResults, Crossing, Decision, FailureDomain, KeyConfig, KeyDigest, KeyId,
+    KeyRecord, KeyState, KeysError, Ledger, LedgerBounds, NewRecord, Page, RecordId, RequestId,
+    ReservationError, Search, Settled, Store, StoreError, Totals, Usage, WorkspaceId, async_trait,
+    evaluate,
 };
 
 use crate::batch::{Batcher, Bounds};
 use crate::builder::RedisStoreBuilder;
 use crate::directory::{Directory, Waiting};
-use crate::error::{CallError, RedisError};
-use crate::handle::RedisHandle;
+use crate::error::{CommandError, RedisError};
 use crate::keys::Keys;
 use crate::keyspace::Keyspace;
 use crate::records::Records;
 use crate::remembering::Remembering;
 use crate::runtime::reading_in_runtime;
-use crate::schema::Mode;
 use crate::scripts::Scripts;
 use crate::servers::Servers;
 
@@ -116,37 +114,13 @@ impl RedisStore {
             records,
         }
     }
-
-    pub(crate) async fn decide(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        mode: Mode,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        self.batcher.decide(key, asset, mode, charge).await
-    }
-
-    pub(crate) async fn peek_as(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        mode: Mode,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        let found = self.keys.read(key, asset).await.map_err(CallError::of_reading)?;
-        let known = found.known.filter(|known| match mode {
-            Mode::Named => true,
-            Mode::Only(incarnation) => known.incarnation == incarnation,
-        });
-        let Some(known) = known else { return Ok(Decision::key_unknown(asset)) };
-        Ok(evaluate::peek(&known.state, known.state.locate(asset), charge, found.now))
-    }
 }
 
-impl DecisionStore for RedisStore {
-    type Handle = RedisHandle;
-
+/// A reservation or a check with an id whose answer is lost with the connection is sent again within the deadline, since a
+/// repetition charges nothing. So [`replayed`](limiter_core::Allowed::replayed) may also mean that our own first try was the
+/// one that charged. The answer to `settle` and `cancel` distinguishes the two.
+#[async_trait]
+impl Store for RedisStore {
     /// On a cluster, the master of the key's slot.
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
         if !self.keys.servers.is_cluster() {
@@ -161,7 +135,7 @@ impl DecisionStore for RedisStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        self.decide(key, asset, Mode::Named, charge).await
+        self.batcher.decide(key, asset, charge).await
     }
 
     async fn peek(
@@ -170,28 +144,15 @@ impl DecisionStore for RedisStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        self.peek_as(key, asset, Mode::Named, charge).await
+        let found = self.keys.read(key, asset).await.map_err(CommandError::of_reading)?;
+        let Some(known) = found.known else { return Ok(Decision::key_unknown(asset)) };
+        Ok(evaluate::peek(&known.state, known.state.locate(asset), charge, found.now))
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
         self.records.usage(key).await
     }
 
-    async fn handle(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> Result<Option<RedisHandle>, StoreError> {
-        let found = self.keys.read(key, asset).await.map_err(CallError::of_reading)?;
-        let handle = |incarnation| RedisHandle::new(self.clone(), key, asset, incarnation);
-        Ok(found.known.map(|known| handle(known.incarnation)))
-    }
-}
-
-/// One whose answer is lost with the connection is sent again within the deadline, since a repetition charges nothing. So
-/// [`replayed`](limiter_core::Allowed::replayed) may also mean that our own first try was the one that charged. The answer to
-/// `settle` and `cancel` distinguishes the two.
-impl ReservationStore for RedisStore {
     async fn check_once(
         &self,
         key: &KeyId,
@@ -244,9 +205,7 @@ impl ReservationStore for RedisStore {
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.remembering.end(key, id, None).await
     }
-}
 
-impl KeyStore for RedisStore {
     /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
         if !self.keys.servers.is_cluster() {

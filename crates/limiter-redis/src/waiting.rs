@@ -8,14 +8,11 @@ use limiter_core::{AssetId, Charge, Decision, KeyId, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::schema::Mode;
-
 /// One call on its way.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) key: KeyId,
     pub(crate) asset: Option<AssetId>,
-    pub(crate) mode: Mode,
     pub(crate) charge: Charge,
     pub(crate) answer: oneshot::Sender<Result<Decision, StoreError>>,
     pub(crate) ticket: Arc<Ticket>,
@@ -171,7 +168,6 @@ mod tests {
         let request = Request {
             key: "ci".parse().unwrap(),
             asset: None,
-            mode: Mode::Named,
             charge: Charge::request(),
             answer: oneshot::channel().0,
             ticket: Arc::default(),

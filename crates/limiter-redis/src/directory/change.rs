@@ -14,7 +14,7 @@ use super::chance::Token;
 use super::journal::{self, Noted};
 use super::pointer::Pointer;
 use super::{changing_nothing, parsed, unexpected_reply};
-use crate::error::CallError;
+use crate::error::CommandError;
 use crate::keyspace::{Keyspace, WorkspaceKey};
 use crate::schema::bytes;
 use crate::script::{Call, Script};
@@ -171,7 +171,7 @@ impl Changes {
             Ok(reply) => reply,
             Err(error) => {
                 // It may have begun, but it has changed nothing.
-                if matches!(error, CallError::Unknown(_)) {
+                if matches!(error, CommandError::Unknown(_)) {
                     let _ = self.end(workspace, token).await;
                 }
                 return Err(changing_nothing(error));
@@ -187,7 +187,7 @@ impl Changes {
         &self,
         change: &Change,
         entries: &[(&KeyId, Option<Entry>)],
-    ) -> Result<Finish, CallError> {
+    ) -> Result<Finish, CommandError> {
         let mut arguments = vec![change.token.to_string()];
         for (id, entry) in entries {
             let entry = entry.as_ref();
@@ -225,11 +225,11 @@ impl Changes {
     }
 
     /// Ends a change that changed nothing.
-    pub(super) async fn abandon(&self, change: &Change) -> Result<(), CallError> {
+    pub(super) async fn abandon(&self, change: &Change) -> Result<(), CommandError> {
         self.end(&change.workspace, &change.token).await
     }
 
-    async fn end(&self, workspace: &WorkspaceId, token: &Token) -> Result<(), CallError> {
+    async fn end(&self, workspace: &WorkspaceId, token: &Token) -> Result<(), CommandError> {
         let arguments = [token.to_string()];
         self.run(&ABANDON, workspace, &[WorkspaceKey::Change], arguments).await.map(drop)
     }
@@ -262,7 +262,7 @@ impl Changes {
         script: &Script,
         workspace: &WorkspaceId,
         arguments: impl IntoIterator<Item = String>,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let keys =
             [WorkspaceKey::Names, WorkspaceKey::Taken, WorkspaceKey::Admins, WorkspaceKey::Change];
         self.run(script, workspace, &keys, arguments).await
@@ -275,7 +275,7 @@ impl Changes {
         workspace: &WorkspaceId,
         keys: &[WorkspaceKey],
         arguments: impl IntoIterator<Item = String>,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let keys: Vec<_> =
             keys.iter().map(|kind| self.keyspace.workspace(*kind, workspace)).collect();
         let arguments: Vec<_> = arguments.into_iter().map(String::into_bytes).collect();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    CreateResults, KeyDigest, KeyId, KeyName, KeyRecord, KeysError, MaskedKey, NewRecord,
-    StoreError,
+    CallError, CreateResults, KeyDigest, KeyId, KeyName, KeyRecord, KeysError, MaskedKey,
+    NewRecord, StoreError,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -118,7 +118,7 @@ impl Directory {
             }
             let Some(done) = running.join_next().await else { break };
             let (place, outcome) = done.map_err(StoreError::outcome_unknown)?;
-            failed |= outcome.result.as_ref().is_err_and(KeysError::is_outage);
+            failed |= outcome.result.as_ref().is_err_and(CallError::is_outage);
             if let Some(of_key) = outcomes.get_mut(place) {
                 *of_key = Some(outcome);
             }

@@ -12,7 +12,7 @@ use redis::Value;
 use super::chance::Token;
 use super::change::Change;
 use super::{changing_nothing, parsed, unexpected_reply};
-use crate::error::CallError;
+use crate::error::CommandError;
 use crate::keyspace::Keyspace;
 use crate::script::{Call, Script};
 use crate::servers::{Lane, Servers};
@@ -70,7 +70,7 @@ impl Pointers {
         digest: &KeyDigest,
         id: &KeyId,
         replaced: Option<&Held>,
-    ) -> Result<Set, CallError> {
+    ) -> Result<Set, CommandError> {
         let set = self.set_all(change, &[(*digest, id, replaced)]).await?.pop();
         Ok(set.unwrap_or(Set::TooLate))
     }
@@ -80,7 +80,7 @@ impl Pointers {
         &self,
         change: &Change,
         pointers: &[(KeyDigest, &KeyId, Option<&Held>)],
-    ) -> Result<Vec<Set>, CallError> {
+    ) -> Result<Vec<Set>, CommandError> {
         let keys: Vec<_> =
             pointers.iter().map(|(digest, ..)| self.keyspace.digest(digest)).collect();
         let mut arguments = vec![change.not_after.to_string().into_bytes()];
@@ -101,7 +101,7 @@ impl Pointers {
     }
 
     /// Removes this very pointer, if it is still there.
-    pub(super) async fn remove(&self, pointer: &Pointer) -> Result<(), CallError> {
+    pub(super) async fn remove(&self, pointer: &Pointer) -> Result<(), CommandError> {
         let claim = format!("{} ", pointer.claim).into_bytes();
         self.run(&REMOVE, &pointer.digest, &[claim]).await.map(drop)
     }
@@ -111,7 +111,7 @@ impl Pointers {
         script: &Script,
         digest: &KeyDigest,
         arguments: &[Vec<u8>],
-    ) -> Result<Value, CallError> {
+    ) -> Result<Value, CommandError> {
         let keys = [self.keyspace.digest(digest)];
         self.servers.run(&Call { script, keys: &keys, arguments }, Lane::Apart).await
     }

@@ -6,7 +6,7 @@ use limiter_core::{InvalidValue, KeyConfig, KeyId, KeyRecord, KeysError, Workspa
 use super::chance::Token;
 use super::change::{Entry, Intent, Need};
 use super::{Directory, Stop, not_found};
-use crate::error::CallError;
+use crate::error::CommandError;
 use crate::records::{Found, Update};
 
 impl Directory {
@@ -72,7 +72,7 @@ impl Directory {
 fn refused(
     id: &KeyId,
     version: u64,
-    updated: Result<Update, CallError>,
+    updated: Result<Update, CommandError>,
 ) -> Result<KeyRecord, Stop> {
     Err(Stop::Refused(match updated.map_err(Stop::at_commit)? {
         Update::Updated(record) => return Ok(*record),

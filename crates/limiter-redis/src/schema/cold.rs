@@ -3,8 +3,8 @@
 //! A scope is a byte of types (0 if it counts no windows, else 1 plus the token type of the minute plus three times that of the
 //! day), four limits of seven bytes (requests and tokens of the minute and of the day), and what is pending: a byte (for each
 //! window 0 or 1 plus the token type, the day's times four), and two limits for each window with a change.
-//! The field `g` begins with format 1, kind 1, incarnation 4, expiry 7, shadow 1, thresholds 4,
-//! generations 4, budget 7.
+//! The field `g` begins with format 1, kind 1, expiry 7, shadow 1, thresholds 4, generations 4,
+//! budget 7.
 
 use limiter_core::{
     AssetId, CREDITS, KeyKind, KeyState, Record, ScopeState, Thresholds, Timestamp, TokenType,
@@ -12,12 +12,11 @@ use limiter_core::{
 };
 
 use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, push_limit};
-use super::{Incarnation, Known, Layout, Misread};
+use super::{Known, Layout, Misread};
 
 /// The field `g` of a key.
-pub(crate) fn write_global(incarnation: Incarnation, state: &KeyState) -> Vec<u8> {
+pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
     let mut bytes = vec![FORMAT, u8::from(state.kind() == KeyKind::Admin)];
-    bytes.extend(incarnation.0);
     push_int::<7>(&mut bytes, state.expires_at().map_or(NEVER, Timestamp::unix_ms));
     bytes.push(u8::from(state.is_shadow()));
     bytes.extend(packed(state.thresholds()));
@@ -72,7 +71,6 @@ pub(crate) fn read_state<'a>(
         1 => KeyKind::Admin,
         _ => return Err(Misread::Corrupt("a key of no kind")),
     };
-    let incarnation = Incarnation(reader.array()?);
     let expires_at = match reader.int::<7>()? {
         NEVER => None,
         unix_ms => Some(timestamp(unix_ms)?),
@@ -105,7 +103,7 @@ pub(crate) fn read_state<'a>(
     let assets: Vec<_> = assets.collect::<Result<_, _>>()?;
     let state = KeyState::from_parts(kind, expires_at, shadow, generations, global, assets)
         .map_err(|_| Misread::Corrupt("more assets than a key may have"))?;
-    Ok(Known { stamp, incarnation, state })
+    Ok(Known { stamp, state })
 }
 
 /// The limits of a scope, in force and pending.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use redis::Value;
 use tokio::time::sleep;
 
-use crate::error::{CallError, RedisError};
+use crate::error::{CommandError, RedisError};
 
 /// Faults injected by tests at some [`Servers`](super::Servers). Clones share them.
 #[derive(Clone, Default)]
@@ -70,20 +70,20 @@ impl Faults {
     pub(super) async fn around(
         &self,
         script: &str,
-        run: impl Future<Output = Result<Value, CallError>>,
-    ) -> Result<Value, CallError> {
+        run: impl Future<Output = Result<Value, CommandError>>,
+    ) -> Result<Value, CommandError> {
         let (fault, delay) = self.drawn(script);
         if let Some(delay) = delay {
             sleep(delay).await;
         }
         match fault {
             None => run.await,
-            Some(Fault::NotRun) => Err(CallError::NotRun(lost())),
+            Some(Fault::NotRun) => Err(CommandError::NotRun(lost())),
             Some(Fault::AnswerLost) => {
                 run.await?;
-                Err(CallError::Unknown(lost()))
+                Err(CommandError::Unknown(lost()))
             }
-            Some(Fault::NeverArrived) => Err(CallError::Unknown(lost())),
+            Some(Fault::NeverArrived) => Err(CommandError::Unknown(lost())),
         }
     }
 

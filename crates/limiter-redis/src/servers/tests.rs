@@ -29,7 +29,7 @@ fn settings(url: &str) -> Settings {
     }
 }
 
-async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CallError> {
+async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CommandError> {
     let (script, keys) = (counting(), [key.as_bytes().to_vec()]);
     let value = servers.run(&Call { script: &script, keys: &keys, arguments: &[] }, lane).await?;
     let Value::Int(count) = value else { panic!("{value:?}") };
@@ -61,7 +61,7 @@ async fn a_server_that_is_not_there_ran_nothing() {
     sleep(50).await;
     for lane in [Lane::Shared, Lane::Apart] {
         let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CallError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+        assert!(matches!(error, CommandError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
     }
     assert!(servers.health().await.is_err());
     let error = connect(&server.url()).await.unwrap_err();
@@ -81,11 +81,11 @@ async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
     server.signal("STOP");
     let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CallError::Unknown(RedisError::Deadline { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
     // That connection is gone now and a new one cannot be made; one of the pool is tried before it is used.
     for lane in [Lane::Shared, Lane::Apart] {
         let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CallError::NotRun(_)), "{error:?}");
+        assert!(matches!(error, CommandError::NotRun(_)), "{error:?}");
     }
     server.signal("CONT");
     sleep(300).await;
@@ -105,7 +105,7 @@ async fn a_connection_that_breaks_during_a_call_leaves_it_unknown() {
     sleep(50).await;
     server.signal("KILL");
     let error = calling.await.unwrap().unwrap_err();
-    assert!(matches!(error, CallError::Unknown(RedisError::ConnectionLost { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::Unknown(RedisError::ConnectionLost { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn users_who_may_not() {
     let refused = async |user: &str| {
         let servers = connect(&with(user)).await.unwrap();
         match count(&servers, "k", Lane::Shared).await {
-            Err(CallError::NotRun(error)) => error,
+            Err(CommandError::NotRun(error)) => error,
             other => panic!("{user}: {other:?}"),
         }
     };
@@ -292,9 +292,9 @@ async fn a_replica_decides_nothing() {
     replica.tell(&format!("REPLICAOF 127.0.0.1 {}", master.port));
     for lane in [Lane::Shared, Lane::Apart] {
         let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CallError::NotRun(RedisError::ReadOnly { .. })), "{error:?}");
+        assert!(matches!(error, CommandError::NotRun(RedisError::ReadOnly { .. })), "{error:?}");
         let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CallError::NotRun(RedisError::Replica { .. })), "{error:?}");
+        assert!(matches!(error, CommandError::NotRun(RedisError::Replica { .. })), "{error:?}");
     }
     let error = connect(&replica.url()).await.unwrap_err();
     assert!(matches!(error, RedisError::Replica { .. }), "{error:?}");
@@ -310,11 +310,11 @@ async fn a_server_that_evicts_or_is_full() {
     server.tell("CONFIG SET maxmemory-policy noeviction");
     server.tell("CONFIG SET maxmemory 1");
     let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CallError::NotRun(RedisError::OutOfMemory { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::NotRun(RedisError::OutOfMemory { .. })), "{error:?}");
     server.tell("CONFIG SET maxmemory 0");
     server.tell("LPUSH list x");
     let error = count(&servers, "list", Lane::Shared).await.unwrap_err();
-    assert!(matches!(&error, CallError::NotRun(RedisError::WrongType { key }) if key == "list"));
+    assert!(matches!(&error, CommandError::NotRun(RedisError::WrongType { key }) if key == "list"));
 }
 
 #[tokio::test]
@@ -331,7 +331,7 @@ async fn what_our_scripts_raise() {
         let script = Script::new("odd", text.to_owned());
         let call = Call { script: &script, keys: &keys, arguments: &[] };
         let error = servers.run(&call, Lane::Shared).await.unwrap_err();
-        assert!(matches!(error, CallError::NotRun(_)), "{text}: {error:?}");
+        assert!(matches!(error, CommandError::NotRun(_)), "{text}: {error:?}");
         assert!(error.to_string().contains(wanted), "{text}: {error}");
     }
 }
@@ -343,9 +343,9 @@ async fn a_busy_server() {
     let endless = Script::new("endless", "while true do end".to_owned());
     let call = Call { script: &endless, keys: &[], arguments: &[] };
     let error = servers.run(&call, Lane::Apart).await.unwrap_err();
-    assert!(matches!(error, CallError::Unknown(RedisError::Deadline { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
     let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CallError::NotRun(RedisError::Busy { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::NotRun(RedisError::Busy { .. })), "{error:?}");
     server.tell("SCRIPT KILL");
     sleep(100).await;
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
@@ -381,8 +381,8 @@ async fn a_cluster_whose_slots_move() {
     let mut refused = None;
     for _ in 0..3 {
         match servers.run(&call, Lane::Shared).await {
-            Err(CallError::NotRun(error)) => refused = Some(error),
-            Err(CallError::Unknown(RedisError::Deadline { .. })) => {}
+            Err(CommandError::NotRun(error)) => refused = Some(error),
+            Err(CommandError::Unknown(RedisError::Deadline { .. })) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -420,7 +420,7 @@ async fn a_cluster_whose_slots_move() {
     // A single node of it, taken for all there is.
     let single = connect(&nodes[0].url()).await.unwrap();
     let error = count(&single, "b", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CallError::NotRun(RedisError::InvalidSetting { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::NotRun(RedisError::InvalidSetting { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -432,13 +432,13 @@ async fn a_cluster_with_a_node_missing() {
     sleep(50).await;
     // "a" has slot 15495, at the third; "b" is at the first.
     let error = count(&servers, "a", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CallError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+    assert!(matches!(error, CommandError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 1);
     // Within the node time-out of the cluster, all that remain refuse.
     let mut last = None;
     for _ in 0..50 {
         match count(&servers, "b", Lane::Shared).await {
-            Err(CallError::NotRun(error @ RedisError::ClusterDown { .. })) => {
+            Err(CommandError::NotRun(error @ RedisError::ClusterDown { .. })) => {
                 last = Some(error);
                 break;
             }
