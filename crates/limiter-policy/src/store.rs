@@ -26,6 +26,7 @@ use crate::policy::FailurePolicy;
 ///
 /// Made by a [`GuardedStoreBuilder`](crate::GuardedStoreBuilder). A clone is the same store. It works on a tokio runtime whose timer
 /// is on: a call that is polled elsewhere is an [outage](crate::Outage::NoRuntime), and answered by the policy.
+#[derive(Clone)]
 pub struct GuardedStore {
     asking: Arc<Asking>,
     policy: FailurePolicy,
@@ -95,6 +96,7 @@ impl GuardedStore {
         }
     }
 
+    #[cfg(test)]
     pub(crate) const fn asking(&self) -> &Arc<Asking> {
         &self.asking
     }
@@ -411,18 +413,6 @@ impl Store for GuardedStore {
         self.asking
             .ask(Subject::Several, Effect::Reads, |store| store.list(workspace, search))
             .await
-    }
-}
-
-impl Clone for GuardedStore {
-    fn clone(&self) -> Self {
-        Self {
-            asking: Arc::clone(&self.asking),
-            policy: self.policy,
-            known_keys: Arc::clone(&self.known_keys),
-            unbacked: Arc::clone(&self.unbacked),
-            figures: Arc::clone(&self.figures),
-        }
     }
 }
 

@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use limiter_core::Thresholds;
+use limiter_core::{Store, Thresholds};
 
 use crate::events::{Callback, Channel, Event, EventSink, ThresholdEvent, UsageEvent};
-use crate::limiter::Limiter;
-use crate::watched::WatchedStore;
+use crate::limiter::{Backend, Limiter};
 
 /// Settings of a [`Limiter`]: see [`Limiter::builder`].
 #[must_use = "a limiter is made by build()"]
 pub struct LimiterBuilder {
-    store: WatchedStore,
+    backend: Backend,
     thresholds: Thresholds,
     on_threshold: Vec<Callback<ThresholdEvent>>,
     kept_events: usize,
@@ -21,9 +20,9 @@ pub struct LimiterBuilder {
 }
 
 impl LimiterBuilder {
-    pub(crate) fn new(store: WatchedStore) -> Self {
+    pub(crate) fn new(store: impl Store) -> Self {
         Self {
-            store,
+            backend: Backend::of(store),
             thresholds: Thresholds::default(),
             on_threshold: Vec::new(),
             kept_events: ThresholdEvent::KEPT,
@@ -95,14 +94,14 @@ impl LimiterBuilder {
         let thresholds = Channel::new(self.kept_events, self.on_threshold);
         let usage = Channel::new(self.kept_usage_events, self.on_usage);
         let events = EventSink::new(thresholds, usage, self.shadow);
-        Limiter::on(self.store.reporting_to(events), self.thresholds)
+        Limiter::new(self.backend, self.thresholds, events)
     }
 }
 
 impl fmt::Debug for LimiterBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LimiterBuilder")
-            .field("store", &self.store)
+            .field("backend", &self.backend)
             .field("thresholds", &self.thresholds)
             .field("shadow", &self.shadow)
             .finish_non_exhaustive()

@@ -6,21 +6,16 @@ mod threshold;
 mod usage;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use limiter_core::{
-    Allowed, AssetId, Charge, Crossing, Decision, KeyId, LateEvent, RequestId, Settled,
-};
-use pin_project_lite::pin_project;
+use limiter_core::{Allowed, Crossing, Decision, KeyId, LateEvent, RequestId, Settled};
 
 pub(crate) use self::channel::{Callback, Channel, Code};
 pub use self::missed::Missed;
 pub use self::threshold::{ThresholdEvent, ThresholdEvents};
 pub use self::usage::{UsageEvent, UsageEvents, UsageKind};
+use crate::observe::{self, Call, Operation};
 use crate::user_code::UserCode;
-use crate::watch;
 
 /// Event sink and shadow flag, shared by clones.
 #[derive(Clone, Debug, Default)]
@@ -31,40 +26,6 @@ struct Sink {
     thresholds: Channel<ThresholdEvent>,
     usage: Channel<UsageEvent>,
     shadow: bool,
-}
-
-/// A call that may charge a key. It borrows key, asset, charge and id from the caller.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'k, 'a, 'c, 'i> {
-    key: &'k KeyId,
-    /// The charge, if it is final as soon as it is made. An estimate is not.
-    check: Option<Check<'a, 'c, 'i>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Check<'a, 'c, 'i> {
-    asset: Option<&'a AssetId>,
-    charge: &'c Charge,
-    id: Option<&'i RequestId>,
-}
-
-impl<'k> Call<'k, '_, '_, '_> {
-    /// Creates a call whose charge is an estimate.
-    pub(crate) const fn estimated(key: &'k KeyId) -> Self {
-        Self { key, check: None }
-    }
-}
-
-impl<'k, 'a, 'c, 'i> Call<'k, 'a, 'c, 'i> {
-    /// Creates a call whose charge is final.
-    pub(crate) const fn checked(
-        key: &'k KeyId,
-        asset: Option<&'a AssetId>,
-        charge: &'c Charge,
-        id: Option<&'i RequestId>,
-    ) -> Self {
-        Self { key, check: Some(Check { asset, charge, id }) }
-    }
 }
 
 impl EventSink {
@@ -84,53 +45,36 @@ impl EventSink {
         UsageEvents::new(self.0.usage.subscribe())
     }
 
-    /// Wraps a call that charges a key. Its events are sent as soon as it is decided.
-    pub(crate) const fn charging<'k, 'a, 'c, 'i, F>(
-        &self,
-        of: Call<'k, 'a, 'c, 'i>,
-        call: F,
-    ) -> Reported<'_, 'k, 'a, 'c, 'i, F> {
-        Reported { call, sink: self, of: Some(of) }
-    }
-
-    /// Wraps a call that charges nothing, and raises no events.
-    pub(crate) const fn looking<F>(
-        &self,
-        call: F,
-    ) -> Reported<'_, 'static, 'static, 'static, 'static, F> {
-        Reported { call, sink: self, of: None }
-    }
-
+    /// Sends the events of a decision, and applies shadow mode to it.
     #[inline]
-    fn decided(&self, of: Option<&Call<'_, '_, '_, '_>>, decision: &mut Decision) {
+    pub(crate) fn decided(&self, call: &Call<'_>, decision: &mut Decision) {
         match decision {
-            Decision::Allowed(allowed) => {
-                if let Some(call) = of {
-                    if !allowed.crossed().is_empty() {
-                        self.crossed(call.key, allowed.crossed());
-                    }
-                    if self.0.usage.has_listeners() {
-                        self.checked(call, allowed);
-                    }
+            Decision::Allowed(allowed) if call.operation != Operation::Peek => {
+                if let Some(key) = call.key
+                    && !allowed.crossed().is_empty()
+                {
+                    self.crossed(key, allowed.crossed());
+                }
+                if self.0.usage.has_listeners() {
+                    self.checked(call, allowed);
                 }
             }
-            Decision::Denied(denied) => {
-                if self.0.shadow {
-                    *decision = Decision::Denied(denied.clone()).in_shadow();
-                }
+            Decision::Denied(denied) if self.0.shadow => {
+                *decision = Decision::Denied(denied.clone()).in_shadow();
             }
+            _ => {}
         }
     }
 
     /// Sends an event for a check that has charged a call.
     #[cold]
-    fn checked(&self, call: &Call<'_, '_, '_, '_>, allowed: &Allowed) {
-        if let Some(Check { asset, charge, id }) = call.check
+    fn checked(&self, call: &Call<'_>, allowed: &Allowed) {
+        if let (Some(key), Some((charge, id))) = (call.key, call.check)
             && allowed.is_newly_charged()
         {
             self.0.usage.send(UsageEvent {
-                key: call.key.clone(),
-                asset: asset.cloned(),
+                key: key.clone(),
+                asset: call.asset.cloned(),
                 kind: UsageKind::Checked,
                 charge: *charge,
                 id: id.cloned(),
@@ -173,36 +117,12 @@ impl EventSink {
 
     /// Sends an event for each threshold that was reached.
     #[cold]
-    pub(crate) fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
+    fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
         for crossing in crossed {
-            watch::event_fired(crossing.percent);
+            observe::event_fired(crossing.percent);
             let event = ThresholdEvent { key: key.clone(), crossing: crossing.clone() };
             self.0.thresholds.send(event);
         }
-    }
-}
-
-pin_project! {
-    /// A call whose events are sent when it is ready. The decision is read in place, without a move.
-    pub(crate) struct Reported<'s, 'k, 'a, 'c, 'i, F> {
-        #[pin]
-        call: F,
-        sink: &'s EventSink,
-        of: Option<Call<'k, 'a, 'c, 'i>>,
-    }
-}
-
-impl<E, F: Future<Output = Result<Decision, E>>> Future for Reported<'_, '_, '_, '_, '_, F> {
-    type Output = F::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let mut answer = this.call.poll(context);
-        if let Poll::Ready(Ok(decision)) = &mut answer {
-            this.sink.decided(this.of.as_ref(), decision);
-        }
-        answer
     }
 }
 

@@ -79,12 +79,15 @@
 //! denied) and `degraded`. A store that fails is warned of at most every 10 seconds, with the number of failures since; one
 //! that a breaker has given up is not warned of again.
 
-mod any_store;
+mod answer;
+mod asset;
 mod builder;
-mod dynamic;
 mod estimate;
 mod events;
+mod handle;
+mod keys;
 mod limiter;
+mod observe;
 mod price;
 #[cfg(feature = "stream")]
 mod provider;
@@ -94,40 +97,41 @@ mod reserving;
 mod stream;
 mod token_usage;
 mod user_code;
-mod watch;
-mod watched;
 
+pub use answer::Answer;
+pub use asset::OfAsset;
 pub use builder::LimiterBuilder;
 pub use estimate::Estimate;
 pub use events::{Missed, ThresholdEvent, ThresholdEvents, UsageEvent, UsageEvents, UsageKind};
-pub use limiter::{Keys, Limiter};
+pub use handle::Handle;
+pub use keys::Keys;
+pub use limiter::Limiter;
 #[doc(hidden)]
 pub use limiter_core::Object;
 pub use limiter_core::{
     AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreateResults, CreatedKey,
-    CreditUsage, Credits, Crossing, DamagedKey, Decision, DecisionHandle, DecisionStore,
-    DenialReason, Denied, Engine, FailureDomain, InForce, InvalidValue, KeyConfig, KeyDigest,
-    KeyFailure, KeyId, KeyKind, KeyName, KeyRecord, KeyState, KeyStore, KeysError, LateEvent,
-    LedgerBounds, Limits, LimitsBuilder, MAX_COUNT, ManualClock, MaskedKey, NewKey, NewRecord,
-    Page, PendingLimits, RateLimited, RecordId, RequestId, ReservationError, ReservationStore,
-    Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Settled, SettledAs, Store, StoreError,
-    StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit, UnitUsage, Unpaid, Usage,
-    Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
+    CreditUsage, Credits, Crossing, DamagedKey, Decision, DenialReason, Denied, FailureDomain,
+    InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
+    KeyState, KeysError, LateEvent, LedgerBounds, Limits, LimitsBuilder, Listener, MAX_COUNT,
+    ManualClock, MaskedKey, NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId,
+    RequestId, ReservationError, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Settled,
+    SettledAs, Store, StoreError, StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit,
+    UnitUsage, Unpaid, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
+    async_trait,
 };
 // For the crates around this one.
 #[doc(hidden)]
 pub use limiter_core::Throttle;
 #[cfg(feature = "memory")]
 pub use limiter_memory::{
-    Journal, KeyAction, KeyChange, MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError,
-    Snapshot,
+    Journal, KeyAction, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
 };
 #[cfg(feature = "policy")]
 pub use limiter_policy::{
-    BreakerState, FailurePolicy, GuardedHandle, GuardedStore, GuardedStoreBuilder, Outage, Share,
+    BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Outage, Share,
 };
 #[cfg(feature = "redis")]
-pub use limiter_redis::{RedisError, RedisHandle, RedisStore, RedisStoreBuilder};
+pub use limiter_redis::{RedisError, RedisStore, RedisStoreBuilder};
 pub use price::{Price, PriceTable, PriceTableError};
 #[cfg(all(feature = "stream", any(test, feature = "fuzzing")))]
 #[doc(hidden)]
@@ -143,4 +147,3 @@ pub use stream::{CountTokens, StreamError, StreamMeter};
 pub use token_usage::TokenUsage;
 #[doc(hidden)]
 pub use user_code::UserCode;
-pub use watched::{Handle, WatchedStore};

@@ -1,5 +1,7 @@
-//! The limiter: an engine on a store that is chosen at run time.
+//! The limiter: one road for each call, to a store in memory or a shared one.
 
+#[cfg(feature = "memory")]
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,28 +10,27 @@ use limiter_core::ManualClock;
 #[cfg(feature = "stream")]
 use limiter_core::Throttle;
 use limiter_core::{
-    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Denied, Engine, KeyId, KeysError,
-    NewKey, RequestId, ReservationError, ReservationStore, Settled, Store, StoreError, Thresholds,
-    Totals, Unpaid, Usage, WorkspaceId,
+    AccessKey, AssetId, BoxError, CallError, Charge, CreatedKey, Decision, DenialReason, Denied,
+    Issuer, KeyId, KeysError, NewKey, RequestId, ReservationError, Settled, Store, StoreError,
+    Thresholds, Totals, Unpaid, Usage, WorkspaceId,
 };
 #[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
 #[cfg(feature = "policy")]
-use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
+use limiter_policy::{FailurePolicy, GuardedStoreBuilder};
 #[cfg(feature = "redis")]
 use limiter_redis::{RedisError, RedisStore};
 
+use crate::answer::Answer;
+use crate::asset::OfAsset;
 use crate::builder::LimiterBuilder;
 use crate::estimate::Estimate;
-use crate::events::{ThresholdEvents, UsageEvents};
+use crate::events::{EventSink, ThresholdEvents, UsageEvents, UsageKind};
+use crate::handle::Handle;
+use crate::keys::Keys;
+use crate::observe::{Call, Instruments, Observer, Operation};
 use crate::reservation::{Reservation, Reserved, random_id};
 use crate::reserving::{Reserving, Unanswered};
-#[cfg(any(feature = "metrics", feature = "tracing"))]
-use crate::watch::Watch;
-use crate::watched::{Handle, WatchedStore};
-
-/// The keys of a workspace, as one of its keys sees them. See [`limiter_core::Keys`].
-pub type Keys<'a> = limiter_core::Keys<'a, WatchedStore>;
 
 /// Decides for each call of an API key whether it may go on.
 ///
@@ -37,16 +38,35 @@ pub type Keys<'a> = limiter_core::Keys<'a, WatchedStore>;
 /// decision is one atomic step: together they never get more than the limits allow.
 ///
 /// Key ids come from [`authenticate`](Self::authenticate), or from the service's own authentication.
+///
+/// Each call returns an [`Answer`]: a future to await, and in memory also a value, by [`now`](Answer::now).
 #[derive(Clone, Debug)]
-pub struct Limiter {
-    engine: Arc<Engine<WatchedStore>>,
+pub struct Limiter(Arc<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    backend: Backend,
+    issuer: Arc<Issuer>,
+    observer: Observer,
+    /// Throttles the warnings that streams could not be extended: a failing store fails all of them.
+    #[cfg(feature = "stream")]
+    stream_warnings: Arc<Throttle>,
+}
+
+/// The store of a limiter. Calls in memory are functions; on any other store they are boxed futures, which cost nothing next
+/// to a round trip.
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    #[cfg(feature = "memory")]
+    Memory(MemoryStore),
+    Shared(Arc<dyn Store>),
 }
 
 impl Limiter {
     /// Limits inside this process, on the system's clock.
     ///
     /// To go on from a [`Snapshot`](limiter_memory::Snapshot), build a [`MemoryStore`] and convert it:
-    /// `Limiter::from(store)`.
+    /// `Limiter::from(store)`. Keep a clone of the store to take snapshots of it.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn in_memory() -> Self {
@@ -106,8 +126,7 @@ impl Limiter {
         Ok(Self::from(Box::pin(RedisStore::connect(url)).await?))
     }
 
-    /// A limiter with settings of its own, on a store of any kind: a `MemoryStore`, a `RedisStore`, a `GuardedStore`, or
-    /// [`WatchedStore::custom`].
+    /// A limiter with settings of its own, on a store of any kind.
     ///
     /// ```
     /// # #[cfg(feature = "memory")]
@@ -123,8 +142,8 @@ impl Limiter {
     /// # #[cfg(not(feature = "memory"))]
     /// # fn main() {}
     /// ```
-    pub fn builder(store: impl Into<WatchedStore>) -> LimiterBuilder {
-        LimiterBuilder::new(store.into())
+    pub fn builder(store: impl Store) -> LimiterBuilder {
+        LimiterBuilder::new(store)
     }
 
     /// The thresholds that keys reach from now on by calls of this limiter and its clones, each once in its window: nobody has
@@ -155,7 +174,7 @@ impl Limiter {
     /// ```
     #[must_use]
     pub fn threshold_events(&self) -> ThresholdEvents {
-        self.engine.store().events().threshold_events()
+        self.observer().events.threshold_events()
     }
 
     /// Subscribes to the final charges of this limiter and its clones, to bill from: see
@@ -167,8 +186,6 @@ impl Limiter {
     /// A charge raises its event in the process that made it. If the answer to a check is lost on its way from
     /// the store, its event is lost too. A settlement whose answer was lost raises its event when this process repeats
     /// it.
-    ///
-    /// Calls through [`memory`](Self::memory) raise no events.
     ///
     /// ```
     /// use limiter::{AssetId, Charge, KeyConfig, Limiter, NewKey, Reserved, Totals, UsageKind};
@@ -194,18 +211,13 @@ impl Limiter {
     /// ```
     #[must_use]
     pub fn usage_events(&self) -> UsageEvents {
-        self.engine.store().events().usage_events()
+        self.observer().events.usage_events()
     }
 
-    /// Limits on a store of your own. It proves itself by passing the conformance suite.
-    pub fn custom(store: impl Store) -> Self {
-        Self::builder(WatchedStore::custom(store)).build()
-    }
-
-    /// Limits on a store of any kind, and what to answer when it cannot: with a deadline for each call, and a circuit breaker that
+    /// Limits on a store of any kind, with a policy for its outages: a deadline for each call, and a circuit breaker that
     /// keeps a dead store from costing every call its deadline.
     ///
-    /// What is answered without the store is flagged as [degraded](limiter_core::Allowed::degraded).
+    /// An answer without the store is flagged as [degraded](limiter_core::Allowed::degraded).
     ///
     /// The settings are those of a [`GuardedStoreBuilder`], whose store becomes a limiter with `Limiter::from(store)`. It
     /// also takes a store that is not there yet:
@@ -229,42 +241,41 @@ impl Limiter {
         Self::from(GuardedStoreBuilder::new(policy).guard(store))
     }
 
-    /// The same limiter, whose figures and spans show the key of each call: by its id, as the label or field `key`.
+    /// Returns the same limiter with the label (and span field) `key`: the id of the key of each call.
     ///
-    /// **Nothing bounds how many there are**: each key that makes calls gets time series of its own for as long as the process lives, and
-    /// so does each id that callers make up, if they can. It is for services with few keys, that authenticate them first. Decisions and denials
-    /// are labelled, and durations are not; each costs a look-up.
+    /// **Nothing bounds the number of time series**: each key that makes calls has series of its own for as long as the
+    /// process lives, and so has each id that callers make up, if they can. Use it for few keys, which are authenticated
+    /// first. Decisions and denials are labelled, durations are not. Each label costs a look-up.
     ///
-    /// Clones and handles that were made before go on without.
+    /// Clones and handles that were made before have no label.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
-    pub fn showing_keys_in_figures(&self) -> Self {
-        Self::on(self.engine.store().rewatched(Watch::showing_keys), self.engine.thresholds())
+    pub fn with_key_label(&self) -> Self {
+        self.with_instruments(Instruments::with_key_label)
     }
 
-    /// As [`showing_keys_in_figures`](Self::showing_keys_in_figures), with the asset of each call as the label or field
-    /// `asset`.
+    /// As [`with_key_label`](Self::with_key_label), with the asset of each call as the label `asset`.
     ///
-    /// **Nothing bounds how many there are**: whatever callers name as the asset becomes a time series. It is for services that
-    /// look the asset up first, in a list of theirs. Calls of no asset, and extensions of reservations, have no such label.
+    /// **Nothing bounds the number of time series**: each name of an asset by any caller has series of its own. Use it where
+    /// the service looks the asset up first, in a list of its own. Calls of no asset, and extensions of reservations, have
+    /// no such label.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
-    pub fn showing_assets_in_figures(&self) -> Self {
-        Self::on(self.engine.store().rewatched(Watch::showing_assets), self.engine.thresholds())
+    pub fn with_asset_label(&self) -> Self {
+        self.with_instruments(Instruments::with_asset_label)
     }
 
-    /// Whether the limits are inside this process: then the futures of all calls are ready when they are first polled.
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    fn with_instruments(&self, change: impl FnOnce(&Instruments) -> Instruments) -> Self {
+        let mut parts = Parts::clone(&self.0);
+        parts.observer.instruments = change(&parts.observer.instruments);
+        Self(Arc::new(parts))
+    }
+
+    /// Whether the limits are inside this process: then [`Answer::now`] answers every call.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
-        self.engine.store().is_in_memory()
-    }
-
-    /// The in-memory store, whose calls are synchronous, if it is the one in use. What is asked there is not counted among the
-    /// figures and raises no event, and is in shadow mode only where the key is.
-    #[cfg(feature = "memory")]
-    #[must_use]
-    pub fn memory(&self) -> Option<&MemoryStore> {
-        self.engine.store().memory()
+        self.0.backend.is_in_memory()
     }
 
     /// Charges the calls that were allowed without the store, and reports ends of reservations to it, for at most this
@@ -281,7 +292,7 @@ impl Limiter {
     /// # }
     /// ```
     pub async fn flush(&self, within: Duration) -> Unpaid {
-        self.engine.store().flush(within).await
+        self.store().flush(within).await
     }
 
     /// The id of the key with this access key, or `None` if it belongs to no living key.
@@ -290,8 +301,12 @@ impl Limiter {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    pub async fn authenticate(&self, access_key: &AccessKey) -> Result<Option<KeyId>, StoreError> {
-        self.engine.authenticate(access_key).await
+    pub fn authenticate<'a>(
+        &'a self,
+        access_key: &'a AccessKey,
+    ) -> Answer<impl Future<Output = Result<Option<KeyId>, StoreError>> + Send + 'a> {
+        let call = Call::new(Operation::Authenticate);
+        self.observed(call, async move { self.store().resolve(&access_key.digest()).await })
     }
 
     /// Decides whether the key may make this call, and charges it if so, in one atomic step.
@@ -307,10 +322,25 @@ impl Limiter {
     pub fn check_and_consume<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
+        asset: impl OfAsset<'a>,
         charge: &'a Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send + 'a {
-        self.engine.check_and_consume(key, asset.into(), charge)
+    ) -> Answer<impl Future<Output = Result<Decision, StoreError>> + Send + 'a> {
+        let asset = asset.asset();
+        let call = Call::of(Operation::CheckAndConsume, key);
+        let call = call.for_asset(asset).checking(charge, None);
+        self.answer(async move {
+            match &self.0.backend {
+                #[cfg(feature = "memory")]
+                Backend::Memory(store) => {
+                    let decide = || store.check_and_consume(key, asset, charge);
+                    Ok(self.observer().decide(call, decide))
+                }
+                Backend::Shared(store) => {
+                    let answer = store.check_and_consume(key, asset, charge);
+                    self.observer().decision(call, answer).await
+                }
+            }
+        })
     }
 
     /// Answers as [`check_and_consume`](Self::check_and_consume) would, and changes nothing.
@@ -320,10 +350,12 @@ impl Limiter {
     pub fn peek<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
+        asset: impl OfAsset<'a>,
         charge: &'a Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send + 'a {
-        self.engine.peek(key, asset.into(), charge)
+    ) -> Answer<impl Future<Output = Result<Decision, StoreError>> + Send + 'a> {
+        let asset = asset.asset();
+        let call = Call::of(Operation::Peek, key).for_asset(asset);
+        self.decided(call, async move { self.store().peek(key, asset, charge).await })
     }
 
     /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
@@ -337,11 +369,13 @@ impl Limiter {
     pub fn check_once<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
+        asset: impl OfAsset<'a>,
         charge: &'a Charge,
         id: &'a RequestId,
-    ) -> impl Future<Output = Result<Decision, ReservationError>> + Send + 'a {
-        self.engine.check_once(key, asset.into(), charge, id)
+    ) -> Answer<impl Future<Output = Result<Decision, ReservationError>> + Send + 'a> {
+        let asset = asset.asset();
+        let call = Call::of(Operation::CheckOnce, key).for_asset(asset).checking(charge, Some(id));
+        self.decided(call, async move { self.store().check_once(key, asset, charge, id).await })
     }
 
     /// Decides and charges a call by its estimate, to be corrected once its cost is known: see [`Reservation`].
@@ -358,18 +392,18 @@ impl Limiter {
     pub fn reserve<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
+        asset: impl OfAsset<'a>,
         estimate: &'a Charge,
-    ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
-        let asset = asset.into();
-        async move {
+    ) -> Answer<impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a> {
+        let asset = asset.asset();
+        self.answer(async move {
             let id = random_id()?;
             if self.is_in_memory() {
-                return self.reserve_now(key, asset, estimate, &id, Self::RESERVATION_TTL).await;
+                return self.reserve_here(key, asset, estimate, &id, Self::RESERVATION_TTL).await;
             }
             let (key, asset) = (key.clone(), asset.cloned());
             Reserving::new(self.clone(), key, asset, *estimate, id, Self::RESERVATION_TTL).await
-        }
+        })
     }
 
     /// As [`reserve`](Self::reserve), under an id of the caller's choice and with a ttl of its own.
@@ -386,25 +420,25 @@ impl Limiter {
     pub fn reserve_as<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
+        asset: impl OfAsset<'a>,
         estimate: &'a Charge,
         id: &'a RequestId,
         ttl: Duration,
-    ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
-        let asset = asset.into();
-        async move {
+    ) -> Answer<impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a> {
+        let asset = asset.asset();
+        self.answer(async move {
             if self.is_in_memory() {
-                return self.reserve_now(key, asset, estimate, id, ttl).await;
+                return self.reserve_here(key, asset, estimate, id, ttl).await;
             }
             let unanswered = Unanswered::new(key, id);
-            let answer = self.reserve_now(key, asset, estimate, id, ttl).await;
+            let answer = self.reserve_here(key, asset, estimate, id, ttl).await;
             unanswered.answered();
             answer
-        }
+        })
     }
 
     /// Reserves without care for a dropped future: the caller handles a charge without an answer.
-    pub(crate) async fn reserve_now(
+    pub(crate) async fn reserve_here(
         &self,
         key: &KeyId,
         asset: Option<&AssetId>,
@@ -412,7 +446,9 @@ impl Limiter {
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Reserved, ReservationError> {
-        Ok(match self.engine.reserve(key, asset, estimate, id, ttl).await? {
+        let call = Call::of(Operation::Reserve, key).for_asset(asset);
+        let answer = self.store().reserve(key, asset, estimate, id, ttl);
+        Ok(match self.observer().decision(call, answer).await? {
             Decision::Allowed(allowed) => Reserved::Allowed(Reservation::new(
                 self.clone(),
                 key.clone(),
@@ -466,11 +502,11 @@ impl Limiter {
     pub fn reserve_estimated<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
+        asset: impl OfAsset<'a>,
         estimate: &'a Estimate,
-    ) -> impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a {
-        let asset = asset.into();
-        async move {
+    ) -> Answer<impl Future<Output = Result<Reserved, ReservationError>> + Send + 'a> {
+        let asset = asset.asset();
+        self.answer(async move {
             let whole = estimate.charge()?;
             let answer = self.reserve(key, asset, &whole).await?;
             let Some(limited) = answer.denied().and_then(Denied::rate_limited) else {
@@ -482,20 +518,21 @@ impl Limiter {
             }
             let answer = self.reserve(key, asset, &capped).await?;
             Ok(answer.with_price(estimate.price))
-        }
+        })
     }
 
     /// As [`Reservation::extend`], by the id of a reservation that this process or another made.
     ///
     /// # Errors
     /// As there; a deleted key is denied as unknown.
-    pub async fn extend(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-        to: &Totals,
-    ) -> Result<Decision, ReservationError> {
-        self.engine.extend(key, id, to).await
+    pub fn extend<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+        to: &'a Totals,
+    ) -> Answer<impl Future<Output = Result<Decision, ReservationError>> + Send + 'a> {
+        let call = Call::of(Operation::Extend, key);
+        self.decided(call, async move { self.store().extend(key, id, to).await })
     }
 
     /// Settles as [`Reservation::settle`], by the id of a reservation that this process or another made. If a failure
@@ -503,21 +540,33 @@ impl Limiter {
     ///
     /// # Errors
     /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.
-    pub async fn settle(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-        actual: &Totals,
-    ) -> Result<Settled, ReservationError> {
-        self.engine.settle(key, id, actual).await
+    pub fn settle<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+        actual: &'a Totals,
+    ) -> Answer<impl Future<Output = Result<Settled, ReservationError>> + Send + 'a> {
+        self.observed(Call::of(Operation::Settle, key), async move {
+            let settled = self.store().settle(key, id, actual).await?;
+            self.observer().events.ended(key, id, UsageKind::Settled, &settled);
+            Ok(settled)
+        })
     }
 
     /// As [`Reservation::cancel`], by the id of a reservation that this process or another made.
     ///
     /// # Errors
     /// As there, and [`ReservationError::KeyUnknown`] for a deleted key.
-    pub async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
-        self.engine.cancel(key, id).await
+    pub fn cancel<'a>(
+        &'a self,
+        key: &'a KeyId,
+        id: &'a RequestId,
+    ) -> Answer<impl Future<Output = Result<Settled, ReservationError>> + Send + 'a> {
+        self.observed(Call::of(Operation::Cancel, key), async move {
+            let settled = self.store().cancel(key, id).await?;
+            self.observer().events.ended(key, id, UsageKind::Cancelled, &settled);
+            Ok(settled)
+        })
     }
 
     /// How long a reservation can be settled unless said otherwise: longer than any answer streams.
@@ -530,78 +579,143 @@ impl Limiter {
     pub fn handle<'a>(
         &'a self,
         key: &'a KeyId,
-        asset: impl Into<Option<&'a AssetId>>,
-    ) -> impl Future<Output = Result<Option<Handle>, StoreError>> + Send + 'a {
-        self.engine.handle(key, asset.into())
+        asset: impl OfAsset<'a>,
+    ) -> Answer<impl Future<Output = Result<Option<Handle>, StoreError>> + Send + 'a> {
+        let asset = asset.asset();
+        self.observed(Call::of(Operation::Handle, key), async move {
+            let handle = || Handle::new(self, key, asset);
+            #[cfg(feature = "memory")]
+            if let Backend::Memory(store) = &self.0.backend {
+                return Ok(store.handle(key, asset).map(|memory| handle().in_memory(memory)));
+            }
+            let decision = self.store().peek(key, asset, &Charge::NOTHING).await?;
+            let unknown = |denied: &Denied| *denied.reason() == DenialReason::KeyUnknown;
+            Ok((!decision.denied().is_some_and(unknown)).then(handle))
+        })
     }
 
     /// What the key has used, or `None` if it is not known. Only scopes with limits are counted.
     ///
-    /// Nobody's rights are checked here; [`Keys::usage`](limiter_core::Keys::usage) does.
+    /// Nobody's rights are checked here; [`Keys::usage`] does.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
-    pub async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
-        self.engine.usage(key).await
+    pub fn usage<'a>(
+        &'a self,
+        key: &'a KeyId,
+    ) -> Answer<impl Future<Output = Result<Option<Usage>, StoreError>> + Send + 'a> {
+        self.observed(Call::of(Operation::Usage, key), async move { self.store().usage(key).await })
     }
 
     /// Creates the first key of a workspace: an admin key without an expiry.
     ///
     /// # Errors
     /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`]
-    /// if the key is no admin key or has an expiry; and what [`Keys::create`](limiter_core::Keys::create)
+    /// if the key is no admin key or has an expiry; and what [`Keys::create`]
     /// may answer.
-    pub async fn bootstrap(
+    pub fn bootstrap(
         &self,
         workspace: WorkspaceId,
         admin: NewKey,
-    ) -> Result<CreatedKey, KeysError> {
-        self.engine.bootstrap(workspace, admin).await
+    ) -> Answer<impl Future<Output = Result<CreatedKey, KeysError>> + Send + '_> {
+        let call = Call::new(Operation::Bootstrap);
+        self.observed(
+            call,
+            async move { self.0.issuer.bootstrap(self.store(), workspace, admin).await },
+        )
     }
 
     /// The keys of a workspace, as the holder of this access key sees them.
     #[must_use]
     pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a> {
-        self.engine.keys(caller)
+        Keys::new(self, limiter_core::Keys::new(self.store(), &self.0.issuer, caller))
     }
 
     /// The keys of a workspace, as this key sees them: for services that authenticate their callers
     /// themselves.
     #[must_use]
     pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a> {
-        self.engine.keys_as(caller)
+        Keys::new(self, limiter_core::Keys::new(self.store(), &self.0.issuer, caller))
     }
 
-    pub(crate) fn on(store: WatchedStore, thresholds: Thresholds) -> Self {
-        let engine = Engine::new(store, system_entropy).with_thresholds(thresholds);
-        Self { engine: Arc::new(engine) }
+    pub(crate) fn new(backend: Backend, thresholds: Thresholds, events: EventSink) -> Self {
+        let late = events.clone();
+        backend.store().listen(Box::new(move |key, event| late.late(key, event)));
+        let in_memory = backend.is_in_memory();
+        Self(Arc::new(Parts {
+            backend,
+            issuer: Arc::new(Issuer::new(system_entropy).with_thresholds(thresholds)),
+            observer: Observer { instruments: Instruments::new(in_memory), events },
+            #[cfg(feature = "stream")]
+            stream_warnings: Arc::new(Throttle::of_warnings()),
+        }))
     }
-}
 
-#[cfg(feature = "stream")]
-impl Limiter {
+    #[inline]
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.0.observer
+    }
+
+    #[cfg(feature = "stream")]
     pub(crate) fn stream_warnings(&self) -> &Throttle {
-        self.engine.store().stream_warnings()
+        &self.0.stream_warnings
+    }
+
+    #[inline]
+    pub(crate) fn answer<F: Future>(&self, call: F) -> Answer<F> {
+        Answer::new(self.is_in_memory(), call)
+    }
+
+    /// Observes a call that decides.
+    fn decided<'a, E: CallError + 'a>(
+        &'a self,
+        call: Call<'a>,
+        answer: impl Future<Output = Result<Decision, E>> + Send + 'a,
+    ) -> Answer<impl Future<Output = Result<Decision, E>> + Send + 'a> {
+        self.answer(self.observer().decision(call, answer))
+    }
+
+    /// Observes any other call.
+    pub(crate) fn observed<'a, T: Send + 'a, E: CallError + 'a>(
+        &'a self,
+        call: Call<'a>,
+        answer: impl Future<Output = Result<T, E>> + Send + 'a,
+    ) -> Answer<impl Future<Output = Result<T, E>> + Send + 'a> {
+        self.answer(self.observer().answer(call, answer))
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.0.backend.store()
     }
 }
 
-#[cfg(feature = "memory")]
-impl From<MemoryStore> for Limiter {
-    fn from(store: MemoryStore) -> Self {
-        Self::builder(store).build()
+impl Backend {
+    /// A [`MemoryStore`] is kept as what it is, whatever gave it to the limiter.
+    pub(crate) fn of(store: impl Store) -> Self {
+        #[cfg(feature = "memory")]
+        if let Some(memory) = (&store as &dyn Any).downcast_ref::<MemoryStore>() {
+            return Self::Memory(memory.clone());
+        }
+        Self::Shared(Arc::new(store))
+    }
+
+    #[inline]
+    const fn is_in_memory(&self) -> bool {
+        !matches!(self, Self::Shared(_))
+    }
+
+    fn store(&self) -> &dyn Store {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(store) => store,
+            Self::Shared(store) => &**store,
+        }
     }
 }
 
-#[cfg(feature = "redis")]
-impl From<RedisStore> for Limiter {
-    fn from(store: RedisStore) -> Self {
-        Self::builder(store).build()
-    }
-}
-
-#[cfg(feature = "policy")]
-impl<S: Store> From<GuardedStore<S>> for Limiter {
-    fn from(store: GuardedStore<S>) -> Self {
+/// Limits on a store of any kind, with the default settings.
+impl<S: Store> From<S> for Limiter {
+    fn from(store: S) -> Self {
         Self::builder(store).build()
     }
 }

@@ -44,7 +44,7 @@ impl Reserving {
     ) -> Self {
         let (reserves, of, under) = (limiter.clone(), key.clone(), id.clone());
         let call = Box::pin(async move {
-            reserves.reserve_now(&of, asset.as_ref(), &estimate, &under, ttl).await
+            reserves.reserve_here(&of, asset.as_ref(), &estimate, &under, ttl).await
         });
         Self {
             limiter,

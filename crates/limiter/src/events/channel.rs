@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Event, Missed};
+use crate::observe;
 use crate::user_code::UserCode;
-use crate::watch;
 
 /// A callback that is run for each event, before the call that raised it is answered.
 pub(crate) type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
@@ -82,7 +82,7 @@ impl<E: Event> Subscription<E> {
         match self.receiver.recv().await {
             Ok(event) => Some(Ok(event)),
             Err(RecvError::Lagged(events)) => {
-                watch::events_missed(E::NAME, events);
+                observe::events_missed(E::NAME, events);
                 Some(Err(Missed { events }))
             }
             Err(RecvError::Closed) => None,

@@ -6,13 +6,13 @@ use limiter_core::Throttle;
 
 use super::api::Api;
 use super::reported::TokenSource;
-use crate::watch;
+use crate::observe;
 
 /// Counts an answer that has ended. Warns if its tokens are those of the estimate: the provider's usage or its text was not
 /// understood.
 pub(crate) fn answer_accounted(api: Option<Api>, source: TokenSource) {
     let api = api.map_or("other", Api::name);
-    watch::answer_accounted(api, source.name());
+    observe::answer_accounted(api, source.name());
     if source == TokenSource::Estimated
         && let Some(suppressed) = WARNINGS.admit(Instant::now())
     {

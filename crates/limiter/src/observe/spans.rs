@@ -7,8 +7,8 @@ use limiter_core::{StoreError, Throttle};
 use tracing::Span;
 use tracing::field::{Empty, display};
 
-use super::outcome::Told;
-use super::{Named, Operation};
+use super::outcome::Ended;
+use super::{Call, Operation};
 
 /// The spans of a limiter, and the throttle of its warnings about a failing store.
 #[derive(Debug)]
@@ -23,44 +23,45 @@ impl Default for Spans {
 }
 
 impl Spans {
-    pub(crate) fn begin(&self, operation: Operation, (key, asset): Named<'_, '_>) -> Span {
+    /// Opens the span of a call, with those of its names that are shown.
+    pub(crate) fn begin(&self, call: &Call<'_>) -> Span {
         let span = tracing::debug_span!(
             target: TARGET,
             "limiter",
-            operation = operation.name(),
+            operation = call.operation.name(),
             key = Empty,
             asset = Empty,
             outcome = Empty,
             rule = Empty,
             degraded = Empty,
         );
-        if let Some(key) = key {
+        if let Some(key) = call.key {
             span.record("key", display(key));
         }
-        if let Some(asset) = asset {
+        if let Some(asset) = call.asset {
             span.record("asset", display(asset));
         }
         span
     }
 
-    pub(crate) fn ended(&self, operation: Operation, span: &Span, told: &Told<'_>) {
-        if let Some(error) = told.error {
-            span.in_scope(|| self.failed(operation, error));
+    pub(crate) fn ended(&self, call: &Call<'_>, span: &Span, ended: &Ended<'_>) {
+        if let Some(error) = ended.error {
+            span.in_scope(|| self.failed(call.operation, error));
         }
         if span.is_disabled() {
             return;
         }
-        span.record("outcome", told.outcome.name());
-        if let Some(rule) = told.rule {
+        span.record("outcome", ended.outcome.name());
+        if let Some(rule) = ended.rule {
             span.record("rule", display(rule));
         }
-        if told.degraded {
+        if ended.degraded {
             span.record("degraded", true);
         }
     }
 
     fn failed(&self, operation: Operation, error: &StoreError) {
-        if !is_told_elsewhere(error)
+        if !is_logged_elsewhere(error)
             && let Some(suppressed) = self.warnings.admit(Instant::now())
         {
             tracing::warn!(
@@ -68,14 +69,14 @@ impl Spans {
                 operation = operation.name(),
                 error = error as &(dyn Error + 'static),
                 suppressed,
-                "a call has failed in its store"
+                "the store gave no answer to a call"
             );
         }
     }
 }
 
-/// Whether a breaker is open: it has said so when it opened.
-fn is_told_elsewhere(error: &StoreError) -> bool {
+/// Whether a circuit breaker refused the call: it has logged that when it opened.
+fn is_logged_elsewhere(error: &StoreError) -> bool {
     #[cfg(feature = "policy")]
     if let Some(outage) = error.source().and_then(|source| source.downcast_ref()) {
         return matches!(outage, limiter_policy::Outage::GivenUp { .. });

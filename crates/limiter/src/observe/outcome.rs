@@ -1,10 +1,8 @@
-//! How a call ended, in a word of a short list: no word comes from outside.
+//! The outcome of a call, as one of a fixed set of words.
 
-use limiter_core::{
-    Decision, DenialReason, KeysError, RateLimited, ReservationError, Rule, StoreError,
-};
+use limiter_core::{CallError, Decision, DenialReason, RateLimited, Rule, StoreError};
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Allowed,
@@ -15,32 +13,27 @@ pub(crate) enum Outcome {
     AdminKey,
     BudgetExhausted,
     RateLimited,
-    /// Let through in shadow mode: it would have been denied.
+    /// Allowed in shadow mode; it would have been denied.
     Shadowed,
-    /// For a reason that this version has no word for.
+    /// Denied for a reason that this version does not know.
     Denied,
-    /// What was asked for is done.
+    /// The operation was done; it decides nothing.
     Done,
-    /// What was asked for cannot be: a reservation that is unknown or settled, a key that is taken, too many ids.
+    /// The operation was refused: an unknown reservation, a name that is taken, too many ids.
     Refused,
-    /// The store gave no answer, or one that cannot be.
+    /// The store gave no answer, or its data is corrupt.
     Error,
 }
 
-/// What is told of a call that has ended.
+/// The end of a call.
 #[derive(Debug)]
-pub(crate) struct Told<'a> {
+pub(crate) struct Ended<'a> {
     pub(crate) outcome: Outcome,
-    /// Whether a policy answered in place of the store.
+    /// Whether a failure policy answered in place of the store.
     pub(crate) degraded: bool,
-    /// The rule that binds, where a limit was the reason to deny.
+    /// The binding rule of a denial by limits.
     pub(crate) rule: Option<Rule>,
     pub(crate) error: Option<&'a StoreError>,
-}
-
-/// The error of an operation, which may be the store's.
-pub(crate) trait CallError: Send {
-    fn of_store(&self) -> Option<&StoreError>;
 }
 
 impl Outcome {
@@ -94,57 +87,26 @@ impl Outcome {
     }
 }
 
-pub(crate) fn of_decision<E: CallError>(answer: &Result<Decision, E>) -> Told<'_> {
-    match answer {
-        Ok(decision) => Told {
+impl<'a> Ended<'a> {
+    pub(crate) fn decided(decision: &Decision) -> Self {
+        let denied = decision.denied().or_else(|| decision.shadowed());
+        let binding =
+            denied.and_then(|denied| denied.rate_limited()).and_then(RateLimited::binding);
+        Self {
             outcome: Outcome::of(decision),
             degraded: decision.is_degraded(),
-            rule: binding(decision),
+            rule: binding.map(|violation| violation.rule),
             error: None,
-        },
-        Err(error) => of_error(error),
-    }
-}
-
-pub(crate) fn of_answer<T, E: CallError>(answer: &Result<T, E>) -> Told<'_> {
-    match answer {
-        Ok(_) => Told { outcome: Outcome::Done, degraded: false, rule: None, error: None },
-        Err(error) => of_error(error),
-    }
-}
-
-fn of_error(error: &impl CallError) -> Told<'_> {
-    let error = error.of_store();
-    let outcome = if error.is_some() { Outcome::Error } else { Outcome::Refused };
-    Told { outcome, degraded: false, rule: None, error }
-}
-
-fn binding(decision: &Decision) -> Option<Rule> {
-    let denied = decision.denied().or_else(|| decision.shadowed())?;
-    let limited = denied.rate_limited().and_then(RateLimited::binding)?;
-    Some(limited.rule)
-}
-
-impl CallError for StoreError {
-    fn of_store(&self) -> Option<&StoreError> {
-        Some(self)
-    }
-}
-
-impl CallError for ReservationError {
-    fn of_store(&self) -> Option<&StoreError> {
-        match self {
-            Self::Store(error) => Some(error),
-            _ => None,
         }
     }
-}
 
-impl CallError for KeysError {
-    fn of_store(&self) -> Option<&StoreError> {
-        match self {
-            Self::Store(error) => Some(error),
-            _ => None,
-        }
+    pub(crate) const fn done() -> Self {
+        Self { outcome: Outcome::Done, degraded: false, rule: None, error: None }
+    }
+
+    pub(crate) fn failed(error: &'a impl CallError) -> Self {
+        let error = error.of_store();
+        let outcome = if error.is_some() { Outcome::Error } else { Outcome::Refused };
+        Self { outcome, error, ..Self::done() }
     }
 }

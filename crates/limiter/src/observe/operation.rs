@@ -1,59 +1,59 @@
-//! What a store can be asked for.
+//! The operations of a limiter.
 
-/// An operation of a store.
+/// An operation of [`Limiter`](crate::Limiter) or [`Keys`](crate::Keys).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     CheckAndConsume,
     Peek,
-    Usage,
-    Handle,
     CheckOnce,
-    Record,
     Reserve,
     Extend,
     Settle,
     Cancel,
-    Resolve,
-    Read,
+    Usage,
+    Handle,
+    Authenticate,
+    Bootstrap,
     Create,
     CreateMany,
+    Get,
+    Search,
     Update,
     Delete,
-    List,
 }
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 impl Operation {
-    /// As in the interface of [`Limiter`](crate::Limiter) and [`Keys`](crate::Keys).
+    /// The name of the method.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CheckAndConsume => "check_and_consume",
             Self::Peek => "peek",
-            Self::Usage => "usage",
-            Self::Handle => "handle",
             Self::CheckOnce => "check_once",
-            Self::Record => "record",
             Self::Reserve => "reserve",
             Self::Extend => "extend",
             Self::Settle => "settle",
             Self::Cancel => "cancel",
-            Self::Resolve => "authenticate",
-            Self::Read => "read",
+            Self::Usage => "usage",
+            Self::Handle => "handle",
+            Self::Authenticate => "authenticate",
+            Self::Bootstrap => "bootstrap",
             Self::Create => "create",
             Self::CreateMany => "create_many",
+            Self::Get => "get",
+            Self::Search => "search",
             Self::Update => "update",
             Self::Delete => "delete",
-            Self::List => "list",
         }
     }
 }
 
 #[cfg(feature = "metrics")]
 impl Operation {
-    /// How many there are.
-    pub(crate) const COUNT: usize = Self::List as usize + 1;
+    /// The number of operations.
+    pub(crate) const COUNT: usize = Self::Delete as usize + 1;
 
-    /// Whether it decides about a call. Who peeks makes none.
+    /// Whether it decides a call and may charge it.
     pub(crate) const fn decides(self) -> bool {
         matches!(self, Self::CheckAndConsume | Self::CheckOnce | Self::Reserve | Self::Extend)
     }

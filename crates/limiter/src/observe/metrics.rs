@@ -1,4 +1,4 @@
-//! The figures of this crate: their names, their labels, and the handles by which they are counted.
+//! The metrics of this crate: names, labels, and the handles by which they are counted.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -8,15 +8,15 @@ use metrics::{
     Counter, Histogram, Label, counter, describe_counter, describe_histogram, histogram,
 };
 
-use super::outcome::{Outcome, Told};
-use super::{Named, Operation};
+use super::outcome::{Ended, Outcome};
+use super::{Call, Operation};
 
-/// The handles of a limiter's figures.
+/// The handles of a limiter's metrics.
 ///
-/// Those of an operation are asked of the recorder when it is first made, and kept: so a decision costs no look-up and no
+/// The recorder gives those of an operation at its first call, and they are kept: so a decision costs no look-up and no
 /// allocation. A recorder that is installed later does not see it.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct Metrics {
     operations: [OnceLock<OfOperation>; Operation::COUNT],
     rules: OnceLock<Vec<(Rule, Counter)>>,
     timed: bool,
@@ -29,7 +29,7 @@ struct OfOperation {
     seconds: Histogram,
 }
 
-impl Figures {
+impl Metrics {
     pub(crate) const fn new(timed: bool) -> Self {
         Self {
             operations: [const { OnceLock::new() }; Operation::COUNT],
@@ -42,41 +42,38 @@ impl Figures {
         self.timed.then(Instant::now)
     }
 
-    pub(crate) fn ended(
-        &self,
-        operation: Operation,
-        named: Named<'_, '_>,
-        told: &Told<'_>,
-        began: Option<Instant>,
-    ) {
+    /// Counts a call that has ended, with those of its names that are shown.
+    pub(crate) fn ended(&self, call: &Call<'_>, ended: &Ended<'_>, began: Option<Instant>) {
+        let operation = call.operation;
         let handles = self.operations[operation as usize]
             .get_or_init(|| OfOperation::register(operation, self.timed));
-        if operation.decides() && named != NOBODY {
-            decision(operation, told.outcome, told.degraded, named).increment(1);
+        if operation.decides() && call.is_named() {
+            decision(call, ended.outcome, ended.degraded).increment(1);
         } else {
-            handles.outcomes[told.outcome as usize][usize::from(told.degraded)].increment(1);
+            handles.outcomes[ended.outcome as usize][usize::from(ended.degraded)].increment(1);
         }
-        if let Some(rule) = told.rule.filter(|_| operation.decides()) {
-            self.rate_limited(rule, named);
+        if let Some(rule) = ended.rule.filter(|_| operation.decides()) {
+            self.rate_limited(rule, call);
         }
-        if let Some(error) = told.error {
+        if let Some(error) = ended.error {
             counter!(ERRORS, "operation" => operation.name(), "error" => error_name(error))
                 .increment(1);
-        } else if let Some(began) = began.filter(|_| !told.degraded) {
+        } else if let Some(began) = began.filter(|_| !ended.degraded) {
             handles.seconds.record(began.elapsed());
         }
     }
 
     #[cold]
-    fn rate_limited(&self, rule: Rule, named: Named<'_, '_>) {
-        if named == NOBODY {
-            let register = || RULES.map(|rule| (rule, rate_limited(rule, NOBODY))).into();
+    fn rate_limited(&self, rule: Rule, call: &Call<'_>) {
+        if !call.is_named() {
+            let unnamed = Call::new(call.operation);
+            let register = || RULES.map(|rule| (rule, rate_limited(rule, &unnamed))).into();
             let rules = self.rules.get_or_init(register);
             if let Some((_, counter)) = rules.iter().find(|(counted, _)| *counted == rule) {
                 counter.increment(1);
             }
         } else {
-            rate_limited(rule, named).increment(1);
+            rate_limited(rule, call).increment(1);
         }
     }
 }
@@ -87,7 +84,7 @@ impl OfOperation {
         let counter = |outcome: Outcome, degraded| match outcome {
             Outcome::Done if operation.decides() => Counter::noop(),
             Outcome::Refused | Outcome::Error if degraded => Counter::noop(),
-            _ if operation.decides() => decision(operation, outcome, degraded, NOBODY),
+            _ if operation.decides() => decision(&Call::new(operation), outcome, degraded),
             Outcome::Done | Outcome::Refused | Outcome::Error if operation.settles() => {
                 counter!(SETTLEMENTS, "operation" => operation.name(), "outcome" => outcome.name())
             }
@@ -125,23 +122,18 @@ pub(crate) fn user_code_panicked(callback: &'static str) {
     counter!(CALLBACK_PANICS, "callback" => callback).increment(1);
 }
 
-fn decision(
-    operation: Operation,
-    outcome: Outcome,
-    degraded: bool,
-    named: Named<'_, '_>,
-) -> Counter {
-    let mut labels = labels_of(named);
+fn decision(call: &Call<'_>, outcome: Outcome, degraded: bool) -> Counter {
+    let mut labels = call.labels();
     labels.extend([
-        Label::from_static_parts("operation", operation.name()),
+        Label::from_static_parts("operation", call.operation.name()),
         Label::from_static_parts("outcome", outcome.name()),
         Label::from_static_parts("degraded", if degraded { "true" } else { "false" }),
     ]);
     counter!(DECISIONS, labels)
 }
 
-fn rate_limited(Rule { scope, window, unit }: Rule, named: Named<'_, '_>) -> Counter {
-    let mut labels = labels_of(named);
+fn rate_limited(Rule { scope, window, unit }: Rule, call: &Call<'_>) -> Counter {
+    let mut labels = call.labels();
     labels.extend([
         Label::new("scope", scope.to_string()),
         Label::new("window", window.to_string()),
@@ -150,10 +142,16 @@ fn rate_limited(Rule { scope, window, unit }: Rule, named: Named<'_, '_>) -> Cou
     counter!(RATE_LIMITED, labels)
 }
 
-fn labels_of((key, asset): Named<'_, '_>) -> Vec<Label> {
-    let key = key.map(|key| Label::new("key", key.as_str().to_owned()));
-    let asset = asset.map(|asset| Label::new("asset", asset.as_str().to_owned()));
-    key.into_iter().chain(asset).collect()
+impl Call<'_> {
+    const fn is_named(&self) -> bool {
+        self.key.is_some() || self.asset.is_some()
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        let key = self.key.map(|key| Label::new("key", key.as_str().to_owned()));
+        let asset = self.asset.map(|asset| Label::new("asset", asset.as_str().to_owned()));
+        key.into_iter().chain(asset).collect()
+    }
 }
 
 const fn error_name(error: &StoreError) -> &'static str {
@@ -165,24 +163,21 @@ const fn error_name(error: &StoreError) -> &'static str {
     }
 }
 
-/// More than once does no harm.
+/// Repeating it does no harm.
 fn describe() {
     describe_counter!(
         DECISIONS,
-        "Calls that were decided, by operation, outcome and whether a policy decided without the store"
+        "Decisions, by operation, outcome, and whether a failure policy decided without the store"
     );
-    describe_counter!(RATE_LIMITED, "Calls that a limit denied, by the rule that binds");
+    describe_counter!(RATE_LIMITED, "Calls denied by a limit, by the binding rule");
     describe_counter!(SETTLEMENTS, "Reservations that were settled or cancelled, by outcome");
-    describe_counter!(ERRORS, "Calls to which the store gave no answer, by operation and error");
+    describe_counter!(ERRORS, "Operations without an answer of the store, by operation and error");
     describe_histogram!(
         SECONDS,
         metrics::Unit::Seconds,
-        "How long the store took to answer, by operation; in memory it is not measured"
+        "Time until the store answered, by operation; not measured in memory"
     );
 }
-
-/// Nobody is to be shown.
-const NOBODY: Named<'_, '_> = (None, None);
 
 /// Every rule that can bind.
 const RULES: [Rule; 8] = {

@@ -1,0 +1,131 @@
+//! The one place where the calls of a limiter are observed: metrics, spans, events, and shadow mode.
+//!
+//! Without the features `metrics` and `tracing`, [`Instruments`] has no size and does nothing.
+
+mod instruments;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod operation;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod outcome;
+#[cfg(feature = "tracing")]
+mod spans;
+
+use limiter_core::{AssetId, CallError, Charge, Decision, KeyId, RequestId};
+
+pub(crate) use self::instruments::Instruments;
+pub(crate) use self::operation::Operation;
+use crate::events::EventSink;
+
+/// The observer of a limiter. Clones share its metrics and its subscribers.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer {
+    pub(crate) instruments: Instruments,
+    pub(crate) events: EventSink,
+}
+
+/// A call of a limiter: what is asked, of which key and asset, as far as the call names them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) key: Option<&'a KeyId>,
+    pub(crate) asset: Option<&'a AssetId>,
+    /// The charge that is final if the call is admitted, and the id of the check. An estimate is not final.
+    pub(crate) check: Option<(&'a Charge, Option<&'a RequestId>)>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) const fn new(operation: Operation) -> Self {
+        Self { operation, key: None, asset: None, check: None }
+    }
+
+    pub(crate) const fn of(operation: Operation, key: &'a KeyId) -> Self {
+        Self { key: Some(key), ..Self::new(operation) }
+    }
+
+    pub(crate) const fn for_asset(self, asset: Option<&'a AssetId>) -> Self {
+        Self { asset, ..self }
+    }
+
+    pub(crate) const fn checking(self, charge: &'a Charge, id: Option<&'a RequestId>) -> Self {
+        Self { check: Some((charge, id)), ..self }
+    }
+}
+
+impl Observer {
+    /// Observes a decision that is made at once.
+    #[inline]
+    pub(crate) fn decide(&self, call: Call<'_>, decide: impl FnOnce() -> Decision) -> Decision {
+        let begun = self.instruments.begin(&call);
+        let mut decision = begun.in_scope(decide);
+        self.events.decided(&call, &mut decision);
+        self.instruments.decided(&call, &begun, &decision);
+        decision
+    }
+
+    /// Observes a decision that is waited for.
+    pub(crate) async fn decision<E: CallError>(
+        &self,
+        call: Call<'_>,
+        answer: impl Future<Output = Result<Decision, E>> + Send,
+    ) -> Result<Decision, E> {
+        let begun = self.instruments.begin(&call);
+        let mut answer = begun.around(answer).await;
+        match &mut answer {
+            Ok(decision) => {
+                self.events.decided(&call, decision);
+                self.instruments.decided(&call, &begun, decision);
+            }
+            Err(error) => self.instruments.failed(&call, &begun, error),
+        }
+        answer
+    }
+
+    /// Observes the answer of any other operation.
+    pub(crate) async fn answer<T: Send, E: CallError>(
+        &self,
+        call: Call<'_>,
+        answer: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let begun = self.instruments.begin(&call);
+        let answer = begun.around(answer).await;
+        match &answer {
+            Ok(_) => self.instruments.done(&call, &begun),
+            Err(error) => self.instruments.failed(&call, &begun, error),
+        }
+        answer
+    }
+}
+
+/// Counts a threshold event that was sent. The threshold is in percent of the limit.
+pub(crate) fn event_fired(percent: u8) {
+    #[cfg(feature = "metrics")]
+    metrics::event_fired(percent);
+    #[cfg(not(feature = "metrics"))]
+    let _ = percent;
+}
+
+/// Counts events of a kind that a slow subscriber has missed.
+pub(crate) fn events_missed(kind: &'static str, events: u64) {
+    #[cfg(feature = "metrics")]
+    metrics::events_missed(kind, events);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (kind, events);
+}
+
+/// Counts an answer by its API and the source of its tokens.
+#[cfg(feature = "stream")]
+pub(crate) fn answer_accounted(api: &'static str, tokens: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::answer_accounted(api, tokens);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (api, tokens);
+}
+
+/// Counts a panic in a callback of the application.
+pub(crate) fn user_code_panicked(callback: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::user_code_panicked(callback);
+    #[cfg(not(feature = "metrics"))]
+    let _ = callback;
+}
