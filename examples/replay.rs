@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use limiter::{BoxError, ManualClock, MemoryStore, RedisError, RedisStore, Store, Timestamp};
+use limiter_conformance::Engine;
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::{Answer, Line, Problem, read};
-use limiter_core::Engine;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
-    NewRecord, Window,
+    AssetId, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, Store, Window,
 };
 use limiter_redis::{RedisStore, RedisStoreBuilder};
 

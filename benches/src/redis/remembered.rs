@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use limiter_core::{Decision, LedgerBounds, RequestId, ReservationStore, Totals};
+use limiter_core::{Decision, LedgerBounds, RequestId, Store, Totals};
 use limiter_redis::RedisStore;
 
 use super::keys::{Keys, asset_id, id};

@@ -29,6 +29,8 @@
 //! # Ok::<(), limiter_conformance::replay::Unreadable>(())
 //! ```
 
+mod around;
+mod engine;
 pub mod generate;
 pub mod model;
 pub mod player;
@@ -40,3 +42,6 @@ pub mod replay;
 #[cfg(feature = "servers")]
 pub mod servers;
 pub mod suite;
+
+pub use around::{Around, Called, Interpose};
+pub use engine::{Engine, Handle};

@@ -6,9 +6,10 @@ mod reserving;
 
 use std::collections::HashMap;
 
+use crate::engine::{Engine, Handle};
 use limiter_core::{
-    AssetId, Charge, Decision, DecisionHandle, Engine, KeyConfig, KeyId, KeysError, ManualClock,
-    NewKey, Store, StoreError, WorkspaceId,
+    AssetId, Charge, Decision, KeyConfig, KeyId, KeysError, ManualClock, NewKey, Store, StoreError,
+    WorkspaceId,
 };
 use thiserror::Error;
 
@@ -20,7 +21,7 @@ use crate::replay::{Action, Answer, Call, Create, Denial, Kind, Operation, Probl
 /// and number; the names and ids of the keys behind them are made here.
 ///
 /// ```
-/// # async fn replay<S: limiter_core::Store>(engine: limiter_core::Engine<S>, clock: limiter_core::ManualClock)
+/// # async fn replay<S: limiter_core::Store>(engine: limiter_conformance::Engine<S>, clock: limiter_core::ManualClock)
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// use limiter_conformance::player::Player;
 /// use limiter_conformance::replay::{Answer, Line, Problem, read};
@@ -53,7 +54,7 @@ pub struct Player<S: Store> {
     history: Option<u64>,
 }
 
-type Handles<S> = HashMap<(KeyId, Option<AssetId>), <S as limiter_core::DecisionStore>::Handle>;
+type Handles<S> = HashMap<(KeyId, Option<AssetId>), Handle<S>>;
 
 /// The key that a label means, also after its deletion: it is the engine that answers for a deleted key.
 #[derive(Debug)]

@@ -1,17 +1,14 @@
 //! The player: what the replay format says beyond what a decision does, and errors that are no answers.
 
-use std::time::Duration;
-
 use limiter_conformance::player::{PlayError, Player};
 use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read};
 use limiter_conformance::suite::run;
+use limiter_conformance::{Around, Called, Engine, Interpose};
 use limiter_core::{
-    AssetId, BoxError, Charge, Crossing, Decision, DecisionStore, Engine, KeyConfig, KeyDigest,
-    KeyId, KeyRecord, KeyStore, KeysError, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
-    RequestId, ReservationError, ReservationStore, Search, Settled, Store, StoreError, Timestamp,
-    Totals, Usage, WorkspaceId,
+    BoxError, CallError, KeysError, LedgerBounds, ManualClock, Store, StoreError, Timestamp,
+    WorkspaceId,
 };
-use limiter_memory::{MemoryHandle, MemoryStore};
+use limiter_memory::MemoryStore;
 
 #[test]
 fn a_label_may_be_of_any_length() {
@@ -129,7 +126,8 @@ fn a_workspace_that_has_keys_already_is_an_error() {
 fn a_store_that_fails_is_an_error_and_no_answer() {
     run(async {
         let clock = ManualClock::at(NOON);
-        let store = Unplugged(MemoryStore::builder().clock(clock.clone()).build());
+        let store = MemoryStore::builder().clock(clock.clone()).build();
+        let store = Around(Unplugged(store));
         let mut player = Player::new(engine(store), clock).await.expect("keys can be managed");
         let create = operation(r#""op":"create","key":"k1""#);
         player.play(&create).await.expect("keys can be managed");
@@ -239,127 +237,19 @@ const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 #[derive(Debug)]
 struct Unplugged(MemoryStore);
 
-fn unplugged<T>() -> Result<T, StoreError> {
-    Err(StoreError::unavailable("it is unplugged"))
-}
+impl Interpose for Unplugged {
+    fn store(&self) -> &dyn Store {
+        &self.0
+    }
 
-impl DecisionStore for Unplugged {
-    type Handle = MemoryHandle;
-
-    async fn check_and_consume(
+    async fn call<T: Send, E: CallError>(
         &self,
-        _: &KeyId,
-        _: Option<&AssetId>,
-        _: &Charge,
-    ) -> Result<Decision, StoreError> {
-        unplugged()
-    }
-
-    async fn peek(
-        &self,
-        _: &KeyId,
-        _: Option<&AssetId>,
-        _: &Charge,
-    ) -> Result<Decision, StoreError> {
-        unplugged()
-    }
-
-    async fn usage(&self, _: &KeyId) -> Result<Option<Usage>, StoreError> {
-        unplugged()
-    }
-
-    async fn handle(
-        &self,
-        _: &KeyId,
-        _: Option<&AssetId>,
-    ) -> Result<Option<MemoryHandle>, StoreError> {
-        unplugged()
-    }
-}
-
-impl ReservationStore for Unplugged {
-    async fn check_once(
-        &self,
-        _: &KeyId,
-        _: Option<&AssetId>,
-        _: &Charge,
-        _: &RequestId,
-    ) -> Result<Decision, ReservationError> {
-        Ok(unplugged()?)
-    }
-
-    async fn record(
-        &self,
-        _: &KeyId,
-        _: Option<&AssetId>,
-        _: &Charge,
-        _: &RecordId<'_>,
-    ) -> Result<Vec<Crossing>, ReservationError> {
-        Ok(unplugged()?)
-    }
-
-    async fn reserve(
-        &self,
-        _: &KeyId,
-        _: Option<&AssetId>,
-        _: &Charge,
-        _: &RequestId,
-        _: Duration,
-    ) -> Result<Decision, ReservationError> {
-        Ok(unplugged()?)
-    }
-
-    async fn extend(
-        &self,
-        _: &KeyId,
-        _: &RequestId,
-        _: &Totals,
-    ) -> Result<Decision, ReservationError> {
-        Ok(unplugged()?)
-    }
-
-    async fn settle(
-        &self,
-        _: &KeyId,
-        _: &RequestId,
-        _: &Totals,
-    ) -> Result<Settled, ReservationError> {
-        Ok(unplugged()?)
-    }
-
-    async fn cancel(&self, _: &KeyId, _: &RequestId) -> Result<Settled, ReservationError> {
-        Ok(unplugged()?)
-    }
-}
-
-impl KeyStore for Unplugged {
-    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
-        KeyStore::resolve(&self.0, digest).await
-    }
-
-    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        KeyStore::read(&self.0, id).await
-    }
-
-    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        KeyStore::create(&self.0, key).await
-    }
-
-    async fn update(
-        &self,
-        workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        KeyStore::update(&self.0, workspace, id, version, config).await
-    }
-
-    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        KeyStore::delete(&self.0, workspace, id).await
-    }
-
-    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
-        KeyStore::list(&self.0, workspace, search).await
+        called: Called<'_>,
+        call: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        if called.charges() || matches!(called.operation, "peek" | "usage") {
+            return Err(StoreError::unavailable("it is unplugged").into());
+        }
+        call.await
     }
 }

@@ -389,7 +389,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_millis(600);
 
-    fn guarded() -> GuardedStore<MemoryStore> {
+    fn guarded() -> GuardedStore {
         GuardedStoreBuilder::new(FailurePolicy::FailClosed)
             .deadline(DEADLINE)
             .probe_every(Duration::from_secs(600))
@@ -401,9 +401,9 @@ mod tests {
     }
 
     /// Starts a call that gets no answer, and drops it before the deadline.
-    async fn leave_after(store: &GuardedStore<MemoryStore>, patience: Duration) {
+    async fn leave_after(store: &GuardedStore, patience: Duration) {
         let key = key();
-        let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
+        let call = |_: &dyn Store| pending::<Result<(), StoreError>>();
         let left = timeout(patience, store.asking().ask(&key, Effect::Charges, call)).await;
         assert!(left.is_err(), "{left:?}");
     }
@@ -416,7 +416,7 @@ mod tests {
             leave_after(&store, DEADLINE / 2).await;
         }
         assert_eq!(store.breaker(), BreakerState::Open);
-        let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
+        let call = |_: &dyn Store| pending::<Result<(), StoreError>>();
         let key = key();
         let refused = store.asking().ask(&key, Effect::Charges, call).await.unwrap_err();
         let Some(Outage::GivenUp { last_failure }) =
@@ -436,7 +436,7 @@ mod tests {
         }
         let key = key();
         for _ in 0..10 {
-            let call = |_: &MemoryStore| pending::<Result<(), StoreError>>();
+            let call = |_: &dyn Store| pending::<Result<(), StoreError>>();
             let change = store.asking().ask(&key, Effect::ChangesKeys, call);
             assert!(timeout(DEADLINE, change).await.is_err());
         }
@@ -450,7 +450,7 @@ mod tests {
         for _ in 0..10 {
             leave_after(&store, DEADLINE / 2).await;
             leave_after(&store, DEADLINE / 2).await;
-            let call = |_: &MemoryStore| async {
+            let call = |_: &dyn Store| async {
                 sleep(DEADLINE / 2).await;
                 Ok::<_, StoreError>(())
             };
@@ -484,7 +484,7 @@ mod tests {
         let (store, key) = (guarded(), key());
         for _ in 0..20 {
             while store.breaker() == BreakerState::Closed {
-                let fails = async |_: &MemoryStore| Err::<(), _>(StoreError::unavailable("full"));
+                let fails = async |_: &dyn Store| Err::<(), _>(StoreError::unavailable("full"));
                 assert!(store.asking().ask(&key, Effect::Charges, fails).await.is_err());
             }
             while store.breaker() != BreakerState::Closed {

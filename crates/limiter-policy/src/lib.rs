@@ -5,14 +5,14 @@
 //! [degraded](limiter_core::Allowed::degraded).
 //!
 //! ```
-//! use limiter_core::{Charge, DecisionStore};
+//! use limiter_core::{Charge, Store};
 //! use limiter_memory::MemoryStore;
 //! use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // A store that cannot be connected to, from the start.
-//! let store: GuardedStore<MemoryStore> = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
+//! let store: GuardedStore = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
 //!     .connect(async || Err("the database is on fire"))
 //!     .await;
 //! assert_eq!(store.breaker(), BreakerState::Open);
@@ -31,7 +31,7 @@
 //! answered probe brings the store back.
 //!
 //! A store whose parts fail on their own has a breaker for each part
-//! ([`failure_domain`](limiter_core::DecisionStore::failure_domain)), such as each master of a Redis cluster. While a
+//! ([`failure_domain`](limiter_core::Store::failure_domain)), such as each master of a Redis cluster. While a
 //! part is given up, keys of the other parts are decided as usual. Calls about several keys, such as a listing or a
 //! change of keys, are sent while the store is connected, and count for no part.
 //!

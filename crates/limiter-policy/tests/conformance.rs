@@ -9,7 +9,7 @@ use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 struct Guarded;
 
 impl StoreUnderTest for Guarded {
-    type Store = GuardedStore<MemoryStore>;
+    type Store = GuardedStore;
 
     async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> Self::Store {
         let store = MemoryStore::builder().clock(clock).ledger_bounds(bounds).build();

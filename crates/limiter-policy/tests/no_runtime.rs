@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use limiter_core::{
-    AccessKey, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore,
-    NewRecord, RecordId, RequestId, ReservationStore, Search, Totals,
+    AccessKey, Charge, KeyConfig, KeyId, KeyKind, NewRecord, RecordId, RequestId, Search, Store,
+    Totals,
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
@@ -20,10 +20,7 @@ fn every_call_outside_of_a_runtime_is_an_error() {
     let runtime = Runtime::new().unwrap();
     let key: KeyId = "ci".parse().unwrap();
     let store = GuardedStoreBuilder::new(FailurePolicy::FailClosed).guard(MemoryStore::new());
-    let handle = runtime.block_on(async {
-        store.create(record("ci")).await.unwrap();
-        store.handle(&key, None).await.unwrap().unwrap()
-    });
+    runtime.block_on(store.create(record("ci"))).unwrap();
     let (charge, workspace) = (Charge::request(), "home".parse().unwrap());
     let id: RequestId = "r".parse().unwrap();
     let digest = AccessKey::new("sk-0123456789abcdefghij-01").unwrap().digest();
@@ -34,9 +31,6 @@ fn every_call_outside_of_a_runtime_is_an_error() {
         refused(store.check_and_consume(&key, None, &charge));
         refused(store.peek(&key, None, &charge));
         refused(store.usage(&key));
-        refused(store.handle(&key, None));
-        refused(handle.check_and_consume(&charge));
-        refused(handle.peek(&charge));
         refused(store.check_once(&key, None, &charge, &id));
         refused(store.record(&key, None, &charge, &RecordId::new(&id, day)));
         refused(store.reserve(&key, None, &charge, &id, day));
@@ -88,7 +82,7 @@ fn a_store_that_was_not_connected_to_is_connected_to_by_the_first_call_in_a_runt
         }
     };
     let builder = GuardedStoreBuilder::new(FailurePolicy::FailClosed);
-    let store: GuardedStore<MemoryStore> =
+    let store: GuardedStore =
         polled(builder.probe_every(Duration::from_millis(5)).connect(connect));
     let (key, charge) = ("ci".parse().unwrap(), Charge::request());
     refused(store.check_and_consume(&key, None, &charge));

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, Charge, Decision, KeyConfig, KeyId, KeyKind, KeyStore, Limits, NewRecord, RequestId,
-    ReservationError, ReservationStore, StoreError, StoredSecret, Totals,
+    AccessKey, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId,
+    ReservationError, Store, StoreError, StoredSecret, Totals,
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
@@ -14,7 +14,7 @@ use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 struct World {
     /// As another process sees it.
     inner: MemoryStore,
-    store: GuardedStore<MemoryStore>,
+    store: GuardedStore,
     is_there: Arc<AtomicBool>,
     key: KeyId,
 }

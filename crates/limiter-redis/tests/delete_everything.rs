@@ -3,9 +3,7 @@
 mod common;
 
 use limiter_conformance::servers::{RedisCluster, RedisServer};
-use limiter_core::{
-    AccessKey, Charge, DecisionStore, KeyConfig, KeyKind, KeyStore, Limits, NewRecord, StoredSecret,
-};
+use limiter_core::{AccessKey, Charge, KeyConfig, KeyKind, Limits, NewRecord, Store, StoredSecret};
 use limiter_redis::RedisStore;
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Metrics, on a real server.
 
 use limiter_conformance::servers::RedisServer;
-use limiter_core::{Charge, DecisionStore};
+use limiter_core::{Charge, Store};
 use limiter_redis::RedisStore;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::task::JoinSet;

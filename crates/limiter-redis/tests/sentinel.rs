@@ -6,10 +6,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use limiter_conformance::Engine;
 use limiter_conformance::servers::{RedisSentinel, RedisServer};
 use limiter_core::{
-    BoxError, Charge, DecisionHandle, Engine, KeyConfig, KeyId, KeysError, Limits, ManualClock,
-    NewKey, Search, Timestamp,
+    BoxError, Charge, KeyConfig, KeyId, KeysError, Limits, ManualClock, NewKey, Search, Store,
+    Timestamp,
 };
 use limiter_redis::RedisStore;
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use limiter_conformance::servers;
 use limiter_core::{
-    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
-    ManualClock, NewRecord, RequestId, ReservationStore, Timestamp, Totals, WorkspaceId,
+    AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId,
+    Store, Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_redis::probe::Beliefs;
@@ -257,7 +257,7 @@ impl World {
     }
 
     async fn save(&self, process: &RedisStore, config: &KeyConfig) {
-        let record = KeyStore::read(process, &self.key).await.expect("an answer").expect("a key");
+        let record = Store::read(process, &self.key).await.expect("an answer").expect("a key");
         // Only the update counts.
         process.take_trips();
         let updated = process.update(&self.workspace, &self.key, record.version, config).await;

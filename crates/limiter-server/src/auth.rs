@@ -104,7 +104,7 @@ struct Found {
 
 impl Authenticator {
     pub(crate) fn new(limiter: Limiter, workers: Option<Arc<Workers>>) -> Self {
-        let by_network = limiter.memory().is_none();
+        let by_network = !limiter.is_in_memory();
         let remote = by_network.then(|| {
             Arc::new(Remote {
                 limiter: limiter.clone(),
@@ -118,9 +118,6 @@ impl Authenticator {
 
     /// The key of this access key: one digest, and at most one look-up.
     pub(crate) async fn identify(&self, access_key: &AccessKey) -> Result<KeyId, Refusal> {
-        if let Some(memory) = self.limiter.memory() {
-            return memory.resolve(&access_key.digest()).ok_or_else(Refusal::unknown_key);
-        }
         let Some(remote) = &self.remote else {
             let found = self.limiter.authenticate(access_key).await?;
             return found.ok_or_else(Refusal::unknown_key);

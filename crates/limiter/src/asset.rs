@@ -2,7 +2,7 @@
 
 use limiter_core::AssetId;
 
-/// The asset of a call: `&AssetId`, or `None` for a call of no asset.
+/// The asset of a call: `&AssetId`, or `None` for a call of no asset; also from a `&Option<AssetId>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the asset of a call",
     label = "expected `&AssetId` or `None`",
@@ -22,5 +22,11 @@ impl<'a> OfAsset<'a> for &'a AssetId {
 impl<'a> OfAsset<'a> for Option<&'a AssetId> {
     fn asset(self) -> Self {
         self
+    }
+}
+
+impl<'a> OfAsset<'a> for &'a Option<AssetId> {
+    fn asset(self) -> Option<&'a AssetId> {
+        self.as_ref()
     }
 }

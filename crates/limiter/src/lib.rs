@@ -93,6 +93,7 @@ mod price;
 mod provider;
 mod reservation;
 mod reserving;
+pub mod store;
 #[cfg(feature = "stream")]
 mod stream;
 mod token_usage;

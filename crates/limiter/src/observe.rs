@@ -54,6 +54,7 @@ impl<'a> Call<'a> {
 
 impl Observer {
     /// Observes a decision that is made at once.
+    #[cfg(feature = "memory")]
     #[inline]
     pub(crate) fn decide(&self, call: Call<'_>, decide: impl FnOnce() -> Decision) -> Decision {
         let begun = self.instruments.begin(&call);

@@ -227,7 +227,7 @@ async fn a_store_that_is_waited_for_is_timed_by_operation_and_memory_is_not() {
     let _allowed = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
     assert!(!figures.text().contains("limiter_store_duration_seconds"), "{}", figures.text());
 
-    let elsewhere = Limiter::custom(MemoryStore::new());
+    let elsewhere = Limiter::from(MemoryStore::new());
     let nobody = "nobody".parse().unwrap();
     for _ in 0..3 {
         let _denied = elsewhere.check_and_consume(&nobody, None, &Charge::request()).await.unwrap();
@@ -286,7 +286,7 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
     let limits = Limits::builder().requests_per_minute(1).build().unwrap();
     let team = Team::new(ci().with_asset(gpt5.clone(), limits)).await;
     let (quiet, member) = (&team.limiter, &team.member);
-    let limiter = quiet.showing_keys_in_figures().showing_assets_in_figures();
+    let limiter = quiet.with_key_label().with_asset_label();
     let charge = Charge::request();
 
     let _allowed = quiet.check_and_consume(member, &gpt5, &charge).await.unwrap();

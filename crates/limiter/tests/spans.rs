@@ -85,7 +85,7 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
         assert!(!log.text().contains(hidden), "{hidden} is in\n{}", log.text());
     }
 
-    let showing = limiter.showing_keys_in_figures().showing_assets_in_figures();
+    let showing = limiter.with_key_label().with_asset_label();
     let log = Log::listen();
     let handle = showing.handle(&member, &gpt5).await.unwrap().unwrap();
     let _denied = handle.check_and_consume(&charge).await.unwrap();

@@ -9,7 +9,7 @@ use limiter::{
     AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter,
     Limits, ManualClock, MemoryStore, Missed, NewKey, RedisStore, RequestId, Reservation,
     ReservationError, Reserved, SettledAs, Share, StoreError, Timestamp, Totals, UsageEvent,
-    UsageEvents, UsageKind, WatchedStore,
+    UsageEvents, UsageKind, store::Store,
 };
 use limiter_conformance::servers::{self, Proxy, RedisServer};
 use tokio::task::{JoinSet, unconstrained};
@@ -83,7 +83,7 @@ fn settled(name: &str, output: u64) -> (UsageKind, Option<String>, u64) {
     (UsageKind::Settled, Some(name.to_owned()), output)
 }
 
-async fn each_final_charge_is_reported(store: WatchedStore) {
+async fn each_final_charge_is_reported(store: impl Store) {
     let limiter = Limiter::builder(store).build();
     let mut events = limiter.usage_events();
     let key = key(&limiter, limited()).await;
@@ -125,15 +125,15 @@ async fn each_final_charge_is_reported(store: WatchedStore) {
 
 #[tokio::test]
 async fn each_final_charge_is_reported_in_memory() {
-    each_final_charge_is_reported(memory().into()).await;
+    each_final_charge_is_reported(memory()).await;
 }
 
 #[tokio::test]
 async fn each_final_charge_is_reported_on_redis() {
-    each_final_charge_is_reported(redis("kinds").await.into()).await;
+    each_final_charge_is_reported(redis("kinds").await).await;
 }
 
-async fn what_is_not_a_final_charge_is_not_reported(store: WatchedStore) {
+async fn what_is_not_a_final_charge_is_not_reported(store: impl Store) {
     let limiter = Limiter::builder(store).build();
     let two = ci().with_global(Limits::builder().requests_per_day(4).build().unwrap());
     let key = key(&limiter, two).await;
@@ -178,12 +178,12 @@ async fn what_is_not_a_final_charge_is_not_reported(store: WatchedStore) {
 
 #[tokio::test]
 async fn what_is_not_a_final_charge_is_not_reported_in_memory() {
-    what_is_not_a_final_charge_is_not_reported(memory().into()).await;
+    what_is_not_a_final_charge_is_not_reported(memory()).await;
 }
 
 #[tokio::test]
 async fn what_is_not_a_final_charge_is_not_reported_on_redis() {
-    what_is_not_a_final_charge_is_not_reported(redis("others").await.into()).await;
+    what_is_not_a_final_charge_is_not_reported(redis("others").await).await;
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn a_callback_is_called_before_the_caller_is_answered_and_its_panic_is_cau
 
 /// A thousand calls of eight tasks: checks, with and without an id, and reservations that are extended, settled above or
 /// below their estimate, cancelled, and settled twice.
-async fn the_sum_of_all_events_is_the_usage(store: WatchedStore) {
+async fn the_sum_of_all_events_is_the_usage(store: impl Store) {
     let limiter = Limiter::builder(store).build();
     let mut events = limiter.usage_events();
     let limits = Limits::builder().requests_per_day(700).build().unwrap();
@@ -361,12 +361,12 @@ async fn mixed_call(limiter: &Limiter, key: &KeyId, task: u64, call: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_sum_of_all_events_is_the_usage_in_memory() {
-    the_sum_of_all_events_is_the_usage(memory().into()).await;
+    the_sum_of_all_events_is_the_usage(memory()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_sum_of_all_events_is_the_usage_on_redis() {
-    the_sum_of_all_events_is_the_usage(redis("sums").await.into()).await;
+    the_sum_of_all_events_is_the_usage(redis("sums").await).await;
 }
 
 /// A call that is let through is not charged. A settlement in the outage is reported when the store has it.

@@ -2,7 +2,8 @@
 
 use std::sync::Mutex;
 
-use limiter_core::{AccessKey, BoxError, Engine, KeysError, ManualClock, NewKey, Store};
+use crate::engine::Engine;
+use limiter_core::{AccessKey, BoxError, KeysError, ManualClock, NewKey, Store};
 
 use super::StoreUnderTest;
 use super::world::{NOON, World, access_key, assert_refused, key_id, named, workspace};

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use limiter_core::{
-    Charge, LedgerBounds, ReservationError, ReservationStore, SettledAs, Store, Timestamp, Totals,
-};
+use limiter_core::{Charge, LedgerBounds, ReservationError, SettledAs, Store, Timestamp, Totals};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, output};
@@ -151,7 +149,7 @@ pub async fn a_check_at_its_bound_is_refused_until_the_first_id_is_forgotten(
 /// The ids of records are remembered for as long as each caller asked.
 pub async fn a_record_at_its_bound_is_refused_until_the_first_id_is_forgotten<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let calls = few(&store, LedgerBounds { records: 1, ..LedgerBounds::default() }).await;
     calls.record("r1", None, tokens(0, 5)).await.expect("there is room");
@@ -166,7 +164,7 @@ where
 /// None crowds out another.
 pub async fn each_kind_has_a_bound_of_its_own<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let calls = few(&store, LedgerBounds::of_each(1)).await;
     calls.reserve("settled", tokens(0, 5)).await;

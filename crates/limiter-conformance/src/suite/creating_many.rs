@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use crate::engine::Engine;
 use limiter_core::{
-    BoxError, Charge, CreatedKey, Engine, InvalidValue, KeyConfig, KeyKind, KeyStore, Keys,
-    KeysError, ManualClock, NewKey, NewRecord, Search, Store,
+    BoxError, Charge, CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, ManualClock,
+    NewKey, NewRecord, Search, Store,
 };
 
 use super::StoreUnderTest;
@@ -115,9 +116,9 @@ pub async fn only_an_admin_creates_many_keys(store: impl StoreUnderTest) {
 }
 
 /// One key more than a call takes is an error, and nothing is created. No key at all is none.
-pub async fn a_call_creates_a_bounded_number_of_keys<T: StoreUnderTest>(store: T) {
+pub async fn a_call_creates_a_bounded_number_of_keys(store: impl StoreUnderTest) {
     let world = World::at_noon(&store).await;
-    let max = Keys::<T::Store>::MAX_CREATED_AT_ONCE;
+    let max = Keys::MAX_CREATED_AT_ONCE;
     let keys = (0..=max).map(|number| NewKey::member(named(&format!("{number}"))));
     let refused = world.keys().create_many(keys.collect()).await;
     assert_refused!(

@@ -1,6 +1,6 @@
 //! Deletion takes effect at once, for everybody, and for ever.
 
-use limiter_core::{Charge, Decision, DecisionHandle, DenialReason, KeysError, NewKey};
+use limiter_core::{Charge, Decision, DenialReason, KeysError, NewKey, Store};
 
 use super::StoreUnderTest;
 use super::world::{DAY, World, assert_refused, asset, named, requests_per_day};

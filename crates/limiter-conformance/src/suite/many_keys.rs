@@ -1,6 +1,6 @@
 //! More keys than a few: each is itself, also where the place of a deleted one is taken by another.
 
-use limiter_core::{Charge, DecisionHandle, DenialReason, KeyId, NewKey, Store};
+use limiter_core::{Charge, DenialReason, KeyId, NewKey, Store};
 
 use super::StoreUnderTest;
 use super::world::{World, named, requests_per_day};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter_core::{Charge, Credits, Decision, DecisionHandle, KeyConfig, KeyId, Store, Usage};
+use limiter_core::{Charge, Credits, Decision, KeyConfig, KeyId, Store, Usage};
 
 use tokio::sync::Barrier;
 

@@ -1,6 +1,6 @@
 //! Recording: what was allowed elsewhere is counted, whatever the limits say, and once.
 
-use limiter_core::{Charge, RecordId, ReservationError, ReservationStore};
+use limiter_core::{Charge, RecordId, ReservationError, Store};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, millionths, request_id};
@@ -13,7 +13,7 @@ fn requests(requests: u64) -> Charge {
 /// Ten requests and a hundred tokens are the limits of the minute: what is above stands as debt, until the window ends.
 pub async fn what_was_allowed_elsewhere_counts_past_the_limit<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let calls = Calls::at_noon(&store).await;
     let charge = requests(12).with_tokens(100, 50).expect("within bounds");
@@ -29,7 +29,7 @@ where
 /// id counts as new. Ids of checks are separate.
 pub async fn what_is_recorded_again_counts_once<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let calls = Calls::at_noon(&store).await;
     for charge in [tokens(0, 5), tokens(0, 5), requests(7)] {
@@ -50,7 +50,7 @@ where
 /// A caller who records often does not fill the bound, and a late repetition is still recognised.
 pub async fn what_a_later_record_confirms_is_forgotten_after_the_dedupe_time<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let calls = Calls::at_noon(&store).await;
     calls.record("r1", None, requests(1)).await.expect("it is never refused");
@@ -68,7 +68,7 @@ where
 /// In every scope that the call meets, and no other.
 pub async fn what_was_allowed_elsewhere_counts_in_each_scope<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let config = named("ci").with_global(generous());
     let config = config.with_asset(asset("m1"), requests_per_minute(1));
@@ -84,7 +84,7 @@ where
 /// Credits count past the budget too, and on a key that has expired since.
 pub async fn what_was_allowed_elsewhere_counts_on_an_expired_key_without_budget<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let config = named("ci").with_global(generous()).with_budget(millionths(10));
     let calls = Calls::of(&store, config.with_expiry(NOON)).await;
@@ -96,7 +96,7 @@ where
 /// A key that never was or is no longer owes nothing.
 pub async fn what_was_allowed_elsewhere_of_an_unknown_key_is_refused<T>(store: T)
 where
-    T: StoreUnderTest<Store: ReservationStore>,
+    T: StoreUnderTest<Store: Store>,
 {
     let calls = Calls::at_noon(&store).await;
     let (store, id) = (calls.world.engine.store(), request_id("r1"));

@@ -212,7 +212,7 @@ pub async fn an_expired_member_reads_nothing(store: impl StoreUnderTest) {
     assert!(world.keys().usage(&member).await.is_ok());
 }
 
-fn as_caller<'a, S: Store>(world: &'a World<S>, caller: &'a KeyId) -> Keys<'a, S> {
+fn as_caller<'a, S: Store>(world: &'a World<S>, caller: &'a KeyId) -> Keys<'a> {
     world.engine.keys_as(caller)
 }
 

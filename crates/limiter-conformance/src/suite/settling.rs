@@ -1,6 +1,6 @@
 //! Settling: what was estimated becomes what it did cost, in the windows that admitted the call.
 
-use limiter_core::{Charge, Limits, MAX_COUNT, ReservationError};
+use limiter_core::{Charge, Limits, MAX_COUNT, ReservationError, Store};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, at_noon_and, generous, input_and_output, millionths, output};

@@ -1,8 +1,7 @@
 //! Shadow mode: what would be denied for a limit or the budget is let through, says so, and charges nothing.
 
 use limiter_core::{
-    Charge, Decision, DecisionHandle, DenialReason, Denied, KeyConfig, NewKey, ReservationError,
-    Store,
+    Charge, Decision, DenialReason, Denied, KeyConfig, NewKey, ReservationError, Store,
 };
 
 use super::StoreUnderTest;

@@ -1,6 +1,6 @@
 //! Thresholds: a charge that is the first to reach a share of a limit says so.
 
-use limiter_core::{Charge, Crossing, DecisionHandle, MAX_COUNT, TokenType};
+use limiter_core::{Charge, Crossing, MAX_COUNT, TokenType};
 
 use super::StoreUnderTest;
 use super::reserved_calls::{Calls, generous, millionths, output};

@@ -1,7 +1,7 @@
 //! A key of another workspace does not exist, as far as any answer tells: it is refused in the very words in which an
 //! id that never existed is.
 
-use limiter_core::{KeyId, KeysError, NewKey, Search};
+use limiter_core::{KeyId, KeysError, NewKey, Search, Store};
 
 use super::StoreUnderTest;
 use super::world::{

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::engine::Engine;
 use limiter_core::{
-    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, Engine, KeyConfig, KeyId,
-    KeyRecord, Keys, KeysError, LedgerBounds, Limits, LimitsBuilder, ManualClock, NewKey, Store,
-    Timestamp, Usage, WorkspaceId,
+    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, KeyConfig, KeyId, KeyRecord, Keys,
+    KeysError, LedgerBounds, Limits, LimitsBuilder, ManualClock, NewKey, Store, Timestamp, Usage,
+    WorkspaceId,
 };
 
 use super::StoreUnderTest;
@@ -35,7 +36,7 @@ impl<S: Store> World<S> {
     }
 
     /// The keys of `home`, as its first admin sees them.
-    pub(super) fn keys(&self) -> Keys<'_, S> {
+    pub(super) fn keys(&self) -> Keys<'_> {
         self.engine.keys_as(&self.admin)
     }
 

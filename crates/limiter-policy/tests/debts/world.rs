@@ -4,22 +4,19 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, Credits, Decision, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
-    ManualClock, NewRecord, RequestId, ReservationError, ReservationStore, StoreError, Timestamp,
-    Totals,
+    Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord,
+    RequestId, ReservationError, Store, StoreError, Timestamp, Totals,
 };
 use limiter_memory::MemoryStoreBuilder;
-use limiter_policy::{
-    BreakerState, FailurePolicy, GuardedHandle, GuardedStore, GuardedStoreBuilder, Share,
-};
+use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::time::sleep;
 
-use crate::flaky::Flaky;
+use crate::flaky::{Flaky, flaky};
 
 pub(crate) struct World {
     pub(crate) flaky: Flaky,
-    pub(crate) store: GuardedStore<Flaky>,
+    pub(crate) store: GuardedStore,
     pub(crate) keys: Vec<KeyId>,
     clock: ManualClock,
     metrics: PrometheusHandle,
@@ -33,7 +30,7 @@ impl World {
         guarded: GuardedStoreBuilder,
     ) -> Self {
         let clock = ManualClock::at(NOON);
-        let flaky = Flaky::new(inner.clock(clock.clone()).build());
+        let flaky = flaky(inner.clock(clock.clone()).build());
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
         let guarded = guarded.probe_every(PROBE_EVERY);
@@ -88,10 +85,6 @@ impl World {
 
     pub(crate) async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<(), ReservationError> {
         self.store.cancel(key, id).await.map(drop)
-    }
-
-    pub(crate) async fn handle(&self) -> GuardedHandle<Flaky> {
-        self.store.handle(&self.keys[0], None).await.unwrap().expect("the policy goes on")
     }
 
     /// Makes the store go away, and calls it until it is given up.

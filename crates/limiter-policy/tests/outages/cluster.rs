@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_core::{
-    AccessKey, Credits, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyKind, KeyStore,
-    NewRecord, StoreError, StoredSecret,
+    AccessKey, Credits, Decision, KeyConfig, KeyDigest, KeyId, KeyKind, NewRecord, Store,
+    StoreError, StoredSecret,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use tokio::task::JoinSet;
@@ -61,7 +61,7 @@ fn is_served_by(cluster: &RedisCluster, key: &str, node: &RedisServer) -> bool {
     cluster.node_of_slot(cluster.slot_of(key)).port() == node.port()
 }
 
-async fn create(store: &impl KeyStore, id: &str, secret: Option<StoredSecret>) -> KeyId {
+async fn create(store: &impl Store, id: &str, secret: Option<StoredSecret>) -> KeyId {
     let config = KeyConfig::named(id).unwrap();
     let (id, workspace) = (id.parse().unwrap(), "home".parse().unwrap());
     let kind = KeyKind::Member;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use limiter_core::DecisionStore;
+use limiter_core::Store;
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use limiter_core::{Decision, DecisionStore, StoreError};
+use limiter_core::{Decision, Store, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 

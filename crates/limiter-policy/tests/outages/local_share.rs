@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, LateEvent, LedgerBounds, Limits,
-    RecordId, ReservationError, ReservationStore, StoreError, Totals, Usage,
+    AssetId, Charge, Credits, KeyConfig, KeyId, LateEvent, LedgerBounds, Limits, RecordId,
+    ReservationError, Store, StoreError, Totals, Usage,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_redis::RedisStore;

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use limiter_conformance::servers::{Proxy, RedisServer};
-use limiter_core::{Charge, Credits, KeyConfig, KeyId, KeyKind, KeyStore, NewRecord};
+use limiter_core::{Charge, Credits, KeyConfig, KeyId, KeyKind, NewRecord, Store};
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder};
 use limiter_redis::RedisStore;
 use tokio::time::sleep;
 
-pub(crate) type Guarded = GuardedStore<RedisStore>;
+pub(crate) type Guarded = GuardedStore;
 
 pub(crate) struct World {
     pub(crate) server: RedisServer,
@@ -35,7 +35,7 @@ impl World {
     pub(crate) async fn counted(&self) -> u64 {
         until("the store knows all", || self.store.is_well()).await;
         let direct = connect(self.server.url()).await.expect("the server is back");
-        let usage = limiter_core::DecisionStore::usage(&direct, &self.key).await.unwrap();
+        let usage = Store::usage(&direct, &self.key).await.unwrap();
         usage.expect("the key is there").credits.spent.millionths() / 1_000_000
     }
 
@@ -60,11 +60,11 @@ pub(crate) async fn connect(url: String) -> Result<RedisStore, limiter_redis::Re
     RedisStore::builder(url).command_deadline(DEADLINE - SHORTER).connect().await
 }
 
-pub(crate) async fn create(store: &impl KeyStore, config: KeyConfig) -> KeyId {
+pub(crate) async fn create(store: &impl Store, config: KeyConfig) -> KeyId {
     create_as(store, "busy", config).await
 }
 
-pub(crate) async fn create_as(store: &impl KeyStore, id: &str, config: KeyConfig) -> KeyId {
+pub(crate) async fn create_as(store: &impl Store, id: &str, config: KeyConfig) -> KeyId {
     let key = NewRecord {
         id: id.parse().unwrap(),
         workspace: "home".parse().unwrap(),

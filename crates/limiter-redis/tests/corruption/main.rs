@@ -14,9 +14,8 @@ use std::{env, process};
 
 use limiter_conformance::servers;
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore,
-    KeysError, Limits, ManualClock, NewRecord, Search, StoreError, Timestamp, TokenType,
-    WorkspaceId,
+    AssetId, Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, KeysError, Limits, ManualClock,
+    NewRecord, Search, Store, StoreError, Timestamp, TokenType, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use proptest::prelude::*;
@@ -201,10 +200,8 @@ impl World {
         self.runtime.block_on(async {
             store.usage(&id).await.map_or_else(|error| clear(&error), |_| Ok(()))?;
             store.state(&id).await.map_or_else(|error| clear(&error), |_| Ok(()))?;
-            store
-                .handle(&id, Some(&asset()))
-                .await
-                .map_or_else(|error| clear(&error), |_| Ok(()))?;
+            let peeked = store.peek(&id, Some(&asset()), &Charge::NOTHING).await;
+            peeked.map_or_else(|error| clear(&error), |_| Ok(()))?;
             let read = store.read(&id).await;
             let version =
                 read.as_ref().map_or(2, |read| read.as_ref().map_or(2, |read| read.version));

@@ -6,10 +6,7 @@ use std::process;
 use std::time::Duration;
 
 use limiter_conformance::servers;
-use limiter_core::{
-    Decision, KeyStore, ManualClock, RequestId, ReservationError, ReservationStore, StoreError,
-    Totals,
-};
+use limiter_core::{Decision, ManualClock, RequestId, ReservationError, Store, StoreError, Totals};
 use limiter_redis::RedisStore;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};

@@ -1,7 +1,7 @@
 //! Each mistake of the people who run it is an error of its own, with a sentence that says what to do.
 
 use limiter_conformance::servers::RedisServer;
-use limiter_core::{DecisionStore, KeyStore, StoreError};
+use limiter_core::{Store, StoreError};
 use limiter_redis::{RedisError, RedisStore};
 
 use crate::load::{call, cause, connect, key_with_budget};

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use limiter_conformance::servers::RedisServer;
-use limiter_core::{Charge, DecisionStore, KeyConfig, KeyId, Limits};
+use limiter_core::{Charge, KeyConfig, KeyId, Limits, Store};
 use limiter_redis::RedisStore;
 use tokio::task::JoinSet;
 

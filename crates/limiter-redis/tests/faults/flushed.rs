@@ -6,9 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
-use limiter_core::{
-    Charge, KeyConfig, KeyId, KeyStore, RecordId, RequestId, ReservationStore, Totals,
-};
+use limiter_core::{Charge, KeyConfig, KeyId, RecordId, RequestId, Store, Totals};
 use limiter_redis::RedisStore;
 
 use crate::load::{Load, connect, counted, create, key_with_budget, whole};

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use limiter_core::{
-    Charge, Credits, Decision, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, NewRecord,
-    StoreError,
+    Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, NewRecord, Store, StoreError,
 };
 use limiter_redis::{RedisStore, RedisStoreBuilder};
 use tokio::task::JoinSet;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use limiter_conformance::servers::{Proxy, RedisServer};
 use limiter_core::{
-    AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeyStore, KeysError, Limits, NewRecord,
-    Search, StoreError, StoredSecret, WorkspaceId,
+    AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, Limits, NewRecord, Search, Store,
+    StoreError, StoredSecret, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 

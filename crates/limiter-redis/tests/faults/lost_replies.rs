@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use limiter_conformance::servers::{Proxy, RedisServer};
-use limiter_core::{Charge, DecisionStore, KeyConfig, KeyId, KeyStore, Search, StoreError};
+use limiter_core::{Charge, KeyConfig, KeyId, Search, Store, StoreError};
 use limiter_redis::RedisStore;
 use tokio::task::JoinSet;
 
@@ -222,14 +222,13 @@ async fn a_read_whose_reply_is_lost_changed_nothing_for_sure() {
         Some(StoreError::Unavailable(_)) => println!("{what}: lost, unavailable"),
         other => wrong.push((what, other)),
     };
-    for lost in 1..=6 {
+    for lost in 1..=5 {
         proxy.lose_next_reply();
         match lost {
             1 => see("peek", store.peek(key, None, &charge).await.err()),
             2 => see("usage", store.usage(key).await.err()),
-            3 => see("handle", store.handle(key, None).await.err()),
-            4 => see("read", store.read(key).await.err()),
-            5 => see("resolve", store.resolve(&digest).await.err()),
+            3 => see("read", store.read(key).await.err()),
+            4 => see("resolve", store.resolve(&digest).await.err()),
             _ => see("list", store.list(&workspace, &Search::all()).await.err()),
         }
         assert_eq!(proxy.replies_lost(), lost);

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    AccessKey, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyKind, KeyStore, NewRecord,
-    RecordId, RequestId, ReservationStore, Search, Totals,
+    AccessKey, Charge, KeyConfig, KeyKind, NewRecord, RecordId, RequestId, Search, Store, Totals,
 };
 use limiter_redis::RedisError;
 use tokio::runtime::Runtime;
@@ -19,11 +18,10 @@ use crate::load::{call, connect, counted, key_with_budget, patient};
 fn every_call_outside_of_a_runtime_is_an_error() {
     let server = RedisServer::run();
     let runtime = Runtime::new().unwrap();
-    let (store, key, handle) = runtime.block_on(async {
+    let (store, key) = runtime.block_on(async {
         let store = connect(server.url()).await;
         let key = key_with_budget(&store, 100).await;
-        let handle = store.handle(&key, None).await.unwrap().unwrap();
-        (store, key, handle)
+        (store, key)
     });
     let (charge, workspace) = (Charge::request(), "home".parse().unwrap());
     let id: RequestId = "r".parse().unwrap();
@@ -43,9 +41,6 @@ fn every_call_outside_of_a_runtime_is_an_error() {
     refused(store.check_and_consume(&key, None, &charge));
     refused(store.peek(&key, None, &charge));
     refused(store.usage(&key));
-    refused(store.handle(&key, None));
-    refused(handle.check_and_consume(&charge));
-    refused(handle.peek(&charge));
     refused(store.check_once(&key, None, &charge, &id));
     refused(store.record(&key, None, &charge, &RecordId::new(&id, day)));
     refused(store.reserve(&key, None, &charge, &id, day));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    AccessKey, AssetId, Charge, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
-    ManualClock, NewRecord, StoredSecret, Timestamp,
+    AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store,
+    StoredSecret, Timestamp,
 };
 use limiter_redis::RedisStore;
 

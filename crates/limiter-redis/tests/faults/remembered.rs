@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
-    Allowed, Charge, Decision, KeyConfig, KeyKind, KeyStore, LedgerBounds, Limits, ManualClock,
-    NewRecord, RequestId, ReservationError, ReservationStore, SettledAs, StoreError, Timestamp,
-    Totals,
+    Allowed, Charge, Decision, KeyConfig, KeyKind, LedgerBounds, Limits, ManualClock, NewRecord,
+    RequestId, ReservationError, SettledAs, Store, StoreError, Timestamp, Totals,
 };
 use limiter_redis::RedisStore;
 use tokio::task::JoinSet;

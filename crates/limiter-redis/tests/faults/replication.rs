@@ -2,7 +2,7 @@
 
 use limiter_conformance::servers::RedisServer;
 
-use limiter_core::{KeyConfig, KeyStore, Search};
+use limiter_core::{KeyConfig, Search, Store};
 
 use crate::load::{call, connect, counted, create, key_with_budget, until};
 

@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyRecord,
-    KeyStore, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError, ReservationStore,
-    Search, Settled, StoreError, Totals, Usage, WorkspaceId,
+    AssetId, Charge, Crossing, Decision, KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError,
+    NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError,
+    Totals, Usage, WorkspaceId, async_trait,
 };
-use limiter_redis::{RedisHandle, RedisStore};
+use limiter_redis::RedisStore;
 
 /// Clients of the same keys. A clone is the same clients.
 #[derive(Clone, Debug)]
@@ -50,9 +50,8 @@ impl Clients {
     }
 }
 
-impl DecisionStore for Clients {
-    type Handle = RedisHandle;
-
+#[async_trait]
+impl Store for Clients {
     async fn check_and_consume(
         &self,
         key: &KeyId,
@@ -75,16 +74,6 @@ impl DecisionStore for Clients {
         self.next().usage(key).await
     }
 
-    async fn handle(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> Result<Option<RedisHandle>, StoreError> {
-        self.next().handle(key, asset).await
-    }
-}
-
-impl ReservationStore for Clients {
     async fn check_once(
         &self,
         key: &KeyId,
@@ -137,9 +126,7 @@ impl ReservationStore for Clients {
     async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
         self.next().cancel(key, id).await
     }
-}
 
-impl KeyStore for Clients {
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         self.next().resolve(digest).await
     }

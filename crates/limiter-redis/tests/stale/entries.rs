@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use limiter_conformance::servers;
 use limiter_core::{
-    Charge, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits, ManualClock, NewRecord,
-    RequestId, ReservationStore, Timestamp, Totals,
+    Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store, Timestamp,
+    Totals,
 };
 use limiter_redis::RedisStore;
 

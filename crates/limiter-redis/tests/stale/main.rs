@@ -24,12 +24,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
+use limiter_conformance::Engine;
 use limiter_conformance::generate;
 use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::{Action, Operation, to_jsonl};
 use limiter_conformance::servers;
-use limiter_core::{BoxError, Engine, LedgerBounds, ManualClock, Timestamp};
+use limiter_core::{BoxError, LedgerBounds, ManualClock, Timestamp};
 use limiter_redis::RedisStore;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use limiter_conformance::servers;
 use limiter_core::{
-    Charge, Credits, Decision, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
-    NewRecord, RequestId, ReservationStore, Thresholds, Timestamp, Totals, WorkspaceId,
+    Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId, Store,
+    Thresholds, Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 
@@ -128,7 +128,7 @@ impl Fight {
     async fn change(self) -> Slow {
         let store = self.store("changer").await;
         let mut slow = Slow { what: "changes", ..Slow::default() };
-        let record = KeyStore::read(&store, &self.key).await.expect("an answer").expect("a key");
+        let record = Store::read(&store, &self.key).await.expect("an answer").expect("a key");
         let mut version = record.version;
         for number in 1..=SLOW {
             let spent =

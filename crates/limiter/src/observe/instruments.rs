@@ -110,6 +110,7 @@ impl Instruments {
 
 impl Begun {
     /// Runs a call inside its span.
+    #[cfg(feature = "memory")]
     #[inline]
     pub(crate) fn in_scope<T>(&self, call: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]

@@ -4,8 +4,8 @@ use futures_util::future::poll_immediate;
 use futures_util::{StreamExt, stream};
 use limiter::{AnswerReader, Api, StreamMeter};
 
+use crate::faulty_store::Fault;
 use crate::log::Log;
-use crate::watched_store::Fault;
 use crate::world::{World, metered};
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::error::Error;
 use futures_util::{StreamExt, TryStreamExt};
 use limiter::{Limiter, ReservationError, StreamError};
 
+use crate::faulty_store::Fault::{AnswerLost, Unavailable};
 use crate::log::Log;
-use crate::watched_store::Fault::{AnswerLost, Unavailable};
 use crate::world::{World, metered, output};
 
 #[tokio::test]

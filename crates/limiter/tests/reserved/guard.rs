@@ -7,8 +7,8 @@ use limiter::{
     Limiter, MemoryStore, RequestId, Reservation, ReservationError, Reserved, StoreError,
 };
 
+use crate::faulty_store::Fault;
 use crate::log::Log;
-use crate::watched_store::Fault;
 use crate::world::{World, charge, output, totals};
 
 const DROPPED: &str =

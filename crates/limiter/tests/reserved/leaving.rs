@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use limiter::{Estimate, Limiter, RequestId};
 
+use crate::faulty_store::Fault;
 use crate::log::Log;
-use crate::watched_store::Fault;
 use crate::world::{World, charge};
 
 const LOST: &str = "a reservation was dropped before its answer";

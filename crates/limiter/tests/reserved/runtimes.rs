@@ -4,8 +4,8 @@ use futures_util::StreamExt;
 use limiter::{CountTokens, StreamError, StreamMeter};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::faulty_store::Fault;
 use crate::log::Log;
-use crate::watched_store::Fault;
 use crate::world::{World, metered};
 
 #[test]

@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use limiter::{CountTokens, Reported, StreamError, StreamMeter};
 
-use crate::watched_store::Fault;
+use crate::faulty_store::Fault;
 use crate::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use limiter::{
     NewKey, Price, Reservation, StreamMeter, Timestamp, Totals,
 };
 
-use crate::watched_store::WatchedStore;
+use crate::faulty_store::{Faults, FaultyStore};
 
 /// Half a minute past noon, so that a minute ends soon and the day does not.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_760_011_230_000);
@@ -18,7 +18,7 @@ pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) limiter: Limiter,
-    pub(crate) store: WatchedStore,
+    pub(crate) store: FaultyStore,
     /// The store behind the one that is watched.
     pub(crate) memory: MemoryStore,
     pub(crate) clock: ManualClock,
@@ -31,8 +31,8 @@ impl World {
     pub(crate) async fn new(config: KeyConfig) -> Self {
         let clock = ManualClock::at(NOW);
         let memory = MemoryStore::builder().clock(clock.clone()).build();
-        let store = WatchedStore::new(memory.clone());
-        let limiter = Limiter::custom(store.clone());
+        let store = Faults::new(memory.clone());
+        let limiter = Limiter::from(store.clone());
         let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
         let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
         let created = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap();

@@ -1,0 +1,124 @@
+//! A store with the management of its keys.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use limiter_core::{
+    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, DenialReason, Issuer, KeyId, Keys,
+    KeysError, NewKey, Store, StoreError, Thresholds, WorkspaceId,
+};
+
+/// A store with the management of its keys, for tests and replays. It derefs to the store.
+#[derive(Debug)]
+pub struct Engine<S> {
+    store: Arc<S>,
+    issuer: Issuer,
+}
+
+/// A key and an asset of a store, for many calls.
+#[derive(Debug)]
+pub struct Handle<S> {
+    store: Arc<S>,
+    key: KeyId,
+    asset: Option<AssetId>,
+}
+
+impl<S: Store> Engine<S> {
+    /// Manages the keys of this store, which are made of these random bytes.
+    pub fn new(
+        store: S,
+        entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { store: Arc::new(store), issuer: Issuer::new(entropy) }
+    }
+
+    /// Sets the thresholds of keys that have none of their own.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { issuer: self.issuer.with_thresholds(thresholds), ..self }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Creates the first key of a workspace.
+    ///
+    /// # Errors
+    /// As [`Issuer::bootstrap`].
+    pub async fn bootstrap(
+        &self,
+        workspace: WorkspaceId,
+        admin: NewKey,
+    ) -> Result<CreatedKey, KeysError> {
+        self.issuer.bootstrap(&*self.store, workspace, admin).await
+    }
+
+    /// The keys of a workspace, as the holder of this access key sees them.
+    pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a> {
+        Keys::new(&*self.store, &self.issuer, caller)
+    }
+
+    /// The keys of a workspace, as this key sees them.
+    pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a> {
+        Keys::new(&*self.store, &self.issuer, caller)
+    }
+
+    /// The key with this access key.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn authenticate(&self, access_key: &AccessKey) -> Result<Option<KeyId>, StoreError> {
+        self.store.resolve(&access_key.digest()).await
+    }
+
+    /// A handle, unless the key is unknown.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn handle(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+    ) -> Result<Option<Handle<S>>, StoreError> {
+        let decision = self.store.peek(key, asset, &Charge::NOTHING).await?;
+        let unknown =
+            decision.denied().is_some_and(|denied| *denied.reason() == DenialReason::KeyUnknown);
+        let store = Arc::clone(&self.store);
+        Ok((!unknown).then(|| Handle { store, key: key.clone(), asset: asset.cloned() }))
+    }
+}
+
+impl<S> Deref for Engine<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.store
+    }
+}
+
+impl<S: Store> Handle<S> {
+    /// Decides a call, and charges it if it is allowed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn check_and_consume(&self, charge: &Charge) -> Result<Decision, StoreError> {
+        self.store.check_and_consume(&self.key, self.asset.as_ref(), charge).await
+    }
+
+    /// Answers as a check would, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn peek(&self, charge: &Charge) -> Result<Decision, StoreError> {
+        self.store.peek(&self.key, self.asset.as_ref(), charge).await
+    }
+}
+
+impl<S> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        let (key, asset) = (self.key.clone(), self.asset.clone());
+        Self { store: Arc::clone(&self.store), key, asset }
+    }
+}
