@@ -16,6 +16,26 @@ pub trait Interpose: Debug + Send + Sync + 'static {
     /// The store that gets the call.
     fn store(&self) -> &dyn Store;
 
+    /// Decides a call, and charges it if it is admitted: by the store, unless a test has another way.
+    fn check_and_consume(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
+        self.store().check_and_consume(key, asset, charge)
+    }
+
+    /// Answers as a check would: by the store, unless a test has another way.
+    fn peek(
+        &self,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        charge: &Charge,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
+        self.store().peek(key, asset, charge)
+    }
+
     /// Makes a call, which does nothing before it is awaited.
     fn call<T: Send, E: CallError>(
         &self,
@@ -77,7 +97,7 @@ impl<I: Interpose> Store for Around<I> {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let call = self.0.store().check_and_consume(key, asset, charge);
+        let call = self.0.check_and_consume(key, asset, charge);
         self.0.call(Called::of("check_and_consume", key), call).await
     }
 
@@ -87,7 +107,7 @@ impl<I: Interpose> Store for Around<I> {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let call = self.0.store().peek(key, asset, charge);
+        let call = self.0.peek(key, asset, charge);
         self.0.call(Called::of("peek", key), call).await
     }
 
@@ -163,7 +183,8 @@ impl<I: Interpose> Store for Around<I> {
     }
 
     async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        self.0.call(Called::new("create"), self.0.store().create(key)).await
+        let id = key.id.clone();
+        self.0.call(Called::of("create", &id), self.0.store().create(key)).await
     }
 
     async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {

@@ -68,7 +68,7 @@ impl Faulty {
         if let ("record", Some(key), Some(id)) = (called.operation, called.key, called.id) {
             faults.records.push((key.clone(), id.clone()));
         }
-        let changes_the_key = matches!(called.operation, "update" | "delete");
+        let changes_the_key = matches!(called.operation, "create" | "update" | "delete");
         if called.key.is_some_and(|key| faults.damaged.contains(key)) && !changes_the_key {
             return Err(StoreError::Corrupt("the record is damaged".into()));
         }
