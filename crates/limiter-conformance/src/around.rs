@@ -23,7 +23,7 @@ pub trait Interpose: Debug + Send + Sync + 'static {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        self.store().check_and_consume(key, asset, charge)
+        async move { self.store().check_and_consume(key, asset, charge).await }
     }
 
     /// Answers as a check would: by the store, unless a test has another way.
@@ -33,7 +33,7 @@ pub trait Interpose: Debug + Send + Sync + 'static {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        self.store().peek(key, asset, charge)
+        async move { self.store().peek(key, asset, charge).await }
     }
 
     /// Makes a call, which does nothing before it is awaited.

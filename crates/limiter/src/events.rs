@@ -45,10 +45,20 @@ impl EventSink {
         UsageEvents::new(self.0.usage.subscribe())
     }
 
-    /// Sends the events of a decision, and applies shadow mode to it.
+    /// Whether this decision raises no event, and is not changed by shadow mode.
     #[inline]
-    pub(crate) fn decided(&self, call: &Call<'_>, decision: &mut Decision) {
+    pub(crate) fn ignores(&self, decision: &Decision) -> bool {
         match decision {
+            Decision::Allowed(allowed) => {
+                allowed.crossed().is_empty() && !self.0.usage.has_listeners()
+            }
+            Decision::Denied(_) => !self.0.shadow,
+        }
+    }
+
+    /// Sends the events of a decision, and applies shadow mode to it.
+    pub(crate) fn decided(&self, call: &Call<'_>, decision: Decision) -> Decision {
+        match &decision {
             Decision::Allowed(allowed) if call.operation != Operation::Peek => {
                 if let Some(key) = call.key
                     && !allowed.crossed().is_empty()
@@ -58,11 +68,10 @@ impl EventSink {
                 if self.0.usage.has_listeners() {
                     self.checked(call, allowed);
                 }
+                decision
             }
-            Decision::Denied(denied) if self.0.shadow => {
-                *decision = Decision::Denied(denied.clone()).in_shadow();
-            }
-            _ => {}
+            Decision::Denied(_) if self.0.shadow => decision.in_shadow(),
+            _ => decision,
         }
     }
 

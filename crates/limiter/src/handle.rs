@@ -1,12 +1,11 @@
 //! A key and an asset, resolved once.
 
 use limiter_core::{AssetId, Charge, Decision, KeyId, StoreError};
-#[cfg(feature = "memory")]
 use limiter_memory::MemoryHandle;
 
 use crate::answer::Answer;
+use crate::deciding::Deciding;
 use crate::limiter::Limiter;
-#[cfg(feature = "memory")]
 use crate::observe::{Call, Operation};
 
 /// A key and an asset, resolved once for many calls: see [`Limiter::handle`].
@@ -17,44 +16,39 @@ pub struct Handle {
     limiter: Limiter,
     key: KeyId,
     asset: Option<AssetId>,
-    #[cfg(feature = "memory")]
     memory: Option<MemoryHandle>,
 }
 
 impl Handle {
-    pub(crate) fn new(limiter: &Limiter, key: &KeyId, asset: Option<&AssetId>) -> Self {
-        Self {
-            limiter: limiter.clone(),
-            key: key.clone(),
-            asset: asset.cloned(),
-            #[cfg(feature = "memory")]
-            memory: None,
-        }
-    }
-
-    #[cfg(feature = "memory")]
-    pub(crate) fn in_memory(self, memory: MemoryHandle) -> Self {
-        Self { memory: Some(memory), ..self }
+    pub(crate) fn new(
+        limiter: &Limiter,
+        key: &KeyId,
+        asset: Option<&AssetId>,
+        memory: Option<MemoryHandle>,
+    ) -> Self {
+        Self { limiter: limiter.clone(), key: key.clone(), asset: asset.cloned(), memory }
     }
 
     /// Decides whether the key may make this call, and charges it if so, as [`Limiter::check_and_consume`].
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer; a denial is no error.
+    #[inline(always)] // its future is small, and a call would build it on the stack
     pub fn check_and_consume<'a>(
         &'a self,
         charge: &'a Charge,
     ) -> Answer<impl Future<Output = Result<Decision, StoreError>> + Send + 'a> {
-        let asset = self.asset.as_ref();
-        self.limiter.answer(async move {
-            #[cfg(feature = "memory")]
-            if let Some(memory) = &self.memory {
-                let call = Call::of(Operation::CheckAndConsume, &self.key);
-                let call = call.for_asset(asset).checking(charge, None);
-                let decide = || memory.check_and_consume(charge);
-                return Ok(self.limiter.observer().decide(call, decide));
+        let call = move || self.call(Operation::CheckAndConsume).checking(charge, None);
+        self.limiter.answer(match &self.memory {
+            Some(memory) => {
+                let decide = move || memory.check_and_consume(charge);
+                Deciding::Now { observer: self.limiter.observer(), call, decide }
             }
-            self.limiter.check_and_consume(&self.key, asset, charge).await
+            None => {
+                let store = self.limiter.store();
+                let answer = store.check_and_consume(&self.key, self.asset(), charge);
+                self.limiter.later(call(), answer)
+            }
         })
     }
 
@@ -62,18 +56,21 @@ impl Handle {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
+    #[inline]
     pub fn peek<'a>(
         &'a self,
         charge: &'a Charge,
     ) -> Answer<impl Future<Output = Result<Decision, StoreError>> + Send + 'a> {
-        let asset = self.asset.as_ref();
-        self.limiter.answer(async move {
-            #[cfg(feature = "memory")]
-            if let Some(memory) = &self.memory {
-                let call = Call::of(Operation::Peek, &self.key).for_asset(asset);
-                return Ok(self.limiter.observer().decide(call, || memory.peek(charge)));
+        let call = move || self.call(Operation::Peek);
+        self.limiter.answer(match &self.memory {
+            Some(memory) => {
+                let decide = move || memory.peek(charge);
+                Deciding::Now { observer: self.limiter.observer(), call, decide }
             }
-            self.limiter.peek(&self.key, asset, charge).await
+            None => {
+                let answer = self.limiter.store().peek(&self.key, self.asset(), charge);
+                self.limiter.later(call(), answer)
+            }
         })
     }
 
@@ -87,5 +84,10 @@ impl Handle {
     #[must_use]
     pub const fn asset(&self) -> Option<&AssetId> {
         self.asset.as_ref()
+    }
+
+    #[inline]
+    const fn call(&self, operation: Operation) -> Call<'_> {
+        Call::of(operation, &self.key).for_asset(self.asset())
     }
 }

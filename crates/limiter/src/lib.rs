@@ -41,14 +41,6 @@
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
 //! # Features
-#![cfg_attr(
-    feature = "memory",
-    doc = "- `memory` (default): [`Limiter::in_memory`], in one process."
-)]
-#![cfg_attr(
-    not(feature = "memory"),
-    doc = "- `memory` (default): `Limiter::in_memory`, in one process."
-)]
 #![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
 #![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
 //! - `redis-tls`: `redis`, and TLS to its servers.
@@ -82,6 +74,7 @@
 mod answer;
 mod asset;
 mod builder;
+mod deciding;
 mod estimate;
 mod events;
 mod handle;
@@ -123,7 +116,6 @@ pub use limiter_core::{
 // For the crates around this one.
 #[doc(hidden)]
 pub use limiter_core::Throttle;
-#[cfg(feature = "memory")]
 pub use limiter_memory::{
     Journal, KeyAction, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
 };

@@ -1,11 +1,9 @@
 //! The limiter: one road for each call, to a store in memory or a shared one.
 
-#[cfg(feature = "memory")]
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "memory")]
 use limiter_core::ManualClock;
 #[cfg(feature = "stream")]
 use limiter_core::Throttle;
@@ -14,7 +12,6 @@ use limiter_core::{
     Issuer, KeyId, KeysError, NewKey, RequestId, ReservationError, Settled, Store, StoreError,
     Thresholds, Totals, Unpaid, Usage, WorkspaceId,
 };
-#[cfg(feature = "memory")]
 use limiter_memory::MemoryStore;
 #[cfg(feature = "policy")]
 use limiter_policy::{FailurePolicy, GuardedStoreBuilder};
@@ -24,6 +21,7 @@ use limiter_redis::{RedisError, RedisStore};
 use crate::answer::Answer;
 use crate::asset::OfAsset;
 use crate::builder::LimiterBuilder;
+use crate::deciding::Deciding;
 use crate::estimate::Estimate;
 use crate::events::{EventSink, ThresholdEvents, UsageEvents, UsageKind};
 use crate::handle::Handle;
@@ -57,7 +55,6 @@ struct Parts {
 /// to a round trip.
 #[derive(Clone, Debug)]
 pub(crate) enum Backend {
-    #[cfg(feature = "memory")]
     Memory(MemoryStore),
     Shared(Arc<dyn Store>),
 }
@@ -67,14 +64,12 @@ impl Limiter {
     ///
     /// To go on from a [`Snapshot`](limiter_memory::Snapshot), build a [`MemoryStore`] and convert it:
     /// `Limiter::from(store)`. Keep a clone of the store to take snapshots of it.
-    #[cfg(feature = "memory")]
     #[must_use]
     pub fn in_memory() -> Self {
         Self::from(MemoryStore::new())
     }
 
     /// Limits inside this process, on a clock that is set by hand: for tests.
-    #[cfg(feature = "memory")]
     #[must_use]
     pub fn in_memory_on(clock: &ManualClock) -> Self {
         Self::from(MemoryStore::builder().clock(clock.clone()).build())
@@ -319,6 +314,7 @@ impl Limiter {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer; a denial is no error.
+    #[inline(always)] // its future is small, and a call would build it on the stack
     pub fn check_and_consume<'a>(
         &'a self,
         key: &'a KeyId,
@@ -326,19 +322,16 @@ impl Limiter {
         charge: &'a Charge,
     ) -> Answer<impl Future<Output = Result<Decision, StoreError>> + Send + 'a> {
         let asset = asset.asset();
-        let call = Call::of(Operation::CheckAndConsume, key);
-        let call = call.for_asset(asset).checking(charge, None);
-        self.answer(async move {
-            match &self.0.backend {
-                #[cfg(feature = "memory")]
-                Backend::Memory(store) => {
-                    let decide = || store.check_and_consume(key, asset, charge);
-                    Ok(self.observer().decide(call, decide))
-                }
-                Backend::Shared(store) => {
-                    let answer = store.check_and_consume(key, asset, charge);
-                    self.observer().decision(call, answer).await
-                }
+        let call = move || {
+            Call::of(Operation::CheckAndConsume, key).for_asset(asset).checking(charge, None)
+        };
+        self.answer(match &self.0.backend {
+            Backend::Memory(store) => {
+                let decide = move || store.check_and_consume(key, asset, charge);
+                Deciding::Now { observer: self.observer(), call, decide }
+            }
+            Backend::Shared(store) => {
+                self.later(call(), store.check_and_consume(key, asset, charge))
             }
         })
     }
@@ -354,8 +347,14 @@ impl Limiter {
         charge: &'a Charge,
     ) -> Answer<impl Future<Output = Result<Decision, StoreError>> + Send + 'a> {
         let asset = asset.asset();
-        let call = Call::of(Operation::Peek, key).for_asset(asset);
-        self.decided(call, async move { self.store().peek(key, asset, charge).await })
+        let call = move || Call::of(Operation::Peek, key).for_asset(asset);
+        self.answer(match &self.0.backend {
+            Backend::Memory(store) => {
+                let decide = move || store.peek(key, asset, charge);
+                Deciding::Now { observer: self.observer(), call, decide }
+            }
+            Backend::Shared(store) => self.later(call(), store.peek(key, asset, charge)),
+        })
     }
 
     /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
@@ -583,14 +582,16 @@ impl Limiter {
     ) -> Answer<impl Future<Output = Result<Option<Handle>, StoreError>> + Send + 'a> {
         let asset = asset.asset();
         self.observed(Call::of(Operation::Handle, key), async move {
-            let handle = || Handle::new(self, key, asset);
-            #[cfg(feature = "memory")]
-            if let Backend::Memory(store) = &self.0.backend {
-                return Ok(store.handle(key, asset).map(|memory| handle().in_memory(memory)));
-            }
-            let decision = self.store().peek(key, asset, &Charge::NOTHING).await?;
+            let handle = |memory| Handle::new(self, key, asset, memory);
+            let store = match &self.0.backend {
+                Backend::Memory(store) => {
+                    return Ok(store.handle(key, asset).map(|memory| handle(Some(memory))));
+                }
+                Backend::Shared(store) => store,
+            };
+            let decision = store.peek(key, asset, &Charge::NOTHING).await?;
             let unknown = |denied: &Denied| *denied.reason() == DenialReason::KeyUnknown;
-            Ok((!decision.denied().is_some_and(unknown)).then(handle))
+            Ok((!decision.denied().is_some_and(unknown)).then(|| handle(None)))
         })
     }
 
@@ -666,6 +667,15 @@ impl Limiter {
         Answer::new(self.is_in_memory(), call)
     }
 
+    /// A decision of a store that is waited for.
+    pub(crate) fn later<'a, C, D>(
+        &'a self,
+        call: Call<'a>,
+        answer: impl Future<Output = Result<Decision, StoreError>> + Send + 'a,
+    ) -> Deciding<'a, C, D> {
+        Deciding::Later(Box::pin(self.observer().decision(call, answer)))
+    }
+
     /// Observes a call that decides.
     fn decided<'a, E: CallError + 'a>(
         &'a self,
@@ -684,7 +694,7 @@ impl Limiter {
         self.answer(self.observer().answer(call, answer))
     }
 
-    fn store(&self) -> &dyn Store {
+    pub(crate) fn store(&self) -> &dyn Store {
         self.0.backend.store()
     }
 }
@@ -692,7 +702,6 @@ impl Limiter {
 impl Backend {
     /// A [`MemoryStore`] is kept as what it is, whatever gave it to the limiter.
     pub(crate) fn of(store: impl Store) -> Self {
-        #[cfg(feature = "memory")]
         if let Some(memory) = (&store as &dyn Any).downcast_ref::<MemoryStore>() {
             return Self::Memory(memory.clone());
         }
@@ -706,7 +715,6 @@ impl Backend {
 
     fn store(&self) -> &dyn Store {
         match self {
-            #[cfg(feature = "memory")]
             Self::Memory(store) => store,
             Self::Shared(store) => &**store,
         }

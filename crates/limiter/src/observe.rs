@@ -13,7 +13,7 @@ mod spans;
 
 use limiter_core::{AssetId, CallError, Charge, Decision, KeyId, RequestId};
 
-pub(crate) use self::instruments::Instruments;
+pub(crate) use self::instruments::{Begun, Instruments};
 pub(crate) use self::operation::Operation;
 use crate::events::EventSink;
 
@@ -53,14 +53,22 @@ impl<'a> Call<'a> {
 }
 
 impl Observer {
-    /// Observes a decision that is made at once.
-    #[cfg(feature = "memory")]
     #[inline]
-    pub(crate) fn decide(&self, call: Call<'_>, decide: impl FnOnce() -> Decision) -> Decision {
-        let begun = self.instruments.begin(&call);
-        let mut decision = begun.in_scope(decide);
-        self.events.decided(&call, &mut decision);
-        self.instruments.decided(&call, &begun, &decision);
+    pub(crate) fn begin(&self, call: &Call<'_>) -> Begun {
+        self.instruments.begin(call)
+    }
+
+    /// Whether nobody looks at this decision, and nothing changes it.
+    #[inline]
+    pub(crate) fn ignores(&self, decision: &Decision) -> bool {
+        Instruments::ARE_NONE && self.events.ignores(decision)
+    }
+
+    /// Observes a decision, and returns it, turned where the limiter is in shadow mode.
+    #[inline(never)]
+    pub(crate) fn decided(&self, call: &Call<'_>, begun: &Begun, decision: Decision) -> Decision {
+        let decision = self.events.decided(call, decision);
+        self.instruments.decided(call, begun, &decision);
         decision
     }
 
@@ -70,16 +78,14 @@ impl Observer {
         call: Call<'_>,
         answer: impl Future<Output = Result<Decision, E>> + Send,
     ) -> Result<Decision, E> {
-        let begun = self.instruments.begin(&call);
-        let mut answer = begun.around(answer).await;
-        match &mut answer {
-            Ok(decision) => {
-                self.events.decided(&call, decision);
-                self.instruments.decided(&call, &begun, decision);
+        let begun = self.begin(&call);
+        match begun.around(answer).await {
+            Ok(decision) => Ok(self.decided(&call, &begun, decision)),
+            Err(error) => {
+                self.instruments.failed(&call, &begun, &error);
+                Err(error)
             }
-            Err(error) => self.instruments.failed(&call, &begun, error),
         }
-        answer
     }
 
     /// Observes the answer of any other operation.
@@ -88,7 +94,7 @@ impl Observer {
         call: Call<'_>,
         answer: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, E> {
-        let begun = self.instruments.begin(&call);
+        let begun = self.begin(&call);
         let answer = begun.around(answer).await;
         match &answer {
             Ok(_) => self.instruments.done(&call, &begun),

@@ -152,7 +152,7 @@ impl Drop for Unanswered {
 /// suffice for 400,000 leaving callers a second. If it does not answer, they bound the memory.
 static PLACES: Semaphore = Semaphore::const_new(4_096);
 
-#[cfg(all(test, feature = "memory"))]
+#[cfg(test)]
 mod tests {
     use std::future::pending;
     use std::pin::pin;

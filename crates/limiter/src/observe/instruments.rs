@@ -41,6 +41,9 @@ pub(crate) struct Begun {
 }
 
 impl Instruments {
+    /// Whether neither metrics nor spans are compiled in.
+    pub(crate) const ARE_NONE: bool = !cfg!(any(feature = "metrics", feature = "tracing"));
+
     /// Creates the instruments of a limiter. Calls in memory wait for nothing, so their time is not taken.
     pub(crate) fn new(in_memory: bool) -> Self {
         let _ = in_memory;
@@ -110,7 +113,6 @@ impl Instruments {
 
 impl Begun {
     /// Runs a call inside its span.
-    #[cfg(feature = "memory")]
     #[inline]
     pub(crate) fn in_scope<T>(&self, call: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
