@@ -12,7 +12,7 @@ use limiter::{
     Charge, Decision, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits,
     NewKey, RedisStore, Share, StoreError,
 };
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::time::{interval, sleep};
 
 #[tokio::main(flavor = "current_thread")]

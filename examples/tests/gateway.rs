@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 
 #[test]
 fn a_client_of_the_gateway_sees_its_limits_and_pays_for_what_it_got() {

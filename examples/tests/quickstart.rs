@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 
 #[test]
 fn the_tour_is_the_same_in_memory_and_on_redis_and_leaves_nothing() {

@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use limiter::{
     AccessKey, Credits, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisStore, Usage,
 };
-use limiter_conformance::provider::Provider;
-use limiter_conformance::{python, servers};
+use limiter_test_servers::provider::Provider;
+use limiter_test_servers::{python, shared};
 use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
@@ -42,7 +42,7 @@ async fn the_unmodified_anthropic_sdk_makes_every_call_on_redis() {
 
 async fn on_redis(clock: ManualClock) -> Limiter {
     let prefix = format!("sdks-{:016x}", getrandom::u64().unwrap());
-    let store = RedisStore::builder(servers::shared().url()).key_prefix(prefix).clock(clock);
+    let store = RedisStore::builder(shared().url()).key_prefix(prefix).clock(clock);
     store.connect().await.unwrap().into()
 }
 

@@ -4,7 +4,7 @@
 //! many instructions it has executed in its life. Each case is run twice, with few and with many decisions, on a new
 //! server each time: the difference is that of the decisions alone.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::runtime;
 
 use crate::figures::Figures;

@@ -2,11 +2,11 @@
 
 mod common;
 
-use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_core::{
     AccessKey, Charge, DecisionStore, KeyConfig, KeyKind, KeyStore, Limits, NewRecord, StoredSecret,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisCluster, RedisServer};
 
 #[tokio::test]
 async fn nothing_is_left_and_nothing_else_is_gone() {

@@ -1,8 +1,8 @@
 //! Metrics, on a real server.
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{Charge, DecisionStore};
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::task::JoinSet;
 

@@ -6,12 +6,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{RedisSentinel, RedisServer};
 use limiter_core::{
     BoxError, Charge, DecisionHandle, Engine, KeyConfig, KeyId, KeysError, Limits, ManualClock,
     NewKey, Search, Timestamp,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisSentinel, RedisServer};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_managed_and_calls_are_decided() {

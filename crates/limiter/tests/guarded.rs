@@ -7,7 +7,7 @@ use limiter::{
     Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits, NewKey,
     RedisStore, Reserved, Share, StoreError, Totals,
 };
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 
 #[tokio::test]
 async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {

@@ -108,7 +108,7 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
 #[tokio::test]
 async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
     use limiter::{RedisStore, StoreError};
-    use limiter_conformance::servers::RedisServer;
+    use limiter_test_servers::RedisServer;
 
     let server = RedisServer::run();
     let limiter = Limiter::from(RedisStore::connect(server.url()).await.unwrap());

@@ -11,7 +11,7 @@ use limiter::{
     MemoryStore, Missed, NewKey, RedisStore, Reserved, ThresholdEvent, ThresholdEvents, Thresholds,
     Timestamp, Totals, WatchedStore,
 };
-use limiter_conformance::servers;
+use limiter_test_servers::shared;
 
 /// A limiter in memory, on a clock that stands at noon.
 fn in_memory() -> LimiterBuilder {
@@ -20,7 +20,7 @@ fn in_memory() -> LimiterBuilder {
 
 async fn redis_store(prefix: &str) -> RedisStore {
     let prefix = format!("{prefix}-{}", std::process::id());
-    RedisStore::builder(servers::shared().url()).key_prefix(prefix).connect().await.unwrap()
+    RedisStore::builder(shared().url()).key_prefix(prefix).connect().await.unwrap()
 }
 
 /// A member key of a new workspace.

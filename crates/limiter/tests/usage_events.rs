@@ -11,12 +11,12 @@ use limiter::{
     ReservationError, Reserved, SettledAs, Share, StoreError, Timestamp, Totals, UsageEvent,
     UsageEvents, UsageKind, WatchedStore,
 };
-use limiter_conformance::servers::{self, Proxy, RedisServer};
+use limiter_test_servers::{Proxy, RedisServer, shared};
 use tokio::task::{JoinSet, unconstrained};
 
 async fn redis(prefix: &str) -> RedisStore {
     let prefix = format!("usage-{prefix}-{}", std::process::id());
-    let store = RedisStore::builder(servers::shared().url()).key_prefix(prefix);
+    let store = RedisStore::builder(shared().url()).key_prefix(prefix);
     store.clock(ManualClock::at(NOON)).connect().await.unwrap()
 }
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_core::{
     AccessKey, Credits, Decision, DecisionStore, KeyConfig, KeyDigest, KeyId, KeyKind, KeyStore,
     NewRecord, StoreError, StoredSecret,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
+use limiter_test_servers::{RedisCluster, RedisServer};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 

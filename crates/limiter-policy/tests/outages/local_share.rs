@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AssetId, Charge, Credits, DecisionStore, KeyConfig, KeyId, LateEvent, LedgerBounds, Limits,
     RecordId, ReservationError, ReservationStore, StoreError, Totals, Usage,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
 
 use crate::world::{

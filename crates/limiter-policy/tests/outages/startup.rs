@@ -1,11 +1,11 @@
 //! A process that starts while its store is away.
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, DecisionHandle, DecisionStore, KeyConfig, KeyKind, KeyStore, NewRecord, StoreError,
     StoredSecret,
 };
 use limiter_policy::{BreakerState, FailurePolicy};
+use limiter_test_servers::RedisServer;
 
 use crate::world::{connect, create, one_credit, settings, until};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{Proxy, RedisServer};
 use limiter_core::{Charge, Credits, KeyConfig, KeyId, KeyKind, KeyStore, NewRecord};
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{Proxy, RedisServer};
 use tokio::time::sleep;
 
 pub(crate) type Guarded = GuardedStore<RedisStore>;

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use limiter_conformance::servers::shared;
 use limiter_core::{
     AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, NewRecord, Search, StoredSecret,
     Timestamp, WorkspaceId,
 };
+use limiter_test_servers::shared;
 
 use super::{Directory, Waiting};
 use crate::keys::Keys;

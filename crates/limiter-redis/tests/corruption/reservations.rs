@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::process;
 use std::time::Duration;
 
-use limiter_conformance::servers;
 use limiter_core::{
     Decision, KeyStore, ManualClock, RequestId, ReservationError, ReservationStore, StoreError,
     Totals,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::shared;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::runtime::Runtime;
@@ -53,7 +53,7 @@ impl World {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let (url, prefix) = (servers::shared().url(), format!("reserved-{}", process::id()));
+        let (url, prefix) = (shared().url(), format!("reserved-{}", process::id()));
         let store = runtime.block_on(async {
             let builder = common::empty(url).key_prefix(&prefix).clock(ManualClock::at(NOON));
             let store = builder.connect().await.expect("a store");

@@ -1,8 +1,8 @@
 //! Each mistake of the people who run it is an error of its own, with a sentence that says what to do.
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{DecisionStore, KeyStore, StoreError};
 use limiter_redis::{RedisError, RedisStore};
+use limiter_test_servers::RedisServer;
 
 use crate::load::{call, cause, connect, key_with_budget};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisCluster, RedisServer};
 
 use crate::load::{Load, connect, counted, key_with_budget, until};
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     Charge, KeyConfig, KeyId, KeyStore, RecordId, RequestId, ReservationStore, Totals,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 
 use crate::load::{Load, connect, counted, create, key_with_budget, whole};
 

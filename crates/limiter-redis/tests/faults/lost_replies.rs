@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{Proxy, RedisServer};
 use limiter_core::{Charge, DecisionStore, KeyConfig, KeyId, KeyStore, Search, StoreError};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{Proxy, RedisServer};
 use tokio::task::JoinSet;
 
 use crate::load::{

@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyKind, KeyStore, NewRecord,
     RecordId, RequestId, ReservationStore, Search, Totals,
 };
 use limiter_redis::RedisError;
+use limiter_test_servers::RedisServer;
 use tokio::runtime::Runtime;
 
 use crate::load::{call, connect, counted, key_with_budget, patient};

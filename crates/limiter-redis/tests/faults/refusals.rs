@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::StoreError;
+use limiter_test_servers::RedisServer;
 
 use crate::load::{Load, call, connect, counted, key_with_budget, patient, until};
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     Allowed, Charge, Decision, KeyConfig, KeyKind, KeyStore, LedgerBounds, Limits, ManualClock,
     NewRecord, RequestId, ReservationError, ReservationStore, SettledAs, StoreError, Timestamp,
     Totals,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
 
 use crate::load::{connect, patient, until, whole};

@@ -1,6 +1,6 @@
 //! The failures that asynchronous replication allows, made to happen on purpose.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 
 use limiter_core::{KeyConfig, KeyStore, Search};
 

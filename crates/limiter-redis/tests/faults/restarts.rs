@@ -1,6 +1,6 @@
 //! Scripts flushed, and servers that are restarted, with what they keep on disk and without.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 
 use crate::load::{Load, Tally, call, connect, counted, key_with_budget, until};
 

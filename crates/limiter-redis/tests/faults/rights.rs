@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, AssetId, Charge, DecisionHandle, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore,
     Limits, NewRecord, RecordId, RequestId, ReservationStore, Search, StoreError, StoredSecret,
     Totals,
 };
 use limiter_redis::{RedisError, RedisStore};
+use limiter_test_servers::RedisServer;
 
 use crate::load::patient;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::RedisSentinel;
 use limiter_core::KeyId;
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisSentinel;
 
 use crate::load::{Load, counted, key_with_budget, until};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 
 use crate::load::{Load, connect, counted, key_with_budget, patient, until};
 

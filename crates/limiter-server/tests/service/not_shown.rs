@@ -5,8 +5,8 @@ use limiter::{
     AssetId, Credits, KeyConfig, KeyId, Limiter, Limits, MemoryStore, NewKey, RedisStore, Snapshot,
     Thresholds,
 };
-use limiter_conformance::servers;
 use limiter_server::{Bounds, Server};
+use limiter_test_servers::shared;
 use serde_json::{Value, json};
 
 use crate::support::{ADMIN, Answer, MODEL, call_at, fresh_name};
@@ -113,7 +113,7 @@ fn get(url: &str, path: &str) -> Answer {
 
 /// Connects a limiter in memory and one on Redis, each with a workspace.
 async fn on_each_store() -> [Limiter; 2] {
-    let builder = RedisStore::builder(servers::shared().url()).key_prefix(fresh_name("odd"));
+    let builder = RedisStore::builder(shared().url()).key_prefix(fresh_name("odd"));
     let limiters = [Limiter::in_memory(), Limiter::from(builder.connect().await.unwrap())];
     for limiter in &limiters {
         bootstrap(limiter).await;

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use limiter_conformance::provider::Provider;
-use limiter_conformance::python::{self, program};
+use limiter_test_servers::provider::Provider;
+use limiter_test_servers::python::{self, program};
 use serde_json::json;
 
 use crate::support::{ADMIN, Folder, MODEL, Running};

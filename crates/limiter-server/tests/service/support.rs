@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers;
+use limiter_test_servers::shared;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ impl Running {
 
     /// Starts a server on the shared Redis, with these flags.
     pub(crate) fn on_redis_with(flags: &[&str]) -> Self {
-        let (url, prefix) = (servers::shared().url(), fresh_name("server"));
+        let (url, prefix) = (shared().url(), fresh_name("server"));
         Self::with(&[&["--redis", url, "--redis-prefix", &prefix], flags].concat())
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use limiter_conformance::servers::{self, Proxy};
+use limiter_test_servers::{Proxy, shared};
 use limiter_tower::{Caller, Settlement};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -29,7 +29,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// A world whose server is behind a proxy.
 async fn behind_proxy() -> (World, Proxy, Member) {
-    let url = servers::shared().url();
+    let url = shared().url();
     let address = url.strip_prefix("redis://").unwrap();
     let proxy = Proxy::to(address.split('/').next().unwrap());
     let world = World::on_redis(&proxy.url()).await;
@@ -128,7 +128,7 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
 /// The settlement could only begin there: the estimate stands, and the thread does not panic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_dropped_where_no_runtime_is_leaves_its_estimate() {
-    let world = World::on_redis(servers::shared().url()).await;
+    let world = World::on_redis(shared().url()).await;
     let ci = world.member(named("ci").with_global(tokens_per_minute(1_000))).await;
     let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Cancel).build();
     let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| {

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use limiter::AccessKey;
-use limiter_conformance::servers::{self, Proxy, RedisServer};
+use limiter_test_servers::{Proxy, RedisServer, shared};
 use limiter_tower::Dialect;
 use tokio::task::JoinSet;
 
@@ -11,7 +11,7 @@ use crate::world::{World, bearer, hello, named, requests_per_minute};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_redis_too_exactly_the_limit_is_admitted() {
-    let world = World::on_redis(servers::shared().url()).await;
+    let world = World::on_redis(shared().url()).await;
     let service = hello(world.layer().build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
     let authorization = bearer(&ci.access_key);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use limiter::{AccessKey, Charge};
-use limiter_conformance::servers::{Proxy, RedisServer};
+use limiter_test_servers::{Proxy, RedisServer};
 use limiter_tower::{Caller, RateLimitLayer, Settlement};
 
 use crate::log::Log;

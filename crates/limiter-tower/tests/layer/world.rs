@@ -16,7 +16,7 @@ use limiter::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RedisStore,
     Timestamp, Usage,
 };
-use limiter_conformance::servers;
+use limiter_test_servers::shared;
 use limiter_tower::{RateLimitLayer, RateLimitLayerBuilder};
 use serde_json::Value;
 use sfv::{BareItem, List, ListEntry, Parser};
@@ -59,7 +59,7 @@ impl World {
 
     /// One in memory and one on Redis: what holds for one holds for the other.
     pub(crate) async fn on_each_store() -> [Self; 2] {
-        [Self::new().await, Self::on_redis(servers::shared().url()).await]
+        [Self::new().await, Self::on_redis(shared().url()).await]
     }
 
     pub(crate) async fn on(limiter: Limiter, clock: ManualClock) -> Self {

@@ -1,7 +1,7 @@
 //! A cluster whose slots can be moved.
 
 use super::patience::until;
-use super::{RedisServer, RedisServerBuilder};
+use crate::{RedisServer, RedisServerBuilder};
 
 /// Three masters that share the slots evenly, each with a replica if wanted. All are killed when it is dropped.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A master, its replica, and the sentinels that choose between the two.
 
-use super::RedisServer;
 use super::patience::until;
+use crate::RedisServer;
 
 /// A master with one replica, watched by three sentinels as [`RedisSentinel::NAME`]. All are killed when it is dropped.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use limiter_conformance::servers::{Proxy, RedisCluster, RedisSentinel, RedisServer, shared};
+use limiter_test_servers::{Proxy, RedisCluster, RedisSentinel, RedisServer, shared};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;

@@ -1,6 +1,6 @@
 //! How a server is to be.
 
-use super::RedisServer;
+use crate::RedisServer;
 
 /// The settings of a [`RedisServer`]: without persistence and without a password, unless they are set.
 #[derive(Clone, Debug, Default)]

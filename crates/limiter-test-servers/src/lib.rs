@@ -12,7 +12,7 @@
 //! All calls block and panic on failure, as suits tests; asynchronous tests may call them too.
 //!
 //! ```
-//! use limiter_conformance::servers::RedisServer;
+//! use limiter_test_servers::RedisServer;
 //!
 //! let server = RedisServer::builder().appendonly(true).run();
 //! server.command(&["SET", "greeting", "hello"]);
@@ -27,7 +27,10 @@ mod container;
 mod patience;
 mod port;
 mod process;
+#[cfg(feature = "provider")]
+pub mod provider;
 mod proxy;
+pub mod python;
 mod redis_server;
 mod sentinel;
 mod shared;

@@ -7,7 +7,7 @@ use redis::Value;
 #[cfg(feature = "testcontainers")]
 use super::container::RedisContainer;
 use super::redis_server::ask;
-use super::{RedisServer, Source};
+use crate::{RedisServer, Source};
 
 /// The server of this process, from wherever [`Source::find`] says. The first call starts it.
 ///

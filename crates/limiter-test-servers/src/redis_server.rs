@@ -11,7 +11,7 @@ use redis::{Client, ErrorKind, RedisResult, ServerErrorKind, Value};
 use super::patience::{holds_within, until};
 use super::port::Port;
 use super::process::{LOG, Process};
-use super::{RedisServerBuilder, Source};
+use crate::{RedisServerBuilder, Source};
 
 /// A server of Redis or Valkey on a free port of 127.0.0.1, with a directory of its own. It is killed when dropped.
 #[derive(Debug)]
