@@ -14,8 +14,7 @@ use axum::routing::{get, post};
 use limiter::{
     AccessKey, Credits, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisStore, Usage,
 };
-use limiter_test_servers::provider::Provider;
-use limiter_test_servers::{python, shared};
+use limiter_test_servers::{provider, python, shared};
 use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
@@ -54,8 +53,7 @@ async fn make_every_call<F: Future<Output = Limiter>>(
     let clock = ManualClock::at("2026-01-01T12:00:29Z".parse().unwrap());
     let limiter = limiter(clock.clone()).await;
     let keys = json!(keys(&limiter).await).to_string();
-    let provider = Provider::start();
-    let router = gateway::gateway(limiter.clone(), provider.url().leak())
+    let router = gateway::gateway(limiter.clone(), provider::start().leak())
         .merge(Router::new().route("/v1/usage", get(usage)).with_state(limiter))
         .merge(Router::new().route("/clock/{seconds}", post(advance)).with_state(clock));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -45,7 +45,7 @@ pub fn count<W: Future<Output = ()>>(
 /// The instructions of a server that lives for this work.
 fn executed<W: Future<Output = ()>>(work: impl Fn(String) -> W) -> u64 {
     // It does something of its own once a second instead of ten times.
-    let server = RedisServer::builder().option("hz", "1").run();
+    let server = RedisServer::with(&["hz 1"]);
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime starts").block_on(work(server.url()));
     server.stop_gracefully();

@@ -1,7 +1,10 @@
 //! A cluster whose slots can be moved.
 
-use super::patience::until;
-use crate::{RedisServer, RedisServerBuilder};
+use std::{fs, thread};
+
+use crate::RedisServer;
+use crate::redis_server::query;
+use crate::wait::until;
 
 /// Three masters that share the slots evenly, each with a replica if wanted. All are killed when it is dropped.
 #[derive(Debug)]
@@ -9,23 +12,39 @@ pub struct RedisCluster {
     nodes: Vec<RedisServer>,
 }
 
-/// The settings of a [`RedisCluster`].
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct RedisClusterBuilder {
-    replicas: bool,
-    node: RedisServerBuilder,
-}
-
 impl RedisCluster {
     /// Starts a cluster without replicas.
     pub fn run() -> Self {
-        Self::builder().run()
+        Self::with(&[])
     }
 
-    /// A cluster with settings.
-    pub fn builder() -> RedisClusterBuilder {
-        RedisClusterBuilder::default()
+    /// Starts a cluster without replicas and with these lines in the configuration of every node.
+    ///
+    /// # Panics
+    /// If there is no binary, or a node does not start, or they do not agree in time.
+    pub fn with(configuration: &[&str]) -> Self {
+        Self::of(MASTERS, configuration)
+    }
+
+    /// The same, where each master has a replica, which takes its place if it dies.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with) does.
+    pub fn with_replicas(configuration: &[&str]) -> Self {
+        Self::of(2 * MASTERS, configuration)
+    }
+
+    fn of(count: u16, configuration: &[&str]) -> Self {
+        let configuration = [&CONFIGURATION, configuration].concat();
+        let nodes: Vec<_> = (0..count).map(|_| RedisServer::prepared(&configuration)).collect();
+        for node in &nodes {
+            fs::write(node.file("nodes.conf"), as_known_to(node, &nodes)).expect("there is room");
+        }
+        start_all(&nodes);
+        let cluster = Self { nodes };
+        cluster.wait_until_ok();
+        cluster.nodes[MASTERS.into()..].iter().for_each(RedisServer::wait_for_master);
+        cluster
     }
 
     /// `redis+cluster://127.0.0.1:12345,127.0.0.1:12346,…`, with all nodes.
@@ -41,37 +60,26 @@ impl RedisCluster {
 
     /// The slot of a key.
     pub fn slot_of(&self, key: &str) -> u16 {
-        let slot = self.nodes[0].text(&["CLUSTER", "KEYSLOT", key]);
-        slot.parse().expect("a slot is a number")
+        self.nodes[0].query(&["CLUSTER", "KEYSLOT", key])
     }
 
     /// The node that serves a slot, as the first node that answers sees it. Waits for one: in a failover there is none for a
     /// moment, after the old master is known to follow and before the new one is known to serve.
     ///
     /// # Panics
-    /// If no node answers, or nobody serves the slot for long.
+    /// If no node answers, or none serves the slot for long.
     pub fn node_of_slot(&self, slot: u16) -> &RedisServer {
-        let mut served_by = None;
+        let mut port = None;
         until("the slot is served", || {
-            let seen = self.nodes.iter().find_map(Seen::by).expect("a node answers");
-            served_by = seen.port_of_slot(slot);
-            served_by.is_some()
+            let owners = self.nodes.iter().find_map(owners_seen_by).expect("a node answers");
+            port = port_of_slot(&owners, slot);
+            port.is_some()
         });
-        let node = self.nodes.iter().find(|node| Some(node.port()) == served_by);
+        let node = self.nodes.iter().find(|node| Some(node.port()) == port);
         node.expect("it is one of ours")
     }
 
-    /// Moves a slot and its keys to another master: all three steps at once.
-    ///
-    /// # Panics
-    /// As each of the steps does.
-    pub fn migrate_slot(&self, slot: u16, to: &RedisServer) {
-        self.begin_migration(slot, to);
-        self.migrate_keys(slot, to);
-        self.finish_migration(slot, to);
-    }
-
-    /// The first step: from now on the old owner answers ASK for keys that it does not have.
+    /// The first of three steps that move a slot: from now on the old owner answers ASK for keys that it does not have.
     ///
     /// # Panics
     /// If the slot is with that node already, or migrating.
@@ -81,165 +89,94 @@ impl RedisCluster {
         from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
     }
 
-    /// The second step: the keys go over, one after the other. It may be repeated.
+    /// The second step: the keys go over. It may be repeated.
     ///
     /// # Panics
     /// If a node does not answer, or a key cannot be moved.
     pub fn migrate_keys(&self, slot: u16, to: &RedisServer) {
-        let (from, slot) = (self.node_of_slot(slot), slot.to_string());
-        let port = to.port().to_string();
+        let (from, slot, port) = (self.node_of_slot(slot), slot.to_string(), to.port().to_string());
         loop {
-            let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
-            let keys: Vec<String> = redis::from_redis_value(keys).expect("keys of tests are texts");
+            let keys: Vec<String> = from.query(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
             if keys.is_empty() {
                 return;
             }
-            for key in &keys {
-                let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
-                if let Some(password) = to.password() {
-                    migrate.extend(["AUTH", password]);
-                }
-                from.command(&migrate);
-            }
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.iter().map(String::as_str));
+            from.command(&migrate);
         }
     }
 
-    /// The last step: the slot has its new owner, and all masters know.
+    /// The last step: the slot has its new owner, and all nodes know.
     ///
     /// # Panics
-    /// If a master does not answer, or keys are left with the old owner.
+    /// If a node does not answer, or keys are left with the old owner.
     pub fn finish_migration(&self, slot: u16, to: &RedisServer) {
         let (from, number, new_owner) = (self.node_of_slot(slot), slot.to_string(), id(to));
-        // The new owner first: else nobody would own the slot for a moment.
+        // The new owner first: else none would own the slot for a moment.
         for node in [to, from] {
             node.command(&["CLUSTER", "SETSLOT", &number, "NODE", &new_owner]);
         }
         until("all nodes know the new owner of the slot", || {
-            let mut seen = self.nodes.iter().filter_map(Seen::by);
-            seen.all(|seen| seen.port_of_slot(slot) == Some(to.port()))
+            let mut owners = self.nodes.iter().filter_map(owners_seen_by);
+            owners.all(|owners| port_of_slot(&owners, slot) == Some(to.port()))
         });
     }
 
-    /// Waits until all slots are served, and all nodes that answer agree on by whom.
+    /// Waits until all slots are served, and all nodes that run agree on by which nodes.
     ///
     /// # Panics
     /// If it takes too long.
     pub fn wait_until_ok(&self) {
         until("the cluster agrees", || {
-            let mut seen = self.nodes.iter().filter_map(Seen::by).map(|seen| seen.owners);
+            let mut running = self.nodes.iter().filter(|node| node.is_running());
+            let mut seen = self.nodes.iter().filter_map(owners_seen_by);
             let Some(first) = seen.next() else { return false };
-            let ok = |node: &RedisServer| match node.try_command(&["CLUSTER", "INFO"]) {
-                Ok(info) => format!("{info:?}").contains("cluster_state:ok"),
-                Err(_) => node.process_id().is_none(),
-            };
-            first.iter().map(|(_, from, to)| u32::from(to - from) + 1).sum::<u32>()
-                == u32::from(SLOTS)
-                && seen.all(|other| other == first)
-                && self.nodes.iter().all(ok)
-        });
-    }
-
-    fn introduce(&self) {
-        for (node, epoch) in self.nodes.iter().zip(1..) {
-            // Epochs of their own spare the nodes finding out who is right.
-            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &i32::to_string(&epoch)]);
-        }
-        let first = self.nodes[0].port().to_string();
-        for node in &self.nodes[1..] {
-            node.command(&["CLUSTER", "MEET", "127.0.0.1", &first]);
-        }
-        let count = self.nodes.len().to_string();
-        until("all nodes have met", || {
-            self.nodes.iter().all(|node| {
-                let nodes = node.text(&["CLUSTER", "NODES"]);
-                nodes.lines().count().to_string() == count && !nodes.contains("handshake")
-            })
-        });
-    }
-
-    fn assign_slots(&self) {
-        let share = SLOTS.div_ceil(MASTERS);
-        for (node, first) in self.nodes.iter().zip((0..SLOTS).step_by(share.into())) {
-            let slots: Vec<_> =
-                (first..SLOTS.min(first + share)).map(|slot| slot.to_string()).collect();
-            // ADDSLOTSRANGE would be shorter; Redis 6.2 does not have it.
-            let mut command = vec!["CLUSTER", "ADDSLOTS"];
-            command.extend(slots.iter().map(String::as_str));
-            node.command(&command);
-        }
-    }
-
-    fn assign_replicas(&self) {
-        let (masters, replicas) = self.nodes.split_at(MASTERS.into());
-        for (master, replica) in masters.iter().zip(replicas) {
-            replica.command(&["CLUSTER", "REPLICATE", &id(master)]);
-        }
-        for replica in replicas {
-            replica.wait_for_master();
-        }
-        until("all nodes know the replicas", || {
-            self.nodes.iter().all(|node| {
-                let nodes = node.text(&["CLUSTER", "NODES"]);
-                nodes.lines().filter(|line| line.contains("slave")).count() == replicas.len()
-            })
+            let served: u16 = first.iter().map(|(_, from, to)| to - from + 1).sum();
+            served == SLOTS && seen.all(|other| other == first) && running.all(is_ok)
         });
     }
 }
 
-impl RedisClusterBuilder {
-    /// Whether each master has a replica, which takes its place if it dies. Default: no.
-    pub fn replicas(mut self, replicas: bool) -> Self {
-        self.replicas = replicas;
-        self
-    }
-
-    /// A line of the configuration of every node. Set here already: `cluster-node-timeout 2000`.
-    pub fn option(mut self, name: &str, value: &str) -> Self {
-        self.node = self.node.option(name, value);
-        self
-    }
-
-    /// Starts the nodes, and waits until they agree on who serves which slots.
-    ///
-    /// # Panics
-    /// If there is no binary, or a node does not start, or they do not agree in time.
-    pub fn run(self) -> RedisCluster {
-        let mut node =
-            RedisServer::builder().cluster().option("cluster-node-timeout", NODE_TIMEOUT_MS);
-        node.add_options_of(&self.node);
-        let nodes = if self.replicas { MASTERS * 2 } else { MASTERS };
-        let cluster = RedisCluster { nodes: (0..nodes).map(|_| node.clone().run()).collect() };
-        cluster.introduce();
-        cluster.assign_slots();
-        cluster.wait_until_ok();
-        if self.replicas {
-            cluster.assign_replicas();
-            cluster.wait_until_ok();
+/// Starts servers that have been prepared, all at once.
+pub(crate) fn start_all(servers: &[RedisServer]) {
+    thread::scope(|scope| {
+        for server in servers {
+            scope.spawn(|| server.start());
         }
-        cluster
-    }
+    });
 }
 
-/// Who serves which slots, in the eyes of one node.
-struct Seen {
-    /// Port, first slot and last slot, sorted.
-    owners: Vec<(u16, u16, u16)>,
+/// The file in which a node finds its cluster, as if it had been a member before. Without it, nodes would have to be introduced
+/// to each other.
+fn as_known_to(node: &RedisServer, nodes: &[RedisServer]) -> String {
+    let mut text = String::new();
+    for (member, number) in nodes.iter().zip(0..) {
+        let myself = if member.port() == node.port() { "myself," } else { "" };
+        let (address, shard) = (member.address(), number % MASTERS);
+        let first = |shard| shard * SLOTS.div_ceil(MASTERS);
+        let role =
+            if number < MASTERS { "master -".to_owned() } else { format!("slave {shard:040x}") };
+        let bus = member.port() + 10_000;
+        text +=
+            &format!("{number:040x} {address}@{bus} {myself}{role} 0 0 {} connected", shard + 1);
+        if number < MASTERS {
+            text += &format!(" {}-{}", first(shard), SLOTS.min(first(shard + 1)) - 1);
+        }
+        text += "\n";
+    }
+    text + &format!("vars currentEpoch {MASTERS} lastVoteEpoch 0\n")
 }
 
-impl Seen {
-    /// Nothing if the node does not answer.
-    fn by(node: &RedisServer) -> Option<Self> {
-        let nodes = node.process_id().and_then(|_| node.try_command(&["CLUSTER", "NODES"]).ok())?;
-        let nodes: String = redis::from_redis_value(nodes).expect("it is a text");
-        let mut owners: Vec<_> = nodes.lines().flat_map(owned).collect();
-        owners.sort_unstable();
-        Some(Self { owners })
+/// Which slots are served by which node, as one node sees it: port, first slot and last slot, sorted. Nothing if the node does
+/// not answer.
+fn owners_seen_by(node: &RedisServer) -> Option<Vec<(u16, u16, u16)>> {
+    if !node.is_running() {
+        return None;
     }
-
-    fn port_of_slot(&self, slot: u16) -> Option<u16> {
-        let owner = self.owners.iter().find(|(_, from, to)| (*from..=*to).contains(&slot));
-        owner.map(|(port, ..)| *port)
-    }
+    let nodes: String = query(&node.url(), &["CLUSTER", "NODES"]).ok()?;
+    let mut owners: Vec<_> = nodes.lines().flat_map(owned).collect();
+    owners.sort_unstable();
+    Some(owners)
 }
 
 /// `id 127.0.0.1:port@bus flags master ping pong epoch link slots…`, where slots that migrate stand in brackets.
@@ -255,11 +192,25 @@ fn owned(line: &str) -> Vec<(u16, u16, u16)> {
     slots.filter_map(range).collect()
 }
 
+fn port_of_slot(owners: &[(u16, u16, u16)], slot: u16) -> Option<u16> {
+    let owner = owners.iter().find(|(_, from, to)| (*from..=*to).contains(&slot));
+    owner.map(|(port, ..)| *port)
+}
+
+fn is_ok(node: &RedisServer) -> bool {
+    let info = query::<String>(&node.url(), &["CLUSTER", "INFO"]);
+    info.is_ok_and(|info| info.contains("cluster_state:ok"))
+}
+
 fn id(node: &RedisServer) -> String {
     node.text(&["CLUSTER", "MYID"])
 }
 
 const MASTERS: u16 = 3;
 const SLOTS: u16 = 16_384;
-/// Small, so that tests of failover are short; smaller ones take a busy machine for a dead node.
-const NODE_TIMEOUT_MS: &str = "2000";
+const CONFIGURATION: [&str; 3] = [
+    "cluster-enabled yes",
+    "cluster-announce-ip 127.0.0.1",
+    // Small, so that tests of failover are short; smaller ones take a busy machine for a dead node.
+    "cluster-node-timeout 2000",
+];

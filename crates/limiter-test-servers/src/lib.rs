@@ -1,30 +1,34 @@
-//! Redis servers for tests, and ways to break them.
+//! Servers for tests, and ways to break them.
 //!
-//! - [`shared`] is a server that is merely there: one for each process, started when it is first asked for.
-//! - [`RedisServer`] is a process of its own, to be killed, frozen and restarted.
-//! - [`RedisCluster`] is a cluster of them, whose slots can be moved step by step.
+//! - [`shared`] is a Redis server that no test breaks: one for each process, started by the first call.
+//! - [`RedisServer`] is a Redis server of one test, which kills, freezes and restarts it.
+//! - [`RedisCluster`] is a cluster of them, whose slots move step by step.
 //! - [`RedisSentinel`] is a master and its replica, watched by three sentinels.
-//! - [`Proxy`] stands between a client and a server, and loses replies after the server has executed.
+//! - [`Proxy`] stands between a client and a server, and loses replies after the server has executed the requests.
+//! - [`Process`] is any other program, such as the binary under test.
+//! - `provider`, with the feature of that name, is an LLM provider, and [`python`] runs clients from PyPI.
+//! - [`Log`] and [`Metrics`] record what the code under test logs and counts; [`until`] waits for what another thread or
+//!   process does.
 //!
-//! [`Source`] tells where servers come from. Everything listens on 127.0.0.1 only, keeps its files in a directory of
-//! its own, and is gone when it is dropped, and also when the process of the test is killed.
+//! Everything listens on 127.0.0.1 only, keeps its files in a directory of its own, and is gone when it is dropped, and
+//! also when the process of the test is killed.
 //!
-//! All calls block and panic on failure, as suits tests; asynchronous tests may call them too.
+//! Calls block and panic on failure, as suits tests. Asynchronous tests may call them too.
 //!
 //! ```
 //! use limiter_test_servers::RedisServer;
 //!
-//! let server = RedisServer::builder().appendonly(true).run();
+//! let server = RedisServer::with(&["appendonly yes"]);
 //! server.command(&["SET", "greeting", "hello"]);
 //! server.restart();
 //! assert_eq!(server.text(&["GET", "greeting"]), "hello");
 //! ```
 
-mod builder;
 mod cluster;
 #[cfg(feature = "testcontainers")]
 mod container;
-mod patience;
+mod log;
+mod metrics;
 mod port;
 mod process;
 #[cfg(feature = "provider")]
@@ -34,12 +38,15 @@ pub mod python;
 mod redis_server;
 mod sentinel;
 mod shared;
-mod source;
+mod wait;
 
-pub use builder::RedisServerBuilder;
-pub use cluster::{RedisCluster, RedisClusterBuilder};
+pub use cluster::RedisCluster;
+pub use log::Log;
+pub use metrics::Metrics;
+pub use port::Port;
+pub use process::Process;
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use sentinel::RedisSentinel;
-pub use shared::{SharedServer, shared};
-pub use source::Source;
+pub use shared::{SharedServer, fresh_name, shared};
+pub use wait::{at_once, until, until_async};

@@ -7,14 +7,17 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 /// The UDP port of the same number is the sign that it is taken. Nobody else uses it, and the system gives it back when
 /// the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct Port {
+pub struct Port {
     number: u16,
     _taken: UdpSocket,
 }
 
 impl Port {
-    /// A free port. The bus of a cluster gets the port `BUS` above it, which is free too.
-    pub(super) fn take() -> Self {
+    /// Takes a free port. The port 10,000 above it, on which a node of a cluster has its bus, is free too.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub fn take() -> Self {
         let random = getrandom::u32().expect("the system has random bytes");
         let start = u16::try_from(random % u32::from(COUNT)).expect("less than COUNT");
         (0..COUNT)
@@ -22,7 +25,8 @@ impl Port {
             .expect("of ten thousand ports, one is free")
     }
 
-    pub(super) const fn number(&self) -> u16 {
+    /// The number of the port.
+    pub const fn number(&self) -> u16 {
         self.number
     }
 

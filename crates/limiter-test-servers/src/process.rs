@@ -1,36 +1,43 @@
-//! A process that does not outlive the test.
+//! Processes that never outlive their test.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::{fmt, fs};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use super::patience::holds_within;
+use crate::wait::until;
 
-/// A running server, and the shell that watches over it.
+/// A running program, and the shell that watches over it. Dropping it kills the program and waits until it is gone.
 ///
-/// The server is a child of the shell, and the shell reads from a pipe of ours. When the pipe closes because the test
-/// was killed, the shell kills the server and removes its directory. No destructor has to run for that.
+/// The program is a child of the shell, and the shell reads from a pipe of the test. When the pipe closes because the
+/// test was killed, the shell kills the program and removes its directory. No destructor has to run for that.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     shell: Child,
-    pipe: Option<ChildStdin>,
-    server: Pid,
-    directory: PathBuf,
+    pipe: ChildStdin,
+    id: Pid,
+    log: PathBuf,
 }
 
 impl Process {
-    /// Starts the program in the directory, where what it prints goes to [`LOG`].
-    pub(super) fn start(program: &Path, arguments: &[String], directory: &Path) -> Self {
-        let mut shell = Command::new("sh")
-            .args(["-c", WATCH, "watch"])
-            .arg(program)
-            .args(arguments)
+    /// Starts the program of a command in a directory of its own. Its output goes to a file there.
+    ///
+    /// # Panics
+    /// If there is no shell.
+    pub fn start(command: &Command, directory: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", WATCH, "watch"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let mut shell = shell
             .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -39,75 +46,109 @@ impl Process {
             .process_group(0)
             .spawn()
             .expect("sh can be started");
-        let pipe = shell.stdin.take();
-        let mut line = String::new();
+        let pipe = shell.stdin.take().expect("it is piped");
+        let mut id = String::new();
         let stdout = shell.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the shell tells the id");
-        let server = Pid::from_raw(line.trim().parse().expect("an id is a number"));
-        Self { shell, pipe, server, directory: directory.to_owned() }
+        BufReader::new(stdout).read_line(&mut id).expect("the shell prints the process id");
+        let id = Pid::from_raw(id.trim().parse().expect("an id is a number"));
+        Self { shell, pipe, id, log: directory.join(LOG) }
     }
 
-    /// The id of the server's process.
-    pub(super) fn id(&self) -> u32 {
-        self.server.as_raw().unsigned_abs()
+    /// The id of the process.
+    pub const fn id(&self) -> i32 {
+        self.id.as_raw()
     }
 
-    /// Whether the server has ended, of itself or by a signal.
-    pub(super) fn has_ended(&mut self) -> bool {
-        self.shell.try_wait().expect("the shell is our child").is_some()
+    /// All that the program has printed so far, to both of its outputs.
+    pub fn output(&self) -> String {
+        text_of(&self.log)
     }
 
-    /// Whether it has ended in time.
-    pub(super) fn ends_within(&mut self, limit: Duration) -> bool {
-        holds_within(limit, || self.has_ended())
+    /// Waits until the program prints a line with these words, and returns the line. Returns the output if it ends instead.
+    ///
+    /// # Errors
+    /// If the program ends.
+    pub fn line_with(&mut self, words: &str) -> Result<String, String> {
+        let mut found = None;
+        until(format_args!("the program prints {words:?} or ends"), || {
+            // In this order: the last words of a program are read, too.
+            let ended = self.has_ended();
+            let output = self.output();
+            let line = output.split_inclusive('\n').find(|line| line.contains(words));
+            found = match line {
+                Some(line) if line.ends_with('\n') => Some(Ok(line.trim_end().to_owned())),
+                _ => ended.then_some(Err(output)),
+            };
+            found.is_some()
+        });
+        found.expect("it was waited for")
     }
 
-    /// Sends a signal to the server, if it has not ended.
-    pub(super) fn signal(&mut self, signal: Signal) {
+    /// Whether the program has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.status().is_some()
+    }
+
+    /// Waits until the program has ended. Returns its status; that of a signal is 128 and the number of the signal.
+    ///
+    /// # Panics
+    /// If it does not end; the message has its output.
+    pub fn ended(&mut self) -> ExitStatus {
+        let (log, mut status) = (self.log.clone(), None);
+        let condition = fmt::from_fn(|f| write!(f, "the program ends:\n{}", text_of(&log)));
+        until(condition, || {
+            status = self.status();
+            status.is_some()
+        });
+        status.expect("it was waited for")
+    }
+
+    /// Sends a signal to the program, unless it has ended.
+    pub fn signal(&mut self, signal: Signal) {
         if !self.has_ended() {
-            signal::kill(self.server, signal).expect("the server is there, and ours");
+            signal::kill(self.id, signal).expect("the program is there, and ours");
         }
     }
 
-    /// Kills the server with SIGKILL, waits until it is gone, and leaves its files.
-    pub(super) fn kill(mut self) {
-        if let Some(mut pipe) = self.pipe.take() {
-            // It fails if the server has ended of itself, and the shell after it.
-            let _ = pipe.write_all(b"\n");
-            let _ = self.shell.wait();
-        }
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.shell.try_wait().expect("the shell is our child")
     }
 }
 
-/// Kills the server and waits until it is gone; its files go too, unless it was killed by then.
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.pipe.take().is_some() {
-            let _ = self.shell.wait();
-            let _ = fs::remove_dir_all(&self.directory);
-        }
+        // It fails if the program has ended by itself, and the shell after it.
+        let _ = self.pipe.write_all(b"kill\n");
+        let _ = self.shell.wait();
     }
 }
 
-/// What the server prints, in its directory.
-pub(super) const LOG: &str = "log";
+/// The text of a file; empty if there is none.
+pub(crate) fn text_of(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
 
-/// Starts the server and tells its id. A line on standard input means: kill it. The end of standard input means: the
-/// test is over or dead, so kill it and remove its files. The shell ends after the server.
+/// The output of a program, in its directory.
+pub(crate) const LOG: &str = "log";
+
+/// Starts the program and prints its id. A line on standard input means: kill it. The end of standard input means: the
+/// test is dead, so kill the program and remove its files. The shell ends after the program, with its status.
 ///
-/// When the test dies while its server is frozen, the system sends SIGHUP to both shells. Servers ignore it; shells that
-/// did not would die of it before they have tidied up.
+/// When the test dies while its program is frozen, the system sends SIGHUP to both shells, which must not die of it
+/// before they have tidied up.
 const WATCH: &str = r#"
 trap '' HUP
 exec 3<&0
 "$@" </dev/null >>log 2>&1 3<&- &
-server=$!
-{ read -r _ <&3 || : >orphaned; kill -9 "$server"; } >/dev/null 2>&1 &
+program=$!
+{ read -r _ <&3 || : >orphaned; kill -9 "$program"; } >/dev/null 2>&1 &
 watch=$!
-echo "$server"
+echo "$program"
 exec >/dev/null
-wait "$server"
+wait "$program"
+status=$?
 kill "$watch"
 wait "$watch"
 if [ -e orphaned ]; then directory=$PWD; cd / && rm -rf "$directory"; fi
+exit "$status"
 "#;

@@ -6,79 +6,37 @@
 mod anthropic;
 mod openai;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::Builder;
 
-/// A provider on a free port of 127.0.0.1. It stops when it is dropped.
-#[derive(Debug)]
-pub struct Provider {
-    address: SocketAddr,
-    calls: Arc<AtomicUsize>,
-    runtime: Option<Runtime>,
-}
-
-impl Provider {
-    /// Starts a provider.
-    ///
-    /// # Panics
-    /// If there is no free port.
-    #[must_use]
-    pub fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a thread can be started");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        listener.set_nonblocking(true).expect("a socket can be asynchronous");
-        let address = listener.local_addr().expect("it is bound");
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&calls);
-        let router = router().layer(from_fn(move |request: Request, next: Next| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            next.run(request)
-        }));
-        runtime.spawn(async move {
+/// Starts a provider on a free port of 127.0.0.1, which runs until the process of the test ends. Returns its URL, such as
+/// `http://127.0.0.1:12345`.
+///
+/// # Panics
+/// If there is no free port.
+#[must_use]
+pub fn start() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.set_nonblocking(true).expect("a socket can be asynchronous");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    thread::spawn(|| {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime can be started").block_on(async {
             let listener = TcpListener::from_std(listener).expect("it runs on this runtime");
-            axum::serve(listener, router).await
-        });
-        Self { address, calls, runtime: Some(runtime) }
-    }
-
-    /// Returns the URL, such as `http://127.0.0.1:12345`.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Returns the number of requests so far.
-    #[must_use]
-    pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
-    }
+            axum::serve(listener, router()).await
+        })
+    });
+    url
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// The provider as a service.
-pub fn router() -> Router {
+fn router() -> Router {
     Router::new()
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
@@ -88,7 +46,7 @@ pub fn router() -> Router {
 }
 
 /// The answer to each call.
-pub const TEXT: &str =
+const TEXT: &str =
     "It will be sunny in the morning, cloudy after noon, with a small chance of crabs at night.";
 
 /// Returns the pieces of the streamed text.

@@ -1,21 +1,21 @@
-//! What can go wrong between a client and a server, at will.
+//! Faults between a client and a server.
 
 mod connection;
 mod frame;
-mod plan;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use plan::Shared;
+use crate::until;
 
-/// A proxy on a free port of 127.0.0.1 in front of one server. It forwards, until it is told otherwise.
+/// A proxy on a free port of 127.0.0.1 in front of one server. It forwards everything, unless a test asks for a fault.
 ///
 /// It knows where requests and replies of the Redis protocol end, so it can lose exactly one reply, after the server
-/// has executed the request. Counted are requests of a client's user and their replies: those by which client
-/// libraries introduce themselves (`HELLO`, `AUTH`, `CLIENT`, `SELECT`, `READONLY`) are forwarded and not counted.
+/// has executed the request. It counts requests of a client's user and their replies: those by which client libraries
+/// introduce themselves (`HELLO`, `AUTH`, `CLIENT`, `SELECT`, `READONLY`) are forwarded and not counted.
 ///
 /// It expects one reply to each request: it is not for subscriptions, `MONITOR` or `CLIENT REPLY`.
 pub struct Proxy {
@@ -25,23 +25,29 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy to a server, such as `127.0.0.1:6379`. The server need not be there yet.
+    /// Starts a proxy to a server, such as `127.0.0.1:6379`. The server need not be there yet.
     ///
     /// # Panics
-    /// If the address cannot be understood, or no port is free.
+    /// If this is no address with a port, or no port is free.
     pub fn to(server: &str) -> Self {
         let server = server.parse().expect("an address and a port");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("it listens");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::<Shared>::default();
         let accepting = thread::spawn({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, server, &shared)
+            move || {
+                let clients = listener.incoming().take_while(|_| !shared.look(|state| state.over));
+                for client in clients.flatten() {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || connection::serve(client, server, &shared));
+                }
+            }
         });
         Self { address, shared, accepting: Some(accepting) }
     }
 
-    /// Where clients connect to.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -51,15 +57,17 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    /// Does no harm any more: what was asked for is forgotten, and replies that are held go on.
+    /// Forgets the faults that have been asked for, and lets go of the replies that are held.
     pub fn forward(&self) {
-        self.shared.change(|plan| plan.forward());
+        self.shared.change(|state| {
+            (state.lose_reply_after, state.cut_request_after, state.holding) = (None, None, false);
+        });
     }
 
-    /// Counts only requests of these commands, and does harm only to them: `count_only(&["EVALSHA", "EVAL"])`.
+    /// Counts only requests of these commands, and harms only them: `count_only(&["EVALSHA", "EVAL"])`.
     pub fn count_only(&self, commands: &[&str]) {
         let commands = commands.iter().map(|command| command.to_ascii_uppercase()).collect();
-        self.shared.change(|plan| plan.count_only(commands));
+        self.shared.change(|state| state.only = commands);
     }
 
     /// Forwards the next request, waits for the server's reply, drops it, and closes the connection to the client.
@@ -67,79 +75,61 @@ impl Proxy {
         self.lose_reply_after(0);
     }
 
-    /// Lets so many replies pass, and loses the next as [`lose_next_reply`](Self::lose_next_reply) does.
+    /// Forwards this many replies, and loses the next as [`lose_next_reply`](Self::lose_next_reply) does.
     pub fn lose_reply_after(&self, replies: u64) {
-        self.shared.change(|plan| plan.lose_reply_after = Some(replies));
+        self.shared.change(|state| state.lose_reply_after = Some(replies));
     }
 
     /// Closes the connection instead of forwarding the next request: the server never sees it.
     pub fn cut_before_request(&self) {
-        self.cut_before_request_after(0);
+        self.shared.change(|state| state.cut_request_after = Some(0));
     }
 
-    /// Forwards so many requests, and cuts before the next.
-    pub fn cut_before_request_after(&self, requests: u64) {
-        self.shared.change(|plan| plan.cut_request_after = Some(requests));
-    }
-
-    /// Keeps replies back from now on. The server executes; the client hears nothing.
+    /// Keeps replies back from now on. The server executes; the client gets no answer.
     pub fn hold_replies(&self) {
-        self.shared.change(|plan| plan.holding = true);
+        self.shared.change(|state| state.holding = true);
     }
 
-    /// Lets go of the replies that were held, in their order.
+    /// Lets go of the replies that are held, in their order.
     pub fn release(&self) {
-        self.shared.change(|plan| plan.holding = false);
+        self.shared.change(|state| state.holding = false);
     }
 
-    /// Closes all connections. New ones are taken.
+    /// Closes all connections, and accepts new ones.
     pub fn close_connections(&self) {
-        self.shared.close_connections();
+        self.shared.look(|state| {
+            for client in state.open.values() {
+                let _ = client.shutdown(Shutdown::Both);
+            }
+        });
     }
 
-    /// How many connections clients have made.
-    pub fn connections(&self) -> u64 {
-        self.shared.look(|plan| plan.connections)
-    }
-
-    /// How many bytes went to the server.
-    pub fn bytes_to_server(&self) -> u64 {
-        self.shared.look(|plan| plan.bytes_to_server)
-    }
-
-    /// How many bytes went to clients.
-    pub fn bytes_to_clients(&self) -> u64 {
-        self.shared.look(|plan| plan.bytes_to_clients)
-    }
-
-    /// How many counted requests went to the server.
+    /// The number of counted requests that went to the server.
     pub fn requests(&self) -> u64 {
-        self.shared.look(|plan| plan.requests)
+        self.shared.look(|state| state.requests)
     }
 
-    /// How many counted requests the server has executed: their replies came, whatever became of them then.
+    /// The number of counted requests that the server has executed: their replies came, even if they were lost then.
     pub fn executed(&self) -> u64 {
-        self.shared.look(|plan| plan.executed)
+        self.shared.look(|state| state.executed)
     }
 
-    /// How many replies were lost on purpose.
+    /// The number of replies lost on purpose.
     pub fn replies_lost(&self) -> u64 {
-        self.shared.look(|plan| plan.replies_lost)
+        self.shared.look(|state| state.replies_lost)
     }
 
-    /// How many requests were cut off.
+    /// The number of requests cut off.
     pub fn requests_cut(&self) -> u64 {
-        self.shared.look(|plan| plan.requests_cut)
+        self.shared.look(|state| state.requests_cut)
     }
 
-    /// Waits until the server has executed so many counted requests since the proxy was made.
+    /// Waits until the server has executed this many counted requests since the proxy was made.
     ///
     /// # Panics
     /// If it takes too long.
     pub fn wait_until_executed(&self, requests: u64) {
-        super::patience::until(&format!("{requests} requests are executed"), || {
-            self.executed() >= requests
-        });
+        until(format_args!("{requests} requests are executed"), || self.executed() >= requests);
     }
 }
 
@@ -149,10 +139,10 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Closes all connections, and takes no more.
+/// Closes all connections, and accepts no more.
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.change(|plan| plan.over = true);
+        self.shared.change(|state| state.over = true);
         // It wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
@@ -162,16 +152,103 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
-    for client in listener.incoming() {
-        if shared.look(|plan| plan.over) {
-            return;
-        }
-        if let Ok(client) = client {
-            connection::open(client, server, shared);
-        }
+/// The state that the threads of a proxy share. All changes are made under its lock, so of two requests that arrive together
+/// only one is the next.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many replies pass before one is lost.
+    lose_reply_after: Option<u64>,
+    /// How many requests pass before one is cut off.
+    cut_request_after: Option<u64>,
+    holding: bool,
+    over: bool,
+    /// The commands that count; if it is empty, all but introductions.
+    only: Vec<String>,
+    /// The clients of open connections.
+    open: HashMap<u64, TcpStream>,
+    /// The number of the last connection.
+    connections: u64,
+    requests: u64,
+    executed: u64,
+    replies_lost: u64,
+    requests_cut: u64,
+}
+
+impl Shared {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.changed.notify_all();
+        changed
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Waits while replies are held.
+    fn wait_for_release(&self) {
+        let held = |state: &mut State| state.holding && !state.over;
+        drop(self.changed.wait_while(self.lock(), held).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Remembers a connection, to be closed with the proxy. Returns its number, or nothing if the proxy is over.
+    fn open(&self, client: TcpStream) -> Option<u64> {
+        self.change(|state| {
+            if state.over {
+                return None;
+            }
+            state.connections += 1;
+            state.open.insert(state.connections, client);
+            Some(state.connections)
+        })
+    }
+
+    fn closed(&self, connection: u64) {
+        self.change(|state| state.open.remove(&connection));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl State {
+    /// Whether a request of this command counts, or nothing if it is cut off.
+    fn request(&mut self, command: &String) -> Option<bool> {
+        let counts = if self.only.is_empty() {
+            !INTRODUCTIONS.contains(&command.as_str())
+        } else {
+            self.only.contains(command)
+        };
+        if counts && falls_due(&mut self.cut_request_after) {
+            self.requests_cut += 1;
+            return None;
+        }
+        self.requests += u64::from(counts);
+        Some(counts)
+    }
+
+    /// Counts a reply. Whether it is lost.
+    fn loses_reply(&mut self, counts: bool) -> bool {
+        self.executed += u64::from(counts);
+        let lost = counts && falls_due(&mut self.lose_reply_after);
+        self.replies_lost += u64::from(lost);
+        lost
+    }
+}
+
+/// Counts down, and is true once, at the end.
+fn falls_due(after: &mut Option<u64>) -> bool {
+    let due = *after == Some(0);
+    *after = after.and_then(|left| left.checked_sub(1));
+    due
+}
+
+/// Commands that client libraries send when they connect.
+const INTRODUCTIONS: [&str; 5] = ["AUTH", "CLIENT", "HELLO", "READONLY", "SELECT"];

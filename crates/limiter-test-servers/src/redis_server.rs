@@ -1,44 +1,68 @@
-//! One server, in a process of its own.
+//! One Redis server, in a process of its own.
 
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::{self, Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fs};
 
 use nix::sys::signal::Signal;
-use redis::{Client, ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{Client, FromRedisValue, RedisResult, Value};
+use tempfile::TempDir;
 
-use super::patience::{holds_within, until};
-use super::port::Port;
-use super::process::{LOG, Process};
-use crate::{RedisServerBuilder, Source};
+use crate::process::{LOG, text_of};
+use crate::wait::until;
+use crate::{Port, Process};
 
-/// A server of Redis or Valkey on a free port of 127.0.0.1, with a directory of its own. It is killed when dropped.
+/// A server of Redis or Valkey on a free port of 127.0.0.1, with a directory of its own. It is killed when it is dropped.
+///
+/// The binary is that of `LIMITER_TEST_REDIS_SERVER`, or else `redis-server` or `valkey-server` on the `PATH`.
 #[derive(Debug)]
 pub struct RedisServer {
-    program: PathBuf,
-    sentinel: bool,
-    password: Option<String>,
-    directory: PathBuf,
-    port: Port,
+    command: Command,
     process: Mutex<Option<Process>>,
+    directory: TempDir,
+    port: Port,
+    password: Option<String>,
 }
 
 impl RedisServer {
-    /// Starts a server with the settings of an empty [`builder`](Self::builder).
+    /// Starts a server that saves nothing.
     pub fn run() -> Self {
-        Self::builder().run()
+        Self::with(&[])
     }
 
-    /// A server with settings.
-    pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder::default()
+    /// Starts a server that has each write on its disk before it replies.
+    pub fn durable() -> Self {
+        Self::with(&["appendonly yes", "appendfsync always"])
+    }
+
+    /// Starts a server with these lines in its configuration, such as `maxmemory 10mb`, and waits until it answers.
+    ///
+    /// # Panics
+    /// If there is no binary, or the server does not start; the message has its log.
+    pub fn with(configuration: &[&str]) -> Self {
+        let server = Self::prepared(configuration);
+        server.start();
+        server
+    }
+
+    /// Starts a replica of another server.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with) does.
+    pub fn replica_of(master: &Self) -> Self {
+        let mut configuration = vec![format!("replicaof 127.0.0.1 {}", master.port())];
+        configuration
+            .extend(master.password.iter().map(|password| format!("masterauth {password}")));
+        Self::with(&configuration.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// `redis://127.0.0.1:12345`, with the password if there is one. It stays the same over restarts.
     pub fn url(&self) -> String {
         let login = self.password.as_ref().map(|password| format!(":{password}@"));
-        format!("redis://{}127.0.0.1:{}", login.unwrap_or_default(), self.port())
+        format!("redis://{}{}", login.unwrap_or_default(), self.address())
     }
 
     /// `127.0.0.1:12345`.
@@ -51,75 +75,68 @@ impl RedisServer {
         self.port.number()
     }
 
-    /// Where the server keeps its files.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// The id of the process, if the server was started and neither killed nor stopped since.
-    pub fn process_id(&self) -> Option<u32> {
-        self.process().as_ref().map(Process::id)
-    }
-
-    /// What the server has logged.
+    /// The log of the server.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.join(LOG)).unwrap_or_default()
+        text_of(&self.file(LOG))
     }
 
     /// The version of Redis, or that of Valkey: `7.0.15`.
+    ///
+    /// # Panics
+    /// If the server does not answer.
     pub fn version(&self) -> String {
-        let info = self.text(&["INFO", "server"]);
-        let field = |name| field(&info, name).map(str::to_owned);
-        field("valkey_version").or_else(|| field("redis_version")).expect("a server has a version")
+        let version = self.info("valkey_version").or_else(|| self.info("redis_version"));
+        version.expect("a server has a version")
     }
 
     /// A field of `INFO`.
-    pub fn info(&self, name: &str) -> Option<String> {
-        field(&self.text(&["INFO", "everything"]), name).map(str::to_owned)
-    }
-
-    /// What the server answers to a command.
     ///
     /// # Panics
-    /// If it does not answer, or with an error.
+    /// If the server does not answer.
+    pub fn info(&self, field: &str) -> Option<String> {
+        let info = self.text(&["INFO", "everything"]);
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.map(str::to_owned)
+    }
+
+    /// The reply to a command.
+    ///
+    /// # Panics
+    /// If it is an error, or there is none.
     pub fn command(&self, words: &[&str]) -> Value {
-        self.try_command(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.query(words)
     }
 
-    /// What the server answers to a command, as text.
+    /// The reply to a command, as text.
     ///
     /// # Panics
-    /// As [`command`](Self::command) does, and if the answer is no text.
+    /// If it is an error or no text, or there is none.
     pub fn text(&self, words: &[&str]) -> String {
-        redis::from_redis_value(self.command(words)).expect("the answer is a text")
+        self.query(words)
     }
 
-    /// What the server answers to a command, on a connection of its own.
+    /// The reply to a command, on a connection of its own.
     ///
     /// # Errors
-    /// If it answers with an error, cannot be reached, or is silent for ten seconds.
+    /// If it is an error, or the server cannot be reached, or is silent for ten seconds.
     pub fn try_command(&self, words: &[&str]) -> RedisResult<Value> {
-        ask(&self.url(), words)
+        query(&self.url(), words)
     }
 
     /// Kills the server with SIGKILL, and waits until it is gone. Its files stay.
     pub fn kill(&self) {
-        if let Some(process) = self.process().take() {
-            process.kill();
-        }
+        drop(self.process().take());
     }
 
     /// Ends the server by SIGTERM, on which it writes what it is configured to save, and waits until it is gone.
     ///
     /// # Panics
-    /// If it does not end in time.
+    /// If it does not end in time; the message has its log.
     pub fn stop_gracefully(&self) {
         if let Some(mut process) = self.process().take() {
             process.signal(Signal::SIGCONT);
             process.signal(Signal::SIGTERM);
-            let ended = process.ends_within(LONGEST_START);
-            process.kill();
-            assert!(ended, "the server does not stop:\n{}", self.end_of_log());
+            process.ended();
         }
     }
 
@@ -128,26 +145,42 @@ impl RedisServer {
     /// # Panics
     /// If it runs already, or does not start.
     pub fn start(&self) {
-        for _ in 0..TRIES {
-            if self.try_start().is_ok() {
-                return;
-            }
-        }
-        panic!("port {} is taken:\n{}", self.port(), self.end_of_log());
+        let mut running = self.process();
+        assert!(running.is_none(), "the server runs already");
+        let mut process = Process::start(&self.command, self.directory.path());
+        until("the server answers", || {
+            assert!(
+                !process.has_ended(),
+                "{:?} does not start:\n{}",
+                self.command,
+                process.output()
+            );
+            self.try_command(&["PING"]).is_ok()
+        });
+        *running = Some(process);
     }
 
     /// [`kill`](Self::kill), then [`start`](Self::start).
+    ///
+    /// # Panics
+    /// If it does not start.
     pub fn restart(&self) {
         self.kill();
         self.start();
     }
 
     /// Stops the process with SIGSTOP: connections stay open, and nothing answers.
+    ///
+    /// # Panics
+    /// If it does not run.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
     /// Lets a frozen process go on.
+    ///
+    /// # Panics
+    /// If it does not run.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -162,92 +195,92 @@ impl RedisServer {
         });
     }
 
-    pub(super) fn with(settings: RedisServerBuilder) -> Self {
-        let program = Source::binary();
-        for _ in 0..TRIES {
-            let port = Port::take();
-            let directory = new_directory();
-            let configuration = settings.configuration(port.number());
-            fs::write(directory.join(CONFIGURATION), configuration).expect("the directory is ours");
-            let server = Self {
-                program: program.clone(),
-                sentinel: settings.sentinel,
-                password: settings.password.clone(),
-                directory,
-                port,
-                process: Mutex::new(None),
-            };
-            if server.try_start().is_ok() {
-                return server;
-            }
-        }
-        panic!("{TRIES} ports were taken, one after the other");
+    /// A server with these lines in its configuration, which has yet to be started.
+    pub(crate) fn prepared(configuration: &[&str]) -> Self {
+        let password = configuration.iter().find_map(|line| line.strip_prefix("requirepass "));
+        let mut server = Self::bare();
+        server.password = password.map(str::to_owned);
+        // Nothing is saved that was not asked for, and a replica is fed without waiting for others.
+        server.configure(&["save \"\"", "appendonly no", "repl-diskless-sync-delay 0"]);
+        server.configure(configuration);
+        server
     }
 
-    pub(super) fn password(&self) -> Option<&str> {
-        self.password.as_deref()
+    /// A sentinel, which has yet to be configured and started.
+    pub(crate) fn bare_sentinel() -> Self {
+        let mut sentinel = Self::bare();
+        sentinel.command.arg("--sentinel");
+        sentinel
     }
 
-    /// Starts the process, and waits until it answers.
-    fn try_start(&self) -> Result<(), PortTaken> {
-        let mut running = self.process();
-        assert!(running.is_none(), "the server runs already");
-        let mut arguments = vec![CONFIGURATION.to_owned()];
-        arguments.extend(self.sentinel.then(|| "--sentinel".to_owned()));
-        let mut process = Process::start(&self.program, &arguments, &self.directory);
-
-        let up = holds_within(LONGEST_START, || process.has_ended() || self.answers(process.id()));
-        if up && !process.has_ended() {
-            *running = Some(process);
-            return Ok(());
-        }
-        process.kill();
-        let log = self.end_of_log();
-        if log.contains("Address already in use") {
-            return Err(PortTaken);
-        }
-        panic!("{} does not start:\n{log}", self.program.display());
+    fn bare() -> Self {
+        let Some(binary) = Self::binary() else {
+            panic!(
+                "this test needs a Redis server: install redis-server, or set {BINARY} to its path"
+            )
+        };
+        let mut command = Command::new(binary);
+        command.arg(CONFIGURATION);
+        let directory = TempDir::with_prefix("limiter-test-").expect("there is room for files");
+        let port = Port::take();
+        let server = Self { command, process: Mutex::default(), directory, port, password: None };
+        server.configure(&["bind 127.0.0.1", &format!("port {}", server.port())]);
+        server
     }
 
-    /// Whether the server of that process answers a PING, with whatever: another could have taken the port.
-    fn answers(&self, process: u32) -> bool {
-        match self.try_command(&["INFO", "server"]) {
-            Ok(info) => {
-                let info: String = redis::from_redis_value(info).expect("INFO is a text");
-                field(&info, "process_id") == Some(process.to_string().as_str())
-                    && self
-                        .try_command(&["PING"])
-                        .map_or_else(|error| is_an_answer(&error), |_| true)
-            }
-            Err(error) => is_an_answer(&error),
+    /// Adds lines to the configuration, for the next start.
+    pub(crate) fn configure(&self, lines: &[impl AsRef<str>]) {
+        let path = self.file(CONFIGURATION);
+        let file = fs::OpenOptions::new().create(true).append(true).open(path);
+        let mut file = file.expect("the directory is ours");
+        for line in lines {
+            writeln!(file, "{}", line.as_ref()).expect("there is room for files");
         }
+    }
+
+    /// The path of a file in the directory of the server.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Whether it was started and neither killed nor stopped since.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process().is_some()
+    }
+
+    /// The reply to a command, as a value of that type.
+    pub(crate) fn query<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        query(&self.url(), words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The binary, if there is one.
+    pub(crate) fn binary() -> Option<PathBuf> {
+        if let Some(path) = env::var_os(BINARY) {
+            let path = Path::new(&path);
+            assert!(path.is_file(), "{BINARY} is {}: there is no such file", path.display());
+            // The server has another working directory than the test. Links stay: a distribution's server may be a link to a
+            // program that looks at the name by which it is called.
+            return Some(path::absolute(path).expect("it has a name"));
+        }
+        let path = env::var_os("PATH")?;
+        let binaries = ["redis-server", "valkey-server"];
+        binaries.iter().find_map(|name| {
+            env::split_paths(&path).map(|folder| folder.join(name)).find(|binary| binary.is_file())
+        })
     }
 
     fn signal(&self, signal: Signal) {
-        self.process().as_mut().expect("the server was started").signal(signal);
+        self.process().as_mut().expect("the server runs").signal(signal);
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         // A server that has not started leaves nothing behind that is half done.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn end_of_log(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        drop(self.process().take());
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// What the server of that URL answers to a command, on a connection of its own.
-pub(super) fn ask(url: &str, words: &[&str]) -> RedisResult<Value> {
+/// The reply of the server at that URL to a command, on a connection of its own.
+pub(crate) fn query<T: FromRedisValue>(url: &str, words: &[&str]) -> RedisResult<T> {
     let mut connection = Client::open(url)?.get_connection_with_timeout(LONGEST_ANSWER)?;
     connection.set_read_timeout(Some(LONGEST_ANSWER))?;
     let mut command = redis::Cmd::new();
@@ -255,31 +288,8 @@ pub(super) fn ask(url: &str, words: &[&str]) -> RedisResult<Value> {
     command.query(&mut connection)
 }
 
-/// Somebody else listens on the port.
-struct PortTaken;
-
-/// Refusals are answers, such as NOAUTH; that the server is still loading is not.
-fn is_an_answer(error: &redis::RedisError) -> bool {
-    error.code().is_some() && error.kind() != ErrorKind::Server(ServerErrorKind::BusyLoading)
-        || error.kind() == ErrorKind::AuthenticationFailed
-}
-
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-}
-
-fn new_directory() -> PathBuf {
-    let number = getrandom::u64().expect("the system has random bytes");
-    let directory = env::temp_dir().join(format!("limiter-test-{number:016x}"));
-    fs::create_dir(&directory).expect("there is room for temporary files");
-    directory
-}
-
 /// In the directory of the server.
 const CONFIGURATION: &str = "server.conf";
-/// Others may take a port between our look at it and the server's start, but hardly twice.
-const TRIES: u32 = 10;
-/// Also with a large file to load, on a busy machine.
-const LONGEST_START: Duration = Duration::from_secs(30);
+const BINARY: &str = "LIMITER_TEST_REDIS_SERVER";
 /// More than any command of a test takes.
 const LONGEST_ANSWER: Duration = Duration::from_secs(10);

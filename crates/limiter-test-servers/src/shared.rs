@@ -1,42 +1,42 @@
-//! A server that tests share.
+//! A Redis server that tests share.
 
+use std::any::Any;
 use std::sync::OnceLock;
+use std::{env, process};
 
 use redis::Value;
 
-#[cfg(feature = "testcontainers")]
-use super::container::RedisContainer;
-use super::redis_server::ask;
-use crate::{RedisServer, Source};
+use crate::RedisServer;
+use crate::redis_server::query;
 
-/// The server of this process, from wherever [`Source::find`] says. The first call starts it.
+/// The Redis server of this process. The first call starts it, unless `LIMITER_TEST_REDIS_URL` names one that runs already.
 ///
-/// Tests share it, and with `LIMITER_TEST_REDIS_URL` whole processes do: each keeps to a prefix of its own. Static
-/// values are never dropped, and it is gone all the same when the process ends.
+/// Tests share it, and with `LIMITER_TEST_REDIS_URL` whole processes do: each uses a prefix of its own. It is gone when the
+/// process ends, although static values are never dropped.
 ///
 /// # Panics
-/// If there is no server, or it does not start.
+/// If there is no server, or it does not start: a test that needs a server is never skipped.
 pub fn shared() -> &'static SharedServer {
     static SHARED: OnceLock<SharedServer> = OnceLock::new();
-    SHARED.get_or_init(|| match Source::find() {
-        Source::Running(url) => SharedServer { url, _keep: Keep::Nothing },
-        Source::Binary(_) => {
-            let server = RedisServer::run();
-            SharedServer { url: server.url(), _keep: Keep::Process(server) }
+    SHARED.get_or_init(|| {
+        if let Ok(url) = env::var("LIMITER_TEST_REDIS_URL") {
+            return SharedServer { url, _server: Box::new(()) };
         }
         #[cfg(feature = "testcontainers")]
-        Source::Container => {
-            let container = RedisContainer::run();
-            SharedServer { url: container.url(), _keep: Keep::Container(Box::new(container)) }
+        if RedisServer::binary().is_none() {
+            let server = crate::container::RedisContainer::run();
+            return SharedServer { url: server.url(), _server: Box::new(server) };
         }
+        let server = RedisServer::run();
+        SharedServer { url: server.url(), _server: Box::new(server) }
     })
 }
 
-/// A server that is merely there. It is not to be broken.
+/// A Redis server that no test breaks.
 #[derive(Debug)]
 pub struct SharedServer {
     url: String,
-    _keep: Keep,
+    _server: Box<dyn Any + Send + Sync>,
 }
 
 impl SharedServer {
@@ -45,21 +45,17 @@ impl SharedServer {
         &self.url
     }
 
-    /// What the server answers to a command.
+    /// The reply to a command.
     ///
     /// # Panics
-    /// If it does not answer, or with an error.
+    /// If it is an error, or there is none.
     pub fn command(&self, words: &[&str]) -> Value {
-        ask(&self.url, words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        query(&self.url, words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 }
 
-/// What must live as long as the server is used.
-#[derive(Debug)]
-#[expect(dead_code, reason = "kept, not looked at")]
-enum Keep {
-    Nothing,
-    Process(RedisServer),
-    #[cfg(feature = "testcontainers")]
-    Container(Box<RedisContainer>),
+/// A name that no other test uses: for a prefix on the shared server, a file or a key.
+pub fn fresh_name(what: &str) -> String {
+    let random = getrandom::u64().expect("the system has random bytes");
+    format!("{what}-{}-{random:016x}", process::id())
 }

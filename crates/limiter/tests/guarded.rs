@@ -40,7 +40,7 @@ async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {
 
 #[tokio::test]
 async fn a_limiter_is_flushed_before_its_process_ends() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
         .guard(RedisStore::connect(server.url()).await.unwrap());
@@ -83,7 +83,7 @@ async fn a_limiter_that_fails_closed_starts_without_its_server_and_allows_nothin
 /// The task that pays the debts of an outage calls `on_threshold`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
         .probe_every(Duration::from_millis(100))

@@ -372,7 +372,7 @@ async fn the_sum_of_all_events_is_the_usage_on_redis() {
 /// A call that is let through is not charged. A settlement in the outage is reported when the store has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_else() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let store = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
         .probe_every(Duration::from_millis(50))
         .guard(RedisStore::connect(server.url()).await.unwrap());
@@ -404,7 +404,7 @@ async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_els
 /// A call that a share decides is charged and reported at once, and not again when the debt is paid to the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
         .probe_every(Duration::from_millis(50))

@@ -24,11 +24,11 @@ struct World {
 
 impl World {
     async fn new(policy: FailurePolicy) -> Self {
-        let cluster = RedisCluster::builder()
-            .option("cluster-require-full-coverage", "no")
-            .option("appendonly", "yes")
-            .option("appendfsync", "always")
-            .run();
+        let cluster = RedisCluster::with(&[
+            "cluster-require-full-coverage no",
+            "appendonly yes",
+            "appendfsync always",
+        ]);
         let store = settings(policy).guard(connect(cluster.url()).await.unwrap());
         let mut keys = Vec::new();
         for node in cluster.nodes() {
@@ -211,11 +211,10 @@ async fn look_ups_of_keys_on_a_dead_master_leave_the_master_of_their_access_keys
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failover_the_replica_is_asked_and_the_dead_master_is_forgotten() {
-    let cluster = RedisCluster::builder()
-        .replicas(true)
-        .option("cluster-node-timeout", "1000")
-        .option("cluster-require-full-coverage", "no")
-        .run();
+    let cluster = RedisCluster::with_replicas(&[
+        "cluster-node-timeout 1000",
+        "cluster-require-full-coverage no",
+    ]);
     let store = settings(FailurePolicy::FailClosed).guard(connect(cluster.url()).await.unwrap());
     let key = create(&store, "busy", None).await;
     let master = cluster.node_of_slot(cluster.slot_of("limiter:k:{busy}"));

@@ -26,7 +26,7 @@ struct Processes {
 
 impl Processes {
     async fn three(config: KeyConfig) -> Self {
-        let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+        let server = RedisServer::durable();
         let direct = connect(server.url()).await.unwrap();
         let key = create(&direct, config).await;
         let share = Share::one_in(NonZeroU32::new(3).unwrap());
@@ -244,7 +244,7 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
 /// The server itself refuses both payments: one sorted set has no room, and one hash is damaged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let inner = RedisStore::builder(server.url())
         .ledger_bounds(LedgerBounds::of_each(1))
         .connect()

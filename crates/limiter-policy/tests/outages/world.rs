@@ -21,7 +21,7 @@ pub(crate) struct World {
 impl World {
     /// With a key whose budget nothing in here reaches. What is written survives the server.
     pub(crate) async fn new(policy: FailurePolicy) -> Self {
-        let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+        let server = RedisServer::durable();
         let proxy = Proxy::to(&server.address());
         let inner = connect(proxy.url()).await.expect("the server is there");
         let store = settings(policy).guard(inner);

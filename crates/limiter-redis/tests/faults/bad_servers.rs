@@ -31,7 +31,7 @@ async fn a_server_that_is_new_enough_is_accepted() {
 #[tokio::test]
 async fn a_replica_is_refused() {
     let master = RedisServer::run();
-    let replica = RedisServer::builder().replica_of(&master).run();
+    let replica = RedisServer::replica_of(&master);
     let error = RedisStore::connect(replica.url()).await.unwrap_err();
     says(&error, "connect to its master");
     assert!(matches!(error, RedisError::Replica { .. }), "{error:?}");
@@ -42,7 +42,7 @@ async fn a_server_that_may_evict_limits_is_warned_of() {
     for (policy, warnings) in
         [("allkeys-lru", 1), ("allkeys-random", 1), ("volatile-lru", 1), ("noeviction", 0)]
     {
-        let server = RedisServer::builder().option("maxmemory-policy", policy).run();
+        let server = RedisServer::with(&[&format!("maxmemory-policy {policy}")]);
         let heard = Heard::default();
         let guard = tracing::subscriber::set_default(heard.clone());
         RedisStore::connect(server.url()).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_server_that_may_evict_limits_is_warned_of() {
 
 #[tokio::test]
 async fn a_server_that_may_evict_limits_is_refused_if_that_is_wanted() {
-    let server = RedisServer::builder().option("maxmemory-policy", "allkeys-lfu").run();
+    let server = RedisServer::with(&["maxmemory-policy allkeys-lfu"]);
     let error = RedisStore::builder(server.url()).refuse_eviction().connect().await.unwrap_err();
     says(&error, "set maxmemory-policy to noeviction");
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);

@@ -44,7 +44,7 @@ async fn a_slot_that_moves_under_load_fails_no_call() {
 /// By CLUSTER FAILOVER, in which the old master waits until its replica has everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_in_order_loses_no_charge() {
-    let cluster = RedisCluster::builder().replicas(true).run();
+    let cluster = RedisCluster::with_replicas(&[]);
     let store = connect(cluster.url()).await;
     let key = key_with_budget(&store, 10_000_000).await;
     let slot = cluster.slot_of("limiter:k:{busy}");
@@ -75,7 +75,7 @@ async fn a_failover_in_order_loses_no_charge() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_master_of_the_cluster_is_killed_its_replica_decides_and_nothing_is_charged_twice()
 {
-    let cluster = RedisCluster::builder().replicas(true).run();
+    let cluster = RedisCluster::with_replicas(&[]);
     let store = RedisStore::builder(cluster.url()).command_deadline(DEADLINE);
     let store = store.connect().await.unwrap();
     let key = key_with_budget(&store, 10_000_000).await;

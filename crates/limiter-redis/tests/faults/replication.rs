@@ -11,7 +11,7 @@ use crate::load::{call, connect, counted, create, key_with_budget, until};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn charges_that_never_reached_the_new_master_are_admitted_again_and_no_more() {
     let master = RedisServer::run();
-    let replica = RedisServer::builder().replica_of(&master).run();
+    let replica = RedisServer::replica_of(&master);
     replica.wait_for_master();
     let store = connect(master.url()).await;
     let key = key_with_budget(&store, 500).await;

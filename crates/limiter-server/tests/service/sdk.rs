@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use limiter_test_servers::provider::Provider;
+use limiter_test_servers::provider;
 use limiter_test_servers::python::{self, program};
 use serde_json::json;
 
@@ -100,12 +100,11 @@ enum Store {
 
 /// Makes the calls of a script to a provider behind the server, with the keys that `trial.py` describes.
 fn call_provider(store: Store, script: &str) {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (Folder::new(), provider::start());
     let config = folder.file("config.toml");
     let model = format!(
-        "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{}/v1/chat/completions\"\n\
-         price = {{ request = \"0.000005\" }}\n[bounds]\nmax_body_bytes = {TOO_LONG_BYTES}\n",
-        provider.url()
+        "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{provider}/v1/chat/completions\"\n\
+         price = {{ request = \"0.000005\" }}\n[bounds]\nmax_body_bytes = {TOO_LONG_BYTES}\n"
     );
     std::fs::write(&config, model).unwrap();
     let flags = ["--config", config.to_str().unwrap()];

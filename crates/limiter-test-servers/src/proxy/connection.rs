@@ -1,124 +1,76 @@
-//! One connection of a client, and ours to the server.
+//! One connection of a client, and that of the proxy to the server.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::frame::{command, frame_length, is_push};
-use super::plan::{Fate, Shared};
+use super::Shared;
+use super::frame::{command, is_push, read};
 
-/// Serves a client in threads of its own, until either side closes or the plan is to.
-pub(super) fn open(client: TcpStream, server: SocketAddr, shared: &Arc<Shared>) {
-    shared.change(|plan| plan.connections += 1);
-    let shared = Arc::clone(shared);
-    thread::spawn(move || {
-        // Without a server, the client finds its connection closed.
-        if let Ok(server) = TcpStream::connect(server) {
+/// Serves a client until either side closes, or a fault closes the connection.
+pub(super) fn serve(client: TcpStream, server: SocketAddr, shared: &Shared) -> io::Result<()> {
+    // Without a server, the client finds its connection closed.
+    let connection =
+        Connection { client, server: TcpStream::connect(server)?, waiting: Mutex::default() };
+    connection.client.set_nodelay(true)?;
+    connection.server.set_nodelay(true)?;
+    let Some(number) = shared.open(connection.client.try_clone()?) else { return Ok(()) };
+    thread::scope(|scope| {
+        scope.spawn(|| {
             // An error ends the connection, as it would without a proxy.
-            let _ = serve(client, server, shared);
-        }
-    });
-}
-
-fn serve(client: TcpStream, server: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
-    for stream in [&client, &server] {
-        stream.set_nodelay(true)?;
-    }
-    let connection = Arc::new(Connection { client, server, shared, waiting: Mutex::default() });
-    connection.shared.remember(&connection);
-    if connection.shared.look(|plan| plan.over) {
-        // It was remembered too late to be closed with the others.
-        connection.close();
-    }
-    thread::spawn({
-        let connection = Arc::clone(&connection);
-        move || {
-            let _ = connection.forward_replies();
+            let _ = connection.forward_replies(shared);
             connection.close();
-        }
+        });
+        let _ = connection.forward_requests(shared);
+        connection.close();
     });
-    let forwarded = connection.forward_requests();
-    connection.close();
-    forwarded
+    shared.closed(number);
+    Ok(())
 }
 
-/// Both streams of it.
-pub(super) struct Connection {
+struct Connection {
     client: TcpStream,
     server: TcpStream,
-    shared: Arc<Shared>,
     /// For each request that waits for its reply, whether it counts.
     waiting: Mutex<VecDeque<bool>>,
 }
 
 impl Connection {
-    fn forward_requests(&self) -> io::Result<()> {
-        let mut frames = Frames::of(&self.client);
-        while let Some(request) = frames.next()? {
-            let name = command(&request);
-            let (counted, fate) = self.shared.change(|plan| {
-                let counted = plan.counts(&name);
-                (counted, plan.request(request.len(), counted))
-            });
-            if fate == Fate::IsLost {
-                break;
-            }
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(counted);
+    fn forward_requests(&self, shared: &Shared) -> io::Result<()> {
+        let mut requests = BufReader::with_capacity(BUFFER, &self.client);
+        loop {
+            let mut request = Vec::new();
+            read(&mut requests, &mut request)?;
+            let Some(counts) = shared.change(|state| state.request(&command(&request))) else {
+                return Ok(());
+            };
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(counts);
             (&self.server).write_all(&request)?;
         }
-        Ok(())
     }
 
-    fn forward_replies(&self) -> io::Result<()> {
-        let mut frames = Frames::of(&self.server);
-        while let Some(reply) = frames.next()? {
-            let counted = !is_push(&reply) && {
+    fn forward_replies(&self, shared: &Shared) -> io::Result<()> {
+        let mut replies = BufReader::with_capacity(BUFFER, &self.server);
+        loop {
+            let mut reply = Vec::new();
+            read(&mut replies, &mut reply)?;
+            let counts = !is_push(&reply) && {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 waiting.pop_front().unwrap_or(false)
             };
-            if self.shared.change(|plan| plan.reply(counted)) == Fate::IsLost {
-                break;
+            if shared.change(|state| state.loses_reply(counts)) {
+                return Ok(());
             }
-            self.shared.wait_for_release();
-            // Counted first: a client that has its reply finds it counted.
-            self.shared.change(|plan| plan.passed_to_client(reply.len()));
+            shared.wait_for_release();
             (&self.client).write_all(&reply)?;
         }
-        Ok(())
     }
 
-    pub(super) fn close(&self) {
+    fn close(&self) {
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
-    }
-}
-
-/// The requests or replies of a stream, one by one.
-struct Frames<'a> {
-    stream: &'a TcpStream,
-    bytes: Vec<u8>,
-}
-
-impl<'a> Frames<'a> {
-    const fn of(stream: &'a TcpStream) -> Self {
-        Self { stream, bytes: Vec::new() }
-    }
-
-    /// Nothing at the end of the stream.
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            if let Some(length) = frame_length(&self.bytes) {
-                return Ok(Some(self.bytes.drain(..length).collect()));
-            }
-            let mut buffer = [0; BUFFER];
-            let read = self.stream.read(&mut buffer)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.bytes.extend_from_slice(&buffer[..read]);
-        }
     }
 }
 

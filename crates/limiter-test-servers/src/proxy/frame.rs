@@ -1,22 +1,36 @@
-//! Where a request or a reply of the Redis protocol ends.
+//! Requests and replies of the Redis protocol, whole.
 
-/// How many bytes at the beginning are one whole request or reply: of RESP2, RESP3, or an inline command. Nothing if
-/// more have to come.
-pub(super) fn frame_length(bytes: &[u8]) -> Option<usize> {
-    let line = line_length(bytes)?;
-    let number = || std::str::from_utf8(&bytes[1..line]).ok()?.trim().parse::<usize>().ok();
-    match bytes[0] {
-        // A null has the length -1, and ends with its line.
-        b'$' | b'=' | b'!' => match number() {
-            Some(length) => (bytes.len() >= line + length + 2).then_some(line + length + 2),
-            None => Some(line),
-        },
-        b'*' | b'~' | b'>' => elements(bytes, line, number().unwrap_or(0)),
-        b'%' => elements(bytes, line, number().unwrap_or(0) * 2),
-        // Attributes stand before the reply that they belong to.
-        b'|' => elements(bytes, line, number().unwrap_or(0) * 2 + 1),
-        _ => Some(line),
+use std::io::{self, BufRead};
+
+/// Reads one request or reply, of RESP2, RESP3, or an inline command, and adds its bytes to those that are there.
+///
+/// # Errors
+/// If the stream ends, also if nothing more comes.
+pub(super) fn read(stream: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let start = bytes.len();
+    stream.read_until(b'\n', bytes)?;
+    let line = &bytes[start..];
+    if !line.ends_with(b"\n") {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    let number = || str::from_utf8(&line[1..]).ok()?.trim().parse::<usize>().ok();
+    let elements = match line[0] {
+        // A null has the length -1, and ends with its line.
+        b'$' | b'=' | b'!' => {
+            if let Some(length) = number() {
+                let text = bytes.len();
+                bytes.resize(text + length + 2, 0);
+                stream.read_exact(&mut bytes[text..])?;
+            }
+            0
+        }
+        b'*' | b'~' | b'>' => number().unwrap_or(0),
+        b'%' => number().unwrap_or(0) * 2,
+        // Attributes stand before the reply that they belong to.
+        b'|' => number().unwrap_or(0) * 2 + 1,
+        _ => 0,
+    };
+    (0..elements).try_for_each(|_| read(stream, bytes))
 }
 
 /// The command that a request names, in capitals.
@@ -27,21 +41,9 @@ pub(super) fn command(request: &[u8]) -> String {
     command.unwrap_or_default().to_ascii_uppercase()
 }
 
-/// Whether this comes from the server without having been asked for.
+/// Whether the server sends this unasked.
 pub(super) fn is_push(reply: &[u8]) -> bool {
     reply.starts_with(b">")
-}
-
-fn elements(bytes: &[u8], start: usize, count: usize) -> Option<usize> {
-    let mut end = start;
-    for _ in 0..count {
-        end += frame_length(&bytes[end..])?;
-    }
-    Some(end)
-}
-
-fn line_length(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1)
 }
 
 #[cfg(test)]
@@ -67,10 +69,12 @@ mod tests {
             "_\r\n",
             "PING\r\n",
         ] {
-            let more = format!("{frame}+OK\r\n");
-            assert_eq!(frame_length(more.as_bytes()), Some(frame.len()), "{frame:?}");
+            let (more, mut bytes) = (format!("{frame}+OK\r\n"), Vec::new());
+            read(&mut more.as_bytes(), &mut bytes).unwrap();
+            assert_eq!(bytes, frame.as_bytes(), "{frame:?}");
             for end in 0..frame.len() {
-                assert_eq!(frame_length(&frame.as_bytes()[..end]), None, "{:?}", &frame[..end]);
+                let error = read(&mut &frame.as_bytes()[..end], &mut Vec::new()).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{:?}", &frame[..end]);
             }
         }
     }
