@@ -19,17 +19,11 @@ impl RedisCluster {
     }
 
     /// Starts a cluster without replicas and with these lines in the configuration of every node.
-    ///
-    /// # Panics
-    /// If there is no binary, or a node does not start, or they do not agree in time.
     pub fn with(configuration: &[&str]) -> Self {
         Self::of(MASTERS, configuration)
     }
 
     /// The same, where each master has a replica, which takes its place if it dies.
-    ///
-    /// # Panics
-    /// As [`with`](Self::with) does.
     pub fn with_replicas(configuration: &[&str]) -> Self {
         Self::of(2 * MASTERS, configuration)
     }
@@ -65,9 +59,6 @@ impl RedisCluster {
 
     /// The node that serves a slot, as the first node that answers sees it. Waits for one: in a failover there is none for a
     /// moment, after the old master is known to follow and before the new one is known to serve.
-    ///
-    /// # Panics
-    /// If no node answers, or none serves the slot for long.
     pub fn node_of_slot(&self, slot: u16) -> &RedisServer {
         let mut port = None;
         until("the slot is served", || {
@@ -80,9 +71,6 @@ impl RedisCluster {
     }
 
     /// The first of three steps that move a slot: from now on the old owner answers ASK for keys that it does not have.
-    ///
-    /// # Panics
-    /// If the slot is with that node already, or migrating.
     pub fn begin_migration(&self, slot: u16, to: &RedisServer) {
         let (from, slot) = (self.node_of_slot(slot), slot.to_string());
         to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
@@ -90,9 +78,6 @@ impl RedisCluster {
     }
 
     /// The second step: the keys go over. It may be repeated.
-    ///
-    /// # Panics
-    /// If a node does not answer, or a key cannot be moved.
     pub fn migrate_keys(&self, slot: u16, to: &RedisServer) {
         let (from, slot, port) = (self.node_of_slot(slot), slot.to_string(), to.port().to_string());
         loop {
@@ -107,9 +92,6 @@ impl RedisCluster {
     }
 
     /// The last step: the slot has its new owner, and all nodes know.
-    ///
-    /// # Panics
-    /// If a node does not answer, or keys are left with the old owner.
     pub fn finish_migration(&self, slot: u16, to: &RedisServer) {
         let (from, number, new_owner) = (self.node_of_slot(slot), slot.to_string(), id(to));
         // The new owner first: else none would own the slot for a moment.
@@ -123,9 +105,6 @@ impl RedisCluster {
     }
 
     /// Waits until all slots are served, and all nodes that run agree on by which nodes.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn wait_until_ok(&self) {
         until("the cluster agrees", || {
             let mut running = self.nodes.iter().filter(|node| node.is_running());

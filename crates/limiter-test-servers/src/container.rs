@@ -24,7 +24,9 @@ impl RedisContainer {
             .with_cmd(["sh", "-c", SERVE])
             .with_host_config_modifier(|host| host.auto_remove = Some(true))
             .start()
-            .unwrap_or_else(|error| panic!("this test needs a Redis server: install redis-server (no Docker engine starts one: {error})"));
+            .unwrap_or_else(|error| {
+                panic!("no Redis server is installed, and no Docker engine starts one: {error}")
+            });
         let host = container.get_host().expect("a container that runs has a host");
         let port = container.get_host_port_ipv4(PORT).expect("its port is exposed");
         let watch = watch(&format!("{host}:{port}")).expect("the server takes connections");

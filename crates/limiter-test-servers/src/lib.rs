@@ -5,7 +5,7 @@
 //! - [`RedisCluster`] is a cluster of them, whose slots move step by step.
 //! - [`RedisSentinel`] is a master and its replica, watched by three sentinels.
 //! - [`Proxy`] stands between a client and a server, and loses replies after the server has executed the requests.
-//! - [`Process`] is any other program, such as the binary under test.
+//! - [`Process`] is any other program, such as the binary under test; [`example`] is an example of its package.
 //! - `provider`, with the feature of that name, is an LLM provider, and [`python`] runs clients from PyPI.
 //! - [`Log`] and [`Metrics`] record what the code under test logs and counts; [`until`] waits for what another thread or
 //!   process does.
@@ -44,7 +44,7 @@ pub use cluster::RedisCluster;
 pub use log::Log;
 pub use metrics::Metrics;
 pub use port::Port;
-pub use process::Process;
+pub use process::{Process, example};
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use sentinel::RedisSentinel;

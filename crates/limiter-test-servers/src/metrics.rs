@@ -18,9 +18,6 @@ impl Metrics {
     }
 
     /// Records all metrics of this thread, and histograms in these buckets.
-    ///
-    /// # Panics
-    /// If there is no bucket.
     pub fn record_in_buckets(buckets: &[f64]) -> Self {
         Self::recorded_by(PrometheusBuilder::new().set_buckets(buckets).expect("there are buckets"))
     }
@@ -36,9 +33,6 @@ impl Metrics {
     }
 
     /// The value of a time series, which is a name and its labels.
-    ///
-    /// # Panics
-    /// If it is not there.
     pub fn value(&self, series: &str) -> u64 {
         let text = self.text();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -57,9 +51,6 @@ impl Metrics {
     }
 
     /// Asserts that exactly these series of a name are not zero: `{outcome="allowed"} 1`.
-    ///
-    /// # Panics
-    /// If others are.
     pub fn assert_counted(&self, name: &str, expected: &[&str]) {
         let text = self.text();
         let of_name = text.lines().filter_map(|line| line.strip_prefix(name));

@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::{fmt, fs};
+use std::{env, fmt, fs};
 
+use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
@@ -25,9 +26,6 @@ pub struct Process {
 
 impl Process {
     /// Starts the program of a command in a directory of its own. Its output goes to a file there.
-    ///
-    /// # Panics
-    /// If there is no shell.
     pub fn start(command: &Command, directory: &Path) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", WATCH, "watch"]).arg(command.get_program()).args(command.get_args());
@@ -90,9 +88,6 @@ impl Process {
     }
 
     /// Waits until the program has ended. Returns its status; that of a signal is 128 and the number of the signal.
-    ///
-    /// # Panics
-    /// If it does not end; the message has its output.
     pub fn ended(&mut self) -> ExitStatus {
         let (log, mut status) = (self.log.clone(), None);
         let condition = fmt::from_fn(|f| write!(f, "the program ends:\n{}", text_of(&log)));
@@ -104,10 +99,9 @@ impl Process {
     }
 
     /// Sends a signal to the program, unless it has ended.
-    pub fn signal(&mut self, signal: Signal) {
-        if !self.has_ended() {
-            signal::kill(self.id, signal).expect("the program is there, and ours");
-        }
+    pub fn signal(&self, signal: Signal) {
+        let sent = signal::kill(self.id, signal);
+        assert!(matches!(sent, Ok(()) | Err(Errno::ESRCH)), "{signal}: {sent:?}");
     }
 
     fn status(&mut self) -> Option<ExitStatus> {
@@ -121,6 +115,15 @@ impl Drop for Process {
         let _ = self.pipe.write_all(b"kill\n");
         let _ = self.shell.wait();
     }
+}
+
+/// The command that runs an example of the package under test. Cargo builds the examples with the tests, into the next folder.
+pub fn example(name: &str) -> Command {
+    let test = env::current_exe().expect("a test is a file");
+    let folder = test.ancestors().nth(2).expect("a test is in target/debug/deps");
+    let example = folder.join("examples").join(name);
+    assert!(example.is_file(), "{} is missing: cargo build --examples makes it", example.display());
+    Command::new(example)
 }
 
 /// The text of a file; empty if there is none.

@@ -4,7 +4,6 @@ mod connection;
 mod frame;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,6 +17,7 @@ use crate::until;
 /// introduce themselves (`HELLO`, `AUTH`, `CLIENT`, `SELECT`, `READONLY`) are forwarded and not counted.
 ///
 /// It expects one reply to each request: it is not for subscriptions, `MONITOR` or `CLIENT REPLY`.
+#[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -26,9 +26,6 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts a proxy to a server, such as `127.0.0.1:6379`. The server need not be there yet.
-    ///
-    /// # Panics
-    /// If this is no address with a port, or no port is free.
     pub fn to(server: &str) -> Self {
         let server = server.parse().expect("an address and a port");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
@@ -45,11 +42,6 @@ impl Proxy {
             }
         });
         Self { address, shared, accepting: Some(accepting) }
-    }
-
-    /// The address for clients.
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// `redis://127.0.0.1:12345`.
@@ -125,17 +117,8 @@ impl Proxy {
     }
 
     /// Waits until the server has executed this many counted requests since the proxy was made.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn wait_until_executed(&self, requests: u64) {
         until(format_args!("{requests} requests are executed"), || self.executed() >= requests);
-    }
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -154,13 +137,13 @@ impl Drop for Proxy {
 
 /// The state that the threads of a proxy share. All changes are made under its lock, so of two requests that arrive together
 /// only one is the next.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// How many replies pass before one is lost.
     lose_reply_after: Option<u64>,

@@ -39,9 +39,6 @@ impl RedisServer {
     }
 
     /// Starts a server with these lines in its configuration, such as `maxmemory 10mb`, and waits until it answers.
-    ///
-    /// # Panics
-    /// If there is no binary, or the server does not start; the message has its log.
     pub fn with(configuration: &[&str]) -> Self {
         let server = Self::prepared(configuration);
         server.start();
@@ -49,14 +46,19 @@ impl RedisServer {
     }
 
     /// Starts a replica of another server.
-    ///
-    /// # Panics
-    /// As [`with`](Self::with) does.
     pub fn replica_of(master: &Self) -> Self {
         let mut configuration = vec![format!("replicaof 127.0.0.1 {}", master.port())];
         configuration
             .extend(master.password.iter().map(|password| format!("masterauth {password}")));
         Self::with(&configuration.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Starts a sentinel with these lines in its configuration, such as `sentinel monitor main 127.0.0.1 6379 1`.
+    pub fn sentinel(configuration: &[&str]) -> Self {
+        let sentinel = Self::prepared_sentinel();
+        sentinel.configure(configuration);
+        sentinel.start();
+        sentinel
     }
 
     /// `redis://127.0.0.1:12345`, with the password if there is one. It stays the same over restarts.
@@ -81,18 +83,12 @@ impl RedisServer {
     }
 
     /// The version of Redis, or that of Valkey: `7.0.15`.
-    ///
-    /// # Panics
-    /// If the server does not answer.
     pub fn version(&self) -> String {
         let version = self.info("valkey_version").or_else(|| self.info("redis_version"));
         version.expect("a server has a version")
     }
 
     /// A field of `INFO`.
-    ///
-    /// # Panics
-    /// If the server does not answer.
     pub fn info(&self, field: &str) -> Option<String> {
         let info = self.text(&["INFO", "everything"]);
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -100,17 +96,11 @@ impl RedisServer {
     }
 
     /// The reply to a command.
-    ///
-    /// # Panics
-    /// If it is an error, or there is none.
     pub fn command(&self, words: &[&str]) -> Value {
         self.query(words)
     }
 
     /// The reply to a command, as text.
-    ///
-    /// # Panics
-    /// If it is an error or no text, or there is none.
     pub fn text(&self, words: &[&str]) -> String {
         self.query(words)
     }
@@ -129,9 +119,6 @@ impl RedisServer {
     }
 
     /// Ends the server by SIGTERM, on which it writes what it is configured to save, and waits until it is gone.
-    ///
-    /// # Panics
-    /// If it does not end in time; the message has its log.
     pub fn stop_gracefully(&self) {
         if let Some(mut process) = self.process().take() {
             process.signal(Signal::SIGCONT);
@@ -141,9 +128,6 @@ impl RedisServer {
     }
 
     /// Starts the server again on the same port, with the same files, and waits until it answers.
-    ///
-    /// # Panics
-    /// If it runs already, or does not start.
     pub fn start(&self) {
         let mut running = self.process();
         assert!(running.is_none(), "the server runs already");
@@ -161,34 +145,22 @@ impl RedisServer {
     }
 
     /// [`kill`](Self::kill), then [`start`](Self::start).
-    ///
-    /// # Panics
-    /// If it does not start.
     pub fn restart(&self) {
         self.kill();
         self.start();
     }
 
     /// Stops the process with SIGSTOP: connections stay open, and nothing answers.
-    ///
-    /// # Panics
-    /// If it does not run.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
     /// Lets a frozen process go on.
-    ///
-    /// # Panics
-    /// If it does not run.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
     /// Waits until this server, a replica, has copied its master and follows it.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn wait_for_master(&self) {
         until("the replica follows its master", || {
             self.info("master_link_status").as_deref() == Some("up")
@@ -207,7 +179,7 @@ impl RedisServer {
     }
 
     /// A sentinel, which has yet to be configured and started.
-    pub(crate) fn bare_sentinel() -> Self {
+    pub(crate) fn prepared_sentinel() -> Self {
         let mut sentinel = Self::bare();
         sentinel.command.arg("--sentinel");
         sentinel
@@ -270,7 +242,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        self.process().as_mut().expect("the server runs").signal(signal);
+        self.process().as_ref().expect("the server runs").signal(signal);
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {

@@ -15,14 +15,11 @@ pub struct RedisSentinel {
 
 impl RedisSentinel {
     /// Starts everything, and waits until the sentinels know the replica and each other.
-    ///
-    /// # Panics
-    /// If there is no binary, or a server does not start, or they do not find each other in time.
     pub fn run() -> Self {
         let master = RedisServer::run();
         let replica = RedisServer::replica_of(&master);
         replica.wait_for_master();
-        let sentinels: Vec<_> = (0..SENTINELS).map(|_| RedisServer::bare_sentinel()).collect();
+        let sentinels: Vec<_> = (0..SENTINELS).map(|_| RedisServer::prepared_sentinel()).collect();
         for (number, sentinel) in sentinels.iter().enumerate() {
             sentinel.configure(&[
                 format!("sentinel myid {number:040x}"),
@@ -57,27 +54,18 @@ impl RedisSentinel {
     }
 
     /// The server that is the master, as the first sentinel that answers sees it.
-    ///
-    /// # Panics
-    /// If no sentinel answers.
     pub fn master(&self) -> &RedisServer {
         let port = self.sentinels.iter().find_map(master_port).expect("a sentinel answers");
         self.servers.iter().find(|server| server.port() == port).expect("it is one of ours")
     }
 
     /// The other server, which follows the master or should.
-    ///
-    /// # Panics
-    /// If no sentinel answers.
     pub fn replica(&self) -> &RedisServer {
         self.other(self.master())
     }
 
     /// Has the sentinels put the replica in the master's place, both of which are well, and waits until all of them
     /// say so.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn failover(&self) {
         let old = self.master();
         // Right after another failover, sentinels decline for a while.
@@ -89,9 +77,6 @@ impl RedisSentinel {
     }
 
     /// Kills the master with SIGKILL, and returns it. The sentinels notice after a second.
-    ///
-    /// # Panics
-    /// If no sentinel answers.
     pub fn kill_master(&self) -> &RedisServer {
         let master = self.master();
         master.kill();
@@ -99,9 +84,6 @@ impl RedisSentinel {
     }
 
     /// Waits until all sentinels name another master than that one, and it takes writes. Returns it.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn wait_for_failover_from(&self, old: &RedisServer) -> &RedisServer {
         let new = self.other(old);
         until("all sentinels name the new master", || {

@@ -13,9 +13,6 @@ use crate::redis_server::query;
 ///
 /// Tests share it, and with `LIMITER_TEST_REDIS_URL` whole processes do: each uses a prefix of its own. It is gone when the
 /// process ends, although static values are never dropped.
-///
-/// # Panics
-/// If there is no server, or it does not start: a test that needs a server is never skipped.
 pub fn shared() -> &'static SharedServer {
     static SHARED: OnceLock<SharedServer> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -46,9 +43,6 @@ impl SharedServer {
     }
 
     /// The reply to a command.
-    ///
-    /// # Panics
-    /// If it is an error, or there is none.
     pub fn command(&self, words: &[&str]) -> Value {
         query(&self.url, words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }

@@ -7,9 +7,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Waits until a condition holds. Returns how long it took.
-///
-/// # Panics
-/// If it does not hold within a minute; the message names the condition.
 pub fn until(condition: impl Display, mut holds: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !holds() {
@@ -20,9 +17,6 @@ pub fn until(condition: impl Display, mut holds: impl FnMut() -> bool) -> Durati
 }
 
 /// The same in an asynchronous test, whose other tasks go on meanwhile.
-///
-/// # Panics
-/// As [`until`] does.
 pub async fn until_async(
     condition: impl Display,
     mut holds: impl AsyncFnMut() -> bool,
@@ -36,9 +30,6 @@ pub async fn until_async(
 }
 
 /// Polls a future once, where no runtime is. Returns its answer.
-///
-/// # Panics
-/// If the future has to wait.
 pub fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,

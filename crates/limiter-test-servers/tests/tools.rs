@@ -1,8 +1,9 @@
-//! Other programs, and what the code under test logs and counts.
+//! What tests need besides servers: other programs, ports, and what the code under test logs and counts.
 
+use std::net::TcpListener;
 use std::process::Command;
 
-use limiter_test_servers::{Log, Metrics, Process, at_once, until_async};
+use limiter_test_servers::{Log, Metrics, Port, Process, at_once, until_async};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tracing::Level;
@@ -26,6 +27,24 @@ fn a_program_that_ends_too_early_leaves_its_output() {
     let directory = TempDir::new().unwrap();
     let output = shell("echo $NAME; exit 1", &directory).line_with("ready");
     assert_eq!(output, Err("of a test\n".to_owned()));
+}
+
+#[test]
+fn a_port_is_taken_once() {
+    let port = Port::take();
+    assert!(Port::take_number(port.number()).is_none());
+    let number = port.number();
+    drop(port);
+    assert!(Port::take_number(number).is_some());
+}
+
+#[test]
+fn a_port_with_a_listener_is_not_taken() {
+    let port = Port::take();
+    let number = port.number();
+    let _listener = TcpListener::bind(("127.0.0.1", number)).unwrap();
+    drop(port);
+    assert!(Port::take_number(number).is_none());
 }
 
 #[test]
