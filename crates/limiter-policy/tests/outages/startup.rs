@@ -5,9 +5,9 @@ use limiter_core::{
     StoredSecret,
 };
 use limiter_policy::{BreakerState, FailurePolicy};
-use limiter_test_servers::RedisServer;
+use limiter_test_servers::{RedisServer, until_async};
 
-use crate::world::{connect, create, one_credit, settings, until};
+use crate::world::{connect, create, one_credit, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_starts_without_its_store_follows_the_policy_and_then_finds_the_store() {
@@ -28,7 +28,7 @@ async fn a_process_that_starts_without_its_store_follows_the_policy_and_then_fin
         }
 
         server.start();
-        until("the store is there", || store.breaker() == BreakerState::Closed).await;
+        until_async("the store is there", async || store.breaker() == BreakerState::Closed).await;
         create(&store, KeyConfig::named("busy").unwrap()).await;
         let decision = store.check_and_consume(&key, None, &one_credit()).await.unwrap();
         assert!(decision.is_allowed() && !decision.is_degraded());
