@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use limiter_core::StoreError;
-use limiter_test_servers::RedisServer;
+use limiter_test_servers::{RedisServer, until_async};
 
-use crate::load::{Load, call, connect, counted, key_with_budget, patient, until};
+use crate::load::{Load, call, connect, counted, key_with_budget, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demoted_master_allows_nothing() {
@@ -112,7 +112,8 @@ async fn a_server_that_is_busy_with_the_script_of_another_charges_nothing() {
         move || drop(server.try_command(&["EVAL", "while true do end", "0"]))
     });
     load.until_failed_for("busy with a script", 20).await;
-    until("the script is killed", async || server.try_command(&["SCRIPT", "KILL"]).is_ok()).await;
+    until_async("the script is killed", async || server.try_command(&["SCRIPT", "KILL"]).is_ok())
+        .await;
     endless.await.unwrap();
     load.until_allowed(100).await;
     let tally = load.end().await;

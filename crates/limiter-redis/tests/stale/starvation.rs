@@ -13,7 +13,7 @@ use limiter_core::{
     NewRecord, RequestId, ReservationStore, Thresholds, Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
-use limiter_test_servers::shared;
+use limiter_test_servers::{fresh_name, shared};
 
 use crate::common;
 
@@ -77,7 +77,7 @@ struct Slow {
 
 impl Fight {
     async fn new() -> Self {
-        let prefix = format!("fight-{}", std::process::id());
+        let prefix = fresh_name("fight");
         let key: KeyId = "hammered".parse().expect("an id");
         let workspace: WorkspaceId = "home".parse().expect("an id");
         let fight = Self {
