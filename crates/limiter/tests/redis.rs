@@ -6,7 +6,7 @@ use limiter::{
     AssetId, Charge, DenialReason, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisError,
     RedisStore, Timestamp,
 };
-use limiter_test_servers::shared;
+use limiter_test_servers::{fresh_name, shared};
 
 /// The whole way of a key through a limiter on Redis.
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn futures_are_small_and_may_go_to_other_threads() {
 
 async fn fresh(name: &str) -> Limiter {
     let store = RedisStore::builder(shared().url())
-        .key_prefix(format!("{name}-{}", std::process::id()))
+        .key_prefix(fresh_name(name))
         .command_deadline(PATIENCE)
         .clock(ManualClock::at(NOON));
     Limiter::from(store.connect().await.unwrap())
