@@ -6,10 +6,10 @@ use limiter::{
     Thresholds,
 };
 use limiter_server::{Bounds, Server};
-use limiter_test_servers::shared;
+use limiter_test_servers::{fresh_name, shared};
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Answer, MODEL, call_at, fresh_name};
+use crate::support::{ADMIN, Answer, MODEL, call_at};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_zero_hides_no_other_key_and_is_kept() {

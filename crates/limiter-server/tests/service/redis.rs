@@ -1,14 +1,12 @@
 //! Servers that share a Redis.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use limiter_test_servers::{RedisServer, shared};
+use limiter_test_servers::{RedisServer, fresh_name, shared, until};
 use serde_json::json;
 
-use crate::support::{ADMIN, Running, fresh_name, until};
+use crate::support::{ADMIN, Running};
 
 #[test]
 fn two_servers_admit_together_exactly_what_the_limit_allows() {
@@ -117,7 +115,8 @@ fn a_damaged_key_is_named_and_deleted_and_the_others_go_on() {
         ["DEL {prefix}:k:{{id}}", "SET {prefix}:m:{{id}} text", "HDEL {prefix}:m:{{id}} name"]
     {
         let (damaged, _) = server.member("a name of its own", json!({}));
-        redis_command(&damage.replace("{prefix}", &prefix).replace("{id}", &damaged));
+        let damage = damage.replace("{prefix}", &prefix).replace("{id}", &damaged);
+        shared().command(&damage.split(' ').collect::<Vec<_>>());
 
         let listed = server.get(ADMIN, "/sdk/api-keys");
         assert_eq!(listed.status, 200, "{damage}: {listed:?}");
@@ -152,14 +151,4 @@ fn a_damaged_key_is_named_and_deleted_and_the_others_go_on() {
     }
     let metrics = server.get("", "/metrics").text;
     assert!(metrics.contains("limiter_damaged_keys_listed_total 6"), "{metrics}");
-}
-
-/// Sends a command to the shared Redis, past the server.
-fn redis_command(command: &str) {
-    let address = shared().url().trim_start_matches("redis://");
-    let mut stream = TcpStream::connect(address).expect("the Redis of the tests runs");
-    stream.write_all(format!("{command}\r\n").as_bytes()).expect("it takes commands");
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).expect("it answers");
-    assert!(matches!(answer.trim(), ":1" | "+OK"), "{command}: {answer}");
 }

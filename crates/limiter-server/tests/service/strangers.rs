@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use limiter_test_servers::{RedisServer, shared};
+use limiter_test_servers::{RedisServer, fresh_name, shared, until};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::support::{ADMIN, MODEL, PATIENCE, Running, fresh_name, until};
+use crate::support::{ADMIN, MODEL, PATIENCE, Running};
 
 /// Half of the routes used to read and parse the body before they authenticated the caller.
 #[test]
