@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use limiter::{
     AccessKey, Credits, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisStore, Usage,
 };
-use limiter_test_servers::{provider, python, shared};
+use limiter_test_servers::{fresh_name, provider, python, shared};
 use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
@@ -40,9 +40,8 @@ async fn the_unmodified_anthropic_sdk_makes_every_call_on_redis() {
 }
 
 async fn on_redis(clock: ManualClock) -> Limiter {
-    let prefix = format!("sdks-{:016x}", getrandom::u64().unwrap());
-    let store = RedisStore::builder(shared().url()).key_prefix(prefix).clock(clock);
-    store.connect().await.unwrap().into()
+    let store = RedisStore::builder(shared().url()).key_prefix(fresh_name("sdks"));
+    store.clock(clock).connect().await.unwrap().into()
 }
 
 /// Makes the calls of a script to a provider behind the gateway. The clock advances only when a client sleeps.
