@@ -12,12 +12,12 @@ use limiter::{
     Charge, Decision, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits,
     NewKey, RedisStore, Share, StoreError,
 };
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::time::{interval, sleep};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let server = RedisServer::builder().appendonly(true).run();
+    let server = RedisServer::with(&["appendonly yes"]);
     // Four processes, say, and this is one of them.
     let share = Share::one_in(NonZeroU32::new(4).ok_or("four is not zero")?);
     let mut services = [

@@ -7,13 +7,14 @@ mod billing;
 use std::fs;
 
 use billing::bill;
+use tempfile::TempDir;
 
 #[tokio::test]
 async fn what_is_billed_is_what_was_used() {
-    let file = std::env::temp_dir().join(format!("limiter-billing-{}.csv", std::process::id()));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("usage.csv");
     let bill = bill(&file).await.unwrap();
     let rows = fs::read_to_string(&file).unwrap();
-    fs::remove_file(&file).unwrap();
     assert_eq!(rows, ROWS);
     assert!(bill.is_right(), "{bill}");
     assert_eq!((bill.billed.requests, bill.billed.tokens), (4, 2_315));

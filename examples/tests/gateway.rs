@@ -1,15 +1,14 @@
 //! The example `gateway`, run as a user runs it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::{Process, RedisServer, example};
+use tempfile::TempDir;
 
 #[test]
 fn a_client_of_the_gateway_sees_its_limits_and_pays_for_what_it_got() {
-    let ran = gateway(&[]).output().expect(BUILT);
+    let ran = example("gateway").output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
     let text = String::from_utf8(ran.stdout).unwrap();
     let answers: Vec<&str> = text.split("<-- ").skip(1).collect();
@@ -68,17 +67,18 @@ fn it_serves_any_client() {
 
 #[test]
 fn help_is_there_and_nonsense_is_refused() {
-    let help = gateway(&["--help"]).output().expect(BUILT);
+    let help = example("gateway").arg("--help").output().unwrap();
     assert!(
         help.status.success() && String::from_utf8(help.stdout).unwrap().contains("--redis URL")
     );
-    let refused = gateway(&["--listen"]).output().expect(BUILT);
+    let refused = example("gateway").arg("--listen").output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
 
 /// A gateway that serves, until it is dropped.
 struct Running {
-    process: Child,
+    _process: Process,
+    _folder: TempDir,
     address: String,
     access_key: String,
     of_today: String,
@@ -86,16 +86,16 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
-        let mut process = gateway(arguments).stdout(Stdio::piped()).spawn().expect(BUILT);
-        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let folder = TempDir::new().unwrap();
+        let mut process = Process::start(example("gateway").args(arguments), folder.path());
         let mut value = |name: &str| -> String {
-            let line = lines.next().expect("it prints its keys").unwrap();
+            let line = process.line_with(name).expect("it prints its keys");
             line.strip_prefix(name).unwrap_or_else(|| panic!("{name}: {line}")).to_owned()
         };
         let address = value("url: http://");
         let access_key = value("access key: ");
         let of_today = value("access key for one call a day: ");
-        Self { process, address, access_key, of_today }
+        Self { _process: process, _folder: folder, address, access_key, of_today }
     }
 
     fn post(&self, path: &str, access_key: &str, body: &str) -> String {
@@ -111,21 +111,3 @@ impl Running {
         answer
     }
 }
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Cargo builds examples with the tests of their package, into a sibling folder.
-fn gateway(arguments: &[&str]) -> Command {
-    let test = std::env::current_exe().expect("a test is a file");
-    let folder: PathBuf = test.ancestors().nth(2).expect("it lies in deps").into();
-    let mut command = Command::new(folder.join("examples").join("gateway"));
-    command.args(arguments);
-    command
-}
-
-const BUILT: &str = "the example is there: cargo build --examples makes it";

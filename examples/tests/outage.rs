@@ -1,16 +1,10 @@
 //! The example `outage`, run as a user runs it.
 
-use std::path::PathBuf;
-use std::process::Command;
+use limiter_test_servers::example;
 
 #[test]
 fn each_policy_does_in_the_outage_what_it_promises_and_comes_back() {
-    let test = std::env::current_exe().expect("a test is a file");
-    let folder: PathBuf = test.ancestors().nth(2).expect("it lies in deps").into();
-    let example = folder.join("examples").join("outage");
-    let ran = Command::new(&example).output();
-    let ran =
-        ran.unwrap_or_else(|error| panic!("{example:?}: {error}; cargo build --examples makes it"));
+    let ran = example("outage").output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
     let text = String::from_utf8(ran.stdout).unwrap();
     // Counted, allowed by the store, allowed without it.

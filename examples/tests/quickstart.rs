@@ -1,9 +1,8 @@
 //! The example `quickstart`, run as a user runs it.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::{RedisServer, example};
 
 #[test]
 fn the_tour_is_the_same_in_memory_and_on_redis_and_leaves_nothing() {
@@ -46,11 +45,6 @@ fn tale(output: &Output) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Examples are built with the tests of their package, into the folder beside them.
 fn quickstart(arguments: &[&str]) -> Output {
-    let test = std::env::current_exe().expect("a test is a file");
-    let folder: PathBuf = test.ancestors().nth(2).expect("it lies in deps").into();
-    let example = folder.join("examples").join("quickstart");
-    let ran = Command::new(&example).args(arguments).output();
-    ran.unwrap_or_else(|error| panic!("{example:?}: {error}; cargo build --examples makes it"))
+    example("quickstart").args(arguments).output().unwrap()
 }

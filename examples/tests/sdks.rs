@@ -14,8 +14,7 @@ use axum::routing::{get, post};
 use limiter::{
     AccessKey, Credits, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisStore, Usage,
 };
-use limiter_conformance::provider::Provider;
-use limiter_conformance::{python, servers};
+use limiter_test_servers::{fresh_name, provider, python, shared};
 use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
@@ -41,9 +40,8 @@ async fn the_unmodified_anthropic_sdk_makes_every_call_on_redis() {
 }
 
 async fn on_redis(clock: ManualClock) -> Limiter {
-    let prefix = format!("sdks-{:016x}", getrandom::u64().unwrap());
-    let store = RedisStore::builder(servers::shared().url()).key_prefix(prefix).clock(clock);
-    store.connect().await.unwrap().into()
+    let store = RedisStore::builder(shared().url()).key_prefix(fresh_name("sdks"));
+    store.clock(clock).connect().await.unwrap().into()
 }
 
 /// Makes the calls of a script to a provider behind the gateway. The clock advances only when a client sleeps.
@@ -54,8 +52,7 @@ async fn make_every_call<F: Future<Output = Limiter>>(
     let clock = ManualClock::at("2026-01-01T12:00:29Z".parse().unwrap());
     let limiter = limiter(clock.clone()).await;
     let keys = json!(keys(&limiter).await).to_string();
-    let provider = Provider::start();
-    let router = gateway::gateway(limiter.clone(), provider.url().leak())
+    let router = gateway::gateway(limiter.clone(), provider::start().leak())
         .merge(Router::new().route("/v1/usage", get(usage)).with_state(limiter))
         .merge(Router::new().route("/clock/{seconds}", post(advance)).with_state(clock));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,11 +1,10 @@
 //! The example `streaming`, run as a user runs it.
 
-use std::path::PathBuf;
-use std::process::Command;
+use limiter_test_servers::example;
 
 #[test]
 fn the_books_of_each_caller_add_up_to_the_token() {
-    let output = Command::new(example()).output().expect("cargo build --examples makes it");
+    let output = example("streaming").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let row = |name: &str| {
@@ -30,10 +29,4 @@ fn the_books_of_each_caller_add_up_to_the_token() {
     assert_eq!(used, received + 11);
     assert!(used <= limit && received > 100, "{text}");
     assert!(ending.contains("rate limited: "), "{text}");
-}
-
-/// Examples are built with the tests of their package, into the folder beside them.
-fn example() -> PathBuf {
-    let test = std::env::current_exe().expect("a test is a file");
-    test.ancestors().nth(2).expect("it lies in deps").join("examples").join("streaming")
 }

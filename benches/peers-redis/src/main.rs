@@ -19,7 +19,7 @@ use limiter_benches::redis::keys::Keys;
 use limiter_benches::redis::rates::{self, Client, Load};
 use limiter_benches::rounds::median;
 use limiter_benches::workload::key_id;
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {

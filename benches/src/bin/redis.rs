@@ -8,7 +8,7 @@ use std::{env, fs};
 use limiter_benches::figures::Figures;
 use limiter_benches::redis::cases::Case;
 use limiter_benches::redis::{counting, rates, sizes, targets};
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {

@@ -4,7 +4,7 @@
 //! many instructions it has executed in its life. Each case is run twice, with few and with many decisions, on a new
 //! server each time: the difference is that of the decisions alone.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::runtime;
 
 use crate::figures::Figures;
@@ -45,7 +45,7 @@ pub fn count<W: Future<Output = ()>>(
 /// The instructions of a server that lives for this work.
 fn executed<W: Future<Output = ()>>(work: impl Fn(String) -> W) -> u64 {
     // It does something of its own once a second instead of ten times.
-    let server = RedisServer::builder().option("hz", "1").run();
+    let server = RedisServer::with(&["hz 1"]);
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime starts").block_on(work(server.url()));
     server.stop_gracefully();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 

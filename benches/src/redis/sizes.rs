@@ -1,6 +1,6 @@
 //! Memory: the bytes that a server takes for a key.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use redis::Value;
 
 use super::keys::{Keys, counts_of, limits_of, record_of};

@@ -3,8 +3,6 @@
 //! - [`replay`] is the replay format: one operation a line, one answer a line, as typed data.
 //! - [`model`] is a slow, obviously right model of the specification. It shares no code with the engine.
 //! - [`generate`] makes histories of operations: random ones that shrink well, and all the short ones.
-//! - `provider` and `python`, with the feature `clients`, are an LLM provider and a runner of Python scripts, to test SDKs.
-//! - `servers`, with the feature of that name, has Redis servers for tests, and breaks them.
 //!
 //! A history is run on the model and on a store, and the answers are compared:
 //!
@@ -34,13 +32,7 @@ mod engine;
 pub mod generate;
 pub mod model;
 pub mod player;
-#[cfg(feature = "clients")]
-pub mod provider;
-#[cfg(feature = "clients")]
-pub mod python;
 pub mod replay;
-#[cfg(feature = "servers")]
-pub mod servers;
 pub mod suite;
 
 pub use around::{Around, Called, Interpose};

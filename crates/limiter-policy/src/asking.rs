@@ -379,10 +379,11 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::io;
 
     use limiter_memory::MemoryStore;
+    use limiter_test_servers::Log;
     use tokio::time::sleep;
+    use tracing::Level;
 
     use super::*;
     use crate::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
@@ -459,28 +460,10 @@ mod tests {
         assert_eq!(store.breaker(), BreakerState::Closed);
     }
 
-    /// Captures the log of this thread.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     /// Such a server answers probes and cannot serve calls, for example because it is out of memory.
     #[tokio::test(start_paused = true)]
     async fn a_store_that_comes_back_and_fails_again_is_warned_of_once() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-        let _listening = tracing::subscriber::set_default(subscriber.finish());
+        let log = Log::listen(Level::WARN);
         let (store, key) = (guarded(), key());
         for _ in 0..20 {
             while store.breaker() == BreakerState::Closed {
@@ -491,7 +474,7 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
             }
         }
-        let text = String::from_utf8(log.0.lock().clone()).unwrap();
-        assert_eq!(text.matches("is given up").count(), 1, "{text}");
+        let warnings = log.lines_with("is given up");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
     }
 }

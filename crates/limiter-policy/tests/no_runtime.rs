@@ -2,9 +2,7 @@
 
 use std::fmt::Debug;
 use std::num::NonZeroU32;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use limiter_core::{
     AccessKey, Charge, KeyConfig, KeyId, KeyKind, NewRecord, RecordId, RequestId, Search, Store,
@@ -12,8 +10,8 @@ use limiter_core::{
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
+use limiter_test_servers::{at_once, until_async};
 use tokio::runtime::Runtime;
-use tokio::time::sleep;
 
 #[test]
 fn every_call_outside_of_a_runtime_is_an_error() {
@@ -43,7 +41,7 @@ fn every_call_outside_of_a_runtime_is_an_error() {
         refused(store.update(&workspace, &key, 1, &config));
         refused(store.delete(&workspace, &key));
         refused(store.list(&workspace, &Search::all()));
-        assert!(polled(store.flush(day)).is_nothing());
+        assert!(at_once(store.flush(day)).is_nothing());
     }
     assert_eq!(store.breaker(), BreakerState::Closed);
     assert!(runtime.block_on(store.check_and_consume(&key, None, &charge)).unwrap().is_charged());
@@ -59,13 +57,12 @@ fn a_policy_that_goes_on_answers_outside_of_a_runtime_too() {
         runtime.block_on(async {
             store.create(record("ci")).await.unwrap();
             assert!(store.check_and_consume(&key, None, &charge).await.unwrap().is_charged());
-            let began = Instant::now();
-            while policy != FailurePolicy::FailOpen && !store.knows(&key) {
-                assert!(began.elapsed() < Duration::from_secs(10));
-                sleep(Duration::from_millis(1)).await;
-            }
+            until_async("the key is known", async || {
+                policy == FailurePolicy::FailOpen || store.knows(&key)
+            })
+            .await;
         });
-        let decision = polled(store.check_and_consume(&key, None, &charge)).unwrap();
+        let decision = at_once(store.check_and_consume(&key, None, &charge)).unwrap();
         assert!(decision.is_allowed() && decision.is_degraded());
     }
 }
@@ -83,16 +80,15 @@ fn a_store_that_was_not_connected_to_is_connected_to_by_the_first_call_in_a_runt
     };
     let builder = GuardedStoreBuilder::new(FailurePolicy::FailClosed);
     let store: GuardedStore =
-        polled(builder.probe_every(Duration::from_millis(5)).connect(connect));
+        at_once(builder.probe_every(Duration::from_millis(5)).connect(connect));
     let (key, charge) = ("ci".parse().unwrap(), Charge::request());
     refused(store.check_and_consume(&key, None, &charge));
     Runtime::new().unwrap().block_on(async {
         store.check_and_consume(&key, None, &charge).await.unwrap_err();
-        let began = Instant::now();
-        while store.check_and_consume(&key, None, &charge).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(10), "the store does not come back");
-            sleep(Duration::from_millis(1)).await;
-        }
+        until_async("the store comes back", async || {
+            store.check_and_consume(&key, None, &charge).await.is_ok()
+        })
+        .await;
     });
 }
 
@@ -109,13 +105,6 @@ fn record(id: &str) -> NewRecord {
 
 /// Polls a call here, where no runtime is: it is refused at once.
 fn refused<T: Debug, E: Debug>(call: impl Future<Output = Result<T, E>>) {
-    let error = format!("{:?}", polled(call).unwrap_err());
+    let error = format!("{:?}", at_once(call).unwrap_err());
     assert!(error.contains("Unavailable(NoRuntime)"), "{error}");
-}
-
-fn polled<T>(call: impl Future<Output = T>) -> T {
-    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("a call outside of a runtime waits for something"),
-    }
 }

@@ -10,6 +10,7 @@ use limiter_core::{
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
+use limiter_test_servers::until_async;
 
 struct World {
     /// As another process sees it.
@@ -60,9 +61,7 @@ impl World {
 
     async fn end_of_outage(&self) {
         self.is_there.store(true, Ordering::Relaxed);
-        while !self.store.is_well() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_async("the store is well", async || self.store.is_well()).await;
     }
 
     fn used(&self) -> u64 {

@@ -7,10 +7,10 @@ mod common;
 use std::time::Duration;
 
 use limiter_conformance::conformance_parts;
-use limiter_conformance::servers::RedisCluster;
 use limiter_conformance::suite::{StoreUnderTest, run_all};
 use limiter_core::{LedgerBounds, ManualClock};
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisCluster;
 
 #[derive(Debug)]
 struct OnCluster(String);

@@ -4,10 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use limiter_conformance::servers;
 use limiter_conformance::suite::StoreUnderTest;
 use limiter_core::{LedgerBounds, ManualClock};
 use limiter_redis::RedisStore;
+use limiter_test_servers::shared;
 
 /// A store on the server of this test process, with nothing in it.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl StoreUnderTest for Redis {
     const SLOWNESS: u32 = SLOWNESS;
 
     async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> RedisStore {
-        let builder = common::empty(servers::shared().url()).management_lease(LEASE);
+        let builder = common::empty(shared().url()).management_lease(LEASE);
         let builder = builder.ledger_bounds(bounds);
         builder.clock(clock).connect().await.expect("the test server accepts a store")
     }

@@ -2,9 +2,9 @@
 
 mod common;
 
-use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_core::{AccessKey, Charge, KeyConfig, KeyKind, Limits, NewRecord, Store, StoredSecret};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisCluster, RedisServer};
 
 #[tokio::test]
 async fn nothing_is_left_and_nothing_else_is_gone() {

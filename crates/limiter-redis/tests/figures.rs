@@ -1,16 +1,14 @@
 //! Metrics, on a real server.
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{Charge, Store};
 use limiter_redis::RedisStore;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use limiter_test_servers::{Metrics, RedisServer};
 use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn the_calls_of_each_batch_are_counted() {
-    let recorder = PrometheusBuilder::new().set_buckets(&[8.0]).unwrap().build_recorder();
     // All tasks of this runtime are on this thread.
-    let _recording = metrics::set_default_local_recorder(&recorder);
+    let metrics = Metrics::record_in_buckets(&[8.0]);
     let server = RedisServer::run();
     let store = RedisStore::builder(server.url()).max_batch(8).connect().await.unwrap();
     let mut calls = JoinSet::new();
@@ -23,16 +21,12 @@ async fn the_calls_of_each_batch_are_counted() {
     for decided in calls.join_all().await {
         assert!(!decided.unwrap().is_allowed());
     }
-    let text = recorder.handle().render();
-    let figure = |name: &str| -> usize {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
-    };
-    assert_eq!(figure("limiter_redis_batch_calls_sum"), CALLS);
-    let batches = figure("limiter_redis_batch_calls_count");
+    assert_eq!(metrics.value("limiter_redis_batch_calls_sum"), CALLS);
+    let batches = metrics.value("limiter_redis_batch_calls_count");
+    let text = metrics.text();
     assert!((CALLS.div_ceil(8)..CALLS).contains(&batches), "some go together: {text}");
-    let of_eight_at_most = figure(r#"limiter_redis_batch_calls_bucket{le="8"}"#);
+    let of_eight_at_most = metrics.value(r#"limiter_redis_batch_calls_bucket{le="8"}"#);
     assert_eq!(of_eight_at_most, batches, "{text}");
 }
 
-const CALLS: usize = 100;
+const CALLS: u64 = 100;

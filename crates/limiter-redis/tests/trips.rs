@@ -6,13 +6,13 @@ mod common;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers;
 use limiter_core::{
     AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId,
     Store, Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_redis::probe::Beliefs;
+use limiter_test_servers::shared;
 
 #[tokio::test]
 async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
@@ -201,7 +201,7 @@ struct World {
 impl World {
     async fn new(config: KeyConfig) -> Self {
         let clock = ManualClock::at(NOON);
-        let builder = common::empty(servers::shared().url()).clock(clock.clone());
+        let builder = common::empty(shared().url()).clock(clock.clone());
         let connect =
             || async { builder.clone().connect().await.expect("the test server accepts it") };
         let processes = [connect().await, connect().await];

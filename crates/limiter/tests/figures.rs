@@ -13,48 +13,7 @@ use limiter::{
 };
 #[cfg(feature = "stream")]
 use limiter::{AnswerReader, Api, StreamMeter};
-use metrics::LocalRecorderGuard;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-
-/// All that is counted on this thread, from its making until it is dropped.
-struct Figures {
-    recorded: PrometheusHandle,
-    _recording: LocalRecorderGuard<'static>,
-}
-
-impl Figures {
-    fn record() -> Self {
-        let recorder = Box::leak(Box::new(PrometheusBuilder::new().build_recorder()));
-        let recorded = recorder.handle();
-        Self { recorded, _recording: metrics::set_default_local_recorder(recorder) }
-    }
-
-    fn text(&self) -> String {
-        self.recorded.render()
-    }
-
-    /// All time series, without their values.
-    fn series(&self) -> Vec<String> {
-        let text = self.text();
-        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        let mut series: Vec<_> =
-            lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect();
-        series.sort_unstable();
-        series
-    }
-
-    /// Whether exactly these series of a name are not zero.
-    fn assert_counted(&self, name: &str, expected: &[&str]) {
-        let text = self.text();
-        let of_name = text.lines().filter_map(|line| line.strip_prefix(name));
-        let mut counted: Vec<_> =
-            of_name.filter(|line| line.starts_with(['{', ' ']) && !line.ends_with(" 0")).collect();
-        counted.sort_unstable();
-        let mut expected = expected.to_vec();
-        expected.sort_unstable();
-        assert_eq!(counted, expected, "{name} in\n{text}");
-    }
-}
+use limiter_test_servers::Metrics;
 
 /// A limiter in memory, with an admin key and a member key.
 struct Team {
@@ -91,7 +50,7 @@ fn id(text: &str) -> RequestId {
 
 #[tokio::test]
 async fn each_outcome_of_a_decision_is_counted_by_its_reason() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let gpt5 = asset("gpt-5");
     let limits = Limits::builder().requests_per_day(2).build().unwrap();
     let budget = Credits::whole(1).unwrap();
@@ -113,7 +72,7 @@ async fn each_outcome_of_a_decision_is_counted_by_its_reason() {
     let _expired = limiter.check_and_consume(&member, None, &one).await.unwrap();
     let _peeked = limiter.peek(&member, None, &one).await.unwrap();
 
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[
             r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 2"#,
@@ -124,7 +83,7 @@ async fn each_outcome_of_a_decision_is_counted_by_its_reason() {
             r#"{operation="check_and_consume",outcome="key_expired",degraded="false"} 1"#,
         ],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_rate_limited_total",
         &[r#"{scope="asset",window="day",unit="requests"} 1"#],
     );
@@ -132,7 +91,7 @@ async fn each_outcome_of_a_decision_is_counted_by_its_reason() {
 
 #[tokio::test]
 async fn reservations_are_counted_from_their_making_to_their_end() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let limits = Limits::builder().tokens_per_minute(1_000).build().unwrap();
     let Team { limiter, member, .. } = Team::new(ci().with_global(limits)).await;
     let estimate = Charge::request().with_tokens(100, 100).unwrap();
@@ -153,7 +112,7 @@ async fn reservations_are_counted_from_their_making_to_their_end() {
         assert!(checked.unwrap().is_allowed());
     }
 
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[
             r#"{operation="reserve",outcome="allowed",degraded="false"} 1"#,
@@ -164,11 +123,11 @@ async fn reservations_are_counted_from_their_making_to_their_end() {
             r#"{operation="check_once",outcome="replayed",degraded="false"} 1"#,
         ],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_rate_limited_total",
         &[r#"{scope="global",window="minute",unit="tokens"} 1"#],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_settlements_total",
         &[
             r#"{operation="settle",outcome="done"} 1"#,
@@ -179,7 +138,7 @@ async fn reservations_are_counted_from_their_making_to_their_end() {
 
 #[tokio::test]
 async fn what_a_policy_answers_is_counted_as_degraded_and_what_it_does_not_answer_as_an_error() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let member = "ci".parse().unwrap();
     for policy in [FailurePolicy::FailOpen, FailurePolicy::FailClosed] {
         let nowhere = async || Err::<MemoryStore, _>("there is no store");
@@ -188,7 +147,7 @@ async fn what_a_policy_answers_is_counted_as_degraded_and_what_it_does_not_answe
         let _reserved = limiter.reserve(&member, None, &Charge::request()).await;
         let _settled = limiter.settle(&member, &id("one"), &Totals::unchanged()).await;
     }
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[
             r#"{operation="check_and_consume",outcome="allowed",degraded="true"} 1"#,
@@ -197,11 +156,11 @@ async fn what_a_policy_answers_is_counted_as_degraded_and_what_it_does_not_answe
             r#"{operation="reserve",outcome="error",degraded="false"} 1"#,
         ],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_settlements_total",
         &[r#"{operation="settle",outcome="done"} 1"#, r#"{operation="settle",outcome="error"} 1"#],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_store_errors_total",
         &[
             r#"{operation="check_and_consume",error="unavailable"} 1"#,
@@ -209,12 +168,12 @@ async fn what_a_policy_answers_is_counted_as_degraded_and_what_it_does_not_answe
             r#"{operation="settle",error="unavailable"} 1"#,
         ],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_degraded_answers_total",
         &[r#"{policy="fail_open",outcome="allowed"} 2"#],
     );
-    figures.assert_counted("limiter_breaker_state", &[]);
-    figures.assert_counted(
+    metrics.assert_counted("limiter_breaker_state", &[]);
+    metrics.assert_counted(
         "limiter_breaker_changes_total",
         &[r#"{to="open"} 4"#, r#"{to="half_open"} 2"#],
     );
@@ -222,10 +181,10 @@ async fn what_a_policy_answers_is_counted_as_degraded_and_what_it_does_not_answe
 
 #[tokio::test]
 async fn a_store_that_is_waited_for_is_timed_by_operation_and_memory_is_not() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let Team { limiter, member, .. } = Team::new(ci()).await;
     let _allowed = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
-    assert!(!figures.text().contains("limiter_store_duration_seconds"), "{}", figures.text());
+    assert!(!metrics.text().contains("limiter_store_duration_seconds"), "{}", metrics.text());
 
     let elsewhere = Limiter::from(MemoryStore::new());
     let nobody = "nobody".parse().unwrap();
@@ -233,7 +192,7 @@ async fn a_store_that_is_waited_for_is_timed_by_operation_and_memory_is_not() {
         let _denied = elsewhere.check_and_consume(&nobody, None, &Charge::request()).await.unwrap();
     }
     assert_eq!(elsewhere.usage(&nobody).await.unwrap(), None);
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_store_duration_seconds_count",
         &[r#"{operation="check_and_consume"} 3"#, r#"{operation="usage"} 1"#],
     );
@@ -241,7 +200,7 @@ async fn a_store_that_is_waited_for_is_timed_by_operation_and_memory_is_not() {
 
 #[tokio::test]
 async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let limits = Limits::builder().requests_per_minute(1_500).build().unwrap();
     let Team { limiter, member, access_key, .. } = Team::new(ci().with_global(limits)).await;
     let call = async |key: &KeyId, asset: &AssetId| {
@@ -257,7 +216,7 @@ async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
         }
     };
     call(&member, &asset("made-up-first")).await;
-    let first = figures.series();
+    let first = metrics.series();
     for number in 0..1_000 {
         call(&member, &asset(&format!("made-up-{number}"))).await;
         call(&format!("nobody-{number}").parse().unwrap(), &asset("made-up")).await;
@@ -267,12 +226,12 @@ async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
 
     let of_rule = |series: &String| series.starts_with("limiter_rate_limited_total");
     let of_threshold = |series: &String| series.starts_with("limiter_events_fired_total");
-    let (rules, others): (Vec<_>, Vec<_>) = figures.series().into_iter().partition(of_rule);
+    let (rules, others): (Vec<_>, Vec<_>) = metrics.series().into_iter().partition(of_rule);
     let (thresholds, others): (Vec<_>, Vec<_>) = others.into_iter().partition(of_threshold);
     assert_eq!(rules.len(), 8, "one for each rule: {rules:?}");
     assert!(thresholds.len() <= 2, "one for 80 % and one for 100 %: {thresholds:?}");
     assert_eq!(others, first);
-    let text = figures.text();
+    let text = metrics.text();
     for hidden in ["made-up", "nobody", member.as_str(), "gpt-5"] {
         assert!(!text.contains(hidden), "{hidden} is in\n{text}");
     }
@@ -281,7 +240,7 @@ async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
 
 #[tokio::test]
 async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_never() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let gpt5 = asset("gpt-5");
     let limits = Limits::builder().requests_per_minute(1).build().unwrap();
     let team = Team::new(ci().with_asset(gpt5.clone(), limits)).await;
@@ -301,7 +260,7 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
 
     let (checked, denied) =
         (r#"operation="check_and_consume""#, r#"outcome="rate_limited",degraded="false""#);
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[
             &format!(r#"{{{checked},outcome="allowed",degraded="false"}} 1"#),
@@ -311,15 +270,15 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
             ),
         ],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_rate_limited_total",
         &[&format!(
             r#"{{key="{member}",asset="gpt-5",scope="asset",window="minute",unit="requests"}} 2"#
         )],
     );
-    figures
+    metrics
         .assert_counted("limiter_settlements_total", &[r#"{operation="settle",outcome="done"} 1"#]);
-    let text = figures.text();
+    let text = metrics.text();
     assert!(!text.contains(team.access_key.expose()), "an access key is in\n{text}");
 }
 
@@ -327,9 +286,9 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
 #[tokio::test]
 async fn a_recorder_that_is_installed_before_the_first_call_sees_it() {
     let Team { limiter, member, .. } = Team::new(ci()).await;
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let _allowed = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 1"#],
     );
@@ -337,7 +296,7 @@ async fn a_recorder_that_is_installed_before_the_first_call_sees_it() {
 
 #[tokio::test]
 async fn a_call_that_is_counted_allocates_nothing_for_it() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let gpt5 = asset("gpt-5");
     let limits = Limits::builder().requests_per_day(10_000).build().unwrap();
     let Team { limiter, member, .. } = Team::new(ci().with_asset(gpt5.clone(), limits)).await;
@@ -353,7 +312,7 @@ async fn a_call_that_is_counted_allocates_nothing_for_it() {
     decide(); // The first call asks the recorder for the handles.
     let measured = measure(|| (0..100).for_each(|_| decide()));
     assert_eq!((measured.count_total, measured.bytes_total), (0, 0));
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 202"#],
     );
@@ -361,7 +320,7 @@ async fn a_call_that_is_counted_allocates_nothing_for_it() {
 
 #[tokio::test]
 async fn thresholds_that_are_reached_and_events_that_are_missed_are_counted() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let limiter = Limiter::builder(MemoryStore::new()).kept_events(1).build();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
@@ -372,18 +331,18 @@ async fn thresholds_that_are_reached_and_events_that_are_missed_are_counted() {
     for _ in 0..12 {
         let _decision = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
     }
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_events_fired_total",
         &[r#"{threshold="80"} 1"#, r#"{threshold="100"} 1"#],
     );
     assert_eq!(events.next().await.unwrap().unwrap_err().events, 1);
     assert_eq!(events.next().await.unwrap().unwrap().crossing.percent, 100);
-    figures.assert_counted("limiter_events_dropped_total", &[r#"{events="threshold"} 1"#]);
+    metrics.assert_counted("limiter_events_dropped_total", &[r#"{events="threshold"} 1"#]);
 }
 
 #[tokio::test]
 async fn a_panic_of_a_callback_is_counted_each_time() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let store = MemoryStore::new();
     let limiter = Limiter::builder(store).on_threshold(|_| panic!("no")).build();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
@@ -393,12 +352,12 @@ async fn a_panic_of_a_callback_is_counted_each_time() {
     let member = limiter.keys_as(&admin).create(NewKey::member(config)).await.unwrap().record.id;
     let decision = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
     assert!(decision.is_allowed());
-    figures.assert_counted("limiter_callback_panics_total", &[r#"{callback="on_threshold"} 2"#]);
+    metrics.assert_counted("limiter_callback_panics_total", &[r#"{callback="on_threshold"} 2"#]);
 }
 
 #[tokio::test]
 async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_would_have_bound() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let limiter = Limiter::builder(MemoryStore::new()).shadow(true).build();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
@@ -411,14 +370,14 @@ async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_wou
         let decision = limiter.check_and_consume(&member, None, &Charge::request()).await.unwrap();
         assert!(decision.is_allowed());
     }
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_decisions_total",
         &[
             r#"{operation="check_and_consume",outcome="allowed",degraded="false"} 1"#,
             r#"{operation="check_and_consume",outcome="shadowed",degraded="false"} 3"#,
         ],
     );
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_rate_limited_total",
         &[r#"{scope="global",window="day",unit="requests"} 3"#],
     );
@@ -427,7 +386,7 @@ async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_wou
 #[cfg(feature = "stream")]
 #[tokio::test]
 async fn answers_are_counted_once_by_the_source_of_their_tokens() {
-    let figures = Figures::record();
+    let metrics = Metrics::record();
     let Team { limiter, member, .. } = Team::new(ci()).await;
     let text = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
@@ -439,7 +398,7 @@ async fn answers_are_counted_once_by_the_source_of_their_tokens() {
         let answer: Vec<_> = StreamMeter::stream(upstream, call, reader).collect().await;
         assert!(answer.iter().all(Result::is_ok));
     }
-    figures.assert_counted(
+    metrics.assert_counted(
         "limiter_answers_total",
         &[
             r#"{api="openai-chat",tokens="reported"} 1"#,

@@ -1,13 +1,13 @@
 //! A limiter with a failure policy, on a real server that dies.
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use limiter::{
     Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits, NewKey,
     RedisStore, Reserved, Share, StoreError, Totals,
 };
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::{RedisServer, until_async};
 
 #[tokio::test]
 async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {
@@ -40,7 +40,7 @@ async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {
 
 #[tokio::test]
 async fn a_limiter_is_flushed_before_its_process_ends() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
         .guard(RedisStore::connect(server.url()).await.unwrap());
@@ -51,9 +51,7 @@ async fn a_limiter_is_flushed_before_its_process_ends() {
     let key = limiter.keys_as(&admin).create(NewKey::member(ci)).await.unwrap().record.id;
     let one_credit = Charge::request().with_credits(Credits::whole(1).unwrap());
     assert!(limiter.check_and_consume(&key, None, &one_credit).await.unwrap().is_allowed());
-    while !store.knows(&key) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_async("the key is known", async || store.knows(&key)).await;
     drop(store);
     assert!(limiter.flush(Duration::ZERO).await.is_nothing());
     server.kill();
@@ -83,7 +81,7 @@ async fn a_limiter_that_fails_closed_starts_without_its_server_and_allows_nothin
 /// The task that pays the debts of an outage calls `on_threshold`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
         .probe_every(Duration::from_millis(100))
@@ -99,7 +97,7 @@ async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
         call(&limiter, &key).await;
         keys.push(key);
     }
-    until("all keys are known", || keys.iter().all(|key| store.knows(key))).await;
+    until_async("all keys are known", async || keys.iter().all(|key| store.knows(key))).await;
     server.kill();
     for key in &keys {
         for _ in 0..8 {
@@ -107,7 +105,7 @@ async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
         }
     }
     server.start();
-    until("all is paid", || store.is_well()).await;
+    until_async("all is paid", async || store.is_well()).await;
     for key in &keys {
         let used = limiter.usage(key).await.unwrap().unwrap().global.unwrap().day.requests.used;
         assert_eq!(used, 9, "{key}");
@@ -117,12 +115,4 @@ async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
 async fn call(limiter: &Limiter, key: &KeyId) {
     let decision = limiter.check_and_consume(key, None, &Charge::request()).await.unwrap();
     assert!(decision.is_allowed(), "{decision:?}");
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it is not true that {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }

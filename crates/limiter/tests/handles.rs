@@ -6,7 +6,7 @@ use limiter::{
     AssetId, Charge, CreatedKey, DenialReason, Handle, KeyConfig, KeyId, Limiter, LimiterBuilder,
     Limits, ManualClock, MemoryStore, NewKey, RedisStore, Timestamp,
 };
-use limiter_conformance::servers;
+use limiter_test_servers as servers;
 use tokio::sync::Barrier;
 
 /// A limiter with the admin key of a workspace.

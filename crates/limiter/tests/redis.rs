@@ -6,7 +6,7 @@ use limiter::{
     AssetId, Charge, DenialReason, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisError,
     RedisStore, Timestamp,
 };
-use limiter_conformance::servers;
+use limiter_test_servers::{fresh_name, shared};
 
 /// The whole way of a key through a limiter on Redis.
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_limiter_on_redis_manages_keys_and_decides() {
 async fn what_cannot_be_connected_to_is_an_error_that_says_so() {
     let error = Limiter::redis("http://localhost").await.unwrap_err();
     assert!(matches!(error, RedisError::InvalidUrl { .. }), "{error:?}");
-    let limiter = Limiter::redis(servers::shared().url()).await.unwrap();
+    let limiter = Limiter::redis(shared().url()).await.unwrap();
     let nobody = "nobody under the default prefix".parse().unwrap();
     let decision = limiter.peek(&nobody, None, &Charge::request()).await.unwrap();
     assert!(!decision.is_allowed());
@@ -66,8 +66,8 @@ async fn futures_are_small_and_may_go_to_other_threads() {
 }
 
 async fn fresh(name: &str) -> Limiter {
-    let store = RedisStore::builder(servers::shared().url())
-        .key_prefix(format!("{name}-{}", std::process::id()))
+    let store = RedisStore::builder(shared().url())
+        .key_prefix(fresh_name(name))
         .command_deadline(PATIENCE)
         .clock(ManualClock::at(NOON));
     Limiter::from(store.connect().await.unwrap())

@@ -1,56 +1,14 @@
 //! The spans around calls, and what is said when a store fails.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, MemoryStore, NewKey, Totals};
+use limiter_test_servers::Log;
 use tracing::Level;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::format::FmtSpan;
 
-/// All that is said on this thread, at every level, with each span as it is closed.
-struct Log {
-    text: Text,
-    _listening: DefaultGuard,
-}
-
-#[derive(Clone, Default)]
-struct Text(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn listen() -> Self {
-        let text = Text::default();
-        let writer = text.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .without_time()
-            .with_span_events(FmtSpan::CLOSE)
-            .with_max_level(Level::TRACE)
-            .finish();
-        Self { text, _listening: tracing::subscriber::set_default(subscriber) }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The fields of each span, in the order in which they were closed.
-    fn spans(&self) -> Vec<String> {
-        let text = self.text();
-        let inside = text.lines().filter_map(|line| line.split_once("limiter{")?.1.split_once('}'));
-        inside.map(|(fields, _)| fields.replace('"', "")).collect()
-    }
-}
-
-impl Write for Text {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The fields of each span, in the order in which they were closed.
+fn spans(log: &Log) -> Vec<String> {
+    let text = log.text();
+    let inside = text.lines().filter_map(|line| line.split_once("limiter{")?.1.split_once('}'));
+    inside.map(|(fields, _)| fields.replace('"', "")).collect()
 }
 
 #[tokio::test]
@@ -65,14 +23,14 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
     let (member, access_key) = (created.record.id, created.access_key.unwrap());
     let charge = Charge::request();
 
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     assert_eq!(limiter.authenticate(&access_key).await.unwrap().as_ref(), Some(&member));
     let _allowed = limiter.check_and_consume(&member, &gpt5, &charge).await.unwrap();
     let _denied = limiter.check_and_consume(&member, &gpt5, &charge).await.unwrap();
     let mut call = limiter.reserve(&member, None, &charge).await.unwrap().allowed().unwrap();
     call.settle(&Totals::unchanged()).await.unwrap();
     assert_eq!(
-        log.spans(),
+        spans(&log),
         [
             "operation=authenticate outcome=done",
             "operation=check_and_consume outcome=allowed",
@@ -86,12 +44,12 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
     }
 
     let showing = limiter.with_key_label().with_asset_label();
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     let handle = showing.handle(&member, &gpt5).await.unwrap().unwrap();
     let _denied = handle.check_and_consume(&charge).await.unwrap();
     assert!(showing.authenticate(&access_key).await.unwrap().is_some());
     assert_eq!(
-        log.spans(),
+        spans(&log),
         [
             format!("operation=handle key={member} outcome=done"),
             format!(
@@ -108,12 +66,12 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
 #[tokio::test]
 async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
     use limiter::{RedisStore, StoreError};
-    use limiter_conformance::servers::RedisServer;
+    use limiter_test_servers::RedisServer;
 
     let server = RedisServer::run();
     let limiter = Limiter::from(RedisStore::connect(server.url()).await.unwrap());
     server.kill();
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     for _ in 0..20 {
         let key = "ci".parse().unwrap();
         let failed = limiter.check_and_consume(&key, None, &Charge::request()).await;
@@ -122,11 +80,10 @@ async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
             "{failed:?}"
         );
     }
-    let text = log.text();
-    let warnings: Vec<_> = text.lines().filter(|line| line.contains("WARN limiter")).collect();
+    let (text, warnings) = (log.text(), log.lines_with("WARN limiter"));
     assert_eq!(warnings.len(), 1, "{text}");
     assert!(warnings[0].contains("a call has failed in its store"), "{text}");
-    assert_eq!(log.spans().iter().filter(|span| span.contains("outcome=error")).count(), 20);
+    assert_eq!(spans(&log).iter().filter(|span| span.contains("outcome=error")).count(), 20);
 }
 
 /// The breaker says when it gives a store up; that it is given up is no news with any call.
@@ -135,7 +92,7 @@ async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
 async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     use limiter::{FailurePolicy, GuardedStoreBuilder, MemoryStore};
 
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     let nowhere = async || Err::<MemoryStore, _>("there is no store");
     let store = GuardedStoreBuilder::new(FailurePolicy::FailClosed).connect(nowhere).await;
     let limiter = Limiter::from(store);
@@ -143,8 +100,7 @@ async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     for _ in 0..5 {
         limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap_err();
     }
-    let text = log.text();
-    let warnings: Vec<_> = text.lines().filter(|line| line.contains(" WARN ")).collect();
+    let (text, warnings) = (log.text(), log.lines_with(" WARN "));
     assert_eq!(warnings.len(), 1, "{text}");
     assert!(warnings[0].contains("cannot be connected to yet"), "{text}");
 }
@@ -152,7 +108,7 @@ async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
 /// A callback that panics at each event does not fill the log.
 #[tokio::test]
 async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     let limiter = Limiter::builder(MemoryStore::new()).on_threshold(|_| panic!("no")).build();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
@@ -164,9 +120,8 @@ async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
             limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap().is_allowed()
         );
     }
-    let text = log.text();
-    let lines: Vec<_> = text.lines().filter(|line| line.contains("has panicked")).collect();
-    assert!(matches!(lines[..], [line] if line.contains("on_threshold")), "{lines:?}");
+    let lines = log.lines_with("has panicked");
+    assert!(matches!(&lines[..], [line] if line.contains("on_threshold")), "{lines:?}");
 }
 
 /// Reserving and settling without the store logs no line per call, even when no more calls can be remembered.
@@ -181,7 +136,7 @@ async fn reservations_of_an_outage_are_not_warned_of_one_by_one() {
     for policy in
         [FailurePolicy::FailClosed, FailurePolicy::FailOpen, FailurePolicy::LocalShare { share }]
     {
-        let log = Log::listen();
+        let log = Log::listen(Level::TRACE);
         let nowhere = async || Err::<MemoryStore, _>("there is no store");
         let store = GuardedStoreBuilder::new(policy).most_remembered(10).connect(nowhere).await;
         let limiter = Limiter::from(store);
@@ -193,7 +148,6 @@ async fn reservations_of_an_outage_are_not_warned_of_one_by_one() {
             }
         }
         let text = log.text();
-        let warnings = text.lines().filter(|line| line.contains(" WARN ")).count();
-        assert_eq!(warnings, 1, "{policy:?}: {text}");
+        assert_eq!(log.lines_with(" WARN ").len(), 1, "{policy:?}: {text}");
     }
 }

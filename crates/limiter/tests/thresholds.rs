@@ -11,7 +11,7 @@ use limiter::{
     MemoryStore, Missed, NewKey, RedisStore, Reserved, ThresholdEvent, ThresholdEvents, Thresholds,
     Timestamp, Totals, store::Store,
 };
-use limiter_conformance::servers;
+use limiter_test_servers::{fresh_name, shared};
 
 /// A limiter in memory, on a clock that stands at noon.
 fn in_memory() -> LimiterBuilder {
@@ -19,8 +19,8 @@ fn in_memory() -> LimiterBuilder {
 }
 
 async fn redis_store(prefix: &str) -> RedisStore {
-    let prefix = format!("{prefix}-{}", std::process::id());
-    RedisStore::builder(servers::shared().url()).key_prefix(prefix).connect().await.unwrap()
+    let prefix = fresh_name(prefix);
+    RedisStore::builder(shared().url()).key_prefix(prefix).connect().await.unwrap()
 }
 
 /// A member key of a new workspace.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use limiter::{
@@ -11,12 +11,11 @@ use limiter::{
     ReservationError, Reserved, SettledAs, Share, StoreError, Timestamp, Totals, UsageEvent,
     UsageEvents, UsageKind, store::Store,
 };
-use limiter_conformance::servers::{self, Proxy, RedisServer};
+use limiter_test_servers::{Proxy, RedisServer, fresh_name, shared, until_async};
 use tokio::task::{JoinSet, unconstrained};
 
 async fn redis(prefix: &str) -> RedisStore {
-    let prefix = format!("usage-{prefix}-{}", std::process::id());
-    let store = RedisStore::builder(servers::shared().url()).key_prefix(prefix);
+    let store = RedisStore::builder(shared().url()).key_prefix(fresh_name(prefix));
     store.clock(ManualClock::at(NOON)).connect().await.unwrap()
 }
 
@@ -245,7 +244,7 @@ async fn a_settlement_whose_answer_is_lost_is_reported_once() {
     assert!(matches!(late, ReservationError::Store(StoreError::OutcomeUnknown(_))), "{late:?}");
     proxy.wait_until_executed(executed + 1);
     proxy.release();
-    until("the repetition is answered", async || call.settle(&output(8)).await.is_ok()).await;
+    until_async("the repetition is answered", async || call.settle(&output(8)).await.is_ok()).await;
     call.settle(&output(8)).await.unwrap();
     assert_eq!(in_words(&mut events), [settled("lost", 7), settled("late", 8)]);
 }
@@ -372,7 +371,7 @@ async fn the_sum_of_all_events_is_the_usage_on_redis() {
 /// A call that is let through is not charged. A settlement in the outage is reported when the store has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_else() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let store = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
         .probe_every(Duration::from_millis(50))
         .guard(RedisStore::connect(server.url()).await.unwrap());
@@ -397,14 +396,14 @@ async fn a_policy_that_fails_open_reports_what_the_store_charges_and_nothing_els
     assert_eq!((answer.outcome, answer.charge), (SettledAs::Postponed, None));
     assert_eq!(in_words(&mut events), []);
     server.start();
-    until("the store has all", async || store.is_well()).await;
+    until_async("the store has all", async || store.is_well()).await;
     assert_eq!(in_words(&mut events), [settled("before", 87), settled("kept", 4)]);
 }
 
 /// A call that a share decides is charged and reported at once, and not again when the debt is paid to the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let share = Share::one_in(NonZeroU32::MIN);
     let store = GuardedStoreBuilder::new(FailurePolicy::LocalShare { share })
         .probe_every(Duration::from_millis(50))
@@ -414,7 +413,7 @@ async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
     let mut events = limiter.usage_events();
     let charge = tokens(1, 2);
     assert!(limiter.check_and_consume(&key, None, &charge).await.unwrap().is_allowed());
-    until("the key is known", async || store.knows(&key)).await;
+    until_async("the key is known", async || store.knows(&key)).await;
     server.kill();
     let (check, decided) = ((UsageKind::Checked, None, 2), async || {
         let decision = limiter.check_and_consume(&key, None, &charge).await.unwrap();
@@ -430,18 +429,10 @@ async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
     let cancelled = (UsageKind::Cancelled, Some("cancelled".to_owned()), 0);
     assert_eq!(in_words(&mut events), [check.clone(), check, settled("settled", 87), cancelled]);
     server.start();
-    until("all is paid", async || store.is_well()).await;
+    until_async("all is paid", async || store.is_well()).await;
     assert_eq!(in_words(&mut events), []);
     let day = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day;
     assert_eq!((day.requests.used, day.tokens.used), (3, 3 + 3 + 97), "the sum of the events");
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < Duration::from_secs(60), "it is not true that {what}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);

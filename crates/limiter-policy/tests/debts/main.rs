@@ -4,7 +4,6 @@
 #![cfg(feature = "metrics")]
 
 mod flaky;
-mod log;
 mod world;
 
 use std::time::Duration;
@@ -12,14 +11,15 @@ use std::time::Duration;
 use limiter_core::{Charge, LedgerBounds, RecordId, ReservationError, StoreError, Totals};
 use limiter_memory::MemoryStore;
 use limiter_policy::{BreakerState, GuardedStoreBuilder};
+use limiter_test_servers::Log;
 use tokio::time::Instant;
+use tracing::Level;
 
-use crate::log::Log;
 use crate::world::{DAY, HOUR, PROBE_EVERY, World, named, share};
 
 #[tokio::test(start_paused = true)]
 async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
-    let log = Log::listen();
+    let log = Log::listen(Level::WARN);
     let world =
         World::of(100, MemoryStore::builder().ledger_bounds(LedgerBounds::of_each(1)), share())
             .await;
@@ -42,7 +42,7 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     world.pass(Duration::from_secs(600)).await;
     let tries = world.flaky.recorded(damaged).len();
     assert!((9..=12).contains(&tries), "{tries} in ten minutes");
-    let warnings = log.lines("the store refuses");
+    let warnings = log.lines_with("the store refuses");
     assert!((5..=12).contains(&warnings.len()), "{warnings:?}");
     assert!(warnings[0].contains("refusals=2"), "{warnings:?}");
     let refused = world.metric(r#"operation="record",outcome="refused""#);
@@ -84,7 +84,7 @@ async fn a_payment_whose_answer_is_lost_counts_once_however_long_the_store_stays
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_is_too_old_to_be_repeated_is_given_up_with_a_warning() {
-    let log = Log::listen();
+    let log = Log::listen(Level::WARN);
     let guarded = share().payments_remembered_for(2 * HOUR);
     let world = World::of(1, MemoryStore::builder(), guarded).await;
     let key = &world.keys[0];
@@ -100,7 +100,7 @@ async fn a_payment_that_is_too_old_to_be_repeated_is_given_up_with_a_warning() {
     assert_eq!(usage.credits.spent.millionths(), 3, "by the store, lost, and since");
     let ids = world.flaky.recorded(key);
     assert_ne!(ids.first(), ids.last());
-    let warnings = log.lines("may or may not be charged");
+    let warnings = log.lines_with("may or may not be charged");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("requests: 1, "), "{warnings:?}");
     assert_eq!(world.metric(r#"operation="record",outcome="given_up""#), 1);
@@ -187,7 +187,7 @@ async fn a_flush_tries_what_was_refused_once_more_and_does_not_wait_for_it() {
 #[tokio::test(start_paused = true)]
 async fn debts_that_end_with_their_last_owner_are_warned_of_and_those_that_are_paid_are_not() {
     for is_flushed in [false, true] {
-        let log = Log::listen();
+        let log = Log::listen(Level::WARN);
         let world = World::of(100, MemoryStore::builder(), share()).await;
         world.owe_one_each().await;
         let clone = world.store.clone();
@@ -196,9 +196,9 @@ async fn debts_that_end_with_their_last_owner_are_warned_of_and_those_that_are_p
             assert!(world.store.flush(Duration::from_secs(5)).await.is_nothing());
         }
         drop(world);
-        assert!(log.lines("which are lost").is_empty(), "a clone is an owner too");
+        assert!(log.lines_with("which are lost").is_empty(), "a clone is an owner too");
         drop(clone);
-        let warnings = log.lines("which are lost");
+        let warnings = log.lines_with("which are lost");
         assert_eq!(warnings.len(), usize::from(!is_flushed), "{warnings:?}");
         let sum =
             "requests: 100, input tokens: 300, output tokens: 400, credits: 0.0001; keys: 100";

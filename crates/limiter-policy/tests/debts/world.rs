@@ -9,7 +9,7 @@ use limiter_core::{
 };
 use limiter_memory::MemoryStoreBuilder;
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use limiter_test_servers::Metrics;
 use tokio::time::sleep;
 
 use crate::flaky::{Flaky, flaky};
@@ -19,7 +19,7 @@ pub(crate) struct World {
     pub(crate) store: GuardedStore,
     pub(crate) keys: Vec<KeyId>,
     clock: ManualClock,
-    metrics: PrometheusHandle,
+    metrics: Metrics,
 }
 
 impl World {
@@ -31,10 +31,8 @@ impl World {
     ) -> Self {
         let clock = ManualClock::at(NOON);
         let flaky = flaky(inner.clock(clock.clone()).build());
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let metrics = recorder.handle();
-        let guarded = guarded.probe_every(PROBE_EVERY);
-        let store = metrics::with_local_recorder(&recorder, || guarded.guard(flaky.clone()));
+        let metrics = Metrics::record();
+        let store = guarded.probe_every(PROBE_EVERY).guard(flaky.clone());
         let keys = (0..keys).map(|number| format!("key-{number}").parse().unwrap()).collect();
         let world = Self { flaky, store, keys, clock, metrics };
         for key in &world.keys {
@@ -111,10 +109,7 @@ impl World {
 
     /// The value of the metric of late operations, with these labels.
     pub(crate) fn metric(&self, labels: &str) -> u64 {
-        let (text, series) =
-            (self.metrics.render(), format!("limiter_reconciliations_total{{{labels}}} "));
-        let value = text.lines().find_map(|line| line.strip_prefix(&series));
-        value.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
+        self.metrics.value(&format!("limiter_reconciliations_total{{{labels}}}"))
     }
 
     /// Advances both clocks.

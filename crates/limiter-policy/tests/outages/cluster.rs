@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_core::{
     AccessKey, Credits, Decision, KeyConfig, KeyDigest, KeyId, KeyKind, NewRecord, Store,
     StoreError, StoredSecret,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
+use limiter_test_servers::{RedisCluster, RedisServer, until_async};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::world::{DEADLINE, Guarded, LONGEST, connect, one_credit, settings, until};
+use crate::world::{DEADLINE, Guarded, connect, one_credit, settings};
 
 /// A cluster with one key on each master, in the order of the masters. The other masters go on while one is down.
 struct World {
@@ -24,11 +24,11 @@ struct World {
 
 impl World {
     async fn new(policy: FailurePolicy) -> Self {
-        let cluster = RedisCluster::builder()
-            .option("cluster-require-full-coverage", "no")
-            .option("appendonly", "yes")
-            .option("appendfsync", "always")
-            .run();
+        let cluster = RedisCluster::with(&[
+            "cluster-require-full-coverage no",
+            "appendonly yes",
+            "appendfsync always",
+        ]);
         let store = settings(policy).guard(connect(cluster.url()).await.unwrap());
         let mut keys = Vec::new();
         for node in cluster.nodes() {
@@ -125,7 +125,7 @@ async fn while_one_master_is_down_keys_of_the_others_are_decided_and_counted() {
     }
     node.start();
     for store in &stores {
-        until("the dead master is asked again", || store.is_well()).await;
+        until_async("the dead master is asked again", async || store.is_well()).await;
         assert!(!call(store, dead).await.unwrap().is_degraded());
     }
 }
@@ -139,7 +139,7 @@ async fn what_is_owed_to_a_master_that_is_back_is_paid_while_another_is_down() {
     let [down, back] = [&world.keys[0], &world.keys[1]];
     for key in [down, back] {
         assert!(call(store, key).await.unwrap().is_allowed());
-        until("the limits of the key are known", || store.knows(key)).await;
+        until_async("the limits of the key are known", async || store.knows(key)).await;
     }
     let owe = async |key: &KeyId| {
         for _ in 0..10 {
@@ -151,15 +151,16 @@ async fn what_is_owed_to_a_master_that_is_back_is_paid_while_another_is_down() {
     nodes[1].kill();
     owe(back).await;
     nodes[1].start();
-    let (began, paid) = (Instant::now(), Credits::whole(11).unwrap());
-    while store.usage(back).await.ok().flatten().is_none_or(|usage| usage.credits.spent < paid) {
-        assert!(began.elapsed() < LONGEST, "the key of the master that is back is not paid");
-        sleep(PAUSE).await;
-    }
+    let paid = Credits::whole(11).unwrap();
+    until_async("the key of the master that is back is paid", async || {
+        let usage = store.usage(back).await.ok().flatten();
+        usage.is_some_and(|usage| usage.credits.spent >= paid)
+    })
+    .await;
     assert_ne!(store.breaker_of(down), BreakerState::Closed);
     assert!(!call(store, back).await.unwrap().is_degraded());
     nodes[0].start();
-    until("the other key is paid", || store.is_well()).await;
+    until_async("the other key is paid", async || store.is_well()).await;
     assert_eq!((world.spent(down).await, world.spent(back).await), (11, 12));
 }
 
@@ -205,17 +206,16 @@ async fn look_ups_of_keys_on_a_dead_master_leave_the_master_of_their_access_keys
         Some(format!("{other}/found").parse().unwrap())
     );
     node.thaw();
-    until("the dead master is asked again", || store.is_well()).await;
+    until_async("the dead master is asked again", async || store.is_well()).await;
     assert_eq!(store.resolve(&lost).await.unwrap(), Some(format!("{dead}/lost").parse().unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failover_the_replica_is_asked_and_the_dead_master_is_forgotten() {
-    let cluster = RedisCluster::builder()
-        .replicas(true)
-        .option("cluster-node-timeout", "1000")
-        .option("cluster-require-full-coverage", "no")
-        .run();
+    let cluster = RedisCluster::with_replicas(&[
+        "cluster-node-timeout 1000",
+        "cluster-require-full-coverage no",
+    ]);
     let store = settings(FailurePolicy::FailClosed).guard(connect(cluster.url()).await.unwrap());
     let key = create(&store, "busy", None).await;
     let master = cluster.node_of_slot(cluster.slot_of("limiter:k:{busy}"));
@@ -225,7 +225,7 @@ async fn after_a_failover_the_replica_is_asked_and_the_dead_master_is_forgotten(
         let _fails = call(&store, &key).await;
     }
     // The old master is never started again.
-    until("the replica is asked", || store.breaker() == BreakerState::Closed).await;
+    until_async("the replica is asked", async || store.breaker() == BreakerState::Closed).await;
     assert!(!call(&store, &key).await.unwrap().is_degraded());
 }
 

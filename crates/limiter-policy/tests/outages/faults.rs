@@ -4,10 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use limiter_policy::{BreakerState, FailurePolicy, Share};
+use limiter_test_servers::until_async;
 use tokio::time::sleep;
 
 use crate::load::{Load, TASKS, Tally};
-use crate::world::{DEADLINE, World, until};
+use crate::world::{DEADLINE, World};
 
 type Fault = fn(&World);
 
@@ -19,7 +20,9 @@ async fn outage(what: &str, policy: FailurePolicy, begin: Fault, end: Fault) -> 
     world.until_known().await;
     let before = load.now().clone();
     begin(&world);
-    let noticed = until("the store is given up", || world.store.breaker() != BreakerState::Closed);
+    let noticed = until_async("the store is given up", async || {
+        world.store.breaker() != BreakerState::Closed
+    });
     let noticed = noticed.await;
     load.until_without_store(1_000).await;
     end(&world);

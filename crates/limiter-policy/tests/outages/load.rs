@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use limiter_core::{Decision, Store, StoreError};
+use limiter_test_servers::until_async;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{Guarded, World, one_credit, until};
+use crate::world::{Guarded, World, one_credit};
 
 /// What became of calls.
 #[derive(Clone, Debug, Default)]
@@ -84,13 +85,14 @@ impl Load {
     /// Waits until the store has allowed so many more calls.
     pub(crate) async fn until_allowed(&self, more: u64) {
         let enough = self.now().allowed + more;
-        let _ = until("the store allows more calls", || self.now().allowed >= enough).await;
+        let _ =
+            until_async("the store allows more calls", async || self.now().allowed >= enough).await;
     }
 
     /// Waits until so many more calls are answered without the store.
     pub(crate) async fn until_without_store(&self, more: u64) {
         let enough = self.now().without_store() + more;
-        let _ = until("more calls are answered without the store", || {
+        let _ = until_async("more calls are answered without the store", async || {
             self.now().without_store() >= enough
         })
         .await;

@@ -3,18 +3,16 @@
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AssetId, Charge, Credits, KeyConfig, KeyId, LateEvent, LedgerBounds, Limits, RecordId,
     ReservationError, Store, StoreError, Totals, Usage,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisServer, until_async};
 use tokio::task::JoinSet;
 
-use crate::world::{
-    Guarded, LONGEST, World, connect, create, create_as, one_credit, settings, until,
-};
+use crate::world::{Guarded, LONGEST, World, connect, create, create_as, one_credit, settings};
 
 /// Processes on one server that each may use one part of three.
 struct Processes {
@@ -26,7 +24,7 @@ struct Processes {
 
 impl Processes {
     async fn three(config: KeyConfig) -> Self {
-        let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+        let server = RedisServer::durable();
         let direct = connect(server.url()).await.unwrap();
         let key = create(&direct, config).await;
         let share = Share::one_in(NonZeroU32::new(3).unwrap());
@@ -45,7 +43,7 @@ impl Processes {
             assert!(decision.is_allowed() && !decision.is_degraded());
         }
         for store in &self.stores {
-            until("the key is known", || store.knows(&self.key)).await;
+            until_async("the key is known", async || store.knows(&self.key)).await;
         }
     }
 
@@ -83,7 +81,7 @@ impl Processes {
     async fn find_the_store(&self) {
         self.server.start();
         for store in &self.stores {
-            until("the store knows all", || store.is_well()).await;
+            until_async("the store knows all", async || store.is_well()).await;
         }
     }
 
@@ -197,7 +195,7 @@ async fn a_reservation_that_is_made_in_the_outage_is_corrected_there_and_paid_as
     assert_eq!(used(processes.usage().await), (3 + 2, 450));
     // What runs on is settled here, and the overrun is paid.
     store.settle(key, &kept, &output(500)).await.unwrap();
-    until("the store knows all", || store.is_well()).await;
+    until_async("the store knows all", async || store.is_well()).await;
     assert_eq!(used(processes.usage().await), (3 + 2, 550));
 }
 
@@ -229,7 +227,7 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
     processes.server.start();
     let tallies = tasks.join_all().await;
     for store in &processes.stores {
-        until("the store knows all", || store.is_well()).await;
+        until_async("the store knows all", async || store.is_well()).await;
     }
     let by_store: u64 = tallies.iter().map(|tally| tally.0).sum();
     let degraded: u64 = tallies.iter().map(|tally| tally.1).sum();
@@ -244,7 +242,7 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
 /// The server itself refuses both payments: one sorted set has no room, and one hash is damaged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let inner = RedisStore::builder(server.url())
         .ledger_bounds(LedgerBounds::of_each(1))
         .connect()
@@ -257,7 +255,7 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     for number in 0..100 {
         let key = create_as(&store, &format!("key-{number}"), config(&format!("{number}"))).await;
         assert!(store.check_and_consume(&key, None, &one_credit()).await.unwrap().is_allowed());
-        until("the key is known", || store.knows(&key)).await;
+        until_async("the key is known", async || store.knows(&key)).await;
         keys.push(key);
     }
     let full = &keys[0];
@@ -311,7 +309,7 @@ async fn what_is_paid_counts_once_also_if_the_answer_is_lost() {
     world.proxy.count_only(&["EVALSHA", "EVAL"]);
     world.proxy.lose_reply_after(1);
     world.server.start();
-    until("the store knows all", || world.store.is_well()).await;
+    until_async("the store knows all", async || world.store.is_well()).await;
     assert_eq!(world.proxy.replies_lost(), 1);
     let counted = world.counted().await;
     assert!((51..=52).contains(&counted), "the call that was under way may count twice: {counted}");

@@ -1,10 +1,10 @@
 //! A process that starts while its store is away.
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{AccessKey, KeyConfig, KeyKind, NewRecord, Store, StoreError, StoredSecret};
 use limiter_policy::{BreakerState, FailurePolicy};
+use limiter_test_servers::{RedisServer, until_async};
 
-use crate::world::{connect, create, one_credit, settings, until};
+use crate::world::{connect, create, one_credit, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_starts_without_its_store_follows_the_policy_and_then_finds_the_store() {
@@ -23,7 +23,7 @@ async fn a_process_that_starts_without_its_store_follows_the_policy_and_then_fin
         }
 
         server.start();
-        until("the store is there", || store.breaker() == BreakerState::Closed).await;
+        until_async("the store is there", async || store.breaker() == BreakerState::Closed).await;
         create(&store, KeyConfig::named("busy").unwrap()).await;
         let decision = store.check_and_consume(&key, None, &one_credit()).await.unwrap();
         assert!(decision.is_allowed() && !decision.is_degraded());

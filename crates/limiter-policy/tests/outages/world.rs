@@ -1,12 +1,11 @@
 //! A server, the way to it, and a guarded store at the end of the way.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use limiter_conformance::servers::{Proxy, RedisServer};
 use limiter_core::{Charge, Credits, KeyConfig, KeyId, KeyKind, NewRecord, Store};
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder};
 use limiter_redis::RedisStore;
-use tokio::time::sleep;
+use limiter_test_servers::{Proxy, RedisServer, until_async};
 
 pub(crate) type Guarded = GuardedStore;
 
@@ -21,7 +20,7 @@ pub(crate) struct World {
 impl World {
     /// With a key whose budget nothing in here reaches. What is written survives the server.
     pub(crate) async fn new(policy: FailurePolicy) -> Self {
-        let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+        let server = RedisServer::durable();
         let proxy = Proxy::to(&server.address());
         let inner = connect(proxy.url()).await.expect("the server is there");
         let store = settings(policy).guard(inner);
@@ -33,7 +32,7 @@ impl World {
 
     /// How many calls the server has charged, as it says itself.
     pub(crate) async fn counted(&self) -> u64 {
-        until("the store knows all", || self.store.is_well()).await;
+        until_async("the store knows all", async || self.store.is_well()).await;
         let direct = connect(self.server.url()).await.expect("the server is back");
         let usage = Store::usage(&direct, &self.key).await.unwrap();
         usage.expect("the key is there").credits.spent.millionths() / 1_000_000
@@ -42,12 +41,15 @@ impl World {
     /// Until the policy has learned what it needs.
     pub(crate) async fn until_known(&self) {
         if matches!(self.policy, FailurePolicy::LocalShare { .. }) {
-            until("the key is known", || self.store.knows(&self.key)).await;
+            until_async("the key is known", async || self.store.knows(&self.key)).await;
         }
     }
 
     pub(crate) async fn until_closed(&self) -> Duration {
-        until("the store is asked again", || self.store.breaker() == BreakerState::Closed).await
+        until_async("the store is asked again", async || {
+            self.store.breaker() == BreakerState::Closed
+        })
+        .await
     }
 }
 
@@ -79,16 +81,6 @@ pub(crate) async fn create_as(store: &impl Store, id: &str, config: KeyConfig) -
 /// A call that costs one credit.
 pub(crate) fn one_credit() -> Charge {
     Charge::request().with_credits(Credits::whole(1).unwrap())
-}
-
-/// Waits until something holds, and tells how long it took.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < LONGEST, "after {LONGEST:?}, it is not true that {what}");
-        sleep(Duration::from_millis(1)).await;
-    }
-    began.elapsed()
 }
 
 /// Of a guarded store.

@@ -8,16 +8,14 @@ mod listing;
 mod races;
 mod storm;
 
-use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use limiter_conformance::servers::shared;
 use limiter_core::{
     AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, NewRecord, Search, StoredSecret,
     Timestamp, WorkspaceId,
 };
+use limiter_test_servers::{fresh_name, shared};
 
 use super::{Directory, Waiting};
 use crate::keys::Keys;
@@ -45,9 +43,7 @@ impl World {
     }
 
     async fn waiting(waiting: Waiting) -> Self {
-        static WORLDS: AtomicU64 = AtomicU64::new(0);
-        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("directory-{}-{number}", process::id());
+        let prefix = fresh_name("directory");
         let settings = Settings {
             target: shared().url().parse().expect("the address is one"),
             connect_deadline: DEADLINE,

@@ -1,11 +1,9 @@
-//! Against real servers: those that are found as `redis-server` in the path.
+//! Against real servers.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use limiter_test_servers::{RedisCluster, RedisServer};
 use redis::Value;
 
 use super::*;
@@ -38,13 +36,13 @@ async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CommandE
 
 #[tokio::test]
 async fn a_forgotten_script_is_loaded_again_and_runs_once() {
-    let server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
     assert!(!servers.is_cluster());
-    let old = server.tell("INFO server").contains("redis_version:6");
+    let old = tell(&server, "INFO server").contains("redis_version:6");
     assert_eq!(servers.understand_shebangs(), !old);
     for (times, lane) in (1..).zip([Lane::Shared, Lane::Apart, Lane::Shared]) {
-        server.tell("SCRIPT FLUSH");
+        tell(&server, "SCRIPT FLUSH");
         assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
     }
     servers.health().await.unwrap();
@@ -52,11 +50,11 @@ async fn a_forgotten_script_is_loaded_again_and_runs_once() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_ran_nothing() {
-    let mut server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
-    server.stop();
+    server.kill();
     // A call that is sent before the client notices has an unknown outcome.
     sleep(50).await;
     for lane in [Lane::Shared, Lane::Apart] {
@@ -66,7 +64,7 @@ async fn a_server_that_is_not_there_ran_nothing() {
     assert!(servers.health().await.is_err());
     let error = connect(&server.url()).await.unwrap_err();
     assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
-    server.start_again();
+    server.start();
     sleep(200).await;
     for (times, lane) in (1..).zip([Lane::Shared, Lane::Apart]) {
         assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
@@ -75,11 +73,11 @@ async fn a_server_that_is_not_there_ran_nothing() {
 
 #[tokio::test]
 async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
-    let server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
-    server.signal("STOP");
+    server.freeze();
     let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
     assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
     // That connection is gone now and a new one cannot be made; one of the pool is tried before it is used.
@@ -87,7 +85,7 @@ async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
         let error = count(&servers, "k", lane).await.unwrap_err();
         assert!(matches!(error, CommandError::NotRun(_)), "{error:?}");
     }
-    server.signal("CONT");
+    server.thaw();
     sleep(300).await;
     // Two that were answered, one that was not but ran, and this one.
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 4);
@@ -95,24 +93,24 @@ async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_during_a_call_leaves_it_unknown() {
-    let server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
-    server.signal("STOP");
+    server.freeze();
     let calling = tokio::spawn({
         let servers = servers.clone();
         async move { count(&servers, "k", Lane::Shared).await }
     });
     sleep(50).await;
-    server.signal("KILL");
+    server.kill();
     let error = calling.await.unwrap().unwrap_err();
     assert!(matches!(error, CommandError::Unknown(RedisError::ConnectionLost { .. })), "{error:?}");
 }
 
 #[tokio::test]
 async fn many_callers_share_one_new_connection() {
-    let server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
-    server.tell("CLIENT KILL TYPE normal");
+    tell(&server, "CLIENT KILL TYPE normal");
     sleep(20).await;
     let mut calls = JoinSet::new();
     for _ in 0..50 {
@@ -123,25 +121,25 @@ async fn many_callers_share_one_new_connection() {
     counts.sort_unstable();
     assert_eq!(counts, (1..=50).collect::<Vec<_>>());
     // Ours, and the one that asks.
-    assert_eq!(server.tell("CLIENT LIST").lines().count(), 2);
+    assert_eq!(tell(&server, "CLIENT LIST").lines().count(), 2);
 }
 
 #[tokio::test]
 async fn users_who_may_not() {
-    let server = Server::start(&["--requirepass", "right"]);
+    let server = RedisServer::with(&["requirepass right"]);
     for user in ["", ":wrong@", "nobody:right@"] {
-        let url = format!("redis://{user}127.0.0.1:{}", server.port);
+        let url = format!("redis://{user}127.0.0.1:{}", server.port());
         let error = connect(&url).await.unwrap_err();
         assert!(matches!(error, RedisError::Authentication { .. }), "{user}: {error:?}");
         assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
     }
-    let server = Server::start(&[]);
-    server.tell("ACL SETUSER noscripts on nopass ~* +@all -@scripting");
-    server.tell("ACL SETUSER norun on nopass ~* +@all -evalsha");
-    server.tell("ACL SETUSER noinfo on nopass ~* +@all -info -role");
-    server.tell("ACL SETUSER noincr on nopass ~* +@all -incr");
-    server.tell("ACL SETUSER nokeys on nopass ~other:* +@all");
-    let with = |user: &str| format!("redis://{user}:x@127.0.0.1:{}", server.port);
+    let server = RedisServer::run();
+    tell(&server, "ACL SETUSER noscripts on nopass ~* +@all -@scripting");
+    tell(&server, "ACL SETUSER norun on nopass ~* +@all -evalsha");
+    tell(&server, "ACL SETUSER noinfo on nopass ~* +@all -info -role");
+    tell(&server, "ACL SETUSER noincr on nopass ~* +@all -incr");
+    tell(&server, "ACL SETUSER nokeys on nopass ~other:* +@all");
+    let with = |user: &str| format!("redis://{user}:x@127.0.0.1:{}", server.port());
     let error = connect(&with("noscripts")).await.unwrap_err();
     assert!(matches!(error, RedisError::ScriptsForbidden { .. }), "{error:?}");
     assert!(connect(&with("noinfo")).await.is_ok());
@@ -158,42 +156,46 @@ async fn users_who_may_not() {
     assert!(matches!(refused("nokeys").await, RedisError::KeysForbidden { .. }));
     let error = connect(&format!("{}/99", server.url())).await.unwrap_err();
     assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
-    let error = connect(&format!("redis+cluster://127.0.0.1:{}", server.port)).await.unwrap_err();
+    let error = connect(&format!("redis+cluster://127.0.0.1:{}", server.port())).await.unwrap_err();
     assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
 }
 
 #[cfg(feature = "tls")]
 mod tls {
+    use limiter_test_servers::{Port, shared};
     use redis::{Client, IntoConnectionInfo, TlsCertificates};
+    use tempfile::TempDir;
 
     use super::*;
 
+    /// A server that speaks TLS on a port of its own.
+    struct TlsServer {
+        port: Port,
+        _server: RedisServer,
+        _certificates: TempDir,
+    }
+
     /// Starts a server with one of the certificates below; `None` if `redis-server` was built without TLS.
-    fn serve(certificate: &str, options: &[&str]) -> Option<Server> {
-        let port = free_port();
-        let directory = directory(port);
+    fn serve(certificate: &str, options: &[&str]) -> Option<TlsServer> {
+        let speaks_tls = shared().command(&["CONFIG", "GET", "tls-port"]);
+        if redis::from_redis_value::<Vec<String>>(speaks_tls).unwrap().is_empty() {
+            println!("this redis-server speaks no TLS");
+            return None;
+        }
+        let (certificates, port) = (TempDir::new().unwrap(), Port::take());
         for (name, text) in CERTIFICATES {
-            std::fs::write(directory.join(name), text).unwrap();
+            std::fs::write(certificates.path().join(name), text).unwrap();
         }
-        let port_text = port.to_string();
-        let mut arguments = vec!["--save", "", "--port", "0", "--tls-port", &port_text];
-        let directory_text = directory.to_str().unwrap().to_owned();
-        arguments.extend(["--dir", &directory_text, "--tls-cert-file", certificate]);
-        arguments.extend(["--tls-key-file", "key.pem", "--tls-ca-cert-file", "authority.pem"]);
-        arguments.extend(options);
-        let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
-        let mut child = spawn(&arguments);
-        for _ in 0..200 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(Server { child, port, directory, arguments });
-            }
-            if child.try_wait().unwrap().is_some() {
-                println!("this redis-server speaks no TLS");
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("redis-server does not start");
+        let file = |name: &str| certificates.path().join(name).display().to_string();
+        let lines = [
+            format!("tls-port {}", port.number()),
+            format!("tls-cert-file {}", file(certificate)),
+            format!("tls-key-file {}", file("key.pem")),
+            format!("tls-ca-cert-file {}", file("authority.pem")),
+        ];
+        let lines = lines.iter().map(String::as_str).chain(options.iter().copied());
+        let server = RedisServer::with(&lines.collect::<Vec<_>>());
+        Some(TlsServer { port, _server: server, _certificates: certificates })
     }
 
     /// Connects by TLS, and trusts the authority of the certificates below.
@@ -212,7 +214,7 @@ mod tls {
 
     async fn refused(certificate: &str, options: &[&str], says: &[&str]) {
         let Some(server) = serve(certificate, options) else { return };
-        let error = connect_trusting(server.port).await.unwrap_err();
+        let error = connect_trusting(server.port.number()).await.unwrap_err();
         assert!(matches!(error, RedisError::Tls { .. }), "{error:?}");
         for part in says {
             assert!(error.to_string().contains(part), "{error}");
@@ -221,39 +223,42 @@ mod tls {
 
     #[tokio::test]
     async fn a_certificate_of_an_authority_that_is_trusted() {
-        let Some(server) = serve("server.pem", &["--tls-auth-clients", "no"]) else { return };
-        let servers = connect_trusting(server.port).await.unwrap();
+        let Some(server) = serve("server.pem", &["tls-auth-clients no"]) else { return };
+        let servers = connect_trusting(server.port.number()).await.unwrap();
         assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
         assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
     }
 
     #[tokio::test]
     async fn a_certificate_that_is_not_accepted_is_said_to_be_that() {
-        let open = &["--tls-auth-clients", "no"];
+        let open = &["tls-auth-clients no"];
         refused("expired.pem", open, &["has expired", "renew it"]).await;
         refused("other.pem", open, &["localhost", "redis.example", "name of the certificate"])
             .await;
         let Some(server) = serve("server.pem", open) else { return };
-        let error = connect(&format!("rediss://localhost:{}", server.port)).await.unwrap_err();
+        let url = format!("rediss://localhost:{}", server.port.number());
+        let error = connect(&url).await.unwrap_err();
         assert!(error.to_string().contains("does not trust"), "{error}");
         assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
     }
 
     #[tokio::test]
     async fn a_server_that_wants_a_client_certificate() {
-        refused("server.pem", &["--tls-auth-clients", "yes"], &["tls-auth-clients"]).await;
+        refused("server.pem", &["tls-auth-clients yes"], &["tls-auth-clients"]).await;
     }
 
     #[tokio::test]
     async fn a_plain_port_by_tls_and_a_tls_port_without_it() {
-        for password in [&[][..], &["--requirepass", "secret"]] {
-            let server = Server::start(password);
-            let error = connect(&format!("rediss://127.0.0.1:{}", server.port)).await.unwrap_err();
+        for password in [&[][..], &["requirepass secret"]] {
+            let server = RedisServer::with(password);
+            let error =
+                connect(&format!("rediss://127.0.0.1:{}", server.port())).await.unwrap_err();
             assert!(matches!(error, RedisError::SpeaksNoTls { .. }), "{error:?}");
             assert!(error.to_string().contains("write redis://"), "{error}");
         }
-        let Some(server) = serve("server.pem", &["--tls-auth-clients", "no"]) else { return };
-        let error = connect(&server.url()).await.unwrap_err();
+        let Some(server) = serve("server.pem", &["tls-auth-clients no"]) else { return };
+        let url = format!("redis://127.0.0.1:{}", server.port.number());
+        let error = connect(&url).await.unwrap_err();
         assert!(matches!(error, RedisError::WantsTls { .. }), "{error:?}");
         assert!(error.to_string().contains("write rediss://"), "{error}");
     }
@@ -286,10 +291,10 @@ async fn settings_that_cannot_be() {
 
 #[tokio::test]
 async fn a_replica_decides_nothing() {
-    let (master, replica) = (Server::start(&[]), Server::start(&[]));
+    let (master, replica) = (RedisServer::run(), RedisServer::run());
     let servers = connect(&replica.url()).await.unwrap();
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 1);
-    replica.tell(&format!("REPLICAOF 127.0.0.1 {}", master.port));
+    tell(&replica, &format!("REPLICAOF 127.0.0.1 {}", master.port()));
     for lane in [Lane::Shared, Lane::Apart] {
         let error = count(&servers, "k", lane).await.unwrap_err();
         assert!(matches!(error, CommandError::NotRun(RedisError::ReadOnly { .. })), "{error:?}");
@@ -302,24 +307,24 @@ async fn a_replica_decides_nothing() {
 
 #[tokio::test]
 async fn a_server_that_evicts_or_is_full() {
-    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let server = RedisServer::with(&["maxmemory-policy allkeys-lru"]);
     let servers = connect(&server.url()).await.unwrap();
     let strict = Settings { refuse_eviction: true, ..settings(&server.url()) };
     let error = Servers::connect(strict, &[]).await.unwrap_err();
     assert!(matches!(error, RedisError::Evicts { policy, .. } if policy == "allkeys-lru"));
-    server.tell("CONFIG SET maxmemory-policy noeviction");
-    server.tell("CONFIG SET maxmemory 1");
+    tell(&server, "CONFIG SET maxmemory-policy noeviction");
+    tell(&server, "CONFIG SET maxmemory 1");
     let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
     assert!(matches!(error, CommandError::NotRun(RedisError::OutOfMemory { .. })), "{error:?}");
-    server.tell("CONFIG SET maxmemory 0");
-    server.tell("LPUSH list x");
+    tell(&server, "CONFIG SET maxmemory 0");
+    tell(&server, "LPUSH list x");
     let error = count(&servers, "list", Lane::Shared).await.unwrap_err();
     assert!(matches!(&error, CommandError::NotRun(RedisError::WrongType { key }) if key == "list"));
 }
 
 #[tokio::test]
 async fn what_our_scripts_raise() {
-    let server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
     let keys = [b"k".to_vec()];
     for (text, wanted) in [
@@ -338,7 +343,7 @@ async fn what_our_scripts_raise() {
 
 #[tokio::test]
 async fn a_busy_server() {
-    let server = Server::start(&["--lua-time-limit", "20"]);
+    let server = RedisServer::with(&["lua-time-limit 20"]);
     let servers = connect(&server.url()).await.unwrap();
     let endless = Script::new("endless", "while true do end".to_owned());
     let call = Call { script: &endless, keys: &[], arguments: &[] };
@@ -346,15 +351,16 @@ async fn a_busy_server() {
     assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
     let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
     assert!(matches!(error, CommandError::NotRun(RedisError::Busy { .. })), "{error:?}");
-    server.tell("SCRIPT KILL");
+    tell(&server, "SCRIPT KILL");
     sleep(100).await;
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn a_cluster_whose_slots_move() {
-    let nodes = cluster();
-    let url = format!("redis+cluster://127.0.0.1:{}", nodes[1].port);
+    let cluster = cluster();
+    let nodes = cluster.nodes();
+    let url = format!("redis+cluster://127.0.0.1:{}", nodes[1].port());
     let servers = connect(&url).await.unwrap();
     assert!(servers.is_cluster());
     for lane in [Lane::Shared, Lane::Apart] {
@@ -366,10 +372,10 @@ async fn a_cluster_whose_slots_move() {
     servers.health().await.unwrap();
 
     // "b" has slot 3300, at the first node. While it moves, what is not there yet is asked for at the second.
-    let ids: Vec<_> = nodes.iter().map(|node| node.tell("CLUSTER MYID")).collect();
-    nodes[1].tell("SCRIPT FLUSH");
-    nodes[1].tell(&format!("CLUSTER SETSLOT 3300 IMPORTING {}", ids[0]));
-    nodes[0].tell(&format!("CLUSTER SETSLOT 3300 MIGRATING {}", ids[1]));
+    let ids: Vec<_> = nodes.iter().map(|node| tell(node, "CLUSTER MYID")).collect();
+    tell(&nodes[1], "SCRIPT FLUSH");
+    tell(&nodes[1], &format!("CLUSTER SETSLOT 3300 IMPORTING {}", ids[0]));
+    tell(&nodes[0], &format!("CLUSTER SETSLOT 3300 MIGRATING {}", ids[1]));
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 3);
     assert_eq!(count(&servers, "{b}new", Lane::Shared).await.unwrap(), 1);
     assert_eq!(count(&servers, "{b}new", Lane::Apart).await.unwrap(), 2);
@@ -403,10 +409,10 @@ async fn a_cluster_whose_slots_move() {
         assert!(!waiting.is_finished());
         sleep(10).await;
     }
-    nodes[0].tell(&format!("MIGRATE 127.0.0.1 {} b 0 1000", nodes[1].port));
+    tell(&nodes[0], &format!("MIGRATE 127.0.0.1 {} b 0 1000", nodes[1].port()));
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 4);
-    for node in &nodes {
-        node.tell(&format!("CLUSTER SETSLOT 3300 NODE {}", ids[1]));
+    for node in nodes {
+        tell(node, &format!("CLUSTER SETSLOT 3300 NODE {}", ids[1]));
     }
     // Moved: followed at once, and known afterwards.
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 5);
@@ -415,7 +421,7 @@ async fn a_cluster_whose_slots_move() {
     assert!(matches!(waiting.await.unwrap(), Ok(Value::Int(2))));
     let Place::Cluster(known) = &*servers.place else { panic!("no cluster") };
     let owner = known.owner(b"b", Instant::now() + Duration::from_secs(1)).await.unwrap();
-    assert_eq!(owner.address(), format!("127.0.0.1:{}", nodes[1].port));
+    assert_eq!(owner.address(), format!("127.0.0.1:{}", nodes[1].port()));
 
     // A single node of it, taken for all there is.
     let single = connect(&nodes[0].url()).await.unwrap();
@@ -425,10 +431,12 @@ async fn a_cluster_whose_slots_move() {
 
 #[tokio::test]
 async fn a_cluster_with_a_node_missing() {
-    let mut nodes = cluster();
-    let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", nodes[2].port, nodes[0].port);
+    let cluster = cluster();
+    let nodes = cluster.nodes();
+    let url =
+        format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", nodes[2].port(), nodes[0].port());
     let servers = connect(&url).await.unwrap();
-    nodes[2].stop();
+    nodes[2].kill();
     sleep(50).await;
     // "a" has slot 15495, at the third; "b" is at the first.
     let error = count(&servers, "a", Lane::Shared).await.unwrap_err();
@@ -451,29 +459,30 @@ async fn a_cluster_with_a_node_missing() {
 
 #[tokio::test]
 async fn the_master_that_sentinels_name() {
-    let (first, second) = (Server::start(&[]), Server::start(&[]));
-    let sentinel = Server::sentinel(first.port);
+    let (first, second) = (RedisServer::run(), RedisServer::run());
+    let sentinel =
+        RedisServer::sentinel(&[&format!("sentinel monitor main 127.0.0.1 {} 1", first.port())]);
     // No server listens at the first address; another process may take a free port a moment later.
-    let url = format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/main", sentinel.port);
+    let url = format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/main", sentinel.port());
     let servers = connect(&url).await.unwrap();
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
 
     // The master is demoted, and the Sentinel knows the other one by then.
-    second.tell("SET k 10");
-    sentinel.tell("SENTINEL REMOVE main");
-    sentinel.tell(&format!("SENTINEL MONITOR main 127.0.0.1 {} 1", second.port));
-    first.tell(&format!("REPLICAOF 127.0.0.1 {}", second.port));
+    tell(&second, "SET k 10");
+    tell(&sentinel, "SENTINEL REMOVE main");
+    tell(&sentinel, &format!("SENTINEL MONITOR main 127.0.0.1 {} 1", second.port()));
+    tell(&first, &format!("REPLICAOF 127.0.0.1 {}", second.port()));
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 11);
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 12);
     servers.health().await.unwrap();
 
     // And back, seen first by the connections apart.
-    sentinel.tell("SENTINEL REMOVE main");
-    sentinel.tell(&format!("SENTINEL MONITOR main 127.0.0.1 {} 1", first.port));
-    first.tell("REPLICAOF NO ONE");
-    first.tell("SET k 20");
-    second.tell(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+    tell(&sentinel, "SENTINEL REMOVE main");
+    tell(&sentinel, &format!("SENTINEL MONITOR main 127.0.0.1 {} 1", first.port()));
+    tell(&first, "REPLICAOF NO ONE");
+    tell(&first, "SET k 20");
+    tell(&second, &format!("REPLICAOF 127.0.0.1 {}", first.port()));
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 21);
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 22);
 
@@ -482,18 +491,15 @@ async fn the_master_that_sentinels_name() {
 }
 
 /// How often this node has answered an error of this code; Redis 6.2 counts them too.
-fn errors(node: &Server, code: &str) -> u64 {
-    let stats = node.tell("INFO errorstats");
-    let count = stats.lines().find_map(|line| {
-        line.strip_prefix("errorstat_")?.strip_prefix(code)?.strip_prefix(":count=")
-    });
-    count.map_or(0, |count| count.trim().parse().unwrap())
+fn errors(node: &RedisServer, code: &str) -> u64 {
+    let count = node.info(&format!("errorstat_{code}"));
+    count.and_then(|count| count.strip_prefix("count=")?.parse().ok()).unwrap_or(0)
 }
 
 /// A server whose scripts are flushed again and again still runs each call, and once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_that_are_forgotten_all_the_time_run_nevertheless() {
-    let server = Server::start(&[]);
+    let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
     let flushing = Flushing::start(&server);
     let mut times = 0;
@@ -513,7 +519,7 @@ struct Flushing {
 }
 
 impl Flushing {
-    fn start(server: &Server) -> Self {
+    fn start(server: &RedisServer) -> Self {
         let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -535,138 +541,16 @@ async fn sleep(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// Three masters; the first has the slots up to 5460, the second up to 10922.
-fn cluster() -> Vec<Server> {
-    let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "500"];
-    let nodes: Vec<_> = (0..3).map(|_| Server::start(&arguments)).collect();
-    let status = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
-        .arg("--cluster-yes")
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    for node in &nodes {
-        until(|| node.tell("CLUSTER INFO").contains("cluster_state:ok"));
-    }
-    nodes
+/// Three masters; the first has the slots up to 5461, the second up to 10923.
+fn cluster() -> RedisCluster {
+    RedisCluster::with(&["cluster-node-timeout 500"])
 }
 
-/// A server of its own, in a directory of its own, gone when this is dropped.
-struct Server {
-    child: Child,
-    port: u16,
-    directory: PathBuf,
-    arguments: Vec<String>,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let port = free_port();
-        let directory = directory(port);
-        let mut all: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        all.extend([
-            "--save".into(),
-            String::new(),
-            "--port".into(),
-            port.to_string(),
-            "--dir".into(),
-        ]);
-        all.push(directory.to_str().unwrap().to_owned());
-        Self::spawned(port, directory, all)
-    }
-
-    fn sentinel(master: u16) -> Self {
-        let port = free_port();
-        let directory = directory(port);
-        let file = directory.join("sentinel.conf");
-        std::fs::write(&file, format!("sentinel monitor main 127.0.0.1 {master} 1\n")).unwrap();
-        let file = file.to_str().unwrap().to_owned();
-        let all = vec![file, "--sentinel".into(), "--port".into(), port.to_string()];
-        Self::spawned(port, directory, all)
-    }
-
-    fn spawned(port: u16, directory: PathBuf, arguments: Vec<String>) -> Self {
-        let server = Self { child: spawn(&arguments), port, directory, arguments };
-        server.wait();
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// The answer of the server, in lines.
-    fn tell(&self, command: &str) -> String {
-        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
-        let mut words = command.split(' ');
-        let mut command = redis::cmd(words.next().unwrap());
-        for word in words {
-            command.arg(word);
-        }
-        match command.query::<Value>(&mut connection).unwrap() {
-            Value::BulkString(text) => String::from_utf8(text).unwrap(),
-            Value::VerbatimString { text, .. } => text,
-            _ => String::new(),
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
-    }
-
-    fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn start_again(&mut self) {
-        self.child = spawn(&self.arguments);
-        self.wait();
-    }
-
-    fn wait(&self) {
-        until(|| std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-        drop(std::fs::remove_dir_all(&self.directory));
-    }
-}
-
-fn directory(port: u16) -> PathBuf {
-    let directory =
-        std::env::temp_dir().join(format!("limiter-redis-{}-{port}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    directory
-}
-
-fn spawn(arguments: &[String]) -> Child {
-    Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap()
-}
-
-fn until(done: impl Fn() -> bool) {
-    for _ in 0..200 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("not within ten seconds");
-}
-
-/// Below 55000, since a node of a cluster listens 10000 higher as well.
-fn free_port() -> u16 {
-    loop {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        if port < 55_000 {
-            return port;
-        }
+/// The reply of a server to a command, if it is a text.
+fn tell(server: &RedisServer, command: &str) -> String {
+    match server.command(&command.split(' ').collect::<Vec<_>>()) {
+        Value::BulkString(text) => String::from_utf8(text).unwrap(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
     }
 }

@@ -9,15 +9,15 @@ mod reservations;
 mod server;
 
 use std::cell::RefCell;
+use std::env;
 use std::error::Error;
-use std::{env, process};
 
-use limiter_conformance::servers;
 use limiter_core::{
     AssetId, Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, KeysError, Limits, ManualClock,
     NewRecord, Search, Store, StoreError, Timestamp, TokenType, WorkspaceId,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::{fresh_name, shared};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::runtime::Runtime;
@@ -86,7 +86,7 @@ impl World {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let (url, prefix) = (servers::shared().url(), format!("corruption-{}", process::id()));
+        let (url, prefix) = (shared().url(), fresh_name("corruption"));
         let clock = ManualClock::at(NOON);
         let builder = || common::empty(url).key_prefix(&prefix).clock(clock.clone());
         let (knowing, forgetful) = runtime.block_on(async {

@@ -2,12 +2,11 @@
 //! read. Other valid bytes are accepted as they are.
 
 use std::cell::RefCell;
-use std::process;
 use std::time::Duration;
 
-use limiter_conformance::servers;
 use limiter_core::{Decision, ManualClock, RequestId, ReservationError, Store, StoreError, Totals};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{fresh_name, shared};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::runtime::Runtime;
@@ -50,7 +49,7 @@ impl World {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let (url, prefix) = (servers::shared().url(), format!("reserved-{}", process::id()));
+        let (url, prefix) = (shared().url(), fresh_name("reserved"));
         let store = runtime.block_on(async {
             let builder = common::empty(url).key_prefix(&prefix).clock(ManualClock::at(NOON));
             let store = builder.connect().await.expect("a store");

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use limiter_conformance::servers::{RedisServer, shared};
+use limiter_test_servers::{RedisServer, shared};
 
 use case::{Case, Script, some_time, some_types};
 use random::Random;

@@ -1,8 +1,8 @@
 //! Each mistake of the people who run it is an error of its own, with a sentence that says what to do.
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{Store, StoreError};
 use limiter_redis::{RedisError, RedisStore};
+use limiter_test_servers::RedisServer;
 
 use crate::load::{call, cause, connect, key_with_budget};
 
@@ -17,7 +17,7 @@ async fn a_wrong_url_is_answered_with_those_that_are_right() {
 
 #[tokio::test]
 async fn a_wrong_password_is_to_be_looked_for_in_the_url_and_is_not_repeated() {
-    let server = RedisServer::builder().password("right").run();
+    let server = RedisServer::with(&["requirepass right"]);
     let url = server.url().replace("right", "mistaken");
     let error = RedisStore::connect(url).await.unwrap_err();
     says(&error, "check those in the URL");
@@ -48,7 +48,7 @@ async fn a_server_that_is_no_sentinel_is_named() {
 async fn scripts_that_the_user_may_not_run_are_to_be_allowed() {
     for lacks in ["-@scripting", "-script", "-evalsha", "-eval"] {
         let rules = format!("on >secret ~* +@all {lacks}");
-        let server = RedisServer::builder().user("limiter", &rules).run();
+        let server = RedisServer::with(&[&format!("user limiter {rules}")]);
         let error = RedisStore::connect(as_limiter(&server)).await.unwrap_err();
         says(&error, "allow them with ACL SETUSER <user> +evalsha +eval +script|load");
     }

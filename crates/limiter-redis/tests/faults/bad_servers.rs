@@ -1,16 +1,12 @@
 //! Servers that the store does not accept, or not without a warning.
 
-use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_redis::{RedisError, RedisStore};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use limiter_test_servers::{Log, RedisServer};
+use tracing::Level;
 
 use crate::bad_input::says;
 
@@ -31,7 +27,7 @@ async fn a_server_that_is_new_enough_is_accepted() {
 #[tokio::test]
 async fn a_replica_is_refused() {
     let master = RedisServer::run();
-    let replica = RedisServer::builder().replica_of(&master).run();
+    let replica = RedisServer::replica_of(&master);
     let error = RedisStore::connect(replica.url()).await.unwrap_err();
     says(&error, "connect to its master");
     assert!(matches!(error, RedisError::Replica { .. }), "{error:?}");
@@ -42,21 +38,17 @@ async fn a_server_that_may_evict_limits_is_warned_of() {
     for (policy, warnings) in
         [("allkeys-lru", 1), ("allkeys-random", 1), ("volatile-lru", 1), ("noeviction", 0)]
     {
-        let server = RedisServer::builder().option("maxmemory-policy", policy).run();
-        let heard = Heard::default();
-        let guard = tracing::subscriber::set_default(heard.clone());
+        let server = RedisServer::with(&[&format!("maxmemory-policy {policy}")]);
+        let log = Log::listen(Level::WARN);
         RedisStore::connect(server.url()).await.unwrap();
-        drop(guard);
-        let heard = heard.0.lock().unwrap();
-        println!("{policy}: {heard:?}");
-        let about = heard.iter().filter(|warning| warning.contains(policy));
-        assert_eq!(about.count(), warnings);
+        println!("{policy}: {}", log.text());
+        assert_eq!(log.lines_with(policy).len(), warnings);
     }
 }
 
 #[tokio::test]
 async fn a_server_that_may_evict_limits_is_refused_if_that_is_wanted() {
-    let server = RedisServer::builder().option("maxmemory-policy", "allkeys-lfu").run();
+    let server = RedisServer::with(&["maxmemory-policy allkeys-lfu"]);
     let error = RedisStore::builder(server.url()).refuse_eviction().connect().await.unwrap_err();
     says(&error, "set maxmemory-policy to noeviction");
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
@@ -102,33 +94,4 @@ fn number(requests: &mut impl BufRead) -> std::io::Result<Option<usize>> {
     let mut line = String::new();
     requests.read_line(&mut line)?;
     Ok(line.get(1..).and_then(|number| number.trim().parse().ok()))
-}
-
-/// Remembers warnings.
-#[derive(Clone, Debug, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Heard {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-impl Visit for Heard {
-    fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
-        self.0.lock().unwrap().push(format!("{value:?}"));
-    }
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{RedisCluster, RedisServer};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisCluster, RedisServer, until_async};
 
-use crate::load::{Load, connect, counted, key_with_budget, until};
+use crate::load::{Load, connect, counted, key_with_budget};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_under_load_fails_no_call() {
@@ -44,14 +44,14 @@ async fn a_slot_that_moves_under_load_fails_no_call() {
 /// By CLUSTER FAILOVER, in which the old master waits until its replica has everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_in_order_loses_no_charge() {
-    let cluster = RedisCluster::builder().replicas(true).run();
+    let cluster = RedisCluster::with_replicas(&[]);
     let store = connect(cluster.url()).await;
     let key = key_with_budget(&store, 10_000_000).await;
     let slot = cluster.slot_of("limiter:k:{busy}");
     let load = Load::start(&store, &key, 8);
     load.until_allowed(200).await;
     let old = cluster.node_of_slot(slot).port();
-    until("the replica takes over", async || {
+    until_async("the replica takes over", async || {
         let replica = replica_of(&cluster, old);
         let asked = replica.try_command(&["CLUSTER", "FAILOVER"]);
         if let Err(error) = asked {
@@ -75,13 +75,13 @@ async fn a_failover_in_order_loses_no_charge() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_master_of_the_cluster_is_killed_its_replica_decides_and_nothing_is_charged_twice()
 {
-    let cluster = RedisCluster::builder().replicas(true).run();
+    let cluster = RedisCluster::with_replicas(&[]);
     let store = RedisStore::builder(cluster.url()).command_deadline(DEADLINE);
     let store = store.connect().await.unwrap();
     let key = key_with_budget(&store, 10_000_000).await;
     let master = cluster.node_of_slot(cluster.slot_of("limiter:k:{busy}"));
     let replica = replica_of(&cluster, master.port());
-    until("the replica has the key", async || {
+    until_async("the replica has the key", async || {
         replica.info("slave_repl_offset") == master.info("master_repl_offset")
     })
     .await;

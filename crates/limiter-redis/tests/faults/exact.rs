@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{Charge, KeyConfig, KeyId, Limits, Store};
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
 
 use crate::load::{connect, create};

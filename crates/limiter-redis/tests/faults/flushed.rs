@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{Charge, KeyConfig, KeyId, RecordId, RequestId, Store, Totals};
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 
 use crate::load::{Load, connect, counted, create, key_with_budget, whole};
 

@@ -10,6 +10,7 @@ use limiter_core::{
     Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, NewRecord, Store, StoreError,
 };
 use limiter_redis::{RedisStore, RedisStoreBuilder};
+use limiter_test_servers::until_async;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -51,26 +52,14 @@ pub(crate) async fn call(store: &RedisStore, key: &KeyId) -> Result<Decision, St
 
 /// How many calls the server has charged, as soon as it answers again.
 pub(crate) async fn counted(store: &RedisStore, key: &KeyId) -> u64 {
-    let began = Instant::now();
-    loop {
-        match store.usage(key).await {
-            Ok(usage) => {
-                let spent = usage.expect("the key is there").credits.spent;
-                return spent.millionths() / whole(1).millionths();
-            }
-            Err(error) => assert!(began.elapsed() < LONGEST, "no answer: {error:?}"),
-        }
-        sleep(PAUSE).await;
-    }
-}
-
-/// Waits until something holds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < LONGEST, "after {LONGEST:?}, it is not true that {what}");
-        sleep(PAUSE).await;
-    }
+    let mut usage = None;
+    until_async("the server answers", async || {
+        usage = store.usage(key).await.ok();
+        usage.is_some()
+    })
+    .await;
+    let spent = usage.flatten().expect("the key is there").credits.spent;
+    spent.millionths() / whole(1).millionths()
 }
 
 /// The outcomes of calls.
@@ -180,13 +169,13 @@ impl Load {
     /// Waits until this many more calls are allowed.
     pub(crate) async fn until_allowed(&self, more: u64) {
         let enough = self.now().allowed + more;
-        until("more calls are allowed", async || self.now().allowed >= enough).await;
+        until_async("more calls are allowed", async || self.now().allowed >= enough).await;
     }
 
     /// Waits until this many more calls have failed for a reason that has these words.
     pub(crate) async fn until_failed_for(&self, words: &str, more: u64) {
         let enough = self.now().failed_for(words) + more;
-        until("more calls fail", async || self.now().failed_for(words) >= enough).await;
+        until_async("more calls fail", async || self.now().failed_for(words) >= enough).await;
     }
 
     /// Ends all tasks, each after its call.
@@ -205,6 +194,4 @@ pub(crate) fn cause(error: &StoreError) -> String {
 
 /// For tests of decisions, not of speed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Failovers take seconds; a machine that is busy with other tests may take several times as long.
-const LONGEST: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(2);

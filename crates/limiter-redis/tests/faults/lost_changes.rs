@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{Proxy, RedisServer};
 use limiter_core::{
     AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, Limits, NewRecord, Search, Store,
     StoreError, StoredSecret, WorkspaceId,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::{Proxy, RedisServer};
 
 use crate::load::{call, patient};
 

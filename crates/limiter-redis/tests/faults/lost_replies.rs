@@ -3,14 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::{Proxy, RedisServer};
 use limiter_core::{Charge, KeyConfig, KeyId, Search, Store, StoreError};
 use limiter_redis::RedisStore;
+use limiter_test_servers::{Proxy, RedisServer, until_async};
 use tokio::task::JoinSet;
 
-use crate::load::{
-    Load, Tally, call, connect, counted, create, key_with_budget, patient, until, whole,
-};
+use crate::load::{Load, Tally, call, connect, counted, create, key_with_budget, patient, whole};
 
 /// A store behind a proxy that harms scripts only, and a key that has made no call.
 pub(crate) struct Scene {
@@ -118,7 +116,7 @@ async fn lose_the_reply_of_the_first_of(batches: u64) {
     spawn();
     scene.proxy.wait_until_executed(executed + 1);
     (0..32 * batches).for_each(|_| spawn());
-    until("all are charged", async || scene.counted().await == 2 + 32 * batches).await;
+    until_async("all are charged", async || scene.counted().await == 2 + 32 * batches).await;
     scene.proxy.release();
     let mut tally = Tally::default();
     while let Some(answer) = calls.join_next().await {
@@ -202,7 +200,7 @@ async fn replies_lost_under_load_charge_nothing_twice() {
     let load = Load::start(&scene.store, &scene.key, 16);
     for lost in 1..=100 {
         scene.proxy.lose_next_reply();
-        until("the reply is lost", async || scene.proxy.replies_lost() == lost).await;
+        until_async("the reply is lost", async || scene.proxy.replies_lost() == lost).await;
     }
     load.until_allowed(100).await;
     let tally = load.end().await;

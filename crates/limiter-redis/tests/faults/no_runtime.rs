@@ -2,14 +2,14 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, Charge, KeyConfig, KeyKind, NewRecord, RecordId, RequestId, Search, Store, Totals,
 };
 use limiter_redis::RedisError;
+use limiter_test_servers::{RedisServer, at_once};
 use tokio::runtime::Runtime;
 
 use crate::load::{call, connect, counted, key_with_budget, patient};
@@ -58,9 +58,9 @@ fn every_call_outside_of_a_runtime_is_an_error() {
     let named = |error: RedisError| {
         assert!(error.to_string().contains("outside of a tokio runtime"), "{error}");
     };
-    named(polled(store.health()).unwrap_err());
-    named(polled(store.delete_everything()).unwrap_err());
-    named(polled(patient(server.url()).connect()).unwrap_err());
+    named(at_once(store.health()).unwrap_err());
+    named(at_once(store.delete_everything()).unwrap_err());
+    named(at_once(patient(server.url()).connect()).unwrap_err());
 
     runtime.block_on(async {
         assert_eq!(counted(&store, &key).await, 0);
@@ -101,7 +101,7 @@ fn a_call_that_leaves_its_runtime_is_an_error() {
     refused(usage);
     refused(list);
     // It may have been sent.
-    let error = polled(reserve).unwrap_err();
+    let error = at_once(reserve).unwrap_err();
     assert!(format!("{error:?}").contains("OutcomeUnknown(NoRuntime)"), "{error:?}");
     // All that it needed of the runtime it has.
     assert!(decide.as_mut().poll(cx).is_pending());
@@ -111,13 +111,6 @@ fn a_call_that_leaves_its_runtime_is_an_error() {
 
 /// Polls a call here, where no runtime is: it is refused at once.
 fn refused<T: Debug, E: Debug>(call: impl Future<Output = Result<T, E>>) {
-    let error = format!("{:?}", polled(call).unwrap_err());
+    let error = format!("{:?}", at_once(call).unwrap_err());
     assert!(error.contains("Unavailable(NoRuntime)"), "{error}");
-}
-
-fn polled<T>(call: impl Future<Output = T>) -> T {
-    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("a call outside of a runtime waits for something"),
-    }
 }

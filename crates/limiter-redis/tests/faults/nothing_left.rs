@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store,
     StoredSecret, Timestamp,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 
 use crate::load::{create, patient, whole};
 

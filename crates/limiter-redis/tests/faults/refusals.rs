@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::StoreError;
+use limiter_test_servers::{RedisServer, until_async};
 
-use crate::load::{Load, call, connect, counted, key_with_budget, patient, until};
+use crate::load::{Load, call, connect, counted, key_with_budget, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demoted_master_allows_nothing() {
@@ -50,7 +50,7 @@ async fn a_demoted_master_denies_nothing_either_from_7_0_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_that_evicts_nothing_charges_nothing() {
-    let server = RedisServer::builder().option("maxmemory-policy", "noeviction").run();
+    let server = RedisServer::with(&["maxmemory-policy noeviction"]);
     let store = connect(server.url()).await;
     let key = key_with_budget(&store, 10_000_000).await;
     let load = Load::start(&store, &key, 16);
@@ -73,9 +73,8 @@ async fn a_full_server_that_evicts_nothing_charges_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_still_loads_allows_nothing_and_has_all_counts_afterwards() {
     // It looks at its clients after every two megabytes: some ten times a second.
-    let slow =
-        RedisServer::builder().option("rdbcompression", "no").option("key-load-delay", "10000");
-    let server = Arc::new(slow.run());
+    let slow = ["rdbcompression no", "key-load-delay 10000"];
+    let server = Arc::new(RedisServer::with(&slow));
     let store = connect(server.url()).await;
     let key = key_with_budget(&store, 1_000).await;
     for _ in 0..100 {
@@ -101,7 +100,7 @@ async fn a_server_that_still_loads_allows_nothing_and_has_all_counts_afterwards(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_busy_with_the_script_of_another_charges_nothing() {
-    let server = Arc::new(RedisServer::builder().option("lua-time-limit", "50").run());
+    let server = Arc::new(RedisServer::with(&["lua-time-limit 50"]));
     let direct = connect(server.url()).await;
     let key = key_with_budget(&direct, 10_000_000).await;
     let deadline = std::time::Duration::from_millis(500);
@@ -113,7 +112,8 @@ async fn a_server_that_is_busy_with_the_script_of_another_charges_nothing() {
         move || drop(server.try_command(&["EVAL", "while true do end", "0"]))
     });
     load.until_failed_for("busy with a script", 20).await;
-    until("the script is killed", async || server.try_command(&["SCRIPT", "KILL"]).is_ok()).await;
+    until_async("the script is killed", async || server.try_command(&["SCRIPT", "KILL"]).is_ok())
+        .await;
     endless.await.unwrap();
     load.until_allowed(100).await;
     let tally = load.end().await;

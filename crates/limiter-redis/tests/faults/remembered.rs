@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     Allowed, Charge, Decision, KeyConfig, KeyKind, LedgerBounds, Limits, ManualClock, NewRecord,
     RequestId, ReservationError, SettledAs, Store, StoreError, Timestamp, Totals,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisServer, until_async};
 use tokio::task::JoinSet;
 
-use crate::load::{connect, patient, until, whole};
+use crate::load::{connect, patient, whole};
 use crate::lost_replies::Scene;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +73,7 @@ async fn an_operation_whose_reply_is_late_is_unknown_and_may_be_repeated() {
     assert!(matches!(late, ReservationError::Store(StoreError::OutcomeUnknown(_))), "{late:?}");
     scene.proxy.wait_until_executed(executed + 1);
     scene.proxy.release();
-    until("the repetition is answered", async || {
+    until_async("the repetition is answered", async || {
         let again = store.reserve(key, None, &costs(5), &id("r"), HOUR).await;
         again.is_ok_and(|decision| is_replayed(&decision))
     })
@@ -107,7 +107,7 @@ async fn a_settlement_whose_reply_is_late_is_the_first_when_this_process_repeats
             assert!(is_unknown, "{late:?}");
         }
         scene.proxy.release();
-        until("the store answers", async || {
+        until_async("the store answers", async || {
             scene.store.cancel(&scene.key, &id("warm")).await.is_ok()
         })
         .await;
@@ -155,7 +155,7 @@ async fn totals_are_exact_however_replies_are_lost_and_operations_repeated() {
     }
     for lost in 1..=LOSSES {
         scene.proxy.lose_next_reply();
-        until("a reply is lost", async || scene.proxy.replies_lost() == lost).await;
+        until_async("a reply is lost", async || scene.proxy.replies_lost() == lost).await;
     }
     while let Some(done) = calls.join_next().await {
         done.unwrap();

@@ -1,17 +1,17 @@
 //! The failures that asynchronous replication allows, made to happen on purpose.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::{RedisServer, until_async};
 
 use limiter_core::{KeyConfig, Search, Store};
 
-use crate::load::{call, connect, counted, create, key_with_budget, until};
+use crate::load::{call, connect, counted, create, key_with_budget};
 
 /// Redis answers before its replica has a write. Charges that the replica never got are not counted after it has taken over,
 /// and so that much is admitted again: the limit and the lost charges, and no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn charges_that_never_reached_the_new_master_are_admitted_again_and_no_more() {
     let master = RedisServer::run();
-    let replica = RedisServer::builder().replica_of(&master).run();
+    let replica = RedisServer::replica_of(&master);
     replica.wait_for_master();
     let store = connect(master.url()).await;
     let key = key_with_budget(&store, 500).await;
@@ -19,7 +19,7 @@ async fn charges_that_never_reached_the_new_master_are_admitted_again_and_no_mor
     for _ in 0..100 {
         allowed += u64::from(call(&store, &key).await.unwrap().is_allowed());
     }
-    until("the replica has all of it", async || {
+    until_async("the replica has all of it", async || {
         replica.info("master_repl_offset") == master.info("master_repl_offset")
     })
     .await;

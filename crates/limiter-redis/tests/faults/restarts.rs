@@ -1,8 +1,8 @@
 //! Scripts flushed, and servers that are restarted, with what they keep on disk and without.
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::{RedisServer, until_async};
 
-use crate::load::{Load, Tally, call, connect, counted, key_with_budget, until};
+use crate::load::{Load, Tally, call, connect, counted, key_with_budget};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_flushed_under_load_fail_no_call() {
@@ -22,13 +22,13 @@ async fn scripts_flushed_under_load_fail_no_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_in_order_loses_nothing_with_aof() {
-    let server = RedisServer::builder().appendonly(true).run();
+    let server = RedisServer::with(&["appendonly yes"]);
     restarted("3 × SIGTERM and start", &server, RedisServer::stop_gracefully).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_loses_nothing_if_aof_is_synced_always() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     restarted("3 × kill -9, appendfsync always", &server, RedisServer::kill).await;
 }
 
@@ -36,7 +36,7 @@ async fn kill_9_loses_nothing_if_aof_is_synced_always() {
 /// back for up to two seconds. What it held back then is what a death of the process loses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_loses_at_most_what_aof_had_yet_to_write_if_it_is_synced_each_second() {
-    let server = RedisServer::builder().appendonly(true).run();
+    let server = RedisServer::with(&["appendonly yes"]);
     let store = connect(server.url()).await;
     let key = key_with_budget(&store, 10_000_000).await;
     let load = Load::start(&store, &key, 16);
@@ -44,8 +44,10 @@ async fn kill_9_loses_at_most_what_aof_had_yet_to_write_if_it_is_synced_each_sec
     for _ in 0..3 {
         load.until_allowed(200).await;
         let allowed = load.now().allowed;
-        until("all is written", async || server.info("aof_buffer_length").as_deref() == Some("0"))
-            .await;
+        until_async("all is written", async || {
+            server.info("aof_buffer_length").as_deref() == Some("0")
+        })
+        .await;
         written = allowed;
         server.restart();
     }
@@ -88,7 +90,7 @@ async fn keys_that_were_never_saved_are_unknown_after_kill_9() {
     assert!(call(&store, &key).await.unwrap().is_allowed());
     server.restart();
     let mut tally = Tally::default();
-    until("there is an answer", async || {
+    until_async("there is an answer", async || {
         let answer = call(&store, &key).await;
         tally.add(&answer, std::time::Duration::ZERO);
         answer.is_ok()

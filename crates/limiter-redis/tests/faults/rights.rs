@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RecordId, RequestId,
     Search, Store, StoreError, StoredSecret, Totals,
 };
 use limiter_redis::{RedisError, RedisStore};
+use limiter_test_servers::RedisServer;
 
 use crate::load::patient;
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers::RedisSentinel;
 use limiter_core::KeyId;
 use limiter_redis::RedisStore;
+use limiter_test_servers::{RedisSentinel, until_async};
 
-use crate::load::{Load, counted, key_with_budget, until};
+use crate::load::{Load, counted, key_with_budget};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_master_is_killed_calls_go_to_the_new_one_and_none_is_charged_twice() {
@@ -35,7 +35,7 @@ async fn after_a_failover_on_demand_calls_go_to_the_new_master_while_the_old_one
     let (named, at_old) = (Instant::now(), old.info("role"));
     let scripts = || new.info("cmdstat_evalsha").unwrap_or_default();
     let before = scripts();
-    until("calls go to the new master", async || scripts() != before).await;
+    until_async("calls go to the new master", async || scripts() != before).await;
     let took = named.elapsed();
     println!(
         "all Sentinels name the new master; calls go there {took:.1?} later, the old one is {at_old:?}"
@@ -51,7 +51,7 @@ async fn scene() -> (RedisSentinel, RedisStore, KeyId) {
     let store = store.connect().await.unwrap();
     let key = key_with_budget(&store, 10_000_000).await;
     // The key itself must not be what is lost.
-    until("the replica has the key", async || {
+    until_async("the replica has the key", async || {
         let offset = servers.master().info("master_repl_offset");
         servers.replica().info("slave_repl_offset") == offset
     })

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::{RedisServer, until_async};
 
-use crate::load::{Load, connect, counted, key_with_budget, patient, until};
+use crate::load::{Load, connect, counted, key_with_budget, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_keeps_no_call_waiting_past_its_deadline() {
@@ -18,7 +18,7 @@ async fn a_stopped_server_keeps_no_call_waiting_past_its_deadline() {
     // From here on calls begin while the server is stopped, or nearly so.
     let before = before.end().await;
     let load = Load::start(&store, &key, 32);
-    until("five calls of each task are answered", async || load.now().calls() >= 160).await;
+    until_async("five calls of each task are answered", async || load.now().calls() >= 160).await;
     let frozen = load.now().clone();
     server.thaw();
     load.until_allowed(200).await;

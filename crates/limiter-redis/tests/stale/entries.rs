@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use limiter_conformance::servers;
 use limiter_core::{
     Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store, Timestamp,
     Totals,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::shared;
 
 use crate::common;
 
@@ -50,7 +50,7 @@ impl World {
     async fn new() -> Self {
         // Noon, in 2025.
         let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
-        let builder = common::empty(servers::shared().url()).clock(clock.clone());
+        let builder = common::empty(shared().url()).clock(clock.clone());
         let connect =
             || async { builder.clone().connect().await.expect("the test server accepts it") };
         let processes = [connect().await, connect().await];

@@ -29,9 +29,9 @@ use limiter_conformance::generate;
 use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::{Action, Operation, to_jsonl};
-use limiter_conformance::servers;
 use limiter_core::{BoxError, LedgerBounds, ManualClock, Timestamp};
 use limiter_redis::RedisStore;
+use limiter_test_servers::shared;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -158,7 +158,7 @@ impl Connections {
     async fn open() -> Self {
         let mut connections = Vec::new();
         for _ in 0..MOST_CLIENTS {
-            let builder = common::empty(servers::shared().url());
+            let builder = common::empty(shared().url());
             connections.push(builder.connect().await.expect("the test server accepts a store"));
         }
         Self(connections)

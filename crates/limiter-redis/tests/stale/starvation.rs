@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use limiter_conformance::servers;
 use limiter_core::{
     Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId, Store,
     Thresholds, Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::{fresh_name, shared};
 
 use crate::common;
 
@@ -77,7 +77,7 @@ struct Slow {
 
 impl Fight {
     async fn new() -> Self {
-        let prefix = format!("fight-{}", std::process::id());
+        let prefix = fresh_name("fight");
         let key: KeyId = "hammered".parse().expect("an id");
         let workspace: WorkspaceId = "home".parse().expect("an id");
         let fight = Self {
@@ -108,7 +108,7 @@ impl Fight {
 
     /// One more client.
     async fn store(&self, what: &str) -> RedisStore {
-        let builder = common::empty(servers::shared().url()).key_prefix(&self.prefix);
+        let builder = common::empty(shared().url()).key_prefix(&self.prefix);
         let store = builder.command_deadline(DEADLINE).connect().await;
         store.unwrap_or_else(|error| panic!("{what}: {error}"))
     }

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use limiter::{
     Charge, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, NewRecord, WorkspaceId,
 };
+use tempfile::TempDir;
 
 use super::*;
 use crate::app::App;
@@ -17,26 +18,15 @@ use crate::health;
 use crate::models::Models;
 
 /// A temporary folder, removed when dropped.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("limiter-state-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(TempDir::new().unwrap())
     }
 
     fn state(&self) -> PathBuf {
-        self.0.join("state.json")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        self.0.path().join("state.json")
     }
 }
 
@@ -97,7 +87,7 @@ fn a_damaged_change_in_the_middle_is_refused_and_the_file_left_as_it_is() {
     let error = open(&folder.state()).unwrap_err();
     assert!(matches!(error, StateError::Damaged { line: 2, .. }), "{error:?}");
     assert_eq!(fs::read(folder.state()).unwrap(), bytes);
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "no other file was created");
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1, "no other file was created");
 }
 
 /// Wherever a crash cuts off the last change, earlier ones are kept and the server continues from there.
@@ -123,11 +113,11 @@ fn a_change_that_was_cut_off_is_dropped_and_the_next_one_takes_its_place() {
 #[test]
 fn a_file_in_use_is_refused_by_any_path_after_any_number_of_saves() {
     let folder = Folder::new();
-    let link = folder.0.join("link");
+    let link = folder.0.path().join("link");
     symlink(folder.state(), &link).unwrap();
     let (file, store) = open(&link).unwrap();
     for _ in 0..5 {
-        for path in [&link, &folder.state(), &folder.0.join("./state.json")] {
+        for path in [&link, &folder.state(), &folder.0.path().join("./state.json")] {
             let second = open(path);
             assert!(matches!(second, Err(StateError::InUse(_))), "{path:?}: {second:?}");
         }
@@ -214,7 +204,7 @@ fn readyz_says_when_saving_fails_and_recovers() {
     let (file, store) = open(&folder.state()).unwrap();
     assert_eq!(ready(&file, &store), (StatusCode::OK, "ready\n".to_owned()));
     // A folder blocks the name of the new file.
-    let new = folder.0.join("state.json.new");
+    let new = folder.0.path().join("state.json.new");
     fs::create_dir(&new).unwrap();
     file.save(&store).unwrap_err();
     let (status, why) = ready(&file, &store);
@@ -234,7 +224,7 @@ fn a_change_that_cannot_be_written_is_not_made_and_readyz_says_so() {
     let (file, store) = open(&folder.state()).unwrap();
     create(&store, "before").unwrap();
     // A change appended to a file without a name would be lost.
-    fs::rename(folder.state(), folder.0.join("elsewhere")).unwrap();
+    fs::rename(folder.state(), folder.0.path().join("elsewhere")).unwrap();
     let refused = create(&store, "ci").unwrap_err();
     assert!(matches!(refused, KeysError::Store(StoreError::Unavailable(_))), "{refused:?}");
     assert!(store.read(&"ci".parse().unwrap()).is_none());
@@ -277,7 +267,7 @@ fn a_change_of_which_nothing_is_known_says_so_until_the_next_save() {
 fn a_file_that_was_put_in_its_place_is_left_alone() {
     let folder = Folder::new();
     let (file, store) = open(&folder.state()).unwrap();
-    let backup = folder.0.join("backup");
+    let backup = folder.0.path().join("backup");
     fs::write(&backup, "a backup").unwrap();
     fs::rename(&backup, folder.state()).unwrap();
     file.save(&store).unwrap_err();

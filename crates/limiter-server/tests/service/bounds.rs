@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use limiter_test_servers::until;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{ADMIN, Answer, Folder, MODEL, PATIENCE, Running, until};
+use crate::support::{ADMIN, Answer, MODEL, PATIENCE, Running};
 
 #[test]
 fn a_thousand_connections_are_held_while_others_are_served() {
@@ -125,8 +127,8 @@ fn one_request_too_many_is_503_with_a_time_to_try_again_and_the_watchers_are_sti
 /// The bound of ended reservations, over `/v1` and over the API of a provider; then that of open ones, and of request ids.
 #[test]
 fn a_call_that_cannot_be_remembered_is_503_with_the_time_at_which_there_is_room() {
-    let folder = Folder::new();
-    let config = folder.file("config.toml");
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("config.toml");
     // It is never called.
     let upstream = "http://127.0.0.1:1/v1/chat/completions";
     let model = format!("[[models]]\nid = \"far\"\npath = \"a/far\"\nupstream = \"{upstream}\"\n");
@@ -263,15 +265,15 @@ fn begun(key: &str, length: usize) -> String {
 struct SilentProvider {
     listener: TcpListener,
     config: PathBuf,
-    _folder: Folder,
+    _folder: TempDir,
 }
 
 impl SilentProvider {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (folder, address) = (Folder::new(), listener.local_addr().unwrap());
-        let config = folder.file("config.toml");
+        let (folder, address) = (TempDir::new().unwrap(), listener.local_addr().unwrap());
+        let config = folder.path().join("config.toml");
         let model = format!(
             "[[models]]\nid = \"far\"\npath = \"a/far\"\nupstream = \"http://{address}\"\n"
         );
@@ -286,14 +288,12 @@ impl SilentProvider {
 
     /// Waits for the next run. Dropping it ends the run without an answer.
     fn called(&self) -> TcpStream {
-        let started = Instant::now();
-        loop {
-            if let Ok((run, _)) = self.listener.accept() {
-                return run;
-            }
-            assert!(started.elapsed() < PATIENCE, "no run is forwarded");
-            thread::sleep(Duration::from_millis(1));
-        }
+        let mut run = None;
+        until("a run is forwarded", || {
+            run = self.listener.accept().ok();
+            run.is_some()
+        });
+        run.expect("it was waited for").0
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{ADMIN, PATIENCE, Running};
+use crate::support::{ADMIN, PATIENCE, Running, content_length};
 
 /// Every route, with and without a body, for known, unknown and anonymous callers. Clients write the head and the body
 /// separately, and the server answers some requests before the body arrives.
@@ -231,12 +231,8 @@ impl Connection {
             let length = self.0.read_line(&mut head).expect("the connection is not reset");
             assert_ne!(length, 0, "the connection ended without an answer, after {head:?}");
         }
-        let length = head.to_lowercase();
-        let length = length.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-        let length: u64 = length.map_or(0, |length| length.parse().unwrap());
-        let mut body = Vec::new();
-        (&mut self.0).take(length).read_to_end(&mut body).expect("the connection is not reset");
-        assert_eq!(body.len() as u64, length, "{head}");
+        let mut body = vec![0; content_length(&head)];
+        self.0.read_exact(&mut body).expect("the connection is not reset, and the answer whole");
         Response { head }
     }
 

@@ -4,14 +4,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use limiter_test_servers::until;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::provider::{Provider, STREAM_HEAD, whole};
-use crate::support::{ADMIN, Answer, Folder, MODEL, Running, until};
+use crate::support::{ADMIN, Answer, MODEL, Running};
 
 /// A server with the model `far/away` behind this path of a provider. It holds 10 output tokens if a request has no
 /// maximum. A call costs 5 millionths of a credit, an input token 1, a cached one 0.1, an output token 2.
-fn config(folder: &Folder, provider: &Provider, path: &str) -> String {
+fn config(folder: &TempDir, provider: &Provider, path: &str) -> String {
     let config = format!(
         "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{}{path}\"\nexpected_output_tokens = 10\n\
          upstream_model = \"theirs\"\nupstream_authorization_env = \"LIMITER_WEBHOOK_SECRET\"\n\
@@ -19,16 +21,16 @@ fn config(folder: &Folder, provider: &Provider, path: &str) -> String {
          [[models]]\nid = \"{MODEL}\"\npath = \"echo\"\n",
         provider.origin
     );
-    let path = folder.file("config.toml");
+    let path = folder.path().join("config.toml");
     fs::write(&path, config).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-fn server(folder: &Folder, provider: &Provider, path: &str) -> Running {
+fn server(folder: &TempDir, provider: &Provider, path: &str) -> Running {
     Running::with(&["--config", &config(folder, provider, path)])
 }
 
-fn on_each_store(folder: &Folder, provider: &Provider, path: &str) -> [Running; 2] {
+fn on_each_store(folder: &TempDir, provider: &Provider, path: &str) -> [Running; 2] {
     Running::on_each_store_with(&["--config", &config(folder, provider, path)])
 }
 
@@ -108,7 +110,7 @@ fn each_api_is_passed_on_and_settled_by_the_usage_of_its_answer() {
             959,
         ),
     ];
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     for server in on_each_store(&folder, &provider, CHAT) {
         for (path, answer, tokens, credits) in &cases {
             let (_, key) = server.member(path, json!({"globalLimits": {"rpd": 10}}));
@@ -166,7 +168,7 @@ fn streams() -> [(&'static str, Value, &'static str, &'static str); 4] {
 
 #[test]
 fn a_stream_of_each_api_is_passed_on_and_settled_before_its_end_is_seen() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     for server in on_each_store(&folder, &provider, CHAT) {
         for (path, body, event, end) in streams() {
             let (_, key) = server.member(path, json!({"globalLimits": {"rpd": 10}}));
@@ -190,7 +192,7 @@ fn a_stream_of_each_api_is_passed_on_and_settled_before_its_end_is_seen() {
 
 #[test]
 fn a_caller_that_asks_for_the_chunk_with_the_usage_gets_it() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider, CHAT);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let [(path, mut body, event, end), ..] = streams();
@@ -206,7 +208,7 @@ fn a_caller_that_asks_for_the_chunk_with_the_usage_gets_it() {
 
 #[test]
 fn a_client_that_hangs_up_before_the_usage_pays_the_price_of_the_tokens_it_got() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     for server in on_each_store(&folder, &provider, CHAT) {
         for (path, mut body, event, _) in streams() {
             let (_, key) = server.member(path, json!({"globalLimits": {"rpd": 10}}));
@@ -236,7 +238,7 @@ fn a_client_that_hangs_up_before_the_usage_pays_the_price_of_the_tokens_it_got()
 
 #[test]
 fn a_whole_answer_that_breaks_off_is_cut_off_and_its_tokens_and_credits_agree() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider, CHAT);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let body = json!({"model": "far", "messages": [], "max_tokens": 900});
@@ -257,7 +259,7 @@ fn a_whole_answer_that_breaks_off_is_cut_off_and_its_tokens_and_credits_agree() 
 
 #[test]
 fn a_call_holds_the_largest_answer_that_its_request_allows() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     for server in on_each_store(&folder, &provider, CHAT) {
         for (path, body, held) in [
             (CHAT, json!({"max_tokens": 1, "max_completion_tokens": 900}), 900),
@@ -294,7 +296,7 @@ fn a_call_holds_the_largest_answer_that_its_request_allows() {
 
 #[test]
 fn the_held_output_is_sent_as_the_maximum_if_the_configuration_says_so() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let config = config(&folder, &provider, CHAT);
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replacen("price", "send_maximum = true\nprice", 1)).unwrap();
@@ -339,7 +341,7 @@ fn error<'a>(answer: &'a Answer, path: &str) -> (u16, &'a str, &'a str) {
 
 #[test]
 fn denials_and_refusals_are_errors_of_the_api_that_was_called() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     for server in on_each_store(&folder, &provider, CHAT) {
         let (_, small) = server.member("small", json!({"globalLimits": {"tpd": 2}}));
         let (_, poor) = server.member("poor", json!({"budget": 0.000001}));
@@ -407,7 +409,7 @@ fn denials_and_refusals_are_errors_of_the_api_that_was_called() {
 
 #[test]
 fn a_body_beyond_the_bound_is_refused_in_the_words_of_the_api() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let config = config(&folder, &provider, CHAT);
     let server = Running::with(&["--config", &config, "--max-body-bytes", "100"]);
     let (_, key) = server.member("member", json!({}));
@@ -422,7 +424,7 @@ fn a_body_beyond_the_bound_is_refused_in_the_words_of_the_api() {
 #[test]
 fn a_refusal_of_the_provider_is_passed_on_and_one_of_this_server_is_not_the_callers() {
     let explained = r#"{"error":{"message":"Slow down","code":"rate_limit_exceeded"}}"#;
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider, CHAT);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let call = |path: &str, answer: &str| {
@@ -463,7 +465,7 @@ fn a_refusal_of_the_provider_is_passed_on_and_one_of_this_server_is_not_the_call
 
 #[test]
 fn anthropics_api_gets_its_own_headers() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider, MESSAGES);
     let (_, key) = server.member("member", json!({}));
     let body = json!({"model": "far", "messages": [], "max_tokens": 5}).to_string();
@@ -489,7 +491,7 @@ fn anthropics_api_gets_its_own_headers() {
 
 #[test]
 fn answers_say_how_limits_stand_unless_no_headers_are_wanted() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let config = config(&folder, &provider, CHAT);
     for (flags, own) in [(&[][..], true), (&["--headers", "none"][..], false)] {
         let server = Running::with(&[&["--config", &config], flags].concat());
@@ -514,7 +516,7 @@ fn answers_say_how_limits_stand_unless_no_headers_are_wanted() {
 
 #[test]
 fn the_models_that_can_be_called_are_listed() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider, CHAT);
     let (_, key) = server.member("member", json!({}));
     let list = server.get(&key, "/v1/models");

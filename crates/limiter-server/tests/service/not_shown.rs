@@ -5,11 +5,11 @@ use limiter::{
     AssetId, Credits, KeyConfig, KeyId, Limiter, Limits, MemoryStore, NewKey, RedisStore, Snapshot,
     Thresholds,
 };
-use limiter_conformance::servers;
 use limiter_server::{Bounds, Server};
+use limiter_test_servers::{fresh_name, shared};
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN, Answer, MODEL, call_at, fresh_name};
+use crate::support::{ADMIN, Answer, MODEL, call_at};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_zero_hides_no_other_key_and_is_kept() {
@@ -113,7 +113,7 @@ fn get(url: &str, path: &str) -> Answer {
 
 /// Connects a limiter in memory and one on Redis, each with a workspace.
 async fn on_each_store() -> [Limiter; 2] {
-    let builder = RedisStore::builder(servers::shared().url()).key_prefix(fresh_name("odd"));
+    let builder = RedisStore::builder(shared().url()).key_prefix(fresh_name("odd"));
     let limiters = [Limiter::in_memory(), Limiter::from(builder.connect().await.unwrap())];
     for limiter in &limiters {
         bootstrap(limiter).await;

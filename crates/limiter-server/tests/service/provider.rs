@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use crate::support::content_length;
+
 /// A provider that answers each run with the test's text, piece by piece.
 pub(crate) struct Provider {
     /// `http://127.0.0.1:12345`.
@@ -26,7 +28,8 @@ impl Provider {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                tell.send(read_request(&stream)).ok();
+                let (head, body) = read_request(&stream).unwrap_or_default();
+                tell.send(head + &body).ok();
                 let mut is_read = true;
                 while let Ok(Some(piece)) = next.recv() {
                     // The rest of one answer must not go to the next.
@@ -47,18 +50,18 @@ impl Provider {
     }
 }
 
-fn read_request(stream: &TcpStream) -> String {
+/// Reads a request: its head and its body. Returns nothing if the connection ends.
+pub(crate) fn read_request(stream: &TcpStream) -> Option<(String, String)> {
     let mut reader = BufReader::new(stream);
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n") && reader.read_line(&mut text).unwrap_or(0) > 0 {}
-    let length = text
-        .to_lowercase()
-        .split("content-length: ")
-        .nth(1)
-        .and_then(|rest| rest.lines().next()?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body).unwrap();
-    text + &String::from_utf8(body).unwrap()
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let mut body = vec![0; content_length(&head)];
+    reader.read_exact(&mut body).ok()?;
+    Some((head, String::from_utf8(body).ok()?))
 }
 
 /// An answer in one piece, after which the connection ends: the next call must not begin on it.

@@ -1,20 +1,18 @@
 //! Servers that share a Redis.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use limiter_conformance::servers::{self, RedisServer};
+use limiter_test_servers::{RedisServer, fresh_name, shared, until};
 use serde_json::json;
 
-use crate::support::{ADMIN, Running, fresh_name, until};
+use crate::support::{ADMIN, Running};
 
 #[test]
 fn two_servers_admit_together_exactly_what_the_limit_allows() {
     const LIMIT: u64 = 200;
     let prefix = fresh_name("two");
-    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let flags = ["--redis", shared().url(), "--redis-prefix", &prefix];
     let servers = [Running::with(&flags), Running::with(&flags)];
     let (_, key) = servers[0].member("member", json!({"globalLimits": {"rpd": LIMIT}}));
     let (allowed, denied) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -40,7 +38,7 @@ fn two_servers_admit_together_exactly_what_the_limit_allows() {
 #[test]
 fn a_restart_on_redis_goes_on() {
     let prefix = fresh_name("restart");
-    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let flags = ["--redis", shared().url(), "--redis-prefix", &prefix];
     let first = Running::with(&flags);
     let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 1}}));
     assert_eq!(first.run(&key, "Hello").status, 200);
@@ -109,7 +107,7 @@ fn a_redis_that_is_not_there_is_told() {
 #[test]
 fn a_damaged_key_is_named_and_deleted_and_the_others_go_on() {
     let prefix = fresh_name("damaged");
-    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let flags = ["--redis", shared().url(), "--redis-prefix", &prefix];
     let server = Running::with(&flags);
     let (healthy, key) = server.member("healthy", json!({"globalLimits": {"rpd": 5}}));
     let limits = json!({"name": "a name of its own", "globalLimits": {"rpd": 5}});
@@ -117,7 +115,8 @@ fn a_damaged_key_is_named_and_deleted_and_the_others_go_on() {
         ["DEL {prefix}:k:{{id}}", "SET {prefix}:m:{{id}} text", "HDEL {prefix}:m:{{id}} name"]
     {
         let (damaged, _) = server.member("a name of its own", json!({}));
-        redis_command(&damage.replace("{prefix}", &prefix).replace("{id}", &damaged));
+        let damage = damage.replace("{prefix}", &prefix).replace("{id}", &damaged);
+        shared().command(&damage.split(' ').collect::<Vec<_>>());
 
         let listed = server.get(ADMIN, "/sdk/api-keys");
         assert_eq!(listed.status, 200, "{damage}: {listed:?}");
@@ -152,14 +151,4 @@ fn a_damaged_key_is_named_and_deleted_and_the_others_go_on() {
     }
     let metrics = server.get("", "/metrics").text;
     assert!(metrics.contains("limiter_damaged_keys_listed_total 6"), "{metrics}");
-}
-
-/// Sends a command to the shared Redis, past the server.
-fn redis_command(command: &str) {
-    let address = servers::shared().url().trim_start_matches("redis://");
-    let mut stream = TcpStream::connect(address).expect("the Redis of the tests runs");
-    stream.write_all(format!("{command}\r\n").as_bytes()).expect("it takes commands");
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).expect("it answers");
-    assert!(matches!(answer.trim(), ":1" | "+OK"), "{command}: {answer}");
 }

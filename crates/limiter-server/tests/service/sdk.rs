@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::process::Command;
 
-use limiter_conformance::provider::Provider;
-use limiter_conformance::python::{self, program};
+use limiter_test_servers::provider;
+use limiter_test_servers::python::{self, program};
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{ADMIN, Folder, MODEL, Running};
+use crate::support::{ADMIN, MODEL, Running};
 
 #[test]
 fn the_unmodified_sdk_makes_every_call_in_memory() {
@@ -54,7 +55,7 @@ fn every_answer_is_in_the_openapi_document() {
     for (who, key, seed, more) in
         [("a member key", key.as_str(), "1", &without_keys[..]), ("an admin key", ADMIN, "2", &[])]
     {
-        let folder = Folder::new();
+        let folder = TempDir::new().unwrap();
         let output = Command::new(program("schemathesis"))
             .args([
                 "run",
@@ -100,12 +101,11 @@ enum Store {
 
 /// Makes the calls of a script to a provider behind the server, with the keys that `trial.py` describes.
 fn call_provider(store: Store, script: &str) {
-    let (folder, provider) = (Folder::new(), Provider::start());
-    let config = folder.file("config.toml");
+    let (folder, provider) = (TempDir::new().unwrap(), provider::start());
+    let config = folder.path().join("config.toml");
     let model = format!(
-        "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{}/v1/chat/completions\"\n\
-         price = {{ request = \"0.000005\" }}\n[bounds]\nmax_body_bytes = {TOO_LONG_BYTES}\n",
-        provider.url()
+        "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{provider}/v1/chat/completions\"\n\
+         price = {{ request = \"0.000005\" }}\n[bounds]\nmax_body_bytes = {TOO_LONG_BYTES}\n"
     );
     std::fs::write(&config, model).unwrap();
     let flags = ["--config", config.to_str().unwrap()];
@@ -141,7 +141,7 @@ fn run_script<'a>(
     script: &str,
     variables: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) {
-    let folder = Folder::new(); // the SDK of aiXplain keeps a cache in it
+    let folder = TempDir::new().unwrap(); // the SDK of aiXplain keeps a cache in it
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script);
     let printed = python::run(&script, variables, folder.path());
     println!("{}", printed.unwrap_or_else(|output| panic!("{output}\n{}", server.output())));

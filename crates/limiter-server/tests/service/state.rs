@@ -5,15 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use limiter_test_servers::until;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::support::{ADMIN, Folder, Running, until};
+use crate::support::{ADMIN, Running};
 
 #[test]
 fn a_restart_goes_on_with_all_keys_and_counts() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let first = Running::with(&flags);
     let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 2}}));
@@ -95,8 +97,8 @@ impl Step {
 /// Four managers at once, with repeated kills: acknowledged changes are kept, and deleted keys stay deleted.
 #[test]
 fn kill_9_undoes_no_change_of_a_key_that_was_acknowledged() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let mut known: Vec<Asked> = Vec::new();
     for (round, kill_after) in [1, 40, 90, 151].into_iter().enumerate() {
@@ -156,14 +158,14 @@ fn manage(server: &Running, manager: &str, acknowledged: &AtomicUsize) -> Vec<As
 
 #[test]
 fn what_a_save_that_was_cut_off_leaves_behind_is_of_no_matter() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let mut first = Running::with(&flags);
     let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 1000}}));
     first.signal(Signal::SIGKILL);
     first.ended();
-    fs::write(folder.file("state.json.new"), "{\"format\":2,\"ke").unwrap();
+    fs::write(folder.path().join("state.json.new"), "{\"format\":2,\"ke").unwrap();
     let mut cut_off = fs::read(&state).unwrap();
     cut_off.extend_from_slice(b"{\"number\":9,\"at\":17600");
     fs::write(&state, cut_off).unwrap();
@@ -176,8 +178,8 @@ fn what_a_save_that_was_cut_off_leaves_behind_is_of_no_matter() {
 /// Every change is either on the disk or refused without effect, and `/readyz` gives the reason.
 #[test]
 fn a_full_disk_refuses_changes_and_loses_none_that_was_acknowledged() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let mut full = Running::with_small_files(32, &flags);
     assert_eq!(full.get("", "/readyz").text, "ready\n");
@@ -215,8 +217,8 @@ fn a_full_disk_refuses_changes_and_loses_none_that_was_acknowledged() {
 
 #[test]
 fn a_link_stays_and_the_file_behind_it_is_used() {
-    let folder = Folder::new();
-    let (real, link) = (folder.file("real"), folder.file("link.json"));
+    let folder = TempDir::new().unwrap();
+    let (real, link) = (folder.path().join("real"), folder.path().join("link.json"));
     fs::create_dir(&real).unwrap();
     let state = real.join("state.json");
     // The link's target does not exist yet.
@@ -229,8 +231,10 @@ fn a_link_stays_and_the_file_behind_it_is_used() {
     // The lock holds for every path. It needs no file of its own: only the state file is left here.
     let others: Vec<_> = fs::read_dir(&real).unwrap().map(|file| file.unwrap().path()).collect();
     others.iter().filter(|path| **path != state).for_each(|path| fs::remove_file(path).unwrap());
-    fs::hard_link(&state, folder.file("hard.json")).unwrap();
-    for path in [&link, &state, &real.join("../real/./state.json"), &folder.file("hard.json")] {
+    fs::hard_link(&state, folder.path().join("hard.json")).unwrap();
+    for path in
+        [&link, &state, &real.join("../real/./state.json"), &folder.path().join("hard.json")]
+    {
         let output = Running::try_with(&["--state", path.to_str().unwrap()], Some(ADMIN));
         let output = output.unwrap_err();
         assert!(output.contains("used by another server"), "{path:?}: {output}");
@@ -243,8 +247,8 @@ fn a_link_stays_and_the_file_behind_it_is_used() {
 
 #[test]
 fn a_damaged_file_is_told_and_not_overwritten() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     for damaged in ["", "{\"format\":1,\"ke", "[]", "{\"format\":99,\"taken_at\":0,\"keys\":[]}"] {
         fs::write(&state, damaged).unwrap();
         let output =
@@ -256,8 +260,8 @@ fn a_damaged_file_is_told_and_not_overwritten() {
 
 #[test]
 fn two_servers_do_not_share_a_file() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let _first = Running::with(&flags);
     let output = Running::try_with(&flags, Some(ADMIN)).unwrap_err();
@@ -266,8 +270,8 @@ fn two_servers_do_not_share_a_file() {
 
 #[test]
 fn the_admin_key_is_shown_once() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let first = Running::try_with(&flags, None).unwrap();
     until("it is shown", || first.output().contains("openapi.json"));

@@ -1,18 +1,22 @@
 //! The end of a server: what was admitted was answered, and what was answered is saved.
 
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use limiter_test_servers::Process;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{Folder, MODEL, Running};
+use crate::support::{MODEL, Running};
 
 #[test]
 fn sigterm_under_load_loses_nothing() {
-    let folder = Folder::new();
-    let state = folder.file("state.json");
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state.json");
     let flags = ["--state", state.to_str().unwrap()];
     let mut first = Running::with(&flags);
     let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 1_000_000}}));
@@ -87,24 +91,17 @@ fn who_does_not_come_to_an_end_is_cut_off() {
 
 #[test]
 fn sigterm_while_it_connects_to_redis_ends_it_at_once() {
-    use std::net::TcpListener;
-    use std::process::{Command, Stdio};
-    use std::time::Instant;
     // The listener accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_limiter-server"))
-        .args(["--listen", "127.0.0.1:0", "--redis", &url])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let (mut command, folder) =
+        (Command::new(env!("CARGO_BIN_EXE_limiter-server")), TempDir::new().unwrap());
+    command.args(["--listen", "127.0.0.1:0", "--redis", &url]);
+    let mut process = Process::start(&command, folder.path());
     let _connected = silent.accept().unwrap();
     let started = Instant::now();
-    let id = nix::unistd::Pid::from_raw(child.id().cast_signed());
-    nix::sys::signal::kill(id, Signal::SIGTERM).unwrap();
-    let status = child.wait().unwrap();
+    process.signal(Signal::SIGTERM);
+    let status = process.ended();
     assert!(status.success(), "{status}");
     // Without the signal, connecting would give up after 5 s.
     assert!(started.elapsed() < Duration::from_secs(3), "it took {:?}", started.elapsed());

@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use limiter_conformance::servers::{self, RedisServer};
+use limiter_test_servers::{RedisServer, fresh_name, shared, until};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::support::{ADMIN, MODEL, PATIENCE, Running, fresh_name, until};
+use crate::support::{ADMIN, MODEL, PATIENCE, Running};
 
 /// Half of the routes used to read and parse the body before they authenticated the caller.
 #[test]
@@ -105,7 +105,7 @@ fn guesses_wait_for_each_other_and_known_callers_for_none_of_them() {
 #[test]
 fn the_bodies_of_a_key_that_was_deleted_elsewhere_are_no_longer_read() {
     let prefix = fresh_name("deleted");
-    let flags = ["--redis", servers::shared().url(), "--redis-prefix", &prefix];
+    let flags = ["--redis", shared().url(), "--redis-prefix", &prefix];
     let servers = [Running::with(&flags), Running::with(&flags)];
     let (id, key) = servers[0].member("member", json!({}));
     assert_eq!(servers[1].call("POST", &key, "/v1/check", "no JSON").status, 400);

@@ -1,19 +1,15 @@
 //! A running server, and clients for it.
 
 use std::collections::HashSet;
-use std::env;
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use limiter_conformance::servers;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use limiter_test_servers::{Process, fresh_name, shared};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// The admin key of every server of a test.
 pub(crate) const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
@@ -25,9 +21,9 @@ pub(crate) const MODEL: &str = "669a63646eb56306647e1091";
 /// The binary, on a free port of 127.0.0.1. It is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
-    child: Child,
+    process: Process,
     pub(crate) url: String,
-    output: Arc<Mutex<String>>,
+    _folder: TempDir,
 }
 
 impl Running {
@@ -53,7 +49,7 @@ impl Running {
 
     /// Starts a server on the shared Redis, with these flags.
     pub(crate) fn on_redis_with(flags: &[&str]) -> Self {
-        let (url, prefix) = (servers::shared().url(), fresh_name("server"));
+        let (url, prefix) = (shared().url(), fresh_name("server"));
         Self::with(&[&["--redis", url, "--redis-prefix", &prefix], flags].concat())
     }
 
@@ -87,46 +83,27 @@ impl Running {
         if let Some(admin_key) = admin_key {
             command.env("LIMITER_ADMIN_KEY", admin_key);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary is built");
-        let output = Arc::new(Mutex::new(String::new()));
-        let lines = collect(child.stdout.take().expect("it is piped"), &output);
-        let _logs = collect(child.stderr.take().expect("it is piped"), &output);
-        match lines.recv_timeout(PATIENCE) {
-            Ok(first) => {
-                let url = first.split_whitespace().find(|word| word.starts_with("http://"));
-                let url = url.expect("it says where it listens").trim_end_matches(';').to_owned();
-                Ok(Self { child, url, output })
-            }
-            Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                thread::sleep(Duration::from_millis(50));
-                Err(output.lock().unwrap().clone())
-            }
-        }
+        let folder = TempDir::new().expect("there is room for files");
+        let mut process = Process::start(&command, folder.path());
+        let line = process.line_with("listens on http://")?;
+        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = url.expect("it says where it listens").trim_end_matches(';').to_owned();
+        Ok(Self { process, url, _folder: folder })
     }
 
-    /// What it has printed so far, to both of its outputs.
+    /// All that it has printed so far, to both of its outputs.
     pub(crate) fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+        self.process.output()
     }
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
+        self.process.signal(signal);
     }
 
-    /// Waits until it has ended, and answers how.
+    /// Waits until it has ended, and returns its status.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.output());
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.process.ended()
     }
 
     /// Asks it to stop, and waits until it has.
@@ -170,7 +147,7 @@ impl Running {
 
     /// Returns the peak resident memory of the server, in KiB.
     pub(crate) fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("the server runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
@@ -209,13 +186,6 @@ impl Running {
         let day =
             |unit: &str| usage["global"]["day"][unit]["used"].as_u64().expect("it is counted");
         (day("requests"), day("tokens"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -276,50 +246,6 @@ impl Answer {
     }
 }
 
-/// A name that no other test uses.
-pub(crate) fn fresh_name(what: &str) -> String {
-    format!(
-        "{what}-{}-{:x}",
-        std::process::id(),
-        getrandom::u64().expect("the system has random bytes")
-    )
-}
-
-/// A folder of its own, removed when dropped.
-#[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Self {
-        let path = env::temp_dir().join(fresh_name("limiter-server"));
-        std::fs::create_dir(&path).expect("the folder for temporary files can be written");
-        Self(path)
-    }
-
-    pub(crate) fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Waits until something holds.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "{what}: not yet after {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// So that no minute ends in the middle of a story of a few calls.
 pub(crate) fn room_in_this_minute(room: Duration) {
     let now = std::time::SystemTime::now()
@@ -338,7 +264,7 @@ pub(crate) fn enough_of_this_minute() {
     room_in_this_minute(Duration::from_secs(3));
 }
 
-/// All texts that appear more than never: of these secrets, those which the text has.
+/// Those of these secrets that are in the text.
 pub(crate) fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> {
     secrets.iter().copied().filter(|secret| text.contains(secret)).collect()
 }
@@ -369,6 +295,13 @@ fn try_call_with<'a>(
     Answer::of(answer.map_err(|error| error.to_string())?)
 }
 
+/// The length of the body that follows this head.
+pub(crate) fn content_length(head: &str) -> usize {
+    let head = head.to_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+    length.map_or(0, |length| length.parse().expect("a length is a number"))
+}
+
 fn agent() -> &'static ureq::Agent {
     static AGENT: OnceLock<ureq::Agent> = OnceLock::new();
     AGENT.get_or_init(|| {
@@ -379,19 +312,6 @@ fn agent() -> &'static ureq::Agent {
         let config = config.max_idle_connections(0).timeout_global(Some(PATIENCE)).proxy(None);
         ureq::Agent::new_with_config(config.build())
     })
-}
-
-/// Adds what is printed to the output, line by line, and tells each line.
-fn collect(from: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> Receiver<String> {
-    let (sender, lines) = channel();
-    let output = Arc::clone(output);
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            output.lock().unwrap().push_str(&format!("{line}\n"));
-            let _ = sender.send(line);
-        }
-    });
-    lines
 }
 
 /// For a busy machine; whatever takes longer hangs.

@@ -4,18 +4,20 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use limiter_test_servers::until;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::provider::{Provider, STREAM_HEAD, whole};
-use crate::support::{Answer, Folder, Running, until};
+use crate::support::{Answer, Running};
 
 /// A server with one model, `far/away`, which is held by 10 output tokens and costs a millionth a token.
-fn server(folder: &Folder, upstream: &str) -> Running {
+fn server(folder: &TempDir, upstream: &str) -> Running {
     let config = format!(
         "[[models]]\nid = \"far\"\npath = \"far/away\"\nupstream = \"{upstream}\"\nexpected_output_tokens = 10\n\
          price = {{ request = \"0.000005\", input = 1, output = \"1\" }}\n"
     );
-    let path = folder.file("config.toml");
+    let path = folder.path().join("config.toml");
     fs::write(&path, config).unwrap();
     Running::with(&["--config", path.to_str().unwrap()])
 }
@@ -44,7 +46,7 @@ fn usage(server: &Running, key: &str) -> (u64, u64, u64) {
 
 #[test]
 fn a_run_is_forwarded_and_settled_by_the_usage_of_its_answer() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let answer = json!({"choices": [{"message": {"content": "Hi!"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}});
@@ -82,7 +84,7 @@ fn a_run_is_forwarded_and_settled_by_the_usage_of_its_answer() {
 
 #[test]
 fn a_stream_is_passed_on_as_it_comes_and_settled_when_it_ends() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let mut client = BufReader::new(stream_run(&server, &key));
@@ -104,7 +106,7 @@ fn a_stream_is_passed_on_as_it_comes_and_settled_when_it_ends() {
 
 #[test]
 fn a_client_that_goes_away_in_the_middle_is_charged_what_came_until_then() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let mut client = BufReader::new(stream_run(&server, &key));
@@ -128,7 +130,7 @@ fn a_client_that_goes_away_in_the_middle_is_charged_what_came_until_then() {
 
 #[test]
 fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let mut client = stream_run(&server, &key);
@@ -155,7 +157,7 @@ fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
 /// Runs a model whose provider gives this answer. Returns the client's answer, the usage, and the request that the
 /// provider received.
 fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     provider.say(answer);
@@ -167,7 +169,7 @@ fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
 /// A stream without readable text may have had any number of tokens, so the estimate stands.
 #[test]
 fn a_stream_that_breaks_off_before_any_text_keeps_the_estimate() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let mut client = stream_run(&server, &key);
@@ -183,7 +185,7 @@ fn a_stream_that_breaks_off_before_any_text_keeps_the_estimate() {
 
 #[test]
 fn a_run_shows_the_tokens_and_credits_that_it_is_charged() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &format!("{}/v1/messages", provider.origin));
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     for (answer, shown, expected) in [
@@ -338,7 +340,7 @@ fn the_provider_is_asked_not_to_compress_and_media_types_have_no_case() {
 
 #[test]
 fn a_provider_that_is_not_there_costs_nothing() {
-    let folder = Folder::new();
+    let folder = TempDir::new().unwrap();
     let server = server(&folder, "http://127.0.0.1:1/run");
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     server
@@ -349,7 +351,7 @@ fn a_provider_that_is_not_there_costs_nothing() {
 
 #[test]
 fn a_run_whose_estimate_never_fits_is_not_forwarded() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"tpd": 2}}));
     server
@@ -361,7 +363,7 @@ fn a_run_whose_estimate_never_fits_is_not_forwarded() {
 
 #[test]
 fn sigterm_waits_for_a_stream_to_end() {
-    let (folder, provider) = (Folder::new(), Provider::start());
+    let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let mut server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
     let mut client = BufReader::new(stream_run(&server, &key));

@@ -1,16 +1,18 @@
 //! Threshold events as whoever listens gets them: signed, in order, again until they are taken, and never at the cost of a call.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
+use limiter_test_servers::until;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Running, WEBHOOK_SECRET, until};
+use crate::provider::read_request;
+use crate::support::{Running, WEBHOOK_SECRET};
 
 /// Somebody who listens, and answers each request as the test says.
 struct Listener {
@@ -70,18 +72,8 @@ impl Listener {
 
 impl Request {
     fn read(stream: &TcpStream) -> Option<Self> {
-        let mut reader = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
-        let head = head.to_lowercase();
-        let length = head.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).ok()?;
-        Some(Self { head, body: String::from_utf8(body).ok()? })
+        let (head, body) = read_request(stream)?;
+        Some(Self { head: head.to_lowercase(), body })
     }
 
     fn event(&self) -> Value {

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -10,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use limiter::tokens_of_text;
+use limiter_test_servers::until_async;
 use limiter_tower::{GatewayLayerBuilder, RateLimitLayer};
 use serde_json::{Value, json};
 
@@ -260,12 +260,11 @@ async fn a_provider_that_breaks_off_is_paid_for_what_it_sent() {
 
 /// Waits until a task has settled the call below its estimate, and returns requests and tokens.
 async fn used_below(world: &World, member: &Member, estimate: u64) -> (u64, u64) {
-    for _ in 0..1_000 {
-        let used = used(world, member).await;
-        if used.1 < estimate {
-            return used;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the call is not settled")
+    let mut last = (0, 0);
+    until_async("the call is settled", async || {
+        last = used(world, member).await;
+        last.1 < estimate
+    })
+    .await;
+    last
 }

@@ -6,30 +6,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
-use limiter_conformance::servers::{self, Proxy};
+use limiter_test_servers::{Proxy, shared, until_async};
 use limiter_tower::{Caller, Settlement};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::world::{Member, World, named, tokens, tokens_per_minute};
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it is not true that {what}");
-}
-
 /// A world whose server is behind a proxy.
 async fn behind_proxy() -> (World, Proxy, Member) {
-    let url = servers::shared().url();
+    let url = shared().url();
     let address = url.strip_prefix("redis://").unwrap();
     let proxy = Proxy::to(address.split('/').next().unwrap());
     let world = World::on_redis(&proxy.url()).await;
@@ -62,14 +51,14 @@ async fn a_client_that_leaves_while_its_estimate_is_charged_pays_nothing() {
     proxy.hold_replies();
     {
         let mut call = pin!(service.oneshot(request(&ci)));
-        until("the estimate is charged", async || {
+        until_async("the estimate is charged", async || {
             assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             proxy.executed() == executed + 1
         })
         .await;
     }
     proxy.forward();
-    until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
+    until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
     assert_eq!(world.requests_used(&ci).await, 0);
     assert!(!served.load(Ordering::Relaxed));
 }
@@ -85,7 +74,7 @@ async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
     }));
     {
         let mut call = pin!(service.oneshot(request(&ci)));
-        until("the first try is cut off", async || {
+        until_async("the first try is cut off", async || {
             proxy.requests_cut() == 1
                 || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Pending => false,
@@ -94,7 +83,7 @@ async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
         })
         .await;
     }
-    until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
+    until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
     assert_eq!(world.requests_used(&ci).await, 0);
 }
 
@@ -113,7 +102,7 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
         std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
     }));
     let mut call = Box::pin(service.oneshot(request(&ci)));
-    until("the first try is cut off", async || {
+    until_async("the first try is cut off", async || {
         proxy.requests_cut() == 1
             || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => false,
@@ -122,13 +111,13 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
     })
     .await;
     std::thread::spawn(move || drop(call)).join().unwrap();
-    until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
+    until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
 }
 
 /// The settlement could only begin there: the estimate stands, and the thread does not panic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_dropped_where_no_runtime_is_leaves_its_estimate() {
-    let world = World::on_redis(servers::shared().url()).await;
+    let world = World::on_redis(shared().url()).await;
     let ci = world.member(named("ci").with_global(tokens_per_minute(1_000))).await;
     let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Cancel).build();
     let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| {

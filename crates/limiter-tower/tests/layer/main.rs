@@ -9,7 +9,6 @@ mod grpc;
 mod headers;
 mod hyper_server;
 mod leaving;
-mod log;
 mod methods;
 mod names;
 mod panics;

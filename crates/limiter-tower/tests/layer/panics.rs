@@ -13,12 +13,13 @@ use http::{HeaderMap, Request, Response, response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty};
 use limiter::BoxError;
+use limiter_test_servers::Log;
 use limiter_tower::{
     BodyEnd, Caller, Dialect, Refusal, ResponseCost, Retry, Settlement, StatusMap,
 };
 use tower::{Layer, ServiceExt, service_fn};
+use tracing::Level;
 
-use crate::log::Log;
 use crate::world::{Member, World, hello, named, serve, tokens, tokens_per_minute};
 
 const STANDS: &str = "its estimate stands as charged";
@@ -51,7 +52,7 @@ async fn a_call_that_cannot_be_read_for_a_panic_is_refused_and_not_charged() {
         ("charge", world.layer().charge(|_| panic!("charge"))),
         ("reserve", world.layer().reserve(|_| panic!("estimate"), keep)),
     ] {
-        let log = Log::listen();
+        let log = Log::listen(Level::TRACE);
         let service = hello(layer.build()).await;
         for _ in 0..3 {
             let answer = service.call(&ci).await;
@@ -154,7 +155,7 @@ async fn an_answer_whose_cost_panics_goes_on_and_keeps_its_estimate() {
         (Panics { in_settlement: true, ..Panics::default() }, 1),
         (everywhere, 0),
     ] {
-        let (world, log) = (World::new().await, Log::listen());
+        let (world, log) = (World::new().await, Log::listen(Level::TRACE));
         let ci = member(&world).await;
         let asked = Arc::clone(&cost.settlements);
         let body = answer(&world, &ci, cost, false).await.collect().await.unwrap();
@@ -169,7 +170,7 @@ async fn an_answer_whose_cost_panics_goes_on_and_keeps_its_estimate() {
 
 #[tokio::test]
 async fn a_response_whose_cost_cannot_be_begun_is_answered_and_keeps_its_estimate() {
-    let (world, log) = (World::new().await, Log::listen());
+    let (world, log) = (World::new().await, Log::listen(Level::TRACE));
     let ci = member(&world).await;
     let cost = |_: &response::Parts| -> Settlement { panic!("cost") };
     let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), cost).build();
@@ -185,7 +186,7 @@ async fn a_response_whose_cost_cannot_be_begun_is_answered_and_keeps_its_estimat
 #[tokio::test]
 async fn an_answer_that_is_dropped_with_a_cost_that_panics_keeps_its_estimate() {
     for in_data in [false, true] {
-        let (world, log) = (World::new().await, Log::listen());
+        let (world, log) = (World::new().await, Log::listen(Level::TRACE));
         let ci = member(&world).await;
         let cost = Panics { in_data, in_settlement: true, ..Panics::default() };
         let mut body = answer(&world, &ci, cost, false).await;
@@ -199,7 +200,7 @@ async fn an_answer_that_is_dropped_with_a_cost_that_panics_keeps_its_estimate() 
 /// The cost would panic too: it is not called, and the process does not abort.
 #[tokio::test]
 async fn an_answer_that_is_dropped_in_a_panic_asks_no_cost_and_keeps_its_estimate() {
-    let (world, log) = (World::new().await, Log::listen());
+    let (world, log) = (World::new().await, Log::listen(Level::TRACE));
     let ci = member(&world).await;
     let cost = Panics { in_settlement: true, ..Panics::default() };
     let asked = Arc::clone(&cost.settlements);

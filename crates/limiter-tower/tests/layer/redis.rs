@@ -2,16 +2,16 @@
 
 use http::StatusCode;
 use limiter::AccessKey;
-use limiter_conformance::servers::{self, Proxy, RedisServer};
+use limiter_test_servers::{Log, Proxy, RedisServer, shared};
 use limiter_tower::Dialect;
 use tokio::task::JoinSet;
+use tracing::Level;
 
-use crate::log::Log;
 use crate::world::{World, bearer, hello, named, requests_per_minute};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_redis_too_exactly_the_limit_is_admitted() {
-    let world = World::on_redis(servers::shared().url()).await;
+    let world = World::on_redis(shared().url()).await;
     let service = hello(world.layer().build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(20))).await;
     let authorization = bearer(&ci.access_key);
@@ -58,7 +58,7 @@ async fn a_store_that_is_gone_allows_nothing() {
 /// Runs on one thread, so that the log of the test has all lines.
 #[tokio::test(flavor = "current_thread")]
 async fn a_store_that_is_gone_is_warned_of_once_and_not_with_each_call() {
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     let server = RedisServer::run();
     let world = World::on_redis(&server.url()).await;
     let service = hello(world.layer().build()).await;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use limiter::{AccessKey, Charge};
-use limiter_conformance::servers::{Proxy, RedisServer};
+use limiter_test_servers::{Log, Proxy, RedisServer};
 use limiter_tower::{Caller, RateLimitLayer, Settlement};
+use tracing::Level;
 
-use crate::log::Log;
 use crate::world::{Service, World, bearer, hello, named, requests_per_minute, tokens};
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn no_debug_output_and_no_answer_shows_an_access_key() {
 /// One thread, so that all of it is heard: the server, the layer, the store and the client.
 #[tokio::test(flavor = "current_thread")]
 async fn no_line_of_the_log_has_an_access_key_whatever_becomes_of_the_call() {
-    let log = Log::listen();
+    let log = Log::listen(Level::TRACE);
     let redis = RedisServer::run();
     let proxy = Proxy::to(&redis.address());
     let world = World::on_redis(&proxy.url()).await;

@@ -6,7 +6,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
@@ -15,6 +14,7 @@ use http::{HeaderMap, Request, Response, StatusCode, response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use limiter::Totals;
+use limiter_test_servers::until_async;
 use limiter_tower::{BodyEnd, RateLimitLayer, ResponseCost, Settlement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -347,11 +347,6 @@ fn request<B: Default>(member: &Member) -> Request<B> {
 
 /// A server finds out that its client went away in its own time.
 async fn eventually(world: &World, member: &Member, tokens: u64) {
-    for _ in 0..1_000 {
-        if world.tokens_used(member).await == tokens {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(world.tokens_used(member).await, tokens);
+    let settled = async || world.tokens_used(member).await == tokens;
+    until_async(format_args!("{tokens} tokens are charged"), settled).await;
 }

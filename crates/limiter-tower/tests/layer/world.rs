@@ -1,7 +1,6 @@
 //! A limiter whose clock stands, a service behind the layer on a free port, and a client.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +15,7 @@ use limiter::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RedisStore,
     Timestamp, Usage,
 };
-use limiter_conformance::servers;
+use limiter_test_servers::{fresh_name, shared};
 use limiter_tower::{RateLimitLayer, RateLimitLayerBuilder};
 use serde_json::Value;
 use sfv::{BareItem, List, ListEntry, Parser};
@@ -47,11 +46,9 @@ impl World {
 
     /// On the Redis at this URL, under a prefix of its own.
     pub(crate) async fn on_redis(url: &str) -> Self {
-        static WORLDS: AtomicUsize = AtomicUsize::new(0);
-        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let clock = ManualClock::at(at(NOW));
         let store = RedisStore::builder(url)
-            .key_prefix(format!("tower-{}-{number}", std::process::id()))
+            .key_prefix(fresh_name("tower"))
             .command_deadline(PATIENCE)
             .clock(clock.clone());
         Self::on(Limiter::from(store.connect().await.unwrap()), clock).await
@@ -59,7 +56,7 @@ impl World {
 
     /// One in memory and one on Redis: what holds for one holds for the other.
     pub(crate) async fn on_each_store() -> [Self; 2] {
-        [Self::new().await, Self::on_redis(servers::shared().url()).await]
+        [Self::new().await, Self::on_redis(shared().url()).await]
     }
 
     pub(crate) async fn on(limiter: Limiter, clock: ManualClock) -> Self {

@@ -1,47 +1,19 @@
-//! What is said through `tracing` on this thread.
+//! The warnings of guards and streams on this thread.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use limiter_test_servers as servers;
+use tracing::Level;
 
-use tracing::subscriber::DefaultGuard;
-
-/// Listens from its making until it is dropped.
-pub(crate) struct Log {
-    text: Text,
-    _listening: DefaultGuard,
-}
-
-#[derive(Clone, Default)]
-struct Text(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(servers::Log);
 
 impl Log {
     pub(crate) fn listen() -> Self {
-        let text = Text::default();
-        let writer = text.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .without_time()
-            .with_max_level(tracing::Level::WARN)
-            .finish();
-        Self { text, _listening: tracing::subscriber::set_default(subscriber) }
+        Self(servers::Log::listen(Level::WARN))
     }
 
-    /// All warnings and errors up to now, a line each: of guards and streams, and not that a store fails, which it does here
-    /// because it is told to.
+    /// All warnings and errors so far, a line each, without those of the store, which fails here on demand.
     pub(crate) fn text(&self) -> String {
-        let text = String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap();
+        let text = self.0.text();
         text.split_inclusive('\n').filter(|line| !line.contains(STORE_FAILS)).collect()
-    }
-}
-
-impl Write for Text {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -1,14 +1,14 @@
-//! Servers start, break as they are told to, and leave nothing behind.
+//! Servers start, break on demand, and leave nothing behind.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, thread};
 
-use limiter_conformance::servers::{Proxy, RedisCluster, RedisSentinel, RedisServer, shared};
+use limiter_test_servers::{Proxy, RedisCluster, RedisSentinel, RedisServer, shared, until};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -22,13 +22,13 @@ fn a_server_answers_and_leaves_nothing() {
     left.is_nothing();
 }
 
-/// `scripts/deep-test` says by `LIMITER_TEST_REDIS_VERSION` which version it has fetched.
+/// `scripts/deep-test` names the version that it has fetched in `LIMITER_TEST_REDIS_VERSION`.
 #[test]
-fn the_server_has_the_version_that_was_promised() {
+fn the_server_has_the_expected_version() {
     let server = RedisServer::run();
     let version = server.version();
-    let promised = env::var("LIMITER_TEST_REDIS_VERSION");
-    assert_eq!(version, promised.unwrap_or_else(|_| version.clone()));
+    let expected = env::var("LIMITER_TEST_REDIS_VERSION");
+    assert_eq!(version, expected.unwrap_or_else(|_| version.clone()));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn without_persistence_a_restart_forgets() {
 
 #[test]
 fn what_is_appended_survives_a_kill() {
-    let server = RedisServer::builder().appendonly(true).option("appendfsync", "always").run();
+    let server = RedisServer::durable();
     let url = server.url();
     server.command(&["SET", "key", "1"]);
     server.kill();
@@ -88,12 +88,12 @@ fn a_frozen_server_answers_when_it_is_thawed() {
 
 #[test]
 fn passwords_and_users_are_demanded() {
-    let server = RedisServer::builder()
-        .password("secret")
-        .user("reader", "on >other ~* +get")
-        .loglevel("warning")
-        .option("maxmemory", "10mb")
-        .run();
+    let server = RedisServer::with(&[
+        "requirepass secret",
+        "user reader on >other ~* +get",
+        "loglevel warning",
+        "maxmemory 10mb",
+    ]);
     assert_eq!(server.text(&["PING"]), "PONG");
     assert_eq!(server.text(&["ACL", "WHOAMI"]), "default");
     assert!(
@@ -104,14 +104,14 @@ fn passwords_and_users_are_demanded() {
                 .query::<String>(&mut connection)
                 .is_err())
     );
-    let replica = RedisServer::builder().replica_of(&server).run();
+    let replica = RedisServer::replica_of(&server);
     replica.wait_for_master();
     server.restart();
     assert_eq!(server.info("maxmemory").as_deref(), Some("10485760"));
 }
 
 #[test]
-fn a_server_that_ends_of_itself_can_be_started_again() {
+fn a_server_that_ends_by_itself_can_be_started_again() {
     let server = RedisServer::run();
     let _ = server.try_command(&["SHUTDOWN", "NOSAVE"]);
     server.kill();
@@ -121,8 +121,8 @@ fn a_server_that_ends_of_itself_can_be_started_again() {
 
 #[test]
 #[should_panic(expected = "does not start")]
-fn a_setting_that_does_not_exist_is_told() {
-    RedisServer::builder().option("no-such-setting", "1").run();
+fn a_setting_that_does_not_exist_is_an_error() {
+    RedisServer::with(&["no-such-setting 1"]);
 }
 
 #[test]
@@ -158,21 +158,21 @@ fn a_slot_moves_step_by_step() {
     assert_eq!(to.text(&["GET", "key"]), "1");
     assert_eq!(from.try_command(&["GET", "key"]).unwrap_err().code(), Some("MOVED"));
 
-    cluster.migrate_slot(slot, from);
+    cluster.begin_migration(slot, from);
+    cluster.migrate_keys(slot, from);
+    cluster.finish_migration(slot, from);
     assert_eq!(from.text(&["GET", "key"]), "1");
     cluster.wait_until_ok();
 }
 
 #[test]
 fn a_replica_takes_the_place_of_its_master() {
-    let cluster = RedisCluster::builder().replicas(true).run();
+    let cluster = RedisCluster::with_replicas(&[]);
     let (master, replica) = (&cluster.nodes()[0], &cluster.nodes()[3]);
     master.kill();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while cluster.node_of_slot(0).port() != replica.port() {
-        assert!(Instant::now() < deadline, "the replica stays a replica");
-        sleep(Duration::from_millis(50));
-    }
+    until("the replica serves the slots of its master", || {
+        cluster.node_of_slot(0).port() == replica.port()
+    });
     cluster.wait_until_ok();
 }
 
@@ -235,14 +235,13 @@ fn nothing_is_left_when_the_test_is_killed() {
 #[test]
 #[ignore = "nothing_is_left_when_the_test_is_killed runs and kills it"]
 fn servers_that_are_left_alone() {
-    let frozen = RedisServer::run();
+    let (frozen, durable, cluster) =
+        (RedisServer::run(), RedisServer::durable(), RedisCluster::run());
+    let servers = [&frozen, &durable].into_iter().chain(cluster.nodes());
+    let left: Vec<_> = servers.map(Left::of).collect();
     frozen.freeze();
-    let appending = RedisServer::builder().appendonly(true).run();
-    let cluster = RedisCluster::run();
-    for server in [&frozen, &appending].into_iter().chain(cluster.nodes()) {
-        println!("{}", Left::of(server).to_line());
-    }
-    // Until we are killed, or nobody holds the other end.
+    left.iter().for_each(|left| println!("{}", left.to_line()));
+    // Until it is killed, or the other end of its standard input is closed.
     let _ = io::stdin().read_line(&mut String::new());
 }
 
@@ -255,8 +254,9 @@ struct Left {
 
 impl Left {
     fn of(server: &RedisServer) -> Self {
-        let process = server.process_id().unwrap().try_into().unwrap();
-        Self { process, port: server.port(), directory: server.directory().to_owned() }
+        let (process, file) = (server.info("process_id"), server.info("config_file"));
+        let directory = PathBuf::from(file.unwrap()).parent().unwrap().to_owned();
+        Self { process: process.unwrap().parse().unwrap(), port: server.port(), directory }
     }
 
     fn to_line(&self) -> String {
@@ -275,15 +275,10 @@ impl Left {
     }
 
     fn is_nothing(&self) {
-        let gone = || {
+        until(format_args!("nothing is left: {}", self.to_line()), || {
             !self.is_running()
                 && TcpStream::connect(("127.0.0.1", self.port)).is_err()
                 && !self.directory.exists()
-        };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !gone() {
-            assert!(Instant::now() < deadline, "something is left: {}", self.to_line());
-            sleep(Duration::from_millis(20));
-        }
+        });
     }
 }

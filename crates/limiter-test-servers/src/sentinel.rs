@@ -1,9 +1,11 @@
 //! A master, its replica, and the sentinels that choose between the two.
 
-use super::RedisServer;
-use super::patience::until;
+use crate::RedisServer;
+use crate::cluster::start_all;
+use crate::redis_server::query;
+use crate::wait::until;
 
-/// A master with one replica, watched by three sentinels as [`RedisSentinel::NAME`]. All are killed when it is dropped.
+/// A master with one replica, watched by three sentinels. All are killed when it is dropped.
 #[derive(Debug)]
 pub struct RedisSentinel {
     /// Of which one is the master.
@@ -12,26 +14,29 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// What the sentinels call the master.
-    pub const NAME: &str = "mymaster";
-
     /// Starts everything, and waits until the sentinels know the replica and each other.
-    ///
-    /// # Panics
-    /// If there is no binary, or a server does not start, or they do not find each other in time.
     pub fn run() -> Self {
         let master = RedisServer::run();
-        let replica = RedisServer::builder().replica_of(&master).run();
+        let replica = RedisServer::replica_of(&master);
         replica.wait_for_master();
-        let sentinel = RedisServer::builder()
-            .sentinel()
-            .option(
-                "sentinel",
-                &format!("monitor {} 127.0.0.1 {} {QUORUM}", Self::NAME, master.port()),
-            )
-            .option("sentinel", &format!("down-after-milliseconds {} {DOWN_AFTER_MS}", Self::NAME))
-            .option("sentinel", &format!("failover-timeout {} {FAILOVER_TIMEOUT_MS}", Self::NAME));
-        let sentinels = (0..SENTINELS).map(|_| sentinel.clone().run()).collect();
+        let sentinels: Vec<_> = (0..SENTINELS).map(|_| RedisServer::prepared_sentinel()).collect();
+        for (number, sentinel) in sentinels.iter().enumerate() {
+            sentinel.configure(&[
+                format!("sentinel myid {number:040x}"),
+                format!("sentinel monitor {MASTER} 127.0.0.1 {} {QUORUM}", master.port()),
+                format!("sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}"),
+                format!("sentinel failover-timeout {MASTER} {FAILOVER_TIMEOUT_MS}"),
+                format!("sentinel known-replica {MASTER} 127.0.0.1 {}", replica.port()),
+            ]);
+            // Otherwise they would take seconds to find each other.
+            for (other, number) in sentinels.iter().zip(0..).filter(|(_, other)| *other != number) {
+                let port = other.port();
+                let known =
+                    format!("sentinel known-sentinel {MASTER} 127.0.0.1 {port} {number:040x}");
+                sentinel.configure(&[known]);
+            }
+        }
+        start_all(&sentinels);
         let this = Self { servers: [master, replica], sentinels };
         this.wait_until_ok();
         this
@@ -40,7 +45,7 @@ impl RedisSentinel {
     /// `redis+sentinel://127.0.0.1:12345,…/mymaster`, with all sentinels.
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.sentinels.iter().map(RedisServer::address).collect();
-        format!("redis+sentinel://{}/{}", addresses.join(","), Self::NAME)
+        format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
     /// The sentinels.
@@ -49,38 +54,29 @@ impl RedisSentinel {
     }
 
     /// The server that is the master, as the first sentinel that answers sees it.
-    ///
-    /// # Panics
-    /// If no sentinel answers.
     pub fn master(&self) -> &RedisServer {
         let port = self.sentinels.iter().find_map(master_port).expect("a sentinel answers");
         self.servers.iter().find(|server| server.port() == port).expect("it is one of ours")
     }
 
     /// The other server, which follows the master or should.
-    ///
-    /// # Panics
-    /// If no sentinel answers.
     pub fn replica(&self) -> &RedisServer {
         self.other(self.master())
     }
 
     /// Has the sentinels put the replica in the master's place, both of which are well, and waits until all of them
     /// say so.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn failover(&self) {
         let old = self.master();
         // Right after another failover, sentinels decline for a while.
         until("a sentinel starts a failover", || {
-            let asked = self.sentinels[0].try_command(&["SENTINEL", "FAILOVER", Self::NAME]);
+            let asked = self.sentinels[0].try_command(&["SENTINEL", "FAILOVER", MASTER]);
             asked.is_ok() || self.master().port() != old.port()
         });
         self.wait_for_failover_from(old);
     }
 
-    /// Kills the master with SIGKILL, and says which it was. The sentinels notice after a second.
+    /// Kills the master with SIGKILL, and returns it. The sentinels notice after a second.
     pub fn kill_master(&self) -> &RedisServer {
         let master = self.master();
         master.kill();
@@ -88,9 +84,6 @@ impl RedisSentinel {
     }
 
     /// Waits until all sentinels name another master than that one, and it takes writes. Returns it.
-    ///
-    /// # Panics
-    /// If it takes too long.
     pub fn wait_for_failover_from(&self, old: &RedisServer) -> &RedisServer {
         let new = self.other(old);
         until("all sentinels name the new master", || {
@@ -100,31 +93,21 @@ impl RedisSentinel {
         new
     }
 
-    /// Waits until every sentinel knows the replica and the other sentinels, and takes the master to be well.
-    ///
-    /// # Panics
-    /// If it takes too long.
-    pub fn wait_until_ok(&self) {
+    /// Waits until every sentinel takes the master to be well, and has connections to the replica and the other sentinels.
+    fn wait_until_ok(&self) {
         until("the sentinels have found each other", || {
             self.sentinels.iter().all(|sentinel| {
-                let state = sentinel.command(&["SENTINEL", "MASTER", Self::NAME]);
-                let fields: Vec<String> = redis::from_redis_value(state).expect("fields are texts");
-                let has = |name, value| fields.chunks(2).any(|field| field == [name, value]);
-                has("flags", "master")
-                    && has("num-slaves", "1")
-                    && has("num-other-sentinels", "2")
-                    && self.replica_is_known_to(sentinel)
+                let master: Vec<String> = sentinel.query(&["SENTINEL", "MASTER", MASTER]);
+                let replicas: Vec<Vec<String>> = sentinel.query(&["SENTINEL", "REPLICAS", MASTER]);
+                let others: Vec<Vec<String>> = sentinel.query(&["SENTINEL", "SENTINELS", MASTER]);
+                // Before a sentinel has asked the replica, it does not promote it.
+                matches!(&replicas[..], [replica] if has(replica, "flags", "slave")
+                    && has(replica, "master-link-status", "ok"))
+                    && has(&master, "flags", "master")
+                    && others.len() == SENTINELS - 1
+                    && others.iter().all(|other| has(other, "flags", "sentinel"))
             })
         });
-    }
-
-    /// Until a sentinel has heard of the replica, it does not promote it.
-    fn replica_is_known_to(&self, sentinel: &RedisServer) -> bool {
-        let replicas = sentinel.command(&["SENTINEL", "REPLICAS", Self::NAME]);
-        let replicas: Vec<Vec<String>> =
-            redis::from_redis_value(replicas).expect("fields are texts");
-        let has = |name, value| replicas[0].chunks(2).any(|field| field == [name, value]);
-        replicas.len() == 1 && has("flags", "slave") && has("master-link-status", "ok")
     }
 
     fn other(&self, server: &RedisServer) -> &RedisServer {
@@ -133,16 +116,24 @@ impl RedisSentinel {
     }
 }
 
+/// Whether a list of names and values has this one.
+fn has(fields: &[String], name: &str, value: &str) -> bool {
+    fields.chunks(2).any(|field| field == [name, value])
+}
+
 /// The port of the master, if the sentinel answers.
 fn master_port(sentinel: &RedisServer) -> Option<u16> {
-    sentinel.process_id()?;
-    let name = RedisSentinel::NAME;
-    let address = sentinel.try_command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]).ok()?;
-    let (_, port): (String, u16) = redis::from_redis_value(address).ok()?;
+    if !sentinel.is_running() {
+        return None;
+    }
+    let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
+    let (_, port): (String, u16) = query(&sentinel.url(), &words).ok()?;
     Some(port)
 }
 
-const SENTINELS: u32 = 3;
+/// The name of the master, for the sentinels.
+const MASTER: &str = "mymaster";
+const SENTINELS: usize = 3;
 /// So that two of the three are enough, and one may be dead.
 const QUORUM: u32 = 2;
 /// Small, so that tests are short; smaller ones take a busy machine for a dead master.

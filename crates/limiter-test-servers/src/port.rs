@@ -2,19 +2,19 @@
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
-/// A TCP port of 127.0.0.1, kept from all other tests of this machine until it is dropped: also while nobody listens.
+/// A TCP port of 127.0.0.1, kept from all other tests of this machine until it is dropped, also without a listener.
 ///
-/// The UDP port of the same number is the sign that it is taken. Nobody else uses it, and the system gives it back when
+/// The UDP port of the same number is the sign that it is taken. The system gives it back when
 /// the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct Port {
+pub struct Port {
     number: u16,
     _taken: UdpSocket,
 }
 
 impl Port {
-    /// A free port. The bus of a cluster gets the port `BUS` above it, which is free too.
-    pub(super) fn take() -> Self {
+    /// Takes a free port. The port 10,000 above it, on which a node of a cluster has its bus, is free too.
+    pub fn take() -> Self {
         let random = getrandom::u32().expect("the system has random bytes");
         let start = u16::try_from(random % u32::from(COUNT)).expect("less than COUNT");
         (0..COUNT)
@@ -22,11 +22,13 @@ impl Port {
             .expect("of ten thousand ports, one is free")
     }
 
-    pub(super) const fn number(&self) -> u16 {
+    /// The number of the port.
+    pub const fn number(&self) -> u16 {
         self.number
     }
 
-    fn take_number(number: u16) -> Option<Self> {
+    /// Takes this port, if it is free.
+    pub fn take_number(number: u16) -> Option<Self> {
         let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
         let free = |number| TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok();
         (free(number) && free(number + BUS)).then_some(Self { number, _taken: taken })
@@ -39,26 +41,3 @@ const FIRST: u16 = 12_000;
 const COUNT: u16 = 10_000;
 /// Redis 6.2 has it fixed.
 const BUS: u16 = 10_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_is_taken_once() {
-        let port = Port::take();
-        assert!(Port::take_number(port.number()).is_none());
-        let number = port.number();
-        drop(port);
-        assert!(Port::take_number(number).is_some());
-    }
-
-    #[test]
-    fn a_port_that_somebody_listens_on_is_not_taken() {
-        let port = Port::take();
-        let number = port.number();
-        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, number)).unwrap();
-        drop(port);
-        assert!(Port::take_number(number).is_none());
-    }
-}

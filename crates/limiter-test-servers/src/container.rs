@@ -8,8 +8,6 @@ use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, GenericImage, ImageExt};
 
-use super::source::HELP;
-
 /// A Redis server in a container, which ends itself when this process has ended.
 #[derive(Debug)]
 pub(super) struct RedisContainer {
@@ -26,7 +24,9 @@ impl RedisContainer {
             .with_cmd(["sh", "-c", SERVE])
             .with_host_config_modifier(|host| host.auto_remove = Some(true))
             .start()
-            .unwrap_or_else(|error| panic!("{HELP} (no Docker engine starts one either: {error})"));
+            .unwrap_or_else(|error| {
+                panic!("no Redis server is installed, and no Docker engine starts one: {error}")
+            });
         let host = container.get_host().expect("a container that runs has a host");
         let port = container.get_host_port_ipv4(PORT).expect("its port is exposed");
         let watch = watch(&format!("{host}:{port}")).expect("the server takes connections");
