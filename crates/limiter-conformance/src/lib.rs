@@ -1,8 +1,10 @@
-//! What every store of the engine is held to.
+//! Tests for every store of the engine.
 //!
 //! - [`replay`] is the replay format: one operation a line, one answer a line, as typed data.
-//! - [`model`] is a slow, obviously right model of the specification. It shares no code with the engine.
+//! - [`model`] is a slow, obviously right model of the specification. It shares no rule with the engine.
+//! - [`suite`] holds the stories that every store passes, and [`player`] plays operations on a store.
 //! - [`generate`] makes histories of operations: random ones that shrink well, and all the short ones.
+//! - [`fixtures`] and [`waiting`] are for tests of all crates.
 //! - `provider` and `python`, with the feature `clients`, are an LLM provider and a runner of Python scripts, to test SDKs.
 //! - `servers`, with the feature of that name, has Redis servers for tests, and breaks them.
 //!
@@ -10,7 +12,7 @@
 //!
 //! ```
 //! use limiter_conformance::model::Model;
-//! use limiter_conformance::replay::{Line, read};
+//! use limiter_conformance::replay::read;
 //!
 //! let mut model = Model::new();
 //! let mut answers = Vec::new();
@@ -19,9 +21,7 @@
 //!     r#"{"at":60001,"op":"check","key":"k1","output":7}"#,
 //!     r#"{"at":60002,"op":"check","key":"k1"}"#,
 //! ] {
-//!     if let Line::Operation(operation) = read(line)? {
-//!         answers.push(model.answer(&operation).to_line());
-//!     }
+//!     answers.push(model.answer(&read(line)?).to_line());
 //! }
 //! assert_eq!(answers[0], r#"{"ok":true}"#);
 //! assert_eq!(answers[1], r#"{"allowed":true,"remaining":{"global/minute/requests":0}}"#);
@@ -29,6 +29,7 @@
 //! # Ok::<(), limiter_conformance::replay::Unreadable>(())
 //! ```
 
+pub mod fixtures;
 pub mod generate;
 pub mod model;
 pub mod player;
@@ -40,3 +41,6 @@ pub mod replay;
 #[cfg(feature = "servers")]
 pub mod servers;
 pub mod suite;
+pub mod waiting;
+
+pub use limiter_core::Engine;

@@ -1,23 +1,8 @@
 //! A store of the user's own, behind boxed futures, gives the same answers as any other.
 
 use limiter::{
-    AccessKey, Charge, Decision, DenialReason, KeyConfig, LedgerBounds, Limiter, Limits,
-    ManualClock, MemoryStore, NewKey, WatchedStore,
+    AccessKey, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, MemoryStore, NewKey,
 };
-use limiter_conformance::suite::StoreUnderTest;
-
-#[derive(Debug)]
-struct Custom;
-
-impl StoreUnderTest for Custom {
-    type Store = WatchedStore;
-
-    async fn with_bounds(&self, clock: ManualClock, bounds: LedgerBounds) -> WatchedStore {
-        WatchedStore::custom(MemoryStore::builder().clock(clock).ledger_bounds(bounds).build())
-    }
-}
-
-limiter_conformance::conformance_tests!(Custom);
 
 /// The whole way of a key through a limiter on a custom store, which is no longer seen to be one in memory.
 #[tokio::test]

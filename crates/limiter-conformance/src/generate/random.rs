@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::replay::{
-    Action, Assets, Call, Change, Create, END_OF_9999, Kind, LARGEST, Limits, Operation, TokenType,
-    Update,
+    Action, Assets, Call, Change, Create, END_OF_9999, KeyKind, LARGEST, Limits, Operation,
+    TokenType, Update,
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
@@ -112,7 +112,7 @@ fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
 fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
     create().prop_map(move |create| Move {
         step: ClockStep::Stand,
-        action: Action::Create(Create { key: key.to_owned(), kind: Kind::Member, ..create }),
+        action: Action::Create(Create { key: key.to_owned(), kind: KeyKind::Member, ..create }),
         expiry: Change::Keep,
     })
 }
@@ -147,7 +147,7 @@ pub(super) fn calls() -> BoxedStrategy<Call> {
 }
 
 fn create() -> BoxedStrategy<Create> {
-    let kind = prop_oneof![30 => Just(Kind::Member), 1 => Just(Kind::Admin)];
+    let kind = prop_oneof![30 => Just(KeyKind::Member), 1 => Just(KeyKind::Admin)];
     (keys(), kind, option::of(limits()), assets(), option::weighted(0.2, budgets()))
         .prop_map(|(key, kind, global, assets, budget)| Create {
             key,

@@ -1,7 +1,6 @@
 //! What is answered, and how it is written.
 
-use std::fmt;
-
+use limiter_core::Rule;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -121,44 +120,6 @@ pub struct Crossed {
     pub used: u64,
     /// When the window ends, in unix milliseconds; `None` for the budget.
     pub resets_at: Option<u64>,
-}
-
-/// One limit among those that a call meets. Written `scope/window/unit`; ordered as they are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule {
-    /// Whose limit it is.
-    pub scope: RuleScope,
-    /// What it is counted in.
-    pub window: WindowKind,
-    /// What is counted.
-    pub unit: Unit,
-}
-
-/// Whose limit a rule is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RuleScope {
-    /// All calls of the key.
-    Global,
-    /// Its calls of the asset that the call names.
-    Asset,
-}
-
-/// A kind of window, aligned to UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WindowKind {
-    /// 60 000 ms.
-    Minute,
-    /// 86 400 000 ms.
-    Day,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Tokens, of the type in force.
-    Tokens,
 }
 
 /// What a key has used.
@@ -285,29 +246,5 @@ impl Serialize for Remaining {
             line.serialize_entry("budget", &budget)?;
         }
         line.end()
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scope = match self.scope {
-            RuleScope::Global => "global",
-            RuleScope::Asset => "asset",
-        };
-        let window = match self.window {
-            WindowKind::Minute => "minute",
-            WindowKind::Day => "day",
-        };
-        let unit = match self.unit {
-            Unit::Requests => "requests",
-            Unit::Tokens => "tokens",
-        };
-        write!(formatter, "{scope}/{window}/{unit}")
-    }
-}
-
-impl Serialize for Rule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }

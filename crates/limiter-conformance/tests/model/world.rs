@@ -1,7 +1,8 @@
 //! A workspace with one key, told in the fields of the replay format.
 
+use limiter_conformance::fixtures::operation;
 use limiter_conformance::model::Model;
-use limiter_conformance::replay::{Answer, Line, Problem, read};
+use limiter_conformance::replay::Answer;
 
 pub(crate) const SECOND: u64 = 1_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
@@ -70,12 +71,8 @@ impl World {
 
     fn whole_answer(&mut self, op: &str, fields: &str) -> Answer {
         let comma = if fields.is_empty() { "" } else { "," };
-        let line = format!(r#"{{"at":{},"op":"{op}","key":"k1"{comma}{fields}}}"#, self.now);
-        match read(&line) {
-            Ok(Line::Operation(operation)) => self.model.answer(&operation),
-            Ok(Line::Invalid) => Answer::Error(Problem::Invalid),
-            Err(problem) => panic!("{problem}: {line}"),
-        }
+        let fields = format!(r#""op":"{op}","key":"k1"{comma}{fields}"#);
+        self.model.answer(&operation(self.now, &fields))
     }
 }
 

@@ -29,7 +29,7 @@ use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::{Action, Operation, to_jsonl};
 use limiter_conformance::servers;
-use limiter_core::{BoxError, Engine, LedgerBounds, ManualClock, Timestamp};
+use limiter_core::{LedgerBounds, ManualClock, Timestamp};
 use limiter_redis::RedisStore;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -225,8 +225,7 @@ impl World {
             builder.share_connection(connection).expect("settings within bounds")
         });
         let clients = Clients::new(clients);
-        let entropy = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(BoxError::from);
-        let player = Player::new(Engine::new(clients.clone(), entropy), clock).await;
+        let player = Player::new(clients.clone(), clock).await;
         let player = player.expect("an empty store takes an admin key");
         let player = if through_handles { player.through_handles() } else { player };
         Self { clients, player, bounds, saved: Saved::default(), tally: Tally::default() }

@@ -1,20 +1,20 @@
-//! Thresholds: the shares of a limit that are told when they are reached, each once.
+//! Thresholds: the shares of a limit that fire when they are reached, each once.
 
 use std::collections::BTreeSet;
 
-/// The thresholds that were told: of one count in one window, or of the budget as it stands.
+/// The thresholds that have fired: of one count in one window, or of the budget as it stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told(BTreeSet<u8>);
+pub(super) struct Fired(BTreeSet<u8>);
 
-impl Told {
-    /// What was passed already when a budget is set: that is never told of it.
+impl Fired {
+    /// Those that are passed already when a budget is set: they never fire for it.
     pub(super) fn passed(limit: u64, used: u64) -> Self {
         Self(reached(limit, used).collect())
     }
 
-    /// Tells those that are reached. "Exactly once per window and threshold": one that was told is not told again,
+    /// Fires those that are reached. "Exactly once per window and amount": one that has fired does not fire again,
     /// whatever is given back and used again.
-    pub(super) fn tell(&mut self, limit: u64, used: u64) -> Vec<u8> {
+    pub(super) fn fire(&mut self, limit: u64, used: u64) -> Vec<u8> {
         reached(limit, used).filter(|percent| self.0.insert(*percent)).collect()
     }
 }
