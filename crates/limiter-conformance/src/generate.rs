@@ -8,6 +8,5 @@ mod enumerated;
 mod random;
 mod reserving;
 
-pub use clock::ClockStep;
 pub use enumerated::{Sequences, reserved_world, small_world};
 pub use random::{histories, histories_with_reservations};

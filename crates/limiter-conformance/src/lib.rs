@@ -29,6 +29,7 @@
 //! # Ok::<(), limiter_conformance::replay::Unreadable>(())
 //! ```
 
+mod committed;
 pub mod fixtures;
 pub mod generate;
 pub mod model;
@@ -43,4 +44,5 @@ pub mod servers;
 pub mod suite;
 pub mod waiting;
 
+pub use committed::{Committed, committed};
 pub use limiter_core::Engine;

@@ -53,6 +53,7 @@ mod key_races;
 mod many_keys;
 mod names;
 mod peeking;
+mod prelude;
 mod property;
 mod races;
 mod recording;

@@ -75,14 +75,7 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
                         Change::Set(expiry) => Change::Set(expiry.seen_from(now)),
                     }
                 }
-                Action::Check(_)
-                | Action::Peek(_)
-                | Action::Reserve(_)
-                | Action::Extend(_)
-                | Action::Settle(_)
-                | Action::Cancel { .. }
-                | Action::Usage { .. }
-                | Action::Delete { .. } => {}
+                _ => {}
             }
             Operation { at: now, action }
         })
@@ -197,23 +190,13 @@ fn limits() -> BoxedStrategy<Limits> {
     let limit = || prop_oneof![4 => Just(None), 4 => amounts().prop_map(Some)];
     let token_type = select(vec![TokenType::Total, TokenType::Output, TokenType::Input]);
     (limit(), limit(), limit(), limit(), token_type)
-        .prop_map(
-            |(
-                requests_per_minute,
-                requests_per_day,
-                tokens_per_minute,
-                tokens_per_day,
-                token_type,
-            )| {
-                Limits {
-                    requests_per_minute,
-                    requests_per_day,
-                    tokens_per_minute,
-                    tokens_per_day,
-                    token_type,
-                }
-            },
-        )
+        .prop_map(|(minute_requests, day_requests, minute_tokens, day_tokens, token_type)| Limits {
+            requests_per_minute: minute_requests,
+            requests_per_day: day_requests,
+            tokens_per_minute: minute_tokens,
+            tokens_per_day: day_tokens,
+            token_type,
+        })
         .boxed()
 }
 

@@ -4,11 +4,8 @@ use std::sync::Mutex;
 
 use limiter_core::{AccessKey, BoxError, KeyId, KeysError, NewKey, Store};
 
-use super::world::{World, assert_refused};
-use super::{StoreUnderTest, Suite};
+use super::prelude::*;
 use crate::Engine;
-use crate::fixtures::{NOON, access_key, key_id, named, workspace};
-use crate::waiting::Wait;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("a_generated_access_key_resolves_to_its_key", |world| {

@@ -2,10 +2,7 @@
 
 use limiter_core::{KeysError, NewKey};
 
-use super::world::{assert_refused, engine};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{DAY, NOON, named, workspace};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     let tomorrow = Some(NOON.after(DAY));

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use limiter_core::{LedgerBounds, ReservationError, SettledAs, Timestamp, Totals};
 
-use super::key::Key;
-use super::reserving::is_replayed;
-use super::world::{assert_refused, at_noon_and};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{DAY, MINUTE, NOON, named, output, requests, requests_per_minute, tokens};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     let default = LedgerBounds::default;
@@ -19,8 +15,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         for (id, ttl) in [("sooner", MINUTE), ("later", DAY), ("cancelled", DAY)] {
             key.reserve_for(ttl, id, None, call());
         }
-        key.world.clock.set(at_noon_and(59_999));
-        key.settle("sooner", output(4)).settle("later", output(4)).cancel("cancelled");
+        key.at(59_999).settle("sooner", output(4)).settle("later", output(4)).cancel("cancelled");
         let again = || {
             ["sooner", "later"]
                 .map(|id| key.try_settle(id, output(4)))
@@ -28,14 +23,14 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
                 .chain([key.try_cancel("cancelled")])
         };
         for ms in [60_000, 179_998] {
-            key.world.clock.set(at_noon_and(ms));
+            key.at(ms);
             for settled in again() {
                 assert_eq!(settled.expect("it is known").outcome, SettledAs::Repeated, "{ms}");
             }
             let again = key.try_reserve("later", None, call(), DAY).expect("it is known");
             assert!(is_replayed(&again), "{ms} ms after noon");
         }
-        key.world.clock.set(at_noon_and(179_999));
+        key.at(179_999);
         for settled in again() {
             assert_refused!(settled, ReservationError::Unknown(_));
         }
@@ -43,27 +38,23 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     // Nothing is charged, a known id stays known, and the error names the bound and the instant.
-    suite.story(
-        "the_bound_of_open_reservations_holds_until_the_first_ttl_has_passed",
-        move |world| {
-            let world = world.with_bounds(LedgerBounds { open: 2, ..default() });
-            let key = world.generous();
-            key.reserve_for(2 * MINUTE, "r1", None, call()).reserve_for(MINUTE, "r2", None, call());
-            let sentence = refused(&key, "r3", NOON.after(MINUTE));
-            for part in ["2 open reservations", "2025-10-09T12:01:00Z", "nothing was charged"] {
-                assert!(sentence.contains(part), "{sentence}");
-            }
-            key.uses([2, 10, 2, 10]);
-            let known = key.try_reserve("r1", None, call(), DAY).expect("it is known");
-            assert!(is_replayed(&known));
+    suite.story("the_bound_of_open_reservations_holds_until_a_ttl_has_passed", move |world| {
+        let world = world.with_bounds(LedgerBounds { open: 2, ..default() });
+        let key = world.generous();
+        key.reserve_for(2 * MINUTE, "r1", None, call()).reserve_for(MINUTE, "r2", None, call());
+        let sentence = refused(&key, "r3", NOON.after(MINUTE));
+        for part in ["2 open reservations", "2025-10-09T12:01:00Z", "nothing was charged"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+        key.uses([2, 10, 2, 10]);
+        let known = key.try_reserve("r1", None, call(), DAY).expect("it is known");
+        assert!(is_replayed(&known));
 
-            world.clock.set(at_noon_and(59_999));
-            refused(&key, "r3", NOON.after(MINUTE));
-            world.clock.set(NOON.after(MINUTE));
-            key.reserve("r3", call());
-            refused(&key, "r4", NOON.after(2 * MINUTE));
-        },
-    );
+        world.at(59_999);
+        refused(&key, "r3", NOON.after(MINUTE));
+        key.at(60_000).reserve("r3", call());
+        refused(&key, "r4", NOON.after(2 * MINUTE));
+    });
 
     // A key may reserve without end, as long as few of its calls run at a time.
     suite.story("an_ended_reservation_leaves_its_place_to_an_open_one", move |world| {
@@ -84,17 +75,15 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         let world = world.with_bounds(LedgerBounds { ended: 2, ..default() });
         let key = world.generous();
         for (seconds, id) in [(0, "r1"), (1, "r2")] {
-            world.clock.set(seconds_after_noon(seconds));
-            key.reserve(id, call()).cancel(id);
+            key.at(seconds * 1_000).reserve(id, call()).cancel(id);
         }
         let sentence = refused(&key, "r3", NOON.after(2 * MINUTE));
         assert!(sentence.contains("2 ended reservations"), "{sentence}");
         // A repetition needs no place.
         key.uses([0, 0, 0, 0]).cancel("r1");
-        world.clock.set(at_noon_and(119_999));
+        world.at(119_999);
         refused(&key, "r3", NOON.after(2 * MINUTE));
-        world.clock.set(NOON.after(2 * MINUTE));
-        key.reserve("r3", call());
+        key.at(120_000).reserve("r3", call());
     });
 
     // An open reservation ends beyond the bound of ended ones, and is remembered as long as any: a refund is never lost.
@@ -107,37 +96,32 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
             key.reserve(id, call());
         }
         for (id, second) in ids.into_iter().zip(0..) {
-            world.clock.set(seconds_after_noon(second));
-            key.settle(id, output(1));
+            key.at(second * 1_000).settle(id, output(1));
         }
         key.uses([4, 4, 4, 4]);
-        let last = seconds_after_noon(123);
-        refused(&key, "r4", last);
-        world.clock.set(at_noon_and(119_999));
+        refused(&key, "r4", at_noon_and(123_000));
+        world.at(119_999);
         for id in ids {
             let settled = key.try_settle(id, output(1)).expect("all are remembered");
             assert_eq!(settled.outcome, SettledAs::Repeated);
         }
-        world.clock.set(at_noon_and(122_999));
-        refused(&key, "r4", last);
-        world.clock.set(last);
-        key.reserve("r4", call());
+        world.at(122_999);
+        refused(&key, "r4", at_noon_and(123_000));
+        key.at(123_000).reserve("r4", call());
     });
 
     suite.story("a_check_at_its_bound_is_refused_until_the_first_id_is_forgotten", move |world| {
         let world = world.with_bounds(LedgerBounds { checks: 2, ..default() });
         let key = world.generous();
-        for (second, id) in [(0, "q1"), (1, "q2")] {
-            world.clock.set(seconds_after_noon(second));
-            assert!(key.check_once(id, None, call()).is_allowed());
+        for (ms, id) in [(0, "q1"), (1_000, "q2")] {
+            assert!(key.at(ms).check_once(id, None, call()).is_allowed());
         }
         let full = key.try_check_once("q3", None, call()).expect_err("there is no room");
         assert_eq!(full.retry_at(), Some(NOON.after(2 * MINUTE)), "{full}");
         assert_eq!(full.retry_after(), Some(Duration::from_secs(119)), "{full}");
         key.uses([2, 10, 2, 10]);
         assert!(is_replayed(&key.check_once("q1", None, call())));
-        world.clock.set(NOON.after(2 * MINUTE));
-        assert!(key.check_once("q3", None, call()).is_allowed());
+        assert!(key.at(120_000).check_once("q3", None, call()).is_allowed());
     });
 
     // The ids of records are remembered for as long as each caller asked.
@@ -154,11 +138,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         let world = world.with_bounds(LedgerBounds::of_each(1));
         let key = world.generous();
         key.reserve("settled", call()).settle("settled", output(5));
-        world.clock.set(at_noon_and(1));
-        assert!(key.check_once("q1", None, call()).is_allowed());
-        key.record("r1", call());
-        world.clock.set(NOON.after(2 * MINUTE));
-        key.reserve("open", call());
+        assert!(key.at(1).check_once("q1", None, call()).is_allowed());
+        key.record("r1", call()).at(120_000).reserve("open", call());
         let another = key.try_reserve("another", None, call(), DAY);
         assert_refused!(another, ReservationError::TooMany { most: 1, .. });
         assert_eq!(key.used()[2..], [4, 20]);
@@ -186,8 +167,4 @@ fn refused<T: StoreUnderTest>(key: &Key<'_, T>, id: &str, room_at: Timestamp) ->
     assert!(matches!(full, ReservationError::TooMany { .. }), "{full}");
     assert_eq!(full.retry_at(), Some(room_at), "{full}");
     full.to_string()
-}
-
-fn seconds_after_noon(seconds: u64) -> Timestamp {
-    NOON.after(Duration::from_secs(seconds))
 }

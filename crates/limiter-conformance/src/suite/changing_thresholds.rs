@@ -2,13 +2,7 @@
 
 use limiter_core::{KeyConfig, Thresholds};
 
-use super::key::{Key, fired};
-use super::world::{World, generous_config};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, millionths, named, output, requests, requests_per_day, spend, tokens,
-    tokens_per_minute,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("the_thresholds_of_a_key_replace_those_of_the_limiter", |world| {

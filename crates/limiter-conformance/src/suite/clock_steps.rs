@@ -2,9 +2,7 @@
 
 use limiter_core::Timestamp;
 
-use super::world::{World, at_noon_and};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{NOON, named, requests, requests_per_minute};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // A step back by up to one window keeps the stored window; the step forth keeps it too.

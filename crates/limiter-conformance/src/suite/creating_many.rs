@@ -7,12 +7,7 @@ use limiter_core::{
 };
 
 use super::access_keys::scripted;
-use super::world::{World, assert_refused};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    NOON, access_key, asset, key_id, named, requests, requests_per_day, workspace,
-};
-use crate::waiting::{Wait, at_once};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // More than a store is asked for at a time. Limits are in force at once, and each access key belongs to its key.

@@ -2,11 +2,7 @@
 
 use limiter_core::{DenialReason, KeysError, NewKey};
 
-use super::key::{Key, reason};
-use super::world::assert_refused;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{DAY, named, requests, requests_per_day};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("a_deleted_key_makes_no_calls", |world| {

@@ -2,13 +2,7 @@
 
 use limiter_core::{DenialReason, ReservationError, Totals};
 
-use super::key::reason;
-use super::world::assert_refused;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    MINUTE, NOON, input_and_output, millionths, named, output, requests, requests_per_minute,
-    spend, tokens,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // The new totals are given, and the difference is charged, without a request.

@@ -6,13 +6,7 @@ use limiter_core::{
     KeysError, Limits, MAX_COUNT, NewKey, Thresholds, Timestamp, WorkspaceId,
 };
 
-use super::key::reason;
-use super::world::assert_refused;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, NEXT_MINUTE, NOON, asset, limits, named, requests, requests_per_day,
-    requests_per_minute, tokens, tokens_per_minute,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("a_limit_of_zero_allows_nothing", |world| {

@@ -4,14 +4,7 @@ use std::collections::BTreeMap;
 
 use limiter_core::{Crossing, Decision, Limits, Timestamp};
 
-use super::key::{fired, in_words};
-use super::world::{at_noon_and, generous_config};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MIDNIGHT, MINUTE, asset, limits, millionths, named, output, requests, requests_per_day,
-    tokens, tokens_per_minute,
-};
-use crate::waiting::at_once;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("what_is_given_back_and_used_again_fires_nothing_again", |world| {
@@ -82,22 +75,19 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         let key = world.member(named("ci").with_global(hundred_a_minute_and_a_day()));
         key.after(10 * DAY)
             .fires(tokens(0, 80), ["80 % of global/minute/tokens", "80 % of global/day/tokens"]);
-        world.clock.set(at_noon_and(0));
-        key.fires(tokens(0, 19), []).denied(None, tokens(0, 2));
+        key.at(0).fires(tokens(0, 19), []).denied(None, tokens(0, 2));
         let last = ["100 % of global/minute/tokens", "100 % of global/day/tokens"];
         key.fires(tokens(0, 1), last);
     });
 
     suite.calls("a_rebase_by_a_denial_fires_nothing_again", |key| {
         key.after(10 * DAY).fires(tokens(0, 80), ["80 % of global/minute/tokens"]);
-        key.world.clock.set(at_noon_and(0));
-        key.denied(None, tokens(0, 21)).fires(tokens(0, 19), []);
+        key.at(0).denied(None, tokens(0, 21)).fires(tokens(0, 19), []);
     });
 
     suite.calls("a_small_step_back_fires_nothing_again", |key| {
         key.fires(tokens(0, 80), ["80 % of global/minute/tokens"]);
-        key.world.clock.set(at_noon_and(-1));
-        key.fires(tokens(0, 10), []);
+        key.at(-1).fires(tokens(0, 10), []);
     });
 
     // Its limits were cleared, ended, and were set again: these are other counts, also where the day is still the same.

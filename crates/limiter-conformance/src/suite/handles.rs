@@ -2,11 +2,8 @@
 
 use limiter_core::{Charge, Decision, DecisionHandle, DecisionStore, DenialReason};
 
-use super::key::{Key, fired, reason};
 use super::many_keys;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{asset, named, requests, requests_per_day, requests_per_minute};
-use crate::waiting::{CALLERS, Wait, at_once};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // So do its clones.

@@ -1,22 +1,17 @@
 //! Histories: the store answers every operation as the model does.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use limiter_core::Store;
-
+use super::prelude::*;
 use super::property::{
     Broken, bounded_player, holds_for_histories, holds_for_reservations, number_from, play, player,
 };
-use super::world::World;
-use super::{StoreUnderTest, Suite};
 use crate::generate::{Sequences, reserved_world, small_world};
 use crate::model::{Bounds, Model};
 use crate::player::Player;
-use crate::replay::{Answer, Operation, read, to_jsonl};
-use crate::waiting::{Wait, at_once};
+use crate::replay::{Answer, Operation, to_jsonl};
+use crate::{Committed, committed};
 
 /// How calls reach the store.
 type Way<S> = fn(Player<S>) -> Player<S>;
@@ -91,8 +86,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         ("committed_reservations_agree_with_the_model", RESERVATIONS, by_key),
     ] {
         suite.story(name, move |world| {
-            for (file, history) in committed(folder) {
-                if let Err(broken) = agrees(&*world.source, unbounded, way, &history) {
+            for Committed { file, operations, .. } in committed(folder) {
+                if let Err(broken) = agrees(&*world.source, unbounded, way, &operations) {
                     panic!("{}: {broken}", file.display());
                 }
             }
@@ -105,8 +100,14 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         ("committed_reservations_are_answered_as_committed", RESERVATIONS),
     ] {
         suite.story(name, move |world| {
-            for (file, history) in committed(folder) {
-                answers_as_committed(player(world), &file, &history);
+            for Committed { file, operations, answers } in committed(folder) {
+                let Some(expected) = answers else { continue };
+                let mut player = player(world);
+                let answers = operations.iter().map(|operation| {
+                    let answer = play(&mut player, operation).wait();
+                    answer.unwrap_or_else(|broken| panic!("{broken}")).to_line() + "\n"
+                });
+                assert_eq!(answers.collect::<String>(), expected, "{}", file.display());
             }
         });
     }
@@ -193,37 +194,6 @@ fn depth<T: StoreUnderTest>() -> u32 {
         2..100 => depth.saturating_sub(1),
         100.. => depth.saturating_sub(2),
     }
-}
-
-/// Plays a history, and compares the answers with those in the folder `answers`, if there are any.
-fn answers_as_committed(mut player: Player<impl Store>, file: &Path, history: &[Operation]) {
-    let (folder, name) = file.parent().zip(file.file_name()).expect("a file in a folder");
-    let Ok(expected) = fs::read_to_string(folder.join("answers").join(name)) else { return };
-    let answers = history.iter().map(|operation| {
-        let answer = play(&mut player, operation).wait();
-        answer.unwrap_or_else(|broken| panic!("{broken}")).to_line() + "\n"
-    });
-    assert_eq!(answers.collect::<String>(), expected, "{}", file.display());
-}
-
-/// The histories in a folder of this crate.
-fn committed(folder: &str) -> Vec<(PathBuf, Vec<Operation>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let entries = fs::read_dir(&folder).expect("the folder of histories is here");
-    let mut files: Vec<_> =
-        entries.map(|entry| entry.expect("the folder can be read").path()).collect();
-    files.retain(|file| file.extension().is_some_and(|end| end == "jsonl"));
-    assert!(!files.is_empty(), "{} has no histories", folder.display());
-    files.sort();
-    files.into_iter().map(|file| (file.clone(), operations(&file))).collect()
-}
-
-fn operations(file: &Path) -> Vec<Operation> {
-    let text = fs::read_to_string(file).expect("a history is a text file");
-    let lines = text.lines().enumerate().map(|(index, line)| {
-        read(line).unwrap_or_else(|error| panic!("{}, line {}: {error}", file.display(), index + 1))
-    });
-    lines.collect()
 }
 
 const HISTORIES: &str = "histories";

@@ -2,10 +2,7 @@
 
 use limiter_core::{KeysError, NewKey};
 
-use super::world::assert_refused;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{access_key, key_id, named, requests_per_day};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("a_caller_may_choose_the_id", |world| {

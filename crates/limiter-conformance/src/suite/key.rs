@@ -123,6 +123,12 @@ impl<T: StoreUnderTest> Key<'_, T> {
         self
     }
 
+    /// Sets the clock to this many milliseconds after noon, or before it.
+    pub(super) fn at(&self, ms: i64) -> &Self {
+        self.world.at(ms);
+        self
+    }
+
     /// Moves the clock forward.
     pub(super) fn after(&self, duration: Duration) -> &Self {
         self.world.advance(duration);

@@ -2,11 +2,7 @@
 
 use limiter_core::{Credits, DenialReason, KeyConfig, KeysError, NewKey};
 
-use super::key::Key;
-use super::world::engine;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{access_key, key_id, named, requests, requests_per_day, workspace};
-use crate::waiting::{CALLERS, Wait, at_once};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("a_workspace_is_bootstrapped_once", |world| {

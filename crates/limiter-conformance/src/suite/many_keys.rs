@@ -2,11 +2,7 @@
 
 use limiter_core::NewKey;
 
-use super::key::Key;
-use super::world::World;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{named, requests_per_day};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("each_key_counts_for_itself", |world| {

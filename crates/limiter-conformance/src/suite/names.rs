@@ -2,10 +2,7 @@
 
 use limiter_core::{KeysError, NewKey};
 
-use super::world::assert_refused;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{NOON, named};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     let another_ci = || NewKey::member(named("ci"));

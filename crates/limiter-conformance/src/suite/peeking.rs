@@ -2,13 +2,10 @@
 
 use limiter_core::{AssetId, Charge, Decision, KeyRecord, Search, Store, Usage};
 
+use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
-use super::world::World;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{asset, named, requests, requests_per_minute};
 use crate::player::{Player, request};
 use crate::replay::{Action, Call, Operation};
-use crate::waiting::Wait;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // Whole decisions are compared: every rule with limit, used, remaining and reset time, and what is left of the budget.

@@ -2,12 +2,7 @@
 
 use limiter_core::{Charge, Decision, KeyConfig, ScopeUsage, Usage};
 
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    asset, millionths, named, requests, requests_per_day, requests_per_minute, spend, tokens,
-    tokens_per_minute,
-};
-use crate::waiting::{CALLERS, at_once};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // Each of the 1,000 calls that are admitted leaves another rest.

@@ -2,12 +2,7 @@
 
 use limiter_core::ReservationError;
 
-use super::reserving::is_new;
-use super::world::{assert_refused, at_noon_and, generous_config};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    MINUTE, NOON, asset, key_id, millionths, requests, requests_per_minute, tokens,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // What is above them stands as debt until the window ends.
@@ -30,8 +25,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         key.uses([2, 14, 2, 14]);
         let day = 86_400_000;
         for (ms, tokens_of_the_day) in [(120_001, 14), (day - 1, 0), (day, 5)] {
-            key.world.clock.set(at_noon_and(ms));
-            let used = key.record("r1", tokens(0, 5)).used();
+            let used = key.at(ms).record("r1", tokens(0, 5)).used();
             assert_eq!(used[3], tokens_of_the_day, "{ms} ms after noon");
         }
     });
@@ -43,7 +37,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
             key.try_record(id, None, requests(1), Some(confirms)).expect("it is never refused");
         }
         for (ms, requests_of_the_day) in [(119_999, 3), (120_000, 4)] {
-            key.world.clock.set(at_noon_and(ms));
+            key.at(ms);
             for id in ["r1", "r2", "r3"] {
                 key.record(id, requests(1));
             }

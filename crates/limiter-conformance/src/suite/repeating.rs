@@ -4,13 +4,7 @@ use std::time::Duration;
 
 use limiter_core::{Charge, DenialReason, ReservationError, SettledAs, Totals};
 
-use super::key::reason;
-use super::reserving::{is_new, is_replayed};
-use super::world::{assert_refused, at_noon_and, generous};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, NOON, asset, millionths, named, output, requests, requests_per_minute, tokens,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.calls("a_repeated_settlement_changes_nothing_more", |key| {
@@ -146,10 +140,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // To the millisecond, and a repetition does not prolong it.
     suite.calls("a_check_is_remembered_for_two_minutes", |key| {
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        key.world.clock.set(at_noon_and(119_999));
-        assert!(is_replayed(&key.check_once("q1", None, tokens(0, 5))));
-        key.world.clock.set(at_noon_and(120_000));
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
+        assert!(is_replayed(&key.at(119_999).check_once("q1", None, tokens(0, 5))));
+        assert!(is_new(&key.at(120_000).check_once("q1", None, tokens(0, 5))));
         key.uses([1, 5, 2, 10]);
     });
 

@@ -2,10 +2,7 @@
 
 use limiter_core::{Decision, ReservationError};
 
-use super::reserving::is_new;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{DAY, output, tokens};
-use crate::waiting::{CALLERS, at_once};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.calls("a_reservation_is_charged_once", |key| {

@@ -2,17 +2,11 @@
 
 use limiter_core::{Credits, Decision, Store, Timestamp};
 
-use super::key::Key;
 use super::peeking::peek;
+use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
-use super::world::World;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MIDNIGHT, MINUTE, NEXT_MINUTE, NOON, limits, named, requests_per_minute, tokens,
-};
 use crate::player::{Player, request};
 use crate::replay::{Action, Answer, Call, Denial, Operation};
-use crate::waiting::Wait;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // Nothing else is consumed meanwhile.

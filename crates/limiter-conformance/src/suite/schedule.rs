@@ -4,12 +4,7 @@ use limiter_core::{
     Credits, KeyConfig, Limits, Scope, ScopeLimits, Thresholds, TokenType, Window, WindowLimits,
 };
 
-use super::key::Key;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MIDNIGHT, MINUTE, NEXT_MINUTE, NOON, asset, limits, named, requests, requests_per_day,
-    requests_per_minute, tokens,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     let minute_and_day = |limits: Limits| [limits.of(Window::Minute), limits.of(Window::Day)];

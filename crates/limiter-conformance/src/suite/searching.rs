@@ -2,9 +2,7 @@
 
 use limiter_core::{KeyRecord, Search};
 
-use super::world::World;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{NOON, named, requests_per_minute};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // By the bytes of their names.

@@ -5,9 +5,7 @@ use std::fmt::Debug;
 use limiter_core::{KeyRecord, NewKey, Search};
 
 use super::handles;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{access_key, named};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     let new = || NewKey::member(named("ci")).with_access_key(access_key(SECRET));

@@ -2,12 +2,7 @@
 
 use limiter_core::{Limits, MAX_COUNT, ReservationError, Totals};
 
-use super::world::{assert_refused, at_noon_and, generous, generous_config};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, NOON, asset, input_and_output, limits, millionths, named, output, requests,
-    requests_per_day, spend, tokens, tokens_per_minute,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // A surplus goes back to the minute and the day that the call was charged to; the request stays.
@@ -100,16 +95,14 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // A step back of two minutes: the counts are carried over, but it is another minute. The day is the same.
     suite.calls("after_a_rebase_every_earlier_window_is_closed", |key| {
-        key.reserve("r1", tokens(0, 50));
-        key.world.clock.set(at_noon_and(-120_000));
+        key.reserve("r1", tokens(0, 50)).at(-120_000);
         key.reserve("r2", tokens(0, 5)).uses([2, 55, 2, 55]);
         key.settle("r1", output(10)).uses([2, 55, 2, 15]);
     });
 
     // It opens none again, and closes none.
     suite.calls("a_small_step_back_leaves_the_window_as_it_is", |key| {
-        key.reserve("r1", tokens(0, 50));
-        key.world.clock.set(at_noon_and(-60_000));
+        key.reserve("r1", tokens(0, 50)).at(-60_000);
         key.settle("r1", output(10)).uses([1, 10, 1, 10]);
     });
 
@@ -140,9 +133,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         for id in ["extended", "repeated"] {
             key.reserve_for(2 * MINUTE, id, None, tokens(0, 5));
         }
-        key.world.clock.set(at_noon_and(119_999));
-        key.extend("extended", output(6)).reserve_for(DAY, "repeated", None, tokens(0, 5));
-        key.world.clock.set(NOON.after(2 * MINUTE));
+        key.at(119_999).extend("extended", output(6));
+        key.reserve_for(DAY, "repeated", None, tokens(0, 5)).at(120_000);
         for id in ["extended", "repeated"] {
             assert_refused!(key.try_settle(id, output(4)), ReservationError::Unknown(_));
         }

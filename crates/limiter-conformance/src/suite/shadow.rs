@@ -2,14 +2,7 @@
 
 use limiter_core::{Decision, DenialReason, Denied, NewKey, ReservationError};
 
-use super::key::fired;
-use super::reserving::is_replayed;
-use super::world::{assert_refused, generous, generous_config};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, NOON, asset, key_id, millionths, named, output, requests, requests_per_day,
-    requests_per_minute, tokens,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // An enforced key and one in shadow make the same calls. What denies the one marks the call of the other, word for word;

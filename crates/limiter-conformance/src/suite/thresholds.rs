@@ -2,13 +2,7 @@
 
 use limiter_core::{Crossing, MAX_COUNT, TokenType};
 
-use super::key::{fired, in_words};
-use super::world::generous_config;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, NEXT_MINUTE, asset, limits, millionths, named, output, requests, requests_per_day,
-    requests_per_minute, spend, tokens,
-};
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // The eighth of ten, and the tenth.

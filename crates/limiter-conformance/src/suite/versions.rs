@@ -2,12 +2,7 @@
 
 use limiter_core::{Credits, KeyConfig, KeysError};
 
-use super::world::assert_refused;
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{
-    DAY, MINUTE, NOON, asset, key_id, named, requests, requests_per_day, requests_per_minute,
-};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // A new key is at version 1.

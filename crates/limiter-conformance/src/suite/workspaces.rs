@@ -2,11 +2,7 @@
 
 use limiter_core::{KeyId, KeysError, NewKey, Search};
 
-use super::key::Key;
-use super::world::{World, assert_refused};
-use super::{StoreUnderTest, Suite};
-use crate::fixtures::{access_key, key_id, named, requests_per_day, workspace};
-use crate::waiting::Wait;
+use super::prelude::*;
 
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("a_foreign_key_is_not_there_to_read", |world| {

@@ -97,6 +97,11 @@ impl<T: StoreUnderTest> World<T> {
         page.keys.iter().map(|key| key.name.to_string()).collect()
     }
 
+    /// Sets the clock to this many milliseconds after noon, or before it.
+    pub(super) fn at(&self, ms: i64) {
+        self.clock.set(at_noon_and(ms));
+    }
+
     pub(super) fn advance(&self, duration: Duration) {
         self.clock.advance(duration);
     }
