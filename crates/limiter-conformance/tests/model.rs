@@ -12,7 +12,8 @@ fn the_model_answers_committed_histories_as_committed() {
             let mut model = Model::new();
             let answered = operations.iter().map(|it| model.answer(it).to_line() + "\n");
             let answered = answered.collect::<String>();
-            assert_eq!(answered, answers.unwrap_or(answered.clone()), "{}", file.display());
+            let Some(expected) = answers else { continue };
+            assert_eq!(answered, expected, "{}", file.display());
         }
     }
 }

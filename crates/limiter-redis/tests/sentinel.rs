@@ -6,10 +6,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use limiter_conformance::fixtures::{MINUTE, NOON, named, requests_per_minute};
 use limiter_conformance::servers::{RedisSentinel, RedisServer};
 use limiter_core::{
-    BoxError, Charge, DecisionHandle, Engine, KeyConfig, KeyId, KeysError, Limits, ManualClock,
-    NewKey, Search, Timestamp,
+    BoxError, Charge, DecisionHandle, Engine, KeyId, KeysError, ManualClock, NewKey, Search,
 };
 use limiter_redis::RedisStore;
 
@@ -81,14 +81,3 @@ async fn life_of_a_key(
 fn engine(store: RedisStore) -> Engine<RedisStore> {
     Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
 }
-
-fn named(name: &str) -> KeyConfig {
-    KeyConfig::named(name).unwrap()
-}
-
-fn requests_per_minute(requests: u64) -> Limits {
-    Limits::builder().requests_per_minute(requests).build().unwrap()
-}
-
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000); // 2025-10-09T12:00:00Z
-const MINUTE: Duration = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use limiter_conformance::fixtures::NOON;
 use limiter_conformance::servers::RedisServer;
 use limiter_core::{
     AccessKey, AssetId, Charge, DecisionStore, KeyConfig, KeyId, KeyKind, KeyStore, Limits,
@@ -113,7 +114,7 @@ async fn a_configured_key_never_expires_in_redis() {
 
 async fn scene() -> (RedisServer, RedisStore, ManualClock) {
     let server = RedisServer::run();
-    let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+    let clock = ManualClock::at(NOON);
     let store = patient(server.url()).clock(clock.clone()).connect().await.unwrap();
     (server, store, clock)
 }
