@@ -81,7 +81,7 @@ impl Model {
     }
 
     /// Whether the specification says what the answer is. "After a step back, whether an id or a ttl that had passed
-    /// holds again is unspecified": then whoever compares answers leaves the operation out.
+    /// holds again is unspecified": such an operation is left out of a comparison.
     #[must_use]
     pub fn specifies(&self, operation: &Operation) -> bool {
         let (now, bounds) = (operation.at, &self.bounds);

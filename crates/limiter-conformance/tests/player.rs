@@ -141,8 +141,8 @@ fn a_store_that_fails_is_an_error_and_no_answer() {
         let failed = usage.expect_err("the store is unplugged");
         let causes =
             std::iter::successors(Some(&failed as &dyn std::error::Error), |error| error.source());
-        let told: Vec<_> = causes.map(ToString::to_string).collect();
-        assert!(told.iter().any(|cause| cause.contains("unplugged")), "{told:?}");
+        let sentences: Vec<_> = causes.map(ToString::to_string).collect();
+        assert!(sentences.iter().any(|cause| cause.contains("unplugged")), "{sentences:?}");
     });
 }
 

@@ -85,7 +85,7 @@ pub fn reserved_world(depth: u32) -> Sequences {
     }
 }
 
-/// Every sequence of at most so many letters, as the history that it spells, the shorter ones first.
+/// Every sequence of letters up to some length, as the history that it spells, the shorter ones first.
 #[derive(Clone, Debug)]
 pub struct Sequences {
     begins: Vec<Action>,

@@ -15,7 +15,7 @@ use crate::replay::{
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
 use super::reserving;
 
-/// Histories of so many steps in a world of three keys and three assets, one of them called `global`. Most limits and
+/// Histories of this many steps in a world of three keys and three assets, one of them called `global`. Most limits and
 /// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger.
 ///
 /// They shrink to fewer steps, simpler steps, smaller numbers and a clock that stands.

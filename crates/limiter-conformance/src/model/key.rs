@@ -79,10 +79,10 @@ impl Key {
     /// `check_and_consume`: "either all allow and all are charged, or nothing changes".
     pub(super) fn check(&mut self, call: &Call, now: u64) -> Answer {
         let answer = self.decide(call, now);
-        // "A denial, whatever its reason, charges nothing but does store this [the mending] for the scopes it meets, or
+        // "A denial, whatever its reason, charges nothing but does store this [the rebase] for the scopes it meets, or
         // a full key would stay frozen until the far date".
         let admitted = matches!(answer, Answer::Allowed { .. });
-        *self = if admitted { self.charged(call, now).0 } else { self.mended(call, now) };
+        *self = if admitted { self.charged(call, now).0 } else { self.rebased(call, now) };
         answer
     }
 
@@ -154,7 +154,7 @@ impl Key {
                 violated: violated.into_iter().map(|state| state.rule).collect(),
                 // "The windows as they stand" are those that the denial leaves behind, also when it only might have:
                 // a peek answers the same decision.
-                retry_at: self.mended(call, now).retry_at(call, now),
+                retry_at: self.rebased(call, now).retry_at(call, now),
             })
         })
     }
@@ -259,8 +259,8 @@ impl Key {
     }
 
     /// The key after the call was denied.
-    fn mended(&self, call: &Call, now: u64) -> Self {
-        self.with_met_scopes(call, |scope| Some(scope.mended(now)))
+    fn rebased(&self, call: &Call, now: u64) -> Self {
+        self.with_met_scopes(call, |scope| Some(scope.rebased(now)))
     }
 
     /// The key with the scopes that the call meets replaced, or dropped.

@@ -38,14 +38,14 @@ impl Scope {
     }
 
     /// What a denial leaves. It writes no counts, so it drops none.
-    pub(super) fn mended(&self, now: u64) -> Self {
-        Self { minute: self.minute.mended(now), day: self.day.mended(now) }
+    pub(super) fn rebased(&self, now: u64) -> Self {
+        Self { minute: self.minute.rebased(now), day: self.day.rebased(now) }
     }
 
     /// What is left of a scope, counted or not, whose limits are changed: "setting, raising, lowering, clearing, adding
     /// or removing an asset, changing the token type".
     ///
-    /// "A scope that was dropped and gains limits again never finds its earlier windows": should it be counted anew, that
+    /// "A scope that was dropped and gains limits again never finds its earlier windows": should it be counted again, that
     /// counting has a number of its own.
     pub(super) fn changed(
         current: Option<&Self>,

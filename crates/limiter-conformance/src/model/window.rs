@@ -15,8 +15,8 @@ pub(super) struct Window {
     /// "The index of a window is stored with the counts of each scope and window kind, and moves only when those are
     /// written".
     index: u64,
-    /// "How often it was mended".
-    mended: u64,
+    /// "How often it was rebased".
+    rebases: u64,
     /// "Which counting of the scope it belongs to".
     counting: u64,
     charges: Vec<Charged>,
@@ -33,13 +33,13 @@ struct Charged {
     output: i128,
 }
 
-/// "The identity of a window, by which a reservation finds it again, is its index, how often it was mended, and which
+/// "The identity of a window, by which a reservation finds it again, is its index, how often it was rebased, and which
 /// counting of the scope it belongs to".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WindowId {
     kind: WindowKind,
     index: u64,
-    mended: u64,
+    rebases: u64,
     counting: u64,
 }
 
@@ -68,12 +68,12 @@ impl Window {
         counting: u64,
     ) -> Self {
         let (index, charges, fired) = (index_of(kind, now), Vec::new(), BTreeMap::new());
-        Self { kind, index, mended: 0, counting, charges, in_force, pending: None, fired }
+        Self { kind, index, rebases: 0, counting, charges, in_force, pending: None, fired }
     }
 
     pub(super) fn id(&self) -> WindowId {
-        let Self { kind, index, mended, counting, .. } = *self;
-        WindowId { kind, index, mended, counting }
+        let Self { kind, index, rebases, counting, .. } = *self;
+        WindowId { kind, index, rebases, counting }
     }
 
     /// What it is when it is written now: the three rules of the clock.
@@ -89,8 +89,8 @@ impl Window {
         }
     }
 
-    /// What a denial stores: only the mending of a clock that had jumped far ahead.
-    pub(super) fn mended(&self, now: u64) -> Self {
+    /// What a denial stores: only the rebase after a clock that had jumped far ahead.
+    pub(super) fn rebased(&self, now: u64) -> Self {
         if self.is_far_behind(now) {
             self.carried_to(index_of(self.kind, now))
         } else {
@@ -194,14 +194,14 @@ impl Window {
         window
     }
 
-    /// "It is further behind (a clock that had jumped far ahead was mended): the computed index is taken and the counts
+    /// "It is further behind (a clock that had jumped far ahead was set right): the computed index is taken and the counts
     /// are carried over; a pending change comes at the earlier of its own index and the one after the computed." So are
     /// the thresholds that have fired.
     fn carried_to(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
-        // "After a mending every earlier window is closed."
-        window.mended += 1;
+        // "After a rebase every earlier window is closed."
+        window.rebases += 1;
         window.pending =
             self.pending.map(|pending| Pending { from: pending.from.min(computed + 1), ..pending });
         window

@@ -102,10 +102,10 @@ pub struct Cost {
     pub credits: u64,
 }
 
-/// A threshold that is told: a share of a limit that was reached.
+/// A threshold that fires: a share of a limit that was reached.
 ///
-/// It is compared, and never written. The format has no word for it, and gets none: whoever holds a model in another
-/// language to the committed answers shall not have to know thresholds. All keys of a file have the default ones.
+/// It is compared, and never written. The format has no word for it, and gets none: a model in another language can be
+/// checked with the committed answers without thresholds. All keys of a file have the default ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crossed {
     /// The rule whose limit it is a share of; `None` for the budget.

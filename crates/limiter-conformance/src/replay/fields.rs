@@ -68,7 +68,7 @@ impl<'line> Fields<'line> {
         }
     }
 
-    /// All fields, whatever their names: the object is a map. Absent and null values are told apart by `read`.
+    /// All fields, whatever their names: the object is a map. A null value is `None`.
     pub(super) fn entries<T>(
         self,
         read: ReadValue<'line, T>,

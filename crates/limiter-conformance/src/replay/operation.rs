@@ -129,7 +129,7 @@ pub struct Reserve {
     pub ttl_ms: u64,
 }
 
-/// What a reserved call costs, as far as it is known; `None` is what stays as it was estimated.
+/// The cost of a reserved call; `None` stays as it was estimated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// The label of the key.

@@ -148,7 +148,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // A denial is the better answer, and is free.
     suite.story("a_call_that_would_be_denied_is_denied_at_the_bound_too", |world| {
         let world = world.with_bounds(LedgerBounds::of_each(1));
-        let key = world.member(named("ci").with_global(requests_per_minute(1)));
+        let key = world.limited(requests_per_minute(1));
         let is_denied = || {
             let denied = key.try_reserve("r2", None, requests(1), DAY);
             assert!(denied.is_ok_and(|decision| !decision.is_allowed()));

@@ -128,7 +128,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("a_change_of_limits_fires_nothing_by_itself", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(100)));
+        let key = world.limited(requests_per_day(100));
         key.admit(None, 9).update(|config| config.global = requests_per_day(10));
         key.fires(requests(1), []).after(DAY).admit(None, 7);
         key.fires(requests(1), ["80 % of global/day/requests"]);

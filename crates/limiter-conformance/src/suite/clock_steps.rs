@@ -19,7 +19,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
 /// Calls a key of `LIMIT` requests per minute at each instant until it is denied, and returns how many were admitted.
 fn admitted_at<T: StoreUnderTest>(world: &World<T>, instants: [Timestamp; 3]) -> [u64; 3] {
-    let key = world.member(named("ci").with_global(requests_per_minute(LIMIT)));
+    let key = world.limited(requests_per_minute(LIMIT));
     instants.map(|instant| {
         world.clock.set(instant);
         let mut admitted = 0;

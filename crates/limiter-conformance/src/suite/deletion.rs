@@ -20,7 +20,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("nothing_is_left_to_read_of_a_deleted_key", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(5)));
+        let key = world.limited(requests_per_day(5));
         key.delete();
         assert_eq!(world.engine.usage(&key.id).wait().expect("the store answers"), None);
         assert_refused!(world.keys().usage(&key.id).wait(), KeysError::NotFound(_));

@@ -37,7 +37,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // So no limit of requests denies it.
     suite.story("an_extension_needs_no_request", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(1)));
+        let key = world.limited(requests_per_minute(1));
         key.reserve("r1", requests(1));
         assert!(!key.admits());
         key.extend("r1", output(50));

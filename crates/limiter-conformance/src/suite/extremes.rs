@@ -20,13 +20,12 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("a_limit_of_one_allows_one", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1)));
-        key.admit(None, 1).denied(None, requests(1));
+        world.limited(requests_per_day(1)).admit(None, 1).denied(None, requests(1));
     });
 
     suite.story("the_largest_limit_is_reached_exactly", |world| {
         let largest = limits(|it| it.requests_per_day(MAX_COUNT).tokens_per_day(MAX_COUNT));
-        let key = world.member(named("ci").with_global(largest));
+        let key = world.limited(largest);
         let charge = tokens(MAX_COUNT - 1, 0).with_requests(MAX_COUNT - 1).expect("within bounds");
         assert!(key.check(None, charge).is_allowed());
         let last = key.check(None, tokens(1, 0));
@@ -46,7 +45,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // Of what has no limit: the call is allowed.
     suite.story("a_count_stays_at_the_largest_number", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(9)));
+        let key = world.limited(requests_per_day(9));
         for _ in 0..3 {
             let all = tokens(0, MAX_COUNT).with_credits(Credits::MAX);
             assert!(key.check(None, all).is_allowed());

@@ -25,7 +25,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("a_count_that_swings_about_its_limit_fires_once", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1)));
+        let key = world.limited(requests_per_day(1));
         let mut all = Vec::new();
         for id in ["r0", "r1", "r2", "r3", "r4"] {
             let reserved = key.try_reserve(id, None, requests(1), DAY);
@@ -37,7 +37,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // Of a call under a known id, in whatever way it is made.
     suite.story("a_repetition_fires_nothing", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(10)));
+        let key = world.limited(requests_per_day(10));
         let check = || fired(&key.check_once("q1", None, requests(8)));
         let reserve = || fired(&key.try_reserve("r1", None, requests(1), DAY).expect("as before"));
         assert_eq!(check(), ["80 % of global/day/requests"]);
@@ -60,7 +60,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // The day, which goes on, fires nothing more until it is another one.
     suite.story("a_new_window_fires_again", |world| {
-        let key = world.member(named("ci").with_global(hundred_a_minute_and_a_day()));
+        let key = world.limited(hundred_a_minute_and_a_day());
         let reached = ["80 % of global/minute/tokens", "80 % of global/day/tokens"];
         let reserved = key.try_reserve("r1", None, tokens(0, 80), DAY).expect("it is new");
         assert_eq!(fired(&reserved), reached);
@@ -72,7 +72,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // The counts are carried over, and so are the thresholds that have fired.
     suite.story("a_rebase_fires_nothing_again", |world| {
-        let key = world.member(named("ci").with_global(hundred_a_minute_and_a_day()));
+        let key = world.limited(hundred_a_minute_and_a_day());
         key.after(10 * DAY)
             .fires(tokens(0, 80), ["80 % of global/minute/tokens", "80 % of global/day/tokens"]);
         key.at(0).fires(tokens(0, 19), []).denied(None, tokens(0, 2));

@@ -85,7 +85,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("a_handle_sees_that_shadow_mode_begins_and_ends", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1)));
+        let key = world.limited(requests_per_day(1));
         let handle = of(key.admit(None, 1), None);
         for shadow in [true, false, true] {
             key.update(|config| config.shadow = shadow);

@@ -61,7 +61,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // Each caller sees allowed calls, then an unknown key, and never an allowed call again.
     suite.story("deletion_ends_calls_in_full_run", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1_000_000)));
+        let key = world.limited(requests_per_day(1_000_000));
         at_once(CALLERS, |caller| {
             if caller == 0 {
                 key.delete().denied(None, requests(1));

@@ -52,7 +52,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // It shows the charge; the usage does not.
     suite.story("a_peek_answers_as_if_charged", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(2)));
+        let key = world.limited(requests_per_minute(2));
         let peeked = key.peek(None, requests(1));
         assert!(peeked.rules().map(|rule| (rule.used, rule.remaining)).eq([(1, 1)]));
         key.uses([0, 0, 0, 0]);

@@ -113,7 +113,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // A retry after a timeout is safe.
     suite.story("a_check_with_a_known_id_is_charged_once", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(1)));
+        let key = world.limited(requests_per_minute(1));
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
         for _ in 0..3 {
             assert!(is_replayed(&key.check_once("q1", None, tokens(0, 5))));

@@ -44,13 +44,13 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     suite.story("a_retry_waits_for_the_day_if_the_day_is_full", |world| {
         let day_and_minute = limits(|it| it.requests_per_minute(1).tokens_per_day(5));
-        let key = world.member(named("ci").with_global(day_and_minute));
+        let key = world.limited(day_and_minute);
         assert!(key.check(None, tokens(0, 5)).is_allowed());
         assert_eq!(retry_at(&key), Some(MIDNIGHT));
     });
 
     suite.story("a_retry_counts_on_a_pending_limit", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(0)));
+        let key = world.limited(requests_per_minute(0));
         assert_eq!(retry_at(&key), None);
         key.update(|config| config.global = requests_per_minute(1));
         assert_eq!(retry_at(&key), Some(NEXT_MINUTE));

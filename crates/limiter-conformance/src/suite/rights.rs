@@ -41,7 +41,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("an_admin_reads_the_usage_of_any_key", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(5)));
+        let key = world.limited(requests_per_day(5));
         assert_eq!(key.admit(None, 2).used()[2], 2);
         world.first_admin().usage();
     });
@@ -86,7 +86,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // By its id or without it.
     suite.story("a_member_reads_its_own_usage", |world| {
-        let member = world.member(named("ci").with_global(requests_per_day(5)));
+        let member = world.limited(requests_per_day(5));
         let expected = member.admit(None, 2).usage();
         let keys = member.keys();
         for usage in [keys.usage(&member.id).wait(), keys.own_usage().wait()] {

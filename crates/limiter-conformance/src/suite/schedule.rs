@@ -60,7 +60,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("the_last_of_several_changes_counts", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(1)));
+        let key = world.limited(requests_per_minute(1));
         for limit in [5, 7, 3] {
             change(&key, requests_per_minute(limit));
         }
@@ -134,7 +134,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // Counts of the current window stay as they are.
     suite.story("a_token_type_changes_with_the_next_window", |world| {
         let of_type = |kind| limits(|it| it.tokens_per_minute(100).token_type(kind));
-        let key = world.member(named("ci").with_global(of_type(TokenType::Output)));
+        let key = world.limited(of_type(TokenType::Output));
         change(&key, of_type(TokenType::Input));
         for (token_type, used) in [(TokenType::Output, 7), (TokenType::Input, 5)] {
             let decision = key.check(None, tokens(5, 7));

@@ -92,7 +92,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("a_page_shows_whole_records", |world| {
-        world.member(named("ci").with_global(requests_per_minute(5)));
+        world.limited(requests_per_minute(5));
         for record in all_pages(world, Search::all()) {
             assert_eq!(world.key(record.id.clone()).read(), record);
         }

@@ -75,7 +75,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // Limits that were cleared, ended, and were set again, also where the day is still the same.
     suite.story("a_scope_that_is_counted_again_does_not_find_its_windows", |world| {
-        let key = world.member(named("ci").with_global(tokens_per_minute(100)));
+        let key = world.limited(tokens_per_minute(100));
         key.reserve("r1", tokens(0, 50));
         for limits in [Limits::NONE, tokens_per_minute(100)] {
             key.update(|config| config.global = limits);

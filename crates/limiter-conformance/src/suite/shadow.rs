@@ -115,7 +115,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("shadow_mode_begins_and_ends_at_once", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1)));
+        let key = world.limited(requests_per_day(1));
         assert!(!key.admit(None, 1).read().shadow);
         for shadow in [true, false, true] {
             let updated = key.update(|config| config.shadow = shadow);

@@ -7,7 +7,7 @@ use super::prelude::*;
 pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // The eighth of ten, and the tenth.
     suite.story("a_threshold_shows_its_limit_the_count_and_the_reset", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(10)));
+        let key = world.limited(requests_per_minute(10));
         let mut fired = Vec::new();
         for call in 1..=10 {
             let decision = key.check(None, requests(1));
@@ -32,7 +32,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // 80 % of 11 are 8.8: eight do not reach them, nine do.
     suite.story("a_fraction_is_reached_with_the_unit_that_passes_it", |world| {
-        let key = world.member(named("ci").with_global(requests_per_minute(11)));
+        let key = world.limited(requests_per_minute(11));
         key.admit(None, 7).fires(requests(1), []);
         key.fires(requests(1), ["80 % of global/minute/requests"]);
     });
@@ -43,7 +43,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
             let it = it.requests_per_minute(5).requests_per_day(10);
             it.tokens_per_minute(100).tokens_per_day(160)
         });
-        let key = world.member(named("ci").with_global(all));
+        let key = world.limited(all);
         let mut seen = Vec::new();
         for call in 1..=10 {
             for words in fired(&key.check(None, tokens(8, 8))) {
@@ -105,12 +105,12 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     suite.story("of_a_limit_of_output_tokens_input_reaches_nothing", |world| {
         let output_tokens = limits(|it| it.tokens_per_day(100).token_type(TokenType::Output));
-        let key = world.member(named("ci").with_global(output_tokens));
+        let key = world.limited(output_tokens);
         key.fires(tokens(1_000, 79), []).fires(tokens(1_000, 1), ["80 % of global/day/tokens"]);
     });
 
     suite.story("a_count_without_a_limit_fires_nothing", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(9)));
+        let key = world.limited(requests_per_day(9));
         let all = tokens(0, MAX_COUNT).with_credits(millionths(MAX_COUNT));
         key.fires(all, []);
         assert!(fired(&key.check("m1", all)).is_empty());
@@ -125,7 +125,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("a_limit_of_one_fires_both_with_its_one", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1)));
+        let key = world.limited(requests_per_day(1));
         let both = ["80 % of global/day/requests", "100 % of global/day/requests"];
         key.fires(requests(1), both);
     });
@@ -163,7 +163,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     // By the estimate, by what it is extended to, and by its actual cost.
     suite.story("a_reserved_call_fires_at_each_of_its_steps", |world| {
         let all = limits(|it| it.requests_per_minute(1).tokens_per_minute(100).tokens_per_day(200));
-        let key = world.member(named("ci").with_global(all));
+        let key = world.limited(all);
         let reserved = key.try_reserve("r1", None, tokens(0, 50), MINUTE).expect("it is new");
         let both = ["80 % of global/minute/requests", "100 % of global/minute/requests"];
         assert_eq!(fired(&reserved), both);

@@ -76,7 +76,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     suite.story("calls_count_no_version", |world| {
-        let key = world.member(named("ci").with_global(requests_per_day(1)));
+        let key = world.limited(requests_per_day(1));
         assert_eq!(key.admit(None, 1).denied(None, requests(1)).read().version, 1);
     });
 }

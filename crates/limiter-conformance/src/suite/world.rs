@@ -63,9 +63,14 @@ impl<T: StoreUnderTest> World<T> {
         self.key(self.create(NewKey::member(config).without_access_key()).record.id)
     }
 
+    /// A new member key with these limits over all its calls.
+    pub(super) fn limited(&self, limits: Limits) -> Key<'_, T> {
+        self.member(named("ci").with_global(limits))
+    }
+
     /// A new member key with [`generous`] limits.
     pub(super) fn generous(&self) -> Key<'_, T> {
-        self.member(generous_config())
+        self.limited(generous())
     }
 
     /// Another admin key without an access key.
