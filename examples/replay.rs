@@ -8,10 +8,10 @@ use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use limiter::{BoxError, ManualClock, MemoryStore, RedisError, RedisStore, Store, Timestamp};
-use limiter_conformance::Engine;
+use limiter::store::Store;
+use limiter::{ManualClock, MemoryStore, RedisError, RedisStore, Timestamp};
 use limiter_conformance::player::Player;
-use limiter_conformance::replay::{Answer, Line, Problem, read};
+use limiter_conformance::replay::read;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -91,8 +91,7 @@ pub(crate) async fn replayed_on<S: Store>(
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), Failure> {
-    let engine = Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
-    let player = Player::new(engine, clock).await;
+    let player = Player::new(store, clock).await;
     let player = player.map_err(|error| failed(with_causes(&error)))?;
     let played = play(player, input, &mut output).await;
     // Also before an error: the answers so far show how far the run came.
@@ -109,10 +108,8 @@ async fn play(
         let line = line.map_err(|error| failed(format!("cannot read line {number}: {error}")))?;
         let unreadable = |problem: &dyn Display| refused(format!("line {number}: {problem}"));
         let line = str::from_utf8(&line).map_err(|error| unreadable(&error))?;
-        let answer = match read(line).map_err(|error| unreadable(&error))? {
-            Line::Operation(operation) => player.play(&operation).await,
-            Line::Invalid => Ok(Answer::Error(Problem::Invalid)),
-        };
+        let operation = read(line).map_err(|error| unreadable(&error))?;
+        let answer = player.play(&operation).await;
         let answer =
             answer.map_err(|error| failed(format!("line {number}: {}", with_causes(&error))))?;
         writeln!(output, "{}", answer.to_line()).map_err(unwritable)?;

@@ -1,15 +1,15 @@
 //! A slow, obviously right model of what the engine means.
 //!
-//! It is written from the sentences of the specification, quoted where they are subtle, and shares no code with the
-//! engine. For every scope and kind of window it keeps the plain list of what was admitted, and counts it again each
+//! It is written from the sentences of the specification, quoted where they are subtle, and shares no rule with the
+//! engine, only plain words such as `Window` and `Unit`. For every scope and kind of window it keeps the plain list of what was admitted, and counts it again each
 //! time. Whatever an operation sees is first made, as a copy, what it would be if it were written now; then the
 //! operation either keeps the copy or forgets it.
 
+mod fired;
 mod key;
 mod remembered;
 mod reservation;
 mod scope;
-mod told;
 mod window;
 
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Model {
     }
 
     /// Whether the specification says what the answer is. "After a step back, whether an id or a ttl that had passed
-    /// holds again is unspecified": then whoever compares answers leaves the operation out.
+    /// holds again is unspecified": such an operation is left out of a comparison.
     #[must_use]
     pub fn specifies(&self, operation: &Operation) -> bool {
         let (now, bounds) = (operation.at, &self.bounds);

@@ -2,68 +2,62 @@
 
 mod answer;
 pub(crate) mod request;
-mod reserving;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::engine::{Engine, Handle};
 use limiter_core::{
-    AssetId, Charge, Decision, KeyConfig, KeyId, KeysError, ManualClock, NewKey, Store, StoreError,
-    WorkspaceId,
+    BoxError, Decision, InvalidValue, KeyConfig, KeyId, KeysError, ManualClock, NewKey, RequestId,
+    ReservationError, Store, StoreError, WorkspaceId,
 };
 use thiserror::Error;
 
-use crate::replay::{Action, Answer, Call, Create, Denial, Kind, Operation, Problem, Update};
+use crate::Managed;
+use crate::replay::{
+    Action, Answer, Call, Create, KeyKind, Operation, Problem, Reserve, Totals, Update,
+};
 
 /// Runs the operations of one file on an engine, on a clock that they set.
 ///
-/// Its keys live in one workspace, beside a hidden admin key of its own that manages them. Labels may be of any length
+/// Its keys live in one workspace, next to a hidden admin key of its own that manages them. Labels may be of any length
 /// and number; the names and ids of the keys behind them are made here.
 ///
 /// ```
-/// # async fn replay<S: limiter_core::Store>(engine: limiter_conformance::Engine<S>, clock: limiter_core::ManualClock)
+/// # async fn replay<S: limiter_core::Store>(store: S, clock: limiter_core::ManualClock)
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// use limiter_conformance::player::Player;
-/// use limiter_conformance::replay::{Answer, Line, Problem, read};
+/// use limiter_conformance::replay::read;
 ///
-/// // The clock is the one that the engine's store reads.
-/// let mut player = Player::new(engine, clock).await?;
+/// // The clock is the one that the store reads.
+/// let mut player = Player::new(store, clock).await?;
 /// for line in std::io::stdin().lines() {
-///     let answer = match read(&line?)? {
-///         Line::Operation(operation) => player.play(&operation).await?,
-///         Line::Invalid => Answer::Error(Problem::Invalid),
-///     };
-///     println!("{}", answer.to_line());
+///     println!("{}", player.play(&read(&line?)?).await?.to_line());
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Player<S: Store> {
-    engine: Engine<S>,
+    store: Managed<S>,
     clock: ManualClock,
     admin: KeyId,
     keys: HashMap<String, Labelled>,
     /// How many keys have had a label so far.
     made: u64,
-    /// The id of no key: what a label means that no key ever had.
+    /// The id of no key, for labels that no key ever had.
     nobody: KeyId,
-    /// Those obtained so far, if calls go through handles.
-    handles: Option<Handles<S>>,
     /// The number of the history, if the ids of keys are made of their labels.
     history: Option<u64>,
 }
 
-type Handles<S> = HashMap<(KeyId, Option<AssetId>), Handle<S>>;
-
-/// The key that a label means, also after its deletion: it is the engine that answers for a deleted key.
+/// The key of a label, also after its deletion: it is the engine that answers for a deleted key.
 #[derive(Debug)]
 struct Labelled {
     id: KeyId,
     lives: bool,
 }
 
-/// Why an operation has no answer. It ends the run.
+/// The reason why an operation has no answer, which ends the run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PlayError {
@@ -78,16 +72,21 @@ pub enum PlayError {
     NoWord(String),
 }
 
+impl From<InvalidValue> for PlayError {
+    fn from(error: InvalidValue) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
 impl<S: Store> Player<S> {
-    /// A player in the workspace `replay` of the engine's store, which must have no keys yet.
+    /// A player in the workspace `replay` of a store, which must have no keys yet.
     ///
     /// `clock` is the one that the store reads: each operation sets it.
     ///
     /// # Errors
     /// [`PlayError`] if the hidden admin key cannot be created.
-    pub async fn new(engine: Engine<S>, clock: ManualClock) -> Result<Self, PlayError> {
-        let workspace = WorkspaceId::new("replay").map_err(KeysError::from)?;
-        Self::in_workspace(engine, clock, workspace).await
+    pub async fn new(store: S, clock: ManualClock) -> Result<Self, PlayError> {
+        Self::in_workspace(store, clock, WorkspaceId::new("replay")?).await
     }
 
     /// The same in another workspace, for stores that outlive a run.
@@ -95,37 +94,25 @@ impl<S: Store> Player<S> {
     /// # Errors
     /// As [`new`](Self::new).
     pub async fn in_workspace(
-        engine: Engine<S>,
+        store: S,
         clock: ManualClock,
         workspace: WorkspaceId,
     ) -> Result<Self, PlayError> {
-        let config = KeyConfig::named("player").map_err(KeysError::from)?;
-        let admin = NewKey::admin(config).without_access_key();
-        let admin = engine.bootstrap(workspace, admin).await?.record.id;
-        let nobody = KeyId::new("nobody").map_err(KeysError::from)?;
-        let (keys, handles) = (HashMap::new(), None);
-        Ok(Self { engine, clock, admin, keys, made: 0, nobody, handles, history: None })
+        let store = Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from));
+        let admin = NewKey::admin(KeyConfig::named("player")?).without_access_key();
+        let admin = store.bootstrap(workspace, admin).await?.record.id;
+        let (keys, nobody) = (HashMap::new(), KeyId::new("nobody")?);
+        Ok(Self { store, clock, admin, keys, made: 0, nobody, history: None })
     }
 
-    /// The same player, whose calls go through handles: one for each key and asset, obtained by the first call of them
-    /// and kept, also when the key is changed or deleted.
-    #[must_use]
-    pub fn through_handles(self) -> Self {
-        Self { handles: Some(HashMap::new()), ..self }
-    }
-
-    /// Begins another history: no label means a key any more. From now on the id of a key is made of its label, so that one
-    /// that is created again has the id of the one before. Labels must be short.
+    /// Begins another history, in which no label has a key yet. From now on the id of a key is made of its label, so that
+    /// one that is created again has the id of the one before. Labels must be short.
     pub fn begin_with_ids_of_labels(&mut self) {
         self.keys.clear();
-        if let Some(handles) = &mut self.handles {
-            handles.clear();
-        }
         self.history = Some(self.history.map_or(0, |history| history + 1));
     }
 
-    /// Sets the clock, does the operation, and answers it. Reservations, and checks with a request id, go by the id of the
-    /// key, also where other calls go through handles.
+    /// Sets the clock, does the operation, and answers it.
     ///
     /// # Errors
     /// [`PlayError`] if there is no answer, as when the store fails.
@@ -135,17 +122,17 @@ impl<S: Store> Player<S> {
         }
         self.clock.set(request::instant(operation.at));
         let answer = match &operation.action {
+            Action::Create(create) => self.create(create).await,
+            Action::Update(update) => self.update(update).await,
             Action::Check(call) if let Some(id) = &call.request_id => {
                 self.check_once(call, id).await
             }
-            Action::Reserve(reserve) => self.reserve(reserve).await,
-            Action::Extend(totals) => self.extend(totals).await,
-            Action::Settle(totals) => self.settle(totals).await,
-            Action::Cancel { key, id } => self.cancel(key, id).await,
-            Action::Create(create) => self.create(create).await,
-            Action::Update(update) => self.update(update).await,
             Action::Check(call) => self.call(call, Step::Check).await,
             Action::Peek(call) => self.call(call, Step::Peek).await,
+            Action::Reserve(reserve) => self.reserve(reserve).await,
+            Action::Extend(to) => self.extend(to).await,
+            Action::Settle(actual) => self.settle(actual).await,
+            Action::Cancel { key, id } => self.cancel(key, id).await,
             Action::Usage { key } => self.usage(key).await,
             Action::Delete { key } => self.delete(key).await,
         };
@@ -156,9 +143,9 @@ impl<S: Store> Player<S> {
         }
     }
 
-    /// The engine.
-    pub const fn engine(&self) -> &Engine<S> {
-        &self.engine
+    /// The store, with the management of its keys.
+    pub const fn store(&self) -> &Managed<S> {
+        &self.store
     }
 
     /// The clock that operations set.
@@ -171,7 +158,7 @@ impl<S: Store> Player<S> {
         &self.admin
     }
 
-    /// The key that a label means: the last one created under it, living or deleted, or else the id of no key.
+    /// The key with a label: the last one created under it, living or deleted, or else the id of no key.
     #[must_use]
     pub fn key(&self, label: &str) -> &KeyId {
         self.keys.get(label).map_or(&self.nobody, |labelled| &labelled.id)
@@ -183,19 +170,15 @@ impl<S: Store> Player<S> {
             return Ok(Answer::Error(Problem::AlreadyExists));
         }
         let key = match create.kind {
-            Kind::Member => NewKey::member(config),
-            Kind::Admin => NewKey::admin(config),
+            KeyKind::Admin => NewKey::admin(config),
+            _ => NewKey::member(config),
         };
         let mut key = key.without_access_key();
         if let Some(history) = self.history {
-            let id = KeyId::new(format!("{} of {history}", create.key)).map_err(KeysError::from)?;
-            if let Some(handles) = &mut self.handles {
-                // They stay with the key that had the id before.
-                handles.retain(|(of, _), _| *of != id);
-            }
+            let id = KeyId::new(format!("{} of {history}", create.key))?;
             key = key.with_id(id);
         }
-        let created = self.engine.keys_as(&self.admin).create(key).await?;
+        let created = self.store.keys_as(&self.admin).create(key).await?;
         self.made += 1;
         self.keys.insert(create.key.clone(), Labelled { id: created.record.id, lives: true });
         Ok(Answer::Ok)
@@ -203,57 +186,65 @@ impl<S: Store> Player<S> {
 
     /// Reads the configuration, changes what the line names, and saves it at the version that was read.
     async fn update(&self, update: &Update) -> Result<Answer, PlayError> {
-        let change = request::Change::of(update)?;
-        let keys = self.engine.keys_as(&self.admin);
+        // Its bounds come first, before the key is looked up.
+        request::apply(update, &mut KeyConfig::named("any")?)?;
+        let keys = self.store.keys_as(&self.admin);
         let record = keys.get(self.key(&update.key)).await?;
-        let config = change.applied_to(record.config());
+        let mut config = record.config();
+        request::apply(update, &mut config)?;
         keys.update(&record.id, record.version, &config).await?;
         Ok(Answer::Ok)
     }
 
     async fn call(&mut self, call: &Call, step: Step) -> Result<Answer, PlayError> {
-        let asset = request::asset(call)?;
-        let charge = request::charge(call)?;
-        let key = self.key(&call.key).clone();
-        if self.handles.is_some() {
-            return self.call_through_handle(key, asset, &charge, step).await;
-        }
+        let (asset, charge) = (request::asset(call)?, request::charge(call)?);
+        let key = self.key(&call.key);
         let decision = match step {
-            Step::Check => self.engine.check_and_consume(&key, asset.as_ref(), &charge).await?,
-            Step::Peek => self.engine.peek(&key, asset.as_ref(), &charge).await?,
+            Step::Check => self.store.check_and_consume(key, asset.as_ref(), &charge).await?,
+            Step::Peek => self.store.peek(key, asset.as_ref(), &charge).await?,
         };
         answer::of_decision(&decision)
     }
 
-    async fn call_through_handle(
-        &mut self,
-        key: KeyId,
-        asset: Option<AssetId>,
-        charge: &Charge,
-        step: Step,
+    async fn check_once(&self, call: &Call, id: &str) -> Result<Answer, PlayError> {
+        let (asset, charge) = (request::asset(call)?, request::charge(call)?);
+        let (key, id) = (self.key(&call.key), RequestId::new(id)?);
+        decided(self.store.check_once(key, asset.as_ref(), &charge, &id).await)
+    }
+
+    async fn reserve(
+        &self,
+        Reserve { estimate, id, ttl_ms }: &Reserve,
     ) -> Result<Answer, PlayError> {
-        let handles = self.handles.get_or_insert_default();
-        let place = (key, asset);
-        if !handles.contains_key(&place) {
-            let Some(handle) = self.engine.handle(&place.0, place.1.as_ref()).await? else {
-                return Ok(Answer::Denied(Denial::UnknownKey));
-            };
-            handles.insert(place.clone(), handle);
-        }
-        let decision: Decision = match step {
-            Step::Check => handles[&place].check_and_consume(charge).await?,
-            Step::Peek => handles[&place].peek(charge).await?,
-        };
-        answer::of_decision(&decision)
+        let (asset, charge) = (request::asset(estimate)?, request::charge(estimate)?);
+        let (key, id) = (self.key(&estimate.key), RequestId::new(id)?);
+        let ttl = Duration::from_millis(*ttl_ms);
+        decided(self.store.reserve(key, asset.as_ref(), &charge, &id, ttl).await)
+    }
+
+    async fn extend(&self, to: &Totals) -> Result<Answer, PlayError> {
+        let (id, totals) = (RequestId::new(&to.id)?, request::totals(to)?);
+        decided(self.store.extend(self.key(&to.key), &id, &totals).await)
+    }
+
+    async fn settle(&self, actual: &Totals) -> Result<Answer, PlayError> {
+        let (id, totals) = (RequestId::new(&actual.id)?, request::totals(actual)?);
+        let settled = self.store.settle(self.key(&actual.key), &id, &totals).await;
+        settled.map_or_else(answer::of_refusal, |settled| answer::of_settlement(&settled))
+    }
+
+    async fn cancel(&self, key: &str, id: &str) -> Result<Answer, PlayError> {
+        let cancelled = self.store.cancel(self.key(key), &RequestId::new(id)?).await;
+        cancelled.map_or_else(answer::of_refusal, |settled| answer::of_settlement(&settled))
     }
 
     async fn usage(&self, label: &str) -> Result<Answer, PlayError> {
-        let usage = self.engine.keys_as(&self.admin).usage(self.key(label)).await?;
+        let usage = self.store.keys_as(&self.admin).usage(self.key(label)).await?;
         Ok(answer::of_usage(&usage))
     }
 
     async fn delete(&mut self, label: &str) -> Result<Answer, PlayError> {
-        self.engine.keys_as(&self.admin).delete(self.key(label)).await?;
+        self.store.keys_as(&self.admin).delete(self.key(label)).await?;
         if let Some(labelled) = self.keys.get_mut(label) {
             labelled.lives = false;
         }
@@ -266,4 +257,8 @@ impl<S: Store> Player<S> {
 enum Step {
     Check,
     Peek,
+}
+
+fn decided(decision: Result<Decision, ReservationError>) -> Result<Answer, PlayError> {
+    decision.map_or_else(answer::of_refusal, |decision| answer::of_decision(&decision))
 }

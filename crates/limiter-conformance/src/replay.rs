@@ -8,14 +8,13 @@ mod operation;
 mod read;
 
 pub use answer::{
-    Answer, Cost, Credits, Crossed, Denial, Problem, Remaining, Row, Rule, RuleScope, Unit, Usage,
-    Used, WindowKind, WindowUsage,
+    Answer, Cost, Credits, Crossed, Denial, Problem, Remaining, Row, Usage, Used, WindowUsage,
 };
+pub use limiter_core::{KeyKind, Rule, Scope, TokenType, Unit, Window};
 pub use operation::{
-    Action, Assets, Call, Change, Create, Kind, Limits, Operation, Reserve, TokenType, Totals,
-    Update, to_jsonl,
+    Action, Assets, Call, Change, Create, Limits, Operation, Reserve, Totals, Update, to_jsonl,
 };
-pub use read::{Line, Unreadable, read};
+pub use read::{Unreadable, read};
 
 /// The largest count, limit, amount or instant: 2^53 − 1, exact in a Lua number. A larger one is `invalid`.
 pub const LARGEST: u64 = (1 << 53) - 1;

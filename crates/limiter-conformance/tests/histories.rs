@@ -6,26 +6,26 @@ use limiter_conformance::generate::{
     histories, histories_with_reservations, reserved_world, small_world,
 };
 use limiter_conformance::model::{Bounds, Model};
-use limiter_conformance::replay::{Action, Answer, Denial, Line, Operation, read, to_jsonl};
+use limiter_conformance::replay::{Action, Answer, Denial, Operation, read, to_jsonl};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 proptest! {
     #[test]
-    fn the_model_answers_every_history_and_a_peek_tells_what_a_check_will_say(history in histories(1..60)) {
+    fn the_model_answers_every_history_and_a_peek_as_the_check_after_it(history in histories(1..60)) {
         let mut model = Model::new();
         for operation in &history {
-            let told = peeked(operation).map(|peek| model.answer(&peek));
+            let answer_to_peek = peeked(operation).map(|peek| model.answer(&peek));
             let answer = model.answer(operation);
-            if let Some(told) = told {
-                prop_assert_eq!(told, answer.clone());
+            if let Some(peeked) = answer_to_peek {
+                prop_assert_eq!(peeked, answer.clone());
             }
             if let Answer::Denied(Denial::RateLimited { violated, binding, retry_at }) = answer {
                 prop_assert!(violated.contains(&binding) && violated.is_sorted());
                 prop_assert!(retry_at.is_none_or(|at| at > operation.at));
                 if let Some(at) = retry_at {
                     let mut later = model.clone();
-                    // A peek leaves a mending to the check that would come first.
+                    // A peek leaves a rebase to the check that would come first.
                     later.answer(&checked(operation));
                     let retried = later.answer(&Operation { at, ..checked(operation) });
                     prop_assert!(matches!(retried, Answer::Allowed { .. }), "{:?}", retried);
@@ -37,9 +37,7 @@ proptest! {
     #[test]
     fn what_is_written_reads_the_same(history in histories_with_reservations(1..30)) {
         for (line, operation) in to_jsonl(&history).lines().zip(&history) {
-            let expected =
-                if operation.is_within_bounds() { Line::Operation(operation.clone()) } else { Line::Invalid };
-            prop_assert_eq!(read(line).unwrap(), expected);
+            prop_assert_eq!(&read(line).unwrap(), operation);
         }
     }
 }
@@ -156,7 +154,7 @@ fn met_at(
 
 /// Nor would one that reaches no threshold.
 #[test]
-fn reservations_tell_thresholds_at_each_of_their_steps() {
+fn reservations_fire_thresholds_at_each_of_their_steps() {
     let mut met = BTreeMap::new();
     for (_, histories) in with_reservations() {
         for history in &histories {
@@ -164,8 +162,8 @@ fn reservations_tell_thresholds_at_each_of_their_steps() {
             for operation in history {
                 for crossed in model.answer(operation).crossed() {
                     let limit = if crossed.rule.is_some() { "a rule" } else { "the budget" };
-                    let told = format!("{} tells of {limit}", name_of(&operation.action));
-                    *met.entry(told).or_insert(0) += 1;
+                    let fires = format!("{} fires for {limit}", name_of(&operation.action));
+                    *met.entry(fires).or_insert(0) += 1;
                 }
             }
         }
@@ -173,7 +171,7 @@ fn reservations_tell_thresholds_at_each_of_their_steps() {
     println!("{met:#?}");
     for operation in ["check", "reserve", "extend", "settle"] {
         for limit in ["a rule", "the budget"] {
-            let expected = format!("{operation} tells of {limit}");
+            let expected = format!("{operation} fires for {limit}");
             assert!(met.contains_key(&expected), "histories never meet: {expected}");
         }
     }

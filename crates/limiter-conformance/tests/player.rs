@@ -1,13 +1,13 @@
 //! The player: what the replay format says beyond what a decision does, and errors that are no answers.
 
+use std::time::Duration;
+
+use limiter_conformance::fixtures::{self, NOON, workspace};
 use limiter_conformance::player::{PlayError, Player};
-use limiter_conformance::replay::{Action, Answer, Line, Operation, Problem, read};
-use limiter_conformance::suite::run;
-use limiter_conformance::{Around, Called, Engine, Interpose};
-use limiter_core::{
-    BoxError, CallError, KeysError, LedgerBounds, ManualClock, Store, StoreError, Timestamp,
-    WorkspaceId,
-};
+use limiter_conformance::replay::{Action, Answer, Operation, Problem};
+use limiter_conformance::waiting::{Wait, on_a_runtime};
+use limiter_conformance::{Around, Called, Interpose};
+use limiter_core::{CallError, LedgerBounds, ManualClock, Store, StoreError};
 use limiter_memory::MemoryStore;
 
 #[test]
@@ -95,52 +95,52 @@ fn an_asset_whose_limits_say_nothing_does_not_count() {
 
 #[test]
 fn an_operation_out_of_bounds_is_invalid_and_does_nothing() {
-    run(async {
-        let mut player = player(MemoryStore::builder()).await;
+    on_a_runtime(|| {
+        let mut player = player(MemoryStore::builder());
         let create = operation(r#""op":"create","key":"k1""#);
-        assert_eq!(player.play(&create).await.ok(), Some(Answer::Ok));
+        assert_eq!(player.play(&create).wait().ok(), Some(Answer::Ok));
         let delete = Action::Delete { key: "k1".to_owned() };
         let too_late = Operation { at: 1 << 53, action: delete };
-        let answer = player.play(&too_late).await.ok();
+        let answer = player.play(&too_late).wait().ok();
         assert_eq!(answer, Some(Answer::Error(Problem::Invalid)));
         let usage = operation(r#""op":"usage","key":"k1""#);
-        assert!(matches!(player.play(&usage).await, Ok(Answer::Usage(_))), "the key lives");
+        assert!(matches!(player.play(&usage).wait(), Ok(Answer::Usage(_))), "the key lives");
     });
 }
 
 #[test]
 fn a_workspace_that_has_keys_already_is_an_error() {
-    run(async {
+    on_a_runtime(|| {
         let store = MemoryStore::new();
         let clock = ManualClock::at(NOON);
-        let first = Player::new(engine(store.clone()), clock.clone()).await;
+        let first = Player::new(store.clone(), clock.clone()).wait();
         assert!(first.is_ok());
-        let second = Player::new(engine(store.clone()), clock.clone()).await;
+        let second = Player::new(store.clone(), clock.clone()).wait();
         assert!(matches!(second, Err(PlayError::Keys(KeysError::AlreadyBootstrapped))));
-        let other: WorkspaceId = "another".parse().expect("an id");
-        assert!(Player::in_workspace(engine(store), clock, other).await.is_ok());
+        let other = workspace("another");
+        assert!(Player::in_workspace(store, clock, other).wait().is_ok());
     });
 }
 
 #[test]
 fn a_store_that_fails_is_an_error_and_no_answer() {
-    run(async {
+    on_a_runtime(|| {
         let clock = ManualClock::at(NOON);
         let store = MemoryStore::builder().clock(clock.clone()).build();
         let store = Around(Unplugged(store));
-        let mut player = Player::new(engine(store), clock).await.expect("keys can be managed");
+        let mut player = Player::new(store, clock).wait().expect("keys can be managed");
         let create = operation(r#""op":"create","key":"k1""#);
-        player.play(&create).await.expect("keys can be managed");
+        player.play(&create).wait().expect("keys can be managed");
         for line in [r#""op":"check","key":"k1""#, r#""op":"peek","key":"k1""#] {
-            let failed = player.play(&operation(line)).await.expect_err("the store is unplugged");
+            let failed = player.play(&operation(line)).wait().expect_err("the store is unplugged");
             assert!(matches!(failed, PlayError::Store(_)), "{failed:?}");
         }
-        let usage = player.play(&operation(r#""op":"usage","key":"k1""#)).await;
+        let usage = player.play(&operation(r#""op":"usage","key":"k1""#)).wait();
         let failed = usage.expect_err("the store is unplugged");
         let causes =
             std::iter::successors(Some(&failed as &dyn std::error::Error), |error| error.source());
-        let told: Vec<_> = causes.map(ToString::to_string).collect();
-        assert!(told.iter().any(|cause| cause.contains("unplugged")), "{told:?}");
+        let sentences: Vec<_> = causes.map(ToString::to_string).collect();
+        assert!(sentences.iter().any(|cause| cause.contains("unplugged")), "{sentences:?}");
     });
 }
 
@@ -179,9 +179,9 @@ fn of_several_errors_the_first_of_the_format_is_told() {
 /// A replay goes on after it.
 #[test]
 fn a_bound_of_the_store_is_an_answer() {
-    run(async {
+    on_a_runtime(|| {
         let bounds = LedgerBounds { ended: 1, checks: 1, ..LedgerBounds::default() };
-        let mut player = player(MemoryStore::builder().ledger_bounds(bounds)).await;
+        let mut player = player(MemoryStore::builder().ledger_bounds(bounds));
         for (line, expected) in [
             (r#""op":"create","key":"k1""#, r#"{"ok":true}"#),
             (
@@ -194,7 +194,7 @@ fn a_bound_of_the_store_is_an_answer() {
             (r#""op":"check","key":"k1","request_id":"q2""#, r#"{"error":"too_many"}"#),
             (r#""op":"check","key":"k1""#, r#"{"allowed":true,"remaining":{}}"#),
         ] {
-            let answer = player.play(&operation(line)).await.expect("it is an answer");
+            let answer = player.play(&operation(line)).wait().expect("it is an answer");
             assert_eq!(answer.to_line(), expected, "{line}");
             if let Answer::TooMany { retry_at } = answer {
                 assert_eq!(retry_at, NOON.unix_ms().cast_unsigned() + 120_000);
@@ -205,33 +205,23 @@ fn a_bound_of_the_store_is_an_answer() {
 
 /// Plays lines at noon, and compares the answers.
 fn answers(lines: &[(&str, &str)]) {
-    run(async {
-        let mut player = player(MemoryStore::builder()).await;
+    on_a_runtime(|| {
+        let mut player = player(MemoryStore::builder());
         for (line, expected) in lines {
-            let answer = player.play(&operation(line)).await.expect("the store works");
+            let answer = player.play(&operation(line)).wait().expect("the store works");
             assert_eq!(answer.to_line(), *expected, "{line}");
         }
     });
 }
 
-async fn player(store: limiter_memory::MemoryStoreBuilder) -> Player<MemoryStore> {
+fn player(store: limiter_memory::MemoryStoreBuilder) -> Player<MemoryStore> {
     let clock = ManualClock::at(NOON);
-    let engine = engine(store.clock(clock.clone()).build());
-    Player::new(engine, clock).await.expect("the store is empty")
-}
-
-fn engine<S: Store>(store: S) -> Engine<S> {
-    Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
+    Player::new(store.clock(clock.clone()).build(), clock).wait().expect("the store is empty")
 }
 
 fn operation(fields: &str) -> Operation {
-    match read(&format!(r#"{{"at":1760011200000,{fields}}}"#)) {
-        Ok(Line::Operation(operation)) => operation,
-        other => panic!("{other:?}: {fields}"),
-    }
+    fixtures::operation(NOON.unix_ms().cast_unsigned(), fields)
 }
-
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 
 /// A store that manages keys and decides nothing.
 #[derive(Debug)]

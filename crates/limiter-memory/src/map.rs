@@ -211,14 +211,14 @@ const CHUNK: usize = 32;
 
 #[cfg(all(test, not(limiter_loom)))]
 mod tests {
-    use limiter_core::{AssetId, Credits, KeyConfig, KeyKind, Limits, Timestamp};
+    use limiter_core::{AssetId, Credits, KeyConfig, KeyKind, Limits};
 
     use super::*;
 
     /// All that decisions look at. The directory of keys for management is kept apart.
     #[test]
     fn a_key_with_one_limited_asset_takes_at_most_400_bytes() {
-        let now = Timestamp::from_unix_ms(1_760_011_200_000);
+        let now = limiter_conformance::fixtures::NOON;
         let asset: AssetId = "6895d6d1d50c89537c1cf237".parse().unwrap();
         let builder = Limits::builder().requests_per_minute(60).requests_per_day(1_000);
         let limits = builder.tokens_per_minute(10_000).tokens_per_day(100_000).build().unwrap();

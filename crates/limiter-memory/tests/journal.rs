@@ -5,7 +5,8 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{DAY, MINUTE, NOON, admit, asset, home, named, requests, secret_of};
+use common::{admit, home, requests, secret_of};
+use limiter_conformance::fixtures::{DAY, MINUTE, NOON, asset, named};
 use limiter_core::{
     KeyConfig, KeyId, KeyKind, KeysError, ManualClock, NewRecord, Page, Search, StoreError,
     StoredSecret, Timestamp,

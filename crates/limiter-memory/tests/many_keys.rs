@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{NOON, admit, asset, home, named, requests, store_at};
+use common::{admit, home, requests, store_at};
+use limiter_conformance::fixtures::{NOON, asset, named};
 use limiter_core::{Charge, DenialReason, KeyId, KeyKind, NewRecord};
 use limiter_memory::{MemoryHandle, MemoryStore};
 

@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{
-    DAY, MIDNIGHT, MINUTE, NOON, admit, asset, create, home, named, requests, store_at, update,
-};
+use common::{admit, create, home, requests, store_at, update};
+use limiter_conformance::fixtures::{DAY, MIDNIGHT, MINUTE, NOON, asset, named};
 use limiter_core::{
     Charge, InvalidValue, KeyConfig, KeyId, KeyKind, KeyState, KeysError, NewRecord,
 };

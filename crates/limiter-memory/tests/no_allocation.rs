@@ -1,8 +1,9 @@
 //! A check that allows allocates nothing, whatever it meets: the way of nearly every call.
 
 use allocation_counter::measure;
+use limiter_conformance::fixtures::{DAY, NOON, millionths, tokens};
 use limiter_core::{
-    AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Timestamp,
+    AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord,
 };
 use limiter_memory::MemoryStore;
 
@@ -55,7 +56,7 @@ fn an_allowed_check_in_a_new_window_allocates_nothing() {
     let (store, key, asset) = store_with_eight_rules(clock.clone());
     let charge = charge();
     assert!(store.check_and_consume(&key, Some(&asset), &charge).is_allowed());
-    let day_later = NOON.after(std::time::Duration::from_secs(86_400));
+    let day_later = NOON.after(DAY);
     let measured = measure(|| {
         clock.set(day_later);
         assert!(store.check_and_consume(&key, Some(&asset), &charge).is_allowed());
@@ -108,9 +109,7 @@ fn limits() -> Limits {
 }
 
 fn charge() -> Charge {
-    let credits = Credits::from_millionths(42).expect("within bounds");
-    Charge::request().with_tokens(30, 40).expect("within bounds").with_credits(credits)
+    tokens(30, 40).with_credits(millionths(42))
 }
 
 const CALLS: usize = 1_000;
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);

@@ -4,7 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{MINUTE, NOON, create, named, requests};
+use common::{create, requests};
+use limiter_conformance::fixtures::{MINUTE, NOON, named};
 use limiter_core::{
     Allowed, Charge, KeyId, LedgerBounds, ManualClock, RequestId, ReservationError, Totals,
 };

@@ -2,10 +2,8 @@
 
 mod common;
 
-use common::{
-    DAY, MIDNIGHT, MINUTE, NOON, admit, asset, create, create_of_kind, home, named, requests,
-    secret_of, store_at, update,
-};
+use common::{admit, create, create_of_kind, home, requests, secret_of, store_at, update};
+use limiter_conformance::fixtures::{DAY, MIDNIGHT, MINUTE, NOON, asset, named};
 use limiter_core::{
     Charge, Credits, KeyConfig, KeyId, KeyKind, KeysError, ManualClock, Search, Timestamp, Totals,
 };

@@ -435,8 +435,8 @@ const MARGIN: u32 = 8;
 mod tests {
     use std::num::NonZeroU32;
 
+    use limiter_conformance::fixtures::NOON;
     use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, StoredKey, Totals};
-
     use limiter_memory::MemoryStore;
 
     use crate::builder::GuardedStoreBuilder;
@@ -444,7 +444,6 @@ mod tests {
 
     use super::*;
 
-    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
     const HOUR: Duration = Duration::from_secs(3_600);
 
     /// Creates `keys` known keys without limits, which share room for `most_calls` calls.

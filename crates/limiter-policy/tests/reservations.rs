@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use limiter_conformance::fixtures::request_id;
 use limiter_core::{
-    AccessKey, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId,
-    ReservationError, Store, StoreError, StoredSecret, Totals,
+    AccessKey, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, ReservationError,
+    Store, StoreError, StoredSecret, Totals,
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
@@ -45,17 +46,17 @@ impl World {
     }
 
     async fn reserve(&self, id: &str, output: u64) -> Result<Decision, ReservationError> {
-        self.store.reserve(&self.key, None, &output_tokens(output), &named(id), HOUR).await
+        self.store.reserve(&self.key, None, &output_tokens(output), &request_id(id), HOUR).await
     }
 
     async fn settle(&self, id: &str, output: u64) -> Result<(), ReservationError> {
-        self.store.settle(&self.key, &named(id), &actual(output)).await.map(drop)
+        self.store.settle(&self.key, &request_id(id), &actual(output)).await.map(drop)
     }
 
     /// As a process does that still has the store.
     fn reserve_elsewhere(&self, id: &str, output: u64) {
         let decision =
-            self.inner.reserve(&self.key, None, &output_tokens(output), &named(id), HOUR);
+            self.inner.reserve(&self.key, None, &output_tokens(output), &request_id(id), HOUR);
         assert!(decision.is_ok_and(|decision| decision.is_allowed()));
     }
 
@@ -67,10 +68,6 @@ impl World {
     fn used(&self) -> u64 {
         self.inner.usage(&self.key).unwrap().global.unwrap().day.tokens.used
     }
-}
-
-fn named(id: &str) -> RequestId {
-    id.parse().unwrap()
 }
 
 fn output_tokens(output: u64) -> Charge {
@@ -92,7 +89,7 @@ async fn what_was_reserved_before_and_ends_in_the_outage_is_settled_when_the_sto
     world.reserve_elsewhere("cancelled", 10);
     assert_eq!(world.used(), 110);
     world.settle("settled", 30).await.unwrap();
-    world.store.cancel(&world.key, &named("cancelled")).await.unwrap();
+    world.store.cancel(&world.key, &request_id("cancelled")).await.unwrap();
     assert_eq!(world.used(), 110, "the store does not know yet");
     world.end_of_outage().await;
     assert_eq!(world.used(), 30);
@@ -130,10 +127,10 @@ async fn the_end_of_a_call_that_is_reserved_in_the_outage_is_no_error_if_there_i
 async fn a_call_that_is_reserved_in_the_outage_is_let_through_to_its_end_and_not_charged() {
     let world = World::in_an_outage(FailurePolicy::FailOpen).await;
     assert!(world.reserve("r", 5_000).await.is_ok_and(|decision| decision.is_degraded()));
-    let extended = world.store.extend(&world.key, &named("r"), &actual(9_000)).await;
+    let extended = world.store.extend(&world.key, &request_id("r"), &actual(9_000)).await;
     assert!(extended.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
     world.end_of_outage().await;
-    let extended = world.store.extend(&world.key, &named("r"), &actual(9_500)).await;
+    let extended = world.store.extend(&world.key, &request_id("r"), &actual(9_500)).await;
     assert!(extended.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
     world.settle("r", 9_500).await.unwrap();
     assert_eq!(world.used(), 0);
@@ -148,7 +145,7 @@ async fn under_fail_closed_every_step_of_a_reservation_is_the_stores_error() {
     let outage = |error| matches!(error, ReservationError::Store(StoreError::Unavailable(_)));
     assert!(world.reserve("s", 1).await.is_err_and(outage));
     assert!(world.settle("r", 30).await.is_err_and(outage));
-    assert!(world.store.cancel(&world.key, &named("r")).await.is_err_and(outage));
+    assert!(world.store.cancel(&world.key, &request_id("r")).await.is_err_and(outage));
     world.end_of_outage().await;
     assert_eq!(world.used(), 100);
     world.settle("r", 30).await.unwrap();

@@ -6,7 +6,6 @@ mod common;
 
 use std::time::Duration;
 
-use limiter_conformance::conformance_parts;
 use limiter_conformance::suite::{StoreUnderTest, run_all};
 use limiter_core::{LedgerBounds, ManualClock};
 use limiter_redis::RedisStore;
@@ -29,7 +28,7 @@ impl StoreUnderTest for OnCluster {
 fn the_suite_passes_on_a_cluster() {
     let cluster = RedisCluster::run();
     let url = cluster.url();
-    run_all(conformance_parts!(OnCluster(url.clone())), AT_ONCE);
+    run_all(OnCluster(url), AT_ONCE);
     for node in cluster.nodes() {
         let keys: usize = node.text(&["DBSIZE"]).parse().expect("a number");
         assert!(keys > 500, "the keys are spread over all masters, but one has {keys}");

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use limiter_conformance::suite::StoreUnderTest;
+use limiter_conformance::suite::{self, StoreUnderTest};
 use limiter_core::{LedgerBounds, ManualClock};
 use limiter_redis::RedisStore;
 use limiter_test_servers::shared;
@@ -24,10 +24,11 @@ impl StoreUnderTest for Redis {
     }
 }
 
+fn main() {
+    suite::main(Redis);
+}
+
 /// A history takes some ten milliseconds.
 const SLOWNESS: u32 = 10;
-
-limiter_conformance::conformance_tests!(Redis);
-
 /// No change of keys is taken over because the machine is busy.
 const LEASE: Duration = Duration::from_secs(60);

@@ -6,6 +6,9 @@ mod common;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use limiter_conformance::fixtures::{
+    NOON, asset, millionths, named, request_id, requests_per_minute, spend,
+};
 use limiter_core::{
     AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId,
     Store, Timestamp, Totals, WorkspaceId,
@@ -93,7 +96,8 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
     row("`settle` or `cancel` by the process that reserved", {
         let settle = world.trips(one, world.settle(one, "r1", 5)).await;
         world.reserve(one, "r2").await;
-        let cancel = async { drop(one.cancel(&world.key, &id("r2")).await.expect("it is open")) };
+        let cancel =
+            async { drop(one.cancel(&world.key, &request_id("r2")).await.expect("it is open")) };
         assert_eq!(world.trips(one, cancel).await, settle);
         settle
     });
@@ -154,7 +158,7 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
 #[tokio::test]
 async fn a_call_beside_a_count_at_the_largest_number_comes_to_an_end() {
     let limits = Limits::builder().tokens_per_minute(10).build().expect("limits within bounds");
-    let world = World::new(per_minute(1_000).with_asset(m1(), limits)).await;
+    let world = World::new(per_minute(1_000).with_asset(asset("m1"), limits)).await;
     let [one, _] = &world.processes;
     let all = Charge::request().with_tokens(0, limiter_core::MAX_COUNT).expect("the most");
     let decision = one.check_and_consume(&world.key, None, &all).await.expect("an answer");
@@ -265,18 +269,23 @@ impl World {
     }
 
     async fn reserve(&self, process: &RedisStore, request: &str) {
-        let (estimate, ttl) = (charge(6), Duration::from_millis(DAY));
-        let reserved = process.reserve(&self.key, Some(&m1()), &estimate, &id(request), ttl).await;
+        let (estimate, ttl) = (spend(6), Duration::from_millis(DAY));
+        let reserved = process
+            .reserve(&self.key, Some(&asset("m1")), &estimate, &request_id(request), ttl)
+            .await;
         assert!(reserved.expect("an answer").is_charged());
     }
 
     async fn extend(&self, process: &RedisStore, request: &str, credits: u64) {
-        let extended = process.extend(&self.key, &id(request), &totals(credits)).await;
+        let extended = process.extend(&self.key, &request_id(request), &totals(credits)).await;
         assert!(extended.expect("an answer").is_allowed());
     }
 
     async fn settle(&self, process: &RedisStore, request: &str, credits: u64) {
-        process.settle(&self.key, &id(request), &totals(credits)).await.expect("it is open");
+        process
+            .settle(&self.key, &request_id(request), &totals(credits))
+            .await
+            .expect("it is open");
     }
 }
 
@@ -292,39 +301,20 @@ fn large_but(more: u64) -> KeyConfig {
         .tokens_per_minute(1_000_000)
         .tokens_per_day(1_000_000 + more);
     let limits = limits.build().expect("limits within bounds");
-    named().with_global(limits).with_asset(m1(), limits)
+    named("ci").with_global(limits).with_asset(asset("m1"), limits)
 }
 
 fn per_minute(requests: u64) -> KeyConfig {
-    let limits = Limits::builder().requests_per_minute(requests).build();
-    named().with_global(limits.expect("limits within bounds"))
+    named("ci").with_global(requests_per_minute(requests))
 }
 
-fn named() -> KeyConfig {
-    KeyConfig::named("ci").expect("a name")
-}
-
-fn m1() -> AssetId {
-    "m1".parse().expect("an id")
-}
-
-fn id(id: &str) -> RequestId {
-    id.parse().expect("an id")
-}
-
-fn charge(millionths: u64) -> Charge {
-    Charge::request().with_credits(Credits::from_millionths(millionths).expect("few"))
-}
-
-fn totals(millionths: u64) -> Totals {
-    Totals::unchanged().with_credits(Credits::from_millionths(millionths).expect("few"))
+fn totals(amount: u64) -> Totals {
+    Totals::unchanged().with_credits(millionths(amount))
 }
 
 /// An asset that meets the global limits alone.
 const WITHOUT_LIMITS: Option<&str> = Some("other");
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 86_400_000;
-/// 2025-10-09T12:00:00Z, where a minute begins.
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 /// Of each kind.
 const CALLS: usize = 2_000;

@@ -2,38 +2,28 @@
 
 use proptest::prelude::*;
 
-/// One movement of the clock. A movement is relative to what the clock shows, so that a history still makes sense when
-/// an operation before it is taken out.
+/// One movement of the clock. It is relative to what the clock shows, so that a history still makes sense when an operation
+/// before it is taken out. The ends of windows are met give or take some milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockStep {
-    /// It stands.
+pub(super) enum ClockStep {
     Stand,
-    /// Forward by some milliseconds.
     Forward(u64),
-    /// To the end of the minute, give or take some milliseconds.
     MinuteEnd(i64),
-    /// To the end of the day, give or take some milliseconds.
     DayEnd(i64),
-    /// Forward by whole minutes.
     Minutes(u64),
-    /// Forward by whole days.
     Days(u64),
-    /// Back by some milliseconds.
     Back(u64),
-    /// Back by whole minutes.
     BackMinutes(u64),
-    /// Back by whole days.
     BackDays(u64),
-    /// Far ahead, as a broken clock jumps.
+    /// As a broken clock jumps.
     FarAhead,
-    /// Far back: where a clock that had jumped [`FarAhead`](Self::FarAhead) is mended.
+    /// To where a clock that had jumped far ahead is set right.
     FarBack,
 }
 
 impl ClockStep {
     /// What the clock shows after the step. It never shows less than 0.
-    #[must_use]
-    pub fn from(self, now: u64) -> u64 {
+    pub(super) fn from(self, now: u64) -> u64 {
         match self {
             Self::Stand => now,
             Self::Forward(ms) => now + ms,

@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::replay::{
-    Action, Assets, Call, Change, Create, END_OF_9999, Kind, LARGEST, Limits, Operation, TokenType,
-    Update,
+    Action, Assets, Call, Change, Create, END_OF_9999, KeyKind, LARGEST, Limits, Operation,
+    TokenType, Update,
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
 use super::reserving;
 
-/// Histories of so many steps in a world of three keys and three assets, one of them called `global`. Most limits and
+/// Histories of this many steps in a world of three keys and three assets, one of them called `global`. Most limits and
 /// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger.
 ///
 /// They shrink to fewer steps, simpler steps, smaller numbers and a clock that stands.
@@ -75,14 +75,7 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
                         Change::Set(expiry) => Change::Set(expiry.seen_from(now)),
                     }
                 }
-                Action::Check(_)
-                | Action::Peek(_)
-                | Action::Reserve(_)
-                | Action::Extend(_)
-                | Action::Settle(_)
-                | Action::Cancel { .. }
-                | Action::Usage { .. }
-                | Action::Delete { .. } => {}
+                _ => {}
             }
             Operation { at: now, action }
         })
@@ -112,7 +105,7 @@ fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
 fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
     create().prop_map(move |create| Move {
         step: ClockStep::Stand,
-        action: Action::Create(Create { key: key.to_owned(), kind: Kind::Member, ..create }),
+        action: Action::Create(Create { key: key.to_owned(), kind: KeyKind::Member, ..create }),
         expiry: Change::Keep,
     })
 }
@@ -147,7 +140,7 @@ pub(super) fn calls() -> BoxedStrategy<Call> {
 }
 
 fn create() -> BoxedStrategy<Create> {
-    let kind = prop_oneof![30 => Just(Kind::Member), 1 => Just(Kind::Admin)];
+    let kind = prop_oneof![30 => Just(KeyKind::Member), 1 => Just(KeyKind::Admin)];
     (keys(), kind, option::of(limits()), assets(), option::weighted(0.2, budgets()))
         .prop_map(|(key, kind, global, assets, budget)| Create {
             key,
@@ -197,23 +190,13 @@ fn limits() -> BoxedStrategy<Limits> {
     let limit = || prop_oneof![4 => Just(None), 4 => amounts().prop_map(Some)];
     let token_type = select(vec![TokenType::Total, TokenType::Output, TokenType::Input]);
     (limit(), limit(), limit(), limit(), token_type)
-        .prop_map(
-            |(
-                requests_per_minute,
-                requests_per_day,
-                tokens_per_minute,
-                tokens_per_day,
-                token_type,
-            )| {
-                Limits {
-                    requests_per_minute,
-                    requests_per_day,
-                    tokens_per_minute,
-                    tokens_per_day,
-                    token_type,
-                }
-            },
-        )
+        .prop_map(|(minute_requests, day_requests, minute_tokens, day_tokens, token_type)| Limits {
+            requests_per_minute: minute_requests,
+            requests_per_day: day_requests,
+            tokens_per_minute: minute_tokens,
+            tokens_per_day: day_tokens,
+            token_type,
+        })
         .boxed()
 }
 

@@ -4,26 +4,26 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replay::{
-    Answer, Assets, Call, Change, Create, Credits, Crossed, Denial, Kind, Limits, Remaining, Rule,
-    RuleScope, Unit, Update, Usage, WindowKind,
+    Answer, Assets, Call, Create, Credits, Crossed, Denial, KeyKind, Limits, Remaining, Rule,
+    Scope as RuleScope, Unit, Update, Usage, Window as WindowKind,
 };
 
+use super::fired::Fired;
 use super::remembered::Remembered;
 use super::reservation::Reservation;
 use super::scope::{RuleState, Scope, admits};
-use super::told::Told;
 use super::window::{WindowId, add};
 
 /// A living key. It holds the scopes that are counted, and those whose last counts were not dropped yet.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    kind: Kind,
+    kind: KeyKind,
     global: Option<Scope>,
     assets: BTreeMap<String, Scope>,
     budget: Option<u64>,
     spent: u64,
     /// Of the budget as it stands, which has no window.
-    told: Told,
+    fired: Fired,
     expires_at: Option<u64>,
     /// How many countings of scopes have begun.
     countings: u64,
@@ -50,7 +50,7 @@ impl Key {
             assets,
             budget: create.budget,
             spent: 0,
-            told: Told::default(),
+            fired: Fired::default(),
             expires_at: create.expires_at,
             countings,
             open: Remembered::default(),
@@ -60,32 +60,29 @@ impl Key {
     }
 
     pub(super) fn update(&mut self, update: &Update, now: u64) {
-        match &update.global {
-            Change::Keep => {}
-            Change::Clear => self.change_global(&Limits::default(), now),
-            Change::Set(limits) => self.change_global(limits, now),
+        if let Some(limits) = update.global.changed() {
+            self.change_global(&limits.unwrap_or_default(), now);
         }
-        match &update.assets {
-            Change::Keep => {}
-            Change::Clear => self.change_assets(&Assets::new(), now),
-            Change::Set(assets) => self.change_assets(assets, now),
+        if let Some(assets) = update.assets.clone().changed() {
+            self.change_assets(&assets.unwrap_or_default(), now);
         }
         let before = self.budget;
-        replace(&mut self.budget, update.budget);
-        // Another budget is told of anew, but for what was spent by then.
+        self.budget = update.budget.changed().unwrap_or(self.budget);
+        // Another budget fires its thresholds again, but for those that are passed by then.
         if self.budget != before {
-            self.told = self.budget.map_or_else(Told::default, |it| Told::passed(it, self.spent));
+            self.fired =
+                self.budget.map_or_else(Fired::default, |it| Fired::passed(it, self.spent));
         }
-        replace(&mut self.expires_at, update.expires_at);
+        self.expires_at = update.expires_at.changed().unwrap_or(self.expires_at);
     }
 
     /// `check_and_consume`: "either all allow and all are charged, or nothing changes".
     pub(super) fn check(&mut self, call: &Call, now: u64) -> Answer {
         let answer = self.decide(call, now);
-        // "A denial, whatever its reason, charges nothing but does store this [the mending] for the scopes it meets, or
+        // "A denial, whatever its reason, charges nothing but does store this [the rebase] for the scopes it meets, or
         // a full key would stay frozen until the far date".
         let admitted = matches!(answer, Answer::Allowed { .. });
-        *self = if admitted { self.charged(call, now).0 } else { self.mended(call, now) };
+        *self = if admitted { self.charged(call, now).0 } else { self.rebased(call, now) };
         answer
     }
 
@@ -113,7 +110,7 @@ impl Key {
         self.global.iter().chain(asset).flat_map(Scope::windows).collect()
     }
 
-    /// The key after a call that had been charged `estimate` is corrected to `actual`, and what that tells. It writes "both
+    /// The key after a call that had been charged `estimate` is corrected to `actual`, and the thresholds that fire. It writes "both
     /// windows of each counted scope it meets, also when it adds zero"; "a scope whose limits are gone is skipped".
     pub(super) fn corrected(
         &self,
@@ -133,7 +130,7 @@ impl Key {
         } else {
             self.spent.saturating_sub(estimate.credits - actual.credits)
         });
-        corrected.telling(estimate)
+        corrected.firing(estimate)
     }
 
     /// "Reading usage never changes it, and shows a window that has passed as empty."
@@ -157,7 +154,7 @@ impl Key {
                 violated: violated.into_iter().map(|state| state.rule).collect(),
                 // "The windows as they stand" are those that the denial leaves behind, also when it only might have:
                 // a peek answers the same decision.
-                retry_at: self.mended(call, now).retry_at(call, now),
+                retry_at: self.rebased(call, now).retry_at(call, now),
             })
         })
     }
@@ -167,7 +164,7 @@ impl Key {
         if self.expires_at.is_some_and(|expires_at| now >= expires_at) {
             return Some(Denial::ExpiredKey);
         }
-        if self.kind == Kind::Admin {
+        if self.kind == KeyKind::Admin {
             return Some(Denial::AdminKey);
         }
         // "The budget follows the same three lines, with credits".
@@ -228,7 +225,7 @@ impl Key {
         }
     }
 
-    /// The key after the call was admitted, and what that tells.
+    /// The key after the call was admitted, and the thresholds that fire.
     fn charged(&self, call: &Call, now: u64) -> (Self, Vec<Crossed>) {
         self.with_met_scopes(call, |scope| {
             let mut scope = scope.as_of(now)?;
@@ -236,24 +233,24 @@ impl Key {
             Some(scope)
         })
         .with_spent(add(self.spent, call.credits))
-        .telling(call)
+        .firing(call)
     }
 
-    /// The key after all thresholds are told that its counts have reached, and those that are told now: of the rules that
-    /// the call meets, then of the budget. "Detected inside the atomic step": each charge looks.
-    fn telling(mut self, call: &Call) -> (Self, Vec<Crossed>) {
+    /// The key after all thresholds have fired that its counts have reached, and those that fire now: of the rules that the
+    /// call meets, then of the budget. "Detected inside the atomic step": each charge looks.
+    fn firing(mut self, call: &Call) -> (Self, Vec<Crossed>) {
         let mut crossed = Vec::new();
         if let Some(scope) = &mut self.global {
-            crossed.extend(scope.tell(None));
+            crossed.extend(scope.fire(None));
         }
         if let Some(name) = &call.asset
             && let Some(scope) = self.assets.get_mut(name)
         {
-            crossed.extend(scope.tell(Some(name)));
+            crossed.extend(scope.fire(Some(name)));
         }
         if let Some(limit) = self.budget {
             let used = self.spent;
-            for percent in self.told.tell(limit, used) {
+            for percent in self.fired.fire(limit, used) {
                 let (rule, asset, resets_at) = (None, None, None);
                 crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
             }
@@ -262,8 +259,8 @@ impl Key {
     }
 
     /// The key after the call was denied.
-    fn mended(&self, call: &Call, now: u64) -> Self {
-        self.with_met_scopes(call, |scope| Some(scope.mended(now)))
+    fn rebased(&self, call: &Call, now: u64) -> Self {
+        self.with_met_scopes(call, |scope| Some(scope.rebased(now)))
     }
 
     /// The key with the scopes that the call meets replaced, or dropped.
@@ -321,12 +318,4 @@ fn binding(violated: &[RuleState]) -> Option<Rule> {
         .iter()
         .min_by_key(|state| (Reverse(state.resets_at), state.limit, first_by_name(state.rule)));
     first.map(|state| state.rule)
-}
-
-fn replace(current: &mut Option<u64>, change: Change<u64>) {
-    match change {
-        Change::Keep => {}
-        Change::Clear => *current = None,
-        Change::Set(value) => *current = Some(value),
-    }
 }

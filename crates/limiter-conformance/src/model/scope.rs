@@ -1,7 +1,8 @@
 //! One counted scope: all calls of a key, or its calls of one asset.
 
 use crate::replay::{
-    Call, Crossed, Limits, Row, Rule, RuleScope, TokenType, Unit, WindowKind, WindowUsage,
+    Call, Crossed, Limits, Row, Rule, Scope as RuleScope, TokenType, Unit, Window as WindowKind,
+    WindowUsage,
 };
 
 use super::window::{Window, WindowId, WindowLimits, tokens};
@@ -37,14 +38,14 @@ impl Scope {
     }
 
     /// What a denial leaves. It writes no counts, so it drops none.
-    pub(super) fn mended(&self, now: u64) -> Self {
-        Self { minute: self.minute.mended(now), day: self.day.mended(now) }
+    pub(super) fn rebased(&self, now: u64) -> Self {
+        Self { minute: self.minute.rebased(now), day: self.day.rebased(now) }
     }
 
     /// What is left of a scope, counted or not, whose limits are changed: "setting, raising, lowering, clearing, adding
     /// or removing an asset, changing the token type".
     ///
-    /// "A scope that was dropped and gains limits again never finds its earlier windows": should it be counted anew, that
+    /// "A scope that was dropped and gains limits again never finds its earlier windows": should it be counted again, that
     /// counting has a number of its own.
     pub(super) fn changed(
         current: Option<&Self>,
@@ -107,17 +108,15 @@ impl Scope {
         rules
     }
 
-    /// Tells the thresholds of its rules that are reached, in the order in which the rules are listed. It is the scope of
+    /// Fires the thresholds of its rules that are reached, in the order in which the rules are listed. It is the scope of
     /// an asset, or else the global one.
-    pub(super) fn tell(&mut self, asset: Option<&String>) -> Vec<Crossed> {
+    pub(super) fn fire(&mut self, asset: Option<&String>) -> Vec<Crossed> {
         let scope = if asset.is_some() { RuleScope::Asset } else { RuleScope::Global };
         let mut crossed = Vec::new();
         for RuleState { rule, limit, used, resets_at, .. } in self.rules(scope) {
-            let window = match rule.window {
-                WindowKind::Minute => &mut self.minute,
-                WindowKind::Day => &mut self.day,
-            };
-            for percent in window.told(rule.unit).tell(limit, used) {
+            let is_minute = rule.window == WindowKind::Minute;
+            let window = if is_minute { &mut self.minute } else { &mut self.day };
+            for percent in window.fired(rule.unit).fire(limit, used) {
                 let (rule, asset, resets_at) = (Some(rule), asset.cloned(), Some(resets_at));
                 crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
             }
@@ -149,10 +148,8 @@ impl Scope {
 
 impl RuleState {
     pub(super) fn admits(&self, call: &Call) -> bool {
-        let added = match self.rule.unit {
-            Unit::Requests => call.requests,
-            Unit::Tokens => tokens(self.token_type, call.input, call.output),
-        };
+        let tokens = tokens(self.token_type, call.input, call.output);
+        let added = if self.rule.unit == Unit::Requests { call.requests } else { tokens };
         admits(self.limit, self.used, added, call.requests)
     }
 

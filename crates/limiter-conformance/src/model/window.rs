@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::replay::{Call, LARGEST, Limits, TokenType, Unit, Used, WindowKind, WindowUsage};
+use crate::replay::{
+    Call, LARGEST, Limits, TokenType, Unit, Used, Window as WindowKind, WindowUsage,
+};
 
-use super::told::Told;
+use super::fired::Fired;
 
 /// The window of a kind that was written last.
 #[derive(Clone, Debug)]
@@ -13,14 +15,14 @@ pub(super) struct Window {
     /// "The index of a window is stored with the counts of each scope and window kind, and moves only when those are
     /// written".
     index: u64,
-    /// "How often it was mended".
-    mended: u64,
+    /// "How often it was rebased".
+    rebases: u64,
     /// "Which counting of the scope it belongs to".
     counting: u64,
     charges: Vec<Charged>,
     in_force: WindowLimits,
     pending: Option<Pending>,
-    told: BTreeMap<Unit, Told>,
+    fired: BTreeMap<Unit, Fired>,
 }
 
 /// What an admitted call added, or what its settlement added or took back.
@@ -31,13 +33,13 @@ struct Charged {
     output: i128,
 }
 
-/// "The identity of a window, by which a reservation finds it again, is its index, how often it was mended, and which
+/// "The identity of a window, by which a reservation finds it again, is its index, how often it was rebased, and which
 /// counting of the scope it belongs to".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WindowId {
     kind: WindowKind,
     index: u64,
-    mended: u64,
+    rebases: u64,
     counting: u64,
 }
 
@@ -65,13 +67,13 @@ impl Window {
         in_force: WindowLimits,
         counting: u64,
     ) -> Self {
-        let (index, charges, told) = (index_of(kind, now), Vec::new(), BTreeMap::new());
-        Self { kind, index, mended: 0, counting, charges, in_force, pending: None, told }
+        let (index, charges, fired) = (index_of(kind, now), Vec::new(), BTreeMap::new());
+        Self { kind, index, rebases: 0, counting, charges, in_force, pending: None, fired }
     }
 
     pub(super) fn id(&self) -> WindowId {
-        let Self { kind, index, mended, counting, .. } = *self;
-        WindowId { kind, index, mended, counting }
+        let Self { kind, index, rebases, counting, .. } = *self;
+        WindowId { kind, index, rebases, counting }
     }
 
     /// What it is when it is written now: the three rules of the clock.
@@ -87,8 +89,8 @@ impl Window {
         }
     }
 
-    /// What a denial stores: only the mending of a clock that had jumped far ahead.
-    pub(super) fn mended(&self, now: u64) -> Self {
+    /// What a denial stores: only the rebase after a clock that had jumped far ahead.
+    pub(super) fn rebased(&self, now: u64) -> Self {
         if self.is_far_behind(now) {
             self.carried_to(index_of(self.kind, now))
         } else {
@@ -153,19 +155,17 @@ impl Window {
     /// Counts the list. "A scope counts tokens under the token type in force in that window."
     pub(super) fn used(&self, unit: Unit) -> u64 {
         let used = self.charges.iter().fold(0, |used: i128, charged| {
-            let added = match unit {
-                Unit::Requests => charged.requests,
-                Unit::Tokens => tokens(self.in_force.token_type, charged.input, charged.output),
-            };
+            let tokens = tokens(self.in_force.token_type, charged.input, charged.output);
+            let added = if unit == Unit::Requests { charged.requests } else { tokens };
             // "A count that would pass 2^53 − 1 stays there, and is lowered from there."
             (used + added).clamp(0, LARGEST.into())
         });
         u64::try_from(used).expect("it was kept within its bounds")
     }
 
-    /// What was told of its counts.
-    pub(super) fn told(&mut self, unit: Unit) -> &mut Told {
-        self.told.entry(unit).or_default()
+    /// The thresholds of one of its counts that have fired.
+    pub(super) fn fired(&mut self, unit: Unit) -> &mut Fired {
+        self.fired.entry(unit).or_default()
     }
 
     /// When its counts start at zero again.
@@ -179,12 +179,12 @@ impl Window {
     }
 
     /// "The computed index is greater than the stored one: a new window, its counts start at zero." None of its
-    /// thresholds was told.
+    /// thresholds has fired.
     fn next(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
         window.charges.clear();
-        window.told.clear();
+        window.fired.clear();
         if let Some(pending) = self.pending
             && pending.from <= computed
         {
@@ -194,14 +194,14 @@ impl Window {
         window
     }
 
-    /// "It is further behind (a clock that had jumped far ahead was mended): the computed index is taken and the counts
-    /// are carried over; a pending change comes at the earlier of its own index and the one after the computed." So is
-    /// what was told.
+    /// "It is further behind (a clock that had jumped far ahead was set right): the computed index is taken and the counts
+    /// are carried over; a pending change comes at the earlier of its own index and the one after the computed." So are
+    /// the thresholds that have fired.
     fn carried_to(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
-        // "After a mending every earlier window is closed."
-        window.mended += 1;
+        // "After a rebase every earlier window is closed."
+        window.rebases += 1;
         window.pending =
             self.pending.map(|pending| Pending { from: pending.from.min(computed + 1), ..pending });
         window
@@ -217,9 +217,10 @@ impl WindowLimits {
         Self { requests: None, tokens: None, token_type: TokenType::Total };
 
     pub(super) fn of(limits: &Limits, kind: WindowKind) -> Self {
-        let (requests, tokens) = match kind {
-            WindowKind::Minute => (limits.requests_per_minute, limits.tokens_per_minute),
-            WindowKind::Day => (limits.requests_per_day, limits.tokens_per_day),
+        let (requests, tokens) = if kind == WindowKind::Minute {
+            (limits.requests_per_minute, limits.tokens_per_minute)
+        } else {
+            (limits.requests_per_day, limits.tokens_per_day)
         };
         // "`Total` in a window kind without a token limit".
         let token_type = if tokens.is_some() { limits.token_type } else { TokenType::Total };
@@ -227,10 +228,7 @@ impl WindowLimits {
     }
 
     pub(super) fn limit(&self, unit: Unit) -> Option<u64> {
-        match unit {
-            Unit::Requests => self.requests,
-            Unit::Tokens => self.tokens,
-        }
+        if unit == Unit::Requests { self.requests } else { self.tokens }
     }
 
     fn is_any(&self) -> bool {
@@ -245,9 +243,9 @@ pub(super) fn tokens<N: std::ops::Add<Output = N>>(
     output: N,
 ) -> N {
     match token_type {
-        TokenType::Total => input + output,
         TokenType::Output => output,
         TokenType::Input => input,
+        _ => input + output,
     }
 }
 
@@ -262,8 +260,5 @@ fn index_of(kind: WindowKind, now: u64) -> u64 {
 }
 
 fn length_ms(kind: WindowKind) -> u64 {
-    match kind {
-        WindowKind::Minute => 60_000,
-        WindowKind::Day => 86_400_000,
-    }
+    if kind == WindowKind::Minute { 60_000 } else { 86_400_000 }
 }

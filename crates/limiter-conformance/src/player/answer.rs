@@ -1,20 +1,18 @@
-//! From the words of the engine to those of the replay format.
+//! Answers of the engine, in the words of the replay format.
 
 use limiter_core::{
-    Credits, Crossing, Decision, DenialReason, Denied, RateLimited, Rule, Scope, ScopeUsage,
-    Settled, SettledAs, Timestamp, Unit, UnitUsage, Usage, Window, WindowUsage,
+    Credits, Crossing, Decision, DenialReason, Denied, RateLimited, ReservationError, ScopeUsage,
+    Settled, SettledAs, Timestamp, UnitUsage, Usage,
 };
 
 use super::PlayError;
-use crate::replay::{self, Answer, Cost, Crossed, Denial, Remaining, Row, Used};
+use crate::replay::{self, Answer, Cost, Crossed, Denial, Problem, Remaining, Row, Used};
 
-/// How a decision is answered.
 pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
     match decision {
         Decision::Allowed(allowed) => {
-            let rules = allowed.rules().map(|state| Ok((rule(state.rule)?, state.remaining)));
             let remaining = Remaining {
-                rules: rules.collect::<Result<_, PlayError>>()?,
+                rules: allowed.rules().map(|state| (state.rule, state.remaining)).collect(),
                 budget: allowed.credits().remaining().map(Credits::millionths),
             };
             let crossed = crossed(allowed.crossed())?;
@@ -24,9 +22,10 @@ pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
     }
 }
 
-/// How a settlement or a cancellation is answered.
+/// The answer to a settlement or a cancellation.
 pub(super) fn of_settlement(settled: &Settled) -> Result<Answer, PlayError> {
-    let charge = settled.charge.ok_or_else(|| PlayError::NoWord(format!("{settled:?}")))?;
+    let no_word = || PlayError::NoWord(format!("{settled:?}"));
+    let charge = settled.charge.ok_or_else(no_word)?;
     let cost = Cost {
         asset: settled.asset.as_ref().map(ToString::to_string),
         requests: charge.requests(),
@@ -37,12 +36,11 @@ pub(super) fn of_settlement(settled: &Settled) -> Result<Answer, PlayError> {
     let repeated = match settled.outcome {
         SettledAs::First => false,
         SettledAs::Repeated => true,
-        _ => return Err(PlayError::NoWord(format!("{settled:?}"))),
+        _ => return Err(no_word()),
     };
     Ok(Answer::Settled { cost, repeated, crossed: crossed(&settled.crossed)? })
 }
 
-/// How a usage is answered.
 pub(super) fn of_usage(usage: &Usage) -> Answer {
     let global = row("global", usage.global.as_ref());
     let assets = usage.assets.iter().map(|asset| row(asset.asset.as_str(), Some(&asset.usage)));
@@ -55,10 +53,27 @@ pub(super) fn of_usage(usage: &Usage) -> Answer {
     })
 }
 
+/// The answer to an operation on a reservation that was not done.
+pub(super) fn of_refusal(error: ReservationError) -> Result<Answer, PlayError> {
+    let problem = match error {
+        ReservationError::KeyUnknown => Problem::UnknownKey,
+        ReservationError::Unknown(_) => Problem::UnknownReservation,
+        ReservationError::OtherExists(_) => Problem::AlreadyExists,
+        ReservationError::AlreadySettled(_) => Problem::AlreadySettled,
+        ReservationError::Shrinks | ReservationError::Invalid(_) => Problem::Invalid,
+        ReservationError::TooMany { retry_at, .. } => {
+            return Ok(Answer::TooMany { retry_at: unix_ms(retry_at)? });
+        }
+        ReservationError::Store(error) => return Err(error.into()),
+        other => return Err(PlayError::NoWord(other.to_string())),
+    };
+    Ok(Answer::Error(problem))
+}
+
 fn crossed(crossings: &[Crossing]) -> Result<Vec<Crossed>, PlayError> {
     let crossed = crossings.iter().map(|crossing| {
         Ok(Crossed {
-            rule: crossing.rule.map(rule).transpose()?,
+            rule: crossing.rule,
             asset: crossing.asset.as_ref().map(ToString::to_string),
             percent: crossing.percent,
             limit: crossing.limit,
@@ -81,55 +96,28 @@ fn denial(denied: &Denied) -> Result<Denial, PlayError> {
 }
 
 fn rate_limited(limited: &RateLimited) -> Result<Denial, PlayError> {
-    let binding = limited
-        .binding()
-        .ok_or_else(|| PlayError::NoWord("rate limited, but no rule is violated".to_owned()))?;
-    let violated = limited.violations().map(|violation| rule(violation.rule));
+    let no_rule = || PlayError::NoWord("rate limited, but no rule is violated".to_owned());
     Ok(Denial::RateLimited {
-        violated: violated.collect::<Result<_, _>>()?,
-        binding: rule(binding.rule)?,
+        violated: limited.violations().map(|violation| violation.rule).collect(),
+        binding: limited.binding().ok_or_else(no_rule)?.rule,
         retry_at: limited.retry_at().map(unix_ms).transpose()?,
     })
 }
 
-pub(super) fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {
+fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {
     u64::try_from(instant.unix_ms())
         .map_err(|_| PlayError::NoWord(format!("{instant}, which is before 1970")))
 }
 
-fn rule(rule: Rule) -> Result<replay::Rule, PlayError> {
-    let no_word = || PlayError::NoWord(format!("the rule {rule}"));
-    Ok(replay::Rule {
-        scope: match rule.scope {
-            Scope::Global => replay::RuleScope::Global,
-            Scope::Asset => replay::RuleScope::Asset,
-            _ => return Err(no_word()),
-        },
-        window: match rule.window {
-            Window::Minute => replay::WindowKind::Minute,
-            Window::Day => replay::WindowKind::Day,
-            _ => return Err(no_word()),
-        },
-        unit: match rule.unit {
-            Unit::Requests => replay::Unit::Requests,
-            Unit::Tokens => replay::Unit::Tokens,
-            _ => return Err(no_word()),
-        },
-    })
-}
-
 fn row(scope: &str, usage: Option<&ScopeUsage>) -> Row {
+    let used = |usage: &UnitUsage| Used { used: Some(usage.used), limit: usage.limit };
+    let window = |usage: &limiter_core::WindowUsage| replay::WindowUsage {
+        requests: used(&usage.requests),
+        tokens: used(&usage.tokens),
+    };
     Row {
         scope: scope.to_owned(),
         minute: usage.map(|usage| window(&usage.minute)).unwrap_or_default(),
         day: usage.map(|usage| window(&usage.day)).unwrap_or_default(),
     }
-}
-
-fn window(usage: &WindowUsage) -> replay::WindowUsage {
-    replay::WindowUsage { requests: used(&usage.requests), tokens: used(&usage.tokens) }
-}
-
-fn used(usage: &UnitUsage) -> Used {
-    Used { used: Some(usage.used), limit: usage.limit }
 }

@@ -1,7 +1,6 @@
 //! What is answered, and how it is written.
 
-use std::fmt;
-
+use limiter_core::Rule;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -103,10 +102,10 @@ pub struct Cost {
     pub credits: u64,
 }
 
-/// A threshold that is told: a share of a limit that was reached.
+/// A threshold that fires: a share of a limit that was reached.
 ///
-/// It is compared, and never written. The format has no word for it, and gets none: whoever holds a model in another
-/// language to the committed answers shall not have to know thresholds. All keys of a file have the default ones.
+/// It is compared, and never written. The format has no word for it, and gets none: a model in another language can be
+/// checked with the committed answers without thresholds. All keys of a file have the default ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crossed {
     /// The rule whose limit it is a share of; `None` for the budget.
@@ -121,44 +120,6 @@ pub struct Crossed {
     pub used: u64,
     /// When the window ends, in unix milliseconds; `None` for the budget.
     pub resets_at: Option<u64>,
-}
-
-/// One limit among those that a call meets. Written `scope/window/unit`; ordered as they are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule {
-    /// Whose limit it is.
-    pub scope: RuleScope,
-    /// What it is counted in.
-    pub window: WindowKind,
-    /// What is counted.
-    pub unit: Unit,
-}
-
-/// Whose limit a rule is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RuleScope {
-    /// All calls of the key.
-    Global,
-    /// Its calls of the asset that the call names.
-    Asset,
-}
-
-/// A kind of window, aligned to UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WindowKind {
-    /// 60 000 ms.
-    Minute,
-    /// 86 400 000 ms.
-    Day,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Tokens, of the type in force.
-    Tokens,
 }
 
 /// What a key has used.
@@ -285,29 +246,5 @@ impl Serialize for Remaining {
             line.serialize_entry("budget", &budget)?;
         }
         line.end()
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scope = match self.scope {
-            RuleScope::Global => "global",
-            RuleScope::Asset => "asset",
-        };
-        let window = match self.window {
-            WindowKind::Minute => "minute",
-            WindowKind::Day => "day",
-        };
-        let unit = match self.unit {
-            Unit::Requests => "requests",
-            Unit::Tokens => "tokens",
-        };
-        write!(formatter, "{scope}/{window}/{unit}")
-    }
-}
-
-impl Serialize for Rule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }

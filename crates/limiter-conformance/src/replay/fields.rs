@@ -52,10 +52,7 @@ impl<'line> Fields<'line> {
         name: &'static str,
         read: ReadValue<'line, T>,
     ) -> Result<Option<T>, Unreadable> {
-        Ok(match self.change(name, read)? {
-            Change::Keep | Change::Clear => None,
-            Change::Set(value) => Some(value),
-        })
+        Ok(self.change(name, read)?.changed().flatten())
     }
 
     /// A field for which absent and null are different things.
@@ -71,7 +68,7 @@ impl<'line> Fields<'line> {
         }
     }
 
-    /// All fields, whatever their names: the object is a map. Absent and null values are told apart by `read`.
+    /// All fields, whatever their names: the object is a map. A null value is `None`.
     pub(super) fn entries<T>(
         self,
         read: ReadValue<'line, T>,

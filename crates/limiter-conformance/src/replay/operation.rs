@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use limiter_core::{KeyKind, TokenType};
 use serde::{Serialize, Serializer};
 
 use super::{END_OF_9999, LARGEST};
@@ -56,12 +57,12 @@ pub enum Action {
 }
 
 /// A new key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Create {
     /// The label of the key.
     pub key: String,
     /// Who holds it.
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// The limits of all its calls, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global: Option<Limits>,
@@ -128,7 +129,7 @@ pub struct Reserve {
     pub ttl_ms: u64,
 }
 
-/// What a reserved call costs, as far as it is known; `None` is what stays as it was estimated.
+/// The cost of a reserved call; `None` stays as it was estimated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// The label of the key.
@@ -166,30 +167,6 @@ pub struct Limits {
     pub tokens_per_day: Option<u64>,
     /// What a token limit counts.
     pub token_type: TokenType,
-}
-
-/// What a token limit counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenType {
-    /// Input and output together.
-    #[default]
-    Total,
-    /// Output alone.
-    Output,
-    /// Input alone.
-    Input,
-}
-
-/// Who holds a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// It makes calls.
-    #[default]
-    Member,
-    /// It manages keys, and makes no calls.
-    Admin,
 }
 
 /// What an update does to one field.
@@ -297,6 +274,16 @@ impl<T> Change<T> {
         match self {
             Self::Keep | Self::Clear => None,
             Self::Set(value) => Some(value),
+        }
+    }
+
+    /// What replaces the old value, if anything does: a value or none.
+    #[must_use]
+    pub fn changed(self) -> Option<Option<T>> {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(None),
+            Self::Set(value) => Some(Some(value)),
         }
     }
 }

@@ -1,23 +1,13 @@
 //! From a line to an operation.
 
+use limiter_core::{KeyKind, TokenType};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::fields::{Fields, number, text};
-use super::operation::{
-    Action, Assets, Call, Create, Kind, Limits, Operation, Reserve, TokenType, Totals, Update,
-};
+use super::operation::{Action, Assets, Call, Create, Limits, Operation, Reserve, Totals, Update};
 
-/// What a readable line is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// An operation, within its bounds.
-    Operation(Operation),
-    /// A number or an id out of its bounds: the answer is `{"error":"invalid"}`, and nothing happens.
-    Invalid,
-}
-
-/// Why a line cannot be read: a sentence for whoever wrote the file. It ends the run.
+/// The reason why a line cannot be read, which ends the run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Unreadable {
@@ -63,9 +53,9 @@ pub enum Unreadable {
 /// # Errors
 ///
 /// [`Unreadable`] for anything but an object of the format: an unknown or repeated field, a wrong type, a negative
-/// number or one written with a fraction or an exponent, a missing field, a null where none is allowed. A number that
-/// is only too large, or an id that is empty or too long, makes the line [`Line::Invalid`] instead.
-pub fn read(line: &str) -> Result<Line, Unreadable> {
+/// number or one written with a fraction or an exponent, a missing field, a null where none is allowed. An operation that
+/// [is not within its bounds](Operation::is_within_bounds) is read all the same.
+pub fn read(line: &str) -> Result<Operation, Unreadable> {
     let mut fields = Fields::of(line)?;
     let at = fields.required("at", number)?;
     let name = fields.required("op", text)?;
@@ -88,15 +78,13 @@ pub fn read(line: &str) -> Result<Line, Unreadable> {
         _ => return Err(Unreadable::UnknownOperation { name }),
     };
     fields.finish()?;
-
-    let operation = Operation { at, action };
-    Ok(if operation.is_within_bounds() { Line::Operation(operation) } else { Line::Invalid })
+    Ok(Operation { at, action })
 }
 
 fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
     Ok(Create {
         key: fields.required("key", text)?,
-        kind: fields.optional("kind", kind)?.unwrap_or_default(),
+        kind: fields.optional("kind", kind)?.unwrap_or(KeyKind::Member),
         global: fields.nullable("global", limits)?,
         assets: fields.nullable("assets", assets)?.unwrap_or_default(),
         budget: fields.nullable("budget", number)?,
@@ -170,10 +158,10 @@ fn token_type(value: &RawValue) -> Result<TokenType, Unreadable> {
     }
 }
 
-fn kind(value: &RawValue) -> Result<Kind, Unreadable> {
+fn kind(value: &RawValue) -> Result<KeyKind, Unreadable> {
     match text(value)?.as_str() {
-        "member" => Ok(Kind::Member),
-        "admin" => Ok(Kind::Admin),
+        "member" => Ok(KeyKind::Member),
+        "admin" => Ok(KeyKind::Admin),
         _ => Err(Unreadable::MustBe { expected: "`member` or `admin`" }),
     }
 }

@@ -1,206 +1,169 @@
-//! Bounds of the memory of calls: what would be one too many is refused and charged nothing, and nothing that is still
-//! promised is forgotten.
+//! Bounds of what a key remembers: one call too many is refused and charged nothing, and no id is forgotten early.
 
 use std::time::Duration;
 
-use limiter_core::{Charge, LedgerBounds, ReservationError, SettledAs, Store, Timestamp, Totals};
+use limiter_core::{LedgerBounds, ReservationError, SettledAs, Timestamp, Totals};
 
-use super::StoreUnderTest;
-use super::reserved_calls::{Calls, at_noon_and, generous, output};
-use super::world::{DAY, MINUTE, NOON, assert_refused, named, requests_per_minute, tokens};
+use super::prelude::*;
 
-/// "An ended reservation is remembered for the dedupe time (120 s by default) from its end": to the millisecond, also when
-/// its ttl would pass sooner or later, and a repetition does not prolong it.
-pub async fn an_ended_reservation_is_remembered_for_two_minutes_from_its_end(
-    store: impl StoreUnderTest,
-) {
-    let calls = Calls::at_noon(&store).await;
-    for (id, ttl) in [("sooner", MINUTE), ("later", DAY), ("cancelled", DAY)] {
-        assert!(calls.try_reserve(id, None, tokens(0, 5), ttl).await.is_ok());
-    }
-    calls.world.clock.set(at_noon_and(59_999));
-    calls.settle("sooner", output(4)).await.expect("a millisecond is left");
-    calls.settle("later", output(4)).await.expect("the reservation is known");
-    calls.cancel("cancelled").await.expect("the reservation is known");
-    for ms in [60_000, 179_998] {
-        calls.world.clock.set(at_noon_and(ms));
-        for settled in [
-            calls.settle("sooner", output(4)).await,
-            calls.settle("later", output(4)).await,
-            calls.cancel("cancelled").await,
-        ] {
-            let settled = settled.expect("it is a repetition");
-            assert_eq!(settled.outcome, SettledAs::Repeated, "{ms} ms after noon");
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    let default = LedgerBounds::default;
+    let call = || tokens(0, 5);
+
+    // To the millisecond, also when its ttl would pass sooner or later, and a repetition does not prolong it.
+    suite.calls("an_ended_reservation_is_remembered_for_two_minutes_from_its_end", move |key| {
+        for (id, ttl) in [("sooner", MINUTE), ("later", DAY), ("cancelled", DAY)] {
+            key.reserve_for(ttl, id, None, call());
         }
-        let again = calls.try_reserve("later", None, tokens(0, 5), DAY).await.expect("it is known");
-        assert!(again.allowed().is_some_and(|allowed| allowed.replayed()), "{ms} ms after noon");
-    }
-    calls.world.clock.set(at_noon_and(179_999));
-    for id in ["sooner", "later"] {
-        assert_refused!(calls.settle(id, output(4)).await, ReservationError::Unknown(_));
-    }
-    assert_refused!(calls.cancel("cancelled").await, ReservationError::Unknown(_));
-    assert_eq!(calls.used().await[3], 8, "each was settled once");
-}
+        key.at(59_999).settle("sooner", output(4)).settle("later", output(4)).cancel("cancelled");
+        let again = || {
+            ["sooner", "later"]
+                .map(|id| key.try_settle(id, output(4)))
+                .into_iter()
+                .chain([key.try_cancel("cancelled")])
+        };
+        for ms in [60_000, 179_998] {
+            key.at(ms);
+            for settled in again() {
+                assert_eq!(settled.expect("it is known").outcome, SettledAs::Repeated, "{ms}");
+            }
+            let again = key.try_reserve("later", None, call(), DAY).expect("it is known");
+            assert!(is_replayed(&again), "{ms} ms after noon");
+        }
+        key.at(179_999);
+        for settled in again() {
+            assert_refused!(settled, ReservationError::Unknown(_));
+        }
+        assert_eq!(key.used()[3], 8, "each was settled once");
+    });
 
-/// Nothing is charged, what is known stays known, and the answer names the bound and the instant.
-pub async fn a_reservation_at_the_bound_of_open_ones_is_refused_until_the_first_ttl_has_passed(
-    store: impl StoreUnderTest,
-) {
-    let calls = few(&store, LedgerBounds { open: 2, ..LedgerBounds::default() }).await;
-    assert!(calls.try_reserve("r1", None, tokens(0, 5), 2 * MINUTE).await.is_ok());
-    assert!(calls.try_reserve("r2", None, tokens(0, 5), MINUTE).await.is_ok());
-    let sentence = refused(&calls, "r3", NOON.after(MINUTE)).await;
-    assert!(sentence.contains("2 open reservations"), "{sentence}");
-    assert!(sentence.contains("2025-10-09T12:01:00Z"), "{sentence}");
-    assert!(sentence.contains("nothing was charged"), "{sentence}");
-    assert_eq!(calls.used().await, [2, 10, 2, 10]);
-    let known = calls.try_reserve("r1", None, tokens(0, 5), DAY).await.expect("it is known");
-    assert!(known.allowed().is_some_and(|allowed| allowed.replayed()));
+    // Nothing is charged, a known id stays known, and the error names the bound and the instant.
+    suite.story("the_bound_of_open_reservations_holds_until_a_ttl_has_passed", move |world| {
+        let world = world.with_bounds(LedgerBounds { open: 2, ..default() });
+        let key = world.generous();
+        key.reserve_for(2 * MINUTE, "r1", None, call()).reserve_for(MINUTE, "r2", None, call());
+        let sentence = refused(&key, "r3", NOON.after(MINUTE));
+        for part in ["2 open reservations", "2025-10-09T12:01:00Z", "nothing was charged"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+        key.uses([2, 10, 2, 10]);
+        let known = key.try_reserve("r1", None, call(), DAY).expect("it is known");
+        assert!(is_replayed(&known));
 
-    calls.world.clock.set(at_noon_and(59_999));
-    refused(&calls, "r3", NOON.after(MINUTE)).await;
-    calls.world.clock.set(NOON.after(MINUTE));
-    calls.reserve("r3", tokens(0, 5)).await;
-    refused(&calls, "r4", NOON.after(2 * MINUTE)).await;
-}
+        world.at(59_999);
+        refused(&key, "r3", NOON.after(MINUTE));
+        key.at(60_000).reserve("r3", call());
+        refused(&key, "r4", NOON.after(2 * MINUTE));
+    });
 
-/// A key may reserve without end, as long as few of its calls run at a time.
-pub async fn an_ended_reservation_leaves_its_place_to_an_open_one(store: impl StoreUnderTest) {
-    let calls = few(&store, LedgerBounds { open: 1, ..LedgerBounds::default() }).await;
-    for number in 0..8 {
-        let id = format!("r{number}");
-        calls.reserve(&id, tokens(0, 5)).await;
-        assert_refused!(
-            calls.try_reserve("another", None, tokens(0, 5), DAY).await,
-            ReservationError::TooMany { most: 1, .. }
-        );
-        calls.settle(&id, output(5)).await.expect("the reservation is known");
-    }
-    assert_eq!(calls.used().await, [8, 40, 8, 40]);
-}
+    // A key may reserve without end, as long as few of its calls run at a time.
+    suite.story("an_ended_reservation_leaves_its_place_to_an_open_one", move |world| {
+        let world = world.with_bounds(LedgerBounds { open: 1, ..default() });
+        let key = world.generous();
+        for number in 0..8 {
+            let id = format!("r{number}");
+            key.reserve(&id, call());
+            let another = key.try_reserve("another", None, call(), DAY);
+            assert_refused!(another, ReservationError::TooMany { most: 1, .. });
+            key.settle(&id, output(5));
+        }
+        key.uses([8, 40, 8, 40]);
+    });
 
-/// Its own end will need a place.
-pub async fn a_reservation_at_the_bound_of_ended_ones_is_refused_until_one_is_forgotten(
-    store: impl StoreUnderTest,
-) {
-    let calls = few(&store, LedgerBounds { ended: 2, ..LedgerBounds::default() }).await;
-    for (seconds, id) in [(0, "r1"), (1, "r2")] {
-        calls.world.clock.set(NOON.after(Duration::from_secs(seconds)));
-        calls.reserve(id, tokens(0, 5)).await;
-        calls.cancel(id).await.expect("the reservation is known");
-    }
-    let sentence = refused(&calls, "r3", NOON.after(2 * MINUTE)).await;
-    assert!(sentence.contains("2 ended reservations"), "{sentence}");
-    assert_eq!(calls.used().await, [0, 0, 0, 0]);
-    calls.cancel("r1").await.expect("a repetition needs no place");
-    calls.world.clock.set(at_noon_and(119_999));
-    refused(&calls, "r3", NOON.after(2 * MINUTE)).await;
-    calls.world.clock.set(NOON.after(2 * MINUTE));
-    calls.reserve("r3", tokens(0, 5)).await;
-}
+    // Its own end will need a place.
+    suite.story("the_bound_of_ended_reservations_holds_until_one_is_forgotten", move |world| {
+        let world = world.with_bounds(LedgerBounds { ended: 2, ..default() });
+        let key = world.generous();
+        for (seconds, id) in [(0, "r1"), (1, "r2")] {
+            key.at(seconds * 1_000).reserve(id, call()).cancel(id);
+        }
+        let sentence = refused(&key, "r3", NOON.after(2 * MINUTE));
+        assert!(sentence.contains("2 ended reservations"), "{sentence}");
+        // A repetition needs no place.
+        key.uses([0, 0, 0, 0]).cancel("r1");
+        world.at(119_999);
+        refused(&key, "r3", NOON.after(2 * MINUTE));
+        key.at(120_000).reserve("r3", call());
+    });
 
-/// A refund may not be lost: what was open when the ended ones reached their bound ends beyond it, and is remembered as long
-/// as any. There is room when as many are forgotten as exceed the bound.
-pub async fn settlements_never_fail_for_a_bound(store: impl StoreUnderTest) {
-    let bounds = LedgerBounds { open: 4, ended: 1, ..LedgerBounds::default() };
-    let calls = few(&store, bounds).await;
-    let ids = ["r0", "r1", "r2", "r3"];
-    for id in ids {
-        calls.reserve(id, tokens(0, 5)).await;
-    }
-    for (id, second) in ids.into_iter().zip(0..) {
-        calls.world.clock.set(NOON.after(Duration::from_secs(second)));
-        calls.settle(id, output(1)).await.expect("a settlement needs no room");
-    }
-    assert_eq!(calls.used().await, [4, 4, 4, 4]);
-    let last = NOON.after(Duration::from_secs(123));
-    refused(&calls, "r4", last).await;
-    calls.world.clock.set(at_noon_and(119_999));
-    for id in ids {
-        let settled = calls.settle(id, output(1)).await.expect("all are remembered");
-        assert_eq!(settled.outcome, SettledAs::Repeated);
-    }
-    calls.world.clock.set(at_noon_and(122_999));
-    refused(&calls, "r4", last).await;
-    calls.world.clock.set(last);
-    calls.reserve("r4", tokens(0, 5)).await;
-}
+    // An open reservation ends beyond the bound of ended ones, and is remembered as long as any: a refund is never lost.
+    // There is room when as many are forgotten as exceed the bound.
+    suite.story("settlements_never_fail_for_a_bound", move |world| {
+        let world = world.with_bounds(LedgerBounds { open: 4, ended: 1, ..default() });
+        let key = world.generous();
+        let ids = ["r0", "r1", "r2", "r3"];
+        for id in ids {
+            key.reserve(id, call());
+        }
+        for (id, second) in ids.into_iter().zip(0..) {
+            key.at(second * 1_000).settle(id, output(1));
+        }
+        key.uses([4, 4, 4, 4]);
+        refused(&key, "r4", at_noon_and(123_000));
+        world.at(119_999);
+        for id in ids {
+            let settled = key.try_settle(id, output(1)).expect("all are remembered");
+            assert_eq!(settled.outcome, SettledAs::Repeated);
+        }
+        world.at(122_999);
+        refused(&key, "r4", at_noon_and(123_000));
+        key.at(123_000).reserve("r4", call());
+    });
 
-/// The ids of checks are remembered for the dedupe time.
-pub async fn a_check_at_its_bound_is_refused_until_the_first_id_is_forgotten(
-    store: impl StoreUnderTest,
-) {
-    let calls = few(&store, LedgerBounds { checks: 2, ..LedgerBounds::default() }).await;
-    for (second, id) in [(0, "q1"), (1, "q2")] {
-        calls.world.clock.set(NOON.after(Duration::from_secs(second)));
-        assert!(calls.check_once(id, None, tokens(0, 5)).await.is_ok_and(|call| call.is_allowed()));
-    }
-    let full = calls.check_once("q3", None, tokens(0, 5)).await.expect_err("there is no room");
-    assert_eq!(full.retry_at(), Some(NOON.after(2 * MINUTE)), "{full}");
-    assert_eq!(full.retry_after(), Some(Duration::from_secs(119)), "{full}");
-    assert_eq!(calls.used().await, [2, 10, 2, 10]);
-    let known = calls.check_once("q1", None, tokens(0, 5)).await.expect("it is known");
-    assert!(known.allowed().is_some_and(|allowed| allowed.replayed()));
-    calls.world.clock.set(NOON.after(2 * MINUTE));
-    assert!(calls.check_once("q3", None, tokens(0, 5)).await.is_ok_and(|call| call.is_allowed()));
-}
+    suite.story("a_check_at_its_bound_is_refused_until_the_first_id_is_forgotten", move |world| {
+        let world = world.with_bounds(LedgerBounds { checks: 2, ..default() });
+        let key = world.generous();
+        for (ms, id) in [(0, "q1"), (1_000, "q2")] {
+            assert!(key.at(ms).check_once(id, None, call()).is_allowed());
+        }
+        let full = key.try_check_once("q3", None, call()).expect_err("there is no room");
+        assert_eq!(full.retry_at(), Some(NOON.after(2 * MINUTE)), "{full}");
+        assert_eq!(full.retry_after(), Some(Duration::from_secs(119)), "{full}");
+        key.uses([2, 10, 2, 10]);
+        assert!(is_replayed(&key.check_once("q1", None, call())));
+        assert!(key.at(120_000).check_once("q3", None, call()).is_allowed());
+    });
 
-/// The ids of records are remembered for as long as each caller asked.
-pub async fn a_record_at_its_bound_is_refused_until_the_first_id_is_forgotten<T>(store: T)
-where
-    T: StoreUnderTest<Store: Store>,
-{
-    let calls = few(&store, LedgerBounds { records: 1, ..LedgerBounds::default() }).await;
-    calls.record("r1", None, tokens(0, 5)).await.expect("there is room");
-    let full = calls.record("r2", None, tokens(0, 5)).await.expect_err("there is no room");
-    assert_eq!(full.retry_at(), Some(NOON.after(DAY)), "{full}");
-    calls.record("r1", None, tokens(0, 5)).await.expect("it is known");
-    assert_eq!(calls.used().await, [1, 5, 1, 5]);
-    calls.world.clock.set(NOON.after(DAY));
-    calls.record("r2", None, tokens(0, 5)).await.expect("there is room again");
-}
+    // The ids of records are remembered for as long as each caller asked.
+    suite.story("a_record_at_its_bound_is_refused_until_the_first_id_is_forgotten", move |world| {
+        let world = world.with_bounds(LedgerBounds { records: 1, ..default() });
+        let key = world.generous();
+        key.record("r1", call());
+        let full = key.try_record("r2", None, call(), None).expect_err("there is no room");
+        assert_eq!(full.retry_at(), Some(NOON.after(DAY)), "{full}");
+        key.record("r1", call()).uses([1, 5, 1, 5]).after(DAY).record("r2", call());
+    });
 
-/// None crowds out another.
-pub async fn each_kind_has_a_bound_of_its_own<T>(store: T)
-where
-    T: StoreUnderTest<Store: Store>,
-{
-    let calls = few(&store, LedgerBounds::of_each(1)).await;
-    calls.reserve("settled", tokens(0, 5)).await;
-    calls.settle("settled", output(5)).await.expect("the reservation is known");
-    calls.world.clock.set(at_noon_and(1));
-    assert!(calls.check_once("q1", None, tokens(0, 5)).await.is_ok_and(|call| call.is_allowed()));
-    calls.record("r1", None, tokens(0, 5)).await.expect("there is room");
-    calls.world.clock.set(NOON.after(2 * MINUTE));
-    calls.reserve("open", tokens(0, 5)).await;
-    assert_refused!(
-        calls.try_reserve("another", None, tokens(0, 5), DAY).await,
-        ReservationError::TooMany { most: 1, .. }
-    );
-    assert_eq!(calls.used().await[2..], [4, 20]);
-}
+    suite.story("each_kind_has_a_bound_of_its_own", move |world| {
+        let world = world.with_bounds(LedgerBounds::of_each(1));
+        let key = world.generous();
+        key.reserve("settled", call()).settle("settled", output(5));
+        assert!(key.at(1).check_once("q1", None, call()).is_allowed());
+        key.record("r1", call()).at(120_000).reserve("open", call());
+        let another = key.try_reserve("another", None, call(), DAY);
+        assert_refused!(another, ReservationError::TooMany { most: 1, .. });
+        assert_eq!(key.used()[2..], [4, 20]);
+    });
 
-/// A denial is the better answer, and is free.
-pub async fn a_call_that_would_be_denied_is_denied_at_the_bound_too(store: impl StoreUnderTest) {
-    let config = named("ci").with_global(requests_per_minute(1));
-    let calls = Calls::bounded(&store, config, LedgerBounds::of_each(1)).await;
-    calls.reserve("r1", Charge::request()).await;
-    let denied = calls.try_reserve("r2", None, Charge::request(), DAY).await;
-    assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
-    calls.settle("r1", Totals::unchanged()).await.expect("the reservation is known");
-    let denied = calls.try_reserve("r2", None, Charge::request(), DAY).await;
-    assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
-}
-
-/// A key with generous limits, in a store with these ledger bounds.
-async fn few<T: StoreUnderTest>(store: &T, bounds: LedgerBounds) -> Calls<T::Store> {
-    Calls::bounded(store, named("ci").with_global(generous()), bounds).await
+    // A denial is the better answer, and is free.
+    suite.story("a_call_that_would_be_denied_is_denied_at_the_bound_too", |world| {
+        let world = world.with_bounds(LedgerBounds::of_each(1));
+        let key = world.limited(requests_per_minute(1));
+        let is_denied = || {
+            let denied = key.try_reserve("r2", None, requests(1), DAY);
+            assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
+        };
+        key.reserve("r1", requests(1));
+        is_denied();
+        key.settle("r1", Totals::unchanged());
+        is_denied();
+    });
 }
 
 /// Reserves a call, which must find no room until this instant, and returns the sentence of the refusal.
-async fn refused(calls: &Calls<impl Store>, id: &str, room_at: Timestamp) -> String {
-    let full = calls.try_reserve(id, None, tokens(0, 5), DAY).await.expect_err("there is no room");
+#[track_caller]
+fn refused<T: StoreUnderTest>(key: &Key<'_, T>, id: &str, room_at: Timestamp) -> String {
+    let full = key.try_reserve(id, None, tokens(0, 5), DAY).expect_err("there is no room");
     assert!(matches!(full, ReservationError::TooMany { .. }), "{full}");
     assert_eq!(full.retry_at(), Some(room_at), "{full}");
     full.to_string()

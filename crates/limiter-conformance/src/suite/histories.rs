@@ -1,164 +1,166 @@
-//! Random histories, and those that were committed: the store answers every operation as the model does.
+//! Histories: the store answers every operation as the model does.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use limiter_core::Store;
+use super::prelude::*;
+use super::property::{
+    Broken, bounded_player, holds_for_histories, holds_for_reservations, number_from, play, player,
+};
+use crate::generate::{Sequences, reserved_world, small_world};
+use crate::model::{Bounds, Model};
+use crate::replay::{Answer, Operation, to_jsonl};
+use crate::{Committed, committed};
 
-use super::StoreUnderTest;
-use super::property::{Broken, cases, holds_for_histories, player};
-use crate::model::Model;
-use crate::player::Player;
-use crate::replay::{Answer, Line, Operation, Problem, read};
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    let unbounded = Bounds::default();
 
-/// Charges of all shapes, a clock that stands, moves, steps back and jumps, limits, budgets and expiries changed at any
-/// moment, keys deleted and made again: after each operation, the answers are the same.
-pub async fn random_histories_agree_with_the_model(store: impl StoreUnderTest) {
-    let store = &store;
-    holds_for_histories(cases(store, 1), |history| async move {
-        agrees_with_the_model(player(store).await, &history).await
+    // Charges of all shapes, a clock that stands, moves, steps back and jumps, limits, budgets and expiries changed at any
+    // moment, keys deleted and created again.
+    suite.story("random_histories_agree_with_the_model", move |world| {
+        holds_for_histories::<T>(1, |history| agrees(&*world.source, unbounded, history));
     });
-}
 
-/// A handle is obtained by the first call of a key and an asset, and kept: it sees changes, expiry and deletion at once.
-pub async fn random_histories_through_handles_agree_with_the_model(store: impl StoreUnderTest) {
-    let store = &store;
-    holds_for_histories(cases(store, 1), |history| async move {
-        agrees_with_the_model(player(store).await.through_handles(), &history).await
-    });
-}
-
-/// The histories in the folder `histories` of this crate: instructive ones, and failures of the past.
-pub async fn committed_histories_agree_with_the_model(store: impl StoreUnderTest) {
-    for (file, lines) in committed("histories") {
-        let player = player(&store).await;
-        if let Err(broken) = agrees_with_the_model(player, &operations(&lines)).await {
-            panic!("{}: {broken}", file.display());
-        }
+    // The same with calls that are reserved, extended, settled, cancelled and repeated; at small bounds they are refused, and
+    // admitted again when there is room.
+    for (name, share, bounds) in [
+        ("random_reservations_agree_with_the_model", 1, unbounded),
+        ("random_reservations_at_one_open_agree_with_the_model", 4, FEW_OPEN),
+        ("random_reservations_at_one_ended_agree_with_the_model", 4, FEW_ENDED),
+    ] {
+        suite.story(name, move |world| {
+            holds_for_reservations::<T>(share, |history| agrees(&*world.source, bounds, history));
+        });
     }
-}
 
-/// The same through handles.
-pub async fn committed_histories_through_handles_agree_with_the_model(store: impl StoreUnderTest) {
-    for (file, lines) in committed("histories") {
-        let player = player(&store).await.through_handles();
-        if let Err(broken) = agrees_with_the_model(player, &operations(&lines)).await {
-            panic!("{}: {broken}", file.display());
-        }
+    // All sequences of up to four letters, or as many as `LIMITER_TEST_DEPTH` says; some are one letter less deep.
+    type Enumerated = fn(u32) -> Sequences;
+    for (name, histories, less, bounds) in [
+        ("every_short_history_agrees_with_the_model", small_world as Enumerated, 0, unbounded),
+        ("every_short_reservation_agrees_with_the_model", reserved_world, 0, unbounded),
+        ("every_short_reservation_at_small_bounds_agrees_with_the_model", reserved_world, 1, ONE),
+    ] {
+        suite.story(name, move |world| {
+            play_all(world, histories(depth::<T>().saturating_sub(less)), bounds);
+        });
     }
-}
 
-/// Beside most of those histories lie the answers that people have worked out and agreed upon.
-pub async fn committed_histories_are_answered_as_committed(store: impl StoreUnderTest) {
-    for (file, lines) in committed("histories") {
-        answers_as_committed(player(&store).await, &file, &lines).await;
+    // Instructive histories, and failures of the past.
+    for (name, folder) in [
+        ("committed_histories_agree_with_the_model", HISTORIES),
+        ("committed_reservations_agree_with_the_model", RESERVATIONS),
+    ] {
+        suite.story(name, move |world| {
+            for Committed { file, operations, .. } in committed(folder) {
+                if let Err(broken) = agrees(&*world.source, unbounded, &operations) {
+                    panic!("{}: {broken}", file.display());
+                }
+            }
+        });
     }
-}
 
-/// Plays a history, and compares the answers with those that lie beside it, if any do.
-pub(super) async fn answers_as_committed(
-    mut player: Player<impl Store>,
-    file: &Path,
-    lines: &[Line],
-) {
-    let Ok(expected) = fs::read_to_string(answers_to(file)) else { return };
-    let mut answers = String::new();
-    for line in lines {
-        let answer = match line {
-            Line::Operation(operation) => play(&mut player, operation).await,
-            Line::Invalid => Ok(Answer::Error(Problem::Invalid)),
-        };
-        answers += &answer.unwrap_or_else(|broken| panic!("{broken}")).to_line();
-        answers.push('\n');
+    // The answers to most of those histories were worked out by hand.
+    for (name, folder) in [
+        ("committed_histories_are_answered_as_committed", HISTORIES),
+        ("committed_reservations_are_answered_as_committed", RESERVATIONS),
+    ] {
+        suite.story(name, move |world| {
+            for Committed { file, operations, answers } in committed(folder) {
+                let Some(expected) = answers else { continue };
+                let mut player = player(world);
+                let answers = operations.iter().map(|operation| {
+                    let answer = play(&mut player, operation).wait();
+                    answer.unwrap_or_else(|broken| panic!("{broken}")).to_line() + "\n"
+                });
+                assert_eq!(answers.collect::<String>(), expected, "{}", file.display());
+            }
+        });
     }
-    assert_eq!(answers, expected, "{}", file.display());
 }
 
 /// Plays a history on a store and on the model, until their answers differ.
 ///
 /// What the specification leaves open is not asked, neither here nor there.
-pub(super) async fn agrees_with_the_model(
-    player: Player<impl Store>,
+fn agrees<T: StoreUnderTest>(
+    source: &T,
+    bounds: Bounds,
     history: &[Operation],
 ) -> Result<(), Broken> {
-    agrees_with(Model::new(), player, history).await
+    let (mut model, mut player) = (Model::bounded(bounds), bounded_player(source, bounds));
+    let played = async {
+        for (index, operation) in history.iter().enumerate() {
+            if !model.specifies(operation) {
+                continue;
+            }
+            let expected = model.answer(operation);
+            let answer = play(&mut player, operation).await?;
+            if answer != expected {
+                return Err(format!(
+                    "line {} is answered wrongly: {}\n  the model answers {}\n  the store answers {}",
+                    index + 1,
+                    operation.to_line(),
+                    whole(&expected),
+                    whole(&answer)
+                ));
+            }
+        }
+        Ok(())
+    };
+    played.wait()
 }
 
-/// The same with a model that knows the bounds of the store.
-pub(super) async fn agrees_with(
-    mut model: Model,
-    mut player: Player<impl Store>,
-    history: &[Operation],
-) -> Result<(), Broken> {
-    for (index, operation) in history.iter().enumerate() {
-        if !model.specifies(operation) {
-            continue;
-        }
-        let expected = model.answer(operation);
-        let answer = play(&mut player, operation).await?;
-        if answer != expected {
-            return Err(format!(
-                "line {} is answered wrongly: {}\n  the model answers {}\n  the store answers {}",
-                index + 1,
-                operation.to_line(),
-                whole(&expected),
-                whole(&answer)
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The line of an answer, and what it leaves out.
+/// The line of an answer, and what the line leaves out.
 fn whole(answer: &Answer) -> String {
     match (answer, answer.crossed()) {
         (Answer::TooMany { retry_at }, _) => format!("{} until {retry_at}", answer.to_line()),
         (_, []) => answer.to_line(),
-        (_, crossed) => format!("{} and tells {crossed:?}", answer.to_line()),
+        (_, crossed) => format!("{} and fires {crossed:?}", answer.to_line()),
     }
 }
 
-pub(super) async fn play(
-    player: &mut Player<impl Store>,
-    operation: &Operation,
-) -> Result<Answer, Broken> {
-    let answer = player.play(operation).await;
-    answer.map_err(|error| format!("{} has no answer: {error}", operation.to_line()))
-}
-
-/// The histories in a folder of this crate.
-pub(super) fn committed(folder: &str) -> Vec<(PathBuf, Vec<Line>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let entries = fs::read_dir(&folder).expect("the folder of histories is here");
-    let files = entries.map(|entry| entry.expect("the folder can be read").path());
-    let histories = files.filter(|file| file.extension().is_some_and(|end| end == "jsonl"));
-    let mut histories: Vec<_> = histories.map(|file| (file.clone(), lines(&file))).collect();
-    assert!(!histories.is_empty(), "{} has no histories", folder.display());
-    histories.sort_by(|(one, _), (other, _)| one.cmp(other));
-    histories
-}
-
-fn lines(file: &Path) -> Vec<Line> {
-    let text = fs::read_to_string(file).expect("a history is a text file");
-    let lines = text.lines().enumerate().map(|(index, line)| {
-        read(line).unwrap_or_else(|unreadable| {
-            panic!("{}, line {}: {unreadable}", file.display(), index + 1)
-        })
+/// Plays all of them, each on an empty store, with as many threads as there are cores.
+fn play_all<T: StoreUnderTest>(world: &World<T>, histories: Sequences, bounds: Bounds) {
+    let (total, letters) = (histories.total(), histories.letters());
+    let histories = Mutex::new(histories);
+    let next = || {
+        let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
+        histories.by_ref().take(BATCH).collect::<Vec<_>>()
+    };
+    let played = at_once(thread::available_parallelism().map_or(1, usize::from), |_| {
+        let mut played = 0;
+        loop {
+            let batch = next();
+            if batch.is_empty() {
+                return played;
+            }
+            for history in batch {
+                if let Err(broken) = agrees(&*world.source, bounds, &history) {
+                    panic!("{broken}\nThe history:\n{}", to_jsonl(&history));
+                }
+                played += 1;
+            }
+        }
     });
-    lines.collect()
+    assert_eq!(played.iter().sum::<u64>(), total);
+    println!("{total} histories: every short sequence of {letters} letters");
 }
 
-/// Without the lines that are out of bounds, whose answer needs no store.
-pub(super) fn operations(lines: &[Line]) -> Vec<Operation> {
-    let operations = lines.iter().filter_map(|line| match line {
-        Line::Operation(operation) => Some(operation.clone()),
-        Line::Invalid => None,
-    });
-    operations.collect()
+/// The length of the longest enumerated histories for this store.
+fn depth<T: StoreUnderTest>() -> u32 {
+    let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
+    match T::SLOWNESS {
+        0..=1 => depth,
+        2..100 => depth.saturating_sub(1),
+        100.. => depth.saturating_sub(2),
+    }
 }
 
-fn answers_to(file: &Path) -> PathBuf {
-    let (folder, name) = (file.parent(), file.file_name());
-    let (folder, name) = folder.zip(name).expect("a file in the folder of histories");
-    folder.join("answers").join(name)
-}
+const HISTORIES: &str = "histories";
+const RESERVATIONS: &str = "histories/reservations";
+const FEW_OPEN: Bounds = Bounds { open: 1, ended: 2, checks: 1 };
+const FEW_ENDED: Bounds = Bounds { open: 2, ended: 1, checks: 1 };
+const ONE: Bounds = Bounds { open: 1, ended: 1, checks: 1 };
+/// 69,905 histories, seconds for a store in memory. One more is a million.
+const DEFAULT_DEPTH: u32 = 4;
+/// Enough that threads do not wait for each other to take the next.
+const BATCH: usize = 64;

@@ -2,74 +2,58 @@
 
 use limiter_core::{KeysError, NewKey};
 
-use super::StoreUnderTest;
-use super::world::{NOON, World, assert_refused, named};
+use super::prelude::*;
 
-/// Creating.
-pub async fn a_name_is_not_given_twice(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    world.member(named("ci")).await;
-    let again = world.keys().create(NewKey::member(named("ci"))).await;
-    assert_refused!(again, KeysError::NameTaken(name) if name == "ci");
-}
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    let another_ci = || NewKey::member(named("ci"));
 
-/// Renaming; nothing is written.
-pub async fn a_key_is_not_renamed_to_a_taken_name(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    world.member(named("ci")).await;
-    let other = world.member(named("other")).await;
-    let before = world.record(&other).await;
-    let renamed = world.update(&other, |config| config.name = named("ci").name).await;
-    assert_refused!(renamed, KeysError::NameTaken(_));
-    assert_eq!(world.record(&other).await, before);
-}
+    suite.story("a_name_is_not_given_twice", move |world| {
+        world.member(named("ci"));
+        let again = world.try_create(another_ci());
+        assert_refused!(again, KeysError::NameTaken(name) if name == "ci");
+    });
 
-/// Names are compared byte by byte.
-pub async fn names_that_look_alike_are_different(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    for name in ["ci", "CI", "ci ", "cí", "ci\u{301}", "ci\u{200d}"] {
-        world.member(named(name)).await;
-    }
-}
+    // Nothing is written.
+    suite.story("a_key_is_not_renamed_to_a_taken_name", |world| {
+        let (_, other) = (world.member(named("ci")), world.member(named("other")));
+        let before = other.read();
+        let renamed = other.try_update(|config| config.name = named("ci").name);
+        assert_refused!(renamed, KeysError::NameTaken(_));
+        assert_eq!(other.read(), before);
+    });
 
-/// Deletion sets a name free; the new key has nothing of the old one.
-pub async fn a_name_is_free_again_after_deletion(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let first = world.member(named("ci")).await;
-    world.keys().delete(&first).await.expect("an admin deletes");
-    assert_ne!(world.member(named("ci")).await, first);
-}
+    // They are compared byte by byte.
+    suite.story("names_that_look_alike_are_different", |world| {
+        for name in ["ci", "CI", "ci ", "cí", "ci\u{301}", "ci\u{200d}"] {
+            world.member(named(name));
+        }
+    });
 
-/// Renaming sets a name free.
-pub async fn a_name_is_free_again_after_renaming(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("old")).await;
-    world.update(&key, |config| config.name = named("new").name).await.expect("the name is free");
-    world.member(named("old")).await;
-    let taken = world.keys().create(NewKey::member(named("new"))).await;
-    assert_refused!(taken, KeysError::NameTaken(_));
-}
+    suite.story("a_name_is_free_again_after_deletion", |world| {
+        let first = world.member(named("ci"));
+        first.delete();
+        assert_ne!(world.member(named("ci")).id, first.id);
+    });
 
-/// An expired key lives, and keeps its name.
-pub async fn an_expired_key_keeps_its_name(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    world.member(named("ci").with_expiry(NOON)).await;
-    let again = world.keys().create(NewKey::member(named("ci"))).await;
-    assert_refused!(again, KeysError::NameTaken(_));
-}
+    suite.story("a_name_is_free_again_after_renaming", |world| {
+        world.member(named("old")).update(|config| config.name = named("new").name);
+        world.member(named("old"));
+        let taken = world.try_create(NewKey::member(named("new")));
+        assert_refused!(taken, KeysError::NameTaken(_));
+    });
 
-/// Each workspace has its own names.
-pub async fn another_workspace_may_use_the_same_name(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    world.member(named("ci")).await;
-    let stranger = world.admin_of("elsewhere").await;
-    let theirs = world.engine.keys_as(&stranger).create(NewKey::member(named("ci"))).await;
-    assert!(theirs.is_ok());
-}
+    suite.story("an_expired_key_keeps_its_name", move |world| {
+        world.member(named("ci").with_expiry(NOON));
+        assert_refused!(world.try_create(another_ci()), KeysError::NameTaken(_));
+    });
 
-/// Members and admins share the names of their workspace.
-pub async fn an_admin_and_a_member_cannot_share_a_name(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let member = NewKey::member(named("first admin"));
-    assert_refused!(world.keys().create(member).await, KeysError::NameTaken(_));
+    suite.story("another_workspace_may_use_the_same_name", move |world| {
+        world.member(named("ci"));
+        assert!(world.admin_of("elsewhere").keys().create(another_ci()).wait().is_ok());
+    });
+
+    suite.story("an_admin_and_a_member_cannot_share_a_name", |world| {
+        let member = NewKey::member(named("first admin"));
+        assert_refused!(world.try_create(member), KeysError::NameTaken(_));
+    });
 }

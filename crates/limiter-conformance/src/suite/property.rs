@@ -8,49 +8,45 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRunner,
 };
-use tokio::runtime::Handle;
-use tokio::task::block_in_place;
 
 use super::StoreUnderTest;
-use super::world::engine;
+use super::world::World;
 use crate::generate;
 use crate::model::Bounds;
 use crate::player::Player;
-use crate::replay::{Operation, to_jsonl};
+use crate::replay::{Answer, Operation, to_jsonl};
+use crate::waiting::Wait;
 
 /// Why something does not hold, in a sentence or two.
 pub(super) type Broken = String;
 
-/// Tries random histories. Shrunk failures are remembered, for all properties alike, in a file of the crate that runs
-/// the suite; it belongs into version control.
-pub(super) fn holds_for_histories<Outcome>(cases: u32, property: impl Fn(Vec<Operation>) -> Outcome)
-where
-    Outcome: Future<Output = Result<(), Broken>>,
-{
-    holds_for(generate::histories(STEPS), REGRESSIONS, cases, property);
+/// Tries random histories, one in `share` of the usual number. A shrunk failure is remembered, for all properties alike, in a
+/// file of the crate that runs the suite; it belongs into version control.
+pub(super) fn holds_for_histories<T: StoreUnderTest>(
+    share: u32,
+    property: impl Fn(&[Operation]) -> Result<(), Broken>,
+) {
+    holds_for::<T>(generate::histories(STEPS), REGRESSIONS, share, property);
 }
 
 /// The same for histories with reservations, whose failures have a file of their own.
-pub(super) fn holds_for_reservations<Outcome>(
-    cases: u32,
-    property: impl Fn(Vec<Operation>) -> Outcome,
-) where
-    Outcome: Future<Output = Result<(), Broken>>,
-{
-    holds_for(generate::histories_with_reservations(STEPS), RESERVED_REGRESSIONS, cases, property);
+pub(super) fn holds_for_reservations<T: StoreUnderTest>(
+    share: u32,
+    property: impl Fn(&[Operation]) -> Result<(), Broken>,
+) {
+    let histories = generate::histories_with_reservations(STEPS);
+    holds_for::<T>(histories, RESERVED_REGRESSIONS, share, property);
 }
 
-fn holds_for<Outcome>(
+fn holds_for<T: StoreUnderTest>(
     histories: impl Strategy<Value = Vec<Operation>>,
     regressions: &'static str,
-    cases: u32,
-    property: impl Fn(Vec<Operation>) -> Outcome,
-) where
-    Outcome: Future<Output = Result<(), Broken>>,
-{
-    let outcome = |history| block_in_place(|| Handle::current().block_on(property(history)));
+    share: u32,
+    property: impl Fn(&[Operation]) -> Result<(), Broken>,
+) {
+    let cases = number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES);
     let config = Config {
-        cases,
+        cases: (cases / share / T::SLOWNESS.max(1)).max(1),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
         max_shrink_iters: SHRINK_STEPS,
         // Most of the time goes into making histories: it is half that of the default.
@@ -58,7 +54,7 @@ fn holds_for<Outcome>(
         ..Config::default()
     };
     let run = TestRunner::new(config)
-        .run(&histories, |history| outcome(history).map_err(TestCaseError::fail));
+        .run(&histories, |history| property(&history).map_err(TestCaseError::fail));
     match run {
         Ok(()) => {}
         Err(TestError::Fail(reason, history)) => {
@@ -72,32 +68,28 @@ fn holds_for<Outcome>(
 }
 
 /// A player on an empty store.
-pub(super) async fn player<T: StoreUnderTest>(store: &T) -> Player<T::Store> {
-    bounded_player(store, LedgerBounds::default()).await
+pub(super) fn player<T: StoreUnderTest>(world: &World<T>) -> Player<T::Store> {
+    bounded_player(&*world.source, Bounds::default())
 }
 
 /// A player on an empty store with these ledger bounds.
-pub(super) async fn bounded_player<T: StoreUnderTest>(
-    store: &T,
-    bounds: LedgerBounds,
-) -> Player<T::Store> {
+pub(super) fn bounded_player<T: StoreUnderTest>(source: &T, bounds: Bounds) -> Player<T::Store> {
+    let Bounds { open, ended, checks } = bounds;
+    let bounds = LedgerBounds { open, ended, checks, ..LedgerBounds::default() };
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
-    let engine = engine(store.with_bounds(clock.clone(), bounds).await);
-    Player::new(engine, clock).await.expect("an empty store takes an admin key")
+    let store = source.with_bounds(clock.clone(), bounds).wait();
+    Player::new(store, clock).wait().expect("an empty store takes an admin key")
 }
 
-/// The bounds of the model as a store takes them.
-pub(super) fn ledger_bounds(Bounds { open, ended, checks }: Bounds) -> LedgerBounds {
-    LedgerBounds { open, ended, checks, ..LedgerBounds::default() }
+pub(super) async fn play<S: limiter_core::Store>(
+    player: &mut Player<S>,
+    operation: &Operation,
+) -> Result<Answer, Broken> {
+    let answer = player.play(operation).await;
+    answer.map_err(|error| format!("{} has no answer: {error}", operation.to_line()))
 }
 
-/// How many random histories to try on this store, where a test tries one in `share` of them.
-pub(super) fn cases<T: StoreUnderTest>(_: &T, share: u32) -> u32 {
-    let cases = number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES);
-    (cases / share / T::SLOWNESS.max(1)).max(1)
-}
-
-/// A number that whoever runs the suite may set in the environment.
+/// A number that may be set in the environment.
 pub(super) fn number_from(variable: &str) -> Option<u32> {
     let text = env::var(variable).ok()?;
     match text.parse() {

@@ -1,128 +1,112 @@
-//! `retry_at` is exact: denied until then, allowed then; and where there is none, no wait helps.
+//! `retry_at` is exact: denied until then, admitted then; and where there is none, no wait helps.
 
-use limiter_core::{Decision, Store, Timestamp};
+use limiter_core::{Credits, Decision, Store, Timestamp};
 
-use super::StoreUnderTest;
-use super::histories::play;
-use super::property::{Broken, cases, holds_for_histories, player};
-use super::world::{
-    DAY, MIDNIGHT, MINUTE, NEXT_MINUTE, NOON, World, named, requests_per_minute, tokens,
-};
+use super::peeking::peek;
+use super::prelude::*;
+use super::property::{Broken, holds_for_histories, play, player};
 use crate::player::{Player, request};
 use crate::replay::{Action, Answer, Call, Denial, Operation};
 
-/// Nothing else is consumed, and time is moved by hand. The same charge is denied a millisecond before.
-pub async fn a_charge_is_allowed_at_retry_at_and_not_a_millisecond_earlier(
-    store: impl StoreUnderTest,
-) {
-    let store = &store;
-    holds_for_histories(cases(store, 4), |history| async move {
-        let mut player = player(store).await;
-        for operation in &history {
-            if let Some((call, Some(retry_at))) = rate_limited(&mut player, operation).await? {
-                let before = answer_at(&player, call, retry_at - 1).await;
-                let then = answer_at(&player, call, retry_at).await;
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    // Nothing else is consumed meanwhile.
+    suite.story("a_charge_is_admitted_at_retry_at_and_not_a_millisecond_earlier", |world| {
+        holds_for_each_denial(world, 4, |player, call, operation, retry_at| {
+            if let Some(retry_at) = retry_at {
+                let [before, then] = [retry_at - 1, retry_at].map(|at| answer_at(player, call, at));
                 if before.is_allowed() || !then.is_allowed() {
-                    let call = operation.to_line();
                     return Err(format!(
-                        "{call}\n  a millisecond before: {before:?}\n  at {retry_at}: {then:?}"
+                        "{}\n  a millisecond before: {before:?}\n  at {retry_at}: {then:?}",
+                        operation.to_line()
                     ));
                 }
             }
+            Ok(true)
+        });
+    });
+
+    // Every end of a minute of three days is tried; ends of days are among them. Pending changes come meanwhile.
+    suite.story("a_charge_that_never_fits_is_denied_at_every_window_end", |world| {
+        holds_for_each_denial(world, 20, |player, call, operation, retry_at| {
+            if retry_at.is_some() {
+                return Ok(true);
+            }
+            let first_end = (operation.at / MINUTE_MS + 1) * MINUTE_MS;
+            for end in (0..MINUTES_OF_THREE_DAYS).map(|minute| first_end + minute * MINUTE_MS) {
+                if answer_at(player, call, end).is_allowed() {
+                    return Err(format!("{}\n  is allowed at {end}", operation.to_line()));
+                }
+            }
+            // Once in a history, as it takes thousands of peeks.
+            Ok(false)
+        });
+    });
+
+    suite.story("a_retry_waits_for_the_day_if_the_day_is_full", |world| {
+        let day_and_minute = limits(|it| it.requests_per_minute(1).tokens_per_day(5));
+        let key = world.limited(day_and_minute);
+        assert!(key.check(None, tokens(0, 5)).is_allowed());
+        assert_eq!(retry_at(&key), Some(MIDNIGHT));
+    });
+
+    suite.story("a_retry_counts_on_a_pending_limit", |world| {
+        let key = world.limited(requests_per_minute(0));
+        assert_eq!(retry_at(&key), None);
+        key.update(|config| config.global = requests_per_minute(1));
+        assert_eq!(retry_at(&key), Some(NEXT_MINUTE));
+    });
+
+    suite.story("no_retry_outlives_the_key", |world| {
+        let config = named("ci").with_global(requests_per_minute(1));
+        let key = world.member(config.with_expiry(NEXT_MINUTE));
+        assert_eq!(retry_at(key.admit(None, 1)), None);
+        key.update(|config| config.expires_at = Some(NEXT_MINUTE.after(MINUTE)));
+        assert_eq!(retry_at(&key), Some(NEXT_MINUTE));
+    });
+
+    // It has no window.
+    suite.story("an_exhausted_budget_has_no_retry", |world| {
+        let broke = named("ci").with_budget(Credits::ZERO);
+        let key = world.member(broke.with_global(requests_per_minute(0)));
+        for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
+            world.clock.set(instant);
+            assert_eq!(retry_at(&key), None);
         }
-        Ok(())
     });
 }
 
-/// Every end of a minute of three days is tried; ends of days are among them. Changes that are pending come meanwhile.
-pub async fn a_charge_that_never_fits_is_denied_at_every_window_end(store: impl StoreUnderTest) {
-    let store = &store;
-    holds_for_histories(cases(store, 20), |history| async move {
-        let mut player = player(store).await;
-        for operation in &history {
-            if let Some((call, None)) = rate_limited(&mut player, operation).await? {
-                let first_end = (operation.at / MINUTE_MS + 1) * MINUTE_MS;
-                for end in (0..MINUTES_OF_THREE_DAYS).map(|minute| first_end + minute * MINUTE_MS) {
-                    if answer_at(&player, call, end).await.is_allowed() {
-                        return Err(format!("{}\n  is allowed at {end}", operation.to_line()));
-                    }
-                }
-                // Once in a history, as it takes thousands of peeks.
-                return Ok(());
+/// Something holds for each check of random histories that a rule denies, until it answers `false`. It gets the call, its
+/// operation and its retry.
+fn holds_for_each_denial<T: StoreUnderTest>(
+    world: &World<T>,
+    share: u32,
+    holds: impl Fn(&Player<T::Store>, &Call, &Operation, Option<u64>) -> Result<bool, Broken>,
+) {
+    holds_for_histories::<T>(share, |history| {
+        let mut player = player(world);
+        for operation in history {
+            let answer = play(&mut player, operation).wait()?;
+            if let Action::Check(call) = &operation.action
+                && let Answer::Denied(Denial::RateLimited { retry_at, .. }) = answer
+                && !holds(&player, call, operation, retry_at)?
+            {
+                break;
             }
         }
         Ok(())
     });
 }
 
-/// Of several violated rules, the one that is full the longest decides.
-pub async fn a_retry_waits_for_the_day_if_the_day_is_full(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let day_and_minute = super::world::limits(|l| l.requests_per_minute(1).tokens_per_day(5));
-    let key = world.member(named("ci").with_global(day_and_minute)).await;
-    assert!(world.check(&key, None, tokens(0, 5)).await.is_allowed());
-    let denied = world.check(&key, None, tokens(0, 1)).await;
-    assert_eq!(retry_at(&denied), Some(MIDNIGHT));
-}
-
-/// A limit that is raised now helps from the next minute on, and the answer knows.
-pub async fn a_retry_counts_on_a_pending_limit(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(requests_per_minute(0))).await;
-    assert_eq!(retry_at(&world.check(&key, None, tokens(0, 0)).await), None);
-    world.update(&key, |config| config.global = requests_per_minute(1)).await.expect("an update");
-    assert_eq!(retry_at(&world.check(&key, None, tokens(0, 0)).await), Some(NEXT_MINUTE));
-}
-
-/// A key that has expired by then makes no calls.
-pub async fn no_retry_outlives_the_key(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let config = named("ci").with_global(requests_per_minute(1));
-    let key = world.member(config.clone().with_expiry(NEXT_MINUTE)).await;
-    world.admit(&key, None, 1).await;
-    assert_eq!(retry_at(&world.check(&key, None, tokens(0, 0)).await), None);
-    let later =
-        world.update(&key, |config| config.expires_at = Some(NEXT_MINUTE.after(MINUTE))).await;
-    later.expect("an expiry is put off");
-    assert_eq!(retry_at(&world.check(&key, None, tokens(0, 0)).await), Some(NEXT_MINUTE));
-}
-
-/// A budget has no window: waiting does not fill it.
-pub async fn an_exhausted_budget_has_no_retry(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let broke = named("ci").with_budget(limiter_core::Credits::ZERO);
-    let key = world.member(broke.with_global(requests_per_minute(0))).await;
-    for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
-        world.clock.set(instant);
-        assert_eq!(retry_at(&world.check(&key, None, tokens(0, 0)).await), None);
-    }
-}
-
-/// Plays an operation; if it is a call that a rule denies, answers it with its retry.
-async fn rate_limited<'a, S: Store>(
-    player: &mut Player<S>,
-    operation: &'a Operation,
-) -> Result<Option<(&'a Call, Option<u64>)>, Broken> {
-    let answer = play(player, operation).await?;
-    Ok(match (&operation.action, answer) {
-        (Action::Check(call), Answer::Denied(Denial::RateLimited { retry_at, .. })) => {
-            Some((call, retry_at))
-        }
-        _ => None,
-    })
-}
-
 /// What the same call would be answered at another instant. The next operation sets the clock again.
-async fn answer_at<S: Store>(player: &Player<S>, call: &Call, at: u64) -> Decision {
+fn answer_at<S: Store>(player: &Player<S>, call: &Call, at: u64) -> Decision {
     player.clock().set(request::instant(at));
-    let asset = request::asset(call).expect("the id is within its bounds");
-    let charge = request::charge(call).expect("the charge is within its bounds");
-    let decision = player.engine().peek(player.key(&call.key), asset.as_ref(), &charge).await;
-    decision.expect("the store answers")
+    peek(player, call)
 }
 
-fn retry_at(decision: &Decision) -> Option<Timestamp> {
-    decision.denied().expect("the call is denied").retry_at()
+/// When a call that is denied may be made again.
+#[track_caller]
+fn retry_at<T: StoreUnderTest>(key: &Key<'_, T>) -> Option<Timestamp> {
+    key.check(None, tokens(0, 0)).denied().expect("the call is denied").retry_at()
 }
 
 const MINUTE_MS: u64 = 60_000;

@@ -1,218 +1,185 @@
 //! Reading a key shows what is configured, what is in force, and what comes when.
 
 use limiter_core::{
-    Credits, Limits, Scope, ScopeLimits, Store, Thresholds, TokenType, Window, WindowLimits,
+    Credits, KeyConfig, Limits, Scope, ScopeLimits, Thresholds, TokenType, Window, WindowLimits,
 };
 
-use super::StoreUnderTest;
-use super::world::{
-    DAY, MIDNIGHT, MINUTE, NEXT_MINUTE, NOON, World, asset, limits, named, requests_per_day,
-    requests_per_minute, tokens,
-};
+use super::prelude::*;
 
-/// The limits of a new key do not wait.
-pub async fn a_new_keys_limits_are_in_force_at_once(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old())).await;
-    let global = world.record(&key).await.global;
-    assert_eq!(global.configured, old());
-    assert_eq!(in_force(&global), [old().of(Window::Minute), old().of(Window::Day)]);
-    assert_eq!((global.minute.pending, global.day.pending), (None, None));
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    let minute_and_day = |limits: Limits| [limits.of(Window::Minute), limits.of(Window::Day)];
+
+    suite.story("a_new_keys_limits_are_in_force_at_once", move |world| {
+        let global = world.member(config()).read().global;
+        assert_eq!(global.configured, old());
+        assert_eq!(in_force(&global), minute_and_day(old()));
+        assert_eq!((global.minute.pending, global.day.pending), (None, None));
+    });
+
+    suite.story("a_change_is_pending_until_the_next_window_of_each_kind", move |world| {
+        let key = world.member(config());
+        let updated = change(&key, new());
+        assert_eq!(key.read(), updated);
+        let global = updated.global;
+        assert_eq!(global.configured, new());
+        assert_eq!(in_force(&global), minute_and_day(old()));
+        let pending = [global.minute.pending, global.day.pending];
+        let pending = pending.map(|pending| pending.expect("each part is pending"));
+        assert_eq!(pending.map(|pending| pending.limits), minute_and_day(new()));
+        assert_eq!(pending.map(|pending| pending.effective_at), [NEXT_MINUTE, MIDNIGHT]);
+    });
+
+    // To the millisecond.
+    suite.story("a_change_comes_into_force_when_it_was_said_to", move |world| {
+        let key = world.member(config());
+        change(&key, new());
+        let [old_minute, old_day] = minute_and_day(old());
+        let [new_minute, new_day] = minute_and_day(new());
+        for (instant, expected) in [
+            (NEXT_MINUTE.unix_ms() - 1, [old_minute, old_day]),
+            (NEXT_MINUTE.unix_ms(), [new_minute, old_day]),
+            (MIDNIGHT.unix_ms() - 1, [new_minute, old_day]),
+            (MIDNIGHT.unix_ms(), [new_minute, new_day]),
+        ] {
+            world.clock.set(instant.into());
+            assert_eq!(in_force(&key.read().global), expected, "at {instant}");
+        }
+        assert_eq!(key.read().global.day.pending, None);
+    });
+
+    suite.story("calls_meet_what_is_in_force", |world| {
+        let key = world.member(config());
+        change(&key, new());
+        for instant in [NOON, NEXT_MINUTE, MIDNIGHT] {
+            world.clock.set(instant);
+            let decision = key.peek(None, requests(1));
+            let expected = in_force(&key.read().global);
+            let expected = expected.iter().flat_map(|it| [it.requests(), it.tokens()]).flatten();
+            assert!(decision.rules().map(|rule| rule.limit).eq(expected), "at {instant}");
+        }
+    });
+
+    suite.story("the_last_of_several_changes_counts", |world| {
+        let key = world.limited(requests_per_minute(1));
+        for limit in [5, 7, 3] {
+            change(&key, requests_per_minute(limit));
+        }
+        assert_eq!(in_force(&key.after(MINUTE).read().global)[0].requests(), Some(3));
+    });
+
+    // It leaves no trace but its versions.
+    suite.story("a_change_back_drops_what_was_pending", |world| {
+        let key = world.member(config());
+        let mut expected = key.read();
+        expected.version = 3;
+        change(&key, new());
+        assert_eq!(change(&key, old()), expected);
+    });
+
+    suite.story("a_first_limit_of_a_living_key_waits", |world| {
+        let key = world.member(named("ci"));
+        key.update(|config| config.assets = [(asset("m1"), requests_per_minute(1))].into());
+        let m1 = key.admit("m1", 5).read().assets[&asset("m1")];
+        assert_eq!(in_force(&m1), [WindowLimits::NONE, WindowLimits::NONE]);
+        assert_eq!(m1.minute.pending.map(|pending| pending.effective_at), Some(NEXT_MINUTE));
+        assert_eq!(m1.day.pending, None);
+        key.after(MINUTE).admit("m1", 1).denied("m1", requests(1));
+    });
+
+    // Then its limits are gone.
+    suite.story("a_removed_asset_is_limited_to_the_end_of_its_window", |world| {
+        let key = world.member(named("ci").with_asset(asset("m1"), requests_per_day(1)));
+        key.admit("m1", 1).update(|config| config.assets.clear());
+        let m1 = key.denied("m1", requests(1)).read().assets[&asset("m1")];
+        assert!(m1.configured.is_none());
+        let pending = m1.day.pending.expect("the end is pending");
+        assert_eq!((pending.limits, pending.effective_at), (WindowLimits::NONE, MIDNIGHT));
+        world.clock.set(MIDNIGHT);
+        assert!(key.read().assets.is_empty());
+        key.admit("m1", 9);
+    });
+
+    // Whatever is in force.
+    suite.story("the_configuration_reads_as_it_was_saved", |world| {
+        let key = world.member(config().with_asset(asset("m1"), new()));
+        let saved = named("renamed")
+            .with_global(new())
+            .with_asset(asset("m2"), old())
+            .with_budget(Credits::MAX)
+            .with_expiry(NOON.after(7 * DAY))
+            .with_thresholds(Thresholds::NONE)
+            .with_shadow(true);
+        key.update(|config| *config = saved.clone());
+        for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
+            world.clock.set(instant);
+            assert_eq!(key.read().config(), saved, "at {instant}");
+        }
+    });
+
+    // In both directions.
+    suite.story("budget_and_expiry_do_not_wait", |world| {
+        let key = world.member(named("ci"));
+        let changes: [(Change, bool); 4] = [
+            (|config| config.budget = Some(Credits::ZERO), false),
+            (|config| config.budget = None, true),
+            (|config| config.expires_at = Some(NOON), false),
+            (|config| config.expires_at = None, true),
+        ];
+        for (change, allowed) in changes {
+            key.update(change);
+            assert_eq!(key.check(None, requests(1)).is_allowed(), allowed);
+        }
+    });
+
+    // Counts of the current window stay as they are.
+    suite.story("a_token_type_changes_with_the_next_window", |world| {
+        let of_type = |kind| limits(|it| it.tokens_per_minute(100).token_type(kind));
+        let key = world.limited(of_type(TokenType::Output));
+        change(&key, of_type(TokenType::Input));
+        for (token_type, used) in [(TokenType::Output, 7), (TokenType::Input, 5)] {
+            let decision = key.check(None, tokens(5, 7));
+            let rule = decision.rules().next().expect("one rule is met");
+            assert_eq!((rule.token_type, rule.used), (token_type, used));
+            world.advance(MINUTE);
+        }
+    });
+
+    // So does each window of the usage.
+    suite.story("a_rule_shows_when_it_resets", |world| {
+        let key = world.member(config());
+        for rule in key.peek(None, requests(1)).rules() {
+            let expected = if rule.rule.window == Window::Minute { NEXT_MINUTE } else { MIDNIGHT };
+            assert_eq!((rule.rule.scope, rule.resets_at), (Scope::Global, expected));
+        }
+        let global = key.global();
+        assert_eq!((global.minute.resets_at, global.day.resets_at), (NEXT_MINUTE, MIDNIGHT));
+    });
 }
 
-/// The minute part comes with the next minute, the day part with the next day.
-pub async fn a_change_is_pending_until_the_next_window_of_each_kind(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old())).await;
-    let updated = world.update(&key, |config| config.global = new()).await.expect("an update");
-    assert_eq!(world.record(&key).await, updated);
-    let global = updated.global;
-    assert_eq!(global.configured, new());
-    assert_eq!(in_force(&global), [old().of(Window::Minute), old().of(Window::Day)]);
-    let minute = global.minute.pending.expect("the minute part is pending");
-    assert_eq!((minute.limits, minute.effective_at), (new().of(Window::Minute), NEXT_MINUTE));
-    let day = global.day.pending.expect("the day part is pending");
-    assert_eq!((day.limits, day.effective_at), (new().of(Window::Day), MIDNIGHT));
-}
+type Change = fn(&mut KeyConfig);
 
-/// To the millisecond.
-pub async fn a_change_comes_into_force_when_it_was_said_to(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old())).await;
-    world.update(&key, |config| config.global = new()).await.expect("an update");
-    let [old_minute, old_day] = [old().of(Window::Minute), old().of(Window::Day)];
-    let [new_minute, new_day] = [new().of(Window::Minute), new().of(Window::Day)];
-    for (instant, expected) in [
-        (NEXT_MINUTE.unix_ms() - 1, [old_minute, old_day]),
-        (NEXT_MINUTE.unix_ms(), [new_minute, old_day]),
-        (MIDNIGHT.unix_ms() - 1, [new_minute, old_day]),
-        (MIDNIGHT.unix_ms(), [new_minute, new_day]),
-    ] {
-        world.clock.set(instant.into());
-        assert_eq!(in_force(&world.record(&key).await.global), expected, "at {instant}");
-    }
-    assert_eq!(world.record(&key).await.global.day.pending, None);
-}
-
-/// What is in force is what calls meet.
-pub async fn calls_meet_what_is_in_force(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old())).await;
-    world.update(&key, |config| config.global = new()).await.expect("an update");
-    for instant in [NOON, NEXT_MINUTE, MIDNIGHT] {
-        world.clock.set(instant);
-        let met: Vec<_> =
-            world.peek(&key, None, tokens(0, 0)).await.rules().map(|rule| rule.limit).collect();
-        let [minute, day] = in_force(&world.record(&key).await.global);
-        let expected: Vec<_> =
-            [minute, day].iter().flat_map(|l| [l.requests(), l.tokens()]).flatten().collect();
-        assert_eq!(met, expected, "at {instant}");
-    }
-}
-
-/// A second change replaces the pending one.
-pub async fn the_last_of_several_changes_counts(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(requests_per_minute(1))).await;
-    for limit in [5, 7, 3] {
-        world
-            .update(&key, |config| config.global = requests_per_minute(limit))
-            .await
-            .expect("an update");
-    }
-    world.advance(MINUTE);
-    assert_eq!(in_force(&world.record(&key).await.global)[0].requests(), Some(3));
-}
-
-/// A change back leaves no trace but its versions.
-pub async fn a_change_back_drops_what_was_pending(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old())).await;
-    let mut before = world.record(&key).await;
-    world.update(&key, |config| config.global = new()).await.expect("an update");
-    let back = world.update(&key, |config| config.global = old()).await.expect("an update");
-    before.version = 3;
-    assert_eq!(back, before);
-}
-
-/// Limits that a living key never had begin with the next window, too.
-pub async fn a_first_limit_of_a_living_key_waits(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci")).await;
-    let added = [(asset("m1"), requests_per_minute(1))];
-    world.update(&key, |config| config.assets = added.into()).await.expect("an update");
-    world.admit(&key, "m1", 5).await;
-    let m1 = world.record(&key).await.assets[&asset("m1")];
-    assert_eq!(in_force(&m1), [WindowLimits::NONE, WindowLimits::NONE]);
-    assert_eq!(m1.minute.pending.map(|pending| pending.effective_at), Some(NEXT_MINUTE));
-    assert_eq!(m1.day.pending, None);
-    world.advance(MINUTE);
-    world.admit(&key, "m1", 1).await;
-    assert!(!world.check(&key, "m1", tokens(0, 0)).await.is_allowed());
-}
-
-/// Limits that are cleared stay in force to the end of their window, and then are gone.
-pub async fn a_removed_asset_is_limited_to_the_end_of_its_window(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_asset(asset("m1"), requests_per_day(1))).await;
-    world.admit(&key, "m1", 1).await;
-    world.update(&key, |config| config.assets.clear()).await.expect("an update");
-    assert!(!world.check(&key, "m1", tokens(0, 0)).await.is_allowed());
-    let m1 = world.record(&key).await.assets[&asset("m1")];
-    assert!(m1.configured.is_none());
-    let pending = m1.day.pending.expect("the end is pending");
-    assert_eq!((pending.limits, pending.effective_at), (WindowLimits::NONE, MIDNIGHT));
-    world.clock.set(MIDNIGHT);
-    assert!(world.record(&key).await.assets.is_empty());
-    world.admit(&key, "m1", 9).await;
-}
-
-/// What is configured reads the same as it was saved, whatever is in force.
-pub async fn the_configuration_reads_as_it_was_saved(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old()).with_asset(asset("m1"), new())).await;
-    let saved = named("renamed")
-        .with_global(new())
-        .with_asset(asset("m2"), old())
-        .with_budget(Credits::MAX)
-        .with_expiry(NOON.after(7 * DAY))
-        .with_thresholds(Thresholds::NONE)
-        .with_shadow(true);
-    world.update(&key, |config| *config = saved.clone()).await.expect("an update");
-    for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
-        world.clock.set(instant);
-        assert_eq!(world.record(&key).await.config(), saved, "at {instant}");
-    }
-}
-
-/// Budget and expiry take effect at once, in both directions.
-pub async fn budget_and_expiry_do_not_wait(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci")).await;
-    let allowed = async || world.check(&key, None, tokens(0, 0)).await.is_allowed();
-    world.update(&key, |config| config.budget = Some(Credits::ZERO)).await.expect("an update");
-    assert!(!allowed().await);
-    world.update(&key, |config| config.budget = None).await.expect("an update");
-    assert!(allowed().await);
-    world.update(&key, |config| config.expires_at = Some(NOON)).await.expect("an update");
-    assert!(!allowed().await);
-    world.update(&key, |config| config.expires_at = None).await.expect("an update");
-    assert!(allowed().await);
-}
-
-/// A token type is part of the limits: it changes with the next window, and counts of this one stay as they are.
-pub async fn a_token_type_changes_with_the_next_window(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let of_type = |kind| limits(|l| l.tokens_per_minute(100).token_type(kind));
-    let key = world.member(named("ci").with_global(of_type(TokenType::Output))).await;
-    world
-        .update(&key, |config| config.global = of_type(TokenType::Input))
-        .await
-        .expect("an update");
-    for (token_type, used) in [(TokenType::Output, 7), (TokenType::Input, 5)] {
-        let decision = world.check(&key, None, tokens(5, 7)).await;
-        let rule = decision.rules().next().expect("one rule is met");
-        assert_eq!((rule.token_type, rule.used), (token_type, used));
-        world.advance(MINUTE);
-    }
-}
-
-/// Each rule of a decision tells when it resets.
-pub async fn a_rule_tells_when_it_resets(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci").with_global(old())).await;
-    let decision = world.peek(&key, None, tokens(0, 0)).await;
-    for rule in decision.rules() {
-        let expected = if rule.rule.window == Window::Minute { NEXT_MINUTE } else { MIDNIGHT };
-        assert_eq!((rule.rule.scope, rule.resets_at), (Scope::Global, expected));
-    }
-    assert_resets(&world, &key).await;
-}
-
-/// So does each window of the usage.
-async fn assert_resets<S: Store>(world: &World<S>, key: &limiter_core::KeyId) {
-    let global = world.usage(key).await.global.expect("the key has global limits");
-    assert_eq!((global.minute.resets_at, global.day.resets_at), (NEXT_MINUTE, MIDNIGHT));
+fn change<T: StoreUnderTest>(key: &Key<'_, T>, global: Limits) -> limiter_core::KeyRecord {
+    key.update(|config| config.global = global)
 }
 
 fn in_force(scope: &ScopeLimits) -> [WindowLimits; 2] {
     [scope.minute.limits, scope.day.limits]
 }
 
+fn config() -> KeyConfig {
+    named("ci").with_global(old())
+}
+
 fn old() -> Limits {
-    limits(|l| {
-        l.requests_per_minute(10)
-            .requests_per_day(100)
-            .tokens_per_minute(1_000)
-            .tokens_per_day(10_000)
+    limits(|it| {
+        let it = it.requests_per_minute(10).requests_per_day(100);
+        it.tokens_per_minute(1_000).tokens_per_day(10_000)
     })
 }
 
 fn new() -> Limits {
-    limits(|l| {
-        l.requests_per_minute(20)
-            .tokens_per_minute(1_000)
-            .tokens_per_day(9_000)
-            .token_type(TokenType::Output)
+    limits(|it| {
+        let it = it.requests_per_minute(20).tokens_per_minute(1_000);
+        it.tokens_per_day(9_000).token_type(TokenType::Output)
     })
 }

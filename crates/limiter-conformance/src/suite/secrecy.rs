@@ -1,83 +1,68 @@
-//! The access key is shown once, to whoever created it, and nowhere else.
+//! The access key is shown once, to its creator, and nowhere else.
 
 use std::fmt::Debug;
 
 use limiter_core::{KeyRecord, NewKey, Search};
 
-use super::StoreUnderTest;
-use super::world::{World, access_key, named};
+use super::prelude::*;
 
-/// What creating answers has the secret, and prints its ends only.
-pub async fn a_created_key_prints_masked(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let created = world.create(NewKey::member(named("ci"))).await;
-    let secret = created.access_key.clone().expect("an access key was made");
-    hides(&created, secret.expose());
-    hides(&secret, secret.expose());
-    assert!(!secret.to_string().contains(&secret.expose()[4..]), "{secret}");
-    assert_eq!(
-        secret.to_string(),
-        format!("{}****{}", &secret.expose()[..4], &secret.expose()[32..])
-    );
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    let new = || NewKey::member(named("ci")).with_access_key(access_key(SECRET));
+
+    // Its ends are printed, and no more.
+    suite.story("a_created_key_prints_masked", |world| {
+        let created = world.create(NewKey::member(named("ci")));
+        let secret = created.access_key.clone().expect("an access key was made");
+        hides(&created, secret.expose());
+        hides(&secret, secret.expose());
+        assert!(!secret.to_string().contains(&secret.expose()[4..]), "{secret}");
+        let ends = [&secret.expose()[..4], &secret.expose()[32..]];
+        assert_eq!(secret.to_string(), ends.join("****"));
+    });
+
+    suite.story("a_new_key_prints_masked", move |world| {
+        hides(&new(), SECRET);
+        hides(&world.create(new()), SECRET);
+    });
+
+    // In every form, written and read.
+    suite.story("a_record_holds_no_access_key", move |world| {
+        let key = world.key(world.create(new()).record.id);
+        let by_secret = world.keys().get_by_access_key(&access_key(SECRET)).wait();
+        let listed = world.search(&Search::all()).keys;
+        for record in listed.into_iter().chain([key.read()]).chain(by_secret) {
+            hides(&record, SECRET);
+            let json = serde_json::to_string(&record).expect("a record is JSON");
+            hides(&json, SECRET);
+            let again: KeyRecord = serde_json::from_str(&json).expect("what was written is read");
+            assert_eq!(again, record);
+        }
+    });
+
+    suite.story("a_view_of_the_keys_prints_masked", |world| {
+        let secret = access_key(SECRET);
+        world.create(NewKey::admin(named("admin")).with_access_key(secret.clone()));
+        hides(&world.store.keys(&secret), SECRET);
+    });
+
+    suite.story("engine_and_store_print_no_access_key", move |world| {
+        world.create(new());
+        hides(&world.store, SECRET);
+        hides(world.store.store(), SECRET);
+    });
+
+    suite.story("errors_name_an_access_key_by_its_ends", move |world| {
+        let unknown = world.keys().get_by_access_key(&access_key(SECRET)).wait();
+        let unknown = unknown.expect_err("no such key");
+        hides(&unknown, SECRET);
+        assert!(unknown.to_string().contains("top-****-key"), "{unknown}");
+        world.create(new());
+        let again = NewKey::member(named("other")).with_access_key(access_key(SECRET));
+        hides(&world.try_create(again).expect_err("it is taken"), SECRET);
+    });
 }
 
-/// Whoever logs what is about to be created logs no secret.
-pub async fn a_new_key_prints_masked(store: impl StoreUnderTest) {
-    let new = NewKey::admin(named("ci")).with_access_key(access_key(SECRET));
-    hides(&new, SECRET);
-    let world = World::at_noon(&store).await;
-    hides(&world.create(new).await, SECRET);
-}
-
-/// Records, in every form, have the ends only.
-pub async fn a_record_holds_no_access_key(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let new = NewKey::member(named("ci")).with_access_key(access_key(SECRET));
-    let key = world.create(new).await.record.id;
-    let by_secret = world.keys().get_by_access_key(&access_key(SECRET)).await;
-    let listed = world.keys().search(&Search::all()).await.expect("an admin searches").keys;
-    let records = listed.into_iter().chain([world.record(&key).await]).chain(by_secret);
-    for record in records {
-        hides(&record, SECRET);
-        let json = serde_json::to_string(&record).expect("a record is JSON");
-        hides(&json, SECRET);
-        let again: KeyRecord = serde_json::from_str(&json).expect("what was written is read");
-        assert_eq!(again, record);
-    }
-}
-
-/// A view of the keys, held by access key, prints masked.
-pub async fn a_view_of_the_keys_prints_masked(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let secret = access_key(SECRET);
-    world.create(NewKey::admin(named("admin")).with_access_key(secret.clone())).await;
-    hides(&world.engine.keys(&secret), SECRET);
-}
-
-/// Engine, store and handles hold no secret that they could print.
-pub async fn engine_and_store_print_no_access_key(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let new = NewKey::member(named("ci")).with_access_key(access_key(SECRET));
-    let key = world.create(new).await.record.id;
-    let handle = world.engine.handle(&key, None).await.expect("the store answers");
-    hides(&world.engine, SECRET);
-    hides(world.engine.store(), SECRET);
-    hides(&handle, SECRET);
-}
-
-/// Errors name an access key by its ends.
-pub async fn errors_name_an_access_key_by_its_ends(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let unknown =
-        world.keys().get_by_access_key(&access_key(SECRET)).await.expect_err("no such key");
-    hides(&unknown, SECRET);
-    assert!(unknown.to_string().contains("top-****-key"), "{unknown}");
-    world.create(NewKey::member(named("ci")).with_access_key(access_key(SECRET))).await;
-    let again = NewKey::member(named("other")).with_access_key(access_key(SECRET));
-    hides(&world.keys().create(again).await.expect_err("it is taken"), SECRET);
-}
-
-/// Prints nothing of a secret but its ends.
+/// Asserts that a value prints nothing of a secret but its ends.
 fn hides(value: &impl Debug, secret: &str) {
     let middle = &secret[4..secret.len() - 4];
     for shown in [format!("{value:?}"), format!("{value:#?}")] {

@@ -1,255 +1,167 @@
-//! Settling: what was estimated becomes what it did cost, in the windows that admitted the call.
+//! Settling: the estimate is corrected to the actual cost, in the windows that admitted the call.
 
-use limiter_core::{Charge, Limits, MAX_COUNT, ReservationError, Store};
+use limiter_core::{Limits, MAX_COUNT, ReservationError, Totals};
 
-use super::StoreUnderTest;
-use super::reserved_calls::{Calls, at_noon_and, generous, input_and_output, millionths, output};
-use super::world::{
-    DAY, MINUTE, NOON, assert_refused, asset, limits, named, requests_per_day, tokens,
-};
+use super::prelude::*;
 
-/// A surplus goes back to the minute and the day that the call was charged to; the request stays.
-pub async fn a_settled_call_counts_what_it_cost(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(10, 50)).await;
-    assert_eq!(calls.used().await, [1, 60, 1, 60]);
-    calls.settle("r1", input_and_output(8, 20)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 28, 1, 28]);
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    // A surplus goes back to the minute and the day that the call was charged to; the request stays.
+    suite.calls("a_settled_call_counts_its_actual_cost", |key| {
+        key.reserve("r1", tokens(10, 50)).uses([1, 60, 1, 60]);
+        key.settle("r1", input_and_output(8, 20)).uses([1, 28, 1, 28]);
+    });
+
+    // After extensions. The same figures, all given, are the same settlement.
+    suite.calls("what_is_left_out_is_as_estimated", |key| {
+        key.reserve("r1", tokens(10, 50).with_credits(millionths(7))).extend("r1", output(60));
+        key.settle("r1", input_and_output(3, 60)).uses([1, 63, 1, 63]);
+        assert_eq!(key.settle("r1", input_and_output(3, 60)).spent(), 7);
+    });
+
+    suite.calls("an_overrun_is_a_debt_until_the_window_ends", |key| {
+        key.reserve("r1", tokens(0, 50)).settle("r1", output(150)).uses([1, 150, 1, 150]);
+        assert!(!key.admits());
+        key.after(MINUTE).uses([0, 0, 1, 150]);
+        assert!(key.admits());
+    });
+
+    // The minute has closed, and the surplus is forgotten. The day goes on, and gets it back.
+    suite.calls("a_refund_never_lands_in_another_window", |key| {
+        key.reserve("r1", tokens(0, 50)).after(MINUTE).reserve("r2", tokens(0, 30));
+        key.settle("r1", output(10)).uses([1, 30, 2, 40]);
+    });
+
+    // So long streams cannot slip past the limit of a minute.
+    suite.calls("an_overrun_counts_in_the_minute_open_then", |key| {
+        key.reserve("r1", tokens(0, 50)).after(MINUTE);
+        key.settle("r1", output(170)).uses([0, 120, 1, 170]);
+        assert!(!key.admits());
+    });
+
+    // In a window that has closed since, fewer input tokens do not make up for more output tokens.
+    suite.calls("input_and_output_overrun_each_for_itself", |key| {
+        key.reserve("r1", tokens(40, 40)).after(MINUTE);
+        key.settle("r1", input_and_output(10, 45)).uses([0, 5, 1, 55]);
+    });
+
+    suite.calls("a_cancelled_call_gives_back_everything", |key| {
+        key.reserve("r1", tokens(10, 50).with_credits(millionths(7))).cancel("r1");
+        assert_eq!(key.uses([0, 0, 0, 0]).spent(), 0);
+    });
+
+    suite.calls("a_call_cancelled_late_gives_back_to_the_day", |key| {
+        key.reserve("r1", tokens(10, 50)).after(MINUTE).reserve("r2", tokens(0, 5));
+        key.cancel("r1").uses([1, 5, 1, 5]);
+    });
+
+    // They come back however late, and an overrun may pass the budget.
+    suite.story("credits_are_settled_without_windows", |world| {
+        let key = world.member(named("ci").with_budget(millionths(10)));
+        key.reserve("r1", spend(6)).after(3 * DAY).settle("r1", credits(2));
+        assert_eq!(key.spent(), 2);
+        key.reserve("r2", spend(6)).settle("r2", credits(20));
+        assert_eq!(key.spent(), 22);
+        assert!(!key.admits());
+    });
+
+    // These limits are later than the call.
+    suite.story("a_scope_that_did_not_count_the_call_counts_the_overrun", |world| {
+        for (actual, counted) in [(10, 0), (50, 0), (70, 20)] {
+            let key = world.member(named(&format!("key {actual}")));
+            key.reserve("r1", tokens(0, 50)).update(|config| config.global = generous());
+            key.settle("r1", output(actual)).uses([0, counted, 0, counted]);
+        }
+    });
+
+    // Limits that were cleared, ended, and were set again, also where the day is still the same.
+    suite.story("a_scope_that_is_counted_again_does_not_find_its_windows", |world| {
+        let key = world.limited(tokens_per_minute(100));
+        key.reserve("r1", tokens(0, 50));
+        for limits in [Limits::NONE, tokens_per_minute(100)] {
+            key.update(|config| config.global = limits);
+            key.after(MINUTE);
+        }
+        key.reserve("r2", tokens(0, 5)).uses([1, 5, 1, 5]);
+        key.settle("r1", output(10)).uses([1, 5, 1, 5]);
+    });
+
+    suite.story("a_scope_whose_limits_are_gone_is_skipped", |world| {
+        let key = world.member(generous_config().with_asset(asset("m1"), requests_per_day(5)));
+        key.reserve_for(3 * DAY, "r1", Some("m1"), tokens(0, 50));
+        key.update(|config| config.assets.clear());
+        key.after(DAY).settle("r1", output(60)).uses([0, 10, 0, 10]);
+        assert!(key.usage().assets.is_empty());
+    });
+
+    // A step back of two minutes: the counts are carried over, but it is another minute. The day is the same.
+    suite.calls("after_a_rebase_every_earlier_window_is_closed", |key| {
+        key.reserve("r1", tokens(0, 50)).at(-120_000);
+        key.reserve("r2", tokens(0, 5)).uses([2, 55, 2, 55]);
+        key.settle("r1", output(10)).uses([2, 55, 2, 15]);
+    });
+
+    // It opens none again, and closes none.
+    suite.calls("a_small_step_back_leaves_the_window_as_it_is", |key| {
+        key.reserve("r1", tokens(0, 50)).at(-60_000);
+        key.settle("r1", output(10)).uses([1, 10, 1, 10]);
+    });
+
+    suite.calls("other_limits_do_not_change_what_is_given_back", |key| {
+        let lower = limits(|it| it.requests_per_minute(1).tokens_per_day(1));
+        key.reserve("r1", tokens(0, 50)).update(|config| config.global = lower);
+        key.settle("r1", output(10)).uses([1, 10, 1, 10]);
+    });
+
+    // Its calls ran before.
+    suite.calls("an_expired_key_is_settled", |key| {
+        key.reserve("r1", tokens(0, 50)).reserve("r2", tokens(0, 50));
+        key.update(|config| config.expires_at = Some(NOON));
+        key.settle("r1", output(10)).cancel("r2").uses([1, 10, 1, 10]);
+    });
+
+    // The caller has died. After the ttl the reservation is unknown.
+    suite.calls("what_is_never_settled_stands_as_estimated", |key| {
+        key.reserve_for(MINUTE, "r1", None, tokens(0, 50)).after(MINUTE);
+        assert_refused!(key.try_settle("r1", output(10)), ReservationError::Unknown(_));
+        assert_refused!(key.try_cancel("r1"), ReservationError::Unknown(_));
+        assert_refused!(key.try_extend("r1", output(60)), ReservationError::Unknown(_));
+        key.uses([0, 0, 1, 50]);
+    });
+
+    // Neither an extension nor a repetition prolongs it.
+    suite.calls("a_ttl_runs_from_the_reservation", |key| {
+        for id in ["extended", "repeated"] {
+            key.reserve_for(2 * MINUTE, id, None, tokens(0, 5));
+        }
+        key.at(119_999).extend("extended", output(6));
+        key.reserve_for(DAY, "repeated", None, tokens(0, 5)).at(120_000);
+        for id in ["extended", "repeated"] {
+            assert_refused!(key.try_settle(id, output(4)), ReservationError::Unknown(_));
+        }
+    });
+
+    // A cancel gives all of them back.
+    suite.calls("requests_are_settled_as_estimated", |key| {
+        key.reserve("r1", requests(3)).reserve("r2", requests(3));
+        key.settle("r1", output(1)).cancel("r2").uses([3, 1, 3, 1]);
+    });
+
+    // What is left out counts towards the sum. Nothing is settled.
+    suite.calls("a_sum_above_the_largest_number_is_refused", |key| {
+        key.reserve("r1", tokens(2, 0));
+        let too_much = key.try_settle("r1", output(MAX_COUNT - 1));
+        assert_refused!(too_much, ReservationError::Invalid(_));
+        key.settle("r1", output(MAX_COUNT - 2)).uses([1, MAX_COUNT, 1, MAX_COUNT]);
+    });
+
+    suite.calls("an_id_belongs_to_its_key", |key| {
+        key.reserve("r1", tokens(0, 50));
+        let other = key.world.member(named("other").with_global(generous()));
+        assert_refused!(other.try_settle("r1", output(1)), ReservationError::Unknown(_));
+        key.uses([1, 50, 1, 50]);
+    });
 }
 
-/// Each total that is left out is as in the estimate as it stands, after extensions.
-pub async fn what_is_left_out_is_as_estimated(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(10, 50).with_credits(millionths(7))).await;
-    let extended = calls.extend("r1", output(60)).await;
-    assert!(extended.is_ok_and(|decision| decision.is_allowed()));
-    calls.settle("r1", input_and_output(3, 60)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 63, 1, 63]);
-    assert_eq!(calls.spent().await, 7);
-    calls.settle("r1", input_and_output(3, 60)).await.expect("it is the same");
-}
-
-/// "An overrun is always recorded, even past the limit: it stands as debt until the window ends."
-pub async fn an_overrun_is_a_debt_until_the_window_ends(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    calls.settle("r1", output(150)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 150, 1, 150]);
-    assert!(!calls.admits().await);
-    calls.world.advance(MINUTE);
-    assert!(calls.admits().await);
-    assert_eq!(calls.used().await, [0, 0, 1, 150]);
-}
-
-/// The minute has closed: what it was charged too much is forgotten. The day goes on, and gets it back.
-pub async fn a_refund_never_lands_in_another_window(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    calls.world.advance(MINUTE);
-    calls.reserve("r2", tokens(0, 30)).await;
-    calls.settle("r1", output(10)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 30, 2, 40]);
-}
-
-/// A long stream cannot slip past the limit of a minute: what exceeds the estimate counts in the minute open then.
-pub async fn an_overrun_counts_in_the_minute_open_then(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    calls.world.advance(MINUTE);
-    calls.settle("r1", output(170)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [0, 120, 1, 170]);
-    assert!(!calls.admits().await);
-}
-
-/// In a window that has closed since, fewer input tokens do not make up for more output tokens.
-pub async fn input_and_output_overrun_each_for_itself(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(40, 40)).await;
-    calls.world.advance(MINUTE);
-    calls.settle("r1", input_and_output(10, 45)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [0, 5, 1, 55]);
-}
-
-/// The call never went upstream: also its request is given back.
-pub async fn a_cancelled_call_gives_back_everything(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(10, 50).with_credits(millionths(7))).await;
-    calls.cancel("r1").await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [0, 0, 0, 0]);
-    assert_eq!(calls.spent().await, 0);
-}
-
-/// A minute later, only the day is open to give anything back.
-pub async fn a_call_cancelled_late_gives_back_to_the_day(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(10, 50)).await;
-    calls.world.advance(MINUTE);
-    calls.reserve("r2", tokens(0, 5)).await;
-    calls.cancel("r1").await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 5, 1, 5]);
-}
-
-/// Credits have no window: they come back however late, and an overrun may pass the budget.
-pub async fn credits_are_settled_without_windows(store: impl StoreUnderTest) {
-    let config = named("ci").with_budget(millionths(10));
-    let calls = Calls::of(&store, config).await;
-    let estimate = Charge::request().with_credits(millionths(6));
-    calls.reserve("r1", estimate).await;
-    calls.world.advance(3 * DAY);
-    calls.settle("r1", credits(2)).await.expect("the reservation is known");
-    assert_eq!(calls.spent().await, 2);
-    calls.reserve("r2", estimate).await;
-    calls.settle("r2", credits(20)).await.expect("the reservation is known");
-    assert_eq!(calls.spent().await, 22);
-    assert!(!calls.admits().await);
-}
-
-/// Limits that came after the call did not count it: of the estimate they know nothing, of an overrun they do.
-pub async fn a_scope_that_did_not_count_the_call_counts_the_overrun(store: impl StoreUnderTest) {
-    for (actual, counted) in [(10, 0), (50, 0), (70, 20)] {
-        let calls = Calls::of(&store, named("ci")).await;
-        calls.reserve("r1", tokens(0, 50)).await;
-        let limited = calls.world.update(&calls.key, |config| config.global = generous()).await;
-        assert!(limited.is_ok());
-        calls.settle("r1", output(actual)).await.expect("the reservation is known");
-        assert_eq!(calls.used().await, [0, counted, 0, counted]);
-    }
-}
-
-/// Cleared, over, and set again: the counts begin anew, also where the day is still the same.
-pub async fn a_scope_that_is_counted_anew_does_not_find_its_windows_again(
-    store: impl StoreUnderTest,
-) {
-    let per_minute = limits(|limits| limits.tokens_per_minute(100));
-    let calls = Calls::of(&store, named("ci").with_global(per_minute)).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    for limits in [Limits::NONE, per_minute] {
-        let changed = calls.world.update(&calls.key, |config| config.global = limits).await;
-        assert!(changed.is_ok());
-        calls.world.advance(MINUTE);
-    }
-    calls.reserve("r2", tokens(0, 5)).await;
-    assert_eq!(calls.used().await, [1, 5, 1, 5], "it began anew");
-    calls.settle("r1", output(10)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 5, 1, 5]);
-}
-
-/// "A scope whose limits are gone is skipped."
-pub async fn a_scope_whose_limits_are_gone_is_skipped(store: impl StoreUnderTest) {
-    let config = named("ci").with_global(generous()).with_asset(asset("m1"), requests_per_day(5));
-    let calls = Calls::of(&store, config).await;
-    let reserved = calls.try_reserve("r1", Some("m1"), tokens(0, 50), 3 * DAY).await;
-    assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
-    assert!(calls.world.update(&calls.key, |config| config.assets.clear()).await.is_ok());
-    calls.world.advance(DAY);
-    calls.settle("r1", output(60)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [0, 10, 0, 10]);
-    assert!(calls.world.usage(&calls.key).await.assets.is_empty());
-}
-
-/// A step back of two minutes mends the minute: the counts are carried over, but it is another minute.
-pub async fn after_a_mending_every_earlier_window_is_closed(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    calls.world.clock.set(at_noon_and(-120_000));
-    calls.reserve("r2", tokens(0, 5)).await;
-    assert_eq!(calls.used().await, [2, 55, 2, 55], "the counts are carried over");
-    calls.settle("r1", output(10)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [2, 55, 2, 15], "the day is the same, the minute is not");
-}
-
-/// A small step back opens no window again, and closes none.
-pub async fn a_small_step_back_leaves_the_window_as_it_is(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    calls.world.clock.set(at_noon_and(-60_000));
-    calls.settle("r1", output(10)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 10, 1, 10]);
-}
-
-/// A settlement tells what it did cost, whatever became of the limits meanwhile.
-pub async fn other_limits_do_not_change_what_is_given_back(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    let lower = limits(|limits| limits.requests_per_minute(1).tokens_per_day(1));
-    assert!(calls.world.update(&calls.key, |config| config.global = lower).await.is_ok());
-    calls.settle("r1", output(10)).await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 10, 1, 10]);
-}
-
-/// "Settle and cancel work on an expired key": the call ran before.
-pub async fn an_expired_key_is_settled(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    calls.reserve("r2", tokens(0, 50)).await;
-    let expired = calls.world.update(&calls.key, |config| config.expires_at = Some(NOON)).await;
-    assert!(expired.is_ok());
-    calls.settle("r1", output(10)).await.expect("the reservation is known");
-    calls.cancel("r2").await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [1, 10, 1, 10]);
-}
-
-/// The caller died: the estimate stands, and who comes after the ttl is told so.
-pub async fn what_is_never_settled_stands_as_estimated(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    let reserved = calls.try_reserve("r1", None, tokens(0, 50), MINUTE).await;
-    assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
-    calls.world.advance(MINUTE);
-    assert_refused!(calls.settle("r1", output(10)).await, ReservationError::Unknown(_));
-    assert_refused!(calls.cancel("r1").await, ReservationError::Unknown(_));
-    assert_refused!(calls.extend("r1", output(60)).await, ReservationError::Unknown(_));
-    assert_eq!(calls.used().await, [0, 0, 1, 50]);
-}
-
-/// "Its ttl, which runs from `reserve` and is not prolonged."
-pub async fn a_ttl_runs_from_the_reservation(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    for id in ["extended", "repeated"] {
-        let reserved = calls.try_reserve(id, None, tokens(0, 5), 2 * MINUTE).await;
-        assert!(reserved.is_ok_and(|decision| decision.is_allowed()));
-    }
-    calls.world.clock.set(at_noon_and(119_999));
-    assert!(calls.extend("extended", output(6)).await.is_ok());
-    assert!(calls.try_reserve("repeated", None, tokens(0, 5), DAY).await.is_ok());
-    calls.world.clock.set(NOON.after(2 * MINUTE));
-    for id in ["extended", "repeated"] {
-        assert_refused!(calls.settle(id, output(4)).await, ReservationError::Unknown(_));
-    }
-}
-
-/// A reservation of several requests keeps them when it is settled, and gives all of them back when it is cancelled.
-pub async fn requests_are_settled_as_estimated(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    let three = Charge::request().with_requests(3).expect("within bounds");
-    calls.reserve("r1", three).await;
-    calls.reserve("r2", three).await;
-    calls.settle("r1", output(1)).await.expect("the reservation is known");
-    calls.cancel("r2").await.expect("the reservation is known");
-    assert_eq!(calls.used().await, [3, 1, 3, 1]);
-}
-
-/// What is left out counts towards the sum: refused, and nothing is settled.
-pub async fn a_sum_above_the_largest_number_is_refused(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(2, 0)).await;
-    let too_much = calls.settle("r1", output(MAX_COUNT - 1)).await;
-    assert_refused!(too_much, ReservationError::Invalid(_));
-    calls.settle("r1", output(MAX_COUNT - 2)).await.expect("it is not settled yet");
-    assert_eq!(calls.used().await, [1, MAX_COUNT, 1, MAX_COUNT]);
-}
-
-/// Another key's reservation of the same id is another reservation.
-pub async fn an_id_belongs_to_its_key(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 50)).await;
-    let world = &calls.world;
-    let other = world.member(named("other").with_global(generous())).await;
-    let settled =
-        world.engine.settle(&other, &super::reserved_calls::request_id("r1"), &output(1)).await;
-    assert_refused!(settled, ReservationError::Unknown(_));
-    assert_eq!(calls.used().await, [1, 50, 1, 50]);
-}
-
-fn credits(amount: u64) -> limiter_core::Totals {
-    limiter_core::Totals::unchanged().with_credits(millionths(amount))
+fn credits(amount: u64) -> Totals {
+    Totals::unchanged().with_credits(millionths(amount))
 }

@@ -1,250 +1,196 @@
-//! Thresholds: a charge that is the first to reach a share of a limit says so.
+//! Thresholds: the charge that is the first to reach a share of a limit fires its threshold.
 
-use limiter_core::{Charge, Crossing, MAX_COUNT, TokenType};
+use limiter_core::{Crossing, MAX_COUNT, TokenType};
 
-use super::StoreUnderTest;
-use super::reserved_calls::{Calls, generous, millionths, output};
-use super::told::{NOTHING, in_words, told};
-use super::world::{
-    DAY, MINUTE, NEXT_MINUTE, asset, limits, named, requests_per_day, requests_per_minute, tokens,
-};
+use super::prelude::*;
 
-/// The eighth of ten, and the tenth: with the limit, what is used, and when it can be reached again.
-pub async fn the_call_that_reaches_a_share_of_a_limit_tells(store: impl StoreUnderTest) {
-    let calls = Calls::of(&store, named("ci").with_global(requests_per_minute(10))).await;
-    let mut crossings = Vec::new();
-    for call in 1..=10 {
-        let decision = calls.world.check(&calls.key, None, Charge::request()).await;
-        let allowed = decision.allowed().expect("it fits");
-        crossings.extend(allowed.crossed().iter().map(|crossing| (call, crossing.clone())));
-    }
-    let told = crossings.into_iter().map(|(call, crossing)| {
-        let Crossing { rule, percent, limit, used, resets_at, .. } = crossing;
-        let rule = rule.expect("there is no budget").to_string();
-        (call, rule, percent, limit, used, resets_at)
-    });
-    let requests = || "global/minute/requests".to_owned();
-    assert_eq!(
-        told.collect::<Vec<_>>(),
-        [
-            (8, requests(), 80, 10, 8, Some(NEXT_MINUTE)),
-            (10, requests(), 100, 10, 10, Some(NEXT_MINUTE)),
-        ]
-    );
-}
-
-/// Rising, and both with all that it used.
-pub async fn a_call_that_reaches_both_shares_tells_both(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    let decision = calls.world.check(&calls.key, None, tokens(40, 60)).await;
-    assert_eq!(told(&decision), ["80 % of global/minute/tokens", "100 % of global/minute/tokens"]);
-    let crossed = decision.allowed().expect("it fits").crossed();
-    assert!(crossed.iter().all(|crossing| (crossing.limit, crossing.used) == (100, 100)));
-}
-
-/// 80 % of 11 are 8.8: eight do not reach them, nine do.
-pub async fn a_share_that_is_no_whole_number_is_reached_with_the_unit_that_passes_it(
-    store: impl StoreUnderTest,
-) {
-    let calls = Calls::of(&store, named("ci").with_global(requests_per_minute(11))).await;
-    calls.world.admit(&calls.key, None, 7).await;
-    assert_eq!(calls.tells(None, Charge::request()).await, NOTHING);
-    assert_eq!(calls.tells(None, Charge::request()).await, ["80 % of global/minute/requests"]);
-}
-
-/// In the order in which rules are listed.
-pub async fn each_rule_tells_for_itself(store: impl StoreUnderTest) {
-    let all = limits(|l| {
-        l.requests_per_minute(5).requests_per_day(10).tokens_per_minute(100).tokens_per_day(160)
-    });
-    let calls = Calls::of(&store, named("ci").with_global(all)).await;
-    let mut said = Vec::new();
-    for call in 1..=10 {
-        for words in calls.tells(None, tokens(8, 8)).await {
-            said.push(format!("{call}: {words}"));
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    // The eighth of ten, and the tenth.
+    suite.story("a_threshold_shows_its_limit_the_count_and_the_reset", |world| {
+        let key = world.limited(requests_per_minute(10));
+        let mut fired = Vec::new();
+        for call in 1..=10 {
+            let decision = key.check(None, requests(1));
+            for crossing in decision.allowed().expect("it fits").crossed() {
+                let Crossing { rule, percent, limit, used, resets_at, .. } = crossing;
+                let rule = rule.expect("there is no budget").to_string();
+                assert_eq!((rule.as_str(), *limit), ("global/minute/requests", 10));
+                fired.push((call, *percent, *used, *resets_at));
+            }
         }
-        if call == 5 {
-            calls.world.advance(MINUTE);
+        assert_eq!(fired, [(8, 80, 8, Some(NEXT_MINUTE)), (10, 100, 10, Some(NEXT_MINUTE))]);
+    });
+
+    // In rising order, and both with all that is used.
+    suite.calls("a_call_that_reaches_both_shares_fires_both", |key| {
+        let decision = key.check(None, tokens(40, 60));
+        let both = ["80 % of global/minute/tokens", "100 % of global/minute/tokens"];
+        assert_eq!(fired(&decision), both);
+        let crossed = decision.allowed().expect("it fits").crossed();
+        assert!(crossed.iter().all(|crossing| (crossing.limit, crossing.used) == (100, 100)));
+    });
+
+    // 80 % of 11 are 8.8: eight do not reach them, nine do.
+    suite.story("a_fraction_is_reached_with_the_unit_that_passes_it", |world| {
+        let key = world.limited(requests_per_minute(11));
+        key.admit(None, 7).fires(requests(1), []);
+        key.fires(requests(1), ["80 % of global/minute/requests"]);
+    });
+
+    // In the order in which rules are listed.
+    suite.story("each_rule_fires_for_itself", |world| {
+        let all = limits(|it| {
+            let it = it.requests_per_minute(5).requests_per_day(10);
+            it.tokens_per_minute(100).tokens_per_day(160)
+        });
+        let key = world.limited(all);
+        let mut seen = Vec::new();
+        for call in 1..=10 {
+            for words in fired(&key.check(None, tokens(8, 8))) {
+                seen.push(format!("{call}: {words}"));
+            }
+            if call == 5 {
+                world.advance(MINUTE);
+            }
         }
-    }
-    assert_eq!(
-        said,
-        [
-            "4: 80 % of global/minute/requests",
-            "5: 100 % of global/minute/requests",
-            "5: 80 % of global/minute/tokens",
-            "8: 80 % of global/day/requests",
-            "8: 80 % of global/day/tokens",
-            "9: 80 % of global/minute/requests",
-            "10: 100 % of global/minute/requests",
-            "10: 80 % of global/minute/tokens",
-            "10: 100 % of global/day/requests",
-            "10: 100 % of global/day/tokens",
-        ]
-    );
-}
+        assert_eq!(
+            seen,
+            [
+                "4: 80 % of global/minute/requests",
+                "5: 100 % of global/minute/requests",
+                "5: 80 % of global/minute/tokens",
+                "8: 80 % of global/day/requests",
+                "8: 80 % of global/day/tokens",
+                "9: 80 % of global/minute/requests",
+                "10: 100 % of global/minute/requests",
+                "10: 80 % of global/minute/tokens",
+                "10: 100 % of global/day/requests",
+                "10: 100 % of global/day/tokens",
+            ]
+        );
+    });
 
-/// A call of an asset may reach a share of its limit, of the key's, or of both; the key's comes first.
-pub async fn an_asset_and_its_key_each_tell_of_their_own(store: impl StoreUnderTest) {
-    let config = named("ci").with_global(requests_per_minute(10));
-    let calls = Calls::of(&store, config.with_asset(asset("m1"), requests_per_minute(5))).await;
-    let mut said = Vec::new();
-    for called in [None, None, None, None, Some("m1"), Some("m1"), Some("m1"), Some("m1")] {
-        said.extend(calls.tells(called, Charge::request()).await);
-    }
-    assert_eq!(said, ["80 % of global/minute/requests", "80 % of m1/minute/requests"]);
-    assert_eq!(calls.tells("made up", Charge::request()).await, NOTHING);
-    let last = calls.tells("m1", Charge::request()).await;
-    assert_eq!(last, ["100 % of global/minute/requests", "100 % of m1/minute/requests"]);
-}
+    // A call may reach a share of the asset's limit, of the key's, or of both; the key's comes first.
+    suite.story("an_asset_and_its_key_fire_each_for_itself", |world| {
+        let config = named("ci").with_global(requests_per_minute(10));
+        let key = world.member(config.with_asset(asset("m1"), requests_per_minute(5)));
+        let calls = [None, None, None, None, Some("m1"), Some("m1"), Some("m1"), Some("m1")];
+        let seen = calls.map(|called| fired(&key.check(called, requests(1)))).concat();
+        assert_eq!(seen, ["80 % of global/minute/requests", "80 % of m1/minute/requests"]);
+        assert!(fired(&key.check("made up", requests(1))).is_empty());
+        let last = fired(&key.check("m1", requests(1)));
+        assert_eq!(last, ["100 % of global/minute/requests", "100 % of m1/minute/requests"]);
+    });
 
-/// Assets of the same limits do not share what was told.
-pub async fn each_asset_tells_for_itself(store: impl StoreUnderTest) {
-    let assets = ["m1", "m2"].map(|id| (asset(id), requests_per_day(1)));
-    let [one, other] = assets;
-    let config = named("ci").with_asset(one.0, one.1).with_asset(other.0, other.1);
-    let calls = Calls::of(&store, config).await;
-    for called in ["m1", "m2"] {
-        let said = calls.tells(called, Charge::request()).await;
-        assert_eq!(said, [80, 100].map(|it| format!("{it} % of {called}/day/requests")));
-    }
-}
+    suite.story("each_asset_fires_for_itself", |world| {
+        let one = requests_per_day(1);
+        let config = named("ci").with_asset(asset("m1"), one).with_asset(asset("m2"), one);
+        let key = world.member(config);
+        for called in ["m1", "m2"] {
+            let both = [80, 100].map(|it| format!("{it} % of {called}/day/requests"));
+            assert_eq!(fired(&key.check(called, requests(1))), both);
+        }
+    });
 
-/// It has no window: it is told once, however long the key lives.
-pub async fn what_is_spent_tells_of_the_budget(store: impl StoreUnderTest) {
-    let calls = Calls::of(&store, named("ci").with_budget(millionths(10))).await;
-    let spend = |amount| Charge::request().with_credits(millionths(amount));
-    assert_eq!(calls.tells(None, spend(7)).await, NOTHING);
-    let decision = calls.world.check(&calls.key, None, spend(1)).await;
-    assert_eq!(told(&decision), ["80 % of the budget"]);
-    let crossing = &decision.allowed().expect("it fits").crossed()[0];
-    assert_eq!((crossing.rule, crossing.limit, crossing.used), (None, 10, 8));
-    assert_eq!(crossing.resets_at, None);
-    calls.world.advance(DAY);
-    assert_eq!(calls.tells(None, spend(1)).await, NOTHING);
-    assert_eq!(calls.tells(None, spend(1)).await, ["100 % of the budget"]);
-}
+    // It has no window: a threshold fires once, however long the key lives.
+    suite.story("what_is_spent_fires_thresholds_of_the_budget", |world| {
+        let key = world.member(named("ci").with_budget(millionths(10)));
+        let decision = key.fires(spend(7), []).check(None, spend(1));
+        assert_eq!(fired(&decision), ["80 % of the budget"]);
+        let Crossing { rule, limit, used, resets_at, .. } =
+            decision.allowed().expect("it fits").crossed()[0].clone();
+        assert_eq!((rule, limit, used, resets_at), (None, 10, 8, None));
+        key.after(DAY).fires(spend(1), []).fires(spend(1), ["100 % of the budget"]);
+    });
 
-/// Of a limit of output tokens, input reaches nothing.
-pub async fn tokens_tell_as_they_are_counted(store: impl StoreUnderTest) {
-    let output_tokens = limits(|l| l.tokens_per_day(100).token_type(TokenType::Output));
-    let calls = Calls::of(&store, named("ci").with_global(output_tokens)).await;
-    assert_eq!(calls.tells(None, tokens(1_000, 79)).await, NOTHING);
-    assert_eq!(calls.tells(None, tokens(1_000, 1)).await, ["80 % of global/day/tokens"]);
-}
+    suite.story("of_a_limit_of_output_tokens_input_reaches_nothing", |world| {
+        let output_tokens = limits(|it| it.tokens_per_day(100).token_type(TokenType::Output));
+        let key = world.limited(output_tokens);
+        key.fires(tokens(1_000, 79), []).fires(tokens(1_000, 1), ["80 % of global/day/tokens"]);
+    });
 
-/// It is counted, and has no shares.
-pub async fn a_count_without_a_limit_tells_nothing(store: impl StoreUnderTest) {
-    let calls = Calls::of(&store, named("ci").with_global(requests_per_day(9))).await;
-    let all = tokens(0, MAX_COUNT).with_credits(millionths(MAX_COUNT));
-    assert_eq!(calls.tells(None, all).await, NOTHING);
-    assert_eq!(calls.tells("m1", all).await, NOTHING);
-}
+    suite.story("a_count_without_a_limit_fires_nothing", |world| {
+        let key = world.limited(requests_per_day(9));
+        let all = tokens(0, MAX_COUNT).with_credits(millionths(MAX_COUNT));
+        key.fires(all, []);
+        assert!(fired(&key.check("m1", all)).is_empty());
+    });
 
-/// A limit of 0 has no shares: neither calls of nothing reach it, nor what was allowed elsewhere.
-pub async fn a_limit_of_zero_tells_nothing(store: impl StoreUnderTest) {
-    let zero = limits(|l| l.tokens_per_minute(0).requests_per_day(0));
-    let calls = Calls::of(&store, named("ci").with_global(zero).with_budget(millionths(0))).await;
-    let nothing = Charge::request().with_requests(0).expect("within bounds");
-    assert_eq!(calls.tells(None, nothing).await, NOTHING);
-    let charge = tokens(3, 4).with_credits(millionths(5));
-    assert_eq!(calls.recording_tells("r1", charge).await, NOTHING);
-}
+    // Neither for a call of nothing nor for one that was admitted elsewhere.
+    suite.story("a_limit_of_zero_fires_nothing", |world| {
+        let zero = limits(|it| it.tokens_per_minute(0).requests_per_day(0));
+        let key = world.member(named("ci").with_global(zero).with_budget(millionths(0)));
+        let charge = tokens(3, 4).with_credits(millionths(5));
+        key.fires(requests(0), []).recording_fires("r1", charge, []);
+    });
 
-/// The only unit is all of them.
-pub async fn a_limit_of_one_tells_both_with_its_one(store: impl StoreUnderTest) {
-    let calls = Calls::of(&store, named("ci").with_global(requests_per_day(1))).await;
-    let said = calls.tells(None, Charge::request()).await;
-    assert_eq!(said, ["80 % of global/day/requests", "100 % of global/day/requests"]);
-}
+    suite.story("a_limit_of_one_fires_both_with_its_one", |world| {
+        let key = world.limited(requests_per_day(1));
+        let both = ["80 % of global/day/requests", "100 % of global/day/requests"];
+        key.fires(requests(1), both);
+    });
 
-/// Where a float would be off by some.
-pub async fn the_largest_limit_tells_to_the_unit(store: impl StoreUnderTest) {
-    let largest = limits(|l| l.tokens_per_day(MAX_COUNT));
-    let budget = millionths(MAX_COUNT);
-    let calls = Calls::of(&store, named("ci").with_global(largest).with_budget(budget)).await;
-    let charge = |amount| tokens(amount, 0).with_credits(millionths(amount));
-    // 4/5 of 2^53 − 1 are 7,205,759,403,792,792.8.
-    let share = 7_205_759_403_792_793;
-    assert_eq!(calls.tells(None, charge(share - 1)).await, NOTHING);
-    let said = calls.tells(None, charge(1)).await;
-    assert_eq!(said, ["80 % of global/day/tokens", "80 % of the budget"]);
-    assert_eq!(calls.tells(None, charge(MAX_COUNT - share - 1)).await, NOTHING);
-    let said = calls.tells(None, charge(1)).await;
-    assert_eq!(said, ["100 % of global/day/tokens", "100 % of the budget"]);
-}
+    // Where a float would be off by some.
+    suite.story("the_largest_limit_fires_to_the_unit", |world| {
+        let largest = limits(|it| it.tokens_per_day(MAX_COUNT));
+        let config = named("ci").with_global(largest).with_budget(millionths(MAX_COUNT));
+        let key = world.member(config);
+        let charge = |amount| tokens(amount, 0).with_credits(millionths(amount));
+        // 4/5 of 2^53 − 1 are 7,205,759,403,792,792.8.
+        let share = 7_205_759_403_792_793;
+        key.fires(charge(share - 1), []);
+        key.fires(charge(1), ["80 % of global/day/tokens", "80 % of the budget"]);
+        key.fires(charge(MAX_COUNT - share - 1), []);
+        key.fires(charge(1), ["100 % of global/day/tokens", "100 % of the budget"]);
+    });
 
-/// What does not fit reaches nothing, and leaves it to the call that does.
-pub async fn a_denied_call_reaches_nothing(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    assert!(!calls.world.check(&calls.key, None, tokens(0, 101)).await.is_allowed());
-    assert_eq!(calls.tells(None, tokens(0, 79)).await, NOTHING);
-    assert!(!calls.world.check(&calls.key, None, tokens(0, 22)).await.is_allowed());
-    assert_eq!(calls.tells(None, tokens(0, 1)).await, ["80 % of global/minute/tokens"]);
-}
+    // It leaves them to the call that fits.
+    suite.calls("a_denied_call_fires_nothing", |key| {
+        key.denied(None, tokens(0, 101)).fires(tokens(0, 79), []);
+        key.denied(None, tokens(0, 22)).fires(tokens(0, 1), ["80 % of global/minute/tokens"]);
+    });
 
-/// As often as it is asked; and the call then tells all the same.
-pub async fn a_peek_tells_what_the_call_would(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    let charge = tokens(0, 80);
-    for _ in 0..2 {
-        let peeked = calls.world.peek(&calls.key, None, charge).await;
-        assert_eq!(told(&peeked), ["80 % of global/minute/tokens"]);
-    }
-    assert_eq!(calls.tells(None, charge).await, ["80 % of global/minute/tokens"]);
-    assert_eq!(told(&calls.world.peek(&calls.key, None, tokens(0, 1)).await), NOTHING);
-}
+    // As often as it is repeated; and the call then fires them all the same.
+    suite.calls("a_peek_answers_what_the_call_would_fire", |key| {
+        for _ in 0..2 {
+            let peeked = key.peek(None, tokens(0, 80));
+            assert_eq!(fired(&peeked), ["80 % of global/minute/tokens"]);
+        }
+        key.fires(tokens(0, 80), ["80 % of global/minute/tokens"]);
+        assert!(fired(&key.peek(None, tokens(0, 1))).is_empty());
+    });
 
-/// They count together with calls by key, and each share is told to one of them.
-pub async fn a_call_through_a_handle_tells(store: impl StoreUnderTest) {
-    let config = named("ci").with_asset(asset("m1"), requests_per_minute(5));
-    let calls = Calls::of(&store, config).await;
-    let handle = calls.world.engine.handle(&calls.key, Some(&asset("m1"))).await;
-    let handle = handle.expect("the store answers").expect("the key is known");
-    calls.world.admit(&calls.key, "m1", 3).await;
-    let decision = handle.check_and_consume(&Charge::request()).await.expect("the store answers");
-    assert_eq!(told(&decision), ["80 % of m1/minute/requests"]);
-    let peeked = handle.peek(&Charge::request()).await.expect("the store answers");
-    assert_eq!(told(&peeked), ["100 % of m1/minute/requests"]);
-    assert_eq!(calls.tells("m1", Charge::request()).await, ["100 % of m1/minute/requests"]);
-}
+    // By the estimate, by what it is extended to, and by its actual cost.
+    suite.story("a_reserved_call_fires_at_each_of_its_steps", |world| {
+        let all = limits(|it| it.requests_per_minute(1).tokens_per_minute(100).tokens_per_day(200));
+        let key = world.limited(all);
+        let reserved = key.try_reserve("r1", None, tokens(0, 50), MINUTE).expect("it is new");
+        let both = ["80 % of global/minute/requests", "100 % of global/minute/requests"];
+        assert_eq!(fired(&reserved), both);
+        let extended = key.try_extend("r1", output(90)).expect("the reservation is known");
+        assert_eq!(fired(&extended), ["80 % of global/minute/tokens"]);
+        let last = ["100 % of global/minute/tokens", "80 % of global/day/tokens"];
+        key.settling_fires("r1", output(160), last);
+    });
 
-/// By the estimate, by what it is extended to, and by what it did cost.
-pub async fn a_reserved_call_tells_at_each_of_its_steps(store: impl StoreUnderTest) {
-    let all = limits(|l| l.requests_per_minute(1).tokens_per_minute(100).tokens_per_day(200));
-    let calls = Calls::of(&store, named("ci").with_global(all)).await;
-    let reserved = calls.try_reserve("r1", None, tokens(0, 50), MINUTE).await.expect("it is new");
-    assert_eq!(
-        told(&reserved),
-        ["80 % of global/minute/requests", "100 % of global/minute/requests"]
-    );
-    let extended = calls.extend("r1", output(90)).await.expect("the reservation is known");
-    assert_eq!(told(&extended), ["80 % of global/minute/tokens"]);
-    assert_eq!(
-        calls.settling_tells("r1", output(160)).await,
-        ["100 % of global/minute/tokens", "80 % of global/day/tokens"]
-    );
-}
+    // It is the first charge of that minute.
+    suite.calls("an_overrun_fires_in_the_minute_open_then", |key| {
+        key.reserve("r1", tokens(0, 90)).after(MINUTE);
+        let settled = key.try_settle("r1", output(170)).expect("the reservation is known");
+        let [crossing] = &settled.crossed[..] else { panic!("{settled:?}") };
+        assert_eq!(in_words(&settled.crossed), ["80 % of global/minute/tokens"]);
+        assert_eq!((crossing.used, crossing.resets_at), (80, Some(NEXT_MINUTE.after(MINUTE))));
+    });
 
-/// The minute that admitted the call has closed: what exceeds the estimate is the first charge of the minute open now.
-pub async fn an_overrun_tells_of_the_minute_open_then(store: impl StoreUnderTest) {
-    let calls = Calls::at_noon(&store).await;
-    calls.reserve("r1", tokens(0, 90)).await;
-    calls.world.advance(MINUTE);
-    let crossed = calls.settle("r1", output(170)).await.expect("the reservation is known").crossed;
-    assert_eq!(in_words(&crossed), ["80 % of global/minute/tokens"]);
-    assert_eq!((crossed[0].used, crossed[0].resets_at), (80, Some(NEXT_MINUTE.after(MINUTE))));
-}
-
-/// Also past the limit and the budget, and with all that is used by then.
-pub async fn what_was_allowed_elsewhere_tells(store: impl StoreUnderTest) {
-    let config = named("ci").with_global(generous()).with_budget(millionths(10));
-    let calls = Calls::of(&store, config).await;
-    let charge = tokens(0, 250).with_credits(millionths(9));
-    let crossed = calls.record("r1", None, charge).await.expect("it is never refused");
-    assert_eq!(
-        in_words(&crossed),
-        ["80 % of global/minute/tokens", "100 % of global/minute/tokens", "80 % of the budget"]
-    );
-    assert_eq!(crossed.iter().map(|it| it.used).collect::<Vec<_>>(), [250, 250, 9]);
+    // Also past the limit and the budget, and with all that is used by then.
+    suite.story("what_was_admitted_elsewhere_fires", |world| {
+        let key = world.member(generous_config().with_budget(millionths(10)));
+        let charge = tokens(0, 250).with_credits(millionths(9));
+        let crossed = key.try_record("r1", None, charge, None).expect("it is never refused");
+        assert_eq!(
+            in_words(&crossed),
+            ["80 % of global/minute/tokens", "100 % of global/minute/tokens", "80 % of the budget"]
+        );
+        assert!(crossed.iter().map(|crossing| crossing.used).eq([250, 250, 9]));
+    });
 }

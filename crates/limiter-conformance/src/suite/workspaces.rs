@@ -1,130 +1,109 @@
-//! A key of another workspace does not exist, as far as any answer tells: it is refused in the very words in which an
-//! id that never existed is.
+//! A key of another workspace does not exist in any answer: the error has the words of one for an id that never existed.
 
 use limiter_core::{KeyId, KeysError, NewKey, Search, Store};
 
-use super::StoreUnderTest;
-use super::world::{
-    World, access_key, assert_refused, key_id, named, requests_per_day, wording, workspace,
-};
+use super::prelude::*;
 
-/// Reading.
-pub async fn a_foreign_key_is_not_there_to_read(store: impl StoreUnderTest) {
-    let (world, foreign) = with_foreign_key(&store).await;
-    let refused = world.keys().get(&foreign).await;
-    let never_made = world.keys().get(&key_id("never made")).await;
-    are_told_the_same((refused.map(drop), &foreign), never_made.map(drop));
+pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+    suite.story("a_foreign_key_is_not_there_to_read", |world| {
+        is_not_there(&foreign_key(world), |id| world.keys().get(id).wait().map(drop));
+    });
+
+    // Also when the version is that of the foreign key.
+    suite.story("a_foreign_key_is_not_there_to_update", |world| {
+        let (foreign, config) = (foreign_key(world), named("mine"));
+        for version in [1, 7] {
+            let update = |id: &KeyId| world.keys().update(id, version, &config).wait().map(drop);
+            is_not_there(&foreign, update);
+        }
+    });
+
+    // The key lives on.
+    suite.story("a_foreign_key_is_not_there_to_delete", |world| {
+        let foreign = foreign_key(world);
+        is_not_there(&foreign, |id| world.keys().delete(id).wait());
+        assert!(world.store.usage(&foreign.id).wait().expect("the store answers").is_some());
+    });
+
+    suite.story("a_foreign_key_has_no_usage_to_read", |world| {
+        is_not_there(&foreign_key(world), |id| world.keys().usage(id).wait().map(drop));
+    });
+
+    // Even a caller that has the secret does not learn the id that it belongs to.
+    suite.story("a_foreign_access_key_is_not_there_to_look_up", |world| {
+        let foreign = foreign_key(world);
+        let [refused, never_made] = [FOREIGN_SECRET, "nobody-has-this-key"].map(|secret| {
+            let secret = access_key(secret);
+            let error = world.keys().get_by_access_key(&secret).wait().expect_err("no such key");
+            assert!(matches!(error, KeysError::NotFound(_)), "{error:?}");
+            wording(&error, &secret.to_string())
+        });
+        assert_eq!(refused, never_made);
+        assert!(!refused.contains(foreign.id.as_str()), "{refused}");
+    });
+
+    suite.story("a_deleted_key_is_not_found_like_one_that_never_existed", |world| {
+        let key = world.member(named("ci"));
+        is_not_there(key.delete(), |id| world.keys().get(id).wait().map(drop));
+    });
+
+    suite.story("a_search_finds_no_foreign_keys", |world| {
+        foreign_key(world);
+        assert!(world.search(&Search::all().name_contains("foreign")).keys.is_empty());
+    });
+
+    // As foreign as members.
+    suite.story("the_admin_of_another_workspace_is_foreign", |world| {
+        let stranger = world.admin_of("elsewhere");
+        assert_refused!(world.keys().get(&stranger.id).wait(), KeysError::NotFound(_));
+        assert_refused!(stranger.keys().get(&world.admin).wait(), KeysError::NotFound(_));
+        assert_refused!(stranger.keys().delete(&world.admin).wait(), KeysError::NotFound(_));
+    });
+
+    // Whatever the names.
+    suite.story("workspaces_share_no_counts", |world| {
+        let config = named("ci").with_global(requests_per_day(1));
+        let ours = world.member(config.clone());
+        let theirs = world.admin_of("elsewhere").keys().create(NewKey::member(config)).wait();
+        let theirs = world.key(theirs.expect("an admin creates").record.id);
+        ours.admit(None, 1);
+        theirs.admit(None, 1);
+    });
+
+    // Ids that look like parts of others are still whole ids.
+    suite.story("workspaces_whose_ids_begin_alike_are_apart", |world| {
+        for id in ["home:", "home/1", "hom", "{home}", "HOME", "home "] {
+            let keys = world.admin_of(id).keys().search(&Search::all()).wait();
+            let keys = keys.expect("an admin searches").keys;
+            assert_eq!(keys.len(), 1, "{id:?}");
+            assert_eq!(keys[0].workspace, workspace(id));
+        }
+    });
 }
 
-/// Updating, also when the version is that of the foreign key.
-pub async fn a_foreign_key_is_not_there_to_update(store: impl StoreUnderTest) {
-    let (world, foreign) = with_foreign_key(&store).await;
-    let config = named("mine");
-    for version in [1, 7] {
-        let refused = world.keys().update(&foreign, version, &config).await;
-        let never_made = world.keys().update(&key_id("never made"), version, &config).await;
-        are_told_the_same((refused.map(drop), &foreign), never_made.map(drop));
-    }
-}
-
-/// Deleting; the key lives on.
-pub async fn a_foreign_key_is_not_there_to_delete(store: impl StoreUnderTest) {
-    let (world, foreign) = with_foreign_key(&store).await;
-    let refused = world.keys().delete(&foreign).await;
-    let never_made = world.keys().delete(&key_id("never made")).await;
-    are_told_the_same((refused, &foreign), never_made);
-    assert!(world.engine.usage(&foreign).await.expect("the store answers").is_some());
-}
-
-/// Reading usage.
-pub async fn a_foreign_key_has_no_usage_to_read(store: impl StoreUnderTest) {
-    let (world, foreign) = with_foreign_key(&store).await;
-    let refused = world.keys().usage(&foreign).await;
-    let never_made = world.keys().usage(&key_id("never made")).await;
-    are_told_the_same((refused.map(drop), &foreign), never_made.map(drop));
-}
-
-/// Looking up an access key: even who holds the secret does not learn the id that it belongs to.
-pub async fn a_foreign_access_key_is_not_there_to_look_up(store: impl StoreUnderTest) {
-    let (world, foreign) = with_foreign_key(&store).await;
-    let (held, made_up) = (access_key(FOREIGN_SECRET), access_key("nobody-has-this-key"));
-    let refused = world.keys().get_by_access_key(&held).await.expect_err("the key is foreign");
-    let never_made =
-        world.keys().get_by_access_key(&made_up).await.expect_err("there is no such key");
-    assert_refused!(Err::<(), _>(&refused), KeysError::NotFound(_));
-    assert_eq!(wording(&refused, &held.to_string()), wording(&never_made, &made_up.to_string()));
-    assert!(!refused.to_string().contains(foreign.as_str()), "{refused}");
-}
-
-/// A deleted key is told of like one that never existed.
-pub async fn a_deleted_key_is_told_of_like_one_that_never_existed(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let key = world.member(named("ci")).await;
-    world.keys().delete(&key).await.expect("an admin deletes");
-    let refused = world.keys().get(&key).await;
-    let never_made = world.keys().get(&key_id("never made")).await;
-    are_told_the_same((refused.map(drop), &key), never_made.map(drop));
-}
-
-/// Searching finds keys of the own workspace only.
-pub async fn a_search_finds_no_foreign_keys(store: impl StoreUnderTest) {
-    let (world, _) = with_foreign_key(&store).await;
-    let page = world.keys().search(&Search::all().name_contains("foreign")).await;
-    assert!(page.expect("an admin searches").keys.is_empty());
-}
-
-/// The admins of other workspaces are as foreign as members.
-pub async fn the_admin_of_another_workspace_is_foreign(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let stranger = world.admin_of("elsewhere").await;
-    assert_refused!(world.keys().get(&stranger).await, KeysError::NotFound(_));
-    let strangers_view = world.engine.keys_as(&stranger);
-    assert_refused!(strangers_view.get(&world.admin).await, KeysError::NotFound(_));
-    assert_refused!(strangers_view.delete(&world.admin).await, KeysError::NotFound(_));
-}
-
-/// What is used in one workspace is used in no other, whatever the names.
-pub async fn workspaces_share_no_counts(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    let stranger = world.admin_of("elsewhere").await;
-    let config = named("ci").with_global(requests_per_day(1));
-    let ours = world.member(config.clone()).await;
-    let theirs = world.engine.keys_as(&stranger).create(NewKey::member(config)).await;
-    let theirs = theirs.expect("an admin creates").record.id;
-    world.admit(&ours, None, 1).await;
-    world.admit(&theirs, None, 1).await;
-}
-
-/// Ids that look like parts of others are still whole ids.
-pub async fn workspaces_whose_ids_begin_alike_are_apart(store: impl StoreUnderTest) {
-    let world = World::at_noon(&store).await;
-    for id in ["home:", "home/1", "hom", "{home}", "HOME", "home "] {
-        let stranger = world.admin_of(id).await;
-        let keys = world.engine.keys_as(&stranger).search(&Search::all()).await;
-        let keys = keys.expect("an admin searches").keys;
-        assert_eq!(keys.len(), 1, "{id:?}");
-        assert_eq!(keys[0].workspace, workspace(id));
-    }
-}
-
-async fn with_foreign_key<T: StoreUnderTest>(store: &T) -> (World<T::Store>, KeyId) {
-    let world = World::at_noon(store).await;
-    let stranger = world.admin_of("elsewhere").await;
+/// A key of another workspace.
+fn foreign_key<T: StoreUnderTest>(world: &World<T>) -> Key<'_, T> {
     let foreign = NewKey::member(named("foreign")).with_access_key(access_key(FOREIGN_SECRET));
-    let foreign = world.engine.keys_as(&stranger).create(foreign).await;
-    (world, foreign.expect("an admin creates").record.id)
+    let foreign = world.admin_of("elsewhere").keys().create(foreign).wait();
+    world.key(foreign.expect("an admin creates").record.id)
 }
 
-/// Both are refused in the same words, but for the id that was asked for.
-fn are_told_the_same(
-    (foreign, id): (Result<(), KeysError>, &KeyId),
-    never_made: Result<(), KeysError>,
+/// Asserts that what is asked of a key is refused in the same words as for an id that never existed.
+fn is_not_there<T: StoreUnderTest>(
+    key: &Key<'_, T>,
+    ask: impl Fn(&KeyId) -> Result<(), KeysError>,
 ) {
-    let foreign = foreign.expect_err("the key is foreign");
-    let never_made = never_made.expect_err("there is no such key");
-    assert_refused!(Err::<(), _>(&foreign), KeysError::NotFound(_));
-    assert_refused!(Err::<(), _>(&never_made), KeysError::NotFound(_));
-    assert_eq!(wording(&foreign, id.as_str()), wording(&never_made, "never made"));
+    let [refused, never_made] = [&key.id, &key_id("never made")].map(|id| {
+        let error = ask(id).expect_err("there is no such key here");
+        assert!(matches!(error, KeysError::NotFound(_)), "{error:?}");
+        wording(&error, id.as_str())
+    });
+    assert_eq!(refused, never_made);
+}
+
+/// The sentence of an error, without the id that was asked for.
+fn wording(error: &KeysError, asked_for: &str) -> String {
+    error.to_string().replace(asked_for, "…")
 }
 
 const FOREIGN_SECRET: &str = "held-by-somebody-else";

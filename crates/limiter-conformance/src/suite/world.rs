@@ -1,114 +1,110 @@
-//! A workspace with an admin key, on an empty store at noon: where most tests begin.
+//! A workspace with an admin key, on an empty store at noon: the start of each story.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Engine;
 use limiter_core::{
-    AccessKey, AssetId, BoxError, Charge, CreatedKey, Decision, KeyConfig, KeyId, KeyRecord, Keys,
-    KeysError, LedgerBounds, Limits, LimitsBuilder, ManualClock, NewKey, Store, Timestamp, Usage,
-    WorkspaceId,
+    BoxError, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds, Limits, ManualClock,
+    NewKey, Page, Search, Store, Timestamp,
 };
 
 use super::StoreUnderTest;
+use super::key::Key;
+use crate::Managed;
+use crate::fixtures::{NOON, limits, named, workspace};
+use crate::waiting::Wait;
 
-/// An engine whose clock stands until the test moves it, and the first admin key of the workspace `home`.
-pub(super) struct World<S> {
-    pub(super) engine: Engine<S>,
+/// A store whose clock stands until the story moves it, and the first admin key of the workspace `home`.
+pub(super) struct World<T: StoreUnderTest> {
+    /// Other stores come from here.
+    pub(super) source: Arc<T>,
+    pub(super) store: Managed<T::Store>,
     pub(super) clock: ManualClock,
     pub(super) admin: KeyId,
 }
 
-impl<S: Store> World<S> {
-    pub(super) async fn at_noon(store: &impl StoreUnderTest<Store = S>) -> Self {
-        Self::bounded(store, LedgerBounds::default()).await
+impl<T: StoreUnderTest> World<T> {
+    pub(super) fn at_noon(source: &Arc<T>) -> Self {
+        Self::of(source, LedgerBounds::default())
     }
 
-    pub(super) async fn bounded(
-        store: &impl StoreUnderTest<Store = S>,
-        bounds: LedgerBounds,
-    ) -> Self {
+    fn of(source: &Arc<T>, bounds: LedgerBounds) -> Self {
         let clock = ManualClock::at(NOON);
-        let engine = engine(store.with_bounds(clock.clone(), bounds).await);
-        let admin = NewKey::admin(named("first admin")).without_access_key();
-        let admin = engine.bootstrap(workspace("home"), admin).await;
-        let admin = admin.expect("an empty workspace gets its first admin key").record.id;
-        Self { engine, clock, admin }
+        let store = managed(source.with_bounds(clock.clone(), bounds).wait());
+        let admin = bootstrap(&store, "home");
+        Self { source: Arc::clone(source), store, clock, admin }
+    }
+
+    /// Another world, with these ledger bounds.
+    pub(super) fn with_bounds(&self, bounds: LedgerBounds) -> Self {
+        Self::of(&self.source, bounds)
+    }
+
+    /// An empty store at noon, without any key.
+    pub(super) fn empty_store(&self) -> T::Store {
+        self.source.with_bounds(ManualClock::at(NOON), LedgerBounds::default()).wait()
     }
 
     /// The keys of `home`, as its first admin sees them.
     pub(super) fn keys(&self) -> Keys<'_> {
-        self.engine.keys_as(&self.admin)
+        self.store.keys_as(&self.admin)
     }
 
-    pub(super) async fn create(&self, key: NewKey) -> CreatedKey {
-        self.keys().create(key).await.expect("an admin creates keys")
+    pub(super) fn try_create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
+        self.keys().create(key).wait()
+    }
+
+    pub(super) fn create(&self, key: NewKey) -> CreatedKey {
+        self.try_create(key).expect("an admin creates keys")
     }
 
     /// A new member key without an access key.
-    pub(super) async fn member(&self, config: KeyConfig) -> KeyId {
-        self.create(NewKey::member(config).without_access_key()).await.record.id
+    pub(super) fn member(&self, config: KeyConfig) -> Key<'_, T> {
+        self.key(self.create(NewKey::member(config).without_access_key()).record.id)
+    }
+
+    /// A new member key with these limits over all its calls.
+    pub(super) fn limited(&self, limits: Limits) -> Key<'_, T> {
+        self.member(named("ci").with_global(limits))
+    }
+
+    /// A new member key with [`generous`] limits.
+    pub(super) fn generous(&self) -> Key<'_, T> {
+        self.limited(generous())
     }
 
     /// Another admin key without an access key.
-    pub(super) async fn another_admin(&self, config: KeyConfig) -> KeyId {
-        self.create(NewKey::admin(config).without_access_key()).await.record.id
+    pub(super) fn another_admin(&self, config: KeyConfig) -> Key<'_, T> {
+        self.key(self.create(NewKey::admin(config).without_access_key()).record.id)
     }
 
     /// The first admin key of another workspace.
-    pub(super) async fn admin_of(&self, other: &str) -> KeyId {
-        let admin = NewKey::admin(named("first admin")).without_access_key();
-        let admin = self.engine.bootstrap(workspace(other), admin).await;
-        admin.expect("an empty workspace gets its first admin key").record.id
+    pub(super) fn admin_of(&self, other: &str) -> Key<'_, T> {
+        self.key(bootstrap(&self.store, other))
     }
 
-    pub(super) async fn check(
-        &self,
-        key: &KeyId,
-        called: impl Into<Option<&str>>,
-        charge: Charge,
-    ) -> Decision {
-        let called = called.into().map(asset);
-        let decision = self.engine.check_and_consume(key, called.as_ref(), &charge).await;
-        decision.expect("the store answers")
+    pub(super) fn first_admin(&self) -> Key<'_, T> {
+        self.key(self.admin.clone())
     }
 
-    /// Makes calls of one request each, which must be allowed.
-    pub(super) async fn admit(&self, key: &KeyId, called: impl Into<Option<&str>>, calls: u32) {
-        let called = called.into();
-        for _ in 0..calls {
-            let decision = self.check(key, called, Charge::request()).await;
-            assert!(decision.is_allowed(), "{decision:?}");
-        }
+    /// The key with this id, if there is one.
+    pub(super) const fn key(&self, id: KeyId) -> Key<'_, T> {
+        Key { world: self, id }
     }
 
-    pub(super) async fn peek(
-        &self,
-        key: &KeyId,
-        called: impl Into<Option<&str>>,
-        charge: Charge,
-    ) -> Decision {
-        let called = called.into().map(asset);
-        self.engine.peek(key, called.as_ref(), &charge).await.expect("the store answers")
+    pub(super) fn search(&self, search: &Search) -> Page {
+        self.keys().search(search).wait().expect("an admin searches")
     }
 
-    pub(super) async fn usage(&self, key: &KeyId) -> Usage {
-        self.keys().usage(key).await.expect("an admin reads the usage of its workspace's keys")
+    /// The names of all keys of `home`.
+    pub(super) fn names(&self) -> Vec<String> {
+        let page = self.search(&Search::all().page_size(1_000));
+        page.keys.iter().map(|key| key.name.to_string()).collect()
     }
 
-    pub(super) async fn record(&self, key: &KeyId) -> KeyRecord {
-        self.keys().get(key).await.expect("an admin reads the keys of its workspace")
-    }
-
-    /// Reads a key, changes its configuration, and saves it.
-    pub(super) async fn update(
-        &self,
-        key: &KeyId,
-        change: impl FnOnce(&mut KeyConfig),
-    ) -> Result<KeyRecord, KeysError> {
-        let record = self.record(key).await;
-        let mut config = record.config();
-        change(&mut config);
-        self.keys().update(key, record.version, &config).await
+    /// Sets the clock to this many milliseconds after noon, or before it.
+    pub(super) fn at(&self, ms: i64) {
+        self.clock.set(at_noon_and(ms));
     }
 
     pub(super) fn advance(&self, duration: Duration) {
@@ -116,54 +112,32 @@ impl<S: Store> World<S> {
     }
 }
 
-/// An engine that makes keys from the operating system's random bytes.
-pub(super) fn engine<S: Store>(store: S) -> Engine<S> {
-    Engine::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
+fn bootstrap<S: Store>(store: &Managed<S>, id: &str) -> KeyId {
+    let admin = NewKey::admin(named("first admin")).without_access_key();
+    let admin = store.bootstrap(workspace(id), admin).wait();
+    admin.expect("an empty workspace gets its first admin key").record.id
 }
 
-pub(super) fn named(name: &str) -> KeyConfig {
-    KeyConfig::named(name).expect("a name of 1 to 256 bytes")
+/// A store whose keys are made of the operating system's random bytes.
+pub(super) fn managed<S: Store>(store: S) -> Managed<S> {
+    Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
 }
 
-pub(super) fn workspace(id: &str) -> WorkspaceId {
-    id.parse().expect("an id of 1 to 128 bytes")
+/// 10 requests and 100 tokens a minute, 1,000 tokens a day.
+pub(super) fn generous() -> Limits {
+    limits(|it| it.requests_per_minute(10).tokens_per_minute(100).tokens_per_day(1_000))
 }
 
-pub(super) fn asset(id: &str) -> AssetId {
-    id.parse().expect("an id of 1 to 256 bytes")
+pub(super) fn generous_config() -> KeyConfig {
+    named("ci").with_global(generous())
 }
 
-pub(super) fn key_id(id: &str) -> KeyId {
-    id.parse().expect("an id of 1 to 128 bytes")
+/// An instant of this many milliseconds after noon, or before it.
+pub(super) const fn at_noon_and(ms: i64) -> Timestamp {
+    Timestamp::from_unix_ms(NOON.unix_ms() + ms)
 }
 
-pub(super) fn access_key(secret: &str) -> AccessKey {
-    secret.parse().expect("at least 16 visible characters")
-}
-
-pub(super) fn limits(set: impl FnOnce(LimitsBuilder) -> LimitsBuilder) -> Limits {
-    set(Limits::builder()).build().expect("limits within bounds")
-}
-
-pub(super) fn requests_per_minute(limit: u64) -> Limits {
-    limits(|limits| limits.requests_per_minute(limit))
-}
-
-pub(super) fn requests_per_day(limit: u64) -> Limits {
-    limits(|limits| limits.requests_per_day(limit))
-}
-
-/// One request of this many tokens.
-pub(super) fn tokens(input: u64, output: u64) -> Charge {
-    Charge::request().with_tokens(input, output).expect("tokens within bounds")
-}
-
-/// What an error says, with the id that was asked for left out.
-pub(super) fn wording(error: &KeysError, asked_for: &str) -> String {
-    error.to_string().replace(asked_for, "…")
-}
-
-/// Asserts that a key operation was refused for this reason.
+/// Asserts that an operation was refused for this reason.
 macro_rules! assert_refused {
     ($result:expr, $reason:pat $(if $guard:expr)?) => {
         match $result {
@@ -173,11 +147,3 @@ macro_rules! assert_refused {
     };
 }
 pub(super) use assert_refused;
-
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
-/// 2025-10-09T12:00:00Z, where a minute begins.
-pub(super) const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
-pub(super) const NEXT_MINUTE: Timestamp = Timestamp::from_unix_ms(1_760_011_260_000);
-/// 2025-10-10T00:00:00Z, where the next day begins.
-pub(super) const MIDNIGHT: Timestamp = Timestamp::from_unix_ms(1_760_054_400_000);

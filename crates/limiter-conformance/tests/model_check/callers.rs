@@ -97,7 +97,7 @@ pub(crate) enum At {
     Waiting,
     Denied,
     Running,
-    /// Running, as it was told again.
+    /// Running, as a replay said.
     Resumed,
     /// What is left is to send its last message again until an answer comes.
     Ending,
@@ -108,7 +108,7 @@ impl Caller {
     pub(crate) fn sends(&self, plan: &Plan) -> impl Iterator<Item = Request> {
         plan.requests.iter().copied().filter(|request| match (self.at, request) {
             (At::Start | At::Denied, Request::Check | Request::Reserve) => true,
-            // It gives up waiting, and has called nobody upstream.
+            // It gives up waiting, and has made no call upstream.
             (At::Waiting, Request::Cancel) => true,
             (At::Running | At::Resumed, Request::Extend) => !self.sent.contains(request),
             (At::Running | At::Resumed, Request::Settle(_) | Request::Cancel) => true,
@@ -130,8 +130,8 @@ impl Caller {
         self.at == At::Waiting && request == Request::Reserve
     }
 
-    /// Where it is after it has heard the answer that it waits for.
-    pub(crate) fn hear(&mut self, answer: Answer) {
+    /// Takes the answer that it waits for.
+    pub(crate) fn receive(&mut self, answer: Answer) {
         self.at = match answer {
             Answer::Allowed => At::Running,
             Answer::Replayed => At::Resumed,

@@ -7,7 +7,7 @@
 //! once, or not.
 //!
 //! [stateright](https://docs.rs/stateright) walks through all states of this world ([`world`]). What answers in it are
-//! the steps of the core itself, on a real state and ledger ([`server`]). What truly happened is written down beside
+//! the steps of the core itself, on a real state and ledger ([`server`]). What truly happened is written down next to
 //! them ([`truth`]), and the properties hold the one against the other ([`properties`]).
 
 mod callers;
@@ -55,11 +55,11 @@ fn a_settlement_that_is_counted_again_is_found() {
 
 #[test]
 fn a_threshold_that_is_forgotten_with_a_refund_is_found() {
-    let story = counterexample(Bug::ForgetsWhatItTold, properties::TOLD_ONCE);
+    let story = counterexample(Bug::ForgetsWhatFired, properties::FIRED_ONCE);
     assert!(story.contains("settle at less"), "{story}");
 }
 
-/// The shortest way to break a property in a world whose server has this bug, told and printed.
+/// The shortest way to break a property in a world whose server has this bug, in words, which are printed.
 fn counterexample(bug: Bug, property: &'static str) -> String {
     let broken_within = |depth| {
         let world = World { bug: Some(bug), ..World::with_callers(2) };

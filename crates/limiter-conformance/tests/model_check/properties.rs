@@ -14,8 +14,8 @@ pub(crate) const COUNTED_ONCE: &str =
     "what took effect is counted once, however often it is repeated";
 pub(crate) const ANSWERED_ALIKE: &str =
     "what took effect is answered like that when it is repeated";
-pub(crate) const TOLD_ONCE: &str =
-    "each threshold is told once in a window, by the step with which the counts first reach it";
+pub(crate) const FIRED_ONCE: &str =
+    "each threshold fires once in a window, by the step with which the counts first reach it";
 pub(crate) const ADDS_UP: &str = "the counts are what the calls that took effect add up to";
 
 pub(crate) fn all() -> Vec<Property<World>> {
@@ -24,7 +24,7 @@ pub(crate) fn all() -> Vec<Property<World>> {
         Property::always(NO_STRAY_REFUND, |_, state| !is_wrong(state, Wrong::StrayRefund)),
         Property::always(COUNTED_ONCE, |_, state| !is_wrong(state, Wrong::CountedAgain)),
         Property::always(ANSWERED_ALIKE, |_, state| !is_wrong(state, Wrong::AnsweredOtherwise)),
-        Property::always(TOLD_ONCE, |_, state| !is_wrong(state, Wrong::ToldOtherwise)),
+        Property::always(FIRED_ONCE, |_, state| !is_wrong(state, Wrong::FiredOtherwise)),
         Property::always(ADDS_UP, adds_up),
         Property::sometimes("a call is denied", |_, state| is_at(state, At::Denied)),
         Property::sometimes("a retry is replayed", |_, state| is_at(state, At::Resumed)),
@@ -42,7 +42,7 @@ pub(crate) fn all() -> Vec<Property<World>> {
             any(state, |call| ends(call, Actual::More) && ends_after(call, Window::Day))
         }),
         Property::sometimes("an overrun stands past a limit", |_, state| is_past_a_limit(state)),
-        Property::sometimes("a threshold that was told is not reached any more", was_given_back),
+        Property::sometimes("a threshold that has fired is not reached any more", was_given_back),
         Property::sometimes("a call is extended in a later minute", |_, state| {
             any(state, |call| {
                 call.extended_at

@@ -29,8 +29,8 @@ pub(crate) enum Bug {
     RefundsTheWindowOfNow,
     /// The counts are corrected, but it is not noted that the reservation has ended.
     ForgetsThatItSettled,
-    /// Where the counts are corrected, it is not kept which thresholds were told.
-    ForgetsWhatItTold,
+    /// Where the counts are corrected, it is not kept which thresholds have fired.
+    ForgetsWhatFired,
 }
 
 /// What is counted: every rule that there could be, and the credits.
@@ -49,7 +49,7 @@ impl Server {
         Self::of(key, Ledger::default())
     }
 
-    /// The server after a request, what it answers, and the thresholds that it tells.
+    /// The server after a request, what it answers, and the thresholds that fire.
     pub(crate) fn after(
         &self,
         request: Request,
@@ -90,13 +90,13 @@ impl Server {
                 key = self.refunded(plan.estimate, cost, &key, now);
             }
             Some(Bug::ForgetsThatItSettled) if corrected => ledger = self.ledger.clone(),
-            Some(Bug::ForgetsWhatItTold) if corrected => key = with_nothing_told(&key),
+            Some(Bug::ForgetsWhatFired) if corrected => key = with_nothing_fired(&key),
             _ => {}
         }
         // Most messages are repetitions.
         let unchanged = (&key, &ledger) == (&self.key, &self.ledger);
-        let told = crossed.iter().map(|crossing| (crossing.rule, crossing.percent)).collect();
-        (if unchanged { self.clone() } else { Self::of(key, ledger) }, answer, told)
+        let fired = crossed.iter().map(|crossing| (crossing.rule, crossing.percent)).collect();
+        (if unchanged { self.clone() } else { Self::of(key, ledger) }, answer, fired)
     }
 
     /// The server after an admin has lowered the limits.
@@ -227,7 +227,7 @@ fn config(lowered: bool) -> KeyConfig {
 }
 
 /// A copy of the state in which no threshold has fired.
-fn with_nothing_told(key: &KeyState) -> KeyState {
+fn with_nothing_fired(key: &KeyState) -> KeyState {
     fn forget(saved: &mut Value) {
         if let Value::Object(fields) = saved {
             if let Some(mark) = fields.get_mut("mark") {

@@ -1,5 +1,5 @@
 //! What truly happened: which calls were admitted, when, and how they ended. Written down from what the server
-//! answered, and added up anew each time, without a look at its counts.
+//! answered, and added up again each time, independent of its counts.
 
 use std::collections::BTreeSet;
 
@@ -37,13 +37,13 @@ pub(crate) enum Wrong {
     CountedAgain,
     /// What had taken effect already was not answered like that.
     AnsweredOtherwise,
-    /// A threshold was told that the counts did not reach then for the first time in its window, or was not told although
+    /// A threshold fired that the counts did not reach then for the first time in its window, or did not fire although
     /// they did.
-    ToldOtherwise,
+    FiredOtherwise,
 }
 
 impl Truth {
-    /// Writes down what a request did, as its answer tells, and what the step did to the counts.
+    /// Writes down what a request did, as its answer says, and what the step did to the counts.
     pub(crate) fn record(
         &mut self,
         caller: usize,
@@ -90,12 +90,12 @@ impl Truth {
         self.wrongs.extend(wrongs.into_iter().filter_map(|(is, wrong)| is.then_some(wrong)));
     }
 
-    /// Writes down which thresholds a step told: those that the counts have reached, and had not before.
-    pub(crate) fn hear(&mut self, told: &[Threshold], plans: &[Plan], now: Timestamp) {
+    /// Writes down which thresholds a step fired: those that the counts have reached, and had not before.
+    pub(crate) fn record_fired(&mut self, fired: &[Threshold], plans: &[Plan], now: Timestamp) {
         let reached = self.reached_now(plans, now);
         let first = |threshold: &&Threshold| !self.reached.contains(*threshold);
-        if !reached.iter().filter(first).eq(told) {
-            self.wrongs.insert(Wrong::ToldOtherwise);
+        if !reached.iter().filter(first).eq(fired) {
+            self.wrongs.insert(Wrong::FiredOtherwise);
         }
         self.reached.extend(reached);
     }
@@ -105,7 +105,7 @@ impl Truth {
         self.reached.retain(|(rule, _)| rule.is_none_or(|it| same_window(it.window, from, to)));
     }
 
-    /// The thresholds that the counts reach, in the order in which they are told.
+    /// The thresholds that the counts reach, in the order in which they fire.
     pub(crate) fn reached_now(&self, plans: &[Plan], now: Timestamp) -> Vec<Threshold> {
         let counts = self.counts(plans, now);
         let rules = RULES.iter().zip(counts.rules);

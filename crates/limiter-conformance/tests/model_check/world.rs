@@ -33,7 +33,7 @@ pub(crate) enum Step {
     Sends(usize, Request),
     /// The server answers, and the answer is lost, or makes no difference any more.
     Arrives(usize, Request),
-    /// The caller hears the answer too. Hearing it later is the same as being slow.
+    /// The caller receives the answer too. Receiving it later is the same as being slow.
     IsAnswered(usize, Request),
     Crashes(usize),
     Ticks,
@@ -48,10 +48,10 @@ impl World {
     /// A message reaches the server, which answers.
     fn arrival(&self, state: &mut State, caller: usize, request: Request) -> Answer {
         let (plan, now) = (&self.plans[caller], state.now());
-        let (server, answer, told) = state.server.after(request, &id(caller), plan, now, self.bug);
+        let (server, answer, fired) = state.server.after(request, &id(caller), plan, now, self.bug);
         let counts = [state.server.counts(now), server.counts(now)];
         state.truth.record(caller, request, answer, now, counts);
-        state.truth.hear(&told, &self.plans, now);
+        state.truth.record_fired(&fired, &self.plans, now);
         if *state.server != server {
             state.server = Arc::new(server);
         }
@@ -74,9 +74,9 @@ impl Model for World {
             steps.extend(caller.sends(plan).map(|request| Step::Sends(number, request)));
             for request in &caller.sent {
                 steps.push(Step::Arrives(number, *request));
-                let heard =
+                let received =
                     caller.waits_for(*request).then_some(Step::IsAnswered(number, *request));
-                steps.extend(heard);
+                steps.extend(received);
             }
             steps.extend(caller.may_crash().then_some(Step::Crashes(number)));
         }
@@ -95,7 +95,7 @@ impl Model for World {
             }
             Step::IsAnswered(caller, request) => {
                 let answer = self.arrival(&mut next, caller, request);
-                next.callers[caller].hear(answer);
+                next.callers[caller].receive(answer);
             }
             Step::Crashes(caller) => next.callers[caller].crash(),
             Step::Ticks => {
@@ -137,7 +137,7 @@ impl fmt::Display for Step {
             Self::Sends(caller, request) => write!(f, "{} sends {request}", id(*caller)),
             Self::Arrives(caller, request) => write!(f, "{request} of {} arrives", id(*caller)),
             Self::IsAnswered(caller, request) => {
-                write!(f, "{request} of {} arrives, and it hears the answer", id(*caller))
+                write!(f, "{request} of {} arrives, and it receives the answer", id(*caller))
             }
             Self::Crashes(caller) => write!(f, "{} crashes and starts again", id(*caller)),
             Self::Ticks => f.write_str("the clock ticks"),

@@ -1,6 +1,7 @@
 //! Snapshots and long searches while other work goes on.
 
-use limiter_core::{Charge, KeyKind, Limits, ManualClock};
+use limiter_conformance::fixtures::{NOON, named, requests_per_day};
+use limiter_core::{Charge, KeyKind, ManualClock};
 
 use super::*;
 
@@ -13,8 +14,7 @@ fn id(number: usize) -> KeyId {
 }
 
 fn config(name: &str) -> KeyConfig {
-    let limits = Limits::builder().requests_per_day(1_000).build().unwrap();
-    KeyConfig::named(name).unwrap().with_global(limits)
+    named(name).with_global(requests_per_day(1_000))
 }
 
 fn create(store: &MemoryStore, id: KeyId, name: &str) {
@@ -25,7 +25,7 @@ fn create(store: &MemoryStore, id: KeyId, name: &str) {
 }
 
 fn store_with(keys: usize) -> MemoryStore {
-    let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+    let clock = ManualClock::at(NOON);
     let store = MemoryStore::builder().clock(clock).build();
     for number in 0..keys {
         create(&store, id(number), &format!("name-{number}"));

@@ -3,11 +3,10 @@
 // Each test file uses what it needs.
 #![allow(dead_code)]
 
-use std::time::Duration;
-
+use limiter_conformance::fixtures::{limits, tokens, workspace};
 use limiter_core::{
-    AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord,
-    StoredSecret, Timestamp, WorkspaceId,
+    AccessKey, AssetId, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, StoredSecret,
+    Timestamp, WorkspaceId,
 };
 use limiter_memory::MemoryStore;
 
@@ -48,9 +47,8 @@ pub(crate) fn update(store: &MemoryStore, key: &KeyId, change: impl FnOnce(&mut 
 
 /// Makes calls of one request and one output token each, which must be allowed.
 pub(crate) fn admit(store: &MemoryStore, key: &KeyId, asset: Option<&AssetId>, calls: u32) {
-    let charge = Charge::request().with_tokens(0, 1).expect("within bounds");
     for _ in 0..calls {
-        let decision = store.check_and_consume(key, asset, &charge);
+        let decision = store.check_and_consume(key, asset, &tokens(0, 1));
         assert!(decision.is_allowed(), "{decision:?}");
     }
 }
@@ -59,26 +57,10 @@ pub(crate) fn secret_of(id: &str) -> AccessKey {
     AccessKey::new(format!("{id}-the-secret-part-{id}")).expect("at least 16 visible characters")
 }
 
-pub(crate) fn named(name: &str) -> KeyConfig {
-    KeyConfig::named(name).expect("a name")
-}
-
-pub(crate) fn asset(id: &str) -> AssetId {
-    id.parse().expect("an id")
-}
-
 pub(crate) fn home() -> WorkspaceId {
-    "home".parse().expect("an id")
+    workspace("home")
 }
 
 pub(crate) fn requests(per_minute: Option<u64>, per_day: Option<u64>) -> Limits {
-    let limits = Limits::builder().requests_per_minute(per_minute).requests_per_day(per_day);
-    limits.build().expect("limits within bounds")
+    limits(|it| it.requests_per_minute(per_minute).requests_per_day(per_day))
 }
-
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
-/// 2025-10-09T12:00:00Z, where a minute begins.
-pub(crate) const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
-/// Where the next day begins.
-pub(crate) const MIDNIGHT: Timestamp = Timestamp::from_unix_ms(1_760_054_400_000);

@@ -3,9 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+pub(crate) use limiter_conformance::fixtures::{DAY, request_id as named};
+use limiter_conformance::fixtures::{NOON, millionths, tokens};
 use limiter_core::{
     Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord,
-    RequestId, ReservationError, Store, StoreError, Timestamp, Totals,
+    RequestId, ReservationError, Store, StoreError, Totals,
 };
 use limiter_memory::MemoryStoreBuilder;
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
@@ -134,19 +136,12 @@ pub(crate) fn share() -> GuardedStoreBuilder {
     GuardedStoreBuilder::new(FailurePolicy::LocalShare { share: Share::one_in(NonZeroU32::MIN) })
 }
 
-pub(crate) fn named(id: &str) -> RequestId {
-    id.parse().unwrap()
-}
-
 /// A request of 3 tokens in, 4 out, and a millionth of a credit.
 fn charge() -> Charge {
-    let credits = Credits::from_millionths(1).unwrap();
-    Charge::request().with_tokens(3, 4).unwrap().with_credits(credits)
+    tokens(3, 4).with_credits(millionths(1))
 }
 
 pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 /// Ten minutes of the paused clock: longer than any pause.
 const MOST_WAITS: u32 = 6_000;

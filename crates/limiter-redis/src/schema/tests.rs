@@ -1,5 +1,6 @@
 //! The layout of what is stored, byte by byte, and bytes that are none of it.
 
+use limiter_conformance::fixtures::NOON;
 use limiter_core::operation::{Guard, Operation, Step};
 use limiter_core::prepare::AdmittingWindows;
 use limiter_core::{
@@ -533,6 +534,5 @@ fn m1() -> AssetId {
     "m1".parse().unwrap()
 }
 
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 const STAMP: Stamp = Stamp([1, 2, 3, 4, 5, 6, 7, 8]);
 const MOST: i64 = MAX_COUNT.cast_signed();

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::env;
 use std::error::Error;
 
+use limiter_conformance::fixtures::{NOON, asset, key_id, millionths, tokens, workspace};
 use limiter_core::{
     AssetId, Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, KeysError, Limits, ManualClock,
     NewRecord, Search, Store, StoreError, Timestamp, TokenType, WorkspaceId,
@@ -97,8 +98,8 @@ impl World {
             // A change is pending, so that every part of a record is there.
             let mut config = record("victim", 50).config;
             config.global = limits(60, TokenType::Input);
-            config.assets.insert(asset(), limits(70, TokenType::Total));
-            let updated = knowing.update(&workspace(), &key("victim"), 1, &config).await;
+            config.assets.insert(asset("m1"), limits(70, TokenType::Total));
+            let updated = knowing.update(&workspace("w"), &key_id("victim"), 1, &config).await;
             updated.expect("a change");
             (knowing, builder().max_remembered_limits(1).connect().await.expect("a store"))
         });
@@ -109,7 +110,7 @@ impl World {
     }
 
     fn check(&mut self, broken: &Broken) -> Result<(), String> {
-        for called in [None, Some(asset())] {
+        for called in [None, Some(asset("m1"))] {
             self.forgetful_decides(broken, called.as_ref())?;
             self.knowing_decides(broken, called.as_ref())?;
         }
@@ -141,7 +142,7 @@ impl World {
         let whole = self.hashes.clone().map(|hash| (hash, None));
         self.restore(&whole);
         // The cached data may be of an earlier damage, under the same stamp.
-        let seen = self.runtime.block_on(self.knowing.peek(&key("victim"), asset, &charge()));
+        let seen = self.runtime.block_on(self.knowing.peek(&key_id("victim"), asset, &charge()));
         let _ = seen.map_err(|error| format!("before any damage: {error:?}"))?;
         let _ =
             self.decide(true, asset)?.map_err(|error| format!("before any damage: {error:?}"))?;
@@ -174,7 +175,7 @@ impl World {
         let store = if knowing { &self.knowing } else { &self.forgetful };
         self.runtime.block_on(async {
             let call = |id: &str| {
-                let (store, id, asset) = (store.clone(), key(id), asset.cloned());
+                let (store, id, asset) = (store.clone(), key_id(id), asset.cloned());
                 tokio::spawn(async move {
                     store.check_and_consume(&id, asset.as_ref(), &charge()).await
                 })
@@ -191,34 +192,34 @@ impl World {
     }
 
     fn peek(&self, id: &str, asset: Option<&AssetId>) -> Result<Decision, StoreError> {
-        self.runtime.block_on(self.forgetful.peek(&key(id), asset, &charge()))
+        self.runtime.block_on(self.forgetful.peek(&key_id(id), asset, &charge()))
     }
 
     /// Nothing panics, and every failure is a clear error.
     fn the_rest_answers(&self) -> Result<(), String> {
-        let (store, id) = (&self.knowing, key("victim"));
+        let (store, id) = (&self.knowing, key_id("victim"));
         self.runtime.block_on(async {
             store.usage(&id).await.map_or_else(|error| clear(&error), |_| Ok(()))?;
             store.state(&id).await.map_or_else(|error| clear(&error), |_| Ok(()))?;
-            let peeked = store.peek(&id, Some(&asset()), &Charge::NOTHING).await;
+            let peeked = store.peek(&id, Some(&asset("m1")), &Charge::NOTHING).await;
             peeked.map_or_else(|error| clear(&error), |_| Ok(()))?;
             let read = store.read(&id).await;
             let version =
                 read.as_ref().map_or(2, |read| read.as_ref().map_or(2, |read| read.version));
             read.map_or_else(|error| clear(&error), |_| Ok(()))?;
             // One damaged key does not keep the others from being listed.
-            let listed = store.list(&workspace(), &Search::default()).await;
+            let listed = store.list(&workspace("w"), &Search::default()).await;
             let listed = listed.map_err(|error| format!("a listing: {error:?}"))?;
             if !listed.keys.iter().any(|key| key.id.as_str() == "other") {
                 return Err(format!("the other key of the workspace is not listed: {listed:?}"));
             }
             let mut config = record("victim", 50).config;
-            let updated = store.update(&workspace(), &id, version, &config).await;
+            let updated = store.update(&workspace("w"), &id, version, &config).await;
             updated.map_or_else(|error| refused(&error), |_| Ok(()))?;
             config.name = "victim'".parse().expect("a name");
-            let updated = store.update(&workspace(), &id, version, &config).await;
+            let updated = store.update(&workspace("w"), &id, version, &config).await;
             updated.map_or_else(|error| refused(&error), |_| Ok(()))?;
-            let deleted = store.delete(&workspace(), &id).await;
+            let deleted = store.delete(&workspace("w"), &id).await;
             deleted.map_or_else(|error| refused(&error), |_| Ok(()))
         })
     }
@@ -275,9 +276,9 @@ fn record(id: &str, budget: u64) -> NewRecord {
     let config = KeyConfig::named(id)
         .expect("a name")
         .with_global(limits(40, TokenType::Output))
-        .with_asset(asset(), limits(30, TokenType::Total))
-        .with_budget(Credits::from_millionths(budget).expect("within bounds"));
-    let (id, workspace) = (key(id), workspace());
+        .with_asset(asset("m1"), limits(30, TokenType::Total))
+        .with_budget(millionths(budget));
+    let (id, workspace) = (key_id(id), workspace("w"));
     NewRecord { id, workspace, kind: KeyKind::Member, config, secret: None, bootstraps: false }
 }
 
@@ -291,23 +292,9 @@ fn limits(each: u64, token_type: TokenType) -> Limits {
 }
 
 fn charge() -> Charge {
-    let credits = Credits::from_millionths(2).expect("within bounds");
-    Charge::request().with_tokens(3, 4).expect("within bounds").with_credits(credits)
+    tokens(3, 4).with_credits(millionths(2))
 }
 
-fn key(id: &str) -> KeyId {
-    id.parse().expect("a short id")
-}
-
-fn asset() -> AssetId {
-    "m1".parse().expect("a short id")
-}
-
-fn workspace() -> WorkspaceId {
-    "w".parse().expect("a short id")
-}
-
-const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 const CASES: u32 = 400;
 /// The hashes of a key.
 const HASHES: [char; 3] = [COUNTS, LIMITS, 'm'];

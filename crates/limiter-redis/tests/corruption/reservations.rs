@@ -1,19 +1,20 @@
 //! A reservation that another program has written over: a clear error, never a panic, and a key whose counts can still be
 //! read. Other valid bytes are accepted as they are.
 
-use std::cell::RefCell;
-use std::time::Duration;
-
+use limiter_conformance::fixtures::{DAY, NOON, asset, key_id};
 use limiter_core::{Decision, ManualClock, RequestId, ReservationError, Store, StoreError, Totals};
 use limiter_redis::RedisStore;
+use limiter_test_servers as servers;
 use limiter_test_servers::{fresh_name, shared};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use std::cell::RefCell;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::damage::{Damage, Fields, damages};
 use crate::server::Server;
-use crate::{NOON, asset, cases, charge, clear, common, key, record};
+use crate::{cases, charge, clear, common, record};
 
 #[test]
 fn a_damaged_reservation_is_an_error_and_leaves_counts_that_can_be_read() {
@@ -70,7 +71,7 @@ impl World {
         }
         self.server.write('k', "victim", &self.state);
         self.server.write('r', "victim", &reservations);
-        let (store, victim) = (&self.store, key("victim"));
+        let (store, victim) = (&self.store, key_id("victim"));
         let total = Totals::unchanged().with_output_tokens(5).expect("within bounds");
         let ended = self.runtime.block_on(async {
             match operation {
@@ -109,8 +110,7 @@ impl World {
 }
 
 async fn reserve(store: &RedisStore) -> Result<Decision, ReservationError> {
-    let day = Duration::from_secs(86_400);
-    store.reserve(&key("victim"), Some(&asset()), &charge(), &id(), day).await
+    store.reserve(&key_id("victim"), Some(&asset("m1")), &charge(), &id(), DAY).await
 }
 
 fn id() -> RequestId {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use limiter_conformance::fixtures::NOON;
 use limiter_core::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store,
     StoredSecret, Timestamp,
 };
 use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
 use limiter_test_servers::RedisServer;
 
 use crate::load::{create, patient, whole};
@@ -113,7 +115,7 @@ async fn a_configured_key_never_expires_in_redis() {
 
 async fn scene() -> (RedisServer, RedisStore, ManualClock) {
     let server = RedisServer::run();
-    let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+    let clock = ManualClock::at(NOON);
     let store = patient(server.url()).clock(clock.clone()).connect().await.unwrap();
     (server, store, clock)
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use limiter_conformance::fixtures::NOON;
 use limiter_core::{
     Allowed, Charge, Decision, KeyConfig, KeyKind, LedgerBounds, Limits, ManualClock, NewRecord,
     RequestId, ReservationError, SettledAs, Store, StoreError, Timestamp, Totals,
@@ -206,7 +207,7 @@ async fn as_many_are_remembered_as_may_be_and_nothing_promised_is_forgotten() {
     let full = reserve(&store, "r5", minute).await.unwrap_err();
     let ended = matches!(full, ReservationError::TooMany { what, most: 3, .. } if what.starts_with("ended"));
     assert!(ended, "{full:?}");
-    let begun = clock.now().since(Timestamp::from_unix_ms(1_760_011_200_000));
+    let begun = clock.now().since(NOON);
     assert_eq!(begun, minute);
     assert_eq!(full.retry_after(), Some(Duration::from_secs(123) - begun), "r1 ended after 3 s");
     assert!(settle("r4").await, "an end needs no free place");
@@ -297,7 +298,7 @@ async fn a_deleted_key_leaves_nothing_that_was_remembered() {
 
 async fn scene(most: usize) -> (RedisServer, RedisStore, ManualClock) {
     let server = RedisServer::run();
-    let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+    let clock = ManualClock::at(NOON);
     let store =
         patient(server.url()).ledger_bounds(LedgerBounds::of_each(most)).clock(clock.clone());
     (server, store.connect().await.unwrap(), clock)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use limiter_conformance::fixtures::{NOON, asset, output, tokens};
 use limiter_core::{
     Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store, Timestamp,
     Totals,
@@ -19,7 +20,7 @@ async fn an_extension_is_refused_by_the_reservation_that_is_there() {
     world.reserve(one, None, 5).await;
     world.clock.advance(TTL);
     world.reserve(other, None, 2).await;
-    let extended = one.extend(&world.key, &world.id, &tokens(4)).await.expect("it grows");
+    let extended = one.extend(&world.key, &world.id, &output(4)).await.expect("it grows");
     assert!(extended.is_charged());
     assert_eq!(world.used_by_all().await, 4);
 }
@@ -32,7 +33,7 @@ async fn a_settlement_corrects_the_asset_of_the_reservation_that_is_there() {
     world.reserve(one, Some("m1"), 5).await;
     world.clock.advance(TTL);
     world.reserve(other, Some("m2"), 7).await;
-    one.settle(&world.key, &world.id, &tokens(1)).await.expect("it is open");
+    one.settle(&world.key, &world.id, &output(1)).await.expect("it is open");
     let usage = other.usage(&world.key).await.expect("an answer").expect("a key");
     let used: Vec<_> = usage.assets.iter().map(|asset| asset.usage.day.tokens.used).collect();
     assert_eq!(used, [5, 1]);
@@ -49,7 +50,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         // Noon, in 2025.
-        let clock = ManualClock::at(Timestamp::from_unix_ms(1_760_011_200_000));
+        let clock = ManualClock::at(NOON);
         let builder = common::empty(shared().url()).clock(clock.clone());
         let connect =
             || async { builder.clone().connect().await.expect("the test server accepts it") };
@@ -72,9 +73,9 @@ impl World {
         Self { clock, processes, key: id("ci"), id: "r1".parse().expect("an id") }
     }
 
-    async fn reserve(&self, process: &RedisStore, asset: Option<&str>, output: u64) {
-        let asset = asset.map(|asset| asset.parse().expect("an id"));
-        let estimate = Charge::request().with_tokens(0, output).expect("few");
+    async fn reserve(&self, process: &RedisStore, called: Option<&str>, output: u64) {
+        let asset = called.map(asset);
+        let estimate = tokens(0, output);
         let reserved = process.reserve(&self.key, asset.as_ref(), &estimate, &self.id, TTL).await;
         assert!(reserved.expect("an answer").is_charged());
     }
@@ -84,10 +85,6 @@ impl World {
         let usage = self.processes[1].usage(&self.key).await.expect("an answer").expect("a key");
         usage.global.expect("limits").minute.tokens.used
     }
-}
-
-fn tokens(output: u64) -> Totals {
-    Totals::unchanged().with_output_tokens(output).expect("few")
 }
 
 /// A minute, so that each reservation is charged to a window of its own.

@@ -24,12 +24,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
-use limiter_conformance::Engine;
 use limiter_conformance::generate;
 use limiter_conformance::model::{Bounds, Model};
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::{Action, Operation, to_jsonl};
-use limiter_core::{BoxError, LedgerBounds, ManualClock, Timestamp};
+use limiter_core::{LedgerBounds, ManualClock, Timestamp};
 use limiter_redis::RedisStore;
 use limiter_test_servers::shared;
 use proptest::collection::vec;
@@ -178,23 +177,22 @@ struct World {
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     reserves: bool,
-    through_handles: bool,
     clients: usize,
     bounds: Bounds,
 }
 
 impl Kind {
     const ALL: [Self; 6] = [
-        Self::with(false, false, 3, LARGE),
-        Self::with(false, true, 2, LARGE),
-        Self::with(true, false, 2, LARGE),
-        Self::with(true, false, 3, LARGE),
-        Self::with(true, false, 2, Bounds { open: 1, ended: 2, checks: 1 }),
-        Self::with(true, false, 3, Bounds { open: 2, ended: 1, checks: 1 }),
+        Self::with(false, 3, LARGE),
+        Self::with(false, 2, LARGE),
+        Self::with(true, 2, LARGE),
+        Self::with(true, 3, LARGE),
+        Self::with(true, 2, Bounds { open: 1, ended: 2, checks: 1 }),
+        Self::with(true, 3, Bounds { open: 2, ended: 1, checks: 1 }),
     ];
 
-    const fn with(reserves: bool, through_handles: bool, clients: usize, bounds: Bounds) -> Self {
-        Self { reserves, through_handles, clients, bounds }
+    const fn with(reserves: bool, clients: usize, bounds: Bounds) -> Self {
+        Self { reserves, clients, bounds }
     }
 
     /// The history of a seed, and what it shrinks to.
@@ -214,7 +212,7 @@ type Broken = String;
 
 impl World {
     async fn new(name: &str, kind: usize, connections: &Connections) -> Self {
-        let Kind { through_handles, clients, bounds, .. } = Kind::ALL[kind];
+        let Kind { clients, bounds, .. } = Kind::ALL[kind];
         let clock = ManualClock::at(Timestamp::from_unix_ms(0));
         let Bounds { open, ended, checks } = bounds;
         let remembered = LedgerBounds { open, ended, checks, ..LedgerBounds::default() };
@@ -226,10 +224,8 @@ impl World {
             builder.share_connection(connection).expect("settings within bounds")
         });
         let clients = Clients::new(clients);
-        let entropy = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(BoxError::from);
-        let player = Player::new(Engine::new(clients.clone(), entropy), clock).await;
+        let player = Player::new(clients.clone(), clock).await;
         let player = player.expect("an empty store takes an admin key");
-        let player = if through_handles { player.through_handles() } else { player };
         Self { clients, player, bounds, saved: Saved::default(), tally: Tally::default() }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use limiter_conformance::fixtures::{millionths, spend};
 use limiter_core::{
     Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId, Store,
     Thresholds, Timestamp, Totals, WorkspaceId,
@@ -115,7 +116,7 @@ impl Fight {
 
     async fn hammer(self) {
         let store = self.store("hammer").await;
-        let charge = Charge::request().with_credits(millionths(1));
+        let charge = spend(1);
         while !self.over.load(Ordering::Relaxed) {
             let decision =
                 store.check_and_consume(&self.key, None, &charge).await.expect("an answer");
@@ -145,7 +146,7 @@ impl Fight {
     async fn settle(self) -> Slow {
         let store = self.store("settler").await;
         let mut slow = Slow { what: "reservations and settlements", ..Slow::default() };
-        let estimate = Charge::request().with_credits(millionths(60));
+        let estimate = spend(60);
         for number in 0..SLOW {
             let id = RequestId::new(format!("r{number}")).expect("a short id");
             let ttl = Duration::from_secs(60);
@@ -210,10 +211,6 @@ fn config(number: u64, spent: u64) -> KeyConfig {
         .with_global(limits.build().expect("limits within bounds"))
         .with_thresholds(Thresholds::new(percents).expect("rising"))
         .with_budget(millionths(spent + 100 + number % 900))
-}
-
-fn millionths(millionths: u64) -> Credits {
-    Credits::from_millionths(millionths).expect("few")
 }
 
 fn day() -> i64 {

@@ -12,8 +12,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use limiter::{
-    AccessKey, AssetId, Charge, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RedisStore,
-    Timestamp, Usage,
+    AccessKey, KeyConfig, KeyId, Limiter, ManualClock, NewKey, RedisStore, Timestamp, Usage,
+};
+pub(crate) use limiter_conformance::fixtures::{
+    asset, named, requests_per_day, requests_per_minute, tokens, tokens_per_minute,
 };
 use limiter_test_servers::{fresh_name, shared};
 use limiter_tower::{RateLimitLayer, RateLimitLayerBuilder};
@@ -193,30 +195,6 @@ pub(crate) fn items(headers: &HeaderMap, name: &str) -> Vec<(String, Vec<(String
 
 pub(crate) fn bearer(access_key: &AccessKey) -> String {
     format!("Bearer {}", access_key.expose())
-}
-
-pub(crate) fn named(name: &str) -> KeyConfig {
-    KeyConfig::named(name).unwrap()
-}
-
-pub(crate) fn requests_per_minute(limit: u64) -> Limits {
-    Limits::builder().requests_per_minute(limit).build().unwrap()
-}
-
-pub(crate) fn requests_per_day(limit: u64) -> Limits {
-    Limits::builder().requests_per_day(limit).build().unwrap()
-}
-
-pub(crate) fn tokens_per_minute(limit: u64) -> Limits {
-    Limits::builder().tokens_per_minute(limit).build().unwrap()
-}
-
-pub(crate) fn tokens(input: u64, output: u64) -> Charge {
-    Charge::request().with_tokens(input, output).unwrap()
-}
-
-pub(crate) fn asset(id: &str) -> AssetId {
-    id.parse().unwrap()
 }
 
 pub(crate) fn at(text: &str) -> Timestamp {

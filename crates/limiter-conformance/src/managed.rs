@@ -1,0 +1,75 @@
+//! A store with the management of its keys.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use limiter_core::{
+    AccessKey, BoxError, CreatedKey, Issuer, KeyId, Keys, KeysError, NewKey, Store, StoreError,
+    Thresholds, WorkspaceId,
+};
+
+/// A store with the management of its keys, for tests and replays. It derefs to the store.
+#[derive(Debug)]
+pub struct Managed<S> {
+    store: Arc<S>,
+    issuer: Issuer,
+}
+
+impl<S: Store> Managed<S> {
+    /// Manages the keys of this store, which are made of these random bytes.
+    pub fn new(
+        store: S,
+        entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { store: Arc::new(store), issuer: Issuer::new(entropy) }
+    }
+
+    /// Sets the thresholds of keys that have none of their own.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { issuer: self.issuer.with_thresholds(thresholds), ..self }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Creates the first key of a workspace.
+    ///
+    /// # Errors
+    /// As [`Issuer::bootstrap`].
+    pub async fn bootstrap(
+        &self,
+        workspace: WorkspaceId,
+        admin: NewKey,
+    ) -> Result<CreatedKey, KeysError> {
+        self.issuer.bootstrap(&*self.store, workspace, admin).await
+    }
+
+    /// The keys of a workspace, as the holder of this access key sees them.
+    pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a> {
+        Keys::new(&*self.store, &self.issuer, caller)
+    }
+
+    /// The keys of a workspace, as this key sees them.
+    pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a> {
+        Keys::new(&*self.store, &self.issuer, caller)
+    }
+
+    /// The key with this access key.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub async fn authenticate(&self, access_key: &AccessKey) -> Result<Option<KeyId>, StoreError> {
+        self.store.resolve(&access_key.digest()).await
+    }
+}
+
+impl<S> Deref for Managed<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.store
+    }
+}

@@ -1,0 +1,162 @@
+//! A key of a story: what an admin does with it, and its calls.
+
+use std::time::Duration;
+
+use limiter_core::{
+    Allowed, Charge, Crossing, Decision, DenialReason, KeyConfig, KeyId, KeyRecord, Keys,
+    KeysError, ScopeUsage, Store, Usage,
+};
+
+use super::StoreUnderTest;
+use super::world::World;
+use crate::fixtures::{asset, tokens};
+use crate::waiting::Wait;
+
+/// A key of the workspace `home`, unless a story says otherwise. What is done with it is expected to succeed, but for the
+/// functions that return a result. Most others return the key, so that a story reads as one sentence.
+pub(super) struct Key<'w, T: StoreUnderTest> {
+    pub(super) world: &'w World<T>,
+    pub(super) id: KeyId,
+}
+
+impl<T: StoreUnderTest> Key<'_, T> {
+    /// The keys of its workspace, as this key sees them.
+    pub(super) fn keys(&self) -> Keys<'_> {
+        self.world.store.keys_as(&self.id)
+    }
+
+    /// Its record, as the first admin reads it.
+    pub(super) fn read(&self) -> KeyRecord {
+        self.world.keys().get(&self.id).wait().expect("an admin reads the keys of its workspace")
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let usage = self.world.keys().usage(&self.id).wait();
+        usage.expect("an admin reads the usage of its workspace's keys")
+    }
+
+    pub(super) fn global(&self) -> ScopeUsage {
+        self.usage().global.expect("the key has global limits")
+    }
+
+    /// Reads the key, changes its configuration, and saves it.
+    pub(super) fn try_update(
+        &self,
+        change: impl FnOnce(&mut KeyConfig),
+    ) -> Result<KeyRecord, KeysError> {
+        let record = self.read();
+        let mut config = record.config();
+        change(&mut config);
+        self.world.keys().update(&self.id, record.version, &config).wait()
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut KeyConfig)) -> KeyRecord {
+        self.try_update(change).expect("an admin updates the keys of its workspace")
+    }
+
+    pub(super) fn try_delete(&self) -> Result<(), KeysError> {
+        self.world.keys().delete(&self.id).wait()
+    }
+
+    pub(super) fn delete(&self) -> &Self {
+        self.try_delete().expect("an admin deletes the keys of its workspace");
+        self
+    }
+
+    pub(super) fn check<'a>(&self, called: impl Into<Option<&'a str>>, charge: Charge) -> Decision {
+        let called = called.into().map(asset);
+        let decision = self.world.store.check_and_consume(&self.id, called.as_ref(), &charge);
+        decision.wait().expect("the store answers")
+    }
+
+    pub(super) fn peek<'a>(&self, called: impl Into<Option<&'a str>>, charge: Charge) -> Decision {
+        let called = called.into().map(asset);
+        let decision = self.world.store.peek(&self.id, called.as_ref(), &charge);
+        decision.wait().expect("the store answers")
+    }
+
+    /// Makes calls of one request each.
+    #[track_caller]
+    pub(super) fn admit<'a>(&self, called: impl Into<Option<&'a str>>, calls: u32) -> &Self {
+        let called = called.into();
+        for _ in 0..calls {
+            let decision = self.check(called, Charge::request());
+            assert!(decision.is_allowed(), "{decision:?}");
+        }
+        self
+    }
+
+    /// Makes a call that does not fit.
+    #[track_caller]
+    pub(super) fn denied<'a>(&self, called: impl Into<Option<&'a str>>, charge: Charge) -> &Self {
+        let decision = self.check(called, charge);
+        assert!(decision.denied().is_some(), "{decision:?}");
+        self
+    }
+
+    /// Whether a call of one output token would be admitted.
+    pub(super) fn admits(&self) -> bool {
+        self.peek(None, tokens(0, 1)).is_allowed()
+    }
+
+    /// Asserts what the global scope counts: requests and tokens of the minute, then of the day.
+    #[track_caller]
+    pub(super) fn uses(&self, expected: [u64; 4]) -> &Self {
+        assert_eq!(self.used(), expected);
+        self
+    }
+
+    pub(super) fn used(&self) -> [u64; 4] {
+        let ScopeUsage { minute, day, .. } = self.global();
+        [minute.requests.used, minute.tokens.used, day.requests.used, day.tokens.used]
+    }
+
+    /// The credits spent, in millionths.
+    pub(super) fn spent(&self) -> u64 {
+        self.usage().credits.spent.millionths()
+    }
+
+    /// Makes a call of no asset, and asserts which thresholds it fires.
+    #[track_caller]
+    pub(super) fn fires<const N: usize>(&self, charge: Charge, expected: [&str; N]) -> &Self {
+        assert_eq!(fired(&self.check(None, charge)), expected);
+        self
+    }
+
+    /// Sets the clock to this many milliseconds after noon, or before it.
+    pub(super) fn at(&self, ms: i64) -> &Self {
+        self.world.at(ms);
+        self
+    }
+
+    /// Moves the clock forward.
+    pub(super) fn after(&self, duration: Duration) -> &Self {
+        self.world.advance(duration);
+        self
+    }
+}
+
+/// The thresholds that a call has fired, which must be admitted and charged.
+#[track_caller]
+pub(super) fn fired(decision: &Decision) -> Vec<String> {
+    assert!(decision.is_charged(), "{decision:?}");
+    decision.allowed().map(Allowed::crossed).map(in_words).unwrap_or_default()
+}
+
+/// Thresholds such as `80 % of global/minute/requests`, `80 % of m1/minute/requests` or `80 % of the budget`.
+pub(super) fn in_words(crossed: &[Crossing]) -> Vec<String> {
+    let words = crossed.iter().map(|Crossing { rule, asset, percent, .. }| {
+        let rule = rule.map_or_else(|| "the budget".to_owned(), |rule| rule.to_string());
+        match asset {
+            Some(asset) => format!("{percent} % of {}", rule.replace("asset", asset.as_str())),
+            None => format!("{percent} % of {rule}"),
+        }
+    });
+    words.collect()
+}
+
+/// The reason of a denial.
+#[track_caller]
+pub(super) fn reason(decision: &Decision) -> &DenialReason {
+    decision.denied().expect("the call is denied").reason()
+}
