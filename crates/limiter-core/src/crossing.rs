@@ -8,11 +8,11 @@ use crate::clock::Timestamp;
 use crate::credits::Credits;
 use crate::names::AssetId;
 use crate::record::{METERS, Record, meter_of};
-use crate::rule::{RULES, Rule, Scope, Unit};
+use crate::rule::{Rule, Scope, Unit};
 
 /// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
 ///
-/// It is told once, by the step that reached it, whatever is refunded or repeated afterwards.
+/// It fires once, in the step that reached it, whatever is refunded or repeated afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Crossing {
@@ -41,7 +41,7 @@ impl Crossing {
     ) {
         let changed = (0..METERS).filter(|meter| before.marks[*meter] < after.marks[*meter]);
         for meter in changed {
-            let rule = RULES
+            let rule = Rule::ALL
                 .into_iter()
                 .find(|rule| rule.scope == scope && meter_of(rule.window, rule.unit) == meter);
             let resets_at = rule.map(|rule| after.span(rule.window).end);

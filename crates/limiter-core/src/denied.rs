@@ -60,6 +60,20 @@ pub struct RateLimited {
     retry_at: Option<Timestamp>,
 }
 
+impl DenialReason {
+    /// The name for programs, as in `key_unknown`: the same in JSON, problem details and metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyExpired { .. } => "key_expired",
+            Self::AdminKey => "admin_key",
+            Self::BudgetExhausted { .. } => "budget_exhausted",
+            Self::RateLimited(_) => "rate_limited",
+        }
+    }
+}
+
 impl Denied {
     pub(crate) const fn new(
         asset: Option<AssetId>,
@@ -250,5 +264,26 @@ impl From<RateLimited> for RawRateLimited {
 impl From<RawRateLimited> for RateLimited {
     fn from(raw: RawRateLimited) -> Self {
         Self::new(raw.rules.into_iter().collect(), raw.charge, raw.retry_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_one_name_in_json_and_in_code() {
+        let credits = CreditUsage { spent: Credits::ZERO, budget: None };
+        let limited = RateLimited::new(Rules::NONE, Charge::request(), None);
+        for reason in [
+            DenialReason::KeyUnknown,
+            DenialReason::KeyExpired { expired_at: Timestamp::START_OF_1970 },
+            DenialReason::AdminKey,
+            DenialReason::BudgetExhausted { credits, asked: Credits::ZERO },
+            DenialReason::RateLimited(Box::new(limited)),
+        ] {
+            let json = serde_json::to_value(&reason).unwrap();
+            assert_eq!(json["reason"], reason.as_str());
+        }
     }
 }

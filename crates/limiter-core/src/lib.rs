@@ -46,6 +46,7 @@ pub mod evaluate;
 pub mod explain;
 mod key;
 pub mod keys;
+mod known_keys;
 mod ledger;
 mod limits;
 mod meter;
@@ -87,6 +88,7 @@ pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::Keys;
+pub use known_keys::{KnownKey, KnownKeys};
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};

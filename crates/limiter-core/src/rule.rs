@@ -66,7 +66,24 @@ impl fmt::Display for Unit {
 }
 
 impl Rule {
-    /// As it prints.
+    /// Every rule, in canonical order.
+    pub const ALL: [Self; 8] = {
+        const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
+            Rule { scope, window, unit }
+        }
+        [
+            rule(Scope::Global, Window::Minute, Unit::Requests),
+            rule(Scope::Global, Window::Minute, Unit::Tokens),
+            rule(Scope::Global, Window::Day, Unit::Requests),
+            rule(Scope::Global, Window::Day, Unit::Tokens),
+            rule(Scope::Asset, Window::Minute, Unit::Requests),
+            rule(Scope::Asset, Window::Minute, Unit::Tokens),
+            rule(Scope::Asset, Window::Day, Unit::Requests),
+            rule(Scope::Asset, Window::Day, Unit::Tokens),
+        ]
+    };
+
+    /// The name, as it prints.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match (self.scope, self.window, self.unit) {
@@ -98,7 +115,7 @@ impl FromStr for Rule {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let found = RULES.into_iter().find(|rule| rule.name() == text);
+        let found = Self::ALL.into_iter().find(|rule| rule.name() == text);
         found.ok_or_else(|| {
             InvalidValue::unknown_word("rule", text, "scope/window/unit, such as asset/day/tokens")
         })
@@ -113,23 +130,6 @@ impl TryFrom<String> for Rule {
     }
 }
 
-/// Every rule that a call can meet, in order.
-pub(crate) const RULES: [Rule; 8] = {
-    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
-        Rule { scope, window, unit }
-    }
-    [
-        rule(Scope::Global, Window::Minute, Unit::Requests),
-        rule(Scope::Global, Window::Minute, Unit::Tokens),
-        rule(Scope::Global, Window::Day, Unit::Requests),
-        rule(Scope::Global, Window::Day, Unit::Tokens),
-        rule(Scope::Asset, Window::Minute, Unit::Requests),
-        rule(Scope::Asset, Window::Minute, Unit::Tokens),
-        rule(Scope::Asset, Window::Day, Unit::Requests),
-        rule(Scope::Asset, Window::Day, Unit::Tokens),
-    ]
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,9 +140,10 @@ mod tests {
         assert_eq!(rule.to_string(), "asset/day/tokens");
         assert_eq!("asset/day/tokens".parse(), Ok(rule));
         assert!("asset/day".parse::<Rule>().is_err());
-        for rule in RULES {
+        for rule in Rule::ALL {
             let Rule { scope, window, unit } = rule;
             assert_eq!(rule.name(), format!("{scope}/{window}/{unit}"));
         }
+        assert!(Rule::ALL.is_sorted());
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::limits::MAX_COUNT;
 use crate::meter::Meter;
 use crate::record::{CREDITS, Record, Span, meter_of};
-use crate::rule::{RULES, Rule, Unit};
+use crate::rule::{Rule, Unit};
 use crate::token_type::TokenType;
 
 /// How one rule stands.
@@ -81,7 +81,7 @@ impl Rules {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
-        RULES.iter().filter_map(|rule| self.state(*rule))
+        Rule::ALL.iter().filter_map(|rule| self.state(*rule))
     }
 
     pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = Violation> {

@@ -1,14 +1,13 @@
 //! Who calls: the access key of a request, and the key that it belongs to.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use limiter::{AccessKey, KeyDigest, KeyId, Limiter};
-use lru::LruCache;
+use limiter::{AccessKey, KeyDigest, KeyId, KnownKeys, Limiter};
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -88,18 +87,9 @@ pub(crate) struct Authenticator {
 struct Remote {
     limiter: Limiter,
     workers: Option<Arc<Workers>>,
-    /// Keys that were found. An access key never changes its key, and each call checks whether the key still exists.
-    /// Misses are not cached: a flood of guesses evicts no entry.
-    known: Mutex<LruCache<KeyDigest, Found>>,
+    known: Mutex<KnownKeys>,
     /// Queue for unknown access keys: guesses wait for each other, and known callers wait for none of them.
     strangers: Arc<Queue>,
-}
-
-#[derive(Debug)]
-struct Found {
-    id: KeyId,
-    /// Last time that the store was asked whether the key still exists.
-    asked: Instant,
 }
 
 impl Authenticator {
@@ -109,7 +99,7 @@ impl Authenticator {
             Arc::new(Remote {
                 limiter: limiter.clone(),
                 workers,
-                known: Mutex::new(LruCache::new(MAX_KNOWN_KEYS)),
+                known: Mutex::new(KnownKeys::new(MAX_KNOWN_KEYS, KnownKeys::MAX_AGE)),
                 strangers: Queue::new(MAX_STRANGERS),
             })
         });
@@ -142,13 +132,13 @@ enum Recalled {
 
 impl Remote {
     fn recall(&self, digest: &KeyDigest) -> Option<Recalled> {
-        let mut known = self.known.lock();
-        let found = known.get_mut(digest)?;
-        if found.asked.elapsed() < FRESH {
-            return Some(Recalled::Fresh(found.id.clone()));
+        let (mut known, now) = (self.known.lock(), Instant::now());
+        let key = known.get(digest, now)?;
+        if key.is_fresh {
+            return Some(Recalled::Fresh(key.id));
         }
-        found.asked = Instant::now();
-        Some(Recalled::Old(found.id.clone()))
+        known.insert(digest, &key.id, now);
+        Some(Recalled::Old(key.id))
     }
 
     async fn look_again(
@@ -163,7 +153,7 @@ impl Remote {
             // An error changes nothing here: the call itself needs the store too.
             Ok(Some(_)) | Err(_) => Ok(id),
             Ok(None) => {
-                self.known.lock().pop(&digest);
+                self.known.lock().remove(&digest);
                 Err(Refusal::unknown_key())
             }
         }
@@ -184,7 +174,7 @@ impl Remote {
             }
             let found = remote.limiter.authenticate(&access_key).await?;
             let id = found.ok_or_else(Refusal::unknown_key)?;
-            remote.known.lock().put(digest, Found { id: id.clone(), asked: Instant::now() });
+            remote.known.lock().insert(&digest, &id, Instant::now());
             Ok(id)
         };
         Workers::run_on(self.workers.as_deref(), finding).await
@@ -195,8 +185,6 @@ fn too_many_strangers() -> Refusal {
     Refusal::busy("the server looks up as many unknown access keys as it takes")
 }
 
-/// How long bodies are still read here after another server has deleted the key.
-const FRESH: Duration = Duration::from_secs(1);
 /// Schemes of the services whose APIs this server offers.
 const SCHEMES: [&str; 2] = ["Bearer", "Token"];
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");

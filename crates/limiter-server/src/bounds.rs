@@ -1,6 +1,5 @@
 //! How much may come in at a time, how long it may take, and how much of it is remembered.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use limiter::LedgerBounds;
@@ -61,8 +60,8 @@ pub(crate) const MAX_HEADERS: usize = 64;
 pub(crate) const MAX_DECISIONS: usize = 256;
 /// Concurrent look-ups of unknown access keys in Redis: the most that a flood of guesses can take.
 pub(crate) const MAX_STRANGERS: usize = 32;
-/// How many access keys are remembered as known, so that they need no look-up in Redis: a few megabytes.
-pub(crate) const MAX_KNOWN_KEYS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Cached access keys, which need no look-up in Redis: a few megabytes.
+pub(crate) const MAX_KNOWN_KEYS: usize = 10_000;
 /// The highest bound of what is remembered of a key: some 600 MB in memory, and a hash that Redis deletes in a second.
 pub(crate) const MOST_REMEMBERED: usize = 1_000_000;
 /// The longest time for which an ended reservation or a request id is remembered: a day. Retries come within minutes.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, Method, response};
-use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter, Throttle};
+use limiter::{AssetId, BoxError, Charge, InvalidValue, KnownKeys, Limiter, Throttle};
+use parking_lot::Mutex;
 
 use crate::caller::{Caller, Credential, Identify};
 use crate::config::{Config, Cost};
 use crate::dialect::Dialect;
-use crate::key_cache::KeyCache;
 use crate::layer::RateLimitLayer;
 use crate::path;
 use crate::refusal::Refusal;
@@ -247,8 +247,10 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// How many access keys are remembered with the id of their key, so that the store is not asked for it each time: 4,096
-    /// by default, 0 for none, a million at most. They are kept as tags from which nobody can tell the access key.
+    /// Sets how many access keys are cached with the id of their key, so that not every call looks one up in the store:
+    /// 4,096 by default, 0 for none. An entry is used for at most 1 s, and holds a digest instead of the access key.
+    ///
+    /// A limiter in memory needs no cache and has none.
     pub fn remember_keys(mut self, access_keys: usize) -> Self {
         self.known_keys = access_keys;
         self
@@ -261,8 +263,9 @@ impl RateLimitLayerBuilder {
     }
 
     pub(crate) fn into_config(self) -> Config {
-        let known_keys = KeyCache::with_capacity(self.known_keys);
-        Config { known_keys, ..self.config }
+        let is_cached = self.known_keys > 0 && !self.config.limiter.is_in_memory();
+        let cache = || Mutex::new(KnownKeys::new(self.known_keys, KnownKeys::MAX_AGE));
+        Config { known_keys: is_cached.then(cache), ..self.config }
     }
 
     fn named_by<F>(mut self, asset_of: F) -> Self
@@ -281,5 +284,5 @@ impl RateLimitLayerBuilder {
 
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The keys that are in use at a time in a large service; 200 kB.
+/// The keys that are in use at a time in a large service; half a megabyte.
 const KNOWN_KEYS: usize = 4_096;

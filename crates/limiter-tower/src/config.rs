@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use limiter::{AssetId, Charge, InvalidValue, Limiter, Throttle};
+use limiter::{AssetId, Charge, InvalidValue, KnownKeys, Limiter, Throttle};
+use parking_lot::Mutex;
 
 use crate::caller::Identify;
 use crate::dialect::Dialect;
-use crate::key_cache::KeyCache;
 use crate::refusal::Refusal;
 use crate::settlement::{CostOf, Settlement};
 use crate::standing::Standing;
@@ -20,7 +20,8 @@ pub(crate) struct Config {
     /// All methods unless chosen.
     pub(crate) methods: Option<Vec<Method>>,
     pub(crate) identify: Identify,
-    pub(crate) known_keys: Option<KeyCache>,
+    /// `None` if a look-up is as fast as the cache.
+    pub(crate) known_keys: Option<Mutex<KnownKeys>>,
     pub(crate) asset: Option<Box<AssetOf>>,
     pub(crate) cost: Cost,
     pub(crate) on_service_error: Settlement,

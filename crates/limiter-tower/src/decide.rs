@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use http::request::Parts;
 use limiter::{
@@ -160,23 +161,22 @@ pub(crate) async fn identify(
 }
 
 async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId>, Box<Refusal>> {
-    // Before anything is made of it: a header may be as long as the server allows.
-    if !(AccessKey::MIN_LENGTH..=AccessKey::MAX_LENGTH).contains(&access_key.len()) {
-        return Err(Box::new(Refusal::NoAccessKey));
-    }
-    let remembered = config.known_keys.as_ref().map(|known| (known, known.tag(access_key)));
-    if let Some(key) = remembered.and_then(|(known, tag)| known.get(tag)) {
-        return Ok(Some(key));
-    }
     let access_key = str::from_utf8(access_key).ok().and_then(|text| AccessKey::new(text).ok());
     let Some(access_key) = access_key else {
         return Err(Box::new(Refusal::NoAccessKey));
     };
-    let key = Box::pin(config.limiter.authenticate(&access_key)).await.map_err(refused)?;
-    if let (Some(key), Some((known, tag))) = (&key, remembered) {
-        known.insert(tag, key.clone());
+    let look_up =
+        || async { Box::pin(config.limiter.authenticate(&access_key)).await.map_err(refused) };
+    let Some(known_keys) = &config.known_keys else { return look_up().await };
+    let (digest, now) = (access_key.digest(), Instant::now());
+    if let Some(known) = known_keys.lock().get(&digest, now).filter(|known| known.is_fresh) {
+        return Ok(Some(known.id));
     }
-    Ok(key)
+    let found = look_up().await?;
+    if let Some(id) = &found {
+        known_keys.lock().insert(&digest, id, now);
+    }
+    Ok(found)
 }
 
 /// Reads a call by a function of the service; a panic in it refuses the call.

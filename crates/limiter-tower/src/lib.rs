@@ -93,7 +93,6 @@ mod error_format;
 mod future;
 mod gateway;
 mod grpc;
-mod key_cache;
 mod layer;
 mod path;
 mod problem;

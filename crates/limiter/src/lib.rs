@@ -116,7 +116,7 @@ pub use limiter_core::{
 };
 // For the crates around this one.
 #[doc(hidden)]
-pub use limiter_core::Throttle;
+pub use limiter_core::{KnownKeys, Throttle};
 #[cfg(feature = "memory")]
 pub use limiter_memory::{
     Journal, KeyAction, KeyChange, MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError,
