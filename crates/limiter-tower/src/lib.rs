@@ -83,6 +83,7 @@
 //! [a bound](GatewayLayerBuilder::max_body_bytes). An access key of more than 256 bytes is ignored. No access key is
 //! kept, logged or shown in an error.
 
+mod any_body;
 mod body;
 mod builder;
 mod caller;
@@ -93,6 +94,7 @@ mod error_format;
 mod future;
 mod gateway;
 mod grpc;
+mod kind;
 mod layer;
 mod path;
 mod problem;

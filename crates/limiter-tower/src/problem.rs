@@ -9,6 +9,7 @@ use limiter::{
 use serde::{Serialize, Serializer};
 
 use crate::dialect::policy_name;
+use crate::kind::Kind;
 use crate::refusal::Refusal;
 
 /// Problem details (RFC 9457), to be sent as `application/problem+json`.
@@ -36,6 +37,8 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     reason: &'static str,
+    #[serde(skip)]
+    kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     asset: Option<AssetId>,
     #[serde(flatten)]
@@ -92,14 +95,10 @@ impl Problem {
     /// The problem of this refusal, answered with this status.
     #[must_use]
     pub fn of(refusal: &Refusal, status: StatusCode) -> Self {
-        let denied = match refusal {
-            Refusal::Denied(denied) => Some(denied),
-            _ => None,
-        };
         let problem = Self::new(status, reason(refusal), refusal.to_string());
-        let Some(denied) = denied else {
-            let extension = Extension::of_room(refusal);
-            return Self { extension, ..problem };
+        let problem = Self { kind: Kind::of(refusal), ..problem };
+        let Refusal::Denied(denied) = refusal else {
+            return Self { extension: Extension::of_room(refusal), ..problem };
         };
         let (r#type, title) = match denied.rate_limited() {
             Some(_) => (QUOTA_EXCEEDED, "Quota Exceeded"),
@@ -127,6 +126,7 @@ impl Problem {
             status,
             detail: detail.into(),
             reason,
+            kind: Kind::of_status(status),
             asset: None,
             extension: Extension::None {},
         }
@@ -148,6 +148,10 @@ impl Problem {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Returns the rule to wait for, if limits denied the call.
@@ -223,15 +227,7 @@ impl From<Violation> for Violated {
 fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::NoAccessKey => "no_access_key",
-        Refusal::Denied(denied) => match denied.reason() {
-            DenialReason::KeyUnknown => "key_unknown",
-            DenialReason::KeyExpired { .. } => "key_expired",
-            DenialReason::AdminKey => "admin_key",
-            DenialReason::BudgetExhausted { .. } => "budget_exhausted",
-            DenialReason::RateLimited(_) => "rate_limited",
-            // A reason that this version does not know.
-            _ => "denied",
-        },
+        Refusal::Denied(denied) => denied.reason().as_str(),
         Refusal::TooManyReservations(_) => "too_many_reservations",
         Refusal::TooLarge { .. } => "too_large",
         Refusal::Invalid(_) | Refusal::Malformed(_) => "invalid",
