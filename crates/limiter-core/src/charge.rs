@@ -205,14 +205,26 @@ impl Default for Charge {
     }
 }
 
+/// The cost of a call.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema), schema(default))]
 struct RawCharge {
+    /// Requests: 1 if left out, 0 for a top-up of a call that already runs.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     requests: u64,
+    /// Tokens of the prompt.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     input_tokens: u64,
+    /// Tokens of the answer.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     output_tokens: u64,
+    /// Credits, in millionths.
     credits: Credits,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(Charge, RawCharge);
 
 impl Default for RawCharge {
     fn default() -> Self {

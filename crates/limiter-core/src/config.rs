@@ -17,6 +17,7 @@ use crate::thresholds::Thresholds;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum KeyKind {
     /// Makes calls and reads its own usage.
     Member,
@@ -147,23 +148,39 @@ impl KeyConfig {
     }
 }
 
+/// Name, limits, budget and expiry of a key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawConfig {
+    /// Its name, unique in the workspace.
     name: KeyName,
+    /// Limits over all calls; none if left out.
     #[serde(default)]
     global: Limits,
+    /// Limits of single assets, 1,024 at most.
     #[serde(default, deserialize_with = "distinct_keys")]
     assets: BTreeMap<AssetId, Limits>,
+    /// The credits that it may ever spend, in millionths.
     #[serde(default)]
     budget: Option<Credits>,
+    /// The instant at which it expires, in milliseconds since 1970.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "utoipa",
+        schema(value_type = Option<i64>, minimum = 0, maximum = 253402300799999_u64)
+    )]
     expires_at: Option<Timestamp>,
+    /// The shares of its limits and of its budget that fire an event, in percent; those of the limiter if left out.
     #[serde(default)]
     thresholds: Option<Thresholds>,
+    /// Whether calls beyond a limit are let through, and flagged.
     #[serde(default)]
     shadow: bool,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(KeyConfig, RawConfig);
 
 impl TryFrom<Object<RawConfig>> for KeyConfig {
     type Error = InvalidValue;

@@ -15,8 +15,9 @@ use crate::rule::{Rule, Scope, Unit};
 /// It fires once, in the step that reached it, whatever is refunded or repeated afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Crossing {
-    /// The rule whose limit it is a share of, or `None` for the budget.
+    /// The rule whose limit it is a share of; null for the budget.
     pub rule: Option<Rule>,
     /// The asset, if the rule is one of an asset.
     pub asset: Option<AssetId>,
@@ -26,7 +27,7 @@ pub struct Crossing {
     pub limit: u64,
     /// What was used after the charge, in the same unit.
     pub used: u64,
-    /// When the window ends, and it can be reached again; `None` for the budget.
+    /// When the window ends, and it can be reached again; null for the budget.
     pub resets_at: Option<Timestamp>,
 }
 

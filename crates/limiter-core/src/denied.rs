@@ -15,10 +15,13 @@ use crate::state::CreditUsage;
 
 /// A denied call: the first reason that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Denied {
+    /// The asset that was called, if any.
     asset: Option<AssetId>,
+    /// When the store decided, by its clock.
     decided_at: Option<Timestamp>,
-    /// Written only where it is so: what older versions wrote can be read.
+    /// Whether the store could not answer, and a policy denied the call without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     degraded: bool,
     #[serde(flatten)]
@@ -29,12 +32,13 @@ pub struct Denied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum DenialReason {
     /// The key never existed, or was deleted.
     KeyUnknown,
     /// The key has expired.
     KeyExpired {
-        /// Since when.
+        /// The instant of the expiry.
         expired_at: Timestamp,
     },
     /// An admin key manages keys and makes no calls.
@@ -236,18 +240,26 @@ impl Denied {
     }
 }
 
+/// The rules that a denied call met, and those that it would have broken.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawRateLimited {
+    /// The state of each rule, without the charge.
     rules: Vec<RuleState>,
-    /// Derived, for readers of logs.
-    #[serde(default, skip_deserializing)]
+    /// Every rule that would have been broken.
+    #[serde(default)]
     violated: Vec<Violation>,
-    /// Derived, for readers of logs.
-    #[serde(default, skip_deserializing)]
+    /// The violated rule that resets last.
+    #[serde(default)]
     binding: Option<Rule>,
+    /// The charge that was denied.
     charge: Charge,
+    /// The first instant at which the same charge would be allowed, if there is one.
     retry_at: Option<Timestamp>,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(RateLimited, RawRateLimited);
 
 impl From<RateLimited> for RawRateLimited {
     fn from(limited: RateLimited) -> Self {

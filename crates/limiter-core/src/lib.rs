@@ -52,6 +52,8 @@ mod limits;
 mod meter;
 mod names;
 mod object;
+#[cfg(feature = "utoipa")]
+mod openapi;
 pub mod operation;
 pub mod prepare;
 mod record;

@@ -144,15 +144,29 @@ impl fmt::Display for Limits {
 #[must_use = "limits are made by build()"]
 pub struct LimitsBuilder(RawLimits);
 
+/// Limits of a scope; null is no limit.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawLimits {
+    /// Requests per minute.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     requests_per_minute: Option<u64>,
+    /// Requests per day.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     requests_per_day: Option<u64>,
+    /// Tokens per minute.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     tokens_per_minute: Option<u64>,
+    /// Tokens per day.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     tokens_per_day: Option<u64>,
+    /// Which tokens are counted: total if left out.
     token_type: TokenType,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(Limits, RawLimits);
 
 impl LimitsBuilder {
     /// Requests per minute; `None`, the default, for no such limit.
@@ -286,15 +300,25 @@ impl WindowLimits {
     }
 }
 
+/// The limits of one window; null is no limit.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawWindowLimits {
+    /// Requests.
     #[serde(deserialize_with = "required")]
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     requests: Option<u64>,
+    /// Tokens.
     #[serde(deserialize_with = "required")]
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     tokens: Option<u64>,
+    /// Which tokens are counted.
     token_type: TokenType,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(WindowLimits, RawWindowLimits);
 
 impl TryFrom<RawWindowLimits> for WindowLimits {
     type Error = InvalidValue;

@@ -1,4 +1,4 @@
-//! How the rules that a call met stand, and which of them it would have broken.
+//! The state of the rules that a call met, and the violations.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -13,9 +13,10 @@ use crate::record::{CREDITS, Record, Span, meter_of};
 use crate::rule::{Rule, Unit};
 use crate::token_type::TokenType;
 
-/// How one rule stands.
+/// The state of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct RuleState {
     /// The rule.
     pub rule: Rule,
@@ -31,9 +32,10 @@ pub struct RuleState {
     pub token_type: TokenType,
 }
 
-/// A rule that a charge would have broken, as it stands without the charge.
+/// A rule that a charge would have broken, without the charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// The rule.
     pub rule: Rule,

@@ -44,6 +44,7 @@ pub(crate) struct AssetState {
 
 /// Credits spent, and the budget that limits them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct CreditUsage {
     /// Credits that the key has spent in its life, counted also without a budget.
     pub spent: Credits,

@@ -65,6 +65,8 @@
 //! - `metrics`: figures to operate by, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
 //!   [`tracing`](https://docs.rs/tracing).
+//! - `utoipa`: OpenAPI schemas of requests, decisions, usage and records, through the crate
+//!   [`utoipa`](https://docs.rs/utoipa).
 //!
 //! # Figures and spans
 //! The README has the list of all figures, with what to ask each. They come from a few and known words: no key, no asset, and

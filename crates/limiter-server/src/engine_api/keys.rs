@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
-use super::schema::{KeyConfigSchema, KeyKindSchema, KeyRecordSchema, PageSchema};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{JsonBody, Queried};
@@ -34,20 +33,16 @@ pub(crate) struct CreateKeys {
 pub(crate) struct CreateKey {
     /// Member if left out.
     #[serde(default = "member")]
-    #[schema(value_type = KeyKindSchema, required = false)]
     kind: KeyKind,
     /// Its name, limits, budget and expiry.
-    #[schema(value_type = KeyConfigSchema)]
     config: KeyConfig,
     /// Its id, 1 to 128 bytes; drawn if left out. No id may be used again, also after a deletion.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     id: Option<KeyId>,
     /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out.
     #[schema(min_length = 16, max_length = 256)]
     access_key: Option<String>,
     /// Whether the key has no access key at all.
     #[serde(default)]
-    #[schema(required = false)]
     without_access_key: bool,
 }
 
@@ -64,7 +59,6 @@ pub(crate) struct CreatedOrNot {
     status: u16,
     /// The key, if it was created.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<KeyRecordSchema>)]
     key: Option<KeyRecord>,
     /// Its access key, which is never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +120,7 @@ pub(crate) struct ListQuery {
         ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, 100 if left out", minimum = 1, maximum = 1000),
     ),
     responses(
-        (status = 200, description = "Some of the keys, and where the next page starts", body = PageSchema),
+        (status = 200, description = "Some of the keys, and where the next page starts", body = Page),
         RequestProblems,
         (status = 403, description = "A member key lists no keys", body = ProblemSchema, content_type = "application/problem+json"),
     ),

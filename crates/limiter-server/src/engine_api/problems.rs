@@ -13,7 +13,7 @@ pub(crate) struct ProblemSchema {
     title: String,
     /// The HTTP status.
     status: u16,
-    /// A word for programs, such as `unknown_key`.
+    /// A word for programs, such as `key_unknown`.
     reason: String,
     /// What happened, to what, and what to do.
     detail: String,

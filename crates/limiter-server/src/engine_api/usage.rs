@@ -8,7 +8,6 @@ use limiter::{KeyId, Usage};
 use serde::Deserialize;
 
 use super::problems::{ProblemSchema, RequestProblems};
-use super::schema::UsageSchema;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::Queried;
@@ -28,7 +27,7 @@ pub(crate) struct UsageQuery {
     get, path = "/v1/usage", tag = "usage",
     params(("key_id" = Option<String>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out", min_length = 1, max_length = 128)),
     responses(
-        (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = UsageSchema),
+        (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = Usage),
         RequestProblems,
         (status = 403, description = "A member key asks for the usage of another key", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
