@@ -288,3 +288,10 @@ fn shortened(text: &str) -> String {
 
 /// Enough to recognise a mistyped word; a message must not carry a megabyte of somebody's input.
 const SHOWN_CHARACTERS: usize = 64;
+
+/// Formats an error with all its causes, in one line.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -85,7 +85,7 @@ pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, RateLimited};
 pub use domain::{FailureDomain, KeyFailure};
 pub use engine::Engine;
-pub use error::{BoxError, InvalidValue, KeysError, StoreError};
+pub use error::{BoxError, InvalidValue, KeysError, StoreError, with_causes};
 pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::{KeysError, ReservationError, StoreError};
+use limiter_core::{KeysError, ReservationError, StoreError, with_causes};
 use thiserror::Error;
 
 /// Why the store was not asked, or not waited for: the `source()` of a [`StoreError`].
@@ -66,14 +66,7 @@ impl CallError for KeysError {
     }
 }
 
-/// An error and all its causes, in one line.
+/// Formats an error with all its causes, in one line.
 pub(crate) fn told(error: &dyn std::error::Error) -> Arc<str> {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.into()
+    with_causes(error).into()
 }

@@ -1,4 +1,4 @@
-//! Who calls: the access key of a request, and the key that it belongs to.
+//! The caller: the access key of a request, and its key.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use limiter::{AccessKey, KeyDigest, KeyId, KnownKeys, Limiter};
+use limiter::{AccessKey, KeyDigest, KeyId, KnownKey, KnownKeys, Limiter};
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -16,8 +16,8 @@ use crate::queue::Queue;
 use crate::refusal::Refusal;
 use crate::workers::Workers;
 
-/// The caller's access key, from `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`. If both
-/// headers came, `x-api-key` counts. Its key was found before the rest of the request was read.
+/// The caller's access key, from `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`. If a request
+/// has both headers, `x-api-key` counts. The key is found before the rest of the request is read.
 #[derive(Debug)]
 pub(crate) struct Caller(pub(crate) AccessKey);
 
@@ -106,39 +106,31 @@ impl Authenticator {
         Self { limiter, remote }
     }
 
-    /// The key of this access key: one digest, and at most one look-up.
+    /// Finds the key of this access key, by at most one look-up.
     pub(crate) async fn identify(&self, access_key: &AccessKey) -> Result<KeyId, Refusal> {
-        if let Some(memory) = self.limiter.memory() {
-            return memory.resolve(&access_key.digest()).ok_or_else(Refusal::unknown_key);
-        }
         let Some(remote) = &self.remote else {
             let found = self.limiter.authenticate(access_key).await?;
             return found.ok_or_else(Refusal::unknown_key);
         };
         let digest = access_key.digest();
         match remote.recall(&digest) {
-            Some(Recalled::Fresh(id)) => Ok(id),
-            Some(Recalled::Old(id)) => remote.look_again(access_key, digest, id).await,
+            Some(KnownKey { id, is_fresh: true }) => Ok(id),
+            Some(KnownKey { id, .. }) => remote.look_again(access_key, digest, id).await,
             None => remote.find(access_key, digest).await,
         }
     }
 }
 
-enum Recalled {
-    Fresh(KeyId),
-    /// Due for a new look-up by this request, while others go on.
-    Old(KeyId),
-}
-
 impl Remote {
-    fn recall(&self, digest: &KeyDigest) -> Option<Recalled> {
+    /// Finds a cached key. If the entry is not fresh, this caller has to look the key up again: for others the entry is
+    /// fresh meanwhile.
+    fn recall(&self, digest: &KeyDigest) -> Option<KnownKey> {
         let (mut known, now) = (self.known.lock(), Instant::now());
         let key = known.get(digest, now)?;
-        if key.is_fresh {
-            return Some(Recalled::Fresh(key.id));
+        if !key.is_fresh {
+            known.insert(digest, &key.id, now);
         }
-        known.insert(digest, &key.id, now);
-        Some(Recalled::Old(key.id))
+        Some(key)
     }
 
     async fn look_again(
@@ -150,7 +142,7 @@ impl Remote {
         let (remote, access_key) = (Arc::clone(self), access_key.clone());
         let looking = async move { remote.limiter.authenticate(&access_key).await };
         match Workers::run_on(self.workers.as_deref(), looking).await {
-            // An error changes nothing here: the call itself needs the store too.
+            // After an error the call goes on: it needs the store too.
             Ok(Some(_)) | Err(_) => Ok(id),
             Ok(None) => {
                 self.known.lock().remove(&digest);
@@ -169,8 +161,8 @@ impl Remote {
         let finding = async move {
             let _place = entry.place().await.ok_or_else(too_many_strangers)?;
             // Another request with the same access key may have found it meanwhile.
-            if let Some(Recalled::Fresh(id) | Recalled::Old(id)) = remote.recall(&digest) {
-                return Ok(id);
+            if let Some(known) = remote.recall(&digest) {
+                return Ok(known.id);
             }
             let found = remote.limiter.authenticate(&access_key).await?;
             let id = found.ok_or_else(Refusal::unknown_key)?;

@@ -10,7 +10,6 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use std::time::Duration;
 
 use limiter::{
     BoxError, Journal, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
-    StoreError,
+    StoreError, with_causes,
 };
 use parking_lot::Mutex;
 use thiserror::Error as ThisError;
@@ -314,18 +313,6 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }
-}
-
-/// Formats an error with all its causes, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Bytes of changes in memory that await a successful save: minutes of nothing but the largest changes.

@@ -1,4 +1,4 @@
-//! What a layer was told: how calls are read, decided and refused.
+//! The settings of a layer: how calls are read, decided and refused.
 
 use std::fmt;
 use std::time::Duration;
@@ -48,9 +48,7 @@ impl Config {
 
     /// The headers of all dialects.
     pub(crate) fn write_headers(&self, standing: Standing<'_>, headers: &mut HeaderMap) {
-        for dialect in &self.dialects {
-            dialect.write(standing, headers);
-        }
+        Dialect::write_all(&self.dialects, standing, headers);
     }
 }
 

@@ -63,6 +63,13 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Writes the headers of several dialects.
+    pub fn write_all(dialects: &[Self], standing: Standing<'_>, headers: &mut HeaderMap) {
+        for dialect in dialects {
+            dialect.write(standing, headers);
+        }
+    }
+
     /// Returns the names of its headers, for example to expose them to web pages.
     #[must_use]
     pub fn header_names(self) -> Vec<HeaderName> {

@@ -137,9 +137,7 @@ impl Refusal {
             headers.insert(WWW_AUTHENTICATE, BEARER);
         }
         if let Self::Denied(denied) = self {
-            for dialect in dialects {
-                dialect.write(Standing::from(denied), headers);
-            }
+            Dialect::write_all(dialects, Standing::from(denied), headers);
         }
     }
 

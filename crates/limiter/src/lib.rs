@@ -118,7 +118,7 @@ pub use limiter_core::{
 };
 // For the crates around this one.
 #[doc(hidden)]
-pub use limiter_core::{KnownKeys, Throttle};
+pub use limiter_core::{KnownKey, KnownKeys, Throttle, with_causes};
 #[cfg(feature = "memory")]
 pub use limiter_memory::{
     Journal, KeyAction, KeyChange, MemoryHandle, MemoryStore, MemoryStoreBuilder, RestoreError,

@@ -87,9 +87,7 @@ fn respond(
 fn headers(decision: &Decision, dialects: &[Dialect]) -> HeaderMap {
     let standing = Standing::from(decision);
     let mut headers = HeaderMap::new();
-    for dialect in dialects {
-        dialect.write(standing, &mut headers);
-    }
+    Dialect::write_all(dialects, standing, &mut headers);
     if let Some(retry) = standing.retry() {
         retry.write(Retry::BOUND, &mut headers);
     }

@@ -16,6 +16,7 @@ use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
 use crate::app::App;
 use crate::auth::Identified;
 use crate::body::{JsonBody, Segment};
+use crate::ids;
 use crate::refusal::Refusal;
 
 /// A call to be charged by its estimate.
@@ -145,7 +146,7 @@ pub(crate) async fn cancel(
     Ok(Json(app.limiter.cancel(&key, &id).await?))
 }
 
-/// The reservation that a path names, of the key that calls: there is no way to one of another key.
+/// The reservation that a path names, of the calling key: reservations of other keys cannot be named.
 pub(crate) struct OwnReservation {
     key: KeyId,
     id: RequestId,
@@ -161,17 +162,14 @@ impl FromRequestParts<Arc<App>> for OwnReservation {
     }
 }
 
-/// A new id of a reservation, which no other process draws: 128 random bits.
 fn draw_id() -> Result<RequestId, Refusal> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Refusal::unavailable("entropy", error.to_string()))?;
-    Ok(RequestId::new(format!("{:032x}", u128::from_be_bytes(bytes)))?)
+    let id = ids::draw().map_err(|error| Refusal::unavailable("entropy", error.to_string()))?;
+    Ok(id.parse()?)
 }
 
 const fn default_ttl() -> u64 {
     3_600
 }
 
-/// A day: what is remembered has an end.
+/// A day, so that memory is bounded.
 const MAX_TTL_SECONDS: u64 = 86_400;
