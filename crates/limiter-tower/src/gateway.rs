@@ -13,6 +13,7 @@ mod without_usage;
 
 pub use body::GatewayBody;
 pub use builder::GatewayLayerBuilder;
+pub use config::GatewayOptions;
 pub use layer::GatewayLayer;
 pub use service::Gateway;
 pub use without_usage::WithoutUsageChunk;
