@@ -1,4 +1,4 @@
-//! What a call costs.
+//! The cost of a call.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::limits::{MAX_COUNT, counted};
 use crate::object::Object;
 use crate::token_type::TokenType;
 
-/// What a call costs: requests, input and output tokens, credits.
+/// The cost of a call: requests, input and output tokens, credits.
 ///
 /// Each number is at most 2^53 − 1, and so is the sum of the tokens. A charge of no request is a top-up
 /// of a call that already runs. Like any charge it is all or nothing: what does not fit is denied and not

@@ -1,4 +1,4 @@
-//! What an admin says of a key: its kind, name, limits, budget and expiry.
+//! The configuration of a key: its kind, name, limits, budget and expiry.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::names::{AssetId, KeyId, KeyName};
 use crate::object::{Object, distinct_keys};
 use crate::thresholds::Thresholds;
 
-/// What a key may do.
+/// The kind of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -25,7 +25,7 @@ pub enum KeyKind {
     Admin,
 }
 
-/// What an admin says of a key: its name, limits, budget and expiry.
+/// The configuration of a key: its name, limits, budget and expiry.
 ///
 /// The same for creating and updating a key: an update replaces the whole configuration, so that one
 /// reads a key, changes its [`config`](crate::KeyRecord::config) and saves it with the version that was read.
@@ -54,7 +54,7 @@ pub struct KeyConfig {
     /// The instant at which the key expires; `None` for never. It takes effect at once, and may be in the past. It lies
     /// from [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that are told when they are reached; `None` for those of the limiter.
+    /// The shares of its limits and of its budget that fire an event; `None` for those of the limiter.
     /// They take effect at once, and are written down with the key: a key that is read shows the ones it has.
     ///
     /// In a window that goes on, and of the budget, those are not told that were told already, are below one that was,

@@ -12,7 +12,7 @@ use crate::rule::{Rule, Scope, Unit};
 
 /// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
 ///
-/// It fires once, in the step that reached it, whatever is refunded or repeated afterwards.
+/// It fires once, in the step that reached it. A later refund or repetition does not fire it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
@@ -25,7 +25,7 @@ pub struct Crossing {
     pub percent: u8,
     /// The limit; of a budget, in millionths of a credit.
     pub limit: u64,
-    /// What was used after the charge, in the same unit.
+    /// The amount used after the charge, in the same unit.
     pub used: u64,
     /// When the window ends, and it can be reached again; null for the budget.
     pub resets_at: Option<Timestamp>,

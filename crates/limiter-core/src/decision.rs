@@ -37,7 +37,7 @@ pub struct Allowed {
     extras: Option<Box<Extras>>,
 }
 
-/// What few answers have.
+/// Members that few answers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Extras {
     crossed: Vec<Crossing>,
@@ -57,7 +57,7 @@ impl Decision {
         self.is_allowed() && self.shadowed().is_none()
     }
 
-    /// What is known of an allowed call.
+    /// The allowed call, if it is one.
     #[must_use]
     pub const fn allowed(&self) -> Option<&Allowed> {
         match self {
@@ -66,7 +66,7 @@ impl Decision {
         }
     }
 
-    /// What is known of a denied call.
+    /// The denied call, if it is one.
     #[must_use]
     pub const fn denied(&self) -> Option<&Denied> {
         match self {
@@ -104,7 +104,7 @@ impl Decision {
     }
 
     /// The same answer in shadow mode: what would be denied for its rate or its budget is allowed, charges nothing, and says
-    /// what the denial would have been. Who may not call at all, as with an unknown or an expired key, still may not.
+    /// what the denial would have been. A call of an unknown, expired or admin key is still denied.
     pub fn in_shadow(self) -> Self {
         match self {
             Self::Denied(denied) if denied.is_about_limits() => {

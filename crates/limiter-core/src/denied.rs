@@ -46,7 +46,7 @@ pub enum DenialReason {
     /// The charge does not fit into what is left of the budget, or nothing is left: a new call is denied
     /// then even if it costs nothing.
     BudgetExhausted {
-        /// What was spent without this charge, and the budget.
+        /// Credits spent without this charge, and the budget.
         credits: CreditUsage,
         /// The credits that the charge asked for.
         asked: Credits,

@@ -1,4 +1,4 @@
-//! What a scope may use: numbers for requests and tokens, per minute and per day.
+//! The limits of a scope: requests and tokens, per minute and per day.
 
 use std::fmt;
 
@@ -84,7 +84,7 @@ impl Limits {
         self.tokens_per_day
     }
 
-    /// What the token limits count.
+    /// The tokens that the token limits count.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type
@@ -193,7 +193,7 @@ impl LimitsBuilder {
         self
     }
 
-    /// What the token limits count; [`TokenType::Total`] by default.
+    /// The tokens that the token limits count; [`TokenType::Total`] by default.
     pub fn token_type(mut self, token_type: TokenType) -> Self {
         self.0.token_type = token_type;
         self
@@ -287,7 +287,7 @@ impl WindowLimits {
         self.tokens
     }
 
-    /// What the token limit counts; `Total` where there is none.
+    /// The tokens that the token limit counts; `Total` if there is none.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type

@@ -1,4 +1,4 @@
-//! Rules: whose calls are counted, in which window, and what is counted.
+//! Rules: the scope, the window and the unit of a limit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::InvalidValue;
 use crate::window::Window;
 
-/// Whose calls a rule counts.
+/// The calls that a rule counts.
 ///
 /// It does not repeat the asset's id: a decision is about one asset, which its caller has named, and an
 /// allowed call pays for no copy of it.
@@ -22,7 +22,7 @@ pub enum Scope {
     Asset,
 }
 
-/// What a rule counts.
+/// The unit that a rule counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -39,11 +39,11 @@ pub enum Unit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Rule {
-    /// Whose calls are counted.
+    /// The calls that are counted.
     pub scope: Scope,
-    /// In which window.
+    /// The window of the count.
     pub window: Window,
-    /// What is counted.
+    /// The unit that is counted.
     pub unit: Unit,
 }
 

@@ -156,7 +156,7 @@ impl RuleState {
     /// [bind](Violation::binds_before).
     #[must_use]
     pub fn is_tighter_than(&self, other: &Self) -> bool {
-        // a/b < c/d without dividing; a limit of 0 has nothing left, whatever it is divided by.
+        // a/b < c/d without dividing; a limit of 0 has nothing left.
         let share = |left: u64, of: u64| u128::from(left).saturating_mul(u128::from(of.max(1)));
         let (own, others) =
             (share(self.remaining, other.limit), share(other.remaining, self.limit));
@@ -170,7 +170,7 @@ impl RuleState {
         percent(self.used, self.limit)
     }
 
-    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// The name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)
@@ -178,7 +178,7 @@ impl RuleState {
 }
 
 impl Violation {
-    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// The name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)

@@ -25,7 +25,7 @@ pub enum TokenType {
 }
 
 impl TokenType {
-    /// What is counted, in words.
+    /// The name of the tokens that are counted.
     #[must_use]
     pub const fn tokens(self) -> &'static str {
         match self {

@@ -27,7 +27,7 @@ pub enum Outage {
         "the store is not asked until it answers a probe again; why it was given up: {last_failure}"
     )]
     GivenUp {
-        /// What failed last.
+        /// The last failure.
         last_failure: Arc<str>,
     },
 }
@@ -36,7 +36,7 @@ pub enum Outage {
 pub(crate) trait CallError: From<StoreError> + std::error::Error {
     fn of_store(&self) -> Option<&StoreError>;
 
-    /// Whether nothing is known of the answer. What cannot be read, and verdicts that differ, are answers.
+    /// Whether the store gave no answer. Corrupt data is an answer.
     fn is_outage(&self) -> bool {
         matches!(self.of_store(), Some(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
     }

@@ -117,7 +117,7 @@ mod tests {
         let (key, ids) = ("ci".parse().unwrap(), ["a", "b", "c"].map(|id| id.parse().unwrap()));
         unbacked.remember(&key, &ids[0], MayStand::Yes);
         unbacked.remember(&key, &ids[1], MayStand::No);
-        assert!(!unbacked.end(&key, &ids[0]), "the store is to be told");
+        assert!(!unbacked.end(&key, &ids[0]), "the store must end it");
         assert!(unbacked.end(&key, &ids[1]) && unbacked.end(&key, &ids[1]));
         unbacked.remember(&key, &ids[2], MayStand::No);
         assert_eq!(ids.map(|id| unbacked.has(&key, &id)), [true, false, true]);

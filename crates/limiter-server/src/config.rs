@@ -29,7 +29,7 @@ pub use self::origins::Origin;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Where it listens: 127.0.0.1:8080 by default.
+    /// The address to listen on: 127.0.0.1:8080 by default.
     pub listen: SocketAddr,
     /// The servers that keep keys and counts; in memory by default.
     pub redis: Option<String>,
@@ -39,7 +39,7 @@ pub struct Settings {
     pub workspace: WorkspaceId,
     /// The access key of its admin; made at the first start by default.
     pub admin_key: Option<AccessKey>,
-    /// Where the in-memory engine is kept over restarts; nowhere by default.
+    /// The file that keeps the in-memory engine over restarts; none by default.
     pub state: Option<PathBuf>,
     /// The models that can be run; three that echo by default.
     pub models: Vec<Model>,
@@ -80,7 +80,7 @@ pub enum ConfigError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The mistake, and its place.
         message: String,
     },
     /// Two models share an id or a path.
@@ -278,7 +278,7 @@ const ADMIN_KEY: &str = "LIMITER_ADMIN_KEY";
 
 /// The variable with the secret of the webhook, for the same reason.
 const WEBHOOK_SECRET: &str = "LIMITER_WEBHOOK_SECRET";
-/// Random characters that nobody can guess.
+/// Random characters, too many to be guessed.
 const SHORTEST_SECRET: usize = 16;
 
 const DEFAULT_LISTEN: SocketAddr =

@@ -62,7 +62,7 @@ struct Trouble {
     appending: Option<String>,
 }
 
-/// Why the engine cannot be kept in a file.
+/// An error that keeps the engine from being kept in a file.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum StateError {
@@ -149,7 +149,7 @@ impl StateFile {
         Ok((state, store))
     }
 
-    /// Saves the engine as it is now. Whoever reads the file sees this state or the one before, never a part of one.
+    /// Saves the engine as it is now. A reader of the file sees this state or the one before, never a part of one.
     pub(crate) fn save(&self, store: &MemoryStore) -> Result<(), StateError> {
         let _one_at_a_time = self.0.saving.lock();
         let saved = self.0.replace(&store.snapshot());

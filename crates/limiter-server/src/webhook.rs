@@ -23,7 +23,7 @@ use crate::{ids, metrics};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct WebhookSettings {
-    /// Where events are posted to.
+    /// The URL that events are posted to.
     pub url: Uri,
     /// The secret shared with the listener.
     pub secret: Zeroizing<String>,

@@ -175,7 +175,7 @@ impl<B: Body> std::fmt::Debug for SettledBody<B> {
     }
 }
 
-/// Whether nothing more will come. A server that knows the length of a body does not ask for its end.
+/// Whether the body has ended. A server that knows the length of a body does not poll for its end.
 fn is_complete(body: &impl Body) -> bool {
     body.is_end_stream() || body.size_hint().exact() == Some(0)
 }

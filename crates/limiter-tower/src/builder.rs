@@ -265,7 +265,7 @@ impl<O> LayerBuilder<O> {
         self
     }
 
-    /// Puts an [`Admitted`](crate::Admitted) into the extensions of each request that is let through. By default it is not.
+    /// Puts an [`Admitted`](crate::Admitted) into the extensions of each admitted request. By default it is not.
     pub fn tell_service(mut self) -> Self {
         self.config.tells_service = true;
         self

@@ -35,7 +35,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether nothing has to be waited for: the limiter is in memory, and so is what finds out who calls.
+    /// Whether a decision needs no wait: the limiter is in memory, and the caller is identified by a plain function.
     pub(crate) fn decides_at_once(&self) -> bool {
         self.limiter.is_in_memory() && !matches!(self.identify, Identify::Async(_))
     }
@@ -52,13 +52,13 @@ impl Config {
     }
 }
 
-/// What a call is charged.
+/// The charge of a call.
 pub(crate) enum Cost {
     /// One request.
     Request,
-    /// What is known before it is made.
+    /// A cost that is known before the call.
     Charge(Box<ChargeOf>),
-    /// An estimate before, and what its response tells afterwards.
+    /// An estimate before the call, and its cost by the response.
     Estimate(Box<ChargeOf>, Box<CostOf>),
 }
 

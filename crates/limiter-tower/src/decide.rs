@@ -1,4 +1,4 @@
-//! The way from the head of a request to a decision.
+//! The decision on a call, from the head of its request.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,14 +22,14 @@ pub(crate) enum Admission {
     Unlimited,
     /// It is charged, and no header will show it.
     Charged,
-    /// It is charged, and headers show how its rules stand.
+    /// It is charged, and headers show the state of its rules.
     Shown(Box<Allowed>),
-    /// It is to be settled.
+    /// It will be settled.
     Reserved(Box<Reservation>),
 }
 
-/// What a service behind the layer can learn of its call, if the layer was
-/// [told to](crate::RateLimitLayerBuilder::tell_service): it is among the extensions of the request.
+/// The decision on a call, for the service behind the layer: it is in the extensions of the request if the layer
+/// [puts it there](crate::LayerBuilder::tell_service).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Admitted {
@@ -63,7 +63,7 @@ pub(crate) fn decide_at_once(
     }
     match pin!(admit(config, parts)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(admission) => Some(admission),
-        // Not where a decision is made at once; if it were, the other way would decide anew.
+        // It cannot happen where no wait is needed. If it did, the other way would decide again.
         Poll::Pending => None,
     }
 }

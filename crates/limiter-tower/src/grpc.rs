@@ -53,5 +53,5 @@ const GRPC: &str = "application/grpc";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// What gRPC over HTTP/2 wants encoded: all but the visible ASCII characters and the space, and the percent sign itself.
+/// The characters that gRPC over HTTP/2 encodes: all but visible ASCII and the space, and the percent sign itself.
 const OUTSIDE_OF_MESSAGES: &AsciiSet = &CONTROLS.add(b'%');

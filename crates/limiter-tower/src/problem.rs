@@ -108,8 +108,8 @@ impl Problem {
         Self { r#type, title, asset: denied.asset().cloned(), extension, ..problem }
     }
 
-    /// A problem of the service's own, in the shape of these: a status, a word for programs, and a sentence that tells a
-    /// person what happened, to what, and what to do.
+    /// A problem of the service's own: a status, a name for programs, and a sentence for people with the error, its
+    /// subject and the remedy.
     ///
     /// ```
     /// use http::StatusCode;
@@ -138,7 +138,7 @@ impl Problem {
         self.status
     }
 
-    /// Returns the word for programs.
+    /// Returns the name for programs.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         self.reason
@@ -169,7 +169,7 @@ impl Problem {
         serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
     }
 
-    /// The answer: its status, and the JSON as `application/problem+json`.
+    /// The response: its status, and the JSON as `application/problem+json`.
     #[must_use]
     pub fn to_response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());

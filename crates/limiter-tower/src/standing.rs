@@ -1,4 +1,4 @@
-//! How the rules of a call stand, as headers show it.
+//! The state of a call's rules, as headers show it.
 
 use std::time::Duration;
 

@@ -20,7 +20,7 @@ use crate::bounds::Bounds;
 #[derive(Debug, Default, Parser)]
 #[command(version, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
 pub(super) struct Flags {
-    /// Where to listen [default: 127.0.0.1:8080]
+    /// Address to listen on [default: 127.0.0.1:8080]
     ///
     /// TLS is left to a proxy in front, such as nginx, Caddy or a cloud's load balancer: access keys must not travel in
     /// the clear. So listen on the loopback, or on a network that only the proxy reaches.
@@ -86,7 +86,7 @@ pub(super) struct Flags {
     #[arg(long, env = "LIMITER_SHADOW")]
     pub(super) shadow: bool,
 
-    /// What to log: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
+    /// Log level: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
     ///
     /// Each request is a line at info. No line ever has an access key.
     #[arg(long, env = "LIMITER_LOG", value_name = "FILTER")]

@@ -22,7 +22,7 @@ pub(crate) struct CheckRequest {
     /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
     /// the global limits apply.
     asset: Option<AssetId>,
-    /// What it costs; one request if left out.
+    /// The cost of the call; one request if left out.
     #[serde(default)]
     charge: Charge,
     /// Repeated under the same id within two minutes, the call is charged once: a retry after a timeout is safe. 1 to 128

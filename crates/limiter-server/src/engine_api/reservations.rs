@@ -26,7 +26,7 @@ pub(crate) struct ReserveRequest {
     /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
     /// the global limits apply.
     asset: Option<AssetId>,
-    /// What it may cost; one request if left out.
+    /// The largest cost of the call; one request if left out.
     #[serde(default)]
     estimate: Charge,
     /// Names the reservation, 1 to 128 bytes; drawn if left out. Repeated under the same id it is charged once.
@@ -114,7 +114,7 @@ pub(crate) async fn extend(
         BodyProblems,
         (status = 401, description = "The access key is missing or not known", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "The reservation is settled with other figures, or cancelled", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "The reservation is settled with other amounts, or cancelled", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn settle(

@@ -1,4 +1,4 @@
-//! What a key has used.
+//! The usage of a key.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::auth::Caller;
 use crate::body::Queried;
 use crate::refusal::Refusal;
 
-/// Whose usage is asked for.
+/// The key whose usage is read.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsageQuery {
     key_id: Option<KeyId>,
 }
 
-/// What a key has used in this minute and on this day, and of its budget. Reading it changes nothing.
+/// The usage of a key in this minute and on this day, and of its budget. Reading it changes nothing.
 ///
 /// A member key reads its own usage, an admin key that of every key of its workspace.
 #[utoipa::path(

@@ -152,9 +152,10 @@ fn forwarded(
 ) -> (Bytes, bool) {
     parts.headers.remove(ACCEPT_ENCODING);
     let GatewayOptions { asks_for_usage, sends_bound, .. } = config.options;
-    let reports_if_asked = matches!(request.api(), Api::OpenAiChat | Api::OpenAiCompletions);
-    let ask_for_usage =
-        asks_for_usage && reports_if_asked && request.streams() && !request.asks_for_usage();
+    let ask_for_usage = asks_for_usage
+        && request.api().reports_usage_if_asked()
+        && request.streams()
+        && !request.asks_for_usage();
     // A maximum of 0 is no maximum to some providers, and an error to others.
     let bound = reservation.estimate().output_tokens() / request.answers().max(1);
     let has_bound = sends_bound && request.api().has_output();

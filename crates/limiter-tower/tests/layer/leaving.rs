@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -25,6 +25,21 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it is not true that {what}");
+}
+
+/// Polls the call until its first request to the store is cut off.
+async fn poll_until_cut_off<T>(
+    proxy: &Proxy,
+    mut call: Pin<&mut impl Future<Output = Result<T, io::Error>>>,
+) {
+    until("the first try is cut off", async || {
+        proxy.requests_cut() == 1
+            || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => false,
+                Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
+            }
+    })
+    .await;
 }
 
 /// A world whose server is behind a proxy.
@@ -85,14 +100,7 @@ async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
     }));
     {
         let mut call = pin!(service.oneshot(request(&ci)));
-        until("the first try is cut off", async || {
-            proxy.requests_cut() == 1
-                || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Pending => false,
-                    Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
-                }
-        })
-        .await;
+        poll_until_cut_off(&proxy, call.as_mut()).await;
     }
     until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
     assert_eq!(world.requests_used(&ci).await, 0);
@@ -113,14 +121,7 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
         std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
     }));
     let mut call = Box::pin(service.oneshot(request(&ci)));
-    until("the first try is cut off", async || {
-        proxy.requests_cut() == 1
-            || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => false,
-                Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
-            }
-    })
-    .await;
+    poll_until_cut_off(&proxy, call.as_mut()).await;
     std::thread::spawn(move || drop(call)).join().unwrap();
     until("it is taken back", async || world.tokens_used(&ci).await == 0).await;
 }
