@@ -83,7 +83,7 @@ pub(crate) async fn reserve(
 /// Raise the estimate of a running call; what is missing is charged, all or nothing.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/extend", tag = "reservations", request_body = Totals,
-    params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
+    params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
         (status = 200, description = "The decision; a denial changes nothing", body = DecisionAnswer),
         RequestProblems,
@@ -107,7 +107,7 @@ pub(crate) async fn extend(
 /// and answers the same charge as a repetition.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/settle", tag = "reservations", request_body = Totals,
-    params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
+    params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
         (status = 200, description = "It is settled: what the call was charged in the end", body = Settled),
         RequestProblems,
@@ -128,7 +128,7 @@ pub(crate) async fn settle(
 /// Take the whole charge back: the call was never made. Repeating it changes nothing more.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/cancel", tag = "reservations",
-    params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
+    params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
         (status = 200, description = "It is cancelled: nothing is charged", body = Settled),
         RequestProblems,

@@ -25,7 +25,7 @@ pub(crate) struct UsageQuery {
 /// A member key reads its own usage, an admin key that of every key of its workspace.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "usage",
-    params(("key_id" = Option<String>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out", min_length = 1, max_length = 128)),
+    params(("key_id" = Option<KeyId>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out")),
     responses(
         (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = Usage),
         RequestProblems,
