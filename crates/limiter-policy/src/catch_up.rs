@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{KeyId, ReservationError, Store, StoreError, Unpaid};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::asking::Asking;
 use crate::error::told;
@@ -49,7 +49,8 @@ impl<S: Store> Asking<S> {
         if let Some(local) = &self.local {
             local.pay(self, &mut round).await;
         }
-        if let Some(refusals) = self.refusals.add(round.refusals, Instant::now().into_std())
+        if let Some(refusals) =
+            self.refusals.add(round.refusals, tokio::time::Instant::now().into_std())
             && let Some(last) = &round.last_refused
         {
             tracing::warn!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::{KeysError, ReservationError, StoreError, with_causes};
+use limiter_core::{KeysError, ReservationError, StoreError};
 use thiserror::Error;
 
 /// Why the store was not asked, or not waited for: the `source()` of a [`StoreError`].
@@ -36,7 +36,7 @@ pub enum Outage {
 pub(crate) trait CallError: From<StoreError> + std::error::Error {
     fn of_store(&self) -> Option<&StoreError>;
 
-    /// Whether the store gave no answer. Corrupt data is an answer.
+    /// Whether nothing is known of the answer. What cannot be read, and verdicts that differ, are answers.
     fn is_outage(&self) -> bool {
         matches!(self.of_store(), Some(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
     }
@@ -66,7 +66,7 @@ impl CallError for KeysError {
     }
 }
 
-/// Formats an error with all its causes, in one line.
+/// An error and all its causes, in one line.
 pub(crate) fn told(error: &dyn std::error::Error) -> Arc<str> {
-    with_causes(error).into()
+    limiter_core::with_causes(error).into()
 }
