@@ -8,6 +8,7 @@ mod config;
 mod last_words;
 mod layer;
 mod read_body;
+mod rewritten;
 mod service;
 mod without_usage;
 
