@@ -1,4 +1,4 @@
-//! What a call costs.
+//! The cost of a call.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::limits::{MAX_COUNT, counted};
 use crate::object::Object;
 use crate::token_type::TokenType;
 
-/// What a call costs: requests, input and output tokens, credits.
+/// The cost of a call: requests, input and output tokens, credits.
 ///
 /// Each number is at most 2^53 − 1, and so is the sum of the tokens. A charge of no request is a top-up
 /// of a call that already runs. Like any charge it is all or nothing: what does not fit is denied and not
@@ -205,14 +205,26 @@ impl Default for Charge {
     }
 }
 
+/// The cost of a call.
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema), schema(default))]
 struct RawCharge {
+    /// Requests: 1 if left out, 0 for a top-up of a call that already runs.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     requests: u64,
+    /// Tokens of the prompt.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     input_tokens: u64,
+    /// Tokens of the answer.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     output_tokens: u64,
+    /// Credits, in millionths.
     credits: Credits,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(Charge, RawCharge);
 
 impl Default for RawCharge {
     fn default() -> Self {

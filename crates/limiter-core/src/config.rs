@@ -1,4 +1,4 @@
-//! What an admin says of a key: its kind, name, limits, budget and expiry.
+//! The configuration of a key: its kind, name, limits, budget and expiry.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,11 @@ use crate::names::{AssetId, KeyId, KeyName};
 use crate::object::{Object, distinct_keys};
 use crate::thresholds::Thresholds;
 
-/// What a key may do.
+/// The kind of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum KeyKind {
     /// Makes calls and reads its own usage.
     Member,
@@ -24,7 +25,7 @@ pub enum KeyKind {
     Admin,
 }
 
-/// What an admin says of a key: its name, limits, budget and expiry.
+/// The configuration of a key: its name, limits, budget and expiry.
 ///
 /// The same for creating and updating a key: an update replaces the whole configuration, so that one
 /// reads a key, changes its [`config`](crate::KeyRecord::config) and saves it with the version that was read.
@@ -53,7 +54,7 @@ pub struct KeyConfig {
     /// The instant at which the key expires; `None` for never. It takes effect at once, and may be in the past. It lies
     /// from [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that are told when they are reached; `None` for those of the limiter.
+    /// The shares of its limits and of its budget that fire an event; `None` for those of the limiter.
     /// They take effect at once, and are written down with the key: a key that is read shows the ones it has.
     ///
     /// In a window that goes on, and of the budget, those are not told that were told already, are below one that was,
@@ -147,23 +148,39 @@ impl KeyConfig {
     }
 }
 
+/// Name, limits, budget and expiry of a key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawConfig {
+    /// Its name, unique in the workspace.
     name: KeyName,
+    /// Limits over all calls; none if left out.
     #[serde(default)]
     global: Limits,
+    /// Limits of single assets, 1,024 at most.
     #[serde(default, deserialize_with = "distinct_keys")]
     assets: BTreeMap<AssetId, Limits>,
+    /// The credits that it may ever spend, in millionths.
     #[serde(default)]
     budget: Option<Credits>,
+    /// The instant at which it expires, in milliseconds since 1970.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "utoipa",
+        schema(value_type = Option<i64>, minimum = 0, maximum = 253402300799999_u64)
+    )]
     expires_at: Option<Timestamp>,
+    /// The shares of its limits and of its budget that fire an event, in percent; those of the limiter if left out.
     #[serde(default)]
     thresholds: Option<Thresholds>,
+    /// Whether calls beyond a limit are let through, and flagged.
     #[serde(default)]
     shadow: bool,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(KeyConfig, RawConfig);
 
 impl TryFrom<Object<RawConfig>> for KeyConfig {
     type Error = InvalidValue;

@@ -8,15 +8,16 @@ use crate::clock::Timestamp;
 use crate::credits::Credits;
 use crate::names::AssetId;
 use crate::record::{METERS, Record, meter_of};
-use crate::rule::{RULES, Rule, Scope, Unit};
+use crate::rule::{Rule, Scope, Unit};
 
 /// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
 ///
-/// It is told once, by the step that reached it, whatever is refunded or repeated afterwards.
+/// It fires once, in the step that reached it. A later refund or repetition does not fire it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Crossing {
-    /// The rule whose limit it is a share of, or `None` for the budget.
+    /// The rule whose limit it is a share of; null for the budget.
     pub rule: Option<Rule>,
     /// The asset, if the rule is one of an asset.
     pub asset: Option<AssetId>,
@@ -24,9 +25,9 @@ pub struct Crossing {
     pub percent: u8,
     /// The limit; of a budget, in millionths of a credit.
     pub limit: u64,
-    /// What was used after the charge, in the same unit.
+    /// The amount used after the charge, in the same unit.
     pub used: u64,
-    /// When the window ends, and it can be reached again; `None` for the budget.
+    /// When the window ends, and it can be reached again; null for the budget.
     pub resets_at: Option<Timestamp>,
 }
 
@@ -41,7 +42,7 @@ impl Crossing {
     ) {
         let changed = (0..METERS).filter(|meter| before.marks[*meter] < after.marks[*meter]);
         for meter in changed {
-            let rule = RULES
+            let rule = Rule::ALL
                 .into_iter()
                 .find(|rule| rule.scope == scope && meter_of(rule.window, rule.unit) == meter);
             let resets_at = rule.map(|rule| after.span(rule.window).end);

@@ -1,4 +1,4 @@
-//! The answer: allowed or denied, with everything needed to explain it.
+//! The decision: allowed or denied, with everything needed to explain it.
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
@@ -11,10 +11,11 @@ use crate::record::Record;
 use crate::rules::{RuleState, Rules};
 use crate::state::CreditUsage;
 
-/// What the engine answers to a call. A denial is an answer, not an error.
+/// The decision on a call. A denial is an answer, not an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[must_use = "a decision that nobody looks at limits nothing"]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Decision {
     /// The call may go on; its charge is counted. Not boxed: a check that allows must not allocate.
     Allowed(Allowed),
@@ -56,7 +57,7 @@ impl Decision {
         self.is_allowed() && self.shadowed().is_none()
     }
 
-    /// What is known of an allowed call.
+    /// The allowed call, if it is one.
     #[must_use]
     pub const fn allowed(&self) -> Option<&Allowed> {
         match self {
@@ -65,7 +66,7 @@ impl Decision {
         }
     }
 
-    /// What is known of a denied call.
+    /// The denied call, if it is one.
     #[must_use]
     pub const fn denied(&self) -> Option<&Denied> {
         match self {
@@ -103,7 +104,7 @@ impl Decision {
     }
 
     /// The same answer in shadow mode: what would be denied for its rate or its budget is allowed, charges nothing, and says
-    /// what the denial would have been. Who may not call at all, as with an unknown or an expired key, still may not.
+    /// what the denial would have been. A call of an unknown, expired or admin key is still denied.
     pub fn in_shadow(self) -> Self {
         match self {
             Self::Denied(denied) if denied.is_about_limits() => {
@@ -289,20 +290,32 @@ impl Serialize for Allowed {
     }
 }
 
-/// As it was written.
+/// An allowed call.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawAllowed {
+    /// The state of each rule after the charge.
     rules: Vec<RuleState>,
+    /// Credits spent after the charge, and the budget.
     credits: CreditUsage,
+    /// When the store decided, by its clock.
     decided_at: Timestamp,
+    /// Whether the store could not answer, and a policy allowed the call without it.
     degraded: bool,
+    /// Whether the call had been allowed before under the same request id, and was not charged again.
     replayed: bool,
+    /// Whether the store could not answer and nothing was checked: no charge is known.
     #[serde(default)]
     unchecked: bool,
+    /// Thresholds that this charge was the first to reach.
     crossed: Vec<Crossing>,
+    /// In shadow mode: the denial that there would have been.
     #[serde(default)]
     shadowed: Option<Denied>,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(Allowed, RawAllowed);
 
 impl From<RawAllowed> for Allowed {
     fn from(raw: RawAllowed) -> Self {

@@ -15,10 +15,13 @@ use crate::state::CreditUsage;
 
 /// A denied call: the first reason that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Denied {
+    /// The asset that was called, if any.
     asset: Option<AssetId>,
+    /// When the store decided, by its clock.
     decided_at: Option<Timestamp>,
-    /// Written only where it is so: what older versions wrote can be read.
+    /// Whether the store could not answer, and a policy denied the call without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     degraded: bool,
     #[serde(flatten)]
@@ -29,12 +32,13 @@ pub struct Denied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum DenialReason {
     /// The key never existed, or was deleted.
     KeyUnknown,
     /// The key has expired.
     KeyExpired {
-        /// Since when.
+        /// The instant of the expiry.
         expired_at: Timestamp,
     },
     /// An admin key manages keys and makes no calls.
@@ -42,7 +46,7 @@ pub enum DenialReason {
     /// The charge does not fit into what is left of the budget, or nothing is left: a new call is denied
     /// then even if it costs nothing.
     BudgetExhausted {
-        /// What was spent without this charge, and the budget.
+        /// Credits spent without this charge, and the budget.
         credits: CreditUsage,
         /// The credits that the charge asked for.
         asked: Credits,
@@ -58,6 +62,20 @@ pub struct RateLimited {
     pub(crate) rules: Rules,
     charge: Charge,
     retry_at: Option<Timestamp>,
+}
+
+impl DenialReason {
+    /// The name for programs, as in `key_unknown`: the same in JSON, problem details and metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyExpired { .. } => "key_expired",
+            Self::AdminKey => "admin_key",
+            Self::BudgetExhausted { .. } => "budget_exhausted",
+            Self::RateLimited(_) => "rate_limited",
+        }
+    }
 }
 
 impl Denied {
@@ -222,18 +240,26 @@ impl Denied {
     }
 }
 
+/// The rules that a denied call met, and those that it would have broken.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawRateLimited {
+    /// The state of each rule, without the charge.
     rules: Vec<RuleState>,
-    /// Derived, for readers of logs.
-    #[serde(default, skip_deserializing)]
+    /// Every rule that would have been broken.
+    #[serde(default)]
     violated: Vec<Violation>,
-    /// Derived, for readers of logs.
-    #[serde(default, skip_deserializing)]
+    /// The violated rule that resets last.
+    #[serde(default)]
     binding: Option<Rule>,
+    /// The charge that was denied.
     charge: Charge,
+    /// The first instant at which the same charge would be allowed, if there is one.
     retry_at: Option<Timestamp>,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(RateLimited, RawRateLimited);
 
 impl From<RateLimited> for RawRateLimited {
     fn from(limited: RateLimited) -> Self {
@@ -250,5 +276,26 @@ impl From<RateLimited> for RawRateLimited {
 impl From<RawRateLimited> for RateLimited {
     fn from(raw: RawRateLimited) -> Self {
         Self::new(raw.rules.into_iter().collect(), raw.charge, raw.retry_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_one_name_in_json_and_in_code() {
+        let credits = CreditUsage { spent: Credits::ZERO, budget: None };
+        let limited = RateLimited::new(Rules::NONE, Charge::request(), None);
+        for reason in [
+            DenialReason::KeyUnknown,
+            DenialReason::KeyExpired { expired_at: Timestamp::START_OF_1970 },
+            DenialReason::AdminKey,
+            DenialReason::BudgetExhausted { credits, asked: Credits::ZERO },
+            DenialReason::RateLimited(Box::new(limited)),
+        ] {
+            let json = serde_json::to_value(&reason).unwrap();
+            assert_eq!(json["reason"], reason.as_str());
+        }
     }
 }

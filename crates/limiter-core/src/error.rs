@@ -1,4 +1,4 @@
-//! What can go wrong: a value out of bounds, a store that cannot answer, a key operation refused.
+//! Errors: a value out of bounds, a store that cannot answer, a refused operation on keys.
 
 use std::error::Error;
 
@@ -15,7 +15,7 @@ pub enum InvalidValue {
     /// A count, limit or sum above 2^53 − 1.
     #[error("{what} is {value}, but at most 9007199254740991 (2^53 - 1) can be counted exactly")]
     TooLarge {
-        /// What the number was meant for.
+        /// The purpose of the number.
         what: &'static str,
         /// The number, or the sum.
         value: u128,
@@ -23,7 +23,7 @@ pub enum InvalidValue {
     /// An id or a name that is empty or too long.
     #[error("{what} has {length} bytes, but must have 1 to {max}")]
     Length {
-        /// What the text was meant for.
+        /// The purpose of the text.
         what: &'static str,
         /// Its length in bytes.
         length: usize,
@@ -83,7 +83,7 @@ pub enum InvalidValue {
     /// A word that is not one of those known here.
     #[error("{text:?} is not a {what}: expected {expected}")]
     UnknownWord {
-        /// What the word was meant for.
+        /// The purpose of the word.
         what: &'static str,
         /// The word, its first 64 characters.
         text: String,
@@ -115,7 +115,7 @@ pub enum InvalidValue {
     /// Saved state that contradicts itself.
     #[error("saved state of a key is inconsistent: {what}")]
     Inconsistent {
-        /// What does not fit.
+        /// The contradiction.
         what: &'static str,
     },
 }
@@ -316,5 +316,12 @@ fn shortened(text: &str) -> String {
     text.chars().take(SHOWN_CHARACTERS).collect()
 }
 
-/// Enough to recognise a mistyped word; a message must not carry a megabyte of somebody's input.
+/// Enough to recognise a mistyped word; a message must not carry a megabyte of input.
 const SHOWN_CHARACTERS: usize = 64;
+
+/// Formats an error with all its causes, in one line.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,4 +1,4 @@
-//! What is known of a key, and what a store keeps of it.
+//! A key's record, and the part of it that a store keeps.
 
 use std::collections::BTreeMap;
 
@@ -21,15 +21,16 @@ use crate::window::Window;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CreatedKey {
-    /// What is known of the key.
+    /// The key's record.
     pub record: KeyRecord,
     /// The secret to hand over, unless the key has none.
     pub access_key: Option<AccessKey>,
 }
 
-/// What is known of a key, as read at one instant.
+/// A key's record, as read at one instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema), schema(as = Key))]
 pub struct KeyRecord {
     /// Its id.
     pub id: KeyId,
@@ -40,16 +41,19 @@ pub struct KeyRecord {
     /// Its name.
     pub name: KeyName,
     /// The ends of its access key, if it has one.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub access_key: Option<MaskedKey>,
     /// Limits over all calls.
     pub global: ScopeLimits,
     /// Limits of each asset that has some, configured, in force or pending.
     pub assets: BTreeMap<AssetId, ScopeLimits>,
     /// The credits that it may ever spend.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub budget: Option<Credits>,
-    /// From when on it is expired.
+    /// The instant at which it expires.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that are told when they are reached.
+    /// The shares of its limits and of its budget that fire an event.
     pub thresholds: Thresholds,
     /// Whether it is in shadow mode: what would be denied for a limit is let through.
     pub shadow: bool,
@@ -62,6 +66,7 @@ pub struct KeyRecord {
 /// The limits of a scope: as configured, as in force now, and what is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct ScopeLimits {
     /// As an admin last set them.
     pub configured: Limits,
@@ -74,25 +79,28 @@ pub struct ScopeLimits {
 /// The limits that are in force in one kind of window, and the change that is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct InForce {
-    /// What is in force now.
+    /// The limits in force now.
     pub limits: WindowLimits,
-    /// What replaces it when the window ends.
+    /// The limits that replace them when the window ends, if a change is pending.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub pending: Option<PendingLimits>,
 }
 
 /// Limits that are not in force yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct PendingLimits {
-    /// What will be in force.
+    /// The limits that will be in force.
     pub limits: WindowLimits,
-    /// From when on: the start of the next window.
+    /// The instant of the change: the start of the next window.
     pub effective_at: Timestamp,
 }
 
 impl KeyRecord {
-    /// What one sees of a stored key at `now`.
+    /// The record of a stored key at `now`.
     #[must_use]
     pub fn of(key: &StoredKey, state: &KeyState, now: Timestamp) -> Self {
         let limits = |scope: &ScopeState| scope.at(now).map(|scope| ScopeLimits::of(&scope));
@@ -166,7 +174,7 @@ impl InForce {
     }
 }
 
-/// What a store keeps of a key beside its [`KeyState`].
+/// The part of a key that a store keeps in addition to its [`KeyState`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredKey {
@@ -176,7 +184,7 @@ pub struct StoredKey {
     pub workspace: WorkspaceId,
     /// Its name.
     pub name: KeyName,
-    /// What is kept of its access key.
+    /// The stored part of its access key.
     #[serde(deserialize_with = "required")]
     pub secret: Option<StoredSecret>,
     /// Starts at 1 and grows with each change, up to [`MAX_COUNT`](crate::MAX_COUNT).
@@ -184,13 +192,13 @@ pub struct StoredKey {
     pub version: u64,
 }
 
-/// What a store keeps of an access key.
+/// The stored part of an access key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredSecret {
-    /// By which it is found.
+    /// The digest, to find the key.
     pub digest: KeyDigest,
-    /// By which people recognise it.
+    /// The ends, to recognise it.
     pub masked: MaskedKey,
 }
 

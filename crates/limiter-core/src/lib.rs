@@ -45,11 +45,14 @@ pub mod evaluate;
 pub mod explain;
 mod key;
 pub mod keys;
+mod known_keys;
 mod ledger;
 mod limits;
 mod meter;
 mod names;
 mod object;
+#[cfg(feature = "utoipa")]
+mod openapi;
 pub mod operation;
 pub mod prepare;
 mod record;
@@ -81,11 +84,12 @@ pub use crossing::Crossing;
 pub use decision::{Allowed, Decision};
 pub use denied::{DenialReason, Denied, RateLimited};
 pub use domain::{FailureDomain, KeyFailure};
-pub use error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
+pub use error::{BoxError, CallError, InvalidValue, KeysError, StoreError, with_causes};
 pub use key::{
     CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
 };
 pub use keys::{Caller, Issuer, Keys};
+pub use known_keys::{KnownKey, KnownKeys};
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
 pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};

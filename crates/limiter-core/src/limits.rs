@@ -1,4 +1,4 @@
-//! What a scope may use: numbers for requests and tokens, per minute and per day.
+//! The limits of a scope: requests and tokens, per minute and per day.
 
 use std::fmt;
 
@@ -84,7 +84,7 @@ impl Limits {
         self.tokens_per_day
     }
 
-    /// What the token limits count.
+    /// The tokens that the token limits count.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type
@@ -144,15 +144,29 @@ impl fmt::Display for Limits {
 #[must_use = "limits are made by build()"]
 pub struct LimitsBuilder(RawLimits);
 
+/// Limits of a scope; null is no limit.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawLimits {
+    /// Requests per minute.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     requests_per_minute: Option<u64>,
+    /// Requests per day.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     requests_per_day: Option<u64>,
+    /// Tokens per minute.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     tokens_per_minute: Option<u64>,
+    /// Tokens per day.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     tokens_per_day: Option<u64>,
+    /// Which tokens are counted: total if left out.
     token_type: TokenType,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(Limits, RawLimits);
 
 impl LimitsBuilder {
     /// Requests per minute; `None`, the default, for no such limit.
@@ -179,7 +193,7 @@ impl LimitsBuilder {
         self
     }
 
-    /// What the token limits count; [`TokenType::Total`] by default.
+    /// The tokens that the token limits count; [`TokenType::Total`] by default.
     pub fn token_type(mut self, token_type: TokenType) -> Self {
         self.0.token_type = token_type;
         self
@@ -273,7 +287,7 @@ impl WindowLimits {
         self.tokens
     }
 
-    /// What the token limit counts; `Total` where there is none.
+    /// The tokens that the token limit counts; `Total` if there is none.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type
@@ -286,15 +300,25 @@ impl WindowLimits {
     }
 }
 
+/// The limits of one window; null is no limit.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawWindowLimits {
+    /// Requests.
     #[serde(deserialize_with = "required")]
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     requests: Option<u64>,
+    /// Tokens.
     #[serde(deserialize_with = "required")]
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     tokens: Option<u64>,
+    /// Which tokens are counted.
     token_type: TokenType,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(WindowLimits, RawWindowLimits);
 
 impl TryFrom<RawWindowLimits> for WindowLimits {
     type Error = InvalidValue;

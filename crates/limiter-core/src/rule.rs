@@ -1,4 +1,4 @@
-//! Rules: whose calls are counted, in which window, and what is counted.
+//! Rules: the scope, the window and the unit of a limit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::InvalidValue;
 use crate::window::Window;
 
-/// Whose calls a rule counts.
+/// The calls that a rule counts.
 ///
 /// It does not repeat the asset's id: a decision is about one asset, which its caller has named, and an
 /// allowed call pays for no copy of it.
@@ -22,7 +22,7 @@ pub enum Scope {
     Asset,
 }
 
-/// What a rule counts.
+/// The unit that a rule counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -39,11 +39,11 @@ pub enum Unit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Rule {
-    /// Whose calls are counted.
+    /// The calls that are counted.
     pub scope: Scope,
-    /// In which window.
+    /// The window of the count.
     pub window: Window,
-    /// What is counted.
+    /// The unit that is counted.
     pub unit: Unit,
 }
 
@@ -66,7 +66,24 @@ impl fmt::Display for Unit {
 }
 
 impl Rule {
-    /// As it prints.
+    /// Every rule, in canonical order.
+    pub const ALL: [Self; 8] = {
+        const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
+            Rule { scope, window, unit }
+        }
+        [
+            rule(Scope::Global, Window::Minute, Unit::Requests),
+            rule(Scope::Global, Window::Minute, Unit::Tokens),
+            rule(Scope::Global, Window::Day, Unit::Requests),
+            rule(Scope::Global, Window::Day, Unit::Tokens),
+            rule(Scope::Asset, Window::Minute, Unit::Requests),
+            rule(Scope::Asset, Window::Minute, Unit::Tokens),
+            rule(Scope::Asset, Window::Day, Unit::Requests),
+            rule(Scope::Asset, Window::Day, Unit::Tokens),
+        ]
+    };
+
+    /// The name, as it prints.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match (self.scope, self.window, self.unit) {
@@ -98,7 +115,7 @@ impl FromStr for Rule {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let found = RULES.into_iter().find(|rule| rule.name() == text);
+        let found = Self::ALL.into_iter().find(|rule| rule.name() == text);
         found.ok_or_else(|| {
             InvalidValue::unknown_word("rule", text, "scope/window/unit, such as asset/day/tokens")
         })
@@ -113,23 +130,6 @@ impl TryFrom<String> for Rule {
     }
 }
 
-/// Every rule that a call can meet, in order.
-pub(crate) const RULES: [Rule; 8] = {
-    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
-        Rule { scope, window, unit }
-    }
-    [
-        rule(Scope::Global, Window::Minute, Unit::Requests),
-        rule(Scope::Global, Window::Minute, Unit::Tokens),
-        rule(Scope::Global, Window::Day, Unit::Requests),
-        rule(Scope::Global, Window::Day, Unit::Tokens),
-        rule(Scope::Asset, Window::Minute, Unit::Requests),
-        rule(Scope::Asset, Window::Minute, Unit::Tokens),
-        rule(Scope::Asset, Window::Day, Unit::Requests),
-        rule(Scope::Asset, Window::Day, Unit::Tokens),
-    ]
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,9 +140,10 @@ mod tests {
         assert_eq!(rule.to_string(), "asset/day/tokens");
         assert_eq!("asset/day/tokens".parse(), Ok(rule));
         assert!("asset/day".parse::<Rule>().is_err());
-        for rule in RULES {
+        for rule in Rule::ALL {
             let Rule { scope, window, unit } = rule;
             assert_eq!(rule.name(), format!("{scope}/{window}/{unit}"));
         }
+        assert!(Rule::ALL.is_sorted());
     }
 }

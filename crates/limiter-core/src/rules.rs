@@ -1,4 +1,4 @@
-//! How the rules that a call met stand, and which of them it would have broken.
+//! The state of the rules that a call met, and the violations.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -10,12 +10,13 @@ use crate::clock::Timestamp;
 use crate::limits::MAX_COUNT;
 use crate::meter::Meter;
 use crate::record::{CREDITS, Record, Span, meter_of};
-use crate::rule::{RULES, Rule, Unit};
+use crate::rule::{Rule, Unit};
 use crate::token_type::TokenType;
 
-/// How one rule stands.
+/// The state of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct RuleState {
     /// The rule.
     pub rule: Rule,
@@ -31,9 +32,10 @@ pub struct RuleState {
     pub token_type: TokenType,
 }
 
-/// A rule that a charge would have broken, as it stands without the charge.
+/// A rule that a charge would have broken, without the charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// The rule.
     pub rule: Rule,
@@ -81,7 +83,7 @@ impl Rules {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
-        RULES.iter().filter_map(|rule| self.state(*rule))
+        Rule::ALL.iter().filter_map(|rule| self.state(*rule))
     }
 
     pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = Violation> {
@@ -154,7 +156,7 @@ impl RuleState {
     /// [bind](Violation::binds_before).
     #[must_use]
     pub fn is_tighter_than(&self, other: &Self) -> bool {
-        // a/b < c/d without dividing; a limit of 0 has nothing left, whatever it is divided by.
+        // a/b < c/d without dividing; a limit of 0 has nothing left.
         let share = |left: u64, of: u64| u128::from(left).saturating_mul(u128::from(of.max(1)));
         let (own, others) =
             (share(self.remaining, other.limit), share(other.remaining, self.limit));
@@ -168,7 +170,7 @@ impl RuleState {
         percent(self.used, self.limit)
     }
 
-    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// The name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)
@@ -176,7 +178,7 @@ impl RuleState {
 }
 
 impl Violation {
-    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// The name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)

@@ -20,17 +20,24 @@ use crate::names::{AssetId, RequestId};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "utoipa",
+    derive(utoipa::ToSchema),
+    schema(description = "The final charge of a reserved call, for billing.")
+)]
 pub struct Settled {
-    /// The asset of the call, as it was reserved. It is also `None` without access to the reservation:
-    /// [`SettledAs::Postponed`], and [`SettledAs::Uncharged`] by id.
+    /// The asset of the call, as it was reserved. It is also null without access to the reservation: if the outcome is
+    /// postponed, or uncharged by id.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub asset: Option<AssetId>,
-    /// The whole final charge of the call, not the difference from the estimate. [`Charge::NOTHING`] if the call was
-    /// cancelled or never charged. `None` only for [`SettledAs::Postponed`], if the call is settled by its id and its
-    /// estimate is not available.
+    /// The whole final charge of the call, not the difference from the estimate. Zero if the call was cancelled or never
+    /// charged. Null only if the outcome is postponed, the call is settled by its id, and its estimate is not available.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub charge: Option<Charge>,
     /// Whether this call of the store ended the reservation.
     pub outcome: SettledAs,
-    /// When the store answered, by its clock; `None` if it did not.
+    /// When the store answered, by its clock; null if it did not.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub at: Option<Timestamp>,
     /// The thresholds that this was the first to reach: none for a repetition.
     pub crossed: Vec<Crossing>,
@@ -40,6 +47,7 @@ pub struct Settled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum SettledAs {
     /// It ended the reservation: bill this one.
     First,

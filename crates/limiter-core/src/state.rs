@@ -20,7 +20,7 @@ use crate::thresholds::Thresholds;
 
 /// The live state of one key: its kind, expiry, and the scopes that are counted.
 ///
-/// A store keeps one for each key and lets nobody else at it during a step.
+/// A store keeps one for each key, and gives a step exclusive access to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "RawKeyState", into = "RawKeyState")]
 pub struct KeyState {
@@ -28,7 +28,7 @@ pub struct KeyState {
     pub(crate) expires_at: Option<Timestamp>,
     /// Credits always; requests and tokens while the key has limits over all calls.
     pub(crate) global: ScopeState,
-    /// What would be denied for a limit is let through.
+    /// Calls beyond a limit are let through.
     pub(crate) shadow: bool,
     /// Sorted by id. Most keys have limits for one asset, which stands in line with the rest.
     pub(crate) assets: SmallVec<[AssetState; 1]>,
@@ -44,6 +44,7 @@ pub(crate) struct AssetState {
 
 /// Credits spent, and the budget that limits them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct CreditUsage {
     /// Credits that the key has spent in its life, counted also without a budget.
     pub spent: Credits,
@@ -58,7 +59,7 @@ pub struct LocatedAsset<'a> {
     position: Option<usize>,
 }
 
-/// Where an asset was found the last time. It saves the next search if the asset is still there, and is
+/// The place where an asset was found the last time. It saves the next search if the asset is still there, and is
 /// never wrong if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct AssetHint {
@@ -180,7 +181,7 @@ impl KeyState {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
 
-    /// Whether the key may make calls at `now`, as far as its kind and its expiry go.
+    /// Whether kind and expiry of the key allow calls at `now`.
     #[must_use]
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.kind == KeyKind::Member && !self.is_expired(now)
@@ -337,7 +338,7 @@ impl CreditUsage {
         meter.with_used(self.spent.millionths())
     }
 
-    /// What is left of the budget, at least 0, if there is one.
+    /// The remaining budget, at least 0, if there is a budget.
     #[must_use]
     pub fn remaining(&self) -> Option<Credits> {
         let left = self.budget?.millionths().saturating_sub(self.spent.millionths());

@@ -338,10 +338,12 @@ impl Default for Search {
 /// Some of the keys that were searched for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Page {
     /// The keys, by the bytes of their names.
     pub keys: Vec<KeyRecord>,
-    /// Where the next page starts, if there may be more keys: hand it to [`Search::after`].
+    /// Where the next page starts: the next search is `after` this name. Null on the last page.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub next: Option<KeyName>,
     /// Keys of this page whose stored data cannot be read, by the bytes of their names. They count towards the size of
     /// the page. To delete such a key frees its name.
@@ -351,6 +353,7 @@ pub struct Page {
 
 /// A key whose stored data cannot be read: it is damaged, or a later version wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct DamagedKey {
     /// Its id.
     pub id: KeyId,

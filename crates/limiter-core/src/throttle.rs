@@ -31,9 +31,15 @@ impl Throttle {
 
     /// Admits the event at `now` and returns how many were suppressed since the last one, or suppresses it: `None`.
     pub fn admit(&self, now: Instant) -> Option<u64> {
+        self.add(1, now).map(|events| events.saturating_sub(1))
+    }
+
+    /// Adds events at `now`. Admits all since the last admitted ones and returns their number, or suppresses them: `None`.
+    pub fn add(&self, events: u64, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.admitted.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
-            state.suppressed = state.suppressed.saturating_add(1);
+        state.suppressed = state.suppressed.saturating_add(events);
+        let is_early = |last| now.saturating_duration_since(last) < self.every;
+        if state.suppressed == 0 || state.admitted.is_some_and(is_early) {
             return None;
         }
         state.admitted = Some(now);
@@ -58,5 +64,15 @@ mod tests {
         assert_eq!(throttle.admit(after(10)), Some(3));
         assert_eq!(throttle.admit(after(19)), None);
         assert_eq!(throttle.admit(after(20)), Some(1));
+    }
+
+    #[test]
+    fn events_that_were_suppressed_are_admitted_later_also_without_another_one() {
+        let (throttle, start) = (Throttle::of_warnings(), Instant::now());
+        assert_eq!(throttle.add(0, start), None);
+        assert_eq!(throttle.add(3, start), Some(3));
+        assert_eq!((throttle.add(2, start), throttle.add(1, start)), (None, None));
+        let later = start + BETWEEN_WARNINGS;
+        assert_eq!((throttle.add(0, later), throttle.add(0, later)), (Some(3), None));
     }
 }

@@ -1,4 +1,4 @@
-//! What a token limit counts.
+//! The tokens that a limit counts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
 
-/// What a token limit counts.
+/// The tokens that a limit counts.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum TokenType {
     /// Input and output tokens together.
     #[default]
@@ -24,7 +25,7 @@ pub enum TokenType {
 }
 
 impl TokenType {
-    /// What is counted, in words.
+    /// The name of the tokens that are counted.
     #[must_use]
     pub const fn tokens(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What a running call is known to cost, as far as it is known.
+//! New totals of a running call.
 
 use serde::{Deserialize, Serialize};
 
@@ -85,13 +85,23 @@ impl Totals {
     }
 }
 
+/// New totals of a call. A total that is left out stays as estimated.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawTotals {
+    /// Tokens of the prompt.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     input_tokens: Option<u64>,
+    /// Tokens of the answer.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     output_tokens: Option<u64>,
+    /// Credits, in millionths.
     credits: Option<Credits>,
 }
+
+#[cfg(feature = "utoipa")]
+crate::openapi::schema_of!(Totals, RawTotals);
 
 impl TryFrom<Object<RawTotals>> for Totals {
     type Error = InvalidValue;

@@ -1,4 +1,4 @@
-//! What a key has used: rows for people who watch.
+//! The usage of a key.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,12 @@ use crate::state::{CreditUsage, KeyState};
 use crate::token_type::TokenType;
 use crate::window::Window;
 
-/// What a key has used, as seen at one instant. Reading it changes nothing.
+/// The usage of a key at one instant. Reading it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Usage {
-    /// All calls of the key; `None` where the key has no global limits, in force or pending.
+    /// All calls of the key; null if the key has no global limits, in force or pending.
     pub global: Option<ScopeUsage>,
     /// Each asset that has limits, in force or pending, by the bytes of its id.
     pub assets: Vec<AssetUsage>,
@@ -25,20 +26,22 @@ pub struct Usage {
     pub credits: CreditUsage,
 }
 
-/// What a key has used of one asset.
+/// The usage of one asset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct AssetUsage {
     /// The asset.
     pub asset: AssetId,
-    /// What was used of it.
+    /// Its usage.
     #[serde(flatten)]
     pub usage: ScopeUsage,
 }
 
-/// What was used in the windows of one scope. A window that has passed shows as empty.
+/// The usage in the windows of one scope. A window that has passed is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct ScopeUsage {
     /// In this minute.
     pub minute: WindowUsage,
@@ -46,9 +49,10 @@ pub struct ScopeUsage {
     pub day: WindowUsage,
 }
 
-/// What was used in one window.
+/// The usage in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct WindowUsage {
     /// Requests.
     pub requests: UnitUsage,
@@ -60,9 +64,10 @@ pub struct WindowUsage {
     pub resets_at: Timestamp,
 }
 
-/// What was used of one unit.
+/// The usage of one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct UnitUsage {
     /// How much is used.
     pub used: u64,
@@ -73,7 +78,7 @@ pub struct UnitUsage {
 }
 
 impl Usage {
-    /// What a key has used, as it stands at `now`.
+    /// The usage of a key at `now`.
     #[must_use]
     pub fn of(state: &KeyState, now: Timestamp) -> Self {
         let assets = state.assets().filter_map(|(asset, scope)| {

@@ -21,7 +21,6 @@ use crate::error::{Outage, told};
 use crate::later::Later;
 use crate::local::Local;
 use crate::metrics::LateFigures;
-use crate::pause::Seldom;
 use crate::runtime::{NoRuntime, in_runtime};
 
 /// The store, as soon as there is one, and what is known of how it fares.
@@ -45,7 +44,7 @@ pub(crate) struct Asking {
     /// Counts the operations that the store receives late.
     pub(crate) late: LateFigures,
     /// Throttles the warnings about operations that the store refuses.
-    pub(crate) refusals: Seldom,
+    pub(crate) refusals: Throttle,
     /// What goes on without the store, by the policy of that name.
     pub(crate) local: Option<Local>,
     /// Who wants to hear of thresholds that are reached by what the store is told later.

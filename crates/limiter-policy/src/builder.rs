@@ -13,7 +13,6 @@ use crate::breakers::Breakers;
 use crate::later::Later;
 use crate::local::Local;
 use crate::metrics::LateFigures;
-use crate::pause::Seldom;
 use crate::policy::FailurePolicy;
 use crate::store::GuardedStore;
 
@@ -152,7 +151,7 @@ impl GuardedStoreBuilder {
             later: Later::new(self.most_remembered.get()),
             catching_up: tokio::sync::Mutex::new(()),
             late: LateFigures::new(self.policy),
-            refusals: Seldom::default(),
+            refusals: Throttle::of_warnings(),
             listener: OnceLock::new(),
             local: match self.policy {
                 FailurePolicy::LocalShare { share } => Some(Local::new(

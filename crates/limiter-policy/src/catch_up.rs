@@ -49,7 +49,8 @@ impl Asking {
         if let Some(local) = &self.local {
             local.pay(self, &mut round).await;
         }
-        if let Some(refusals) = self.refusals.due(round.refusals)
+        if let Some(refusals) =
+            self.refusals.add(round.refusals, tokio::time::Instant::now().into_std())
             && let Some(last) = &round.last_refused
         {
             tracing::warn!(

@@ -26,19 +26,12 @@ pub enum Outage {
         "the store is not asked until it answers a probe again; why it was given up: {last_failure}"
     )]
     GivenUp {
-        /// What failed last.
+        /// The last failure.
         last_failure: Arc<str>,
     },
 }
 
 /// An error and all its causes, in one line.
 pub(crate) fn told(error: &dyn std::error::Error) -> Arc<str> {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.into()
+    limiter_core::with_causes(error).into()
 }

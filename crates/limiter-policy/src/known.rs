@@ -1,20 +1,21 @@
-//! What is remembered of a store for the time when it cannot answer, and never more than so much.
+//! Bounded memory of a store's answers, for the time when it cannot answer.
 
 use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
-use limiter_core::{KeyDigest, KeyId, RequestId};
+use limiter_core::{KeyDigest, KeyId, KnownKeys, RequestId};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// Ids of the access keys that were looked up, by digest. The id never changes, and no other key gets it.
+/// Access keys that were looked up, for the time when the store cannot answer.
 #[derive(Debug)]
-pub(crate) struct KnownKeys(Mutex<LruCache<KeyDigest, KnownKey>>);
+pub(crate) struct LookedUp(Mutex<LookUps>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KnownKey {
-    pub(crate) id: KeyId,
-    /// False if the look-up failed at the record of the key: nothing shows that the key exists.
-    pub(crate) found: bool,
+#[derive(Debug)]
+struct LookUps {
+    found: KnownKeys,
+    /// Keys whose look-up failed at the record of the key: nothing shows that the key exists.
+    located: KnownKeys,
 }
 
 /// The reservations that were made without the store.
@@ -28,30 +29,39 @@ pub(crate) enum MayStand {
     No,
 }
 
-impl KnownKeys {
+impl LookedUp {
     pub(crate) fn new(most: NonZeroUsize) -> Self {
-        Self(Mutex::new(LruCache::new(most)))
+        let cache = || KnownKeys::new(most.get(), MAX_AGE);
+        Self(Mutex::new(LookUps { found: cache(), located: cache() }))
     }
 
-    pub(crate) fn get(&self, digest: &KeyDigest) -> Option<KnownKey> {
-        self.0.lock().get(digest).cloned()
+    /// The id of a key that was found.
+    pub(crate) fn found(&self, digest: &KeyDigest) -> Option<KeyId> {
+        self.0.lock().found.get(digest, Instant::now()).map(|known| known.id)
     }
 
-    /// Remembers the id that the look-up of an access key reached before it failed.
-    pub(crate) fn came_to(&self, digest: &KeyDigest, id: &KeyId) {
-        let mut known = self.0.lock();
-        if !known.contains(digest) {
-            known.put(*digest, KnownKey { id: id.clone(), found: false });
-        }
+    /// The id of a key that was found or located.
+    pub(crate) fn located(&self, digest: &KeyDigest) -> Option<KeyId> {
+        let (mut look_ups, now) = (self.0.lock(), Instant::now());
+        let LookUps { found, located } = &mut *look_ups;
+        let known = found.get(digest, now).or_else(|| located.get(digest, now));
+        known.map(|known| known.id)
     }
 
-    /// Remembers what the store has answered: a key that is gone is forgotten.
-    pub(crate) fn heard(&self, digest: &KeyDigest, found: Option<&KeyId>) {
-        let mut known = self.0.lock();
-        match found {
-            Some(id) if known.get(digest).is_some_and(|known| known.found && known.id == *id) => {}
-            Some(id) => drop(known.put(*digest, KnownKey { id: id.clone(), found: true })),
-            None => drop(known.pop(digest)),
+    /// Adds the id that a look-up reached before it failed.
+    pub(crate) fn locate(&self, digest: &KeyDigest, id: &KeyId) {
+        self.0.lock().located.insert(digest, id, Instant::now());
+    }
+
+    /// Adds the store's answer. A key that is gone is removed.
+    pub(crate) fn answered(&self, digest: &KeyDigest, answer: Option<&KeyId>) {
+        let mut look_ups = self.0.lock();
+        match answer {
+            Some(id) => look_ups.found.insert(digest, id, Instant::now()),
+            None => {
+                look_ups.found.remove(digest);
+                look_ups.located.remove(digest);
+            }
         }
     }
 }
@@ -81,6 +91,9 @@ impl Unbacked {
     }
 }
 
+/// An id is used without the store only during an outage, however long that is.
+const MAX_AGE: Duration = Duration::MAX;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +117,7 @@ mod tests {
         let (key, ids) = ("ci".parse().unwrap(), ["a", "b", "c"].map(|id| id.parse().unwrap()));
         unbacked.remember(&key, &ids[0], MayStand::Yes);
         unbacked.remember(&key, &ids[1], MayStand::No);
-        assert!(!unbacked.end(&key, &ids[0]), "the store is to be told");
+        assert!(!unbacked.end(&key, &ids[0]), "the store must end it");
         assert!(unbacked.end(&key, &ids[1]) && unbacked.end(&key, &ids[1]));
         unbacked.remember(&key, &ids[2], MayStand::No);
         assert_eq!(ids.map(|id| unbacked.has(&key, &id)), [true, false, true]);
@@ -112,15 +125,16 @@ mod tests {
 
     #[test]
     fn an_access_key_of_a_deleted_key_is_forgotten() {
-        let known = KnownKeys::new(ONE);
+        let look_ups = LookedUp::new(ONE);
         let access_key = limiter_core::AccessKey::new("0123456789abcdef0123456789abcdef").unwrap();
         let (digest, id): (_, KeyId) = (access_key.digest(), "ci".parse().unwrap());
-        known.came_to(&digest, &id);
-        assert_eq!(known.get(&digest), Some(KnownKey { id: id.clone(), found: false }));
-        known.heard(&digest, Some(&id));
-        known.came_to(&digest, &id);
-        assert_eq!(known.get(&digest), Some(KnownKey { id, found: true }));
-        known.heard(&digest, None);
-        assert_eq!(known.get(&digest), None);
+        let known = || (look_ups.found(&digest), look_ups.located(&digest));
+        look_ups.locate(&digest, &id);
+        assert_eq!(known(), (None, Some(id.clone())));
+        look_ups.answered(&digest, Some(&id));
+        look_ups.locate(&digest, &id);
+        assert_eq!(known(), (Some(id.clone()), Some(id)));
+        look_ups.answered(&digest, None);
+        assert_eq!(known(), (None, None));
     }
 }

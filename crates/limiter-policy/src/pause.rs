@@ -1,8 +1,7 @@
-//! Pauses between retries of refused operations, and between warnings about them.
+//! Pauses between retries of refused operations.
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The pause before a refused operation is tried again, which grows with each refusal in a row.
@@ -10,16 +9,6 @@ use tokio::time::Instant;
 pub(crate) struct Pause {
     refusals: u32,
     until: Option<Instant>,
-}
-
-/// A throttle that sums up what it suppresses.
-#[derive(Debug, Default)]
-pub(crate) struct Seldom(Mutex<Warned>);
-
-#[derive(Debug, Default)]
-struct Warned {
-    last: Option<Instant>,
-    unsaid: u64,
 }
 
 impl Pause {
@@ -40,27 +29,12 @@ impl Pause {
     }
 }
 
-impl Seldom {
-    /// Adds to the count, and returns the sum since the last warning if another warning is due.
-    pub(crate) fn due(&self, more: u64) -> Option<u64> {
-        let (mut warned, now) = (self.0.lock(), Instant::now());
-        warned.unsaid = warned.unsaid.saturating_add(more);
-        if warned.unsaid == 0 || warned.last.is_some_and(|last| now - last < QUIET) {
-            return None;
-        }
-        warned.last = Some(now);
-        Some(std::mem::take(&mut warned.unsaid))
-    }
-}
-
 /// A brief refusal, such as in a failover, ends soon.
 const FIRST: Duration = Duration::from_secs(1);
 /// A repair by an admin takes longer; after it, the retry comes within this time.
 const LONGEST: Duration = Duration::from_secs(300);
 /// Enough doublings to reach the longest pause.
 const MOST_DOUBLINGS: u32 = 9;
-/// One warning reports the refusal, and the next ones how often it was repeated.
-const QUIET: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -81,15 +55,5 @@ mod tests {
         assert!(pause.is_over(now));
         pause.grow(now);
         assert!(pause.is_over(now + FIRST));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_warning_in_ten_seconds_says_how_many_there_were() {
-        let seldom = Seldom::default();
-        assert_eq!(seldom.due(0), None);
-        assert_eq!(seldom.due(3), Some(3));
-        assert_eq!((seldom.due(2), seldom.due(1)), (None, None));
-        tokio::time::advance(QUIET).await;
-        assert_eq!((seldom.due(0), seldom.due(0)), (Some(3), None));
     }
 }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::asking::{Asking, Effect, Subject, failed_key};
 use crate::breaker::BreakerState;
 use crate::here::Here;
-use crate::known::{KnownKeys, MayStand, Unbacked};
+use crate::known::{LookedUp, MayStand, Unbacked};
 use crate::later::Ended;
 use crate::local::Local;
 use crate::metrics::AnswerFigures;
@@ -30,7 +30,7 @@ use crate::policy::FailurePolicy;
 pub struct GuardedStore {
     asking: Arc<Asking>,
     policy: FailurePolicy,
-    known_keys: Arc<KnownKeys>,
+    looked_up: Arc<LookedUp>,
     unbacked: Arc<Unbacked>,
     figures: Arc<AnswerFigures>,
 }
@@ -90,7 +90,7 @@ impl GuardedStore {
         Self {
             asking,
             policy,
-            known_keys: Arc::new(KnownKeys::new(most_remembered)),
+            looked_up: Arc::new(LookedUp::new(most_remembered)),
             unbacked: Arc::new(Unbacked::new(most_remembered)),
             figures: Arc::new(AnswerFigures::new(policy)),
         }
@@ -349,28 +349,26 @@ impl Store for GuardedStore {
     }
 
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
-        let known = self.known_keys.get(digest);
         // The part that holds the key may be given up, though another part serves the look-up.
-        let refusal = known.as_ref().and_then(|key| self.asking.refusal_of(&key.id));
+        let located = self.looked_up.located(digest);
+        let refusal = located.and_then(|id| self.asking.refusal_of(&id));
         let asked = match refusal {
             Some(refusal) => Err(refusal),
             None => self.asking.ask(digest, Effect::Reads, |store| store.resolve(digest)).await,
         };
         match asked {
             Ok(found) => {
-                self.known_keys.heard(digest, found.as_ref());
+                self.looked_up.answered(digest, found.as_ref());
                 Ok(found)
             }
             Err(error) => {
-                if let Some(key) = failed_key(&error) {
-                    self.known_keys.came_to(digest, key);
+                if let Some(id) = failed_key(&error) {
+                    self.looked_up.locate(digest, id);
                 }
-                match known {
-                    Some(key) if key.found && self.goes_on() && error.is_outage() => {
-                        Ok(Some(key.id))
-                    }
-                    _ => Err(error),
-                }
+                let known = self.looked_up.found(digest);
+                known
+                    .filter(|_| self.goes_on() && error.is_outage())
+                    .map_or(Err(error), |id| Ok(Some(id)))
             }
         }
     }

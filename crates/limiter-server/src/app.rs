@@ -1,9 +1,9 @@
-//! What all requests share.
+//! The state that all requests share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use limiter::{Api, Limiter, RedisStore};
+use limiter::{Api, Limiter, RedisStore, with_causes};
 use limiter_tower::{Dialect, ErrorFormat};
 
 use crate::admission::Admission;
@@ -11,7 +11,7 @@ use crate::auth::Authenticator;
 use crate::bounds::Bounds;
 use crate::client::Client;
 use crate::models::Models;
-use crate::state::{StateFile, with_causes};
+use crate::state::StateFile;
 use crate::workers::Workers;
 
 /// The service's state: the engine, the models that can be run, the bounds, and the headers of the engine's API.

@@ -1,14 +1,13 @@
-//! Who calls: the access key of a request, and the key that it belongs to.
+//! The caller: the access key of a request, and its key.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use limiter::{AccessKey, KeyDigest, KeyId, Limiter};
-use lru::LruCache;
+use limiter::{AccessKey, KeyDigest, KeyId, KnownKey, KnownKeys, Limiter};
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -17,8 +16,8 @@ use crate::queue::Queue;
 use crate::refusal::Refusal;
 use crate::workers::Workers;
 
-/// The caller's access key, from `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`. If both
-/// headers came, `x-api-key` counts. Its key was found before the rest of the request was read.
+/// The caller's access key, from `x-api-key: KEY`, `Authorization: Bearer KEY` or `Authorization: Token KEY`. If a request
+/// has both headers, `x-api-key` counts. The key is found before the rest of the request is read.
 #[derive(Debug)]
 pub(crate) struct Caller(pub(crate) AccessKey);
 
@@ -88,18 +87,9 @@ pub(crate) struct Authenticator {
 struct Remote {
     limiter: Limiter,
     workers: Option<Arc<Workers>>,
-    /// Keys that were found. An access key never changes its key, and each call checks whether the key still exists.
-    /// Misses are not cached: a flood of guesses evicts no entry.
-    known: Mutex<LruCache<KeyDigest, Found>>,
+    known: Mutex<KnownKeys>,
     /// Queue for unknown access keys: guesses wait for each other, and known callers wait for none of them.
     strangers: Arc<Queue>,
-}
-
-#[derive(Debug)]
-struct Found {
-    id: KeyId,
-    /// Last time that the store was asked whether the key still exists.
-    asked: Instant,
 }
 
 impl Authenticator {
@@ -109,14 +99,14 @@ impl Authenticator {
             Arc::new(Remote {
                 limiter: limiter.clone(),
                 workers,
-                known: Mutex::new(LruCache::new(MAX_KNOWN_KEYS)),
+                known: Mutex::new(KnownKeys::new(MAX_KNOWN_KEYS, KnownKeys::MAX_AGE)),
                 strangers: Queue::new(MAX_STRANGERS),
             })
         });
         Self { limiter, remote }
     }
 
-    /// The key of this access key: one digest, and at most one look-up.
+    /// Finds the key of this access key, by at most one look-up.
     pub(crate) async fn identify(&self, access_key: &AccessKey) -> Result<KeyId, Refusal> {
         let Some(remote) = &self.remote else {
             let found = self.limiter.authenticate(access_key).await?;
@@ -124,28 +114,23 @@ impl Authenticator {
         };
         let digest = access_key.digest();
         match remote.recall(&digest) {
-            Some(Recalled::Fresh(id)) => Ok(id),
-            Some(Recalled::Old(id)) => remote.look_again(access_key, digest, id).await,
+            Some(KnownKey { id, is_fresh: true }) => Ok(id),
+            Some(KnownKey { id, .. }) => remote.look_again(access_key, digest, id).await,
             None => remote.find(access_key, digest).await,
         }
     }
 }
 
-enum Recalled {
-    Fresh(KeyId),
-    /// Due for a new look-up by this request, while others go on.
-    Old(KeyId),
-}
-
 impl Remote {
-    fn recall(&self, digest: &KeyDigest) -> Option<Recalled> {
-        let mut known = self.known.lock();
-        let found = known.get_mut(digest)?;
-        if found.asked.elapsed() < FRESH {
-            return Some(Recalled::Fresh(found.id.clone()));
+    /// Finds a cached key. If the entry is not fresh, this caller has to look the key up again: for others the entry is
+    /// fresh meanwhile.
+    fn recall(&self, digest: &KeyDigest) -> Option<KnownKey> {
+        let (mut known, now) = (self.known.lock(), Instant::now());
+        let key = known.get(digest, now)?;
+        if !key.is_fresh {
+            known.insert(digest, &key.id, now);
         }
-        found.asked = Instant::now();
-        Some(Recalled::Old(found.id.clone()))
+        Some(key)
     }
 
     async fn look_again(
@@ -157,10 +142,10 @@ impl Remote {
         let (remote, access_key) = (Arc::clone(self), access_key.clone());
         let looking = async move { remote.limiter.authenticate(&access_key).await };
         match Workers::run_on(self.workers.as_deref(), looking).await {
-            // An error changes nothing here: the call itself needs the store too.
+            // After an error the call goes on: it needs the store too.
             Ok(Some(_)) | Err(_) => Ok(id),
             Ok(None) => {
-                self.known.lock().pop(&digest);
+                self.known.lock().remove(&digest);
                 Err(Refusal::unknown_key())
             }
         }
@@ -176,12 +161,12 @@ impl Remote {
         let finding = async move {
             let _place = entry.place().await.ok_or_else(too_many_strangers)?;
             // Another request with the same access key may have found it meanwhile.
-            if let Some(Recalled::Fresh(id) | Recalled::Old(id)) = remote.recall(&digest) {
-                return Ok(id);
+            if let Some(known) = remote.recall(&digest) {
+                return Ok(known.id);
             }
             let found = remote.limiter.authenticate(&access_key).await?;
             let id = found.ok_or_else(Refusal::unknown_key)?;
-            remote.known.lock().put(digest, Found { id: id.clone(), asked: Instant::now() });
+            remote.known.lock().insert(&digest, &id, Instant::now());
             Ok(id)
         };
         Workers::run_on(self.workers.as_deref(), finding).await
@@ -192,8 +177,6 @@ fn too_many_strangers() -> Refusal {
     Refusal::busy("the server looks up as many unknown access keys as it takes")
 }
 
-/// How long bodies are still read here after another server has deleted the key.
-const FRESH: Duration = Duration::from_secs(1);
 /// Schemes of the services whose APIs this server offers.
 const SCHEMES: [&str; 2] = ["Bearer", "Token"];
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -1,11 +1,10 @@
-//! How much may come in at a time, how long it may take, and how much of it is remembered.
+//! Bounds on the size, number, duration and memory of requests.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use limiter::LedgerBounds;
 
-/// What one server accepts. Everything that comes in has a bound here.
+/// The bounds of a server. Every input has a bound here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bounds {
@@ -19,14 +18,14 @@ pub struct Bounds {
     /// Bytes of all requests' bodies together, 64 MiB by default. Beyond that a request gets 503. Only known callers'
     /// bodies are read.
     pub max_buffered_bytes: usize,
-    /// For the headers of a request, and for its body, 10 s by default: who sends more slowly is cut off. Who does not take a
-    /// piece of an answer for three times that is cut off too.
+    /// For the headers of a request, and for its body, 10 s by default. A slower client is cut off, as is one that does not
+    /// read a piece of an answer for three times as long.
     pub read_timeout: Duration,
-    /// Until the answer begins, 120 s by default: models take their time, all else has shorter deadlines.
+    /// Until the answer begins, 120 s by default, for slow models; all other calls have shorter deadlines.
     pub request_timeout: Duration,
-    /// For what is under way when the server is told to stop, 30 s by default.
+    /// For requests in progress when the server stops, 30 s by default.
     pub shutdown_timeout: Duration,
-    /// Events that wait for the webhook, 1,024 by default. One more is lost, and said to be.
+    /// Events in the queue of the webhook, 1,024 by default. One more is lost, and logged.
     pub max_events: usize,
     /// Reservations and request ids of a key that are remembered, 100,000 of each kind by default, for 120 s once they have
     /// ended. One more is answered with 503, and the time at which there is room.
@@ -61,9 +60,9 @@ pub(crate) const MAX_HEADERS: usize = 64;
 pub(crate) const MAX_DECISIONS: usize = 256;
 /// Concurrent look-ups of unknown access keys in Redis: the most that a flood of guesses can take.
 pub(crate) const MAX_STRANGERS: usize = 32;
-/// How many access keys are remembered as known, so that they need no look-up in Redis: a few megabytes.
-pub(crate) const MAX_KNOWN_KEYS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// The highest bound of what is remembered of a key: some 600 MB in memory, and a hash that Redis deletes in a second.
+/// Cached access keys, which need no look-up in Redis: a few megabytes.
+pub(crate) const MAX_KNOWN_KEYS: usize = 10_000;
+/// The highest bound on the memory of a key's calls: some 600 MB, and a hash that Redis deletes in a second.
 pub(crate) const MOST_REMEMBERED: usize = 1_000_000;
 /// The longest time for which an ended reservation or a request id is remembered: a day. Retries come within minutes.
 pub(crate) const LONGEST_DEDUPE: Duration = Duration::from_secs(86_400);

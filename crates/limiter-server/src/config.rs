@@ -1,4 +1,4 @@
-//! How the server is told what to do: flags, environment variables and a file, in this order of precedence.
+//! The settings: flags, environment variables and a file, in this order of precedence.
 
 mod file;
 mod flags;
@@ -25,44 +25,44 @@ use self::file::File;
 use self::flags::Flags;
 pub use self::origins::Origin;
 
-/// What one server is to be.
+/// The settings of a server.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Where it listens: 127.0.0.1:8080 by default.
+    /// The address to listen on: 127.0.0.1:8080 by default.
     pub listen: SocketAddr,
     /// The servers that keep keys and counts; in memory by default.
     pub redis: Option<String>,
-    /// With what the names of all Redis keys begin.
+    /// The prefix of all Redis keys.
     pub redis_prefix: String,
     /// The workspace whose first admin key is made at the start.
     pub workspace: WorkspaceId,
     /// The access key of its admin; made at the first start by default.
     pub admin_key: Option<AccessKey>,
-    /// Where the in-memory engine is kept over restarts; nowhere by default.
+    /// The file that keeps the in-memory engine over restarts; none by default.
     pub state: Option<PathBuf>,
     /// The models that can be run; three that echo by default.
     pub models: Vec<Model>,
-    /// What may come in.
+    /// Bounds on requests and connections.
     pub bounds: Bounds,
     /// The rate limit headers on `/v1`: [`Dialect::Ietf`] by default, none if empty. Calls to the APIs of OpenAI and
     /// Anthropic get that provider's own headers too, unless this is empty. The aiXplain SDK's paths have none.
     pub dialects: Vec<Dialect>,
     /// Origins of web pages that may call from a browser: none by default, and then answers have no CORS headers.
     pub cors_origins: Vec<Origin>,
-    /// Shares of limits that are told when a key reaches them, of keys that say none themselves: 80 % and 100 % by default.
+    /// Shares of limits that fire an event when a key reaches them, unless the key has its own: 80 % and 100 % by default.
     pub thresholds: Thresholds,
-    /// Whom to tell of thresholds that keys reach, beside the log; nobody by default.
+    /// The webhook for threshold events, in addition to the log; none by default.
     pub webhook: Option<WebhookSettings>,
-    /// Whether all keys are in shadow mode: what would be denied for a limit is let through.
+    /// Whether all keys are in shadow mode: calls beyond a limit are let through.
     pub shadow: bool,
-    /// What is logged, as `tracing` filters it.
+    /// The log filter, as `tracing` reads it.
     pub log: String,
     /// Whether log lines are JSON.
     pub log_json: bool,
 }
 
-/// Why a server cannot be configured like that.
+/// An error in the settings.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -80,7 +80,7 @@ pub enum ConfigError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The mistake, and its place.
         message: String,
     },
     /// Two models share an id or a path.
@@ -94,8 +94,8 @@ pub enum ConfigError {
         "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out"
     )]
     StateAndRedis,
-    /// Headers were asked for, and none.
-    #[error("the headers are to be none, and others beside it: leave one of them out")]
+    /// `none` was combined with other headers.
+    #[error("`none` cannot be combined with other header formats: leave one of them out")]
     NoHeadersAndSome,
     /// The value is not an origin of web pages.
     #[error(
@@ -147,7 +147,9 @@ impl Settings {
         admin_key: Option<String>,
         webhook_secret: Option<String>,
     ) -> Result<Self, ConfigError> {
-        let bounds = flags.bounds.over(file.bounds.0).bounds();
+        let mut bounds = Bounds::default();
+        file.bounds.0.apply(&mut bounds);
+        flags.bounds.apply(&mut bounds);
         let webhook = flags.webhook.or(file.webhook);
         let webhook = webhook.map(|url| webhook_to(&url, webhook_secret, bounds.max_events));
         let settings = Self {
@@ -188,7 +190,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What no single setting shows.
+    /// Checks what depends on several settings.
     fn check(&self) -> Result<(), ConfigError> {
         if self.state.is_some() && self.redis.is_some() {
             return Err(ConfigError::StateAndRedis);
@@ -229,7 +231,7 @@ impl Settings {
 }
 
 impl Default for Settings {
-    /// What a server is with no flag, variable or file.
+    /// The settings with no flag, variable or file.
     fn default() -> Self {
         let settings = Self::merge(Flags::default(), File::default(), None, None);
         settings.unwrap_or_else(|error| unreachable!("the defaults are valid: {error}"))
@@ -274,9 +276,9 @@ impl fmt::Debug for Settings {
 /// flags of its processes.
 const ADMIN_KEY: &str = "LIMITER_ADMIN_KEY";
 
-/// The variable with what is shared with the webhook, for the same reason.
+/// The variable with the secret of the webhook, for the same reason.
 const WEBHOOK_SECRET: &str = "LIMITER_WEBHOOK_SECRET";
-/// Of random characters, enough not to be guessed.
+/// Random characters, too many to be guessed.
 const SHORTEST_SECRET: usize = 16;
 
 const DEFAULT_LISTEN: SocketAddr =
@@ -284,7 +286,7 @@ const DEFAULT_LISTEN: SocketAddr =
 const DEFAULT_PREFIX: &str = "limiter";
 const DEFAULT_WORKSPACE: &str = "default";
 const DEFAULT_LOG: &str = "info";
-/// The one that is on its way to be a standard.
+/// The draft of a standard.
 const DEFAULT_DIALECT: Dialect = Dialect::Ietf;
 
 #[cfg(test)]

@@ -20,8 +20,7 @@ pub(crate) fn allow(routes: Router, origins: &[Origin], dialects: &[Dialect]) ->
         true => AllowOrigin::any(),
         false => AllowOrigin::list(origins.iter().map(|origin| origin.value().clone())),
     };
-    let exposed = dialects.iter().flat_map(|dialect| headers(*dialect));
-    let exposed = exposed.map(|name| HeaderName::from_static(name)).chain(RETRY_HEADERS);
+    let exposed = dialects.iter().flat_map(|dialect| dialect.header_names()).chain(RETRY_HEADERS);
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
@@ -30,37 +29,6 @@ pub(crate) fn allow(routes: Router, origins: &[Origin], dialects: &[Dialect]) ->
         .expose_headers(exposed.collect::<Vec<_>>())
         .max_age(MAX_AGE);
     routes.layer(layer)
-}
-
-/// Returns the names of a dialect's headers.
-const fn headers(dialect: Dialect) -> &'static [&'static str] {
-    match dialect {
-        Dialect::Ietf => &["ratelimit-policy", "ratelimit"],
-        Dialect::Legacy => &["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"],
-        Dialect::OpenAi => &[
-            "x-ratelimit-limit-requests",
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset-requests",
-            "x-ratelimit-limit-tokens",
-            "x-ratelimit-remaining-tokens",
-            "x-ratelimit-reset-tokens",
-        ],
-        Dialect::Anthropic => &[
-            "anthropic-ratelimit-requests-limit",
-            "anthropic-ratelimit-requests-remaining",
-            "anthropic-ratelimit-requests-reset",
-            "anthropic-ratelimit-tokens-limit",
-            "anthropic-ratelimit-tokens-remaining",
-            "anthropic-ratelimit-tokens-reset",
-            "anthropic-ratelimit-input-tokens-limit",
-            "anthropic-ratelimit-input-tokens-remaining",
-            "anthropic-ratelimit-input-tokens-reset",
-            "anthropic-ratelimit-output-tokens-limit",
-            "anthropic-ratelimit-output-tokens-remaining",
-            "anthropic-ratelimit-output-tokens-reset",
-        ],
-        _ => &[],
-    }
 }
 
 /// The headers with retry advice, in every dialect.
@@ -79,9 +47,8 @@ mod tests {
     #[test]
     fn every_header_that_the_document_describes_is_exposed() {
         let dialects = [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic];
-        let exposed = dialects.into_iter().flat_map(headers).map(|name| (*name).to_owned());
-        let exposed = exposed.chain(RETRY_HEADERS.map(|name| name.to_string()));
-        let exposed: BTreeSet<String> = exposed.collect();
+        let exposed = dialects.into_iter().flat_map(Dialect::header_names).chain(RETRY_HEADERS);
+        let exposed: BTreeSet<String> = exposed.map(|name| name.to_string()).collect();
         let described = openapi::header_names().into_iter().map(|name| name.to_lowercase());
         assert_eq!(exposed, described.collect());
     }

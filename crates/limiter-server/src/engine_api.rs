@@ -9,5 +9,4 @@ pub(crate) mod check;
 pub(crate) mod keys;
 pub(crate) mod problems;
 pub(crate) mod reservations;
-pub(crate) mod schema;
 pub(crate) mod usage;

@@ -107,9 +107,7 @@ async fn pass_on(answer: Answered, dialects: &[Dialect]) -> Result<Response, Ref
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
     let standing = Standing::from(answer.reservation.decision());
-    for dialect in dialects {
-        dialect.write(standing, &mut headers);
-    }
+    Dialect::write_all(dialects, standing, &mut headers);
     let mut response = Response::new(answer.into_body());
     *response.headers_mut() = headers;
     Ok(response)

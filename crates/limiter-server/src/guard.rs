@@ -9,18 +9,19 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use limiter::DenialReason;
 use limiter_tower::{ErrorFormat, Retry};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::bounds::Bounds;
 use crate::gateway;
 use crate::metrics;
-use crate::refusal::{Refusal, UNKNOWN_KEY};
+use crate::refusal::Refusal;
 use crate::routes;
 
 /// Answers each request in time, counts and logs it, and hides panics from the client.
 ///
-/// Beside the service itself it is of use to benches, which compare one service with another behind the same guard.
+/// Benches use it too, to compare one service with another behind the same guard.
 pub fn guarded(routes: Router, bounds: &Bounds) -> Router {
     metrics::install();
     catching_panics(routes).layer(from_fn_with_state(bounds.request_timeout, stand_guard))
@@ -33,7 +34,7 @@ pub(crate) fn catching_panics(routes: Router) -> Router {
 
 async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    // The template of the route, never the path: whatever a client puts there stays out of logs and labels.
+    // The template of the route, never the path: client input stays out of logs and labels.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.and_then(routes::known).unwrap_or("other");
     let style = Style::of(request.uri().path());
@@ -41,7 +42,7 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
 
     let mut response = answer(limit, request, next).await;
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
-        if refusal.code == UNKNOWN_KEY {
+        if refusal.code == DenialReason::KeyUnknown.as_str() {
             metrics::unknown_key();
         }
         let headers = mem::take(response.headers_mut());
@@ -76,9 +77,9 @@ impl Style {
 
     fn render(self, refusal: Refusal) -> Response {
         match self {
-            Self::Wire => refusal.on_the_wire(),
+            Self::Wire => refusal.into_wire(),
             Self::Problem => refusal.into_problem(),
-            Self::Provider(format) => refusal.in_the_words_of(format),
+            Self::Provider(format) => refusal.in_format(format),
         }
     }
 }
@@ -87,14 +88,14 @@ async fn answer(limit: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = "no answer was ready in time; what was asked for may have been charged";
+            let message = "no answer was ready in time; the call may have been charged";
             let refusal = Refusal::unavailable("timeout", message);
             Refusal { retry: Some(Retry::Never), ..refusal }.into_response()
         }
     }
 }
 
-/// The last resort. What happened went to standard error by Rust's own hook; the client learns that it was not its fault.
+/// The response after a panic. Rust's own hook has written the panic to standard error.
 fn panicked() -> HttpResponse<Body> {
     let message = "the server has a bug: the request was given up, and may have been charged";
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message).into_response()

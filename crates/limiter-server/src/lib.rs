@@ -19,9 +19,9 @@
 //! ```
 //!
 //! # The way of a request
-//! [`serve`] accepts it, the guard ([`guarded`]) holds it to its bounds, counts and logs it, `routes` leads it to `wire` (what the SDK
-//! calls), `engine_api` (`/v1`) or `gateway` (the APIs of OpenAI and Anthropic), which ask the engine of the crate `limiter`. No
-//! rule is written here; headers and problem details are those of `limiter_tower`.
+//! [`serve`] accepts it. The guard ([`guarded`]) applies the bounds, counts it and logs it. `routes` leads it to `wire` (the paths
+//! of the SDK), `engine_api` (`/v1`) or `gateway` (the APIs of OpenAI and Anthropic), which call the limiter. No rule is
+//! written here; headers and problem details are those of `limiter_tower`.
 
 mod admission;
 mod app;
@@ -36,6 +36,7 @@ mod engine_api;
 mod gateway;
 mod guard;
 mod health;
+mod ids;
 mod lag;
 mod linger;
 mod metrics;

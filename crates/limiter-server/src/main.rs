@@ -1,10 +1,11 @@
-//! `limiter-server`: rate limits for API keys of LLM services, over HTTP. `limiter-server --help` tells the rest.
+//! `limiter-server`: rate limits for API keys of LLM services, over HTTP. See `limiter-server --help`.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
+use limiter::with_causes;
 use limiter_server::{Server, Settings, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -82,9 +83,4 @@ fn raise_file_limit() {
     if let Err(error) = raised {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
+use utoipa::openapi::{OpenApi as Document, RefOr, Schema, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
 use self::gateway::ProviderApis;
@@ -37,7 +37,7 @@ pub(crate) fn header_names() -> Vec<String> {
         description = "Rate limits for API keys of LLM services. The access key of a request is that of the key to be \
                        charged, or of an admin key that reads usage or manages keys. Instants are milliseconds since 1970, credits are \
                        millionths of a credit. Decisions come with the headers of the dialects that the server is \
-                       configured with: those of the IETF draft, unless it is told otherwise.",
+                       configured with, by default those of the IETF draft.",
     ),
     paths(
         check::check,
@@ -51,7 +51,7 @@ pub(crate) fn header_names() -> Vec<String> {
         keys::create,
     ),
     components(schemas(ProblemSchema)),
-    modifiers(&AccessKeys, &ProviderApis, &LimitHeaders),
+    modifiers(&AccessKeys, &Reasons, &ProviderApis, &LimitHeaders),
     tags(
         (name = "calls", description = "Calls whose cost is known"),
         (name = "reservations", description = "Calls whose cost is known only afterwards"),
@@ -82,9 +82,31 @@ impl Modify for AccessKeys {
     }
 }
 
+/// Keeps only the reasons of a denial: those about the key itself are errors of this API.
+struct Reasons;
+
+impl Modify for Reasons {
+    fn modify(&self, document: &mut Document) {
+        let schemas = &mut document.components.get_or_insert_default().schemas;
+        if let Some(RefOr::T(Schema::OneOf(reasons))) = schemas.get_mut("DenialReason") {
+            reasons.items.retain(|reason| {
+                let json = serde_json::to_string(reason).unwrap_or_default();
+                ["budget_exhausted", "rate_limited"].iter().any(|name| json.contains(name))
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_denial_has_two_reasons() {
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        let reasons = &document["components"]["schemas"]["DenialReason"]["oneOf"];
+        assert_eq!(reasons.as_array().unwrap().len(), 2, "{reasons:#}");
+    }
 
     #[test]
     fn every_operation_is_described_with_all_of_its_errors() {

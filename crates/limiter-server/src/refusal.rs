@@ -1,4 +1,4 @@
-//! Why a request is not answered with what it asked for, and how that looks on the wire and in the engine's API.
+//! Refused requests, rendered on the wire, in the engine's API and in the APIs of providers.
 
 use axum::Json;
 use axum::body::Body;
@@ -39,7 +39,7 @@ impl Refusal {
         Self { status, code, message: message.into(), retry }
     }
 
-    /// What came in cannot be read or is out of bounds.
+    /// Refuses a request that cannot be read, or has a value out of bounds.
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
     }
@@ -47,11 +47,7 @@ impl Refusal {
     pub(crate) fn unknown_key() -> Self {
         let message = "the access key is missing or not known: send that of a living key as x-api-key: KEY, or as \
                        Authorization: Bearer KEY or Token KEY";
-        Self::new(StatusCode::UNAUTHORIZED, UNKNOWN_KEY, message)
-    }
-
-    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+        Self::new(StatusCode::UNAUTHORIZED, DenialReason::KeyUnknown.as_str(), message)
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -77,8 +73,8 @@ impl Refusal {
         Self { retry: Some(Retry::After { seconds: BUSY_SECONDS }), ..refusal }
     }
 
-    /// As the aiXplain SDK expects it. Who is not allowed is told "Forbidden" and no more: the SDK looks for that word.
-    pub(crate) fn on_the_wire(self) -> Response {
+    /// Renders the error that the aiXplain SDK expects. The message of a 403 is "Forbidden": the SDK looks for that word.
+    pub(crate) fn into_wire(self) -> Response {
         let message =
             if self.status == StatusCode::FORBIDDEN { "Forbidden".into() } else { self.message };
         let body = WireError {
@@ -90,15 +86,15 @@ impl Refusal {
         with_headers(self.status, self.retry, response)
     }
 
-    /// As `application/problem+json`, in the shape of the problems of the layer.
+    /// Renders `application/problem+json`, in the shape of the problems of the layer.
     pub(crate) fn into_problem(self) -> Response {
         let problem = Problem::new(self.status, self.code, self.message);
         let response = problem.to_response().map(Body::from);
         with_headers(self.status, self.retry, response)
     }
 
-    /// Returns the error in the format of a provider's API, so that its SDKs show message and code.
-    pub(crate) fn in_the_words_of(self, format: ErrorFormat) -> Response {
+    /// Renders the error in the format of a provider's API, so that its SDKs show message and code.
+    pub(crate) fn in_format(self, format: ErrorFormat) -> Response {
         let problem = Problem::new(self.status, self.code, self.message);
         let response = problem.to_api_response(format).map(Body::from);
         with_headers(self.status, self.retry, response)
@@ -152,13 +148,13 @@ impl From<KeysError> for Refusal {
         let message = error.to_string();
         match error {
             KeysError::UnknownCaller => Self::unknown_key(),
-            KeysError::ExpiredCaller => Self::new(StatusCode::UNAUTHORIZED, "expired_key", message),
-            KeysError::Forbidden => Self::forbidden(message),
+            KeysError::ExpiredCaller => Self::new(StatusCode::UNAUTHORIZED, "key_expired", message),
+            KeysError::Forbidden => Self::new(StatusCode::FORBIDDEN, "forbidden", message),
             KeysError::NotFound(_) => Self::not_found(message),
             KeysError::NameTaken(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "name_taken", message)
             }
-            // Nothing but a person repairs it.
+            // Only an operator can repair it.
             KeysError::Damaged { .. } => Self {
                 retry: Some(Retry::Never),
                 ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_key", message)
@@ -166,7 +162,7 @@ impl From<KeysError> for Refusal {
             KeysError::Invalid(error) => error.into(),
             KeysError::Store(error) => error.into(),
             KeysError::Entropy(_) => Self::unavailable("entropy", message),
-            // Taken ids and access keys, the last admin, a version that is not that of now.
+            // Taken ids and access keys, the last admin, a stale version.
             _ => Self::conflict(message),
         }
     }
@@ -192,21 +188,25 @@ impl From<ReservationError> for Refusal {
 }
 
 impl Refusal {
-    /// A denial that is about the caller and not about how much it has used: the same for every call of its key.
+    /// Refuses a denied call if the reason is the key itself: the same for every call of the key.
     pub(crate) fn of_caller(denied: &Denied) -> Option<Self> {
-        match denied.reason() {
-            DenialReason::KeyUnknown => Some(Self::unknown_key()),
-            DenialReason::KeyExpired { .. } => {
-                Some(Self::new(StatusCode::UNAUTHORIZED, "expired_key", denied.to_string()))
-            }
-            DenialReason::AdminKey => Some(Self::forbidden(denied.to_string())),
-            _ => None,
-        }
+        let reason = denied.reason();
+        let status = match reason {
+            DenialReason::KeyUnknown => return Some(Self::unknown_key()),
+            DenialReason::KeyExpired { .. } => StatusCode::UNAUTHORIZED,
+            DenialReason::AdminKey => StatusCode::FORBIDDEN,
+            _ => return None,
+        };
+        Some(Self::new(status, reason.as_str(), denied.to_string()))
     }
 }
 
-/// The code of the refusals that are counted, since somebody may be guessing keys.
-pub(crate) const UNKNOWN_KEY: &str = "unknown_key";
+/// Shortens input for a message, so that a refusal never carries a megabyte of it.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS).collect()
+}
+
+const SHOWN_CHARACTERS: usize = 256;
 
 /// `Retry-After` of a busy server: its queues turn over many times a second.
 const BUSY_SECONDS: u64 = 1;

@@ -1,13 +1,14 @@
-//! Which path leads where.
+//! The paths of the service.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use limiter::Api;
 
 use crate::admission::admit;
@@ -22,29 +23,10 @@ use crate::{cors, health, openapi};
 
 /// The whole service.
 pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
-    let wire = Router::new()
-        .route(KEYS, get(keys::list).post(keys::create))
-        .route(OWN_USAGE, get(usage::own))
-        .route(KEY, get(keys::get).put(keys::update).delete(keys::delete))
-        .route(KEY_USAGE, get(usage::of_key))
-        .route(MODEL, get(models::get))
-        .route(MODEL_V1, get(models::get))
-        .route(RUN, post(runs::run))
-        .route(RUN_V1, post(runs::run));
-    let engine = Router::new()
-        .route(CHECK, post(check::check))
-        .route(PEEK, post(check::peek))
-        .route(RESERVE, post(reservations::reserve))
-        .route(EXTEND, post(reservations::extend))
-        .route(SETTLE, post(reservations::settle))
-        .route(CANCEL, post(reservations::cancel))
-        .route(ENGINE_KEYS, get(engine_keys::list).post(engine_keys::create))
-        .route(USAGE, get(engine_usage::usage));
-    let gateway = gateway::PATHS
-        .into_iter()
-        .fold(Router::new(), |router, path| router.route(path, post(gateway::call)))
-        .route(gateway::MODELS, get(gateway::list));
-    let admitted = |keyed: Router<Arc<App>>| {
+    let admitted = |routes: Vec<Route>| {
+        let keyed = routes
+            .into_iter()
+            .fold(Router::new(), |router, (path, methods)| router.route(path, methods));
         keyed.route_layer(from_fn_with_state(Arc::clone(&app), admit)).method_not_allowed_fallback(
             || async {
                 let message = "this path does not answer to this method: see /openapi.json";
@@ -52,15 +34,15 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
             },
         )
     };
-    let limited = admitted(wire.merge(engine))
+    let limited = admitted(wire().into_iter().chain(engine()).collect())
         .route(OPENAPI, get(openapi::document))
         .fallback(|| async {
             Refusal::not_found("there is nothing at this path: see /openapi.json")
         })
         .with_state(Arc::clone(&app));
-    let gateway = admitted(gateway).with_state(Arc::clone(&app));
-    // Whoever watches the server is answered also when it is full.
-    let watching = Router::new()
+    let gateway = admitted(providers()).with_state(Arc::clone(&app));
+    // Monitoring is answered even if the server is full.
+    let monitoring = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
@@ -68,53 +50,56 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
     let limited = cors::allow(guarded(limited, &app.bounds), cors_origins, &app.dialects);
     let dialects = [Api::OpenAiChat, Api::AnthropicMessages].map(|api| app.dialects_of(api));
     let gateway = cors::allow(guarded(gateway, &app.bounds), cors_origins, &dialects.concat());
-    limited.merge(gateway).merge(catching_panics(watching))
+    limited.merge(gateway).merge(catching_panics(monitoring))
 }
 
-/// The route, if it is one of those above: whatever becomes a label is of a list.
+/// Returns the route if it is one of this service, so that labels come from a fixed list.
 pub(crate) fn known(route: &str) -> Option<&'static str> {
-    ROUTES.into_iter().chain(gateway::PATHS).find(|known| *known == route)
+    static PATHS: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+        let routes = wire().into_iter().chain(engine()).chain(providers());
+        routes.map(|(path, _)| path).chain([OPENAPI]).collect()
+    });
+    PATHS.get(route).copied()
+}
+
+type Route = (&'static str, MethodRouter<Arc<App>>);
+
+/// The paths that the aiXplain SDK calls.
+fn wire() -> Vec<Route> {
+    vec![
+        ("/sdk/api-keys", get(keys::list).post(keys::create)),
+        ("/sdk/api-keys/usage-limits", get(usage::own)),
+        ("/sdk/api-keys/{id}", get(keys::get).put(keys::update).delete(keys::delete)),
+        ("/sdk/api-keys/{id}/usage-limits", get(usage::of_key)),
+        ("/v2/models/{id}", get(models::get)),
+        ("/sdk/models/{id}", get(models::get)),
+        ("/api/v2/execute/{id}", post(runs::run)),
+        ("/api/v1/execute/{id}", post(runs::run)),
+    ]
+}
+
+/// The engine as JSON.
+fn engine() -> Vec<Route> {
+    vec![
+        ("/v1/check", post(check::check)),
+        ("/v1/peek", post(check::peek)),
+        ("/v1/reserve", post(reservations::reserve)),
+        ("/v1/reservations/{id}/extend", post(reservations::extend)),
+        ("/v1/reservations/{id}/settle", post(reservations::settle)),
+        ("/v1/reservations/{id}/cancel", post(reservations::cancel)),
+        ("/v1/keys", get(engine_keys::list).post(engine_keys::create)),
+        ("/v1/usage", get(engine_usage::usage)),
+    ]
+}
+
+/// The APIs of OpenAI and Anthropic.
+fn providers() -> Vec<Route> {
+    let calls = gateway::PATHS.map(|path| (path, post(gateway::call)));
+    calls.into_iter().chain([(gateway::MODELS, get(gateway::list))]).collect()
 }
 
 async fn metrics() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], crate::metrics::render())
 }
 
-const KEYS: &str = "/sdk/api-keys";
-const KEY: &str = "/sdk/api-keys/{id}";
-const OWN_USAGE: &str = "/sdk/api-keys/usage-limits";
-const KEY_USAGE: &str = "/sdk/api-keys/{id}/usage-limits";
-const MODEL: &str = "/v2/models/{id}";
-const MODEL_V1: &str = "/sdk/models/{id}";
-const RUN: &str = "/api/v2/execute/{id}";
-const RUN_V1: &str = "/api/v1/execute/{id}";
-const CHECK: &str = "/v1/check";
-const PEEK: &str = "/v1/peek";
-const RESERVE: &str = "/v1/reserve";
-const EXTEND: &str = "/v1/reservations/{id}/extend";
-const SETTLE: &str = "/v1/reservations/{id}/settle";
-const CANCEL: &str = "/v1/reservations/{id}/cancel";
-const ENGINE_KEYS: &str = "/v1/keys";
-const USAGE: &str = "/v1/usage";
 const OPENAPI: &str = "/openapi.json";
-
-const ROUTES: [&str; 18] = [
-    ENGINE_KEYS,
-    CHECK,
-    PEEK,
-    RESERVE,
-    SETTLE,
-    EXTEND,
-    CANCEL,
-    RUN,
-    RUN_V1,
-    USAGE,
-    OWN_USAGE,
-    KEYS,
-    KEY,
-    KEY_USAGE,
-    MODEL,
-    MODEL_V1,
-    OPENAPI,
-    gateway::MODELS,
-];

@@ -10,7 +10,6 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use std::time::Duration;
 
 use limiter::{
     BoxError, Journal, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
-    StoreError,
+    StoreError, with_causes,
 };
 use parking_lot::Mutex;
 use thiserror::Error as ThisError;
@@ -63,7 +62,7 @@ struct Trouble {
     appending: Option<String>,
 }
 
-/// Why the engine cannot be kept in a file.
+/// An error that keeps the engine from being kept in a file.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum StateError {
@@ -150,7 +149,7 @@ impl StateFile {
         Ok((state, store))
     }
 
-    /// Saves the engine as it is now. Whoever reads the file sees this state or the one before, never a part of one.
+    /// Saves the engine as it is now. A reader of the file sees this state or the one before, never a part of one.
     pub(crate) fn save(&self, store: &MemoryStore) -> Result<(), StateError> {
         let _one_at_a_time = self.0.saving.lock();
         let saved = self.0.replace(&store.snapshot());
@@ -314,18 +313,6 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }
-}
-
-/// Formats an error with all its causes, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Bytes of changes in memory that await a successful save: minutes of nothing but the largest changes.

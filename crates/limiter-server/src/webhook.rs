@@ -1,4 +1,4 @@
-//! Threshold events, told to somebody else's server: signed, in order, and again until it has taken them.
+//! Threshold events, posted to a webhook: signed, in order, and repeated until they are accepted.
 
 use std::fmt;
 use std::future::Future;
@@ -17,39 +17,39 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::client::Client;
-use crate::metrics;
+use crate::{ids, metrics};
 
-/// Whom to tell, and with what to sign.
+/// The webhook, and the secret to sign with.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct WebhookSettings {
-    /// Where events are posted to.
+    /// The URL that events are posted to.
     pub url: Uri,
-    /// Shared with whoever listens there.
+    /// The secret shared with the listener.
     pub secret: Zeroizing<String>,
-    /// How many events wait for a listener that is slow or away; one more is lost, and said to be.
+    /// How many events are queued for a slow or absent listener; one more is lost, and logged.
     pub queue: usize,
 }
 
-/// Takes events, and never waits. A clone is the same queue.
+/// The sender of events, which never waits. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Sink(mpsc::Sender<Delivery>);
 
-/// The events that are still to be told.
+/// The events that are still to be posted.
 #[derive(Debug)]
 pub(crate) struct Webhook {
     settings: WebhookSettings,
     queue: mpsc::Receiver<Delivery>,
 }
 
-/// One event, as it is posted each time that it is tried.
+/// One event, as it is posted each time.
 #[derive(Debug)]
 struct Delivery {
     id: String,
     body: Bytes,
 }
 
-/// Why an event was not taken.
+/// The reason why an event was not accepted.
 #[derive(Debug, Error)]
 enum Failure {
     #[error("it answered {0}")]
@@ -62,10 +62,10 @@ enum Failure {
     NoRequest(#[source] axum::http::Error),
 }
 
-/// What is posted.
+/// The posted JSON.
 #[derive(Serialize)]
 struct Body<'a> {
-    /// The same each time that the event is tried: whoever listens can tell a repetition by it.
+    /// The same for each repetition, so that the listener recognises it.
     id: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -95,7 +95,7 @@ impl Sink {
 }
 
 impl Webhook {
-    /// Tells one event after the other. Once `stop` is ready no more are taken, and it ends when those that wait are told.
+    /// Posts one event after the other. Once `stop` is ready it accepts no more, and ends when the queue is empty.
     pub(crate) async fn run(mut self, client: &Client, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut stopping = false;
@@ -114,7 +114,7 @@ impl Webhook {
         }
     }
 
-    /// Tries until the event is taken, or refused for good.
+    /// Repeats until the event is accepted, or refused for good.
     async fn deliver(&self, client: &Client, delivery: &Delivery) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -149,23 +149,21 @@ impl Webhook {
             .map_err(Failure::NoRequest)?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.request(request)).await;
         let answer = answer.map_err(|_| Failure::TooLate)?.map_err(Failure::NoAnswer)?;
-        // What else it says is of no interest, and not read.
+        // The body of the answer is not read.
         if answer.status().is_success() { Ok(()) } else { Err(Failure::Answered(answer.status())) }
     }
 }
 
 impl Delivery {
     fn of(event: &ThresholdEvent) -> Option<Self> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).ok()?;
-        let id = format!("{:032x}", u128::from_be_bytes(random));
+        let id = ids::draw().ok()?;
         let (kind, message) = ("threshold", event.to_string());
         let body = serde_json::to_vec(&Body { id: &id, kind, event, message }).ok()?;
         Some(Self { id, body: body.into() })
     }
 }
 
-/// Asking again would not change it: not what comes too early, too often or too slowly, and no failure of the server.
+/// Returns whether a repetition cannot help. It may help after a 408, 425 or 429, and after a failure of the server.
 fn is_final(status: StatusCode) -> bool {
     let passes =
         [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
@@ -206,11 +204,11 @@ static REFUSED: Throttle = Throttle::of_warnings();
 
 /// The header with the signature.
 const SIGNATURE: &str = "limiter-signature";
-/// A listener has only to write the event down.
+/// A listener only has to store the event.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// One that was restarted is back within a second or two.
+/// A restarted listener is back within a second or two.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// One that is away for long hears of it half a minute after it is back.
+/// A listener that was away for long gets events within half a minute of its return.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// About a gigabyte of events.
 const MOST_QUEUED: usize = 1 << 20;

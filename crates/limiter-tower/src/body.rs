@@ -1,4 +1,4 @@
-//! The body of a response: the service's own, watched if the call is to be settled, or that of a refusal.
+//! The body of a response, which is watched if its call is settled.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,52 +9,39 @@ use http_body::{Body, Frame, SizeHint};
 use limiter::{Reservation, UserCode};
 use pin_project_lite::pin_project;
 
+use crate::any_body::{AnyBody, size_of};
 use crate::settlement::{BodyEnd, ResponseCost, Settlement, Settling};
 
 pin_project! {
     /// The body of a response that went through [`RateLimit`](crate::RateLimit).
     ///
-    /// Where a call is settled, the end of its body waits for that: who has read it all and looks at usage sees what the
-    /// call did cost. With a body of known length it is the last part of it that waits. The wait is bounded by the
-    /// deadline of the store. A body that is dropped before its end is settled by a task of its own.
-    /// If it is dropped in a panic, the estimate stands, and a warning names key and reservation.
+    /// If a call is settled, the end of its body waits for the settlement: a client that has read all of it sees the
+    /// final charge in its usage. If the length of the body is known, its last part waits. The wait is bounded by the
+    /// deadline of the store. If the body is dropped before its end, a task settles the call. If it is dropped in a
+    /// panic, the estimate stands, and a warning names key and reservation.
     #[derive(Debug)]
     pub struct ResponseBody<B>
     where
         B: Body,
     {
         #[pin]
-        kind: Kind<B>,
-    }
-}
-
-pin_project! {
-    #[project = KindProjection]
-    #[derive(Debug)]
-    enum Kind<B>
-    where
-        B: Body,
-    {
-        Refusal { body: Option<Bytes> },
-        Plain { #[pin] body: B },
-        // Boxed, so that the others are not as large: a response is moved often on its way out.
-        Settled { body: Pin<Box<SettledBody<B>>> },
+        kind: AnyBody<B, SettledBody<B>>,
     }
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(crate) const fn refusal(body: Bytes) -> Self {
-        Self { kind: Kind::Refusal { body: Some(body) } }
+    pub(crate) fn refusal(body: Bytes) -> Self {
+        Self { kind: AnyBody::refusal(body) }
     }
 
     pub(crate) const fn plain(body: B) -> Self {
-        Self { kind: Kind::Plain { body } }
+        Self { kind: AnyBody::Plain { body } }
     }
 
     pub(crate) fn settled(body: B, reservation: Reservation, cost: Box<dyn ResponseCost>) -> Self {
         let account = Some(Account { reservation, cost: Some(cost) });
         let body = SettledBody { body, account, settling: None, last: None };
-        Self { kind: Kind::Settled { body: Box::pin(body) } }
+        Self { kind: AnyBody::Watched { body: Box::pin(body) } }
     }
 }
 
@@ -66,32 +53,15 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().kind.project() {
-            KindProjection::Refusal { body } => {
-                let body = body.take().filter(|body| !body.is_empty());
-                Poll::Ready(body.map(|body| Ok(Frame::data(body))))
-            }
-            KindProjection::Plain { body } => body.poll_frame(cx),
-            KindProjection::Settled { body } => body.as_mut().poll_frame(cx),
-        }
+        self.project().kind.poll_frame(cx, |error| error)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Refusal { body } => body.as_ref().is_none_or(Bytes::is_empty),
-            Kind::Plain { body } => body.is_end_stream(),
-            Kind::Settled { body } => body.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Refusal { body } => {
-                SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
-            }
-            Kind::Plain { body } => body.size_hint(),
-            Kind::Settled { body } => body.size_hint(),
-        }
+        self.kind.size_hint()
     }
 }
 
@@ -103,19 +73,19 @@ pin_project! {
     {
         #[pin]
         body: B,
-        // Until the end is seen.
+        // Until the end of the body.
         account: Option<Account>,
-        // From then on until it is settled.
+        // From the end of the body until the call is settled.
         settling: Option<Settling>,
-        // What is sent after that, and nothing behind it.
+        // The last frame or error, sent after the settlement.
         last: Option<Result<Frame<B::Data>, B::Error>>,
     }
 
     impl<B: Body> PinnedDrop for SettledBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            // Both go on without a waiter; see `Settling`. In a panic neither the body nor the cost is called, since a
-            // second panic would abort the process.
+            // The settlement goes on without a waiter; see `Settling`. In a panic neither the body nor the cost is
+            // called, since a second panic would abort the process.
             if let Some(account) = this.account.take() {
                 let complete = !thread::panicking() && is_complete(&*this.body);
                 drop(account.close(if complete { BodyEnd::Complete } else { BodyEnd::Dropped }));
@@ -124,7 +94,7 @@ pin_project! {
     }
 }
 
-/// A reservation, and the cost that it is settled with: `None` once that has panicked.
+/// A reservation, and the cost to settle it with: `None` once that has panicked.
 struct Account {
     reservation: Reservation,
     cost: Option<Box<dyn ResponseCost>>,
@@ -193,9 +163,7 @@ impl<B: Body<Data = Bytes>> Body for SettledBody<B> {
     fn size_hint(&self) -> SizeHint {
         match (&self.account, &self.last) {
             (Some(_), _) => self.body.size_hint(),
-            (None, Some(Ok(part))) => {
-                SizeHint::with_exact(part.data_ref().map_or(0, Bytes::len) as u64)
-            }
+            (None, Some(Ok(part))) => size_of(part),
             (None, _) => SizeHint::with_exact(0),
         }
     }
@@ -207,7 +175,7 @@ impl<B: Body> std::fmt::Debug for SettledBody<B> {
     }
 }
 
-/// Whether nothing more will come. A server that knows the length of a body does not ask for its end.
+/// Whether the body has ended. A server that knows the length of a body does not poll for its end.
 fn is_complete(body: &impl Body) -> bool {
     body.is_end_stream() || body.size_hint().exact() == Some(0)
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, Method, response};
-use limiter::{AssetId, BoxError, Charge, InvalidValue, Limiter, Throttle};
+use limiter::{AssetId, BoxError, Charge, InvalidValue, KnownKeys, Limiter, Throttle};
+use parking_lot::Mutex;
 
 use crate::caller::{Caller, Credential, Identify};
 use crate::config::{Config, Cost};
 use crate::dialect::Dialect;
-use crate::key_cache::KeyCache;
 use crate::layer::RateLimitLayer;
 use crate::path;
 use crate::refusal::Refusal;
@@ -20,20 +20,25 @@ use crate::status::StatusMap;
 
 /// Makes a [`RateLimitLayer`]; each setting has a default.
 ///
-/// Functions of a call see the head of its request: method, URI, headers and extensions. What only the body tells, such as
-/// the model of a chat completion, is read by a layer around this one, which puts it into the extensions.
+/// Functions of a call see the head of its request: method, URI, headers and extensions. A value in the body, such as the
+/// model of a chat completion, is read by a layer around this one, which puts it into the extensions.
 ///
 /// A panic in a function of yours is caught, logged at most every ten seconds, and counted
 /// (`limiter_callback_panics_total`, of the limiter's feature `metrics`). If the function reads the call, the call is
 /// refused with 500 and charges nothing. If the function settles the cost, the estimate stands.
+pub type RateLimitLayerBuilder = LayerBuilder<()>;
+
+/// The settings of a layer, with options of its kind.
 #[derive(Debug)]
 #[must_use]
-pub struct RateLimitLayerBuilder {
+pub struct LayerBuilder<O> {
     config: Config,
     known_keys: usize,
+    pub(crate) options: O,
 }
 
-impl RateLimitLayerBuilder {
+/// Settings of layers by functions of the request.
+impl LayerBuilder<()> {
     pub(crate) fn new(limiter: Limiter) -> Self {
         let credentials = vec![Credential::Bearer, Credential::Header(X_API_KEY)];
         let config = Config {
@@ -50,61 +55,12 @@ impl RateLimitLayerBuilder {
             tells_service: false,
             warnings: Throttle::of_warnings(),
         };
-        Self { config, known_keys: KNOWN_KEYS }
+        Self { config, known_keys: KNOWN_KEYS, options: () }
     }
 
-    /// Limits only calls of these methods; all methods by default. `GET` includes `HEAD`, which routers send to the
-    /// same handler.
+    /// Sets the asset of a call by a function of the request; `None` is a call of no asset. By default there is none.
     ///
-    /// Other calls bypass the layer: they need no access key, cost nothing, and get no rate limit headers. `OPTIONS`
-    /// always bypasses it, even if it is named here, because a CORS preflight has no access key. A service that does
-    /// work for `OPTIONS` must authenticate such calls itself: axum's `any` routes it to the handler, `post` and `get`
-    /// do not. Calls over gRPC are `POST`.
-    ///
-    /// ```
-    /// # use http::Method;
-    /// # let builder = limiter_tower::RateLimitLayer::builder(limiter::Limiter::in_memory());
-    /// // Anyone may list the models; running one needs a key.
-    /// let builder = builder.methods([Method::POST]);
-    /// ```
-    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        let mut methods: Vec<_> = methods.into_iter().collect();
-        if methods.contains(&Method::GET) {
-            methods.push(Method::HEAD);
-        }
-        self.config.methods = Some(methods);
-        self
-    }
-
-    /// Where access keys are looked for; the first credential that a call has is the one that counts. By default
-    /// [`Bearer`](Credential::Bearer), then the header `x-api-key`.
-    ///
-    /// What cannot be an access key, 16 to 256 visible ASCII characters, is refused without a look at the store.
-    pub fn credentials(self, credentials: impl IntoIterator<Item = Credential>) -> Self {
-        self.identified(Identify::Credentials(credentials.into_iter().collect()))
-    }
-
-    /// Finds out who calls by a function of the request; a call of nobody is refused as one without an access key.
-    pub fn identify<F>(self, identify: F) -> Self
-    where
-        F: Fn(&Parts) -> Option<Caller> + Send + Sync + 'static,
-    {
-        self.identified(Identify::Function(Box::new(identify)))
-    }
-
-    /// The same by an asynchronous function. Its error refuses the call as
-    /// [`Refusal::Identify`](crate::Refusal::Identify), and is logged.
-    pub fn identify_async<F, I>(self, identify: F) -> Self
-    where
-        F: Fn(&Parts) -> I + Send + Sync + 'static,
-        I: Future<Output = Result<Option<Caller>, BoxError>> + Send + 'static,
-    {
-        self.identified(Identify::Async(Box::new(move |parts| Box::pin(identify(parts)))))
-    }
-
-    /// Which asset is called, by a function of the request; `None` is a call of no asset. By default there is none.
-    ///
-    /// What is no asset, such as one of more than 256 bytes, refuses the call as invalid.
+    /// An error, such as for an id of more than 256 bytes, refuses the call as invalid.
     ///
     /// Names are compared byte by byte. If the service accepts several spellings of one name, for example in any case,
     /// this function must return one of them for all. Otherwise the others are not limited.
@@ -160,9 +116,9 @@ impl RateLimitLayerBuilder {
         })
     }
 
-    /// What a call costs, by a function of the request. By default one request.
+    /// Sets the cost of a call by a function of the request. By default one request.
     ///
-    /// What is no charge refuses the call as invalid.
+    /// An error refuses the call as invalid.
     pub fn charge<F>(mut self, charge_of: F) -> Self
     where
         F: Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync + 'static,
@@ -171,13 +127,13 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// What a call may cost, by a function of the request, which is charged before it is made; and what it did cost, by its
-    /// response, with which it is settled when the body of the response ends.
+    /// Charges an estimate before the call, by a function of the request, and settles it when the body of the response
+    /// ends.
     ///
-    /// The second function sees the head of the response and answers with a [`ResponseCost`], which watches the body; or with
-    /// [`Totals`](limiter::Totals) or a [`Settlement`] where the head says it all. Headers show the limits as they stood after
-    /// the estimate. A call whose client goes away before there is a response keeps its estimate, as does one that is not
-    /// settled within [an hour](Limiter::RESERVATION_TTL). If the client leaves before the service is called, the estimate is
+    /// The second function sees the head of the response and returns a [`ResponseCost`], which watches the body. If the
+    /// head has the cost, it can return [`Totals`](limiter::Totals) or a [`Settlement`]. Headers show the limits after the
+    /// estimate. If the client leaves before the response, the estimate stands, as it does if the call is not settled
+    /// within [an hour](Limiter::RESERVATION_TTL). If the client leaves before the service is called, the estimate is
     /// [taken back](Limiter::reserve).
     ///
     /// ```
@@ -209,22 +165,90 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// What becomes of the estimate when the service behind the layer fails with an error instead of a response. By default
-    /// it is [kept](Settlement::Keep): nobody knows how far the call got. Where an error means that it never went upstream,
-    /// choose [`Settlement::Cancel`]. A plain charge always stands.
+    /// Builds the layer.
+    #[must_use]
+    pub fn build(self) -> RateLimitLayer {
+        RateLimitLayer::with_config(Arc::new(self.into_parts().0))
+    }
+
+    fn named_by<F>(mut self, asset_of: F) -> Self
+    where
+        F: Fn(&Parts) -> Result<Option<AssetId>, Refusal> + Send + Sync + 'static,
+    {
+        self.config.asset = Some(Box::new(asset_of));
+        self
+    }
+}
+
+/// Settings of all layers.
+impl<O> LayerBuilder<O> {
+    /// Limits only calls of these methods; all methods by default. `GET` includes `HEAD`, which routers send to the
+    /// same handler.
+    ///
+    /// Other calls bypass the layer: they need no access key, cost nothing, and get no rate limit headers. `OPTIONS`
+    /// always bypasses it, even if it is named here, because a CORS preflight has no access key. A service that does
+    /// work for `OPTIONS` must authenticate such calls itself: axum's `any` routes it to the handler, `post` and `get`
+    /// do not. Calls over gRPC are `POST`.
+    ///
+    /// ```
+    /// # use http::Method;
+    /// # let builder = limiter_tower::RateLimitLayer::builder(limiter::Limiter::in_memory());
+    /// // Anyone may list the models; running one needs a key.
+    /// let builder = builder.methods([Method::POST]);
+    /// ```
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let mut methods: Vec<_> = methods.into_iter().collect();
+        if methods.contains(&Method::GET) {
+            methods.push(Method::HEAD);
+        }
+        self.config.methods = Some(methods);
+        self
+    }
+
+    /// Sets where access keys are looked for; the first credential that a call has counts. By default
+    /// [`Bearer`](Credential::Bearer), then the header `x-api-key`. Gateways also look at `api-key` (Azure) and
+    /// `x-goog-api-key` (Gemini).
+    ///
+    /// A malformed access key is refused without a look-up: it has 16 to 256 visible ASCII characters.
+    pub fn credentials(self, credentials: impl IntoIterator<Item = Credential>) -> Self {
+        self.identified(Identify::Credentials(credentials.into_iter().collect()))
+    }
+
+    /// Identifies the caller by a function of the request. A call without a caller is refused as one without an access key.
+    pub fn identify<F>(self, identify: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<Caller> + Send + Sync + 'static,
+    {
+        self.identified(Identify::Function(Box::new(identify)))
+    }
+
+    /// Identifies the caller by an asynchronous function. Its error refuses the call as
+    /// [`Refusal::Identify`](crate::Refusal::Identify), and is logged.
+    pub fn identify_async<F, I>(self, identify: F) -> Self
+    where
+        F: Fn(&Parts) -> I + Send + Sync + 'static,
+        I: Future<Output = Result<Option<Caller>, BoxError>> + Send + 'static,
+    {
+        self.identified(Identify::Async(Box::new(move |parts| Box::pin(identify(parts)))))
+    }
+
+    /// Sets how the estimate is settled if the service behind the layer fails with an error instead of a response. By
+    /// default it is [kept](Settlement::Keep), since the call may have gone upstream. If an error means that it never
+    /// did, choose [`Settlement::Cancel`]. A plain charge always stands.
     pub fn on_service_error(mut self, settlement: Settlement) -> Self {
         self.config.on_service_error = settlement;
         self
     }
 
-    /// The HTTP statuses of refused calls; [`StatusMap::new`] by default.
+    /// Sets the HTTP statuses of refused calls; [`StatusMap::new`] by default. A gateway has by default
+    /// [those of the API](crate::ErrorFormat::statuses) that is called.
     pub fn statuses(mut self, statuses: StatusMap) -> Self {
         self.config.statuses = Some(statuses);
         self
     }
 
-    /// The headers that tell how the limits stand, on allowed and denied calls, over those of the service. By default
-    /// [`Dialect::Ietf`]; none for an empty list.
+    /// Sets the rate limit headers of allowed and denied calls, written over those of the service. By default
+    /// [`Dialect::Ietf`], and for a gateway the dialect of its preset too; none for an empty list.
     pub fn dialects(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
         self.config.dialects = dialects.into_iter().collect();
         self
@@ -241,36 +265,29 @@ impl RateLimitLayerBuilder {
         self
     }
 
-    /// Puts an [`Admitted`](crate::Admitted) into the extensions of each request that is let through. By default it is not.
+    /// Puts an [`Admitted`](crate::Admitted) into the extensions of each admitted request. By default it is not.
     pub fn tell_service(mut self) -> Self {
         self.config.tells_service = true;
         self
     }
 
-    /// How many access keys are remembered with the id of their key, so that the store is not asked for it each time: 4,096
-    /// by default, 0 for none, a million at most. They are kept as tags from which nobody can tell the access key.
+    /// Sets how many access keys are cached with the id of their key, so that not every call looks one up in the store:
+    /// 4,096 by default, 0 for none. An entry is used for at most 1 s, and holds a digest instead of the access key.
+    ///
+    /// A limiter in memory needs no cache and has none.
     pub fn remember_keys(mut self, access_keys: usize) -> Self {
         self.known_keys = access_keys;
         self
     }
 
-    /// The layer.
-    #[must_use]
-    pub fn build(self) -> RateLimitLayer {
-        RateLimitLayer::with_config(Arc::new(self.into_config()))
+    pub(crate) fn with_options<P>(self, options: P) -> LayerBuilder<P> {
+        LayerBuilder { config: self.config, known_keys: self.known_keys, options }
     }
 
-    pub(crate) fn into_config(self) -> Config {
-        let known_keys = KeyCache::with_capacity(self.known_keys);
-        Config { known_keys, ..self.config }
-    }
-
-    fn named_by<F>(mut self, asset_of: F) -> Self
-    where
-        F: Fn(&Parts) -> Result<Option<AssetId>, Refusal> + Send + Sync + 'static,
-    {
-        self.config.asset = Some(Box::new(asset_of));
-        self
+    pub(crate) fn into_parts(self) -> (Config, O) {
+        let is_cached = self.known_keys > 0 && !self.config.limiter.is_in_memory();
+        let cache = || Mutex::new(KnownKeys::new(self.known_keys, KnownKeys::MAX_AGE));
+        (Config { known_keys: is_cached.then(cache), ..self.config }, self.options)
     }
 
     fn identified(mut self, identify: Identify) -> Self {
@@ -281,5 +298,5 @@ impl RateLimitLayerBuilder {
 
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The keys that are in use at a time in a large service; 200 kB.
+/// The keys that are in use at a time in a large service; half a megabyte.
 const KNOWN_KEYS: usize = 4_096;

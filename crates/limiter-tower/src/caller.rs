@@ -1,4 +1,4 @@
-//! Who calls: the access key that came with a call, or what the service's own authentication found.
+//! The caller: the access key of a call, or the result of the service's own authentication.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limiter::{AccessKey, BoxError, KeyId};
 
-/// Where an access key is looked for.
+/// The place of an access key in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
@@ -18,7 +18,7 @@ pub enum Credential {
     Header(HeaderName),
 }
 
-/// Who calls, as a function of the service found out.
+/// The caller, as a function of the service identified it.
 #[derive(Clone, Debug)]
 pub enum Caller {
     /// A key whose holder the service has authenticated itself.
@@ -55,7 +55,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(BEARER).then(|| access_key.trim_ascii())
 }
 
-/// How the layer finds out who calls.
+/// How the layer identifies the caller.
 pub(crate) enum Identify {
     Credentials(Vec<Credential>),
     Function(Box<IdentifyNow>),

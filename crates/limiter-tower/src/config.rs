@@ -1,15 +1,15 @@
-//! What a layer was told: how calls are read, decided and refused.
+//! The settings of a layer: how calls are read, decided and refused.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use limiter::{AssetId, Charge, InvalidValue, Limiter, Throttle};
+use limiter::{AssetId, Charge, InvalidValue, KnownKeys, Limiter, Throttle};
+use parking_lot::Mutex;
 
 use crate::caller::Identify;
 use crate::dialect::Dialect;
-use crate::key_cache::KeyCache;
 use crate::refusal::Refusal;
 use crate::settlement::{CostOf, Settlement};
 use crate::standing::Standing;
@@ -20,7 +20,8 @@ pub(crate) struct Config {
     /// All methods unless chosen.
     pub(crate) methods: Option<Vec<Method>>,
     pub(crate) identify: Identify,
-    pub(crate) known_keys: Option<KeyCache>,
+    /// `None` if a look-up is as fast as the cache.
+    pub(crate) known_keys: Option<Mutex<KnownKeys>>,
     pub(crate) asset: Option<Box<AssetOf>>,
     pub(crate) cost: Cost,
     pub(crate) on_service_error: Settlement,
@@ -34,7 +35,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether nothing has to be waited for: the limiter is in memory, and so is what finds out who calls.
+    /// Whether a decision needs no wait: the limiter is in memory, and the caller is identified by a plain function.
     pub(crate) fn decides_at_once(&self) -> bool {
         self.limiter.is_in_memory() && !matches!(self.identify, Identify::Async(_))
     }
@@ -47,19 +48,17 @@ impl Config {
 
     /// The headers of all dialects.
     pub(crate) fn write_headers(&self, standing: Standing<'_>, headers: &mut HeaderMap) {
-        for dialect in &self.dialects {
-            dialect.write(standing, headers);
-        }
+        Dialect::write_all(&self.dialects, standing, headers);
     }
 }
 
-/// What a call is charged.
+/// The charge of a call.
 pub(crate) enum Cost {
     /// One request.
     Request,
-    /// What is known before it is made.
+    /// A cost that is known before the call.
     Charge(Box<ChargeOf>),
-    /// An estimate before, and what its response tells afterwards.
+    /// An estimate before the call, and its cost by the response.
     Estimate(Box<ChargeOf>, Box<CostOf>),
 }
 

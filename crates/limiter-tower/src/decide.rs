@@ -1,9 +1,10 @@
-//! The way from the head of a request to a decision.
+//! The decision on a call, from the head of its request.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use http::request::Parts;
 use limiter::{
@@ -21,14 +22,14 @@ pub(crate) enum Admission {
     Unlimited,
     /// It is charged, and no header will show it.
     Charged,
-    /// It is charged, and headers show how its rules stand.
+    /// It is charged, and headers show the state of its rules.
     Shown(Box<Allowed>),
-    /// It is to be settled.
+    /// It will be settled.
     Reserved(Box<Reservation>),
 }
 
-/// What a service behind the layer can learn of its call, if the layer was
-/// [told to](crate::RateLimitLayerBuilder::tell_service): it is among the extensions of the request.
+/// The decision on a call, for the service behind the layer: it is in the extensions of the request if the layer
+/// [puts it there](crate::LayerBuilder::tell_service).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Admitted {
@@ -62,7 +63,7 @@ pub(crate) fn decide_at_once(
     }
     match pin!(admit(config, parts)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(admission) => Some(admission),
-        // Not where a decision is made at once; if it were, the other way would decide anew.
+        // It cannot happen where no wait is needed. If it did, the other way would decide again.
         Poll::Pending => None,
     }
 }
@@ -160,23 +161,22 @@ pub(crate) async fn identify(
 }
 
 async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId>, Box<Refusal>> {
-    // Before anything is made of it: a header may be as long as the server allows.
-    if !(AccessKey::MIN_LENGTH..=AccessKey::MAX_LENGTH).contains(&access_key.len()) {
-        return Err(Box::new(Refusal::NoAccessKey));
-    }
-    let remembered = config.known_keys.as_ref().map(|known| (known, known.tag(access_key)));
-    if let Some(key) = remembered.and_then(|(known, tag)| known.get(tag)) {
-        return Ok(Some(key));
-    }
     let access_key = str::from_utf8(access_key).ok().and_then(|text| AccessKey::new(text).ok());
     let Some(access_key) = access_key else {
         return Err(Box::new(Refusal::NoAccessKey));
     };
-    let key = Box::pin(config.limiter.authenticate(&access_key)).await.map_err(refused)?;
-    if let (Some(key), Some((known, tag))) = (&key, remembered) {
-        known.insert(tag, key.clone());
+    let look_up =
+        || async { Box::pin(config.limiter.authenticate(&access_key)).await.map_err(refused) };
+    let Some(known_keys) = &config.known_keys else { return look_up().await };
+    let (digest, now) = (access_key.digest(), Instant::now());
+    if let Some(known) = known_keys.lock().get(&digest, now).filter(|known| known.is_fresh) {
+        return Ok(Some(known.id));
     }
-    Ok(key)
+    let found = look_up().await?;
+    if let Some(id) = &found {
+        known_keys.lock().insert(&digest, id, now);
+    }
+    Ok(found)
 }
 
 /// Reads a call by a function of the service; a panic in it refuses the call.

@@ -1,4 +1,4 @@
-//! Header dialects: the same numbers, in the words that clients already read.
+//! Header dialects: the state of the limits, in headers that clients already read.
 
 mod anthropic;
 mod ietf;
@@ -6,10 +6,11 @@ mod legacy;
 mod openai;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use limiter::RuleState;
 
 use crate::standing::Standing;
 
-/// A set of headers that tells a client how its limits stand. Several can be combined; they share no header.
+/// A set of headers that shows a client the state of its limits. Several can be combined; they share no header.
 ///
 /// [`Ietf`](Self::Ietf) lists every limit. The others have room for one limit of each unit, and never mix the numbers
 /// of two: they show the limit with the fewest requests or tokens left, which a client meets first
@@ -62,6 +63,24 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Writes the headers of several dialects.
+    pub fn write_all(dialects: &[Self], standing: Standing<'_>, headers: &mut HeaderMap) {
+        for dialect in dialects {
+            dialect.write(standing, headers);
+        }
+    }
+
+    /// Returns the names of its headers, for example to expose them to web pages.
+    #[must_use]
+    pub fn header_names(self) -> Vec<HeaderName> {
+        match self {
+            Self::Ietf => ietf::NAMES.to_vec(),
+            Self::Legacy => legacy::NAMES.to_vec(),
+            Self::OpenAi => openai::NAMES.concat(),
+            Self::Anthropic => anthropic::NAMES.concat(),
+        }
+    }
+
     /// Writes its headers, over those of the same names.
     pub fn write(self, standing: Standing<'_>, headers: &mut HeaderMap) {
         match self {
@@ -75,7 +94,21 @@ impl Dialect {
 
 pub use ietf::policy_name;
 
-/// By way of a text of just its length: a value that is made of a number itself takes two allocations.
+/// Writes limit, remaining and reset of a rule, if there is one.
+fn insert_state(
+    headers: &mut HeaderMap,
+    [limit, remaining, reset]: [HeaderName; 3],
+    state: Option<RuleState>,
+    reset_text: impl FnOnce(&RuleState) -> String,
+) {
+    if let Some(state) = state {
+        insert_number(headers, limit, state.limit);
+        insert_number(headers, remaining, state.remaining);
+        insert_text(headers, reset, reset_text(&state));
+    }
+}
+
+/// Formats the number first: a value that is made of a number itself takes two allocations.
 fn insert_number(headers: &mut HeaderMap, name: HeaderName, number: u64) {
     insert_text(headers, name, number.to_string());
 }

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use limiter::{Api, Unit};
 use serde::Serialize;
 
+use crate::kind::Kind;
 use crate::problem::Problem;
 use crate::status::StatusMap;
 
@@ -104,7 +105,7 @@ impl Problem {
 
     fn open_ai(&self) -> OpenAiError<'_> {
         let reason = self.reason();
-        let (r#type, code) = match Kind::of(self) {
+        let (r#type, code) = match self.kind() {
             Kind::Key => ("invalid_request_error", "invalid_api_key"),
             Kind::Permission => ("request_forbidden", reason),
             Kind::Budget => ("insufficient_quota", "insufficient_quota"),
@@ -126,7 +127,7 @@ impl Problem {
     }
 
     fn anthropic(&self) -> Anthropic<'_> {
-        let r#type = match Kind::of(self) {
+        let r#type = match self.kind() {
             Kind::Key => "authentication_error",
             Kind::Permission => "permission_error",
             Kind::Budget => "billing_error",
@@ -142,7 +143,7 @@ impl Problem {
     }
 
     fn gemini(&self) -> GeminiError<'_> {
-        let status = match Kind::of(self) {
+        let status = match self.kind() {
             Kind::Key => "UNAUTHENTICATED",
             Kind::Permission => "PERMISSION_DENIED",
             Kind::Budget | Kind::Limit => "RESOURCE_EXHAUSTED",
@@ -152,45 +153,6 @@ impl Problem {
             Kind::Failure => "INTERNAL",
         };
         GeminiError { code: self.status().as_u16(), message: self.detail(), status }
-    }
-}
-
-/// The errors that the APIs distinguish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Key,
-    Permission,
-    Budget,
-    Limit,
-    NotFound,
-    Invalid,
-    TooLarge,
-    Unavailable,
-    Failure,
-}
-
-impl Kind {
-    /// Returns the kind, by the reason if that is more specific than the status, which services can choose.
-    fn of(problem: &Problem) -> Self {
-        match problem.reason() {
-            "no_access_key" | "key_unknown" | "key_expired" => Self::Key,
-            "admin_key" => Self::Permission,
-            "budget_exhausted" => Self::Budget,
-            "rate_limited" => Self::Limit,
-            "invalid" => Self::Invalid,
-            "unavailable" | "too_many_reservations" => Self::Unavailable,
-            _ => match problem.status().as_u16() {
-                401 => Self::Key,
-                402 => Self::Budget,
-                403 => Self::Permission,
-                404 => Self::NotFound,
-                413 => Self::TooLarge,
-                429 => Self::Limit,
-                400..=499 => Self::Invalid,
-                503 | 529 => Self::Unavailable,
-                _ => Self::Failure,
-            },
-        }
     }
 }
 

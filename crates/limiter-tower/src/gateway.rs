@@ -8,11 +8,13 @@ mod config;
 mod last_words;
 mod layer;
 mod read_body;
+mod rewritten;
 mod service;
 mod without_usage;
 
 pub use body::GatewayBody;
 pub use builder::GatewayLayerBuilder;
+pub use config::GatewayOptions;
 pub use layer::GatewayLayer;
 pub use service::Gateway;
 pub use without_usage::WithoutUsageChunk;

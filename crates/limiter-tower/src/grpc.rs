@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use limiter::DenialReason;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::refusal::Refusal;
+use crate::kind::Kind;
 
-/// Those of gRPC's status codes that a refusal can have.
+/// The status codes of gRPC that a refusal can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidArgument = 3,
@@ -19,20 +18,15 @@ pub(crate) enum Code {
     Unauthenticated = 16,
 }
 
-impl Code {
-    pub(crate) fn of(refusal: &Refusal) -> Self {
-        match refusal {
-            refusal if refusal.asks_for_a_key() => Self::Unauthenticated,
-            Refusal::Denied(denied) => match denied.reason() {
-                DenialReason::BudgetExhausted { .. } | DenialReason::RateLimited(_) => {
-                    Self::ResourceExhausted
-                }
-                _ => Self::PermissionDenied,
-            },
-            Refusal::TooLarge { .. } => Self::ResourceExhausted,
-            Refusal::Invalid(_) | Refusal::Malformed(_) => Self::InvalidArgument,
-            Refusal::Panicked(_) => Self::Internal,
-            _ => Self::Unavailable,
+impl From<Kind> for Code {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Key => Self::Unauthenticated,
+            Kind::Permission => Self::PermissionDenied,
+            Kind::Budget | Kind::Limit | Kind::TooLarge => Self::ResourceExhausted,
+            Kind::NotFound | Kind::Invalid => Self::InvalidArgument,
+            Kind::Failure => Self::Internal,
+            Kind::Unavailable => Self::Unavailable,
         }
     }
 }
@@ -59,5 +53,5 @@ const GRPC: &str = "application/grpc";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// What gRPC over HTTP/2 wants encoded: all but the visible ASCII characters and the space, and the percent sign itself.
+/// The characters that gRPC over HTTP/2 encodes: all but visible ASCII and the space, and the percent sign itself.
 const OUTSIDE_OF_MESSAGES: &AsciiSet = &CONTROLS.add(b'%');

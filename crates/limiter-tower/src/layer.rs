@@ -39,13 +39,13 @@ impl RateLimitLayer {
     /// Refusals on paths without an [`Api`](limiter::Api) have OpenAI's format. The headers are those of
     /// [`Dialect::Ietf`](crate::Dialect::Ietf) and [`Dialect::OpenAi`](crate::Dialect::OpenAi).
     pub fn for_openai(limiter: Limiter) -> GatewayLayerBuilder {
-        GatewayLayerBuilder::new(limiter, ErrorFormat::OpenAi, Dialect::OpenAi)
+        GatewayLayerBuilder::for_gateway(limiter, ErrorFormat::OpenAi, Dialect::OpenAi)
     }
 
     /// Builds a layer for a gateway to Anthropic's API: as [`for_openai`](Self::for_openai), with Anthropic's format
     /// and headers.
     pub fn for_anthropic(limiter: Limiter) -> GatewayLayerBuilder {
-        GatewayLayerBuilder::new(limiter, ErrorFormat::Anthropic, Dialect::Anthropic)
+        GatewayLayerBuilder::for_gateway(limiter, ErrorFormat::Anthropic, Dialect::Anthropic)
     }
 
     pub(crate) const fn with_config(config: Arc<Config>) -> Self {

@@ -1,6 +1,6 @@
 //! [`limiter`] in front of a service: a [tower](tower_layer) layer for axum, hyper and tonic.
 //!
-//! The layer finds out who calls, asks a [`Limiter`](limiter::Limiter), and lets the call through or answers it. No rule is
+//! The layer identifies the caller, asks a [`Limiter`](limiter::Limiter), and lets the call through or answers it. No rule is
 //! written here: it reads requests and renders decisions.
 //!
 //! ```
@@ -70,19 +70,21 @@
 //!
 //! # Calls that are refused
 //! A [`Refusal`] is answered with a status ([`StatusMap`]), `Retry-After` and `x-should-retry` ([`Retry`]), headers
-//! ([`Dialect`]) and a [`Problem`] in the body; by a gateway's layer in the [`ErrorFormat`] of the API. A call over gRPC, which its `content-type` tells, gets a gRPC status instead, with the same headers:
+//! ([`Dialect`]) and a [`Problem`] in the body; by a gateway's layer in the [`ErrorFormat`] of the API. A call over gRPC, by its
+//! `content-type`, gets a gRPC status instead, with the same headers:
 //! `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT`, `UNAVAILABLE` or `INTERNAL`. A store that cannot
 //! answer refuses the call: no error is ever an allow.
 //!
 //! # Without the layer
-//! [`Dialect::write`], [`Retry::write`], [`Refusal::to_response`], [`Refusal::to_api_response`] and [`Problem`] are functions of a decision, for services that ask the
-//! limiter themselves.
+//! [`Dialect::write`], [`Retry::write`], [`Refusal::to_response`], [`Refusal::to_api_response`] and [`Problem`] are functions of
+//! a decision, for services that ask the limiter themselves.
 //!
 //! # Bounds and secrets
 //! Only the head of a request is read, whose size the server must bound. A gateway's layer reads the body too, up to
 //! [a bound](GatewayLayerBuilder::max_body_bytes). An access key of more than 256 bytes is ignored. No access key is
 //! kept, logged or shown in an error.
 
+mod any_body;
 mod body;
 mod builder;
 mod caller;
@@ -93,7 +95,7 @@ mod error_format;
 mod future;
 mod gateway;
 mod grpc;
-mod key_cache;
+mod kind;
 mod layer;
 mod path;
 mod problem;
@@ -105,13 +107,15 @@ mod standing;
 mod status;
 
 pub use body::ResponseBody;
-pub use builder::RateLimitLayerBuilder;
+pub use builder::{LayerBuilder, RateLimitLayerBuilder};
 pub use caller::{Caller, Credential};
 pub use decide::Admitted;
 pub use dialect::{Dialect, policy_name};
 pub use error_format::ErrorFormat;
 pub use future::ResponseFuture;
-pub use gateway::{Gateway, GatewayBody, GatewayLayer, GatewayLayerBuilder, WithoutUsageChunk};
+pub use gateway::{
+    Gateway, GatewayBody, GatewayLayer, GatewayLayerBuilder, GatewayOptions, WithoutUsageChunk,
+};
 pub use layer::RateLimitLayer;
 pub use problem::Problem;
 pub use refusal::Refusal;

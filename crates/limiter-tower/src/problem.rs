@@ -9,6 +9,7 @@ use limiter::{
 use serde::{Serialize, Serializer};
 
 use crate::dialect::policy_name;
+use crate::kind::Kind;
 use crate::refusal::Refusal;
 
 /// Problem details (RFC 9457), to be sent as `application/problem+json`.
@@ -36,6 +37,8 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     reason: &'static str,
+    #[serde(skip)]
+    kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     asset: Option<AssetId>,
     #[serde(flatten)]
@@ -92,14 +95,10 @@ impl Problem {
     /// The problem of this refusal, answered with this status.
     #[must_use]
     pub fn of(refusal: &Refusal, status: StatusCode) -> Self {
-        let denied = match refusal {
-            Refusal::Denied(denied) => Some(denied),
-            _ => None,
-        };
         let problem = Self::new(status, reason(refusal), refusal.to_string());
-        let Some(denied) = denied else {
-            let extension = Extension::of_room(refusal);
-            return Self { extension, ..problem };
+        let problem = Self { kind: Kind::of(refusal), ..problem };
+        let Refusal::Denied(denied) = refusal else {
+            return Self { extension: Extension::of_room(refusal), ..problem };
         };
         let (r#type, title) = match denied.rate_limited() {
             Some(_) => (QUOTA_EXCEEDED, "Quota Exceeded"),
@@ -109,8 +108,8 @@ impl Problem {
         Self { r#type, title, asset: denied.asset().cloned(), extension, ..problem }
     }
 
-    /// A problem of the service's own, in the shape of these: a status, a word for programs, and a sentence that tells a
-    /// person what happened, to what, and what to do.
+    /// A problem of the service's own: a status, a name for programs, and a sentence for people with the error, its
+    /// subject and the remedy.
     ///
     /// ```
     /// use http::StatusCode;
@@ -127,6 +126,7 @@ impl Problem {
             status,
             detail: detail.into(),
             reason,
+            kind: Kind::of_status(status),
             asset: None,
             extension: Extension::None {},
         }
@@ -138,7 +138,7 @@ impl Problem {
         self.status
     }
 
-    /// Returns the word for programs.
+    /// Returns the name for programs.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         self.reason
@@ -148,6 +148,10 @@ impl Problem {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Returns the rule to wait for, if limits denied the call.
@@ -165,7 +169,7 @@ impl Problem {
         serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
     }
 
-    /// The answer: its status, and the JSON as `application/problem+json`.
+    /// The response: its status, and the JSON as `application/problem+json`.
     #[must_use]
     pub fn to_response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
@@ -223,15 +227,7 @@ impl From<Violation> for Violated {
 fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::NoAccessKey => "no_access_key",
-        Refusal::Denied(denied) => match denied.reason() {
-            DenialReason::KeyUnknown => "key_unknown",
-            DenialReason::KeyExpired { .. } => "key_expired",
-            DenialReason::AdminKey => "admin_key",
-            DenialReason::BudgetExhausted { .. } => "budget_exhausted",
-            DenialReason::RateLimited(_) => "rate_limited",
-            // A reason that this version does not know.
-            _ => "denied",
-        },
+        Refusal::Denied(denied) => denied.reason().as_str(),
         Refusal::TooManyReservations(_) => "too_many_reservations",
         Refusal::TooLarge { .. } => "too_large",
         Refusal::Invalid(_) | Refusal::Malformed(_) => "invalid",

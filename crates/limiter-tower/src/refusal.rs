@@ -1,4 +1,4 @@
-//! A call that the layer answers itself: why, and the answer.
+//! Refused calls: the reason and the response.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, Response};
-use limiter::{
-    BoxError, DenialReason, Denied, InvalidValue, ReservationError, StoreError, Throttle,
-};
+use limiter::{BoxError, Denied, InvalidValue, ReservationError, StoreError, Throttle};
 
 use crate::dialect::Dialect;
 use crate::error_format::ErrorFormat;
 use crate::grpc;
+use crate::kind::Kind;
 use crate::problem::Problem;
 use crate::retry::{OUTAGE_SECONDS, Retry};
 use crate::standing::Standing;
@@ -25,14 +24,14 @@ use crate::status::StatusMap;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No access key came with the call, or something that cannot be one.
+    /// The access key is missing or malformed.
     NoAccessKey,
     /// The limiter decided against it.
     Denied(Denied),
-    /// As many calls of the key are remembered as may be; nothing was charged. It is a bound of the service and not a limit
-    /// of the caller, so it is answered as an outage is, with the time at which there is room.
+    /// Too many calls of the key are remembered; nothing was charged. This is a bound of the service and not a limit of
+    /// the caller. So the response is that of an outage, with the time at which there is room.
     TooManyReservations(ReservationError),
-    /// The asset or the charge that was made of the call cannot be.
+    /// The asset or the charge of the call is invalid.
     Invalid(InvalidValue),
     /// The path, a header or the body of the call is malformed, for this reason.
     Malformed(Cow<'static, str>),
@@ -43,7 +42,7 @@ pub enum Refusal {
     },
     /// The store could not answer.
     Store(StoreError),
-    /// The function that says who calls failed.
+    /// The function that identifies the caller failed.
     Identify(BoxError),
     /// A function of the service that reads calls has panicked. The value is its name in
     /// [`RateLimitLayerBuilder`](crate::RateLimitLayerBuilder). Nothing was charged.
@@ -94,7 +93,7 @@ impl Refusal {
     /// The answer over gRPC: a status in a response without a body (*trailers-only*), with the same headers.
     #[must_use]
     pub fn to_grpc_response(&self, dialects: &[Dialect], retry_bound: Duration) -> Response<Bytes> {
-        let mut response = grpc::response(grpc::Code::of(self), &self.to_string());
+        let mut response = grpc::response(Kind::of(self).into(), &self.to_string());
         self.write_headers(dialects, retry_bound, response.headers_mut());
         response
     }
@@ -102,8 +101,9 @@ impl Refusal {
     /// Returns whether a retry can succeed, and when. `None` if that is unknown: the client decides by the status.
     ///
     /// A call denied by limits may be repeated at its [`retry_at`](Denied::retry_at), if it has one, and a call that found
-    /// no room at [its own](ReservationError::retry_at). A store that cannot be reached may be back in a second. A call whose outcome is unknown may have been charged, and must not be retried
-    /// blindly. Waiting does not help if the key, the budget or the request is the problem.
+    /// no room at [its own](ReservationError::retry_at). A store that cannot be reached may be back in a second. A call
+    /// whose outcome is unknown may have been charged, and must not be retried blindly. Waiting does not help if the key,
+    /// the budget or the request is the problem.
     #[must_use]
     pub fn retry(&self) -> Option<Retry> {
         match self {
@@ -133,25 +133,11 @@ impl Refusal {
         if let Some(retry) = self.retry() {
             retry.write(retry_bound, headers);
         }
-        if self.asks_for_a_key() {
+        if Kind::of(self) == Kind::Key {
             headers.insert(WWW_AUTHENTICATE, BEARER);
         }
         if let Self::Denied(denied) = self {
-            for dialect in dialects {
-                dialect.write(Standing::from(denied), headers);
-            }
-        }
-    }
-
-    /// Whether another access key would help.
-    pub(crate) fn asks_for_a_key(&self) -> bool {
-        match self {
-            Self::NoAccessKey => true,
-            Self::Denied(denied) => matches!(
-                denied.reason(),
-                DenialReason::KeyUnknown | DenialReason::KeyExpired { .. }
-            ),
-            _ => false,
+            Dialect::write_all(dialects, Standing::from(denied), headers);
         }
     }
 

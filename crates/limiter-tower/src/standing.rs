@@ -1,4 +1,4 @@
-//! How the rules of a call stand, as headers show it.
+//! The state of a call's rules, as headers show it.
 
 use std::time::Duration;
 
@@ -80,20 +80,14 @@ impl<'a> Standing<'a> {
         first.into_iter().chain(others(true)).chain(others(false))
     }
 
-    /// Whether this is a denied call that the rule denied.
+    /// Whether the rule denied the call.
     #[must_use]
     pub fn is_violated(self, state: &RuleState) -> bool {
         let mut violations = self.limited().into_iter().flat_map(RateLimited::violations);
         violations.any(|violation| violation.rule == state.rule)
     }
 
-    /// Whether this is a call that its rules denied.
-    #[must_use]
-    pub fn is_denied(self) -> bool {
-        self.limited().is_some()
-    }
-
-    /// How long the window of a rule goes on, from the moment of the decision.
+    /// Returns the time until the window of a rule ends, from the moment of the decision.
     #[must_use]
     pub fn resets_after(self, state: &RuleState) -> Duration {
         state.resets_at.since(self.decided_at)
@@ -109,13 +103,6 @@ impl<'a> Standing<'a> {
             Some(wait) => Retry::after(wait),
             None => Retry::Never,
         })
-    }
-
-    /// Returns the value of `Retry-After` for a denied call: the seconds of [`retry`](Self::retry). `None` for an
-    /// allowed call, and if no wait is known to help.
-    #[must_use]
-    pub fn retry_after_seconds(self) -> Option<u64> {
-        self.retry().and_then(Retry::seconds)
     }
 
     fn allowed(self) -> Option<&'a Allowed> {
@@ -171,13 +158,13 @@ impl<'a> From<&'a Decision> for Standing<'a> {
     }
 }
 
-/// How many seconds the window of a rule has.
+/// Returns the length of a rule's window in seconds.
 pub(crate) fn window_seconds(state: &RuleState) -> u64 {
     let start = Window::start(state.rule.window, state.resets_at);
     whole_seconds(state.resets_at.since(start))
 }
 
-/// Rounded up: who comes back a moment too early is denied again.
+/// Rounds up: a call a moment too early is denied again.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

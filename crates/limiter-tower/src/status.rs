@@ -1,8 +1,9 @@
-//! Which refusal gets which HTTP status.
+//! The HTTP statuses of refused calls.
 
 use http::StatusCode;
-use limiter::{DenialReason, Denied, Window};
+use limiter::{Denied, RateLimited, Window};
 
+use crate::kind::Kind;
 use crate::refusal::Refusal;
 
 /// The HTTP statuses of refused calls.
@@ -30,9 +31,9 @@ pub struct StatusMap {
 }
 
 impl StatusMap {
-    /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for what
-    /// cannot be an asset or a charge, 503 where the store cannot answer or remember the call. A panic in a function of the service is always 500, and a request body that is too
-    /// large 413.
+    /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for an
+    /// invalid asset, charge or request, 503 if the store cannot answer or remember the call. A panic in a function of
+    /// the service is always 500, and a request body that is too large 413.
     pub const fn new() -> Self {
         Self {
             unauthenticated: StatusCode::UNAUTHORIZED,
@@ -70,7 +71,7 @@ impl StatusMap {
         Self { minute_limits: Some(status), ..self }
     }
 
-    /// For what cannot be an asset or a charge; 400 by default.
+    /// For an invalid asset, charge or request; 400 by default.
     pub const fn with_invalid(self, status: StatusCode) -> Self {
         Self { invalid: status, ..self }
     }
@@ -84,30 +85,31 @@ impl StatusMap {
     #[must_use]
     pub fn of(&self, refusal: &Refusal) -> StatusCode {
         match refusal {
-            Refusal::NoAccessKey => self.unauthenticated,
             Refusal::Denied(denied) => self.of_denied(denied),
-            Refusal::Invalid(_) | Refusal::Malformed(_) => self.invalid,
-            Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::Store(_) | Refusal::Identify(_) | Refusal::TooManyReservations(_) => {
-                self.unavailable
-            }
-            Refusal::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            refusal => self.of_kind(Kind::of(refusal)),
         }
     }
 
     /// The status of this denial.
     #[must_use]
     pub fn of_denied(&self, denied: &Denied) -> StatusCode {
-        match denied.reason() {
-            DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => self.unauthenticated,
-            DenialReason::AdminKey => self.admin_key,
-            DenialReason::BudgetExhausted { .. } => self.budget_exhausted,
-            DenialReason::RateLimited(limited) => match (limited.binding(), self.minute_limits) {
-                (Some(binding), Some(status)) if binding.rule.window == Window::Minute => status,
-                _ => self.rate_limited,
-            },
-            // A reason that this version does not know.
-            _ => self.admin_key,
+        let binding = denied.rate_limited().and_then(RateLimited::binding);
+        match (binding, self.minute_limits) {
+            (Some(binding), Some(status)) if binding.rule.window == Window::Minute => status,
+            _ => self.of_kind(Kind::of_denied(denied)),
+        }
+    }
+
+    const fn of_kind(&self, kind: Kind) -> StatusCode {
+        match kind {
+            Kind::Key => self.unauthenticated,
+            Kind::Permission => self.admin_key,
+            Kind::Budget => self.budget_exhausted,
+            Kind::Limit => self.rate_limited,
+            Kind::NotFound | Kind::Invalid => self.invalid,
+            Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Unavailable => self.unavailable,
+            Kind::Failure => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

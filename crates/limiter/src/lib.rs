@@ -57,6 +57,8 @@
 //! - `metrics`: figures to operate by, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
 //!   [`tracing`](https://docs.rs/tracing).
+//! - `utoipa`: OpenAPI schemas of requests, decisions, usage and records, through the crate
+//!   [`utoipa`](https://docs.rs/utoipa).
 //!
 //! # Figures and spans
 //! The README has the list of all figures, with what to ask each. They come from a few and known words: no key, no asset, and
@@ -115,7 +117,7 @@ pub use limiter_core::{
 };
 // For the crates around this one.
 #[doc(hidden)]
-pub use limiter_core::Throttle;
+pub use limiter_core::{KnownKey, KnownKeys, Throttle, with_causes};
 pub use limiter_memory::{
     Journal, KeyAction, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
 };

@@ -1,10 +1,9 @@
 //! What must hold in every state of the world, and what must be seen in some.
 
-use limiter_core::Window;
+use limiter_core::{Rule, Window};
 use stateright::Property;
 
 use crate::callers::{Actual, At, Request};
-use crate::server::RULES;
 use crate::truth::{Call, Wrong, same_window};
 use crate::world::{State, World};
 
@@ -64,7 +63,7 @@ pub(crate) fn all() -> Vec<Property<World>> {
 
 fn is_within_limits(world: &World, state: &State) -> bool {
     let counts = state.server.counts(state.now());
-    let rules_hold = RULES.iter().zip(counts.rules).all(|(rule, used)| {
+    let rules_hold = Rule::ALL.iter().zip(counts.rules).all(|(rule, used)| {
         let most = state.truth.most(*rule, &world.plans, state.now());
         most.is_none_or(|most| used <= most)
     });
@@ -73,7 +72,10 @@ fn is_within_limits(world: &World, state: &State) -> bool {
 
 fn is_past_a_limit(state: &State) -> bool {
     let limit = |rule| state.truth.limit(rule, state.now()).unwrap_or(u64::MAX);
-    RULES.iter().zip(state.server.counts(state.now()).rules).any(|(rule, used)| used > limit(*rule))
+    Rule::ALL
+        .iter()
+        .zip(state.server.counts(state.now()).rules)
+        .any(|(rule, used)| used > limit(*rule))
 }
 
 fn adds_up(world: &World, state: &State) -> bool {

@@ -36,7 +36,7 @@ pub(crate) enum Bug {
 /// What is counted: every rule that there could be, and the credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub(crate) rules: [u64; 8],
+    pub(crate) rules: [u64; Rule::ALL.len()],
     pub(crate) credits: u64,
 }
 
@@ -120,7 +120,7 @@ impl Server {
                 counts.tokens().used()
             }
         };
-        Counts { rules: RULES.map(used), credits: self.key.credits().spent.millionths() }
+        Counts { rules: Rule::ALL.map(used), credits: self.key.credits().spent.millionths() }
     }
 
     fn of(key: KeyState, ledger: Ledger) -> Self {
@@ -267,23 +267,6 @@ fn ended(ended: Result<Settled, ReservationError>) -> (Answer, Vec<Crossing>) {
         Err(_) => (Answer::Refused, Vec::new()),
     }
 }
-
-/// Every rule that a call can meet, in the order of [`Counts::rules`].
-pub(crate) const RULES: [Rule; 8] = {
-    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
-        Rule { scope, window, unit }
-    }
-    [
-        rule(Scope::Global, Window::Minute, Unit::Requests),
-        rule(Scope::Global, Window::Minute, Unit::Tokens),
-        rule(Scope::Global, Window::Day, Unit::Requests),
-        rule(Scope::Global, Window::Day, Unit::Tokens),
-        rule(Scope::Asset, Window::Minute, Unit::Requests),
-        rule(Scope::Asset, Window::Minute, Unit::Tokens),
-        rule(Scope::Asset, Window::Day, Unit::Requests),
-        rule(Scope::Asset, Window::Day, Unit::Tokens),
-    ]
-};
 
 /// In percent.
 pub(crate) const THRESHOLDS: [u8; 2] = [80, 100];

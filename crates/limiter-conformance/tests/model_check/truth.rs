@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use limiter_core::{Charge, Rule, Scope, Timestamp, TokenType, Unit, Window};
 
 use crate::callers::{Answer, Plan, Request};
-use crate::server::{BUDGET, Counts, RULES, THRESHOLDS, TTL, Threshold, limit, token_type};
+use crate::server::{BUDGET, Counts, THRESHOLDS, TTL, Threshold, limit, token_type};
 
 /// Every call that was ever admitted, and what was seen to be wrong on the way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,7 +59,7 @@ impl Truth {
                 known.as_ref().is_some_and(|call| same_window(rule.window, call.admitted_at, now));
             admitted_here && !repeats && matches!(request, Request::Settle(_) | Request::Cancel)
         };
-        let strays = RULES
+        let strays = Rule::ALL
             .iter()
             .zip(before.rules.iter().zip(&after.rules))
             .any(|(rule, (before, after))| after < before && !may_be_refunded(*rule));
@@ -108,7 +108,7 @@ impl Truth {
     /// The thresholds that the counts reach, in the order in which they fire.
     pub(crate) fn reached_now(&self, plans: &[Plan], now: Timestamp) -> Vec<Threshold> {
         let counts = self.counts(plans, now);
-        let rules = RULES.iter().zip(counts.rules);
+        let rules = Rule::ALL.iter().zip(counts.rules);
         let rules = rules.map(|(rule, used)| (Some(*rule), self.limit(*rule, now), used));
         rules
             .chain([(None, Some(BUDGET), counts.credits)])
@@ -125,7 +125,7 @@ impl Truth {
         let used =
             |rule: Rule| self.of(plans).map(|(call, plan)| call.counts_in(rule, plan, now)).sum();
         let credits = |(call, plan): (&Call, &Plan)| call.cost(plan).credits().millionths();
-        Counts { rules: RULES.map(used), credits: self.of(plans).map(credits).sum() }
+        Counts { rules: Rule::ALL.map(used), credits: self.of(plans).map(credits).sum() }
     }
 
     /// How much may be used in the windows of now: each limit, and the overruns on record there. `None` where

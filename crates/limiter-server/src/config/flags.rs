@@ -1,11 +1,11 @@
-//! The flags, and the environment variables that stand for them.
+//! The flags and their environment variables.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use limiter::{LedgerBounds, WorkspaceId};
+use limiter::WorkspaceId;
 use serde::Deserialize;
 
 use super::headers::Headers;
@@ -20,7 +20,7 @@ use crate::bounds::Bounds;
 #[derive(Debug, Default, Parser)]
 #[command(version, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
 pub(super) struct Flags {
-    /// Where to listen [default: 127.0.0.1:8080]
+    /// Address to listen on [default: 127.0.0.1:8080]
     ///
     /// TLS is left to a proxy in front, such as nginx, Caddy or a cloud's load balancer: access keys must not travel in
     /// the clear. So listen on the loopback, or on a network that only the proxy reaches.
@@ -34,7 +34,7 @@ pub(super) struct Flags {
     #[arg(long, env = "LIMITER_REDIS", value_name = "URL", hide_env_values = true)]
     pub(super) redis: Option<String>,
 
-    /// With what the names of all Redis keys begin [default: limiter]
+    /// The prefix of all Redis keys [default: limiter]
     #[arg(long, env = "LIMITER_REDIS_PREFIX", value_name = "PREFIX")]
     pub(super) redis_prefix: Option<String>,
 
@@ -55,10 +55,10 @@ pub(super) struct Flags {
     #[arg(long, env = "LIMITER_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Headers that tell how limits stand, on /v1, separated by commas [default: ietf]
+    /// Rate limit headers on /v1, separated by commas [default: ietf]
     ///
-    /// Answers to /v1/check, /v1/reserve and extend have them wherever the call meets a limit. Calls in the words of OpenAI and
-    /// Anthropic have that provider's own too, unless it is none. What the aiXplain SDK calls has none, in any case.
+    /// Answers to /v1/check, /v1/reserve and extend have them if the call meets a limit. Calls to the APIs of OpenAI and
+    /// Anthropic have that provider's own too, unless this is none. The paths of the aiXplain SDK never have any.
     #[arg(long, env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_delimiter = ',')]
     pub(super) headers: Option<Vec<Headers>>,
 
@@ -68,25 +68,25 @@ pub(super) struct Flags {
     #[arg(long, env = "LIMITER_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
     pub(super) cors_origins: Option<Vec<Origin>>,
 
-    /// Shares of limits and budgets, in percent, that are told when a key reaches them [default: 80,100]
+    /// Shares of limits and budgets, in percent, that fire an event when a key reaches them [default: 80,100]
     ///
-    /// Of keys that are created or updated from now on. Each is told once in its window, as a line of the log and, if there is
-    /// one, to the webhook. 'none' for none.
+    /// They hold for keys that are created or updated from now on. Each fires once in its window, as a line of the log and
+    /// to the webhook, if there is one. 'none' for none.
     #[arg(long, env = "LIMITER_THRESHOLDS", value_name = "PERCENT,…")]
     pub(super) thresholds: Option<Percents>,
 
-    /// Where thresholds that keys reach are posted to, signed with LIMITER_WEBHOOK_SECRET
+    /// URL that threshold events are posted to, signed with LIMITER_WEBHOOK_SECRET
     ///
-    /// JSON, with a header limiter-signature: t=UNIX_SECONDS,v1=HEX, which is HMAC-SHA-256 of the time, a point and the body. It is
-    /// tried again until it is answered 2xx, or 4xx for good: events come at least once, with the same id.
+    /// JSON, with a header limiter-signature: t=UNIX_SECONDS,v1=HEX, the HMAC-SHA-256 of the time, a point and the body. An
+    /// event is posted again until the answer is 2xx, or a final 4xx: it arrives at least once, always with the same id.
     #[arg(long, env = "LIMITER_WEBHOOK", value_name = "URL", hide_env_values = true)]
     pub(super) webhook: Option<String>,
 
-    /// Let through what would be denied for a limit or a budget, and flag it: to introduce limits
+    /// Let calls beyond a limit or a budget through, and flag them: to introduce limits
     #[arg(long, env = "LIMITER_SHADOW")]
     pub(super) shadow: bool,
 
-    /// What to log: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
+    /// Log level: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
     ///
     /// Each request is a line at info. No line ever has an access key.
     #[arg(long, env = "LIMITER_LOG", value_name = "FILTER")]
@@ -132,7 +132,7 @@ pub(super) struct BoundSettings {
         hide_short_help = true
     )]
     request_timeout_s: Option<u64>,
-    /// Seconds for what is under way when the server is told to stop [default: 30]
+    /// Seconds for requests in progress when the server is stopped [default: 30]
     #[arg(
         long = "shutdown-timeout",
         env = "LIMITER_SHUTDOWN_TIMEOUT",
@@ -180,50 +180,32 @@ pub(super) struct BoundSettings {
 }
 
 impl BoundSettings {
-    /// These where they are said, else the others.
-    pub(super) fn over(self, others: Self) -> Self {
-        Self {
-            max_body_bytes: self.max_body_bytes.or(others.max_body_bytes),
-            max_connections: self.max_connections.or(others.max_connections),
-            max_requests: self.max_requests.or(others.max_requests),
-            max_buffered_bytes: self.max_buffered_bytes.or(others.max_buffered_bytes),
-            read_timeout_s: self.read_timeout_s.or(others.read_timeout_s),
-            request_timeout_s: self.request_timeout_s.or(others.request_timeout_s),
-            shutdown_timeout_s: self.shutdown_timeout_s.or(others.shutdown_timeout_s),
-            max_events: self.max_events.or(others.max_events),
-            max_open_reservations: self.max_open_reservations.or(others.max_open_reservations),
-            max_ended_reservations: self.max_ended_reservations.or(others.max_ended_reservations),
-            max_request_ids: self.max_request_ids.or(others.max_request_ids),
-            dedupe_time_s: self.dedupe_time_s.or(others.dedupe_time_s),
-        }
+    /// Sets the bounds that are given.
+    pub(super) fn apply(self, bounds: &mut Bounds) {
+        let seconds = |setting: Option<u64>| setting.map(Duration::from_secs);
+        set(&mut bounds.max_body_bytes, self.max_body_bytes);
+        set(&mut bounds.max_connections, self.max_connections);
+        set(&mut bounds.max_requests, self.max_requests);
+        set(&mut bounds.max_buffered_bytes, self.max_buffered_bytes);
+        set(&mut bounds.read_timeout, seconds(self.read_timeout_s));
+        set(&mut bounds.request_timeout, seconds(self.request_timeout_s));
+        set(&mut bounds.shutdown_timeout, seconds(self.shutdown_timeout_s));
+        set(&mut bounds.max_events, self.max_events);
+        set(&mut bounds.ledger.open, self.max_open_reservations);
+        set(&mut bounds.ledger.ended, self.max_ended_reservations);
+        set(&mut bounds.ledger.checks, self.max_request_ids);
+        set(&mut bounds.ledger.dedupe, seconds(self.dedupe_time_s));
     }
+}
 
-    /// These where they are said, else the defaults.
-    pub(super) fn bounds(self) -> Bounds {
-        let default = Bounds::default();
-        let seconds = |said: Option<u64>, default| said.map_or(default, Duration::from_secs);
-        Bounds {
-            max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
-            max_connections: self.max_connections.unwrap_or(default.max_connections),
-            max_requests: self.max_requests.unwrap_or(default.max_requests),
-            max_buffered_bytes: self.max_buffered_bytes.unwrap_or(default.max_buffered_bytes),
-            read_timeout: seconds(self.read_timeout_s, default.read_timeout),
-            request_timeout: seconds(self.request_timeout_s, default.request_timeout),
-            shutdown_timeout: seconds(self.shutdown_timeout_s, default.shutdown_timeout),
-            max_events: self.max_events.unwrap_or(default.max_events),
-            ledger: LedgerBounds {
-                open: self.max_open_reservations.unwrap_or(default.ledger.open),
-                ended: self.max_ended_reservations.unwrap_or(default.ledger.ended),
-                checks: self.max_request_ids.unwrap_or(default.ledger.checks),
-                dedupe: seconds(self.dedupe_time_s, default.ledger.dedupe),
-                ..default.ledger
-            },
-        }
+fn set<T>(bound: &mut T, setting: Option<T>) {
+    if let Some(setting) = setting {
+        *bound = setting;
     }
 }
 
 const SHORT_HELP: &str = "\
---help tells more, and shows the bounds on what comes in.";
+--help shows more, such as the bounds on requests.";
 
 const LONG_HELP: &str = "\
 The admin key:
@@ -239,12 +221,12 @@ Try it:
 
 Paths:
   /sdk/api-keys, /v2/models, /api/v2/execute            what the aiXplain SDK calls
-  /v1/chat/completions, /v1/responses, /v1/messages,    models in the words of OpenAI and Anthropic, for their
+  /v1/chat/completions, /v1/responses, /v1/messages,    models by the APIs of OpenAI and Anthropic, for their
   /v1/completions, /v1/embeddings, /v1/rerank           SDKs: those with an upstream in the configuration
   /v1/models                                            the list of them
   /v1/check, /v1/peek, /v1/reserve, /v1/usage           the engine
   /openapi.json                                         its description
-  /healthz, /readyz, /metrics                           for whoever watches; keep them behind the proxy
+  /healthz, /readyz, /metrics                           for monitoring; keep them behind the proxy
 
 SIGTERM and SIGINT end it gracefully.";
 

@@ -18,7 +18,7 @@ pub(super) enum Headers {
     OpenAi,
     /// anthropic-ratelimit-requests-limit and so on
     Anthropic,
-    /// No headers, and nothing else beside it
+    /// No headers; cannot be combined with others
     None,
 }
 

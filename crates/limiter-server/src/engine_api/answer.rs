@@ -1,12 +1,13 @@
-//! How a decision is answered.
+//! Responses with a decision.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use limiter::{Decision, Denied, RequestId};
+use limiter::{Allowed, Decision, Denied, RequestId};
 use limiter_tower::{Dialect, Retry, Standing};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::refusal::Refusal;
 
@@ -26,36 +27,46 @@ pub(super) fn reserved(
     respond(&answer, decision, dialects)
 }
 
-#[derive(Serialize)]
-struct ReservedAnswer<'a> {
+/// A decision, and the id to settle by.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reserved)]
+pub(super) struct ReservedAnswer<'a> {
+    /// The id of the reservation; null if it was denied, or let through in shadow mode: then there is nothing to settle.
+    #[schema(required = true)]
     reservation: Option<&'a RequestId>,
+    /// The decision.
     decision: DecisionAnswer<'a>,
 }
 
-/// A denial comes with the sentence that explains it.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum DecisionAnswer<'a> {
-    Allowed(&'a Decision),
+/// Allowed and charged, or denied and not charged. Instants are milliseconds since 1970, in UTC.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Decision)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(super) enum DecisionAnswer<'a> {
+    /// The call may go on; it is charged.
+    Allowed(&'a Allowed),
+    /// The call may not go on; nothing is charged.
     Denied {
-        outcome: &'static str,
         #[serde(flatten)]
         denied: &'a Denied,
+        /// The denial in a sentence.
         message: String,
     },
 }
 
 impl<'a> DecisionAnswer<'a> {
     fn of(decision: &'a Decision) -> Result<Self, Refusal> {
-        let Some(denied) = decision.denied() else { return Ok(Self::Allowed(decision)) };
-        match Refusal::of_caller(denied) {
-            Some(refusal) => Err(refusal),
-            None => Ok(Self::Denied { outcome: "denied", denied, message: denied.to_string() }),
+        match decision {
+            Decision::Allowed(allowed) => Ok(Self::Allowed(allowed)),
+            Decision::Denied(denied) => match Refusal::of_caller(denied) {
+                Some(refusal) => Err(refusal),
+                None => Ok(Self::Denied { denied, message: denied.to_string() }),
+            },
         }
     }
 }
 
-/// Every call waits for this: so the text is written into one buffer that need not grow.
+/// Writes the text into one buffer that need not grow, since every call waits for this.
 fn respond(
     answer: &impl Serialize,
     decision: &Decision,
@@ -63,7 +74,7 @@ fn respond(
 ) -> Result<Response, Refusal> {
     let mut text = Vec::with_capacity(TYPICAL_BYTES);
     serde_json::to_writer(&mut text, answer).map_err(|error| {
-        let message = format!("the decision was made, but cannot be told: {error}");
+        let message = format!("the decision was made, but cannot be written: {error}");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     })?;
     let mut response = Response::new(Body::from(text));
@@ -72,13 +83,11 @@ fn respond(
     Ok(response)
 }
 
-/// How the limits stand, and when to come back: what a service may pass on to its own client.
+/// The state of the limits and the retry advice, which a service may pass on to its own client.
 fn headers(decision: &Decision, dialects: &[Dialect]) -> HeaderMap {
     let standing = Standing::from(decision);
     let mut headers = HeaderMap::new();
-    for dialect in dialects {
-        dialect.write(standing, &mut headers);
-    }
+    Dialect::write_all(dialects, standing, &mut headers);
     if let Some(retry) = standing.retry() {
         retry.write(Retry::BOUND, &mut headers);
     }

@@ -8,9 +8,8 @@ use limiter::{AssetId, Charge, RequestId};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::answer::decided;
+use super::answer::{DecisionAnswer, decided};
 use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
-use super::schema::{ChargeSchema, DecisionSchema};
 use crate::app::App;
 use crate::auth::Identified;
 use crate::body::JsonBody;
@@ -22,15 +21,12 @@ use crate::refusal::Refusal;
 pub(crate) struct CheckRequest {
     /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
     /// the global limits apply.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
-    /// What it costs; one request if left out.
+    /// The cost of the call; one request if left out.
     #[serde(default)]
-    #[schema(value_type = ChargeSchema)]
     charge: Charge,
     /// Repeated under the same id within two minutes, the call is charged once: a retry after a timeout is safe. 1 to 128
     /// bytes.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     request_id: Option<RequestId>,
 }
 
@@ -40,7 +36,7 @@ pub(crate) struct CheckRequest {
 #[utoipa::path(
     post, path = "/v1/check", tag = "calls", request_body = CheckRequest,
     responses(
-        (status = 200, description = "The decision: allowed and charged, or denied and not charged", body = DecisionSchema),
+        (status = 200, description = "The decision: allowed and charged, or denied and not charged", body = DecisionAnswer),
         RequestProblems,
         BodyProblems,
         (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
@@ -66,11 +62,9 @@ pub(crate) async fn check(
 pub(crate) struct PeekRequest {
     /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
     /// the global limits apply.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
     /// The cost of the call; one request if left out.
     #[serde(default)]
-    #[schema(value_type = ChargeSchema)]
     charge: Charge,
 }
 
@@ -80,7 +74,7 @@ pub(crate) struct PeekRequest {
 #[utoipa::path(
     post, path = "/v1/peek", tag = "calls", request_body = PeekRequest,
     responses(
-        (status = 200, description = "The decision, as a check would make it; nothing is charged", body = DecisionSchema),
+        (status = 200, description = "The decision, as a check would make it; nothing is charged", body = DecisionAnswer),
         RequestProblems,
         BodyProblems,
         (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),

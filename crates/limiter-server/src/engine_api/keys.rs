@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
-use super::schema::{KeyConfigSchema, KeyKindSchema, KeyRecordSchema, PageSchema};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{JsonBody, Queried};
@@ -34,20 +33,16 @@ pub(crate) struct CreateKeys {
 pub(crate) struct CreateKey {
     /// Member if left out.
     #[serde(default = "member")]
-    #[schema(value_type = KeyKindSchema, required = false)]
     kind: KeyKind,
     /// Its name, limits, budget and expiry.
-    #[schema(value_type = KeyConfigSchema)]
     config: KeyConfig,
     /// Its id, 1 to 128 bytes; drawn if left out. No id may be used again, also after a deletion.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     id: Option<KeyId>,
     /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out.
     #[schema(min_length = 16, max_length = 256)]
     access_key: Option<String>,
     /// Whether the key has no access key at all.
     #[serde(default)]
-    #[schema(required = false)]
     without_access_key: bool,
 }
 
@@ -60,19 +55,18 @@ pub(crate) struct CreatedKeys {
 /// The result for one key.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CreatedOrNot {
-    /// 201 if it was created, else the status that a request for this key alone would have had.
+    /// 201 if it was created, else the status of a request for this key alone.
     status: u16,
     /// The key, if it was created.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<KeyRecordSchema>)]
     key: Option<KeyRecord>,
     /// Its access key, which is never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_key: Option<String>,
-    /// Of a key that was not created: a word for programs, such as `name_taken`.
+    /// Of a key that was not created: a name for programs, such as `name_taken`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// Of a key that was not created: what to do.
+    /// Of a key that was not created: a sentence with the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
@@ -84,7 +78,7 @@ pub(crate) struct CreatedOrNot {
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", request_body = CreateKeys,
     responses(
-        (status = 200, description = "What became of each key; look at the status of each", body = CreatedKeys),
+        (status = 200, description = "The result for each key; look at the status of each", body = CreatedKeys),
         RequestProblems,
         BodyProblems,
         (status = 403, description = "A member key creates no keys", body = ProblemSchema, content_type = "application/problem+json"),
@@ -106,7 +100,7 @@ pub(crate) async fn create(
     Ok(Json(CreatedKeys { results: created.into_iter().map(CreatedOrNot::from).collect() }))
 }
 
-/// Which keys to list.
+/// The keys to list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
@@ -121,12 +115,12 @@ pub(crate) struct ListQuery {
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys",
     params(
-        ("after" = Option<String>, Query, description = "The name after which the page starts: `next` of the page before", min_length = 1, max_length = 256),
+        ("after" = Option<KeyName>, Query, description = "The name after which the page starts: `next` of the page before"),
         ("name_contains" = Option<String>, Query, description = "Only keys whose name contains this text, in upper or lower case"),
         ("page_size" = Option<usize>, Query, description = "The most keys of a page: 1 to 1,000, 100 if left out", minimum = 1, maximum = 1000),
     ),
     responses(
-        (status = 200, description = "Some of the keys, and where the next page starts", body = PageSchema),
+        (status = 200, description = "Some of the keys, and where the next page starts", body = Page),
         RequestProblems,
         (status = 403, description = "A member key lists no keys", body = ProblemSchema, content_type = "application/problem+json"),
     ),

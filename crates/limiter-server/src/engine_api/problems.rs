@@ -1,4 +1,4 @@
-//! What can be wrong with a request, as the OpenAPI document describes it. Nothing here is ever made.
+//! The errors of requests, described for the OpenAPI document. No value of these types is created.
 #![expect(dead_code, reason = "they are descriptions")]
 
 use utoipa::{IntoResponses, ToSchema};
@@ -13,13 +13,13 @@ pub(crate) struct ProblemSchema {
     title: String,
     /// The HTTP status.
     status: u16,
-    /// A word for programs, such as `unknown_key`.
+    /// A name for programs, such as `key_unknown`.
     reason: String,
-    /// What happened, to what, and what to do.
+    /// The error, its subject, and the remedy.
     detail: String,
 }
 
-/// With any request.
+/// The errors of any request.
 #[derive(IntoResponses)]
 pub(crate) enum RequestProblems {
     /// The request cannot be read, or a value is out of bounds
@@ -37,7 +37,7 @@ pub(crate) enum RequestProblems {
     Unavailable(ProblemSchema),
 }
 
-/// With one that has a body.
+/// The errors of a request with a body.
 #[derive(IntoResponses)]
 pub(crate) enum BodyProblems {
     /// The body did not come in time

@@ -11,12 +11,12 @@ use limiter::{AssetId, Charge, Decision, KeyId, RequestId, Reserved, Settled, To
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::answer::{decided, reserved};
+use super::answer::{DecisionAnswer, ReservedAnswer, decided, reserved};
 use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
-use super::schema::{ChargeSchema, DecisionSchema, ReservedSchema, SettledSchema, TotalsSchema};
 use crate::app::App;
 use crate::auth::Identified;
 use crate::body::{JsonBody, Segment};
+use crate::ids;
 use crate::refusal::Refusal;
 
 /// A call to be charged by its estimate.
@@ -25,14 +25,11 @@ use crate::refusal::Refusal;
 pub(crate) struct ReserveRequest {
     /// The asset to call: a model of the server by its id or path, or any other name, 1 to 256 bytes. Without it, only
     /// the global limits apply.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     asset: Option<AssetId>,
-    /// What it may cost; one request if left out.
+    /// The largest cost of the call; one request if left out.
     #[serde(default)]
-    #[schema(value_type = ChargeSchema)]
     estimate: Charge,
     /// Names the reservation, 1 to 128 bytes; drawn if left out. Repeated under the same id it is charged once.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     request_id: Option<RequestId>,
     /// How long it can be settled, in seconds: 1 to 86,400, an hour if left out.
     #[serde(default = "default_ttl")]
@@ -46,7 +43,7 @@ pub(crate) struct ReserveRequest {
 #[utoipa::path(
     post, path = "/v1/reserve", tag = "reservations", request_body = ReserveRequest,
     responses(
-        (status = 200, description = "The decision, and the id of the reservation if it was allowed", body = ReservedSchema),
+        (status = 200, description = "The decision, and the id of the reservation if it was allowed", body = ReservedAnswer),
         RequestProblems,
         BodyProblems,
         (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
@@ -85,10 +82,10 @@ pub(crate) async fn reserve(
 
 /// Raise the estimate of a running call; what is missing is charged, all or nothing.
 #[utoipa::path(
-    post, path = "/v1/reservations/{id}/extend", tag = "reservations", request_body = TotalsSchema,
-    params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
+    post, path = "/v1/reservations/{id}/extend", tag = "reservations", request_body = Totals,
+    params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
-        (status = 200, description = "The decision; a denial changes nothing", body = DecisionSchema),
+        (status = 200, description = "The decision; a denial changes nothing", body = DecisionAnswer),
         RequestProblems,
         BodyProblems,
         (status = 400, description = "The request cannot be read, or a total is below the estimate", body = ProblemSchema, content_type = "application/problem+json"),
@@ -109,15 +106,15 @@ pub(crate) async fn extend(
 /// Correct the estimate to the actual cost of the call, and answer the final charge. Repeating it changes nothing more,
 /// and answers the same charge as a repetition.
 #[utoipa::path(
-    post, path = "/v1/reservations/{id}/settle", tag = "reservations", request_body = TotalsSchema,
-    params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
+    post, path = "/v1/reservations/{id}/settle", tag = "reservations", request_body = Totals,
+    params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
-        (status = 200, description = "It is settled: what the call was charged in the end", body = SettledSchema),
+        (status = 200, description = "It is settled: what the call was charged in the end", body = Settled),
         RequestProblems,
         BodyProblems,
         (status = 401, description = "The access key is missing or not known", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 409, description = "The reservation is settled with other figures, or cancelled", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "The reservation is settled with other amounts, or cancelled", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn settle(
@@ -131,9 +128,9 @@ pub(crate) async fn settle(
 /// Take the whole charge back: the call was never made. Repeating it changes nothing more.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/cancel", tag = "reservations",
-    params(("id" = String, Path, description = "The id of a reservation of this key", min_length = 1, max_length = 128)),
+    params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
-        (status = 200, description = "It is cancelled: nothing is charged", body = SettledSchema),
+        (status = 200, description = "It is cancelled: nothing is charged", body = Settled),
         RequestProblems,
         BodyProblems,
         (status = 400, description = "The id is out of bounds", body = ProblemSchema, content_type = "application/problem+json"),
@@ -149,7 +146,7 @@ pub(crate) async fn cancel(
     Ok(Json(app.limiter.cancel(&key, &id).await?))
 }
 
-/// The reservation that a path names, of the key that calls: there is no way to one of another key.
+/// The reservation that a path names, of the calling key: reservations of other keys cannot be named.
 pub(crate) struct OwnReservation {
     key: KeyId,
     id: RequestId,
@@ -165,17 +162,14 @@ impl FromRequestParts<Arc<App>> for OwnReservation {
     }
 }
 
-/// A new id of a reservation, which no other process draws: 128 random bits.
 fn draw_id() -> Result<RequestId, Refusal> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Refusal::unavailable("entropy", error.to_string()))?;
-    Ok(RequestId::new(format!("{:032x}", u128::from_be_bytes(bytes)))?)
+    let id = ids::draw().map_err(|error| Refusal::unavailable("entropy", error.to_string()))?;
+    Ok(id.parse()?)
 }
 
 const fn default_ttl() -> u64 {
     3_600
 }
 
-/// A day: what is remembered has an end.
+/// A day, so that memory is bounded.
 const MAX_TTL_SECONDS: u64 = 86_400;

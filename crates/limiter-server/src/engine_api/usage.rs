@@ -1,4 +1,4 @@
-//! What a key has used.
+//! The usage of a key.
 
 use std::sync::Arc;
 
@@ -8,27 +8,26 @@ use limiter::{KeyId, Usage};
 use serde::Deserialize;
 
 use super::problems::{ProblemSchema, RequestProblems};
-use super::schema::UsageSchema;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::Queried;
 use crate::refusal::Refusal;
 
-/// Whose usage is asked for.
+/// The key whose usage is read.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsageQuery {
     key_id: Option<KeyId>,
 }
 
-/// What a key has used in this minute and on this day, and of its budget. Reading it changes nothing.
+/// The usage of a key in this minute and on this day, and of its budget. Reading it changes nothing.
 ///
 /// A member key reads its own usage, an admin key that of every key of its workspace.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "usage",
-    params(("key_id" = Option<String>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out", min_length = 1, max_length = 128)),
+    params(("key_id" = Option<KeyId>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out")),
     responses(
-        (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = UsageSchema),
+        (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = Usage),
         RequestProblems,
         (status = 403, description = "A member key asks for the usage of another key", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),

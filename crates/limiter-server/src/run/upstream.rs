@@ -82,7 +82,7 @@ pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> 
     };
 
     let changes = RequestChanges {
-        ask_for_usage: asks_for_usage(&upstream),
+        ask_for_usage: upstream.api.is_some_and(Api::reports_usage_if_asked),
         max_output_tokens: (model.send_maximum && upstream.api.is_some())
             .then(|| reservation.estimate().output_tokens() / request.answers().max(1)),
     };
@@ -146,11 +146,6 @@ fn estimate(model: &Model, request: &ApiRequest, body_bytes: usize) -> Estimate 
     // Capped at the largest charge, which a limit then denies.
     let output = output.saturating_mul(request.answers()).min(MAX_COUNT - input);
     Estimate::for_input_tokens(input).max_output_tokens(output).price(model.price())
-}
-
-/// Returns whether a stream reports its usage only on request.
-const fn asks_for_usage(upstream: &Upstream) -> bool {
-    matches!(upstream.api, Some(Api::OpenAiChat | Api::OpenAiCompletions))
 }
 
 impl Answered {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use limiter::Timestamp;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shortened};
 
 /// When a key expires. A date without a zone is one in UTC, as the SDK formats all of its own.
 pub(crate) fn read(text: &str) -> Result<Timestamp, Refusal> {
@@ -12,7 +12,7 @@ pub(crate) fn read(text: &str) -> Result<Timestamp, Refusal> {
     let day = || text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
     let date = with_zone.or_else(|_| without_zone()).or_else(|_| day());
     let expires_at = date.map(Timestamp::from).map_err(|_| {
-        let shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
+        let shown = shortened(text);
         Refusal::malformed(format!(
             "expiresAt is {shown:?}, but must be a date and time such as 2030-01-01T00:00:00Z"
         ))
@@ -28,9 +28,6 @@ pub(crate) fn write(expires_at: Timestamp) -> String {
     let date = shown.to_datetime().unwrap_or_default();
     date.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
-
-/// A refusal does not carry a megabyte of somebody's input.
-const SHOWN_CHARACTERS: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! What is known of a model.
+//! The record of a model.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::app::App;
 use crate::auth::Identified;
 use crate::body::Segment;
 use crate::models::Model;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shortened};
 
-/// A model by its id or path. Every living key may ask, admin keys too.
+/// Returns the record of a model, by its id or path, to every living key.
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     Identified(key): Identified,
@@ -40,8 +40,7 @@ pub(crate) fn find<'a>(app: &'a App, id_or_path: &str) -> Result<&'a Arc<Model>,
 
 /// Returns the message for an unknown model.
 pub(crate) fn no_model(id_or_path: &str) -> String {
-    let shown: String = id_or_path.chars().take(SHOWN_CHARACTERS).collect();
-    format!("no model has the id or path {shown:?}")
+    format!("no model has the id or path {:?}", shortened(id_or_path))
 }
 
 fn record(model: &Model) -> Value {
@@ -70,6 +69,3 @@ fn record(model: &Model) -> Value {
         }],
     })
 }
-
-/// A refusal does not carry a megabyte of somebody's input.
-const SHOWN_CHARACTERS: usize = 256;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{amount, expiry};
 use crate::models::Models;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shortened};
 
 /// The record that a client sends. A missing field clears the setting. An unknown field is refused, since a misspelled
 /// limit would have no effect.
@@ -278,13 +278,6 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
     }
     sentences
 }
-
-/// Shortens input, so that a refusal never carries a megabyte of it.
-fn shortened(text: &str) -> String {
-    text.chars().take(SHOWN_CHARACTERS).collect()
-}
-
-const SHOWN_CHARACTERS: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -241,12 +241,12 @@ fn each_status_has_its_problem_and_its_reason() {
         let long = json!({"asset": "x".repeat(2 << 20)});
         for (answer, status, reason) in [
             (server.post(&key, "/v1/check", &json!([])), 400, "malformed"),
-            (server.post("", "/v1/check", &json!({})), 401, "unknown_key"),
-            (server.post(nobody, "/v1/check", &json!({})), 401, "unknown_key"),
-            // Whoever is not known is not listened to.
-            (server.call("POST", nobody, "/v1/check", "no JSON"), 401, "unknown_key"),
-            (server.post(&expired, "/v1/check", &json!({})), 401, "expired_key"),
-            (server.post(ADMIN, "/v1/reserve", &json!({})), 403, "forbidden"),
+            (server.post("", "/v1/check", &json!({})), 401, "key_unknown"),
+            (server.post(nobody, "/v1/check", &json!({})), 401, "key_unknown"),
+            // The body of an unknown caller is not read.
+            (server.call("POST", nobody, "/v1/check", "no JSON"), 401, "key_unknown"),
+            (server.post(&expired, "/v1/check", &json!({})), 401, "key_expired"),
+            (server.post(ADMIN, "/v1/reserve", &json!({})), 403, "admin_key"),
             (server.post(&key, "/v1/reservations/r2/settle", &json!({})), 404, "not_found"),
             (server.get(&key, "/v1/check"), 405, "method"),
             (server.post(&key, "/v1/reserve", &other), 409, "conflict"),

@@ -34,18 +34,6 @@ fn on_each_store(folder: &TempDir, provider: &Provider, path: &str) -> [Running;
     Running::on_each_store_with(&["--config", &config(folder, provider, path)])
 }
 
-/// Requests, tokens, and millionths of a credit.
-fn usage(server: &Running, key: &str) -> (u64, u64, u64) {
-    let usage = server.get(key, "/v1/usage").body;
-    let figure = |value: &Value| value.as_u64().unwrap();
-    let day = &usage["global"]["day"];
-    (
-        figure(&day["requests"]["used"]),
-        figure(&day["tokens"]["used"]),
-        figure(&usage["credits"]["spent"]),
-    )
-}
-
 /// Sends a call whose answer comes later.
 fn begin(server: &Running, key: &str, path: &str, body: &Value) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(server.address()).unwrap();
@@ -122,7 +110,7 @@ fn each_api_is_passed_on_and_settled_by_the_usage_of_its_answer() {
             let told = server.post(&key, path, &body);
             assert_eq!((told.status, &told.text), (200, &answer), "{told:?}");
             assert_eq!(told.header("x-request-id"), Some("req-7"), "{told:?}");
-            assert_eq!(usage(&server, &key), (1, *tokens, *credits), "{path}");
+            assert_eq!(server.used(&key), (1, *tokens, *credits), "{path}");
             let received = provider.received.recv().unwrap();
             assert!(received.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{received}");
             assert!(received.contains("\"model\":\"theirs\""), "{received}");
@@ -179,7 +167,7 @@ fn a_stream_of_each_api_is_passed_on_and_settled_before_its_end_is_seen() {
             provider.say(end);
             provider.hang_up();
             client.read_to_string(&mut seen).unwrap();
-            assert_eq!(usage(&server, &key), (1, 43, 88), "{path}");
+            assert_eq!(server.used(&key), (1, 43, 88), "{path}");
             let received = provider.received.recv().unwrap();
             let asks = matches!(path, CHAT | "/v1/completions");
             assert_eq!(received.contains("\"stream_options\":{\"include_usage\":true}"), asks);
@@ -203,7 +191,7 @@ fn a_caller_that_asks_for_the_chunk_with_the_usage_gets_it() {
     let mut seen = String::new();
     client.read_to_string(&mut seen).unwrap();
     assert!(seen.contains("\"choices\":[]"), "{seen}");
-    assert_eq!(usage(&server, &key), (1, 43, 88));
+    assert_eq!(server.used(&key), (1, 43, 88));
 }
 
 #[test]
@@ -219,15 +207,15 @@ fn a_client_that_hangs_up_before_the_usage_pays_the_price_of_the_tokens_it_got()
             provider.say(&event.repeat(4_000));
             provider.say(": all of it\n\n");
             read_until(&mut client, ": all of it");
-            let (_, held, _) = usage(&server, &key);
+            let (_, held, _) = server.used(&key);
             assert!((5_001..5_100).contains(&held), "{path}: {held}");
             drop(client);
             // Settled at the latest when the provider goes on.
             until("it is settled", || {
                 provider.pieces.send(Some(": still here\n\n".to_owned())).unwrap();
-                usage(&server, &key).1 < held
+                server.used(&key).1 < held
             });
-            let (requests, tokens, credits) = usage(&server, &key);
+            let (requests, tokens, credits) = server.used(&key);
             let input = held - 5_000;
             assert_eq!((requests, tokens), (1, input + 4_000), "{path}");
             assert_eq!(credits, 5 + input + 2 * 4_000, "{path}: tokens and credits agree");
@@ -251,7 +239,7 @@ fn a_whole_answer_that_breaks_off_is_cut_off_and_its_tokens_and_credits_agree() 
     let mut seen = String::new();
     let _ = client.read_to_string(&mut seen);
     assert!(seen.contains("three") && !seen.ends_with("0\r\n\r\n"), "{seen}");
-    let (requests, tokens, credits) = usage(&server, &key);
+    let (requests, tokens, credits) = server.used(&key);
     assert!(requests == 1 && tokens > 3, "{tokens}");
     let output = credits - 5 - tokens;
     assert!(output > 3 && output <= tokens.min(900), "{tokens} {credits}");
@@ -280,7 +268,7 @@ fn a_call_holds_the_largest_answer_that_its_request_allows() {
             let client = begin(&server, &key, path, &body);
             // Reserved before it goes to the provider.
             provider.received.recv().unwrap();
-            let (_, tokens, credits) = usage(&server, &key);
+            let (_, tokens, credits) = server.used(&key);
             assert!((held..held + 40).contains(&tokens), "{name}: {tokens}");
             assert_eq!(credits, 5 + (tokens - held) + 2 * held, "{name}");
             if held == 900 {
@@ -402,7 +390,7 @@ fn denials_and_refusals_are_errors_of_the_api_that_was_called() {
             let wrong = server.call("GET", &key, path, "");
             assert_eq!(error(&wrong, path).0, 405, "{wrong:?}");
         }
-        assert_eq!(usage(&server, &small), (0, 0, 0));
+        assert_eq!(server.used(&small), (0, 0, 0));
         assert!(provider.received.try_recv().is_err(), "nothing was forwarded");
     }
 }
@@ -460,7 +448,7 @@ fn a_refusal_of_the_provider_is_passed_on_and_one_of_this_server_is_not_the_call
         assert_eq!((status, told), (502, kind), "{refused:?}");
         assert!(!refused.text.contains("sk-our"), "{refused:?}");
     }
-    assert_eq!(usage(&server, &key), (0, 0, 0));
+    assert_eq!(server.used(&key), (0, 0, 0));
 }
 
 #[test]

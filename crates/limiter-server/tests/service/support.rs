@@ -165,6 +165,15 @@ impl Running {
         try_call(&self.url, method, key, path, body)
     }
 
+    /// Returns the requests and tokens of the day, and the millionths of a credit, that a key has used.
+    pub(crate) fn used(&self, key: &str) -> (u64, u64, u64) {
+        let usage = self.get(key, "/v1/usage").body;
+        let number = |value: &Value| value.as_u64().expect("it is a number");
+        let day = &usage["global"]["day"];
+        let (requests, tokens) = (number(&day["requests"]["used"]), number(&day["tokens"]["used"]));
+        (requests, tokens, number(&usage["credits"]["spent"]))
+    }
+
     /// A member key with these fields of the wire: its id and its access key.
     pub(crate) fn member(&self, name: &str, fields: Value) -> (String, String) {
         let mut request = fields;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use limiter_test_servers::until;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::provider::{Provider, STREAM_HEAD, whole};
@@ -33,15 +33,20 @@ fn stream_run(server: &Running, key: &str) -> TcpStream {
     stream
 }
 
-fn usage(server: &Running, key: &str) -> (u64, u64, u64) {
-    let usage = server.get(key, "/v1/usage").body;
-    let figure = |value: &Value| value.as_u64().unwrap();
-    let day = &usage["global"]["day"];
-    (
-        figure(&day["requests"]["used"]),
-        figure(&day["tokens"]["used"]),
-        figure(&usage["credits"]["spent"]),
-    )
+/// Begins a run whose answer streams, and reads its first event.
+fn begin_stream(
+    server: &Running,
+    provider: &Provider,
+    key: &str,
+) -> (BufReader<TcpStream>, String) {
+    let mut client = BufReader::new(stream_run(server, key));
+    provider.say(STREAM_HEAD);
+    provider.say("data: {\"choices\":[{\"delta\":{\"content\":\"first\"}}]}\n\n");
+    let mut seen = String::new();
+    while !seen.contains("first") {
+        assert!(client.read_line(&mut seen).unwrap() > 0, "{seen}");
+    }
+    (client, seen)
 }
 
 #[test]
@@ -65,21 +70,14 @@ fn a_run_is_forwarded_and_settled_by_the_usage_of_its_answer() {
         (&json!("SUCCESS"), &json!(true))
     );
     assert_eq!(answer.body["usedCredits"], json!(0.000012));
-    assert_eq!(
-        usage(&server, &key),
-        (1, 7, 12),
-        "5 millionths for the run, and one for each token"
-    );
+    assert_eq!(server.used(&key), (1, 7, 12), "5 millionths for the run, and one for each token");
     let received = provider.received.recv().unwrap();
     assert!(
         received.ends_with(r#"{"text":"Hi","temperature":0.5}"#)
             || received.contains("temperature"),
         "{received}"
     );
-    assert!(
-        !received.contains(&key),
-        "the key of the client is nobody else's business: {received}"
-    );
+    assert!(!received.contains(&key), "the client's key must not reach the provider: {received}");
 }
 
 #[test]
@@ -87,21 +85,15 @@ fn a_stream_is_passed_on_as_it_comes_and_settled_when_it_ends() {
     let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
-    let mut client = BufReader::new(stream_run(&server, &key));
-    provider.say(STREAM_HEAD);
-    provider.say("data: {\"choices\":[{\"delta\":{\"content\":\"first\"}}]}\n\n");
-    let mut seen = String::new();
-    while !seen.contains("first") {
-        assert!(client.read_line(&mut seen).unwrap() > 0, "{seen}");
-    }
-    let (requests, held, _) = usage(&server, &key);
+    let (mut client, mut seen) = begin_stream(&server, &provider, &key);
+    let (requests, held, _) = server.used(&key);
     assert_eq!(requests, 1);
     assert!(held > 10, "the estimate is held meanwhile: {held}");
     provider.say("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n");
     provider.hang_up();
     client.read_to_string(&mut seen).unwrap();
     assert!(seen.contains("[DONE]"), "{seen}");
-    assert_eq!(usage(&server, &key), (1, 5, 10), "settled before the client saw the end");
+    assert_eq!(server.used(&key), (1, 5, 10), "settled before the client saw the end");
 }
 
 #[test]
@@ -109,21 +101,15 @@ fn a_client_that_goes_away_in_the_middle_is_charged_what_came_until_then() {
     let (folder, provider) = (TempDir::new().unwrap(), Provider::start());
     let server = server(&folder, &provider.url);
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": 10}}));
-    let mut client = BufReader::new(stream_run(&server, &key));
-    provider.say(STREAM_HEAD);
-    provider.say("data: {\"choices\":[{\"delta\":{\"content\":\"first\"}}]}\n\n");
-    let mut seen = String::new();
-    while !seen.contains("first") {
-        assert!(client.read_line(&mut seen).unwrap() > 0, "{seen}");
-    }
-    let (_, held, _) = usage(&server, &key);
+    let (client, _) = begin_stream(&server, &provider, &key);
+    let (_, held, _) = server.used(&key);
     drop(client);
     // Settled without the client, at the latest when the provider goes on: nine of the ten tokens are given back.
     until("it is settled", || {
         provider.pieces.send(Some(": still here\n\n".to_owned())).unwrap();
-        usage(&server, &key).1 < held
+        server.used(&key).1 < held
     });
-    let (requests, tokens, _) = usage(&server, &key);
+    let (requests, tokens, _) = server.used(&key);
     assert_eq!((requests, tokens), (1, held - 9));
     assert!(server.stop().success(), "nothing is left to wait for");
 }
@@ -146,12 +132,12 @@ fn a_stream_that_breaks_off_is_cut_off_too_and_charged_what_came() {
         assert!(length > 0, "{}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&piece[..length]);
     }
-    let (_, held, _) = usage(&server, &key);
+    let (_, held, _) = server.used(&key);
     provider.hang_up();
     // The end of the chunks is missing, so that the client knows.
     let _ = client.read_to_end(&mut seen);
     assert!(!seen.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&seen));
-    until("it is settled", || usage(&server, &key).1 == held - 8);
+    until("it is settled", || server.used(&key).1 == held - 8);
 }
 
 /// Runs a model whose provider gives this answer. Returns the client's answer, the usage, and the request that the
@@ -163,7 +149,7 @@ fn run_answered(answer: &str) -> (Answer, (u64, u64, u64), String) {
     provider.say(answer);
     provider.hang_up();
     let answer = server.post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}));
-    (answer, usage(&server, &key), provider.received.recv().unwrap())
+    (answer, server.used(&key), provider.received.recv().unwrap())
 }
 
 /// A stream without readable text may have had any number of tokens, so the estimate stands.
@@ -179,7 +165,7 @@ fn a_stream_that_breaks_off_before_any_text_keeps_the_estimate() {
     let mut seen = String::new();
     client.read_to_string(&mut seen).unwrap();
     assert!(seen.contains("no text"), "{seen}");
-    let (requests, tokens, credits) = usage(&server, &key);
+    let (requests, tokens, credits) = server.used(&key);
     assert!((requests, credits) == (1, 5 + tokens) && tokens > 10, "{tokens} {credits}");
 }
 
@@ -202,11 +188,11 @@ fn a_run_shows_the_tokens_and_credits_that_it_is_charged() {
             9,
         ),
     ] {
-        let (_, before, spent) = usage(&server, &key);
+        let (_, before, spent) = server.used(&key);
         provider.say(&whole("200 OK", "", &answer.to_string()));
         provider.hang_up();
         let told = server.post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}));
-        let (_, tokens, credits) = usage(&server, &key);
+        let (_, tokens, credits) = server.used(&key);
         assert_eq!(told.body["usage"], shown, "{told:?}");
         assert_eq!((tokens - before, credits - spent), (expected, 5 + expected), "{told:?}");
         let used = told.body["usedCredits"].as_f64().unwrap() * 1e6;
@@ -346,7 +332,7 @@ fn a_provider_that_is_not_there_costs_nothing() {
     server
         .post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}))
         .assert_refused_on_the_wire(502);
-    assert_eq!(usage(&server, &key), (0, 0, 0));
+    assert_eq!(server.used(&key), (0, 0, 0));
 }
 
 #[test]
@@ -358,7 +344,7 @@ fn a_run_whose_estimate_never_fits_is_not_forwarded() {
         .post(&key, "/api/v2/execute/far", &json!({"text": "Hi"}))
         .assert_refused_on_the_wire(429);
     assert!(provider.received.try_recv().is_err());
-    assert_eq!(usage(&server, &key), (0, 0, 0));
+    assert_eq!(server.used(&key), (0, 0, 0));
 }
 
 #[test]

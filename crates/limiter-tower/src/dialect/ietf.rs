@@ -22,12 +22,13 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
         push_parameter(&mut limits, ";r=", remaining);
         push_parameter(&mut limits, ";t=", seconds);
     }
-    insert_text(headers, RATELIMIT_POLICY, policies);
-    insert_text(headers, RATELIMIT, limits);
+    let [policy_name, limit_name] = NAMES;
+    insert_text(headers, policy_name, policies);
+    insert_text(headers, limit_name, limits);
 }
 
-/// What the fields and problem bodies call a rule: `permin`, `perday`, `tokens-permin`, `tokens-perday`, and the same with
-/// `asset-` before it.
+/// The name of a rule in the fields and in problem bodies: `permin`, `perday`, `tokens-permin`, `tokens-perday`, and the
+/// same with `asset-` before it.
 #[must_use]
 pub const fn policy_name(rule: Rule) -> &'static str {
     match (rule.scope, rule.unit, rule.window) {
@@ -57,8 +58,7 @@ fn policy(list: &mut String, state: &RuleState) {
     push_parameter(list, ";w=", window_seconds(state));
 }
 
-/// Begins the next item of a list. A decision has up to eight of them, in every answer: so they are not formatted, but put
-/// together.
+/// Begins the next item of a list. Every response has up to eight of them, so they are concatenated and not formatted.
 fn push_name(list: &mut String, name: &str) {
     list.push_str(if list.is_empty() { "\"" } else { ", \"" });
     list.push_str(name);
@@ -70,8 +70,8 @@ fn push_parameter(list: &mut String, name: &str, number: u64) {
     list.push_str(itoa::Buffer::new().format(number));
 }
 
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(super) const NAMES: [HeaderName; 2] =
+    [HeaderName::from_static("ratelimit-policy"), HeaderName::from_static("ratelimit")];
 
 /// The largest integer of a structured field has 15 digits, and our counts may have 16.
 const LARGEST_INTEGER: u64 = 999_999_999_999_999;

@@ -1,19 +1,18 @@
-//! The three fields of the earlier drafts, which know one limit and no unit.
+//! The three fields of the earlier drafts, which show one limit and no unit.
 
 use http::{HeaderMap, HeaderName};
+use limiter::RuleState;
 
-use super::insert_number;
+use super::insert_state;
 use crate::standing::{Standing, whole_seconds};
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
-    if let Some(state) = standing.overall() {
-        let seconds = whole_seconds(standing.resets_after(&state));
-        insert_number(headers, LIMIT, state.limit);
-        insert_number(headers, REMAINING, state.remaining);
-        insert_number(headers, RESET, seconds);
-    }
+    let seconds = |state: &RuleState| whole_seconds(standing.resets_after(state)).to_string();
+    insert_state(headers, NAMES, standing.overall(), seconds);
 }
 
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+pub(super) const NAMES: [HeaderName; 3] = [
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+];

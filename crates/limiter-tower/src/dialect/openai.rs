@@ -1,4 +1,4 @@
-//! The headers of OpenAI's API: requests and tokens, and how long until they come back.
+//! The headers of OpenAI's API: requests and tokens, and the time until the reset.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -6,20 +6,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 use limiter::RuleState;
 
-use super::{insert_number, insert_text};
+use super::insert_state;
 use crate::standing::Standing;
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
-    let mut write = |names: [HeaderName; 3], state: Option<RuleState>| {
-        if let Some(state) = state {
-            let [limit, remaining, reset] = names;
-            insert_number(headers, limit, state.limit);
-            insert_number(headers, remaining, state.remaining);
-            insert_text(headers, reset, duration(standing.resets_after(&state)));
-        }
-    };
-    write(REQUESTS, standing.requests());
-    write(TOKENS, standing.tokens());
+    for (names, state) in NAMES.into_iter().zip([standing.requests(), standing.tokens()]) {
+        let reset = |state: &RuleState| duration(standing.resets_after(state));
+        insert_state(headers, names, state, reset);
+    }
 }
 
 /// As Go prints a duration, to the millisecond: `6m0s`, `1.5s`, `17ms`.
@@ -45,15 +39,17 @@ fn duration(wait: Duration) -> String {
     text
 }
 
-const REQUESTS: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit-requests"),
-    HeaderName::from_static("x-ratelimit-remaining-requests"),
-    HeaderName::from_static("x-ratelimit-reset-requests"),
-];
-const TOKENS: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit-tokens"),
-    HeaderName::from_static("x-ratelimit-remaining-tokens"),
-    HeaderName::from_static("x-ratelimit-reset-tokens"),
+pub(super) const NAMES: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
 ];
 
 #[cfg(test)]

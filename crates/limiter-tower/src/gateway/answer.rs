@@ -12,7 +12,7 @@ use limiter::{AnswerReader, Api, BoxError, CountTokens, Reported, StreamMeter};
 use super::body::GatewayBody;
 use super::call::{Metered, encoding};
 use super::config::GatewayConfig;
-use super::last_words::LastWords;
+use super::last_words::last_words;
 use super::without_usage::WithoutUsageChunk;
 use crate::settlement::{Settlement, Settling};
 
@@ -53,7 +53,7 @@ where
         (false, false) => GatewayBody::metered(meter),
         (false, true) => GatewayBody::metered(WithoutUsageChunk::new(meter)),
         (true, asked_for_usage) => {
-            let body = LastWords::new(meter.ending_at_limit(), config.clone(), api);
+            let body = last_words(meter.ending_at_limit(), config.clone(), api);
             if asked_for_usage {
                 GatewayBody::metered(WithoutUsageChunk::new(body))
             } else {

@@ -9,6 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use limiter::{BoxError, StreamError};
 use pin_project_lite::pin_project;
 
+use crate::any_body::{AnyBody, size_of};
+
 pin_project! {
     /// The body of a response that went through a [`Gateway`](super::Gateway).
     ///
@@ -16,16 +18,7 @@ pin_project! {
     /// body is dropped earlier, a task settles the tokens seen until then.
     pub struct GatewayBody<R> {
         #[pin]
-        kind: Kind<R>,
-    }
-}
-
-pin_project! {
-    #[project = KindProjection]
-    enum Kind<R> {
-        Refusal { body: Option<Bytes> },
-        Plain { #[pin] body: R },
-        Metered { metered: Metered },
+        kind: AnyBody<R, Metered>,
     }
 }
 
@@ -40,21 +33,18 @@ struct Metered {
 
 impl<R> GatewayBody<R> {
     pub(super) fn refusal(body: Bytes) -> Self {
-        Self { kind: Kind::Refusal { body: Some(body).filter(|body| !body.is_empty()) } }
+        Self { kind: AnyBody::refusal(body) }
     }
 
     pub(super) const fn plain(body: R) -> Self {
-        Self { kind: Kind::Plain { body } }
+        Self { kind: AnyBody::Plain { body } }
     }
 
     pub(super) fn metered(
         body: impl Body<Data = Bytes, Error = StreamError> + Send + 'static,
     ) -> Self {
-        Self {
-            kind: Kind::Metered {
-                metered: Metered { body: Box::pin(body), last: None, next: None },
-            },
-        }
+        let metered = Metered { body: Box::pin(body), last: None, next: None };
+        Self { kind: AnyBody::Watched { body: Box::pin(metered) } }
     }
 }
 
@@ -70,39 +60,24 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        match self.project().kind.project() {
-            KindProjection::Refusal { body } => {
-                Poll::Ready(body.take().map(|body| Ok(Frame::data(body))))
-            }
-            KindProjection::Plain { body } => {
-                body.poll_frame(cx).map_err(|error| StreamError::Upstream(error.into()))
-            }
-            KindProjection::Metered { metered } => metered.poll_frame(cx),
-        }
+        self.project().kind.poll_frame(cx, |error| StreamError::Upstream(error.into()))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Refusal { body } => body.is_none(),
-            Kind::Plain { body } => body.is_end_stream(),
-            Kind::Metered { metered } => metered.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Refusal { body } => {
-                SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
-            }
-            Kind::Plain { body } => body.size_hint(),
-            Kind::Metered { metered } => metered.size_hint(),
-        }
+        self.kind.size_hint()
     }
 }
 
-impl Metered {
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = StreamError;
+
     fn poll_frame(
-        &mut self,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         if let Some(frame) = self.next.take() {
@@ -127,7 +102,7 @@ impl Metered {
     fn size_hint(&self) -> SizeHint {
         match &self.last {
             None => self.body.size_hint(),
-            Some(frame) => SizeHint::with_exact(frame.data_ref().map_or(0, Bytes::len) as u64),
+            Some(frame) => size_of(frame),
         }
     }
 }
@@ -135,9 +110,9 @@ impl Metered {
 impl<R> fmt::Debug for GatewayBody<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Refusal { .. } => "Refusal",
-            Kind::Plain { .. } => "Plain",
-            Kind::Metered { .. } => "Metered",
+            AnyBody::Refusal { .. } => "Refusal",
+            AnyBody::Plain { .. } => "Plain",
+            AnyBody::Watched { .. } => "Metered",
         };
         f.debug_struct("GatewayBody").field("kind", &kind).finish_non_exhaustive()
     }

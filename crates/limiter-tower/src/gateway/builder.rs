@@ -1,38 +1,29 @@
 //! The builder of a gateway's layer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::request::Parts;
-use http::{HeaderName, Method};
-use limiter::{BoxError, Limiter, PriceTable};
+use http::HeaderName;
+use limiter::{Limiter, PriceTable};
 
-use super::config::{GatewayConfig, Options};
+use super::config::{GatewayConfig, GatewayOptions};
 use super::layer::GatewayLayer;
-use crate::builder::{RateLimitLayerBuilder, X_API_KEY};
-use crate::caller::{Caller, Credential};
+use crate::builder::{LayerBuilder, RateLimitLayerBuilder, X_API_KEY};
+use crate::caller::Credential;
 use crate::dialect::Dialect;
 use crate::error_format::ErrorFormat;
-use crate::settlement::Settlement;
-use crate::status::StatusMap;
 
 /// Makes a [`GatewayLayer`]; each setting has a default.
 ///
 /// A panic in a function of yours is handled [as in any layer](RateLimitLayerBuilder).
-#[derive(Debug)]
-#[must_use]
-pub struct GatewayLayerBuilder {
-    shared: RateLimitLayerBuilder,
-    options: Options,
-}
+pub type GatewayLayerBuilder = LayerBuilder<GatewayOptions>;
 
-impl GatewayLayerBuilder {
+impl LayerBuilder<GatewayOptions> {
     /// 32 MiB, the largest request that Anthropic's API accepts: enough for pictures and documents in base64. Each call
     /// in progress may hold that much memory.
     pub const MAX_BODY_BYTES: usize = 32 << 20;
 
-    pub(crate) fn new(limiter: Limiter, format: ErrorFormat, dialect: Dialect) -> Self {
-        let options = Options {
+    pub(crate) fn for_gateway(limiter: Limiter, format: ErrorFormat, dialect: Dialect) -> Self {
+        let options = GatewayOptions {
             format,
             prices: PriceTable::default(),
             tokenizer: None,
@@ -43,10 +34,10 @@ impl GatewayLayerBuilder {
             asks_for_usage: true,
         };
         let headers = [X_API_KEY, API_KEY, X_GOOG_API_KEY].map(Credential::Header);
-        let shared = RateLimitLayerBuilder::new(limiter)
+        RateLimitLayerBuilder::new(limiter)
             .credentials([Credential::Bearer].into_iter().chain(headers))
-            .dialects([Dialect::Ietf, dialect]);
-        Self { shared, options }
+            .dialects([Dialect::Ietf, dialect])
+            .with_options(options)
     }
 
     /// Charges credits by the price of the model. By default calls cost no credits. Calls of a model without a price
@@ -106,74 +97,11 @@ impl GatewayLayerBuilder {
         self
     }
 
-    /// As [`RateLimitLayerBuilder::methods`].
-    pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.shared(|shared| shared.methods(methods))
-    }
-
-    /// As [`RateLimitLayerBuilder::credentials`]. By default [`Bearer`](Credential::Bearer), then the headers `x-api-key`,
-    /// `api-key` (Azure) and `x-goog-api-key` (Gemini).
-    pub fn credentials(self, credentials: impl IntoIterator<Item = Credential>) -> Self {
-        self.shared(|shared| shared.credentials(credentials))
-    }
-
-    /// As [`RateLimitLayerBuilder::identify`].
-    pub fn identify<F>(self, identify: F) -> Self
-    where
-        F: Fn(&Parts) -> Option<Caller> + Send + Sync + 'static,
-    {
-        self.shared(|shared| shared.identify(identify))
-    }
-
-    /// As [`RateLimitLayerBuilder::identify_async`].
-    pub fn identify_async<F, I>(self, identify: F) -> Self
-    where
-        F: Fn(&Parts) -> I + Send + Sync + 'static,
-        I: Future<Output = Result<Option<Caller>, BoxError>> + Send + 'static,
-    {
-        self.shared(|shared| shared.identify_async(identify))
-    }
-
-    /// As [`RateLimitLayerBuilder::on_service_error`].
-    pub fn on_service_error(self, settlement: Settlement) -> Self {
-        self.shared(|shared| shared.on_service_error(settlement))
-    }
-
-    /// As [`RateLimitLayerBuilder::statuses`]; by default those of the API that is called
-    /// ([`ErrorFormat::statuses`]).
-    pub fn statuses(self, statuses: StatusMap) -> Self {
-        self.shared(|shared| shared.statuses(statuses))
-    }
-
-    /// As [`RateLimitLayerBuilder::dialects`]; by default [`Dialect::Ietf`] and the dialect of the preset.
-    pub fn dialects(self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
-        self.shared(|shared| shared.dialects(dialects))
-    }
-
-    /// As [`RateLimitLayerBuilder::retry_bound`].
-    pub fn retry_bound(self, longest_wait: Duration) -> Self {
-        self.shared(|shared| shared.retry_bound(longest_wait))
-    }
-
-    /// As [`RateLimitLayerBuilder::tell_service`].
-    pub fn tell_service(self) -> Self {
-        self.shared(RateLimitLayerBuilder::tell_service)
-    }
-
-    /// As [`RateLimitLayerBuilder::remember_keys`].
-    pub fn remember_keys(self, access_keys: usize) -> Self {
-        self.shared(|shared| shared.remember_keys(access_keys))
-    }
-
     /// Builds the layer.
     #[must_use]
     pub fn build(self) -> GatewayLayer {
-        let Self { shared, options } = self;
-        GatewayLayer::new(Arc::new(GatewayConfig { shared: shared.into_config(), options }))
-    }
-
-    fn shared(self, set: impl FnOnce(RateLimitLayerBuilder) -> RateLimitLayerBuilder) -> Self {
-        Self { shared: set(self.shared), ..self }
+        let (shared, options) = self.into_parts();
+        GatewayLayer::new(Arc::new(GatewayConfig { shared, options }))
     }
 }
 

@@ -10,7 +10,7 @@ use limiter::{
     RequestError, Reservation, Reserved, UserCode,
 };
 
-use super::config::{GatewayConfig, Options};
+use super::config::{GatewayConfig, GatewayOptions};
 use super::read_body::read_body;
 use crate::decide::{self, Admission, Admitted, identify, refused, unknown};
 use crate::path;
@@ -106,7 +106,11 @@ where
     Ok(Call::Metered { body, metered })
 }
 
-fn read_request(options: &Options, api: Api, body: &[u8]) -> Result<ApiRequest, Box<Refusal>> {
+fn read_request(
+    options: &GatewayOptions,
+    api: Api,
+    body: &[u8],
+) -> Result<ApiRequest, Box<Refusal>> {
     let read = match &options.tokenizer {
         None => ApiRequest::read(api, body),
         Some(tokenizer) => {
@@ -147,10 +151,11 @@ fn forwarded(
     reservation: &Reservation,
 ) -> (Bytes, bool) {
     parts.headers.remove(ACCEPT_ENCODING);
-    let Options { asks_for_usage, sends_bound, .. } = config.options;
-    let reports_if_asked = matches!(request.api(), Api::OpenAiChat | Api::OpenAiCompletions);
-    let ask_for_usage =
-        asks_for_usage && reports_if_asked && request.streams() && !request.asks_for_usage();
+    let GatewayOptions { asks_for_usage, sends_bound, .. } = config.options;
+    let ask_for_usage = asks_for_usage
+        && request.api().reports_usage_if_asked()
+        && request.streams()
+        && !request.asks_for_usage();
     // A maximum of 0 is no maximum to some providers, and an error to others.
     let bound = reservation.estimate().output_tokens() / request.answers().max(1);
     let has_bound = sends_bound && request.api().has_output();

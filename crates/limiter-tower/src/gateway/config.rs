@@ -16,11 +16,11 @@ use crate::refusal::Refusal;
 pub(super) struct GatewayConfig {
     /// The settings of any layer.
     pub(super) shared: Config,
-    pub(super) options: Options,
+    pub(super) options: GatewayOptions,
 }
 
-/// The settings that only gateways have.
-pub(super) struct Options {
+/// The options of a [`GatewayLayer`](crate::GatewayLayer), in its builder.
+pub struct GatewayOptions {
     /// The format of errors on paths that no API has.
     pub(super) format: ErrorFormat,
     pub(super) prices: PriceTable,
@@ -52,9 +52,9 @@ impl GatewayConfig {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for GatewayOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("GatewayOptions")
             .field("format", &self.format)
             .field("prices", &self.prices.len())
             .field("has_tokenizer", &self.tokenizer.is_some())

@@ -1,96 +1,63 @@
 //! A stream that ends with an error event of its API if its meter ends it.
 
 use std::mem;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use limiter::{Api, StreamError};
 use memchr::memrchr2;
-use pin_project_lite::pin_project;
 
 use super::config::GatewayConfig;
+use super::rewritten::{Rewrite, Rewritten};
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
-pin_project! {
-    /// Server-sent events that a meter may end. The meter's error becomes the last event; an upstream error stays an
-    /// error.
-    ///
-    /// An incomplete line is held back, up to [`MAX_HELD_BYTES`], so that the last event does not land within it.
-    pub(super) struct LastWords<B> {
-        #[pin]
-        body: B,
-        config: Arc<GatewayConfig>,
-        api: Api,
-        held: BytesMut,
-        // The frame or error to pass on after the held bytes.
-        next: Option<Result<Frame<Bytes>, StreamError>>,
-        has_ended: bool,
-    }
+/// Ends a stream of server-sent events with an error event of its API if its meter ends it. An upstream error stays an
+/// error.
+pub(super) fn last_words<B>(
+    body: B,
+    config: Arc<GatewayConfig>,
+    api: Api,
+) -> Rewritten<B, LastWords>
+where
+    B: Body<Data = Bytes, Error = StreamError>,
+{
+    Rewritten::new(body, LastWords { config, api, held: BytesMut::new() })
 }
 
-impl<B> LastWords<B> {
-    pub(super) fn new(body: B, config: Arc<GatewayConfig>, api: Api) -> Self {
-        Self { body, config, api, held: BytesMut::new(), next: None, has_ended: false }
-    }
+/// Holds back an incomplete line, up to [`MAX_HELD_BYTES`], so that the last event does not land within it.
+pub(super) struct LastWords {
+    config: Arc<GatewayConfig>,
+    api: Api,
+    held: BytesMut,
 }
 
-impl<B: Body<Data = Bytes, Error = StreamError>> Body for LastWords<B> {
-    type Data = Bytes;
-    type Error = StreamError;
+impl Rewrite<StreamError> for LastWords {
+    fn push(&mut self, piece: Bytes) -> Bytes {
+        whole_lines(&mut self.held, piece)
+    }
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        let mut this = self.project();
-        loop {
-            if let Some(frame) = this.next.take() {
-                return Poll::Ready(Some(frame));
-            }
-            if *this.has_ended {
-                return Poll::Ready(None);
-            }
-            let passed = match ready!(this.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => whole_lines(this.held, data),
-                    Err(trailers) => {
-                        *this.next = Some(Ok(trailers));
-                        mem::take(this.held).freeze()
-                    }
-                },
-                Some(Err(error @ StreamError::Upstream(_))) => {
-                    *this.next = Some(Err(error));
-                    mem::take(this.held).freeze()
-                }
-                Some(Err(error)) => {
-                    // The line was not passed on, and not charged.
-                    this.held.clear();
-                    *this.has_ended = true;
-                    last_event(this.config, *this.api, error)
-                }
-                None => {
-                    *this.has_ended = true;
-                    mem::take(this.held).freeze()
-                }
-            };
-            if !passed.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(passed))));
-            }
+    fn end(&mut self) -> Bytes {
+        mem::take(&mut self.held).freeze()
+    }
+
+    fn fail(&mut self, error: StreamError) -> Result<Bytes, StreamError> {
+        if matches!(error, StreamError::Upstream(_)) {
+            return Err(error);
         }
+        // The line was not passed on, and not charged.
+        self.held.clear();
+        Ok(last_event(&self.config, self.api, error))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.next.is_none()
-            && (self.has_ended || (self.held.is_empty() && self.body.is_end_stream()))
+    fn is_holding(&self) -> bool {
+        !self.held.is_empty()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    fn longest(&self, _: u64) -> Option<u64> {
+        None
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::iter;
 use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -14,6 +15,8 @@ use memchr::{memchr2, memmem};
 use pin_project_lite::pin_project;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use super::rewritten::{Rewrite, Rewritten};
 
 pin_project! {
     /// A body without the extra usage chunk of OpenAI's chat completions or legacy completions.
@@ -28,24 +31,19 @@ pin_project! {
     /// `content-length`.
     ///
     /// [OpenAI's API reference]: https://platform.openai.com/docs/api-reference/chat/create#chat_create-stream_options-include_usage
-    #[derive(Debug)]
     pub struct WithoutUsageChunk<B>
     where
         B: Body,
     {
         #[pin]
-        body: B,
-        filter: Filter,
-        // The trailers or the error to pass on after the held bytes.
-        next: Option<Result<Frame<Bytes>, B::Error>>,
-        has_ended: bool,
+        body: Rewritten<B, Filter>,
     }
 }
 
 impl<B: Body> WithoutUsageChunk<B> {
     /// Wraps a body.
     pub fn new(body: B) -> Self {
-        Self { body, filter: Filter::default(), next: None, has_ended: false }
+        Self { body: Rewritten::new(body, Filter::default()) }
     }
 }
 
@@ -57,52 +55,21 @@ impl<B: Body<Data = Bytes>> Body for WithoutUsageChunk<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let mut this = self.project();
-        loop {
-            if let Some(frame) = this.next.take() {
-                return Poll::Ready(Some(frame));
-            }
-            if *this.has_ended {
-                return Poll::Ready(None);
-            }
-            let frame = ready!(this.body.as_mut().poll_frame(cx));
-            let passed = match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => this.filter.push(&piece),
-                    Err(trailers) => {
-                        *this.next = Some(Ok(trailers));
-                        this.filter.end()
-                    }
-                },
-                Some(Err(error)) => {
-                    *this.next = Some(Err(error));
-                    this.filter.end()
-                }
-                None => {
-                    *this.has_ended = true;
-                    this.filter.end()
-                }
-            };
-            if !passed.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(passed))));
-            }
-        }
+        self.project().body.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_empty = self.next.is_none() && self.filter.held.is_empty();
-        is_empty && (self.has_ended || self.body.is_end_stream())
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The chunk may be the whole rest of the body.
-        let mut hint = SizeHint::new();
-        let held = self.filter.held.len() as u64;
-        let upper = if self.has_ended { Some(0) } else { self.body.size_hint().upper() };
-        if let Some(upper) = upper.and_then(|upper| upper.checked_add(held)) {
-            hint.set_upper(upper);
-        }
-        hint
+        self.body.size_hint()
+    }
+}
+
+impl<B: Body> fmt::Debug for WithoutUsageChunk<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithoutUsageChunk").finish_non_exhaustive()
     }
 }
 
@@ -132,9 +99,9 @@ enum Event {
     Passed,
 }
 
-impl Filter {
-    /// Returns the bytes to pass on now.
-    fn push(&mut self, piece: &Bytes) -> Bytes {
+impl<E> Rewrite<E> for Filter {
+    fn push(&mut self, piece: Bytes) -> Bytes {
+        let piece = &piece;
         let mut passed = Passed { piece, copied: Vec::new(), from: 0 };
         // The event begins at this offset of the piece: 0 if it began earlier.
         let (mut event, mut at) = (0, 0);
@@ -172,6 +139,22 @@ impl Filter {
         passed.until(piece.len())
     }
 
+    fn end(&mut self) -> Bytes {
+        let held = mem::take(self).held;
+        if is_usage_chunk(&held) { comments(&held).collect() } else { held.into() }
+    }
+
+    fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The usage chunk may be all of the rest.
+    fn longest(&self, rest: u64) -> Option<u64> {
+        rest.checked_add(self.held.len() as u64)
+    }
+}
+
+impl Filter {
     /// Ends the event at these bytes of the piece, and returns whether it is dropped.
     fn ends_dropped(&mut self, last: Range<usize>, passed: &mut Passed<'_>) -> bool {
         let mut event = Cow::Borrowed(&passed.piece[last.clone()]);
@@ -189,12 +172,6 @@ impl Filter {
             passed.copied.append(&mut whole);
         }
         is_dropped
-    }
-
-    /// Returns the held bytes at the end of the stream.
-    fn end(&mut self) -> Bytes {
-        let held = mem::take(self).held;
-        if is_usage_chunk(&held) { comments(&held).collect() } else { held.into() }
     }
 }
 
@@ -339,7 +316,7 @@ mod tests {
             let now = body.size_hint().upper().unwrap();
             assert!(now + data.len() as u64 <= left);
             left = now;
-            assert!(body.filter.held.len() <= MAX_HELD_BYTES);
+            assert!(body.body.rewrite.held.len() <= MAX_HELD_BYTES);
             passed.extend(data);
         }
         assert!(body.is_end_stream() && next(&mut body).is_none());
@@ -433,7 +410,7 @@ mod tests {
             body([piece(&large.as_bytes()[..MAX_HELD_BYTES]), piece(b"  "), piece(b" ")]);
         let first = next(&mut body).unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), MAX_HELD_BYTES + 2);
-        assert_eq!(body.filter.held.capacity(), 0);
+        assert_eq!(body.body.rewrite.held.capacity(), 0);
         assert_eq!(next(&mut body).unwrap().unwrap().into_data().unwrap(), " ");
     }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -15,6 +15,21 @@ use limiter_tower::{Caller, Settlement};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::world::{Member, World, named, tokens, tokens_per_minute};
+
+/// Polls the call until its first request to the store is cut off.
+async fn poll_until_cut_off<T>(
+    proxy: &Proxy,
+    mut call: Pin<&mut impl Future<Output = Result<T, io::Error>>>,
+) {
+    until_async("the first try is cut off", async || {
+        proxy.requests_cut() == 1
+            || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => false,
+                Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
+            }
+    })
+    .await;
+}
 
 /// A world whose server is behind a proxy.
 async fn behind_proxy() -> (World, Proxy, Member) {
@@ -74,14 +89,7 @@ async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
     }));
     {
         let mut call = pin!(service.oneshot(request(&ci)));
-        until_async("the first try is cut off", async || {
-            proxy.requests_cut() == 1
-                || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Pending => false,
-                    Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
-                }
-        })
-        .await;
+        poll_until_cut_off(&proxy, call.as_mut()).await;
     }
     until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
     assert_eq!(world.requests_used(&ci).await, 0);
@@ -102,14 +110,7 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
         std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
     }));
     let mut call = Box::pin(service.oneshot(request(&ci)));
-    until_async("the first try is cut off", async || {
-        proxy.requests_cut() == 1
-            || match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => false,
-                Poll::Ready(answer) => panic!("{:?}", answer.map(drop)),
-            }
-    })
-    .await;
+    poll_until_cut_off(&proxy, call.as_mut()).await;
     std::thread::spawn(move || drop(call)).join().unwrap();
     until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
 }

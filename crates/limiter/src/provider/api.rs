@@ -123,6 +123,12 @@ impl Api {
         !matches!(self, Self::OpenAiEmbeddings | Self::Rerank | Self::GeminiEmbeddings)
     }
 
+    /// Returns whether streams report their usage only if the request asks for it.
+    #[must_use]
+    pub const fn reports_usage_if_asked(self) -> bool {
+        matches!(self, Self::OpenAiChat | Self::OpenAiCompletions)
+    }
+
     /// Returns the meaning of a value of an answer in this API.
     fn answer_of(self, path: &[&str]) -> Option<Meaning> {
         match self {

@@ -1,0 +1,76 @@
+//! OpenAPI schemas (feature `utoipa`) of the types that serde reads and writes as a text, a number or a list. All other
+//! types derive theirs from the struct that serde reads or writes.
+
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat};
+use utoipa::openapi::{RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::access_key::MaskedKey;
+use crate::clock::Timestamp;
+use crate::credits::Credits;
+use crate::limits::MAX_COUNT;
+use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
+use crate::rule::Rule;
+use crate::thresholds::Thresholds;
+
+/// Gives a type the schema of the struct that serde reads and writes in its place.
+macro_rules! schema_of {
+    ($type:ty, $form:ty) => {
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <$form as utoipa::PartialSchema>::schema()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {
+            fn schemas(
+                schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
+            ) {
+                <$form as utoipa::ToSchema>::schemas(schemas);
+            }
+        }
+    };
+}
+pub(crate) use schema_of;
+
+macro_rules! schemas {
+    ($($type:ty: $schema:expr, $description:literal;)*) => {$(
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                $schema.description(Some($description)).into()
+            }
+        }
+
+        impl ToSchema for $type {}
+    )*};
+}
+
+schemas! {
+    AssetId: text(AssetId::MAX_BYTES), "The id of an asset: a model or a tool.";
+    KeyId: text(KeyId::MAX_BYTES), "The id of a key.";
+    KeyName: text(KeyName::MAX_BYTES), "The name of a key, without control characters, unique in its workspace.";
+    RequestId: text(RequestId::MAX_BYTES), "The id of a request or a reservation.";
+    WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";
+    MaskedKey: string(), "The first and last four characters of an access key.";
+    Rule: string().enum_values(Some(Rule::ALL.map(Rule::name))), "Scope, window and unit of a limit.";
+    Credits: integer().minimum(Some(0)).maximum(Some(MAX_COUNT)), "Credits, in millionths.";
+    Timestamp: integer(), "An instant, in milliseconds since 1970.";
+    Thresholds:
+        ArrayBuilder::new()
+            .items(integer().minimum(Some(1)).maximum(Some(100)).build())
+            .max_items(Some(Thresholds::MOST)),
+        "Shares of a limit, in percent, rising.";
+}
+
+fn text(max_bytes: usize) -> ObjectBuilder {
+    string().min_length(Some(1)).max_length(Some(max_bytes))
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn integer() -> ObjectBuilder {
+    let int64 = SchemaFormat::KnownFormat(KnownFormat::Int64);
+    ObjectBuilder::new().schema_type(Type::Integer).format(Some(int64))
+}

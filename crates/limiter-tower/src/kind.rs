@@ -1,0 +1,61 @@
+//! The kinds of refusals that statuses, error formats and gRPC codes distinguish.
+
+use http::StatusCode;
+use limiter::{DenialReason, Denied};
+
+use crate::refusal::Refusal;
+
+/// The kind of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The access key is missing, unknown or expired: another one may help.
+    Key,
+    Permission,
+    Budget,
+    Limit,
+    NotFound,
+    Invalid,
+    TooLarge,
+    Unavailable,
+    Failure,
+}
+
+impl Kind {
+    pub(crate) fn of(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::NoAccessKey => Self::Key,
+            Refusal::Denied(denied) => Self::of_denied(denied),
+            Refusal::Invalid(_) | Refusal::Malformed(_) => Self::Invalid,
+            Refusal::TooLarge { .. } => Self::TooLarge,
+            Refusal::Store(_) | Refusal::Identify(_) | Refusal::TooManyReservations(_) => {
+                Self::Unavailable
+            }
+            Refusal::Panicked(_) => Self::Failure,
+        }
+    }
+
+    pub(crate) const fn of_denied(denied: &Denied) -> Self {
+        match denied.reason() {
+            DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => Self::Key,
+            DenialReason::BudgetExhausted { .. } => Self::Budget,
+            DenialReason::RateLimited(_) => Self::Limit,
+            // `AdminKey`, or a reason that this version does not know.
+            _ => Self::Permission,
+        }
+    }
+
+    /// The kind of a service's own problem.
+    pub(crate) const fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            401 => Self::Key,
+            402 => Self::Budget,
+            403 => Self::Permission,
+            404 => Self::NotFound,
+            413 => Self::TooLarge,
+            429 => Self::Limit,
+            400..=499 => Self::Invalid,
+            503 | 529 => Self::Unavailable,
+            _ => Self::Failure,
+        }
+    }
+}
