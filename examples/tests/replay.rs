@@ -7,7 +7,7 @@ mod replay;
 use limiter::{LedgerBounds, ManualClock, MemoryStore, Timestamp};
 use limiter_conformance::model::Model;
 use limiter_conformance::replay::read;
-use limiter_conformance::servers::RedisServer;
+use limiter_test_servers::RedisServer;
 use replay::{Failure, replayed_on, run};
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! The player: what the replay format says beyond what a decision does, and errors that are no answers.
 
-use std::time::Duration;
-
 use limiter_conformance::fixtures::{self, NOON, workspace};
 use limiter_conformance::player::{PlayError, Player};
 use limiter_conformance::replay::{Action, Answer, Operation, Problem};
 use limiter_conformance::waiting::{Wait, on_a_runtime};
 use limiter_conformance::{Around, Called, Interpose};
-use limiter_core::{CallError, LedgerBounds, ManualClock, Store, StoreError};
+use limiter_core::{CallError, KeysError, LedgerBounds, ManualClock, Store, StoreError};
 use limiter_memory::MemoryStore;
 
 #[test]

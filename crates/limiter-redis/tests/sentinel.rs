@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use limiter_conformance::Managed;
 use limiter_conformance::fixtures::{MINUTE, NOON, named, requests_per_minute};
 use limiter_core::{BoxError, Charge, KeyId, KeysError, ManualClock, NewKey, Search, Store};

@@ -10,8 +10,8 @@ use limiter_conformance::fixtures::{
     NOON, asset, millionths, named, request_id, requests_per_minute, spend,
 };
 use limiter_core::{
-    AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId,
-    Store, Timestamp, Totals, WorkspaceId,
+    AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store, Timestamp,
+    Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_redis::probe::Beliefs;

@@ -254,9 +254,11 @@ struct Left {
 
 impl Left {
     fn of(server: &RedisServer) -> Self {
-        let (process, file) = (server.info("process_id"), server.info("config_file"));
-        let directory = PathBuf::from(file.unwrap()).parent().unwrap().to_owned();
-        Self { process: process.unwrap().parse().unwrap(), port: server.port(), directory }
+        // A sentinel of Redis 6.2 has no other sections.
+        let info = server.text(&["INFO", "server"]);
+        let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let directory = PathBuf::from(field("config_file:")).parent().unwrap().to_owned();
+        Self { process: field("process_id:").parse().unwrap(), port: server.port(), directory }
     }
 
     fn to_line(&self) -> String {

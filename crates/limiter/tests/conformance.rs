@@ -45,7 +45,9 @@ impl ByHandles {
         }
         let handle = self.limiter.handle(key, asset).await?;
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.extend(handle.iter().map(|handle| (named, handle.clone())));
+        if let Some(handle) = &handle {
+            handles.insert(named, handle.clone());
+        }
         Ok(handle)
     }
 }

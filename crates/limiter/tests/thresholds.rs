@@ -11,7 +11,7 @@ use limiter::{
     MemoryStore, Missed, NewKey, RedisStore, Reserved, ThresholdEvent, ThresholdEvents, Thresholds,
     Timestamp, Totals, store::Store,
 };
-use limiter_test_servers::{fresh_name, shared};
+use limiter_test_servers::shared;
 
 /// A limiter in memory, on a clock that stands at noon.
 fn in_memory() -> LimiterBuilder {
@@ -19,7 +19,7 @@ fn in_memory() -> LimiterBuilder {
 }
 
 async fn redis_store(prefix: &str) -> RedisStore {
-    let prefix = fresh_name(prefix);
+    let prefix = format!("{prefix}-{}", std::process::id());
     RedisStore::builder(shared().url()).key_prefix(prefix).connect().await.unwrap()
 }
 

@@ -11,11 +11,12 @@ use limiter::{
     ReservationError, Reserved, SettledAs, Share, StoreError, Timestamp, Totals, UsageEvent,
     UsageEvents, UsageKind, store::Store,
 };
-use limiter_test_servers::{Proxy, RedisServer, fresh_name, shared, until_async};
+use limiter_test_servers::{Proxy, RedisServer, shared, until_async};
 use tokio::task::{JoinSet, unconstrained};
 
 async fn redis(prefix: &str) -> RedisStore {
-    let store = RedisStore::builder(shared().url()).key_prefix(fresh_name(prefix));
+    let prefix = format!("usage-{prefix}-{}", std::process::id());
+    let store = RedisStore::builder(shared().url()).key_prefix(prefix);
     store.clock(ManualClock::at(NOON)).connect().await.unwrap()
 }
 

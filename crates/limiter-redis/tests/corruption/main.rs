@@ -14,8 +14,8 @@ use std::error::Error;
 
 use limiter_conformance::fixtures::{NOON, asset, key_id, millionths, tokens, workspace};
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, KeysError, Limits, ManualClock,
-    NewRecord, Search, Store, StoreError, Timestamp, TokenType, WorkspaceId,
+    AssetId, Charge, Decision, KeyConfig, KeyKind, KeysError, Limits, ManualClock, NewRecord,
+    Search, Store, StoreError, TokenType,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{fresh_name, shared};

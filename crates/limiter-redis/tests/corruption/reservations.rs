@@ -4,12 +4,10 @@
 use limiter_conformance::fixtures::{DAY, NOON, asset, key_id};
 use limiter_core::{Decision, ManualClock, RequestId, ReservationError, Store, StoreError, Totals};
 use limiter_redis::RedisStore;
-use limiter_test_servers as servers;
 use limiter_test_servers::{fresh_name, shared};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use std::cell::RefCell;
-use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::damage::{Damage, Fields, damages};

@@ -9,7 +9,6 @@ use limiter_core::{
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
-use limiter_test_servers::RedisServer;
 
 use crate::load::{create, patient, whole};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter_conformance::fixtures::NOON;
 use limiter_core::{
     Allowed, Charge, Decision, KeyConfig, KeyKind, LedgerBounds, Limits, ManualClock, NewRecord,
-    RequestId, ReservationError, SettledAs, Store, StoreError, Timestamp, Totals,
+    RequestId, ReservationError, SettledAs, Store, StoreError, Totals,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisServer, until_async};

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use limiter_conformance::fixtures::{NOON, asset, output, tokens};
-use limiter_core::{
-    Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store, Timestamp,
-    Totals,
-};
+use limiter_core::{KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store};
 use limiter_redis::RedisStore;
 use limiter_test_servers::shared;
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use limiter_conformance::fixtures::{millionths, spend};
 use limiter_core::{
-    Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId, Store,
-    Thresholds, Timestamp, Totals, WorkspaceId,
+    Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RequestId, Store, Thresholds,
+    Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{fresh_name, shared};
