@@ -17,7 +17,8 @@ use crate::token_type::TokenType;
 /// counted, so charge what a call may cost before it starts.
 ///
 /// ```
-/// use limiter_core::{Charge, Credits};
+/// # use limiter_core as limiter;
+/// use limiter::{Charge, Credits};
 ///
 /// let charge = Charge::request().with_tokens(1_200, 350)?.with_credits("0.0042".parse()?);
 /// assert_eq!(charge.requests(), 1);

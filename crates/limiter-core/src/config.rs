@@ -30,14 +30,15 @@ pub enum KeyKind {
 /// reads a key, changes its [`config`](crate::KeyRecord::config) and saves it with the version that was read.
 ///
 /// ```
-/// use limiter_core::{KeyConfig, Limits};
+/// # use limiter_core as limiter;
+/// use limiter::{KeyConfig, Limits};
 ///
 /// let config = KeyConfig::named("ci")?
 ///     .with_global(Limits::builder().requests_per_minute(60).build()?)
 ///     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_day(100_000).build()?)
 ///     .with_budget("25.50".parse()?);
 /// assert_eq!(config.assets.len(), 1);
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Object<RawConfig>")]

@@ -123,7 +123,8 @@ impl Decision {
     /// [degraded](Allowed::degraded). For policies that go on without a store; no store answers it.
     ///
     /// ```
-    /// use limiter_core::{Decision, Timestamp};
+    /// # use limiter_core as limiter;
+    /// use limiter::{Decision, Timestamp};
     ///
     /// let decision = Decision::unchecked(Timestamp::from_unix_ms(1_760_011_200_000));
     /// assert!(decision.is_allowed() && decision.is_degraded());

@@ -9,7 +9,8 @@ use crate::credits::Credits;
 /// [`ReservationStore::flush`](crate::ReservationStore::flush). Sums saturate at the largest number.
 ///
 /// ```
-/// use limiter_core::{Charge, Unpaid};
+/// # use limiter_core as limiter;
+/// use limiter::{Charge, Unpaid};
 ///
 /// let mut unpaid = Unpaid::default();
 /// assert!(unpaid.is_nothing());

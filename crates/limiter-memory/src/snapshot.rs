@@ -14,7 +14,8 @@ use crate::cell::Cell;
 /// meanwhile are empty then, and changes that were pending are in force.
 ///
 /// ```
-/// use limiter_memory::{MemoryStore, Snapshot};
+/// # use limiter_memory as limiter;
+/// use limiter::{MemoryStore, Snapshot};
 ///
 /// let store = MemoryStore::new();
 /// let saved = serde_json::to_string(&store.snapshot())?;

@@ -62,8 +62,11 @@ impl MemoryStoreBuilder {
     /// use std::fs::File;
     /// use std::io::Write;
     ///
-    /// use limiter_core::StoreError;
-    /// use limiter_memory::{KeyChange, Journal, MemoryStore, Snapshot};
+    /// # mod limiter {
+    /// #     pub use limiter_core::StoreError;
+    /// #     pub use limiter_memory::*;
+    /// # }
+    /// use limiter::{KeyChange, Journal, MemoryStore, Snapshot, StoreError};
     ///
     /// #[derive(Debug)]
     /// struct Log(File);
@@ -77,7 +80,7 @@ impl MemoryStoreBuilder {
     ///     }
     /// }
     ///
-    /// # fn start(log: Log, snapshot: Snapshot, changes: Vec<KeyChange>) -> Result<(), limiter_memory::RestoreError> {
+    /// # fn start(log: Log, snapshot: Snapshot, changes: Vec<KeyChange>) -> Result<(), limiter::RestoreError> {
     /// let store = MemoryStore::builder().journal(log).restore_with(snapshot, changes)?;
     /// # drop(store);
     /// # Ok(())
