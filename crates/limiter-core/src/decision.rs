@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::clock::Timestamp;
 use crate::crossing::Crossing;
 use crate::denied::{DenialReason, Denied};
-use crate::names::AssetId;
+use crate::names::{AssetId, KeyId};
 use crate::record::Record;
 use crate::rules::{RuleState, Rules};
 use crate::state::CreditUsage;
@@ -136,10 +136,10 @@ impl Decision {
         Self::Allowed(Allowed { degraded: true, unchecked: true, ..allowed })
     }
 
-    /// The denial of a key that does not exist.
+    /// The denial of a key that does not exist; without an id if only its access key is at hand.
     #[cold]
-    pub fn key_unknown(asset: Option<&AssetId>) -> Self {
-        Self::Denied(Denied::new(asset.cloned(), None, DenialReason::KeyUnknown))
+    pub fn key_unknown(key: Option<&KeyId>, asset: Option<&AssetId>) -> Self {
+        Self::Denied(Denied::new(key, asset, None, DenialReason::KeyUnknown))
     }
 }
 

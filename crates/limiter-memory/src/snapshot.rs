@@ -71,7 +71,7 @@ fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SavedLe
 
 impl Snapshot {
     /// The format that this version writes and reads.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 
     pub(crate) const fn new(taken_at: Timestamp, last_change: u64, keys: Vec<SavedKey>) -> Self {
         Self { format: Self::FORMAT, taken_at, last_change, keys }

@@ -168,7 +168,7 @@ impl MemoryStore {
     ) -> Decision {
         self.cells.with(key, |cell| match cell {
             Some(cell) => cell.check_and_consume(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(asset),
+            None => Decision::key_unknown(Some(key), asset),
         })
     }
 
@@ -176,7 +176,7 @@ impl MemoryStore {
     pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
         self.cells.with(key, |cell| match cell {
             Some(cell) => cell.peek(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(asset),
+            None => Decision::key_unknown(Some(key), asset),
         })
     }
 
@@ -192,9 +192,9 @@ impl MemoryStore {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         self.step(key, |state, ledger, now| {
-            reservation::check_once(state, ledger, &self.bounds, asset, charge, id, now)
+            reservation::check_once(state, ledger, &self.bounds, key, asset, charge, id, now)
         })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
+        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
 
     /// As [`ReservationStore::record`](limiter_core::ReservationStore::record).
@@ -227,9 +227,9 @@ impl MemoryStore {
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
         self.step(key, |state, ledger, now| {
-            reservation::reserve(state, ledger, &self.bounds, asset, estimate, id, ttl, now)
+            reservation::reserve(state, ledger, &self.bounds, key, asset, estimate, id, ttl, now)
         })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
+        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
 
     /// As [`ReservationStore::extend`](limiter_core::ReservationStore::extend).
@@ -242,8 +242,8 @@ impl MemoryStore {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, |state, ledger, now| reservation::extend(state, ledger, id, to, now))
-            .unwrap_or_else(|| Ok(Decision::key_unknown(None)))
+        self.step(key, |state, ledger, now| reservation::extend(state, ledger, key, id, to, now))
+            .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
     }
 
     /// As [`ReservationStore::settle`](limiter_core::ReservationStore::settle).
@@ -295,7 +295,7 @@ impl MemoryStore {
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
         let place = self.cells.place(key)?;
-        Some(MemoryHandle::new(self.cells.clone(), place, asset.cloned()))
+        Some(MemoryHandle::new(self.cells.clone(), place, key.clone(), asset.cloned()))
     }
 
     /// The id of the living key whose access key has this digest.

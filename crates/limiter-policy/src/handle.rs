@@ -42,7 +42,7 @@ impl<S: Store> GuardedHandle<S> {
                 Some(handle) => handle,
                 None => match S::handle(store, &self.key, asset).await? {
                     Some(found) => self.resolved.get_or_init(|| found),
-                    None => return Ok(Decision::key_unknown(asset)),
+                    None => return Ok(Decision::key_unknown(Some(&self.key), asset)),
                 },
             };
             call(handle.clone()).await

@@ -139,8 +139,8 @@ impl RedisStore {
             Mode::Named => true,
             Mode::Only(incarnation) => known.incarnation == incarnation,
         });
-        let Some(known) = known else { return Ok(Decision::key_unknown(asset)) };
-        Ok(evaluate::peek(&known.state, known.state.locate(asset), charge, found.now))
+        let Some(known) = known else { return Ok(Decision::key_unknown(Some(key), asset)) };
+        Ok(evaluate::peek(&known.state, key, known.state.locate(asset), charge, found.now))
     }
 }
 

@@ -38,6 +38,8 @@ use crate::standing::Standing;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A denied call that [exceeds a limit itself](limiter::Violation::exceeds_limit) gets no reset for this limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {

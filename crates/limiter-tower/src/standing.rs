@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use limiter::{
-    Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Window,
+    Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Violation,
+    Window,
 };
 
 use crate::retry::Retry;
@@ -83,8 +84,7 @@ impl<'a> Standing<'a> {
     /// Whether this is a denied call that the rule denied.
     #[must_use]
     pub fn is_violated(self, state: &RuleState) -> bool {
-        let mut violations = self.limited().into_iter().flat_map(RateLimited::violations);
-        violations.any(|violation| violation.rule == state.rule)
+        self.violations().any(|violation| violation.rule == state.rule)
     }
 
     /// Whether this is a call that its rules denied.
@@ -93,10 +93,18 @@ impl<'a> Standing<'a> {
         self.limited().is_some()
     }
 
-    /// How long the window of a rule goes on, from the moment of the decision.
+    /// When the window of a rule ends. `None` if that does not help, because a denied call exceeds the limit itself.
     #[must_use]
-    pub fn resets_after(self, state: &RuleState) -> Duration {
-        state.resets_at.since(self.decided_at)
+    pub fn resets_at(self, state: &RuleState) -> Option<Timestamp> {
+        let is_exceeded =
+            |violation: Violation| violation.rule == state.rule && violation.exceeds_limit();
+        (!self.violations().any(is_exceeded)).then_some(state.resets_at)
+    }
+
+    /// How long it is to [`resets_at`](Self::resets_at), from the moment of the decision.
+    #[must_use]
+    pub fn resets_after(self, state: &RuleState) -> Option<Duration> {
+        Some(self.resets_at(state)?.since(self.decided_at))
     }
 
     /// Returns the retry advice of a denied call: the whole seconds until the same call would pass, rounded up, at
@@ -132,6 +140,10 @@ impl<'a> Standing<'a> {
         }
     }
 
+    fn violations(self) -> impl Iterator<Item = Violation> + 'a {
+        self.limited().into_iter().flat_map(RateLimited::violations)
+    }
+
     fn met_first(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
         self.to_wait_for(&counts).or_else(|| {
             let counted = self.rules().filter(|state| counts(state.rule.unit, state.token_type));
@@ -142,11 +154,9 @@ impl<'a> Standing<'a> {
 
     /// Returns the violated limit to wait for, among those that count this.
     fn to_wait_for(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
-        let violated = self.limited().into_iter().flat_map(RateLimited::violations);
-        let violated = violated
-            .filter(|violation| counts(violation.rule.unit, violation.token_type))
-            .reduce(|first, other| if other.binds_before(&first) { other } else { first })?;
-        self.rules().find(|state| state.rule == violated.rule)
+        self.rules()
+            .filter(|state| counts(state.rule.unit, state.token_type) && self.is_violated(state))
+            .reduce(|first, other| if other.binds_before(&first) { other } else { first })
     }
 }
 

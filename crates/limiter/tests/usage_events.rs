@@ -288,7 +288,7 @@ async fn a_callback_is_called_before_the_caller_is_answered_and_its_panic_is_cau
     assert_eq!(
         events[0].to_string(),
         format!(
-            "{key}, checked: requests: 1, input tokens: 1, output tokens: 2, credits: 0.5; \
+            "{key}, checked: requests: 1, input tokens: 1, output tokens: 2, credits: 0.50; \
              asset \"gpt-5\", at 2025-10-09T12:00:00Z"
         )
     );

@@ -1,7 +1,8 @@
 //! Reading a key shows what is configured, what is in force, and what comes when.
 
 use limiter_core::{
-    Credits, Limits, Scope, ScopeLimits, Store, Thresholds, TokenType, Window, WindowLimits,
+    Credits, Limits, Scope, ScopeLimits, Store, Thresholds, Timestamp, TokenType, Window,
+    WindowLimits,
 };
 
 use super::StoreUnderTest;
@@ -43,12 +44,12 @@ pub async fn a_change_comes_into_force_when_it_was_said_to(store: impl StoreUnde
     let [old_minute, old_day] = [old().of(Window::Minute), old().of(Window::Day)];
     let [new_minute, new_day] = [new().of(Window::Minute), new().of(Window::Day)];
     for (instant, expected) in [
-        (NEXT_MINUTE.unix_ms() - 1, [old_minute, old_day]),
-        (NEXT_MINUTE.unix_ms(), [new_minute, old_day]),
-        (MIDNIGHT.unix_ms() - 1, [new_minute, old_day]),
-        (MIDNIGHT.unix_ms(), [new_minute, new_day]),
+        (just_before(NEXT_MINUTE), [old_minute, old_day]),
+        (NEXT_MINUTE, [new_minute, old_day]),
+        (just_before(MIDNIGHT), [new_minute, old_day]),
+        (MIDNIGHT, [new_minute, new_day]),
     ] {
-        world.clock.set(instant.into());
+        world.clock.set(instant);
         assert_eq!(in_force(&world.record(&key).await.global), expected, "at {instant}");
     }
     assert_eq!(world.record(&key).await.global.day.pending, None);
@@ -197,6 +198,10 @@ async fn assert_resets<S: Store>(world: &World<S>, key: &limiter_core::KeyId) {
 
 fn in_force(scope: &ScopeLimits) -> [WindowLimits; 2] {
     [scope.minute.limits, scope.day.limits]
+}
+
+fn just_before(instant: Timestamp) -> Timestamp {
+    Timestamp::from_unix_ms(instant.unix_ms() - 1)
 }
 
 fn old() -> Limits {

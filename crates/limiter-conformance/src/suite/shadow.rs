@@ -31,7 +31,11 @@ pub async fn a_key_in_shadow_is_decided_and_counted_like_any_other(store: impl S
         let answer = world.check(&shadow, called, charge).await;
         match (&expected, &answer) {
             (Decision::Denied(denial), Decision::Allowed(allowed)) => {
-                assert_eq!(allowed.shadowed(), Some(denial));
+                let shadowed = allowed.shadowed().expect("it is flagged");
+                assert_eq!((denial.key(), shadowed.key()), (Some(&enforced), Some(&shadow)));
+                assert_eq!(shadowed.reason(), denial.reason());
+                assert_eq!(shadowed.asset(), denial.asset());
+                assert_eq!(shadowed.decided_at(), denial.decided_at());
                 assert!(!answer.is_charged() && allowed.crossed().is_empty());
                 let budget = matches!(denial.reason(), DenialReason::BudgetExhausted { .. });
                 *(if budget { &mut exhausted } else { &mut denied }) += 1;

@@ -19,9 +19,9 @@ pub(crate) struct ChargeSchema {
     /// Tokens of the answer.
     #[schema(required = false, default = 0, maximum = 9007199254740991_u64)]
     output_tokens: u64,
-    /// Credits, in millionths.
-    #[schema(required = false, default = 0, maximum = 9007199254740991_u64)]
-    credits: u64,
+    /// Credits: a decimal number in quotes, or a whole number.
+    #[schema(required = false, default = "0", pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    credits: String,
 }
 
 /// New totals of a call; what is left out stays as estimated.
@@ -35,19 +35,20 @@ pub(crate) struct TotalsSchema {
     /// Tokens of the answer.
     #[schema(maximum = 9007199254740991_u64)]
     output_tokens: Option<u64>,
-    /// Credits, in millionths.
-    #[schema(maximum = 9007199254740991_u64)]
-    credits: Option<u64>,
+    /// Credits: a decimal number in quotes, or a whole number.
+    #[schema(pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    credits: Option<String>,
 }
 
-/// Allowed and charged, or denied and not charged. Instants are milliseconds since 1970, in UTC.
+/// Allowed and charged, or denied and not charged.
 #[derive(ToSchema)]
 #[schema(as = Decision)]
 pub(crate) struct DecisionSchema {
     /// What was decided.
     outcome: OutcomeSchema,
     /// When, by the clock of the store.
-    decided_at: Option<i64>,
+    #[schema(format = DateTime)]
+    decided_at: Option<String>,
     /// How each rule stands, after the charge if it was allowed, without it if it was denied.
     rules: Option<Vec<RuleStateSchema>>,
     /// Credits spent and the budget.
@@ -64,10 +65,13 @@ pub(crate) struct DecisionSchema {
     shadowed: Option<DeniedSchema>,
     /// Of a denial: why.
     reason: Option<ReasonSchema>,
+    /// Of a denial: the key that made the call.
+    key: Option<String>,
     /// Of a denial: the asset that was called.
     asset: Option<String>,
-    /// Of a denial for the budget: the credits that the call asked for, in millionths.
-    asked: Option<u64>,
+    /// Of a denial for the budget: the credits that the call asked for.
+    #[schema(pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    asked: Option<String>,
     /// Of a denial for limits: every rule that would have been broken.
     violated: Option<Vec<ViolationSchema>>,
     /// Of a denial for limits: the violated rule that resets last.
@@ -75,7 +79,8 @@ pub(crate) struct DecisionSchema {
     /// Of a denial for limits: the charge that was denied.
     charge: Option<ChargeSchema>,
     /// Of a denial for limits: the first instant at which the same charge would be allowed, if there is one.
-    retry_at: Option<i64>,
+    #[schema(format = DateTime)]
+    retry_at: Option<String>,
     /// Of a denial: all of this in a sentence.
     message: Option<String>,
 }
@@ -85,17 +90,21 @@ pub(crate) struct DecisionSchema {
 #[schema(as = Denied)]
 pub(crate) struct DeniedSchema {
     /// When, by the clock of the store.
-    decided_at: Option<i64>,
+    #[schema(format = DateTime)]
+    decided_at: Option<String>,
     /// Why.
     reason: ReasonSchema,
+    /// The key that made the call.
+    key: Option<String>,
     /// The asset that was called.
     asset: Option<String>,
     /// Whether the store could not answer.
     degraded: Option<bool>,
     /// For the budget: credits spent and the budget.
     credits: Option<CreditUsageSchema>,
-    /// For the budget: the credits that the call asked for, in millionths.
-    asked: Option<u64>,
+    /// For the budget: the credits that the call asked for.
+    #[schema(pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    asked: Option<String>,
     /// For limits: how each rule stands.
     rules: Option<Vec<RuleStateSchema>>,
     /// For limits: every rule that would have been broken.
@@ -105,7 +114,8 @@ pub(crate) struct DeniedSchema {
     /// For limits: the charge that was denied.
     charge: Option<ChargeSchema>,
     /// For limits: the first instant at which the same charge would be allowed, if there is one.
-    retry_at: Option<i64>,
+    #[schema(format = DateTime)]
+    retry_at: Option<String>,
 }
 
 /// A decision, and the id to settle by.
@@ -132,8 +142,8 @@ pub(crate) struct SettledSchema {
     /// Whether this call ended the reservation.
     outcome: SettledAsSchema,
     /// When, by the clock of the store.
-    #[schema(required = true)]
-    at: Option<i64>,
+    #[schema(required = true, format = DateTime)]
+    at: Option<String>,
     /// Thresholds that this was the first to reach.
     crossed: Vec<CrossingSchema>,
 }
@@ -184,8 +194,9 @@ pub(crate) struct RuleStateSchema {
     used: u64,
     /// What is left, at least 0.
     remaining: u64,
-    /// When the window ends, in milliseconds since 1970.
-    resets_at: i64,
+    /// When the window ends.
+    #[schema(format = DateTime)]
+    resets_at: String,
     /// Which tokens are counted.
     token_type: TokenTypeSchema,
 }
@@ -202,8 +213,9 @@ pub(crate) struct ViolationSchema {
     used: u64,
     /// What the call asked for.
     asked: u64,
-    /// When the window ends, in milliseconds since 1970.
-    resets_at: i64,
+    /// When the window ends; null if the call exceeds the limit itself.
+    #[schema(required = true, format = DateTime)]
+    resets_at: Option<String>,
     /// Which tokens are counted.
     token_type: TokenTypeSchema,
 }
@@ -222,8 +234,9 @@ pub(crate) struct CrossingSchema {
     limit: u64,
     /// What was used after the charge.
     used: u64,
-    /// When the window ends, in milliseconds since 1970; null for the budget.
-    resets_at: Option<i64>,
+    /// When the window ends; null for the budget.
+    #[schema(format = DateTime)]
+    resets_at: Option<String>,
 }
 
 /// Which tokens a limit counts.
@@ -239,14 +252,16 @@ pub(crate) enum TokenTypeSchema {
     Input,
 }
 
-/// Credits, in millionths.
+/// Credits, as decimal numbers.
 #[derive(ToSchema)]
 #[schema(as = CreditUsage)]
 pub(crate) struct CreditUsageSchema {
     /// What was spent.
-    spent: u64,
+    #[schema(pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    spent: String,
     /// What may be spent, if that is limited.
-    budget: Option<u64>,
+    #[schema(pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    budget: Option<String>,
 }
 
 /// What a key has used.
@@ -293,8 +308,9 @@ pub(crate) struct WindowUsageSchema {
     tokens: UnitUsageSchema,
     /// Which tokens are counted.
     token_type: TokenTypeSchema,
-    /// When counting starts again from zero, in milliseconds since 1970.
-    resets_at: i64,
+    /// When counting starts again from zero.
+    #[schema(format = DateTime)]
+    resets_at: String,
 }
 
 /// What was used of one unit.
@@ -352,20 +368,21 @@ pub(crate) struct KeyRecordSchema {
     global: ScopeLimitsSchema,
     /// Limits of each asset that has some.
     assets: std::collections::BTreeMap<String, ScopeLimitsSchema>,
-    /// The credits that it may ever spend, in millionths.
-    #[schema(required = true)]
-    budget: Option<u64>,
-    /// From when on it is expired, in milliseconds since 1970.
-    #[schema(required = true)]
-    expires_at: Option<i64>,
+    /// The credits that it may ever spend.
+    #[schema(required = true, pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    budget: Option<String>,
+    /// From when on it is expired.
+    #[schema(required = true, format = DateTime)]
+    expires_at: Option<String>,
     /// The shares of its limits and of its budget whose crossing is an event, in percent.
     thresholds: Vec<u64>,
     /// Whether it is in shadow mode.
     shadow: bool,
     /// Grows with each change.
     version: u64,
-    /// When this was read, in milliseconds since 1970.
-    read_at: i64,
+    /// When this was read.
+    #[schema(format = DateTime)]
+    read_at: String,
 }
 
 /// The kind of a key.
@@ -393,12 +410,12 @@ pub(crate) struct KeyConfigSchema {
     /// Limits of single assets, 1,024 at most.
     #[schema(required = false)]
     assets: std::collections::BTreeMap<String, LimitsSchema>,
-    /// The credits that it may ever spend, in millionths.
-    #[schema(maximum = 9007199254740991_u64)]
-    budget: Option<u64>,
-    /// From when on it is expired, in milliseconds since 1970.
-    #[schema(minimum = 0, maximum = 253402300799999_u64)]
-    expires_at: Option<i64>,
+    /// The credits that it may ever spend.
+    #[schema(pattern = "^[0-9]+([.][0-9]{1,6})?$")]
+    budget: Option<String>,
+    /// From when on it is expired.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
     /// The shares of its limits and of its budget whose crossing is an event, in percent, rising; those of the server if
     /// left out.
     #[schema(max_items = 4)]
@@ -459,8 +476,9 @@ pub(crate) struct InForceSchema {
 pub(crate) struct PendingLimitsSchema {
     /// The limits that will be in force.
     limits: WindowLimitsSchema,
-    /// From when on, in milliseconds since 1970.
-    effective_at: i64,
+    /// From when on.
+    #[schema(format = DateTime)]
+    effective_at: String,
 }
 
 /// The limits of one window; null is no limit.

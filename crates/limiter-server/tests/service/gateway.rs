@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use limiter::Credits;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::provider::{Provider, STREAM_HEAD, whole};
@@ -40,7 +42,7 @@ fn usage(server: &Running, key: &str) -> (u64, u64, u64) {
     (
         figure(&day["requests"]["used"]),
         figure(&day["tokens"]["used"]),
-        figure(&usage["credits"]["spent"]),
+        Credits::deserialize(&usage["credits"]["spent"]).unwrap().millionths(),
     )
 }
 

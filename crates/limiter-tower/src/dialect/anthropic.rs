@@ -12,7 +12,9 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
             let [limit, remaining, reset] = names;
             insert_number(headers, limit, state.limit);
             insert_number(headers, remaining, state.remaining);
-            insert_text(headers, reset, state.resets_at.to_string());
+            if let Some(resets_at) = standing.resets_at(&state) {
+                insert_text(headers, reset, resets_at.to_string());
+            }
         }
     };
     write(REQUESTS, standing.requests());

@@ -7,10 +7,11 @@ use crate::standing::{Standing, whole_seconds};
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     if let Some(state) = standing.overall() {
-        let seconds = whole_seconds(standing.resets_after(&state));
         insert_number(headers, LIMIT, state.limit);
         insert_number(headers, REMAINING, state.remaining);
-        insert_number(headers, RESET, seconds);
+        if let Some(wait) = standing.resets_after(&state) {
+            insert_number(headers, RESET, whole_seconds(wait));
+        }
     }
 }
 

@@ -15,7 +15,9 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
             let [limit, remaining, reset] = names;
             insert_number(headers, limit, state.limit);
             insert_number(headers, remaining, state.remaining);
-            insert_text(headers, reset, duration(standing.resets_after(&state)));
+            if let Some(wait) = standing.resets_after(&state) {
+                insert_text(headers, reset, duration(wait));
+            }
         }
     };
     write(REQUESTS, standing.requests());
