@@ -48,6 +48,8 @@ mod key;
 pub mod keys;
 mod ledger;
 mod limits;
+#[cfg(test)]
+mod messages;
 mod meter;
 mod names;
 mod object;

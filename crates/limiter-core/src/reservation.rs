@@ -28,7 +28,7 @@ use crate::totals::Totals;
 #[non_exhaustive]
 pub enum ReservationError {
     /// The key never existed, or was deleted.
-    #[error("the key is not known: it never existed or was deleted")]
+    #[error("unknown key: it never existed or was deleted")]
     KeyUnknown,
     /// No such reservation: it was never made, its ttl has passed, or the dedupe time since its end.
     #[error(
@@ -42,14 +42,14 @@ pub enum ReservationError {
     )]
     OtherExists(RequestId),
     /// It was settled with other figures, or cancelled, before.
-    #[error("the reservation {0:?} is settled already, and that is final")]
+    #[error("the reservation {0:?} has already ended, and that is final")]
     AlreadySettled(RequestId),
     /// A total below the estimate as it stands: an extension only adds.
-    #[error("a total of the extension is below the estimate as it stands: an extension only adds")]
+    #[error("a total of the extension is below the current estimate: an extension only adds")]
     Shrinks,
     /// As many calls of this kind are remembered as may be, by [`LedgerBounds`].
     #[error(
-        "{most} {what} are remembered already: there is room at {retry_at} at the latest, or with a higher bound; \
+        "too many calls are remembered, the bound is {most} {what}: retry at {retry_at} or raise the bound; \
          nothing was charged"
     )]
     TooMany {

@@ -124,11 +124,11 @@ pub enum RestoreError {
         known: u32,
     },
     /// Two of its keys cannot live together.
-    #[error("the snapshot contradicts itself: two of its keys cannot live together")]
+    #[error("the snapshot is inconsistent: two of its keys are in conflict")]
     Inconsistent(#[source] KeysError),
     /// Changes between the snapshot and the journal are missing.
     #[error(
-        "the journal does not belong to the snapshot: change {expected} should follow, but change {found} does"
+        "the journal does not follow the snapshot: change {expected} is missing, change {found} was found"
     )]
     Gap {
         /// The number of the change that is missing.
@@ -137,7 +137,7 @@ pub enum RestoreError {
         found: u64,
     },
     /// A change of the journal contradicts the keys before it.
-    #[error("change {number} of the journal contradicts the keys before it")]
+    #[error("change {number} of the journal does not apply to the keys before it")]
     Change {
         /// Its number.
         number: u64,

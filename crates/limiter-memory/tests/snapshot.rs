@@ -278,7 +278,7 @@ fn two_keys_that_look_alike_are_refused() {
     let refused = try_restore(edited(|key| key["key"]["secret"]["masked"] = "abcd****wxyz".into()));
     let refused = refused.expect_err("two keys of a workspace look alike");
     let told = refused.to_string();
-    assert!(told.starts_with("the snapshot contradicts itself"), "{told}");
+    assert!(told.starts_with("the snapshot is inconsistent"), "{told}");
 }
 
 /// Three keys at noon: one whose limits are used in part, one that has spent credits, and the admin.

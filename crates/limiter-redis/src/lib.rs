@@ -52,6 +52,8 @@ mod handle;
 mod keys;
 mod keyspace;
 mod known;
+#[cfg(test)]
+mod messages;
 mod metrics;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

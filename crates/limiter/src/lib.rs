@@ -85,6 +85,8 @@ mod dynamic;
 mod estimate;
 mod events;
 mod limiter;
+#[cfg(all(test, feature = "stream"))]
+mod messages;
 mod price;
 #[cfg(feature = "stream")]
 mod provider;
