@@ -157,8 +157,7 @@ fn sum_csv(file: &Path) -> Result<Sums, Box<dyn Error>> {
         let row: Row = row?;
         sums.requests += row.requests;
         sums.tokens += row.input_tokens + row.output_tokens;
-        let credits = row.credits.parse::<Credits>()?.millionths();
-        sums.credits = Credits::from_millionths(sums.credits.millionths() + credits)?;
+        sums.credits += row.credits.parse()?;
     }
     Ok(sums)
 }

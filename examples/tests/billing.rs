@@ -28,5 +28,5 @@ at,key,asset,kind,requests,input_tokens,output_tokens,credits,id
 2025-10-09T12:00:00Z,ci,haiku,checked,1,40,8,0.13,retry-1
 2025-10-09T12:00:00Z,ci,gpt-5,settled,1,120,87,1.02,job-1
 2025-10-09T12:00:00Z,ci,gpt-5,settled,1,120,940,9.55,job-2
-2025-10-09T12:00:00Z,ci,gpt-5,cancelled,0,0,0,0,job-3
+2025-10-09T12:00:00Z,ci,gpt-5,cancelled,0,0,0,0.00,job-3
 ";

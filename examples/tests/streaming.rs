@@ -28,5 +28,5 @@ fn the_books_of_each_caller_add_up_to_the_token() {
     let (limit, received, used, ending) = row("small");
     assert_eq!(used, received + 11);
     assert!(used <= limit && received > 100, "{text}");
-    assert!(ending.contains("rate limited: "), "{text}");
+    assert!(ending.contains(" tokens per minute are used for "), "{text}");
 }

@@ -18,11 +18,12 @@ use crate::names::KeyId;
 /// nobody can check here: 22 letters and digits drawn at random have them.
 ///
 /// ```
-/// use limiter_core::AccessKey;
+/// # use limiter_core as limiter;
+/// use limiter::AccessKey;
 ///
 /// let key: AccessKey = "jte9JHAFxw25KvoYP5rb9i".parse()?;
 /// assert_eq!(format!("{key} {key:?}"), "jte9****rb9i AccessKey(jte9****rb9i)");
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone)]
 pub struct AccessKey(Zeroizing<String>);

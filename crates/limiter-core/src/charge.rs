@@ -17,12 +17,17 @@ use crate::token_type::TokenType;
 /// counted, so charge what a call may cost before it starts.
 ///
 /// ```
-/// use limiter_core::{Charge, Credits};
+/// # use limiter_core as limiter;
+/// use limiter::{Charge, Credits};
 ///
 /// let charge = Charge::request().with_tokens(1_200, 350)?.with_credits("0.0042".parse()?);
 /// assert_eq!(charge.requests(), 1);
 /// assert_eq!(charge.output_tokens(), 350);
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// assert_eq!(
+///     charge.to_string(),
+///     "requests: 1, input tokens: 1200, output tokens: 350, credits: 0.0042"
+/// );
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Object<RawCharge>", into = "RawCharge")]
@@ -109,7 +114,7 @@ impl Charge {
     }
 }
 
-/// Formats as in `requests: 1, input tokens: 3, output tokens: 4, credits: 0`.
+/// Formats as in `requests: 1, input tokens: 3, output tokens: 4, credits: 0.00`.
 impl fmt::Display for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { requests, input_tokens, output_tokens, credits } = self;
@@ -219,7 +224,7 @@ struct RawCharge {
     /// Tokens of the answer.
     #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     output_tokens: u64,
-    /// Credits, in millionths.
+    /// Credits.
     credits: Credits,
 }
 

@@ -7,27 +7,33 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::InvalidValue;
 use crate::window::LAST_END;
 
 /// An instant: whole milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
-/// It converts to and from chrono's `DateTime<Utc>` and from `SystemTime`. It reads and prints as RFC 3339, and is a
-/// plain number of milliseconds in serde. Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years), so that
-/// every clock fits; instants outside it become the nearest end. Input must lie in the years 1970 to 9999: [`FromStr`]
-/// and [`KeyConfig::check`](crate::KeyConfig::check) refuse any other instant.
+/// It converts to and from chrono's `DateTime<Utc>` and from `SystemTime`. It reads and prints as RFC 3339, in UTC and
+/// with milliseconds if there are any, and has the same form in serde.
+///
+/// Its range is ±[`Timestamp::MAX`] (2^53 − 1 ms, about 285,000 years), so that every clock fits; instants outside it
+/// become the nearest end. Input must lie in the years 1970 to 9999: [`FromStr`] and
+/// [`KeyConfig::check`](crate::KeyConfig::check) refuse any other instant. RFC 3339 ends with the year 9999: beyond it, an
+/// instant prints as a number of milliseconds after 1970.
 ///
 /// ```
-/// use limiter_core::Timestamp;
+/// # use limiter_core as limiter;
+/// use limiter::Timestamp;
 ///
 /// let noon = Timestamp::from_unix_ms(1_760_011_200_000);
 /// assert_eq!(noon.to_string(), "2025-10-09T12:00:00Z");
+/// assert_eq!(noon, "2025-10-09T14:00:00+02:00".parse()?);
 /// assert_eq!(noon.to_datetime().map(Timestamp::from), Some(noon));
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
-#[serde(into = "i64")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -77,6 +83,12 @@ impl Timestamp {
         }
     }
 
+    fn from_rfc3339(text: &str) -> Result<Self, InvalidValue> {
+        let date = DateTime::parse_from_rfc3339(text);
+        let date = date.map_err(|_| InvalidValue::unknown_word("date", text, RFC3339))?;
+        Ok(Self::from(date.with_timezone(&Utc)))
+    }
+
     /// As a date, or `None` beyond the years that chrono knows (about ±262,000).
     #[must_use]
     pub fn to_datetime(self) -> Option<DateTime<Utc>> {
@@ -95,26 +107,6 @@ impl Timestamp {
     pub fn after(self, duration: Duration) -> Self {
         let added_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self::from_unix_ms(self.0.saturating_add(added_ms))
-    }
-}
-
-impl From<i64> for Timestamp {
-    fn from(unix_ms: i64) -> Self {
-        Self::from_unix_ms(unix_ms)
-    }
-}
-
-/// An end of a window, which may lie just after [`Timestamp::MAX`], comes back as it was.
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let unix_ms = i64::deserialize(deserializer)?;
-        Ok(Self(unix_ms.clamp(Self::MIN.0, LAST_END.0)))
-    }
-}
-
-impl From<Timestamp> for i64 {
-    fn from(timestamp: Timestamp) -> Self {
-        timestamp.0
     }
 }
 
@@ -140,19 +132,49 @@ impl FromStr for Timestamp {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let expected = "a date and time by RFC 3339, such as 2030-01-01T00:00:00Z";
-        let date = DateTime::parse_from_rfc3339(text);
-        let date = date.map_err(|_| InvalidValue::unknown_word("date", text, expected))?;
-        let timestamp = Self::from(date.with_timezone(&Utc));
+        let timestamp = Self::from_rfc3339(text)?;
         timestamp.check("a date").map(|()| timestamp)
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.to_datetime() {
+        let years_of_rfc3339 = START_OF_YEAR_0..=Self::END_OF_9999.0;
+        match self.to_datetime().filter(|_| years_of_rfc3339.contains(&self.0)) {
             Some(date) => f.pad(&date.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-            None => f.pad(&format!("{} ms after 1970", self.0)),
+            None => f.pad(&format!("{}{MS_AFTER_1970}", self.0)),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Reads all that is printed, also outside the years of valid input: a saved window may end there.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Instant)
+    }
+}
+
+struct Instant;
+
+impl Visitor<'_> for Instant {
+    type Value = Timestamp;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(RFC3339)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Timestamp, E> {
+        let unix_ms = text.strip_suffix(MS_AFTER_1970).and_then(|number| number.parse().ok());
+        match unix_ms {
+            // The end of a window may lie just after `Timestamp::MAX`.
+            Some(unix_ms) => Ok(Timestamp(i64::clamp(unix_ms, Timestamp::MIN.0, LAST_END.0))),
+            None => Timestamp::from_rfc3339(text).map_err(E::custom),
         }
     }
 }
@@ -194,6 +216,11 @@ impl ManualClock {
         let _before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 }
+
+const RFC3339: &str = "a date and time by RFC 3339, such as 2030-01-01T00:00:00Z";
+const START_OF_YEAR_0: i64 = -62_167_219_200_000;
+/// Follows the number of an instant that RFC 3339 cannot express.
+const MS_AFTER_1970: &str = " ms after 1970";
 
 #[cfg(test)]
 mod tests {
@@ -241,10 +268,35 @@ mod tests {
     }
 
     #[test]
-    fn an_end_after_the_last_instant_survives_serde() {
-        let end = crate::Window::Day.end(Timestamp::MAX);
-        let json = serde_json::to_string(&end).unwrap();
-        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), end);
+    fn every_instant_survives_serde() {
+        let at = Timestamp::from_unix_ms;
+        for (instant, json) in [
+            (at(1_760_011_200_000), r#""2025-10-09T12:00:00Z""#),
+            (at(1_760_011_200_050), r#""2025-10-09T12:00:00.050Z""#),
+            (at(0), r#""1970-01-01T00:00:00Z""#),
+            (at(-1), r#""1969-12-31T23:59:59.999Z""#),
+            (at(START_OF_YEAR_0), r#""0000-01-01T00:00:00Z""#),
+            (at(START_OF_YEAR_0 - 1), r#""-62167219200001 ms after 1970""#),
+            (Timestamp::END_OF_9999, r#""9999-12-31T23:59:59.999Z""#),
+            (
+                Timestamp::END_OF_9999.after(Duration::from_millis(1)),
+                r#""253402300800000 ms after 1970""#,
+            ),
+            (Timestamp::MIN, r#""-9007199254740991 ms after 1970""#),
+            (crate::Window::Day.end(Timestamp::MAX), r#""9007199308800000 ms after 1970""#),
+        ] {
+            assert_eq!(serde_json::to_string(&instant).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Timestamp>(json).unwrap(), instant, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_cannot_be_read_is_refused_with_an_example() {
+        for json in ["1760011200000", "null", r#""2025-10-09""#, r#""soon ms after 1970""#, r#""""#]
+        {
+            let error = serde_json::from_str::<Timestamp>(json).unwrap_err().to_string();
+            assert!(error.contains(&format!("expected {RFC3339}")), "{error}");
+        }
     }
 
     #[test]

@@ -31,14 +31,15 @@ pub enum KeyKind {
 /// reads a key, changes its [`config`](crate::KeyRecord::config) and saves it with the version that was read.
 ///
 /// ```
-/// use limiter_core::{KeyConfig, Limits};
+/// # use limiter_core as limiter;
+/// use limiter::{KeyConfig, Limits};
 ///
 /// let config = KeyConfig::named("ci")?
 ///     .with_global(Limits::builder().requests_per_minute(60).build()?)
 ///     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_day(100_000).build()?)
 ///     .with_budget("25.50".parse()?);
 /// assert_eq!(config.assets.len(), 1);
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Object<RawConfig>")]
@@ -161,15 +162,11 @@ struct RawConfig {
     /// Limits of single assets, 1,024 at most.
     #[serde(default, deserialize_with = "distinct_keys")]
     assets: BTreeMap<AssetId, Limits>,
-    /// The credits that it may ever spend, in millionths.
+    /// The credits that it may ever spend.
     #[serde(default)]
     budget: Option<Credits>,
-    /// The instant at which it expires, in milliseconds since 1970.
+    /// The instant at which it expires, in the years 1970 to 9999.
     #[serde(default)]
-    #[cfg_attr(
-        feature = "utoipa",
-        schema(value_type = Option<i64>, minimum = 0, maximum = 253402300799999_u64)
-    )]
     expires_at: Option<Timestamp>,
     /// The shares of its limits and of its budget that fire an event, in percent; those of the limiter if left out.
     #[serde(default)]

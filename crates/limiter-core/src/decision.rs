@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::clock::Timestamp;
 use crate::crossing::Crossing;
 use crate::denied::{DenialReason, Denied};
-use crate::names::AssetId;
+use crate::names::{AssetId, KeyId};
 use crate::record::Record;
 use crate::rules::{RuleState, Rules};
 use crate::state::CreditUsage;
@@ -124,7 +124,8 @@ impl Decision {
     /// [degraded](Allowed::degraded). For policies that go on without a store; no store answers it.
     ///
     /// ```
-    /// use limiter_core::{Decision, Timestamp};
+    /// # use limiter_core as limiter;
+    /// use limiter::{Decision, Timestamp};
     ///
     /// let decision = Decision::unchecked(Timestamp::from_unix_ms(1_760_011_200_000));
     /// assert!(decision.is_allowed() && decision.is_degraded());
@@ -136,10 +137,10 @@ impl Decision {
         Self::Allowed(allowed.with(|extras| (extras.degraded, extras.unchecked) = (true, true)))
     }
 
-    /// The denial of a key that does not exist.
+    /// The denial of a key that does not exist; without an id if only its access key is at hand.
     #[cold]
-    pub fn key_unknown(asset: Option<&AssetId>) -> Self {
-        Self::Denied(Denied::new(asset.cloned(), None, DenialReason::KeyUnknown))
+    pub fn key_unknown(key: Option<&KeyId>, asset: Option<&AssetId>) -> Self {
+        Self::Denied(Denied::new(key, asset, None, DenialReason::KeyUnknown))
     }
 }
 

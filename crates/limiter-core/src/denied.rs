@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::credits::Credits;
-use crate::names::AssetId;
+use crate::names::{AssetId, KeyId};
 use crate::rule::{Rule, Scope};
 use crate::rules::{RuleState, Rules, Violation};
 use crate::state::CreditUsage;
@@ -17,6 +17,8 @@ use crate::state::CreditUsage;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Denied {
+    /// The key that was called; null if only its access key is known.
+    key: Option<KeyId>,
     /// The asset that was called, if any.
     asset: Option<AssetId>,
     /// When the store decided, by its clock.
@@ -79,12 +81,13 @@ impl DenialReason {
 }
 
 impl Denied {
-    pub(crate) const fn new(
-        asset: Option<AssetId>,
+    pub(crate) fn new(
+        key: Option<&KeyId>,
+        asset: Option<&AssetId>,
         decided_at: Option<Timestamp>,
         reason: DenialReason,
     ) -> Self {
-        Self { asset, decided_at, degraded: false, reason }
+        Self { key: key.cloned(), asset: asset.cloned(), decided_at, degraded: false, reason }
     }
 
     /// Whether a limit or the budget is the reason: all that shadow mode is about.
@@ -107,6 +110,12 @@ impl Denied {
     #[must_use]
     pub const fn decided_at(&self) -> Option<Timestamp> {
         self.decided_at
+    }
+
+    /// The key that made the call; `None` only if its access key belongs to no key.
+    #[must_use]
+    pub const fn key(&self) -> Option<&KeyId> {
+        self.key.as_ref()
     }
 
     /// The asset that was called, if any.
@@ -164,7 +173,8 @@ impl RateLimited {
 
     /// Every rule that the charge would have broken, in the order of [`Rule`].
     pub fn violations(&self) -> impl Iterator<Item = Violation> {
-        self.rules.violated_by(&self.charge)
+        let violated = self.rules.violated_by(&self.charge);
+        violated.map(|(state, asked)| Violation::new(state, asked, self.never_fits()))
     }
 
     /// The violated rule that resets last: the one to wait for.
@@ -172,7 +182,9 @@ impl RateLimited {
     /// Ties go to the smaller limit, then global before asset, tokens before requests, minute before day.
     #[must_use]
     pub fn binding(&self) -> Option<Violation> {
-        self.violations().min_by_key(|violation| violation.binding_order())
+        let violated = self.rules.violated_by(&self.charge);
+        let (state, asked) = violated.min_by_key(|(state, _)| state.binding_order())?;
+        Some(Violation::new(state, asked, self.never_fits()))
     }
 
     /// The charge that was denied.
@@ -196,23 +208,24 @@ impl RateLimited {
     }
 }
 
+/// Formats as in `ci: 7 of 10 tokens per minute are used for all calls, …`: the key first, if it is known.
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
         match &self.reason {
-            DenialReason::KeyUnknown => {
-                f.write_str("the key is not known: it never existed or was deleted")
-            }
+            DenialReason::KeyUnknown => f.write_str("unknown key: it never existed or was deleted"),
             DenialReason::KeyExpired { expired_at } => write!(f, "the key expired at {expired_at}"),
             DenialReason::AdminKey => {
                 f.write_str("an admin key manages keys and makes no calls: use a member key")
             }
             DenialReason::BudgetExhausted { credits, asked } => {
-                let budget = credits.budget.unwrap_or(Credits::MAX);
-                let spent = credits.spent;
-                write!(
-                    f,
-                    "the budget is exhausted: {spent} of {budget} credits are spent, this call asks for {asked}"
-                )
+                let problem = match credits.remaining() {
+                    Some(Credits::ZERO) => "the budget is exhausted",
+                    _ => "the call exceeds the rest of the budget",
+                };
+                write!(f, "{problem}: {credits} are spent, this call asks for {asked}")
             }
             DenialReason::RateLimited(limited) => self.fmt_rate_limited(limited, f),
         }
@@ -221,21 +234,31 @@ impl fmt::Display for Denied {
 
 impl Denied {
     fn fmt_rate_limited(&self, limited: &RateLimited, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rate limited: ")?;
         for (position, violation) in limited.violations().enumerate() {
             let Violation { rule, used, limit, asked, resets_at, .. } = violation;
             let separator = if position == 0 { "" } else { "; " };
             let (unit, window) = (violation.unit_name(), rule.window);
-            write!(f, "{separator}{used} of {limit} {unit} per {window} are used")?;
+            match resets_at {
+                Some(_) => write!(f, "{separator}{used} of {limit} {unit} per {window} are used")?,
+                None => write!(f, "{separator}at most {limit} {unit} per {window} are allowed")?,
+            }
             match (rule.scope, &self.asset) {
                 (Scope::Asset, Some(asset)) => write!(f, " for asset {asset:?}")?,
                 _ => f.write_str(" for all calls")?,
             }
-            write!(f, ", this call asks for {asked}, reset at {resets_at}")?;
+            write!(f, ", this call asks for {asked}")?;
+            if let Some(resets_at) = resets_at {
+                write!(f, ", reset at {resets_at}")?;
+            }
         }
         match limited.retry_at {
             Some(retry_at) => write!(f, ". Retry at {retry_at}"),
-            None => f.write_str(". The call exceeds the limit itself: retrying will not help"),
+            None if limited.violations().any(|violation| violation.exceeds_limit()) => {
+                f.write_str(". The call exceeds the limit itself; retrying will not help")
+            }
+            None => f.write_str(
+                ". Retrying will not help: the key expires or its limits are lowered before there is room",
+            ),
         }
     }
 }
@@ -282,6 +305,85 @@ impl From<RawRateLimited> for RateLimited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{KeyConfig, KeyKind};
+    use crate::decision::{Allowed, Decision};
+    use crate::evaluate;
+    use crate::limits::{Limits, LimitsBuilder};
+    use crate::state::KeyState;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+    fn config(limits: LimitsBuilder) -> KeyConfig {
+        KeyConfig::named("ci").unwrap().with_global(limits.build().unwrap())
+    }
+
+    fn denied(state: &KeyState, charge: &Charge) -> Denied {
+        let key = "ci".parse().unwrap();
+        let decision = evaluate::peek(state, &key, state.locate(None), charge, NOON);
+        let json = serde_json::to_string(&decision).unwrap();
+        assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
+        assert_eq!(decision.denied().unwrap().key(), Some(&key));
+        decision.denied().unwrap().clone()
+    }
+
+    /// The text of a denial, after the key, and whether it shows a reset.
+    fn text(config: &KeyConfig, charge: &Charge) -> (String, bool) {
+        let denied = denied(&KeyState::new(KeyKind::Member, config, NOON), charge);
+        let resets = denied.rate_limited().unwrap().violations().all(|it| it.resets_at.is_some());
+        (denied.to_string().strip_prefix("ci: ").unwrap().to_owned(), resets)
+    }
+
+    #[test]
+    fn a_call_that_exceeds_a_limit_itself_shows_no_reset() {
+        let exceeds = "The call exceeds the limit itself; retrying will not help";
+        for (limits, charge, rule) in [
+            (
+                Limits::builder().requests_per_day(0),
+                Charge::request(),
+                "at most 0 requests per day are allowed for all calls, this call asks for 1",
+            ),
+            (
+                Limits::builder().tokens_per_minute(0),
+                Charge::request(),
+                "at most 0 tokens per minute are allowed for all calls, this call asks for 0",
+            ),
+            (
+                Limits::builder().tokens_per_minute(10),
+                Charge::request().with_tokens(4, 7).unwrap(),
+                "at most 10 tokens per minute are allowed for all calls, this call asks for 11",
+            ),
+        ] {
+            assert_eq!(text(&config(limits), &charge), (format!("{rule}. {exceeds}"), false));
+        }
+    }
+
+    #[test]
+    fn a_call_that_fits_into_a_later_limit_shows_the_reset() {
+        let mut state =
+            KeyState::new(KeyKind::Member, &config(Limits::builder().requests_per_day(0)), NOON);
+        state.configure(&config(Limits::builder().requests_per_day(1)), NOON).unwrap();
+        assert_eq!(
+            denied(&state, &Charge::request()).to_string(),
+            "ci: 0 of 0 requests per day are used for all calls, this call asks for 1, \
+             reset at 2025-10-10T00:00:00Z. Retry at 2025-10-10T00:00:00Z"
+        );
+    }
+
+    #[test]
+    fn retrying_does_not_help_if_the_key_expires_first() {
+        let limits = Limits::builder().requests_per_day(1);
+        let config = config(limits).with_expiry(NOON.after(Duration::from_secs(60)));
+        let mut state = KeyState::new(KeyKind::Member, &config, NOON);
+        let (key, asset) = ("ci".parse().unwrap(), state.locate(None));
+        let charge = Charge::request();
+        assert!(evaluate::charge(&mut state, &key, asset, &charge, NOON).is_allowed());
+        assert_eq!(
+            denied(&state, &charge).to_string(),
+            "ci: 1 of 1 requests per day are used for all calls, this call asks for 1, \
+             reset at 2025-10-10T00:00:00Z. Retrying will not help: the key expires or its limits are lowered \
+             before there is room"
+        );
+    }
 
     #[test]
     fn a_reason_has_one_name_in_json_and_in_code() {
@@ -297,5 +399,11 @@ mod tests {
             let json = serde_json::to_value(&reason).unwrap();
             assert_eq!(json["reason"], reason.as_str());
         }
+    }
+
+    #[test]
+    fn a_denial_makes_no_decision_larger() {
+        assert!(size_of::<Denied>() <= size_of::<Allowed>());
+        assert_eq!(size_of::<Decision>(), size_of::<Allowed>());
     }
 }

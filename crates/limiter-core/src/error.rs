@@ -71,9 +71,7 @@ pub enum InvalidValue {
         max: usize,
     },
     /// More keys than can be created in one call.
-    #[error(
-        "{count} keys are to be created at once, but at most {max} can be: create them in several calls"
-    )]
+    #[error("{count} keys cannot be created at once: create at most {max} in one call")]
     TooManyKeys {
         /// How many were given.
         count: usize,
@@ -113,7 +111,7 @@ pub enum InvalidValue {
         max: usize,
     },
     /// Saved state that contradicts itself.
-    #[error("saved state of a key is inconsistent: {what}")]
+    #[error("the saved state of a key is inconsistent: {what}")]
     Inconsistent {
         /// The contradiction.
         what: &'static str,
@@ -135,18 +133,17 @@ impl InvalidValue {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store cannot be reached or does not work; nothing was charged or changed.
-    #[error("the store cannot answer, nothing was charged")]
+    #[error("the store is unavailable; nothing was charged")]
     Unavailable(#[source] BoxError),
     /// The store did not answer in time, or the connection broke before the answer: a charge or a change may
     /// stand.
     #[error(
-        "the store's answer was lost: what was asked for may have been done, or not; look at usage or the key \
-         before repeating it"
+        "the store's answer was lost: the operation may have taken effect; check the usage or the key before repeating it"
     )]
     OutcomeUnknown(#[source] BoxError),
     /// What the store holds cannot be read: it was written by a newer version or by something else. The call
     /// is not allowed.
-    #[error("what the store holds cannot be read")]
+    #[error("stored data is corrupt")]
     Corrupt(#[source] BoxError),
 }
 
@@ -174,7 +171,7 @@ impl StoreError {
 
     /// A part of a larger operation has no answer of its own.
     pub(crate) fn not_told() -> Self {
-        Self::outcome_unknown(NotTold)
+        Self::outcome_unknown(NotAnswered)
     }
 
     /// The errors of this many parts of an operation that failed as a whole: the first one is this error.
@@ -192,13 +189,13 @@ impl StoreError {
 
 /// The store had failed already.
 #[derive(Debug, Error)]
-#[error("this was not tried, since the store had just failed: repeat it when the store answers")]
+#[error("not attempted, because the store had just failed: retry when the store answers")]
 struct NotTried;
 
 /// The whole had no answer, or one that was too short.
 #[derive(Debug, Error)]
-#[error("the store did not answer for all parts of the operation")]
-struct NotTold;
+#[error("the store did not answer for every part of the operation")]
+struct NotAnswered;
 
 /// Why an operation on keys was refused. Nothing was changed, unless the error is
 /// [`StoreError::OutcomeUnknown`].
@@ -206,10 +203,10 @@ struct NotTold;
 #[non_exhaustive]
 pub enum KeysError {
     /// The caller's access key belongs to no living key.
-    #[error("the caller's key is not known: it never existed or was deleted")]
+    #[error("unknown access key of the caller: it never existed or was deleted")]
     UnknownCaller,
     /// The caller's key has expired.
-    #[error("the caller's key has expired: an admin of its workspace can prolong it")]
+    #[error("the caller's key has expired: an admin of its workspace can set a later expiry")]
     ExpiredCaller,
     /// The caller is a member key; only admin keys manage keys.
     #[error("forbidden: a member key may only read its own usage; an admin key manages keys")]
@@ -235,12 +232,11 @@ pub enum KeysError {
         source: BoxError,
     },
     /// A living key has this id already.
-    #[error("a living key has the id {0:?}: choose another one")]
+    #[error("the key id {0:?} is in use: choose another one")]
     IdTaken(String),
     /// The access key, or its first and last four characters, are those of another key of the workspace.
     #[error(
-        "the access key looks like that of another key (the first and last four characters, or all of them): \
-         bring another one"
+        "the access key is taken: another key has the same first and last four characters; bring another access key"
     )]
     AccessKeyTaken,
     /// The workspace has its first admin key already.
@@ -267,7 +263,7 @@ pub enum KeysError {
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
     /// The operating system gave no random bytes for a new access key.
-    #[error("the operating system gave no random bytes for a new key")]
+    #[error("the operating system returned no random bytes for a new access key")]
     Entropy(#[source] BoxError),
     /// The store could not answer.
     #[error(transparent)]

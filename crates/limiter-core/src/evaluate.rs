@@ -9,6 +9,7 @@ use crate::config::KeyKind;
 use crate::crossing::Crossing;
 use crate::decision::{Allowed, Decision};
 use crate::explain;
+use crate::names::KeyId;
 use crate::prepare;
 use crate::record::Record;
 use crate::state::{KeyState, LocatedAsset};
@@ -17,8 +18,9 @@ use crate::state::{KeyState, LocatedAsset};
 ///
 /// A denial changes nothing, except that it rebases the windows of a key after a clock far ahead was set right.
 #[inline(always)] // one instruction in twenty went into the call
-pub fn check_and_consume(
+pub fn charge(
     state: &mut KeyState,
+    key: &KeyId,
     asset: LocatedAsset<'_>,
     charge: &Charge,
     now: Timestamp,
@@ -26,7 +28,7 @@ pub fn check_and_consume(
     if let Some([global, of_asset]) = take(state, asset, charge, now) {
         return Decision::Allowed(Allowed::of(global, of_asset, now));
     }
-    consider(state, asset, charge, now)
+    consider(state, key, asset, charge, now)
 }
 
 /// Charges a call that makes a request and simply fits: there is room everywhere, no window ends, and no stop is reached.
@@ -63,11 +65,12 @@ pub(crate) fn take<'a>(
 #[cold]
 fn consider(
     state: &mut KeyState,
+    key: &KeyId,
     asset: LocatedAsset<'_>,
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
-    if let Some(refused) = explain::refused(state, asset, charge, now) {
+    if let Some(refused) = explain::refused(state, key, asset, charge, now) {
         if let Some(rebase) = prepare::rebase(state, asset, now) {
             rebase.commit(state, asset, now);
         }
@@ -76,16 +79,17 @@ fn consider(
     explain::admitted(state, asset, charge, now)
 }
 
-/// Returns the answer that [`check_and_consume`] would give, and changes nothing.
+/// Returns the answer that [`charge`](self::charge()) would give, and changes nothing.
 pub fn peek(
     state: &KeyState,
+    key: &KeyId,
     asset: LocatedAsset<'_>,
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
     let mut state = state.relevant_to(asset);
     let asset = state.locate(asset.id);
-    check_and_consume(&mut state, asset, charge, now)
+    self::charge(&mut state, key, asset, charge, now)
 }
 
 /// Counts a charge in the current windows, whether it fits or not: a call that was allowed elsewhere is never refused. Returns
@@ -99,6 +103,7 @@ pub(crate) fn record(
     let prepared = prepare::record(state, asset, charge, now);
     prepared.commit(state, asset, now).map_or_else(Vec::new, |committed| committed.crossed)
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +111,10 @@ mod tests {
     use crate::limits::Limits;
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+    fn key() -> KeyId {
+        "ci".parse().unwrap()
+    }
 
     /// One rule of eight: the counts of the other seven do not show.
     fn state() -> KeyState {
@@ -121,7 +130,7 @@ mod tests {
         for shadow in [false, false, true] {
             state.shadow = shadow;
             let charge = Charge::request().with_tokens(3, 4).unwrap();
-            let decision = check_and_consume(&mut state, asset, &charge, NOON);
+            let decision = super::charge(&mut state, &key(), asset, &charge, NOON);
             let json = serde_json::to_string(&decision).unwrap();
             assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
         }
@@ -132,7 +141,7 @@ mod tests {
         let mut state = state();
         let asset = state.locate(None);
         for _ in 0..2 {
-            let decision = check_and_consume(&mut state, asset, &Charge::request(), NOON);
+            let decision = charge(&mut state, &key(), asset, &Charge::request(), NOON);
             let degraded = decision.clone().degrade();
             assert!(degraded.is_degraded() && !decision.is_degraded());
             assert_eq!(degraded.rules().collect::<Vec<_>>(), decision.rules().collect::<Vec<_>>());

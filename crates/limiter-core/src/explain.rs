@@ -6,6 +6,7 @@ use crate::config::KeyKind;
 use crate::decision::{Allowed, Decision};
 use crate::denied::{DenialReason, Denied, RateLimited};
 use crate::evaluate;
+use crate::names::KeyId;
 use crate::prepare::{self, Committed, Plan, Staged};
 use crate::record::CREDITS;
 use crate::rules::Rules;
@@ -38,6 +39,7 @@ pub(crate) fn allowed(committed: Committed, now: Timestamp) -> Decision {
 /// The denial of a call, if there is a reason; in shadow mode, the allow in its place.
 pub fn refused(
     state: &KeyState,
+    key: &KeyId,
     asset: LocatedAsset<'_>,
     charge: &Charge,
     now: Timestamp,
@@ -56,7 +58,7 @@ pub fn refused(
             DenialReason::RateLimited(Box::new(limited))
         }
     };
-    let denied = Decision::Denied(Denied::new(asset.id.cloned(), Some(now), reason));
+    let denied = Decision::Denied(Denied::new(Some(key), asset.id, Some(now), reason));
     Some(if state.shadow { denied.in_shadow() } else { denied })
 }
 

@@ -77,7 +77,8 @@ impl From<SavedLedger> for Ledger {
 /// together, no more than `open + ended` reservations are ever remembered.
 ///
 /// ```
-/// use limiter_core::LedgerBounds;
+/// # use limiter_core as limiter;
+/// use limiter::LedgerBounds;
 ///
 /// let bounds = LedgerBounds { ended: 500_000, ..LedgerBounds::default() };
 /// assert_eq!(bounds.open, 100_000);

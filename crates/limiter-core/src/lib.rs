@@ -13,16 +13,16 @@
 //!     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_minute(10).build()?);
 //! let mut state = KeyState::new(KeyKind::Member, &config, noon);
 //!
-//! let gpt5 = "gpt-5".parse()?;
+//! let (key, gpt5) = ("ci".parse()?, "gpt-5".parse()?);
 //! let asset = state.locate(Some(&gpt5));
 //! let charge = Charge::request().with_tokens(4, 3)?;
-//! assert!(evaluate::check_and_consume(&mut state, asset, &charge, noon).is_allowed());
+//! assert!(evaluate::charge(&mut state, &key, asset, &charge, noon).is_allowed());
 //!
-//! let decision = evaluate::check_and_consume(&mut state, asset, &charge, noon);
+//! let decision = evaluate::charge(&mut state, &key, asset, &charge, noon);
 //! let denied = decision.denied().expect("7 of 10 tokens are used, and 7 more do not fit");
 //! assert_eq!(
 //!     denied.to_string(),
-//!     "rate limited: 7 of 10 tokens per minute are used for asset \"gpt-5\", this call asks for 7, \
+//!     "ci: 7 of 10 tokens per minute are used for asset \"gpt-5\", this call asks for 7, \
 //!      reset at 2025-10-09T12:01:00Z. Retry at 2025-10-09T12:01:00Z"
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -48,6 +48,8 @@ pub mod keys;
 mod known_keys;
 mod ledger;
 mod limits;
+#[cfg(test)]
+mod messages;
 mod meter;
 mod names;
 mod object;

@@ -19,7 +19,8 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 /// without a token limit is [`TokenType::Total`], as there is nothing for it to count.
 ///
 /// ```
-/// use limiter_core::{Limits, TokenType};
+/// # use limiter_core as limiter;
+/// use limiter::{Limits, TokenType};
 ///
 /// let limits = Limits::builder()
 ///     .requests_per_minute(2)
@@ -28,7 +29,7 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 ///     .build()?;
 /// assert_eq!(limits.requests_per_minute(), Some(2));
 /// assert_eq!(limits.tokens_per_minute(), None);
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "Object<RawLimits>", into = "RawLimits")]

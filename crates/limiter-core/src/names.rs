@@ -103,11 +103,12 @@ bounded_text! {
     /// An id is not a secret and is never used for a second key: who chooses ids keeps to that.
     ///
     /// ```
-    /// use limiter_core::KeyId;
+    /// # use limiter_core as limiter;
+    /// use limiter::KeyId;
     ///
     /// let key: KeyId = "team-a/ci".parse()?;
     /// assert!(KeyId::new("").is_err());
-    /// # Ok::<(), limiter_core::InvalidValue>(())
+    /// # Ok::<(), limiter::InvalidValue>(())
     /// ```
     KeyId, "a key id", 128, shown
 }
@@ -130,7 +131,8 @@ bounded_text! {
     /// bidirectional control characters.
     ///
     /// ```
-    /// use limiter_core::KeyName;
+    /// # use limiter_core as limiter;
+    /// use limiter::KeyName;
     ///
     /// assert!(KeyName::new("مفتاح 1").is_ok());
     /// assert!(KeyName::new("ci\u{202e}nimda").is_err(), "it would read as another name");

@@ -8,7 +8,6 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::access_key::MaskedKey;
 use crate::clock::Timestamp;
 use crate::credits::Credits;
-use crate::limits::MAX_COUNT;
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 use crate::rule::Rule;
 use crate::thresholds::Thresholds;
@@ -53,8 +52,12 @@ schemas! {
     WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";
     MaskedKey: string(), "The first and last four characters of an access key.";
     Rule: string().enum_values(Some(Rule::ALL.map(Rule::name))), "Scope, window and unit of a limit.";
-    Credits: integer().minimum(Some(0)).maximum(Some(MAX_COUNT)), "Credits, in millionths.";
-    Timestamp: integer(), "An instant, in milliseconds since 1970.";
+    Credits:
+        string().pattern(Some("^[0-9]+([.][0-9]{1,6})?$")).examples(["1.50"]),
+        "Credits, as a decimal number with at most six decimals.";
+    Timestamp:
+        string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).examples(["2025-10-09T12:00:00Z"]),
+        "An instant, as RFC 3339.";
     Thresholds:
         ArrayBuilder::new()
             .items(integer().minimum(Some(1)).maximum(Some(100)).build())

@@ -10,14 +10,13 @@ use thiserror::Error;
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
-use crate::credits::Credits;
 use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
 use crate::explain;
 use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End};
-use crate::names::{AssetId, RequestId};
+use crate::names::{AssetId, KeyId, RequestId};
 use crate::prepare::{self, AdmittingWindows, Prepared, Settlement};
 use crate::settled::Settled;
 use crate::state::{KeyState, LocatedAsset};
@@ -29,7 +28,7 @@ use crate::totals::Totals;
 #[non_exhaustive]
 pub enum ReservationError {
     /// The key never existed, or was deleted.
-    #[error("the key is not known: it never existed or was deleted")]
+    #[error("unknown key: it never existed or was deleted")]
     KeyUnknown,
     /// No such reservation: it was never made, its ttl has passed, or the dedupe time since its end.
     #[error(
@@ -43,14 +42,14 @@ pub enum ReservationError {
     )]
     OtherExists(RequestId),
     /// It was settled with other figures, or cancelled, before.
-    #[error("the reservation {0:?} is settled already, and that is final")]
+    #[error("the reservation {0:?} has already ended, and that is final")]
     AlreadySettled(RequestId),
     /// A total below the estimate as it stands: an extension only adds.
-    #[error("a total of the extension is below the estimate as it stands: an extension only adds")]
+    #[error("a total of the extension is below the current estimate: an extension only adds")]
     Shrinks,
     /// As many calls of this kind are remembered as may be, by [`LedgerBounds`].
     #[error(
-        "{most} {what} are remembered already: there is room at {retry_at} at the latest, or with a higher bound; \
+        "too many calls are remembered, the bound is {most} {what}: retry at {retry_at} or raise the bound; \
          nothing was charged"
     )]
     TooMany {
@@ -96,10 +95,12 @@ impl ReservationError {
 ///
 /// # Errors
 /// [`ReservationError::TooMany`].
+#[expect(clippy::too_many_arguments, reason = "a step is told everything")]
 pub fn check_once(
     state: &mut KeyState,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
+    key: &KeyId,
     asset: Option<&AssetId>,
     charge: &Charge,
     id: &RequestId,
@@ -109,7 +110,7 @@ pub fn check_once(
         return Ok(explain::replayed(state, state.locate(asset), now));
     }
     let full = ledger.full_of_checks(bounds, now);
-    let decision = charge_if_room(state, asset, charge, now, full)?;
+    let decision = charge_if_room(state, key, asset, charge, now, full)?;
     if decision.is_charged() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
     }
@@ -156,6 +157,7 @@ pub fn reserve(
     state: &mut KeyState,
     ledger: &mut Ledger,
     bounds: &LedgerBounds,
+    key: &KeyId,
     asset: Option<&AssetId>,
     estimate: &Charge,
     id: &RequestId,
@@ -169,7 +171,7 @@ pub fn reserve(
         return Ok(explain::replayed(state, state.locate(asset), now));
     }
     let full = ledger.full_of_reservations(bounds, now);
-    let decision = charge_if_room(state, asset, estimate, now, full)?;
+    let decision = charge_if_room(state, key, asset, estimate, now, full)?;
     if decision.is_charged() {
         let reservation = Reservation {
             asset: asset.cloned(),
@@ -191,6 +193,7 @@ pub fn reserve(
 pub fn extend(
     state: &mut KeyState,
     ledger: &mut Ledger,
+    key: &KeyId,
     id: &RequestId,
     to: &Totals,
     now: Timestamp,
@@ -198,7 +201,7 @@ pub fn extend(
     let reservation = ledger.get(id, now)?;
     let (raised, missing) = reservation.raised(id, to)?;
     let asset = state.locate(reservation.asset.as_ref());
-    let decision = evaluate::check_and_consume(state, asset, &missing, now);
+    let decision = evaluate::charge(state, key, asset, &missing, now);
     if decision.is_charged() {
         reservation.estimate = raised;
     }
@@ -250,18 +253,19 @@ impl Ledger {
 /// Decides and charges; a call that would be allowed but could not be remembered is refused, and not charged.
 fn charge_if_room(
     state: &mut KeyState,
+    key: &KeyId,
     asset: Option<&AssetId>,
     charge: &Charge,
     now: Timestamp,
     full: Option<ReservationError>,
 ) -> Result<Decision, ReservationError> {
     if let Some(full) = full
-        && evaluate::peek(state, state.locate(asset), charge, now).is_charged()
+        && evaluate::peek(state, key, state.locate(asset), charge, now).is_charged()
     {
         return Err(full);
     }
     let asset = state.locate(asset);
-    Ok(evaluate::check_and_consume(state, asset, charge, now))
+    Ok(evaluate::charge(state, key, asset, charge, now))
 }
 
 /// Settles with the actual totals, or cancels without.
@@ -345,11 +349,8 @@ impl Reservation {
 fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
     let input = raised.input_tokens().checked_sub(estimate.input_tokens())?;
     let output = raised.output_tokens().checked_sub(estimate.output_tokens())?;
-    let credits = raised.credits().millionths().checked_sub(estimate.credits().millionths())?;
-    top_up(input, output).map(|charge| match Credits::from_millionths(credits) {
-        Ok(credits) => charge.with_credits(credits),
-        Err(_) => charge,
-    })
+    let credits = raised.credits().checked_sub(estimate.credits())?;
+    top_up(input, output).map(|charge| charge.with_credits(credits))
 }
 
 fn top_up(input: u64, output: u64) -> Option<Charge> {
@@ -390,11 +391,11 @@ mod tests {
             now: Timestamp,
         ) -> Result<Decision, ReservationError> {
             let Self { state, ledger, bounds } = self;
-            reserve(state, ledger, bounds, None, &estimate, &id(name), HOUR, now)
+            reserve(state, ledger, bounds, &key_id(), None, &estimate, &id(name), HOUR, now)
         }
 
         fn extend(&mut self, name: &str, to: Totals) -> Result<Decision, ReservationError> {
-            extend(&mut self.state, &mut self.ledger, &id(name), &to, NOON)
+            extend(&mut self.state, &mut self.ledger, &key_id(), &id(name), &to, NOON)
         }
 
         fn settle(
@@ -410,6 +411,10 @@ mod tests {
         fn minute_tokens(&self) -> u64 {
             self.state.global().unwrap().counts(Window::Minute).tokens().used()
         }
+    }
+
+    fn key_id() -> KeyId {
+        "ci".parse().unwrap()
     }
 
     fn id(text: &str) -> RequestId {

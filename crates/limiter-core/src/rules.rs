@@ -45,8 +45,9 @@ pub struct Violation {
     pub used: u64,
     /// How much the charge would have added. Even 0 is too much where a new call finds nothing left.
     pub asked: u64,
-    /// When the window ends and the count starts again from zero.
-    pub resets_at: Timestamp,
+    /// When the window ends and the count starts again from zero. `None` if that does not help, because the call
+    /// [exceeds the limit itself](Self::exceeds_limit).
+    pub resets_at: Option<Timestamp>,
     /// Which tokens are counted, if the unit is tokens.
     pub token_type: TokenType,
 }
@@ -86,7 +87,8 @@ impl Rules {
         Rule::ALL.iter().filter_map(|rule| self.state(*rule))
     }
 
-    pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = Violation> {
+    /// Each rule that the charge would break, with the amount that it asks for.
+    pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = (RuleState, u64)> {
         let makes_request = charge.requests() > 0;
         self.iter().filter_map(move |state| {
             let asked = match state.rule.unit {
@@ -94,14 +96,7 @@ impl Rules {
                 Unit::Tokens => charge.tokens(state.token_type),
             };
             let violated = !state.meter().admits(asked, makes_request);
-            violated.then_some(Violation {
-                rule: state.rule,
-                limit: state.limit,
-                used: state.used,
-                asked,
-                resets_at: state.resets_at,
-                token_type: state.token_type,
-            })
+            violated.then_some((state, asked))
         })
     }
 
@@ -153,15 +148,28 @@ impl RuleState {
     }
 
     /// Of two rules, the one with the smaller share left is tighter; of equal shares, the one that would
-    /// [bind](Violation::binds_before).
+    /// [bind](Self::binds_before).
     #[must_use]
     pub fn is_tighter_than(&self, other: &Self) -> bool {
         // a/b < c/d without dividing; a limit of 0 has nothing left.
         let share = |left: u64, of: u64| u128::from(left).saturating_mul(u128::from(of.max(1)));
         let (own, others) =
             (share(self.remaining, other.limit), share(other.remaining, self.limit));
-        let order = |state: &Self| binding_order(state.rule, state.limit, state.resets_at);
-        own < others || (own == others && order(self) < order(other))
+        own < others || (own == others && self.binds_before(other))
+    }
+
+    /// Of two violated rules, the one that resets later is the one to wait for; ties are broken as for
+    /// [`RateLimited::binding`](crate::RateLimited::binding).
+    #[must_use]
+    pub fn binds_before(&self, other: &Self) -> bool {
+        self.binding_order() < other.binding_order()
+    }
+
+    /// The violated rule that resets last comes first; then the smaller limit, global before asset, tokens before
+    /// requests, minute before day.
+    pub(crate) fn binding_order(&self) -> impl Ord + use<> {
+        let Rule { scope, window, unit } = self.rule;
+        (Reverse(self.resets_at), self.limit, scope, Reverse(unit), window)
     }
 
     /// The share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
@@ -178,33 +186,29 @@ impl RuleState {
 }
 
 impl Violation {
-    /// The name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// A rule as it stands, and the amount that a charge asks for. `never_fits` if no end of a window makes room.
+    pub(crate) fn new(state: RuleState, asked: u64, never_fits: bool) -> Self {
+        let RuleState { rule, limit, used, resets_at, token_type, .. } = state;
+        // A call that asks for nothing needs one unit to be left.
+        let exceeds_limit = never_fits && asked.max(1) > limit;
+        let resets_at = (!exceeds_limit).then_some(resets_at);
+        Self { rule, limit, used, asked, resets_at, token_type }
+    }
+
+    /// Whether the call exceeds the limit itself, also when nothing of it is used: retrying will not help.
+    #[must_use]
+    pub const fn exceeds_limit(&self) -> bool {
+        self.resets_at.is_none()
+    }
+
+    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)
     }
-
-    /// Of two violated rules, the one that resets later is the one to wait for; ties are broken as for
-    /// [`RateLimited::binding`](crate::RateLimited::binding).
-    #[must_use]
-    pub fn binds_before(&self, other: &Self) -> bool {
-        self.binding_order() < other.binding_order()
-    }
-
-    /// The violated rule that binds comes first in this order.
-    pub(crate) fn binding_order(&self) -> impl Ord + use<> {
-        binding_order(self.rule, self.limit, self.resets_at)
-    }
 }
 
-/// The rule that resets last comes first; then the smaller limit, global before asset, tokens before
-/// requests, minute before day.
-fn binding_order(rule: Rule, limit: u64, resets_at: Timestamp) -> impl Ord + use<> {
-    let Rule { scope, window, unit } = rule;
-    (Reverse(resets_at), limit, scope, Reverse(unit), window)
-}
-
-const fn unit_name(unit: Unit, token_type: TokenType) -> &'static str {
+pub(crate) const fn unit_name(unit: Unit, token_type: TokenType) -> &'static str {
     match unit {
         Unit::Requests => "requests",
         Unit::Tokens => token_type.tokens(),
@@ -248,12 +252,8 @@ mod tests {
         }
     }
 
-    fn order(state: &RuleState) -> impl Ord + use<> {
-        binding_order(state.rule, state.limit, state.resets_at)
-    }
-
     fn first_to_bind(states: &[RuleState]) -> &RuleState {
-        states.iter().min_by_key(|state| order(state)).unwrap()
+        states.iter().min_by_key(|state| state.binding_order()).unwrap()
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
             state("global/day/requests", 0, 1, 60),
             state("global/minute/tokens", 0, 1, 60),
         ];
-        states.sort_by_key(order);
+        states.sort_by_key(RuleState::binding_order);
         let order: Vec<_> = states.iter().map(|state| state.rule.to_string()).collect();
         assert_eq!(
             order,

@@ -10,13 +10,14 @@ use crate::names::{AssetId, RequestId};
 /// The final charge of a reserved call: the answer to `settle` and to `cancel`.
 ///
 /// ```
-/// use limiter_core::{Charge, Settled, SettledAs, Timestamp};
+/// # use limiter_core as limiter;
+/// use limiter::{Charge, Settled, SettledAs, Timestamp};
 ///
 /// let noon = Timestamp::from_unix_ms(1_760_011_200_000);
 /// let settled = Settled::first(None, Charge::request().with_tokens(120, 87)?, noon);
 /// assert_eq!(settled.outcome, SettledAs::First);
 /// assert_eq!(settled.charge.map(|charge| charge.output_tokens()), Some(87));
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -1,6 +1,7 @@
 //! Everything that a decision about one key depends on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -341,8 +342,17 @@ impl CreditUsage {
     /// The remaining budget, at least 0, if there is a budget.
     #[must_use]
     pub fn remaining(&self) -> Option<Credits> {
-        let left = self.budget?.millionths().saturating_sub(self.spent.millionths());
-        Credits::from_millionths(left).ok()
+        Some(self.budget? - self.spent)
+    }
+}
+
+/// Formats as in `1.50 of 25.00 credits`, or `1.50 credits` without a budget.
+impl fmt::Display for CreditUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.budget {
+            Some(budget) => write!(f, "{} of {budget} credits", self.spent),
+            None => write!(f, "{} credits", self.spent),
+        }
     }
 }
 

@@ -11,12 +11,13 @@ use crate::error::InvalidValue;
 /// once for a budget as it stands.
 ///
 /// ```
-/// use limiter_core::Thresholds;
+/// # use limiter_core as limiter;
+/// use limiter::Thresholds;
 ///
 /// assert_eq!(Thresholds::default(), Thresholds::new([80, 100])?);
 /// assert_eq!("50, 90".parse::<Thresholds>()?.to_string(), "50,90");
 /// assert!(Thresholds::new([101]).is_err());
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 ///
 /// A share that is no whole number of units is reached with the unit that passes it. A limit of 0 has no shares.

@@ -11,12 +11,13 @@ use crate::object::Object;
 /// New totals of a call: what is left out stays as it is.
 ///
 /// ```
-/// use limiter_core::Totals;
+/// # use limiter_core as limiter;
+/// use limiter::Totals;
 ///
 /// let actual = Totals::unchanged().with_input_tokens(1_200)?.with_output_tokens(87)?;
 /// assert_eq!(actual.output_tokens(), Some(87));
 /// assert_eq!(actual.credits(), None);
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "Object<RawTotals>")]
@@ -96,7 +97,7 @@ struct RawTotals {
     /// Tokens of the answer.
     #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     output_tokens: Option<u64>,
-    /// Credits, in millionths.
+    /// Credits.
     credits: Option<Credits>,
 }
 

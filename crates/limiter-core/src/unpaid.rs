@@ -9,13 +9,14 @@ use crate::credits::Credits;
 /// [`Store::flush`](crate::Store::flush). Sums saturate at the largest number.
 ///
 /// ```
-/// use limiter_core::{Charge, Unpaid};
+/// # use limiter_core as limiter;
+/// use limiter::{Charge, Unpaid};
 ///
 /// let mut unpaid = Unpaid::default();
 /// assert!(unpaid.is_nothing());
 /// unpaid.add(&Charge::request().with_tokens(3, 4)?);
-/// assert_eq!(unpaid.to_string(), "requests: 1, input tokens: 3, output tokens: 4, credits: 0; keys: 0, ends of reservations: 0");
-/// # Ok::<(), limiter_core::InvalidValue>(())
+/// assert_eq!(unpaid.to_string(), "requests: 1, input tokens: 3, output tokens: 4, credits: 0.00; keys: 0, ends of reservations: 0");
+/// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "what is not paid is lost when its owner ends"]
@@ -47,8 +48,7 @@ impl Unpaid {
         self.requests = self.requests.saturating_add(charge.requests());
         self.input_tokens = self.input_tokens.saturating_add(charge.input_tokens());
         self.output_tokens = self.output_tokens.saturating_add(charge.output_tokens());
-        let credits = self.credits.millionths().saturating_add(charge.credits().millionths());
-        self.credits = Credits::from_millionths(credits).unwrap_or(Credits::MAX);
+        self.credits += charge.credits();
     }
 }
 

@@ -1,5 +1,7 @@
 //! The usage of a key.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -7,13 +9,37 @@ use crate::meter::Meter;
 use crate::names::AssetId;
 use crate::record::WindowCounts;
 use crate::rule::Unit;
-use crate::rules::percent;
+use crate::rules::{percent, unit_name};
 use crate::schedule::ScopeState;
 use crate::state::{CreditUsage, KeyState};
 use crate::token_type::TokenType;
 use crate::window::Window;
 
 /// The usage of a key at one instant. Reading it changes nothing.
+///
+/// It prints each limit in force with what is used of it, and the credits:
+///
+/// ```
+/// # use limiter_core as limiter;
+/// # use limiter::{Charge, Credits, KeyConfig, KeyKind, KeyState, Limits, Timestamp, Usage, evaluate};
+/// # let noon = Timestamp::from_unix_ms(1_760_011_200_000);
+/// # let config = KeyConfig::named("ci")?
+/// #     .with_global(Limits::builder().requests_per_minute(60).requests_per_day(1_000).build()?)
+/// #     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_minute(10_000).build()?)
+/// #     .with_budget(Credits::whole(25)?);
+/// # let mut state = KeyState::new(KeyKind::Member, &config, noon);
+/// # let (key, gpt5) = ("ci".parse()?, "gpt-5".parse()?);
+/// # let asset = state.locate(Some(&gpt5));
+/// # let charge = Charge::request().with_tokens(1_200, 350)?.with_credits("1.5".parse()?);
+/// # assert!(evaluate::charge(&mut state, &key, asset, &charge, noon).is_allowed());
+/// # let usage = Usage::of(&state, noon);
+/// assert_eq!(
+///     usage.to_string(),
+///     "1 of 60 requests per minute, 1 of 1000 requests per day for all calls; \
+///      1550 of 10000 tokens per minute for asset \"gpt-5\"; 1.50 of 25.00 credits"
+/// );
+/// # Ok::<(), limiter::InvalidValue>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
@@ -140,5 +166,41 @@ impl UnitUsage {
     #[must_use]
     pub fn percent(&self) -> Option<u64> {
         self.limit.map(|limit| percent(self.used, limit))
+    }
+}
+
+/// Formats each scope with a limit in force, and the credits.
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limited = self.scopes().filter(|(_, scope)| scope.limited().next().is_some());
+        for (asset, scope) in limited {
+            match asset {
+                Some(asset) => write!(f, "{scope} for asset {asset:?}; ")?,
+                None => write!(f, "{scope} for all calls; ")?,
+            }
+        }
+        self.credits.fmt(f)
+    }
+}
+
+/// Formats each limit in force as in `1 of 60 requests per minute, 340 of 10000 output tokens per day`.
+impl fmt::Display for ScopeUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, (window, unit, used, limit)) in self.limited().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{used} of {limit} {unit} per {window}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ScopeUsage {
+    /// Each limit in force: its window, what it counts, what is used, and the limit.
+    fn limited(&self) -> impl Iterator<Item = (Window, &'static str, u64, u64)> {
+        self.windows().flat_map(|(window, usage)| {
+            usage.units().filter_map(move |(unit, UnitUsage { used, limit, .. })| {
+                Some((window, unit_name(unit, usage.token_type), *used, (*limit)?))
+            })
+        })
     }
 }

@@ -33,7 +33,7 @@ impl Cell {
         time: &Time,
     ) -> Decision {
         let asset = self.state.locate(asset);
-        evaluate::check_and_consume(&mut self.state, asset, charge, time.now())
+        evaluate::charge(&mut self.state, &self.id, asset, charge, time.now())
     }
 
     /// The same for a caller that remembers where its asset is.
@@ -47,7 +47,7 @@ impl Cell {
     ) -> Decision {
         let now = time.now();
         match self.state.locate_hinted(asset, hint.get()) {
-            Some(asset) => evaluate::check_and_consume(&mut self.state, asset, charge, now),
+            Some(asset) => evaluate::charge(&mut self.state, &self.id, asset, charge, now),
             None => {
                 let asset = self.state.locate(asset);
                 hint.set(self.state.hint(asset));
@@ -58,7 +58,7 @@ impl Cell {
 
     #[inline(never)]
     fn decide(&mut self, asset: LocatedAsset<'_>, charge: &Charge, now: Timestamp) -> Decision {
-        evaluate::check_and_consume(&mut self.state, asset, charge, now)
+        evaluate::charge(&mut self.state, &self.id, asset, charge, now)
     }
 
     /// One step of a reservation, on the state and on what is remembered. Where nothing is, no memory is taken.
@@ -77,7 +77,7 @@ impl Cell {
     }
 
     pub(crate) fn peek(&self, asset: Option<&AssetId>, charge: &Charge, time: &Time) -> Decision {
-        evaluate::peek(&self.state, self.state.locate(asset), charge, time.now())
+        evaluate::peek(&self.state, &self.id, self.state.locate(asset), charge, time.now())
     }
 
     pub(crate) fn usage(&self, time: &Time) -> Usage {

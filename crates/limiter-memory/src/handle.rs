@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use limiter_core::{AssetId, Charge, Decision};
+use limiter_core::{AssetId, Charge, Decision, KeyId};
 
 use crate::cell::SharedHint;
 use crate::map::{CellMap, Place};
@@ -15,13 +15,19 @@ use crate::map::{CellMap, Place};
 pub struct MemoryHandle {
     cells: Arc<CellMap>,
     place: Place,
+    key: KeyId,
     asset: Option<AssetId>,
     hint: SharedHint,
 }
 
 impl MemoryHandle {
-    pub(crate) fn new(cells: Arc<CellMap>, place: Place, asset: Option<AssetId>) -> Self {
-        Self { cells, place, asset, hint: SharedHint::default() }
+    pub(crate) fn new(
+        cells: Arc<CellMap>,
+        place: Place,
+        key: KeyId,
+        asset: Option<AssetId>,
+    ) -> Self {
+        Self { cells, place, key, asset, hint: SharedHint::default() }
     }
 
     /// Decides whether the key may make this call, and charges it if so.
@@ -30,7 +36,7 @@ impl MemoryHandle {
         let asset = self.asset.as_ref();
         self.cells.with_place(self.place, |cell| match cell {
             Some(cell) => cell.charge_hinted(asset, &self.hint, charge, self.cells.time()),
-            None => Decision::key_unknown(asset),
+            None => Decision::key_unknown(Some(&self.key), asset),
         })
     }
 
@@ -39,13 +45,13 @@ impl MemoryHandle {
         let asset = self.asset.as_ref();
         self.cells.with_place(self.place, |cell| match cell {
             Some(cell) => cell.peek(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(asset),
+            None => Decision::key_unknown(Some(&self.key), asset),
         })
     }
 }
 
 impl Clone for MemoryHandle {
     fn clone(&self) -> Self {
-        Self::new(self.cells.clone(), self.place, self.asset.clone())
+        Self::new(self.cells.clone(), self.place, self.key.clone(), self.asset.clone())
     }
 }

@@ -32,6 +32,8 @@ mod handle;
 #[cfg(all(test, limiter_loom))]
 mod interleavings;
 mod map;
+#[cfg(all(test, not(limiter_loom)))]
+mod messages;
 mod snapshot;
 mod store;
 mod sync;

@@ -14,7 +14,8 @@ use crate::cell::Cell;
 /// meanwhile are empty then, and changes that were pending are in force.
 ///
 /// ```
-/// use limiter_memory::{MemoryStore, Snapshot};
+/// # use limiter_memory as limiter;
+/// use limiter::{MemoryStore, Snapshot};
 ///
 /// let store = MemoryStore::new();
 /// let saved = serde_json::to_string(&store.snapshot())?;
@@ -70,7 +71,7 @@ fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SavedLe
 
 impl Snapshot {
     /// The format that this version writes and reads.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 
     pub(crate) const fn new(taken_at: Timestamp, last_change: u64, keys: Vec<SavedKey>) -> Self {
         Self { format: Self::FORMAT, taken_at, last_change, keys }
@@ -123,11 +124,11 @@ pub enum RestoreError {
         known: u32,
     },
     /// Two of its keys cannot live together.
-    #[error("the snapshot contradicts itself: two of its keys cannot live together")]
+    #[error("the snapshot is inconsistent: two of its keys are in conflict")]
     Inconsistent(#[source] KeysError),
     /// Changes between the snapshot and the journal are missing.
     #[error(
-        "the journal does not belong to the snapshot: change {expected} should follow, but change {found} does"
+        "the journal does not follow the snapshot: change {expected} is missing, change {found} was found"
     )]
     Gap {
         /// The number of the change that is missing.
@@ -136,7 +137,7 @@ pub enum RestoreError {
         found: u64,
     },
     /// A change of the journal contradicts the keys before it.
-    #[error("change {number} of the journal contradicts the keys before it")]
+    #[error("change {number} of the journal does not apply to the keys before it")]
     Change {
         /// Its number.
         number: u64,

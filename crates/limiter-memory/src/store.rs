@@ -62,8 +62,11 @@ impl MemoryStoreBuilder {
     /// use std::fs::File;
     /// use std::io::Write;
     ///
-    /// use limiter_core::StoreError;
-    /// use limiter_memory::{KeyChange, Journal, MemoryStore, Snapshot};
+    /// # mod limiter {
+    /// #     pub use limiter_core::StoreError;
+    /// #     pub use limiter_memory::*;
+    /// # }
+    /// use limiter::{KeyChange, Journal, MemoryStore, Snapshot, StoreError};
     ///
     /// #[derive(Debug)]
     /// struct Log(File);
@@ -77,7 +80,7 @@ impl MemoryStoreBuilder {
     ///     }
     /// }
     ///
-    /// # fn start(log: Log, snapshot: Snapshot, changes: Vec<KeyChange>) -> Result<(), limiter_memory::RestoreError> {
+    /// # fn start(log: Log, snapshot: Snapshot, changes: Vec<KeyChange>) -> Result<(), limiter::RestoreError> {
     /// let store = MemoryStore::builder().journal(log).restore_with(snapshot, changes)?;
     /// # drop(store);
     /// # Ok(())
@@ -165,7 +168,7 @@ impl MemoryStore {
     ) -> Decision {
         self.cells.with(key, |cell| match cell {
             Some(cell) => cell.charge(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(asset),
+            None => Decision::key_unknown(Some(key), asset),
         })
     }
 
@@ -173,7 +176,7 @@ impl MemoryStore {
     pub fn peek(&self, key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Decision {
         self.cells.with(key, |cell| match cell {
             Some(cell) => cell.peek(asset, charge, self.cells.time()),
-            None => Decision::key_unknown(asset),
+            None => Decision::key_unknown(Some(key), asset),
         })
     }
 
@@ -189,9 +192,9 @@ impl MemoryStore {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         self.step(key, |state, ledger, now| {
-            reservation::check_once(state, ledger, &self.bounds, asset, charge, id, now)
+            reservation::check_once(state, ledger, &self.bounds, key, asset, charge, id, now)
         })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
+        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
 
     /// As [`Store::record`].
@@ -224,9 +227,9 @@ impl MemoryStore {
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
         self.step(key, |state, ledger, now| {
-            reservation::reserve(state, ledger, &self.bounds, asset, estimate, id, ttl, now)
+            reservation::reserve(state, ledger, &self.bounds, key, asset, estimate, id, ttl, now)
         })
-        .unwrap_or_else(|| Ok(Decision::key_unknown(asset)))
+        .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
 
     /// As [`Store::extend`].
@@ -239,8 +242,8 @@ impl MemoryStore {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, |state, ledger, now| reservation::extend(state, ledger, id, to, now))
-            .unwrap_or_else(|| Ok(Decision::key_unknown(None)))
+        self.step(key, |state, ledger, now| reservation::extend(state, ledger, key, id, to, now))
+            .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
     }
 
     /// As [`Store::settle`].
@@ -292,7 +295,7 @@ impl MemoryStore {
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
         let place = self.cells.place(key)?;
-        Some(MemoryHandle::new(self.cells.clone(), place, asset.cloned()))
+        Some(MemoryHandle::new(self.cells.clone(), place, key.clone(), asset.cloned()))
     }
 
     /// The id of the living key whose access key has this digest.

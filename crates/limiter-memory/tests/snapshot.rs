@@ -206,7 +206,7 @@ fn a_snapshot_of_another_format_is_refused() {
     let refused = try_restore(json).expect_err("the format is unknown");
     assert!(matches!(refused, RestoreError::Format { found: 1, known: Snapshot::FORMAT }));
     let told = refused.to_string();
-    assert!(told.contains("format 1") && told.contains("format 2"), "{told}");
+    assert!(told.contains("format 1") && told.contains("format 3"), "{told}");
 }
 
 #[test]
@@ -221,13 +221,14 @@ fn a_limit_that_cannot_be_is_refused() {
 
 #[test]
 fn a_window_that_ends_where_none_ends_is_refused() {
-    is_unreadable("1760011260000", "1760011260001", "does not end where windows of its kind end");
+    let [end, later] = ["2025-10-09T12:01:00Z", "2025-10-09T12:01:00.001Z"];
+    is_unreadable(end, later, "does not end where windows of its kind end");
 }
 
 #[test]
 fn a_minute_that_ends_with_no_minute_of_the_day_is_refused() {
-    let shifted = (MIDNIGHT.unix_ms() + 60_000).to_string();
-    is_unreadable("1760054400000", &shifted, "does not end where windows of its kind end");
+    let shifted = MIDNIGHT.after(MINUTE).to_string();
+    is_unreadable(&MIDNIGHT.to_string(), &shifted, "does not end where windows of its kind end");
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn two_keys_that_look_alike_are_refused() {
     let refused = try_restore(edited(|key| key["key"]["secret"]["masked"] = "abcd****wxyz".into()));
     let refused = refused.expect_err("two keys of a workspace look alike");
     let told = refused.to_string();
-    assert!(told.starts_with("the snapshot contradicts itself"), "{told}");
+    assert!(told.starts_with("the snapshot is inconsistent"), "{told}");
 }
 
 /// Three keys at noon: one whose limits are used in part, one that has spent credits, and the admin.

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum Outage {
     /// No answer within the deadline.
-    #[error("no answer came within the deadline of {after:?}")]
+    #[error("no answer within the deadline of {after:?}")]
     Deadline {
         /// The deadline.
         after: Duration,
@@ -23,7 +23,7 @@ pub enum Outage {
     NoRuntime,
     /// Too many calls failed: the store is left alone until a probe succeeds.
     #[error(
-        "the store is not asked until it answers a probe again; why it was given up: {last_failure}"
+        "the circuit breaker is open: the store is not called until a probe succeeds; last failure: {last_failure}"
     )]
     GivenUp {
         /// The last failure.

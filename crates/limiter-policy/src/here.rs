@@ -73,11 +73,8 @@ impl Here {
         self.learned = Arc::clone(learned);
         let mut config = self.share.configured(&learned.record, learned.left);
         // What was spent here is in the store's figures by now, and what is left is shared anew.
-        let spent = self.state.credits().spent.millionths();
-        config.budget = config.budget.map(|part| {
-            Credits::from_millionths(part.millionths().saturating_add(spent))
-                .unwrap_or(Credits::MAX)
-        });
+        let spent = self.state.credits().spent;
+        config.budget = config.budget.map(|part| part + spent);
         let _ = self.state.configure(&config, now);
     }
 
@@ -87,7 +84,7 @@ impl Here {
         charge: &Charge,
         now: Timestamp,
     ) -> Decision {
-        evaluate::peek(&self.state, self.state.locate(asset), charge, now)
+        evaluate::peek(&self.state, &self.learned.record.id, self.state.locate(asset), charge, now)
     }
 
     pub(crate) fn check(
@@ -96,8 +93,9 @@ impl Here {
         charge: &Charge,
         now: Timestamp,
     ) -> Decision {
-        let located = self.state.locate(asset);
-        let decision = evaluate::check_and_consume(&mut self.state, located, charge, now);
+        let Self { state, learned, .. } = self;
+        let (key, located) = (&learned.record.id, state.locate(asset));
+        let decision = evaluate::charge(state, key, located, charge, now);
         self.owe_if_charged(&decision, asset, charge);
         decision
     }
@@ -110,8 +108,9 @@ impl Here {
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
         let bounds = self.bounds_now();
-        let Self { state, ledger, .. } = self;
-        let decision = reservation::check_once(state, ledger, &bounds, asset, charge, id, now);
+        let Self { state, ledger, learned, .. } = self;
+        let key = &learned.record.id;
+        let decision = reservation::check_once(state, ledger, &bounds, key, asset, charge, id, now);
         let decision = decision.map_err(|error| self.explained(error))?;
         self.owe_if_charged(&decision, asset, charge);
         Ok(decision)
@@ -126,8 +125,10 @@ impl Here {
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
         let bounds = self.bounds_now();
-        let Self { state, ledger, .. } = self;
-        let decision = reservation::reserve(state, ledger, &bounds, asset, estimate, id, ttl, now);
+        let Self { state, ledger, learned, .. } = self;
+        let key = &learned.record.id;
+        let decision =
+            reservation::reserve(state, ledger, &bounds, key, asset, estimate, id, ttl, now);
         let decision = decision.map_err(|error| self.explained(error))?;
         self.owe_if_charged(&decision, asset, estimate);
         Ok(decision)
@@ -166,7 +167,8 @@ impl Here {
         now: Timestamp,
     ) -> Result<Decision, ReservationError> {
         let before = self.open(id);
-        let decision = reservation::extend(&mut self.state, &mut self.ledger, id, to, now)?;
+        let Self { state, ledger, learned, .. } = self;
+        let decision = reservation::extend(state, ledger, &learned.record.id, id, to, now)?;
         let after = self.ledger.reservation(id).map(|reservation| *reservation.estimate());
         if let (Some((asset, estimate)), Some(raised)) = (before, after) {
             self.correct(asset, &estimate, &raised);

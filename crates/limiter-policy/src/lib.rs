@@ -79,6 +79,8 @@ mod here;
 mod known;
 mod later;
 mod local;
+#[cfg(test)]
+mod messages;
 mod metrics;
 mod pause;
 mod policy;

@@ -15,7 +15,8 @@ use limiter_core::{
 /// ```
 /// use std::num::NonZeroU32;
 ///
-/// use limiter_policy::Share;
+/// # use limiter_policy as limiter;
+/// use limiter::Share;
 ///
 /// let share = Share::one_in(NonZeroU32::new(3).expect("it is not zero"));
 /// assert_eq!(share.to_string(), "1/3");

@@ -170,7 +170,7 @@ impl Keys {
             match letters.next() {
                 Some(b'A') => Some(explain::admitted(state, located, charge, answer.now)),
                 // If there is no reason to deny it, it reaches a stop.
-                _ => explain::refused(state, located, charge, answer.now)
+                _ => explain::refused(state, &group.key, located, charge, answer.now)
                     .filter(|_| prepare::rebase(state, located, answer.now).is_none()),
             }
         });
@@ -209,7 +209,7 @@ impl Keys {
         let (key, asset) = (group.key.clone(), group.asset.clone());
         let asset = asset.as_ref();
         let Some(known) = known else {
-            group.answer(group.decisions(|_| Some(Decision::key_unknown(asset))));
+            group.answer(group.decisions(|_| Some(Decision::key_unknown(Some(&key), asset))));
             return Ok(None);
         };
         let known = Arc::new(known);
@@ -221,7 +221,7 @@ impl Keys {
             };
         }
         let located = known.state.locate(asset);
-        let denied = |charge: &Charge| explain::refused(&known.state, located, charge, now);
+        let denied = |charge: &Charge| explain::refused(&known.state, &key, located, charge, now);
         if group.calls.iter().any(|call| denied(&call.charge).is_some()) {
             if let Err(error) = self.rebase(&key, asset, now, Known::clone(&known)).await {
                 return Err(Failed::new(group, error));

@@ -194,12 +194,12 @@ impl Stop {
 
 /// Why keys cannot be managed right now although the servers answer.
 #[derive(Debug, Error)]
-enum ManagementError {
-    #[error("other changes of this workspace's keys did not come to an end in time")]
+pub(crate) enum ManagementError {
+    #[error("other changes to the keys of this workspace did not finish in time: try again")]
     Busy,
-    #[error("a change of keys took so long that others may have taken it over")]
+    #[error("a change of keys took too long, and another caller may have taken it over")]
     TooLate,
-    #[error("a server answered a script with something that it never answers")]
+    #[error("a server returned an unexpected reply to a script")]
     UnexpectedReply,
 }
 

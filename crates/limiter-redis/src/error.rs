@@ -73,9 +73,7 @@ pub enum RedisError {
         server: String,
     },
     /// User or password are wrong, or missing.
-    #[error(
-        "the Redis server {server} does not accept our user and password: check those in the URL"
-    )]
+    #[error("the Redis server {server} rejected the user or the password: check both in the URL")]
     Authentication {
         /// Its address.
         server: String,
@@ -149,7 +147,7 @@ pub enum RedisError {
     },
     /// The server has no memory left to write.
     #[error(
-        "the Redis server {server} is out of memory and writes nothing: raise maxmemory or delete what is not needed"
+        "the Redis server {server} is out of memory and refuses writes: raise maxmemory or delete data"
     )]
     OutOfMemory {
         /// Its address.
@@ -180,7 +178,7 @@ pub enum RedisError {
     },
     /// The nodes of a cluster sent us from one to the next.
     #[error(
-        "the Redis cluster sent the call on {hops} times without an end: its nodes disagree on who owns the slot, \
+        "the Redis cluster redirected the call {hops} times without an end: its nodes disagree on who owns the slot; \
          see CLUSTER SLOTS on each"
     )]
     TooManyRedirects {
@@ -200,7 +198,7 @@ pub enum RedisError {
     },
     /// A server that is asked for the master is none that could know.
     #[error(
-        "the server {server} is no Sentinel: after redis+sentinel:// name Sentinels (26379 is their usual port), \
+        "the server {server} is not a Sentinel: after redis+sentinel:// name Sentinels (26379 is their usual port), \
          or write redis:// to use this server itself"
     )]
     NotASentinel {
@@ -234,14 +232,14 @@ pub enum RedisError {
     #[error("the tokio runtime that was sending the call to Redis was shut down")]
     RuntimeGone,
     /// More calls wait than may.
-    #[error("{waiting} calls wait for Redis already: it is slower than the calls come in")]
+    #[error("too many calls are queued for Redis ({waiting}): it is slower than they arrive")]
     Overloaded {
         /// How many wait.
         waiting: usize,
     },
     /// Something else wrote a key of ours.
     #[error(
-        "the Redis key {key:?} has another type than the limiter gave it: something else writes under our prefix; \
+        "the Redis key {key:?} has a type that the limiter never gives it: something else writes under its prefix; \
          give the limiter a prefix of its own"
     )]
     WrongType {

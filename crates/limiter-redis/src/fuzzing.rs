@@ -8,8 +8,9 @@ pub mod scripts;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds, MAX_COUNT,
-    RequestId, ReservationEnd, Timestamp, Totals, Usage, evaluate, explain, prepare, reservation,
+    AssetId, Charge, Credits, Decision, KeyId, KeyRecord, KeyState, Ledger, LedgerBounds,
+    MAX_COUNT, RequestId, ReservationEnd, Timestamp, Totals, Usage, evaluate, explain, prepare,
+    reservation,
 };
 use redis::Value;
 
@@ -115,9 +116,10 @@ pub fn remembered(bytes: &[u8]) -> bool {
     let (state, bounds) = (&mut known.state, LedgerBounds::default());
     let (m1, day) = (m1(), Duration::from_secs(86_400));
     let ledger = &mut ledger;
-    let _ = reservation::check_once(state, ledger, &bounds, Some(&m1), &charge, &id, now);
-    let _ = reservation::reserve(state, ledger, &bounds, None, &charge, &id, day, now);
-    let _ = reservation::extend(state, ledger, &id, &totals, now);
+    let _ =
+        reservation::check_once(state, ledger, &bounds, &key_id(), Some(&m1), &charge, &id, now);
+    let _ = reservation::reserve(state, ledger, &bounds, &key_id(), None, &charge, &id, day, now);
+    let _ = reservation::extend(state, ledger, &key_id(), &id, &totals, now);
     let _ = reservation::settle(state, ledger, &bounds, &id, &totals, now);
     let _ = reservation::cancel(state, ledger, &bounds, &id, now);
     let _ = Usage::of(state, now);
@@ -158,9 +160,9 @@ pub fn state(bytes: &[u8]) -> bool {
     let Some(known) = read else { return false };
     let mut state = known.state;
     for asset in [None, Some(&m1)] {
-        let peeked = evaluate::peek(&state, state.locate(asset), &charge, now);
+        let peeked = evaluate::peek(&state, &key_id(), state.locate(asset), &charge, now);
         let located = state.locate(asset);
-        let decided = evaluate::check_and_consume(&mut state, located, &charge, now);
+        let decided = evaluate::charge(&mut state, &key_id(), located, &charge, now);
         assert_eq!(peeked, decided);
         assert!(!matches!(&decided, Decision::Allowed(_)) || !state.is_expired(now));
         let _ = Usage::of(&state, now);
@@ -201,7 +203,7 @@ fn decided(known: Known, answer: &Answer<'_>, asset: Option<&AssetId>, charges: 
             let decided = explain::admitted(&mut state, located, charge, now);
             assert!(decided.is_allowed());
         } else {
-            let _ = explain::refused(&state, located, charge, now);
+            let _ = explain::refused(&state, &key_id(), located, charge, now);
             let _ = prepare::rebase(&state, located, now);
         }
     }
@@ -215,6 +217,10 @@ fn named(chunk: &[u8]) -> &[u8] {
         [number] => NAMES.get(usize::from(*number)).map_or(chunk, |name| name.as_bytes()),
         _ => chunk,
     }
+}
+
+fn key_id() -> KeyId {
+    "k".parse().expect("a short id")
 }
 
 fn m1() -> AssetId {

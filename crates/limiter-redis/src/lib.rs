@@ -51,6 +51,8 @@ pub mod fuzzing;
 mod keys;
 mod keyspace;
 mod known;
+#[cfg(test)]
+mod messages;
 mod metrics;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -88,7 +88,9 @@ impl Remembering {
                 let prepared = at_hand.as_ref().and_then(|at| at.check(asset, charge));
                 let tried =
                     self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request()).await?;
-                let Some(known) = tried.known else { return Ok(Decision::key_unknown(asset)) };
+                let Some(known) = tried.known else {
+                    return Ok(Decision::key_unknown(Some(key), asset));
+                };
                 let (mut state, now) = (known.state.clone(), tried.now);
                 let located = state.locate(asset);
                 if tried.applied {
@@ -97,7 +99,7 @@ impl Remembering {
                 if tried.ended == Ended::Listed {
                     return Ok(explain::replayed(&state, located, now));
                 }
-                if let Some(refused) = explain::refused(&state, located, charge, now) {
+                if let Some(refused) = explain::refused(&state, key, located, charge, now) {
                     self.rebase(key, asset, now, known).await?;
                     return Ok(refused);
                 }
@@ -191,7 +193,9 @@ impl Remembering {
                 );
                 let tried =
                     self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Some(known) = tried.known else { return Ok(Decision::key_unknown(asset)) };
+                let Some(known) = tried.known else {
+                    return Ok(Decision::key_unknown(Some(key), asset));
+                };
                 let (mut state, now) = (known.state.clone(), tried.now);
                 let located = state.locate(asset);
                 if tried.applied {
@@ -217,7 +221,7 @@ impl Remembering {
                     self.entries.learn(key, id, stored);
                     return Ok(explain::replayed(&state, located, now));
                 }
-                if let Some(refused) = explain::refused(&state, located, estimate, now) {
+                if let Some(refused) = explain::refused(&state, key, located, estimate, now) {
                     self.rebase(key, asset, now, known).await?;
                     return Ok(refused);
                 }
@@ -243,7 +247,9 @@ impl Remembering {
             loop {
                 let Some((stored, reservation)) = entry.take() else {
                     let found = self.find(key, id).await?;
-                    let Some(found) = found else { return Ok(Decision::key_unknown(None)) };
+                    let Some(found) = found else {
+                        return Ok(Decision::key_unknown(Some(key), None));
+                    };
                     (entry, at_hand, is_fresh) = (Some(found?), None, true);
                     continue;
                 };
@@ -262,7 +268,9 @@ impl Remembering {
                 let request = self.on_reservations(key, listed);
                 let tried =
                     self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Some(known) = tried.known else { return Ok(Decision::key_unknown(None)) };
+                let Some(known) = tried.known else {
+                    return Ok(Decision::key_unknown(Some(key), None));
+                };
                 let (mut state, now) = (known.state.clone(), tried.now);
                 let located = state.locate(asset);
                 if tried.applied {
@@ -275,7 +283,7 @@ impl Remembering {
                     let is_done =
                         found.1.raised(id, to).is_ok_and(|(_, more)| more == Charge::NOTHING);
                     let is_refused =
-                        || explain::refused(&state, located, &Charge::NOTHING, now).is_some();
+                        || explain::refused(&state, key, located, &Charge::NOTHING, now).is_some();
                     if is_done && found.1.asset() == asset && !is_refused() {
                         let before = state.clone();
                         let done = explain::admitted(&mut state, located, &Charge::NOTHING, now);
@@ -289,7 +297,7 @@ impl Remembering {
                     (entry, is_fresh) = (Some(found), true);
                     continue;
                 }
-                if let Some(refused) = explain::refused(&state, located, &missing, now) {
+                if let Some(refused) = explain::refused(&state, key, located, &missing, now) {
                     self.rebase(key, asset, now, known).await?;
                     return Ok(refused);
                 }

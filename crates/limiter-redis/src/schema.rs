@@ -111,5 +111,4 @@ pub(crate) fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-pub(crate) const NOT_AN_ANSWER: Misread =
-    Misread::Corrupt("the script answered what it never answers");
+pub(crate) const NOT_AN_ANSWER: Misread = Misread::Corrupt("a script returned an unexpected reply");

@@ -145,8 +145,8 @@ impl Store for RedisStore {
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
         let found = self.keys.read(key, asset).await.map_err(CommandError::of_reading)?;
-        let Some(known) = found.known else { return Ok(Decision::key_unknown(asset)) };
-        Ok(evaluate::peek(&known.state, known.state.locate(asset), charge, found.now))
+        let Some(known) = found.known else { return Ok(Decision::key_unknown(Some(key), asset)) };
+        Ok(evaluate::peek(&known.state, key, known.state.locate(asset), charge, found.now))
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {

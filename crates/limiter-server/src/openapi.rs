@@ -35,8 +35,8 @@ pub(crate) fn header_names() -> Vec<String> {
     info(
         title = "limiter",
         description = "Rate limits for API keys of LLM services. The access key of a request is that of the key to be \
-                       charged, or of an admin key that reads usage or manages keys. Instants are milliseconds since 1970, credits are \
-                       millionths of a credit. Decisions come with the headers of the dialects that the server is \
+                       charged, or of an admin key that reads usage or manages keys. Instants are RFC 3339 in UTC, credits are \
+                       decimal numbers in quotes. Decisions come with the headers of the dialects that the server is \
                        configured with, by default those of the IETF draft.",
     ),
     paths(

@@ -27,10 +27,7 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
     let (code, message) = match denied.reason() {
         DenialReason::RateLimited(limited) => {
             let rule = limited.binding().map(|violation| violation.rule);
-            let explained = denied.to_string();
-            let explained = explained.strip_prefix("rate limited: ").unwrap_or(&explained);
-            let name = rule.map_or("", name);
-            ("rate_limit", format!("Rate limit exceeded: {name}. {explained}"))
+            ("rate_limit", format!("Rate limit exceeded: {}. {denied}", rule.map_or("", name)))
         }
         _ => ("budget", format!("Budget exceeded: {denied}")),
     };

@@ -192,7 +192,7 @@ pub(crate) fn read<T, E: Into<Refusal>>(
 
 #[cold]
 pub(crate) fn unknown(asset: Option<&AssetId>) -> Box<Refusal> {
-    match Decision::key_unknown(asset) {
+    match Decision::key_unknown(None, asset) {
         Decision::Denied(denied) => refused(denied),
         Decision::Allowed(_) => Box::new(Refusal::NoAccessKey),
     }

@@ -39,6 +39,8 @@ use crate::standing::Standing;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A denied call that [exceeds a limit itself](limiter::Violation::exceeds_limit) gets no reset for this limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -94,17 +96,19 @@ impl Dialect {
 
 pub use ietf::policy_name;
 
-/// Writes limit, remaining and reset of a rule, if there is one.
+/// Writes limit, remaining and, where it helps to wait for it, reset of a rule, if there is one.
 fn insert_state(
     headers: &mut HeaderMap,
     [limit, remaining, reset]: [HeaderName; 3],
     state: Option<RuleState>,
-    reset_text: impl FnOnce(&RuleState) -> String,
+    reset_text: impl FnOnce(&RuleState) -> Option<String>,
 ) {
     if let Some(state) = state {
         insert_number(headers, limit, state.limit);
         insert_number(headers, remaining, state.remaining);
-        insert_text(headers, reset, reset_text(&state));
+        if let Some(text) = reset_text(&state) {
+            insert_text(headers, reset, text);
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use limiter::{
-    AssetId, DenialReason, Denied, Rule, Scope, Timestamp, TokenType, Unit, Violation, Window,
+    AssetId, Credits, DenialReason, Denied, KeyId, Rule, Scope, Timestamp, TokenType, Unit,
+    Violation, Window,
 };
 use serde::{Serialize, Serializer};
 
@@ -21,8 +22,9 @@ use crate::refusal::Refusal;
 /// |---|---|
 /// | `type`, `title`, `status`, `detail` | as the RFC says |
 /// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `too_large`, `unavailable`, `internal` |
+/// | `key` | the id of the calling key, if it is known |
 /// | `asset` | the asset that was called, if any |
-/// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at` |
+/// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at`; the last is `null` where the call exceeds the limit itself |
 /// | `binding` | the `rule` of the one to wait for |
 /// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds until then; `null` if it never fits |
 /// | `spent`, `budget`, `asked` | of an exhausted budget, in credits, as decimal strings |
@@ -40,6 +42,8 @@ pub struct Problem {
     #[serde(skip)]
     kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     asset: Option<AssetId>,
     #[serde(flatten)]
     extension: Extension,
@@ -54,24 +58,21 @@ enum Extension {
         violated_policies: Vec<&'static str>,
         violations: Vec<Violated>,
         binding: Option<Rule>,
-        #[serde(serialize_with = "rfc3339")]
         retry_at: Option<Timestamp>,
         retry_after: Option<u64>,
     },
     Budget {
-        spent: String,
+        spent: Credits,
         #[serde(skip_serializing_if = "Option::is_none")]
-        budget: Option<String>,
-        asked: String,
+        budget: Option<Credits>,
+        asked: Credits,
     },
     Room {
-        #[serde(serialize_with = "rfc3339")]
-        retry_at: Option<Timestamp>,
+        retry_at: Timestamp,
         retry_after: Option<u64>,
     },
     Expiry {
-        #[serde(serialize_with = "rfc3339")]
-        expired_at: Option<Timestamp>,
+        expired_at: Timestamp,
     },
 }
 
@@ -87,7 +88,6 @@ struct Violated {
     limit: u64,
     used: u64,
     asked: u64,
-    #[serde(serialize_with = "rfc3339")]
     resets_at: Option<Timestamp>,
 }
 
@@ -105,7 +105,8 @@ impl Problem {
             None => (problem.r#type, problem.title),
         };
         let extension = Extension::of(denied, refusal.retry_after_seconds());
-        Self { r#type, title, asset: denied.asset().cloned(), extension, ..problem }
+        let (key, asset) = (denied.key().cloned(), denied.asset().cloned());
+        Self { r#type, title, key, asset, extension, ..problem }
     }
 
     /// A problem of the service's own: a status, a name for programs, and a sentence for people with the error, its
@@ -127,6 +128,7 @@ impl Problem {
             detail: detail.into(),
             reason,
             kind: Kind::of_status(status),
+            key: None,
             asset: None,
             extension: Extension::None {},
         }
@@ -183,7 +185,7 @@ impl Extension {
     fn of_room(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::TooManyReservations(error) if let Some(retry_at) = error.retry_at() => {
-                Self::Room { retry_at: Some(retry_at), retry_after: refusal.retry_after_seconds() }
+                Self::Room { retry_at, retry_after: refusal.retry_after_seconds() }
             }
             _ => Self::None {},
         }
@@ -201,14 +203,10 @@ impl Extension {
                 retry_at: limited.retry_at(),
                 retry_after,
             },
-            DenialReason::BudgetExhausted { credits, asked } => Self::Budget {
-                spent: credits.spent.to_string(),
-                budget: credits.budget.map(|budget| budget.to_string()),
-                asked: asked.to_string(),
-            },
-            DenialReason::KeyExpired { expired_at } => {
-                Self::Expiry { expired_at: Some(*expired_at) }
+            DenialReason::BudgetExhausted { credits, asked } => {
+                Self::Budget { spent: credits.spent, budget: credits.budget, asked: *asked }
             }
+            DenialReason::KeyExpired { expired_at } => Self::Expiry { expired_at: *expired_at },
             _ => Self::None {},
         }
     }
@@ -219,7 +217,7 @@ impl From<Violation> for Violated {
         let Violation { rule, limit, used, asked, resets_at, token_type, .. } = violation;
         let Rule { scope, window, unit } = rule;
         let token_type = (unit == Unit::Tokens).then_some(token_type);
-        let (policy, resets_at) = (policy_name(rule), Some(resets_at));
+        let policy = policy_name(rule);
         Self { rule, policy, scope, window, unit, token_type, limit, used, asked, resets_at }
     }
 }
@@ -238,13 +236,6 @@ fn reason(refusal: &Refusal) -> &'static str {
 
 fn number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
-}
-
-fn rfc3339<S: Serializer>(instant: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match instant {
-        Some(instant) => serializer.collect_str(instant),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// The media type of RFC 9457.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use limiter::{
-    Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Window,
+    Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Violation,
+    Window,
 };
 
 use crate::retry::Retry;
@@ -83,14 +84,21 @@ impl<'a> Standing<'a> {
     /// Whether the rule denied the call.
     #[must_use]
     pub fn is_violated(self, state: &RuleState) -> bool {
-        let mut violations = self.limited().into_iter().flat_map(RateLimited::violations);
-        violations.any(|violation| violation.rule == state.rule)
+        self.violations().any(|violation| violation.rule == state.rule)
     }
 
-    /// Returns the time until the window of a rule ends, from the moment of the decision.
+    /// Returns the end of a rule's window; `None` if a denied call exceeds the limit itself, so that waiting does not help.
     #[must_use]
-    pub fn resets_after(self, state: &RuleState) -> Duration {
-        state.resets_at.since(self.decided_at)
+    pub fn resets_at(self, state: &RuleState) -> Option<Timestamp> {
+        let is_exceeded =
+            |violation: Violation| violation.rule == state.rule && violation.exceeds_limit();
+        (!self.violations().any(is_exceeded)).then_some(state.resets_at)
+    }
+
+    /// Returns the time from the decision to [`resets_at`](Self::resets_at).
+    #[must_use]
+    pub fn resets_after(self, state: &RuleState) -> Option<Duration> {
+        Some(self.resets_at(state)?.since(self.decided_at))
     }
 
     /// Returns the retry advice of a denied call: the whole seconds until the same call would pass, rounded up, at
@@ -119,6 +127,10 @@ impl<'a> Standing<'a> {
         }
     }
 
+    fn violations(self) -> impl Iterator<Item = Violation> + 'a {
+        self.limited().into_iter().flat_map(RateLimited::violations)
+    }
+
     fn met_first(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
         self.to_wait_for(&counts).or_else(|| {
             let counted = self.rules().filter(|state| counts(state.rule.unit, state.token_type));
@@ -129,11 +141,9 @@ impl<'a> Standing<'a> {
 
     /// Returns the violated limit to wait for, among those that count this.
     fn to_wait_for(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
-        let violated = self.limited().into_iter().flat_map(RateLimited::violations);
-        let violated = violated
-            .filter(|violation| counts(violation.rule.unit, violation.token_type))
-            .reduce(|first, other| if other.binds_before(&first) { other } else { first })?;
-        self.rules().find(|state| state.rule == violated.rule)
+        self.rules()
+            .filter(|state| counts(state.rule.unit, state.token_type) && self.is_violated(state))
+            .reduce(|first, other| if other.binds_before(&first) { other } else { first })
     }
 }
 

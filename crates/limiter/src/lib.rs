@@ -82,6 +82,8 @@ mod events;
 mod handle;
 mod keys;
 mod limiter;
+#[cfg(all(test, feature = "stream"))]
+mod messages;
 mod observe;
 mod price;
 #[cfg(feature = "stream")]

@@ -3,6 +3,8 @@
 mod form;
 mod table;
 
+use std::fmt;
+
 use limiter_core::{Credits, InvalidValue, Object, Totals};
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +20,16 @@ use crate::token_usage::TokenUsage;
 /// let price = Price::per_million_tokens("1.25".parse()?, "10".parse()?).cached_input("0.125".parse()?);
 /// let usage = TokenUsage { input: 1_000, cached_input: 800, output: 200, ..TokenUsage::default() };
 /// assert_eq!(price.of(&usage), "0.00235".parse()?);
+/// assert_eq!(
+///     price.to_string(),
+///     "credits per million tokens: input 1.25, cached input 0.125, output 10.00"
+/// );
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
 ///
 /// # In files
 /// In TOML and JSON the fields are `input`, `cached_input`, `cache_write`, `output` and `reasoning`, in credits for a
-/// million tokens, and `request`, in credits for a request. Each is a decimal number in quotes or a whole number; a float
-/// is an error, because it is not exact. `input`, `output` and `request` are 0 if omitted, the others as described with
+/// million tokens, and `request`, in credits for a request, each as [`Credits`] are written. `input`, `output` and `request` are 0 if omitted, the others as described with
 /// their setters here.
 ///
 /// ```
@@ -145,6 +150,29 @@ impl Price {
 
     fn dearest_output(&self) -> Credits {
         self.output.max(self.reasoning)
+    }
+}
+
+/// Formats the credits for a million tokens, and for a request if it has a price: each part that has no other part's price.
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { input, cached_input, cache_write, output, reasoning, request } = *self;
+        write!(f, "credits per million tokens: input {input}")?;
+        for (name, amount, whole) in
+            [("cached input", cached_input, input), ("cache writes", cache_write, input)]
+        {
+            if amount != whole {
+                write!(f, ", {name} {amount}")?;
+            }
+        }
+        write!(f, ", output {output}")?;
+        if reasoning != output {
+            write!(f, ", reasoning {reasoning}")?;
+        }
+        if request != Credits::ZERO {
+            write!(f, "; credits per request: {request}")?;
+        }
+        Ok(())
     }
 }
 

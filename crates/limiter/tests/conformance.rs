@@ -65,7 +65,7 @@ impl Interpose for ByHandles {
     ) -> Result<Decision, StoreError> {
         match self.handle(key, asset).await? {
             Some(handle) => handle.check_and_consume(charge).await,
-            None => Ok(Decision::key_unknown(asset)),
+            None => Ok(Decision::key_unknown(Some(key), asset)),
         }
     }
 
@@ -77,7 +77,7 @@ impl Interpose for ByHandles {
     ) -> Result<Decision, StoreError> {
         match self.handle(key, asset).await? {
             Some(handle) => handle.peek(charge).await,
-            None => Ok(Decision::key_unknown(asset)),
+            None => Ok(Decision::key_unknown(Some(key), asset)),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Reading a key shows what is configured, what is in force, and what comes when.
 
 use limiter_core::{
-    Credits, KeyConfig, Limits, Scope, ScopeLimits, Thresholds, TokenType, Window, WindowLimits,
+    Credits, KeyConfig, Limits, Scope, ScopeLimits, Thresholds, Timestamp, TokenType, Window,
+    WindowLimits,
 };
 
 use super::prelude::*;
@@ -36,12 +37,12 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         let [old_minute, old_day] = minute_and_day(old());
         let [new_minute, new_day] = minute_and_day(new());
         for (instant, expected) in [
-            (NEXT_MINUTE.unix_ms() - 1, [old_minute, old_day]),
-            (NEXT_MINUTE.unix_ms(), [new_minute, old_day]),
-            (MIDNIGHT.unix_ms() - 1, [new_minute, old_day]),
-            (MIDNIGHT.unix_ms(), [new_minute, new_day]),
+            (just_before(NEXT_MINUTE), [old_minute, old_day]),
+            (NEXT_MINUTE, [new_minute, old_day]),
+            (just_before(MIDNIGHT), [new_minute, old_day]),
+            (MIDNIGHT, [new_minute, new_day]),
         ] {
-            world.clock.set(instant.into());
+            world.clock.set(instant);
             assert_eq!(in_force(&key.read().global), expected, "at {instant}");
         }
         assert_eq!(key.read().global.day.pending, None);
@@ -168,6 +169,10 @@ fn in_force(scope: &ScopeLimits) -> [WindowLimits; 2] {
 
 fn config() -> KeyConfig {
     named("ci").with_global(old())
+}
+
+fn just_before(instant: Timestamp) -> Timestamp {
+    Timestamp::from_unix_ms(instant.unix_ms() - 1)
 }
 
 fn old() -> Limits {

@@ -21,7 +21,14 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
             let answer = shadow.check(called, charge);
             match (&expected, &answer) {
                 (Decision::Denied(denial), Decision::Allowed(allowed)) => {
-                    assert_eq!(allowed.shadowed(), Some(denial));
+                    let shadowed = allowed.shadowed().expect("the call is marked");
+                    assert_eq!(
+                        (denial.key(), shadowed.key()),
+                        (Some(&enforced.id), Some(&shadow.id))
+                    );
+                    assert_eq!(shadowed.reason(), denial.reason());
+                    assert_eq!(shadowed.asset(), denial.asset());
+                    assert_eq!(shadowed.decided_at(), denial.decided_at());
                     assert!(!answer.is_charged() && allowed.crossed().is_empty());
                     let budget = matches!(denial.reason(), DenialReason::BudgetExhausted { .. });
                     *(if budget { &mut exhausted } else { &mut denied }) += 1;

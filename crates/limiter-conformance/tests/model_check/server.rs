@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use limiter_core::reservation::{cancel, check_once, extend, reserve, settle};
 use limiter_core::{
-    AssetId, CREDITS, Charge, Credits, Crossing, Decision, KeyConfig, KeyKind, KeyState, Ledger,
-    LedgerBounds, Limits, RequestId, ReservationError, Rule, Scope, ScopeState, Settled,
+    AssetId, CREDITS, Charge, Credits, Crossing, Decision, KeyConfig, KeyId, KeyKind, KeyState,
+    Ledger, LedgerBounds, Limits, RequestId, ReservationError, Rule, Scope, ScopeState, Settled,
     Thresholds, Timestamp, TokenType, Totals, Unit, Window,
 };
 use serde_json::Value;
@@ -64,21 +64,23 @@ impl Server {
         let cost = plan.cost_after(request);
         let (answer, crossed) = match request {
             Request::Check => {
-                let checked =
-                    check_once(&mut key, &mut ledger, &bounds, asset.as_ref(), &cost, id, now);
-                decided(checked)
+                let asset = asset.as_ref();
+                decided(check_once(&mut key, &mut ledger, &bounds, &name(), asset, &cost, id, now))
             }
             Request::Reserve => decided(reserve(
                 &mut key,
                 &mut ledger,
                 &bounds,
+                &name(),
                 asset.as_ref(),
                 &cost,
                 id,
                 TTL,
                 now,
             )),
-            Request::Extend => decided(extend(&mut key, &mut ledger, id, &totals(&cost), now)),
+            Request::Extend => {
+                decided(extend(&mut key, &mut ledger, &name(), id, &totals(&cost), now))
+            }
             Request::Settle(_) => {
                 ended(settle(&mut key, &mut ledger, &bounds, id, &totals(&cost), now))
             }
@@ -239,6 +241,10 @@ fn with_nothing_fired(key: &KeyState) -> KeyState {
     let mut saved = serde_json::to_value(key).unwrap();
     forget(&mut saved);
     serde_json::from_value(saved).unwrap()
+}
+
+fn name() -> KeyId {
+    "k".parse().unwrap()
 }
 
 fn asset() -> AssetId {

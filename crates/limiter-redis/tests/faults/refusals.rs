@@ -128,11 +128,11 @@ async fn more_calls_than_may_wait_are_refused_at_once() {
     assert!(call(&store, &key).await.unwrap().is_allowed());
     server.freeze();
     let load = Load::start(&store, &key, 64);
-    load.until_failed_for("calls wait for Redis already", 100).await;
+    load.until_failed_for("too many calls are queued for Redis", 100).await;
     assert_eq!(load.now().allowed, 0);
     server.thaw();
     load.until_allowed(20).await;
     let tally = load.end().await;
     tally.assert_counted("more than may wait", counted(&store, &key).await - 1);
-    assert_eq!(tally.unavailable, tally.failed_for("calls wait for Redis already"));
+    assert_eq!(tally.unavailable, tally.failed_for("too many calls are queued for Redis"));
 }

@@ -38,7 +38,7 @@ pub(super) struct ReservedAnswer<'a> {
     decision: DecisionAnswer<'a>,
 }
 
-/// Allowed and charged, or denied and not charged. Instants are milliseconds since 1970, in UTC.
+/// Allowed and charged, or denied and not charged.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Decision)]
 #[serde(tag = "outcome", rename_all = "snake_case")]

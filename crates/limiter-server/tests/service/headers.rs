@@ -1,6 +1,6 @@
 //! The headers that a decision comes with, in each dialect, as a client reads them: they say what the body says.
 
-use chrono::DateTime;
+use chrono::{DateTime, FixedOffset};
 use serde_json::{Value, json};
 use sfv::{BareItem, List, ListEntry, Parser};
 
@@ -87,7 +87,7 @@ fn anthropics_clients_read_tokens_by_type_and_instants() {
                 assert_eq!(header("remaining"), Some(remaining), "{answer:?}");
                 let reset = header("reset").map(DateTime::parse_from_rfc3339);
                 let reset = reset.expect("it is there").expect("it is of RFC 3339");
-                assert_eq!(json!(reset.timestamp_millis()), state(&answer.body, rule)["resets_at"]);
+                assert_eq!(reset, instant(&state(&answer.body, rule)["resets_at"]));
             }
             assert_eq!(limit_headers(answer).len(), 12, "{answer:?}");
         }
@@ -178,7 +178,10 @@ fn a_call_that_never_fits_is_not_told_to_come_back() {
         assert_eq!(denied.body["retry_at"], Value::Null, "{denied:?}");
         assert_eq!(denied.header("retry-after"), None);
         assert_eq!(denied.header("x-should-retry"), Some("false"));
-        assert_eq!(list(&denied, "ratelimit")[0].0, "tokens-permin");
+        assert_eq!(denied.body["violated"][0]["resets_at"], Value::Null, "{denied:?}");
+        let (policy, parameters) = &list(&denied, "ratelimit")[0];
+        assert_eq!(policy, "tokens-permin");
+        assert!(!parameters.iter().any(|(name, _)| name == "t"), "{parameters:?}");
     }
 }
 
@@ -189,7 +192,7 @@ fn what_is_no_decision_about_limits_has_no_such_headers() {
         let (_, key) = server.member("limited", json!({"globalLimits": {"rpd": 2}}));
         let (_, free) = server.member("free", json!({}));
         let (_, poor) = server.member("poor", json!({"budget": 0.01, "globalLimits": {"rpd": 9}}));
-        let expensive = json!({"charge": {"credits": 10_001}});
+        let expensive = json!({"charge": {"credits": "0.010001"}});
         let nobody = "nobody-has-this-key-1234567890";
         let run = |key: &str| server.run(key, "Hello");
         for (answer, status) in [
@@ -255,8 +258,13 @@ fn state<'a>(decision: &'a Value, rule: &str) -> &'a Value {
 
 /// From the decision to the reset of a rule.
 fn wait_ms(decision: &Value, rule: &str) -> u64 {
-    let instant = |value: &Value| value.as_u64().expect("it is an instant");
-    instant(&state(decision, rule)["resets_at"]) - instant(&decision["decided_at"])
+    let wait = instant(&state(decision, rule)["resets_at"]) - instant(&decision["decided_at"]);
+    wait.num_milliseconds().try_into().expect("the decision comes before the reset")
+}
+
+fn instant(value: &Value) -> DateTime<FixedOffset> {
+    let text = value.as_str().expect("it is a text");
+    DateTime::parse_from_rfc3339(text).expect("it is of RFC 3339")
 }
 
 /// The same in seconds, rounded up.

@@ -165,9 +165,9 @@ fn what_a_save_that_was_cut_off_leaves_behind_is_of_no_matter() {
     let (_, key) = first.member("member", json!({"globalLimits": {"rpd": 1000}}));
     first.signal(Signal::SIGKILL);
     first.ended();
-    fs::write(folder.path().join("state.json.new"), "{\"format\":2,\"ke").unwrap();
+    fs::write(folder.path().join("state.json.new"), "{\"format\":3,\"ke").unwrap();
     let mut cut_off = fs::read(&state).unwrap();
-    cut_off.extend_from_slice(b"{\"number\":9,\"at\":17600");
+    cut_off.extend_from_slice(b"{\"number\":9,\"at\":\"2025");
     fs::write(&state, cut_off).unwrap();
     let second = Running::with(&flags);
     assert!(second.output().contains("was cut off by a crash"), "{}", second.output());

@@ -6,8 +6,10 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use limiter::Credits;
 use limiter_test_servers::{Process, fresh_name, shared};
 use nix::sys::signal::Signal;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -171,7 +173,8 @@ impl Running {
         let number = |value: &Value| value.as_u64().expect("it is a number");
         let day = &usage["global"]["day"];
         let (requests, tokens) = (number(&day["requests"]["used"]), number(&day["tokens"]["used"]));
-        (requests, tokens, number(&usage["credits"]["spent"]))
+        let spent = Credits::deserialize(&usage["credits"]["spent"]).expect("it is an amount");
+        (requests, tokens, spent.millionths())
     }
 
     /// A member key with these fields of the wire: its id and its access key.

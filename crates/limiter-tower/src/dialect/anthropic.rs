@@ -13,8 +13,9 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
         standing.tokens_of(TokenType::Input),
         standing.tokens_of(TokenType::Output),
     ];
+    let reset = |state: &RuleState| standing.resets_at(state).map(|instant| instant.to_string());
     for (names, state) in NAMES.into_iter().zip(states) {
-        insert_state(headers, names, state, |state: &RuleState| state.resets_at.to_string());
+        insert_state(headers, names, state, reset);
     }
 }
 

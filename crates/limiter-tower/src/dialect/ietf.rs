@@ -17,10 +17,11 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     let mut limits = String::with_capacity(TYPICAL_BYTES);
     for state in standing.by_urgency() {
         let remaining = state.remaining.min(LARGEST_INTEGER);
-        let seconds = whole_seconds(standing.resets_after(&state)).min(LARGEST_INTEGER);
         push_name(&mut limits, policy_name(state.rule));
         push_parameter(&mut limits, ";r=", remaining);
-        push_parameter(&mut limits, ";t=", seconds);
+        if let Some(wait) = standing.resets_after(&state) {
+            push_parameter(&mut limits, ";t=", whole_seconds(wait).min(LARGEST_INTEGER));
+        }
     }
     let [policy_name, limit_name] = NAMES;
     insert_text(headers, policy_name, policies);

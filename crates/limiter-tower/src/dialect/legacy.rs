@@ -7,7 +7,8 @@ use super::insert_state;
 use crate::standing::{Standing, whole_seconds};
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
-    let seconds = |state: &RuleState| whole_seconds(standing.resets_after(state)).to_string();
+    let seconds =
+        |state: &RuleState| Some(whole_seconds(standing.resets_after(state)?).to_string());
     insert_state(headers, NAMES, standing.overall(), seconds);
 }
 

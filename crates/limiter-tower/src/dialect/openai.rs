@@ -11,7 +11,7 @@ use crate::standing::Standing;
 
 pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     for (names, state) in NAMES.into_iter().zip([standing.requests(), standing.tokens()]) {
-        let reset = |state: &RuleState| duration(standing.resets_after(state));
+        let reset = |state: &RuleState| standing.resets_after(state).map(duration);
         insert_state(headers, names, state, reset);
     }
 }

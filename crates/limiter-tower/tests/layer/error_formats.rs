@@ -220,7 +220,7 @@ async fn denials() -> [Refusal; 7] {
     let expired = denied(named("d").with_expiry(at("2025-12-31T00:00:00Z")), &one).await;
     let admin = world.create(NewKey::admin(named("e"))).await;
     let admin = world.limiter.check_and_consume(&admin.id, None, &one).await.unwrap();
-    let Decision::Denied(unknown) = Decision::key_unknown(None) else { unreachable!() };
+    let Decision::Denied(unknown) = Decision::key_unknown(None, None) else { unreachable!() };
     let Decision::Denied(admin) = admin else { panic!("admin keys make no calls") };
     let asset = AssetId::new("x".repeat(300)).unwrap_err();
     let denied = [requests, by_tokens, budget, unknown, expired, admin].map(Refusal::from);

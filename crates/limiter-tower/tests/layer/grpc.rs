@@ -40,7 +40,7 @@ async fn a_limited_call_has_exhausted_its_resources_and_is_told_when_to_come_bac
     call(address, Some(&ci), "hello").await.unwrap();
     let status = call(address, Some(&ci), "hello").await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().starts_with("rate limited: 1 of 1 requests per minute"), "{status:?}");
+    assert!(status.message().contains(": 1 of 1 requests per minute are used"), "{status:?}");
     assert_eq!(status.metadata().get("retry-after").unwrap(), "31");
     assert!(status.metadata().get("x-should-retry").is_none());
     assert_eq!(status.metadata().get("ratelimit-policy").unwrap(), r#""permin";q=1;w=60"#);

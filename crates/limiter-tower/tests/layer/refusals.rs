@@ -104,7 +104,7 @@ async fn an_exhausted_budget_asks_for_payment() {
     assert_eq!(problem["reason"], "budget_exhausted");
     assert_eq!(
         [&problem["spent"], &problem["budget"], &problem["asked"]],
-        [&json!("0.6"), &json!("1"), &json!("0.6")]
+        [&json!("0.60"), &json!("1.00"), &json!("0.60")]
     );
 }
 
@@ -130,6 +130,7 @@ async fn a_limited_call_is_told_every_violated_rule_and_when_to_come_back() {
     assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
     assert_eq!(problem["title"], "Quota Exceeded");
     assert_eq!(problem["reason"], "rate_limited");
+    assert!(!problem["key"].as_str().unwrap().is_empty(), "{problem}");
     assert_eq!(problem["asset"], "gpt-5");
     assert_eq!(problem["binding"], "global/day/requests");
     assert_eq!(problem["retry_at"], "2026-01-02T00:00:00Z");
@@ -212,6 +213,12 @@ async fn a_call_that_never_fits_is_not_told_to_come_back() {
     );
     let problem = answer.problem();
     assert!(problem["retry_at"].is_null() && problem["retry_after"].is_null(), "{problem}");
+    assert!(problem["violations"][0]["resets_at"].is_null(), "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.ends_with("The call exceeds the limit itself; retrying will not help"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use http::HeaderMap;
 use limiter::{
-    Charge, Decision, KeyConfig, Limiter, Limits, MAX_COUNT, ManualClock, NewKey, RuleState,
-    Timestamp, TokenType, Unit, Window,
+    Charge, Decision, Denied, KeyConfig, Limiter, Limits, MAX_COUNT, ManualClock, NewKey,
+    RuleState, Timestamp, TokenType, Unit, Violation, Window,
 };
 use limiter_tower::{Dialect, Problem, Refusal, Standing, StatusMap, policy_name};
 use proptest::prelude::*;
@@ -51,8 +51,12 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
     let mut listed: Vec<&str> = limits.iter().map(|(name, _)| name.as_str()).collect();
     for (state, (name, parameters)) in limits.iter().map(|limit| (state(rules, &limit.0), limit)) {
         assert_eq!(number(parameters, "r"), state.remaining.min(LARGEST_INTEGER), "{name}");
-        let left_ms = (state.resets_at.unix_ms() - now_ms) as u64;
-        assert_eq!(number(parameters, "t"), left_ms.div_ceil(1_000));
+        if exceeds(decision, state) {
+            assert!(!parameters.iter().any(|(parameter, _)| parameter == "t"), "{parameters:?}");
+        } else {
+            let left_ms = (state.resets_at.unix_ms() - now_ms) as u64;
+            assert_eq!(number(parameters, "t"), left_ms.div_ceil(1_000));
+        }
     }
     // The limit that binds comes first. Of a denied call the violated limits come before all others.
     let overall = Standing::from(decision).overall().unwrap();
@@ -74,6 +78,16 @@ fn state<'a>(rules: &'a [RuleState], name: &str) -> &'a RuleState {
     rules.iter().find(|state| policy_name(state.rule) == name).unwrap()
 }
 
+/// Returns whether a denied call exceeds the limit of this rule itself: then no reset is shown.
+fn exceeds(decision: &Decision, state: &RuleState) -> bool {
+    let limited = decision.denied().and_then(Denied::rate_limited);
+    limited.is_some_and(|limited| {
+        let mut violations = limited.violations();
+        let exceeds = |it: Violation| it.rule == state.rule && it.asked.max(1) > it.limit;
+        limited.never_fits() && violations.any(exceeds)
+    })
+}
+
 /// Asserts that a unit's three numbers belong to one rule: a violated one, or else the one with the fewest left.
 fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
@@ -86,7 +100,8 @@ fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
         }
         let limit = text(&format!("x-ratelimit-limit-{name}"));
         let remaining = text(&format!("x-ratelimit-remaining-{name}"));
-        let reset = text(&format!("anthropic-ratelimit-{name}-reset"));
+        let reset = headers.get(format!("anthropic-ratelimit-{name}-reset"));
+        assert_eq!(reset.is_some(), headers.contains_key(format!("x-ratelimit-reset-{name}")));
         assert_eq!(text(&format!("anthropic-ratelimit-{name}-limit")), limit);
         assert_eq!(text(&format!("anthropic-ratelimit-{name}-remaining")), remaining);
         let violated: Vec<_> =
@@ -99,7 +114,9 @@ fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
         }
         assert!(of_unit.any(|state| {
             let numbers = (state.limit.to_string(), state.remaining.to_string());
-            numbers == (limit.clone(), remaining.clone()) && state.resets_at.to_string() == reset
+            let resets_at = (!exceeds(decision, state)).then(|| state.resets_at.to_string());
+            numbers == (limit.clone(), remaining.clone())
+                && reset.map(|reset| reset.to_str().unwrap()) == resets_at.as_deref()
         }));
     }
     let legacy = ["limit", "remaining"].map(|name| text(&format!("ratelimit-{name}")));
@@ -124,6 +141,8 @@ fn check_problem(decision: Decision) {
         assert_eq!(listed["limit"], violation.limit);
         assert_eq!(listed["used"], violation.used);
         assert_eq!(listed["asked"], violation.asked);
+        let resets_at = violation.resets_at.map(|at| at.to_string());
+        assert_eq!(listed["resets_at"].as_str().map(str::to_owned), resets_at);
     }
     assert_eq!(
         problem["retry_at"].as_str().map(str::to_owned),

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// Events that a subscriber was too slow for. The stream goes on with the oldest event that is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{events} events were missed: they came faster than the subscriber took them")]
+#[error("{events} events were missed: the subscriber is too slow")]
 #[non_exhaustive]
 pub struct Missed {
     /// The number of missed events.

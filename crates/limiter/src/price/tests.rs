@@ -162,12 +162,12 @@ fn a_price_is_written_as_it_is_read() {
     for json in [
         json!({}),
         json!({"input": "0.02"}),
-        json!({"input": "1.25", "output": "10"}),
+        json!({"input": "1.25", "output": "10.00"}),
         json!({"request": "0.0001"}),
-        json!({"output": "8", "reasoning": "0"}),
+        json!({"output": "8.00", "reasoning": "0.00"}),
         json!({
-            "input": "3", "cached_input": "0.3", "cache_write": "3.75", "output": "15",
-            "reasoning": "16", "request": "0.000001"
+            "input": "3.00", "cached_input": "0.30", "cache_write": "3.75", "output": "15.00",
+            "reasoning": "16.00", "request": "0.000001"
         }),
     ] {
         let price = read(json.clone());
@@ -179,12 +179,26 @@ fn a_price_is_written_as_it_is_read() {
 }
 
 #[test]
+fn a_price_prints_each_part_with_a_price_of_its_own() {
+    let per_million = |json| read(json).to_string();
+    assert_eq!(per_million(json!({})), "credits per million tokens: input 0.00, output 0.00");
+    assert_eq!(
+        per_million(json!({
+            "input": 3, "cached_input": "0.3", "cache_write": "3.75", "output": 15, "reasoning": 16,
+            "request": "0.01"
+        })),
+        "credits per million tokens: input 3.00, cached input 0.30, cache writes 3.75, output 15.00, \
+         reasoning 16.00; credits per request: 0.01"
+    );
+}
+
+#[test]
 fn whole_numbers_need_no_quotes_and_defaults_no_mention() {
     assert_eq!(read(json!({"input": 2, "output": "8.0"})), price("2", "8"));
     assert_eq!(toml::from_str::<Price>("input = 2\noutput = '8'").unwrap(), price("2", "8"));
     let written = json!({"input": 2, "cached_input": 2, "cache_write": "2", "request": 0});
     assert_eq!(read(written), price("2", "0"));
-    assert_eq!(serde_json::to_value(price("2", "0")).unwrap(), json!({"input": "2"}));
+    assert_eq!(serde_json::to_value(price("2", "0")).unwrap(), json!({"input": "2.00"}));
     let most = json!({"input": "9007199254.740991"});
     assert_eq!(read(most.clone()), Price::per_million_tokens(Credits::MAX, Credits::ZERO));
 }

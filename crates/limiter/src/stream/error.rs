@@ -13,13 +13,13 @@ pub enum StreamError {
     Denied(Denied),
     /// Whether the next chunk fits cannot be told, and the stream was to [end](super::StreamMeter::ending_at_limit) at the
     /// limit. What was passed on is charged, or `tracing` says why not; nothing follows.
-    #[error("the answer ends here: whether more is allowed cannot be told")]
+    #[error("the answer ends here: the limiter cannot check whether more is allowed")]
     Unknown(#[source] ReservationError),
     /// The [token counter](super::CountTokens) has panicked, so that the cost of the next chunk is unknown. The tokens
     /// counted so far are charged, and the stream ends.
-    #[error("the answer ends here: its tokens cannot be counted any more")]
+    #[error("the answer ends here: its tokens can no longer be counted")]
     Uncounted,
     /// Upstream failed. What it brought until then is charged when the stream is dropped or ends.
-    #[error("upstream broke off")]
+    #[error("the upstream failed before the end of the answer")]
     Upstream(#[source] BoxError),
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use limiter_core::{
-    Charge, Credits, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Settled, Totals,
+    Charge, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Settled, Totals,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -243,10 +243,7 @@ impl Meter {
                 Some(self.estimate.output_tokens().saturating_add(rooms.min()?))
             }
             DenialReason::BudgetExhausted { credits, .. } => {
-                let spent = credits.spent.millionths();
-                let left = credits.budget?.millionths().saturating_sub(spent);
-                let paid = self.estimate.credits().millionths().saturating_add(left);
-                let paid = Credits::from_millionths(paid).unwrap_or(Credits::MAX);
+                let paid = self.estimate.credits() + credits.remaining()?;
                 self.price?.output_tokens_for(paid, self.estimate.input_tokens())
             }
             _ => None,

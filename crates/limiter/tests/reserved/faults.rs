@@ -36,7 +36,7 @@ async fn a_settlement_that_fails_three_times_is_told_with_its_figures() {
         format!("key={}", world.key),
         format!("reservation={id}"),
         "input_tokens=100 output_tokens=7 ".to_owned(),
-        "the store cannot answer".to_owned(),
+        "the store is unavailable".to_owned(),
         "nobody listens there".to_owned(),
     ] {
         assert!(text.contains(&told), "{told} is not in {text}");
@@ -139,5 +139,5 @@ async fn a_stream_whose_call_another_process_has_settled_says_so() {
     assert_eq!(metered([1; 4], call).count().await, 4);
     assert_eq!(world.minute_tokens().await, 103);
     let text = log.text();
-    assert!(text.contains("settled already"), "{text}");
+    assert!(text.contains("has already ended"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! Handling of an answer by a client.
 
-use limiter_core::{Crossing, Decision, Timestamp, explain, prepare};
+use limiter_core::{Crossing, Decision, KeyId, Timestamp, explain, prepare};
 
 use super::{Busy, Call, Client, Phase, ids, state_of};
 use crate::bug::Bug;
@@ -83,7 +83,7 @@ impl Client {
         let Some(known) = found else {
             heard
                 .decided
-                .extend(busy.costs().map(|cost| (Decision::key_unknown(None), cost, None)));
+                .extend(busy.costs().map(|cost| (Decision::key_unknown(None, None), cost, None)));
             return heard;
         };
         self.try_again(busy, known, answer.now, heard, bug)
@@ -107,7 +107,7 @@ impl Client {
             let decision = if done {
                 Some(explain::admitted(&mut state, located, &charge, now))
             } else {
-                let refused = explain::refused(&state, located, &charge, now);
+                let refused = explain::refused(&state, &key(), located, &charge, now);
                 refused.filter(|_| prepare::rebase(&state, located, now).is_none())
             };
             match decision {
@@ -135,7 +135,8 @@ impl Client {
         let takes = self.may_take(&busy, &known, now, true);
         let mut denies = false;
         if !takes {
-            let denied = |cost: Cost| explain::refused(&state, located, &cost.charge(), now);
+            let denied =
+                |cost: Cost| explain::refused(&state, &key(), located, &cost.charge(), now);
             let denials = busy.costs().filter_map(|cost| Some((denied(cost)?, cost, None)));
             let before = heard.decided.len();
             heard.decided.extend(denials);
@@ -241,7 +242,9 @@ impl Client {
         }
         let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
         let cost = busy.cost();
-        if !ends && let Some(denied) = explain::refused(&state, located, &cost.charge(), now) {
+        if !ends
+            && let Some(denied) = explain::refused(&state, &key(), located, &cost.charge(), now)
+        {
             return self.denied(busy, denied, cost, now, known, bug);
         }
         let failing = if busy.at.is_none() { busy } else { busy.failing() };
@@ -371,7 +374,7 @@ impl Heard {
     }
 
     fn unknown(cost: Cost) -> Self {
-        Self { decided: vec![(Decision::key_unknown(None), cost, None)], ..Self::default() }
+        Self { decided: vec![(Decision::key_unknown(None, None), cost, None)], ..Self::default() }
     }
 }
 
@@ -394,4 +397,8 @@ impl Answer {
         let asset = asset.map(|((_, limited), (hot, _))| (hot.clone(), limited.clone()));
         Snapshot { hot: before.hot.clone(), asset, ..known.clone() }
     }
+}
+
+fn key() -> KeyId {
+    "k".parse().expect("a short id")
 }

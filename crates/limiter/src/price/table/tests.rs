@@ -131,7 +131,7 @@ fn a_table_is_written_as_it_is_read() {
     "#;
     let prices: PriceTable = toml::from_str(text).unwrap();
     let json = json!({
-        "gpt-5": {"input": "1.25", "output": "10"}, "gpt-5*": {"request": "0.01"}, "*": {},
+        "gpt-5": {"input": "1.25", "output": "10.00"}, "gpt-5*": {"request": "0.01"}, "*": {},
     });
     assert_eq!(serde_json::to_value(&prices).unwrap(), json);
     assert_eq!(serde_json::from_value::<PriceTable>(json).unwrap(), prices);
@@ -150,9 +150,9 @@ fn the_sample_prices_are_found_by_the_names_of_providers() {
         ("gpt-5-nano-2025-08-07", "0.05"),
         ("gpt-4o-mini", "0.15"),
         ("text-embedding-3-small", "0.02"),
-        ("claude-sonnet-4-5-20250929", "3"),
-        ("anthropic/claude-haiku-4-5", "1"),
-        ("gemini-2.5-flash", "0.3"),
+        ("claude-sonnet-4-5-20250929", "3.00"),
+        ("anthropic/claude-haiku-4-5", "1.00"),
+        ("gemini-2.5-flash", "0.30"),
     ] {
         let usage = crate::TokenUsage::new(1_000_000, 0);
         assert_eq!(

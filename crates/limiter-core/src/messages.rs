@@ -1,0 +1,155 @@
+//! The messages of this crate, as `docs/messages.txt` lists them.
+
+#[path = "../../../tests/messages.rs"]
+#[expect(clippy::disallowed_methods, reason = "the list is a file")]
+mod listed;
+
+use std::time::Duration;
+
+use self::listed::{Message, variants};
+use crate::charge::Charge;
+use crate::clock::Timestamp;
+use crate::config::{KeyConfig, KeyKind};
+use crate::credits::Credits;
+use crate::denied::{DenialReason, Denied, RateLimited};
+use crate::error::{BoxError, InvalidValue, KeysError, StoreError};
+use crate::evaluate;
+use crate::limits::{Limits, LimitsBuilder, MAX_COUNT};
+use crate::names::{AssetId, KeyId, RequestId};
+use crate::reservation::ReservationError;
+use crate::state::{CreditUsage, KeyState};
+use crate::token_type::TokenType;
+
+#[test]
+fn messages_are_as_listed() {
+    let all = [denials(), invalid_values(), store_errors(), keys_errors(), reservation_errors()];
+    listed::check(env!("CARGO_PKG_NAME"), all.into_iter().flatten());
+}
+
+/// Each reason, and then those with several sentences.
+fn denials() -> Vec<Message> {
+    let render = |reason| Denied::new(Some(&key()), Some(&asset()), Some(NOON), reason).to_string();
+    let credits = |credits| Credits::whole(credits).unwrap();
+    let usage = |spent| CreditUsage { spent: credits(spent), budget: Some(credits(5)) };
+    let per_minute = |limit| Limits::builder().tokens_per_minute(limit);
+    let limited = |limits: LimitsBuilder| rate_limited(&limited_to(limits));
+    let mut messages = variants!(by render; DenialReason {
+        KeyUnknown,
+        KeyExpired { expired_at: NOON },
+        AdminKey,
+        BudgetExhausted { credits: usage(5), asked: credits(1) },
+        RateLimited(limited(per_minute(10).token_type(TokenType::Output).requests_per_day(1))),
+    });
+    let expires = limited_to(per_minute(10)).with_expiry(NOON.after(Duration::from_secs(1)));
+    let larger = DenialReason::BudgetExhausted { credits: usage(4), asked: credits(2) };
+    messages.extend([
+        ("BudgetExhausted by this call".to_owned(), render(larger)),
+        (
+            "RateLimited for good".to_owned(),
+            render(DenialReason::RateLimited(limited(per_minute(6)))),
+        ),
+        (
+            "RateLimited until the key expires".to_owned(),
+            render(DenialReason::RateLimited(rate_limited(&expires))),
+        ),
+    ]);
+    messages
+}
+
+fn invalid_values() -> Vec<Message> {
+    variants!(InvalidValue {
+        TooLarge { what: "the number of requests", value: u128::from(MAX_COUNT) + 1 },
+        Length { what: "a key name", length: 300, max: 256 },
+        Character { what: "a key name", character: '\u{202e}' },
+        Instant { what: "the expiry of a key", instant: Timestamp::MAX },
+        AccessKey { min: 16, max: 256 },
+        TooManyAssets { count: 1_025, max: 1_024 },
+        TooManyKeys { count: 1_001, max: 1_000 },
+        UnknownWord { what: "window", text: "year".to_owned(), expected: "minute, day" },
+        Credits { text: "1,50".to_owned() },
+        Threshold { percent: 101 },
+        TooManyThresholds { count: 5, max: 4 },
+        Inconsistent { what: "a count is above the largest number" },
+    })
+}
+
+fn store_errors() -> Vec<Message> {
+    let mut messages = variants!(StoreError {
+        Unavailable(cause()),
+        OutcomeUnknown(cause()),
+        Corrupt(cause()),
+    });
+    for (name, error) in
+        [("not tried", StoreError::not_tried()), ("not answered", StoreError::not_told())]
+    {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        messages.push((
+            format!("the source of a StoreError of a part that was {name}"),
+            source.unwrap(),
+        ));
+    }
+    messages
+}
+
+fn keys_errors() -> Vec<Message> {
+    variants!(KeysError {
+        UnknownCaller,
+        ExpiredCaller,
+        Forbidden,
+        NotFound("ci".to_owned()),
+        NameTaken("ci".to_owned()),
+        Damaged { id: key(), source: cause() },
+        IdTaken("ci".to_owned()),
+        AccessKeyTaken,
+        AlreadyBootstrapped,
+        FirstMustBeAdmin,
+        LastAdmin,
+        Conflict { expected: 3, actual: 4 },
+        Invalid(InvalidValue::Threshold { percent: 0 }),
+        Entropy(cause()),
+        Store(StoreError::Unavailable(cause())),
+    })
+}
+
+fn reservation_errors() -> Vec<Message> {
+    let id = || RequestId::new("job-7").unwrap();
+    variants!(ReservationError {
+        KeyUnknown,
+        Unknown(id()),
+        OtherExists(id()),
+        AlreadySettled(id()),
+        Shrinks,
+        TooMany { what: "open reservations of this key", most: 100_000, at: NOON, retry_at: NOON },
+        Invalid(InvalidValue::Threshold { percent: 0 }),
+        Store(StoreError::Unavailable(cause())),
+    })
+}
+
+/// A key that uses 7 output tokens, and asks for 7 more.
+fn rate_limited(config: &KeyConfig) -> Box<RateLimited> {
+    let mut state = KeyState::new(KeyKind::Member, config, NOON);
+    let asset = asset();
+    let located = state.locate(Some(&asset));
+    let charge = Charge::request().with_tokens(0, 7).unwrap();
+    let _ = evaluate::charge(&mut state, &key(), located, &charge, NOON);
+    let decision = evaluate::charge(&mut state, &key(), located, &charge, NOON);
+    Box::new(decision.denied().and_then(Denied::rate_limited).unwrap().clone())
+}
+
+fn limited_to(limits: LimitsBuilder) -> KeyConfig {
+    KeyConfig::named("ci").unwrap().with_asset(asset(), limits.build().unwrap())
+}
+
+fn key() -> KeyId {
+    "ci".parse().unwrap()
+}
+
+fn asset() -> AssetId {
+    "gpt-5".parse().unwrap()
+}
+
+fn cause() -> BoxError {
+    "the cause is not part of the message".into()
+}
+
+const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
