@@ -129,8 +129,8 @@ mod tests {
         let asset = state.locate(None);
         for shadow in [false, false, true] {
             state.shadow = shadow;
-            let charge = Charge::request().with_tokens(3, 4).unwrap();
-            let decision = super::charge(&mut state, &key(), asset, &charge, NOON);
+            let call = Charge::request().with_tokens(3, 4).unwrap();
+            let decision = charge(&mut state, &key(), asset, &call, NOON);
             let json = serde_json::to_string(&decision).unwrap();
             assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
         }
