@@ -4,9 +4,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use limiter_core::{KeyConfig, KeyId, NewRecord, StoreError, Timestamp, WorkspaceId};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync;
+
+use crate::sync::Mutex;
 
 /// A change of one key, with all that a restart needs to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

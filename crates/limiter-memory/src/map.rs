@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use limiter_core::{KeyId, KeyState, Ledger};
 
 use crate::cell::Cell;
-use crate::sync::Mutex;
+use crate::sync::ShardMutex;
 use crate::time::Time;
 
 /// All living cells.
@@ -27,7 +27,7 @@ pub(crate) struct CellMap {
 
 /// On a cache line of its own: a shard that is busy must not slow its neighbours.
 #[repr(align(64))]
-struct Shard(Mutex<Slots>);
+struct Shard(ShardMutex<Slots>);
 
 #[derive(Default)]
 struct Slots {
@@ -50,7 +50,7 @@ impl CellMap {
     pub(crate) fn new(time: Time) -> Self {
         Self {
             time,
-            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slots::default()))).collect(),
+            shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
             inserted: AtomicU64::new(0),
         }

@@ -10,13 +10,13 @@ use limiter_core::{
     RequestId, ReservationError, ReservationStore, Search, Settled, StoreError, StoredKey,
     Timestamp, Totals, Usage, WorkspaceId, reservation,
 };
-use parking_lot::RwLock;
 
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
 use crate::directory::{Directory, Scan, Then};
 use crate::handle::MemoryHandle;
 use crate::map::CellMap;
 use crate::snapshot::{CopiedCell, RestoreError, SavedKey, Snapshot};
+use crate::sync::RwLock;
 use crate::time::Time;
 
 /// Keeps keys and counts in the memory of this process. Clones share them.
