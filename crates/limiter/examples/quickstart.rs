@@ -1,6 +1,7 @@
 //! The first tour: a key with limits, from its creation to its deletion.
 //!
-//! `cargo run --example quickstart`, or on Redis `cargo run --example quickstart -- --redis redis://127.0.0.1:6379`
+//! `cargo run -p llm-limiter --example quickstart`, or on Redis:
+//! `cargo run -p llm-limiter --example quickstart --features redis -- --redis redis://127.0.0.1:6379`
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use limiter::{
     Allowed, AssetId, Charge, Credits, Decision, KeyConfig, Limiter, Limits, ManualClock, NewKey,
-    RateLimited, RedisStore, ScopeLimits, Timestamp, TokenType, Unit, UnitUsage, Usage,
+    RateLimited, ScopeLimits, Timestamp, TokenType, Unit, UnitUsage, Usage,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -42,14 +43,21 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// The same tour, with all limits and counts in Redis: only where the limiter comes from differs.
+#[cfg(feature = "redis")]
 async fn tour_on_redis(url: &str, clock: &ManualClock) -> Result<(), Box<dyn Error>> {
     // A service leaves out the clock, and goes by that of the server.
     let prefix = format!("quickstart-{:016x}", getrandom::u64()?);
-    let store = RedisStore::builder(url).key_prefix(prefix).clock(clock.clone()).connect().await?;
+    let store =
+        limiter::RedisStore::builder(url).key_prefix(prefix).clock(clock.clone()).connect().await?;
     let toured = tour(&Limiter::from(store.clone()), clock).await;
     let deleted = store.delete_everything().await;
     toured?;
     Ok(deleted.map(drop)?)
+}
+
+#[cfg(not(feature = "redis"))]
+async fn tour_on_redis(_: &str, _: &ManualClock) -> Result<(), Box<dyn Error>> {
+    Err("--redis needs the feature `redis`: cargo run -p llm-limiter --example quickstart --features redis -- --redis URL".into())
 }
 
 async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Error>> {
@@ -182,7 +190,7 @@ The first tour: a key with limits, from its creation to its deletion.
 Usage: quickstart [--redis URL]
 
   --redis URL   keep limits and counts in Redis, such as redis://127.0.0.1:6379, instead of in memory;
-                everything is under a prefix of this run, and deleted at its end
+                everything is under a prefix of this run, and deleted at its end (with the feature `redis`)
 
 The output is the same, but for the access key, which is random.
 ";

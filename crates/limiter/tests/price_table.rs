@@ -1,10 +1,11 @@
-use serde_json::json;
+//! Prices by model: names, patterns, and how a table is written.
 
-use super::*;
+use limiter::{Credits, Price, PriceTable, PriceTableError, TokenUsage};
+use serde_json::json;
 
 /// A price that identifies an entry.
 fn price(number: u64) -> Price {
-    Price::FREE.per_request(limiter_core::Credits::whole(number).unwrap())
+    Price::FREE.per_request(Credits::whole(number).unwrap())
 }
 
 /// The entries have the prices 0, 1, 2, …
@@ -143,7 +144,7 @@ fn a_table_is_written_as_it_is_read() {
 
 #[test]
 fn the_sample_prices_are_found_by_the_names_of_providers() {
-    let sample = include_str!("../../../../../examples/data/prices.toml");
+    let sample = include_str!("../../../examples/data/prices.toml");
     let prices: PriceTable = toml::from_str(sample).unwrap();
     for (model, input) in [
         ("gpt-5-2025-08-07", "1.25"),
@@ -154,7 +155,7 @@ fn the_sample_prices_are_found_by_the_names_of_providers() {
         ("anthropic/claude-haiku-4-5", "1"),
         ("gemini-2.5-flash", "0.3"),
     ] {
-        let usage = crate::TokenUsage::new(1_000_000, 0);
+        let usage = TokenUsage::new(1_000_000, 0);
         assert_eq!(
             prices.of(model).map(|price| price.of(&usage).to_string()).as_deref(),
             Some(input)

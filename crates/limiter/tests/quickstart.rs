@@ -46,11 +46,11 @@ fn tale(output: &Output) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Examples are built with the tests of their package, into the folder beside them.
+/// Examples are built with the tests of the workspace, into the folder next to theirs.
 fn quickstart(arguments: &[&str]) -> Output {
     let test = std::env::current_exe().expect("a test is a file");
     let folder: PathBuf = test.ancestors().nth(2).expect("it lies in deps").into();
     let example = folder.join("examples").join("quickstart");
     let ran = Command::new(&example).args(arguments).output();
-    ran.unwrap_or_else(|error| panic!("{example:?}: {error}; cargo build --examples makes it"))
+    ran.unwrap_or_else(|error| panic!("{example:?}: {error}; cargo build -p llm-limiter --example quickstart --features redis makes it"))
 }
