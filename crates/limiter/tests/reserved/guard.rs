@@ -7,9 +7,9 @@ use limiter::{
     Limiter, MemoryStore, RequestId, Reservation, ReservationError, Reserved, StoreError,
 };
 
-use crate::log::Log;
-use crate::watched_store::Fault;
-use crate::world::{World, charge, output, totals};
+use super::log::Log;
+use super::watched_store::Fault;
+use super::world::{World, charge, output, totals};
 
 const DROPPED: &str =
     "a reservation was dropped without being settled: its estimate stands as charged";

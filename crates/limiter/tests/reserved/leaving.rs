@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 use limiter::{Estimate, Limiter, RequestId};
 
-use crate::log::Log;
-use crate::watched_store::Fault;
-use crate::world::{World, charge};
+use super::log::Log;
+use super::watched_store::Fault;
+use super::world::{World, charge};
 
 const LOST: &str = "a reservation was dropped before its answer";
 

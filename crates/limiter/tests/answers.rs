@@ -9,7 +9,7 @@ mod openai_chat;
 mod openai_others;
 mod readings;
 
-use crate::case::Case;
+use self::case::Case;
 
 /// The table.
 fn corpus() -> impl Iterator<Item = &'static Case> {

@@ -12,7 +12,7 @@ mod rewritten;
 
 use limiter::ApiRequest;
 
-use crate::case::Case;
+use self::case::Case;
 
 /// The table.
 fn corpus() -> impl Iterator<Item = &'static Case> {

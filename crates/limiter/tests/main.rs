@@ -1,0 +1,16 @@
+//! `llm-limiter` as its users see it, in one binary: linking many takes longer than running them.
+
+mod answers;
+mod custom_store;
+mod figures;
+mod guarded;
+mod parts;
+mod price;
+mod price_table;
+mod quickstart;
+mod redis;
+mod requests;
+mod reserved;
+mod spans;
+mod thresholds;
+mod usage_events;
