@@ -1,0 +1,85 @@
+//! A process that starts while its store is away.
+
+use limiter_conformance::servers::RedisServer;
+use limiter_core::{
+    AccessKey, DecisionHandle, DecisionStore, KeyConfig, KeyKind, KeyStore, NewRecord, StoreError,
+    StoredSecret,
+};
+use limiter_policy::{BreakerState, FailurePolicy};
+
+use super::world::{connect, create, one_credit, settings, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_starts_without_its_store_follows_the_policy_and_then_finds_the_store() {
+    for policy in [FailurePolicy::FailClosed, FailurePolicy::FailOpen] {
+        let server = RedisServer::run();
+        server.kill();
+        let url = server.url();
+        let store = settings(policy).connect(move || connect(url.clone())).await;
+        assert_eq!((store.breaker(), store.inner().is_some()), (BreakerState::Open, false));
+        let key = "busy".parse().unwrap();
+        let started = store.check_and_consume(&key, None, &one_credit()).await;
+        let handle = store.handle(&key, None).await;
+        if policy == FailurePolicy::FailClosed {
+            assert!(matches!(&started, Err(StoreError::Unavailable(_))), "{started:?}");
+            assert!(handle.is_err());
+        } else {
+            assert!(started.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
+        }
+
+        server.start();
+        until("the store is there", || store.breaker() == BreakerState::Closed).await;
+        create(&store, KeyConfig::named("busy").unwrap()).await;
+        let decision = store.check_and_consume(&key, None, &one_credit()).await.unwrap();
+        assert!(decision.is_allowed() && !decision.is_degraded());
+        if policy == FailurePolicy::FailOpen {
+            let handle = handle.unwrap().expect("a handle is given without the store");
+            let decision = handle.check_and_consume(&one_credit()).await.unwrap();
+            assert!(!decision.is_degraded(), "it is resolved as soon as the store is there");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_there_is_asked_from_the_start() {
+    let server = RedisServer::run();
+    let url = server.url();
+    let store = settings(FailurePolicy::FailOpen).connect(move || connect(url.clone())).await;
+    assert_eq!(store.breaker(), BreakerState::Closed);
+    let key = create(&store, KeyConfig::named("busy").unwrap()).await;
+    let decision = store.check_and_consume(&key, None, &one_credit()).await.unwrap();
+    assert!(!decision.is_degraded());
+    server.kill();
+    let created = store.read(&key).await;
+    assert!(created.is_err(), "what reads and changes keys is an error in an outage: {created:?}");
+}
+
+#[tokio::test]
+async fn an_access_key_that_was_found_before_is_found_in_an_outage_unless_the_limiter_fails_closed()
+{
+    let secret = AccessKey::new("an-access-key-of-more-than-32-characters").unwrap();
+    let server = RedisServer::run();
+    for (policy, workspace) in
+        [(FailurePolicy::FailClosed, "one"), (FailurePolicy::FailOpen, "two")]
+    {
+        let secret = AccessKey::new(format!("{}-{workspace}", secret.expose())).unwrap();
+        let store = settings(policy).guard(connect(server.url()).await.unwrap());
+        let key = NewRecord {
+            id: workspace.parse().unwrap(),
+            workspace: workspace.parse().unwrap(),
+            kind: KeyKind::Member,
+            config: KeyConfig::named("ci").unwrap(),
+            secret: Some(StoredSecret::from(&secret)),
+            bootstraps: false,
+        };
+        let id = store.create(key).await.unwrap().id;
+        assert_eq!(store.resolve(&secret.digest()).await.unwrap(), Some(id.clone()));
+        server.freeze();
+        let found = store.resolve(&secret.digest()).await;
+        server.thaw();
+        match policy {
+            FailurePolicy::FailClosed => assert!(found.is_err(), "{found:?}"),
+            _ => assert_eq!(found.unwrap(), Some(id)),
+        }
+    }
+}
