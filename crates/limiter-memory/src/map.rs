@@ -201,15 +201,11 @@ const fn within(slot: u32) -> usize {
 
 /// Many more than the threads that decide at once, so that two of them rarely meet in one; an empty shard
 /// costs two cache lines.
-#[cfg(not(limiter_loom))]
 const SHARDS: usize = 256;
-/// For the model checker, which gives each lock a life of its own.
-#[cfg(limiter_loom)]
-const SHARDS: usize = 1;
 /// So few that an empty store is small, so many that the list of chunks stays short.
 const CHUNK: usize = 32;
 
-#[cfg(all(test, not(limiter_loom)))]
+#[cfg(test)]
 mod tests {
     use limiter_core::{AssetId, Credits, KeyConfig, KeyKind, Limits, Timestamp};
 

@@ -641,5 +641,5 @@ impl KeyStore for MemoryStore {
     }
 }
 
-#[cfg(all(test, not(limiter_loom)))]
+#[cfg(test)]
 mod tests;

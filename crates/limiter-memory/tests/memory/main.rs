@@ -1,4 +1,4 @@
-//! The store as its callers see it.
+//! The store in memory, as its callers see it.
 
 mod common;
 mod journal;
