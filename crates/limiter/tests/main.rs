@@ -1,4 +1,5 @@
-//! `llm-limiter` as its users see it, in one binary: linking many takes longer than running them.
+//! `llm-limiter` as its users see it, in one binary: linking many takes longer than running them. `spans.rs` is another,
+//! since it counts warnings that a process logs once in ten seconds.
 
 mod answers;
 mod custom_store;
@@ -11,6 +12,5 @@ mod quickstart;
 mod redis;
 mod requests;
 mod reserved;
-mod spans;
 mod thresholds;
 mod usage_events;
