@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
-use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::error::InvalidValue;
 
@@ -14,8 +14,8 @@ macro_rules! bounded_text {
     ($(#[$docs:meta])* $name:ident, $what:literal, $max:literal, $checked:ident) => {
         $(#[$docs])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "CompactString", into = "CompactString")]
-        pub struct $name(CompactString);
+        #[serde(try_from = "SmolStr", into = "SmolStr")]
+        pub struct $name(SmolStr);
 
         impl $name {
             /// The most bytes that it may have.
@@ -29,7 +29,7 @@ macro_rules! bounded_text {
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidValue> {
                 let text = text.as_ref();
                 check_length($what, text, $max)?;
-                $checked($what, text).map(|()| Self(CompactString::new(text)))
+                $checked($what, text).map(|()| Self(SmolStr::new(text)))
             }
 
             /// The text.
@@ -39,16 +39,16 @@ macro_rules! bounded_text {
             }
         }
 
-        impl TryFrom<CompactString> for $name {
+        impl TryFrom<SmolStr> for $name {
             type Error = InvalidValue;
 
-            fn try_from(text: CompactString) -> Result<Self, InvalidValue> {
+            fn try_from(text: SmolStr) -> Result<Self, InvalidValue> {
                 check_length($what, &text, $max)?;
                 $checked($what, &text).map(|()| Self(text))
             }
         }
 
-        impl From<$name> for CompactString {
+        impl From<$name> for SmolStr {
             fn from(text: $name) -> Self {
                 text.0
             }

@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures_util::lock;
 use limiter_core::{KeyConfig, KeyId, NewRecord, StoreError, Timestamp, WorkspaceId};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync;
+
+use crate::sync::Mutex;
 
 /// A change of one key, with all that a restart needs to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ pub(crate) struct Changes {
     /// The number of the last change. The lock is held during a whole change.
     pub(crate) last: Mutex<u64>,
     /// The queue of async callers: at `last`, a journal that blocks would block a thread for each of them.
-    turn: lock::Mutex<()>,
+    turn: sync::Mutex<()>,
     /// Admits one snapshot at a time, since there is one list of keys that changed meanwhile.
     pub(crate) snapshot: Mutex<()>,
     journal: Option<Arc<dyn Journal>>,
@@ -82,7 +83,7 @@ impl Changes {
     }
 
     /// Waits for other async callers that change keys, if a journal may block them.
-    pub(crate) async fn turn(&self) -> Option<lock::MutexGuard<'_, ()>> {
+    pub(crate) async fn turn(&self) -> Option<sync::MutexGuard<'_, ()>> {
         match self.journal {
             Some(_) => Some(self.turn.lock().await),
             None => None,

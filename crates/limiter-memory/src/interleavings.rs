@@ -1,4 +1,4 @@
-//! Every interleaving of a few threads on one key, by the model checker loom: `scripts/test loom`.
+//! Every interleaving of a few threads on one key, by the model checker loom.
 //!
 //! Only one thread of each story manages keys: the directory's lock is not one that loom knows.
 
@@ -10,6 +10,7 @@ use limiter_core::{
 };
 use loom::thread;
 
+use crate::sync::model;
 use crate::{MemoryHandle, MemoryStore};
 
 const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
@@ -65,7 +66,7 @@ fn is_unknown(decision: &Decision) -> bool {
 
 #[test]
 fn of_three_callers_exactly_two_get_the_two_requests() {
-    loom::model(|| {
+    model(|| {
         let world = World::new(2);
         let callers: Vec<_> = (0..2)
             .map(|_| {
@@ -81,7 +82,7 @@ fn of_three_callers_exactly_two_get_the_two_requests() {
 
 #[test]
 fn two_threads_share_a_handle_and_its_hint() {
-    loom::model(|| {
+    model(|| {
         let shared = Arc::new(World::new(1).handle());
         let other = shared.clone();
         let other = thread::spawn(move || other.check_and_consume(&Charge::request()).is_allowed());
@@ -92,7 +93,7 @@ fn two_threads_share_a_handle_and_its_hint() {
 
 #[test]
 fn a_handle_is_refused_as_soon_as_the_key_is_deleted() {
-    loom::model(|| {
+    model(|| {
         let world = World::new(10);
         let handle = world.handle();
         let caller = {
@@ -108,7 +109,7 @@ fn a_handle_is_refused_as_soon_as_the_key_is_deleted() {
 
 #[test]
 fn a_new_key_in_the_place_of_a_deleted_one_is_not_charged_by_an_old_handle() {
-    loom::model(|| {
+    model(|| {
         let world = World::new(1);
         let old = world.handle();
         let caller = thread::spawn(move || old.check_and_consume(&Charge::request()));
@@ -130,7 +131,7 @@ fn a_new_key_in_the_place_of_a_deleted_one_is_not_charged_by_an_old_handle() {
 
 #[test]
 fn a_window_that_rolls_under_two_callers_starts_from_zero_once() {
-    loom::model(|| {
+    model(|| {
         let world = World::new(2);
         assert!(world.check().is_allowed());
         world.clock.set(Timestamp::from_unix_ms(NOON.unix_ms() + 60_000));
@@ -144,7 +145,7 @@ fn a_window_that_rolls_under_two_callers_starts_from_zero_once() {
 
 #[test]
 fn an_asset_that_is_moved_meanwhile_is_found_again_by_a_handle() {
-    loom::model(|| {
+    model(|| {
         let world = World::new(1);
         let handle = world.handle();
         let caller = {

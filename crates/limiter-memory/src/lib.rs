@@ -29,7 +29,7 @@ mod cell;
 mod changes;
 mod directory;
 mod handle;
-#[cfg(all(test, limiter_loom))]
+#[cfg(test)]
 mod interleavings;
 mod map;
 #[cfg(all(test, not(limiter_loom)))]

@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use limiter_core::{KeyId, KeyState, Ledger};
 
 use crate::cell::Cell;
-use crate::sync::Mutex;
+use crate::sync::ShardMutex;
 use crate::time::Time;
 
 /// All living cells.
@@ -27,7 +27,7 @@ pub(crate) struct CellMap {
 
 /// On a cache line of its own: a shard that is busy must not slow its neighbours.
 #[repr(align(64))]
-struct Shard(Mutex<Slots>);
+struct Shard(ShardMutex<Slots>);
 
 #[derive(Default)]
 struct Slots {
@@ -50,7 +50,7 @@ impl CellMap {
     pub(crate) fn new(time: Time) -> Self {
         Self {
             time,
-            shards: (0..SHARDS).map(|_| Shard(Mutex::new(Slots::default()))).collect(),
+            shards: (0..SHARDS).map(|_| Shard(ShardMutex::new(Slots::default()))).collect(),
             hasher: RandomState::default(),
             inserted: AtomicU64::new(0),
         }
@@ -201,15 +201,11 @@ const fn within(slot: u32) -> usize {
 
 /// Many more than the threads that decide at once, so that two of them rarely meet in one; an empty shard
 /// costs two cache lines.
-#[cfg(not(limiter_loom))]
 const SHARDS: usize = 256;
-/// For the model checker, which gives each lock a life of its own.
-#[cfg(limiter_loom)]
-const SHARDS: usize = 1;
 /// So few that an empty store is small, so many that the list of chunks stays short.
 const CHUNK: usize = 32;
 
-#[cfg(all(test, not(limiter_loom)))]
+#[cfg(test)]
 mod tests {
     use limiter_core::{AssetId, Credits, KeyConfig, KeyKind, Limits};
 

@@ -10,13 +10,13 @@ use limiter_core::{
     ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals, Usage,
     WorkspaceId, async_trait, reservation,
 };
-use parking_lot::RwLock;
 
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
 use crate::directory::{Directory, Scan, Then};
 use crate::handle::MemoryHandle;
 use crate::map::CellMap;
 use crate::snapshot::{CopiedCell, RestoreError, SavedKey, Snapshot};
+use crate::sync::RwLock;
 use crate::time::Time;
 
 /// Keeps keys and counts in the memory of this process. Clones share them.
@@ -631,5 +631,5 @@ impl Store for MemoryStore {
     }
 }
 
-#[cfg(all(test, not(limiter_loom)))]
+#[cfg(test)]
 mod tests;

@@ -40,38 +40,40 @@
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
 //!
+//! # Without a runtime
+//! Each call returns an [`Answer`]: await it, or in memory take it as a value, by [`Answer::now`].
+//!
 //! # Features
+//! Limits in memory need none.
 #![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
 #![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
 //! - `redis-tls`: `redis`, and TLS to its servers.
 #![cfg_attr(
     feature = "policy",
-    doc = "- `policy`: [`Limiter::guarded`], what to answer when the store cannot."
+    doc = "- `policy`: [`Limiter::guarded`], policies for outages of the store."
 )]
 #![cfg_attr(
     not(feature = "policy"),
-    doc = "- `policy`: `Limiter::guarded`, what to answer when the store cannot."
+    doc = "- `policy`: `Limiter::guarded`, policies for outages of the store."
 )]
 #![cfg_attr(feature = "stream", doc = "- `stream`: [`StreamMeter`], for answers that stream.")]
 #![cfg_attr(not(feature = "stream"), doc = "- `stream`: `StreamMeter`, for answers that stream.")]
-//! - `metrics`: figures to operate by, through the crate [`metrics`](https://docs.rs/metrics).
+//! - `metrics`: metrics of all calls, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
 //!   [`tracing`](https://docs.rs/tracing).
-//! - `utoipa`: OpenAPI schemas of requests, decisions, usage and records, through the crate
-//!   [`utoipa`](https://docs.rs/utoipa).
+//! - `utoipa`: OpenAPI schemas of the types, through the crate [`utoipa`](https://docs.rs/utoipa).
 //!
-//! # Figures and spans
-//! The README has the list of all figures, with what to ask each. They come from a few and known words: no key, no asset, and
-//! never an access key, unless a limiter is told to show them: `Limiter::showing_keys_in_figures`,
-//! `Limiter::showing_assets_in_figures`. Without the two features nothing of this is compiled in.
+//! # Metrics and spans
+//! The README lists all metrics, with a query for each. Their labels are words of short lists: no key, no asset, and never an
+//! access key. A limiter by `Limiter::with_key_label` or `Limiter::with_asset_label` shows keys or assets. Without the two
+//! features, neither is compiled in.
 //!
-//! Install the recorder before the limiter is made: handles of a figure are asked of it when an operation is first called, and kept,
-//! so that a decision costs no look-up and no allocation. What is asked of a store itself, such as `Limiter::memory`, is not
-//! counted, and a call whose future is dropped is not either.
+//! Install the recorder before the limiter is built: the recorder gives the handles of an operation at its first call, and
+//! they are kept, so that a decision costs no look-up and no allocation. A call whose future is dropped is not counted.
 //!
-//! A span is called `limiter`, at the level DEBUG. It has the fields `operation`, `outcome`, `rule` (the one that binds, where a limit
-//! denied) and `degraded`. A store that fails is warned of at most every 10 seconds, with the number of failures since; one
-//! that a breaker has given up is not warned of again.
+//! A span is called `limiter`, at the level DEBUG. Its fields are `operation`, `outcome`, `rule` (the binding rule of a denial by
+//! limits) and `degraded`. A failing store is warned of at most every 10 seconds, with the number of failures since then; one
+//! that a circuit breaker has given up is not warned of again.
 
 mod answer;
 mod asset;

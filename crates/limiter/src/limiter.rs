@@ -124,18 +124,13 @@ impl Limiter {
     /// A limiter with settings of its own, on a store of any kind.
     ///
     /// ```
-    /// # #[cfg(feature = "memory")]
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use limiter::{Limiter, MemoryStore};
     ///
     /// let limiter = Limiter::builder(MemoryStore::new())
     ///     .thresholds("50,80,100".parse()?)
     ///     .on_threshold(|event| eprintln!("{event}"))
     ///     .build();
-    /// # Ok(())
-    /// # }
-    /// # #[cfg(not(feature = "memory"))]
-    /// # fn main() {}
+    /// # Ok::<(), limiter::InvalidValue>(())
     /// ```
     pub fn builder(store: impl Store) -> LimiterBuilder {
         LimiterBuilder::new(store)

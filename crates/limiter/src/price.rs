@@ -190,5 +190,39 @@ fn rounded_up(exact: u128) -> Credits {
 /// Prices are for this many tokens, as providers publish them.
 const PER_TOKENS: u64 = 1_000_000;
 
-#[cfg(test)]
-mod tests;
+#[cfg(all(test, feature = "stream"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credits_pay_for_as_many_tokens_as_do_not_cost_more() {
+        for (output, reasoning, request, paid) in [
+            ("0.3", "0.3", "0", 1),
+            ("7", "7", "0", 100),
+            ("10", "10", "0", 9),
+            ("0.000001", "0", "0", 2),
+            ("7", "9", "0.00001", 100),
+            ("7", "3", "0.0001", 100),
+        ] {
+            let price = price("2.5", output).reasoning(credits(reasoning));
+            let price = price.per_request(credits(request));
+            let paid = Credits::from_millionths(paid).unwrap();
+            let most = price.output_tokens_for(paid, 0).unwrap();
+            assert!(price.at_most(0, most) <= paid, "{price:?}");
+            assert!(price.at_most(0, most + 1) > paid, "{price:?}");
+        }
+        assert_eq!(price("1", "0").output_tokens_for(Credits::ZERO, 0), None);
+        let spent_on_input = price("10", "1").output_tokens_for(Credits::ZERO, 5);
+        assert_eq!(spent_on_input, Some(0));
+        let spent_on_the_request = price("0", "1").per_request(credits("1"));
+        assert_eq!(spent_on_the_request.output_tokens_for(credits("0.5"), 0), Some(0));
+    }
+
+    fn credits(text: &str) -> Credits {
+        text.parse().unwrap()
+    }
+
+    fn price(input: &str, output: &str) -> Price {
+        Price::per_million_tokens(credits(input), credits(output))
+    }
+}

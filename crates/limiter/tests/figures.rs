@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use futures_util::FutureExt;
-#[cfg(feature = "stream")]
 use futures_util::{StreamExt, stream};
 use limiter::{
     AccessKey, AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId,
     Limiter, Limits, ManualClock, MemoryStore, NewKey, RequestId, ReservationError, Reserved,
     Timestamp, Totals,
 };
-#[cfg(feature = "stream")]
 use limiter::{AnswerReader, Api, StreamMeter};
 use limiter_test_servers::Metrics;
 
@@ -383,7 +381,6 @@ async fn what_shadow_mode_lets_through_is_counted_as_such_with_the_rule_that_wou
     );
 }
 
-#[cfg(feature = "stream")]
 #[tokio::test]
 async fn answers_are_counted_once_by_the_source_of_their_tokens() {
     let metrics = Metrics::record();

@@ -62,7 +62,6 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
 }
 
 /// A warning for each call would bury all others.
-#[cfg(feature = "redis")]
 #[tokio::test]
 async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
     use limiter::{RedisStore, StoreError};
@@ -87,7 +86,6 @@ async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
 }
 
 /// The breaker says when it gives a store up; that it is given up is no news with any call.
-#[cfg(feature = "policy")]
 #[tokio::test]
 async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     use limiter::{FailurePolicy, GuardedStoreBuilder, MemoryStore};
@@ -125,7 +123,6 @@ async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
 }
 
 /// Reserving and settling without the store logs no line per call, even when no more calls can be remembered.
-#[cfg(feature = "policy")]
 #[tokio::test]
 async fn reservations_of_an_outage_are_not_warned_of_one_by_one() {
     use std::num::NonZeroU32;

@@ -245,6 +245,3 @@ impl<'de> Deserialize<'de> for PriceTable {
 }
 
 const WILDCARD: char = '*';
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,4 @@
-//! Entry points for the fuzz targets: bytes from anywhere, read as if a provider had sent them.
-//!
-//! Each returns whether the bytes make sense, and must not panic.
+//! Entry points for the fuzz targets and for property tests: bytes from anywhere, read as if a provider had sent them.
 
 use serde::de::IgnoredAny;
 
@@ -16,6 +14,8 @@ use super::values::Values;
 ///
 /// The input is the number of lengths, then each length in a byte, then the answer. The pieces have these lengths in
 /// turn.
+///
+/// Returns whether the bytes make sense, and must not panic.
 #[must_use]
 pub fn answer(bytes: &[u8]) -> bool {
     let (count, rest) = bytes.split_first().unwrap_or((&0, bytes));
@@ -34,33 +34,39 @@ pub fn answer(bytes: &[u8]) -> bool {
     made_sense
 }
 
+/// The kind of a part, and its bytes.
+pub type Seen = (&'static str, Vec<u8>);
+
+/// Reads pieces as server-sent events of at most this many bytes each.
+#[must_use]
+pub fn events(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
+    let (mut events, mut seen) = (Events::bounded(max_bytes), Vec::new());
+    for piece in pieces {
+        events.push(piece, |part| see(part, max_bytes, &mut seen));
+        assert!(events.capacity() <= max_bytes);
+    }
+    events.end(|part| see(part, max_bytes, &mut seen));
+    seen
+}
+
+/// Reads pieces as JSON values of at most this many bytes each.
+#[must_use]
+pub fn values(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
+    let (mut values, mut seen) = (Values::bounded(max_bytes), Vec::new());
+    for piece in pieces {
+        values.push(piece, |part| see(part, max_bytes, &mut seen));
+        assert!(values.capacity() <= max_bytes);
+    }
+    values.end(|part| see(part, max_bytes, &mut seen));
+    seen
+}
+
 /// Reads an answer of this API. Returns the reported figures, and the tokens that were counted.
 fn read(api: Api, pieces: &[&[u8]]) -> (Reported, u64) {
     let mut reader = AnswerReader::new(api);
     let counted: u64 = pieces.iter().map(|piece| reader.read(piece)).sum();
     let counted = counted + reader.finish();
     (reader.reported(), counted)
-}
-
-/// The kind of a part, and its bytes.
-type Seen = (&'static str, Vec<u8>);
-
-fn events(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
-    let (mut events, mut seen) = (Events::bounded(max_bytes), Vec::new());
-    for piece in pieces {
-        events.push(piece, |part| see(part, max_bytes, &mut seen));
-    }
-    events.end(|part| see(part, max_bytes, &mut seen));
-    seen
-}
-
-fn values(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
-    let (mut values, mut seen) = (Values::bounded(max_bytes), Vec::new());
-    for piece in pieces {
-        values.push(piece, |part| see(part, max_bytes, &mut seen));
-    }
-    values.end(|part| see(part, max_bytes, &mut seen));
-    seen
 }
 
 fn see(part: Part<'_>, max_bytes: usize, seen: &mut Vec<Seen>) {

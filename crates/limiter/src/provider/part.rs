@@ -78,7 +78,7 @@ impl PartBuffer {
         if bytes.len() > self.max_bytes { Part::TooLarge } else { Part::Whole(bytes) }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) const fn capacity(&self) -> usize {
         self.bytes.capacity()
     }

@@ -2,7 +2,7 @@
 
 use limiter::{Api, TokenUsage};
 
-use crate::case::{Case, ESTIMATED, Kind, counted, reported};
+use super::case::{Case, ESTIMATED, Kind, counted, reported};
 
 const fn case(
     kind: Kind,

@@ -2,7 +2,7 @@
 
 use limiter::{AnswerReader, Api, Charge, TokenUsage};
 
-use crate::case::{ESTIMATED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, counted, reported};
+use super::case::{ESTIMATED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, counted, reported};
 
 fn read(api: Api, answer: &str) -> TokenUsage {
     let mut reader = AnswerReader::new(api);

@@ -5,8 +5,8 @@ use limiter::{
     AnswerReader, Charge, KeyConfig, KeyId, Limiter, Limits, NewKey, Price, StreamMeter,
 };
 
-use crate::case::{Case, ESTIMATED_INPUT, ESTIMATED_OUTPUT};
-use crate::corpus;
+use super::case::{Case, ESTIMATED_INPUT, ESTIMATED_OUTPUT};
+use super::corpus;
 
 /// Creates a limiter in memory with one key, whose limits count everything and are never reached.
 async fn limiter() -> (Limiter, KeyId) {

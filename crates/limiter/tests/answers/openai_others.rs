@@ -2,7 +2,7 @@
 
 use limiter::{Api, TokenUsage};
 
-use crate::case::{Case, ESTIMATED, ESTIMATED_INPUT, Kind, counted, reported};
+use super::case::{Case, ESTIMATED, ESTIMATED_INPUT, Kind, counted, reported};
 
 const fn completions(
     kind: Kind,

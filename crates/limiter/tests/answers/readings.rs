@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use limiter::{AnswerReader, Api, Charge, TokenSource, TokenUsage};
 use proptest::prelude::*;
 
-use crate::case::{Case, ESTIMATED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, Kind, counted, reported};
-use crate::corpus;
+use super::case::{Case, ESTIMATED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, Kind, counted, reported};
+use super::corpus;
 
 fn estimate() -> Charge {
     Charge::request().with_tokens(ESTIMATED_INPUT, ESTIMATED_OUTPUT).unwrap()

@@ -2,7 +2,7 @@
 
 use limiter::Api::AnthropicMessages;
 
-use crate::case::{Case, case};
+use super::case::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
     case(

@@ -3,7 +3,7 @@
 
 use limiter::Api::{Gemini, GeminiEmbeddings};
 
-use crate::case::{Case, case};
+use super::case::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
     case(

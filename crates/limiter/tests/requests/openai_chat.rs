@@ -2,7 +2,7 @@
 
 use limiter::Api::OpenAiChat;
 
-use crate::case::{Case, case};
+use super::case::{Case, case};
 
 /// A message takes 4 tokens in addition to its text, the answer 3.
 pub(crate) const CASES: &[Case] = &[

@@ -5,7 +5,7 @@
 
 use limiter::Api::{OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses, Rerank};
 
-use crate::case::{Case, case};
+use super::case::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
     case(OpenAiCompletions, "plain", r#"{"prompt":"12345678","max_tokens":7}"#, 2, 7),

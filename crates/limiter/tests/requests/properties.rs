@@ -4,7 +4,7 @@ use limiter::{Api, ApiRequest, RequestChanges};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::corpus;
+use super::corpus;
 
 /// Names of all APIs, so that random JSON has a meaning.
 const NAMES: [&str; 40] = [

@@ -4,9 +4,9 @@ use futures_util::future::poll_immediate;
 use futures_util::{StreamExt, stream};
 use limiter::{AnswerReader, Api, StreamMeter};
 
-use crate::faulty_store::Fault;
-use crate::log::Log;
-use crate::world::{World, metered};
+use super::faulty_store::Fault;
+use super::log::Log;
+use super::world::{World, metered};
 
 #[tokio::test]
 async fn a_stream_cut_at_any_chunk_costs_what_was_seen() {
@@ -80,7 +80,7 @@ async fn nothing_is_taken_from_upstream_while_a_chunk_waits() {
         Ok::<_, std::io::Error>(chunk)
     });
     let call = world.reserve(100, 5).await;
-    let mut answer = StreamMeter::stream(upstream, call, crate::world::says).with_step(10);
+    let mut answer = StreamMeter::stream(upstream, call, super::world::says).with_step(10);
     answer.next().await.unwrap().unwrap();
     world.store.fail([Fault::Waits]);
     for _ in 0..20 {

@@ -5,7 +5,7 @@ use limiter::{
     TokenType,
 };
 
-use crate::world::{A_MINUTE, World, credits, price};
+use super::world::{A_MINUTE, World, credits, price};
 
 #[tokio::test]
 async fn what_fits_is_reserved_as_it_is_with_one_call_of_the_store() {

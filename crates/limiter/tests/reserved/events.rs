@@ -4,8 +4,8 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use limiter::{AnswerReader, Api, CountTokens, Reservation, StreamMeter};
 use proptest::prelude::*;
 
-use crate::log::Log;
-use crate::world::World;
+use super::log::Log;
+use super::world::World;
 
 /// Five deltas, in events of every shape that upstreams send.
 const ANSWER: &str = concat!(

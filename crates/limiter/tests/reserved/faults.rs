@@ -5,9 +5,9 @@ use std::error::Error;
 use futures_util::{StreamExt, TryStreamExt};
 use limiter::{Limiter, ReservationError, StreamError};
 
-use crate::faulty_store::Fault::{AnswerLost, Unavailable};
-use crate::log::Log;
-use crate::world::{World, metered, output};
+use super::faulty_store::Fault::{AnswerLost, Unavailable};
+use super::log::Log;
+use super::world::{World, metered, output};
 
 #[tokio::test]
 async fn a_settlement_is_tried_three_times_and_counted_once() {

@@ -7,9 +7,9 @@ use limiter::{
     Limiter, MemoryStore, RequestId, Reservation, ReservationError, Reserved, StoreError,
 };
 
-use crate::faulty_store::Fault;
-use crate::log::Log;
-use crate::world::{World, charge, output, totals};
+use super::faulty_store::Fault;
+use super::log::Log;
+use super::world::{World, charge, output, totals};
 
 const DROPPED: &str =
     "a reservation was dropped without being settled: its estimate stands as charged";

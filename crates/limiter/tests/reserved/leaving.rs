@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 use limiter::{Estimate, Limiter, RequestId};
 
-use crate::faulty_store::Fault;
-use crate::log::Log;
-use crate::world::{World, charge};
+use super::faulty_store::Fault;
+use super::log::Log;
+use super::world::{World, charge};
 
 const LOST: &str = "a reservation was dropped before its answer";
 

@@ -6,8 +6,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use limiter::{DenialReason, Denied, KeyConfig, StreamError, StreamMeter, Timestamp};
 use proptest::prelude::*;
 
-use crate::log::Log;
-use crate::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
+use super::log::Log;
+use super::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
 
 #[tokio::test]
 async fn by_default_a_stream_goes_on_and_its_overrun_is_debt() {
@@ -117,7 +117,7 @@ async fn a_budget_and_a_limit_are_both_used_up_to_the_token() {
 #[tokio::test]
 async fn a_key_that_expires_or_is_deleted_in_mid_stream_ends_it() {
     let limits = limiter::Limits::builder().tokens_per_day(1_000_000).build().unwrap();
-    let expires = crate::world::NOW.after(A_MINUTE);
+    let expires = super::world::NOW.after(A_MINUTE);
     let config = KeyConfig::named("ci").unwrap().with_global(limits).with_expiry(expires);
     for deleted in [false, true] {
         let world = World::new(config.clone()).await;

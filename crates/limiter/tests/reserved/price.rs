@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use limiter::{Estimate, KeyConfig, Limits, Price, Reservation, ReservationError, TokenUsage};
 
-use crate::world::{World, charge, credits, metered, price};
+use super::world::{World, charge, credits, metered, price};
 
 #[tokio::test]
 async fn a_reservation_keeps_the_price_of_its_estimate() {

@@ -4,9 +4,9 @@ use futures_util::StreamExt;
 use limiter::{CountTokens, StreamError, StreamMeter};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::faulty_store::Fault;
-use crate::log::Log;
-use crate::world::{World, metered};
+use super::faulty_store::Fault;
+use super::log::Log;
+use super::world::{World, metered};
 
 #[test]
 fn dropped_after_the_runtime_has_gone_the_estimate_stands_and_the_log_says_so() {
@@ -98,7 +98,7 @@ async fn a_stream_whose_counter_panics_ends_with_an_error_and_is_settled() {
     let world = World::with_tokens_per_minute(10_000).await;
     let call = world.reserve(100, 500).await;
     let counter = |chunk: &u64| if *chunk == 7 { panic!("seven") } else { *chunk };
-    let answer = StreamMeter::stream(crate::world::chunks([1, 2, 7, 1]), call, counter);
+    let answer = StreamMeter::stream(super::world::chunks([1, 2, 7, 1]), call, counter);
     let items: Vec<_> = answer.collect().await;
     assert!(matches!(items[..], [Ok(1), Ok(2), Err(StreamError::Uncounted)]), "{items:?}");
     assert_eq!(world.minute_tokens().await, 103);
@@ -119,7 +119,7 @@ async fn a_stream_whose_counter_panics_at_its_end_settles_what_was_counted() {
     }
     let world = World::with_tokens_per_minute(10_000).await;
     let call = world.reserve(100, 500).await;
-    let answer = StreamMeter::stream(crate::world::chunks([1, 2]), call, Ends);
+    let answer = StreamMeter::stream(super::world::chunks([1, 2]), call, Ends);
     let items: Vec<_> = answer.collect().await;
     assert!(matches!(items[..], [Ok(1), Ok(2)]), "{items:?}");
     assert_eq!(world.minute_tokens().await, 103);
@@ -130,7 +130,7 @@ async fn a_stream_whose_counter_panics_at_its_end_settles_what_was_counted() {
 async fn dropped_in_a_panic_of_its_upstream_what_was_seen_is_settled() {
     let world = World::with_tokens_per_minute(10_000).await;
     let call = world.reserve(100, 500).await;
-    let upstream = crate::world::chunks([1, 2, 7])
+    let upstream = super::world::chunks([1, 2, 7])
         .map(|chunk| if matches!(chunk, Ok(7)) { panic!("seven") } else { chunk });
     let mut answer = StreamMeter::stream(upstream, call, |chunk: &u64| *chunk);
     let task = tokio::spawn(async move { while answer.next().await.is_some() {} });

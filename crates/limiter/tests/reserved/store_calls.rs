@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use limiter::StreamMeter;
 
-use crate::world::{World, chunks, metered, says};
+use super::world::{World, chunks, metered, says};
 
 /// The promise of the documentation: ⌈n ÷ step⌉ extensions for n tokens more than were reserved, and one settlement.
 #[tokio::test]

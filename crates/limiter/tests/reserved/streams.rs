@@ -10,8 +10,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use limiter::{CountTokens, Reported, StreamError, StreamMeter};
 
-use crate::faulty_store::Fault;
-use crate::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
+use super::faulty_store::Fault;
+use super::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};
 
 #[tokio::test]
 async fn a_stream_that_finishes_costs_what_its_chunks_carried() {

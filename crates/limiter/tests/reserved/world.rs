@@ -10,7 +10,7 @@ use limiter::{
     NewKey, Price, Reservation, StreamMeter, Timestamp, Totals,
 };
 
-use crate::faulty_store::{Faults, FaultyStore};
+use super::faulty_store::{Faults, FaultyStore};
 
 /// Half a minute past noon, so that a minute ends soon and the day does not.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_760_011_230_000);

@@ -1,0 +1,9 @@
+//! The store in memory, as its callers see it.
+
+mod common;
+mod journal;
+mod many_keys;
+mod memory_bound;
+mod no_allocation;
+mod remembered;
+mod snapshot;

@@ -1,0 +1,155 @@
+//! Two processes and 64 tasks in each, against one limit: admitted is exactly the limit, every run, and each threshold is told
+//! once, by one of both.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use limiter_core::{Charge, KeyConfig, KeyId, Limits, Store};
+use limiter_redis::RedisStore;
+use limiter_test_servers::RedisServer;
+use tokio::task::JoinSet;
+
+use super::load::{connect, create};
+
+#[tokio::test]
+async fn two_processes_admit_exactly_the_limit_of_requests() {
+    away_from_midnight().await;
+    let server = RedisServer::run();
+    let store = connect(server.url()).await;
+    for run in 0..RUNS {
+        let limits = Limits::builder().requests_per_day(1_000).build().unwrap();
+        let key = limited(&store, run, limits).await;
+        let [(one, told), (other, also)] = race(&server, &key, 0);
+        println!(
+            "requests, run {run}: {one} + {other} admitted of 1000, {told:?} and {also:?} told"
+        );
+        assert_eq!(one + other, 1_000);
+        assert_each_was_told_once(told, also);
+        let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
+        assert_eq!(day.requests.used, 1_000);
+    }
+}
+
+#[tokio::test]
+async fn two_processes_admit_exactly_the_limit_of_tokens() {
+    away_from_midnight().await;
+    let server = RedisServer::run();
+    let store = connect(server.url()).await;
+    for run in 0..RUNS {
+        let limits = Limits::builder().tokens_per_day(100_000).build().unwrap();
+        let key = limited(&store, run, limits).await;
+        let [(one, told), (other, also)] = race(&server, &key, 2_500);
+        println!(
+            "tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500, {told:?} and {also:?} told"
+        );
+        assert_eq!(one + other, 40);
+        assert_each_was_told_once(told, also);
+        let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
+        assert_eq!((day.requests.used, day.tokens.used), (40, 100_000));
+    }
+}
+
+/// One of the two processes: it waits for a line, then its tasks call until each is denied.
+#[test]
+#[ignore = "started by the tests above, in processes of its own"]
+fn worker() {
+    let Ok(url) = env::var(URL) else { return };
+    let key: KeyId = env::var(KEY).unwrap().parse().unwrap();
+    let tokens: u64 = env::var(TOKENS).unwrap().parse().unwrap();
+    let charge = Charge::request().with_tokens(tokens, 0).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (admitted, told) = runtime.block_on(async {
+        let store = connect(url).await;
+        println!("ready");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        let mut tasks = JoinSet::new();
+        for _ in 0..TASKS {
+            let (store, key) = (store.clone(), key.clone());
+            tasks.spawn(async move {
+                let (mut admitted, mut told) = (0_u64, Vec::new());
+                while let Some(allowed) =
+                    store.check_and_consume(&key, None, &charge).await.unwrap().allowed()
+                {
+                    admitted += 1;
+                    told.extend(
+                        allowed.crossed().iter().map(|crossing| crossing.percent.to_string()),
+                    );
+                }
+                (admitted, told)
+            });
+        }
+        let (admitted, told): (Vec<u64>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
+        (admitted.iter().sum::<u64>(), told.concat().join(","))
+    });
+    println!("\n{ADMITTED}{admitted}={told}");
+}
+
+async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
+    let name = format!("run {run}");
+    create(store, &name, KeyConfig::named(&name).unwrap().with_global(limits)).await
+}
+
+/// The default ones of the limit that both were calling against.
+fn assert_each_was_told_once(told: Vec<u8>, also: Vec<u8>) {
+    let mut all = [told, also].concat();
+    all.sort_unstable();
+    assert_eq!(all, [80, 100]);
+}
+
+/// How many calls each of the two processes was allowed, and which thresholds it was told.
+fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> [(u64, Vec<u8>); 2] {
+    let start = || {
+        Command::new(env::current_exe().unwrap())
+            .args(["--exact", "faults::exact::worker", "--ignored", "--nocapture"])
+            .env(URL, server.url())
+            .env(KEY, key.as_str())
+            .env(TOKENS, tokens.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut workers = [start(), start()];
+    let mut outputs =
+        workers.each_mut().map(|worker| BufReader::new(worker.stdout.take().unwrap()));
+    for output in &mut outputs {
+        line_with(output, "ready");
+    }
+    for worker in &mut workers {
+        worker.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    let seen = outputs.each_mut().map(|output| {
+        let line = line_with(output, ADMITTED);
+        let (admitted, told) = line.trim()[ADMITTED.len()..].split_once('=').unwrap();
+        let told = told.split(',').filter(|percent| !percent.is_empty());
+        (admitted.parse().unwrap(), told.map(|percent| percent.parse().unwrap()).collect())
+    });
+    for mut worker in workers {
+        assert!(Child::wait(&mut worker).unwrap().success());
+    }
+    seen
+}
+
+fn line_with(output: &mut impl BufRead, words: &str) -> String {
+    let line = output.lines().map(Result::unwrap).find(|line| line.contains(words));
+    line.unwrap_or_else(|| panic!("a worker ended without {words:?}"))
+}
+
+/// A limit of a day would be reset in the middle of a race.
+async fn away_from_midnight() {
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400;
+    if today + LONGEST >= 86_400 {
+        tokio::time::sleep(Duration::from_secs(86_401 - today)).await;
+    }
+}
+
+const URL: &str = "LIMITER_TEST_WORKER_URL";
+const KEY: &str = "LIMITER_TEST_WORKER_KEY";
+const TOKENS: &str = "LIMITER_TEST_WORKER_TOKENS";
+const ADMITTED: &str = "admitted=";
+const TASKS: usize = 64;
+const RUNS: u32 = 3;
+/// A second is usual; this is in seconds, for all runs on a busy machine.
+const LONGEST: u64 = 30;
