@@ -32,7 +32,7 @@ mod handle;
 #[cfg(test)]
 mod interleavings;
 mod map;
-#[cfg(all(test, not(limiter_loom)))]
+#[cfg(test)]
 mod messages;
 mod snapshot;
 mod store;
