@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use limiter::store::Store;
@@ -91,7 +92,7 @@ pub(crate) async fn replayed_on<S: Store>(
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), Failure> {
-    let player = Player::new(store, clock).await;
+    let player = Player::new(Arc::new(store), clock).await;
     let player = player.map_err(|error| failed(with_causes(&error)))?;
     let played = play(player, input, &mut output).await;
     // Also before an error: the answers so far show how far the run came.
@@ -100,7 +101,7 @@ pub(crate) async fn replayed_on<S: Store>(
 
 /// Answers line by line, so that a day may be longer than memory.
 async fn play(
-    mut player: Player<impl Store>,
+    mut player: Player,
     input: impl BufRead,
     output: &mut impl Write,
 ) -> Result<(), Failure> {

@@ -10,18 +10,18 @@ use limiter_core::{
 
 /// A store with the management of its keys, for tests and replays. It derefs to the store.
 #[derive(Debug)]
-pub struct Managed<S> {
-    store: Arc<S>,
+pub struct Managed {
+    store: Arc<dyn Store>,
     issuer: Issuer,
 }
 
-impl<S: Store> Managed<S> {
+impl Managed {
     /// Manages the keys of this store, which are made of these random bytes.
     pub fn new(
-        store: S,
+        store: Arc<dyn Store>,
         entropy: impl Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
-        Self { store: Arc::new(store), issuer: Issuer::new(entropy) }
+        Self { store, issuer: Issuer::new(entropy) }
     }
 
     /// Sets the thresholds of keys that have none of their own.
@@ -31,8 +31,8 @@ impl<S: Store> Managed<S> {
     }
 
     /// The store.
-    pub fn store(&self) -> &S {
-        &self.store
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Creates the first key of a workspace.
@@ -66,10 +66,10 @@ impl<S: Store> Managed<S> {
     }
 }
 
-impl<S> Deref for Managed<S> {
-    type Target = S;
+impl Deref for Managed {
+    type Target = dyn Store;
 
-    fn deref(&self) -> &S {
-        &self.store
+    fn deref(&self) -> &Self::Target {
+        &*self.store
     }
 }

@@ -4,6 +4,7 @@ mod answer;
 pub(crate) mod request;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
@@ -23,7 +24,7 @@ use crate::replay::{
 /// and number; the names and ids of the keys behind them are made here.
 ///
 /// ```
-/// # async fn replay<S: limiter_core::Store>(store: S, clock: limiter_core::ManualClock)
+/// # async fn replay<S: limiter_core::Store>(store: Arc<dyn Store>, clock: limiter_core::ManualClock)
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// use limiter_conformance::player::Player;
 /// use limiter_conformance::replay::read;
@@ -37,8 +38,8 @@ use crate::replay::{
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Player<S: Store> {
-    store: Managed<S>,
+pub struct Player {
+    store: Managed,
     clock: ManualClock,
     admin: KeyId,
     keys: HashMap<String, Labelled>,
@@ -78,14 +79,14 @@ impl From<InvalidValue> for PlayError {
     }
 }
 
-impl<S: Store> Player<S> {
+impl Player {
     /// A player in the workspace `replay` of a store, which must have no keys yet.
     ///
     /// `clock` is the one that the store reads: each operation sets it.
     ///
     /// # Errors
     /// [`PlayError`] if the hidden admin key cannot be created.
-    pub async fn new(store: S, clock: ManualClock) -> Result<Self, PlayError> {
+    pub async fn new(store: Arc<dyn Store>, clock: ManualClock) -> Result<Self, PlayError> {
         Self::in_workspace(store, clock, WorkspaceId::new("replay")?).await
     }
 
@@ -94,7 +95,7 @@ impl<S: Store> Player<S> {
     /// # Errors
     /// As [`new`](Self::new).
     pub async fn in_workspace(
-        store: S,
+        store: Arc<dyn Store>,
         clock: ManualClock,
         workspace: WorkspaceId,
     ) -> Result<Self, PlayError> {
@@ -144,7 +145,7 @@ impl<S: Store> Player<S> {
     }
 
     /// The store, with the management of its keys.
-    pub const fn store(&self) -> &Managed<S> {
+    pub const fn store(&self) -> &Managed {
         &self.store
     }
 

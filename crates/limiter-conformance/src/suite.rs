@@ -79,7 +79,7 @@ use limiter_core::{LedgerBounds, ManualClock, Store};
 
 use self::key::Key;
 use self::world::World;
-use crate::waiting;
+use crate::waiting::{self, Wait};
 
 /// A source of empty stores.
 pub trait StoreUnderTest: Send + Sync + 'static {
@@ -117,8 +117,12 @@ pub fn run_all(store: impl StoreUnderTest, at_once: usize) {
 
 /// All stories, as tests of this store.
 pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
-    let mut suite = Suite { store: Arc::new(store), module: "", stories: Vec::new() };
-    let modules: &[(&'static str, Stories<T>)] = &[
+    let source = Source {
+        slowness: T::SLOWNESS,
+        empty: Box::new(move |clock, bounds| Arc::new(store.with_bounds(clock, bounds).wait())),
+    };
+    let mut suite = Suite { source: Arc::new(source), module: "", stories: Vec::new() };
+    let modules: &[(&'static str, Stories)] = &[
         ("access_keys", access_keys::stories),
         ("admins", admins::stories),
         ("bounds", bounds::stories),
@@ -158,28 +162,34 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
 }
 
 /// Adds the stories of a module.
-type Stories<T> = fn(&mut Suite<T>);
+type Stories = fn(&mut Suite);
+
+/// The store under test, without its type: so the stories are compiled once, and not for each store.
+struct Source {
+    slowness: u32,
+    empty: Box<dyn Fn(ManualClock, LedgerBounds) -> Arc<dyn Store> + Send + Sync>,
+}
 
 /// The stories so far.
-struct Suite<T> {
-    store: Arc<T>,
+struct Suite {
+    source: Arc<Source>,
     module: &'static str,
     stories: Vec<Trial>,
 }
 
-impl<T: StoreUnderTest> Suite<T> {
+impl Suite {
     /// Adds a story that begins at noon in a workspace with one admin key. It fails if it panics.
-    fn story(&mut self, name: &str, story: impl FnOnce(&World<T>) + Send + 'static) {
-        let store = Arc::clone(&self.store);
+    fn story(&mut self, name: &str, story: impl FnOnce(&World) + Send + 'static) {
+        let source = Arc::clone(&self.source);
         let run = move || {
-            waiting::on_a_runtime(|| story(&World::at_noon(&store)));
+            waiting::on_a_runtime(|| story(&World::at_noon(&source)));
             Ok(())
         };
         self.stories.push(Trial::test(format!("{}::{name}", self.module), run));
     }
 
     /// Adds a story of one member key, which may make 10 requests and 100 tokens a minute, and 1,000 tokens a day.
-    fn calls(&mut self, name: &str, story: impl FnOnce(Key<'_, T>) + Send + 'static) {
+    fn calls(&mut self, name: &str, story: impl FnOnce(Key<'_>) + Send + 'static) {
         self.story(name, |world| story(world.generous()));
     }
 }

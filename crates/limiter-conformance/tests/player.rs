@@ -1,5 +1,7 @@
 //! The player: what the replay format says beyond what a decision does, and errors that are no answers.
 
+use std::sync::Arc;
+
 use limiter_conformance::fixtures::{self, NOON, workspace};
 use limiter_conformance::player::{PlayError, Player};
 use limiter_conformance::replay::{Action, Answer, Operation, Problem};
@@ -111,12 +113,12 @@ fn a_workspace_that_has_keys_already_is_an_error() {
     on_a_runtime(|| {
         let store = MemoryStore::new();
         let clock = ManualClock::at(NOON);
-        let first = Player::new(store.clone(), clock.clone()).wait();
+        let first = Player::new(Arc::new(store.clone()), clock.clone()).wait();
         assert!(first.is_ok());
-        let second = Player::new(store.clone(), clock.clone()).wait();
+        let second = Player::new(Arc::new(store.clone()), clock.clone()).wait();
         assert!(matches!(second, Err(PlayError::Keys(KeysError::AlreadyBootstrapped))));
         let other = workspace("another");
-        assert!(Player::in_workspace(store, clock, other).wait().is_ok());
+        assert!(Player::in_workspace(Arc::new(store), clock, other).wait().is_ok());
     });
 }
 
@@ -126,7 +128,7 @@ fn a_store_that_fails_is_an_error_and_no_answer() {
         let clock = ManualClock::at(NOON);
         let store = MemoryStore::builder().clock(clock.clone()).build();
         let store = Around(Unplugged(store));
-        let mut player = Player::new(store, clock).wait().expect("keys can be managed");
+        let mut player = Player::new(Arc::new(store), clock).wait().expect("keys can be managed");
         let create = operation(r#""op":"create","key":"k1""#);
         player.play(&create).wait().expect("keys can be managed");
         for line in [r#""op":"check","key":"k1""#, r#""op":"peek","key":"k1""#] {
@@ -212,9 +214,11 @@ fn answers(lines: &[(&str, &str)]) {
     });
 }
 
-fn player(store: limiter_memory::MemoryStoreBuilder) -> Player<MemoryStore> {
+fn player(store: limiter_memory::MemoryStoreBuilder) -> Player {
     let clock = ManualClock::at(NOON);
-    Player::new(store.clock(clock.clone()).build(), clock).wait().expect("the store is empty")
+    Player::new(Arc::new(store.clock(clock.clone()).build()), clock)
+        .wait()
+        .expect("the store is empty")
 }
 
 fn operation(fields: &str) -> Operation {

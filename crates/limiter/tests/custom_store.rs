@@ -9,7 +9,7 @@ use limiter_conformance::{Around, Called, Interpose};
 
 /// A store that passes each call on to another one.
 #[derive(Debug)]
-struct Custom(MemoryStore);
+pub(crate) struct Custom(pub(crate) MemoryStore);
 
 impl Interpose for Custom {
     fn store(&self) -> &dyn Store {

@@ -81,7 +81,7 @@ async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
     }
     let (text, warnings) = (log.text(), log.lines_with("WARN limiter"));
     assert_eq!(warnings.len(), 1, "{text}");
-    assert!(warnings[0].contains("a call has failed in its store"), "{text}");
+    assert!(warnings[0].contains("the store gave no answer to a call"), "{text}");
     assert_eq!(spans(&log).iter().filter(|span| span.contains("outcome=error")).count(), 20);
 }
 

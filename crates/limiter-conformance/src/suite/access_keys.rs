@@ -2,12 +2,14 @@
 
 use std::sync::Mutex;
 
+use std::sync::Arc;
+
 use limiter_core::{AccessKey, BoxError, KeyId, KeysError, NewKey, Store};
 
 use super::prelude::*;
 use crate::Managed;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_generated_access_key_resolves_to_its_key", |world| {
         let created = world.create(NewKey::member(named("ci")));
         let secret = created.access_key.expect("an access key was made");
@@ -132,21 +134,17 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 }
 
-fn create_with<T: StoreUnderTest>(
-    world: &World<T>,
-    name: &str,
-    secret: &str,
-) -> Result<KeyId, KeysError> {
+fn create_with(world: &World, name: &str, secret: &str) -> Result<KeyId, KeysError> {
     let key = NewKey::member(named(name)).with_access_key(access_key(secret));
     world.try_create(key).map(|created| created.record.id)
 }
 
-fn resolved<T: StoreUnderTest>(world: &World<T>, secret: &AccessKey) -> Option<KeyId> {
+fn resolved(world: &World, secret: &AccessKey) -> Option<KeyId> {
     world.store.authenticate(secret).wait().expect("the store answers")
 }
 
 /// A store whose random source fills each buffer with the next byte of the script, and then with the last for ever.
-pub(super) fn scripted<S: Store>(store: S, script: Vec<u8>) -> Managed<S> {
+pub(super) fn scripted(store: Arc<dyn Store>, script: Vec<u8>) -> Managed {
     let script = Mutex::new(script);
     Managed::new(store, move |bytes| {
         let mut script = script.lock().map_err(|_| BoxError::from("a test panicked"))?;

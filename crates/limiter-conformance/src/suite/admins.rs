@@ -4,7 +4,7 @@ use limiter_core::{KeysError, NewKey};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     let tomorrow = Some(NOON.after(DAY));
 
     suite.story("a_workspace_is_bootstrapped_only_once", |world| {

@@ -6,7 +6,7 @@ use limiter_core::{LedgerBounds, ReservationError, SettledAs, Timestamp, Totals}
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     let default = LedgerBounds::default;
     let call = || tokens(0, 5);
 
@@ -162,7 +162,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
 /// Reserves a call, which must find no room until this instant, and returns the sentence of the refusal.
 #[track_caller]
-fn refused<T: StoreUnderTest>(key: &Key<'_, T>, id: &str, room_at: Timestamp) -> String {
+fn refused(key: &Key<'_>, id: &str, room_at: Timestamp) -> String {
     let full = key.try_reserve(id, None, tokens(0, 5), DAY).expect_err("there is no room");
     assert!(matches!(full, ReservationError::TooMany { .. }), "{full}");
     assert_eq!(full.retry_at(), Some(room_at), "{full}");

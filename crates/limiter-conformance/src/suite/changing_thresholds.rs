@@ -4,7 +4,7 @@ use limiter_core::{KeyConfig, Thresholds};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("the_thresholds_of_a_key_replace_those_of_the_limiter", |world| {
         let world = with_default_thresholds(world, percents([25]));
         let key = world.member(hundred_tokens("ci"));
@@ -136,19 +136,16 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 }
 
 /// A world whose keys have these thresholds unless they set their own.
-fn with_default_thresholds<T: StoreUnderTest>(
-    world: &World<T>,
-    thresholds: Thresholds,
-) -> World<T> {
+fn with_default_thresholds(world: &World, thresholds: Thresholds) -> World {
     let world = World::at_noon(&world.source);
     World { store: world.store.with_thresholds(thresholds), ..world }
 }
 
-fn set<T: StoreUnderTest>(key: &Key<'_, T>, thresholds: Thresholds) {
+fn set(key: &Key<'_>, thresholds: Thresholds) {
     key.update(|config| config.thresholds = Some(thresholds));
 }
 
-fn change_budget<T: StoreUnderTest>(key: &Key<'_, T>, budget: Option<u64>) {
+fn change_budget(key: &Key<'_>, budget: Option<u64>) {
     key.update(|config| config.budget = budget.map(millionths));
 }
 

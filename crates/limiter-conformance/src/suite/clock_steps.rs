@@ -4,7 +4,7 @@ use limiter_core::Timestamp;
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // A step back by up to one window keeps the stored window; the step forth keeps it too.
     suite.story("a_clock_that_steps_back_by_one_window_and_forth_again_refills_nothing", |world| {
         assert_eq!(admitted_at(world, [NOON, at_noon_and(-60_000), NOON]), [LIMIT, 0, 0]);
@@ -18,7 +18,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 }
 
 /// Calls a key of `LIMIT` requests per minute at each instant until it is denied, and returns how many were admitted.
-fn admitted_at<T: StoreUnderTest>(world: &World<T>, instants: [Timestamp; 3]) -> [u64; 3] {
+fn admitted_at(world: &World, instants: [Timestamp; 3]) -> [u64; 3] {
     let key = world.limited(requests_per_minute(LIMIT));
     instants.map(|instant| {
         world.clock.set(instant);

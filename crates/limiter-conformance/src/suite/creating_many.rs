@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use limiter_core::{
-    CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, NewKey, NewRecord, Store,
+    CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, NewKey, NewRecord,
 };
 
 use super::access_keys::scripted;
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // More than a store is asked for at a time. Limits are in force at once, and each access key belongs to its key.
     suite.story("many_keys_are_created_in_order", |world| {
-        let count = if T::SLOWNESS >= 100 { 120 } else { 250 };
+        let count = if world.source.slowness >= 100 { 120 } else { 250 };
         let new = |number: u64| {
             let config = named(&format!("key {number}")).with_global(requests_per_day(number));
             NewKey::member(config)
@@ -165,10 +165,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 }
 
-fn create_many<T: StoreUnderTest>(
-    world: &World<T>,
-    keys: Vec<NewKey>,
-) -> Vec<Result<CreatedKey, KeysError>> {
+fn create_many(world: &World, keys: Vec<NewKey>) -> Vec<Result<CreatedKey, KeysError>> {
     world.keys().create_many(keys).wait().expect("an admin creates keys").into_iter().collect()
 }
 

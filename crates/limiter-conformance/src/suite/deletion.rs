@@ -1,10 +1,10 @@
 //! Deletion takes effect at once, for every caller, and for ever.
 
-use limiter_core::{DenialReason, KeysError, NewKey, Store};
+use limiter_core::{DenialReason, KeysError, NewKey};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_deleted_key_makes_no_calls", |world| {
         let key = world.member(named("ci"));
         is_unknown(key.admit("m1", 1).delete());
@@ -48,7 +48,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 }
 
-fn is_unknown<T: StoreUnderTest>(key: &Key<'_, T>) {
+fn is_unknown(key: &Key<'_>) {
     for decision in [key.check("m1", requests(1)), key.peek("m1", requests(1))] {
         assert_eq!(reason(&decision), &DenialReason::KeyUnknown);
     }

@@ -4,7 +4,7 @@ use limiter_core::{DenialReason, ReservationError, Totals};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // The new totals are given, and the difference is charged, without a request.
     suite.calls("an_extension_charges_what_is_missing", |key| {
         key.reserve("r1", tokens(10, 20)).extend("r1", output(50)).uses([1, 60, 1, 60]);

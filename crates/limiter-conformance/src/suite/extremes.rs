@@ -8,7 +8,7 @@ use limiter_core::{
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_limit_of_zero_allows_nothing", |world| {
         let by_day = limits(|it| it.tokens_per_day(0));
         let limits = [requests_per_minute(0), requests_per_day(0), tokens_per_minute(0), by_day];

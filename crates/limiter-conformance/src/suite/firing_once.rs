@@ -6,7 +6,7 @@ use limiter_core::{Crossing, Decision, Limits, Timestamp};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("what_is_given_back_and_used_again_fires_nothing_again", |world| {
         let key = world.member(generous_config().with_budget(millionths(100)));
         let charge = |amount| tokens(0, amount).with_credits(millionths(amount));

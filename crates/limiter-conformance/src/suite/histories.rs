@@ -12,13 +12,13 @@ use crate::model::{Bounds, Model};
 use crate::replay::{Answer, Operation, to_jsonl};
 use crate::{Committed, committed};
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     let unbounded = Bounds::default();
 
     // Charges of all shapes, a clock that stands, moves, steps back and jumps, limits, budgets and expiries changed at any
     // moment, keys deleted and created again.
     suite.story("random_histories_agree_with_the_model", move |world| {
-        holds_for_histories::<T>(1, |history| agrees(&*world.source, unbounded, history));
+        holds_for_histories(world, 1, |history| agrees(&world.source, unbounded, history));
     });
 
     // The same with calls that are reserved, extended, settled, cancelled and repeated; at small bounds they are refused, and
@@ -29,7 +29,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         ("random_reservations_at_one_ended_agree_with_the_model", 4, FEW_ENDED),
     ] {
         suite.story(name, move |world| {
-            holds_for_reservations::<T>(share, |history| agrees(&*world.source, bounds, history));
+            holds_for_reservations(world, share, |history| agrees(&world.source, bounds, history));
         });
     }
 
@@ -41,7 +41,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
         ("every_short_reservation_at_small_bounds_agrees_with_the_model", reserved_world, 1, ONE),
     ] {
         suite.story(name, move |world| {
-            play_all(world, histories(depth::<T>().saturating_sub(less)), bounds);
+            play_all(world, histories(depth(world).saturating_sub(less)), bounds);
         });
     }
 
@@ -52,7 +52,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     ] {
         suite.story(name, move |world| {
             for Committed { file, operations, .. } in committed(folder) {
-                if let Err(broken) = agrees(&*world.source, unbounded, &operations) {
+                if let Err(broken) = agrees(&world.source, unbounded, &operations) {
                     panic!("{}: {broken}", file.display());
                 }
             }
@@ -81,11 +81,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 /// Plays a history on a store and on the model, until their answers differ.
 ///
 /// What the specification leaves open is not asked, neither here nor there.
-fn agrees<T: StoreUnderTest>(
-    source: &T,
-    bounds: Bounds,
-    history: &[Operation],
-) -> Result<(), Broken> {
+fn agrees(source: &Source, bounds: Bounds, history: &[Operation]) -> Result<(), Broken> {
     let (mut model, mut player) = (Model::bounded(bounds), bounded_player(source, bounds));
     let played = async {
         for (index, operation) in history.iter().enumerate() {
@@ -119,7 +115,7 @@ fn whole(answer: &Answer) -> String {
 }
 
 /// Plays all of them, each on an empty store, with as many threads as there are cores.
-fn play_all<T: StoreUnderTest>(world: &World<T>, histories: Sequences, bounds: Bounds) {
+fn play_all(world: &World, histories: Sequences, bounds: Bounds) {
     let (total, letters) = (histories.total(), histories.letters());
     let histories = Mutex::new(histories);
     let next = || {
@@ -134,7 +130,7 @@ fn play_all<T: StoreUnderTest>(world: &World<T>, histories: Sequences, bounds: B
                 return played;
             }
             for history in batch {
-                if let Err(broken) = agrees(&*world.source, bounds, &history) {
+                if let Err(broken) = agrees(&world.source, bounds, &history) {
                     panic!("{broken}\nThe history:\n{}", to_jsonl(&history));
                 }
                 played += 1;
@@ -146,9 +142,9 @@ fn play_all<T: StoreUnderTest>(world: &World<T>, histories: Sequences, bounds: B
 }
 
 /// The length of the longest enumerated histories for this store.
-fn depth<T: StoreUnderTest>() -> u32 {
+fn depth(world: &World) -> u32 {
     let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
-    match T::SLOWNESS {
+    match world.source.slowness {
         0..=1 => depth,
         2..100 => depth.saturating_sub(1),
         100.. => depth.saturating_sub(2),

@@ -4,7 +4,7 @@ use limiter_core::{KeysError, NewKey};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_caller_may_choose_the_id", |world| {
         let created = world.create(NewKey::member(named("ci")).with_id(key_id("team-a/ci")));
         assert_eq!(created.record.id, key_id("team-a/ci"));

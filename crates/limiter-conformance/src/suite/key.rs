@@ -4,22 +4,21 @@ use std::time::Duration;
 
 use limiter_core::{
     Allowed, Charge, Crossing, Decision, DenialReason, KeyConfig, KeyId, KeyRecord, Keys,
-    KeysError, ScopeUsage, Store, Usage,
+    KeysError, ScopeUsage, Usage,
 };
 
-use super::StoreUnderTest;
 use super::world::World;
 use crate::fixtures::{asset, tokens};
 use crate::waiting::Wait;
 
 /// A key of the workspace `home`, unless a story says otherwise. What is done with it is expected to succeed, but for the
 /// functions that return a result. Most others return the key, so that a story reads as one sentence.
-pub(super) struct Key<'w, T: StoreUnderTest> {
-    pub(super) world: &'w World<T>,
+pub(super) struct Key<'w> {
+    pub(super) world: &'w World,
     pub(super) id: KeyId,
 }
 
-impl<T: StoreUnderTest> Key<'_, T> {
+impl Key<'_> {
     /// The keys of its workspace, as this key sees them.
     pub(super) fn keys(&self) -> Keys<'_> {
         self.world.store.keys_as(&self.id)

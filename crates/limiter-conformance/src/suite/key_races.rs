@@ -4,7 +4,7 @@ use limiter_core::{Credits, DenialReason, KeyConfig, KeysError, NewKey};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_workspace_is_bootstrapped_once", |world| {
         let store = managed(world.empty_store());
         let outcomes = at_once(CALLERS, |caller| {
@@ -87,7 +87,7 @@ fn one_succeeds<R>(outcomes: &[Result<R, KeysError>], is_expected: impl Fn(&Keys
     assert_eq!(outcomes.iter().flatten().count(), 1);
 }
 
-fn top_up<T: StoreUnderTest>(key: &Key<'_, T>) {
+fn top_up(key: &Key<'_>) {
     let raise = |config: &mut KeyConfig| {
         let budget = config.budget.map_or(0, Credits::millionths);
         config.budget = Credits::from_millionths(budget + 1).ok();

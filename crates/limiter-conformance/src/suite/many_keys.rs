@@ -4,7 +4,7 @@ use limiter_core::NewKey;
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("each_key_counts_for_itself", |world| {
         let keys = create(world, "key");
         for (calls, key) in (0..).zip(&keys) {
@@ -30,8 +30,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 }
 
 /// Keys of three requests a day.
-pub(super) fn create<'w, T: StoreUnderTest>(world: &'w World<T>, prefix: &str) -> Vec<Key<'w, T>> {
-    let count = if T::SLOWNESS < 100 { KEYS } else { KEYS / 10 };
+pub(super) fn create<'w>(world: &'w World, prefix: &str) -> Vec<Key<'w>> {
+    let count = if world.source.slowness < 100 { KEYS } else { KEYS / 10 };
     let new = (0..count).map(|number| {
         let config = named(&format!("{prefix} {number}")).with_global(requests_per_day(3));
         NewKey::member(config).without_access_key()

@@ -4,7 +4,7 @@ use limiter_core::{KeysError, NewKey};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     let another_ci = || NewKey::member(named("ci"));
 
     suite.story("a_name_is_not_given_twice", move |world| {

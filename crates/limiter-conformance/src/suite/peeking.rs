@@ -1,13 +1,13 @@
 //! What changes nothing: peeks, reads, and calls that are denied.
 
-use limiter_core::{AssetId, Charge, Decision, KeyRecord, Search, Store, Usage};
+use limiter_core::{AssetId, Charge, Decision, KeyRecord, Search, Usage};
 
 use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
 use crate::player::{Player, request};
 use crate::replay::{Action, Call, Operation};
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // Whole decisions are compared: every rule with limit, used, remaining and reset time, and what is left of the budget.
     suite.story("a_peek_answers_what_the_check_then_answers", |world| {
         holds_for_each_check(world, |player, call| {
@@ -38,7 +38,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
     // A key that is watched all the time goes the same way as one that is not.
     suite.story("watching_changes_nothing", |world| {
-        holds_for_histories::<T>(4, |history| {
+        holds_for_histories(world, 4, |history| {
             let (mut alone, mut watched) = (player(world), player(world));
             for operation in history {
                 watch(&watched, operation);
@@ -60,11 +60,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 }
 
 /// Something holds for each check of random histories; it makes the call, too.
-fn holds_for_each_check<T: StoreUnderTest>(
-    world: &World<T>,
-    holds: impl Fn(&Player<T::Store>, &Call) -> Result<(), Broken>,
-) {
-    holds_for_histories::<T>(4, |history| {
+fn holds_for_each_check(world: &World, holds: impl Fn(&Player, &Call) -> Result<(), Broken>) {
+    holds_for_histories(world, 4, |history| {
         let mut player = player(world);
         for operation in history {
             match &operation.action {
@@ -86,14 +83,14 @@ fn same<V: PartialEq + std::fmt::Debug>(one: V, other: V) -> Result<(), Broken> 
     if one == other { Ok(()) } else { Err(format!("  first: {one:?}\n  then: {other:?}")) }
 }
 
-fn check<S: Store>(player: &Player<S>, call: &Call) -> Decision {
+fn check(player: &Player, call: &Call) -> Decision {
     let (asset, charge) = asked(call);
     let key = player.key(&call.key);
     let decision = player.store().check_and_consume(key, asset.as_ref(), &charge);
     decision.wait().expect("the store answers")
 }
 
-pub(super) fn peek<S: Store>(player: &Player<S>, call: &Call) -> Decision {
+pub(super) fn peek(player: &Player, call: &Call) -> Decision {
     let (asset, charge) = asked(call);
     let decision = player.store().peek(player.key(&call.key), asset.as_ref(), &charge);
     decision.wait().expect("the store answers")
@@ -105,14 +102,14 @@ fn asked(call: &Call) -> (Option<AssetId>, Charge) {
 }
 
 /// All that callers and admins can see of a key.
-fn seen<S: Store>(player: &Player<S>, call: &Call) -> (Option<Usage>, Option<KeyRecord>) {
+fn seen(player: &Player, call: &Call) -> (Option<Usage>, Option<KeyRecord>) {
     let key = player.key(&call.key);
     let usage = player.store().usage(key).wait().expect("the store answers");
     (usage, player.store().keys_as(player.admin()).get(key).wait().ok())
 }
 
 /// Looks at every key in every way.
-fn watch<S: Store>(player: &Player<S>, operation: &Operation) {
+fn watch(player: &Player, operation: &Operation) {
     if !operation.is_within_bounds() {
         return;
     }

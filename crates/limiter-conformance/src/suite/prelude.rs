@@ -5,6 +5,6 @@ pub(super) use super::reserving::{is_new, is_replayed};
 pub(super) use super::world::{
     World, assert_refused, at_noon_and, generous, generous_config, managed,
 };
-pub(super) use super::{StoreUnderTest, Suite};
+pub(super) use super::{Source, Suite};
 pub(super) use crate::fixtures::*;
 pub(super) use crate::waiting::{CALLERS, Wait, at_once};

@@ -9,7 +9,7 @@ use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRunner,
 };
 
-use super::StoreUnderTest;
+use super::Source;
 use super::world::World;
 use crate::generate;
 use crate::model::Bounds;
@@ -22,23 +22,26 @@ pub(super) type Broken = String;
 
 /// Tries random histories, one in `share` of the usual number. A shrunk failure is remembered, for all properties alike, in a
 /// file of the crate that runs the suite; it belongs into version control.
-pub(super) fn holds_for_histories<T: StoreUnderTest>(
+pub(super) fn holds_for_histories(
+    world: &World,
     share: u32,
     property: impl Fn(&[Operation]) -> Result<(), Broken>,
 ) {
-    holds_for::<T>(generate::histories(STEPS), REGRESSIONS, share, property);
+    holds_for(world, generate::histories(STEPS), REGRESSIONS, share, property);
 }
 
 /// The same for histories with reservations, whose failures have a file of their own.
-pub(super) fn holds_for_reservations<T: StoreUnderTest>(
+pub(super) fn holds_for_reservations(
+    world: &World,
     share: u32,
     property: impl Fn(&[Operation]) -> Result<(), Broken>,
 ) {
     let histories = generate::histories_with_reservations(STEPS);
-    holds_for::<T>(histories, RESERVED_REGRESSIONS, share, property);
+    holds_for(world, histories, RESERVED_REGRESSIONS, share, property);
 }
 
-fn holds_for<T: StoreUnderTest>(
+fn holds_for(
+    world: &World,
     histories: impl Strategy<Value = Vec<Operation>>,
     regressions: &'static str,
     share: u32,
@@ -46,7 +49,7 @@ fn holds_for<T: StoreUnderTest>(
 ) {
     let cases = number_from("LIMITER_TEST_CASES").unwrap_or(DEFAULT_CASES);
     let config = Config {
-        cases: (cases / share / T::SLOWNESS.max(1)).max(1),
+        cases: (cases / share / world.source.slowness.max(1)).max(1),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
         max_shrink_iters: SHRINK_STEPS,
         // Most of the time goes into making histories: it is half that of the default.
@@ -68,23 +71,20 @@ fn holds_for<T: StoreUnderTest>(
 }
 
 /// A player on an empty store.
-pub(super) fn player<T: StoreUnderTest>(world: &World<T>) -> Player<T::Store> {
-    bounded_player(&*world.source, Bounds::default())
+pub(super) fn player(world: &World) -> Player {
+    bounded_player(&world.source, Bounds::default())
 }
 
 /// A player on an empty store with these ledger bounds.
-pub(super) fn bounded_player<T: StoreUnderTest>(source: &T, bounds: Bounds) -> Player<T::Store> {
+pub(super) fn bounded_player(source: &Source, bounds: Bounds) -> Player {
     let Bounds { open, ended, checks } = bounds;
     let bounds = LedgerBounds { open, ended, checks, ..LedgerBounds::default() };
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
-    let store = source.with_bounds(clock.clone(), bounds).wait();
+    let store = (source.empty)(clock.clone(), bounds);
     Player::new(store, clock).wait().expect("an empty store takes an admin key")
 }
 
-pub(super) async fn play<S: limiter_core::Store>(
-    player: &mut Player<S>,
-    operation: &Operation,
-) -> Result<Answer, Broken> {
+pub(super) async fn play(player: &mut Player, operation: &Operation) -> Result<Answer, Broken> {
     let answer = player.play(operation).await;
     answer.map_err(|error| format!("{} has no answer: {error}", operation.to_line()))
 }

@@ -4,7 +4,7 @@ use limiter_core::{Charge, Decision, KeyConfig, ScopeUsage, Usage};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // Each of the 1,000 calls that are admitted leaves another rest.
     let config = named("busy").with_global(requests_per_minute(1_000));
     let one = |_| (None, requests(1));
@@ -62,8 +62,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
 /// Adds a story in which 4,000 calls are made, and what was admitted and the usage afterwards judged; this is repeated with
 /// other keys, as a race does not go wrong each time.
-fn race<T: StoreUnderTest>(
-    suite: &mut Suite<T>,
+fn race(
+    suite: &mut Suite,
     name: &str,
     config: KeyConfig,
     call: impl Fn(usize) -> (Option<&'static str>, Charge) + Send + Sync + 'static,

@@ -6,7 +6,7 @@ use limiter_core::{Charge, DenialReason, ReservationError, SettledAs, Totals};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.calls("a_repeated_settlement_changes_nothing_more", |key| {
         key.reserve("r1", tokens(0, 50)).reserve("r2", tokens(0, 5));
         for _ in 0..3 {

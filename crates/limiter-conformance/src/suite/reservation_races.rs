@@ -4,7 +4,7 @@ use limiter_core::{Decision, ReservationError};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.calls("a_reservation_is_charged_once", |key| {
         for id in ids() {
             let reserve = |_| key.try_reserve(&id, None, tokens(0, 3), DAY);

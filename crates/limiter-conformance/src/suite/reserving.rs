@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use limiter_core::{
-    Charge, Crossing, Decision, RecordId, ReservationError, Settled, Store, Totals,
-};
+use limiter_core::{Charge, Crossing, Decision, RecordId, ReservationError, Settled, Totals};
 
-use super::StoreUnderTest;
 use super::key::{Key, in_words};
 use crate::fixtures::{DAY, asset, request_id};
 use crate::waiting::Wait;
 
 /// All return at once what the store answers, or expect that it succeeds and return the key.
-impl<T: StoreUnderTest> Key<'_, T> {
+impl Key<'_> {
     /// Reserves a call of no asset for a year.
     #[track_caller]
     pub(super) fn reserve(&self, id: &str, estimate: Charge) -> &Self {

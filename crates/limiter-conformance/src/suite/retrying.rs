@@ -1,6 +1,6 @@
 //! `retry_at` is exact: denied until then, admitted then; and where there is none, no wait helps.
 
-use limiter_core::{Credits, Decision, Store, Timestamp};
+use limiter_core::{Credits, Decision, Timestamp};
 
 use super::peeking::peek;
 use super::prelude::*;
@@ -8,7 +8,7 @@ use super::property::{Broken, holds_for_histories, play, player};
 use crate::player::{Player, request};
 use crate::replay::{Action, Answer, Call, Denial, Operation};
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // Nothing else is consumed meanwhile.
     suite.story("a_charge_is_admitted_at_retry_at_and_not_a_millisecond_earlier", |world| {
         holds_for_each_denial(world, 4, |player, call, operation, retry_at| {
@@ -77,12 +77,12 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
 /// Something holds for each check of random histories that a rule denies, until it answers `false`. It gets the call, its
 /// operation and its retry.
-fn holds_for_each_denial<T: StoreUnderTest>(
-    world: &World<T>,
+fn holds_for_each_denial(
+    world: &World,
     share: u32,
-    holds: impl Fn(&Player<T::Store>, &Call, &Operation, Option<u64>) -> Result<bool, Broken>,
+    holds: impl Fn(&Player, &Call, &Operation, Option<u64>) -> Result<bool, Broken>,
 ) {
-    holds_for_histories::<T>(share, |history| {
+    holds_for_histories(world, share, |history| {
         let mut player = player(world);
         for operation in history {
             let answer = play(&mut player, operation).wait()?;
@@ -98,14 +98,14 @@ fn holds_for_each_denial<T: StoreUnderTest>(
 }
 
 /// What the same call would be answered at another instant. The next operation sets the clock again.
-fn answer_at<S: Store>(player: &Player<S>, call: &Call, at: u64) -> Decision {
+fn answer_at(player: &Player, call: &Call, at: u64) -> Decision {
     player.clock().set(request::instant(at));
     peek(player, call)
 }
 
 /// When a call that is denied may be made again.
 #[track_caller]
-fn retry_at<T: StoreUnderTest>(key: &Key<'_, T>) -> Option<Timestamp> {
+fn retry_at(key: &Key<'_>) -> Option<Timestamp> {
     key.check(None, tokens(0, 0)).denied().expect("the call is denied").retry_at()
 }
 

@@ -4,7 +4,7 @@ use limiter_core::{DenialReason, KeyId, KeysError, NewKey, Search};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("an_admin_creates_keys_of_both_kinds", |world| {
         let member = world.create(NewKey::member(named("member"))).record;
         let admin = world.create(NewKey::admin(named("admin"))).record;
@@ -54,8 +54,8 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 
     // Not even its own; and the answer does not show whether there is such a key.
-    type Ask<T> = fn(&Key<'_, T>, &KeyId) -> Result<(), KeysError>;
-    let asked: [(&str, Ask<T>); 6] = [
+    type Ask = fn(&Key<'_>, &KeyId) -> Result<(), KeysError>;
+    let asked: [(&str, Ask); 6] = [
         ("a_member_may_not_create_keys", |member, _| {
             member.keys().create(NewKey::member(named("mine"))).wait().map(drop)
         }),
@@ -163,10 +163,7 @@ fn is_unknown(error: &KeysError) -> bool {
 }
 
 /// Asserts that this caller is refused whatever it asks for, for this reason.
-fn refused_everything<T: StoreUnderTest>(
-    caller: &Key<'_, T>,
-    is_expected: impl Fn(&KeysError) -> bool,
-) {
+fn refused_everything(caller: &Key<'_>, is_expected: impl Fn(&KeysError) -> bool) {
     let (keys, admin) = (caller.keys(), &caller.world.admin);
     for refusal in [
         keys.create(NewKey::member(named("mine"))).wait().map(drop),

@@ -7,7 +7,7 @@ use limiter_core::{
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     let minute_and_day = |limits: Limits| [limits.of(Window::Minute), limits.of(Window::Day)];
 
     suite.story("a_new_keys_limits_are_in_force_at_once", move |world| {
@@ -159,7 +159,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 
 type Change = fn(&mut KeyConfig);
 
-fn change<T: StoreUnderTest>(key: &Key<'_, T>, global: Limits) -> limiter_core::KeyRecord {
+fn change(key: &Key<'_>, global: Limits) -> limiter_core::KeyRecord {
     key.update(|config| config.global = global)
 }
 

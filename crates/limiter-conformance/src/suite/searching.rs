@@ -4,7 +4,7 @@ use limiter_core::{KeyRecord, Search};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // By the bytes of their names.
     suite.story("pages_hold_every_key_once_and_in_order", |world| {
         let mut expected: Vec<_> = (0..25).map(|number| format!("key {number}")).collect();
@@ -99,7 +99,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     });
 }
 
-fn all_pages<T: StoreUnderTest>(world: &World<T>, search: Search) -> Vec<KeyRecord> {
+fn all_pages(world: &World, search: Search) -> Vec<KeyRecord> {
     let mut found = Vec::new();
     let mut next = Some(search);
     while let Some(search) = next {

@@ -6,7 +6,7 @@ use limiter_core::{KeyRecord, NewKey, Search};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     let new = || NewKey::member(named("ci")).with_access_key(access_key(SECRET));
 
     // Its ends are printed, and no more.
@@ -48,7 +48,7 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
     suite.story("engine_and_store_print_no_access_key", move |world| {
         world.create(new());
         hides(&world.store, SECRET);
-        hides(world.store.store(), SECRET);
+        hides(&world.store.store(), SECRET);
     });
 
     suite.story("errors_name_an_access_key_by_its_ends", move |world| {

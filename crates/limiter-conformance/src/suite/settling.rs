@@ -4,7 +4,7 @@ use limiter_core::{Limits, MAX_COUNT, ReservationError, Totals};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // A surplus goes back to the minute and the day that the call was charged to; the request stays.
     suite.calls("a_settled_call_counts_its_actual_cost", |key| {
         key.reserve("r1", tokens(10, 50)).uses([1, 60, 1, 60]);

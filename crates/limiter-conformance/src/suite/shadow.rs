@@ -4,7 +4,7 @@ use limiter_core::{Decision, DenialReason, Denied, NewKey, ReservationError};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // An enforced key and one in shadow make the same calls. What denies the one marks the call of the other, word for word;
     // their other answers and their counts are the same.
     suite.story("a_key_in_shadow_is_decided_and_counted_like_any_other", |world| {

@@ -4,7 +4,7 @@ use limiter_core::{Crossing, MAX_COUNT, TokenType};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // The eighth of ten, and the tenth.
     suite.story("a_threshold_shows_its_limit_the_count_and_the_reset", |world| {
         let key = world.limited(requests_per_minute(10));

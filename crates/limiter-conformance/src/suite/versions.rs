@@ -4,7 +4,7 @@ use limiter_core::{Credits, KeyConfig, KeysError};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     // A new key is at version 1.
     suite.story("each_change_counts_a_version", |world| {
         let key = world.member(named("ci"));

@@ -1,10 +1,10 @@
 //! A key of another workspace does not exist in any answer: the error has the words of one for an id that never existed.
 
-use limiter_core::{KeyId, KeysError, NewKey, Search, Store};
+use limiter_core::{KeyId, KeysError, NewKey, Search};
 
 use super::prelude::*;
 
-pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
+pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_foreign_key_is_not_there_to_read", |world| {
         is_not_there(&foreign_key(world), |id| world.keys().get(id).wait().map(drop));
     });
@@ -82,17 +82,14 @@ pub(super) fn stories<T: StoreUnderTest>(suite: &mut Suite<T>) {
 }
 
 /// A key of another workspace.
-fn foreign_key<T: StoreUnderTest>(world: &World<T>) -> Key<'_, T> {
+fn foreign_key(world: &World) -> Key<'_> {
     let foreign = NewKey::member(named("foreign")).with_access_key(access_key(FOREIGN_SECRET));
     let foreign = world.admin_of("elsewhere").keys().create(foreign).wait();
     world.key(foreign.expect("an admin creates").record.id)
 }
 
 /// Asserts that what is asked of a key is refused in the same words as for an id that never existed.
-fn is_not_there<T: StoreUnderTest>(
-    key: &Key<'_, T>,
-    ask: impl Fn(&KeyId) -> Result<(), KeysError>,
-) {
+fn is_not_there(key: &Key<'_>, ask: impl Fn(&KeyId) -> Result<(), KeysError>) {
     let [refused, never_made] = [&key.id, &key_id("never made")].map(|id| {
         let error = ask(id).expect_err("there is no such key here");
         assert!(matches!(error, KeysError::NotFound(_)), "{error:?}");

@@ -8,29 +8,29 @@ use limiter_core::{
     NewKey, Page, Search, Store, Timestamp,
 };
 
-use super::StoreUnderTest;
+use super::Source;
 use super::key::Key;
 use crate::Managed;
 use crate::fixtures::{NOON, limits, named, workspace};
 use crate::waiting::Wait;
 
 /// A store whose clock stands until the story moves it, and the first admin key of the workspace `home`.
-pub(super) struct World<T: StoreUnderTest> {
+pub(super) struct World {
     /// Other stores come from here.
-    pub(super) source: Arc<T>,
-    pub(super) store: Managed<T::Store>,
+    pub(super) source: Arc<Source>,
+    pub(super) store: Managed,
     pub(super) clock: ManualClock,
     pub(super) admin: KeyId,
 }
 
-impl<T: StoreUnderTest> World<T> {
-    pub(super) fn at_noon(source: &Arc<T>) -> Self {
+impl World {
+    pub(super) fn at_noon(source: &Arc<Source>) -> Self {
         Self::of(source, LedgerBounds::default())
     }
 
-    fn of(source: &Arc<T>, bounds: LedgerBounds) -> Self {
+    fn of(source: &Arc<Source>, bounds: LedgerBounds) -> Self {
         let clock = ManualClock::at(NOON);
-        let store = managed(source.with_bounds(clock.clone(), bounds).wait());
+        let store = managed((source.empty)(clock.clone(), bounds));
         let admin = bootstrap(&store, "home");
         Self { source: Arc::clone(source), store, clock, admin }
     }
@@ -41,8 +41,8 @@ impl<T: StoreUnderTest> World<T> {
     }
 
     /// An empty store at noon, without any key.
-    pub(super) fn empty_store(&self) -> T::Store {
-        self.source.with_bounds(ManualClock::at(NOON), LedgerBounds::default()).wait()
+    pub(super) fn empty_store(&self) -> Arc<dyn Store> {
+        (self.source.empty)(ManualClock::at(NOON), LedgerBounds::default())
     }
 
     /// The keys of `home`, as its first admin sees them.
@@ -59,36 +59,36 @@ impl<T: StoreUnderTest> World<T> {
     }
 
     /// A new member key without an access key.
-    pub(super) fn member(&self, config: KeyConfig) -> Key<'_, T> {
+    pub(super) fn member(&self, config: KeyConfig) -> Key<'_> {
         self.key(self.create(NewKey::member(config).without_access_key()).record.id)
     }
 
     /// A new member key with these limits over all its calls.
-    pub(super) fn limited(&self, limits: Limits) -> Key<'_, T> {
+    pub(super) fn limited(&self, limits: Limits) -> Key<'_> {
         self.member(named("ci").with_global(limits))
     }
 
     /// A new member key with [`generous`] limits.
-    pub(super) fn generous(&self) -> Key<'_, T> {
+    pub(super) fn generous(&self) -> Key<'_> {
         self.limited(generous())
     }
 
     /// Another admin key without an access key.
-    pub(super) fn another_admin(&self, config: KeyConfig) -> Key<'_, T> {
+    pub(super) fn another_admin(&self, config: KeyConfig) -> Key<'_> {
         self.key(self.create(NewKey::admin(config).without_access_key()).record.id)
     }
 
     /// The first admin key of another workspace.
-    pub(super) fn admin_of(&self, other: &str) -> Key<'_, T> {
+    pub(super) fn admin_of(&self, other: &str) -> Key<'_> {
         self.key(bootstrap(&self.store, other))
     }
 
-    pub(super) fn first_admin(&self) -> Key<'_, T> {
+    pub(super) fn first_admin(&self) -> Key<'_> {
         self.key(self.admin.clone())
     }
 
     /// The key with this id, if there is one.
-    pub(super) const fn key(&self, id: KeyId) -> Key<'_, T> {
+    pub(super) const fn key(&self, id: KeyId) -> Key<'_> {
         Key { world: self, id }
     }
 
@@ -112,14 +112,14 @@ impl<T: StoreUnderTest> World<T> {
     }
 }
 
-fn bootstrap<S: Store>(store: &Managed<S>, id: &str) -> KeyId {
+fn bootstrap(store: &Managed, id: &str) -> KeyId {
     let admin = NewKey::admin(named("first admin")).without_access_key();
     let admin = store.bootstrap(workspace(id), admin).wait();
     admin.expect("an empty workspace gets its first admin key").record.id
 }
 
 /// A store whose keys are made of the operating system's random bytes.
-pub(super) fn managed<S: Store>(store: S) -> Managed<S> {
+pub(super) fn managed(store: Arc<dyn Store>) -> Managed {
     Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
 }
 

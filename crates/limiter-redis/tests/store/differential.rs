@@ -71,6 +71,15 @@ fn the_scripts_do_what_the_core_does() {
     }
 }
 
+/// Near the largest count, a script that took before it added was one off: a double holds no odd number beyond 2^53.
+#[test]
+fn batches_that_once_diverged_agree() {
+    let mut server = Server::connect(shared().url(), "once-", str::to_owned);
+    for seed in [770_926_035_423_421_476] {
+        compare(&mut server, seed, &mut Tally::default()).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
 /// Each is a small mistake that a programmer could make.
 #[test]
 fn a_mistake_in_a_script_is_found() {

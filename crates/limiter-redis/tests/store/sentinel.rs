@@ -2,6 +2,8 @@
 //!
 //! The whole suite runs on one server; the scripts are the same here.
 
+use std::sync::Arc;
+
 use limiter_conformance::Managed;
 use limiter_conformance::fixtures::{MINUTE, NOON, named, requests_per_minute};
 use limiter_core::{BoxError, Charge, KeyId, KeysError, ManualClock, NewKey, Search, Store};
@@ -29,7 +31,7 @@ async fn keys_are_managed_and_calls_are_decided() {
 }
 
 /// For a second after a failover, calls still go to the old master, and what they write there is lost.
-async fn until_calls_go_to(master: &RedisServer, store: &Managed<RedisStore>, admin: &KeyId) {
+async fn until_calls_go_to(master: &RedisServer, store: &Managed, admin: &KeyId) {
     let scripts = || master.info("cmdstat_evalsha");
     let before = scripts();
     until_async("the new master is asked", async || {
@@ -39,12 +41,7 @@ async fn until_calls_go_to(master: &RedisServer, store: &Managed<RedisStore>, ad
     .await;
 }
 
-async fn life_of_a_key(
-    store: &Managed<RedisStore>,
-    clock: &ManualClock,
-    admin: &KeyId,
-    name: &str,
-) {
+async fn life_of_a_key(store: &Managed, clock: &ManualClock, admin: &KeyId, name: &str) {
     let keys = store.keys_as(admin);
     let config = named(name).with_global(requests_per_minute(2));
     let created = keys.create(NewKey::member(config)).await.unwrap();
@@ -75,6 +72,6 @@ async fn life_of_a_key(
     assert!(matches!(gone, Err(KeysError::NotFound(_))), "{gone:?}");
 }
 
-fn managed(store: RedisStore) -> Managed<RedisStore> {
-    Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
+fn managed(store: RedisStore) -> Managed {
+    Managed::new(Arc::new(store), |bytes| getrandom::fill(bytes).map_err(BoxError::from))
 }

@@ -165,7 +165,7 @@ impl Connections {
 /// Clients of one prefix, and a player that knows them as one store.
 struct World {
     clients: Clients,
-    player: Player<Clients>,
+    player: Player,
     bounds: Bounds,
     saved: Saved,
     tally: Tally,
@@ -222,7 +222,7 @@ impl World {
             builder.share_connection(connection).expect("settings within bounds")
         });
         let clients = Clients::new(clients);
-        let player = Player::new(clients.clone(), clock).await;
+        let player = Player::new(Arc::new(clients.clone()), clock).await;
         let player = player.expect("an empty store takes an admin key");
         Self { clients, player, bounds, saved: Saved::default(), tally: Tally::default() }
     }

@@ -18,4 +18,4 @@ impl Log {
 }
 
 /// With the feature `tracing`.
-const STORE_FAILS: &str = "a call has failed in its store";
+const STORE_FAILS: &str = "the store gave no answer to a call";
