@@ -122,13 +122,14 @@ for _ = 1, calls do
       local v, m, stops, to, starts, stride = values[n], marks[n], from_stops[n], to_stops[n], start_marks[n], strides[n]
       local base, take = 1, 2
       for meter = 1, counts[n] do
-        local left, mark = v[meter] - takes[n][take], m[meter]
+        local left, mark, top = v[meter], m[meter], stops and stride - 1 or 0
+        if mark < top then
+          left = left + stops[base + mark]
+          if starts then mark = starts[(meter - 1) * top + mark + 1] end
+        end
+        left = left - takes[n][take] -- last: beyond 2^53, where it would not be exact, it is clamped
         if stops then
-          local cap, top = to[base + stride - 1], stride - 1
-          if mark < top then
-            left = left + stops[base + mark]
-            if starts then mark = starts[(meter - 1) * top + mark + 1] end
-          end
+          local cap = to[base + top]
           if left > cap then left = cap elseif left < cap - MAX then left = cap - MAX end
           while mark < top and to[base + mark] > 0 and left < to[base + mark] do mark = mark + 1 end
           if mark < top then left = left - to[base + mark] end

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use limiter_conformance::Managed;
 use limiter_conformance::fixtures::{MINUTE, NOON, named, requests_per_minute};
-use limiter_core::{BoxError, Charge, KeyId, KeysError, ManualClock, NewKey, Search, Store};
+use limiter_core::{BoxError, Charge, KeyId, KeysError, ManualClock, NewKey, Search};
 use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisSentinel, RedisServer, until_async};
 

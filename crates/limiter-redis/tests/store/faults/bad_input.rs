@@ -20,10 +20,10 @@ async fn a_wrong_password_is_to_be_looked_for_in_the_url_and_is_not_repeated() {
     let server = RedisServer::with(&["requirepass right"]);
     let url = server.url().replace("right", "mistaken");
     let error = RedisStore::connect(url).await.unwrap_err();
-    says(&error, "check those in the URL");
+    says(&error, "check both in the URL");
     assert!(!format!("{error:?}").contains("mistaken"), "{error:?}");
     let error = RedisStore::connect(server.url().replace(":right@", "")).await.unwrap_err();
-    says(&error, "check those in the URL");
+    says(&error, "check both in the URL");
 }
 
 #[tokio::test]
