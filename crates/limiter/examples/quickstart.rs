@@ -78,7 +78,7 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
         .with_asset(gpt5.clone(), limits)
         .with_budget(Credits::whole(1)?)
         .with_expiry(clock.now().after(30 * DAY));
-    let created = keys.create(NewKey::member(config)).await?;
+    let created = keys.create(NewKey::member(config).with_id("ci".parse()?)).await?;
     let access_key = created.access_key.ok_or("only a key without one has none")?;
     // It prints masked; `access_key.expose()` is the secret to hand over, and the store keeps no copy.
     println!("key {} has the access key {access_key}", created.record.name);
