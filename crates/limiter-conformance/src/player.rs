@@ -24,7 +24,7 @@ use crate::replay::{
 /// and number; the names and ids of the keys behind them are made here.
 ///
 /// ```
-/// # async fn replay<S: limiter_core::Store>(store: Arc<dyn Store>, clock: limiter_core::ManualClock)
+/// # async fn replay(store: std::sync::Arc<dyn limiter_core::Store>, clock: limiter_core::ManualClock)
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// use limiter_conformance::player::Player;
 /// use limiter_conformance::replay::read;
