@@ -13,7 +13,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // A store that cannot be connected to, from the start.
 //! let store: GuardedStore = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
-//!     .connect(async || Err("the database is on fire"))
+//!     .connect(async || Err::<MemoryStore, _>("the database is on fire"))
 //!     .await;
 //! assert_eq!(store.breaker(), BreakerState::Open);
 //!
