@@ -89,7 +89,7 @@ impl Window {
         }
     }
 
-    /// What a denial stores: only the rebase after a clock that had jumped far ahead.
+    /// The effect of a denial: only the rebase after a clock that had jumped far ahead.
     pub(super) fn rebased(&self, now: u64) -> Self {
         if self.is_far_behind(now) {
             self.carried_to(index_of(self.kind, now))

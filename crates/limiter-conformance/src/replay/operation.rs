@@ -277,7 +277,7 @@ impl<T> Change<T> {
         }
     }
 
-    /// What replaces the old value, if anything does: a value or none.
+    /// The new value, if it changes: a value or none.
     #[must_use]
     pub fn changed(self) -> Option<Option<T>> {
         match self {

@@ -24,7 +24,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!((minute.requests.used, minute.tokens.used), (400, 1_000_000));
     });
 
-    // What does not fit is denied.
+    // A call that does not fit is denied.
     let config = named("busy").with_global(tokens_per_minute(9_999));
     let call = |_| (None, tokens(0, 2_500));
     race(suite, "a_rest_that_is_too_small_stays", config, call, |admitted, usage| {

@@ -5,7 +5,7 @@ use limiter_core::ReservationError;
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
-    // What is above them stands as debt until the window ends.
+    // The excess over the limits stands as debt until the window ends.
     suite.calls("what_was_admitted_elsewhere_counts_past_the_limits", |key| {
         let charge = requests(12).with_tokens(100, 50).expect("within bounds");
         key.record("r1", charge).uses([12, 150, 12, 150]);

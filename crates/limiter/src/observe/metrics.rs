@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use limiter_core::{Rule, Scope, StoreError, Unit, Window};
+use limiter_core::{Rule, StoreError};
 use metrics::{
     Counter, Histogram, Label, counter, describe_counter, describe_histogram, histogram,
 };
@@ -67,7 +67,7 @@ impl Metrics {
     fn rate_limited(&self, rule: Rule, call: &Call<'_>) {
         if !call.is_named() {
             let unnamed = Call::new(call.operation);
-            let register = || RULES.map(|rule| (rule, rate_limited(rule, &unnamed))).into();
+            let register = || Rule::ALL.map(|rule| (rule, rate_limited(rule, &unnamed))).into();
             let rules = self.rules.get_or_init(register);
             if let Some((_, counter)) = rules.iter().find(|(counted, _)| *counted == rule) {
                 counter.increment(1);
@@ -178,23 +178,6 @@ fn describe() {
         "Time until the store answered, by operation; not measured in memory"
     );
 }
-
-/// Every rule that can bind.
-const RULES: [Rule; 8] = {
-    const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
-        Rule { scope, window, unit }
-    }
-    [
-        rule(Scope::Global, Window::Minute, Unit::Requests),
-        rule(Scope::Global, Window::Minute, Unit::Tokens),
-        rule(Scope::Global, Window::Day, Unit::Requests),
-        rule(Scope::Global, Window::Day, Unit::Tokens),
-        rule(Scope::Asset, Window::Minute, Unit::Requests),
-        rule(Scope::Asset, Window::Minute, Unit::Tokens),
-        rule(Scope::Asset, Window::Day, Unit::Requests),
-        rule(Scope::Asset, Window::Day, Unit::Tokens),
-    ]
-};
 
 const DECISIONS: &str = "limiter_decisions_total";
 const RATE_LIMITED: &str = "limiter_rate_limited_total";
