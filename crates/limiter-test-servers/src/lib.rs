@@ -25,8 +25,6 @@
 //! ```
 
 mod cluster;
-#[cfg(feature = "testcontainers")]
-mod container;
 mod log;
 mod metrics;
 mod port;

@@ -226,7 +226,7 @@ impl RedisServer {
     }
 
     /// The binary, if there is one.
-    pub(crate) fn binary() -> Option<PathBuf> {
+    fn binary() -> Option<PathBuf> {
         if let Some(path) = env::var_os(BINARY) {
             let path = Path::new(&path);
             assert!(path.is_file(), "{BINARY} is {}: there is no such file", path.display());

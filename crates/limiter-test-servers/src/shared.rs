@@ -1,6 +1,5 @@
 //! A Redis server that tests share.
 
-use std::any::Any;
 use std::sync::OnceLock;
 use std::{env, process};
 
@@ -17,15 +16,10 @@ pub fn shared() -> &'static SharedServer {
     static SHARED: OnceLock<SharedServer> = OnceLock::new();
     SHARED.get_or_init(|| {
         if let Ok(url) = env::var("LIMITER_TEST_REDIS_URL") {
-            return SharedServer { url, _server: Box::new(()) };
-        }
-        #[cfg(feature = "testcontainers")]
-        if RedisServer::binary().is_none() {
-            let server = crate::container::RedisContainer::run();
-            return SharedServer { url: server.url(), _server: Box::new(server) };
+            return SharedServer { url, _server: None };
         }
         let server = RedisServer::run();
-        SharedServer { url: server.url(), _server: Box::new(server) }
+        SharedServer { url: server.url(), _server: Some(server) }
     })
 }
 
@@ -33,7 +27,7 @@ pub fn shared() -> &'static SharedServer {
 #[derive(Debug)]
 pub struct SharedServer {
     url: String,
-    _server: Box<dyn Any + Send + Sync>,
+    _server: Option<RedisServer>,
 }
 
 impl SharedServer {
