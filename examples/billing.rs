@@ -8,9 +8,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use limiter::events::{UsageEvent, UsageEvents};
 use limiter::{
     AssetId, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Price,
-    RequestId, Reserved, Timestamp, TokenUsage, Usage, UsageEvent, UsageEvents,
+    RequestId, Reserved, Timestamp, TokenUsage, Usage,
 };
 use serde::{Deserialize, Serialize};
 

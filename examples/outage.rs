@@ -8,10 +8,9 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use limiter::{
-    Charge, Decision, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits,
-    NewKey, RedisStore, Share, StoreError,
-};
+use limiter::policy::{FailurePolicy, GuardedStoreBuilder, Share};
+use limiter::redis::RedisStore;
+use limiter::{Charge, Decision, KeyConfig, KeyId, Limiter, Limits, NewKey, StoreError};
 use limiter_test_servers::RedisServer;
 use tokio::time::{interval, sleep};
 

@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use limiter::memory::MemoryStore;
+use limiter::redis::{RedisError, RedisStore};
 use limiter::store::Store;
-use limiter::{ManualClock, MemoryStore, RedisError, RedisStore, Timestamp};
+use limiter::{ManualClock, Timestamp};
 use limiter_conformance::player::Player;
 use limiter_conformance::replay::read;
 

@@ -19,9 +19,10 @@ use futures_util::{StreamExt, stream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use limiter::stream::{AnswerReader, Api, StreamError, StreamMeter};
 use limiter::{
-    AccessKey, AnswerReader, Api, AssetId, Estimate, KeyConfig, KeyId, Limiter, Limits,
-    ManualClock, NewKey, Reserved, StreamError, StreamMeter, Timestamp,
+    AccessKey, AssetId, Estimate, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Reserved,
+    Timestamp,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

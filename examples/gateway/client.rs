@@ -7,7 +7,8 @@ use axum::http::Request;
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use limiter::{UnitUsage, Usage};
+use limiter::Usage;
+use limiter::usage::UnitUsage;
 use serde_json::{Value, json};
 
 use crate::Failure;

@@ -14,7 +14,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use axum::Router;
-use limiter::{AccessKey, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RedisStore};
+use limiter::redis::RedisStore;
+use limiter::{AccessKey, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey};
 use tokio::net::TcpListener;
 
 use crate::gateway::gateway;

@@ -6,9 +6,9 @@ mod embed_in_axum;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use limiter::memory::MemoryStore;
 use limiter::{
-    AccessKey, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, MemoryStore, NewKey,
-    Timestamp,
+    AccessKey, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Timestamp,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -4,7 +4,9 @@
 #[expect(dead_code, reason = "its `main` reads the standard input")]
 mod replay;
 
-use limiter::{LedgerBounds, ManualClock, MemoryStore, Timestamp};
+use limiter::memory::MemoryStore;
+use limiter::store::LedgerBounds;
+use limiter::{ManualClock, Timestamp};
 use limiter_conformance::model::Model;
 use limiter_conformance::replay::read;
 use limiter_test_servers::RedisServer;

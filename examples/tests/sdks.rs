@@ -11,9 +11,8 @@ use axum::extract::{Path as PathOf, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Json;
 use axum::routing::{get, post};
-use limiter::{
-    AccessKey, Credits, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisStore, Usage,
-};
+use limiter::redis::RedisStore;
+use limiter::{AccessKey, Credits, KeyConfig, Limiter, Limits, ManualClock, NewKey, Usage};
 use limiter_test_servers::{fresh_name, provider, python, shared};
 use serde_json::{Map, json};
 use tokio::net::TcpListener;

@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = limiter::fuzzing::answer(bytes);
+    let _ = limiter::__private::fuzzing::answer(bytes);
 });

@@ -1,7 +1,9 @@
 //! Our layer over limits in memory: it finds the access key, decides, and shows how the limit stands.
 
 use axum::Router;
-use limiter::{AccessKey, KeyConfig, LedgerBounds, Limiter, MemoryStore, NewKey};
+use limiter::memory::MemoryStore;
+use limiter::store::LedgerBounds;
+use limiter::{AccessKey, KeyConfig, Limiter, NewKey};
 use limiter_tower::{Dialect, RateLimitLayer, RateLimitLayerBuilder};
 use tokio::runtime::Builder;
 

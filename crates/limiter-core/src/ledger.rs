@@ -78,7 +78,7 @@ impl From<SavedLedger> for Ledger {
 ///
 /// ```
 /// # use limiter_core as limiter;
-/// use limiter::LedgerBounds;
+/// use limiter::store::LedgerBounds;
 ///
 /// let bounds = LedgerBounds { ended: 500_000, ..LedgerBounds::default() };
 /// assert_eq!(bounds.open, 100_000);

@@ -11,7 +11,8 @@ use crate::names::{AssetId, RequestId};
 ///
 /// ```
 /// # use limiter_core as limiter;
-/// use limiter::{Charge, Settled, SettledAs, Timestamp};
+/// use limiter::decision::SettledAs;
+/// use limiter::{Charge, Settled, Timestamp};
 ///
 /// let noon = Timestamp::from_unix_ms(1_760_011_200_000);
 /// let settled = Settled::first(None, Charge::request().with_tokens(120, 87)?, noon);

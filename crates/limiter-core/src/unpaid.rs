@@ -10,7 +10,8 @@ use crate::credits::Credits;
 ///
 /// ```
 /// # use limiter_core as limiter;
-/// use limiter::{Charge, Unpaid};
+/// use limiter::Charge;
+/// use limiter::store::Unpaid;
 ///
 /// let mut unpaid = Unpaid::default();
 /// assert!(unpaid.is_nothing());

@@ -21,7 +21,8 @@ use crate::window::Window;
 ///
 /// ```
 /// # use limiter_core as limiter;
-/// # use limiter::{Charge, Credits, KeyConfig, KeyKind, KeyState, Limits, Timestamp, Usage, evaluate};
+/// # use limiter::store::KeyState;
+/// # use limiter::{Charge, Credits, KeyConfig, KeyKind, Limits, Timestamp, Usage, evaluate};
 /// # let noon = Timestamp::from_unix_ms(1_760_011_200_000);
 /// # let config = KeyConfig::named("ci")?
 /// #     .with_global(Limits::builder().requests_per_minute(60).requests_per_day(1_000).build()?)

@@ -15,7 +15,7 @@ use crate::cell::Cell;
 ///
 /// ```
 /// # use limiter_memory as limiter;
-/// use limiter::{MemoryStore, Snapshot};
+/// use limiter::memory::{MemoryStore, Snapshot};
 ///
 /// let store = MemoryStore::new();
 /// let saved = serde_json::to_string(&store.snapshot())?;

@@ -66,7 +66,8 @@ impl MemoryStoreBuilder {
     /// #     pub use limiter_core::StoreError;
     /// #     pub use limiter_memory::*;
     /// # }
-    /// use limiter::{KeyChange, Journal, MemoryStore, Snapshot, StoreError};
+    /// use limiter::memory::{KeyChange, Journal, MemoryStore, Snapshot};
+    /// use limiter::StoreError;
     ///
     /// #[derive(Debug)]
     /// struct Log(File);
@@ -80,7 +81,7 @@ impl MemoryStoreBuilder {
     ///     }
     /// }
     ///
-    /// # fn start(log: Log, snapshot: Snapshot, changes: Vec<KeyChange>) -> Result<(), limiter::RestoreError> {
+    /// # fn start(log: Log, snapshot: Snapshot, changes: Vec<KeyChange>) -> Result<(), limiter::memory::RestoreError> {
     /// let store = MemoryStore::builder().journal(log).restore_with(snapshot, changes)?;
     /// # drop(store);
     /// # Ok(())

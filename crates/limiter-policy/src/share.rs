@@ -16,7 +16,7 @@ use limiter_core::{
 /// use std::num::NonZeroU32;
 ///
 /// # use limiter_policy as limiter;
-/// use limiter::Share;
+/// use limiter::policy::Share;
 ///
 /// let share = Share::one_in(NonZeroU32::new(3).expect("it is not zero"));
 /// assert_eq!(share.to_string(), "1/3");

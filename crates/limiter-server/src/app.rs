@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use limiter::{Api, Limiter, RedisStore, with_causes};
+use limiter::__private::with_causes;
+use limiter::Limiter;
+use limiter::redis::RedisStore;
+use limiter::stream::Api;
 use limiter_tower::{Dialect, ErrorFormat};
 
 use crate::admission::Admission;

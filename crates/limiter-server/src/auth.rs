@@ -7,7 +7,9 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
-use limiter::{AccessKey, KeyDigest, KeyId, KnownKey, KnownKeys, Limiter};
+use limiter::__private::{KnownKey, KnownKeys};
+use limiter::store::KeyDigest;
+use limiter::{AccessKey, KeyId, Limiter};
 use parking_lot::Mutex;
 
 use crate::app::App;

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use limiter::Object;
+use limiter::__private::Object;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 

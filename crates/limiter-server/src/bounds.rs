@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use limiter::LedgerBounds;
+use limiter::store::LedgerBounds;
 
 /// The bounds of a server. Every input has a bound here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 use std::error::Error;
 use std::future::Future;
 
-use limiter::{
-    AccessKey, KeyConfig, KeyKind, KeysError, Limiter, MemoryStore, NewKey, RedisError, RedisStore,
-    WorkspaceId,
-};
+use limiter::memory::MemoryStore;
+use limiter::redis::{RedisError, RedisStore};
+use limiter::{AccessKey, KeyConfig, KeyKind, KeysError, Limiter, NewKey, WorkspaceId};
 use thiserror::Error as ThisError;
 
 use crate::config::{ConfigError, Settings};

@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
-use limiter::{Api, ApiRequest, Denied};
+use limiter::Denied;
+use limiter::stream::{Api, ApiRequest};
 use limiter_tower::{Dialect, ErrorFormat, Refusal as LayerRefusal, Retry, Standing};
 use serde_json::{Value, json};
 

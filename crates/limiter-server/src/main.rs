@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
-use limiter::with_causes;
+use limiter::__private::with_causes;
 use limiter_server::{Server, Settings, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use limiter::{Api, AssetId, Credits, InvalidValue, Price, PriceTable};
+use limiter::stream::Api;
+use limiter::{AssetId, Credits, InvalidValue, Price, PriceTable};
 use serde::Deserialize;
 
 use crate::config::ConfigError;

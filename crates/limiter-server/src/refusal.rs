@@ -5,9 +5,8 @@ use axum::body::Body;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use limiter::{
-    DenialReason, Denied, InvalidValue, KeysError, RequestError, ReservationError, StoreError,
-};
+use limiter::stream::RequestError;
+use limiter::{DenialReason, Denied, InvalidValue, KeysError, ReservationError, StoreError};
 use limiter_tower::{ErrorFormat, Problem, Retry};
 use serde::Serialize;
 

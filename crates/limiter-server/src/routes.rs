@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
-use limiter::Api;
+use limiter::stream::Api;
 
 use crate::admission::admit;
 use crate::app::App;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use limiter::{Limiter, MemoryStore, Throttle};
+use limiter::__private::Throttle;
+use limiter::Limiter;
+use limiter::memory::MemoryStore;
 use limiter_tower::Dialect;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;

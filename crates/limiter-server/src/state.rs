@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter::{
-    BoxError, Journal, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
-    StoreError, with_causes,
+use limiter::__private::with_causes;
+use limiter::StoreError;
+use limiter::memory::{
+    Journal, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
 };
+use limiter::store::BoxError;
 use parking_lot::Mutex;
 use thiserror::Error as ThisError;
 use tokio::runtime::{Handle, RuntimeFlavor};

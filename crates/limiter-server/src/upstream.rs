@@ -2,7 +2,7 @@
 
 use axum::http::Uri;
 use axum::http::uri::{PathAndQuery, Scheme};
-use limiter::Api;
+use limiter::stream::Api;
 
 use crate::config::ConfigError;
 use crate::models::Model;

@@ -6,7 +6,8 @@ use std::thread;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use limiter::{Reservation, UserCode};
+use limiter::__private::UserCode;
+use limiter::Reservation;
 use pin_project_lite::pin_project;
 
 use crate::any_body::{AnyBody, size_of};

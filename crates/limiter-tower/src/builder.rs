@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, Method, response};
-use limiter::{AssetId, BoxError, Charge, InvalidValue, KnownKeys, Limiter, Throttle};
+use limiter::__private::{KnownKeys, Throttle};
+use limiter::store::BoxError;
+use limiter::{AssetId, Charge, InvalidValue, Limiter};
 use parking_lot::Mutex;
 
 use crate::caller::{Caller, Credential, Identify};

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use limiter::{AccessKey, BoxError, KeyId};
+use limiter::store::BoxError;
+use limiter::{AccessKey, KeyId};
 
 /// The place of an access key in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

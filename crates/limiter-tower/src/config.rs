@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use limiter::{AssetId, Charge, InvalidValue, KnownKeys, Limiter, Throttle};
+use limiter::__private::{KnownKeys, Throttle};
+use limiter::{AssetId, Charge, InvalidValue, Limiter};
 use parking_lot::Mutex;
 
 use crate::caller::Identify;

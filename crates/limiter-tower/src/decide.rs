@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use http::request::Parts;
+use limiter::__private::UserCode;
 use limiter::{
     AccessKey, Allowed, AssetId, Charge, Decision, KeyId, RequestId, Reservation, Reserved,
-    UserCode,
 };
 
 use crate::caller::{Caller, Identify};

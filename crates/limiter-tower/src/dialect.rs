@@ -6,7 +6,7 @@ mod legacy;
 mod openai;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use limiter::RuleState;
+use limiter::decision::RuleState;
 
 use crate::standing::Standing;
 
@@ -40,7 +40,7 @@ use crate::standing::Standing;
 /// # }
 /// ```
 ///
-/// A denied call that [exceeds a limit itself](limiter::Violation::exceeds_limit) gets no reset for this limit.
+/// A denied call that [exceeds a limit itself](limiter::decision::Violation::exceeds_limit) gets no reset for this limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use limiter::{Api, Unit};
+use limiter::Unit;
+use limiter::stream::Api;
 use serde::Serialize;
 
 use crate::kind::Kind;

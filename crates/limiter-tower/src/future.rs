@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
-use limiter::UserCode;
+use limiter::__private::UserCode;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 

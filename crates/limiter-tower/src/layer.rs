@@ -36,7 +36,7 @@ impl RateLimitLayer {
 
     /// Builds a layer for a gateway to OpenAI's API or a compatible one: see [`GatewayLayer`](crate::GatewayLayer).
     ///
-    /// Refusals on paths without an [`Api`](limiter::Api) have OpenAI's format. The headers are those of
+    /// Refusals on paths without an [`Api`](limiter::stream::Api) have OpenAI's format. The headers are those of
     /// [`Dialect::Ietf`](crate::Dialect::Ietf) and [`Dialect::OpenAi`](crate::Dialect::OpenAi).
     pub fn for_openai(limiter: Limiter) -> GatewayLayerBuilder {
         GatewayLayerBuilder::for_gateway(limiter, ErrorFormat::OpenAi, Dialect::OpenAi)

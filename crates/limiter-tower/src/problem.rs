@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
+use limiter::decision::Violation;
 use limiter::{
-    AssetId, Credits, DenialReason, Denied, KeyId, Rule, Scope, Timestamp, TokenType, Unit,
-    Violation, Window,
+    AssetId, Credits, DenialReason, Denied, KeyId, Rule, Scope, Timestamp, TokenType, Unit, Window,
 };
 use serde::{Serialize, Serializer};
 

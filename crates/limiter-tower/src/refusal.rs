@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, Response};
-use limiter::{BoxError, Denied, InvalidValue, ReservationError, StoreError, Throttle};
+use limiter::__private::Throttle;
+use limiter::store::BoxError;
+use limiter::{Denied, InvalidValue, ReservationError, StoreError};
 
 use crate::dialect::Dialect;
 use crate::error_format::ErrorFormat;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use limiter::{
-    Allowed, Decision, Denied, RateLimited, RuleState, Timestamp, TokenType, Unit, Violation,
-    Window,
-};
+use limiter::decision::{RateLimited, RuleState, Violation};
+use limiter::{Allowed, Decision, Denied, Timestamp, TokenType, Unit, Window};
 
 use crate::retry::Retry;
 

@@ -1,7 +1,8 @@
 //! The HTTP statuses of refused calls.
 
 use http::StatusCode;
-use limiter::{Denied, RateLimited, Window};
+use limiter::decision::RateLimited;
+use limiter::{Denied, Window};
 
 use crate::kind::Kind;
 use crate::refusal::Refusal;

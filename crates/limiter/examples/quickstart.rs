@@ -7,9 +7,12 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use limiter::config::ScopeLimits;
+use limiter::decision::RateLimited;
+use limiter::usage::UnitUsage;
 use limiter::{
     Allowed, AssetId, Charge, Credits, Decision, KeyConfig, Limiter, Limits, ManualClock, NewKey,
-    RateLimited, ScopeLimits, Timestamp, TokenType, Unit, UnitUsage, Usage,
+    Timestamp, TokenType, Unit, Usage,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -47,8 +50,11 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
 async fn tour_on_redis(url: &str, clock: &ManualClock) -> Result<(), Box<dyn Error>> {
     // A service leaves out the clock, and goes by that of the server.
     let prefix = format!("quickstart-{:016x}", getrandom::u64()?);
-    let store =
-        limiter::RedisStore::builder(url).key_prefix(prefix).clock(clock.clone()).connect().await?;
+    let store = limiter::redis::RedisStore::builder(url)
+        .key_prefix(prefix)
+        .clock(clock.clone())
+        .connect()
+        .await?;
     let toured = tour(&Limiter::from(store.clone()), clock).await;
     let deleted = store.delete_everything().await;
     toured?;

@@ -38,7 +38,9 @@
 //! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
 //!   too.
 //! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
-//! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out.
+//! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out. Their parts are in
+//!   [`config`], [`decision`] and [`usage`].
+//! - [`store`] has what the author of a store needs.
 //!
 //! # Without a runtime
 //! Each call returns an [`Answer`]: await it, or in memory take it as a value, by [`Answer::now`].
@@ -56,7 +58,10 @@
     not(feature = "policy"),
     doc = "- `policy`: `Limiter::guarded`, policies for outages of the store."
 )]
-#![cfg_attr(feature = "stream", doc = "- `stream`: [`StreamMeter`], for answers that stream.")]
+#![cfg_attr(
+    feature = "stream",
+    doc = "- `stream`: [`StreamMeter`](stream::StreamMeter), for answers that stream."
+)]
 #![cfg_attr(not(feature = "stream"), doc = "- `stream`: `StreamMeter`, for answers that stream.")]
 //! - `metrics`: metrics of all calls, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
@@ -80,7 +85,7 @@ mod asset;
 mod builder;
 mod deciding;
 mod estimate;
-mod events;
+pub mod events;
 mod handle;
 mod keys;
 mod limiter;
@@ -94,7 +99,7 @@ mod reservation;
 mod reserving;
 pub mod store;
 #[cfg(feature = "stream")]
-mod stream;
+pub mod stream;
 mod token_usage;
 mod user_code;
 
@@ -102,47 +107,63 @@ pub use answer::Answer;
 pub use asset::OfAsset;
 pub use builder::LimiterBuilder;
 pub use estimate::Estimate;
-pub use events::{Missed, ThresholdEvent, ThresholdEvents, UsageEvent, UsageEvents, UsageKind};
 pub use handle::Handle;
 pub use keys::Keys;
 pub use limiter::Limiter;
-#[doc(hidden)]
-pub use limiter_core::Object;
 pub use limiter_core::{
-    AccessKey, Allowed, AssetId, AssetUsage, BoxError, Charge, CreateResults, CreatedKey,
-    CreditUsage, Credits, Crossing, DamagedKey, Decision, DenialReason, Denied, FailureDomain,
-    InForce, InvalidValue, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyKind, KeyName, KeyRecord,
-    KeyState, KeysError, LateEvent, LedgerBounds, Limits, LimitsBuilder, Listener, MAX_COUNT,
-    ManualClock, MaskedKey, NewKey, NewRecord, Page, PendingLimits, RateLimited, RecordId,
-    RequestId, ReservationError, Rule, RuleState, Scope, ScopeLimits, ScopeUsage, Search, Settled,
-    SettledAs, Store, StoreError, StoredSecret, Thresholds, Timestamp, TokenType, Totals, Unit,
-    UnitUsage, Unpaid, Usage, Violation, Window, WindowLimits, WindowUsage, WorkspaceId,
-    async_trait,
+    AccessKey, Allowed, AssetId, Charge, CreatedKey, Credits, Decision, DenialReason, Denied,
+    InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, KeysError, Limits, MAX_COUNT,
+    ManualClock, NewKey, Page, RequestId, ReservationError, Rule, Scope, Search, Settled,
+    StoreError, Thresholds, Timestamp, TokenType, Totals, Unit, Usage, Window, WorkspaceId,
 };
-// For the crates around this one.
-#[doc(hidden)]
-pub use limiter_core::{KnownKey, KnownKeys, Throttle, with_causes};
-pub use limiter_memory::{
-    Journal, KeyAction, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
-};
-#[cfg(feature = "policy")]
-pub use limiter_policy::{
-    BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Outage, Share,
-};
-#[cfg(feature = "redis")]
-pub use limiter_redis::{RedisError, RedisStore, RedisStoreBuilder};
 pub use price::{Price, PriceTable, PriceTableError};
-#[cfg(all(feature = "stream", any(test, feature = "fuzzing")))]
-#[doc(hidden)]
-pub use provider::fuzzing;
-#[cfg(feature = "stream")]
-pub use provider::{
-    AnswerReader, Api, ApiRequest, Reported, RequestChanges, RequestError, TokenSource, UnknownApi,
-    tokens_of_text,
-};
 pub use reservation::{Reservation, Reserved};
-#[cfg(feature = "stream")]
-pub use stream::{CountTokens, StreamError, StreamMeter};
 pub use token_usage::TokenUsage;
+
+/// The parts of a [`Decision`] and of a [`Settled`] charge.
+pub mod decision {
+    pub use limiter_core::{RateLimited, RuleState, SettledAs, Violation};
+}
+
+/// The parts of a [`KeyConfig`], and of the pages that a search finds.
+pub mod config {
+    pub use limiter_core::{
+        DamagedKey, LimitsBuilder, MaskedKey, PendingLimits, ScopeLimits, WindowLimits,
+    };
+}
+
+/// The parts of a [`Usage`].
+pub mod usage {
+    pub use limiter_core::{AssetUsage, CreditUsage, ScopeUsage, UnitUsage, WindowUsage};
+}
+
+/// The store in memory, with bounds of your own, snapshots and a journal of its keys.
+pub mod memory {
+    pub use limiter_memory::{
+        Journal, KeyAction, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
+    };
+}
+
+/// The store on Redis, which many processes share.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use limiter_redis::{RedisError, RedisStore, RedisStoreBuilder};
+}
+
+/// Policies for outages of a store.
+#[cfg(feature = "policy")]
+pub mod policy {
+    pub use limiter_policy::{
+        BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Outage, Share,
+    };
+}
+
+// For the crates and the tests around this one; no part of the interface.
 #[doc(hidden)]
-pub use user_code::UserCode;
+pub mod __private {
+    pub use limiter_core::{KnownKey, KnownKeys, Object, Throttle, with_causes};
+
+    #[cfg(all(feature = "stream", any(test, feature = "fuzzing")))]
+    pub use crate::provider::fuzzing;
+    pub use crate::user_code::UserCode;
+}

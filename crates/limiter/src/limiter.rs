@@ -124,7 +124,8 @@ impl Limiter {
     /// A limiter with settings of its own, on a store of any kind.
     ///
     /// ```
-    /// use limiter::{Limiter, MemoryStore};
+    /// use limiter::Limiter;
+    /// use limiter::memory::MemoryStore;
     ///
     /// let limiter = Limiter::builder(MemoryStore::new())
     ///     .thresholds("50,80,100".parse()?)
@@ -168,7 +169,7 @@ impl Limiter {
     }
 
     /// Subscribes to the final charges of this limiter and its clones, to bill from: see
-    /// [`UsageEvent`](crate::UsageEvent).
+    /// [`UsageEvent`](crate::events::UsageEvent).
     ///
     /// A subscriber slows no decision. A slow subscriber misses the oldest events, and gets their number. Without a
     /// subscriber or a callback, an event costs one branch.
@@ -178,7 +179,8 @@ impl Limiter {
     /// it.
     ///
     /// ```
-    /// use limiter::{AssetId, Charge, KeyConfig, Limiter, NewKey, Reserved, Totals, UsageKind};
+    /// use limiter::events::UsageKind;
+    /// use limiter::{AssetId, Charge, KeyConfig, Limiter, NewKey, Reserved, Totals};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -217,7 +219,9 @@ impl Limiter {
     /// # async fn serve() {
     /// use std::time::Duration;
     ///
-    /// use limiter::{FailurePolicy, GuardedStoreBuilder, Limiter, RedisStore};
+    /// use limiter::Limiter;
+    /// use limiter::policy::{FailurePolicy, GuardedStoreBuilder};
+    /// use limiter::redis::RedisStore;
     ///
     /// let store = GuardedStoreBuilder::new(FailurePolicy::FailOpen)
     ///     .probe_every(Duration::from_secs(2))

@@ -7,7 +7,7 @@
 //! call, as the store in memory does.
 
 pub use limiter_core::{
-    CallError, CreateResults, Crossing, FailureDomain, InForce, KeyDigest, KeyFailure, KeyState,
-    LateEvent, LedgerBounds, Listener, NewRecord, RecordId, Store, StoredSecret, Unpaid,
+    BoxError, CallError, CreateResults, Crossing, FailureDomain, InForce, KeyDigest, KeyFailure,
+    KeyState, LateEvent, LedgerBounds, Listener, NewRecord, RecordId, Store, StoredSecret, Unpaid,
     async_trait,
 };

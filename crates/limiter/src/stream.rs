@@ -1,4 +1,4 @@
-//! Answers that are counted while they stream.
+//! Requests and answers of the providers' APIs: what a request asks for, and what an answer used, also while it streams.
 
 mod count;
 mod error;
@@ -18,6 +18,10 @@ pub use self::count::CountTokens;
 pub use self::error::StreamError;
 use self::meter::{Meter, State};
 use crate::price::Price;
+pub use crate::provider::{
+    AnswerReader, Api, ApiRequest, Reported, RequestChanges, RequestError, TokenSource, UnknownApi,
+    tokens_of_text,
+};
 use crate::reservation::Reservation;
 use crate::user_code::UserCode;
 
@@ -25,11 +29,12 @@ pin_project! {
     /// Counts the tokens of an answer while it streams, and keeps the [`Reservation`] of its call in step with them.
     ///
     /// It wraps a [`Stream`] of chunks or an HTTP [`Body`] and is one itself, of the same chunks. How many tokens a chunk carries
-    /// is counted by an [`AnswerReader`](crate::AnswerReader), a function, or anything else that [counts](CountTokens).
+    /// is counted by an [`AnswerReader`](crate::stream::AnswerReader), a function, or anything else that [counts](CountTokens).
     ///
     /// ```
     /// use futures_util::{StreamExt, stream};
-    /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey, StreamMeter};
+    /// use limiter::stream::StreamMeter;
+    /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -190,7 +195,8 @@ impl<S, C, K> StreamMeter<S, C, K> {
     ///
     /// ```
     /// # use futures_util::{Stream, StreamExt};
-    /// # use limiter::{AnswerReader, Api, Reservation, StreamError, StreamMeter};
+    /// # use limiter::Reservation;
+    /// # use limiter::stream::{AnswerReader, Api, StreamError, StreamMeter};
     /// fn answer(
     ///     upstream: impl Stream<Item = Result<Vec<u8>, std::io::Error>>,
     ///     call: Reservation,
@@ -216,7 +222,8 @@ impl<S, C, K> StreamMeter<S, C, K> {
     /// Subscribe before the stream is polled or handed on:
     ///
     /// ```
-    /// # use limiter::{AnswerReader, Api, Reservation, StreamMeter};
+    /// # use limiter::Reservation;
+    /// # use limiter::stream::{AnswerReader, Api, StreamMeter};
     /// # fn forward(upstream: http_body_util::Empty<bytes::Bytes>, call: Reservation) {
     /// let mut answer = StreamMeter::body(upstream, call, AnswerReader::new(Api::OpenAiChat));
     /// let settled = answer.settled();

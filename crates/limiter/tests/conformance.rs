@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use limiter::memory::MemoryStore;
 use limiter::store::{CallError, LedgerBounds, Store};
-use limiter::{
-    AssetId, Charge, Decision, Handle, KeyId, Limiter, ManualClock, MemoryStore, StoreError,
-};
+use limiter::{AssetId, Charge, Decision, Handle, KeyId, Limiter, ManualClock, StoreError};
 use limiter_conformance::suite::{self, StoreUnderTest};
 use limiter_conformance::{Around, Called, Interpose};
 

@@ -1,9 +1,9 @@
 //! A limiter on a store of the application's own.
 
+use limiter::memory::MemoryStore;
 use limiter::store::{CallError, Store};
 use limiter::{
-    AccessKey, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, MemoryStore, NewKey,
-    StoreError,
+    AccessKey, Charge, Decision, DenialReason, KeyConfig, Limiter, Limits, NewKey, StoreError,
 };
 use limiter_conformance::{Around, Called, Interpose};
 

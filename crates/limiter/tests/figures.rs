@@ -5,12 +5,13 @@ use std::time::Duration;
 use allocation_counter::measure;
 use futures_util::FutureExt;
 use futures_util::{StreamExt, stream};
+use limiter::memory::MemoryStore;
+use limiter::policy::{FailurePolicy, GuardedStoreBuilder};
+use limiter::stream::{AnswerReader, Api, StreamMeter};
 use limiter::{
-    AccessKey, AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId,
-    Limiter, Limits, ManualClock, MemoryStore, NewKey, RequestId, ReservationError, Reserved,
-    Timestamp, Totals,
+    AccessKey, AssetId, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey,
+    RequestId, ReservationError, Reserved, Timestamp, Totals,
 };
-use limiter::{AnswerReader, Api, StreamMeter};
 use limiter_conformance::Around;
 use limiter_test_servers::Metrics;
 

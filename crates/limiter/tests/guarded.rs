@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use limiter::policy::{FailurePolicy, GuardedStoreBuilder, Share};
+use limiter::redis::RedisStore;
 use limiter::{
-    Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter, Limits, NewKey,
-    RedisStore, Reserved, Share, StoreError, Totals,
+    Charge, Credits, KeyConfig, KeyId, Limiter, Limits, NewKey, Reserved, StoreError, Totals,
 };
 use limiter_test_servers::{RedisServer, until_async};
 

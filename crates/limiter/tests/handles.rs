@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use limiter::memory::MemoryStore;
+use limiter::redis::RedisStore;
 use limiter::{
     AssetId, Charge, CreatedKey, DenialReason, Handle, KeyConfig, KeyId, Limiter, LimiterBuilder,
-    Limits, ManualClock, MemoryStore, NewKey, RedisStore, Timestamp,
+    Limits, ManualClock, NewKey, Timestamp,
 };
 use limiter_test_servers as servers;
 use tokio::sync::Barrier;

@@ -1,6 +1,6 @@
 //! Properties of the readers of answers: events and JSON values, from pieces that are cut anywhere.
 
-use limiter::fuzzing::{Seen, events, values};
+use limiter::__private::fuzzing::{Seen, events, values};
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use limiter::redis::{RedisError, RedisStore};
 use limiter::{
-    AssetId, Charge, DenialReason, KeyConfig, Limiter, Limits, ManualClock, NewKey, RedisError,
-    RedisStore, Timestamp,
+    AssetId, Charge, DenialReason, KeyConfig, Limiter, Limits, ManualClock, NewKey, Timestamp,
 };
 use limiter_test_servers::{fresh_name, shared};
 

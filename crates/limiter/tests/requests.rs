@@ -10,7 +10,7 @@ mod properties;
 mod refused;
 mod rewritten;
 
-use limiter::ApiRequest;
+use limiter::stream::ApiRequest;
 
 use self::case::Case;
 

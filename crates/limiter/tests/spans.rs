@@ -1,6 +1,7 @@
 //! The spans around calls, and what is said when a store fails.
 
-use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, MemoryStore, NewKey, Totals};
+use limiter::memory::MemoryStore;
+use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, NewKey, Totals};
 use limiter_test_servers::Log;
 use tracing::Level;
 
@@ -64,7 +65,8 @@ async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked(
 /// A warning for each call would bury all others.
 #[tokio::test]
 async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
-    use limiter::{RedisStore, StoreError};
+    use limiter::StoreError;
+    use limiter::redis::RedisStore;
     use limiter_test_servers::RedisServer;
 
     let server = RedisServer::run();
@@ -88,7 +90,8 @@ async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
 /// The breaker says when it gives a store up; that it is given up is no news with any call.
 #[tokio::test]
 async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
-    use limiter::{FailurePolicy, GuardedStoreBuilder, MemoryStore};
+    use limiter::memory::MemoryStore;
+    use limiter::policy::{FailurePolicy, GuardedStoreBuilder};
 
     let log = Log::listen(Level::TRACE);
     let nowhere = async || Err::<MemoryStore, _>("there is no store");
@@ -127,7 +130,9 @@ async fn a_callback_that_panics_often_is_logged_once_and_by_name() {
 async fn reservations_of_an_outage_are_not_warned_of_one_by_one() {
     use std::num::NonZeroU32;
 
-    use limiter::{FailurePolicy, GuardedStoreBuilder, MemoryStore, Reserved, Share};
+    use limiter::Reserved;
+    use limiter::memory::MemoryStore;
+    use limiter::policy::{FailurePolicy, GuardedStoreBuilder, Share};
 
     let share = Share::one_in(NonZeroU32::MIN);
     for policy in

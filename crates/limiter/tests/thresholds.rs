@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use limiter::events::{Missed, ThresholdEvent, ThresholdEvents};
+use limiter::memory::MemoryStore;
+use limiter::redis::RedisStore;
+use limiter::store::Store;
 use limiter::{
     Charge, DenialReason, Handle, KeyConfig, KeyId, Limiter, LimiterBuilder, Limits, ManualClock,
-    MemoryStore, Missed, NewKey, RedisStore, Reserved, ThresholdEvent, ThresholdEvents, Thresholds,
-    Timestamp, Totals, store::Store,
+    NewKey, Reserved, Thresholds, Timestamp, Totals,
 };
 use limiter_test_servers::shared;
 

@@ -5,11 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use limiter::decision::SettledAs;
+use limiter::events::{Missed, UsageEvent, UsageEvents, UsageKind};
+use limiter::memory::MemoryStore;
+use limiter::policy::{FailurePolicy, GuardedStoreBuilder, Share};
+use limiter::redis::RedisStore;
+use limiter::store::Store;
 use limiter::{
-    AssetId, Charge, Credits, FailurePolicy, GuardedStoreBuilder, KeyConfig, KeyId, Limiter,
-    Limits, ManualClock, MemoryStore, Missed, NewKey, RedisStore, RequestId, Reservation,
-    ReservationError, Reserved, SettledAs, Share, StoreError, Timestamp, Totals, UsageEvent,
-    UsageEvents, UsageKind, store::Store,
+    AssetId, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, RequestId,
+    Reservation, ReservationError, Reserved, StoreError, Timestamp, Totals,
 };
 use limiter_test_servers::{Proxy, RedisServer, shared, until_async};
 use tokio::task::{JoinSet, unconstrained};

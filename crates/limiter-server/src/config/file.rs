@@ -4,7 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use limiter::{Object, PriceTable, WorkspaceId};
+use limiter::__private::Object;
+use limiter::{PriceTable, WorkspaceId};
 use serde::Deserialize;
 
 use super::ConfigError;

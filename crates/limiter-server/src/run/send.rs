@@ -4,7 +4,7 @@ use axum::http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::Full;
-use limiter::Api;
+use limiter::stream::Api;
 
 use crate::models::Model;
 use crate::refusal::Refusal;

@@ -14,10 +14,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
-use limiter::{
-    AnswerReader, Api, ApiRequest, Charge, Denied, Estimate, KeyId, MAX_COUNT, RequestChanges,
-    Reservation, Reserved, Settled, SettledAs, StreamMeter,
-};
+use limiter::decision::SettledAs;
+use limiter::stream::{AnswerReader, Api, ApiRequest, RequestChanges, StreamMeter};
+use limiter::{Charge, Denied, Estimate, KeyId, MAX_COUNT, Reservation, Reserved, Settled};
 use limiter_tower::WithoutUsageChunk;
 use tower_http::timeout::TimeoutBody;
 

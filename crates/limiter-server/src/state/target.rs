@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use limiter::{MemoryStore, Snapshot};
+use limiter::memory::{MemoryStore, Snapshot};
 
 use super::StateError;
 use super::lines::{Sum, Writer};

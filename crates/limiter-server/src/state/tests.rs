@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use limiter::{
-    Charge, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, NewRecord, WorkspaceId,
-};
+use limiter::store::NewRecord;
+use limiter::{Charge, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, WorkspaceId};
 use tempfile::TempDir;
 
 use super::*;

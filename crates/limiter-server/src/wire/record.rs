@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::iter;
 
+use limiter::__private::Object;
 use limiter::{
-    AccessKey, AssetId, Credits, KeyConfig, KeyKind, KeyName, KeyRecord, Limits, Object, TokenType,
+    AccessKey, AssetId, Credits, KeyConfig, KeyKind, KeyName, KeyRecord, Limits, TokenType,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -281,7 +282,7 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use limiter::LimitsBuilder;
+    use limiter::config::LimitsBuilder;
     use serde_json::json;
 
     use super::*;

@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use limiter::{ApiRequest, TokenUsage};
+use limiter::TokenUsage;
+use limiter::stream::ApiRequest;
 use serde_json::{Map, Value, json};
 
 use super::models::find;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use limiter::{AssetId, ScopeUsage, Usage};
+use limiter::usage::ScopeUsage;
+use limiter::{AssetId, Usage};
 use serde::Serialize;
 
 use super::keys::key_id;

@@ -1,10 +1,9 @@
 //! Stored settings that the SDK's wire cannot express: they are shown in the nearest form, hide no other key, and
 //! survive a PUT.
 
-use limiter::{
-    AssetId, Credits, KeyConfig, KeyId, Limiter, Limits, MemoryStore, NewKey, RedisStore, Snapshot,
-    Thresholds,
-};
+use limiter::memory::{MemoryStore, Snapshot};
+use limiter::redis::RedisStore;
+use limiter::{AssetId, Credits, KeyConfig, KeyId, Limiter, Limits, NewKey, Thresholds};
 use limiter_server::{Bounds, Server};
 use limiter_test_servers::{fresh_name, shared};
 use serde_json::{Value, json};

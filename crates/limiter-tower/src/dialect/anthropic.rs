@@ -1,7 +1,8 @@
 //! The headers of Anthropic's API: requests, tokens by type, and the instant of the reset.
 
 use http::{HeaderMap, HeaderName};
-use limiter::{RuleState, TokenType};
+use limiter::TokenType;
+use limiter::decision::RuleState;
 
 use super::insert_state;
 use crate::standing::Standing;

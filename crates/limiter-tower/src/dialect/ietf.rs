@@ -1,7 +1,8 @@
 //! draft-ietf-httpapi-ratelimit-headers-11, in structured fields (RFC 9651).
 
 use http::{HeaderMap, HeaderName};
-use limiter::{Rule, RuleState, Scope, TokenType, Unit, Window};
+use limiter::decision::RuleState;
+use limiter::{Rule, Scope, TokenType, Unit, Window};
 
 use super::insert_text;
 use crate::standing::{Standing, whole_seconds, window_seconds};

@@ -1,7 +1,7 @@
 //! The three fields of the earlier drafts, which show one limit and no unit.
 
 use http::{HeaderMap, HeaderName};
-use limiter::RuleState;
+use limiter::decision::RuleState;
 
 use super::insert_state;
 use crate::standing::{Standing, whole_seconds};

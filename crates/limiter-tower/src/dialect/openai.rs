@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use limiter::RuleState;
+use limiter::decision::RuleState;
 
 use super::insert_state;
 use crate::standing::Standing;

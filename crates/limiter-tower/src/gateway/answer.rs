@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response};
 use http_body::Body;
-use limiter::{AnswerReader, Api, BoxError, CountTokens, Reported, StreamMeter};
+use limiter::store::BoxError;
+use limiter::stream::{AnswerReader, Api, CountTokens, Reported, StreamMeter};
 
 use super::body::GatewayBody;
 use super::call::{Metered, encoding};

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use limiter::{BoxError, StreamError};
+use limiter::store::BoxError;
+use limiter::stream::StreamError;
 use pin_project_lite::pin_project;
 
 use crate::any_body::{AnyBody, size_of};
@@ -14,7 +15,7 @@ use crate::any_body::{AnyBody, size_of};
 pin_project! {
     /// The body of a response that went through a [`Gateway`](super::Gateway).
     ///
-    /// The end of a counted answer waits until the call is settled: see [`StreamMeter`](limiter::StreamMeter). If the
+    /// The end of a counted answer waits until the call is settled: see [`StreamMeter`](limiter::stream::StreamMeter). If the
     /// body is dropped earlier, a task settles the tokens seen until then.
     pub struct GatewayBody<R> {
         #[pin]

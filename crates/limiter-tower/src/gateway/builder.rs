@@ -48,7 +48,7 @@ impl LayerBuilder<GatewayOptions> {
     }
 
     /// Counts text by this function, for example a tokenizer, in requests and in answers whose usage the provider does not
-    /// report. By default [`tokens_of_text`](limiter::tokens_of_text), a token for each 4 bytes.
+    /// report. By default [`tokens_of_text`](limiter::stream::tokens_of_text), a token for each 4 bytes.
     pub fn counting_by<F>(mut self, tokenizer: F) -> Self
     where
         F: Fn(&str) -> u64 + Send + Sync + 'static,
@@ -65,7 +65,7 @@ impl LayerBuilder<GatewayOptions> {
     }
 
     /// Ends a stream at the limit, instead of charging what exceeds it: see
-    /// [`StreamMeter::ending_at_limit`](limiter::StreamMeter::ending_at_limit). The last event is an error in the format of
+    /// [`StreamMeter::ending_at_limit`](limiter::stream::StreamMeter::ending_at_limit). The last event is an error in the format of
     /// the API. Answers that do not stream, or are compressed, are passed on whole.
     pub fn ending_at_limit(mut self) -> Self {
         self.options.ends_at_limit = true;

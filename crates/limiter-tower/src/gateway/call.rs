@@ -5,10 +5,9 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
-use limiter::{
-    Allowed, Api, ApiRequest, AssetId, Charge, Estimate, KeyId, Price, RequestChanges,
-    RequestError, Reservation, Reserved, UserCode,
-};
+use limiter::__private::UserCode;
+use limiter::stream::{Api, ApiRequest, RequestChanges, RequestError};
+use limiter::{Allowed, AssetId, Charge, Estimate, KeyId, Price, Reservation, Reserved};
 
 use super::config::{GatewayConfig, GatewayOptions};
 use super::read_body::read_body;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use limiter::{Api, PriceTable};
+use limiter::PriceTable;
+use limiter::stream::Api;
 
 use crate::config::Config;
 use crate::error_format::ErrorFormat;

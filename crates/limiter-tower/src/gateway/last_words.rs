@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body;
-use limiter::{Api, StreamError};
+use limiter::stream::{Api, StreamError};
 use memchr::memrchr2;
 
 use super::config::GatewayConfig;

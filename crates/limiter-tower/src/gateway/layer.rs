@@ -11,7 +11,7 @@ use super::service::Gateway;
 /// [`RateLimitLayer::for_openai`](crate::RateLimitLayer::for_openai) and
 /// [`for_anthropic`](crate::RateLimitLayer::for_anthropic).
 ///
-/// A `POST` to a path of a provider's [`Api`](limiter::Api), such as `/v1/chat/completions`, `/v1/responses`,
+/// A `POST` to a path of a provider's [`Api`](limiter::stream::Api), such as `/v1/chat/completions`, `/v1/responses`,
 /// `/v1/embeddings` or `/v1/messages`, is limited by its tokens:
 /// 1. The caller is identified from the head of the request. Without a known key the body is not read.
 /// 2. The body is read, up to [a bound](super::GatewayLayerBuilder::max_body_bytes). The asset is its `model`, or that
@@ -22,7 +22,7 @@ use super::service::Gateway;
 ///    [if chosen](super::GatewayLayerBuilder::sending_bound). `Accept-Encoding` is removed, since a compressed answer cannot
 ///    be read: compress outside of this layer.
 /// 4. The answer is counted while it is sent, and the call is settled when it ends or the client leaves: see
-///    [`AnswerReader`](limiter::AnswerReader) and [`StreamMeter`](limiter::StreamMeter). An answer without a success
+///    [`AnswerReader`](limiter::stream::AnswerReader) and [`StreamMeter`](limiter::stream::StreamMeter). An answer without a success
 ///    status costs nothing. The usage chunk is removed from a stream if the caller did not ask for it.
 ///
 /// Any other limited call, such as `GET /v1/models`, is charged one request without an asset. So route only the paths

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use limiter::BoxError;
+use limiter::store::BoxError;
 use tower_service::Service;
 
 use super::answer::answer;

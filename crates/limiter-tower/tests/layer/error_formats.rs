@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Response, StatusCode};
-use limiter::{Api, AssetId, Charge, Decision, Denied, NewKey, ReservationError, StoreError};
+use limiter::stream::Api;
+use limiter::{AssetId, Charge, Decision, Denied, NewKey, ReservationError, StoreError};
 use limiter_tower::{Dialect, ErrorFormat, Problem, Refusal, Retry};
 use serde_json::{Value, json};
 

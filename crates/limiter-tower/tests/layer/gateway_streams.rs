@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
-use limiter::tokens_of_text;
+use limiter::stream::tokens_of_text;
 use limiter_test_servers::until_async;
 use limiter_tower::{GatewayLayerBuilder, RateLimitLayer};
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty};
-use limiter::BoxError;
+use limiter::store::BoxError;
 use limiter_test_servers::Log;
 use limiter_tower::{
     BodyEnd, Caller, Dialect, Refusal, ResponseCost, Retry, Settlement, StatusMap,

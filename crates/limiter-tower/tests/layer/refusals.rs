@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use limiter::{BoxError, LedgerBounds, Limiter, ManualClock, MemoryStore, NewKey};
+use limiter::memory::MemoryStore;
+use limiter::store::{BoxError, LedgerBounds};
+use limiter::{Limiter, ManualClock, NewKey};
 use limiter_tower::{Refusal, Retry, Settlement, StatusMap};
 use serde_json::json;
 

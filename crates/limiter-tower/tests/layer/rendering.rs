@@ -1,9 +1,10 @@
 //! Whatever the limits and the charges: headers parse, and say what the decision says.
 
 use http::HeaderMap;
+use limiter::decision::{RuleState, Violation};
 use limiter::{
     Charge, Decision, Denied, KeyConfig, Limiter, Limits, MAX_COUNT, ManualClock, NewKey,
-    RuleState, Timestamp, TokenType, Unit, Violation, Window,
+    Timestamp, TokenType, Unit, Window,
 };
 use limiter_tower::{Dialect, Problem, Refusal, Standing, StatusMap, policy_name};
 use proptest::prelude::*;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::request::Parts;
-use limiter::{BoxError, Limits, NewKey};
+use limiter::store::BoxError;
+use limiter::{Limits, NewKey};
 use limiter_tower::Retry;
 
 use crate::world::{

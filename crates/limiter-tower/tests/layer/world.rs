@@ -11,9 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use limiter::{
-    AccessKey, KeyConfig, KeyId, Limiter, ManualClock, NewKey, RedisStore, Timestamp, Usage,
-};
+use limiter::redis::RedisStore;
+use limiter::{AccessKey, KeyConfig, KeyId, Limiter, ManualClock, NewKey, Timestamp, Usage};
 pub(crate) use limiter_conformance::fixtures::{
     asset, named, requests_per_day, requests_per_minute, tokens, tokens_per_minute,
 };

@@ -15,7 +15,7 @@ use super::{
 /// An API of an LLM provider: how its requests and answers name model, limits, text and tokens.
 ///
 /// ```
-/// use limiter::Api;
+/// use limiter::stream::Api;
 ///
 /// assert_eq!(Api::of_path("/v1/chat/completions"), Some(Api::OpenAiChat));
 /// assert_eq!(Api::of_path("/v1beta/models/gemini-3-pro:streamGenerateContent"), Some(Api::Gemini));

@@ -33,7 +33,8 @@ use crate::token_usage::TokenUsage;
 ///   that were seen, even none.
 ///
 /// ```
-/// use limiter::{AnswerReader, Api, Charge, TokenUsage};
+/// use limiter::stream::{AnswerReader, Api};
+/// use limiter::{Charge, TokenUsage};
 ///
 /// let estimate = Charge::request().with_tokens(10, 500)?;
 /// let mut answer = AnswerReader::new(Api::AnthropicMessages);

@@ -20,7 +20,8 @@ use crate::estimate::Estimate;
 ///   (for pictures 1,120 to 4,784 tokens), and never by their base64.
 ///
 /// ```
-/// use limiter::{Api, ApiRequest, Estimate};
+/// use limiter::Estimate;
+/// use limiter::stream::{Api, ApiRequest};
 ///
 /// let body = br#"{"model": "gpt-5", "n": 2, "max_tokens": 300, "messages": [{"content": "Name the four winds."}]}"#;
 /// let request = ApiRequest::read(Api::OpenAiChat, body)?;
@@ -194,13 +195,13 @@ impl ApiRequest {
     /// Rewrites the body likewise, and with another model, for an API that has the model in the body.
     ///
     /// ```
-    /// use limiter::{Api, ApiRequest, RequestChanges};
+    /// use limiter::stream::{Api, ApiRequest, RequestChanges};
     ///
     /// let body = br#"{"model": "fast", "messages": []}"#;
     /// let request = ApiRequest::read(Api::OpenAiChat, body)?;
     /// let sent = request.rewritten_for_model(body, &RequestChanges::default(), "gpt-5-mini");
     /// assert_eq!(sent.as_deref(), Some(&br#"{"model": "gpt-5-mini", "messages": []}"#[..]));
-    /// # Ok::<(), limiter::RequestError>(())
+    /// # Ok::<(), limiter::stream::RequestError>(())
     /// ```
     #[must_use]
     pub fn rewritten_for_model(

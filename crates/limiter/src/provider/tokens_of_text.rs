@@ -7,11 +7,11 @@
 /// - A piece of up to 16 bytes counts as one token: most providers send single tokens, and few tokens are longer. A
 ///   longer piece has at least one token for each 4 bytes, the rule of thumb for English text.
 ///
-/// It is used if a provider reports no figures. [`AnswerReader::counting_by`](crate::AnswerReader::counting_by) uses a
+/// It is used if a provider reports no figures. [`AnswerReader::counting_by`](crate::stream::AnswerReader::counting_by) uses a
 /// tokenizer instead.
 ///
 /// ```
-/// use limiter::tokens_of_text;
+/// use limiter::stream::tokens_of_text;
 ///
 /// assert_eq!(tokens_of_text(" chance"), 1);
 /// assert_eq!(tokens_of_text("How can I help"), 4);

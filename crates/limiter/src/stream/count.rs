@@ -2,11 +2,11 @@
 
 use crate::provider::{Api, Reported};
 
-/// A counter of the output tokens of an answer, chunk by chunk. [`AnswerReader`](crate::AnswerReader) is one for the
+/// A counter of the output tokens of an answer, chunk by chunk. [`AnswerReader`](crate::stream::AnswerReader) is one for the
 /// APIs of LLM providers. A function or closure from a chunk to a number is one too.
 ///
 /// ```
-/// use limiter::{CountTokens, Reported};
+/// use limiter::stream::{CountTokens, Reported};
 ///
 /// /// Answers as an imaginary upstream gives them: words, and in the end their cost.
 /// enum Chunk {

@@ -1,6 +1,7 @@
 //! Anthropic's messages.
 
-use limiter::{Api, TokenUsage};
+use limiter::TokenUsage;
+use limiter::stream::Api;
 
 use super::case::{Case, ESTIMATED, Kind, counted, reported};
 

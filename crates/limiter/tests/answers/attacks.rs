@@ -1,6 +1,7 @@
 //! Answers that no provider should send.
 
-use limiter::{AnswerReader, Api, Charge, TokenUsage};
+use limiter::stream::{AnswerReader, Api};
+use limiter::{Charge, TokenUsage};
 
 use super::case::{ESTIMATED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, counted, reported};
 

@@ -1,6 +1,7 @@
 //! One answer of a provider, with the tokens that it costs.
 
-use limiter::{Api, TokenUsage};
+use limiter::TokenUsage;
+use limiter::stream::Api;
 
 /// An answer, as the provider sends it.
 #[derive(Clone, Copy, Debug)]

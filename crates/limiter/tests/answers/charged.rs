@@ -1,9 +1,8 @@
 //! The table through a limiter: the charge at any cut, in tokens and in credits.
 
 use futures_util::{StreamExt, stream};
-use limiter::{
-    AnswerReader, Charge, KeyConfig, KeyId, Limiter, Limits, NewKey, Price, StreamMeter,
-};
+use limiter::stream::{AnswerReader, StreamMeter};
+use limiter::{Charge, KeyConfig, KeyId, Limiter, Limits, NewKey, Price};
 
 use super::case::{Case, ESTIMATED_INPUT, ESTIMATED_OUTPUT};
 use super::corpus;

@@ -1,6 +1,7 @@
 //! Gemini.
 
-use limiter::{Api, TokenUsage};
+use limiter::TokenUsage;
+use limiter::stream::Api;
 
 use super::case::{Case, ESTIMATED, Kind, counted, reported};
 

@@ -1,6 +1,7 @@
 //! Chat completions of OpenAI and of compatible providers.
 
-use limiter::{Api, TokenUsage};
+use limiter::TokenUsage;
+use limiter::stream::Api;
 
 use super::case::{Case, ESTIMATED, Kind, counted, reported};
 

@@ -1,6 +1,7 @@
 //! OpenAI's older completions, responses and embeddings, and rerank.
 
-use limiter::{Api, TokenUsage};
+use limiter::TokenUsage;
+use limiter::stream::Api;
 
 use super::case::{Case, ESTIMATED, ESTIMATED_INPUT, Kind, counted, reported};
 

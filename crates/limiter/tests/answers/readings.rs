@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use limiter::{AnswerReader, Api, Charge, TokenSource, TokenUsage};
+use limiter::stream::{AnswerReader, Api, TokenSource};
+use limiter::{Charge, TokenUsage};
 use proptest::prelude::*;
 
 use super::case::{Case, ESTIMATED, ESTIMATED_INPUT, ESTIMATED_OUTPUT, Kind, counted, reported};

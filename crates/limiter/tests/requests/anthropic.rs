@@ -1,6 +1,6 @@
 //! Anthropic's messages. Source: <https://docs.claude.com/en/api/messages>.
 
-use limiter::Api::AnthropicMessages;
+use limiter::stream::Api::AnthropicMessages;
 
 use super::case::{Case, case};
 

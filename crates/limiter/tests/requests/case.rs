@@ -1,6 +1,6 @@
 //! One request to a provider, with the tokens that it holds.
 
-use limiter::Api;
+use limiter::stream::Api;
 
 /// The body of a request, as a client sends it.
 #[derive(Clone, Copy, Debug)]

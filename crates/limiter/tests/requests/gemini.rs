@@ -1,7 +1,7 @@
 //! Gemini's `generateContent` and `embedContent`. Sources: <https://ai.google.dev/api/generate-content>,
 //! <https://ai.google.dev/api/embeddings>.
 
-use limiter::Api::{Gemini, GeminiEmbeddings};
+use limiter::stream::Api::{Gemini, GeminiEmbeddings};
 
 use super::case::{Case, case};
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use limiter::{Api, ApiRequest};
+use limiter::stream::{Api, ApiRequest};
 
 /// The smallest file with this size, padded to this many bytes.
 fn png(width: u32, height: u32, bytes: usize) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! OpenAI's chat completions. Source: <https://platform.openai.com/docs/api-reference/chat/create>.
 
-use limiter::Api::OpenAiChat;
+use limiter::stream::Api::OpenAiChat;
 
 use super::case::{Case, case};
 

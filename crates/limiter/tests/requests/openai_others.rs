@@ -3,7 +3,7 @@
 //! <https://platform.openai.com/docs/api-reference/embeddings/create>, <https://docs.cohere.com/reference/rerank>,
 //! <https://docs.voyageai.com/docs/reranker>.
 
-use limiter::Api::{OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses, Rerank};
+use limiter::stream::Api::{OpenAiCompletions, OpenAiEmbeddings, OpenAiResponses, Rerank};
 
 use super::case::{Case, case};
 

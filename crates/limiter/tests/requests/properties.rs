@@ -1,6 +1,6 @@
 //! Properties of any request.
 
-use limiter::{Api, ApiRequest, RequestChanges};
+use limiter::stream::{Api, ApiRequest, RequestChanges};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -1,6 +1,6 @@
 //! Requests that are refused, and the model and stream of valid ones.
 
-use limiter::{Api, ApiRequest, RequestError};
+use limiter::stream::{Api, ApiRequest, RequestError};
 
 fn read(body: &str) -> Result<ApiRequest, RequestError> {
     ApiRequest::read(Api::OpenAiChat, body.as_bytes())

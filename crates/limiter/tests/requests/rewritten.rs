@@ -1,10 +1,10 @@
 //! Changes that a gateway makes to a request before it passes it on.
 
-use limiter::Api::{
+use limiter::stream::Api::{
     self, AnthropicMessages, Gemini, OpenAiChat, OpenAiCompletions, OpenAiEmbeddings,
     OpenAiResponses, Rerank,
 };
-use limiter::{ApiRequest, RequestChanges};
+use limiter::stream::{ApiRequest, RequestChanges};
 
 fn rewritten(api: Api, body: &str, changes: RequestChanges) -> Option<String> {
     let request = ApiRequest::read(api, body.as_bytes()).unwrap();

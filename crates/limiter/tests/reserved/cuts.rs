@@ -2,7 +2,7 @@
 
 use futures_util::future::poll_immediate;
 use futures_util::{StreamExt, stream};
-use limiter::{AnswerReader, Api, StreamMeter};
+use limiter::stream::{AnswerReader, Api, StreamMeter};
 
 use super::faulty_store::Fault;
 use super::log::Log;

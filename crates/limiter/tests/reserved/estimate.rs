@@ -1,8 +1,8 @@
 //! Estimates against the limits of a key: what fits, what fits later, and what never does.
 
+use limiter::config::LimitsBuilder;
 use limiter::{
-    AssetId, Denied, Estimate, KeyConfig, Limits, LimitsBuilder, ReservationError, Reserved,
-    TokenType,
+    AssetId, Denied, Estimate, KeyConfig, Limits, ReservationError, Reserved, TokenType,
 };
 
 use super::world::{A_MINUTE, World, credits, price};

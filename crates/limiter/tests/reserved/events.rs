@@ -1,7 +1,8 @@
 //! Server-sent events of OpenAI's kind, cut anywhere.
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use limiter::{AnswerReader, Api, CountTokens, Reservation, StreamMeter};
+use limiter::Reservation;
+use limiter::stream::{AnswerReader, Api, CountTokens, StreamMeter};
 use proptest::prelude::*;
 
 use super::log::Log;
@@ -138,7 +139,7 @@ fn answer(
     text: &str,
     length: usize,
     call: Reservation,
-) -> impl Stream<Item = Result<Vec<u8>, limiter::StreamError>> + use<> {
+) -> impl Stream<Item = Result<Vec<u8>, limiter::stream::StreamError>> + use<> {
     let pieces: Vec<_> = text.as_bytes().chunks(length).map(<[u8]>::to_vec).collect();
     let upstream = stream::iter(pieces).map(Ok::<_, std::io::Error>);
     StreamMeter::stream(upstream, call, reader()).with_step(1)

@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use futures_util::{StreamExt, TryStreamExt};
-use limiter::{Limiter, ReservationError, StreamError};
+use limiter::stream::StreamError;
+use limiter::{Limiter, ReservationError};
 
 use super::faulty_store::Fault::{AnswerLost, Unavailable};
 use super::log::Log;

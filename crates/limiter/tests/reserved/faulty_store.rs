@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use limiter::StoreError;
+use limiter::memory::MemoryStore;
 use limiter::store::{CallError, Store};
-use limiter::{MemoryStore, StoreError};
 use limiter_conformance::{Around, Called, Interpose};
 use tokio::sync::Notify;
 

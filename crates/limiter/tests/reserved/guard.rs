@@ -3,9 +3,8 @@
 use std::fmt::Debug;
 use std::future::pending;
 
-use limiter::{
-    Limiter, MemoryStore, RequestId, Reservation, ReservationError, Reserved, StoreError,
-};
+use limiter::memory::MemoryStore;
+use limiter::{Limiter, RequestId, Reservation, ReservationError, Reserved, StoreError};
 
 use super::faulty_store::Fault;
 use super::log::Log;

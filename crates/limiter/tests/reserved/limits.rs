@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use limiter::{DenialReason, Denied, KeyConfig, StreamError, StreamMeter, Timestamp};
+use limiter::stream::{StreamError, StreamMeter};
+use limiter::{DenialReason, Denied, KeyConfig, Timestamp};
 use proptest::prelude::*;
 
 use super::log::Log;

@@ -1,7 +1,7 @@
 //! Meters and the tokio runtime: which may have gone, or never have been there.
 
 use futures_util::StreamExt;
-use limiter::{CountTokens, StreamError, StreamMeter};
+use limiter::stream::{CountTokens, StreamError, StreamMeter};
 use tokio::runtime::{Builder, Runtime};
 
 use super::faulty_store::Fault;

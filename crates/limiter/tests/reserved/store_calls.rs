@@ -1,7 +1,7 @@
 //! How many calls of the store a stream makes.
 
 use futures_util::StreamExt;
-use limiter::StreamMeter;
+use limiter::stream::StreamMeter;
 
 use super::world::{World, chunks, metered, says};
 

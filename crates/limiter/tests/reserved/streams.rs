@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use limiter::{CountTokens, Reported, StreamError, StreamMeter};
+use limiter::stream::{CountTokens, Reported, StreamError, StreamMeter};
 
 use super::faulty_store::Fault;
 use super::world::{A_MINUTE, World, charge, chunks, credits, metered, price, says};

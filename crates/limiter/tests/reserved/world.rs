@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use limiter::memory::MemoryStore;
+use limiter::stream::StreamMeter;
 use limiter::{
-    AccessKey, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, MemoryStore,
-    NewKey, Price, Reservation, StreamMeter, Timestamp, Totals,
+    AccessKey, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Price,
+    Reservation, Timestamp, Totals,
 };
 
 use super::faulty_store::{Faults, FaultyStore};
