@@ -75,7 +75,7 @@ pub fn table(measured: &Figures, version: &str) -> String {
     let _ = writeln!(
         text,
         "\nServer: {version}. Instructions are its own, user space alone, by callgrind; a decision has eight rules, a \
-         budget\nand an expiry, and its answer tells what remains of each. Rates: medians of rounds in which the \
+         budget\nand an expiry, and its answer has the rest of each. Rates: medians of rounds in which the \
          clients take turns,\nand of the rounds' own ratios; clients and server share this machine. Bytes: MEMORY \
          USAGE, with ids of 22 characters\nfor keys and of 15 for assets; each character more of an asset's id takes \
          two bytes."
