@@ -58,11 +58,11 @@ pub struct KeyConfig {
     /// The shares of its limits and of its budget that fire an event; `None` for those of the limiter. They take effect
     /// at once, and the key stores them: reading it shows the thresholds in force.
     ///
-    /// After a change, a threshold does not fire in the current window or for the budget if it has fired, is below one
-    /// that has fired, or was passed before. A threshold that is removed and added again counts as a new one.
+    /// After a change, a threshold that has fired or was passed does not fire again in the current window or for the
+    /// budget. Neither does one below it. A threshold that is removed and added again counts as a new one.
     pub thresholds: Option<Thresholds>,
-    /// Shadow mode: calls of the key are decided and counted as always, but a call that a limit or the budget would
-    /// deny is let through, flagged with the denial, and charges nothing. It takes effect at once.
+    /// Shadow mode: calls of the key are decided and counted as always. A call that a limit or the budget would deny is
+    /// let through, flagged with the denial, and charges nothing. It takes effect at once.
     pub shadow: bool,
 }
 

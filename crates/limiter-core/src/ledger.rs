@@ -12,8 +12,8 @@ use crate::remembered::Remembered;
 use crate::reservation::ReservationError;
 use crate::saved::required;
 
-/// The memory of a key's calls: open reservations until their ttl, ended ones and ids of checks for the dedupe time,
-/// and ids of records for as long as each record asked for.
+/// The memory of a key's calls. Open reservations are kept until their ttl, ended ones and ids of checks for the dedupe
+/// time. Ids of records are kept for as long as each record asked for.
 ///
 /// Each kind has a bound of its own, so that one never crowds out another: see [`LedgerBounds`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,8 +94,8 @@ pub struct LedgerBounds {
     pub checks: usize,
     /// The most ids of records: 100,000 by default.
     pub records: usize,
-    /// How long an ended reservation is remembered from its end, the id of a check from its charge, and the id of a
-    /// record after another record confirms it: 120 s by default.
+    /// The dedupe time, 120 s by default: for an ended reservation from its end, for the id of a check from its charge,
+    /// and for the id of a record from its confirmation by another record.
     pub dedupe: Duration,
 }
 

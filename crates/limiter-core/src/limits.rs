@@ -15,8 +15,8 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// The limits of one scope: each of the four numbers may be absent, which means no such limit.
 ///
-/// A limit of 0 allows nothing. Limits without a single number are no limits at all, and a token type
-/// without a token limit is [`TokenType::Total`], as there is nothing for it to count.
+/// A limit of 0 allows nothing. Limits without a single number are no limits at all. A token type without a token limit
+/// becomes [`TokenType::Total`], as there is nothing for it to count.
 ///
 /// ```
 /// # use limiter_core as limiter;

@@ -151,7 +151,7 @@ impl Record {
     ///
     /// # Errors
     /// [`InvalidValue::Inconsistent`] if a count is below nothing or above [`MAX_COUNT`], if more thresholds have fired
-    /// than are configured, or if a window does not end where windows of its kind end.
+    /// than are configured, or if a window has an impossible end.
     pub fn with_stored(
         &self,
         generation: u32,

@@ -395,8 +395,8 @@ impl From<RawSearch> for Search {
     }
 }
 
-/// Folds upper and lower case, character by character: a part of a text folds to a part of the folded text, which
-/// `str::to_lowercase` does not promise (a Greek sigma has a form of its own at an end).
+/// Folds upper and lower case, character by character, so that a part of a text folds to a part of the folded text.
+/// `str::to_lowercase` does not promise that: a Greek sigma has a form of its own at an end.
 fn folded(text: &str) -> String {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
