@@ -79,9 +79,9 @@ impl LimiterBuilder {
         Self { kept_usage_events: events, ..self }
     }
 
-    /// Turns shadow mode on or off for all keys. Calls are decided and counted as always, but a call that a limit or
-    /// the budget would deny is let through, flagged with the denial ([`shadowed`](limiter_core::Decision::shadowed)),
-    /// and charges nothing. Use it to introduce limits. For one key, see
+    /// Turns shadow mode on or off for all keys. Calls are decided and counted as always. A call that a limit or the
+    /// budget would deny is let through, flagged with the denial ([`shadowed`](limiter_core::Decision::shadowed)), and
+    /// charges nothing. Use it to introduce limits. For one key, see
     /// [`KeyConfig::shadow`](limiter_core::KeyConfig::shadow).
     ///
     /// Unknown, expired and admin keys are denied all the same.

@@ -69,8 +69,8 @@ impl Estimate {
         Self { price: Some(price), ..self }
     }
 
-    /// Caps the answer to the most that these rules ever allow, so that a small limit does not shut out every call
-    /// whose caller asks for more.
+    /// Caps the answer to the most that these rules ever allow. So a small limit does not shut out every call whose
+    /// caller asks for more.
     ///
     /// Each limit itself counts, not the rest of it: a call that fits later is denied with the time to retry. The
     /// prompt is never shortened: if it alone is more than a limit, the call [never

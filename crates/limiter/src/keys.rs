@@ -144,9 +144,9 @@ impl<'a> Keys<'a> {
 
     /// Replaces the configuration of a key that was read at `version`.
     ///
-    /// Name, budget, expiry, thresholds and shadow mode take effect at once, limits per minute at the next minute and limits
-    /// per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is changes nothing,
-    /// also not the version.
+    /// Name, budget, expiry, thresholds and shadow mode take effect at once. Limits per minute take effect at the next
+    /// minute, limits per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is
+    /// changes nothing, also not the version.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];

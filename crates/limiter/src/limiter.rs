@@ -237,8 +237,8 @@ impl Limiter {
 
     /// Returns the same limiter with the label (and span field) `key`: the id of the key of each call.
     ///
-    /// **Nothing bounds the number of time series**: each key that makes calls has series of its own for as long as the
-    /// process lives, and so has each id that callers make up, if they can. Use it for few keys, which are authenticated
+    /// **Nothing bounds the number of time series**: each key that makes calls has its own series for as long as the
+    /// process lives. So has each id that callers make up, if they can. Use it for few keys, which are authenticated
     /// first. Decisions and denials are labelled, durations are not. Each label costs a look-up.
     ///
     /// Clones and handles that were made before have no label.

@@ -29,7 +29,7 @@ use crate::token_usage::TokenUsage;
 ///
 /// # In files
 /// In TOML and JSON the fields are `input`, `cached_input`, `cache_write`, `output` and `reasoning`, in credits for a
-/// million tokens, and `request`, in credits for a request, each as [`Credits`] are written. `input`, `output` and
+/// million tokens, and `request`, in credits for a request. Each is written as [`Credits`] are. `input`, `output` and
 /// `request` are 0 if omitted, the others as described with their setters here.
 ///
 /// ```

@@ -177,8 +177,8 @@ impl Reservation {
         Ok(decision)
     }
 
-    /// Corrects the estimate to the actual cost of the call, in the windows that admitted it while they are open, and
-    /// returns the final charge, to bill from. An overrun is always counted.
+    /// Corrects the estimate to the actual cost of the call, in the windows that admitted it while they are open. An
+    /// overrun is always counted. Returns the final charge, to bill from.
     ///
     /// After a store error it can be repeated. In shadow mode nothing was charged, and the answer is
     /// [`SettledAs::Uncharged`](limiter_core::SettledAs::Uncharged).

@@ -242,8 +242,8 @@ impl<S, C, K> StreamMeter<S, C, K> {
         async move { settled.await.ok() }
     }
 
-    /// 1,000 tokens: at a hundred a second the store is called every ten seconds, which costs next to nothing, and
-    /// other calls of the key miss no more than a short answer.
+    /// 1,000 tokens: at a hundred a second the store is called every ten seconds, which costs next to nothing. Other
+    /// calls of the key miss no more than a short answer.
     pub const DEFAULT_STEP: u64 = meter::DEFAULT_STEP;
 
     /// Polls a stream or a body, which differ only in how upstream is polled.

@@ -141,7 +141,7 @@ async fn a_key_that_expires_or_is_deleted_in_mid_stream_ends_it() {
     }
 }
 
-/// An upstream that nobody reads must not go on generating tokens that somebody pays for.
+/// An upstream without a reader must not go on generating tokens, which are billed.
 #[tokio::test]
 async fn upstream_is_let_go_of_before_the_end_is_told() {
     let world = World::with_tokens_per_minute(150).await;
