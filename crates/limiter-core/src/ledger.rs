@@ -67,9 +67,8 @@ impl From<SavedLedger> for Ledger {
 
 /// The bounds of a ledger: the most entries of each kind, and how long they are remembered.
 ///
-/// At a bound, a call that needs a free place is refused with
-/// [`ReservationError::TooMany`](crate::ReservationError::TooMany), which has the time at which a place is free.
-/// Nothing is charged then, and nothing is forgotten before its time. Repeated calls need no place.
+/// At a bound, a call that needs a free place is refused with [`ReservationError::TooMany`], which has the time at which
+/// a place is free. Nothing is charged then, and nothing is forgotten before its time. Repeated calls need no place.
 ///
 /// A reserve needs two places: one among the open reservations now, and one among the ended ones for its end. So it is
 /// refused at either bound. Settle and cancel need no place and never fail for a bound, since a refund would be lost.

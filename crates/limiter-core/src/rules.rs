@@ -143,7 +143,7 @@ impl FromIterator<RuleState> for Rules {
 
 impl RuleState {
     fn meter(&self) -> Meter {
-        // A state from serde is unchecked, since its fields only have to be shown.
+        // A state from serde is unchecked, so its limit is capped.
         Meter::new(Some(self.limit.min(MAX_COUNT))).with_used(self.used)
     }
 

@@ -161,7 +161,7 @@ const fn widened(small: u8) -> u64 {
     u64::from_le_bytes([small, 0, 0, 0, 0, 0, 0, 0])
 }
 
-/// Enough to find an invalid percent: only 100 are valid.
+/// A bound on the input: only 100 percents are valid.
 const MOST_GIVEN: usize = 101;
 
 #[cfg(test)]
