@@ -41,7 +41,7 @@ impl LimiterBuilder {
     }
 
     /// Adds a callback for each threshold that a call of this limiter reaches. It runs before the call is answered, and
-    /// must not block.
+    /// must not block, since the call waits for it. Several may be added.
     ///
     /// A panic in the callback is caught, logged at most every ten seconds, and counted
     /// (`limiter_callback_panics_total`). The call is still answered.

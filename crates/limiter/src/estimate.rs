@@ -73,8 +73,8 @@ impl Estimate {
     /// caller asks for more.
     ///
     /// Each limit itself counts, not the rest of it: a call that fits later is denied with the time to retry. The
-    /// prompt is never shortened: if it alone is more than a limit, the call [never
-    /// fits](limiter_core::Denied::never_fits). The rules are those of a decision
+    /// prompt is never shortened: if it alone is more than a limit, the call
+    /// [never fits](limiter_core::Denied::never_fits). The rules are those of a decision
     /// ([`Decision::rules`](limiter_core::Decision::rules)); a budget is not among them.
     pub fn capped_to(self, rules: impl IntoIterator<Item = RuleState>) -> Self {
         let allowed =

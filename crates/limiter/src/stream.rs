@@ -359,7 +359,8 @@ where
         })
     }
 
-    /// Returns whether the call is settled too: a server that sees the end earlier never polls for it.
+    /// Returns whether the stream has ended and its call is settled. A server that sees the end before the settlement
+    /// does not poll for it.
     fn is_end_stream(&self) -> bool {
         self.upstream.is_none() && self.last.is_none() && self.meter.is_settled()
     }
