@@ -76,14 +76,14 @@ fn bearer(headers: &HeaderMap) -> Option<AccessKey> {
     scheme.eq_ignore_ascii_case("bearer").then(|| access_key.trim().parse().ok())?
 }
 
-/// What a call costs. Words stand for tokens here; how long the answer will be is not known yet.
+/// Returns the charge of a call. Words stand for tokens here; the length of the answer is not known yet.
 fn charge(prompt: &str) -> Result<Charge, InvalidValue> {
     let input_tokens = prompt.split_whitespace().count() as u64;
     let price = Credits::from_millionths(2 * input_tokens)?;
     Ok(Charge::request().with_tokens(input_tokens, 0)?.with_credits(price))
 }
 
-/// The status, and the header that tells the client what to do next.
+/// Returns the status, and the header with the time to retry.
 fn refusal(denied: &Denied) -> (StatusCode, Option<(HeaderName, String)>) {
     match denied.reason() {
         DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => {
@@ -91,7 +91,7 @@ fn refusal(denied: &Denied) -> (StatusCode, Option<(HeaderName, String)>) {
         }
         DenialReason::BudgetExhausted { .. } => (StatusCode::PAYMENT_REQUIRED, None),
         DenialReason::RateLimited(_) => {
-            // Without the header, waiting does not help: the call asks for more than a limit.
+            // Without the header, waiting does not help: the call exceeds a limit itself.
             let retry_after =
                 denied.retry_after().map(|wait| (RETRY_AFTER, whole_seconds(wait).to_string()));
             (StatusCode::TOO_MANY_REQUESTS, retry_after)
@@ -101,7 +101,7 @@ fn refusal(denied: &Denied) -> (StatusCode, Option<(HeaderName, String)>) {
     }
 }
 
-/// Rounded up, and at least one: who comes back a moment too early is denied again.
+/// Rounds up, to at least one second: a caller that comes back a moment too early is denied again.
 pub(crate) fn whole_seconds(wait: Duration) -> u128 {
     wait.as_nanos().div_ceil(1_000_000_000).max(1)
 }

@@ -1,4 +1,4 @@
-//! What each failure policy does when Redis dies: loaded, killed, brought back.
+//! The effect of each failure policy when Redis dies: loaded, killed, brought back.
 //!
 //! `cargo run --example outage` starts a Redis of its own and takes twelve seconds. Second by second it prints how many calls the
 //! store allowed, how many the policy allowed or denied without it (flagged as degraded), and how many were errors.
@@ -73,7 +73,7 @@ struct Service {
     total: Tally,
 }
 
-/// What became of calls.
+/// The outcomes of calls.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     allowed: u64,

@@ -1,7 +1,7 @@
-//! What would these limits have done to yesterday's traffic? Runs a recorded day through the engine.
+//! A replay of recorded traffic against limits: runs a recorded day through the engine.
 //!
 //! `cargo run --release --example replay < operations.jsonl > answers.jsonl`; `-- --redis URL` does it on Redis, and
-//! `-- --help` tells more.
+//! `-- --help` lists all options.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
@@ -33,14 +33,14 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Why a run ended before its input did.
+/// The reason why a run ended before its input did.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: u8,
     pub(crate) sentence: String,
 }
 
-/// Does what the arguments ask for.
+/// Runs the command of the arguments.
 pub(crate) async fn run(
     arguments: &[String],
     input: impl BufRead,
@@ -55,7 +55,7 @@ pub(crate) async fn run(
         [option] if let Some(url) = option.strip_prefix("--redis=") => {
             on_redis(url, input, output).await
         }
-        // What comes after all that is known.
+        // The argument after all that are known.
         ["--redis", _, other, ..] | [other, ..] => {
             Err(refused(format!("unknown argument {other:?}; --help tells what there is")))
         }
@@ -68,7 +68,7 @@ async fn in_memory(input: impl BufRead, output: impl Write) -> Result<(), Failur
     replayed_on(store, clock, input, output).await
 }
 
-/// The same on Redis, under a prefix of this run alone, of which nothing is left.
+/// Replays on Redis, under a prefix of this run alone, which is removed at the end.
 async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<(), Failure> {
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
     let prefix = format!("replay-{:016x}", getrandom::u64().map_err(failed)?);
@@ -87,7 +87,7 @@ async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<
     deleted.map(drop)
 }
 
-/// Answers on this store, whose time is that of the clock.
+/// Replays on this store, whose time is that of the clock.
 pub(crate) async fn replayed_on<S: Store>(
     store: S,
     clock: ManualClock,
@@ -120,7 +120,7 @@ async fn play(
     Ok(())
 }
 
-/// What the caller can mend: the arguments, or a line.
+/// An error that the caller can correct: in the arguments, or in a line.
 fn refused(sentence: impl Display) -> Failure {
     Failure { status: 2, sentence: sentence.to_string() }
 }
@@ -129,7 +129,7 @@ fn failed(sentence: impl Display) -> Failure {
     Failure { status: 1, sentence: sentence.to_string() }
 }
 
-/// The error and what caused it, in one sentence.
+/// Formats the error and its causes, in one sentence.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,7 +1,7 @@
 //! Answers that stream: one is read to its end, one is cut by its caller, one runs into a limit.
 //!
-//! `cargo run --example streaming` starts an upstream that streams as OpenAI does, a gateway before it that limits by API
-//! key, and three callers. In the end the books add up to the token.
+//! `cargo run --example streaming` starts an upstream that streams as OpenAI does, a gateway before it that limits by
+//! API key, and three callers. In the end all accounts agree to the token.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let access_key = key.access_key.ok_or("a key has one unless it is made without")?;
 
         let Received { tokens, told, ending } = caller.call(gateway, &access_key).await?;
-        // The upstream's usage is the truth about a prompt; without it, the estimate stands.
+        // The upstream's usage has the exact tokens of a prompt; without it, the estimate stands.
         let expected = told.unwrap_or_else(|| PROMPT.len().div_ceil(4) as u64 + tokens);
         let used = used_once_settled(&limiter, &key.record.id, expected).await?;
         let Caller { name, limit, .. } = caller;
@@ -87,7 +87,7 @@ async fn chat(
         return Err(Failure(StatusCode::UNAUTHORIZED, "unknown key".to_owned()));
     };
 
-    // Reserved is what the answer may have at most, but no more than the key's limits allow at all.
+    // The reservation covers the longest answer, but no more than the key's limits ever allow.
     let prompt = call["prompt"].as_str().unwrap_or_default();
     let estimate =
         Estimate::for_prompt_bytes(prompt.len()).max_output_tokens(call["max_tokens"].as_u64());
@@ -111,7 +111,7 @@ async fn chat(
     let metered = StreamMeter::stream(answer, reserved, AnswerReader::new(Api::OpenAiChat))
         .with_step(50)
         .ending_at_limit()
-        // Clients of this kind understand an event better than a connection that breaks off.
+        // Clients of this kind handle an event better than a connection that breaks.
         .map(|chunk| match chunk {
             Err(StreamError::Denied(denied)) => Ok(event(&json!({ "error": denied.to_string() }))),
             chunk => chunk,
@@ -144,10 +144,10 @@ struct Caller {
     leaves_after: Option<u64>,
 }
 
-/// What a caller saw of its answer.
+/// The answer that a caller received.
 struct Received {
     tokens: u64,
-    /// The tokens of prompt and answer, if the upstream told them.
+    /// The tokens of prompt and answer, if the upstream reported them.
     told: Option<u64>,
     ending: String,
 }
@@ -199,7 +199,7 @@ impl Received {
     }
 }
 
-/// What the key has used of its minute: a gateway notices a moment later that a caller has left.
+/// Returns the usage of the key in its minute. A gateway notices a moment later that a caller has left.
 async fn used_once_settled(
     limiter: &Limiter,
     key: &KeyId,
@@ -258,7 +258,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Whatever else goes wrong; no decision is no allow.
+/// Every other error: without a decision, the call is not allowed.
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())

@@ -23,7 +23,7 @@ fn decisions(criterion: &mut Criterion) {
         let plan = LazyCell::new(|| Plan::whole(workload));
         let mut group = group(criterion, workload);
         for entry in SUBJECTS {
-            // Made when it is asked for: limitador needs minutes for a million keys.
+            // Made only when it runs: limitador needs minutes for a million keys.
             let subject = LazyCell::new(|| {
                 let mut subject = (entry.new)(&plan);
                 subject.fill(&plan);

@@ -1,4 +1,4 @@
-//! Named numbers, which one stage leaves to the next as a flat object of JSON.
+//! Named numbers, which one stage passes to the next as a flat JSON object.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +16,13 @@ impl Figures {
         self.0.push((name.to_owned(), figure));
     }
 
-    /// A figure that is there.
+    /// Returns a figure, if it exists.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, figure)| *figure)
     }
 
-    /// Adds what a stage has left in a file.
+    /// Adds the figures that a stage has written to a file.
     ///
     /// # Errors
     /// If the file cannot be read, or has something else in it.
@@ -32,7 +32,7 @@ impl Figures {
         Ok(())
     }
 
-    /// Leaves them in a file, beside those of other names that are there already: for a file that several suites fill.
+    /// Merges them into a file, which keeps figures of other names: for a file that several suites fill.
     ///
     /// # Errors
     /// If it cannot be written, or has something else in it.
@@ -46,7 +46,7 @@ impl Figures {
         fs::write(path, serde_json::to_string_pretty(&merged)? + "\n")
     }
 
-    /// Leaves them in a file.
+    /// Writes them to a file.
     ///
     /// # Errors
     /// If it cannot be written.

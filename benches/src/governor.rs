@@ -33,10 +33,10 @@ impl Subject for GovernorKeyed {
     }
 }
 
-/// One limiter for each of our eight rules, all of them asked: what it takes to have our rules with `governor`.
+/// One limiter for each of our eight rules, each of them called: the cost of our rules with `governor`.
 ///
-/// It is still less than our decision: nothing is taken back when a later rule denies, tokens count as one
-/// each, and no remaining values come out.
+/// It does still less than our decision: nothing is taken back when a later rule denies, tokens count as one each, and
+/// no remaining values are returned.
 pub(crate) struct GovernorX8 {
     limiters: EightLimiters,
     requests: Requests<(String, String)>,
@@ -81,7 +81,7 @@ impl EightLimiters {
     }
 }
 
-/// The keys of the global rules and of the asset's.
+/// Returns the keys of the global rules and of the asset's.
 fn key_and_scoped_key(id: &str) -> (String, String) {
     (id.to_owned(), format!("{id}/{ASSET}"))
 }

@@ -1,8 +1,8 @@
-//! What one decision costs, beside what peers take for theirs: in memory, in [`redis`], and in front of a service, over
+//! The cost of one decision, side by side with its peers: in memory, in [`redis`], and in front of a service, over
 //! [`http`].
 //!
-//! In memory, a [`Subject`](subject::Subject) is a rate limiter with its keys, a [`Workload`](workload::Workload) says which
-//! keys exist and who is asked for when. Both are written once and measured in four ways, on the same objects:
+//! In memory, a [`Subject`](subject::Subject) is a rate limiter with its keys, and a [`Workload`](workload::Workload)
+//! defines the keys and the order of accesses. Both are written once and measured in four ways, on the same objects:
 //!
 //! - [`rounds`]: time, all subjects in turns within one process, so that what disturbs one disturbs its neighbours
 //!   too and the ratios of a round stay true on a noisy machine;
@@ -29,5 +29,5 @@ pub mod workload;
 /// Rules of one decision: requests and tokens, by minute and day, for the key and for the key with one asset.
 pub const RULES: usize = 8;
 
-/// The one asset that every request asks for.
+/// The one asset of every request.
 pub const ASSET: &str = "6895d6d1d50c89537c1cf237";

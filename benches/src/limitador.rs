@@ -1,4 +1,4 @@
-//! `limitador`: named limits over counters in memory (a `moka` cache), eight of which are our rules.
+//! `limitador`: named limits over counters in memory (a `moka` cache), eight of them as our rules.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -13,11 +13,11 @@ use crate::{ASSET, RULES};
 
 /// Eight limits in one namespace, four by key and four by key and asset, decided in one call of the sync API.
 ///
-/// `check_rate_limited_and_update` fills in what remains of each counter (0.14 always does; up to 0.8 it was
-/// asked for by `load_counters`), so the outcome says as much as ours. It charges the same amount to every limit.
+/// `check_rate_limited_and_update` fills in the rest of each counter (0.14 always does; up to 0.8 only with
+/// `load_counters`), so the outcome has the same numbers as ours. It charges the same amount to every limit.
 ///
-/// The context is made within the decision, because it cannot be made before: it holds the values of one
-/// request and takes no others, and it is too big to keep one for each of a million keys.
+/// The context is made within the decision, because it cannot be made before. It holds the values of one request and
+/// takes no others, and it is too big to keep one for each of a million keys.
 pub(crate) struct Limitador8 {
     limiter: RateLimiter,
     namespace: Namespace,
@@ -41,7 +41,7 @@ impl Limitador8 {
 }
 
 impl Subject for Limitador8 {
-    /// With all threads: eight million counters take minutes.
+    /// Fills with all threads: eight million counters take minutes.
     fn fill(&mut self, plan: &Plan) {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let share = plan.ids.len().div_ceil(threads);
@@ -65,7 +65,7 @@ impl Subject for Limitador8 {
     }
 }
 
-/// The eight limits, wherever they are counted.
+/// Returns the eight limits, for any storage.
 #[must_use]
 pub fn limits() -> Vec<Limit> {
     let of = |variables: &[&str], seconds| {
@@ -76,13 +76,13 @@ pub fn limits() -> Vec<Limit> {
     scopes.iter().flat_map(|scope| WINDOWS_SECONDS.map(|seconds| of(scope, seconds))).collect()
 }
 
-/// Where they are found.
+/// Returns the namespace of the limits.
 #[must_use]
 pub fn namespace() -> Namespace {
     Namespace::from("calls")
 }
 
-/// What one request brings.
+/// Returns the values of one request.
 #[must_use]
 pub fn context(key: &str, asset: &str) -> Context<'static> {
     Context::from(HashMap::from([
@@ -91,12 +91,12 @@ pub fn context(key: &str, asset: &str) -> Context<'static> {
     ]))
 }
 
-/// Room for every counter, twice: the cache evicts what does not fit, and then counts anew.
+/// Returns room for every counter, twice: the cache evicts counters beyond it, which then start again.
 fn capacity(keys: usize) -> u64 {
     (keys * RULES * 2) as u64
 }
 
-/// The minute and the day, for requests and for tokens. Limits are told apart by namespace, window and variables
+/// The minute and the day, for requests and for tokens. Limits are distinguished by namespace, window and variables
 /// alone, so those of the tokens last a second longer.
 const WINDOWS_SECONDS: [u64; RULES / 2] = [60, 61, 86_400, 86_401];
 

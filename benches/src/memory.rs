@@ -14,22 +14,22 @@ use crate::workload::{Plan, key_id};
 pub struct Footprint {
     /// The subject.
     pub subject: String,
-    /// What it keeps of each key.
+    /// The data that it keeps of each key, in words.
     pub what: String,
     /// Keys that it was filled with.
     pub keys: usize,
-    /// Resident bytes for each key. What callers hold, keys or handles, is not in it.
+    /// Resident bytes for each key, without the keys or handles that callers hold.
     pub bytes_per_key: u64,
 }
 
-/// Something whose memory is measured: a subject, or less than one.
+/// An object whose memory is measured: a subject, or a part of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Its name in tables, JSON and arguments.
     pub name: &'static str,
-    /// What it keeps of each key.
+    /// The data that it keeps of each key, in words.
     pub what: &'static str,
-    /// How many keys to measure it with.
+    /// The number of keys to measure it with.
     pub keys: usize,
     filled: fn(&Plan) -> Box<dyn Any>,
 }
@@ -68,8 +68,7 @@ pub const MEASURED: &[Measured] = &[
         keys: KEYS,
         filled: |plan| filled_subject("governor_x8", plan),
     },
-    // A tenth of the keys: it grows as evenly as the others, to some ten gigabytes at a million, and needs minutes to
-    // get there.
+    // A tenth of the keys: it grows as evenly as the others, to some ten gigabytes at a million, which takes minutes.
     Measured {
         name: "limitador_8",
         what: "eight rules",
@@ -79,15 +78,15 @@ pub const MEASURED: &[Measured] = &[
 ];
 
 impl Measured {
-    /// That of this name.
+    /// Returns the entry of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         MEASURED.iter().copied().find(|measured| measured.name == name)
     }
 
-    /// Fills it with `keys` keys and tells how much the process grew.
+    /// Fills it with `keys` keys and returns the growth of the process.
     ///
-    /// To be called once in a process: memory that was given back would be used again, unseen.
+    /// It must be called once in a process: memory that was given back would be used again, unseen.
     ///
     /// # Panics
     /// Where there is no `/proc/self/status`.
@@ -123,5 +122,5 @@ fn resident_bytes() -> u64 {
     kibibytes * 1024
 }
 
-/// So many that what a store has once vanishes, and tables have doubled often.
+/// Enough that the fixed memory of a store is negligible, and that tables have doubled often.
 const KEYS: usize = 1_000_000;

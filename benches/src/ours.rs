@@ -1,4 +1,4 @@
-//! Ours, in memory: eight rules, a budget and an expiry in one step, whose answer tells what remains of each.
+//! Our limiter, in memory: eight rules, a budget and an expiry in one step, whose answer has the rest of each.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use crate::ASSET;
 use crate::subject::Subject;
 use crate::workload::{Plan, Random, Requests};
 
-/// Asked with the ids of a key and an asset, both of which are looked up.
+/// Calls with the ids of a key and an asset, both of which are looked up.
 ///
 /// Each request has its own copy of the asset's id, as requests have.
 pub(crate) struct ByString {
@@ -40,7 +40,7 @@ impl Subject for ByString {
     }
 }
 
-/// Asked with handles, whose callers had key and asset looked up before.
+/// Calls with handles, whose key and asset were looked up before.
 ///
 /// There is one for each access, like the ids in [`ByString`]: so each access reads a handle that the processor has
 /// fetched ahead, and a cell that it has not.
@@ -57,7 +57,8 @@ impl Default for ByHandle {
 }
 
 impl Subject for ByHandle {
-    /// A handle remembers where its first decision found the asset. It lives long, so that comes before the clock starts.
+    /// A handle remembers the position at which its first decision found the asset. It lives long, so the first
+    /// decision comes before the clock starts.
     fn fill(&mut self, plan: &Plan) {
         fill(&self.store, plan, Extras::Realistic);
         self.handles = plan.requests(|id| {
@@ -73,24 +74,24 @@ impl Subject for ByHandle {
     }
 }
 
-/// A store with the keys of `plan`, without their extras.
+/// Creates a store with the keys of `plan`, without their extras.
 pub(crate) fn bare_store(plan: &Plan) -> MemoryStore {
     let store = MemoryStore::new();
     fill(&store, plan, Extras::None);
     store
 }
 
-/// The state of each key of `plan` and nothing else: what a decision reads and writes.
+/// Returns the state of each key of `plan` and nothing else: what a decision reads and writes.
 pub(crate) fn states(plan: &Plan) -> Vec<KeyState> {
     let config = config(short_name(0));
     let now = Timestamp::from_unix_ms(NOW_MS);
     plan.ids.iter().map(|_| KeyState::new(KeyKind::Member, &config, now)).collect()
 }
 
-/// What a key has that no decision looks at.
+/// The data of a key that no decision uses.
 #[derive(Clone, Copy)]
 enum Extras {
-    /// A name that says something, and an access key, of which the store keeps the digest.
+    /// A name of usual length, and an access key, of which the store keeps the digest.
     Realistic,
     /// The shortest name, and no access key.
     None,
@@ -124,20 +125,20 @@ fn check(decision: &Decision) {
     assert!(decision.is_allowed());
 }
 
-/// All that limits a key, and nothing that ever denies.
+/// Returns a configuration with every kind of limit, none of which ever denies.
 fn config(name: KeyName) -> KeyConfig {
     let limits = limits();
     config_without_limits(name).with_global(limits).with_asset(asset(), limits)
 }
 
-/// Expiry and budget, which never deny either.
+/// Returns a configuration with an expiry and a budget, which never deny either.
 pub(crate) fn config_without_limits(name: KeyName) -> KeyConfig {
     KeyConfig::new(name)
         .with_budget(Credits::from_millionths(NEVER_REACHED).expect("a valid budget"))
         .with_expiry(Timestamp::from_unix_ms(EXPIRY_MS))
 }
 
-/// Four limits that are never reached.
+/// Returns four limits that are never reached.
 pub(crate) fn limits() -> Limits {
     Limits::builder()
         .requests_per_minute(NEVER_REACHED)
@@ -148,7 +149,7 @@ pub(crate) fn limits() -> Limits {
         .expect("valid limits")
 }
 
-/// 1,550 tokens and 0.0042 credits.
+/// Returns a charge of 1,550 tokens and 0.0042 credits.
 pub(crate) fn charge() -> Charge {
     let credits = Credits::from_millionths(4_200).expect("valid credits");
     Charge::request().with_tokens(1_200, 350).expect("valid tokens").with_credits(credits)
@@ -162,18 +163,18 @@ fn asset() -> AssetId {
     ASSET.parse().expect("an asset's id")
 }
 
-/// 28 bytes, in no order that a sorted map could profit from.
+/// Returns a name of 28 bytes, in no order that a sorted map could profit from.
 pub(crate) fn realistic_name(index: usize) -> KeyName {
     let random = Random(!(index as u64)).next();
     format!("ingest-{:08x}-{index:07}-prod", random as u32).parse().expect("a name")
 }
 
-/// At most 7 bytes.
+/// Returns a name of at most 7 bytes.
 fn short_name(index: usize) -> KeyName {
     format!("{index:x}").parse().expect("a name")
 }
 
-/// That of an access key of 36 characters, as long as generated ones. No two look alike at their ends.
+/// Returns the secret of an access key of 36 characters, as long as generated ones. No two have the same ends.
 pub(crate) fn secret(index: usize) -> StoredSecret {
     let mut random = Random(!(index as u64));
     let middle = u128::from(random.next()) << 64 | u128::from(random.next());
@@ -181,8 +182,8 @@ pub(crate) fn secret(index: usize) -> StoredSecret {
     StoredSecret::from(&AccessKey::new(text).expect("visible ASCII"))
 }
 
-/// Of requests, tokens and millionths of a credit. On Redis, windows with limits above 9 * 10^13 take a longer way when they
-/// end: nobody has such limits.
+/// In requests, tokens and millionths of a credit. On Redis, windows with limits above 9 * 10^13 take a longer path
+/// when they end; real limits are lower.
 const NEVER_REACHED: u64 = 1 << 46;
 
 /// In the year 2100.
@@ -203,7 +204,7 @@ mod tests {
         let mut subject = ByHandle::default();
         subject.fill(&plan);
         let decision = subject.handles[0].check_and_consume(&subject.charge);
-        // Fill has decided twice: about the key, and with its handle.
+        // `fill` has decided twice: about the key, and with its handle.
         let remaining: Vec<u64> = decision.rules().map(|rule| rule.remaining).collect();
         let (requests, tokens) = (NEVER_REACHED - 3, NEVER_REACHED - 3 * 1_550);
         assert_eq!(remaining, [requests, tokens].repeat(RULES / 2));

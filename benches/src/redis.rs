@@ -1,4 +1,4 @@
-//! What one decision in Redis costs, beside the least that a script there can cost.
+//! The cost of one decision in Redis, side by side with the least cost of a script there.
 //!
 //! Measured in three ways, all of them with the store as applications use it:
 //!
@@ -6,8 +6,8 @@
 //! - [`sizes`]: bytes that a key takes in the server;
 //! - [`rates`]: decisions a second, in turns with a [`plain`] client, so that ratios hold also on a busy machine.
 //!
-//! Each leaves [`figures`](crate::figures), of which the last stage makes one table and one object of JSON. `scripts/bench redis` runs
-//! all of them.
+//! Each writes [`figures`](crate::figures), of which the last stage makes one table and one JSON object.
+//! `scripts/bench redis` runs all of them.
 
 pub mod cases;
 pub mod counting;

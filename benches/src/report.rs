@@ -1,4 +1,4 @@
-//! What a run leaves: a table to read and JSON to keep.
+//! The report of a run: a table to read and JSON to keep.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ pub struct Row {
     pub workload: &'static str,
     /// Nanoseconds for one decision, the median of the rounds.
     pub ns: f64,
-    /// Instructions for one decision; none where threads race, for each run takes another course.
+    /// Instructions for one decision; none where threads race, since each run differs.
     pub instructions: Option<f64>,
     /// The median, over the rounds, of the time divided by the baseline's time in the same round.
     pub ns_ratio: f64,
@@ -34,10 +34,10 @@ pub struct Count {
     instructions: f64,
 }
 
-/// Reads what `scripts/bench` writes: a line for each count, with subject, workload, decisions and instructions.
+/// Reads the output of `scripts/bench`: a line for each count, with subject, workload, decisions and instructions.
 ///
 /// # Errors
-/// The line that is not like that.
+/// The first line of another form.
 pub fn parse_counts(text: &str) -> Result<Vec<Count>, String> {
     text.lines()
         .map(|line| {
@@ -53,7 +53,7 @@ pub fn parse_counts(text: &str) -> Result<Vec<Count>, String> {
         .collect()
 }
 
-/// Brings times and counts together.
+/// Joins times and counts.
 #[must_use]
 pub fn rows(timings: &[Timing], counts: &[Count]) -> Vec<Row> {
     let instructions = |subject: &str, workload: Workload| {
@@ -81,7 +81,7 @@ pub fn rows(timings: &[Timing], counts: &[Count]) -> Vec<Row> {
         .collect()
 }
 
-/// What ours must not exceed, as a multiple of the baseline.
+/// The most that our limiter may take, as a multiple of the baseline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Target {
     ns_ratio: f64,
@@ -102,7 +102,7 @@ impl Target {
     }
 }
 
-/// Whether a ratio is good enough.
+/// Returns whether a ratio meets its target.
 fn verdict(ratio: Option<f64>, target: Option<f64>) -> String {
     match (ratio, target) {
         (Some(ratio), Some(target)) if ratio <= target => format!("<= {target:.2} met"),
@@ -111,7 +111,7 @@ fn verdict(ratio: Option<f64>, target: Option<f64>) -> String {
     }
 }
 
-/// The table, with what one needs to know to read it. `samples` are criterion's medians, one for each row.
+/// Formats the table, and the notes that a reader needs. `samples` are criterion's medians, one for each row.
 #[must_use]
 pub fn table(
     timings: &[Timing],
@@ -179,10 +179,11 @@ pub fn table(
     text
 }
 
-/// Counted a few times with gdb's `stepi`, between the start and the end of `counted_decisions`, by the program counter.
+/// Counted a few times with gdb's `stepi`, between the start and the end of `counted_decisions`, by the program
+/// counter.
 const VDSO_INSTRUCTIONS: &str = "66 to 84";
 
-/// Figures are no better than their digits suggest.
+/// Rounds a figure, so that its digits do not suggest more precision than it has.
 fn rounded(figure: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (figure * scale).round() / scale

@@ -1,7 +1,7 @@
 //! Time: all subjects in turns.
 //!
-//! A machine's speed drifts with its clock, its neighbours and its caches, by more than what we want to see. So
-//! every round gives each subject one turn, a fraction of a second long, and what is compared is compared within
+//! The speed of a machine drifts with its clock, its neighbours and its caches, by more than the differences of
+//! interest. So every round gives each subject one turn, a fraction of a second long, and subjects are compared within
 //! the round. The median over rounds is the figure.
 
 use std::ops::Range;
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 use crate::subject::{BASELINE, SUBJECTS, Subject};
 use crate::workload::{Plan, Workload};
 
-/// How long to measure.
+/// The duration of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Rounds for each workload.
     pub rounds: usize,
-    /// What a turn of a slow subject may take; a quick subject is done sooner, with a million decisions.
+    /// The duration of a turn of a slow subject. A quick subject ends sooner, after a million decisions.
     pub turn: Duration,
-    /// Only the first accesses, a power of two, and the keys that they ask for; `None` takes them all.
+    /// Use only the first accesses, a power of two, and their keys; `None` uses all.
     pub shortened_to: Option<usize>,
 }
 
 impl Effort {
-    /// The figures.
+    /// For the published figures.
     pub const FULL: Self = Self { rounds: 9, turn: Duration::from_millis(300), shortened_to: None };
 
-    /// Shows that all works; fewer keys make warmer caches.
+    /// A short run that shows that all works. Fewer keys make warmer caches.
     pub const QUICK: Self =
         Self { rounds: 3, turn: Duration::from_millis(30), shortened_to: Some(1 << 13) };
 }
@@ -47,8 +47,8 @@ pub struct Timing {
     pub rounds_ratio: Vec<f64>,
 }
 
-/// Measures every subject on `workload`; `progress` hears what is under way, and `afterwards` gets each subject, filled
-/// and warm.
+/// Measures every subject on `workload`. `progress` is called with the current step, and `afterwards` with each
+/// subject, filled and warm.
 pub fn measure(
     workload: Workload,
     effort: Effort,
@@ -74,7 +74,8 @@ pub fn measure(
     for round in 0..effort.rounds {
         progress(&format!("{}: round {} of {}", workload.name(), round + 1, effort.rounds));
         let first_access = round * plan.accesses.len() / effort.rounds;
-        // To and fro, so that nobody always follows the same neighbour, nor is always later than the baseline.
+        // The order alternates, so that no subject always follows the same neighbour, nor is always later than the
+        // baseline.
         contestants.reverse();
         for contestant in &mut contestants {
             contestant.take_turn(first_access, threads);
@@ -89,7 +90,8 @@ pub fn measure(
     timings(workload, contestants)
 }
 
-/// How long `threads` threads take when each decides about all `accesses`, from the first start to the last end.
+/// Returns the time that `threads` threads take when each decides about all `accesses`, from the first start to the
+/// last end.
 pub fn time(subject: &dyn Subject, accesses: Range<usize>, threads: usize) -> Duration {
     if threads == 1 {
         let start = Instant::now();
@@ -115,7 +117,7 @@ pub fn time(subject: &dyn Subject, accesses: Range<usize>, threads: usize) -> Du
     end - start
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle figure, or the mean of the two in the middle.
 ///
 /// # Panics
 /// When there are none.
@@ -134,7 +136,7 @@ struct Contestant {
 }
 
 impl Contestant {
-    /// The caches hold what the subject before has left there, so some decisions come before the clock starts.
+    /// Warms up: the caches hold data of the previous subject, so some decisions come before the clock starts.
     fn take_turn(&mut self, first_access: usize, threads: usize) {
         let timed_from = first_access + self.decisions / LEAD_IN_DIVISOR;
         time(&*self.subject, first_access..timed_from, threads);
@@ -143,7 +145,7 @@ impl Contestant {
     }
 }
 
-/// As many decisions as fit in `turn`, found by doubling.
+/// Returns the number of decisions that fit in `turn`, found by doubling.
 fn turn_decisions(subject: &dyn Subject, threads: usize, turn: Duration) -> usize {
     let mut decisions = TURN_DECISIONS_MIN;
     while decisions < TURN_DECISIONS_MAX && time(subject, 0..decisions, threads) * 2 < turn {
@@ -176,10 +178,10 @@ fn timings(workload: Workload, contestants: Vec<Contestant>) -> Vec<Timing> {
         .collect()
 }
 
-/// Once round the requests of a workload; a power of two times [`TURN_DECISIONS_MIN`].
+/// All requests of a workload once; a power of two times [`TURN_DECISIONS_MIN`].
 const TURN_DECISIONS_MAX: usize = 1 << 20;
 
-/// Makes reading the clock and starting the threads too small to see.
+/// Makes the time to read the clock and to start the threads negligible.
 const TURN_DECISIONS_MIN: usize = 1 << 10;
 
 /// The part of a turn that is added before it, untimed.

@@ -1,6 +1,6 @@
 //! Criterion: the same subjects one after the other, sampled, with its own statistics and reports.
 //!
-//! Good for looking at one subject closely, less so for comparing two on a machine that is not quiet.
+//! It shows one subject in detail, but is less fit to compare two on a busy machine.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::rounds::time;
 use crate::subject::Subject;
 use crate::workload::Workload;
 
-/// As `scripts/bench decision` samples: briefly, after the rounds have warmed everything, with reports in `directory`.
+/// Creates the settings of `scripts/bench decision`: short samples, after the rounds have warmed everything, with
+/// reports in `directory`.
 #[must_use]
 pub fn brief(directory: &Path, quick: bool) -> Criterion {
     let (warm_up, measurement) = if quick { (20, 100) } else { (300, 1_000) };
@@ -25,14 +26,14 @@ pub fn brief(directory: &Path, quick: bool) -> Criterion {
         .sample_size(SAMPLES)
 }
 
-/// The group of a workload.
+/// Creates the group of a workload.
 pub fn group(criterion: &mut Criterion, workload: Workload) -> BenchmarkGroup<'_, WallTime> {
     let mut group = criterion.benchmark_group(format!("{GROUP}{}", workload.name()));
     group.throughput(Throughput::Elements(1));
     group
 }
 
-/// Samples one subject. Each sample goes on where the last one ended, else a few keys would stay in the caches.
+/// Samples one subject. Each sample continues where the last one ended: otherwise a few keys would stay in the caches.
 pub fn sample<'a>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     workload: Workload,
@@ -49,10 +50,10 @@ pub fn sample<'a>(
     });
 }
 
-/// The median that criterion has left in `directory`, in nanoseconds.
+/// Reads the median that criterion has written to `directory`, in nanoseconds.
 ///
 /// # Errors
-/// There is none, or it does not look as expected.
+/// If there is none, or it has another form.
 pub fn median_ns(directory: &Path, workload: Workload, subject: &str) -> Result<f64, String> {
     let group = format!("{GROUP}{}", workload.name()).replace('/', "_");
     let path = directory.join(group).join(subject).join("new/estimates.json");
@@ -65,5 +66,5 @@ pub fn median_ns(directory: &Path, workload: Workload, subject: &str) -> Result<
 
 const GROUP: &str = "decision/";
 
-/// The fewest that criterion takes: their number matters less than their length.
+/// The least that criterion accepts: their number matters less than their length.
 const SAMPLES: usize = 10;

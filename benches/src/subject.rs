@@ -1,4 +1,4 @@
-//! What is measured: anything that can decide about a request by its number.
+//! The measured subjects: anything that can decide about a request by its number.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::limitador::Limitador8;
 use crate::ours::{ByHandle, ByString};
 use crate::workload::Plan;
 
-/// Every subject, in the order of the reports. Ours come beside the baseline, so that they take their turns beside it.
+/// Every subject, in the order of the reports. Ours are next to the baseline, so that they take their turns next to it.
 pub const SUBJECTS: &[Entry] = &[
     Entry { name: BY_STRING, new: |plan| Box::new(ByString::new(plan)) },
     Entry { name: BY_HANDLE, new: |_| Box::new(ByHandle::default()) },
@@ -16,31 +16,32 @@ pub const SUBJECTS: &[Entry] = &[
     Entry { name: "limitador_8", new: |plan| Box::new(Limitador8::new(plan)) },
 ];
 
-/// Ours, asked with the ids of a key and an asset.
+/// Our limiter, called with the ids of a key and an asset.
 pub const BY_STRING: &str = "by_string";
 
-/// Ours, asked with a handle.
+/// Our limiter, called with a handle.
 pub const BY_HANDLE: &str = "by_handle";
 
 /// The subject that ratios are taken against.
 pub const BASELINE: &str = "governor_keyed";
 
-/// A rate limiter, and what its callers ask it.
+/// A rate limiter, and the requests of its callers.
 ///
-/// It is made in two steps so that memory can be measured between them: [`Entry::new`] makes the callers' requests
-/// and an empty limiter, [`fill`](Self::fill) brings the keys into the limiter.
+/// It is made in two steps so that memory can be measured between them: [`Entry::new`] makes the callers' requests and
+/// an empty limiter, [`fill`](Self::fill) adds the keys to the limiter.
 pub trait Subject: Sync {
-    /// Makes the limiter know the keys of `plan` and decides once about each; no later decision meets a new key.
+    /// Adds the keys of `plan` to the limiter and decides once about each: no later decision meets a new key.
     fn fill(&mut self, plan: &Plan);
 
-    /// One decision on the allowed path. The optimiser knows neither what comes in, for which [`Requests`](crate::workload::Requests) sees, nor
-    /// what becomes of any part of the outcome, which is shown to it by reference: to pass it by value would copy it.
+    /// Makes one decision on the allowed path. The input is hidden from the optimiser by
+    /// [`Requests`](crate::workload::Requests), and the outcome is shown to it by reference, since passing it by value
+    /// would copy it.
     ///
     /// # Panics
     /// When denied: a benchmark that is denied measures something else.
     fn decide(&self, access: usize);
 
-    /// A decision for each access. Behind `dyn Subject` this is the only dynamic call: the loop is compiled for
+    /// Makes a decision for each access. Behind `dyn Subject` this is the only dynamic call: the loop is compiled for
     /// each subject, with [`decide`](Self::decide) inside it.
     fn decide_all(&self, accesses: Range<usize>) {
         for access in accesses {
@@ -59,7 +60,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The subject of that name.
+    /// Returns the subject of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         SUBJECTS.iter().copied().find(|entry| entry.name == name)

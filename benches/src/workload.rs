@@ -1,4 +1,4 @@
-//! The four workloads: which keys exist and in which order they are asked for.
+//! The four workloads: the keys, and the order of the accesses to them.
 //!
 //! Everything is computed before a clock starts and from a fixed seed, so every subject of every run decides
 //! about the same keys in the same order.
@@ -6,16 +6,16 @@
 use std::hint::black_box;
 use std::ops::Index;
 
-/// Who is asked for, how often.
+/// A distribution of accesses over keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// One key, one thread: the decision itself, everything in the nearest cache.
     Hot,
-    /// 100 k keys, each as likely as the other.
+    /// 100 k keys, all equally likely.
     Uniform100k,
     /// 1 M keys by Zipf's law with exponent 0.99: a few keys do much of the traffic, most are rare.
     Zipf1m,
-    /// One key, two threads at once: what contention costs.
+    /// One key, two threads at once: the cost of contention.
     Hot2Threads,
 }
 
@@ -23,7 +23,7 @@ impl Workload {
     /// Every workload, in the order of the reports.
     pub const ALL: [Self; 4] = [Self::Hot, Self::Uniform100k, Self::Zipf1m, Self::Hot2Threads];
 
-    /// The name in tables, JSON and arguments.
+    /// Returns the name in tables, JSON and arguments.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,13 +34,13 @@ impl Workload {
         }
     }
 
-    /// The workload of that name.
+    /// Returns the workload of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|workload| workload.name() == name)
     }
 
-    /// How many keys exist.
+    /// Returns the number of keys.
     #[must_use]
     pub const fn keys(self) -> usize {
         match self {
@@ -50,7 +50,7 @@ impl Workload {
         }
     }
 
-    /// How many threads decide at once.
+    /// Returns the number of threads that decide at once.
     #[must_use]
     pub const fn threads(self) -> usize {
         match self {
@@ -59,7 +59,7 @@ impl Workload {
         }
     }
 
-    /// The first `length` accesses: indices of keys, below [`keys`](Self::keys).
+    /// Returns the first `length` accesses: indices of keys, below [`keys`](Self::keys).
     #[must_use]
     pub fn accesses(self, length: usize) -> Vec<u32> {
         let mut random = Random(SEED);
@@ -71,17 +71,18 @@ impl Workload {
     }
 }
 
-/// What one measurement works through.
+/// The keys and accesses of one measurement.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The keys that exist.
     pub ids: Vec<String>,
-    /// Who is asked for, as indices into `ids`; to be repeated for ever.
+    /// The accesses, as indices into `ids`, repeated without end.
     pub accesses: Vec<u32>,
 }
 
 impl Plan {
-    /// All keys of the workload, and so many accesses that the caches have forgotten the first when the last is done.
+    /// Creates a plan of all keys of the workload, and of enough accesses that the caches have evicted the first one
+    /// before the last.
     #[must_use]
     pub fn whole(workload: Workload) -> Self {
         Self {
@@ -90,10 +91,10 @@ impl Plan {
         }
     }
 
-    /// The first `length` accesses, a power of two, and those keys alone that they ask for.
+    /// Creates a plan of the first `length` accesses, a power of two, and of their keys alone.
     ///
-    /// For when time matters and caches do not: filling a limiter with a million keys takes callgrind minutes, and a
-    /// hash table of a thousand keys is searched with the same instructions as one of a million.
+    /// Use it where time matters and caches do not. Filling a limiter with a million keys takes callgrind minutes, and
+    /// searching a hash table takes the same instructions for a thousand keys as for a million.
     #[must_use]
     pub fn shortened(workload: Workload, length: usize) -> Self {
         let accesses = workload.accesses(length);
@@ -107,20 +108,20 @@ impl Plan {
         }
     }
 
-    /// What a caller holds at each access, made of the key's id.
+    /// Makes the caller's data for each access, from the id of the key.
     #[must_use]
     pub fn requests<T>(&self, make: impl Fn(&str) -> T) -> Requests<T> {
         Requests::new(self.accesses.iter().map(|&key| make(&self.ids[key as usize])).collect())
     }
 }
 
-/// What a caller holds when it asks: a key, or a handle. One for each access, in their order, and round again.
+/// The caller's data for each access, a key or a handle, in the order of accesses and repeated without end.
 ///
 /// A server has just read the key of its request, so it is in the cache when the limiter gets it. Here it is read from
-/// memory, but in order, so that the processor fetches it ahead. Were there one for each key, two or three cache
-/// misses of the benchmark's own would hide what the subjects differ in.
+/// memory, but in order, so that the processor fetches it ahead. With one entry for each key instead, two or three
+/// cache misses of the benchmark itself would hide the differences of the subjects.
 ///
-/// The optimiser is not told which request it is, so that it works nothing out before the loop.
+/// The request is hidden from the optimiser, so that it computes nothing before the loop.
 #[derive(Clone, Debug)]
 pub struct Requests<T>(Box<[T]>);
 
@@ -143,24 +144,24 @@ impl<T> Index<usize> for Requests<T> {
     }
 }
 
-/// None yet; to ask for one panics.
+/// Creates an empty list, whose access panics.
 impl<T> Default for Requests<T> {
     fn default() -> Self {
         Self(Box::default())
     }
 }
 
-/// The id of key number `index`: 22 characters, as long as the ids that the engine makes, in no order that a map could
-/// profit from.
+/// Returns the id of key number `index`: 22 characters, as long as the ids that the engine draws, in no order that a
+/// map could profit from.
 #[must_use]
 pub fn key_id(index: usize) -> String {
     let mut random = Random(index as u64);
     format!("{:016x}{:06x}", random.next(), random.next() & 0xff_ffff)
 }
 
-/// `length` draws of Zipf's law over `keys` keys, by inversion of the cumulative distribution.
+/// Returns `length` draws of Zipf's law over `keys` keys, by inversion of the cumulative distribution.
 ///
-/// Ranks are dealt to keys at random, else popular keys would lie side by side in memory.
+/// Ranks are dealt to keys at random: otherwise popular keys would be neighbours in memory.
 fn zipf(keys: usize, length: usize, random: &mut Random) -> Vec<u32> {
     let mut total = 0.0;
     let cumulative: Vec<f64> = (1..=keys)
@@ -210,7 +211,7 @@ const ACCESSES: usize = 1 << 20;
 /// The exponent of YCSB's zipfian workloads, the usual one for key-value stores.
 const ZIPF_EXPONENT: f64 = 0.99;
 
-/// Any number would do; it is written down so that runs can be compared.
+/// Any number would do; a fixed one makes runs comparable.
 const SEED: u64 = 20_260_101;
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ async fn a_replay_that_ends_early_leaves_nothing_in_redis() {
 
 #[tokio::test]
 async fn where_there_is_no_redis_nothing_is_replayed() {
-    // Nobody listens on port 1.
+    // No server listens on port 1.
     for (url, status) in [("redis://127.0.0.1:1", 1), ("http://127.0.0.1", 2)] {
         let (ended, answers) = with_arguments(&["--redis", url], b"not read").await;
         let failure = ended.unwrap_err();
@@ -69,7 +69,7 @@ async fn where_there_is_no_redis_nothing_is_replayed() {
     }
 }
 
-/// The recorded answers are no mere copy of what the engine once said.
+/// The recorded answers are not merely a copy of the engine's own.
 #[test]
 fn the_model_answers_the_day_in_the_same_way() {
     let mut model = Model::new();

@@ -1,4 +1,4 @@
-//! What a script answers, explained as decisions.
+//! The reply of a script, explained as decisions.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
 //! limitador with its Redis storage, measured as `scripts/bench redis` measures ours: the stages of `--with-limitador`.
 //!
-//! Eight limits, four by key and four by key and asset, are checked and updated in one call, whose result tells what
-//! remains of each. To Redis these are two requests: a script that reads all counters, and a pipeline of one script for
-//! each. So it may admit too many, as its documentation says; ours does not.
+//! Eight limits, four by key and four by key and asset, are checked and updated in one call, whose result has the rest
+//! of each. To Redis these are two requests: a script that reads all counters, and a pipeline of one script for each.
+//! So it may admit too many, as its documentation says; ours does not.
 
 use std::error::Error;
 use std::path::Path;
@@ -77,7 +77,7 @@ fn time(directory: &str, effort: rates::Effort) -> Result<(), Box<dyn Error>> {
     Ok(figures.write(&path)?)
 }
 
-/// A clone is the same limiter, with one connection.
+/// A limiter with one connection, shared by clones.
 #[derive(Clone)]
 struct Limitador {
     limiter: Arc<AsyncRateLimiter>,

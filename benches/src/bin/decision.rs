@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What there is to count: a line for each subject and workload of one thread.
+/// Lists the counts to make: a line for each subject and workload of one thread.
 fn list() -> Result<(), Box<dyn Error>> {
     for workload in Workload::ALL.into_iter().filter(|workload| workload.threads() == 1) {
         for subject in SUBJECTS {
@@ -59,8 +59,8 @@ fn count(subject: &str, workload: &str, decisions: &str) -> Result<(), Box<dyn E
 
 /// Waits until enough is left of this minute for callgrind to fill a subject and count.
 ///
-/// Ours counts by minutes. When one ends between the two, the next decision of every key starts a new window, and the
-/// count would be that of something else: in traffic, of a key's first decision in a minute.
+/// Our limiter counts by minutes. If one ends between the two, the next decision of every key starts a new window, and
+/// the count would include that.
 fn await_a_young_minute() {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = MINUTE_SECONDS - since_1970.as_secs() % MINUTE_SECONDS;
@@ -69,7 +69,7 @@ fn await_a_young_minute() {
     }
 }
 
-/// callgrind counts what happens between the start and the end of this function, found by its name.
+/// Makes the decisions whose instructions callgrind counts. It finds this function by its name.
 #[inline(never)]
 fn counted_decisions(subject: &dyn Subject, decisions: usize) {
     subject.decide_all(0..decisions);
@@ -102,7 +102,7 @@ fn memory(directory: &str, divisor: usize) -> Result<(), Box<dyn Error>> {
     )?)
 }
 
-/// Takes the times, adds what the other stages have left in the directory, and reports.
+/// Measures the times, adds the results of the other stages in the directory, and reports.
 fn time(directory: &str, effort: Effort, quick: bool) -> Result<(), Box<dyn Error>> {
     let read = |name| {
         let path = format!("{directory}/{name}");
@@ -145,7 +145,7 @@ fn entry(name: &str) -> Result<Entry, String> {
     })
 }
 
-/// Says on stderr what is under way, but not more often than a reader can use.
+/// Prints the current step on stderr, but not more often than a reader can use.
 struct Progress {
     last: Option<Instant>,
 }
@@ -179,11 +179,11 @@ const CRITERION: &str = "criterion";
 
 const MINUTE_SECONDS: u64 = 60;
 
-/// What callgrind needs at most to fill one of our subjects and to count.
+/// The most time that callgrind needs to fill one of our subjects and to count.
 const COUNT_SECONDS: u64 = 10;
 
-/// A quick run has so many times fewer keys.
+/// A quick run has this many times fewer keys.
 const QUICK_DIVISOR: usize = 100;
 
-/// A new line now and then shows that it lives.
+/// A new line now and then shows that the run goes on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What there is to count, a line each.
+/// Lists the subjects to count, a line each.
 fn list() -> Result<(), Box<dyn Error>> {
     SUBJECTS.iter().for_each(|(name, _)| println!("{name}"));
     Ok(())
@@ -40,13 +40,13 @@ fn count(subject: &str, calls: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// callgrind counts what happens between the start and the end of this function, found by its name.
+/// Makes the calls whose instructions callgrind counts. It finds this function by its name.
 #[inline(never)]
 fn counted_decisions(subject: &mut Subject, calls: usize) {
     subject.call(calls);
 }
 
-/// Takes the times, adds the counts that are in the directory, and reports.
+/// Measures the times, adds the counts in the directory, and reports.
 fn time(directory: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
     let counts = counts(&Path::new(directory).join(COUNTS))?;
     let instructions = |name: &str| {
@@ -75,7 +75,7 @@ fn time(directory: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A line for each subject: its name, calls, and all their instructions.
+/// Reads a line for each subject: its name, calls, and all their instructions.
 fn counts(path: &Path) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let parse = |line: &str| -> Result<(String, f64), Box<dyn Error>> {

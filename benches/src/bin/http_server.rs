@@ -1,6 +1,6 @@
-//! What the decision costs an HTTP request: `/v1/check` of limiter-server, beside the same server that reads the same POST
-//! and answers a constant of the same size: the body and the headers of a decision. Both sit behind the same guard and accept
-//! loop; `wrk` asks them in turns.
+//! The cost of the decision in an HTTP request: `/v1/check` of limiter-server, side by side with the same server that
+//! reads the same POST and answers a constant of the same size: the body and the headers of a decision. Both use the
+//! same guard and accept loop; `wrk` calls them in turns.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -56,7 +56,7 @@ fn measure(directory: &Path, rounds: usize, seconds: u64) -> Result<(), Box<dyn 
     println!("{:>5}  {:>12}  {:>12}  {:>6}", "round", "/v1/check", "constant", "ratio");
     let mut ratios = Vec::new();
     for round in 0..rounds {
-        // Who comes first changes, so that a machine that slows down favours nobody.
+        // The order alternates, so that a machine that slows down favours neither.
         let (decided, answered) = if round % 2 == 0 {
             let decided = wrk(check)?;
             (decided, wrk(constant)?)
@@ -77,7 +77,7 @@ fn measure(directory: &Path, rounds: usize, seconds: u64) -> Result<(), Box<dyn 
     Ok(figures.merge_into(&directory.join("http.json"))?)
 }
 
-/// The server as it is, in memory, and a key with all eight rules and a budget, none of which is ever reached.
+/// Starts the server as it is, in memory, and a key with all eight rules and a budget, none of which is ever reached.
 async fn start_server() -> Result<(SocketAddr, AccessKey), Box<dyn Error>> {
     let limiter = Limiter::in_memory();
     let admin = NewKey::admin(KeyConfig::named("admin")?).without_access_key();
@@ -98,7 +98,7 @@ async fn start_server() -> Result<(SocketAddr, AccessKey), Box<dyn Error>> {
     Ok((address, key.access_key.ok_or("a key has an access key")?))
 }
 
-/// The same without a decision: what was answered once, with its headers.
+/// Starts the same server without a decision: it repeats one recorded answer with its headers.
 async fn start_constant(answer: &str) -> Result<SocketAddr, Box<dyn Error>> {
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer has a head and a body")?;
     let mut headers = HeaderMap::new();
@@ -119,7 +119,7 @@ async fn start_constant(answer: &str) -> Result<SocketAddr, Box<dyn Error>> {
     Ok(address)
 }
 
-/// One answer, as it comes.
+/// Requests one answer, and returns it unchanged.
 fn ask(address: SocketAddr, key: &AccessKey) -> Result<String, Box<dyn Error>> {
     let mut stream = TcpStream::connect(address)?;
     let (key, length) = (key.expose(), BODY.len());
@@ -156,7 +156,7 @@ fn requests_per_second(
         return Err(format!("wrk: {told}{}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let rate = told.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
-    Ok(rate.ok_or("wrk tells no rate")?.trim().parse()?)
+    Ok(rate.ok_or("wrk reports no rate")?.trim().parse()?)
 }
 
 const ANY_PORT: &str = "127.0.0.1:0";

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Counts instructions. The servers it starts have to run under callgrind.
+/// Counts instructions. The servers that it starts must run under callgrind.
 fn count(directory: &str, effort: counting::Effort) -> Result<(), Box<dyn Error>> {
     let mut figures = Figures::default();
     for case in Case::ALL {
@@ -55,7 +55,7 @@ fn time(directory: &str, effort: rates::Effort) -> Result<(), Box<dyn Error>> {
     Ok(figures.write(&Path::new(directory).join(RATES))?)
 }
 
-/// Brings together what the other stages have left.
+/// Joins the results of the other stages.
 fn report(directory: &str) -> Result<(), Box<dyn Error>> {
     let directory = Path::new(directory);
     let mut measured = Figures::default();
@@ -63,7 +63,7 @@ fn report(directory: &str) -> Result<(), Box<dyn Error>> {
         let path = directory.join(part);
         measured.read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    // The peer is there if it was asked for.
+    // The results of the peer exist only with `--with-limitador`.
     let peer = directory.join(PEER);
     if peer.exists() {
         measured.read(&peer)?;

@@ -21,7 +21,7 @@ impl KeyExtractor for ApiKey {
     }
 }
 
-/// A limit that is never reached.
+/// Adds a limit that is never reached.
 pub(super) fn one_limit(router: Router, headers: bool) -> Router {
     let mut config = GovernorConfigBuilder::default();
     config.period(Duration::from_nanos(1)).burst_size(u32::MAX);

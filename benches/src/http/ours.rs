@@ -1,4 +1,4 @@
-//! Our layer over limits in memory: it finds the access key, decides, and shows how the limit stands.
+//! Our layer over limits in memory: it finds the access key, decides, and adds the headers of the limit.
 
 use axum::Router;
 use limiter::memory::MemoryStore;
@@ -10,14 +10,14 @@ use tokio::runtime::Builder;
 use crate::ASSET;
 use crate::ours::limits;
 
-/// One limit of requests per minute over all calls.
+/// Adds one limit of requests per minute over all calls.
 pub(super) fn one_limit(router: Router, headers: bool) -> Router {
     let limits = limiter::Limits::builder().requests_per_minute(1 << 50).build();
     let config = named("ci").with_global(limits.expect("valid limits"));
     router.layer(layer(config, headers).build())
 }
 
-/// All eight rules: requests and tokens, by minute and day, for the key and for the key with one asset.
+/// Adds all eight rules: requests and tokens, by minute and day, for the key and for the key with one asset.
 pub(super) fn eight_rules(router: Router, headers: bool) -> Router {
     let asset: limiter::AssetId = ASSET.parse().expect("an asset's id");
     let config = named("ci").with_global(limits()).with_asset(asset.clone(), limits());
@@ -27,7 +27,7 @@ pub(super) fn eight_rules(router: Router, headers: bool) -> Router {
     router.layer(layer.build())
 }
 
-/// The preset for gateways, with limits of requests and tokens, and the headers of the preset.
+/// Adds the preset for gateways, with limits of requests and tokens, and the headers of the preset.
 pub(super) fn gateway(router: Router) -> Router {
     let model = MODEL.parse().expect("an asset's id");
     let config = named("ci").with_global(limits()).with_asset(model, limits());
@@ -40,7 +40,7 @@ fn layer(config: KeyConfig, headers: bool) -> RateLimitLayerBuilder {
     RateLimitLayer::builder(limiter(config)).dialects(dialects)
 }
 
-/// A limiter with one member.
+/// Creates a limiter with one member key.
 fn limiter(config: KeyConfig) -> Limiter {
     // Each call of a gateway makes a reservation, remembered for two minutes from its end: more than the default of a key.
     let store = MemoryStore::builder().ledger_bounds(LedgerBounds::of_each(MOST_CALLS)).build();

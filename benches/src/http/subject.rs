@@ -1,4 +1,4 @@
-//! What is measured: a handler of axum's, bare or behind a layer.
+//! The measured subjects: an axum handler, bare or behind a layer.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use tower::{Service, ServiceExt};
 
 use super::{chat, governor, ours};
 
-/// Every subject, in the order of the reports. The first is what the others are compared with.
+/// Every subject, in the order of the reports. The first one is the baseline.
 ///
 /// The last two get a chat completion of 2 kB: one reads the body and passes it on, the other is the preset for gateways.
 pub const SUBJECTS: [(&str, Layered); 9] = [
@@ -46,7 +46,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The subject of that name, called once, if there is one.
+    /// Returns the subject of that name, called once, if there is one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let (name, layered) = SUBJECTS.into_iter().find(|(other, _)| *other == name)?;
@@ -71,7 +71,7 @@ impl Subject {
         Some(subject)
     }
 
-    /// Calls it so many times, one after the other.
+    /// Calls the subject this many times, one after the other.
     ///
     /// # Panics
     /// When a call is refused: a benchmark of refusals measures something else.

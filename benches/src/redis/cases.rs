@@ -1,4 +1,4 @@
-//! What is counted: each case is a number of decisions of one kind, one after the other.
+//! The counted cases: each is a number of decisions of one kind, one after the other.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::remembered;
 pub enum Case {
     /// No decision at all: `return 1`, with one key and two arguments as long as those of a decision.
     Trivial,
-    /// Everything fits: eight rules, a budget and an expiry are checked, and the answer tells what remains of each.
+    /// Everything fits: eight rules, a budget and an expiry are checked, and the answer has the rest of each.
     Plain,
     /// The same, by a client that does not know the limits of the key.
     LimitsMiss,
@@ -25,8 +25,8 @@ pub enum Case {
     Denied,
     /// As [`Plain`](Self::Plain), on the clock that [`Rollover`](Self::Rollover) needs.
     PlainManual,
-    /// Each decision is a minute after the one before, and so the first in its window. The client's clock is told to
-    /// the server, since nobody wants to wait a minute for each.
+    /// Each decision is a minute after the one before, and so the first in its window. The client sends its clock to
+    /// the server, since a benchmark cannot wait a minute for each.
     Rollover,
     /// A key with limits for fifty assets.
     Assets50,
@@ -74,7 +74,7 @@ impl Case {
         Self::Replay,
     ];
 
-    /// The name of its figure.
+    /// Returns the name of its figure.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl Case {
         }
     }
 
-    /// Prepares the server, makes so many decisions, and returns; to be run on a runtime of one thread.
+    /// Prepares the server and makes this many decisions. It must run on a runtime of one thread.
     ///
     /// # Panics
     /// If a decision is not of this kind.
@@ -142,7 +142,7 @@ async fn trivial(url: &str, calls: usize) {
     }
 }
 
-/// The last of the assets is called: where the server looks through all of them, it finds that one last.
+/// Calls the last of the assets: a server that searches through all of them finds it last.
 async fn plain_decisions(keys: &Keys, assets: usize, decisions: usize) {
     keys.create(0, assets).await;
     for _ in 0..=decisions {
@@ -150,7 +150,7 @@ async fn plain_decisions(keys: &Keys, assets: usize, decisions: usize) {
     }
 }
 
-/// Two keys in turns, of which the client can remember but one.
+/// Calls two keys in turns, of which the client can remember one.
 async fn limits_miss(url: &str, decisions: usize) {
     let keys = Keys::connect_with(RedisStore::builder(url).max_remembered_limits(1)).await;
     for key in [0, 1] {
@@ -182,8 +182,8 @@ async fn rollover(url: &str, decisions: usize) {
     }
 }
 
-/// Each key has been called before, so that its limits are known. Tasks that are started together join one batch: on
-/// one thread the batch goes off when all of them have had their turn.
+/// Decides in batches. Each key has been called before, so that its limits are known. Tasks that start together join
+/// one batch: on one thread it is sent after each of them has had its turn.
 async fn batches(url: &str, different_keys: usize, decisions: usize) {
     let keys = Keys::connect(url).await;
     for key in 0..different_keys {
@@ -203,13 +203,13 @@ async fn batches(url: &str, different_keys: usize, decisions: usize) {
     assert_eq!(scripts, decisions / BATCH, "each batch is one script");
 }
 
-/// Most cases take less, also under callgrind: so no window ends in them but where one should.
+/// Most cases take less, also under callgrind, so that a window ends only in the cases that need it.
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// As many as a busy key may have of each.
 const MANY: usize = 1_000;
 
-/// The most that the store puts into one batch, unless it is told otherwise.
+/// The default bound of a batch of the store.
 const BATCH: usize = 32;
 
 /// The mode, the stamp and one call.

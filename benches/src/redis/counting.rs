@@ -1,15 +1,15 @@
 //! Instructions of the server, as callgrind counts them.
 //!
-//! Whatever server is started here has to run under callgrind, which `scripts/bench` sees to, and says in its log how
-//! many instructions it has executed in its life. Each case is run twice, with few and with many decisions, on a new
-//! server each time: the difference is that of the decisions alone.
+//! Each server that is started here must run under callgrind, which `scripts/bench` ensures, and logs the number of
+//! instructions in its life. Each case is run twice, with few and with many decisions, on a new server each time. The
+//! difference is that of the decisions alone.
 
 use limiter_test_servers::RedisServer;
 use tokio::runtime;
 
 use crate::figures::Figures;
 
-/// How many decisions to count.
+/// The numbers of decisions to count.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     few: usize,
@@ -17,15 +17,15 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// The figures.
+    /// For the published figures.
     pub const FULL: Self = Self { few: 640, many: 3_200 };
 
-    /// Shows that all works.
+    /// A short run that shows that all works.
     pub const QUICK: Self = Self { few: 64, many: 320 };
 }
 
-/// Adds to the figures how many instructions one decision takes. `work` is given the URL of a server, and how many
-/// decisions to make there.
+/// Adds the instructions of one decision to the figures. `work` gets the URL of a server, and the number of decisions
+/// to make there.
 ///
 /// # Panics
 /// If the server is not under callgrind.
@@ -42,9 +42,9 @@ pub fn count<W: Future<Output = ()>>(
     figures.add(name, each);
 }
 
-/// The instructions of a server that lives for this work.
+/// Returns the instructions of a server that lives for this work.
 fn executed<W: Future<Output = ()>>(work: impl Fn(String) -> W) -> u64 {
-    // It does something of its own once a second instead of ten times.
+    // The server does its own work once a second instead of ten times.
     let server = RedisServer::with(&["hz 1"]);
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime starts").block_on(work(server.url()));

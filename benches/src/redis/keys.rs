@@ -11,18 +11,19 @@ use limiter_redis::{RedisStore, RedisStoreBuilder};
 use crate::ours;
 use crate::workload::key_id;
 
-/// Keys of a store, by their number. A clone is the same keys.
+/// The keys of a store, by their number. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Keys {
     store: RedisStore,
     charge: Charge,
-    /// By number, made before a clock starts, as a service has them at hand.
+    /// The ids by number, made before a clock starts: a service has its ids too.
     ids: Arc<[KeyId]>,
     assets: Arc<[AssetId]>,
 }
 
 impl Keys {
-    /// Numbers of keys, and of assets, end before this. With so many keys hardly two calls of a batch are of the same.
+    /// The bound on the numbers of keys and of assets. With this many keys, two calls of a batch are rarely of the
+    /// same.
     pub const MOST: usize = 1_000;
 
     /// Connects to a server, with the default settings but for the time that a call may take.
@@ -47,12 +48,12 @@ impl Keys {
         }
     }
 
-    /// The store that they are in.
+    /// Returns the store that they are in.
     pub(super) const fn store(&self) -> &RedisStore {
         &self.store
     }
 
-    /// Creates a key with limits for itself and for so many assets, none of which is ever reached.
+    /// Creates a key with limits for itself and for this many assets, none of which is ever reached.
     ///
     /// # Panics
     /// If it exists already.
@@ -89,7 +90,7 @@ impl Keys {
         self.store.create(record).await.expect("the key is new");
     }
 
-    /// One decision, which charges every limit of the key and of the asset.
+    /// Makes one decision, which charges every limit of the key and of the asset.
     ///
     /// # Panics
     /// If the store fails.
@@ -99,7 +100,7 @@ impl Keys {
         decision.await.expect("the server decides")
     }
 
-    /// A decision that must be an allowance: a benchmark that is denied measures something else.
+    /// Makes a decision that must allow: a benchmark of denials measures something else.
     ///
     /// # Panics
     /// If it is denied, or the store fails.
@@ -109,27 +110,27 @@ impl Keys {
     }
 }
 
-/// The id of a key: 22 characters.
+/// Returns the id of a key: 22 characters.
 pub(super) fn id(key: usize) -> KeyId {
     ours::key(&key_id(key))
 }
 
-/// The id of an asset: 15 characters, as names of models have.
+/// Returns the id of an asset: 15 characters, as names of models have.
 pub(super) fn asset_id(asset: usize) -> AssetId {
     format!("gpt-5-mini-{asset:04}").parse().expect("an asset's id")
 }
 
-/// The name of the Redis key with the amounts left of each limit of a key.
+/// Returns the name of the Redis key with the amounts left of each limit of a key.
 pub(super) fn counts_of(key: usize) -> String {
     format!("limiter:k:{{{}}}", id(key))
 }
 
-/// The name of the Redis key with the limits of a key.
+/// Returns the name of the Redis key with the limits of a key.
 pub(super) fn limits_of(key: usize) -> String {
     format!("limiter:l:{{{}}}", id(key))
 }
 
-/// The name of the Redis key with the management record of a key.
+/// Returns the name of the Redis key with the management record of a key.
 pub(super) fn record_of(key: usize) -> String {
     format!("limiter:m:{{{}}}", id(key))
 }

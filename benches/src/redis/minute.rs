@@ -1,4 +1,4 @@
-//! The ends of minutes, at which decisions cost more than others, and a client may take the time wrong.
+//! The ends of minutes, at which decisions cost more than others, and the clock of a client may be wrong.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! What one does without the store: a multiplexed connection, and a request for each decision.
+//! A plain client without the store: a multiplexed connection, and a request for each decision.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -13,8 +13,8 @@ use super::keys::Keys;
 use super::minute;
 use super::rates::Client;
 
-/// A client that sends what the store would send for a single decision: the same script with the same arguments. It
-/// looks at the verdict and leaves it at that; so it does less for a decision than the store.
+/// A client that sends the same script with the same arguments as the store does for a single decision. It only reads
+/// the verdict, so that it does less for a decision than the store.
 ///
 /// The arguments hold for one minute, so that it learns them before each turn.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// A client that decides about the first `count` keys.
+    /// Creates a client that decides about the first `count` keys.
     ///
     /// # Panics
     /// If the server is not there.
@@ -42,9 +42,9 @@ impl Plain {
         }
     }
 
-    /// Learns the commands: the server shows what the store sends for each key.
+    /// Learns the commands: MONITOR shows those that the store sends for each key.
     async fn learn(&self) -> Vec<Vec<Vec<u8>>> {
-        // When the store does not know the limits of a key yet, it sends something else.
+        // Until the store knows the limits of a key, it sends another command.
         for key in 0..self.count {
             self.keys.allow(key, 0).await;
         }
@@ -53,7 +53,7 @@ impl Plain {
         let mut commands = Vec::with_capacity(self.count);
         let mut line = String::new();
         for key in 0..=self.count {
-            // The first line says that the server is listening to it.
+            // The first line confirms that the server monitors.
             while key > 0 && commands.len() < key {
                 line.clear();
                 monitor.read_line(&mut line).expect("it shows what it does");
@@ -96,7 +96,7 @@ impl Client for Plain {
 
 const LEARNING_AND_A_TURN: Duration = Duration::from_secs(5);
 
-/// A connection of the kind that the store has.
+/// Connects in the same way as the store.
 pub(super) async fn connect(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(format!("{url}/?protocol=resp3")).expect("a URL");
     let config =
@@ -105,7 +105,7 @@ pub(super) async fn connect(url: &str) -> MultiplexedConnection {
     connection.await.expect("the server listens")
 }
 
-/// How many scripts the server has run by their digest.
+/// Returns how many scripts the server has run by their digest.
 pub(super) async fn scripts_run(url: &str) -> usize {
     let mut connection = connect(url).await;
     let mut command = redis::cmd("INFO");
@@ -117,7 +117,7 @@ pub(super) async fn scripts_run(url: &str) -> usize {
     calls.parse().expect("a count is a number")
 }
 
-/// The words of a line of MONITOR: `+1700000000.123456 [0 127.0.0.1:50000] "EVALSHA" "…" "1"`, with escapes.
+/// Splits a line of MONITOR into words: `+1700000000.123456 [0 127.0.0.1:50000] "EVALSHA" "…" "1"`, with escapes.
 fn words(line: &str) -> Vec<Vec<u8>> {
     let mut words: Vec<Vec<u8>> = Vec::new();
     let mut within = false;
@@ -139,7 +139,7 @@ fn words(line: &str) -> Vec<Vec<u8>> {
     words
 }
 
-/// The byte that stands behind a backslash.
+/// Returns the byte that an escape after a backslash stands for.
 fn unescaped(bytes: &mut impl Iterator<Item = u8>) -> u8 {
     let mut next = || bytes.next().expect("an escape is complete");
     match next() {

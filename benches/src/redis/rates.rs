@@ -14,7 +14,7 @@ use crate::figures::Figures;
 use crate::rounds::median;
 use crate::workload::Random;
 
-/// Somebody who decides. A clone shares the connection.
+/// A client that makes decisions. Clones share the connection.
 pub trait Client: Clone + Send + Sync + 'static {
     /// Gets ready for a turn, untimed.
     fn begin(&mut self) -> impl Future<Output = ()> {
@@ -31,14 +31,14 @@ impl Client for Keys {
     }
 }
 
-/// How many tasks decide at once, each about one key after the other.
+/// A load: a number of tasks that decide at once, each about one key after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// The name of its figures.
     pub name: &'static str,
-    /// So many keys, of which each is as likely as the other.
+    /// The number of keys, all equally likely.
     pub keys: usize,
-    /// So many tasks.
+    /// The number of tasks.
     pub tasks: usize,
 }
 
@@ -52,20 +52,20 @@ impl Load {
     ];
 }
 
-/// How long to measure.
+/// The duration of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Rounds for each load, in which each client has a turn.
     pub rounds: usize,
-    /// How long a turn takes.
+    /// The duration of a turn.
     pub turn: Duration,
 }
 
 impl Effort {
-    /// The figures.
+    /// For the published figures.
     pub const FULL: Self = Self { rounds: 11, turn: Duration::from_millis(700) };
 
-    /// Shows that all works.
+    /// A short run that shows that all works.
     pub const QUICK: Self = Self { rounds: 3, turn: Duration::from_millis(150) };
 }
 
@@ -86,7 +86,8 @@ pub async fn measure(server: &RedisServer, effort: Effort, figures: &mut Figures
     }
 }
 
-/// The decisions a second of two clients, in each round. They go to and fro, so that nobody always comes second.
+/// Returns the decisions a second of two clients, in each round. The order alternates, so that no client always comes
+/// second.
 pub async fn rounds(
     one: &mut impl Client,
     other: &mut impl Client,
@@ -108,7 +109,7 @@ pub async fn rounds(
     rounds
 }
 
-/// Decisions a second in one turn, after a lead-in that does not count.
+/// Returns the decisions a second in one turn, after a lead-in that does not count.
 async fn turn(client: &mut impl Client, load: Load, turn: Duration) -> f64 {
     client.begin().await;
     let decided = Arc::new(AtomicU64::new(0));

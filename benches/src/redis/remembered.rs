@@ -1,4 +1,4 @@
-//! What is counted of calls that are remembered by their ids.
+//! The cost of calls that are remembered by their ids.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use limiter_redis::RedisStore;
 use super::keys::{Keys, asset_id, id};
 use crate::ours;
 
-/// So many reservations, beside those that are there already.
+/// Makes this many reservations, in addition to the open ones.
 pub(super) async fn reservations(url: &str, open: usize, calls: usize) {
     let store = store(url).await;
     for call in 0..=open + calls {
@@ -16,7 +16,7 @@ pub(super) async fn reservations(url: &str, open: usize, calls: usize) {
     }
 }
 
-/// So many reservations that are settled at once, with fewer tokens, beside others that are open.
+/// Makes this many reservations and settles each at once, with fewer tokens, while others are open.
 pub(super) async fn settlements(url: &str, open: usize, calls: usize) {
     let store = store(url).await;
     for call in 0..open {
@@ -29,7 +29,7 @@ pub(super) async fn settlements(url: &str, open: usize, calls: usize) {
     }
 }
 
-/// So many checks, each with an id of its own, beside those that are remembered already.
+/// Makes this many checks, each with its own id, in addition to those that are remembered already.
 pub(super) async fn checks(url: &str, remembered: usize, calls: usize) {
     let store = store(url).await;
     for call in 0..=remembered + calls {
@@ -37,7 +37,7 @@ pub(super) async fn checks(url: &str, remembered: usize, calls: usize) {
     }
 }
 
-/// One check, and so many repetitions.
+/// Makes one check, and this many repetitions.
 pub(super) async fn replays(url: &str, calls: usize) {
     let store = store(url).await;
     for _ in 0..=calls {
@@ -45,9 +45,9 @@ pub(super) async fn replays(url: &str, calls: usize) {
     }
 }
 
-/// A store with one key, whose limits it knows.
+/// Creates a store with one key, whose limits it knows.
 async fn store(url: &str) -> RedisStore {
-    // Under callgrind, what is remembered for two minutes would pass while it is counted.
+    // Under callgrind, two minutes of the dedupe time would pass during the count.
     let builder = RedisStore::builder(url)
         .ledger_bounds(LedgerBounds { dedupe: HOUR, ..LedgerBounds::default() });
     let keys = Keys::connect_with(builder).await;

@@ -6,10 +6,10 @@ use redis::Value;
 use super::keys::{Keys, counts_of, limits_of, record_of};
 use crate::figures::Figures;
 
-/// Adds the bytes of a key with one asset and with ten, which have been called, and of what management keeps beside.
+/// Adds the bytes of a called key with one asset and with ten, and of its management record.
 ///
 /// # Panics
-/// If the server does not tell.
+/// If the server does not report its memory.
 pub async fn measure(server: &RedisServer, figures: &mut Figures) {
     let keys = Keys::connect(&server.url()).await;
     for (key, assets, name) in [(0, 1, "bytes_1_asset"), (1, 10, "bytes_10_assets")] {

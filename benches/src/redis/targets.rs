@@ -1,4 +1,4 @@
-//! What a run is for: its figures beside their targets.
+//! The report of a run: its figures, side by side with their targets.
 
 use std::fmt::Write;
 
@@ -20,18 +20,18 @@ enum Target {
     None,
 }
 
-/// Where a figure comes from.
+/// The source of a figure.
 #[derive(Clone, Copy)]
 enum Source {
     /// It was measured as it is.
     Measured,
     /// One measured figure divided by another.
     Ratio(&'static str, &'static str),
-    /// What one measured figure is beyond another, divided by a third.
+    /// The difference of two measured figures, divided by a third.
     Beyond(&'static str, &'static str, &'static str),
 }
 
-/// Of all that was measured, what `redis.json` has.
+/// Returns the figures for `redis.json`, from all that were measured.
 #[must_use]
 pub fn report(measured: &Figures) -> Figures {
     let mut report = Figures::default();
@@ -43,10 +43,10 @@ pub fn report(measured: &Figures) -> Figures {
     report
 }
 
-/// The table, with what one needs to know to read it.
+/// Formats the table, and the notes that a reader needs.
 #[must_use]
 pub fn table(measured: &Figures, version: &str) -> String {
-    let mut text = format!("{:26} {:>8} {:14} {}\n", "figure", "", "target", "what it is");
+    let mut text = format!("{:26} {:>8} {:14} {}\n", "figure", "", "target", "description");
     for row in ROWS {
         let Some(figure) = row.figure(measured) else { continue };
         let digits = if figure < 100.0 { 3 } else { 0 };
@@ -75,7 +75,7 @@ pub fn table(measured: &Figures, version: &str) -> String {
     let _ = writeln!(
         text,
         "\nServer: {version}. Instructions are its own, user space alone, by callgrind; a decision has eight rules, a \
-         budget\nand an expiry, and its answer tells what remains of each. Rates: medians of rounds in which the \
+         budget\nand an expiry, and its answer has the rest of each. Rates: medians of rounds in which the \
          clients take turns,\nand of the rounds' own ratios; clients and server share this machine. Bytes: MEMORY \
          USAGE, with ids of 22 characters\nfor keys and of 15 for assets; each character more of an asset's id takes \
          two bytes."
@@ -189,7 +189,7 @@ const ROWS: &[Row] = &[
         Target::None,
         "instructions_reserve_1000",
         TRIVIAL,
-        "a reservation, beside 1,000 open ones",
+        "a reservation, with 1,000 others open",
     ),
     row(
         "settle_over_trivial",
@@ -226,7 +226,7 @@ const ROWS: &[Row] = &[
         Target::None,
         "instructions_check_once_1000",
         TRIVIAL,
-        "the same, beside 1,000 that are remembered",
+        "the same, with 1,000 others remembered",
     ),
     counted(
         "check_once_over_plain",
@@ -248,7 +248,7 @@ const ROWS: &[Row] = &[
     row("rate_one_key_512_tasks", Target::AtLeast(5.5), Source::Measured, RATE),
     row("bytes_1_asset", Target::AtMost(480.0), Source::Measured, "counts and limits of a key"),
     row("bytes_10_assets", Target::AtMost(1_800.0), Source::Measured, "counts and limits of a key"),
-    row("bytes_management", Target::None, Source::Measured, "what management keeps beside"),
+    row("bytes_management", Target::None, Source::Measured, "management data of a key"),
     row(
         "limitador_instructions",
         Target::None,

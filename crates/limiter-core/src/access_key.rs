@@ -13,9 +13,9 @@ use crate::names::KeyId;
 
 /// The secret that a key is called with: 16 to 256 visible ASCII characters.
 ///
-/// It is wiped from memory when dropped, prints masked, and is not serialized; [`expose`](Self::expose)
-/// shows it. One that a caller brings must be hard to guess, at least 128 bits of randomness, which
-/// nobody can check here: 22 letters and digits drawn at random have them.
+/// It is wiped from memory when dropped, prints masked, and is not serialized; [`expose`](Self::expose) shows it. A
+/// caller that brings its own must make it hard to guess, which is not checked here: at least 128 bits of randomness,
+/// as 22 random letters and digits have.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -34,7 +34,7 @@ impl AccessKey {
     /// The most characters: HTTP servers accept longer headers, but none needs a longer key.
     pub const MAX_LENGTH: usize = 256;
 
-    /// Takes an access key that its caller brings, or has received with a request.
+    /// Creates an access key from text that the caller brings or received with a request.
     ///
     /// # Errors
     /// [`InvalidValue::AccessKey`] if it is too short, too long or not visible ASCII.
@@ -53,19 +53,19 @@ impl AccessKey {
         random_text(entropy, GENERATED_LENGTH).map(Self)
     }
 
-    /// The secret itself. Whoever asks for it answers for where it goes.
+    /// Returns the secret itself. The caller must keep it from leaking.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What the stores keep instead of the secret.
+    /// Returns the digest, which stores keep instead of the secret.
     #[must_use]
     pub fn digest(&self) -> KeyDigest {
         KeyDigest(Sha256::digest(self.0.as_bytes()).into())
     }
 
-    /// The first and last four characters.
+    /// Returns the first and last four characters.
     #[must_use]
     pub fn masked(&self) -> MaskedKey {
         // An access key has at least 16 bytes, so that both ends exist.
@@ -95,19 +95,19 @@ impl fmt::Debug for AccessKey {
     }
 }
 
-/// The SHA-256 digest of an access key: what stores keep, and look a key up by.
+/// The SHA-256 digest of an access key. Stores keep it instead of the secret, and look keys up by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Compares in a time that does not tell how much is equal.
+    /// Compares in constant time, so that timing does not reveal how many bytes are equal.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -187,7 +187,7 @@ impl TryFrom<String> for MaskedKey {
     }
 }
 
-/// Fills a buffer with random bytes: the operating system's, given by whoever builds the engine.
+/// The source of random bytes that an [`Issuer`](crate::Issuer) was created with, such as the operating system's.
 pub(crate) struct Entropy(Box<Fill>);
 
 type Fill = dyn Fn(&mut [u8]) -> Result<(), BoxError> + Send + Sync;
@@ -206,13 +206,13 @@ impl fmt::Debug for Entropy {
     }
 }
 
-/// Makes the id of a new key: 22 letters and digits, 130 bits, so that none is ever made twice.
+/// Draws the id of a new key: 22 letters and digits, 130 bits, so that no id is ever drawn twice.
 pub(crate) fn generate_key_id(entropy: &Entropy) -> Result<KeyId, BoxError> {
     let text = random_text(entropy, GENERATED_ID_LENGTH)?;
     KeyId::new(text.as_str()).map_err(BoxError::from)
 }
 
-/// Letters and digits, each as likely as the others.
+/// Draws random letters and digits, all equally likely.
 fn random_text(entropy: &Entropy, length: usize) -> Result<Zeroizing<String>, BoxError> {
     let mut text = Zeroizing::new(String::with_capacity(length));
     while text.len() < length {

@@ -12,9 +12,9 @@ use crate::token_type::TokenType;
 
 /// The cost of a call: requests, input and output tokens, credits.
 ///
-/// Each number is at most 2^53 − 1, and so is the sum of the tokens. A charge of no request is a top-up
-/// of a call that already runs. Like any charge it is all or nothing: what does not fit is denied and not
-/// counted, so charge what a call may cost before it starts.
+/// Each number is at most 2^53 − 1, and so is the sum of the tokens. A charge without a request is a top-up of a
+/// running call. A charge is all or nothing: if it does not fit, it is denied and not counted. So charge the most that
+/// a call may cost before it starts.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -39,7 +39,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// One request whose tokens and credits are not known, or nothing.
+    /// Creates a charge of one request, without tokens and credits.
     #[must_use]
     pub const fn request() -> Self {
         Self { requests: 1, input_tokens: 0, output_tokens: 0, credits: Credits::ZERO }
@@ -49,7 +49,7 @@ impl Charge {
     pub const NOTHING: Self =
         Self { requests: 0, input_tokens: 0, output_tokens: 0, credits: Credits::ZERO };
 
-    /// The same with this number of requests.
+    /// Sets the number of requests.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`].
@@ -57,7 +57,7 @@ impl Charge {
         Ok(Self { requests: counted("the number of requests", requests)?, ..self })
     }
 
-    /// The same with these tokens.
+    /// Sets the input and output tokens.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] if they are more than [`MAX_COUNT`] together.
@@ -72,37 +72,37 @@ impl Charge {
         Ok(Self { input_tokens, output_tokens, ..self })
     }
 
-    /// The same with these credits.
+    /// Sets the credits.
     #[must_use]
     pub const fn with_credits(self, credits: Credits) -> Self {
         Self { credits, ..self }
     }
 
-    /// How many requests; 1 unless said otherwise, 0 for a top-up.
+    /// Returns the number of requests: 1 by default, 0 for a top-up.
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.requests
     }
 
-    /// Tokens of the prompt.
+    /// Returns the tokens of the prompt.
     #[must_use]
     pub const fn input_tokens(&self) -> u64 {
         self.input_tokens
     }
 
-    /// Tokens of the answer.
+    /// Returns the tokens of the answer.
     #[must_use]
     pub const fn output_tokens(&self) -> u64 {
         self.output_tokens
     }
 
-    /// Credits.
+    /// Returns the credits.
     #[must_use]
     pub const fn credits(&self) -> Credits {
         self.credits
     }
 
-    /// The tokens that a limit of this type counts.
+    /// Returns the tokens that a limit of this type counts.
     #[must_use]
     #[inline]
     pub const fn tokens(&self, token_type: TokenType) -> u64 {
@@ -189,7 +189,7 @@ impl Amounts {
         self.get(Amount::Requests) > 0
     }
 
-    /// The excess of each amount over the other. Input and output tokens are compared separately.
+    /// Returns the excess of each amount over the other. Input and output tokens are compared separately.
     pub(crate) fn excess(&self, other: &Self) -> Self {
         let mut excess = self.less(other).0.map(|more| more.max(0));
         let of = |amount: Amount| excess[amount as usize];
@@ -198,7 +198,7 @@ impl Amounts {
         Self(excess)
     }
 
-    /// The difference of each amount.
+    /// Returns the difference of each amount.
     pub(crate) fn less(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|amount| self.0[amount].saturating_sub(other.0[amount])))
     }

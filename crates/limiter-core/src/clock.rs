@@ -48,7 +48,7 @@ impl Timestamp {
     /// digits.
     pub const END_OF_9999: Self = Self(253_402_300_799_999);
 
-    /// The instant `unix_ms` milliseconds after the start of 1970 (before it, if negative).
+    /// Returns the instant `unix_ms` milliseconds after the start of 1970, or before it if negative.
     #[must_use]
     pub const fn from_unix_ms(unix_ms: i64) -> Self {
         if unix_ms > Self::MAX.0 {
@@ -60,12 +60,12 @@ impl Timestamp {
         }
     }
 
-    /// The end of a window, which may lie just after [`Timestamp::MAX`].
+    /// Returns the end of a window, which may lie just after [`Timestamp::MAX`].
     pub(crate) const fn from_window_end(unix_ms: i64) -> Self {
         Self(unix_ms)
     }
 
-    /// Milliseconds since the start of 1970.
+    /// Returns the milliseconds since the start of 1970.
     #[must_use]
     pub const fn unix_ms(self) -> i64 {
         self.0
@@ -89,20 +89,20 @@ impl Timestamp {
         Ok(Self::from(date.with_timezone(&Utc)))
     }
 
-    /// As a date, or `None` beyond the years that chrono knows (about ±262,000).
+    /// Converts to a date; `None` beyond the years that chrono supports (about ±262,000).
     #[must_use]
     pub fn to_datetime(self) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp_millis(self.0)
     }
 
-    /// How long from `earlier` to this instant; zero if it is not earlier.
+    /// Returns the time since `earlier`; zero if that is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         let elapsed_ms = self.0.saturating_sub(earlier.0);
         Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or(0))
     }
 
-    /// The instant that much later, at most [`Timestamp::MAX`].
+    /// Returns the instant that much later, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         let added_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -153,7 +153,7 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Reads all that is printed, also outside the years of valid input: a saved window may end there.
+/// Reads every printed instant, also outside the years of valid input: a saved window may end there.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Instant)
@@ -192,13 +192,13 @@ impl fmt::Debug for Timestamp {
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         Self(Arc::new(AtomicI64::new(now.0)))
     }
 
-    /// What the clock shows.
+    /// Returns the time that the clock shows.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::Acquire))
@@ -212,7 +212,7 @@ impl ManualClock {
     /// Moves the clock forward.
     pub fn advance(&self, duration: Duration) {
         let later = |now| Some(Timestamp(now).after(duration).0);
-        // It cannot fail: `later` always answers.
+        // This cannot fail: `later` always returns a value.
         let _before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 }

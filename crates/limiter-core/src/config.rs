@@ -27,8 +27,8 @@ pub enum KeyKind {
 
 /// The configuration of a key: its name, limits, budget and expiry.
 ///
-/// The same for creating and updating a key: an update replaces the whole configuration, so that one
-/// reads a key, changes its [`config`](crate::KeyRecord::config) and saves it with the version that was read.
+/// An update replaces the whole configuration: read the key, change its [`config`](crate::KeyRecord::config), and save
+/// it with the version that was read.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -48,20 +48,20 @@ pub struct KeyConfig {
     pub name: KeyName,
     /// Limits over all calls of the key.
     pub global: Limits,
-    /// Limits of single assets. An asset that is not listed meets the global limits alone.
+    /// Limits of single assets. An asset that is not listed has the global limits alone.
     pub assets: BTreeMap<AssetId, Limits>,
     /// The credits that the key may ever spend; `None` for any amount. Takes effect at once.
     pub budget: Option<Credits>,
     /// The instant at which the key expires; `None` for never. It takes effect at once, and may be in the past. It lies
     /// from [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that fire an event; `None` for those of the limiter.
-    /// They take effect at once, and are written down with the key: a key that is read shows the ones it has.
+    /// The shares of its limits and of its budget that fire an event; `None` for those of the limiter. They take effect
+    /// at once, and the key stores them: reading it shows the thresholds in force.
     ///
-    /// In a window that goes on, and of the budget, those are not told that were told already, are below one that was,
-    /// or were passed before. A threshold that is taken away and comes back counts as another one.
+    /// After a change, a threshold that has fired or was passed does not fire again in the current window or for the
+    /// budget. Neither does one below it. A threshold that is removed and added again counts as a new one.
     pub thresholds: Option<Thresholds>,
-    /// Shadow mode: the key is decided and counted as always, but a call that would be denied for a limit or the budget is
+    /// Shadow mode: calls of the key are decided and counted as always. A call that a limit or the budget would deny is
     /// let through, flagged with the denial, and charges nothing. It takes effect at once.
     pub shadow: bool,
 }
@@ -70,7 +70,7 @@ impl KeyConfig {
     /// The most assets with limits: enough for a catalogue of models, and a bound on a key's memory.
     pub const MAX_ASSETS: usize = 1_024;
 
-    /// A key of this name, without any limits.
+    /// Creates the configuration of a key with this name, without any limits.
     ///
     /// # Errors
     /// As [`KeyName::new`].
@@ -78,7 +78,7 @@ impl KeyConfig {
         KeyName::new(name).map(Self::new)
     }
 
-    /// A key of this name, without any limits.
+    /// Creates the configuration of a key with this name, without any limits.
     #[must_use]
     pub const fn new(name: KeyName) -> Self {
         Self {
@@ -92,44 +92,44 @@ impl KeyConfig {
         }
     }
 
-    /// The same with these limits over all calls.
+    /// Sets the limits over all calls.
     #[must_use]
     pub fn with_global(self, limits: Limits) -> Self {
         Self { global: limits, ..self }
     }
 
-    /// The same with these limits of one asset.
+    /// Sets the limits of one asset.
     #[must_use]
     pub fn with_asset(mut self, asset: AssetId, limits: Limits) -> Self {
         self.assets.insert(asset, limits);
         self
     }
 
-    /// The same with this budget.
+    /// Sets the budget.
     #[must_use]
     pub fn with_budget(self, budget: Credits) -> Self {
         Self { budget: Some(budget), ..self }
     }
 
-    /// The same with this expiry.
+    /// Sets the expiry.
     #[must_use]
     pub fn with_expiry(self, expires_at: impl Into<Timestamp>) -> Self {
         Self { expires_at: Some(expires_at.into()), ..self }
     }
 
-    /// The same with these thresholds instead of the limiter's.
+    /// Sets thresholds that replace the limiter's.
     #[must_use]
     pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
         Self { thresholds: Some(thresholds), ..self }
     }
 
-    /// The same with these thresholds if it has none of its own.
+    /// Returns the configuration with these thresholds if it has none of its own.
     pub(crate) fn or_thresholds(&self, thresholds: Thresholds) -> Self {
         let thresholds = self.thresholds.or(Some(thresholds));
         Self { thresholds, ..self.clone() }
     }
 
-    /// The same in shadow mode, or not.
+    /// Turns shadow mode on or off.
     #[must_use]
     pub fn with_shadow(self, shadow: bool) -> Self {
         Self { shadow, ..self }
@@ -207,30 +207,29 @@ pub(crate) enum NewAccess {
 }
 
 impl NewKey {
-    /// A key that makes calls. Its id and its access key are made by the engine unless said otherwise.
+    /// Creates a key that makes calls. By default the engine draws its id and its access key.
     pub const fn member(config: KeyConfig) -> Self {
         Self { kind: KeyKind::Member, config, id: None, access: NewAccess::Generated }
     }
 
-    /// A key that manages the keys of its workspace.
+    /// Creates a key that manages the keys of its workspace.
     pub fn admin(config: KeyConfig) -> Self {
         Self { kind: KeyKind::Admin, ..Self::member(config) }
     }
 
-    /// With an id of the caller's choice. Ids must never be used again, also after a deletion: who
-    /// chooses them keeps to that.
+    /// Sets an id of the caller's choice. The caller must never reuse an id, even after the key is deleted.
     pub fn with_id(mut self, id: KeyId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// With an access key that the caller brings.
+    /// Sets an access key that the caller brings.
     pub fn with_access_key(mut self, access_key: AccessKey) -> Self {
         self.access = NewAccess::Brought(access_key);
         self
     }
 
-    /// Without an access key, for services that authenticate their callers themselves.
+    /// Omits the access key, for services that authenticate their callers themselves.
     pub fn without_access_key(mut self) -> Self {
         self.access = NewAccess::None;
         self

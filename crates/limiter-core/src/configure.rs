@@ -122,7 +122,7 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Changes one scope that is counted; afterwards it may not be.
+    /// Changes one counted scope, which may be uncounted afterwards.
     fn scope(&mut self, scope: &mut Option<ScopeState>, asset: Option<&AssetId>, wanted: &Wanted) {
         let Some(before) = scope.as_ref() else { return };
         let is_global = before.record.has_credits();
@@ -145,7 +145,7 @@ impl Changes {
         if limits_change {
             let is_over = after.is_over();
             if is_over || !after.record.has_windows() {
-                // Limits that ended earlier do not find their old counts again.
+                // Limits that ended earlier do not get their old counts back.
                 after.begin(wanted.now, wanted.generation);
                 self.is_valid_while_open(wanted.now);
                 step.begin(&after.record, is_over.then_some(staged.seen));
@@ -169,7 +169,7 @@ impl Changes {
             let (from, to) = (start.stops(meter).cap(), after.record.stops(meter).cap());
             Take { least: ANY, less: from.saturating_sub(to) }
         });
-        // The numbers afterwards are those that the operation makes of the numbers before.
+        // The operation turns the numbers before into the numbers afterwards.
         let alone = Operation {
             from: Timestamp::MIN,
             until: Timestamp::from_window_end(i64::MAX),
@@ -233,8 +233,8 @@ impl ScopeState {
     }
 }
 
-/// The marks to start with under other thresholds, by the mark before. Thresholds that are no higher than one that has fired
-/// count as fired. Under another limit, only those that are passed do.
+/// Returns the initial marks under other thresholds, by the mark before. Thresholds that are no higher than one that
+/// has fired count as fired. Under another limit, only thresholds that are passed do.
 fn marks_to_start(before: Thresholds, after: Thresholds, another_limit: bool) -> [u8; STOPS] {
     std::array::from_fn(|mark| {
         if another_limit {

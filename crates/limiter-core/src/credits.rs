@@ -51,7 +51,7 @@ impl Credits {
     /// The largest amount, about nine billion credits.
     pub const MAX: Self = Self(MAX_COUNT);
 
-    /// An amount in millionths of a credit.
+    /// Creates an amount in millionths of a credit.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] above 2^53 − 1.
@@ -59,7 +59,7 @@ impl Credits {
         counted("an amount of credits in millionths", millionths).map(Self)
     }
 
-    /// An amount in whole credits.
+    /// Creates an amount in whole credits.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] above 2^53 − 1 millionths.
@@ -67,19 +67,19 @@ impl Credits {
         Self::from_millionths(credits.saturating_mul(MILLIONTHS))
     }
 
-    /// The amount in millionths of a credit.
+    /// Returns the amount in millionths of a credit.
     #[must_use]
     pub const fn millionths(self) -> u64 {
         self.0
     }
 
-    /// The sum, or `None` above [`Credits::MAX`].
+    /// Returns the sum, or `None` above [`Credits::MAX`].
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         Self::from_millionths(self.0.saturating_add(other.0)).ok()
     }
 
-    /// The difference, or `None` below zero.
+    /// Returns the difference, or `None` below zero.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.0.checked_sub(other.0).map(Self)
@@ -142,7 +142,7 @@ impl FromStr for Credits {
             return Err(InvalidValue::credits(text));
         }
         let millionths = format!("{whole}{fraction:0<DECIMALS$}");
-        // Only digits are left, so that a failure means more of them than a u64 holds.
+        // Only digits are left, so parsing fails only if they exceed a u64.
         let millionths = millionths.parse().unwrap_or(u64::MAX);
         Self::from_millionths(millionths)
     }
@@ -201,7 +201,7 @@ impl Visitor<'_> for Amount {
 
 const MILLIONTHS: u64 = 1_000_000;
 const DECIMALS: usize = 6;
-/// As prices are written.
+/// Prices are usually written with two decimals.
 const SHOWN_DECIMALS: usize = 2;
 
 #[cfg(test)]

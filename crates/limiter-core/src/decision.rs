@@ -23,18 +23,18 @@ pub enum Decision {
     Denied(Denied),
 }
 
-/// An allowed call: how its rules stand after the charge.
+/// An allowed call, with the state of its rules after the charge.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "RawAllowed")]
 pub struct Allowed {
-    /// With the credits.
+    /// The rules, and the credits.
     rules: Rules,
     decided_at: Timestamp,
-    /// Rare members in a box of their own: a decision is moved on its way, and up to 256 bytes move in half the time.
+    /// Rare members, boxed to keep a decision small: up to 256 bytes move in half the time.
     extras: Option<Box<Extras>>,
 }
 
-/// The members of an allowed call that few have.
+/// The rare members of an allowed call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Extras {
     degraded: bool,
@@ -45,19 +45,20 @@ struct Extras {
 }
 
 impl Decision {
-    /// Whether the call may go on.
+    /// Returns whether the call may go on.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed(_))
     }
 
-    /// Whether the call may go on and was charged, as all are that [shadow mode](Self::in_shadow) did not let through.
+    /// Returns whether the call may go on and was not let through by [shadow mode](Self::in_shadow), which charges
+    /// nothing.
     #[must_use]
     pub fn is_charged(&self) -> bool {
         self.is_allowed() && self.shadowed().is_none()
     }
 
-    /// The allowed call, if it is one.
+    /// Returns the allowed call, if it is one.
     #[must_use]
     pub const fn allowed(&self) -> Option<&Allowed> {
         match self {
@@ -66,7 +67,7 @@ impl Decision {
         }
     }
 
-    /// The denied call, if it is one.
+    /// Returns the denied call, if it is one.
     #[must_use]
     pub const fn denied(&self) -> Option<&Denied> {
         match self {
@@ -75,7 +76,7 @@ impl Decision {
         }
     }
 
-    /// How each rule that the call met stands, as for headers; none where the reason is no rule.
+    /// Returns the state of each rule that the call met, as for headers; none if the reason of a denial is not a rule.
     ///
     /// In the order of [`Rule`](crate::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
@@ -86,7 +87,7 @@ impl Decision {
         rules.into_iter().flat_map(Rules::iter)
     }
 
-    /// The same answer, flagged as given without the store, by a policy of the caller's.
+    /// Flags the answer as given by the caller's policy, without the store.
     pub fn degrade(self) -> Self {
         match self {
             Self::Allowed(allowed) => Self::Allowed(allowed.with(|extras| extras.degraded = true)),
@@ -94,7 +95,7 @@ impl Decision {
         }
     }
 
-    /// Whether the store could not answer, and a policy of the caller's did: see [`Allowed::degraded`].
+    /// Returns whether the caller's policy answered because the store could not: see [`Allowed::degraded`].
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         match self {
@@ -103,8 +104,8 @@ impl Decision {
         }
     }
 
-    /// The same answer in shadow mode: what would be denied for its rate or its budget is allowed, charges nothing, and says
-    /// what the denial would have been. A call of an unknown, expired or admin key is still denied.
+    /// Applies shadow mode: a denial by a limit or the budget becomes an allowed decision that charges nothing and
+    /// carries the denial. A call of an unknown, expired or admin key is still denied.
     pub fn in_shadow(self) -> Self {
         match self {
             Self::Denied(denied) if denied.is_about_limits() => {
@@ -114,14 +115,14 @@ impl Decision {
         }
     }
 
-    /// The denial that there would have been if limits were enforced: see [`Allowed::shadowed`].
+    /// Returns the denial that enforced limits would have given: see [`Allowed::shadowed`].
     #[must_use]
     pub fn shadowed(&self) -> Option<&Denied> {
         self.allowed()?.shadowed()
     }
 
-    /// A call that is let through although nothing is known of its key: no rule, no credits, and flagged as
-    /// [degraded](Allowed::degraded). For policies that go on without a store; no store answers it.
+    /// Lets a call through without any check: no rules, no credits, and flagged as [degraded](Allowed::degraded). It is
+    /// for policies that go on without a store; no store returns it.
     ///
     /// ```
     /// # use limiter_core as limiter;
@@ -137,7 +138,7 @@ impl Decision {
         Self::Allowed(allowed.with(|extras| (extras.degraded, extras.unchecked) = (true, true)))
     }
 
-    /// The denial of a key that does not exist; without an id if only its access key is at hand.
+    /// Denies a call of a key that does not exist. `key` is `None` if only its access key is available.
     #[cold]
     pub fn key_unknown(key: Option<&KeyId>, asset: Option<&AssetId>) -> Self {
         Self::Denied(Denied::new(key, asset, None, DenialReason::KeyUnknown))
@@ -145,7 +146,7 @@ impl Decision {
 }
 
 impl Allowed {
-    /// Copies the records once, to where the answer is: that is most of what a decision in memory costs.
+    /// Copies the records once, straight into the answer: the copy is most of the cost of a decision in memory.
     #[inline(always)]
     pub(crate) fn of(global: &Record, of_asset: &Record, decided_at: Timestamp) -> Self {
         Self {
@@ -160,12 +161,12 @@ impl Allowed {
         Self { rules, decided_at, extras: None }
     }
 
-    /// The same with these thresholds reached.
+    /// Sets the thresholds that were reached.
     pub(crate) fn crossing(self, crossed: Vec<Crossing>) -> Self {
         if crossed.is_empty() { self } else { self.with(|extras| extras.crossed = crossed) }
     }
 
-    /// A call that is let through although it would have been denied.
+    /// Lets a call through that would have been denied.
     fn in_shadow_of(denied: Denied) -> Self {
         let rules = denied.rate_limited().map_or(Rules::NONE, |limited| limited.rules);
         let rules = match denied.reason() {
@@ -188,32 +189,32 @@ impl Allowed {
         self.extras.as_deref().is_some_and(flag)
     }
 
-    /// The denial that there would have been if limits were enforced: the limiter or the key is in shadow mode, and nothing was
-    /// charged.
+    /// Returns the denial that enforced limits would have given, if the limiter or the key is in shadow mode. Nothing
+    /// was charged then.
     #[must_use]
     pub fn shadowed(&self) -> Option<&Denied> {
         self.extras.as_deref()?.shadowed.as_ref()
     }
 
-    /// The same for a call that had been allowed before.
+    /// Flags the call as one that had been allowed before.
     pub(crate) fn replay(self) -> Self {
         self.with(|extras| extras.replayed = true)
     }
 
-    /// When the store decided this, by its clock.
+    /// Returns when the store decided, by its clock.
     #[must_use]
     pub const fn decided_at(&self) -> Timestamp {
         self.decided_at
     }
 
-    /// How each rule stands after the charge: limit, used, remaining and reset time.
+    /// Returns the state of each rule after the charge: limit, used, remaining and reset time.
     ///
     /// In the order of [`Rule`](crate::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         self.rules.iter()
     }
 
-    /// The rule with the smallest share of its limit left, if there is any rule.
+    /// Returns the rule with the smallest share of its limit left, if there is any rule.
     ///
     /// Of equal shares it is the one that would bind (see [`RateLimited::binding`](crate::RateLimited::binding)).
     #[must_use]
@@ -225,20 +226,20 @@ impl Allowed {
         )
     }
 
-    /// Credits spent after the charge, and the budget.
+    /// Returns the credits spent after the charge, and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
         CreditUsage::of(&self.rules.credits())
     }
 
-    /// Whether the store could not answer, and a policy of the caller's allowed the call without it.
+    /// Returns whether the caller's policy allowed the call because the store could not answer.
     #[must_use]
     pub fn degraded(&self) -> bool {
         self.has(|extras| extras.degraded)
     }
 
-    /// Whether the call had been allowed before under the same request id, and was not charged again: the
-    /// rules are shown as they stand now.
+    /// Returns whether the call had been allowed before under the same request id, and was not charged again. The rules
+    /// are shown as they stand now.
     #[must_use]
     pub fn replayed(&self) -> bool {
         self.has(|extras| extras.replayed)
@@ -258,8 +259,8 @@ impl Allowed {
         !self.replayed() && !self.unchecked() && self.shadowed().is_none()
     }
 
-    /// The thresholds that this charge was the first to reach, in their windows and of the budget: by rule, then the budget,
-    /// rising.
+    /// Returns the thresholds that this charge was the first to reach, in their windows and of the budget. They are
+    /// ordered by rule and rise; those of the budget come last.
     #[must_use]
     #[inline]
     pub fn crossed(&self) -> &[Crossing] {
@@ -267,7 +268,7 @@ impl Allowed {
     }
 }
 
-/// Field by field, since a service writes one for each call.
+/// Serialized field by field for speed, since a service writes one for each call.
 impl Serialize for Allowed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shadowed = self.shadowed();
@@ -331,7 +332,7 @@ impl From<RawAllowed> for Allowed {
     }
 }
 
-/// Two answers are the same if they say the same: what else is counted does not show.
+/// Equality compares what an answer shows and ignores all other counts.
 impl PartialEq for Allowed {
     fn eq(&self, other: &Self) -> bool {
         (&self.rules, self.credits(), self.decided_at)

@@ -13,7 +13,7 @@ use crate::rule::{Rule, Scope};
 use crate::rules::{RuleState, Rules, Violation};
 use crate::state::CreditUsage;
 
-/// A denied call: the first reason that holds.
+/// A denied call, with the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Denied {
@@ -30,7 +30,7 @@ pub struct Denied {
     reason: DenialReason,
 }
 
-/// Why a call was denied. Reasons are looked for in this order.
+/// The reason of a denial. Reasons are checked in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -45,8 +45,7 @@ pub enum DenialReason {
     },
     /// An admin key manages keys and makes no calls.
     AdminKey,
-    /// The charge does not fit into what is left of the budget, or nothing is left: a new call is denied
-    /// then even if it costs nothing.
+    /// The charge exceeds the rest of the budget. If nothing is left, a new call is denied even if it costs nothing.
     BudgetExhausted {
         /// Credits spent without this charge, and the budget.
         credits: CreditUsage,
@@ -67,7 +66,7 @@ pub struct RateLimited {
 }
 
 impl DenialReason {
-    /// The name for programs, as in `key_unknown`: the same in JSON, problem details and metrics.
+    /// Returns the name for programs, such as `key_unknown`: the same in JSON, problem details and metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -90,47 +89,47 @@ impl Denied {
         Self { key: key.cloned(), asset: asset.cloned(), decided_at, degraded: false, reason }
     }
 
-    /// Whether a limit or the budget is the reason: all that shadow mode is about.
+    /// Returns whether a limit or the budget is the reason: shadow mode lifts these denials only.
     pub(crate) const fn is_about_limits(&self) -> bool {
         matches!(self.reason, DenialReason::RateLimited(_) | DenialReason::BudgetExhausted { .. })
     }
 
-    /// The same denial, by a policy of the caller's.
+    /// Flags the denial as given by the caller's policy.
     pub(crate) fn degrade(self) -> Self {
         Self { degraded: true, ..self }
     }
 
-    /// Whether the store could not answer, and a policy of the caller's denied the call without it.
+    /// Returns whether the caller's policy denied the call because the store could not answer.
     #[must_use]
     pub const fn degraded(&self) -> bool {
         self.degraded
     }
 
-    /// When the store decided this, by its clock; `None` for a key that is not known.
+    /// Returns when the store decided, by its clock; `None` for an unknown key.
     #[must_use]
     pub const fn decided_at(&self) -> Option<Timestamp> {
         self.decided_at
     }
 
-    /// The key that made the call; `None` only if its access key belongs to no key.
+    /// Returns the key that made the call; `None` only if its access key belongs to no key.
     #[must_use]
     pub const fn key(&self) -> Option<&KeyId> {
         self.key.as_ref()
     }
 
-    /// The asset that was called, if any.
+    /// Returns the asset that was called, if any.
     #[must_use]
     pub const fn asset(&self) -> Option<&AssetId> {
         self.asset.as_ref()
     }
 
-    /// The first reason that holds.
+    /// Returns the first reason that applies.
     #[must_use]
     pub const fn reason(&self) -> &DenialReason {
         &self.reason
     }
 
-    /// The rules, if the reason is a rule.
+    /// Returns the rules, if the reason is a rule.
     #[must_use]
     pub fn rate_limited(&self) -> Option<&RateLimited> {
         match &self.reason {
@@ -139,22 +138,22 @@ impl Denied {
         }
     }
 
-    /// The first instant at which the same charge would be allowed if nothing else were consumed.
+    /// Returns the first instant at which the same charge would be allowed if nothing else were consumed.
     ///
-    /// `None` if there is none: the reason is no rule, or the charge asks for more than a limit.
+    /// `None` if the reason is not a rule, or if the call [never fits](Self::never_fits).
     #[must_use]
     pub fn retry_at(&self) -> Option<Timestamp> {
         self.rate_limited()?.retry_at()
     }
 
-    /// Whether a limit shuts the charge out for good, and not only for now: it is rate limited, and there is no
-    /// [`retry_at`](Self::retry_at). Waiting does not help then; asking for less may.
+    /// Returns whether the call is rate limited without a [`retry_at`](Self::retry_at). Waiting does not help then; a
+    /// smaller charge may.
     #[must_use]
     pub fn never_fits(&self) -> bool {
         self.rate_limited().is_some_and(RateLimited::never_fits)
     }
 
-    /// How long to wait for [`retry_at`](Self::retry_at), from the moment of the decision.
+    /// Returns how long to wait for [`retry_at`](Self::retry_at), from the moment of the decision.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         Some(self.retry_at()?.since(self.decided_at?))
@@ -166,18 +165,18 @@ impl RateLimited {
         Self { rules, charge, retry_at }
     }
 
-    /// How each rule stands, broken or not, without the charge.
+    /// Returns the state of each rule, broken or not, without the charge.
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         self.rules.iter()
     }
 
-    /// Every rule that the charge would have broken, in the order of [`Rule`].
+    /// Returns every rule that the charge would have broken, in the order of [`Rule`].
     pub fn violations(&self) -> impl Iterator<Item = Violation> {
         let violated = self.rules.violated_by(&self.charge);
         violated.map(|(state, asked)| Violation::new(state, asked, self.never_fits()))
     }
 
-    /// The violated rule that resets last: the one to wait for.
+    /// Returns the violated rule that resets last: the one to wait for.
     ///
     /// Ties go to the smaller limit, then global before asset, tokens before requests, minute before day.
     #[must_use]
@@ -187,13 +186,13 @@ impl RateLimited {
         Some(Violation::new(state, asked, self.never_fits()))
     }
 
-    /// The charge that was denied.
+    /// Returns the charge that was denied.
     #[must_use]
     pub const fn charge(&self) -> &Charge {
         &self.charge
     }
 
-    /// The first instant at which the same charge would be allowed if nothing else were consumed.
+    /// Returns the first instant at which the same charge would be allowed if nothing else were consumed.
     ///
     /// `None` if it never fits: it asks for more than a limit, or the key expires before.
     #[must_use]
@@ -201,7 +200,7 @@ impl RateLimited {
         self.retry_at
     }
 
-    /// Whether the charge fits at no time that can be foreseen: there is no [`retry_at`](Self::retry_at).
+    /// Returns whether waiting does not help: there is no [`retry_at`](Self::retry_at).
     #[must_use]
     pub const fn never_fits(&self) -> bool {
         self.retry_at.is_none()

@@ -21,13 +21,13 @@ impl FailureDomain {
         Self(Some(name.into()))
     }
 
-    /// True for [`WHOLE`](Self::WHOLE).
+    /// Returns whether this is [`WHOLE`](Self::WHOLE).
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The name of the part; `None` for the whole store.
+    /// Returns the name of the part; `None` for the whole store.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.as_deref()
@@ -56,7 +56,7 @@ impl KeyFailure {
         Self { key, cause: cause.into() }
     }
 
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub const fn key(&self) -> &KeyId {
         &self.key

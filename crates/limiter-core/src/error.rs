@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::names::KeyId;
 use crate::reservation::ReservationError;
 
-/// A value that cannot be: it is refused when it enters, and nothing changes.
+/// A value that is malformed or out of bounds. It is refused on input, and nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidValue {
@@ -65,7 +65,7 @@ pub enum InvalidValue {
         "{count} assets have limits, but a key may have limits for at most {max} assets at a time"
     )]
     TooManyAssets {
-        /// How many there would be.
+        /// The number of assets that would have limits.
         count: usize,
         /// The most there may be.
         max: usize,
@@ -73,19 +73,19 @@ pub enum InvalidValue {
     /// More keys than can be created in one call.
     #[error("{count} keys cannot be created at once: create at most {max} in one call")]
     TooManyKeys {
-        /// How many were given.
+        /// The number of keys.
         count: usize,
         /// The most there may be.
         max: usize,
     },
-    /// A word that is not one of those known here.
+    /// A word that is not one of the accepted ones.
     #[error("{text:?} is not a {what}: expected {expected}")]
     UnknownWord {
         /// The purpose of the word.
         what: &'static str,
         /// The word, its first 64 characters.
         text: String,
-        /// The words that are known.
+        /// The accepted words.
         expected: &'static str,
     },
     /// Text that is not a decimal number of credits with at most six digits after the point.
@@ -96,7 +96,7 @@ pub enum InvalidValue {
         /// The text, its first 64 characters.
         text: String,
     },
-    /// A share of a limit that cannot be reached, or that is no share.
+    /// A threshold that is not from 1 to 100 percent.
     #[error("{percent} % is not a threshold: expected 1 to 100 % of a limit")]
     Threshold {
         /// The percents given.
@@ -105,7 +105,7 @@ pub enum InvalidValue {
     /// More thresholds than one key may have.
     #[error("{count} thresholds are given, but a key may have at most {max}")]
     TooManyThresholds {
-        /// How many were given.
+        /// The number of different thresholds.
         count: usize,
         /// The most there may be.
         max: usize,
@@ -128,7 +128,7 @@ impl InvalidValue {
     }
 }
 
-/// The store could not answer. It is never an allow: what to do next is the caller's choice.
+/// The store could not answer. An error never allows a call: the caller chooses what to do next.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -141,14 +141,13 @@ pub enum StoreError {
         "the store's answer was lost: the operation may have taken effect; check the usage or the key before repeating it"
     )]
     OutcomeUnknown(#[source] BoxError),
-    /// What the store holds cannot be read: it was written by a newer version or by something else. The call
-    /// is not allowed.
+    /// Stored data is corrupt, or a newer version or another program wrote it. The call is not allowed.
     #[error("stored data is corrupt")]
     Corrupt(#[source] BoxError),
 }
 
 impl KeysError {
-    /// Names the key whose data is corrupt: the store's own sentence names none.
+    /// Adds the key to an error about corrupt data, whose own message does not name it.
     pub(crate) fn of_key(id: &KeyId, error: impl Into<Self>) -> Self {
         match error.into() {
             Self::Store(StoreError::Corrupt(source)) => Self::Damaged { id: id.clone(), source },
@@ -158,36 +157,37 @@ impl KeysError {
 }
 
 impl StoreError {
-    /// The store cannot be reached or does not work, for this reason.
+    /// Creates an [`Unavailable`](Self::Unavailable) error with this cause.
     pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self::Unavailable(source.into())
     }
 
-    /// A part of a larger operation was not tried, since the store had failed at an earlier part.
+    /// Creates the error for a part of a larger operation that was not tried, since the store had failed at an earlier
+    /// part.
     #[must_use]
     pub fn not_tried() -> Self {
         Self::unavailable(NotTried)
     }
 
-    /// A part of a larger operation has no answer of its own.
+    /// Creates the error for a part of a larger operation that has no answer of its own.
     pub(crate) fn not_told() -> Self {
         Self::outcome_unknown(NotAnswered)
     }
 
-    /// The errors of this many parts of an operation that failed as a whole: the first one is this error.
+    /// Returns the errors of this many parts of an operation that failed as a whole. The first one is this error.
     pub fn spread(self, parts: usize) -> impl Iterator<Item = Self> {
         let unknown = matches!(self, Self::OutcomeUnknown(_));
         let others = move || if unknown { Self::not_told() } else { Self::not_tried() };
         std::iter::once(self).chain(std::iter::repeat_with(others)).take(parts)
     }
 
-    /// The answer was lost, for this reason.
+    /// Creates an [`OutcomeUnknown`](Self::OutcomeUnknown) error with this cause.
     pub fn outcome_unknown(source: impl Into<BoxError>) -> Self {
         Self::OutcomeUnknown(source.into())
     }
 }
 
-/// The store had failed already.
+/// The store had failed at an earlier part.
 #[derive(Debug, Error)]
 #[error("not attempted, because the store had just failed: retry when the store answers")]
 struct NotTried;
@@ -197,7 +197,7 @@ struct NotTried;
 #[error("the store did not answer for every part of the operation")]
 struct NotAnswered;
 
-/// Why an operation on keys was refused. Nothing was changed, unless the error is
+/// The reason why an operation on keys was refused. Nothing was changed, unless the error is
 /// [`StoreError::OutcomeUnknown`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -275,7 +275,7 @@ pub trait CallError: Error + From<StoreError> + Send {
     /// Returns the store's own error, if it is one.
     fn of_store(&self) -> Option<&StoreError>;
 
-    /// Whether the store gave no answer. Corrupt data is an answer.
+    /// Returns whether the store gave no answer. Corrupt data is an answer.
     fn is_outage(&self) -> bool {
         matches!(self.of_store(), Some(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
     }

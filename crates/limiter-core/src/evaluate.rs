@@ -1,4 +1,4 @@
-//! THE decision: every rule, the strictest wins, in one step on a state at hand.
+//! The decision on a call: all rules in one step on a local state. The strictest rule wins.
 //!
 //! [`prepare`] → [`apply`](crate::operation::apply) → [`explain`], for a store that holds the state itself and has exclusive
 //! access to it. A remote store uses each of the three separately.
@@ -14,7 +14,7 @@ use crate::prepare;
 use crate::record::Record;
 use crate::state::{KeyState, LocatedAsset};
 
-/// Decides, and charges what it allows.
+/// Decides a call, and charges it if it is allowed.
 ///
 /// A denial changes nothing, except that it rebases the windows of a key after a clock far ahead was set right.
 #[inline(always)] // one instruction in twenty went into the call

@@ -1,4 +1,4 @@
-//! From the records as they were to the answer: allowed or denied, by which rules, and when to retry.
+//! The answer to a call, from the records before it: allowed or denied, by which rules, and when to retry.
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
@@ -30,13 +30,13 @@ pub fn admitted(
     }
 }
 
-/// The answer to an operation that was done.
+/// Returns the answer to an operation that was done.
 pub(crate) fn allowed(committed: Committed, now: Timestamp) -> Decision {
     let Committed { rules, crossed } = committed;
     Decision::Allowed(Allowed::new(rules, now).crossing(crossed))
 }
 
-/// The denial of a call, if there is a reason; in shadow mode, the allow in its place.
+/// Returns the denial of a call if there is a reason, or in shadow mode the allowed decision in its place.
 pub fn refused(
     state: &KeyState,
     key: &KeyId,
@@ -62,7 +62,7 @@ pub fn refused(
     Some(if state.shadow { denied.in_shadow() } else { denied })
 }
 
-/// The answer to a repeated call that was allowed before: the current rules of the call, without any charge.
+/// Returns the answer to a repeated call that was allowed before: the current rules of the call, without any charge.
 pub fn replayed(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Decision {
     Decision::Allowed(Allowed::new(Plan::at(state, asset, now).rules(), now).replay())
 }
@@ -75,7 +75,7 @@ enum Refusal {
     RateLimited,
 }
 
-/// The first reason to refuse the call, if there is any.
+/// Returns the first reason to refuse the call, if there is any.
 fn refusal(plan: &Plan, state: &KeyState, charge: &Charge, now: Timestamp) -> Option<Refusal> {
     if let Some(expired_at) = state.expires_at.filter(|expires_at| *expires_at <= now) {
         return Some(Refusal::KeyExpired(expired_at));
@@ -90,7 +90,7 @@ fn refusal(plan: &Plan, state: &KeyState, charge: &Charge, now: Timestamp) -> Op
     (plan.rules().violated_by(charge).next().is_some()).then_some(Refusal::RateLimited)
 }
 
-/// The first instant at which the charge would be admitted if nothing else were consumed.
+/// Returns the first instant at which the charge would be admitted if nothing else were consumed.
 ///
 /// Only the end of a window makes room, so that each end is tried in full: by then a pending limit may
 /// be in force, or the key may have expired.

@@ -68,11 +68,11 @@ pub struct KeyRecord {
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct ScopeLimits {
-    /// As an admin last set them.
+    /// The limits as an admin last set them.
     pub configured: Limits,
-    /// Those of this minute.
+    /// The limits of this minute.
     pub minute: InForce,
-    /// Those of this day.
+    /// The limits of this day.
     pub day: InForce,
 }
 
@@ -100,7 +100,7 @@ pub struct PendingLimits {
 }
 
 impl KeyRecord {
-    /// The record of a stored key at `now`.
+    /// Returns the record of a stored key at `now`.
     #[must_use]
     pub fn of(key: &StoredKey, state: &KeyState, now: Timestamp) -> Self {
         let limits = |scope: &ScopeState| scope.at(now).map(|scope| ScopeLimits::of(&scope));
@@ -124,7 +124,7 @@ impl KeyRecord {
         }
     }
 
-    /// The configuration, to change and save again.
+    /// Returns the configuration, to change and save again.
     #[must_use]
     pub fn config(&self) -> KeyConfig {
         let configured = self.assets.iter().map(|(id, limits)| (id.clone(), limits.configured));
@@ -139,7 +139,7 @@ impl KeyRecord {
         }
     }
 
-    /// Whether the key was expired when this was read.
+    /// Returns whether the key was expired when this was read.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= self.read_at)
@@ -147,7 +147,7 @@ impl KeyRecord {
 }
 
 impl ScopeLimits {
-    /// The changes that are not in force yet.
+    /// Returns the changes that are not in force yet.
     pub fn pending(&self) -> impl Iterator<Item = (Window, PendingLimits)> {
         let windows = [(Window::Minute, self.minute), (Window::Day, self.day)];
         windows.into_iter().filter_map(|(window, in_force)| Some((window, in_force.pending?)))

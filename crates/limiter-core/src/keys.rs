@@ -1,4 +1,4 @@
-//! Who may do what with the keys of a workspace.
+//! Management of a workspace's keys, by the rights of the calling key.
 
 use crate::access_key::{AccessKey, Entropy, generate_key_id};
 use crate::clock::Timestamp;
@@ -10,14 +10,14 @@ use crate::store::{NewRecord, Page, Search, Store};
 use crate::thresholds::Thresholds;
 use crate::usage::Usage;
 
-/// The keys of a workspace, as one of its keys sees them.
+/// The keys of a workspace, managed on behalf of one of them.
 ///
-/// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads
-/// their usage. A member key reads its own usage; all else is [`KeysError::Forbidden`]. A key of another
-/// workspace does not exist, as far as any answer tells.
+/// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
+/// A member key reads its own usage; all else is [`KeysError::Forbidden`]. No answer reveals that a key of another
+/// workspace exists.
 ///
-/// The caller is looked up anew by every operation, so that it stops working as soon as its key is
-/// deleted or expired ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
+/// Every operation looks the caller up again, so that it stops working as soon as its key is deleted or expired
+/// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Keys<'a> {
     store: &'a dyn Store,
@@ -84,7 +84,7 @@ impl Issuer {
         for _ in 0..ATTEMPTS {
             let (record, access_key) = draft.draw(&self.entropy, &workspace, bootstraps)?;
             match store.create(record).await {
-                // The ends of a generated key are those of another one: make it again.
+                // Another key has the same masked ends as the generated one: draw again.
                 Err(KeysError::AccessKeyTaken) if draft.is_generated() => {}
                 created => return created.map(|record| CreatedKey { record, access_key }),
             }
@@ -98,7 +98,7 @@ impl<'a> Keys<'a> {
     /// bound on what one request of a service may ask for.
     pub const MAX_CREATED_AT_ONCE: usize = 1_000;
 
-    /// The keys in this store, as this caller sees them.
+    /// Creates the interface to the keys in this store, on behalf of this caller.
     pub fn new(store: &'a dyn Store, issuer: &'a Issuer, caller: impl Into<Caller<'a>>) -> Self {
         Self { store, issuer, caller: caller.into() }
     }
@@ -108,9 +108,9 @@ impl<'a> Keys<'a> {
     /// The answer is the only place that ever shows the access key.
     ///
     /// # Errors
-    /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living
-    /// key has what this one asks for; [`KeysError::Invalid`] for too many assets; and what every
-    /// operation may answer: a caller that may not, a store that cannot.
+    /// [`KeysError::IdTaken`], [`KeysError::NameTaken`] or [`KeysError::AccessKeyTaken`] if another living key has the
+    /// id, name or access key of this one; [`KeysError::Invalid`] for too many assets; an error about the caller; or a
+    /// store error.
     pub async fn create(&self, key: NewKey) -> Result<CreatedKey, KeysError> {
         let admin = self.admin().await?;
         self.issuer.create(self.store, admin.workspace, key, false).await
@@ -119,9 +119,9 @@ impl<'a> Keys<'a> {
     /// Creates up to [`MAX_CREATED_AT_ONCE`](Self::MAX_CREATED_AT_ONCE) keys in the caller's workspace, much faster than
     /// one by one where each [`create`](Self::create) takes several round trips.
     ///
-    /// Each key has a result of its own, in the order of the keys: one that is refused, such as for a name that is taken,
-    /// does not stop the others. A name or an id that two of the keys ask for goes to the first. If the store fails on
-    /// the way, the keys after that were not tried, and their errors say so. For more keys, call this again and again.
+    /// Each key has a result of its own, in the order of the keys: one that is refused, such as for a name that is
+    /// taken, does not stop the others. A name or an id of two of the keys goes to the first. After a failure of the
+    /// store, the keys that are left were not tried, and their errors say so. For more keys, call this again.
     ///
     /// If the future is dropped, some of the keys may have been created, and their access keys are lost.
     ///
@@ -143,8 +143,8 @@ impl<'a> Keys<'a> {
     /// ```
     ///
     /// # Errors
-    /// [`KeysError::Invalid`] for more keys than that; the errors of a caller that may not; or a store error. Nothing was
-    /// created then. The errors of single keys are those of [`create`](Self::create).
+    /// [`KeysError::Invalid`] for more keys than that; an error about the caller; or a store error. Nothing was created
+    /// then. The errors of single keys are those of [`create`](Self::create).
     pub async fn create_many(
         &self,
         keys: Vec<NewKey>,
@@ -168,32 +168,33 @@ impl<'a> Keys<'a> {
         Ok(Batch { store, entropy, workspace, drafts, results, failed: false }.create().await)
     }
 
-    /// What is known of a key of the workspace.
+    /// Reads a key of the workspace.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`]; [`KeysError::Damaged`] if its stored data cannot be read; or what every operation may answer.
+    /// [`KeysError::NotFound`]; [`KeysError::Damaged`] if its stored data is corrupt; an error about the caller; or a
+    /// store error.
     pub async fn get(&self, id: &KeyId) -> Result<KeyRecord, KeysError> {
         let admin = self.admin().await?;
         self.read(&admin.workspace, id).await
     }
 
-    /// What is known of the key that has this access key.
+    /// Reads the key of the workspace that has this access key.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`], or what every operation may answer.
+    /// As [`get`](Self::get).
     pub async fn get_by_access_key(&self, access_key: &AccessKey) -> Result<KeyRecord, KeysError> {
         let admin = self.admin().await?;
         let id = self.store.resolve(&access_key.digest()).await?;
         let id = id.ok_or_else(|| KeysError::NotFound(access_key.to_string()))?;
-        // A key of another workspace is named as it was asked for: its id is none of the caller's business.
+        // The error shows the access key that was asked for, not the id of a key of another workspace.
         self.read(&admin.workspace, &id).await.map_err(|error| match error {
             KeysError::NotFound(_) => KeysError::NotFound(access_key.to_string()),
             error => error,
         })
     }
 
-    /// A page of the keys of the workspace, ordered by the bytes of their names. [`Page::damaged`] names keys whose
-    /// stored data cannot be read.
+    /// Lists a page of the keys of the workspace, ordered by the bytes of their names. [`Page::damaged`] names keys
+    /// whose stored data is corrupt.
     ///
     /// ```no_run
     /// # async fn all(keys: limiter_core::Keys<'_>) -> Result<(), limiter_core::KeysError> {
@@ -210,7 +211,7 @@ impl<'a> Keys<'a> {
     /// ```
     ///
     /// # Errors
-    /// What every operation may answer.
+    /// An error about the caller, or a store error.
     pub async fn search(&self, search: &Search) -> Result<Page, KeysError> {
         let admin = self.admin().await?;
         Ok(self.store.list(&admin.workspace, search).await?)
@@ -218,13 +219,14 @@ impl<'a> Keys<'a> {
 
     /// Replaces the configuration of a key that was read at `version`.
     ///
-    /// Name, budget, expiry, thresholds and shadow mode take effect at once, limits per minute at the next minute and limits per
-    /// day at the next day. To stop a key at once, set its expiry. Saving what is already configured changes nothing, also not the version.
+    /// Name, budget, expiry, thresholds and shadow mode take effect at once. Limits per minute take effect at the next
+    /// minute, limits per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is
+    /// changes nothing, also not the version.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];
-    /// [`KeysError::LastAdmin`] if the workspace's last admin key would get an expiry;
-    /// [`KeysError::Invalid`] for too many assets; [`KeysError::Damaged`]; or what every operation may answer.
+    /// [`KeysError::LastAdmin`] if the workspace's last admin key would get an expiry; [`KeysError::Invalid`] for too
+    /// many assets; [`KeysError::Damaged`]; an error about the caller; or a store error.
     pub async fn update(
         &self,
         id: &KeyId,
@@ -238,23 +240,24 @@ impl<'a> Keys<'a> {
         updated.map_err(|error| KeysError::of_key(id, error))
     }
 
-    /// Deletes a key for good: its next call is refused. The engine never makes its id again; who chooses
-    /// ids must not either. A key whose stored data is damaged can be deleted too.
+    /// Deletes a key for good: its next call is refused. A key whose stored data is damaged can be deleted too.
+    ///
+    /// The engine never draws its id again; a caller who chooses ids must not use it again either.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::Damaged`] if a later version wrote the key; or
-    /// what every operation may answer.
+    /// [`KeysError::NotFound`]; [`KeysError::LastAdmin`]; [`KeysError::Damaged`] if a later version wrote the key; an
+    /// error about the caller; or a store error.
     pub async fn delete(&self, id: &KeyId) -> Result<(), KeysError> {
         let admin = self.admin().await?;
         let deleted = self.store.delete(&admin.workspace, id).await;
         deleted.map_err(|error| KeysError::of_key(id, error))
     }
 
-    /// What a key has used: any key of the workspace for an admin, its own for a member.
+    /// Reads the usage of a key: any key of the workspace for an admin, its own for a member.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`]; [`KeysError::Forbidden`] for a member that asks for another key; or what
-    /// every operation may answer.
+    /// [`KeysError::NotFound`]; [`KeysError::Forbidden`] for a member that asks for another key; an error about the
+    /// caller; or a store error.
     pub async fn usage(&self, id: &KeyId) -> Result<Usage, KeysError> {
         let caller = self.caller().await?;
         if caller.id != *id {
@@ -265,16 +268,16 @@ impl<'a> Keys<'a> {
         usage.ok_or_else(|| KeysError::NotFound(id.to_string()))
     }
 
-    /// What the calling key itself has used.
+    /// Reads the usage of the calling key itself.
     ///
     /// # Errors
-    /// What every operation may answer.
+    /// An error about the caller, or a store error.
     pub async fn own_usage(&self) -> Result<Usage, KeysError> {
         let caller = self.caller().await?;
         self.store.usage(&caller.id).await?.ok_or(KeysError::UnknownCaller)
     }
 
-    /// The calling key itself.
+    /// Reads the calling key itself.
     async fn caller(&self) -> Result<KeyRecord, KeysError> {
         let id = match self.caller {
             Caller::Id(id) => Some(id.clone()),
@@ -288,7 +291,7 @@ impl<'a> Keys<'a> {
         if record.is_expired() { Err(KeysError::ExpiredCaller) } else { Ok(record) }
     }
 
-    /// The calling key, which must be an admin key.
+    /// Reads the calling key, which must be an admin key.
     async fn admin(&self) -> Result<KeyRecord, KeysError> {
         let caller = self.caller().await?;
         require_admin(&caller).map(|()| caller)
@@ -301,7 +304,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Whether a key keeps its workspace manageable for ever.
+/// Returns whether this is an admin key that never expires. It keeps its workspace manageable for ever.
 #[must_use]
 pub fn is_permanent_admin(kind: KeyKind, expires_at: Option<Timestamp>) -> bool {
     kind == KeyKind::Admin && expires_at.is_none()
@@ -330,7 +333,7 @@ impl Draft {
         matches!(self.0.access, NewAccess::Generated)
     }
 
-    /// The record to create, with a newly drawn id and access key where the caller chose none.
+    /// Returns the record to create, with a newly drawn id and access key where the caller chose none.
     fn draw(
         &self,
         entropy: &Entropy,
@@ -380,7 +383,7 @@ impl Batch<'_> {
         results.map(|result| result.unwrap_or(Err(KeysError::AccessKeyTaken))).collect()
     }
 
-    /// The places of the keys without a result.
+    /// Returns the positions of the keys without a result.
     fn left(&self) -> impl Iterator<Item = usize> {
         let results = self.results.iter().enumerate();
         results.filter(|(_, result)| result.is_none()).map(|(place, _)| place)
@@ -412,7 +415,7 @@ impl Batch<'_> {
         let mut created = created.into_iter();
         for (place, is_generated, access_key) in drawn {
             match created.next() {
-                // The ends of a generated key are those of another one: it is made again.
+                // Another key has the same masked ends as the generated one: it is drawn again.
                 Some(Err(KeysError::AccessKeyTaken)) if is_generated => {}
                 Some(created) => {
                     self.failed |= matches!(&created, Err(error) if error.is_outage());
@@ -449,6 +452,6 @@ fn require_admin(caller: &KeyRecord) -> Result<(), KeysError> {
 /// The ends of a key have 47 bits: even among a million keys of one workspace, the chance that this many
 /// in a row collide is below 2^-400.
 const ATTEMPTS: usize = 16;
-/// How many keys a store is asked for at a time: each such call has the deadline of one change of keys, and a caller that
-/// goes away stops the next one.
+/// The number of keys in one call of the store. Each such call has the deadline of one change of keys, and a caller
+/// that goes away stops the next one.
 const CREATED_TOGETHER: usize = 100;

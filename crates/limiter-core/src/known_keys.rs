@@ -10,9 +10,9 @@ use crate::names::KeyId;
 
 /// A bounded cache from the digests of access keys to the ids of their keys, for one process.
 ///
-/// It saves a look-up in the store. An id is never used again, and each call checks that its key still lives, so an
-/// entry can only be late to learn that an access key was replaced or deleted: by the maximum age. Misses are not
-/// cached: a flood of made-up access keys evicts nothing.
+/// It saves a look-up in the store. An id is never used again, and each call checks that its key still lives. So only a
+/// replaced or deleted access key can leave a stale entry, for at most the maximum age. Misses are not cached: a flood
+/// of made-up access keys evicts nothing.
 ///
 /// Entries are in two generations. When the younger one is full, the older one is dropped; an entry that is used moves
 /// to the younger one. So an entry in use stays, and no order of use has to be kept.
@@ -59,7 +59,7 @@ impl KnownKeys {
         Some(KnownKey { id: id.clone(), is_fresh })
     }
 
-    /// Adds what the store has answered at `now`.
+    /// Adds an answer of the store at `now`.
     pub fn insert(&mut self, digest: &KeyDigest, id: &KeyId, now: Instant) {
         match self.young.get_mut(digest) {
             Some(known) if known.id == *id => known.found_at = now,
@@ -85,7 +85,7 @@ impl KnownKeys {
     }
 }
 
-/// Without the entries, which may be many.
+/// Formats without the entries, which may be many.
 impl fmt::Debug for KnownKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = self.young.len().saturating_add(self.old.len());

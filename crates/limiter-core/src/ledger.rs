@@ -1,4 +1,4 @@
-//! What is remembered of a key's calls by their ids.
+//! The ledger of a key: its calls by their ids, each remembered for a time.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::remembered::Remembered;
 use crate::reservation::ReservationError;
 use crate::saved::required;
 
-/// The memory of a key's calls: open reservations until their ttl, ended ones and ids of checks for the dedupe time,
-/// and ids of records for as long as each record asked for.
+/// The memory of a key's calls. Open reservations are kept until their ttl, ended ones and ids of checks for the dedupe
+/// time. Ids of records are kept for as long as each record asked for.
 ///
 /// Each kind has a bound of its own, so that one never crowds out another: see [`LedgerBounds`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,16 +65,15 @@ impl From<SavedLedger> for Ledger {
     }
 }
 
-/// The most that a ledger remembers of each kind, and for how long.
+/// The bounds of a ledger: the most entries of each kind, and how long they are remembered.
 ///
-/// At a bound, the call that needs one more place is refused with
-/// [`ReservationError::TooMany`](crate::ReservationError::TooMany), which says when a place is free. Nothing is charged
-/// then, and nothing is forgotten before its time. Repeated calls need no place.
+/// At a bound, a call that needs a free place is refused with [`ReservationError::TooMany`], which has the time at which
+/// a place is free. Nothing is charged then, and nothing is forgotten before its time. Repeated calls need no place.
 ///
-/// Only a reserve needs places of reservations: one among the open ones now, and a free one among the ended ones for
-/// its end. So it is refused at either bound. Settle and cancel need none and never fail for a bound, or a refund would
-/// be lost. The reservations that are open when the ended ones reach their bound may therefore still end, and exceed it:
-/// together, no more than `open + ended` reservations are ever remembered.
+/// A reserve needs two places: one among the open reservations now, and one among the ended ones for its end. So it is
+/// refused at either bound. Settle and cancel need no place and never fail for a bound, since a refund would be lost.
+/// So when the ended reservations reach their bound, those still open may end and exceed it. Together, no more than
+/// `open + ended` reservations are ever remembered.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -94,13 +93,13 @@ pub struct LedgerBounds {
     pub checks: usize,
     /// The most ids of records: 100,000 by default.
     pub records: usize,
-    /// How long an ended reservation is remembered from its end, the id of a check from its charge, and the id of a
-    /// record after another record confirms it: 120 s by default.
+    /// The dedupe time, 120 s by default: for an ended reservation from its end, for the id of a check from its charge,
+    /// and for the id of a record from its confirmation by another record.
     pub dedupe: Duration,
 }
 
 impl LedgerBounds {
-    /// The same bound for each kind, and the default dedupe time.
+    /// Creates bounds with the same number for each kind, and the default dedupe time.
     #[must_use]
     pub const fn of_each(most: usize) -> Self {
         Self { open: most, ended: most, checks: most, records: most, dedupe: DEDUPE }
@@ -134,32 +133,32 @@ impl Default for LedgerBounds {
     }
 }
 
-/// A call that was charged by its estimate, and what has become of it.
+/// A call that was charged by its estimate, and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reservation {
     #[serde(deserialize_with = "required")]
     pub(crate) asset: Option<AssetId>,
-    /// As it was reserved, to recognise a repetition.
+    /// The estimate as it was reserved, to recognise a repetition.
     pub(crate) reserved: Charge,
-    /// As it stands after extensions.
+    /// The estimate after extensions.
     pub(crate) estimate: Charge,
     pub(crate) admitted: AdmittingWindows,
     #[serde(deserialize_with = "required")]
     pub(crate) end: Option<ReservationEnd>,
 }
 
-/// How a reservation has ended.
+/// The end of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReservationEnd {
-    /// With what the call did cost.
+    /// Settled with the actual cost of the call.
     Settled(Charge),
-    /// The call never went upstream.
+    /// Cancelled, since the call never went upstream.
     Cancelled,
 }
 
 impl Reservation {
-    /// A reservation as a store has kept it elsewhere. Of an ended one the windows that admitted it do not matter.
+    /// Creates a reservation from its stored parts. The windows that admitted it do not matter if it has ended.
     #[must_use]
     pub const fn from_parts(
         asset: Option<AssetId>,
@@ -171,25 +170,25 @@ impl Reservation {
         Self { asset, reserved, estimate, admitted, end }
     }
 
-    /// The asset of the call.
+    /// Returns the asset of the call.
     #[must_use]
     pub const fn asset(&self) -> Option<&AssetId> {
         self.asset.as_ref()
     }
 
-    /// The estimate that it was reserved with.
+    /// Returns the estimate that it was reserved with.
     #[must_use]
     pub const fn reserved(&self) -> &Charge {
         &self.reserved
     }
 
-    /// The estimate as it stands after extensions.
+    /// Returns the estimate as it stands after extensions.
     #[must_use]
     pub const fn estimate(&self) -> &Charge {
         &self.estimate
     }
 
-    /// How it has ended, if it has.
+    /// Returns its end, if it has ended.
     #[must_use]
     pub const fn end(&self) -> Option<ReservationEnd> {
         self.end
@@ -197,13 +196,14 @@ impl Reservation {
 }
 
 impl Ledger {
-    /// How many reservations and how many ids of checks are remembered, as far as they have been looked at.
+    /// Returns the number of reservations and the number of ids of checks. Expired entries count until a step drops
+    /// them.
     #[must_use]
     pub fn len(&self) -> (usize, usize) {
         (self.open.len().saturating_add(self.ended.len()), self.checks.len())
     }
 
-    /// Whether nothing is remembered.
+    /// Returns whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -212,7 +212,8 @@ impl Ledger {
             && self.records.is_empty()
     }
 
-    /// Forgets what has passed at `now`, and gives its memory back. The steps on a ledger do so for what they look at.
+    /// Forgets expired entries at `now`, and releases their memory. Each step on a ledger does so for the kinds it
+    /// reads.
     pub fn forget_until(&mut self, now: Timestamp) {
         self.open.forget_until(now);
         self.ended.forget_until(now);
@@ -220,13 +221,13 @@ impl Ledger {
         self.records.forget_until(now);
     }
 
-    /// The reservation of this id, if it is remembered.
+    /// Returns the reservation of this id, if it is remembered.
     #[must_use]
     pub fn reservation(&self, id: &RequestId) -> Option<&Reservation> {
         self.open.peek(id).or_else(|| self.ended.peek(id))
     }
 
-    /// The first instant at which something is forgotten; `None` if nothing is remembered.
+    /// Returns the first instant at which something is forgotten; `None` if nothing is remembered.
     #[must_use]
     pub fn first_forgotten_at(&self) -> Option<Timestamp> {
         let firsts =
@@ -257,8 +258,8 @@ impl Ledger {
         self.records.insert(id, until, ());
     }
 
-    /// The open reservations, each with its ttl's end, ordered by that time; then the ended ones, each with the time
-    /// until which it is remembered, ordered by that time.
+    /// Iterates over the open reservations, each with the end of its ttl, ordered by that time; then over the ended
+    /// ones, each with the time until which it is remembered, ordered by that time.
     pub fn reservations(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &Reservation)> {
         self.open.iter().chain(self.ended.iter())
     }
@@ -285,7 +286,7 @@ impl Ledger {
         }
     }
 
-    /// Why no call can be reserved at `now`, if none can.
+    /// Returns the error if no call can be reserved at `now`.
     pub(crate) fn full_of_reservations(
         &mut self,
         bounds: &LedgerBounds,
@@ -293,11 +294,11 @@ impl Ledger {
     ) -> Option<ReservationError> {
         let open = too_many(&mut self.open, "open reservations of this key", bounds.open, now);
         let ended = too_many(&mut self.ended, "ended reservations of this key", bounds.ended, now);
-        // There is room when both have some. Both are full only after the bounds were lowered.
+        // There is room when both have a free place. Both are full only after the bounds were lowered.
         open.into_iter().chain(ended).max_by_key(ReservationError::retry_at)
     }
 
-    /// Why no further id of a check can be remembered at `now`, if none can.
+    /// Returns the error if no further id of a check can be remembered at `now`.
     pub(crate) fn full_of_checks(
         &mut self,
         bounds: &LedgerBounds,
@@ -307,7 +308,7 @@ impl Ledger {
         too_many(&mut self.checks, what, bounds.checks, now)
     }
 
-    /// Why no further id of a record can be remembered at `now`, if none can.
+    /// Returns the error if no further id of a record can be remembered at `now`.
     pub(crate) fn full_of_records(
         &mut self,
         bounds: &LedgerBounds,
@@ -316,12 +317,12 @@ impl Ledger {
         too_many(&mut self.records, "records of this key", bounds.records, now)
     }
 
-    /// The ids of checks and until when each is remembered, by that time.
+    /// Iterates over the ids of checks, each with the time until which it is remembered, ordered by that time.
     pub fn checks(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.checks.iter().map(|(id, until, ())| (id, until))
     }
 
-    /// The ids of records, each with the time until which it is remembered, ordered by that time.
+    /// Iterates over the ids of records, each with the time until which it is remembered, ordered by that time.
     pub fn records(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.records.iter().map(|(id, until, ())| (id, until))
     }
@@ -337,7 +338,7 @@ fn too_many<T>(
     Some(ReservationError::TooMany { what, most, at: now, retry_at })
 }
 
-/// Some 60 MB of one key if all of them are taken; and 833 calls a second are reserved and settled without end.
+/// Enough to reserve and settle 833 calls a second without end. One key takes some 60 MB if all places are taken.
 const MOST: usize = 100_000;
 /// Clients that lost an answer repeat the call within seconds, or a minute or two if they back off.
 const DEDUPE: Duration = Duration::from_secs(120);

@@ -1,9 +1,9 @@
-//! The rules of rate limits for API keys of LLM services: pure, told the time, without I/O.
+//! The rules of rate limits for API keys of LLM services: pure, deterministic, without I/O.
 //!
-//! This crate holds the only copy of each rule in Rust. A store keeps a [`KeyState`] for each key and
-//! asks [`evaluate`] what a call does to it; record, charge and time come in as arguments, a decision
-//! goes out, and what it writes is in the state. Nothing here reads a clock, a socket or a random
-//! number. Applications use the `limiter` crate; this one is for those who write stores.
+//! This crate holds the only copy of each rule in Rust. A store keeps a [`KeyState`] for each key, and [`evaluate`]
+//! decides a call on it: record, charge and time come in as arguments, a decision goes out, and the state has the new
+//! counts. No code here reads a clock, a socket or a random number. Applications use the `limiter` crate; this one is
+//! for authors of stores.
 //!
 //! ```
 //! use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, Limits, Timestamp, evaluate};

@@ -15,8 +15,8 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// The limits of one scope: each of the four numbers may be absent, which means no such limit.
 ///
-/// A limit of 0 allows nothing. Limits without a single number are no limits at all, and a token type
-/// without a token limit is [`TokenType::Total`], as there is nothing for it to count.
+/// A limit of 0 allows nothing. Limits without a single number are no limits at all. A token type without a token limit
+/// becomes [`TokenType::Total`], as there is nothing for it to count.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -51,53 +51,53 @@ impl Limits {
         token_type: TokenType::Total,
     };
 
-    /// Starts without any limit.
+    /// Creates a builder without any limit.
     pub fn builder() -> LimitsBuilder {
         LimitsBuilder::default()
     }
 
-    /// Starts from these limits, to change some of them.
+    /// Creates a builder with these limits, to change some of them.
     pub fn to_builder(self) -> LimitsBuilder {
         LimitsBuilder(self.into())
     }
 
-    /// Requests per minute, if limited.
+    /// Returns the limit of requests per minute, if there is one.
     #[must_use]
     pub const fn requests_per_minute(&self) -> Option<u64> {
         self.requests_per_minute
     }
 
-    /// Requests per day, if limited.
+    /// Returns the limit of requests per day, if there is one.
     #[must_use]
     pub const fn requests_per_day(&self) -> Option<u64> {
         self.requests_per_day
     }
 
-    /// Tokens per minute, if limited.
+    /// Returns the limit of tokens per minute, if there is one.
     #[must_use]
     pub const fn tokens_per_minute(&self) -> Option<u64> {
         self.tokens_per_minute
     }
 
-    /// Tokens per day, if limited.
+    /// Returns the limit of tokens per day, if there is one.
     #[must_use]
     pub const fn tokens_per_day(&self) -> Option<u64> {
         self.tokens_per_day
     }
 
-    /// The tokens that the token limits count.
+    /// Returns the tokens that the token limits count.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type
     }
 
-    /// Whether there is no limit at all.
+    /// Returns whether there is no limit at all.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
     }
 
-    /// The part that is counted in windows of one kind.
+    /// Returns the part that is counted in windows of one kind.
     #[must_use]
     pub const fn of(&self, window: Window) -> WindowLimits {
         let (requests, tokens) = match window {
@@ -107,7 +107,7 @@ impl Limits {
         WindowLimits::new(requests, tokens, self.token_type)
     }
 
-    /// The limits whose parts these are.
+    /// Joins the limits of the minute and of the day.
     #[must_use]
     pub(crate) const fn from_parts(minute: WindowLimits, day: WindowLimits) -> Self {
         Self {
@@ -170,37 +170,37 @@ struct RawLimits {
 crate::openapi::schema_of!(Limits, RawLimits);
 
 impl LimitsBuilder {
-    /// Requests per minute; `None`, the default, for no such limit.
+    /// Sets the limit of requests per minute; `None`, the default, for no such limit.
     pub fn requests_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
         self.0.requests_per_minute = limit.into();
         self
     }
 
-    /// Requests per day; `None`, the default, for no such limit.
+    /// Sets the limit of requests per day; `None`, the default, for no such limit.
     pub fn requests_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
         self.0.requests_per_day = limit.into();
         self
     }
 
-    /// Tokens per minute; `None`, the default, for no such limit.
+    /// Sets the limit of tokens per minute; `None`, the default, for no such limit.
     pub fn tokens_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
         self.0.tokens_per_minute = limit.into();
         self
     }
 
-    /// Tokens per day; `None`, the default, for no such limit.
+    /// Sets the limit of tokens per day; `None`, the default, for no such limit.
     pub fn tokens_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
         self.0.tokens_per_day = limit.into();
         self
     }
 
-    /// The tokens that the token limits count; [`TokenType::Total`] by default.
+    /// Sets the tokens that the token limits count; [`TokenType::Total`] by default.
     pub fn token_type(mut self, token_type: TokenType) -> Self {
         self.0.token_type = token_type;
         self
     }
 
-    /// Checks the bounds.
+    /// Checks the bounds, and builds the limits.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`].
@@ -254,7 +254,7 @@ impl WindowLimits {
     /// No limits.
     pub const NONE: Self = Self { requests: None, tokens: None, token_type: TokenType::Total };
 
-    /// Limits as a store kept them.
+    /// Creates limits from stored numbers.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`].
@@ -276,25 +276,25 @@ impl WindowLimits {
         Self { requests, tokens, token_type }
     }
 
-    /// Requests per window, if limited.
+    /// Returns the limit of requests per window, if there is one.
     #[must_use]
     pub const fn requests(&self) -> Option<u64> {
         self.requests
     }
 
-    /// Tokens per window, if limited.
+    /// Returns the limit of tokens per window, if there is one.
     #[must_use]
     pub const fn tokens(&self) -> Option<u64> {
         self.tokens
     }
 
-    /// The tokens that the token limit counts; `Total` if there is none.
+    /// Returns the tokens that the token limit counts; `Total` if there is none.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type
     }
 
-    /// Whether there is no limit at all.
+    /// Returns whether there is no limit at all.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::NONE

@@ -1,4 +1,4 @@
-//! How much is used, and how much may be used: one meter for each rule and one for the budget.
+//! Meters: the amount used and its limit, one for each rule and one for the budget.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,9 +7,9 @@ use crate::limits::{MAX_COUNT, counted};
 use crate::saved::required;
 use crate::thresholds::Thresholds;
 
-/// How much is used, and how much may be used.
+/// The amount used, and its limit.
 ///
-/// A meter without a limit counts all the same, and admits everything.
+/// A meter without a limit still counts, and admits everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawMeter", into = "RawMeter")]
 pub struct Meter {
@@ -49,7 +49,7 @@ pub struct Ladder {
 pub struct Take {
     /// The least that must be there; [`ANY`] if nothing must.
     pub least: i64,
-    /// How much is taken; negative to give back.
+    /// The amount taken; negative to give back.
     pub less: i64,
 }
 
@@ -59,7 +59,7 @@ pub const STOPS: usize = Thresholds::MOST + 1;
 pub const ANY: i64 = -(1 << 54);
 
 impl Meter {
-    /// Nothing used yet. The limit is at most [`MAX_COUNT`], as its source has checked.
+    /// Creates a meter of which nothing is used. The limit is at most [`MAX_COUNT`], as its source has checked.
     #[must_use]
     pub(crate) const fn new(limit: Option<u64>) -> Self {
         let limit = match limit {
@@ -69,25 +69,25 @@ impl Meter {
         Self { left: capacity(limit), limit, mark: 0 }
     }
 
-    /// The amount left of the limit, or of [`MAX_COUNT`] without one; negative if more was used.
+    /// Returns the amount left of the limit, or of [`MAX_COUNT`] without one; negative if more was used.
     #[must_use]
     pub const fn left(&self) -> i64 {
         self.left
     }
 
-    /// How much is used.
+    /// Returns the amount used.
     #[must_use]
     pub const fn used(&self) -> u64 {
         capacity(self.limit).saturating_sub(self.left).cast_unsigned()
     }
 
-    /// How much may be used, if that is limited.
+    /// Returns the limit, if there is one.
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         limit_of(self.limit)
     }
 
-    /// How much is left, at least 0, if there is a limit.
+    /// Returns the amount left, at least 0, if there is a limit.
     #[must_use]
     pub const fn remaining(&self) -> Option<u64> {
         match self.limit() {
@@ -97,7 +97,7 @@ impl Meter {
         }
     }
 
-    /// Whether `amount` more is allowed.
+    /// Returns whether `amount` more is allowed.
     ///
     /// A call that makes a request needs at least one unit left, also when it adds nothing yet; a top-up
     /// that adds nothing is always allowed.
@@ -106,14 +106,14 @@ impl Meter {
         self.left >= least(self.limit, amount.cast_signed(), makes_request)
     }
 
-    /// The same with this much used, at most [`MAX_COUNT`].
+    /// Sets the amount used, at most [`MAX_COUNT`].
     pub(crate) const fn with_used(self, used: u64) -> Self {
         let used = if used > MAX_COUNT { MAX_COUNT } else { used };
         Self { left: capacity(self.limit).saturating_sub(used.cast_signed()), ..self }
     }
 }
 
-/// The least that must be left of a limit for a charge of this amount.
+/// Returns the least that must be left of a limit for a charge of this amount.
 pub(crate) const fn least(limit: u64, amount: i64, makes_request: bool) -> i64 {
     match (amount, makes_request) {
         _ if limit == UNLIMITED => ANY,
@@ -123,18 +123,18 @@ pub(crate) const fn least(limit: u64, amount: i64, makes_request: bool) -> i64 {
     }
 }
 
-/// The amount left when nothing is used.
+/// Returns the amount left when nothing is used.
 pub(crate) const fn capacity(limit: u64) -> i64 {
     (if limit == UNLIMITED { MAX_COUNT } else { limit }).cast_signed()
 }
 
-/// The limit, if there is one.
+/// Returns the limit, if there is one.
 pub(crate) const fn limit_of(limit: u64) -> Option<u64> {
     if limit == UNLIMITED { None } else { Some(limit) }
 }
 
 impl Stops {
-    /// The stops of a limit, or of a meter without one.
+    /// Creates the stops of a limit, or of a meter without one.
     #[must_use]
     pub const fn new(limit: Option<u64>, thresholds: Thresholds) -> Self {
         let mut floors = [0; STOPS];
@@ -150,30 +150,30 @@ impl Stops {
         Self { floors, cap: limit.cast_signed() }
     }
 
-    /// The amount that must be left so that no further threshold fires, by mark; 0 after the last.
+    /// Returns the amount that must be left so that no further threshold fires, by mark; 0 after the last.
     #[must_use]
     pub const fn floors(&self) -> &[i64; STOPS] {
         &self.floors
     }
 
-    /// The value of a meter of which nothing is used.
+    /// Returns the value of a meter of which nothing is used.
     #[must_use]
     pub const fn full(&self) -> i64 {
         self.cap.saturating_sub(self.floors[0])
     }
 
-    /// The amount left when nothing is used.
+    /// Returns the amount left when nothing is used.
     #[must_use]
     pub const fn cap(&self) -> i64 {
         self.cap
     }
 
-    /// The amount left of the limit.
+    /// Returns the amount left of the limit.
     pub(crate) fn left(&self, value: i64, mark: u8) -> i64 {
         value.saturating_add(self.floor(mark))
     }
 
-    /// Value and mark, past every stop that is reached.
+    /// Moves value and mark past every stop that is reached.
     pub(crate) fn reach(&self, left: i64, mut mark: u8) -> (i64, u8) {
         while self.floor(mark) > 0 && left < self.floor(mark) {
             mark = mark.saturating_add(1);
@@ -187,7 +187,7 @@ impl Stops {
 }
 
 impl Ladder {
-    /// Stops that stay as they are.
+    /// Creates a ladder whose stops stay as they are.
     #[must_use]
     pub const fn same(stops: Stops) -> Self {
         Self { from: stops, start: [0, 1, 2, 3, 4], to: stops }

@@ -32,7 +32,7 @@ macro_rules! bounded_text {
                 $checked($what, text).map(|()| Self(SmolStr::new(text)))
             }
 
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -100,7 +100,7 @@ bounded_text! {
     /// The id of an API key: 1 to 128 bytes, made by the engine or chosen by the caller, without control and
     /// bidirectional control characters.
     ///
-    /// An id is not a secret and is never used for a second key: who chooses ids keeps to that.
+    /// An id is not a secret. A caller that chooses ids must never use one for a second key.
     ///
     /// ```
     /// # use limiter_core as limiter;
@@ -114,7 +114,7 @@ bounded_text! {
 }
 
 bounded_text! {
-    /// Names what is called, a model or tool: an opaque id of 1 to 256 bytes.
+    /// The id of an asset, such as a model or a tool: opaque, 1 to 256 bytes.
     ///
     /// It may have any character. Print it with `{:?}`, which escapes the characters that a terminal acts on.
     AssetId, "an asset id", 256, opaque
@@ -141,8 +141,7 @@ bounded_text! {
 }
 
 bounded_text! {
-    /// Names one call, so that repeating it does not charge it twice: 1 to 128 bytes, chosen by the caller, of one
-    /// key.
+    /// The id of one call of a key, so that a repetition is not charged twice: 1 to 128 bytes, chosen by the caller.
     RequestId, "a request id", 128, opaque
 }
 
@@ -167,7 +166,7 @@ fn shown(what: &'static str, text: &str) -> Result<(), InvalidValue> {
     }
 }
 
-/// Whether the character has the Unicode property `Bidi_Control`.
+/// Returns whether the character has the Unicode property `Bidi_Control`.
 const fn is_bidi_control(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -71,7 +71,7 @@ pub enum Verdict {
     Applied(SmallVec<[bool; 1]>),
     /// In every call, some meter has less than the required least value: nothing was done.
     Refused,
-    /// A record is not what it was believed to be: nothing was done.
+    /// A record has changed since the operation was prepared: nothing was done.
     Stale,
     /// It is too early or too late: nothing was done.
     Untimely,
@@ -119,7 +119,7 @@ impl Step {
         }
     }
 
-    /// The record with its windows moved, if they are as believed.
+    /// Returns the record with its windows moved, if they are as expected.
     fn moved(&self, record: &Record) -> Option<Record> {
         let [seen, next] = self.generations;
         if record.generation != seen {

@@ -1,8 +1,8 @@
-//! From a call, the limits at hand and the time to an [`Operation`]: its conditions, and the amounts to take.
+//! Makes an [`Operation`] of a call, the known limits and the time: its conditions, and the amounts to take.
 //!
-//! The state at hand may be old: a remote store prepares from the state that it saw last, and an estimated time. The
-//! operation contains the conditions that it relies on, so that one prepared from stale limits, windows or time is refused,
-//! never wrong.
+//! The known state may be old: a remote store prepares from the state that it saw last, and an estimated time. The
+//! operation contains the conditions that it relies on, so that one prepared from stale limits, windows or time is
+//! refused, never wrong.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -56,14 +56,14 @@ pub struct AdmittingWindows {
     pub asset: [Option<WindowId>; 2],
 }
 
-/// How a charge is corrected, in the windows that admitted it and in all others.
+/// The correction of a charge, in the windows that admitted it and in all others.
 pub(crate) struct Settlement<'a> {
     pub(crate) admitted: &'a AdmittingWindows,
     pub(crate) charged: &'a Charge,
     pub(crate) actual: &'a Charge,
 }
 
-/// A check of calls that make a request, or of top-ups: each is charged in full or denied.
+/// Prepares a check of calls that make a request, or of top-ups: each is charged in full or denied.
 ///
 /// With `stops`, the operation reaches thresholds and limits exactly. Without, it is short, and a call that reaches a stop is
 /// refused as one that does not fit.
@@ -91,7 +91,7 @@ pub fn check(
     plan.prepared(calls, stops, now)
 }
 
-/// A charge that counts whether it fits or not.
+/// Prepares a charge that counts whether it fits or not.
 #[must_use]
 pub fn record(
     state: &KeyState,
@@ -106,8 +106,8 @@ pub fn record(
     plan.prepared(smallvec![call], true, now)
 }
 
-/// A charge that is corrected: in a window that admitted it, to what the count would be had `actual` been charged; in any
-/// other, by what `actual` exceeds it.
+/// Prepares the correction of a charge. A window that admitted it gets the count that `actual` would have given. Any
+/// other window gets the excess of `actual` over it.
 pub(crate) fn settle(
     state: &KeyState,
     asset: LocatedAsset<'_>,
@@ -126,7 +126,8 @@ pub(crate) fn settle(
     plan.prepared(smallvec![call], true, now)
 }
 
-/// An operation that only rebases windows, after the clock was set right; `None` if there is nothing to rebase.
+/// Prepares an operation that only rebases windows, after the clock was set right; `None` if there is nothing to
+/// rebase.
 #[must_use]
 pub fn rebase(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Option<Prepared> {
     let none = &AdmittingWindows::NONE;
@@ -149,7 +150,7 @@ impl Plan {
         Self::fenced(state, asset, &AdmittingWindows::NONE, now)
     }
 
-    /// The same for a correction of a call that these windows admitted. They are found again by their identity alone.
+    /// Plans the correction of a call that these windows admitted. They are found again by their identity alone.
     fn fenced(
         state: &KeyState,
         asset: LocatedAsset<'_>,
@@ -169,7 +170,8 @@ impl Plan {
         std::iter::once(&self.global).chain(&self.asset)
     }
 
-    /// The amounts that a call takes from each record. `take` gets a record, a meter, and whether its window admitted the call.
+    /// Returns the amounts that a call takes from each record. `take` gets a record, a meter, and whether its window
+    /// admitted the call.
     fn takes(&self, take: impl Fn(&Record, usize, bool) -> Take) -> SmallVec<[Takes; 2]> {
         let of_scope = |scope: &Staged| -> Takes {
             std::array::from_fn(|meter| {
@@ -203,33 +205,33 @@ impl Plan {
 }
 
 impl Prepared {
-    /// The operation.
+    /// Returns the operation.
     #[must_use]
     pub const fn operation(&self) -> &Operation {
         &self.operation
     }
 
-    /// Whether it drops the asset's scope, since the limits of that have ended.
+    /// Returns whether it drops the asset's scope, because its limits have ended.
     #[must_use]
     pub fn drops_asset(&self) -> bool {
         self.asset.as_ref().is_some_and(Staged::is_over)
     }
 
-    /// Whether the global scope counts windows afterwards, and whether the asset is counted before.
+    /// Returns whether the global scope counts windows afterwards, and whether the asset is counted before.
     #[must_use]
     pub fn scopes_counted(&self) -> [bool; 2] {
         let global = self.global.record.has_windows() && !self.global.is_over();
         [global, self.asset.is_some()]
     }
 
-    /// Whether limits come into force, or end.
+    /// Returns whether limits come into force, or end.
     #[must_use]
     pub fn changes_limits(&self) -> bool {
         self.scopes().any(|scope| scope.promoted)
     }
 
-    /// Does the operation of at most one call on the state that it was prepared from. Returns the rules afterwards and the
-    /// thresholds that the call was the first to reach, or `None` if it does not fit.
+    /// Applies the operation of at most one call to the state that it was prepared from. Returns the rules afterwards
+    /// and the thresholds that the call was the first to reach, or `None` if it does not fit.
     pub fn commit(
         &self,
         state: &mut KeyState,
@@ -249,7 +251,7 @@ impl Prepared {
         Some(committed)
     }
 
-    /// Whether the operation would do all its calls on the state that it was prepared from.
+    /// Returns whether the operation would do all its calls on the state that it was prepared from.
     #[must_use]
     pub fn fits(&self, state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> bool {
         let mut records: SmallVec<[Record; 2]> = state.records_of(asset).copied().collect();
@@ -311,7 +313,7 @@ impl Committed {
     }
 }
 
-/// Whether windows that have ended give way.
+/// Whether windows that have ended are replaced by current ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rolls {
     Go,
@@ -351,7 +353,7 @@ impl Staged {
         staged
     }
 
-    /// The scope as it is stored, whatever the time.
+    /// Returns the scope as it is stored, at any time.
     pub(crate) fn unmoved(scope: &ScopeState) -> Self {
         let record = scope.record;
         Self {
@@ -376,8 +378,8 @@ impl Staged {
         let rolled = Span { end, ..self.record.span(window) };
         let valid = (window.start(end), end);
         match admitted {
-            // The state at hand may be older than the call. Then the window must be the one that admitted it, or there is
-            // another try. A window that was rebased since is a different one.
+            // The known state may be older than the call. Then the window must be the one that admitted it, or the
+            // operation is tried again. A window that was rebased since is a different one.
             Some(id)
                 if id.generation == self.record.generation
                     && id.span.end == end
@@ -399,14 +401,14 @@ impl Staged {
         (self.from, self.until) = (self.from.max(from), self.until.min(until));
     }
 
-    /// Whether the windows are not counted any more, since the limits of the scope have ended.
+    /// Returns whether the windows are not counted any more, since the limits of the scope have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.record.has_windows()
             && self.pending == Pending::default()
             && Window::ALL.into_iter().all(|window| self.record.window_limits(window).is_none())
     }
 
-    /// The ends of its windows.
+    /// Returns the ends of its windows.
     pub(crate) fn ends(&self) -> impl Iterator<Item = Timestamp> + use<> {
         let (ends, has_windows) = (self.record.ends, self.has_windows);
         ends.into_iter().filter(move |_| has_windows)
@@ -435,7 +437,7 @@ impl Staged {
 }
 
 impl ScopeState {
-    /// The scope as it stands at `now`, or `None` when its limits have ended by then.
+    /// Returns the scope as it stands at `now`, or `None` when its limits have ended by then.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Option<Self> {
         let staged = Staged::at(self, &[None; 2], now, Rolls::Go);
@@ -450,7 +452,7 @@ impl AdmittingWindows {
     /// No window that can be found again.
     pub const NONE: Self = Self { global: [None; 2], asset: [None; 2] };
 
-    /// The windows that are stored right after the call was charged.
+    /// Returns the windows that are stored right after the call was charged.
     pub(crate) fn of(state: &KeyState, asset: LocatedAsset<'_>) -> Self {
         let ids = |scope: Option<&ScopeState>| match scope {
             Some(scope) if scope.record.has_windows() => {

@@ -1,4 +1,4 @@
-//! One scope of a key: what it has counted, and the limits in force.
+//! The record of one scope of a key: its counts, and the limits in force.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ pub struct Record {
     pub(crate) marks: [u8; METERS],
     /// The amount of a charge that each meter counts.
     pub(crate) counts: [Amount; METERS],
-    /// How often each window was rebased.
+    /// The number of times that each window was rebased.
     pub(crate) rebases: [u8; WINDOWS],
 }
 
@@ -59,7 +59,7 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowId {
-    /// Of the scope.
+    /// The generation of the scope's record.
     pub generation: u32,
     /// The window.
     pub span: Span,
@@ -78,52 +78,52 @@ impl Record {
         rebases: [0; WINDOWS],
     };
 
-    /// The number of this counting of the scope.
+    /// Returns the number of this counting of the scope.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Whether the scope counts a minute and a day.
+    /// Returns whether the scope counts a minute and a day.
     #[must_use]
     #[inline]
     pub const fn has_windows(&self) -> bool {
         !matches!(self.counts[0], Amount::Nothing)
     }
 
-    /// Whether the scope counts credits: the global one does.
+    /// Returns whether the scope counts credits: the global one does.
     #[must_use]
     pub const fn has_credits(&self) -> bool {
         !matches!(self.counts[CREDITS], Amount::Nothing)
     }
 
-    /// The amount that can be taken from each meter before its next stop.
+    /// Returns the amount that can be taken from each meter before its next stop.
     #[must_use]
     pub const fn values(&self) -> &[i64; METERS] {
         &self.values
     }
 
-    /// The number of stops of each meter that were passed.
+    /// Returns the number of stops of each meter that were passed.
     #[must_use]
     pub const fn marks(&self) -> &[u8; METERS] {
         &self.marks
     }
 
-    /// The limit of each meter.
+    /// Returns the limit of each meter.
     #[must_use]
     pub fn limits(&self) -> [Option<u64>; METERS] {
         self.limits.map(limit_of)
     }
 
-    /// A stored window: 0 is the minute, 1 the day.
+    /// Returns a stored window.
     #[must_use]
     pub fn span(&self, window: Window) -> Span {
         let at = window.place();
         Span { end: self.ends[at], rebases: self.rebases[at] }
     }
 
-    /// A record of which nothing is used: with these limits of the minute and of the day, if it counts them, and with a
-    /// budget of credits, if it counts those.
+    /// Creates a record of which nothing is used: with these limits of the minute and of the day, if it counts them,
+    /// and with a budget of credits, if it counts those.
     #[must_use]
     pub fn with_limits(
         thresholds: Thresholds,
@@ -141,17 +141,17 @@ impl Record {
         record
     }
 
-    /// The amount of a charge that each meter counts.
+    /// Returns the amount of a charge that each meter counts.
     #[must_use]
     pub const fn counts(&self) -> &[Amount; METERS] {
         &self.counts
     }
 
-    /// The same record with the numbers that a store has kept.
+    /// Returns the record with stored numbers.
     ///
     /// # Errors
     /// [`InvalidValue::Inconsistent`] if a count is below nothing or above [`MAX_COUNT`], if more thresholds have fired
-    /// than are configured, or if a window does not end where windows of its kind end.
+    /// than are configured, or if a window has an impossible end.
     pub fn with_stored(
         &self,
         generation: u32,
@@ -163,7 +163,7 @@ impl Record {
         record.check().map(|()| record)
     }
 
-    /// The same record with unchecked numbers, for tests of operations on impossible ones.
+    /// Returns the record with unchecked numbers, for tests of operations on impossible ones.
     #[doc(hidden)]
     #[must_use]
     pub fn with_unchecked(
@@ -185,7 +185,7 @@ impl Record {
         record
     }
 
-    /// One meter, by the amount left of its limit.
+    /// Returns one meter, by the amount left of its limit.
     #[inline]
     pub(crate) fn meter(&self, meter: usize) -> Meter {
         let (limit, mark) = (self.limits[meter], self.marks[meter]);
@@ -203,7 +203,7 @@ impl Record {
         Stops::new(limit_of(self.limits[meter]), self.thresholds)
     }
 
-    /// The numbers of the meters that are counted.
+    /// Returns the numbers of the meters that are counted.
     pub fn counted(&self) -> impl Iterator<Item = usize> + use<> {
         let counts = self.counts;
         (0..METERS).filter(move |meter| counts[*meter] != Amount::Nothing)
@@ -218,7 +218,7 @@ impl Record {
         WindowId { generation: self.generation, span: self.span(window) }
     }
 
-    /// The limits in force in the windows of this kind.
+    /// Returns the limits in force in the windows of this kind.
     pub(crate) fn window_limits(&self, window: Window) -> WindowLimits {
         let [requests, tokens] = meters_of(window).map(|meter| limit_of(self.limits[meter]));
         WindowLimits::new(requests, tokens, self.token_type(window))
@@ -229,7 +229,7 @@ impl Record {
         self.counts[tokens].token_type()
     }
 
-    /// Limits that come into force as a window begins.
+    /// Sets the limits of a window that begins.
     pub(crate) fn set_window_limits(&mut self, window: Window, limits: WindowLimits) {
         let [requests, tokens] = meters_of(window);
         self.limits[requests] = limits.requests().unwrap_or(UNLIMITED);
@@ -241,13 +241,14 @@ impl Record {
         }
     }
 
-    /// Whether both windows go on at `now`, and these amounts can be taken before any stop.
+    /// Returns whether both windows go on at `now`, and these amounts can be taken before any stop.
     #[inline(always)]
     pub(crate) fn has(&self, amounts: &Amounts, now: Timestamp) -> bool {
         let [minute, day] = self.ends;
         let goes_on = !self.has_windows()
             || (Window::Minute.stays(minute, now) && Window::Day.stays(day, now));
-        // A new call needs one unit left also where it adds nothing. Below zero if any is: one branch for all meters.
+        // A new call needs one unit left even of meters to which it adds nothing. Below zero if any is: one branch for
+        // all meters.
         let least = self.values.iter().zip(&self.counts).fold(0, |all, (value, counts)| {
             all | value.wrapping_sub(amounts.get(*counts)) | value.wrapping_sub(1)
         });
@@ -262,7 +263,7 @@ impl Record {
         }
     }
 
-    /// The ladders of a step that leaves the stops of the meters as they are.
+    /// Returns the ladders of a step that leaves the stops of the meters as they are.
     pub(crate) fn ladders(&self) -> [Ladder; METERS] {
         std::array::from_fn(|meter| Ladder::same(self.stops(meter)))
     }
@@ -293,7 +294,7 @@ impl Record {
     }
 }
 
-/// The meters of requests and of tokens in a window.
+/// Returns the meters of requests and of tokens in a window.
 pub(crate) const fn meters_of(window: Window) -> [usize; 2] {
     match window {
         Window::Minute => [0, 1],
@@ -301,7 +302,7 @@ pub(crate) const fn meters_of(window: Window) -> [usize; 2] {
     }
 }
 
-/// The meter of a rule.
+/// Returns the meter of a rule.
 pub(crate) const fn meter_of(window: Window, unit: Unit) -> usize {
     let [requests, tokens] = meters_of(window);
     match unit {
@@ -341,7 +342,7 @@ pub struct WindowCounts {
     pub(crate) requests: Meter,
     pub(crate) tokens: Meter,
     pub(crate) token_type: TokenType,
-    /// How often it was rebased.
+    /// The number of times that it was rebased.
     pub(crate) rebases: u8,
 }
 
@@ -353,31 +354,31 @@ impl WindowCounts {
         Self { resets_at: end, requests, tokens, token_type, rebases }
     }
 
-    /// When the window ends and counting starts again from zero.
+    /// Returns when the window ends and counting starts again from zero.
     #[must_use]
     pub const fn resets_at(&self) -> Timestamp {
         self.resets_at
     }
 
-    /// Requests.
+    /// Returns the meter of requests.
     #[must_use]
     pub const fn requests(&self) -> &Meter {
         &self.requests
     }
 
-    /// Tokens, counted as [`token_type`](Self::token_type) says.
+    /// Returns the meter of tokens of the [`token_type`](Self::token_type).
     #[must_use]
     pub const fn tokens(&self) -> &Meter {
         &self.tokens
     }
 
-    /// Which tokens are counted.
+    /// Returns the type of the tokens that are counted.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
         self.token_type
     }
 
-    /// The limits in force in this window.
+    /// Returns the limits in force in this window.
     #[must_use]
     pub const fn limits(&self) -> WindowLimits {
         WindowLimits::new(self.requests.limit(), self.tokens.limit(), self.token_type)

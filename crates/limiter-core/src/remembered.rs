@@ -1,11 +1,11 @@
-//! What is remembered of calls by their ids, for a time, and never more than so much.
+//! A bounded map of values by request id, each remembered for a time.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::clock::Timestamp;
 use crate::names::RequestId;
 
-/// Values by request id, each until a time of its own.
+/// Values by request id, each with its own expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remembered<T> {
     by_id: HashMap<RequestId, (Timestamp, T)>,
@@ -18,7 +18,7 @@ impl<T> Remembered<T> {
         self.by_id.get_mut(id).map(|(_, value)| value)
     }
 
-    /// Remembers until a time, or not at all if that has come.
+    /// Remembers a value until a time.
     pub(crate) fn insert(&mut self, id: RequestId, until: Timestamp, value: T) {
         self.by_time.insert((until, id.clone()));
         if let Some((before, _)) = self.by_id.insert(id.clone(), (until, value)) {
@@ -26,7 +26,7 @@ impl<T> Remembered<T> {
         }
     }
 
-    /// The value, even after its time has passed.
+    /// Returns the value, even after its time has passed.
     pub(crate) fn peek(&self, id: &RequestId) -> Option<&T> {
         self.by_id.get(id).map(|(_, value)| value)
     }
@@ -34,13 +34,13 @@ impl<T> Remembered<T> {
     /// Takes the value out, even after its time has passed.
     pub(crate) fn remove(&mut self, id: &RequestId) -> Option<(RequestId, T)> {
         let (id, (until, value)) = self.by_id.remove_entry(id)?;
-        // The set has no other way to be asked for a pair by parts.
+        // The set can be searched only by an owned pair.
         let entry = (until, id);
         self.by_time.remove(&entry);
         Some((entry.1, value))
     }
 
-    /// The first instant at which there is room for one more of `most`; `None` if there is room at `now`, and
+    /// Returns the first instant at which there is room for one more of `most`; `None` if there is room at `now`, and
     /// [`Timestamp::MAX`] if there never is.
     ///
     /// It takes time in proportion to the number of values above `most`.
@@ -50,12 +50,12 @@ impl<T> Remembered<T> {
         Some(self.by_time.iter().nth(above).map_or(Timestamp::MAX, |(until, _)| *until))
     }
 
-    /// The first instant at which a value is forgotten.
+    /// Returns the first instant at which a value is forgotten.
     pub(crate) fn first(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(until, _)| *until)
     }
 
-    /// Shortens the time until which the id is remembered to `at_most`; a shorter time stays.
+    /// Shortens the time until which the id is remembered to `at_most`. A shorter time stays.
     pub(crate) fn forget_sooner(&mut self, id: &RequestId, at_most: Timestamp) {
         if let Some((until, _)) = self.by_id.get_mut(id)
             && *until > at_most
@@ -70,13 +70,13 @@ impl<T> Remembered<T> {
         self.by_id.len()
     }
 
-    /// By the time until which each is remembered.
+    /// Iterates over the entries, ordered by the time until which each is remembered.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RequestId, Timestamp, &T)> {
         let in_order = self.by_time.iter();
         in_order.filter_map(|(until, id)| Some((id, *until, &self.by_id.get(id)?.1)))
     }
 
-    /// All entries, in the fastest order.
+    /// Iterates over all entries, in the fastest order.
     pub(crate) fn unordered(&self) -> impl ExactSizeIterator<Item = (&RequestId, Timestamp, &T)> {
         self.by_id.iter().map(|(id, (until, value))| (id, *until, value))
     }
@@ -85,7 +85,7 @@ impl<T> Remembered<T> {
         self.by_id.is_empty()
     }
 
-    /// Each value leaves once, so that this costs a call no more than what it adds.
+    /// Forgets expired values. Each value is removed once, so that on average a call removes no more than it adds.
     pub(crate) fn forget_until(&mut self, now: Timestamp) {
         while let Some((until, _)) = self.by_time.first()
             && *until <= now
@@ -93,7 +93,7 @@ impl<T> Remembered<T> {
         {
             self.by_id.remove(&id);
         }
-        // A table that was full once would keep its size for ever; the half that stays free is for what comes next.
+        // A table that was full once would keep its size for ever. Half of the new size stays free for values to come.
         if self.by_id.capacity() / SPARSE > self.by_id.len() {
             self.by_id.shrink_to(self.by_id.len().saturating_mul(2));
         }
@@ -106,7 +106,7 @@ impl<T> Default for Remembered<T> {
     }
 }
 
-/// One in so many places in use is few enough to make a table smaller, and rare enough not to do it often.
+/// A table shrinks once fewer than one in this many places is used: rare enough not to shrink often.
 const SPARSE: usize = 8;
 
 #[cfg(test)]

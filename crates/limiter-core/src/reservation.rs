@@ -22,7 +22,7 @@ use crate::settled::Settled;
 use crate::state::{KeyState, LocatedAsset};
 use crate::totals::Totals;
 
-/// Why a reservation was not made or changed. Nothing was charged, unless the error is
+/// The reason why a reservation was not made or changed. Nothing was charged, unless the error is
 /// [`StoreError::OutcomeUnknown`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -47,15 +47,15 @@ pub enum ReservationError {
     /// A total below the estimate as it stands: an extension only adds.
     #[error("a total of the extension is below the current estimate: an extension only adds")]
     Shrinks,
-    /// As many calls of this kind are remembered as may be, by [`LedgerBounds`].
+    /// A bound of [`LedgerBounds`] is reached: no more calls of this kind can be remembered.
     #[error(
         "too many calls are remembered, the bound is {most} {what}: retry at {retry_at} or raise the bound; \
          nothing was charged"
     )]
     TooMany {
-        /// What there are too many of.
+        /// The kind of calls, in words.
         what: &'static str,
-        /// How many may be remembered.
+        /// The most that may be remembered.
         most: usize,
         /// When the store refused the call, by its clock.
         at: Timestamp,
@@ -72,7 +72,7 @@ pub enum ReservationError {
 }
 
 impl ReservationError {
-    /// The first instant at which the same call has a place, if it found none: see [`TooMany`](Self::TooMany).
+    /// Returns the first instant at which the same call has a place, if it found none: see [`TooMany`](Self::TooMany).
     #[must_use]
     pub const fn retry_at(&self) -> Option<Timestamp> {
         match self {
@@ -81,7 +81,7 @@ impl ReservationError {
         }
     }
 
-    /// How long to wait for [`retry_at`](Self::retry_at), from the moment of the refusal.
+    /// Returns how long to wait for [`retry_at`](Self::retry_at), from the moment of the refusal.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -117,9 +117,9 @@ pub fn check_once(
     Ok(decision)
 }
 
-/// Counts a call that was allowed elsewhere, once, however often it is repeated while its id is remembered. It is
-/// never refused for a limit, the budget, an expiry or the kind of the key: what is above stands as debt until the window ends.
-/// Answers the thresholds that it was the first to reach.
+/// Counts a call that was allowed elsewhere, once, however often it is repeated while its id is remembered. A limit,
+/// the budget, an expiry or the kind of the key never refuses it: any excess stands as debt until the window ends.
+/// Returns the thresholds that it was the first to reach.
 ///
 /// # Errors
 /// [`ReservationError::TooMany`].
@@ -185,7 +185,7 @@ pub fn reserve(
     Ok(decision)
 }
 
-/// Raises the estimate of a running call: what is missing is charged like a top-up, all or nothing.
+/// Raises the estimate of a running call: the difference is charged like a top-up, all or nothing.
 ///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`], [`ReservationError::Shrinks`] or
@@ -208,8 +208,8 @@ pub fn extend(
     Ok(decision)
 }
 
-/// Corrects the estimate to the actual cost of the call, and answers the final charge. Repeating it changes nothing
-/// more, and answers the same charge as a repetition, for the dedupe time.
+/// Corrects the estimate to the actual cost of the call, and returns the final charge. Within the dedupe time, a
+/// repetition changes nothing more and returns the same charge.
 ///
 /// # Errors
 /// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for
@@ -225,8 +225,8 @@ pub fn settle(
     end(state, ledger, bounds, id, Some(actual), now)
 }
 
-/// Takes the whole charge back, the request too: the call never went upstream. Repeating it changes nothing more, for
-/// the dedupe time. The final charge is [`Charge::NOTHING`].
+/// Takes the whole charge back, the request too: the call never went upstream. Within the dedupe time, a repetition
+/// changes nothing more. The final charge is [`Charge::NOTHING`].
 ///
 /// # Errors
 /// [`ReservationError::Unknown`] or [`ReservationError::AlreadySettled`], looked for in this order.
@@ -250,7 +250,7 @@ impl Ledger {
     }
 }
 
-/// Decides and charges; a call that would be allowed but could not be remembered is refused, and not charged.
+/// Decides and charges a call. A call that would be allowed but could not be remembered is refused, and not charged.
 fn charge_if_room(
     state: &mut KeyState,
     key: &KeyId,
@@ -292,7 +292,7 @@ fn end(
 }
 
 impl Reservation {
-    /// The estimate raised to new totals, and what is missing, as a top-up.
+    /// Returns the estimate raised to new totals, and the difference as a top-up.
     ///
     /// # Errors
     /// [`ReservationError::Invalid`], [`ReservationError::Shrinks`] or [`ReservationError::AlreadySettled`].
@@ -309,7 +309,8 @@ impl Reservation {
         }
     }
 
-    /// How it ends with these totals, or cancelled without, and its final charge. It may have ended so before.
+    /// Returns its end and its final charge: settled with these totals, or cancelled without. It may have ended so
+    /// before.
     ///
     /// # Errors
     /// [`ReservationError::Invalid`], or [`ReservationError::AlreadySettled`] if it has ended otherwise.
@@ -331,7 +332,7 @@ impl Reservation {
         }
     }
 
-    /// The correction of its estimate to the actual charge.
+    /// Prepares the correction of its estimate to the actual charge.
     #[must_use]
     pub fn prepare_end(
         &self,
@@ -345,7 +346,7 @@ impl Reservation {
     }
 }
 
-/// What the first exceeds the second by, as a top-up, if it is nowhere below it.
+/// Returns the excess of the first charge over the second as a top-up; `None` if any amount of the first is smaller.
 fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
     let input = raised.input_tokens().checked_sub(estimate.input_tokens())?;
     let output = raised.output_tokens().checked_sub(estimate.output_tokens())?;
@@ -369,7 +370,7 @@ mod tests {
     const NEXT_MINUTE: Timestamp = Timestamp::from_unix_ms(1_760_011_260_000);
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// A key with limits that nothing in here reaches, and what is remembered of it.
+    /// A key with limits that no test here reaches, and its ledger.
     struct Key {
         state: KeyState,
         ledger: Ledger,

@@ -83,7 +83,7 @@ impl Rule {
         ]
     };
 
-    /// The name, as it prints.
+    /// Returns the name, as it prints.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match (self.scope, self.window, self.unit) {

@@ -20,11 +20,11 @@ use crate::token_type::TokenType;
 pub struct RuleState {
     /// The rule.
     pub rule: Rule,
-    /// How much may be used in the window.
+    /// The most that may be used in the window.
     pub limit: u64,
-    /// How much is used: after the charge if it was allowed, without it if it was denied.
+    /// The amount used: after the charge if it was allowed, without it if it was denied.
     pub used: u64,
-    /// How much is left, at least 0.
+    /// The amount left, at least 0.
     pub remaining: u64,
     /// When the window ends and the count starts again from zero.
     pub resets_at: Timestamp,
@@ -32,18 +32,18 @@ pub struct RuleState {
     pub token_type: TokenType,
 }
 
-/// A rule that a charge would have broken, without the charge.
+/// A rule that a charge would have broken, as it stands without the charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// The rule.
     pub rule: Rule,
-    /// How much may be used in the window.
+    /// The most that may be used in the window.
     pub limit: u64,
-    /// How much is used.
+    /// The amount used.
     pub used: u64,
-    /// How much the charge would have added. Even 0 is too much where a new call finds nothing left.
+    /// The amount that the charge would have added. Even 0 is too much for a new call if nothing is left.
     pub asked: u64,
     /// When the window ends and the count starts again from zero. `None` if that does not help, because the call
     /// [exceeds the limit itself](Self::exceeds_limit).
@@ -55,7 +55,7 @@ pub struct Violation {
 /// The rules that a call met, and its credits: up to eight rules, fewer where there are no limits.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
-    /// Of the global scope, then of the asset's.
+    /// The record of the global scope, then that of the asset's.
     pub(crate) records: [Record; 2],
 }
 
@@ -72,12 +72,12 @@ impl Rules {
         self.records
     }
 
-    /// Credits spent, and the budget.
+    /// Returns the credits spent, and the budget.
     pub(crate) fn credits(&self) -> Meter {
         self.records[0].meter(CREDITS)
     }
 
-    /// The same with these credits.
+    /// Sets the credits.
     pub(crate) fn with_credits(mut self, credits: Meter) -> Self {
         self.records[0].set_meter(CREDITS, credits);
         self
@@ -87,7 +87,7 @@ impl Rules {
         Rule::ALL.iter().filter_map(|rule| self.state(*rule))
     }
 
-    /// Each rule that the charge would break, with the amount that it asks for.
+    /// Returns each rule that the charge would break, with the amount that it asks for.
     pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = (RuleState, u64)> {
         let makes_request = charge.requests() > 0;
         self.iter().filter_map(move |state| {
@@ -104,7 +104,7 @@ impl Rules {
     fn state(&self, rule: Rule) -> Option<RuleState> {
         let record = &self.records[rule.scope as usize];
         let meter = record.meter(meter_of(rule.window, rule.unit));
-        // Most rules have no limit, and are looked at no further.
+        // Most rules have no limit and need no further work.
         let (limit, remaining) = (meter.limit()?, meter.remaining()?);
         Some(RuleState {
             rule,
@@ -123,7 +123,7 @@ impl Serialize for Rules {
     }
 }
 
-/// The other way around, for decisions that were saved: rules that are missing are not limited.
+/// Restores the rules of a saved decision. Rules that are missing have no limit.
 impl FromIterator<RuleState> for Rules {
     fn from_iter<I: IntoIterator<Item = RuleState>>(states: I) -> Self {
         let mut rules = Self::NONE;
@@ -143,12 +143,12 @@ impl FromIterator<RuleState> for Rules {
 
 impl RuleState {
     fn meter(&self) -> Meter {
-        // A state that comes from serde was not checked: its fields are there to be read.
+        // A state from serde is unchecked, so its limit is capped.
         Meter::new(Some(self.limit.min(MAX_COUNT))).with_used(self.used)
     }
 
-    /// Of two rules, the one with the smaller share left is tighter; of equal shares, the one that would
-    /// [bind](Self::binds_before).
+    /// Returns whether this rule has a smaller share left than the other. Of equal shares, the one that would
+    /// [bind](Self::binds_before) is tighter.
     #[must_use]
     pub fn is_tighter_than(&self, other: &Self) -> bool {
         // a/b < c/d without dividing; a limit of 0 has nothing left.
@@ -158,27 +158,27 @@ impl RuleState {
         own < others || (own == others && self.binds_before(other))
     }
 
-    /// Of two violated rules, the one that resets later is the one to wait for; ties are broken as for
+    /// Returns whether this violated rule is the one to wait for: it resets later. Ties are broken as for
     /// [`RateLimited::binding`](crate::RateLimited::binding).
     #[must_use]
     pub fn binds_before(&self, other: &Self) -> bool {
         self.binding_order() < other.binding_order()
     }
 
-    /// The violated rule that resets last comes first; then the smaller limit, global before asset, tokens before
-    /// requests, minute before day.
+    /// Returns the order of violated rules: the one that resets last comes first; then the smaller limit, global before
+    /// asset, tokens before requests, minute before day.
     pub(crate) fn binding_order(&self) -> impl Ord + use<> {
         let Rule { scope, window, unit } = self.rule;
         (Reverse(self.resets_at), self.limit, scope, Reverse(unit), window)
     }
 
-    /// The share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
+    /// Returns the share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
     #[must_use]
     pub fn percent(&self) -> u64 {
         percent(self.used, self.limit)
     }
 
-    /// The name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// Returns the name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)
@@ -186,7 +186,8 @@ impl RuleState {
 }
 
 impl Violation {
-    /// A rule as it stands, and the amount that a charge asks for. `never_fits` if no end of a window makes room.
+    /// Creates a violation of a rule by the amount that a charge asks for. `never_fits` if no end of a window makes
+    /// room.
     pub(crate) fn new(state: RuleState, asked: u64, never_fits: bool) -> Self {
         let RuleState { rule, limit, used, resets_at, token_type, .. } = state;
         // A call that asks for nothing needs one unit to be left.
@@ -195,13 +196,13 @@ impl Violation {
         Self { rule, limit, used, asked, resets_at, token_type }
     }
 
-    /// Whether the call exceeds the limit itself, also when nothing of it is used: retrying will not help.
+    /// Returns whether the call exceeds the limit itself, even with nothing used: retrying will not help.
     #[must_use]
     pub const fn exceeds_limit(&self) -> bool {
         self.resets_at.is_none()
     }
 
-    /// What is counted, in words: `requests`, `tokens`, `output tokens`, `input tokens`.
+    /// Returns the name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
     #[must_use]
     pub const fn unit_name(&self) -> &'static str {
         unit_name(self.rule.unit, self.token_type)
@@ -215,14 +216,14 @@ pub(crate) const fn unit_name(unit: Unit, token_type: TokenType) -> &'static str
     }
 }
 
-/// The share that is used, in whole percent rounded down.
+/// Returns the share that is used, in whole percent rounded down.
 pub(crate) fn percent(used: u64, limit: u64) -> u64 {
     let used = u128::from(used).saturating_mul(100);
     let percent = used.checked_div(u128::from(limit)).unwrap_or(100);
     u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
-/// Equality ignores what is counted without a limit.
+/// Equality ignores counts without a limit.
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())

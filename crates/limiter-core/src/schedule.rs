@@ -15,8 +15,8 @@ use crate::window::Window;
 /// A scope: its counts, the limits in force, and for each window at most one change of its limits, which comes into force
 /// when that window ends.
 ///
-/// A change is always pending for the window after the stored one: the change itself moves the stored
-/// windows to the current ones, and every later move to a new window takes the change up.
+/// A change is always pending for the window after the stored one. The change itself moves the stored windows to the
+/// current ones, and every later move to a new window puts it in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawScopeState", into = "RawScopeState")]
 pub struct ScopeState {
@@ -29,10 +29,10 @@ pub struct ScopeState {
 pub(crate) type Pending = [Option<WindowLimits>; 2];
 
 impl ScopeState {
-    /// A scope as a store has kept it: its record, and the limits that are pending for each window.
+    /// Creates a scope from its stored parts: its record, and the limits that are pending for each window.
     ///
     /// # Errors
-    /// [`InvalidValue::Inconsistent`] if nothing is limited or will be.
+    /// [`InvalidValue::Inconsistent`] if no limit is in force or pending.
     pub fn from_parts(
         record: Record,
         pending: [Option<WindowLimits>; 2],
@@ -45,7 +45,7 @@ impl ScopeState {
         Ok(scope)
     }
 
-    /// The global scope of a key, which counts credits, and requests and tokens while they have limits.
+    /// Creates the global scope of a key, which counts credits, and requests and tokens while they have limits.
     pub(crate) fn global(credits: Meter, thresholds: Thresholds) -> Self {
         let mut record = Record { thresholds, ..Record::UNCOUNTED };
         record.counts[CREDITS] = Amount::Credits;
@@ -53,14 +53,14 @@ impl ScopeState {
         Self { record, pending: None }
     }
 
-    /// The scope of an asset that is counted from now on, as yet without limits in force.
+    /// Creates the scope of an asset that is counted from now on, as yet without limits in force.
     pub(crate) fn asset(now: Timestamp, generation: u32, thresholds: Thresholds) -> Self {
         let mut scope = Self { record: Record { thresholds, ..Record::UNCOUNTED }, pending: None };
         scope.begin(now, generation);
         scope
     }
 
-    /// Counts a minute and a day from now on, without limits.
+    /// Starts to count a minute and a day, without limits.
     pub(crate) fn begin(&mut self, now: Timestamp, generation: u32) {
         self.record.generation = generation;
         for window in Window::ALL {
@@ -69,7 +69,7 @@ impl ScopeState {
         }
     }
 
-    /// Counts neither a minute nor a day any more.
+    /// Stops counting a minute and a day.
     pub(crate) fn end(&mut self) {
         let none = Record::UNCOUNTED;
         self.record.generation = 0;
@@ -84,7 +84,7 @@ impl ScopeState {
         self.pending = None;
     }
 
-    /// Limits that are in force at once, as those of a new key are.
+    /// Puts limits in force at once, as those of a new key are.
     pub(crate) fn with_limits_now(mut self, limits: Limits) -> Self {
         for window in Window::ALL {
             self.record.set_window_limits(window, limits.of(window));
@@ -92,19 +92,19 @@ impl ScopeState {
         self
     }
 
-    /// The numbers that are stored, and the limits in force.
+    /// Returns the record: the stored numbers, and the limits in force.
     #[must_use]
     pub const fn record(&self) -> &Record {
         &self.record
     }
 
-    /// The counts of one window, as they were stored.
+    /// Returns the counts of one window, as they were stored.
     #[must_use]
     pub fn counts(&self, window: Window) -> WindowCounts {
         WindowCounts::of(&self.record, window)
     }
 
-    /// The change that comes into force when the window ends.
+    /// Returns the change that comes into force when the window ends.
     #[must_use]
     pub fn pending(&self, window: Window) -> Option<WindowLimits> {
         self.pending_limits()[window.place()]
@@ -118,7 +118,7 @@ impl ScopeState {
         self.pending = (pending != Pending::default()).then(|| Box::new(pending));
     }
 
-    /// The limits as an admin last set them: those pending, or else those in force.
+    /// Returns the limits as an admin last set them: those pending, or else those in force.
     #[must_use]
     pub fn configured(&self) -> Limits {
         let configured =
@@ -126,7 +126,7 @@ impl ScopeState {
         Limits::from_parts(configured(Window::Minute), configured(Window::Day))
     }
 
-    /// Whether minute and day are counted, though nothing is in force or pending any more.
+    /// Returns whether minute and day are counted, though no limit is in force or pending any more.
     pub(crate) fn is_over(&self) -> bool {
         self.record.has_windows()
             && self.pending.is_none()
@@ -184,7 +184,7 @@ impl TryFrom<RawScopeState> for ScopeState {
 }
 
 impl ScopeState {
-    /// These thresholds, of counts that were saved without them.
+    /// Sets the thresholds of counts that were saved without them.
     pub(crate) fn with_thresholds(mut self, thresholds: Thresholds) -> Result<Self, InvalidValue> {
         let meters =
             Window::ALL.map(|window| meters_of(window).map(|meter| self.record.meter(meter)));

@@ -1,4 +1,4 @@
-//! Everything that a decision about one key depends on.
+//! The state of one key: everything that a decision depends on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,9 +29,9 @@ pub struct KeyState {
     pub(crate) expires_at: Option<Timestamp>,
     /// Credits always; requests and tokens while the key has limits over all calls.
     pub(crate) global: ScopeState,
-    /// Calls beyond a limit are let through.
+    /// Whether calls beyond a limit are let through.
     pub(crate) shadow: bool,
-    /// Sorted by id. Most keys have limits for one asset, which stands in line with the rest.
+    /// Sorted by id. Most keys have limits for one asset, which is stored inline.
     pub(crate) assets: SmallVec<[AssetState; 1]>,
     /// The number of the last counting of a scope that began.
     pub(crate) generations: u32,
@@ -49,11 +49,11 @@ pub(crate) struct AssetState {
 pub struct CreditUsage {
     /// Credits that the key has spent in its life, counted also without a budget.
     pub spent: Credits,
-    /// The credits that it may ever spend, if that is limited.
+    /// The most that it may ever spend, if there is a budget.
     pub budget: Option<Credits>,
 }
 
-/// The asset of a call, and where in the key's state it was found.
+/// The asset of a call, and its position in the key's state.
 #[derive(Clone, Copy, Debug)]
 pub struct LocatedAsset<'a> {
     pub(crate) id: Option<&'a AssetId>,
@@ -71,7 +71,7 @@ pub struct AssetHint {
 }
 
 impl KeyState {
-    /// The state of a new key: its limits are in force at once.
+    /// Creates the state of a new key: its limits are in force at once.
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
         let thresholds = config.thresholds.unwrap_or_default();
@@ -96,7 +96,7 @@ impl KeyState {
         state
     }
 
-    /// A state as a store has kept it, or the part of it that a call meets.
+    /// Creates a state from its stored parts, or from those that a call needs.
     ///
     /// # Errors
     /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_COUNTED_ASSETS`].
@@ -129,7 +129,7 @@ impl KeyState {
         LocatedAsset { id: asset, position }
     }
 
-    /// Finds the asset of a call where the hint says, if it is still there.
+    /// Finds the asset of a call at the position of the hint, if it is still there.
     #[must_use]
     #[inline]
     pub fn locate_hinted<'a>(
@@ -143,7 +143,7 @@ impl KeyState {
             .then_some(LocatedAsset { id: asset, position: Some(position) })
     }
 
-    /// A hint for the next call of the asset.
+    /// Returns a hint for the next call of the asset.
     #[must_use]
     pub fn hint(&self, located: LocatedAsset<'_>) -> AssetHint {
         let hint = located.position.and_then(|position| {
@@ -157,73 +157,73 @@ impl KeyState {
     /// winding down after changes within the same day. It bounds the memory of a key.
     pub const MAX_COUNTED_ASSETS: usize = 4 * KeyConfig::MAX_ASSETS;
 
-    /// The generation of the newest counting of a scope.
+    /// Returns the generation of the newest counting of a scope.
     #[must_use]
     pub const fn generations(&self) -> u32 {
         self.generations
     }
 
-    /// Member or admin.
+    /// Returns the kind: member or admin.
     #[must_use]
     pub const fn kind(&self) -> KeyKind {
         self.kind
     }
 
-    /// From when on the key is expired, if ever.
+    /// Returns the instant at which the key expires, if ever.
     #[must_use]
     pub const fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// Whether the key is expired at `now`.
+    /// Returns whether the key is expired at `now`.
     #[must_use]
     #[inline]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
 
-    /// Whether kind and expiry of the key allow calls at `now`.
+    /// Returns whether kind and expiry of the key allow calls at `now`.
     #[must_use]
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.kind == KeyKind::Member && !self.is_expired(now)
     }
 
-    /// Credits spent and the budget.
+    /// Returns the credits spent, and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
         CreditUsage::of(&self.global.record.meter(CREDITS))
     }
 
-    /// The shares of its limits that raise an event when they are reached.
+    /// Returns the shares of its limits that raise an event when they are reached.
     #[must_use]
     pub const fn thresholds(&self) -> Thresholds {
         self.global.record.thresholds
     }
 
-    /// Whether what would be denied for a limit is let through.
+    /// Returns whether the key is in shadow mode.
     #[must_use]
     pub const fn is_shadow(&self) -> bool {
         self.shadow
     }
 
-    /// The global scope, if it counts requests and tokens.
+    /// Returns the global scope, if it counts requests and tokens.
     #[must_use]
     pub fn global(&self) -> Option<&ScopeState> {
         Some(&self.global).filter(|scope| scope.record.has_windows())
     }
 
-    /// The global record. It always counts credits.
+    /// Returns the global record. It always counts credits.
     #[must_use]
     pub const fn global_scope(&self) -> &ScopeState {
         &self.global
     }
 
-    /// The assets that are counted, by the bytes of their ids.
+    /// Returns the assets that are counted, by the bytes of their ids.
     pub fn assets(&self) -> impl Iterator<Item = (&AssetId, &ScopeState)> {
         self.assets.iter().map(|asset| (&asset.id, &asset.scope))
     }
 
-    /// The records that a call meets.
+    /// Returns the records that a call meets.
     #[inline]
     pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Record, Option<&mut Record>) {
         let of_asset = match asset.position {
@@ -233,7 +233,7 @@ impl KeyState {
         (&mut self.global.record, of_asset)
     }
 
-    /// The scopes that a call meets: the global one, then that of its asset if it is counted.
+    /// Returns the scopes that a call meets: the global one, then that of its asset if it is counted.
     pub(crate) fn scopes(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = &ScopeState> {
         std::iter::once(&self.global).chain(self.asset(asset))
     }
@@ -246,12 +246,12 @@ impl KeyState {
         std::iter::once(&mut self.global).chain(of_asset.map(|asset| &mut asset.scope))
     }
 
-    /// The records that a call meets: the global one, then that of its asset if it is counted.
+    /// Returns the records that a call meets: the global one, then that of its asset if it is counted.
     pub fn records_of(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = &Record> {
         self.scopes(asset).map(|scope| &scope.record)
     }
 
-    /// Stores the records that a call meets as another place has them.
+    /// Replaces the records that a call meets by those of another place.
     pub fn set_records(
         &mut self,
         asset: LocatedAsset<'_>,
@@ -264,7 +264,7 @@ impl KeyState {
         }
     }
 
-    /// How the rules that a call meets stand.
+    /// Returns the state of the rules that a call meets.
     pub(crate) fn rules(&self, asset: LocatedAsset<'_>) -> Rules {
         let of_asset = self.asset(asset).map_or(Record::UNCOUNTED, |scope| scope.record);
         Rules::new([self.global.record, of_asset])
@@ -282,7 +282,7 @@ impl KeyState {
         }
     }
 
-    /// A copy of what a call of this asset depends on.
+    /// Copies the part of the state that a call of this asset depends on.
     #[must_use]
     pub fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
         let asset = located.position.and_then(|position| self.assets.get(position));
@@ -307,7 +307,7 @@ impl KeyState {
     }
 }
 
-/// The meter of credits of a new key.
+/// Returns the meter of credits of a new key.
 pub(crate) fn budget_meter(config: &KeyConfig) -> Meter {
     Meter::new(config.budget.map(Credits::millionths))
 }
@@ -333,13 +333,13 @@ impl CreditUsage {
         Self { spent: amount(credits.used()), budget: credits.limit().map(amount) }
     }
 
-    /// As it is counted.
+    /// Returns the meter of the credits.
     pub(crate) fn meter(&self) -> Meter {
         let meter = Meter::new(self.budget.map(Credits::millionths));
         meter.with_used(self.spent.millionths())
     }
 
-    /// The remaining budget, at least 0, if there is a budget.
+    /// Returns the remaining budget, at least 0, if there is a budget.
     #[must_use]
     pub fn remaining(&self) -> Option<Credits> {
         Some(self.budget? - self.spent)
@@ -422,5 +422,5 @@ const fn check_count(count: usize) -> Result<(), InvalidValue> {
     Ok(())
 }
 
-/// Of the global scope of a new key; its assets follow. Zero is none.
+/// The generation of a new key's global scope; its assets follow. Zero is none.
 const FIRST_GENERATION: u32 = 1;

@@ -22,8 +22,7 @@ use crate::totals::Totals;
 use crate::unpaid::Unpaid;
 use crate::usage::Usage;
 
-/// A place where keys and their counts are kept. Each operation is one atomic step, and the store has one authority for
-/// time, its own.
+/// A place where keys and their counts are kept. Each operation is one atomic step, timed by the store's own clock.
 ///
 /// The rules are those of this crate: a store that keeps a [`KeyState`](crate::KeyState) for each key applies
 /// [`evaluate`](crate::evaluate) and [`reservation`](crate::reservation) to it. It proves itself by passing the conformance
@@ -55,7 +54,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         charge: &Charge,
     ) -> Result<Decision, StoreError>;
 
-    /// Reads what the key has used; `None` if the key is unknown.
+    /// Reads the usage of a key; `None` if the key is unknown.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
@@ -75,10 +74,10 @@ pub trait Store: Debug + Send + Sync + 'static {
         id: &RequestId,
     ) -> Result<Decision, ReservationError>;
 
-    /// Counts a call that was allowed elsewhere, such as while this store could not answer, in the windows open now: once,
-    /// however often it is repeated under this id while the store remembers the id, for as long as the caller asked. It
-    /// is never refused for a limit, the budget, an expiry or the kind of the key. Returns the thresholds that it was the
-    /// first to reach.
+    /// Counts a call that was allowed elsewhere, such as during an outage of this store, in the windows open now. It
+    /// counts once, however often it is repeated under this id while the store remembers the id, for as long as the
+    /// caller asked. A limit, the budget, an expiry or the kind of the key never refuses it. Returns the thresholds
+    /// that it was the first to reach.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`] or [`ReservationError::TooMany`], or a store error.
@@ -116,9 +115,9 @@ pub trait Store: Debug + Send + Sync + 'static {
         to: &Totals,
     ) -> Result<Decision, ReservationError>;
 
-    /// Corrects the estimate to the actual cost of the call, and answers the final charge: in the windows that admitted
-    /// it while they are open. An overrun is always counted, in the windows open now if those have closed. A repetition
-    /// changes nothing more, and answers the same charge.
+    /// Corrects the estimate to the actual cost of the call, in the windows that admitted it while they are open, and
+    /// returns the final charge. An overrun is always counted, in the windows open now if those have closed. A
+    /// repetition changes nothing more, and returns the same charge.
     ///
     /// # Errors
     /// [`ReservationError::KeyUnknown`], as [`reservation::settle`](crate::reservation::settle), or a store error.
@@ -199,7 +198,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
     /// Lists a page of the living keys of a workspace, by the bytes of their names. A key whose data cannot be read is
-    /// listed in [`Page::damaged`]; it does not keep the others from being listed.
+    /// listed in [`Page::damaged`] and does not stop the others.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
@@ -241,7 +240,7 @@ pub type Listener = Box<dyn Fn(&KeyId, LateEvent<'_>) + Send + Sync>;
 /// The results of creating several keys, one for each key in the order of the keys.
 pub type CreateResults = Vec<Result<KeyRecord, KeysError>>;
 
-/// A key as a store is asked to add it.
+/// A key to be added to a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewRecord {
@@ -253,13 +252,13 @@ pub struct NewRecord {
     pub kind: KeyKind,
     /// Name, limits, budget and expiry.
     pub config: KeyConfig,
-    /// What is kept of its access key.
+    /// The stored part of its access key.
     pub secret: Option<StoredSecret>,
     /// Whether it must be the first key of its workspace.
     pub bootstraps: bool,
 }
 
-/// Which keys to list, and how many at a time.
+/// A search for keys: which keys to list, and how many at a time.
 ///
 /// ```
 /// use limiter_core::Search;
@@ -280,49 +279,49 @@ impl Search {
     /// The largest page.
     pub const MAX_PAGE_SIZE: usize = 1_000;
 
-    /// All keys of the workspace, 100 a page.
+    /// Creates a search for all keys of the workspace, 100 a page.
     #[must_use]
     pub const fn all() -> Self {
         Self { name_contains: String::new(), after: None, page_size: DEFAULT_PAGE_SIZE }
     }
 
-    /// Only keys whose name contains this text, in upper or lower case.
+    /// Restricts the search to keys whose name contains this text, in upper or lower case.
     #[must_use]
     pub fn name_contains(self, text: impl AsRef<str>) -> Self {
         Self { name_contains: folded(text.as_ref()), ..self }
     }
 
-    /// Only keys after this name: [`Page::next`] of the page before.
+    /// Restricts the search to keys after this name: [`Page::next`] of the page before.
     #[must_use]
     pub fn after(self, name: KeyName) -> Self {
         Self { after: Some(name), ..self }
     }
 
-    /// The most keys of a page; what is out of bounds becomes 1 or [`Self::MAX_PAGE_SIZE`].
+    /// Sets the most keys of a page; a number out of bounds becomes 1 or [`Self::MAX_PAGE_SIZE`].
     #[must_use]
     pub fn page_size(self, keys: usize) -> Self {
         Self { page_size: keys.clamp(1, Self::MAX_PAGE_SIZE), ..self }
     }
 
-    /// The page that follows the given one, if there is one.
+    /// Returns the search for the page that follows the given one, if there is one.
     #[must_use]
     pub fn following(&self, page: &Page) -> Option<Self> {
         page.next.clone().map(|next| self.clone().after(next))
     }
 
-    /// Whether a key of this name is looked for, wherever the page starts.
+    /// Returns whether the search includes a key of this name, on any page.
     #[must_use]
     pub fn matches(&self, name: &KeyName) -> bool {
         self.name_contains.is_empty() || folded(name.as_str()).contains(&self.name_contains)
     }
 
-    /// The name after which the page starts.
+    /// Returns the name after which the page starts.
     #[must_use]
     pub const fn start(&self) -> Option<&KeyName> {
         self.after.as_ref()
     }
 
-    /// The most keys of a page.
+    /// Returns the most keys of a page.
     #[must_use]
     pub const fn limit(&self) -> usize {
         self.page_size
@@ -362,13 +361,13 @@ pub struct DamagedKey {
 }
 
 impl Page {
-    /// A page of these keys.
+    /// Creates a page of these keys.
     #[must_use]
     pub const fn new(keys: Vec<KeyRecord>, next: Option<KeyName>) -> Self {
         Self { keys, next, damaged: Vec::new() }
     }
 
-    /// The same page with these damaged keys.
+    /// Sets the damaged keys of the page.
     #[must_use]
     pub fn with_damaged(self, damaged: Vec<DamagedKey>) -> Self {
         Self { damaged, ..self }
@@ -396,8 +395,8 @@ impl From<RawSearch> for Search {
     }
 }
 
-/// Without upper and lower case, character by character: a part of a text folds to a part of the folded
-/// text, which `str::to_lowercase` does not promise (a Greek sigma has a form of its own at an end).
+/// Folds upper and lower case, character by character, so that a part of a text folds to a part of the folded text.
+/// `str::to_lowercase` does not promise that: a Greek sigma has a form of its own at an end.
 fn folded(text: &str) -> String {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }

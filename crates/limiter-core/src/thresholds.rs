@@ -1,4 +1,4 @@
-//! Shares of a limit that somebody wants to be told of when they are reached.
+//! Thresholds: the shares of a limit or a budget that fire an event.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
 
-/// Shares of a limit or of a budget, in percent, each of which is told once when a charge reaches it: once in a window, and
-/// once for a budget as it stands.
+/// The shares of a limit or of a budget, in percent, that fire an event. Each fires once when a charge reaches it: once
+/// in a window, and once for a budget as it stands.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -24,7 +24,7 @@ use crate::error::InvalidValue;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Thresholds {
-    /// Rising; 0 for those that are not there, which come last.
+    /// Rising; unused places are 0 and come last.
     percents: [u8; Self::MOST],
 }
 
@@ -32,10 +32,10 @@ impl Thresholds {
     /// The most thresholds that a key has.
     pub const MOST: usize = 4;
 
-    /// Nothing is told.
+    /// No thresholds.
     pub const NONE: Self = Self { percents: [0; Self::MOST] };
 
-    /// These shares, in percent, in any order.
+    /// Creates thresholds of these shares, in percent, in any order.
     ///
     /// # Errors
     /// [`InvalidValue::Threshold`] for 0 and above 100; [`InvalidValue::TooManyThresholds`] above [`Self::MOST`]
@@ -57,19 +57,19 @@ impl Thresholds {
         Ok(thresholds)
     }
 
-    /// The shares in percent, rising.
+    /// Returns the shares in percent, rising.
     pub fn percents(&self) -> impl Iterator<Item = u8> + use<> {
         self.percents.into_iter().take_while(|percent| *percent > 0)
     }
 
-    /// Whether nothing is told.
+    /// Returns whether there is no threshold.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         let [first, ..] = self.percents;
         first == 0
     }
 
-    /// The threshold after so many.
+    /// Returns the next threshold after this many have fired.
     pub(crate) const fn after(&self, told: u8) -> Option<u8> {
         let [a, b, c, d] = self.percents;
         let percent = match told {
@@ -82,12 +82,13 @@ impl Thresholds {
         if percent == 0 { None } else { Some(percent) }
     }
 
-    /// Those after so many, up to so many.
+    /// Returns the thresholds after the first `before`, up to `after` of them.
     pub(crate) fn between(self, before: u8, after: u8) -> impl Iterator<Item = u8> + use<> {
         (before..after).filter_map(move |told| self.after(told))
     }
 
-    /// What must be left of a limit so that none is reached but those that were told; 0 if there are no others.
+    /// Returns the amount that must be left of a limit so that no further threshold fires after these; 0 if there is
+    /// none.
     pub(crate) const fn floor(&self, limit: Option<u64>, told: u8) -> i64 {
         match (limit, self.after(told)) {
             (None | Some(0), _) | (_, None) => 0,
@@ -103,7 +104,7 @@ impl Thresholds {
 }
 
 impl Default for Thresholds {
-    /// 80 % and 100 %.
+    /// Returns 80 % and 100 %.
     fn default() -> Self {
         let mut thresholds = Self::NONE;
         let [first, second, ..] = &mut thresholds.percents;
@@ -126,7 +127,7 @@ impl From<Thresholds> for Vec<u8> {
     }
 }
 
-/// Percents with commas between; nothing for none.
+/// Formats the percents with commas between; empty for none.
 impl fmt::Display for Thresholds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, percent) in self.percents().enumerate() {
@@ -160,7 +161,7 @@ const fn widened(small: u8) -> u64 {
     u64::from_le_bytes([small, 0, 0, 0, 0, 0, 0, 0])
 }
 
-/// More would only be refused.
+/// A bound on the input: only 100 percents are valid.
 const MOST_GIVEN: usize = 101;
 
 #[cfg(test)]

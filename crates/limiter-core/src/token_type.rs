@@ -25,7 +25,7 @@ pub enum TokenType {
 }
 
 impl TokenType {
-    /// The name of the tokens that are counted.
+    /// Returns the name of the tokens that are counted.
     #[must_use]
     pub const fn tokens(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use crate::error::InvalidValue;
 use crate::limits::counted;
 use crate::object::Object;
 
-/// New totals of a call: what is left out stays as it is.
+/// New totals of a call. A total that is left out stays as it is.
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -28,13 +28,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// As estimated.
+    /// Creates totals that leave everything as estimated.
     #[must_use]
     pub const fn unchanged() -> Self {
         Self { input_tokens: None, output_tokens: None, credits: None }
     }
 
-    /// With these tokens of the prompt.
+    /// Sets the tokens of the prompt.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`](crate::MAX_COUNT).
@@ -42,7 +42,7 @@ impl Totals {
         Ok(Self { input_tokens: Some(counted("the number of input tokens", tokens)?), ..self })
     }
 
-    /// With these tokens of the answer.
+    /// Sets the tokens of the answer.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`](crate::MAX_COUNT).
@@ -50,31 +50,31 @@ impl Totals {
         Ok(Self { output_tokens: Some(counted("the number of output tokens", tokens)?), ..self })
     }
 
-    /// With these credits.
+    /// Sets the credits.
     #[must_use]
     pub const fn with_credits(self, credits: Credits) -> Self {
         Self { credits: Some(credits), ..self }
     }
 
-    /// Tokens of the prompt, unless they stay as they are.
+    /// Returns the tokens of the prompt, unless they stay as they are.
     #[must_use]
     pub const fn input_tokens(&self) -> Option<u64> {
         self.input_tokens
     }
 
-    /// Tokens of the answer, unless they stay as they are.
+    /// Returns the tokens of the answer, unless they stay as they are.
     #[must_use]
     pub const fn output_tokens(&self) -> Option<u64> {
         self.output_tokens
     }
 
-    /// Credits, unless they stay as they are.
+    /// Returns the credits, unless they stay as they are.
     #[must_use]
     pub const fn credits(&self) -> Option<Credits> {
         self.credits
     }
 
-    /// The whole charge of a call that was estimated like this.
+    /// Returns the whole charge of a call that had this estimate.
     ///
     /// # Errors
     /// [`InvalidValue::TooLarge`] if the tokens are more than [`MAX_COUNT`](crate::MAX_COUNT) together.

@@ -23,7 +23,7 @@ use crate::credits::Credits;
 #[must_use = "what is not paid is lost when its owner ends"]
 #[non_exhaustive]
 pub struct Unpaid {
-    /// How many keys have a debt.
+    /// The number of keys with a debt.
     pub keys: usize,
     /// Requests that are not charged.
     pub requests: u64,
@@ -38,7 +38,7 @@ pub struct Unpaid {
 }
 
 impl Unpaid {
-    /// Whether nothing is unpaid.
+    /// Returns whether nothing is unpaid.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()

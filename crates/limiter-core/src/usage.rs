@@ -17,7 +17,7 @@ use crate::window::Window;
 
 /// The usage of a key at one instant. Reading it changes nothing.
 ///
-/// It prints each limit in force with what is used of it, and the credits:
+/// It prints each limit in force with the amount used, and the credits:
 ///
 /// ```
 /// # use limiter_core as limiter;
@@ -96,16 +96,16 @@ pub struct WindowUsage {
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct UnitUsage {
-    /// How much is used.
+    /// The amount used.
     pub used: u64,
-    /// How much may be used, if that is limited in this window.
+    /// The limit in this window, if there is one.
     pub limit: Option<u64>,
-    /// How much is left, at least 0, if there is a limit.
+    /// The amount left, at least 0, if there is a limit.
     pub remaining: Option<u64>,
 }
 
 impl Usage {
-    /// The usage of a key at `now`.
+    /// Returns the usage of a key at `now`.
     #[must_use]
     pub fn of(state: &KeyState, now: Timestamp) -> Self {
         let assets = state.assets().filter_map(|(asset, scope)| {
@@ -118,7 +118,7 @@ impl Usage {
         }
     }
 
-    /// The global scope, if it has limits, and then each asset that has some.
+    /// Returns the global scope, if it has limits, and then each asset that has some.
     pub fn scopes(&self) -> impl Iterator<Item = (Option<&AssetId>, &ScopeUsage)> {
         let global = self.global.iter().map(|usage| (None, usage));
         global.chain(self.assets.iter().map(|asset| (Some(&asset.asset), &asset.usage)))
@@ -126,7 +126,7 @@ impl Usage {
 }
 
 impl ScopeUsage {
-    /// Each kind of window, the shorter first.
+    /// Returns each kind of window, the shorter first.
     pub fn windows(&self) -> impl Iterator<Item = (Window, &WindowUsage)> {
         [(Window::Minute, &self.minute), (Window::Day, &self.day)].into_iter()
     }
@@ -141,7 +141,7 @@ impl ScopeUsage {
 }
 
 impl WindowUsage {
-    /// Each unit, requests first.
+    /// Returns each unit, requests first.
     pub fn units(&self) -> impl Iterator<Item = (Unit, &UnitUsage)> {
         [(Unit::Requests, &self.requests), (Unit::Tokens, &self.tokens)].into_iter()
     }
@@ -161,7 +161,7 @@ impl UnitUsage {
         Self { used: meter.used(), limit: meter.limit(), remaining: meter.remaining() }
     }
 
-    /// The share of the limit that is used, in whole percent rounded down; `None` without a limit.
+    /// Returns the share of the limit that is used, in whole percent rounded down; `None` without a limit.
     ///
     /// A limit of 0 is fully used from the start.
     #[must_use]
@@ -196,7 +196,7 @@ impl fmt::Display for ScopeUsage {
 }
 
 impl ScopeUsage {
-    /// Each limit in force: its window, what it counts, what is used, and the limit.
+    /// Returns each limit in force: its window, its unit, the amount used, and the limit.
     fn limited(&self) -> impl Iterator<Item = (Window, &'static str, u64, u64)> {
         self.windows().flat_map(|(window, usage)| {
             usage.units().filter_map(move |(unit, UnitUsage { used, limit, .. })| {

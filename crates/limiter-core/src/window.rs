@@ -1,7 +1,7 @@
-//! `Minute` and `Day`: where a window ends, and what a clock that steps does to it.
+//! `Minute` and `Day`: the end of a window, and the effect of a clock that steps.
 //!
-//! The length of a window is known in this file alone. A counted window is remembered by the instant
-//! at which it ends; everything else sees instants.
+//! Only this file contains the length of a window. A counted window is identified by the instant at which it ends; all
+//! other code uses instants.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,7 +25,7 @@ pub enum Window {
     Day,
 }
 
-/// What the clock says of a window that was counted earlier.
+/// The effect of the clock on a window that was counted earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// It is the current one, or the clock has stepped back by less than a window: it goes on.
@@ -40,7 +40,7 @@ impl Window {
     /// Every window, the shorter first.
     pub const ALL: [Self; 2] = [Self::Minute, Self::Day];
 
-    /// When the window that contains `now` ends: the first instant after it.
+    /// Returns the end of the window that contains `now`: the first instant after it.
     #[must_use]
     pub const fn end(self, now: Timestamp) -> Timestamp {
         let length_ms = self.length_ms();
@@ -49,27 +49,27 @@ impl Window {
         Timestamp::from_window_end(now.unix_ms().saturating_sub(into_ms).saturating_add(length_ms))
     }
 
-    /// When the window that ends at `end` started.
+    /// Returns the start of the window that ends at `end`.
     #[must_use]
     pub const fn start(self, end: Timestamp) -> Timestamp {
         Timestamp::from_unix_ms(end.unix_ms().saturating_sub(self.length_ms()))
     }
 
-    /// How many windows of this kind have passed since 1970 when one ends at `end`; negative before. A
-    /// store may keep this number.
+    /// Returns the number of windows of this kind that have passed since 1970 when one ends at `end`; negative before.
+    /// A store may keep this number.
     #[must_use]
     pub const fn number_of_end(self, end: Timestamp) -> i64 {
         end.unix_ms().div_euclid(self.length_ms())
     }
 
-    /// The end of a window, from its [number](Self::number_of_end), if there can be such a window.
+    /// Returns the end of a window, from its [number](Self::number_of_end), if there can be such a window.
     #[must_use]
     pub fn end_of_number(self, number: i64) -> Option<Timestamp> {
         let end = Timestamp::from_window_end(number.checked_mul(self.length_ms())?);
         (Timestamp::MIN < end && end <= LAST_END).then_some(end)
     }
 
-    /// What `now` means for a window that was counted and ends at `end`.
+    /// Returns the effect of `now` on a counted window that ends at `end`.
     #[must_use]
     pub const fn step(self, end: Timestamp, now: Timestamp) -> Step {
         if self.stays(end, now) {
@@ -81,7 +81,7 @@ impl Window {
         }
     }
 
-    /// Whether a window that ends at `end` goes on at `now`: it contains it, or follows the one that
+    /// Returns whether a window that ends at `end` goes on at `now`: it contains it, or follows the one that
     /// does. A small step back never re-opens a window.
     #[must_use]
     #[inline]
@@ -90,7 +90,7 @@ impl Window {
         0 < left_ms && left_ms <= self.length_ms().saturating_mul(2)
     }
 
-    /// The position among the windows of a record.
+    /// Returns the position among the windows of a record.
     pub(crate) const fn place(self) -> usize {
         match self {
             Self::Minute => 0,
@@ -98,7 +98,8 @@ impl Window {
         }
     }
 
-    /// From when until when a window that ends at `end` goes on: it contains the time, or follows the one that does.
+    /// Returns the range of time in which a window that ends at `end` goes on: it contains the time, or follows the one
+    /// that does.
     pub(crate) const fn stay(self, end: Timestamp) -> (Timestamp, Timestamp) {
         (self.start(self.start(end)), end)
     }

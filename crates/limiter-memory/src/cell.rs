@@ -1,4 +1,4 @@
-//! The cell of one key: everything that a decision about it looks at.
+//! The cell of one key: everything that a decision about it needs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,22 +9,22 @@ use limiter_core::{
 
 use crate::time::Time;
 
-/// One key. Whoever has it in hand holds the lock of its shard.
+/// One key. Access to it requires the lock of its shard.
 ///
 /// The time is read under that lock too: a caller that read it before and then had to wait would look
 /// like a clock that steps back.
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) id: KeyId,
-    /// Tells it from every other cell that this store has had.
+    /// Distinguishes it from every other cell that this store has had.
     pub(crate) serial: u64,
     pub(crate) state: KeyState,
-    /// What is remembered of its calls, if it ever reserved or named one.
+    /// The ledger of its calls, if it ever reserved a call or gave one an id.
     pub(crate) ledger: Option<Box<Ledger>>,
 }
 
 impl Cell {
-    /// Decides and charges.
+    /// Decides a call, and charges it if it is allowed.
     #[inline]
     pub(crate) fn charge(
         &mut self,
@@ -36,7 +36,7 @@ impl Cell {
         evaluate::charge(&mut self.state, &self.id, asset, charge, time.now())
     }
 
-    /// The same for a caller that remembers where its asset is.
+    /// Decides as [`charge`](Self::charge), for a caller that remembers the position of its asset.
     #[inline]
     pub(crate) fn charge_hinted(
         &mut self,
@@ -61,7 +61,7 @@ impl Cell {
         evaluate::charge(&mut self.state, &self.id, asset, charge, now)
     }
 
-    /// One step of a reservation, on the state and on what is remembered. Where nothing is, no memory is taken.
+    /// Makes one step of a reservation on the state and the ledger. An empty ledger takes no memory.
     pub(crate) fn with_ledger<T>(
         &mut self,
         now: Timestamp,
@@ -89,7 +89,7 @@ impl Cell {
     }
 }
 
-/// Where a caller's asset was found the last time. It is only a hint, so that no ordering is needed.
+/// The position at which a caller's asset was found the last time. It is only a hint, so that no ordering is needed.
 #[derive(Debug, Default)]
 pub(crate) struct SharedHint(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! What is kept of keys beside their state: to whom they belong, and by what they are found.
+//! The directory of keys: their workspaces, names and access keys, without their state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -10,7 +10,7 @@ use limiter_core::{
     StoredKey, WorkspaceId,
 };
 
-/// The keys of all workspaces. No decision looks in here.
+/// The keys of all workspaces. No decision uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     keys: HashMap<KeyId, StoredKey, RandomState>,
@@ -36,7 +36,7 @@ pub(crate) enum Then {
     GoOn(KeyName),
 }
 
-/// What is unique in a workspace, or must not run out.
+/// The indexes of one workspace: names, masked access keys, and the admin keys that never expire.
 #[derive(Debug, Default)]
 struct Workspace {
     by_name: BTreeMap<KeyName, KeyId>,
@@ -45,7 +45,7 @@ struct Workspace {
 }
 
 impl Directory {
-    /// The key whose access key has this digest.
+    /// Returns the key whose access key has this digest.
     pub(crate) fn resolve(&self, digest: &KeyDigest) -> Option<&KeyId> {
         let id = self.by_digest.get(digest)?;
         let stored = self.keys.get(id)?.secret?;
@@ -72,7 +72,8 @@ impl Directory {
         }
     }
 
-    /// A key of this workspace; a key of another one does not exist, as far as the answer tells.
+    /// Returns a key of this workspace. The answer is the same for a key of another workspace as for one that does not
+    /// exist.
     pub(crate) fn get_in(
         &self,
         workspace: &WorkspaceId,
@@ -148,7 +149,7 @@ impl Directory {
         }
     }
 
-    /// Renames a key, counts its change, and notes whether it keeps its workspace manageable.
+    /// Renames a key, counts its change, and notes whether it is an admin key that never expires.
     pub(crate) fn update(&mut self, id: &KeyId, kind: KeyKind, config: &KeyConfig) {
         self.note(id);
         let Some(key) = self.keys.get_mut(id) else { return };
@@ -236,5 +237,5 @@ impl Workspace {
     }
 }
 
-/// The most names in one step, a fraction of a millisecond: changes of keys wait for it, and look-ups behind them.
+/// The most names in one step. A step takes a fraction of a millisecond, and changes of keys and look-ups wait for it.
 const NAMES_A_LOOK: usize = 256;

@@ -7,10 +7,10 @@ use limiter_core::{AssetId, Charge, Decision, KeyId};
 use crate::cell::SharedHint;
 use crate::map::{CellMap, Place};
 
-/// Decides calls of one key and asset without looking either of them up.
+/// A key and an asset, resolved once, to decide calls without a look-up.
 ///
-/// It sees limits as soon as they are in force, and expiry and deletion of its key at once, because it
-/// decides on the same cell as everybody else.
+/// Limits apply as soon as they are in force, expiry and deletion of its key at once: it decides on the same cell as
+/// all other callers.
 #[derive(Debug)]
 pub struct MemoryHandle {
     cells: Arc<CellMap>,

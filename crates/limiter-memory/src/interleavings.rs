@@ -1,6 +1,6 @@
 //! Every interleaving of a few threads on one key, by the model checker loom.
 //!
-//! Only one thread of each story manages keys: the directory's lock is not one that loom knows.
+//! Only one thread of each story manages keys, since loom does not model the directory's lock.
 
 use std::sync::Arc;
 

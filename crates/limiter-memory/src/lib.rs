@@ -1,9 +1,8 @@
 //! The in-memory store: rate limits for API keys inside one process.
 //!
-//! Every call is synchronous at heart and needs no runtime: it finds the key's cell, locks it, and asks
-//! [`limiter_core::evaluate`]. The async traits of `limiter-core` are a thin wrapper. There is no
-//! background thread: windows roll when they are looked at, and what the store keeps is bounded by the
-//! keys and assets that admins configured.
+//! Every call is synchronous and needs no runtime: it finds the key's cell, locks it, and calls
+//! [`limiter_core::evaluate`]. The async traits of `limiter-core` are a thin wrapper. There is no background thread:
+//! windows roll at the next call, and the keys and assets that admins configured bound the memory of the store.
 //!
 //! ```
 //! use limiter_core::{Charge, KeyConfig, KeyKind, Limits, NewRecord};

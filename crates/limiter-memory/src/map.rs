@@ -1,5 +1,5 @@
-//! The cells of all living keys, in shards, so that callers of different keys rarely wait for each other,
-//! and the clock that all of them are judged by.
+//! The cells of all living keys, in shards, so that callers of different keys rarely wait for each other, and the clock
+//! of all of them.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -19,7 +19,7 @@ use crate::time::Time;
 /// A cell stays where it is for as long as its key lives, so that a handle finds it without a search.
 pub(crate) struct CellMap {
     shards: Box<[Shard]>,
-    /// Seeded at random, so that nobody can choose ids that collide.
+    /// Seeded at random, so that no caller can choose ids that collide.
     hasher: RandomState,
     inserted: AtomicU64,
     time: Time,
@@ -31,14 +31,14 @@ struct Shard(ShardMutex<Slots>);
 
 #[derive(Default)]
 struct Slots {
-    /// From the hash of an id to its slot. Small, so that it stays in the processor's caches.
+    /// Maps the hash of an id to its slot. It is small, so that it stays in the processor's caches.
     index: HashTable<u32>,
-    /// Never moved: a chunk is allocated whole, and a store that grows pauses nobody to copy cells.
+    /// A chunk is allocated whole and never moves, so that a growing store does not pause to copy cells.
     chunks: Vec<Vec<Option<Cell>>>,
     free: Vec<u32>,
 }
 
-/// Where a cell is: good for as long as its key lives, and never good for another key.
+/// The place of a cell: valid while its key lives, and never valid for another key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     shard: u32,
@@ -98,7 +98,7 @@ impl CellMap {
         self.shards.len()
     }
 
-    /// Where the cell of a key is, if there is one.
+    /// Returns the place of a key's cell, if there is one.
     pub(crate) fn place(&self, id: &KeyId) -> Option<Place> {
         let hash = self.hash(id);
         let mut slots = self.shard(hash).0.lock();
@@ -157,7 +157,7 @@ impl Slots {
         self.chunks.get_mut(chunk_of(slot))?.get_mut(within(slot))?.as_mut()
     }
 
-    /// An empty slot, in a new chunk if all others are in use.
+    /// Takes an empty slot, in a new chunk if all others are in use.
     fn take_free(&mut self) -> u32 {
         if let Some(slot) = self.free.pop() {
             return slot;
@@ -183,7 +183,7 @@ fn is_at(chunks: &[Vec<Option<Cell>>], slot: u32, id: &KeyId) -> bool {
     chunks[chunk_of(slot)][within(slot)].as_ref().is_some_and(|cell| cell.id == *id)
 }
 
-/// Chosen by bits from the middle of the hash: the index itself uses both ends.
+/// Returns the shard of a hash. It uses bits from the middle: the index itself uses both ends.
 #[inline]
 const fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
@@ -199,10 +199,10 @@ const fn within(slot: u32) -> usize {
     slot as usize % CHUNK
 }
 
-/// Many more than the threads that decide at once, so that two of them rarely meet in one; an empty shard
-/// costs two cache lines.
+/// Many more than the threads that decide at once, so that two of them rarely meet in one shard. An empty shard takes
+/// two cache lines.
 const SHARDS: usize = 256;
-/// So few that an empty store is small, so many that the list of chunks stays short.
+/// Small enough for a small empty store, and large enough for a short list of chunks.
 const CHUNK: usize = 32;
 
 #[cfg(test)]
@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// All that decisions look at. The directory of keys for management is kept apart.
+    /// Measures the memory that decisions use, without the directory of keys.
     #[test]
     fn a_key_with_one_limited_asset_takes_at_most_400_bytes() {
         let now = limiter_conformance::fixtures::NOON;

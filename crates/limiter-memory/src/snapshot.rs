@@ -8,10 +8,10 @@ use crate::cell::Cell;
 
 /// All keys of a store with their counts, to be saved with any serde format.
 ///
-/// Nothing is saved by itself: take one now and then, and at shutdown; what was counted since the last
-/// one is lost in a crash. So are changes of keys without a [`Journal`](crate::Journal). A snapshot holds digests,
-/// never access keys. It may be restored at any later time: windows that have passed
-/// meanwhile are empty then, and changes that were pending are in force.
+/// The store saves nothing by itself: take a snapshot now and then, and at shutdown. A crash loses the counts since the
+/// last one, and the changes of keys too unless there is a [`Journal`](crate::Journal). A snapshot holds digests, never
+/// access keys. It may be restored at any later time: windows that have passed meanwhile are empty then, and changes
+/// that were pending are in force.
 ///
 /// ```
 /// # use limiter_memory as limiter;
@@ -28,7 +28,7 @@ use crate::cell::Cell;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
-    /// Of this format: see [`Snapshot::FORMAT`].
+    /// The version of this format: see [`Snapshot::FORMAT`].
     format: u32,
     taken_at: Timestamp,
     last_change: u64,
@@ -77,25 +77,25 @@ impl Snapshot {
         Self { format: Self::FORMAT, taken_at, last_change, keys }
     }
 
-    /// When it was taken, by the clock of the store.
+    /// Returns when it was taken, by the clock of the store.
     #[must_use]
     pub const fn taken_at(&self) -> Timestamp {
         self.taken_at
     }
 
-    /// The [number](crate::KeyChange::number) of the last change that the snapshot includes; 0 for none.
+    /// Returns the [number](crate::KeyChange::number) of the last change that the snapshot includes; 0 for none.
     #[must_use]
     pub const fn last_change(&self) -> u64 {
         self.last_change
     }
 
-    /// How many keys it holds.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether it holds no key.
+    /// Returns whether it holds no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -109,7 +109,7 @@ impl Snapshot {
     }
 }
 
-/// Why a snapshot cannot be restored. The store was not built.
+/// The reason why a snapshot cannot be restored. The store was not built.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -123,7 +123,7 @@ pub enum RestoreError {
         /// The format that this version reads.
         known: u32,
     },
-    /// Two of its keys cannot live together.
+    /// Two of its keys contradict each other.
     #[error("the snapshot is inconsistent: two of its keys are in conflict")]
     Inconsistent(#[source] KeysError),
     /// Changes between the snapshot and the journal are missing.

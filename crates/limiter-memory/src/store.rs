@@ -46,7 +46,8 @@ impl MemoryStoreBuilder {
         Self { time: Time::Manual(clock), ..self }
     }
 
-    /// How many calls of a key are remembered by their ids, and for how long: see [`LedgerBounds`] for the defaults.
+    /// Sets how many calls of a key are remembered by their ids, and for how long: see [`LedgerBounds`] for the
+    /// defaults.
     ///
     /// A call beyond a bound is refused and not charged; nothing is forgotten before its time. The next such call
     /// of the key frees the memory of all whose time has passed.
@@ -91,7 +92,7 @@ impl MemoryStoreBuilder {
         Self { journal: Some(Arc::new(journal)), ..self }
     }
 
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn build(self) -> MemoryStore {
         let cells = Arc::new(CellMap::new(self.time));
@@ -99,7 +100,7 @@ impl MemoryStoreBuilder {
         MemoryStore { directory: Arc::default(), cells, bounds: self.bounds, changes }
     }
 
-    /// A store that goes on from a snapshot.
+    /// Creates a store that continues from a snapshot.
     ///
     /// # Errors
     /// [`RestoreError`] if another version wrote the snapshot, or if it contradicts itself.
@@ -148,13 +149,13 @@ impl MemoryStoreBuilder {
 
 /// The synchronous calls. [`Store`] offers the same, asynchronously.
 impl MemoryStore {
-    /// An empty store on the system's clock.
+    /// Creates an empty store on the system's clock.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Starts with the default settings.
+    /// Creates a builder with the default settings.
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder { time: Time::System, bounds: LedgerBounds::default(), journal: None }
     }
@@ -274,7 +275,7 @@ impl MemoryStore {
         .unwrap_or(Err(ReservationError::KeyUnknown))
     }
 
-    /// One step on the state of a key and on what is remembered of it, if the key is known.
+    /// Makes one step on the state of a key and on its ledger, if the key is known.
     fn step<T>(
         &self,
         key: &KeyId,
@@ -286,26 +287,26 @@ impl MemoryStore {
         })
     }
 
-    /// What the key has used, or `None` if it is not known.
+    /// Returns the usage of the key, or `None` if no such key exists.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
         self.cells.with(key, |cell| Some(cell?.usage(self.cells.time())))
     }
 
-    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
+    /// Resolves a key and an asset for many calls; `None` if the key is unknown.
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
         let place = self.cells.place(key)?;
         Some(MemoryHandle::new(self.cells.clone(), place, key.clone(), asset.cloned()))
     }
 
-    /// The id of the living key whose access key has this digest.
+    /// Returns the id of the living key whose access key has this digest.
     #[must_use]
     pub fn resolve(&self, digest: &KeyDigest) -> Option<KeyId> {
         self.directory.read().resolve(digest).cloned()
     }
 
-    /// What is known of a living key.
+    /// Reads the record of a living key.
     #[must_use]
     pub fn read(&self, id: &KeyId) -> Option<KeyRecord> {
         let directory = self.directory.read();
@@ -423,7 +424,7 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// A page of the living keys of a workspace, by the bytes of their names.
+    /// Lists a page of the living keys of a workspace, by the bytes of their names.
     ///
     /// A long page takes several steps, each with its own lock of the directory, so that other callers never wait for
     /// all of it. A key that is renamed meanwhile may be missing, or appear twice.
@@ -447,7 +448,7 @@ impl MemoryStore {
         }
     }
 
-    /// A snapshot of all keys with their counts.
+    /// Takes a snapshot of all keys with their counts.
     ///
     /// The keys, their names and limits are those of one moment, the end of the snapshot. The counts and reservations
     /// of each key are also those of one moment, which differs between keys. All other work goes on meanwhile. While a
@@ -495,7 +496,7 @@ impl MemoryStore {
         Snapshot::new(taken_at, number, keys)
     }
 
-    /// A store on the system's clock that goes on from a snapshot.
+    /// Creates a store on the system's clock that continues from a snapshot.
     ///
     /// # Errors
     /// As [`MemoryStoreBuilder::restore`].
@@ -508,7 +509,7 @@ impl MemoryStore {
     }
 }
 
-/// The stored form of a new key, in its first version.
+/// Returns the stored form of a new key, in its first version.
 fn first_version(key: &NewRecord) -> StoredKey {
     let NewRecord { id, workspace, config, secret, .. } = key;
     let (id, workspace, name) = (id.clone(), workspace.clone(), config.name.clone());

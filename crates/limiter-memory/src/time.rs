@@ -1,8 +1,8 @@
-//! The store's one authority for time.
+//! The clock of a store, its one authority for time.
 
 use limiter_core::{ManualClock, Timestamp};
 
-/// Where a store reads the time.
+/// The source of a store's time.
 #[derive(Clone, Debug)]
 pub(crate) enum Time {
     /// The system's clock, as of its last tick.
@@ -11,7 +11,7 @@ pub(crate) enum Time {
 }
 
 impl Time {
-    /// The time of now, never before 1970.
+    /// Returns the current time, never before 1970.
     #[inline]
     pub(crate) fn now(&self) -> Timestamp {
         let now = match self {
@@ -22,8 +22,8 @@ impl Time {
     }
 }
 
-/// Reads the coarse clock: a read of the exact one costs more than a whole decision, and is of no use
-/// where a window is a minute.
+/// Reads the coarse clock. A read of the exact one costs more than a whole decision, and gains nothing where a window
+/// is a minute.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 #[inline]
 fn system_time() -> Timestamp {

@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<ExitCode, Box<dyn Error>> {
-    // Time stands still until the story moves it: nothing has to be waited for.
+    // Time stands still until the tour moves it, so that no step waits.
     let clock = ManualClock::at(START);
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -45,10 +45,10 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same tour, with all limits and counts in Redis: only where the limiter comes from differs.
+/// The same tour, with all limits and counts in Redis. Only the creation of the limiter differs.
 #[cfg(feature = "redis")]
 async fn tour_on_redis(url: &str, clock: &ManualClock) -> Result<(), Box<dyn Error>> {
-    // A service leaves out the clock, and goes by that of the server.
+    // A service leaves out the clock, and uses that of the server.
     let prefix = format!("quickstart-{:016x}", getrandom::u64()?);
     let store = limiter::redis::RedisStore::builder(url)
         .key_prefix(prefix)
@@ -94,7 +94,7 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
     heading("It makes calls until one is denied");
     // A service finds the key by the secret that comes with a request.
     let key = limiter.authenticate(&access_key).await?.ok_or("the key was just created")?;
-    // One request with 900 input and 4 output tokens, and what it costs.
+    // One request with 900 input and 4 output tokens, and its cost.
     let charge = Charge::request().with_tokens(900, 4)?.with_credits("0.0125".parse()?);
     let denied = loop {
         match limiter.check_and_consume(&key, &gpt5, &charge).await? {
@@ -118,7 +118,7 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
     let mut config = record.config();
     let raised = limits.to_builder().requests_per_minute(5).tokens_per_day(60).build()?;
     config.assets.insert(gpt5.clone(), raised);
-    // The version makes sure that nobody else's change is overwritten.
+    // With the version, a change by another caller is never overwritten.
     let record = keys.update(&key, record.version, &config).await?;
     print_pending(&record.assets[&gpt5]);
 

@@ -39,8 +39,8 @@ impl<T, E: From<StoreError>, F: Future<Output = Result<T, E>>> Answer<F> {
     /// ```
     ///
     /// # Errors
-    /// Those of the call. [`StoreError::Unavailable`] for a limiter on any other store, which is not asked, and for a
-    /// change of keys while another one is written to a [`Journal`](crate::memory::Journal).
+    /// Those of the call. [`StoreError::Unavailable`] for a limiter on any other store, which is not called. The same
+    /// error for a change of keys while another one is written to a [`Journal`](crate::memory::Journal).
     #[inline]
     pub fn now(self) -> Result<T, E> {
         if !self.in_memory {

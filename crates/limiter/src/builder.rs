@@ -32,21 +32,21 @@ impl LimiterBuilder {
         }
     }
 
-    /// The thresholds of keys that are created or updated without any of their own: 80 % and 100 % unless set.
+    /// Sets the thresholds of keys that are created or updated without any of their own: 80 % and 100 % by default.
     ///
-    /// They are written down with the key, so that all processes which share it agree. Keys that exist already keep theirs until
-    /// they are updated.
+    /// The key stores them, so that all processes which share it agree. Existing keys keep theirs until they are
+    /// updated.
     pub fn thresholds(self, thresholds: Thresholds) -> Self {
         Self { thresholds, ..self }
     }
 
-    /// Calls this with each threshold that a call of this limiter reaches, before the call is answered. It must not block:
-    /// the call waits for it. Several may be given.
+    /// Adds a callback for each threshold that a call of this limiter reaches. It runs before the call is answered, and
+    /// must not block, since the call waits for it. Several may be added.
     ///
     /// A panic in the callback is caught, logged at most every ten seconds, and counted
     /// (`limiter_callback_panics_total`). The call is still answered.
     ///
-    /// For whatever takes time, listen to [`Limiter::threshold_events`].
+    /// For slow work, subscribe to [`Limiter::threshold_events`].
     pub fn on_threshold(
         mut self,
         callback: impl Fn(&ThresholdEvent) + Send + Sync + 'static,
@@ -79,16 +79,17 @@ impl LimiterBuilder {
         Self { kept_usage_events: events, ..self }
     }
 
-    /// Shadow mode for all keys: they are decided and counted as always, but a call that would be denied for a limit or the budget
-    /// is let through and flagged with the denial ([`shadowed`](limiter_core::Decision::shadowed)), and charges nothing. The way to
-    /// introduce limits. For one key, see [`KeyConfig::shadow`](limiter_core::KeyConfig::shadow).
+    /// Turns shadow mode on or off for all keys. Calls are decided and counted as always. A call that a limit or the
+    /// budget would deny is let through, flagged with the denial ([`shadowed`](limiter_core::Decision::shadowed)), and
+    /// charges nothing. Use it to introduce limits. For one key, see
+    /// [`KeyConfig::shadow`](limiter_core::KeyConfig::shadow).
     ///
     /// Unknown, expired and admin keys are denied all the same.
     pub fn shadow(self, shadow: bool) -> Self {
         Self { shadow, ..self }
     }
 
-    /// The limiter.
+    /// Builds the limiter.
     #[must_use]
     pub fn build(self) -> Limiter {
         let thresholds = Channel::new(self.kept_events, self.on_threshold);

@@ -1,4 +1,4 @@
-//! A decision: made at once in memory, waited for on any other store.
+//! A decision: made at once in memory, awaited on any other store.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

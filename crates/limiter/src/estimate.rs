@@ -1,12 +1,12 @@
-//! What a call may cost, before it is made.
+//! The estimated cost of a call, before it is made.
 
 use limiter_core::{Charge, InvalidValue, RuleState, TokenType, Unit};
 
 use crate::price::Price;
 
-/// What a call may cost at most, as far as one can tell before it is made: what to [reserve](crate::Limiter::reserve).
+/// The most that a call may cost, estimated before it is made, to [reserve](crate::Limiter::reserve).
 ///
-/// The prompt is known, and how long the answer may get is what the caller allows. It need not be right:
+/// The prompt is known, and the caller bounds the length of the answer. The estimate need not be exact:
 /// [settling](crate::Reservation::settle) corrects it in either direction.
 ///
 /// ```
@@ -24,7 +24,7 @@ use crate::price::Price;
 ///
 /// With the feature `stream`, `ApiRequest::estimate` reads it from the body of a request of any known provider's API.
 ///
-/// Hand it to [`Limiter::reserve_estimated`](crate::Limiter::reserve_estimated), which also lets long answers start where
+/// Pass it to [`Limiter::reserve_estimated`](crate::Limiter::reserve_estimated), which also starts long answers where
 /// limits are small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an estimate is reserved as a charge"]
@@ -35,27 +35,28 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// What the longest answer is taken to be if the caller does not bound it: 1,000 tokens, more than most answers have.
+    /// The assumed longest answer if the caller does not bound it: 1,000 tokens, more than most answers have.
     pub const DEFAULT_OUTPUT_TOKENS: u64 = 1_000;
 
-    /// For a prompt of which only the length is known: a token for each 4 bytes of UTF-8, rounded up.
+    /// Creates an estimate for a prompt of which only the length is known: a token for each 4 bytes of UTF-8, rounded
+    /// up.
     ///
-    /// That is the rule of thumb for English text. Bytes do better than characters: scripts whose characters take more tokens
-    /// take more bytes too. For Chinese or code it may be too low by a third, and the final figures of the call
-    /// tell. Pictures and sound are not counted by bytes: read the request as an `ApiRequest`, or count them by the
+    /// That is the rule of thumb for English text. Bytes do better than characters: scripts whose characters take more
+    /// tokens take more bytes too. For Chinese or code it may be too low by a third, until the call is settled.
+    /// Pictures and sound are not counted by bytes: read the request as an `ApiRequest`, or count them by the
     /// provider's rule and take [`for_input_tokens`](Self::for_input_tokens).
     pub const fn for_prompt_bytes(bytes: usize) -> Self {
         // No usize has more than 64 bits.
         Self::for_input_tokens((bytes as u64).div_ceil(BYTES_OF_A_TOKEN))
     }
 
-    /// For a prompt whose tokens were counted.
+    /// Creates an estimate for a prompt whose tokens were counted.
     pub const fn for_input_tokens(tokens: u64) -> Self {
         Self { input_tokens: tokens, output_tokens: Self::DEFAULT_OUTPUT_TOKENS, price: None }
     }
 
-    /// The most tokens that the answer may have: the `max_tokens` of the caller, as it came. With `None`
-    /// [`Self::DEFAULT_OUTPUT_TOKENS`] are taken. Where the call asks for several answers, it is their sum.
+    /// Sets the most tokens that the answer may have: the `max_tokens` of the caller, unchanged. `None` stands for
+    /// [`Self::DEFAULT_OUTPUT_TOKENS`]. If the call asks for several answers, pass their sum.
     pub fn max_output_tokens(self, tokens: impl Into<Option<u64>>) -> Self {
         let output_tokens = tokens.into().unwrap_or(Self::DEFAULT_OUTPUT_TOKENS);
         Self { output_tokens, ..self }
@@ -68,13 +69,13 @@ impl Estimate {
         Self { price: Some(price), ..self }
     }
 
-    /// With an answer no longer than these rules allow at all, so that a small limit does not shut out every call whose
-    /// caller asks for more than ever fits.
+    /// Caps the answer to the most that these rules ever allow. So a small limit does not shut out every call whose
+    /// caller asks for more.
     ///
-    /// What counts is each limit as such, not what is left of it: what would fit later is denied with the time from which
-    /// on it does. The prompt is never shortened: if it alone is more than a limit, the call
+    /// Each limit itself counts, not the rest of it: a call that fits later is denied with the time to retry. The
+    /// prompt is never shortened: if it alone is more than a limit, the call
     /// [never fits](limiter_core::Denied::never_fits). The rules are those of a decision
-    /// ([`Decision::rules`](limiter_core::Decision::rules)); budgets are none of them.
+    /// ([`Decision::rules`](limiter_core::Decision::rules)); a budget is not among them.
     pub fn capped_to(self, rules: impl IntoIterator<Item = RuleState>) -> Self {
         let allowed =
             rules.into_iter().filter_map(|state| match (state.rule.unit, state.token_type) {
@@ -103,7 +104,7 @@ impl Estimate {
     }
 }
 
-/// OpenAI and others give it as the rule of thumb for English text.
+/// The rule of thumb for English text that OpenAI and others state.
 const BYTES_OF_A_TOKEN: u64 = 4;
 
 #[cfg(test)]

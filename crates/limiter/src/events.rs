@@ -45,7 +45,7 @@ impl EventSink {
         UsageEvents::new(self.0.usage.subscribe())
     }
 
-    /// Whether this decision raises no event, and is not changed by shadow mode.
+    /// Returns whether this decision raises no event, and is not changed by shadow mode.
     #[inline]
     pub(crate) fn ignores(&self, decision: &Decision) -> bool {
         match decision {

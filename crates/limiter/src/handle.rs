@@ -10,7 +10,7 @@ use crate::observe::{Call, Operation};
 
 /// A key and an asset, resolved once for many calls: see [`Limiter::handle`].
 ///
-/// It sees limits as soon as they are in force, and expiry and deletion of its key at once.
+/// Limits apply as soon as they are in force, expiry and deletion of its key at once.
 #[derive(Clone, Debug)]
 pub struct Handle {
     limiter: Limiter,

@@ -1,4 +1,4 @@
-//! The keys of a workspace, as one of its keys sees them.
+//! The keys of a workspace, managed on behalf of one of them.
 
 use limiter_core::{
     AccessKey, CreatedKey, KeyConfig, KeyId, KeyRecord, KeysError, NewKey, Page, Search, Usage,
@@ -8,11 +8,11 @@ use crate::answer::Answer;
 use crate::limiter::Limiter;
 use crate::observe::{Call, Operation};
 
-/// The keys of a workspace, as one of its keys sees them: see [`Limiter::keys`].
+/// The keys of a workspace, managed on behalf of one of them: see [`Limiter::keys`].
 ///
-/// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage. A
-/// member key reads its own usage; all else is [`KeysError::Forbidden`]. A key of another workspace does not exist, as the
-/// answers have it.
+/// An admin key creates, reads, updates and deletes the keys of its workspace, itself included, and reads their usage.
+/// A member key reads its own usage; all else is [`KeysError::Forbidden`]. No answer reveals that a key of another
+/// workspace exists.
 ///
 /// Every operation looks the caller up again, so that it stops working as soon as its key is deleted or expired
 /// ([`KeysError::UnknownCaller`], [`KeysError::ExpiredCaller`]).
@@ -144,9 +144,9 @@ impl<'a> Keys<'a> {
 
     /// Replaces the configuration of a key that was read at `version`.
     ///
-    /// Name, budget, expiry, thresholds and shadow mode take effect at once, limits per minute at the next minute and limits
-    /// per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is changes nothing,
-    /// also not the version.
+    /// Name, budget, expiry, thresholds and shadow mode take effect at once. Limits per minute take effect at the next
+    /// minute, limits per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is
+    /// changes nothing, also not the version.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];

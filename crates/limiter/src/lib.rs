@@ -1,9 +1,9 @@
 //! Rate limits for API keys of LLM services.
 //!
-//! A service asks [`Limiter::check_and_consume`] for each call. The answer says, in one atomic step, whether
-//! the key may: requests and tokens, per minute and per day, over all its calls and per asset (model),
-//! whichever is stricter; a credit budget; an expiry. What is allowed is charged, what is denied is not,
-//! and both explain themselves.
+//! A service calls [`Limiter::check_and_consume`] for each call. In one atomic step, the limiter decides whether the
+//! call may go on: requests and tokens, per minute and per day, over all calls of the key and per asset (model),
+//! whichever is stricter; a credit budget; an expiry. An allowed call is charged, a denied call is not, and both
+//! decisions are explained.
 //!
 //! ```
 //! use limiter::{AssetId, Charge, Decision, KeyConfig, Limiter, Limits, NewKey, TokenType};
@@ -37,13 +37,13 @@
 //!   counts an answer while it streams.
 //! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
 //!   too.
-//! - [`Keys`] manages the keys of a workspace, as one of its keys may: [`Limiter::keys`].
+//! - [`Keys`] manages the keys of a workspace, on behalf of one of them: [`Limiter::keys`].
 //! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out. Their parts are in
 //!   [`config`], [`decision`] and [`usage`].
 //! - [`store`] has what the author of a store needs.
 //!
 //! # Without a runtime
-//! Each call returns an [`Answer`]: await it, or in memory take it as a value, by [`Answer::now`].
+//! Each call returns an [`Answer`]: await it, or in memory get it as a value, by [`Answer::now`].
 //!
 //! # Features
 //! Limits in memory need none.
@@ -73,12 +73,12 @@
 //! access key. A limiter by `Limiter::with_key_label` or `Limiter::with_asset_label` shows keys or assets. Without the two
 //! features, neither is compiled in.
 //!
-//! Install the recorder before the limiter is built: the recorder gives the handles of an operation at its first call, and
-//! they are kept, so that a decision costs no look-up and no allocation. A call whose future is dropped is not counted.
+//! Install the recorder before the limiter is built: the handles of an operation are registered at its first call and
+//! kept, so that a decision costs no look-up and no allocation. A call whose future is dropped is not counted.
 //!
-//! A span is called `limiter`, at the level DEBUG. Its fields are `operation`, `outcome`, `rule` (the binding rule of a denial by
-//! limits) and `degraded`. A failing store is warned of at most every 10 seconds, with the number of failures since then; one
-//! that a circuit breaker has given up is not warned of again.
+//! A span is called `limiter`, at the level DEBUG. Its fields are `operation`, `outcome`, `rule` (the binding rule of a
+//! denial by limits) and `degraded`. A warning about a failing store is logged at most every 10 seconds, with the
+//! number of failures since then. Calls that a circuit breaker refuses log no further warning.
 
 mod answer;
 mod asset;

@@ -1,4 +1,4 @@
-//! The limiter: one road for each call, to a store in memory or a shared one.
+//! The limiter: one path for each call, to a store in memory or a shared one.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -60,22 +60,22 @@ pub(crate) enum Backend {
 }
 
 impl Limiter {
-    /// Limits inside this process, on the system's clock.
+    /// Creates a limiter inside this process, on the system's clock.
     ///
-    /// To go on from a [`Snapshot`](limiter_memory::Snapshot), build a [`MemoryStore`] and convert it:
+    /// To continue from a [`Snapshot`](limiter_memory::Snapshot), build a [`MemoryStore`] and convert it:
     /// `Limiter::from(store)`. Keep a clone of the store to take snapshots of it.
     #[must_use]
     pub fn in_memory() -> Self {
         Self::from(MemoryStore::new())
     }
 
-    /// Limits inside this process, on a clock that is set by hand: for tests.
+    /// Creates a limiter inside this process, on a clock that is set by hand: for tests.
     #[must_use]
     pub fn in_memory_on(clock: &ManualClock) -> Self {
         Self::from(MemoryStore::builder().clock(clock.clone()).build())
     }
 
-    /// Limits in Redis, shared by all processes that use the same servers, on the servers' clock.
+    /// Connects to limits in Redis, shared by all processes that use the same servers, on the servers' clock.
     ///
     /// ```no_run
     /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
@@ -101,27 +101,27 @@ impl Limiter {
     /// | `redis+sentinel://host:port,host:port/service` | the master that Sentinels name |
     /// | `redis+cluster://host:port,host:port` | a cluster, by some of its nodes |
     ///
-    /// Connecting to a server takes 5 s at most, and a call 500 ms, with waiting and reconnecting; then it is an error.
-    /// These and all other settings are those of [`RedisStore::builder`], whose store becomes a limiter with
+    /// Connecting to a server takes at most 5 s, and a call at most 500 ms, with waiting and reconnecting; after that
+    /// it fails. These and all other settings are those of [`RedisStore::builder`], whose store becomes a limiter with
     /// `Limiter::from(store)`. Keep a clone of the store for its [`health`](RedisStore::health).
     ///
-    /// A call that was sent and whose answer did not come in time, or got lost with the connection, is
-    /// [`StoreError::OutcomeUnknown`]: it may have been charged. It is not sent again, or it could be charged twice.
-    /// [`StoreError::Unavailable`] means that nothing was charged. No error is an allow: whether the request is served
-    /// all the same is the service's choice.
+    /// If the answer to a call that was sent is late, or lost with the connection, the error is
+    /// [`StoreError::OutcomeUnknown`]: the call may have been charged. It is not sent again, since it could be charged
+    /// twice. [`StoreError::Unavailable`] means that nothing was charged. An error never allows a call: the service
+    /// chooses whether to serve the request anyway.
     ///
-    /// The limiter works on the tokio runtime that it was connected on.
+    /// The limiter runs on the tokio runtime that it was connected on.
     ///
     /// # Errors
-    /// [`RedisError`], each variant of which says what to do: a URL that cannot be, no server there, a wrong password,
-    /// a server that is too old or may not run scripts.
+    /// [`RedisError`], for example for a malformed URL, an unreachable server, a wrong password, or a server that is
+    /// too old or may not run scripts. Each message says what to do.
     #[cfg(feature = "redis")]
     pub async fn redis(url: impl Into<String>) -> Result<Self, RedisError> {
         // Connecting is rare and its future large: boxed, it does not make those of its callers large.
         Ok(Self::from(Box::pin(RedisStore::connect(url)).await?))
     }
 
-    /// A limiter with settings of its own, on a store of any kind.
+    /// Creates a builder of a limiter with its own settings, on a store of any kind.
     ///
     /// ```
     /// use limiter::Limiter;
@@ -137,11 +137,11 @@ impl Limiter {
         LimiterBuilder::new(store)
     }
 
-    /// The thresholds that keys reach from now on by calls of this limiter and its clones, each once in its window: nobody has
-    /// to poll. Of several processes on one store, the one whose call reaches a threshold raises the event.
+    /// Subscribes to the thresholds that keys reach by calls of this limiter and its clones, each once in its window.
+    /// Of several processes on one store, the one whose call reaches a threshold raises the event.
     ///
-    /// Listening slows no decision: who is slow misses the oldest events, and is told how many.
-    /// The event of a call whose answer is lost on its way from the store is lost with it.
+    /// A subscriber slows no decision. A slow subscriber misses the oldest events, and gets their number. If the answer
+    /// to a call is lost on its way from the store, its event is lost too.
     ///
     /// ```
     /// use limiter::{Charge, KeyConfig, Limiter, Limits, NewKey};
@@ -206,13 +206,13 @@ impl Limiter {
         self.observer().events.usage_events()
     }
 
-    /// Limits on a store of any kind, with a policy for its outages: a deadline for each call, and a circuit breaker that
-    /// keeps a dead store from costing every call its deadline.
+    /// Creates a limiter on a store of any kind, with a policy for its outages: a deadline for each call, and a circuit
+    /// breaker that keeps a dead store from costing every call its deadline.
     ///
     /// An answer without the store is flagged as [degraded](limiter_core::Allowed::degraded).
     ///
-    /// The settings are those of a [`GuardedStoreBuilder`], whose store becomes a limiter with `Limiter::from(store)`. It
-    /// also takes a store that is not there yet:
+    /// The settings are those of a [`GuardedStoreBuilder`], whose store becomes a limiter with `Limiter::from(store)`.
+    /// It also takes a store that cannot be reached yet:
     ///
     /// ```no_run
     /// # #[cfg(feature = "redis")]
@@ -237,8 +237,8 @@ impl Limiter {
 
     /// Returns the same limiter with the label (and span field) `key`: the id of the key of each call.
     ///
-    /// **Nothing bounds the number of time series**: each key that makes calls has series of its own for as long as the
-    /// process lives, and so has each id that callers make up, if they can. Use it for few keys, which are authenticated
+    /// **Nothing bounds the number of time series**: each key that makes calls has its own series for as long as the
+    /// process lives. So has each id that callers make up, if they can. Use it for few keys, which are authenticated
     /// first. Decisions and denials are labelled, durations are not. Each label costs a look-up.
     ///
     /// Clones and handles that were made before have no label.
@@ -266,7 +266,7 @@ impl Limiter {
         Self(Arc::new(parts))
     }
 
-    /// Whether the limits are inside this process: then [`Answer::now`] answers every call.
+    /// Returns whether the limits are inside this process: then [`Answer::now`] answers every call.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         self.0.backend.is_in_memory()
@@ -289,7 +289,7 @@ impl Limiter {
         self.store().flush(within).await
     }
 
-    /// The id of the key with this access key, or `None` if it belongs to no living key.
+    /// Returns the id of the key with this access key, or `None` if it belongs to no living key.
     ///
     /// An expired key is found; its calls are denied.
     ///
@@ -308,8 +308,8 @@ impl Limiter {
     /// Pass `None` for a call of no asset: it meets the global limits alone, as does a call of an asset
     /// without limits.
     ///
-    /// On a store that is waited for, a future that is dropped before its answer may or may not have charged. To repeat
-    /// or cancel such a call, use [`check_once`](Self::check_once) or [`reserve`](Self::reserve).
+    /// Unless the limiter is in memory, a future that is dropped before its answer may or may not have charged. To
+    /// repeat or cancel such a call, use [`check_once`](Self::check_once) or [`reserve`](Self::reserve).
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer; a denial is no error.
@@ -359,8 +359,8 @@ impl Limiter {
     /// As [`check_and_consume`](Self::check_and_consume), but charged once, however often it is repeated under this id
     /// within the dedupe time (120 s unless set otherwise): a retry after a timeout is safe.
     ///
-    /// A repetition is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges nothing, whatever its
-    /// asset and charge. Only what was allowed is remembered; what was denied is decided anew.
+    /// A repetition is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges nothing, whatever
+    /// its asset and charge. Only allowed calls are remembered; a denied call is decided again.
     ///
     /// # Errors
     /// [`ReservationError::TooMany`] if no more ids can be remembered, or a store error.
@@ -376,7 +376,7 @@ impl Limiter {
         self.decided(call, async move { self.store().check_once(key, asset, charge, id).await })
     }
 
-    /// Decides and charges a call by its estimate, to be corrected once its cost is known: see [`Reservation`].
+    /// Decides and charges a call by its estimate, which is corrected once the cost is known: see [`Reservation`].
     ///
     /// Its id is drawn, and it can be settled for an hour ([`Self::RESERVATION_TTL`]). To repeat it after a lost answer, bring an
     /// id of your own: [`reserve_as`](Self::reserve_as).
@@ -406,14 +406,14 @@ impl Limiter {
 
     /// As [`reserve`](Self::reserve), under an id of the caller's choice and with a ttl of its own.
     ///
-    /// Repeated under the same id it is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges
+    /// A repetition under the same id is allowed, flagged as [replayed](limiter_core::Allowed::replayed), and charges
     /// nothing: a retry after a timeout is safe. The ttl runs from the first time and is not prolonged.
     ///
     /// If its future is dropped before the answer, the call may or may not be charged, and a warning says so. It is not
     /// cancelled, since a retry under the same id would then be free: repeat it, or cancel it by its id.
     ///
     /// # Errors
-    /// [`ReservationError::OtherExists`] if the id is that of a reservation of another asset or other figures,
+    /// [`ReservationError::OtherExists`] if the id is that of a reservation of another asset or another estimate,
     /// [`ReservationError::TooMany`], or a store error.
     pub fn reserve_as<'a>(
         &'a self,
@@ -459,13 +459,13 @@ impl Limiter {
         })
     }
 
-    /// As [`reserve`](Self::reserve) of an estimate; where the answer may be longer than a limit allows at all, of
-    /// as much as it does allow.
+    /// Reserves an estimate as [`reserve`](Self::reserve) does. If its longest answer exceeds a limit itself, the
+    /// reservation has as many output tokens as the limit allows.
     ///
-    /// So a small limit shuts out no call only because its caller allows for a long answer. A denial then tells two things
-    /// apart: the prompt alone [never fits](limiter_core::Denied::never_fits), or there is no room now, and
-    /// [`retry_at`](limiter_core::Denied::retry_at) says when. It takes a second call of the store only where the
-    /// whole estimate was denied and a limit is smaller than it.
+    /// So a small limit does not shut out a call whose caller allows for a long answer. A denial then means one of two
+    /// things: the prompt alone [never fits](limiter_core::Denied::never_fits), or there is no room before
+    /// [`retry_at`](limiter_core::Denied::retry_at). The store is called a second time only if the whole estimate was
+    /// denied and a limit is smaller than it.
     ///
     /// The reservation keeps the estimate's [price](crate::Reservation::price).
     ///
@@ -567,10 +567,10 @@ impl Limiter {
         })
     }
 
-    /// How long a reservation can be settled unless said otherwise: longer than any answer streams.
+    /// The default ttl of a reservation, within which it can be settled: longer than any answer streams.
     pub const RESERVATION_TTL: Duration = Duration::from_secs(3_600);
 
-    /// Resolves a key and an asset for many calls, or `None` if the key is not known.
+    /// Resolves a key and an asset for many calls; `None` if the key is unknown.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
@@ -594,9 +594,9 @@ impl Limiter {
         })
     }
 
-    /// What the key has used, or `None` if it is not known. Only scopes with limits are counted.
+    /// Returns the usage of the key, or `None` if no such key exists. Only scopes with limits are counted.
     ///
-    /// Nobody's rights are checked here; [`Keys::usage`] does.
+    /// It checks no rights; [`Keys::usage`] does.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
@@ -610,9 +610,8 @@ impl Limiter {
     /// Creates the first key of a workspace: an admin key without an expiry.
     ///
     /// # Errors
-    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`]
-    /// if the key is no admin key or has an expiry; and what [`Keys::create`]
-    /// may answer.
+    /// [`KeysError::AlreadyBootstrapped`] if the workspace has keys; [`KeysError::FirstMustBeAdmin`] if the key is no
+    /// admin key or has an expiry; and the errors of [`Keys::create`].
     pub fn bootstrap(
         &self,
         workspace: WorkspaceId,
@@ -625,13 +624,13 @@ impl Limiter {
         )
     }
 
-    /// The keys of a workspace, as the holder of this access key sees them.
+    /// Returns the keys of a workspace, managed on behalf of the holder of this access key.
     #[must_use]
     pub fn keys<'a>(&'a self, caller: &'a AccessKey) -> Keys<'a> {
         Keys::new(self, limiter_core::Keys::new(self.store(), &self.0.issuer, caller))
     }
 
-    /// The keys of a workspace, as this key sees them: for services that authenticate their callers
+    /// Returns the keys of a workspace, managed on behalf of this key: for services that authenticate their callers
     /// themselves.
     #[must_use]
     pub fn keys_as<'a>(&'a self, caller: &'a KeyId) -> Keys<'a> {
@@ -666,7 +665,7 @@ impl Limiter {
         Answer::new(self.is_in_memory(), call)
     }
 
-    /// A decision of a store that is waited for.
+    /// Returns the decision of a store that is not in memory.
     pub(crate) fn later<'a, C, D>(
         &'a self,
         call: Call<'a>,
@@ -699,7 +698,7 @@ impl Limiter {
 }
 
 impl Backend {
-    /// A [`MemoryStore`] is kept as what it is, whatever gave it to the limiter.
+    /// Recognises a [`MemoryStore`] of any origin, so that its calls need no boxed future.
     pub(crate) fn of(store: impl Store) -> Self {
         if let Some(memory) = (&store as &dyn Any).downcast_ref::<MemoryStore>() {
             return Self::Memory(memory.clone());
@@ -720,7 +719,7 @@ impl Backend {
     }
 }
 
-/// Limits on a store of any kind, with the default settings.
+/// Creates a limiter on a store of any kind, with the default settings.
 impl<S: Store> From<S> for Limiter {
     fn from(store: S) -> Self {
         Self::builder(store).build()

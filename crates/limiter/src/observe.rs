@@ -24,7 +24,7 @@ pub(crate) struct Observer {
     pub(crate) events: EventSink,
 }
 
-/// A call of a limiter: what is asked, of which key and asset, as far as the call names them.
+/// A call of a limiter: the operation, and the key and the asset that the call names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) operation: Operation,
@@ -58,13 +58,13 @@ impl Observer {
         self.instruments.begin(call)
     }
 
-    /// Whether nobody looks at this decision, and nothing changes it.
+    /// Returns whether this decision is neither observed nor changed.
     #[inline]
     pub(crate) fn ignores(&self, decision: &Decision) -> bool {
         Instruments::ARE_NONE && self.events.ignores(decision)
     }
 
-    /// Observes a decision, and returns it, turned where the limiter is in shadow mode.
+    /// Observes a decision, and returns it, changed if the limiter is in shadow mode.
     #[inline(never)]
     pub(crate) fn decided(&self, call: &Call<'_>, begun: &Begun, decision: Decision) -> Decision {
         let decision = self.events.decided(call, decision);
@@ -72,7 +72,7 @@ impl Observer {
         decision
     }
 
-    /// Observes a decision that is waited for.
+    /// Awaits and observes a decision.
     pub(crate) async fn decision<E: CallError>(
         &self,
         call: Call<'_>,
@@ -88,7 +88,7 @@ impl Observer {
         }
     }
 
-    /// Observes the answer of any other operation.
+    /// Awaits and observes the answer of any other operation.
     pub(crate) async fn answer<T: Send, E: CallError>(
         &self,
         call: Call<'_>,

@@ -29,8 +29,8 @@ use crate::token_usage::TokenUsage;
 ///
 /// # In files
 /// In TOML and JSON the fields are `input`, `cached_input`, `cache_write`, `output` and `reasoning`, in credits for a
-/// million tokens, and `request`, in credits for a request, each as [`Credits`] are written. `input`, `output` and `request` are 0 if omitted, the others as described with
-/// their setters here.
+/// million tokens, and `request`, in credits for a request. Each is written as [`Credits`] are. `input`, `output` and
+/// `request` are 0 if omitted, the others as described with their setters here.
 ///
 /// ```
 /// # use limiter::{InvalidValue, Price};
@@ -176,7 +176,8 @@ impl fmt::Display for Price {
     }
 }
 
-/// In millionths of a millionth. A price has at most 53 bits and a count 64, so that the sum of a call is below 2^119.
+/// Returns the cost in millionths of a millionth. A price has at most 53 bits and a count 64, so that the sum of a call
+/// is below 2^119.
 fn exact(price: Credits, tokens: u64) -> u128 {
     u128::from(price.millionths()) * u128::from(tokens)
 }

@@ -1,4 +1,4 @@
-//! A call that is charged by its estimate, as a guard: whoever drops it without a word keeps the estimate.
+//! A call that is charged by its estimate, as a guard. If the guard is dropped unsettled, the estimate stands.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::limiter::Limiter;
 use crate::price::Price;
 use crate::token_usage::TokenUsage;
 
-/// What a limiter answers to [`Limiter::reserve`]. A denial is an answer, not an error.
+/// The answer to [`Limiter::reserve`]. A denial is an answer, not an error.
 #[derive(Debug)]
 #[must_use = "a reservation that nobody settles stands as estimated"]
 pub enum Reserved {
@@ -50,13 +50,14 @@ pub enum Reserved {
 /// # }
 /// ```
 ///
-/// A repetition changes nothing more: where an answer was lost, settle again. Another process can go on with the call by
+/// A repetition changes nothing more: if an answer was lost, settle again. Another process can go on with the call by
 /// key and [id](Self::id): see [`keep`](Self::keep) and [`Limiter::settle`].
 ///
-/// In shadow mode, a call that would have been denied has charged nothing: its guard does as it is told, and changes nothing.
+/// In shadow mode, a call that would have been denied has charged nothing: its guard changes nothing.
 ///
-/// Dropped without a word, as in a panic or when its future is cancelled, it keeps the estimate and says so through
-/// `tracing`: a warning with key, id and estimate, by which it can still be settled until its ttl has passed. It does not settle by itself: nobody knows what the call did cost.
+/// If the guard is dropped unsettled, as in a panic or when its future is cancelled, the estimate stands. A warning
+/// through `tracing` has key, id and estimate, by which the call can still be settled until its ttl has passed. The
+/// guard does not settle by itself, since the cost of the call is unknown.
 #[must_use = "a reservation that nobody settles stands as estimated"]
 pub struct Reservation {
     limiter: Limiter,
@@ -71,7 +72,7 @@ pub struct Reservation {
 }
 
 impl Reserved {
-    /// The reservation, if the call may go on.
+    /// Returns the reservation, if the call may go on.
     pub fn allowed(self) -> Option<Reservation> {
         match self {
             Self::Allowed(reservation) => Some(reservation),
@@ -79,7 +80,7 @@ impl Reserved {
         }
     }
 
-    /// Why the call may not go on, if so.
+    /// Returns the denial, if the call may not go on.
     #[must_use]
     pub const fn denied(&self) -> Option<&Denied> {
         match self {
@@ -126,7 +127,7 @@ impl Reservation {
         self.price.as_ref()
     }
 
-    /// The key that is charged.
+    /// Returns the key that is charged.
     #[must_use]
     pub const fn key(&self) -> &KeyId {
         &self.key
@@ -138,26 +139,26 @@ impl Reservation {
         self.asset.as_ref()
     }
 
-    /// Names the reservation among those of its key.
+    /// Returns the id of the reservation among those of its key.
     #[must_use]
     pub const fn id(&self) -> &RequestId {
         &self.id
     }
 
-    /// What is charged: as it was reserved, and raised by each extension that this guard has heard to be allowed.
+    /// Returns the charge: the estimate, raised by each extension through this guard that was allowed.
     #[must_use]
     pub const fn estimate(&self) -> &Charge {
         &self.estimate
     }
 
-    /// The decision by which it was made: how the rules stood after the estimate.
+    /// Returns the decision that made the reservation, with the state of the rules after the estimate.
     #[must_use]
     pub fn decision(&self) -> &Allowed {
         &self.allowed
     }
 
-    /// Raises the estimate to new totals: what is missing is charged like a top-up, all or nothing, in the windows open
-    /// now. A denial changes nothing. So a repetition charges nothing.
+    /// Raises the estimate to new totals: the difference is charged like a top-up, all or nothing, in the windows open
+    /// now. A denial changes nothing, and a repetition charges nothing.
     ///
     /// # Errors
     /// [`ReservationError::Shrinks`] for a total below the estimate as it stands, [`ReservationError::AlreadySettled`],
@@ -176,15 +177,15 @@ impl Reservation {
         Ok(decision)
     }
 
-    /// Corrects the estimate to what the call did cost, in the windows that admitted it as far as they go on. What
-    /// exceeds the estimate is always counted. Answers the final charge, to bill from.
+    /// Corrects the estimate to the actual cost of the call, in the windows that admitted it while they are open. An
+    /// overrun is always counted. Returns the final charge, to bill from.
     ///
     /// After a store error it can be repeated. In shadow mode nothing was charged, and the answer is
     /// [`SettledAs::Uncharged`](limiter_core::SettledAs::Uncharged).
     ///
     /// # Errors
-    /// [`ReservationError::AlreadySettled`] with other figures, [`ReservationError::Unknown`] after its ttl, or a store
-    /// error.
+    /// [`ReservationError::AlreadySettled`] with another charge, [`ReservationError::Unknown`] after its ttl, or a
+    /// store error.
     pub async fn settle(&mut self, actual: &Totals) -> Result<Settled, ReservationError> {
         if self.is_shadowed() {
             return self.ended(Ok(Settled::uncharged(None)));
@@ -224,7 +225,7 @@ impl Reservation {
         self.ended(cancelled)
     }
 
-    /// Leaves the call to whoever gets its id: another task or process, which goes on with
+    /// Leaves the call to another task or process, which gets its id and goes on with
     /// [`Limiter::extend`], [`Limiter::settle`] or [`Limiter::cancel`].
     pub fn keep(mut self) -> RequestId {
         self.open = false;
@@ -236,12 +237,12 @@ impl Reservation {
         self.limiter.stream_warnings()
     }
 
-    /// Shadow mode let the call through: nothing was charged, and there is nothing to correct.
+    /// Returns whether shadow mode let the call through: nothing was charged, and there is nothing to correct.
     fn is_shadowed(&self) -> bool {
         self.allowed.shadowed().is_some()
     }
 
-    /// Only where the store gave no answer is there something left to be done.
+    /// Notes how an end was answered. The guard stays open only if the store gave no answer or the totals are invalid.
     fn ended(
         &mut self,
         outcome: Result<Settled, ReservationError>,
@@ -282,7 +283,7 @@ impl fmt::Debug for Reservation {
     }
 }
 
-/// A new id that no other process draws: 128 random bits.
+/// Draws a new id of 128 random bits, so that no other process draws the same.
 pub(crate) fn random_id() -> Result<RequestId, ReservationError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::Unavailable(BoxError::from(error)))?;

@@ -15,7 +15,7 @@ use crate::reservation::Reserved;
 type Answer = Result<Reserved, ReservationError>;
 type Call = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A `reserve` under an id that was drawn for it, on a store that is waited for.
+/// A `reserve` under an id that was drawn for it, on a store that is not in memory.
 ///
 /// The caller does not have the id before the answer. If this future is dropped earlier, the call goes on as a task,
 /// which cancels the reservation. The future owns all data that the task needs.

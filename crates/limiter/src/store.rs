@@ -1,7 +1,7 @@
-//! The promise of a store, for those who write one.
+//! The contract of a store, for authors of stores.
 //!
-//! A limiter takes any [`Store`]: `Limiter::from(store)`. A store proves itself by passing the conformance suite of this
-//! repository (`limiter-conformance`), which holds it to a model of the rules.
+//! A limiter takes any [`Store`]: `Limiter::from(store)`. A store must pass the conformance suite of this repository
+//! (`limiter-conformance`), which compares it with a model of the rules.
 //!
 //! The rules themselves are in the crate `limiter-core`: a store that keeps a `KeyState` for each key applies them in one
 //! call, as the store in memory does.

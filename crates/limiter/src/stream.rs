@@ -1,4 +1,5 @@
-//! Requests and answers of the providers' APIs: what a request asks for, and what an answer used, also while it streams.
+//! Requests and answers of the providers' APIs: the cost of a request, and the tokens of an answer, also while it
+//! streams.
 
 mod count;
 mod error;
@@ -28,8 +29,8 @@ use crate::user_code::UserCode;
 pin_project! {
     /// Counts the tokens of an answer while it streams, and keeps the [`Reservation`] of its call in step with them.
     ///
-    /// It wraps a [`Stream`] of chunks or an HTTP [`Body`] and is one itself, of the same chunks. How many tokens a chunk carries
-    /// is counted by an [`AnswerReader`](crate::stream::AnswerReader), a function, or anything else that [counts](CountTokens).
+    /// It wraps a [`Stream`] of chunks or an HTTP [`Body`] and is one itself, of the same chunks. Their tokens are
+    /// counted by an [`AnswerReader`](crate::stream::AnswerReader), a function, or any other [`CountTokens`].
     ///
     /// ```
     /// use futures_util::{StreamExt, stream};
@@ -61,41 +62,42 @@ pin_project! {
     ///
     /// # While it streams
     /// A chunk that would pass the estimate waits until the reservation is [extended](Reservation::extend), in
-    /// [steps](Self::with_step); nothing is taken from upstream meanwhile. So what is passed on is charged already, with no lead,
-    /// and the price is that one chunk in a thousand tokens takes a call of the store longer. A stream that brings n tokens
-    /// more than were reserved makes ⌈n ÷ step⌉ extensions at most, and one settlement.
+    /// [steps](Self::with_step); nothing is taken from upstream meanwhile. So each chunk is charged before it is passed
+    /// on. In return, one chunk in a thousand tokens takes a call of the store longer. A stream of n tokens more than
+    /// were reserved makes at most ⌈n ÷ step⌉ extensions, and one settlement.
     ///
-    /// What if an extension is denied is the caller's choice:
-    /// - by default the stream goes on, and the next step asks again. Nothing is lost: what exceeds the estimate is charged
-    ///   when the call is settled, also past the limit.
-    /// - [`ending_at_limit`](Self::ending_at_limit) ends it.
+    /// The caller chooses the effect of a denied extension:
+    /// - By default the stream goes on, and the next step asks again. Nothing is lost: the overrun is charged when the
+    ///   call is settled, also past the limit.
+    /// - [`ending_at_limit`](Self::ending_at_limit) ends the stream.
     ///
     /// # When it ends
     /// The reservation is settled before the stream's end is passed on: by the figures that upstream
     /// [reported](CountTokens::reported), or else by the tokens that were counted, and the input as estimated. If
     /// something [could not be counted](CountTokens::estimate_stands), the estimate stands; the metric
-    /// `limiter_answers_total` counts it and a warning is logged. When the client goes
-    /// away, that is when the meter is dropped, what was seen is settled by a task on the tokio runtime that the meter was
-    /// last made or polled on. If there is none, or it has gone, the estimate stands as charged, and a warning through
-    /// `tracing` says so.
+    /// `limiter_answers_total` counts it and a warning is logged.
+    ///
+    /// If the client leaves, the meter is dropped, and a task settles the tokens seen. It runs on the tokio runtime
+    /// that the meter was last created or polled on. If there is none, or it has ended, the estimate stands as charged,
+    /// and a warning is logged through `tracing`.
     ///
     /// An error of upstream is passed on as [`StreamError::Upstream`]; the chunks before it count. If the counter panics,
     /// the stream ends with [`StreamError::Uncounted`], so that no uncounted chunk is passed on.
     ///
     /// # When the store cannot answer
-    /// A settlement is tried three times, each for as long as the store's deadline allows; it is counted once however often it
-    /// is repeated. If it fails, an error through
-    /// `tracing` carries key, id and figures, by which [`Limiter::settle`](crate::Limiter::settle) can still do it. The
-    /// answer itself is not spoilt by it. An extension that fails is a warning, and is asked for again at the next step;
-    /// of a stream that ends at its limit it is tried three times, and then ends the stream, since no answer is no allow.
+    /// A settlement is tried three times, each up to the store's deadline; it counts once, however often it is
+    /// repeated. If it fails, an error through `tracing` has key, id and figures, by which
+    /// [`Limiter::settle`](crate::Limiter::settle) can still settle the call. The answer itself is not affected. An
+    /// extension that fails is logged as a warning, and asked for again at the next step. If the stream ends at its
+    /// limit, the extension is tried three times and then ends the stream, since an error never allows a chunk.
     #[must_use = "a stream does nothing unless it is polled"]
     pub struct StreamMeter<S, C, K> {
-        // Let go of as soon as the stream has ended, so that upstream stops.
+        // Dropped as soon as the stream has ended, so that upstream stops.
         #[pin]
         upstream: Option<S>,
         tokens: K,
         held: Option<Held<C>>,
-        // The last thing that is passed on, once the reservation is settled.
+        // The last item, passed on once the reservation is settled.
         last: Option<StreamError>,
         meter: Meter,
         // Counts the text that the counter has held back.
@@ -126,14 +128,14 @@ struct Held<C> {
     tokens: u64,
 }
 
-/// What upstream brings: a chunk to count, or something else to pass on.
+/// An item of upstream: a chunk to count, or something else to pass on.
 enum Piece<C, T> {
     Chunk(C),
     Other(T),
 }
 
 impl<S, C, K> StreamMeter<S, C, K> {
-    /// Meters a stream of chunks. For one whose items are no `Result`, map them with `Ok::<_, Infallible>`.
+    /// Meters a stream of chunks. If its items are no `Result`, map them with `Ok::<_, Infallible>`.
     pub fn stream<E>(stream: S, call: Reservation, tokens: K) -> Self
     where
         S: Stream<Item = Result<C, E>>,
@@ -168,9 +170,10 @@ impl<S, C, K> StreamMeter<S, C, K> {
         }
     }
 
-    /// By how many output tokens the reservation is extended at a time; [`Self::DEFAULT_STEP`] by default.
+    /// Sets the number of output tokens of one extension; [`Self::DEFAULT_STEP`] by default.
     ///
-    /// A larger step asks the store less often, and keeps more from other calls of the key until it is settled. 0 becomes 1.
+    /// A larger step calls the store less often, and takes more from other calls of the key until it is settled. 0
+    /// becomes 1.
     pub fn with_step(mut self, tokens: u64) -> Self {
         self.meter.set_step(tokens);
         self
@@ -183,15 +186,15 @@ impl<S, C, K> StreamMeter<S, C, K> {
         self
     }
 
-    /// Ends the stream when a chunk does not fit into the limits or the budget, or when the key has expired: the chunk is
-    /// neither passed on nor charged, upstream is let go of, the call is settled, and the last item is
+    /// Ends the stream when a chunk does not fit into the limits or the budget, or when the key has expired. The chunk
+    /// is neither passed on nor charged, upstream is dropped, the call is settled, and the last item is
     /// [`StreamError::Denied`].
     ///
-    /// What is left of a limit is used up first: where a whole step does not fit, as much is asked for as does, and in the
-    /// end for the chunk alone. That is at most three calls of the store for a chunk.
+    /// The rest of a limit is used up first: if a whole step does not fit, the meter asks for as much as fits, and
+    /// finally for the chunk alone. That is at most three calls of the store for a chunk.
     ///
-    /// In an HTTP body an error breaks the answer off. To end it with words instead, meter the stream of chunks and
-    /// map its last item:
+    /// In an HTTP body an error aborts the answer. To end it with a message instead, meter the stream of chunks and map
+    /// its last item:
     ///
     /// ```
     /// # use futures_util::{Stream, StreamExt};
@@ -239,11 +242,11 @@ impl<S, C, K> StreamMeter<S, C, K> {
         async move { settled.await.ok() }
     }
 
-    /// 1,000 tokens: at a hundred a second the store is asked every ten seconds, which costs next to nothing, and other
+    /// 1,000 tokens: at a hundred a second the store is called every ten seconds, which costs next to nothing. Other
     /// calls of the key miss no more than a short answer.
     pub const DEFAULT_STEP: u64 = meter::DEFAULT_STEP;
 
-    /// What stream and body have in common: only how upstream is polled differs.
+    /// Polls a stream or a body, which differ only in how upstream is polled.
     fn poll_metered<T, E: Into<BoxError>>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -356,7 +359,8 @@ where
         })
     }
 
-    /// Not before the call is settled: a server that is told so sooner never asks for the end.
+    /// Returns whether the stream has ended and its call is settled. A server that sees the end before the settlement
+    /// does not poll for it.
     fn is_end_stream(&self) -> bool {
         self.upstream.is_none() && self.last.is_none() && self.meter.is_settled()
     }
@@ -364,7 +368,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.upstream {
             Some(upstream) if self.held.is_none() => upstream.size_hint(),
-            // Nobody asks while a chunk waits; what is left is upstream's and that chunk.
+            // While a chunk is held, the size is that of the chunk and of upstream: no hint is given.
             Some(_) => SizeHint::default(),
             None => SizeHint::with_exact(0),
         }

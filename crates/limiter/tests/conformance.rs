@@ -22,8 +22,8 @@ impl StoreUnderTest for InMemory {
     }
 }
 
-/// Checks and peeks go through handles: one for each key and asset, obtained by the first call of them and kept, also when
-/// the key is changed or deleted.
+/// A store whose checks and peeks go through handles: one for each key and asset, obtained by their first call and
+/// kept, also when the key is changed or deleted.
 #[derive(Debug)]
 struct ByHandles {
     store: MemoryStore,
@@ -86,7 +86,7 @@ impl Interpose for ByHandles {
         call: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, E> {
         if let ("create", Some(id)) = (called.operation, called.key) {
-            // They stay with the key that had the id before.
+            // The handles stay with the key that had the id before.
             let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
             handles.retain(|(key, _), _| key != id);
         }

@@ -1,4 +1,4 @@
-//! What is counted, as Prometheus is shown it.
+//! The metrics of a limiter, as Prometheus scrapes them.
 
 use std::time::Duration;
 
@@ -284,7 +284,7 @@ async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_
     assert!(!text.contains(team.access_key.expose()), "an access key is in\n{text}");
 }
 
-/// Handles are asked of the recorder when an operation is first called.
+/// The recorder gives the handles of an operation at its first call.
 #[tokio::test]
 async fn a_recorder_that_is_installed_before_the_first_call_sees_it() {
     let Team { limiter, member, .. } = Team::new(ci()).await;
@@ -311,7 +311,7 @@ async fn a_call_that_is_counted_allocates_nothing_for_it() {
             assert!(decided.expect("it is in memory").unwrap().is_allowed());
         }
     };
-    decide(); // The first call asks the recorder for the handles.
+    decide(); // The first call gets the handles from the recorder.
     let measured = measure(|| (0..100).for_each(|_| decide()));
     assert_eq!((measured.count_total, measured.bytes_total), (0, 0));
     metrics.assert_counted(

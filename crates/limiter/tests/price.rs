@@ -1,4 +1,4 @@
-//! What tokens cost, and how a price is written.
+//! The cost of tokens, and the written form of a price.
 
 use limiter::{Credits, Price, TokenUsage};
 use proptest::prelude::*;

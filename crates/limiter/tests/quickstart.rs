@@ -36,7 +36,7 @@ fn help_is_there_and_nonsense_is_refused() {
     assert!(String::from_utf8(nowhere.stderr).unwrap().contains("127.0.0.1:1"));
 }
 
-/// What it prints, but for the access key, which is random.
+/// Returns the output without the access key, which is random.
 fn tale(output: &Output) -> String {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     let lines = text.lines().map(|line| match line.split_once(" has the access key ") {

@@ -1,4 +1,4 @@
-//! The spans around calls, and what is said when a store fails.
+//! The spans around calls, and the warnings when a store fails.
 
 use limiter::memory::MemoryStore;
 use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, NewKey, Totals};
@@ -87,7 +87,7 @@ async fn a_store_that_fails_is_warned_of_once_and_not_with_each_call() {
     assert_eq!(spans(&log).iter().filter(|span| span.contains("outcome=error")).count(), 20);
 }
 
-/// The breaker says when it gives a store up; that it is given up is no news with any call.
+/// The breaker logs once that it gives a store up, and not with each call.
 #[tokio::test]
 async fn a_store_that_a_breaker_has_given_up_is_not_warned_of_again() {
     use limiter::memory::MemoryStore;

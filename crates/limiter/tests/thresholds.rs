@@ -42,7 +42,7 @@ async fn call(limiter: &Limiter, key: &KeyId) {
     let _ = limiter.check_and_consume(key, None, &Charge::request()).await.unwrap();
 }
 
-/// What has come so far.
+/// Returns the events so far.
 fn heard(events: &mut ThresholdEvents) -> Vec<Result<ThresholdEvent, Missed>> {
     let mut heard = Vec::new();
     while let Some(Some(event)) = futures_util::FutureExt::now_or_never(events.next()) {
@@ -76,7 +76,7 @@ async fn who_listens_hears_of_each_threshold_once() {
     assert_eq!(events.next().await, None);
 }
 
-/// By a handle, by an id, by a reservation and what it did cost.
+/// By a handle, by an id, and by a reservation and its actual cost.
 #[tokio::test]
 async fn whatever_charges_is_heard() {
     let limiter = in_memory().thresholds("10,20,30,40".parse().unwrap()).build();
@@ -207,7 +207,7 @@ async fn sixty_four_writers_of_two_processes_on_redis_raise_one_event_each() {
     assert_eq!(all, [80, 100]);
 }
 
-/// Down by what is settled below its estimate, and up again, across both processes.
+/// The count falls by a settlement below its estimate, and rises again, across both processes.
 #[tokio::test]
 async fn a_count_that_goes_down_and_up_again_on_redis_raises_nothing_more() {
     let told = Arc::new(AtomicU64::new(0));
@@ -232,7 +232,7 @@ async fn a_count_that_goes_down_and_up_again_on_redis_raises_nothing_more() {
         call.settle(&Totals::unchanged().with_output_tokens(0).unwrap()).await.unwrap();
     }
     assert_eq!(told.load(Ordering::Relaxed), 1);
-    // What exceeds an estimate is heard too.
+    // An overrun of an estimate raises an event too.
     let small = Charge::request().with_tokens(0, 1).unwrap();
     let Reserved::Allowed(mut call) = second.reserve(&key, None, &small).await.unwrap() else {
         panic!("there is room");

@@ -1,4 +1,4 @@
-//! What limitador's disk storage needs in order to compile. Nothing of it can be used: opening a database fails.
+//! The types that limitador's disk storage needs in order to compile. None of them works: opening a database fails.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -83,7 +83,7 @@ impl Options {
     }
 }
 
-/// What is to be merged.
+/// The operands of a merge.
 #[derive(Debug)]
 pub struct Operands;
 
@@ -96,7 +96,7 @@ impl<'a> IntoIterator for &'a Operands {
     }
 }
 
-/// How a database is packed.
+/// The compression of a database.
 #[derive(Debug)]
 pub enum DBCompressionType {
     /// By bzip2.
@@ -105,7 +105,7 @@ pub enum DBCompressionType {
     None,
 }
 
-/// Whether an entry stays.
+/// The fate of an entry.
 #[derive(Debug)]
 pub enum CompactionDecision {
     /// It does.
@@ -114,7 +114,7 @@ pub enum CompactionDecision {
     Remove,
 }
 
-/// Where to begin.
+/// The start of an iteration.
 #[derive(Debug)]
 pub enum IteratorMode {
     /// At the first.
@@ -126,7 +126,7 @@ pub enum IteratorMode {
 pub struct Error;
 
 impl Error {
-    /// What kind of error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Absent

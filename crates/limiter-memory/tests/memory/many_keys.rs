@@ -1,4 +1,4 @@
-//! So many keys that the store grows many times: none is lost, moved or taken for another.
+//! A store that grows many times by its number of keys: none is lost, moved or confused with another.
 
 use crate::common::{admit, home, requests, store_at};
 use limiter_conformance::fixtures::{NOON, asset, named};

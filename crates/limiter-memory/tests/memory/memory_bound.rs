@@ -1,4 +1,4 @@
-//! What the store keeps is bounded by what admins configured: nothing stays of what is over.
+//! The configuration bounds the memory of the store: nothing stays of keys, assets and windows that are over.
 
 use crate::common::{admit, create, home, requests, store_at, update};
 use limiter_conformance::fixtures::{DAY, MIDNIGHT, MINUTE, NOON, asset, named};
@@ -23,7 +23,7 @@ fn a_removed_asset_is_gone_after_both_windows_and_a_call_of_it() {
     assert!(!saved(&store).contains("removed-model"));
 }
 
-/// It once took them, and could not read its own snapshot any more.
+/// The store once took them, and could no longer read its own snapshot.
 #[test]
 fn the_store_itself_refuses_more_assets_than_a_key_may_have() {
     let (store, _clock) = store_at(NOON);
@@ -164,8 +164,7 @@ fn counted_scopes(store: &MemoryStore) -> usize {
     saved(store).matches("\"day\":").count()
 }
 
-/// All that the store keeps, as text.
-/// Leaves out the number of the last change, whose size in memory is constant.
+/// Returns all data of the store as text, without the number of the last change, whose size in memory is constant.
 fn saved(store: &MemoryStore) -> String {
     let mut saved = serde_json::to_value(store.snapshot()).expect("a snapshot is JSON");
     saved["last_change"] = 0.into();

@@ -1,4 +1,4 @@
-//! A check that allows allocates nothing, whatever it meets: the way of nearly every call.
+//! A check that allows allocates nothing, with any limits: nearly every call is of this kind.
 
 use allocation_counter::measure;
 use limiter_conformance::fixtures::{DAY, NOON, millionths, tokens};
@@ -64,7 +64,7 @@ fn an_allowed_check_in_a_new_window_allocates_nothing() {
     assert_eq!((measured.count_total, measured.bytes_total), (0, 0));
 }
 
-/// It would be of no use to count nothing with a counter that does not count.
+/// The counter does count: a denied check allocates.
 #[test]
 fn a_denied_check_is_seen_to_allocate() {
     let (store, key, asset) = store_with_eight_rules(ManualClock::at(NOON));

@@ -1,4 +1,4 @@
-//! What is remembered of calls: bounded, kept over a restart, and given up in time.
+//! The ledger of a key: bounded, kept over a restart, and emptied in time.
 
 use std::time::Duration;
 
@@ -79,7 +79,8 @@ fn a_key_settles_far_more_calls_an_hour_than_it_may_have_ended_ones() {
     assert_eq!(used(&store, &key), 3_000);
 }
 
-/// As many as may be open end when no more may be reserved: none of them is refused, and what is remembered stays bounded.
+/// As many open reservations as possible end when no more may be reserved. None of them is refused, and the ledger
+/// stays bounded.
 #[test]
 fn of_open_and_ended_ones_no_more_are_remembered_than_both_bounds_together() {
     let (store, _, key) = bounded(50);
@@ -190,7 +191,7 @@ fn bounded(most: usize) -> (MemoryStore, ManualClock, KeyId) {
     (store, clock, key)
 }
 
-/// Whether it was replayed; it must be allowed.
+/// Reserves a call, which must be allowed. Returns whether it was replayed.
 fn reserve(
     store: &MemoryStore,
     key: &KeyId,
@@ -201,7 +202,7 @@ fn reserve(
     Ok(decision.allowed().map(Allowed::replayed).expect("the limits are far away"))
 }
 
-/// Requests of the day.
+/// Returns the requests of the day.
 fn used(store: &MemoryStore, key: &KeyId) -> u64 {
     let usage = store.usage(key).expect("the key lives");
     usage.global.expect("the scope is counted").day.requests.used

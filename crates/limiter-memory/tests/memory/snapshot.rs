@@ -1,4 +1,4 @@
-//! A store goes on from its snapshot as if nothing had happened, and refuses one that cannot be.
+//! A store continues from its snapshot without any difference, and refuses an invalid one.
 
 use crate::common::{admit, create, create_of_kind, home, requests, secret_of, store_at, update};
 use limiter_conformance::fixtures::{DAY, MIDNIGHT, MINUTE, NOON, asset, named};

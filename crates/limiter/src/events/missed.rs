@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Events that a subscriber was too slow for. The stream goes on with the oldest event that is left.
+/// Events that a slow subscriber has missed. The stream goes on with the oldest event that is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{events} events were missed: the subscriber is too slow")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! Metrics and spans of a limiter, as its features have them.
+//! The metrics and spans of a limiter that its features enable.
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Begun {
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 impl Labels {
-    /// The same call, with only the names that are shown.
+    /// Returns the call with only the names that are shown.
     fn shown<'a>(self, call: &Call<'a>) -> Call<'a> {
         let Call { key, asset, .. } = *call;
         Call { key: key.filter(|_| self.keys), asset: asset.filter(|_| self.assets), ..*call }

@@ -13,8 +13,8 @@ use super::{Call, Operation};
 
 /// The handles of a limiter's metrics.
 ///
-/// The recorder gives those of an operation at its first call, and they are kept: so a decision costs no look-up and no
-/// allocation. A recorder that is installed later does not see it.
+/// Those of an operation are registered at its first call and kept, so that a decision costs no look-up and no
+/// allocation. A recorder that is installed later does not get them.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     operations: [OnceLock<OfOperation>; Operation::COUNT],
@@ -163,7 +163,7 @@ const fn error_name(error: &StoreError) -> &'static str {
     }
 }
 
-/// Repeating it does no harm.
+/// Describes the metrics to the recorder. A repetition does no harm.
 fn describe() {
     describe_counter!(
         DECISIONS,

@@ -24,7 +24,7 @@ pub(crate) enum Operation {
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 impl Operation {
-    /// The name of the method.
+    /// Returns the name of the method.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CheckAndConsume => "check_and_consume",
@@ -53,12 +53,12 @@ impl Operation {
     /// The number of operations.
     pub(crate) const COUNT: usize = Self::Delete as usize + 1;
 
-    /// Whether it decides a call and may charge it.
+    /// Returns whether it decides a call and may charge it.
     pub(crate) const fn decides(self) -> bool {
         matches!(self, Self::CheckAndConsume | Self::CheckOnce | Self::Reserve | Self::Extend)
     }
 
-    /// Whether it ends a reservation.
+    /// Returns whether it ends a reservation.
     pub(crate) const fn settles(self) -> bool {
         matches!(self, Self::Settle | Self::Cancel)
     }

@@ -75,7 +75,7 @@ impl Spans {
     }
 }
 
-/// Whether a circuit breaker refused the call: it has logged that when it opened.
+/// Returns whether a circuit breaker refused the call: it has logged that when it opened.
 fn is_logged_elsewhere(error: &StoreError) -> bool {
     #[cfg(feature = "policy")]
     if let Some(outage) = error.source().and_then(|source| source.downcast_ref()) {
@@ -85,5 +85,5 @@ fn is_logged_elsewhere(error: &StoreError) -> bool {
     false
 }
 
-/// As the crate is called in a filter of logs.
+/// The name of the crate in log filters.
 const TARGET: &str = "limiter";

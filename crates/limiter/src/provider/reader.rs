@@ -24,9 +24,9 @@ use crate::token_usage::TokenUsage;
 /// It reads server-sent events, a JSON body, and a JSON array that streams; the first byte distinguishes them. The
 /// bytes must be plain: decompress them first.
 ///
-/// - **What the provider reports wins**, wherever it puts its usage: see [`Api`]. A figure is ignored if it is
-///   negative, not whole or more than a billion. So are an input of 0, and an output of 0 after some output was seen.
-/// - Otherwise, **what was seen is counted**: text, reasoning, refusals and the arguments of tool calls, by
+/// - **The usage that the provider reports wins**, in any place: see [`Api`]. A figure is ignored if it is negative, not
+///   whole or more than a billion. So are an input of 0, and an output of 0 after some output was seen.
+/// - Otherwise, **the answer is counted**: text, reasoning, refusals and the arguments of tool calls, by
 ///   [`tokens_of_text`] or your [tokenizer](Self::counting_by). Text that a provider sends twice is counted once.
 /// - If nothing can be counted, **the estimate stands**: for an answer without any text in a known form, and for an
 ///   answer with an event of more than 8 MiB. An answer that ends in the provider's error is charged only the tokens

@@ -1,4 +1,4 @@
-//! What tells how many tokens a chunk carries.
+//! Counters of the output tokens in the chunks of an answer.
 
 use crate::provider::{Api, Reported};
 
@@ -37,7 +37,7 @@ use crate::provider::{Api, Reported};
 /// }
 /// ```
 pub trait CountTokens<C: ?Sized> {
-    /// How many output tokens this chunk carries. Each chunk is asked about once, in order.
+    /// Returns the number of output tokens in this chunk. It is called once for each chunk, in order.
     ///
     /// It may be an estimate if [`reported`](Self::reported) returns the exact number later.
     fn count(&mut self, chunk: &C) -> u64;

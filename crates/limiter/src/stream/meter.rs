@@ -1,4 +1,4 @@
-//! What a metered stream owes: tokens seen, the estimate that covers them, and its settlement in the end.
+//! The account of a metered stream: the tokens seen, the estimate that covers them, and the settlement.
 
 use std::fmt;
 use std::mem;
@@ -24,15 +24,16 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Keeps a reservation in step with the tokens of a stream. All counts are of output tokens.
 pub(super) struct Meter {
     phase: Phase,
-    /// Where the call is settled if the stream is dropped.
+    /// The runtime on which the call is settled if the stream is dropped.
     runtime: Option<Handle>,
-    /// As it stands charged, as far as is known.
+    /// The charge of the reservation as last known.
     estimate: Charge,
     /// Tokens counted in the chunks so far.
     counted: u64,
-    /// Up to here chunks pass without asking: the estimate, or more where an extension was denied and the stream goes on.
+    /// Up to this many tokens, chunks pass without an extension: the estimate, or more if an extension was denied and
+    /// the stream goes on.
     covered: u64,
-    /// How often room was asked for since the last chunk passed.
+    /// The number of extensions that were asked for since the last chunk passed.
     asked: u32,
     state: State,
     step: u64,
@@ -110,7 +111,8 @@ impl Meter {
         matches!(self.phase, Phase::Settled)
     }
 
-    /// To be called whenever there may be a runtime: dropping may happen where there is none.
+    /// Notes the current runtime. It is called wherever there may be one, since the meter may be dropped where there is
+    /// none.
     pub(super) fn note_runtime(&mut self) {
         if let Ok(runtime) = Handle::try_current() {
             self.runtime = Some(runtime);
@@ -133,7 +135,7 @@ impl Meter {
         self.state.reported.output.unwrap_or(self.counted)
     }
 
-    /// Waits until what was seen may be passed on: it is within the estimate, or the stream goes on all the same. An
+    /// Waits until the tokens seen may be passed on: they are within the estimate, or the stream goes on anyway. An
     /// error ends the stream.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while self.seen() > self.covered {
@@ -152,7 +154,7 @@ impl Meter {
         Poll::Ready(Ok(()))
     }
 
-    /// The stream is over. What was seen is to be settled, but for the tokens that were not passed on.
+    /// Starts to settle the tokens seen, except for those that were not passed on.
     pub(super) fn finish_without(&mut self, tokens: u64) {
         if matches!(self.phase, Phase::Settling(_) | Phase::Settled) {
             return;
@@ -203,7 +205,8 @@ impl Meter {
                 if to <= self.seen() {
                     return Err(StreamError::Denied(denied));
                 }
-                // The last question is about what was seen alone, so that the denial speaks of it and of no step.
+                // The last extension asks for the tokens seen alone, so that the denial is about them and not about a
+                // step.
                 let last = self.asked + 1 >= MOST_ASKED;
                 let fitting = if last { None } else { self.fitting(&denied) };
                 self.ask(fitting.unwrap_or_else(|| self.seen()).clamp(self.seen(), to));
@@ -229,13 +232,13 @@ impl Meter {
         Ok(())
     }
 
-    /// Whole steps from what is covered, as many as what was seen needs.
+    /// Returns the next tokens to cover: whole steps from those covered, as many as the tokens seen need.
     fn next_step(&self) -> u64 {
         let missing = self.seen().saturating_sub(self.covered).div_ceil(self.step);
         self.covered.saturating_add(missing.saturating_mul(self.step)).min(self.most())
     }
 
-    /// How far the estimate can be raised at most, as far as a denial tells.
+    /// Returns the most output tokens to which the estimate can be raised by the numbers of a denial, if it has any.
     fn fitting(&self, denied: &Denied) -> Option<u64> {
         match denied.reason() {
             DenialReason::RateLimited(limited) => {
@@ -250,7 +253,7 @@ impl Meter {
         }
     }
 
-    /// The totals of an estimate of so many output tokens.
+    /// Returns the totals of an estimate with this many output tokens.
     fn totals(&self, output_tokens: u64) -> Totals {
         let totals = with_output(Totals::unchanged(), output_tokens);
         match self.price {
@@ -280,15 +283,15 @@ impl Meter {
         (actual, source)
     }
 
-    /// The most output tokens that can be counted beside the input.
+    /// Returns the most output tokens that can be counted together with the input.
     const fn most(&self) -> u64 {
         MAX_COUNT - self.estimate.input_tokens()
     }
 }
 
 impl Drop for Meter {
-    /// The client has gone, unless the call is settled: what was seen is settled without it. A settlement that cannot run
-    /// drops the reservation, which says so.
+    /// Settles the tokens seen if the client has left before the settlement. A settlement that cannot run drops the
+    /// reservation, which logs a warning.
     fn drop(&mut self) {
         self.note_runtime();
         self.finish_without(0);
@@ -312,7 +315,7 @@ impl fmt::Debug for Meter {
     }
 }
 
-/// A repetition charges nothing more, so that it may be tried again.
+/// Extends the reservation. A repetition charges nothing more, so a failed extension may be tried again.
 async fn extend(
     mut call: Reservation,
     to: Totals,
@@ -360,16 +363,16 @@ async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot:
     call.keep();
 }
 
-/// Counts are kept within what totals can hold.
+/// Sets the output tokens, at most as many as totals can hold.
 fn with_output(totals: Totals, tokens: u64) -> Totals {
     totals.with_output_tokens(tokens.min(MAX_COUNT)).unwrap_or(totals)
 }
 
 pub(super) const DEFAULT_STEP: u64 = 1_000;
 
-/// How often the store is called for one extension or settlement. Each call lasts up to the store's own deadline, in
-/// which it connects anew where that helps.
+/// The most calls of the store for one extension or settlement. Each call lasts up to the store's own deadline, within
+/// which the store reconnects if that helps.
 const ATTEMPTS: u32 = 3;
 
-/// How often a chunk asks for room at a limit: for the whole step, for what is said to fit, and for itself alone.
+/// The most extensions that one chunk asks for at a limit: the whole step, the part that fits, and the chunk alone.
 const MOST_ASKED: u32 = 3;

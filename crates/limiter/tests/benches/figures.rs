@@ -1,6 +1,7 @@
-//! What figures and spans cost a decision in memory: `scripts/bench figures` counts its instructions under each set of features.
+//! The cost of metrics and spans to a decision in memory: `scripts/bench figures` counts its instructions under each
+//! set of features.
 //!
-//! Here and not in `benches/`, since there the service has its features compiled into the limiter, whatever is asked for.
+//! It is not in `benches/`, where the service compiles its features into the limiter in any case.
 
 use std::env;
 use std::hint::black_box;
@@ -30,13 +31,13 @@ fn main() -> ExitCode {
         install_recorder();
     }
     let caller = Caller::new();
-    // The first decision asks the recorder for its handles.
+    // The first decision gets its handles from the recorder.
     caller.decide(subject == "by_handle", 1);
     counted_decisions(&caller, subject == "by_handle", decisions);
     ExitCode::SUCCESS
 }
 
-/// What callgrind looks at.
+/// Makes the decisions whose instructions callgrind counts. It finds this function by its name.
 #[inline(never)]
 fn counted_decisions(caller: &Caller, by_handle: bool, decisions: u64) {
     caller.decide(by_handle, decisions);
@@ -97,7 +98,7 @@ fn check(decision: &Result<Decision, StoreError>) {
     assert!(decision.as_ref().is_ok_and(Decision::is_allowed));
 }
 
-/// In memory nothing is waited for.
+/// Polls a call once: in memory it is ready at once.
 fn now<F: Future>(call: F) -> F::Output {
     call.now_or_never().expect("it is ready")
 }
@@ -111,7 +112,7 @@ fn install_recorder() {
 #[cfg(not(feature = "metrics"))]
 fn install_recorder() {}
 
-/// Of requests, tokens and millionths of a credit.
+/// In requests, tokens and millionths of a credit.
 const NEVER_REACHED: u64 = 1 << 50;
 
 /// In the year 2100.

@@ -1,4 +1,4 @@
-//! Estimates against the limits of a key: what fits, what fits later, and what never does.
+//! Estimates against the limits of a key: calls that fit, that fit later, and that never fit.
 
 use limiter::config::LimitsBuilder;
 use limiter::{
@@ -39,7 +39,7 @@ async fn the_smallest_limit_of_key_and_asset_decides() {
     assert_eq!(reserved.allowed().unwrap().estimate().output_tokens(), 300);
 }
 
-/// The limit counts as such, not what is left of it: what fits later is told when.
+/// The limit itself counts, not the rest of it: a call that fits later is denied with the time to retry.
 #[tokio::test]
 async fn where_the_limit_is_used_up_the_call_is_told_when_to_come_back() {
     let world = World::with_tokens_per_minute(1_000).await;
@@ -90,7 +90,7 @@ async fn credits_are_those_of_the_answer_that_is_reserved() {
     assert_eq!(world.spent().await, credits("50"));
 }
 
-/// A budget is not a window: waiting makes no room in it, and it is no limit to cut an answer to.
+/// A budget has no window: waiting makes no room in it, and an answer is not shortened to it.
 #[tokio::test]
 async fn a_budget_that_does_not_pay_for_the_estimate_denies_it() {
     let world = World::with_budget("49").await;

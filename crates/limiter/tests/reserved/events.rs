@@ -96,7 +96,7 @@ async fn a_limit_ends_the_answer_before_the_delta_that_does_not_fit() {
 }
 
 proptest! {
-    /// Whatever comes, it is counted the same in any pieces, and nothing panics.
+    /// Any bytes are counted the same in any pieces, and nothing panics.
     #[test]
     fn any_bytes_count_the_same_in_any_pieces(
         lines in prop::collection::vec(

@@ -22,7 +22,7 @@ async fn a_settlement_is_tried_three_times_and_counted_once() {
     }
 }
 
-/// The answer is not spoilt by it. By what the log says, it can be settled later.
+/// The answer is not affected. With the numbers in the log, the call can be settled later.
 #[tokio::test]
 async fn a_settlement_that_fails_three_times_is_told_with_its_figures() {
     let (world, log) = (World::with_tokens_per_minute(10_000).await, Log::listen());
@@ -87,7 +87,7 @@ async fn a_stream_that_ends_at_its_limit_tries_an_extension_three_times() {
     }
 }
 
-/// No answer is no allow.
+/// An error never allows a chunk.
 #[tokio::test]
 async fn a_stream_that_ends_at_its_limit_ends_where_the_store_does_not_answer() {
     for fault in [AnswerLost, Unavailable] {

@@ -1,4 +1,4 @@
-//! Whatever becomes of a reservation's guard, nothing is charged twice and nothing is lost in silence.
+//! A reservation's guard, in all of its ends: nothing is charged twice, and no loss is silent.
 
 use std::fmt::Debug;
 use std::future::pending;
@@ -25,7 +25,7 @@ async fn dropped_in_a_panic_it_keeps_the_estimate_and_says_so() {
     assert!(task.await.unwrap_err().is_panic());
     assert_eq!(world.minute_tokens().await, 600);
     assert!(log.text().contains(DROPPED), "{}", log.text());
-    // So it can be mended by hand.
+    // With the id from the log, an operator can settle the call.
     world.limiter.settle(&world.key, &id, &output(7)).await.unwrap();
     assert_eq!(world.minute_tokens().await, 107);
 }
@@ -111,7 +111,7 @@ async fn its_id_can_be_stored_and_settled_by_another_limiter() {
     assert_eq!(world.minute_tokens().await, 130);
 }
 
-/// As another process would find it, after this one has saved its state and gone.
+/// The id as another process finds it, after this one has saved its state and ended.
 #[tokio::test]
 async fn its_id_can_be_settled_after_a_restart() {
     let world = World::with_tokens_per_minute(1_000).await;
@@ -128,7 +128,7 @@ async fn its_id_can_be_settled_after_a_restart() {
     assert_eq!(usage.minute.tokens.used, 130);
 }
 
-/// The guard that comes back from a repeated `reserve` is one for the same reservation.
+/// A repeated `reserve` returns a guard of the same reservation.
 #[tokio::test]
 async fn another_process_takes_a_call_over_by_reserving_it_again() {
     let world = World::with_tokens_per_minute(1_000).await;
@@ -196,7 +196,7 @@ async fn an_extension_whose_answer_was_lost_is_repeated_and_charged_once() {
     assert_eq!(world.minute_tokens().await, 0);
 }
 
-/// What the store did not do is still to be done, so that the guard goes on to say so.
+/// After a failed settlement the guard is still open, and warns when it is dropped.
 #[tokio::test]
 async fn dropped_after_a_settlement_that_failed_it_says_so() {
     let (world, log) = (World::with_tokens_per_minute(1_000).await, Log::listen());

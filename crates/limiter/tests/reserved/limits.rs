@@ -68,7 +68,7 @@ async fn a_stream_that_fills_a_minute_goes_on_in_the_next_one() {
     assert_eq!(world.day_tokens().await, 300);
 }
 
-/// What goes on past a limit is charged in the minute that is open when an extension is allowed again.
+/// An overrun is charged in the minute that is open when an extension is allowed again.
 #[tokio::test]
 async fn an_overrun_of_a_full_minute_is_charged_in_the_next_one() {
     let world = World::with_tokens_per_minute(150).await;
@@ -83,7 +83,7 @@ async fn an_overrun_of_a_full_minute_is_charged_in_the_next_one() {
     }
     assert_eq!(world.minute_tokens().await, 100, "both steps at once");
     assert_eq!(answer.count().await, 9);
-    // The extension stays where it was charged; the day knows the sum.
+    // The extension stays where it was charged; the day has the sum.
     assert_eq!((world.minute_tokens().await, world.day_tokens().await), (100, 180));
 }
 
@@ -141,7 +141,7 @@ async fn a_key_that_expires_or_is_deleted_in_mid_stream_ends_it() {
     }
 }
 
-/// Whoever generates the rest for nobody is paid for it by somebody.
+/// An upstream without a reader must not go on generating tokens, which are billed.
 #[tokio::test]
 async fn upstream_is_let_go_of_before_the_end_is_told() {
     let world = World::with_tokens_per_minute(150).await;

@@ -1,4 +1,4 @@
-//! Meters and the tokio runtime: which may have gone, or never have been there.
+//! Meters on a tokio runtime that has ended, or without one.
 
 use futures_util::StreamExt;
 use limiter::stream::{CountTokens, StreamError, StreamMeter};
@@ -43,7 +43,7 @@ fn a_task_that_ends_with_its_runtime_leaves_the_estimate_and_the_log_says_so() {
     assert!(log.text().contains("its estimate stands as charged"), "{}", log.text());
 }
 
-/// A settlement that the runtime cuts off leaves a guard, which speaks.
+/// A settlement that the runtime cuts off leaves an open guard, which logs a warning.
 #[test]
 fn a_settlement_that_ends_with_its_runtime_leaves_the_estimate_and_the_log_says_so() {
     let log = Log::listen();
@@ -62,7 +62,7 @@ fn a_settlement_that_ends_with_its_runtime_leaves_the_estimate_and_the_log_says_
     assert!(log.text().contains("its estimate stands as charged"), "{}", log.text());
 }
 
-/// The runtime that polled it goes on, though the meter is dropped on a thread that has none.
+/// The runtime that polled the meter goes on, though the meter is dropped on a thread that has none.
 #[test]
 fn dropped_on_another_thread_it_is_settled_on_the_runtime_that_polled_it() {
     let runtime = runtime();

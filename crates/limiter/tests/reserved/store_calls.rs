@@ -1,4 +1,4 @@
-//! How many calls of the store a stream makes.
+//! The number of calls of the store that a stream makes.
 
 use futures_util::StreamExt;
 use limiter::stream::StreamMeter;
@@ -36,7 +36,7 @@ async fn a_stream_of_ten_thousand_chunks_makes_a_stated_number_of_calls() {
     }
 }
 
-/// A step of 0 would never get anywhere; it is one of 1.
+/// A step of 0 would never end; it counts as 1.
 #[tokio::test]
 async fn a_step_of_nothing_is_one_token() {
     let world = World::with_tokens_per_minute(1_000).await;

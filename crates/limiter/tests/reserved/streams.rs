@@ -62,7 +62,7 @@ async fn a_huge_chunk_is_charged_in_one_go() {
     assert_eq!(world.store.calls("extend"), 1);
 }
 
-/// A counter that is wrong harms nobody but its own call: the count stays at the most that can be counted.
+/// A counter that is wrong affects its own call only: the count stops at the most that can be counted.
 #[tokio::test]
 async fn chunks_of_more_than_can_be_counted_are_charged_as_the_most_that_can() {
     let world = World::with_tokens_per_minute(1_000).await;
@@ -71,7 +71,8 @@ async fn chunks_of_more_than_can_be_counted_are_charged_as_the_most_that_can() {
     assert_eq!(world.minute_tokens().await, limiter::MAX_COUNT);
 }
 
-/// Nobody polls a stream whose client stalls; meanwhile nothing happens, and then it goes on in the minute of then.
+/// A server does not poll the stream of a client that stalls. Nothing happens meanwhile, and later the stream goes on
+/// in the minute that is open then.
 #[tokio::test]
 async fn a_client_that_stalls_holds_its_estimate_and_no_more() {
     let world = World::with_tokens_per_minute(10_000).await;
@@ -91,7 +92,7 @@ async fn a_client_that_stalls_holds_its_estimate_and_no_more() {
     assert_eq!((world.minute_tokens().await, world.day_tokens().await), (20, 130));
 }
 
-/// What an extension charged to a later minute stays there; a refund lands in the admitting minute or nowhere.
+/// An extension that was charged to a later minute stays there. A refund is made in the admitting minute or not at all.
 #[tokio::test]
 async fn a_minute_that_ends_in_mid_stream_keeps_what_it_was_charged() {
     let world = World::with_tokens_per_minute(10_000).await;
@@ -214,7 +215,7 @@ async fn a_body_is_metered_by_its_data_and_keeps_its_trailers() {
     assert_eq!(world.minute_tokens().await, 109);
 }
 
-/// A server that asks whether the end has come, and is told so too early, never asks for the end itself.
+/// A server that sees the end too early never polls for it.
 #[tokio::test]
 async fn a_body_ends_once_its_call_is_settled() {
     let world = World::with_tokens_per_minute(10_000).await;

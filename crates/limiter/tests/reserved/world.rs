@@ -21,7 +21,7 @@ pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
 pub(crate) struct World {
     pub(crate) limiter: Limiter,
     pub(crate) store: FaultyStore,
-    /// The store behind the one that is watched.
+    /// The store inside the one that the tests observe.
     pub(crate) memory: MemoryStore,
     pub(crate) clock: ManualClock,
     pub(crate) admin: KeyId,
@@ -42,20 +42,20 @@ impl World {
         Self { limiter, store, memory, clock, admin, key, access_key }
     }
 
-    /// A key with so many tokens a minute.
+    /// Creates a key with this many tokens a minute.
     pub(crate) async fn with_tokens_per_minute(tokens: u64) -> Self {
         let limits = Limits::builder().tokens_per_minute(tokens).build().unwrap();
         Self::new(KeyConfig::named("ci").unwrap().with_global(limits)).await
     }
 
-    /// A key with so many credits.
+    /// Creates a key with this many credits.
     pub(crate) async fn with_budget(budget: &str) -> Self {
         let limits = Limits::builder().tokens_per_day(1_000_000).build().unwrap();
         let config = KeyConfig::named("ci").unwrap().with_global(limits);
         Self::new(config.with_budget(credits(budget))).await
     }
 
-    /// A call with a prompt of so many tokens, and so many reserved for its answer.
+    /// Reserves a call with these numbers of tokens for its prompt and for its answer.
     pub(crate) async fn reserve(&self, input: u64, output: u64) -> Reservation {
         self.reserve_charge(&charge(input, output)).await
     }
@@ -88,7 +88,7 @@ impl World {
         self.clock.set(self.clock.now().after(time));
     }
 
-    /// Lets tasks on this thread's runtime run until so many settlements have been asked for and done.
+    /// Lets tasks on this thread's runtime run until this many settlements have been made.
     pub(crate) async fn settlements(&self, count: u64) {
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
@@ -100,7 +100,7 @@ impl World {
     }
 }
 
-/// Chunks that say how many tokens they carry.
+/// Chunks whose value is their number of tokens.
 pub(crate) type Chunks = BoxStream<'static, Result<u64, Infallible>>;
 pub(crate) type Metered = StreamMeter<Chunks, u64, fn(&u64) -> u64>;
 
@@ -108,12 +108,12 @@ pub(crate) fn chunks(tokens: impl IntoIterator<Item = u64>) -> Chunks {
     stream::iter(tokens.into_iter().collect::<Vec<_>>()).map(Ok).boxed()
 }
 
-/// What a chunk of [`chunks`] carries.
+/// Returns the tokens of a chunk of [`chunks`].
 pub(crate) fn says(chunk: &u64) -> u64 {
     *chunk
 }
 
-/// A stream of such chunks, metered.
+/// Meters a stream of such chunks.
 pub(crate) fn metered(tokens: impl IntoIterator<Item = u64>, call: Reservation) -> Metered {
     StreamMeter::stream(chunks(tokens), call, says)
 }
