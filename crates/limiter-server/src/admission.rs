@@ -122,7 +122,7 @@ pub(crate) async fn admit(
         drop((place, room));
         Ok(response)
     };
-    Workers::run_on(app.workers.as_deref(), handling).await
+    Workers::run_on(app.backing.workers.as_deref(), handling).await
 }
 
 fn too_much() -> Refusal {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -75,7 +76,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
 /// Reads the whole body and takes room for it, unless it is too long or too slow.
 pub(crate) async fn read(body: Body, app: &App) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
     let collected = collect(body, app.bounds.max_body_bytes, &app.admission);
-    let collected = tokio::time::timeout(app.bounds.read_timeout, collected).await;
+    let collected =
+        tokio::time::timeout(Duration::from_secs(app.bounds.read_timeout_s), collected).await;
     collected.unwrap_or_else(|_| {
         let message = "the body did not come in time";
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message))

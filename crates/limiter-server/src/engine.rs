@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use limiter::memory::MemoryStore;
 use limiter::redis::{RedisError, RedisStore};
@@ -13,27 +14,32 @@ use crate::state::{StateError, StateFile};
 use crate::webhook::{self, Webhook};
 use crate::workers::Workers;
 
-/// A store that is ready, and what it takes to keep it.
+/// An engine that is ready.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) limiter: Limiter,
-    pub(crate) redis: Option<RedisStore>,
-    /// Threads for the calls to Redis.
-    pub(crate) workers: Option<Workers>,
-    pub(crate) state: Option<(StateFile, MemoryStore)>,
+    pub(crate) backing: Backing,
     pub(crate) admin: Admin,
-    /// Events that are still to be told.
     pub(crate) webhook: Option<Webhook>,
 }
 
-/// What is known of the admin key of the workspace.
+/// The store of an engine, and the means to keep it.
+#[derive(Debug, Default)]
+pub(crate) struct Backing {
+    pub(crate) redis: Option<RedisStore>,
+    /// Threads that run admitted requests, unless the thread that read them does.
+    pub(crate) workers: Option<Arc<Workers>>,
+    pub(crate) state: Option<(StateFile, MemoryStore)>,
+}
+
+/// The admin key of the workspace, as the start found it.
 #[derive(Debug)]
 pub(crate) enum Admin {
-    /// It was made just now.
+    /// The start made it.
     Made(AccessKey),
-    /// It was brought, and it works.
+    /// The settings have it, and it works.
     Brought,
-    /// The workspace has keys, and nobody has shown one.
+    /// The workspace has keys already, and the settings have none.
     NotShown,
 }
 
@@ -87,28 +93,27 @@ impl Engine {
         settings: &Settings,
         stop: impl Future<Output = ()>,
     ) -> Result<Self, StartError> {
-        let (mut redis, mut workers) = (None, None);
-        let mut state = None;
-        let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
-        let memory = MemoryStore::builder().ledger_bounds(settings.bounds.ledger);
+        let mut backing = Backing::default();
+        let (sink, webhook) = webhook::open(settings).unzip();
+        let memory = MemoryStore::builder().ledger_bounds(settings.bounds.ledger());
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url)
                     .key_prefix(&settings.redis_prefix)
-                    .ledger_bounds(settings.bounds.ledger);
+                    .ledger_bounds(settings.bounds.ledger());
                 // Stop aborts only the connection. Creating a workspace must finish, or its admin key is never shown.
                 let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
                 let store = tokio::select! {
                     connected = threads.run(builder.connect()) => connected.map_err(StartError::Redis)?,
                     () = stop => return Err(StartError::Stopped),
                 };
-                workers = Some(threads);
-                redis = Some(store.clone());
+                backing.workers = Some(Arc::new(threads));
+                backing.redis = Some(store.clone());
                 Limiter::builder(store)
             }
             (None, Some(path)) => {
                 let (file, store) = StateFile::open(path, memory)?;
-                state = Some((file, store.clone()));
+                backing.state = Some((file, store.clone()));
                 Limiter::builder(store)
             }
             (None, None) => Limiter::builder(memory.build()),
@@ -122,7 +127,7 @@ impl Engine {
         });
         let limiter = limiter.build();
         let admin = admin(&limiter, settings).await?;
-        Ok(Self { limiter, redis, workers, state, admin, webhook })
+        Ok(Self { limiter, backing, admin, webhook })
     }
 }
 

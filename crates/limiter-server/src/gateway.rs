@@ -77,7 +77,7 @@ fn api(path: &str) -> Option<Api> {
 }
 
 fn upstream(model: &Model, api: Api) -> Result<Upstream, Refusal> {
-    let Some(upstream) = Upstream::of(model).ok().flatten() else {
+    let Some(upstream) = Upstream::of(model) else {
         let message = format!(
             "the model {:?} has no provider: it is run at /api/v2/execute only",
             model.path

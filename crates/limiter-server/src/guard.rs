@@ -24,7 +24,8 @@ use crate::routes;
 /// Benches use it too, to compare one service with another behind the same guard.
 pub fn guarded(routes: Router, bounds: &Bounds) -> Router {
     metrics::install();
-    catching_panics(routes).layer(from_fn_with_state(bounds.request_timeout, stand_guard))
+    catching_panics(routes)
+        .layer(from_fn_with_state(Duration::from_secs(bounds.request_timeout_s), stand_guard))
 }
 
 /// Limits a panic to the request that caused it.

@@ -65,4 +65,3 @@ pub use models::Model;
 pub use serve::serve;
 pub use server::Server;
 pub use state::StateError;
-pub use webhook::WebhookSettings;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::app::App;
 use crate::bounds::Bounds;
+use crate::engine::Backing;
 use crate::health;
 use crate::models::Models;
 
@@ -191,10 +192,11 @@ fn changes_during_saves_are_all_kept() {
 fn ready(file: &StateFile, store: &MemoryStore) -> (StatusCode, String) {
     let limiter = Limiter::builder(store.clone()).build();
     let models = Models::new(Vec::new()).unwrap();
-    let app =
-        App::new(limiter, None, Some(file.clone()), None, models, Bounds::default(), Vec::new());
+    let state = Some((file.clone(), store.clone()));
+    let backing = Backing { state, ..Backing::default() };
+    let app = App::new(limiter, backing, models, Bounds::default(), Vec::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(health::ready(State(Arc::new(app))))
+    runtime.block_on(health::ready(State(app)))
 }
 
 #[test]

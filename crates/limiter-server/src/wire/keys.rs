@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::bounds::Bounds;
-    use crate::models::Models;
+    use crate::engine::Backing;
 
     const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
 
@@ -194,8 +194,8 @@ mod tests {
             finished(limiter.keys(&admin).create(key)).unwrap();
         }
         let models = Models::new(Vec::new()).unwrap();
-        let app = App::new(limiter, None, None, None, models, Bounds::default(), Vec::new());
-        (Arc::new(app), admin)
+        let bounds = Bounds::default();
+        (App::new(limiter, Backing::default(), models, bounds, Vec::new()), admin)
     }
 
     /// Each page takes one poll; other requests run after it.

@@ -31,8 +31,7 @@ pub(crate) async fn run(
     Whole(body): Whole,
 ) -> Result<Response, Refusal> {
     let model = Arc::clone(find(&app, &id_or_path)?);
-    let upstream = Upstream::of(&model).ok().flatten();
-    let Some(upstream) = upstream else {
+    let Some(upstream) = Upstream::of(&model) else {
         return echo::run(&app, key, &model, body::object(&body)?).await;
     };
     let started = Instant::now();
