@@ -39,7 +39,7 @@ where
     let is_readable = encoding(&parts.headers).is_none();
     let mut reader = AnswerReader::new(api);
     if let Some(tokenizer) = &config.options.tokenizer {
-        reader = reader.counting_by(tokenizer.clone());
+        reader = reader.counting_by(Arc::clone(tokenizer));
     }
     let counter = Counter { reader, is_readable };
     let meter = StreamMeter::body(body, reservation, counter);
