@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use limiter::memory::MemoryStore;
-use limiter::redis::{RedisError, RedisStore};
+use limiter::redis::RedisStore;
 use limiter::{AccessKey, KeyConfig, KeyKind, KeysError, Limiter, NewKey, WorkspaceId};
 use thiserror::Error as ThisError;
 
@@ -43,49 +43,43 @@ pub(crate) enum Admin {
     NotShown,
 }
 
-/// Why a server does not start.
+/// An error that keeps a server from starting, or ends it.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The settings contradict each other.
+    /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Redis cannot be used.
-    #[error("the Redis of --redis cannot be used")]
-    Redis(#[source] RedisError),
     /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The workspace could not be made.
-    #[error("the workspace {workspace:?} cannot be set up")]
-    Workspace {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// Why.
-        #[source]
-        source: KeysError,
-    },
     /// The workspace has another admin key.
     #[error(
         "LIMITER_ADMIN_KEY is not the access key of a living admin key of the workspace {0:?}, which has keys already: set \
-         it to the one that was shown when the workspace was new, or leave it out"
+         it to the one that the first start has shown, or leave it out"
     )]
     OtherAdmin(WorkspaceId),
-    /// The address cannot be listened on.
-    #[error("nothing can listen on {address}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
     /// The server was stopped before it had started.
     #[error("the server was stopped while it connected to Redis")]
     Stopped,
-    /// It came to an end with an error.
-    #[error("the server failed")]
-    Failed(#[source] Box<dyn Error + Send + Sync>),
+    /// The address, Redis, the workspace or the system cannot be used.
+    #[error("{failure}")]
+    Failed {
+        /// The failure in a sentence.
+        failure: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl StartError {
+    /// Returns the error of a failure, from its cause.
+    pub fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
+        failure: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        |cause| Self::Failed { failure: failure.into(), source: cause.into() }
+    }
 }
 
 impl Engine {
@@ -102,9 +96,10 @@ impl Engine {
                     .key_prefix(&settings.redis_prefix)
                     .ledger_bounds(settings.bounds.ledger());
                 // Stop aborts only the connection. Creating a workspace must finish, or its admin key is never shown.
-                let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
+                let threads = Workers::start()
+                    .map_err(StartError::failed("no threads can be started for calls to Redis"))?;
                 let store = tokio::select! {
-                    connected = threads.run(builder.connect()) => connected.map_err(StartError::Redis)?,
+                    connected = threads.run(builder.connect()) => connected.map_err(StartError::failed("the Redis of --redis cannot be used"))?,
                     () = stop => return Err(StartError::Stopped),
                 };
                 backing.workers = Some(Arc::new(threads));
@@ -134,7 +129,9 @@ impl Engine {
 /// Makes the workspace if it is new, and else looks at the key that was brought.
 async fn admin(limiter: &Limiter, settings: &Settings) -> Result<Admin, StartError> {
     let workspace = &settings.workspace;
-    let failed = |source| StartError::Workspace { workspace: workspace.clone(), source };
+    let failed = |error: KeysError| {
+        StartError::failed(format!("the workspace {workspace:?} cannot be set up"))(error)
+    };
     let config = KeyConfig::named("admin").map_err(|error| failed(error.into()))?;
     let new = NewKey::admin(config);
     let new = match &settings.admin_key {

@@ -88,7 +88,7 @@ impl Server {
     /// Where it listens.
     ///
     /// # Errors
-    /// [`StartError::Listen`] if the system cannot tell.
+    /// [`StartError::Failed`] if the system does not know it.
     pub fn address(&self) -> Result<SocketAddr, StartError> {
         local_address(&self.listener, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
@@ -142,7 +142,7 @@ impl Server {
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    bind(address).map_err(|source| StartError::Listen { address, source })
+    bind(address).map_err(StartError::failed(format!("the server cannot listen on {address}")))
 }
 
 /// Binds as `TcpListener::bind` does, with a longer queue.
@@ -158,7 +158,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Listen { address: asked, source })
+    let failed = StartError::failed(format!("the server cannot listen on {asked}"));
+    listener.local_addr().map_err(failed)
 }
 
 static NOT_SAVED: Throttle = Throttle::of_warnings();

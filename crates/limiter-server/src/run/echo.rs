@@ -33,7 +33,7 @@ pub(crate) async fn run(
     let text = match into_prompt(request) {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
-        None => return Err(Refusal::malformed("a run needs its prompt as \"text\"")),
+        None => return Err(Refusal::malformed("the run has no prompt: send it as \"text\"")),
     };
     let words = text.split_whitespace().count() as u64;
     let usage = TokenUsage::new(words, words);
