@@ -454,21 +454,16 @@ pub(crate) mod tests {
         let file = "
             [prices.'openai/*']
             input = '1.25'
-            [prices.'*']
-            request = 1
             [[models]]
             id = 'a'
             path = 'openai/gpt-5/openai'
-            [[models]]
-            id = 'b'
-            path = 'meta/llama/local'
             [[models]]
             id = 'c'
             path = 'openai/gpt-4o-mini/openai'
             price = { output = 2 }
         ";
         let prices = settings(&[], file).models.into_iter().map(|model| model.price);
-        let expected = ["input = '1.25'", "request = 1", "output = 2"];
+        let expected = ["input = '1.25'", "output = 2"];
         assert!(prices.eq(expected.map(|text| Some(toml::from_str(text).unwrap()))));
     }
 

@@ -48,7 +48,12 @@ impl Config {
         *method != Method::OPTIONS && self.methods.as_ref().is_none_or(chosen)
     }
 
-    /// The headers of all dialects.
+    /// Returns the chosen statuses, or else the default ones.
+    pub(crate) fn statuses_or(&self, default: StatusMap) -> StatusMap {
+        self.statuses.clone().unwrap_or(default)
+    }
+
+    /// Writes the headers of all dialects.
     pub(crate) fn write_headers(&self, standing: Standing<'_>, headers: &mut HeaderMap) {
         Dialect::write_all(&self.dialects, standing, headers);
     }

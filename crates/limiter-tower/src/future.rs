@@ -156,9 +156,8 @@ fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes>
     if is_grpc(&parts.headers) {
         refusal.to_grpc_response(&config.dialects, config.retry_bound)
     } else {
-        let default = StatusMap::new();
-        let statuses = config.statuses.as_ref().unwrap_or(&default);
-        refusal.to_response(statuses, &config.dialects, config.retry_bound)
+        let statuses = config.statuses_or(StatusMap::new());
+        refusal.to_response(&statuses, &config.dialects, config.retry_bound)
     }
 }
 

@@ -55,10 +55,9 @@ where
         (false, true) => GatewayBody::metered(WithoutUsageChunk::new(meter)),
         (true, asked_for_usage) => {
             let body = last_words(meter.ending_at_limit(), config.clone(), api);
-            if asked_for_usage {
-                GatewayBody::metered(WithoutUsageChunk::new(body))
-            } else {
-                GatewayBody::metered(body)
+            match asked_for_usage {
+                true => GatewayBody::metered(WithoutUsageChunk::new(body)),
+                false => GatewayBody::metered(body),
             }
         }
     };

@@ -40,16 +40,14 @@ impl GatewayConfig {
     /// Returns the response to a refused call, in the format of the called API.
     pub(super) fn respond(&self, api: Option<Api>, refusal: &Refusal) -> Response<Bytes> {
         let format = api.map_or(self.options.format, ErrorFormat::from);
-        let Config { dialects, retry_bound, statuses, .. } = &self.shared;
-        let default = format.statuses();
-        let statuses = statuses.as_ref().unwrap_or(&default);
-        refusal.to_api_response(format, statuses, dialects, *retry_bound)
+        let Config { dialects, retry_bound, .. } = &self.shared;
+        let statuses = self.shared.statuses_or(format.statuses());
+        refusal.to_api_response(format, &statuses, dialects, *retry_bound)
     }
 
     /// Returns the last event of a stream that ends early.
     pub(super) fn last_event(&self, api: Api, refusal: &Refusal) -> Bytes {
-        let default = ErrorFormat::from(api).statuses();
-        let status = self.shared.statuses.as_ref().unwrap_or(&default).of(refusal);
-        Problem::of(refusal, status).to_api_event(api)
+        let statuses = self.shared.statuses_or(ErrorFormat::from(api).statuses());
+        Problem::of(refusal, statuses.of(refusal)).to_api_event(api)
     }
 }
