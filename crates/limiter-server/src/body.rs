@@ -1,4 +1,4 @@
-//! What a request says: its body, its path and its query, each refused with a sentence if it cannot be read.
+//! The parts of a request: its body, its path and its query, each refused with a sentence if it cannot be read.
 
 use std::fmt;
 use std::sync::Arc;

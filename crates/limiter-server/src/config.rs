@@ -28,6 +28,7 @@ pub use self::origins::Origin;
 #[derive(Clone, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[allow(rustdoc::bare_urls, reason = "--help shows the text as it is here")]
 pub struct Settings {
     /// Address to listen on [default: 127.0.0.1:8080]
     ///

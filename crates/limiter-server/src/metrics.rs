@@ -1,4 +1,4 @@
-//! What is counted for Prometheus, beside what the limiter counts itself. No label comes from outside: routes, statuses and
+//! The metrics of the server, in addition to those of the limiter. No label comes from a client: routes, statuses and
 //! outcomes are few and known.
 
 use std::sync::OnceLock;

@@ -20,7 +20,7 @@ pub struct Model {
     pub id: AssetId,
     /// Its path, such as `openai/gpt-5/openai`, by which people name it.
     pub path: String,
-    /// What it is called; the path if nothing is said.
+    /// Its name for people; by default its path.
     #[serde(default)]
     pub name: Option<String>,
     /// The price of its runs. By default the price in the table `[prices]` for its path or id, or else free.
@@ -54,7 +54,7 @@ pub struct Model {
 pub(crate) struct Models(HashMap<String, Arc<Model>>);
 
 impl Model {
-    /// What it is called.
+    /// Returns its name, or else its path.
     #[must_use]
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.path)

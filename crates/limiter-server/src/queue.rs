@@ -140,7 +140,7 @@ mod tests {
     async fn places_are_given_in_the_order_of_asking() {
         let queue = Queue::new(1);
         let calls = [10 * MS, MS, MS, MS].map(|work| call(&queue, work));
-        for (waited, call) in [0 * MS, 10 * MS, 11 * MS, 12 * MS].into_iter().zip(calls) {
+        for (waited, call) in [Duration::ZERO, 10 * MS, 11 * MS, 12 * MS].into_iter().zip(calls) {
             assert_eq!(call.await.unwrap(), (waited, true));
         }
         assert!(queue.waiters.lock().since.is_empty());

@@ -122,5 +122,5 @@ async fn accept(
 
 /// So that a lack of file descriptors is not waited for with a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Who reads may be slower than who writes: a model's answer is long, and so are some ways.
+/// How much longer than its request a client may take to read a piece of the answer: a model's answer is long.
 const WRITE_PATIENCE: u32 = 3;

@@ -79,13 +79,13 @@ impl Server {
         Ok(Self { listener, app, webhook: None, cors_origins: Vec::new(), welcome: String::new() })
     }
 
-    /// What to tell whoever started it, with the admin key if it was made just now.
+    /// Returns the text for the operator at the start, with the admin key if the start made it.
     #[must_use]
     pub fn welcome(&self) -> &str {
         &self.welcome
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     ///
     /// # Errors
     /// [`StartError::Failed`] if the system does not know it.

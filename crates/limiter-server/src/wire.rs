@@ -35,7 +35,7 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
     Refusal::new(status, code, message).with_retry(Standing::from(denied).retry())
 }
 
-/// What the SDK calls a limit.
+/// Returns the SDK's name of a limit.
 const fn name(rule: Rule) -> &'static str {
     match (rule.unit, rule.window) {
         (Unit::Tokens, Window::Minute) => "tpm",

@@ -109,7 +109,7 @@ impl Problem {
         // The type of a rate limit error is the unit of the limit.
         let is_of_tokens = self.binding().is_some_and(|rule| rule.unit == Unit::Tokens);
         let r#type = if is_of_tokens { "tokens" } else { r#type };
-        let code = code.unwrap_or(self.reason());
+        let code = code.unwrap_or_else(|| self.reason());
         OpenAiError { message: self.detail(), r#type, param: None, code }
     }
 

@@ -1,4 +1,4 @@
-//! The built-in model, which answers with what it was told: to try keys and limits without any provider.
+//! The built-in model, which answers with its prompt: to try keys and limits without any provider.
 //!
 //! Its tokens are words: what stands between blanks. So the whole cost of a run is known before it starts, and is
 //! checked in one step.

@@ -5,7 +5,7 @@ use serde_json::{Number, Value};
 
 use crate::refusal::Refusal;
 
-/// An amount of credits, exact to a millionth up to 2^33 credits. Beyond that, as far as the float goes that the SDK sends.
+/// An amount of credits, exact to a millionth up to 2^33 credits. Above that, to the precision of the float that the SDK sends.
 pub(crate) fn credits(what: &str, value: &Value) -> Result<Credits, Refusal> {
     let refused = || {
         Refusal::malformed(format!(

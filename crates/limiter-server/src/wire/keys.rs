@@ -156,7 +156,7 @@ pub(crate) fn key_id(text: &str) -> Result<KeyId, Refusal> {
 
 /// Keys in a page of the list: less than a millisecond of work, so that a check never waits long behind it.
 const LISTED_A_TURN: usize = 100;
-/// Whoever loses so often in a row is told, and can look at what the others do.
+/// A client that loses more often in a row gets the conflict, and can look at the changes of the others.
 const CONFLICT_RETRIES: u32 = 3;
 
 #[cfg(test)]
