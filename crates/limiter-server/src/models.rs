@@ -171,12 +171,4 @@ mod tests {
         assert_eq!(resolved("openai/gpt-5/openai"), "6895d6d1d50c89537c1cf237");
         assert_eq!(resolved("somewhere/else"), "somewhere/else");
     }
-
-    #[test]
-    fn no_two_models_share_a_name() {
-        let mut models = Models::built_in();
-        models.extend(Models::built_in());
-        let error = Models::new(models).unwrap_err().to_string();
-        assert!(error.contains("two models have the id or path"), "{error}");
-    }
 }

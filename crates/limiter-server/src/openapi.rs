@@ -1,7 +1,7 @@
 //! The OpenAPI document of the engine's API, and of the paths of the providers' APIs.
 
 mod gateway;
-mod headers;
+pub(crate) mod headers;
 
 use std::sync::LazyLock;
 
@@ -22,12 +22,6 @@ pub(crate) async fn document() -> impl IntoResponse {
     static DOCUMENT: LazyLock<Bytes> =
         LazyLock::new(|| Bytes::from(Api::openapi().to_pretty_json().unwrap_or_default()));
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone())
-}
-
-/// Returns the names of the headers that the document describes.
-#[cfg(test)]
-pub(crate) fn header_names() -> Vec<String> {
-    headers::headers().into_iter().map(|(name, _)| name).collect()
 }
 
 #[derive(OpenApi)]

@@ -55,15 +55,3 @@ Paths:
   /healthz, /readyz, /metrics                           for monitoring; keep them behind the proxy
 
 SIGTERM and SIGINT end it gracefully.";
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_flags_do_not_contradict_each_other() {
-        Flags::command_for_update().debug_assert();
-    }
-}

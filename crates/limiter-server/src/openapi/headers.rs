@@ -25,7 +25,7 @@ fn reference(name: &str) -> (String, RefOr<Header>) {
     (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
 }
 
-pub(super) fn headers() -> Vec<(String, Header)> {
+pub(crate) fn headers() -> Vec<(String, Header)> {
     let mut headers = vec![
         header(
             Type::Integer,
