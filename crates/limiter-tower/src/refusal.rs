@@ -95,7 +95,7 @@ impl Refusal {
     /// The answer over gRPC: a status in a response without a body (*trailers-only*), with the same headers.
     #[must_use]
     pub fn to_grpc_response(&self, dialects: &[Dialect], retry_bound: Duration) -> Response<Bytes> {
-        let mut response = grpc::response(Kind::of(self).into(), &self.to_string());
+        let mut response = grpc::response(Kind::of(self), &self.to_string());
         self.write_headers(dialects, retry_bound, response.headers_mut());
         response
     }
