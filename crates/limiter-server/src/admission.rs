@@ -55,7 +55,9 @@ impl Admission {
         let room = u32::try_from(bytes)
             .ok()
             .and_then(|bytes| Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok());
-        room.ok_or_else(|| Refusal::busy("the server holds as many bytes of requests as it takes"))
+        room.ok_or_else(|| {
+            Refusal::busy("the server is at its bound on the bytes of request bodies")
+        })
     }
 
     /// Refuses a request that would be answered late, before any work on it. A few requests are admitted at any time, so that
@@ -68,7 +70,7 @@ impl Admission {
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let place = Arc::clone(&self.requests).try_acquire_owned();
-        place.map_err(|_| Refusal::busy("the server answers as many requests as it takes"))
+        place.map_err(|_| Refusal::busy("the server is at its bound on requests"))
     }
 }
 
@@ -122,11 +124,11 @@ pub(crate) async fn admit(
         drop((place, room));
         Ok(response)
     };
-    Workers::run_on(app.workers.as_deref(), handling).await
+    Workers::run_on(app.backing.workers.as_deref(), handling).await
 }
 
 fn too_much() -> Refusal {
-    Refusal::busy("the server has more to do than it can")
+    Refusal::busy("the server is overloaded")
 }
 
 /// True for methods whose body matters. The SDK sends `{}` with every GET and DELETE; the server does not wait for that.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use limiter::__private::with_causes;
 use limiter::Limiter;
-use limiter::redis::RedisStore;
 use limiter::stream::Api;
 use limiter_tower::{Dialect, ErrorFormat};
 
@@ -13,9 +12,8 @@ use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::bounds::Bounds;
 use crate::client::Client;
+use crate::engine::Backing;
 use crate::models::Models;
-use crate::state::StateFile;
-use crate::workers::Workers;
 
 /// The service's state: the engine, the models that can be run, the bounds, and the headers of the engine's API.
 #[derive(Debug)]
@@ -26,38 +24,31 @@ pub(crate) struct App {
     pub(crate) client: Arc<Client>,
     pub(crate) bounds: Bounds,
     pub(crate) admission: Admission,
-    /// Threads that run admitted requests, unless the thread that read them does.
-    pub(crate) workers: Option<Arc<Workers>>,
     pub(crate) dialects: Vec<Dialect>,
-    redis: Option<RedisStore>,
-    state: Option<StateFile>,
+    pub(crate) backing: Backing,
     stopping: AtomicBool,
 }
 
 impl App {
     pub(crate) fn new(
         limiter: Limiter,
-        redis: Option<RedisStore>,
-        state: Option<StateFile>,
-        workers: Option<Workers>,
+        backing: Backing,
         models: Models,
         bounds: Bounds,
         dialects: Vec<Dialect>,
-    ) -> Self {
-        let workers = workers.map(Arc::new);
-        Self {
-            authenticator: Authenticator::new(limiter.clone(), workers.clone()),
+    ) -> Arc<Self> {
+        let workers = backing.workers.as_ref();
+        Arc::new(Self {
+            authenticator: Authenticator::new(limiter.clone(), workers.cloned()),
             limiter,
             models,
             client: Arc::new(Client::new()),
-            admission: Admission::new(&bounds, workers.as_deref()),
+            admission: Admission::new(&bounds, workers.map(|workers| &**workers)),
             bounds,
             dialects,
-            workers,
-            redis,
-            state,
+            backing,
             stopping: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Returns an error with the reason unless the server takes new requests.
@@ -65,10 +56,10 @@ impl App {
         if self.stopping.load(Ordering::Relaxed) {
             return Err("the server is stopping".to_owned());
         }
-        if let Some(store) = &self.redis {
+        if let Some(store) = &self.backing.redis {
             store.health().await.map_err(|error| with_causes(&error))?;
         }
-        self.state.as_ref().and_then(StateFile::trouble).map_or(Ok(()), Err)
+        self.backing.state.as_ref().and_then(|(file, _)| file.trouble()).map_or(Ok(()), Err)
     }
 
     /// Returns the headers of a provider's API: the configured ones and the API's own, or none if none are configured.

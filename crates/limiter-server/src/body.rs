@@ -1,7 +1,8 @@
-//! What a request says: its body, its path and its query, each refused with a sentence if it cannot be read.
+//! The parts of a request: its body, its path and its query, each refused with a sentence if it cannot be read.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -11,6 +12,7 @@ use axum::http::{Extensions, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use limiter::__private::Object;
+use limiter::stream::{Api, ApiRequest};
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -75,9 +77,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
 /// Reads the whole body and takes room for it, unless it is too long or too slow.
 pub(crate) async fn read(body: Body, app: &App) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
     let collected = collect(body, app.bounds.max_body_bytes, &app.admission);
-    let collected = tokio::time::timeout(app.bounds.read_timeout, collected).await;
+    let collected =
+        tokio::time::timeout(Duration::from_secs(app.bounds.read_timeout_s), collected).await;
     collected.unwrap_or_else(|_| {
-        let message = "the body did not come in time";
+        let message = "the request body did not arrive in time: send it again, faster or shorter";
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message))
     })
 }
@@ -95,7 +98,7 @@ async fn collect(
     let (mut only, mut joined) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let frame =
-            frame.map_err(|_| Refusal::malformed("the body ended before it was complete"))?;
+            frame.map_err(|_| Refusal::malformed("the request body broke off: send it again"))?;
         let Ok(piece) = frame.into_data() else { continue };
         if piece.len() > max - room.num_permits() {
             return Err(too_long(max));
@@ -121,6 +124,11 @@ pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     }
 }
 
+/// Reads a request of a provider's API.
+pub(crate) fn api_request(api: Api, body: &[u8]) -> Result<ApiRequest, Refusal> {
+    ApiRequest::read(api, body).map_err(|error| Refusal::malformed(error.to_string()))
+}
+
 fn whole(extensions: &Extensions) -> Result<Bytes, Refusal> {
     // A bug in the routes, not a fault of the client: `admit` precedes every route that takes a body.
     let missing = "the server has a bug: the body was not read";
@@ -131,10 +139,10 @@ fn whole(extensions: &Extensions) -> Result<Bytes, Refusal> {
 }
 
 fn too_long(max: usize) -> Refusal {
-    let message = format!("the body is longer than the {max} bytes that are accepted");
+    let message = format!("the request body is longer than {max} bytes: shorten it");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
 fn not_readable(what: &str, error: impl fmt::Display) -> Refusal {
-    Refusal::malformed(format!("the {what} is not what this call expects: {error}"))
+    Refusal::malformed(format!("the {what} of the request cannot be read: {error}"))
 }

@@ -11,10 +11,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as HttpClient, ResponseFuture};
 use hyper_util::rt::TokioExecutor;
 
-/// Reaches the providers of models and whoever listens to events, by TLS where their URL says so. What comes with a request from a
-/// client, its access key above all, never goes there.
+/// Calls the providers of models and the webhook, by TLS if their URL is https. A client's access key is never passed on.
 ///
-/// It is made when it is first used: most servers call nobody, and need not read the system's certificates.
+/// It is made when it is first used: a server that makes no calls need not read the system's certificates.
 #[derive(Debug)]
 pub(crate) struct Client(LazyLock<HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>>);
 

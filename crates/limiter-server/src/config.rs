@@ -1,69 +1,138 @@
 //! The settings: flags, environment variables and a file, in this order of precedence.
 
-mod file;
 mod flags;
-mod headers;
 mod origins;
-mod percents;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::{fmt, io};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use axum::http::Uri;
-use clap::Parser;
-use limiter::{AccessKey, InvalidValue, Thresholds, WorkspaceId};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches};
+use limiter::__private::Object;
+use limiter::{AccessKey, InvalidValue, PriceTable, Thresholds, WorkspaceId};
 use limiter_tower::Dialect;
-use thiserror::Error;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use crate::bounds::{Bounds, LONGEST_DEDUPE, MOST_REMEMBERED};
+use crate::bounds::Bounds;
 use crate::models::{Model, Models};
-use crate::webhook::WebhookSettings;
 
-use self::file::File;
 use self::flags::Flags;
 pub use self::origins::Origin;
 
-/// The settings of a server.
-#[derive(Clone)]
+/// The settings of a server, as flags, as environment variables and in a file.
+#[derive(Clone, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[allow(rustdoc::bare_urls, reason = "--help shows the text as it is here")]
 pub struct Settings {
-    /// The address to listen on: 127.0.0.1:8080 by default.
+    /// Address to listen on [default: 127.0.0.1:8080]
+    ///
+    /// TLS is left to a proxy in front, such as nginx, Caddy or a cloud's load balancer: access keys must not travel in
+    /// the clear. So listen on the loopback, or on a network that only the proxy reaches.
+    #[arg(long, env = "LIMITER_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
-    /// The servers that keep keys and counts; in memory by default.
+
+    /// Keep keys and counts in Redis instead of in memory
+    ///
+    /// redis://, rediss://, redis+sentinel://… or redis+cluster://…, as the library takes them. All servers with the same
+    /// URL and prefix share keys and limits. A URL with a password belongs into the environment.
+    #[arg(long, env = "LIMITER_REDIS", value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
-    /// The prefix of all Redis keys.
+
+    /// The prefix of all Redis keys [default: limiter]
+    #[arg(long, env = "LIMITER_REDIS_PREFIX", value_name = "PREFIX")]
     pub redis_prefix: String,
-    /// The workspace whose first admin key is made at the start.
-    pub workspace: WorkspaceId,
-    /// The access key of its admin; made at the first start by default.
-    pub admin_key: Option<AccessKey>,
-    /// The file that keeps the in-memory engine over restarts; none by default.
+
+    /// Keep the in-memory engine over restarts in this file
+    ///
+    /// Changes of keys are on the disk before they are acknowledged. Counts are saved every ten seconds and at the end:
+    /// a crash loses those since. Without this file a restart forgets all keys.
+    #[arg(long, env = "LIMITER_STATE", value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// The models that can be run; three that echo by default.
-    pub models: Vec<Model>,
-    /// Bounds on requests and connections.
-    pub bounds: Bounds,
-    /// The rate limit headers on `/v1`: [`Dialect::Ietf`] by default, none if empty. Calls to the APIs of OpenAI and
-    /// Anthropic get that provider's own headers too, unless this is empty. The aiXplain SDK's paths have none.
-    pub dialects: Vec<Dialect>,
-    /// Origins of web pages that may call from a browser: none by default, and then answers have no CORS headers.
+
+    /// The workspace whose first admin key is made at the first start [default: default]
+    #[arg(long, env = "LIMITER_WORKSPACE", value_name = "NAME")]
+    pub workspace: WorkspaceId,
+
+    /// Rate limit headers on /v1, separated by commas [default: ietf]
+    ///
+    /// ietf: RateLimit and RateLimit-Policy, of draft-ietf-httpapi-ratelimit-headers-11; legacy: RateLimit-Limit, -Remaining
+    /// and -Reset, of the earlier drafts; openai: x-ratelimit-limit-requests, -remaining-tokens and so on; anthropic:
+    /// anthropic-ratelimit-requests-limit and so on; none: no headers, cannot be combined with others.
+    ///
+    /// Answers to /v1/check, /v1/reserve and extend have them if the call meets a limit. Calls to the APIs of OpenAI and
+    /// Anthropic have that provider's own too, unless this is none. The paths of the aiXplain SDK never have any.
+    #[arg(long = "headers", env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_parser = dialects)]
+    #[serde(rename = "headers", deserialize_with = "dialects_of_file")]
+    pub dialects: Dialects,
+
+    /// Origins of web pages that may call from a browser, as in https://example.com, or '*' [default: none]
+    ///
+    /// Answers to them have CORS headers. Leave it out behind a proxy that adds these itself.
+    #[arg(long, env = "LIMITER_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
-    /// Shares of limits that fire an event when a key reaches them, unless the key has its own: 80 % and 100 % by default.
+
+    /// Shares of limits and budgets, in percent, that fire an event when a key reaches them [default: 80,100]
+    ///
+    /// They hold for keys that are created or updated from now on. Each fires once in its window, as a line of the log and
+    /// to the webhook, if there is one. 'none' for none.
+    #[arg(long, env = "LIMITER_THRESHOLDS", value_name = "PERCENT,…", value_parser = percents)]
     pub thresholds: Thresholds,
-    /// The webhook for threshold events, in addition to the log; none by default.
-    pub webhook: Option<WebhookSettings>,
-    /// Whether all keys are in shadow mode: calls beyond a limit are let through.
+
+    /// URL that threshold events are posted to, signed with LIMITER_WEBHOOK_SECRET
+    ///
+    /// JSON, with a header limiter-signature: t=UNIX_SECONDS,v1=HEX, the HMAC-SHA-256 of the time, a point and the body. An
+    /// event is posted again until the answer is 2xx, or a final 4xx: it arrives at least once, always with the same id.
+    #[arg(long, env = "LIMITER_WEBHOOK", value_name = "URL", hide_env_values = true)]
+    pub webhook: Option<String>,
+
+    /// Let calls beyond a limit or a budget through, and flag them: to introduce limits
+    #[arg(long, env = "LIMITER_SHADOW")]
     pub shadow: bool,
-    /// The log filter, as `tracing` reads it.
+
+    /// Log level: off, error, warn, info or debug, also for each part, as in warn,limiter_server=info [default: info]
+    ///
+    /// Each request is a line at info. No line ever has an access key.
+    #[arg(long, env = "LIMITER_LOG", value_name = "FILTER")]
     pub log: String,
-    /// Whether log lines are JSON.
+
+    /// Log lines are JSON
+    #[arg(long, env = "LIMITER_LOG_JSON")]
     pub log_json: bool,
+
+    /// Bounds on requests and connections.
+    #[command(flatten)]
+    #[serde(deserialize_with = "table")]
+    pub bounds: Bounds,
+
+    /// The models that can be run, in the file alone; three that echo by default.
+    #[arg(skip)]
+    #[serde(deserialize_with = "tables")]
+    pub models: Vec<Model>,
+
+    /// The prices of models without their own.
+    #[arg(skip)]
+    prices: PriceTable,
+
+    /// The access key of the workspace's admin, from the environment alone: everybody on a machine sees the flags of its
+    /// processes. Made at the first start by default.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub admin_key: Option<AccessKey>,
+
+    /// The secret of the webhook, from the environment alone.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub webhook_secret: Zeroizing<String>,
 }
 
 /// An error in the settings.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -83,49 +152,12 @@ pub enum ConfigError {
         /// The mistake, and its place.
         message: String,
     },
-    /// Two models share an id or a path.
-    #[error("two models have the id or path {0:?}: each needs its own")]
-    ModelTwice(String),
-    /// The upstream of a model is no URL, or not one of HTTP.
-    #[error("the upstream of the model {0:?} is no http:// or https:// URL with a host")]
-    Upstream(String),
-    /// Both stores were asked for.
-    #[error(
-        "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out"
-    )]
-    StateAndRedis,
-    /// `none` was combined with other headers.
-    #[error("`none` cannot be combined with other header formats: leave one of them out")]
-    NoHeadersAndSome,
-    /// The value is not an origin of web pages.
-    #[error(
-        "{0:?} is no origin of web pages: it must be \"*\", or a scheme and a host in lower case with nothing after them, as in \
-         https://example.com or http://localhost:3000"
-    )]
-    CorsOrigin(String),
-    /// The longest body exceeds the bound of all bodies together.
-    #[error(
-        "max-buffered-bytes must be at least max-body-bytes, or the longest body is never accepted"
-    )]
-    BufferedBytes,
-    /// A bound that would let nothing in.
-    #[error("{0} must be at least 1")]
-    Zero(&'static str),
-    /// A bound that memory does not allow.
-    #[error("{0} must be at most {1}")]
-    TooLarge(&'static str, u64),
-    /// The webhook is no URL, or not one of HTTP.
-    #[error("--webhook is no http:// or https:// URL with a host")]
-    Webhook,
-    /// There is a webhook and nothing to sign with.
-    #[error("{WEBHOOK_SECRET} must have at least 16 characters, to sign what goes to the webhook")]
-    WebhookSecret,
-    /// The access key for the admin is none.
+    /// A setting is out of bounds, or contradicts another one.
+    #[error("{0}")]
+    Setting(String),
+    /// The admin's access key from the environment is malformed.
     #[error("{ADMIN_KEY} cannot be used")]
     AdminKey(#[source] InvalidValue),
-    /// A value out of bounds.
-    #[error(transparent)]
-    Invalid(#[from] InvalidValue),
 }
 
 impl Settings {
@@ -134,98 +166,71 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`], each with a sentence of what to do.
     pub fn from_command_line() -> Result<Self, ConfigError> {
-        let flags = Flags::parse();
-        let file = flags.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
-        let admin_key = std::env::var(ADMIN_KEY).ok().filter(|text| !text.is_empty());
-        let secret = std::env::var(WEBHOOK_SECRET).ok();
-        Self::merge(flags, file, admin_key, secret)
+        let matches = Flags::command_for_update().get_matches();
+        let file = match matches.get_one::<PathBuf>("config") {
+            None => Self::default(),
+            Some(path) => match fs::read_to_string(path) {
+                Ok(text) => Self::parse(path, &text)?,
+                Err(source) => return Err(ConfigError::Unreadable { path: path.clone(), source }),
+            },
+        };
+        let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
+        file.overridden_by(&matches, variable(ADMIN_KEY), variable(WEBHOOK_SECRET))
     }
 
-    fn merge(
-        flags: Flags,
-        file: File,
+    /// Reads a file, in TOML.
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        // Only the message and the line: the text around may have a password in it.
+        toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let place =
+                before.map(|before| format!(", around line {}", before.lines().count().max(1)));
+            let message = format!("{}{}", error.message(), place.unwrap_or_default());
+            ConfigError::Wrong { path: path.to_owned(), message }
+        })
+    }
+
+    /// Replaces what flags and variables set, and checks the result.
+    fn overridden_by(
+        self,
+        matches: &ArgMatches,
         admin_key: Option<String>,
         webhook_secret: Option<String>,
     ) -> Result<Self, ConfigError> {
-        let mut bounds = Bounds::default();
-        file.bounds.0.apply(&mut bounds);
-        flags.bounds.apply(&mut bounds);
-        let webhook = flags.webhook.or(file.webhook);
-        let webhook = webhook.map(|url| webhook_to(&url, webhook_secret, bounds.max_events));
-        let settings = Self {
-            listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
-            redis: flags.redis.or(file.redis),
-            redis_prefix: flags
-                .redis_prefix
-                .or(file.redis_prefix)
-                .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
-            workspace: match flags.workspace.or(file.workspace) {
-                Some(workspace) => workspace,
-                None => DEFAULT_WORKSPACE.parse()?,
-            },
-            admin_key: admin_key.map(AccessKey::new).transpose().map_err(ConfigError::AdminKey)?,
-            state: flags.state.or(file.state),
-            models: match file.models {
-                Some(models) => {
-                    models.into_iter().map(|model| model.0.priced_by(&file.prices)).collect()
-                }
-                None => Models::built_in()?,
-            },
-            bounds,
-            thresholds: flags
-                .thresholds
-                .or(file.thresholds)
-                .map_or_else(Thresholds::default, |percents| percents.0),
-            webhook: webhook.transpose()?,
-            shadow: flags.shadow || file.shadow.unwrap_or(false),
-            dialects: match flags.headers.or(file.headers) {
-                Some(named) => headers::dialects(&named)?,
-                None => vec![DEFAULT_DIALECT],
-            },
-            cors_origins: flags.cors_origins.or(file.cors_origins).unwrap_or_default(),
-            log: flags.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
-            log_json: flags.log_json || file.log_json.unwrap_or(false),
-        };
+        let mut flags = Flags { settings: self.clone(), config: None };
+        flags.update_from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+        let mut settings = flags.settings;
+        // A flag that is absent counts as false.
+        settings.shadow |= self.shadow;
+        settings.log_json |= self.log_json;
+        settings.admin_key =
+            admin_key.map(AccessKey::new).transpose().map_err(ConfigError::AdminKey)?;
+        settings.webhook_secret = webhook_secret.unwrap_or_default().into();
+        let models = settings.models.into_iter();
+        settings.models = models.map(|model| model.priced_by(&settings.prices)).collect();
         settings.check()?;
         Ok(settings)
     }
 
     /// Checks what depends on several settings.
     fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |message: &str| Err(ConfigError::Setting(message.to_owned()));
         if self.state.is_some() && self.redis.is_some() {
-            return Err(ConfigError::StateAndRedis);
+            return wrong(
+                "--state keeps the in-memory engine over restarts, and --redis has none: leave one of them out",
+            );
         }
-        let bounds = &self.bounds;
-        for (name, is_zero) in [
-            ("max-body-bytes", bounds.max_body_bytes == 0),
-            ("max-connections", bounds.max_connections == 0),
-            ("max-requests", bounds.max_requests == 0),
-            ("max-events", bounds.max_events == 0),
-            ("read-timeout", bounds.read_timeout.is_zero()),
-            ("request-timeout", bounds.request_timeout.is_zero()),
-            ("dedupe-time", bounds.ledger.dedupe.is_zero()),
-        ] {
-            if is_zero {
-                return Err(ConfigError::Zero(name));
+        if let Some(url) = &self.webhook {
+            if http_url(url).is_none() {
+                return wrong("--webhook must be an http:// or https:// URL with a host");
+            }
+            if self.webhook_secret.chars().count() < SHORTEST_SECRET {
+                return wrong(
+                    "LIMITER_WEBHOOK_SECRET must have at least 16 characters, to sign what goes to the webhook",
+                );
             }
         }
-        for (name, most) in [
-            ("max-open-reservations", bounds.ledger.open),
-            ("max-ended-reservations", bounds.ledger.ended),
-            ("max-request-ids", bounds.ledger.checks),
-        ] {
-            match most {
-                0 => return Err(ConfigError::Zero(name)),
-                1..=MOST_REMEMBERED => {}
-                _ => return Err(ConfigError::TooLarge(name, MOST_REMEMBERED as u64)),
-            }
-        }
-        if bounds.ledger.dedupe > LONGEST_DEDUPE {
-            return Err(ConfigError::TooLarge("dedupe-time", LONGEST_DEDUPE.as_secs()));
-        }
-        if bounds.max_buffered_bytes < bounds.max_body_bytes {
-            return Err(ConfigError::BufferedBytes);
-        }
+        self.bounds.check()?;
         Models::new(self.models.clone()).map(|_| ())
     }
 }
@@ -233,30 +238,32 @@ impl Settings {
 impl Default for Settings {
     /// The settings with no flag, variable or file.
     fn default() -> Self {
-        let settings = Self::merge(Flags::default(), File::default(), None, None);
-        settings.unwrap_or_else(|error| unreachable!("the defaults are valid: {error}"))
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            redis: None,
+            redis_prefix: "limiter".to_owned(),
+            state: None,
+            workspace: "default".parse().expect("it is a name"),
+            dialects: vec![Dialect::Ietf],
+            cors_origins: Vec::new(),
+            thresholds: Thresholds::default(),
+            webhook: None,
+            shadow: false,
+            log: "info".to_owned(),
+            log_json: false,
+            bounds: Bounds::default(),
+            models: Models::built_in(),
+            prices: PriceTable::default(),
+            admin_key: None,
+            webhook_secret: Zeroizing::default(),
+        }
     }
 }
 
-fn webhook_to(
-    url: &str,
-    secret: Option<String>,
-    queue: usize,
-) -> Result<WebhookSettings, ConfigError> {
-    let secret = Zeroizing::new(secret.unwrap_or_default());
-    let url: Uri = url.parse().map_err(|_| ConfigError::Webhook)?;
-    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none() {
-        return Err(ConfigError::Webhook);
-    }
-    if secret.chars().count() < SHORTEST_SECRET {
-        return Err(ConfigError::WebhookSecret);
-    }
-    Ok(WebhookSettings { url, secret, queue })
-}
-
-/// A URL of Redis may have a password in it.
+/// A URL of Redis or of the webhook may have a password in it.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let webhook = self.webhook.as_deref().and_then(http_url);
         f.debug_struct("Settings")
             .field("listen", &self.listen)
             .field("redis", &self.redis.as_ref().map(|_| "…"))
@@ -266,147 +273,184 @@ impl fmt::Debug for Settings {
             .field("dialects", &self.dialects)
             .field("cors_origins", &self.cors_origins)
             .field("thresholds", &self.thresholds)
-            .field("webhook", &self.webhook)
+            .field("webhook", &webhook.as_ref().map(Uri::host))
             .field("shadow", &self.shadow)
             .finish_non_exhaustive()
     }
 }
 
-/// The variable with the access key of the workspace's admin. There is no flag for it: everybody on a machine sees the
-/// flags of its processes.
-const ADMIN_KEY: &str = "LIMITER_ADMIN_KEY";
+/// Several dialects in one argument. By its own name, `Vec` would be a list of arguments.
+type Dialects = Vec<Dialect>;
 
-/// The variable with the secret of the webhook, for the same reason.
+/// Reads names of header dialects, separated by commas.
+fn dialects(names: &str) -> Result<Dialects, ConfigError> {
+    if names == "none" {
+        return Ok(Vec::new());
+    }
+    let dialect = |name| match name {
+        "ietf" => Ok(Dialect::Ietf),
+        "legacy" => Ok(Dialect::Legacy),
+        "openai" => Ok(Dialect::OpenAi),
+        "anthropic" => Ok(Dialect::Anthropic),
+        "none" => {
+            Err("`none` cannot be combined with other header formats: leave one of them out"
+                .to_owned())
+        }
+        _ => Err(format!(
+            "{name:?} is not a header format: expected ietf, legacy, openai, anthropic or none"
+        )),
+    };
+    names.split(',').map(dialect).collect::<Result<_, _>>().map_err(ConfigError::Setting)
+}
+
+fn dialects_of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dialects, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    if names.is_empty() {
+        Ok(Vec::new())
+    } else {
+        dialects(&names.join(",")).map_err(Error::custom)
+    }
+}
+
+/// Reads `80,100`, or `none`.
+fn percents(text: &str) -> Result<Thresholds, InvalidValue> {
+    if text == "none" { Ok(Thresholds::NONE) } else { text.parse() }
+}
+
+/// Reads a table: serde's derive accepts an array too.
+fn table<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
+fn tables<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let tables = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(tables.into_iter().map(|Object(value)| value).collect())
+}
+
+/// Reads an HTTP URL with a host.
+pub(crate) fn http_url(url: &str) -> Option<Uri> {
+    let url: Uri = url.parse().ok()?;
+    let has_host = url.host().is_some_and(|host| !host.is_empty());
+    (has_host && matches!(url.scheme_str(), Some("http" | "https"))).then_some(url)
+}
+
+/// Reads such a URL. The error does not show it: it may have a password in it.
+pub(crate) fn read_http_url<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Uri>, D::Error> {
+    let url = http_url(&String::deserialize(d)?);
+    url.map(Some)
+        .ok_or_else(|| Error::custom("an upstream must be an http:// or https:// URL with a host"))
+}
+
+/// The variable with the access key of the workspace's admin.
+const ADMIN_KEY: &str = "LIMITER_ADMIN_KEY";
+/// The variable with the secret of the webhook.
 const WEBHOOK_SECRET: &str = "LIMITER_WEBHOOK_SECRET";
 /// Random characters, too many to be guessed.
 const SHORTEST_SECRET: usize = 16;
 
-const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
-const DEFAULT_PREFIX: &str = "limiter";
-const DEFAULT_WORKSPACE: &str = "default";
-const DEFAULT_LOG: &str = "info";
-/// The draft of a standard.
-const DEFAULT_DIALECT: Dialect = Dialect::Ietf;
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
+pub(crate) mod tests {
     use super::*;
 
-    fn settings(arguments: &[&str], file: &str) -> Result<Settings, ConfigError> {
-        let flags = Flags::try_parse_from([&["limiter-server"], arguments].concat()).unwrap();
-        let secret = Some("a secret of the test".to_owned());
-        Settings::merge(flags, File::parse("test.toml".as_ref(), file)?, None, secret)
+    fn read(arguments: &[&str], file: &str, secret: &str) -> Result<Settings, ConfigError> {
+        let (arguments, command) =
+            ([&["limiter-server"], arguments].concat(), Flags::command_for_update());
+        // The flags do not contradict each other.
+        command.clone().debug_assert();
+        let matches = command.try_get_matches_from(arguments).unwrap();
+        let file = Settings::parse("test.toml".as_ref(), file)?;
+        file.overridden_by(&matches, None, Some(secret.to_owned()))
+    }
+
+    fn settings(arguments: &[&str], file: &str) -> Settings {
+        read(arguments, file, "a secret of the test").unwrap()
     }
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let file = "listen = '127.0.0.1:1'\n[bounds]\nmax_requests = 5\nread_timeout_s = 2\n";
-        let settings = settings(&["--listen", "127.0.0.1:2", "--max-requests", "7"], file).unwrap();
-        assert_eq!(settings.listen.port(), 2);
-        assert_eq!(settings.bounds.max_requests, 7);
-        assert_eq!(settings.bounds.read_timeout, Duration::from_secs(2));
-        assert_eq!(settings.bounds.max_connections, Bounds::default().max_connections);
+        let file = "
+            listen = '127.0.0.1:1'
+            shadow = true
+            [bounds]
+            max_requests = 5
+            read_timeout_s = 2
+            max_request_ids = 5
+            dedupe_time_s = 60
+        ";
+        let flags = "--listen 127.0.0.1:2 --max-requests 7 --max-open-reservations 7 --max-ended-reservations 8";
+        let settings = settings(&flags.split(' ').collect::<Vec<_>>(), file);
+        assert_eq!((settings.listen.port(), settings.shadow), (2, true));
+        let expected = Bounds {
+            max_requests: 7,
+            read_timeout_s: 2,
+            max_open_reservations: 7,
+            max_ended_reservations: 8,
+            max_request_ids: 5,
+            dedupe_time_s: 60,
+            ..Bounds::default()
+        };
+        assert_eq!(settings.bounds, expected);
+        let ledger = settings.bounds.ledger();
+        assert_eq!(
+            (ledger.open, ledger.ended, ledger.checks, ledger.dedupe.as_secs()),
+            (7, 8, 5, 60)
+        );
     }
 
     #[test]
-    fn the_sample_configuration_is_what_the_server_does_without_one_apart_from_models() {
-        let sample = include_str!("../limiter-server.toml");
-        let (sample, default) = (settings(&[], sample).unwrap(), Settings::default());
-        assert_eq!((sample.listen, sample.bounds), (default.listen, default.bounds));
-        assert_eq!((sample.workspace, sample.log), (default.workspace, default.log));
-        assert_eq!(sample.dialects, default.dialects);
-        assert_eq!(sample.cors_origins, default.cors_origins);
-        assert_eq!((sample.thresholds, sample.shadow), (default.thresholds, default.shadow));
+    fn the_sample_configuration_is_the_default_except_for_models() {
+        let (sample, default) =
+            (settings(&[], include_str!("../limiter-server.toml")), Settings::default());
+        assert_eq!(format!("{sample:?}"), format!("{default:?}"));
+        assert_eq!((sample.log, sample.redis_prefix), (default.log, default.redis_prefix));
         assert!(sample.models.iter().any(|model| model.upstream.is_some()));
     }
 
     #[test]
-    fn headers_are_named_alike_in_the_file_and_in_flags() {
-        let both = [Dialect::Ietf, Dialect::OpenAi];
-        assert_eq!(settings(&[], "headers = ['ietf', 'openai']").unwrap().dialects, both);
-        assert_eq!(settings(&["--headers", "ietf,openai"], "").unwrap().dialects, both);
-        assert_eq!(settings(&["--headers", "none"], "").unwrap().dialects, []);
-        assert_eq!(settings(&[], "headers = []").unwrap().dialects, []);
-        let flag_beats_file = settings(&["--headers", "none"], "headers = ['legacy']").unwrap();
-        assert_eq!(flag_beats_file.dialects, []);
-        let contradiction = settings(&[], "headers = ['none', 'ietf']");
-        assert!(matches!(contradiction, Err(ConfigError::NoHeadersAndSome)));
-        let error = settings(&[], "headers = ['itef']").unwrap_err().to_string();
-        assert!(error.contains("itef") && error.contains("anthropic"), "{error}");
-    }
-
-    #[test]
-    fn origins_are_what_browsers_send() {
-        let origins = |text| settings(&["--cors-origins", text], "").unwrap().cors_origins;
-        assert_eq!(origins("https://example.com,http://localhost:3000").len(), 2);
-        assert!(origins("*")[0].is_any());
-        assert_eq!(settings(&[], "cors_origins = ['https://a.b']").unwrap().cors_origins.len(), 1);
-        for wrong in [
-            "example.com",
-            "https://example.com/",
-            "https://example.com/path",
-            "https://Example.com",
-            "https://me@example.com",
-            "null",
-            "",
+    fn headers_origins_and_thresholds_are_read_alike_in_flags_and_in_the_file() {
+        type Shown = fn(&Settings) -> String;
+        let headers: Shown = |settings| format!("{:?}", settings.dialects);
+        let origins: Shown = |settings| format!("{:?}", settings.cors_origins);
+        let thresholds: Shown = |settings| settings.thresholds.to_string();
+        for (shown, flags, file, expected) in [
+            (headers, "", "", "[Ietf]"),
+            (headers, "", "headers = ['ietf', 'openai']", "[Ietf, OpenAi]"),
+            (headers, "--headers=ietf,openai", "", "[Ietf, OpenAi]"),
+            (headers, "--headers=none", "headers = ['legacy']", "[]"),
+            (headers, "", "headers = []", "[]"),
+            (origins, "", "cors_origins = ['https://a.b']", r#"[Origin("https://a.b")]"#),
+            (
+                origins,
+                "--cors-origins=https://example.com,http://localhost:3000",
+                "",
+                r#"[Origin("https://example.com"), Origin("http://localhost:3000")]"#,
+            ),
+            (thresholds, "", "", "80,100"),
+            (thresholds, "", "thresholds = [50, 90]", "50,90"),
+            (thresholds, "--thresholds=95", "thresholds = [50, 90]", "95"),
+            (thresholds, "--thresholds=none", "", ""),
         ] {
-            assert!(wrong.parse::<Origin>().is_err(), "{wrong:?}");
-            let file = format!("cors_origins = ['{wrong}']");
-            let error = settings(&[], &file).unwrap_err().to_string();
-            assert!(error.contains("https://example.com"), "{error}");
+            let flags: Vec<_> = flags.split_whitespace().collect();
+            assert_eq!(shown(&settings(&flags, file)), expected, "{flags:?} {file}");
         }
     }
 
     #[test]
-    fn thresholds_are_percents_or_none() {
-        let percents =
-            |arguments: &[&str], file| settings(arguments, file).unwrap().thresholds.to_string();
-        assert_eq!(percents(&[], ""), "80,100");
-        assert_eq!(percents(&[], "thresholds = [50, 90]"), "50,90");
-        assert_eq!(percents(&["--thresholds", "95"], "thresholds = [50, 90]"), "95");
-        assert_eq!(percents(&["--thresholds", "none"], ""), "");
-    }
-
-    #[test]
-    fn a_webhook_takes_a_url_and_a_secret_that_is_not_shown() {
-        let settings =
-            settings(&["--webhook", "https://example.com/hook?key=password"], "").unwrap();
-        let shown = format!("{settings:?}");
-        assert!(
-            shown.contains("example.com")
-                && !shown.contains("secret of")
-                && !shown.contains("password")
-        );
-        let flags = |url| Flags::try_parse_from(["limiter-server", "--webhook", url]).unwrap();
-        let short = Some("too short".to_owned());
-        let refused = Settings::merge(flags("https://example.com"), File::default(), None, short);
-        assert!(matches!(refused, Err(ConfigError::WebhookSecret)));
-        for url in ["example.com/hook", "ftp://example.com", "https://"] {
-            let secret = Some("a secret of the test".to_owned());
-            let refused = Settings::merge(flags(url), File::default(), None, secret);
-            assert!(matches!(refused, Err(ConfigError::Webhook)), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_mistyped_setting_is_named_with_its_place() {
-        let error = settings(&[], "listn = '127.0.0.1:1'").unwrap_err().to_string();
-        assert!(error.contains("test.toml") && error.contains("listn"), "{error}");
-    }
-
-    #[test]
-    fn an_array_is_no_table() {
-        for file in [
-            "bounds = [1, 2, 3, 4, 5, 6, 7]",
-            "models = [['id', 'path']]",
-            "[[models]]\nid = 'id'\npath = 'path'\nprice = [5, 1, 1]",
-        ] {
-            let error = settings(&[], file).map(|_| ()).unwrap_err().to_string();
-            assert!(error.contains("expected an object"), "{error}");
-        }
+    fn secrets_are_not_shown() {
+        let flags = [
+            "--webhook",
+            "https://example.com/hook?key=password",
+            "--redis",
+            "redis://:password@127.0.0.1",
+        ];
+        let shown = format!("{:?}", settings(&flags, ""));
+        assert!(shown.contains("example.com"), "{shown}");
+        assert!(!shown.contains("secret of") && !shown.contains("password"), "{shown}");
+        let matches = Flags::command_for_update().get_matches_from(["limiter-server"]);
+        let error = Settings::default().overridden_by(&matches, Some("too-short".into()), None);
+        assert!(!format!("{:?}", error.unwrap_err()).contains("too-short"));
     }
 
     #[test]
@@ -414,81 +458,52 @@ mod tests {
         let file = "
             [prices.'openai/*']
             input = '1.25'
-            [prices.'*']
-            request = 1
             [[models]]
             id = 'a'
             path = 'openai/gpt-5/openai'
-            [[models]]
-            id = 'b'
-            path = 'meta/llama/local'
             [[models]]
             id = 'c'
             path = 'openai/gpt-4o-mini/openai'
             price = { output = 2 }
         ";
-        let prices = settings(&[], file).unwrap().models.into_iter().map(|model| model.price);
-        let expected = ["input = '1.25'", "request = 1", "output = 2"];
+        let prices = settings(&[], file).models.into_iter().map(|model| model.price);
+        let expected = ["input = '1.25'", "output = 2"];
         assert!(prices.eq(expected.map(|text| Some(toml::from_str(text).unwrap()))));
     }
 
-    #[test]
-    fn a_float_or_a_mistyped_kind_in_a_price_is_named_with_its_place() {
-        for (file, error) in [
-            ("[prices.'gpt-5*']\ninput = 1.25", "in quotes such as \"1.25\""),
-            ("[[models]]\nid = 'a'\npath = 'a'\nprice = { output = 0.6 }", "in quotes"),
-            ("[prices.'gpt-5*']\nouput = 1", "unknown field `ouput`"),
-            ("prices = ['gpt-5*']", "expected a table of prices by model"),
-        ] {
-            let message = settings(&[], file).map(|_| ()).unwrap_err().to_string();
-            assert!(message.contains(error) && message.contains("line"), "{message}");
-        }
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_refused() {
-        let both = settings(&["--redis", "redis://127.0.0.1", "--state", "state.json"], "");
-        assert!(matches!(both, Err(ConfigError::StateAndRedis)));
-        let nothing = settings(&["--max-requests", "0"], "");
-        assert!(matches!(nothing, Err(ConfigError::Zero("max-requests"))));
-        let longer = settings(&["--max-body-bytes", "11", "--max-buffered-bytes", "10"], "");
-        assert!(matches!(longer, Err(ConfigError::BufferedBytes)));
-    }
-
-    #[test]
-    fn what_is_remembered_of_a_key_is_bounded_by_flags_and_file() {
-        let file = "[bounds]\nmax_request_ids = 5\ndedupe_time_s = 60\n";
-        let arguments = ["--max-open-reservations", "7", "--max-ended-reservations", "8"];
-        let ledger = settings(&arguments, file).unwrap().bounds.ledger;
-        assert_eq!((ledger.open, ledger.ended, ledger.checks), (7, 8, 5));
-        assert_eq!(ledger.dedupe, Duration::from_secs(60));
-        for (flag, value, sentence) in [
-            ("--max-open-reservations", "0", "max-open-reservations must be at least 1"),
-            (
-                "--max-ended-reservations",
-                "1000001",
-                "max-ended-reservations must be at most 1000000",
-            ),
-            ("--max-request-ids", "0", "max-request-ids must be at least 1"),
-            ("--dedupe-time", "0", "dedupe-time must be at least 1"),
-            ("--dedupe-time", "86401", "dedupe-time must be at most 86400"),
-        ] {
-            let refused = settings(&[flag, value], "").unwrap_err().to_string();
-            assert_eq!(refused, sentence);
-        }
-    }
-
-    #[test]
-    fn a_short_admin_key_is_refused_and_not_shown() {
-        let key = Some("too-short".into());
-        let error = Settings::merge(Flags::default(), File::default(), key, None).unwrap_err();
-        assert!(matches!(error, ConfigError::AdminKey(_)));
-        assert!(!format!("{error:?}").contains("too-short"));
-    }
-
-    #[test]
-    fn the_password_of_redis_is_not_in_the_debug_output() {
-        let settings = settings(&["--redis", "redis://:secret@127.0.0.1"], "").unwrap();
-        assert!(!format!("{settings:?}").contains("secret"));
+    /// Returns the message of each mistake, for `docs/messages.txt`.
+    pub(crate) fn mistakes() -> Vec<(String, String)> {
+        let long = "a secret of the test";
+        let mistakes = [
+            ("", "listn = '127.0.0.1:1'", long),
+            ("", "bounds = [1, 2, 3, 4, 5, 6, 7]", long),
+            ("", "models = [['id', 'path']]", long),
+            ("", "[[models]]\nid = 'id'\npath = 'path'\nprice = [5, 1, 1]", long),
+            ("", "[[models]]\nid = 'a'\npath = 'a'\nprice = { output = 0.6 }", long),
+            ("", "[[models]]\nid = 'a'\npath = 'a'\nupstream = 'a.b/run'", long),
+            ("", "[[models]]\nid = 'a'\npath = 'b'\n[[models]]\nid = 'b'\npath = 'c'", long),
+            ("", "[prices.'gpt-5*']\ninput = 1.25", long),
+            ("", "[prices.'gpt-5*']\nouput = 1", long),
+            ("", "prices = ['gpt-5*']", long),
+            ("", "headers = ['itef']", long),
+            ("", "headers = ['none', 'ietf']", long),
+            ("", "cors_origins = ['https://Example.com']", long),
+            ("--redis=redis://127.0.0.1 --state=state.json", "", long),
+            ("--max-requests=0", "", long),
+            ("--max-body-bytes=11 --max-buffered-bytes=10", "", long),
+            ("--max-open-reservations=0", "", long),
+            ("--max-ended-reservations=1000001", "", long),
+            ("--max-request-ids=0", "", long),
+            ("--dedupe-time=0", "", long),
+            ("--dedupe-time=86401", "", long),
+            ("--webhook=ftp://example.com", "", long),
+            ("--webhook=https://example.com", "", "too short"),
+        ];
+        let messages = mistakes.map(|(flags, file, secret)| {
+            let error = read(&flags.split_whitespace().collect::<Vec<_>>(), file, secret);
+            let error = error.expect_err(flags).to_string();
+            (format!("ConfigError of {flags}{}", file.replace('\n', ", ")), error)
+        });
+        messages.into()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 
 use limiter::memory::MemoryStore;
-use limiter::redis::{RedisError, RedisStore};
+use limiter::redis::RedisStore;
 use limiter::{AccessKey, KeyConfig, KeyKind, KeysError, Limiter, NewKey, WorkspaceId};
 use thiserror::Error as ThisError;
 
@@ -13,73 +14,72 @@ use crate::state::{StateError, StateFile};
 use crate::webhook::{self, Webhook};
 use crate::workers::Workers;
 
-/// A store that is ready, and what it takes to keep it.
+/// An engine that is ready.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) limiter: Limiter,
-    pub(crate) redis: Option<RedisStore>,
-    /// Threads for the calls to Redis.
-    pub(crate) workers: Option<Workers>,
-    pub(crate) state: Option<(StateFile, MemoryStore)>,
+    pub(crate) backing: Backing,
     pub(crate) admin: Admin,
-    /// Events that are still to be told.
     pub(crate) webhook: Option<Webhook>,
 }
 
-/// What is known of the admin key of the workspace.
+/// The store of an engine, and the means to keep it.
+#[derive(Debug, Default)]
+pub(crate) struct Backing {
+    pub(crate) redis: Option<RedisStore>,
+    /// Threads that run admitted requests, unless the thread that read them does.
+    pub(crate) workers: Option<Arc<Workers>>,
+    pub(crate) state: Option<(StateFile, MemoryStore)>,
+}
+
+/// The admin key of the workspace, as the start found it.
 #[derive(Debug)]
 pub(crate) enum Admin {
-    /// It was made just now.
+    /// The start made it.
     Made(AccessKey),
-    /// It was brought, and it works.
+    /// The settings have it, and it works.
     Brought,
-    /// The workspace has keys, and nobody has shown one.
+    /// The workspace has keys already, and the settings have none.
     NotShown,
 }
 
-/// Why a server does not start.
+/// An error that keeps a server from starting, or ends it.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The settings contradict each other.
+    /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Redis cannot be used.
-    #[error("the Redis of --redis cannot be used")]
-    Redis(#[source] RedisError),
     /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The workspace could not be made.
-    #[error("the workspace {workspace:?} cannot be set up")]
-    Workspace {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// Why.
-        #[source]
-        source: KeysError,
-    },
     /// The workspace has another admin key.
     #[error(
         "LIMITER_ADMIN_KEY is not the access key of a living admin key of the workspace {0:?}, which has keys already: set \
-         it to the one that was shown when the workspace was new, or leave it out"
+         it to the one that the first start has shown, or leave it out"
     )]
     OtherAdmin(WorkspaceId),
-    /// The address cannot be listened on.
-    #[error("nothing can listen on {address}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
     /// The server was stopped before it had started.
     #[error("the server was stopped while it connected to Redis")]
     Stopped,
-    /// It came to an end with an error.
-    #[error("the server failed")]
-    Failed(#[source] Box<dyn Error + Send + Sync>),
+    /// The address, Redis, the workspace or the system cannot be used.
+    #[error("{failure}")]
+    Failed {
+        /// The failure in a sentence.
+        failure: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl StartError {
+    /// Returns the error of a failure, from its cause.
+    pub fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
+        failure: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        |cause| Self::Failed { failure: failure.into(), source: cause.into() }
+    }
 }
 
 impl Engine {
@@ -87,28 +87,28 @@ impl Engine {
         settings: &Settings,
         stop: impl Future<Output = ()>,
     ) -> Result<Self, StartError> {
-        let (mut redis, mut workers) = (None, None);
-        let mut state = None;
-        let (sink, webhook) = settings.webhook.clone().map(webhook::open).unzip();
-        let memory = MemoryStore::builder().ledger_bounds(settings.bounds.ledger);
+        let mut backing = Backing::default();
+        let (sink, webhook) = webhook::open(settings).unzip();
+        let memory = MemoryStore::builder().ledger_bounds(settings.bounds.ledger());
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url)
                     .key_prefix(&settings.redis_prefix)
-                    .ledger_bounds(settings.bounds.ledger);
+                    .ledger_bounds(settings.bounds.ledger());
                 // Stop aborts only the connection. Creating a workspace must finish, or its admin key is never shown.
-                let threads = Workers::start().map_err(|error| StartError::Failed(error.into()))?;
+                let threads = Workers::start()
+                    .map_err(StartError::failed("no threads can be started for calls to Redis"))?;
                 let store = tokio::select! {
-                    connected = threads.run(builder.connect()) => connected.map_err(StartError::Redis)?,
+                    connected = threads.run(builder.connect()) => connected.map_err(StartError::failed("the Redis of --redis cannot be used"))?,
                     () = stop => return Err(StartError::Stopped),
                 };
-                workers = Some(threads);
-                redis = Some(store.clone());
+                backing.workers = Some(Arc::new(threads));
+                backing.redis = Some(store.clone());
                 Limiter::builder(store)
             }
             (None, Some(path)) => {
                 let (file, store) = StateFile::open(path, memory)?;
-                state = Some((file, store.clone()));
+                backing.state = Some((file, store.clone()));
                 Limiter::builder(store)
             }
             (None, None) => Limiter::builder(memory.build()),
@@ -122,14 +122,16 @@ impl Engine {
         });
         let limiter = limiter.build();
         let admin = admin(&limiter, settings).await?;
-        Ok(Self { limiter, redis, workers, state, admin, webhook })
+        Ok(Self { limiter, backing, admin, webhook })
     }
 }
 
 /// Makes the workspace if it is new, and else looks at the key that was brought.
 async fn admin(limiter: &Limiter, settings: &Settings) -> Result<Admin, StartError> {
     let workspace = &settings.workspace;
-    let failed = |source| StartError::Workspace { workspace: workspace.clone(), source };
+    let failed = |error: KeysError| {
+        StartError::failed(format!("the workspace {workspace:?} cannot be set up"))(error)
+    };
     let config = KeyConfig::named("admin").map_err(|error| failed(error.into()))?;
     let new = NewKey::admin(config);
     let new = match &settings.admin_key {

@@ -9,17 +9,17 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 use limiter::Denied;
-use limiter::stream::{Api, ApiRequest};
+use limiter::stream::Api;
 use limiter_tower::{Dialect, ErrorFormat, Refusal as LayerRefusal, Retry, Standing};
 use serde_json::{Value, json};
 
 use crate::admission::Turn;
 use crate::app::App;
 use crate::auth::Identified;
-use crate::body::Whole;
+use crate::body::{self, Whole};
 use crate::models::Model;
 use crate::refusal::Refusal;
-use crate::run::{Answered, Call, Stopped, forward};
+use crate::run::{Answered, Call, Stopped, forward, give_up};
 use crate::upstream::Upstream;
 use crate::wire::models::{no_model, refuse_unless_living};
 
@@ -32,10 +32,14 @@ pub(crate) async fn call(
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Response, Refusal> {
-    let api = api(uri.path()).ok_or_else(|| Refusal::not_found("there is no such API"))?;
-    let request = ApiRequest::read(api, &body)?;
+    let api = api(uri.path()).ok_or_else(|| {
+        Refusal::not_found("unknown API: /openapi.json lists the paths of this server")
+    })?;
+    let request = body::api_request(api, &body)?;
     let Some(name) = request.model() else {
-        return Err(Refusal::malformed("\"model\" is missing: it is a model's id or path"));
+        return Err(Refusal::malformed(
+            "the request has no \"model\": send the id or path of a model",
+        ));
     };
     let model = app.models.find(name).ok_or_else(|| Refusal::model_not_found(no_model(name)))?;
     let (model, upstream) = (Arc::clone(model), upstream(model, api)?);
@@ -77,25 +81,26 @@ fn api(path: &str) -> Option<Api> {
 }
 
 fn upstream(model: &Model, api: Api) -> Result<Upstream, Refusal> {
-    let Some(upstream) = Upstream::of(model).ok().flatten() else {
-        let message = format!(
-            "the model {:?} has no provider: it is run at /api/v2/execute only",
-            model.path
-        );
+    let Some(upstream) = Upstream::of(model) else {
+        let message =
+            format!("the model {:?} has no provider: run it at /api/v2/execute", model.path);
         return Err(Refusal::model_not_found(message));
     };
     upstream.offering(api).ok_or_else(|| {
-        let message = format!("the provider of the model {:?} has no API {api}", model.path);
+        let message = format!(
+            "the provider of the model {:?} does not offer the API {api}: call it by another API",
+            model.path
+        );
         Refusal::model_not_found(message)
     })
 }
 
 /// Passes on the provider's answer as it comes, with rate limit headers.
-async fn pass_on(answer: Answered, dialects: &[Dialect]) -> Result<Response, Refusal> {
+async fn pass_on(mut answer: Answered, dialects: &[Dialect]) -> Result<Response, Refusal> {
     let streams = answer.streams();
     if !streams && !answer.is_json() {
         let message = "the answer of the model's provider is neither JSON nor an event stream";
-        return Err(answer.give_up(message).await);
+        return Err(give_up(&mut answer.reservation, message).await);
     }
     let mut headers = HeaderMap::new();
     let passed = answer.response.headers();

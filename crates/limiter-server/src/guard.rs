@@ -10,7 +10,7 @@ use axum::http::{Response as HttpResponse, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use limiter::DenialReason;
-use limiter_tower::{ErrorFormat, Retry};
+use limiter_tower::Retry;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::bounds::Bounds;
@@ -24,7 +24,8 @@ use crate::routes;
 /// Benches use it too, to compare one service with another behind the same guard.
 pub fn guarded(routes: Router, bounds: &Bounds) -> Router {
     metrics::install();
-    catching_panics(routes).layer(from_fn_with_state(bounds.request_timeout, stand_guard))
+    catching_panics(routes)
+        .layer(from_fn_with_state(Duration::from_secs(bounds.request_timeout_s), stand_guard))
 }
 
 /// Limits a panic to the request that caused it.
@@ -37,7 +38,7 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
     // The template of the route, never the path: client input stays out of logs and labels.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.and_then(routes::known).unwrap_or("other");
-    let style = Style::of(request.uri().path());
+    let uri = request.uri().clone();
     let method = request.method().clone();
 
     let mut response = answer(limit, request, next).await;
@@ -46,7 +47,7 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
             metrics::unknown_key();
         }
         let headers = mem::take(response.headers_mut());
-        response = style.render(refusal);
+        response = render(&refusal, uri.path());
         response.headers_mut().extend(headers);
     }
     let status = response.status().as_u16();
@@ -55,32 +56,11 @@ async fn stand_guard(State(limit): State<Duration>, request: Request, next: Next
     response
 }
 
-/// The form of refusals at a path.
-#[derive(Clone, Copy, Debug)]
-enum Style {
-    /// The aiXplain SDK's.
-    Wire,
-    /// The problems of the engine's API.
-    Problem,
-    /// The errors of a provider's API.
-    Provider(ErrorFormat),
-}
-
-impl Style {
-    fn of(path: &str) -> Self {
-        match gateway::error_format(path) {
-            Some(format) => Self::Provider(format),
-            None if path.starts_with("/v1/") => Self::Problem,
-            None => Self::Wire,
-        }
-    }
-
-    fn render(self, refusal: Refusal) -> Response {
-        match self {
-            Self::Wire => refusal.into_wire(),
-            Self::Problem => refusal.into_problem(),
-            Self::Provider(format) => refusal.in_format(format),
-        }
+/// Renders a refusal in the format of its path: the aiXplain SDK's, that of a provider's API, or a problem of the engine's API.
+fn render(refusal: &Refusal, path: &str) -> Response {
+    match gateway::error_format(path) {
+        None if !path.starts_with("/v1/") => refusal.to_wire(),
+        format => refusal.to_problem(format),
     }
 }
 
@@ -88,15 +68,14 @@ async fn answer(limit: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = "no answer was ready in time; the call may have been charged";
-            let refusal = Refusal::unavailable("timeout", message);
-            Refusal { retry: Some(Retry::Never), ..refusal }.into_response()
+            let message = "the request timed out; the call may have been charged: check the usage before repeating it";
+            Refusal::unavailable("timeout", message).with_retry(Retry::Never).into_response()
         }
     }
 }
 
 /// The response after a panic. Rust's own hook has written the panic to standard error.
 fn panicked() -> HttpResponse<Body> {
-    let message = "the server has a bug: the request was given up, and may have been charged";
+    let message = "the server failed because of a bug; the call may have been charged: check the usage before repeating it";
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message).into_response()
 }

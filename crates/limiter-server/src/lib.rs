@@ -33,12 +33,16 @@ mod config;
 mod cors;
 mod engine;
 mod engine_api;
+#[cfg(test)]
+mod fixtures;
 mod gateway;
 mod guard;
 mod health;
 mod ids;
 mod lag;
 mod linger;
+#[cfg(test)]
+mod messages;
 mod metrics;
 mod models;
 mod openapi;
@@ -65,4 +69,3 @@ pub use models::Model;
 pub use serve::serve;
 pub use server::Server;
 pub use state::StateError;
-pub use webhook::WebhookSettings;

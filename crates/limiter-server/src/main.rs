@@ -42,9 +42,8 @@ fn start() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run(settings: &Settings) -> Result<(), StartError> {
-    let failed = |error: io::Error| StartError::Failed(error.into());
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::failed(NO_SIGNALS))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::failed(NO_SIGNALS))?;
     let mut stop = pin!(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -52,7 +51,7 @@ async fn run(settings: &Settings) -> Result<(), StartError> {
         }
     });
     let server = Box::pin(Server::start(settings, &mut stop)).await?;
-    say(server.welcome()).map_err(failed)?;
+    say(server.welcome()).map_err(StartError::failed("standard output cannot be written"))?;
     server.run(stop).await
 }
 
@@ -65,7 +64,7 @@ fn say(welcome: &str) -> io::Result<()> {
 /// Logs go to standard error, so that standard output has the welcome alone.
 fn start_logging(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| format!("{:?} is no log filter: {error}", settings.log))?;
+        .map_err(|error| format!("{:?} is not a log filter: {error}", settings.log))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if settings.log_json {
         logs.json().init();
@@ -84,3 +83,5 @@ fn raise_file_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
+
+const NO_SIGNALS: &str = "the server cannot wait for SIGTERM and SIGINT";

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use axum::http::Uri;
 use limiter::stream::Api;
-use limiter::{AssetId, Credits, InvalidValue, Price, PriceTable};
+use limiter::{AssetId, Price, PriceTable};
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::config::ConfigError;
-use crate::upstream::Upstream;
+use crate::config::{ConfigError, read_http_url};
 
 /// A model as the configuration has it.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,15 +20,15 @@ pub struct Model {
     pub id: AssetId,
     /// Its path, such as `openai/gpt-5/openai`, by which people name it.
     pub path: String,
-    /// What it is called; the path if nothing is said.
+    /// Its name for people; by default its path.
     #[serde(default)]
     pub name: Option<String>,
     /// The price of its runs. By default the price in the table `[prices]` for its path or id, or else free.
     #[serde(default)]
     pub price: Option<Price>,
     /// The URL that calls are forwarded to. A model without one echoes its prompt.
-    #[serde(default)]
-    pub upstream: Option<String>,
+    #[serde(default, deserialize_with = "read_http_url")]
+    pub upstream: Option<Uri>,
     /// The API of the upstream, if the end of its path does not name it.
     #[serde(default)]
     pub upstream_api: Option<Api>,
@@ -53,7 +54,7 @@ pub struct Model {
 pub(crate) struct Models(HashMap<String, Arc<Model>>);
 
 impl Model {
-    /// What it is called.
+    /// Returns its name, or else its path.
     #[must_use]
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.path)
@@ -70,43 +71,33 @@ impl Model {
         self.price = self.price.or_else(|| prices.of_any(&[&self.path, self.id.as_str()]).copied());
         self
     }
-
-    fn echo(id: &str, path: &str, name: &str) -> Result<Self, InvalidValue> {
-        Ok(Self {
-            id: id.parse()?,
-            path: path.to_owned(),
-            name: Some(name.to_owned()),
-            price: Some(Price::FREE.per_request(Credits::from_millionths(ECHO_PRICE)?)),
-            upstream: None,
-            upstream_api: None,
-            upstream_model: None,
-            upstream_authorization_env: None,
-            expected_output_tokens: expected_output_tokens(),
-            send_maximum: false,
-        })
-    }
 }
 
 impl Models {
     pub(crate) fn new(models: Vec<Model>) -> Result<Self, ConfigError> {
         let mut found = HashMap::new();
         for model in models {
-            Upstream::of(&model)?;
             let model = Arc::new(model);
             let mut names = vec![model.id.to_string(), model.path.clone()];
             names.dedup();
             for name in names {
                 if found.insert(name.clone(), Arc::clone(&model)).is_some() {
-                    return Err(ConfigError::ModelTwice(name));
+                    let message =
+                        format!("two models have the id or path {name:?}: each needs its own");
+                    return Err(ConfigError::Setting(message));
                 }
             }
         }
         Ok(Self(found))
     }
 
-    /// Those that are there with no configuration: the ones of the SDK's documented examples, answering locally.
-    pub(crate) fn built_in() -> Result<Vec<Model>, InvalidValue> {
-        BUILT_IN.iter().map(|(id, path, name)| Model::echo(id, path, name)).collect()
+    /// Returns the models of a server without a configuration: those of the SDK's documented examples, answering locally.
+    pub(crate) fn built_in() -> Vec<Model> {
+        let models = BUILT_IN.iter().map(|(id, path, name)| {
+            let price = json!({ "request": ECHO_PRICE });
+            serde_json::from_value(json!({ "id": id, "path": path, "name": name, "price": price }))
+        });
+        models.collect::<Result<_, _>>().expect("the built-in models are valid")
     }
 
     pub(crate) fn find(&self, id_or_path: &str) -> Option<&Arc<Model>> {
@@ -130,8 +121,8 @@ const fn expected_output_tokens() -> u64 {
     1_000
 }
 
-/// In millionths: a ten-thousandth of a credit a run, so that budgets visibly run out.
-const ECHO_PRICE: u64 = 100;
+/// Credits of a run: enough for budgets to visibly run out.
+const ECHO_PRICE: &str = "0.0001";
 
 /// The ids are those by which the SDK's examples and tests know such models.
 const BUILT_IN: [(&str, &str, &str); 3] = [
@@ -172,19 +163,12 @@ mod tests {
 
     #[test]
     fn a_model_is_found_by_id_and_by_path() {
-        let models = Models::new(Models::built_in().unwrap()).unwrap();
+        let models = Models::new(Models::built_in()).unwrap();
         for name in ["669a63646eb56306647e1091", "openai/gpt-5/openai", "openai/gpt-5.1/openai"] {
             assert!(models.find(name).is_some(), "{name}");
         }
         let resolved = |name: &str| models.resolved(name.parse().unwrap()).to_string();
         assert_eq!(resolved("openai/gpt-5/openai"), "6895d6d1d50c89537c1cf237");
         assert_eq!(resolved("somewhere/else"), "somewhere/else");
-    }
-
-    #[test]
-    fn no_two_models_share_a_name() {
-        let mut models = Models::built_in().unwrap();
-        models.extend(Models::built_in().unwrap());
-        assert!(matches!(Models::new(models), Err(ConfigError::ModelTwice(_))));
     }
 }

@@ -114,115 +114,80 @@ const SMOOTHING: u32 = 16;
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
     use tokio::time::sleep;
 
     use super::*;
 
-    async fn enter(queue: &Arc<Queue>) -> Option<OwnedSemaphorePermit> {
-        queue.join()?.place().await
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Starts a call that works for a while if it gets a place, and returns how long it waited and whether it got one.
+    fn call(queue: &Arc<Queue>, work: Duration) -> JoinHandle<(Duration, bool)> {
+        let queue = Arc::clone(queue);
+        tokio::spawn(async move {
+            let asked = Instant::now();
+            let entry = queue.join();
+            let place = if let Some(entry) = entry { entry.place().await } else { None };
+            let waited = asked.elapsed();
+            if place.is_some() {
+                sleep(work).await;
+            }
+            (waited, place.is_some())
+        })
     }
 
     #[tokio::test(start_paused = true)]
     async fn places_are_given_in_the_order_of_asking() {
         let queue = Queue::new(1);
-        let first = enter(&queue).await.unwrap();
-        let served = Arc::new(Mutex::new(Vec::new()));
-        let waiters: Vec<_> = (0..3)
-            .map(|number| {
-                let (queue, served) = (Arc::clone(&queue), Arc::clone(&served));
-                tokio::spawn(async move {
-                    let _place = enter(&queue).await.unwrap();
-                    served.lock().push(number);
-                })
-            })
-            .collect();
-        sleep(Duration::from_millis(10)).await;
-        assert!(served.lock().is_empty());
-        drop(first);
-        for waiter in waiters {
-            waiter.await.unwrap();
+        let calls = [10 * MS, MS, MS, MS].map(|work| call(&queue, work));
+        for (waited, call) in [Duration::ZERO, 10 * MS, 11 * MS, 12 * MS].into_iter().zip(calls) {
+            assert_eq!(call.await.unwrap(), (waited, true));
         }
-        assert_eq!(*served.lock(), [0, 1, 2]);
         assert!(queue.waiters.lock().since.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_old_queue_takes_no_newcomer_and_a_waiter_gives_up_in_time() {
         let queue = Queue::new(1);
-        let _held = enter(&queue).await.unwrap();
-        let started = Instant::now();
-        let old = tokio::spawn({
-            let queue = Arc::clone(&queue);
-            async move { enter(&queue).await.is_some() }
-        });
+        let (_working, old) = (call(&queue, 1_000 * MS), call(&queue, MS));
         sleep(LONG).await;
-        // The oldest has waited for just as long as it may.
-        let young = tokio::spawn({
-            let queue = Arc::clone(&queue);
-            async move { enter(&queue).await.is_some() }
-        });
-        sleep(Duration::from_millis(1)).await;
-        let asked = Instant::now();
-        assert!(enter(&queue).await.is_none(), "the queue is old");
-        assert_eq!(asked.elapsed(), Duration::ZERO, "that is said at once");
-        assert!(!old.await.unwrap());
-        assert_eq!(started.elapsed(), PATIENCE);
-        // With the oldest gone the queue is young enough again.
-        assert!(!young.await.unwrap());
-        assert_eq!(started.elapsed(), LONG + PATIENCE);
+        // The oldest has waited for the longest time that admits a newcomer.
+        let young = call(&queue, MS);
+        sleep(MS).await;
+        assert_eq!(call(&queue, MS).await.unwrap(), (Duration::ZERO, false), "the queue is old");
+        assert_eq!(old.await.unwrap(), (PATIENCE, false));
+        // Without the oldest, the queue is young enough again.
+        assert_eq!(young.await.unwrap(), (PATIENCE, false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_makes_nobody_wait() {
+    async fn a_waiter_that_leaves_delays_no_newcomer() {
         let queue = Queue::new(1);
-        let held = enter(&queue).await.unwrap();
-        let leaving = tokio::spawn({
-            let queue = Arc::clone(&queue);
-            async move { enter(&queue).await.is_some() }
-        });
+        let (_working, leaving) = (call(&queue, 2 * LONG + MS), call(&queue, MS));
         sleep(LONG).await;
         leaving.abort();
         assert!(leaving.await.is_err());
         sleep(LONG).await;
-        let newcomer = enter(&queue);
-        drop(held);
-        assert!(newcomer.await.is_some());
+        assert_eq!(call(&queue, MS).await.unwrap(), (MS, true));
     }
 
     /// Ten times the load that can be served: all places stay busy, the served ones wait about as long as they may, and the
     /// others are refused at once.
     #[tokio::test(start_paused = true)]
     async fn under_overload_the_places_are_busy_and_waits_are_short() {
-        const PLACES: usize = 8;
         const WORK: Duration = Duration::from_millis(8);
-        const CALLS_A_MILLISECOND: usize = 10;
         const MILLISECONDS: usize = 1_000;
-        let queue = Queue::new(PLACES);
-        let (served, refused) =
-            (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let queue = Queue::new(8);
         let mut calls = Vec::new();
         for _ in 0..MILLISECONDS {
-            for _ in 0..CALLS_A_MILLISECOND {
-                let (queue, served, refused) =
-                    (Arc::clone(&queue), Arc::clone(&served), Arc::clone(&refused));
-                calls.push(tokio::spawn(async move {
-                    let asked = Instant::now();
-                    let place = enter(&queue).await;
-                    let waited = asked.elapsed();
-                    if place.is_some() {
-                        sleep(WORK).await;
-                        served.lock().push(waited);
-                    } else {
-                        refused.lock().push(waited);
-                    }
-                }));
-            }
-            sleep(Duration::from_millis(1)).await;
+            calls.extend([(); 10].map(|()| call(&queue, WORK)));
+            sleep(MS).await;
         }
+        let (mut served, mut refused) = (Vec::new(), Vec::new());
         for call in calls {
-            call.await.unwrap();
+            let (waited, got_place) = call.await.unwrap();
+            if got_place { served.push(waited) } else { refused.push(waited) }
         }
-        let (served, refused) = (served.lock(), refused.lock());
         assert!(served.len() >= MILLISECONDS, "{} were served", served.len());
         let long = served.iter().filter(|waited| **waited > LONG + WORK).count();
         assert!(long <= served.len() / 20, "{long} of {} waited for long", served.len());
@@ -234,29 +199,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_was_slow_takes_more_again_once_it_is_fast() {
         let queue = Queue::new(1);
-        let serve = |work| {
-            let queue = Arc::clone(&queue);
-            tokio::spawn(async move {
-                let place = enter(&queue).await;
-                sleep(work).await;
-                place.is_some()
-            })
-        };
         // One works and one waits, all the time.
-        let _first = serve(Duration::from_millis(20));
-        for _ in 0..50 {
-            let _slow = serve(Duration::from_millis(20));
-            sleep(Duration::from_millis(20)).await;
+        let mut steps = Vec::new();
+        let _first = call(&queue, 20 * MS);
+        for (work, calls) in [(20 * MS, 50), (MS, 500)] {
+            for _ in 0..calls {
+                drop(call(&queue, work));
+                sleep(work).await;
+            }
+            steps.push(queue.waiters.lock().step);
         }
-        let (slow, fast) = (queue.waiters.lock().step, Duration::from_millis(1));
-        for _ in 0..500 {
-            let _fast = serve(fast);
-            sleep(fast).await;
-        }
-        assert!(slow > Duration::from_millis(5), "{slow:?}");
-        let many: Vec<_> = (0..10).map(|_| serve(fast)).collect();
-        for one in many {
-            assert!(one.await.unwrap());
+        assert!(steps[0] > 5 * MS, "{steps:?}");
+        for call in [(); 10].map(|()| call(&queue, MS)) {
+            assert!(call.await.unwrap().1);
         }
     }
 }

@@ -5,7 +5,6 @@ use axum::body::Body;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use limiter::stream::RequestError;
 use limiter::{DenialReason, Denied, InvalidValue, KeysError, ReservationError, StoreError};
 use limiter_tower::{ErrorFormat, Problem, Retry};
 use serde::Serialize;
@@ -24,9 +23,9 @@ pub(crate) struct Refusal {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WireError {
+struct WireError<'a> {
     status_code: u16,
-    message: String,
+    message: &'a str,
     error: String,
 }
 
@@ -44,8 +43,8 @@ impl Refusal {
     }
 
     pub(crate) fn unknown_key() -> Self {
-        let message = "the access key is missing or not known: send that of a living key as x-api-key: KEY, or as \
-                       Authorization: Bearer KEY or Token KEY";
+        let message = "missing, malformed or unknown access key: send the access key of a living key as x-api-key: KEY, \
+                       Authorization: Bearer KEY or Authorization: Token KEY";
         Self::new(StatusCode::UNAUTHORIZED, DenialReason::KeyUnknown.as_str(), message)
     }
 
@@ -68,47 +67,47 @@ impl Refusal {
 
     /// Refuses a request beyond the server's capacity at once, so that the client can try elsewhere.
     pub(crate) fn busy(why: &str) -> Self {
-        let refusal = Self::unavailable("busy", format!("{why}: try again in a moment"));
-        Self { retry: Some(Retry::After { seconds: BUSY_SECONDS }), ..refusal }
+        Self::unavailable("busy", format!("{why}: try again in a moment"))
+            .with_retry(Retry::After { seconds: BUSY_SECONDS })
+    }
+
+    /// Replaces the retry advice.
+    pub(crate) fn with_retry(self, retry: impl Into<Option<Retry>>) -> Self {
+        Self { retry: retry.into(), ..self }
     }
 
     /// Renders the error that the aiXplain SDK expects. The message of a 403 is "Forbidden": the SDK looks for that word.
-    pub(crate) fn into_wire(self) -> Response {
-        let message =
-            if self.status == StatusCode::FORBIDDEN { "Forbidden".into() } else { self.message };
+    pub(crate) fn to_wire(&self) -> Response {
+        let is_forbidden = self.status == StatusCode::FORBIDDEN;
+        let message = if is_forbidden { "Forbidden" } else { &self.message };
         let body = WireError {
             status_code: self.status.as_u16(),
             message,
             error: format!("err.{}", self.code),
         };
-        let response = (self.status, Json(body)).into_response();
-        with_headers(self.status, self.retry, response)
+        self.with_headers((self.status, Json(body)).into_response())
     }
 
-    /// Renders `application/problem+json`, in the shape of the problems of the layer.
-    pub(crate) fn into_problem(self) -> Response {
-        let problem = Problem::new(self.status, self.code, self.message);
-        let response = problem.to_response().map(Body::from);
-        with_headers(self.status, self.retry, response)
+    /// Renders `application/problem+json`, or the error format of a provider's API, whose SDKs show message and code.
+    pub(crate) fn to_problem(&self, format: Option<ErrorFormat>) -> Response {
+        let problem = Problem::new(self.status, self.code, self.message.clone());
+        let response = match format {
+            None => problem.to_response(),
+            Some(format) => problem.to_api_response(format),
+        };
+        self.with_headers(response.map(Body::from))
     }
 
-    /// Renders the error in the format of a provider's API, so that its SDKs show message and code.
-    pub(crate) fn in_format(self, format: ErrorFormat) -> Response {
-        let problem = Problem::new(self.status, self.code, self.message);
-        let response = problem.to_api_response(format).map(Body::from);
-        with_headers(self.status, self.retry, response)
+    fn with_headers(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Token"));
+        }
+        if let Some(retry) = self.retry {
+            retry.write(Retry::BOUND, headers);
+        }
+        response
     }
-}
-
-fn with_headers(status: StatusCode, retry: Option<Retry>, mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Token"));
-    }
-    if let Some(retry) = retry {
-        retry.write(Retry::BOUND, headers);
-    }
-    response
 }
 
 impl IntoResponse for Refusal {
@@ -125,12 +124,6 @@ impl From<InvalidValue> for Refusal {
     }
 }
 
-impl From<RequestError> for Refusal {
-    fn from(error: RequestError) -> Self {
-        Self::malformed(error.to_string())
-    }
-}
-
 /// Logs nothing: the limiter has already warned, at a limited rate.
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
@@ -138,7 +131,7 @@ impl From<StoreError> for Refusal {
             StoreError::OutcomeUnknown(_) => "outcome_unknown",
             _ => "store",
         };
-        Self { retry: Some(Retry::from(&error)), ..Self::unavailable(code, error.to_string()) }
+        Self::unavailable(code, error.to_string()).with_retry(Retry::from(&error))
     }
 }
 
@@ -154,10 +147,10 @@ impl From<KeysError> for Refusal {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "name_taken", message)
             }
             // Only an operator can repair it.
-            KeysError::Damaged { .. } => Self {
-                retry: Some(Retry::Never),
-                ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_key", message)
-            },
+            KeysError::Damaged { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_key", message)
+                    .with_retry(Retry::Never)
+            }
             KeysError::Invalid(error) => error.into(),
             KeysError::Store(error) => error.into(),
             KeysError::Entropy(_) => Self::unavailable("entropy", message),
@@ -174,10 +167,8 @@ impl From<ReservationError> for Refusal {
             ReservationError::KeyUnknown => Self::unknown_key(),
             ReservationError::Unknown(_) => Self::not_found(message),
             ReservationError::Shrinks => Self::malformed(message),
-            ReservationError::TooMany { .. } => {
-                let retry = error.retry_after().map(Retry::after);
-                Self { retry, ..Self::unavailable("too_many_reservations", message) }
-            }
+            ReservationError::TooMany { .. } => Self::unavailable("too_many_reservations", message)
+                .with_retry(error.retry_after().map(Retry::after)),
             ReservationError::Invalid(error) => error.into(),
             ReservationError::Store(error) => error.into(),
             // Another reservation has the id, or this one is settled.

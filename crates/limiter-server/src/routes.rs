@@ -29,7 +29,7 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
             .fold(Router::new(), |router, (path, methods)| router.route(path, methods));
         keyed.route_layer(from_fn_with_state(Arc::clone(&app), admit)).method_not_allowed_fallback(
             || async {
-                let message = "this path does not answer to this method: see /openapi.json";
+                let message = "this path does not support this method: /openapi.json lists the methods of each path";
                 Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
             },
         )
@@ -37,7 +37,7 @@ pub(crate) fn service(app: Arc<App>, cors_origins: &[Origin]) -> Router {
     let limited = admitted(wire().into_iter().chain(engine()).collect())
         .route(OPENAPI, get(openapi::document))
         .fallback(|| async {
-            Refusal::not_found("there is nothing at this path: see /openapi.json")
+            Refusal::not_found("unknown path: /openapi.json lists the paths of this server")
         })
         .with_state(Arc::clone(&app));
     let gateway = admitted(providers()).with_state(Arc::clone(&app));

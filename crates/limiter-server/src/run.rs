@@ -5,4 +5,4 @@ mod refused;
 mod send;
 pub(crate) mod upstream;
 
-pub(crate) use self::upstream::{Answered, Call, Stopped, forward};
+pub(crate) use self::upstream::{Answered, Call, Stopped, forward, give_up};

@@ -50,7 +50,7 @@ pub async fn serve(
         let service = service.clone();
         let input_is_due = InputIsDue::default();
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(bounds.read_timeout * WRITE_PATIENCE));
+        stream.set_write_timeout(Some(Duration::from_secs(bounds.read_timeout_s) * WRITE_PATIENCE));
         let stream = TokioIo::new(Lingering::new(Box::pin(stream), input_is_due.clone()));
         let handler = service_fn(move |request| {
             let (service, input_is_due) = (service.clone(), input_is_due.clone());
@@ -67,7 +67,9 @@ pub async fn serve(
         });
     }
     drop(listener);
-    tokio::time::timeout(bounds.shutdown_timeout, graceful.shutdown()).await.is_ok()
+    tokio::time::timeout(Duration::from_secs(bounds.shutdown_timeout_s), graceful.shutdown())
+        .await
+        .is_ok()
 }
 
 /// Returns the service's answer once the request was read to its end, or else with `Connection: close`.
@@ -90,7 +92,7 @@ async fn answer(
 fn http(bounds: &Bounds) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(bounds.read_timeout)
+        .header_read_timeout(Duration::from_secs(bounds.read_timeout_s))
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS);
     http
@@ -120,5 +122,5 @@ async fn accept(
 
 /// So that a lack of file descriptors is not waited for with a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Who reads may be slower than who writes: a model's answer is long, and so are some ways.
+/// How much longer than its request a client may take to read a piece of the answer: a model's answer is long.
 const WRITE_PATIENCE: u32 = 3;

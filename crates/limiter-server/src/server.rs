@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use limiter::__private::Throttle;
@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::app::App;
 use crate::bounds::{BACKLOG, Bounds};
 use crate::config::{Origin, Settings};
-use crate::engine::{Engine, StartError};
+use crate::engine::{Backing, Engine, StartError};
 use crate::metrics;
 use crate::models::{Model, Models};
 use crate::serve::serve;
@@ -32,7 +32,6 @@ use crate::{routes, welcome};
 pub struct Server {
     listener: TcpListener,
     app: Arc<App>,
-    state: Option<(StateFile, MemoryStore)>,
     webhook: Option<Webhook>,
     cors_origins: Vec<Origin>,
     welcome: String,
@@ -51,15 +50,11 @@ impl Server {
         metrics::install();
         let models = Models::new(settings.models.clone())?;
         let listener = listen(settings.listen)?;
-        let engine = Engine::start(settings, stop).await?;
-        let Engine { limiter, redis, workers, state, admin, webhook } = engine;
-        let address = local_address(&listener, settings.listen)?;
-        let welcome = welcome::text(address, settings, &admin);
-        let (bounds, dialects) = (settings.bounds, settings.dialects.clone());
-        let state_file = state.as_ref().map(|(file, _)| file.clone());
-        let app = App::new(limiter, redis, state_file, workers, models, bounds, dialects);
-        let (app, cors_origins) = (Arc::new(app), settings.cors_origins.clone());
-        Ok(Self { listener, app, state, webhook, cors_origins, welcome })
+        let Engine { limiter, backing, admin, webhook } = Engine::start(settings, stop).await?;
+        let welcome = welcome::text(local_address(&listener, settings.listen)?, settings, &admin);
+        let dialects = settings.dialects.clone();
+        let app = App::new(limiter, backing, models, settings.bounds, dialects);
+        Ok(Self { listener, app, webhook, cors_origins: settings.cors_origins.clone(), welcome })
     }
 
     /// A server on an engine that is there already: to put the service into a process of your own. The dialects are those of
@@ -80,21 +75,20 @@ impl Server {
         let models = Models::new(models)?;
         let listener = listen(address)?;
         let dialects = dialects.into_iter().collect();
-        let app = Arc::new(App::new(limiter, None, None, None, models, bounds, dialects));
-        let (cors_origins, welcome) = (Vec::new(), String::new());
-        Ok(Self { listener, app, state: None, webhook: None, cors_origins, welcome })
+        let app = App::new(limiter, Backing::default(), models, bounds, dialects);
+        Ok(Self { listener, app, webhook: None, cors_origins: Vec::new(), welcome: String::new() })
     }
 
-    /// What to tell whoever started it, with the admin key if it was made just now.
+    /// Returns the text for the operator at the start, with the admin key if the start made it.
     #[must_use]
     pub fn welcome(&self) -> &str {
         &self.welcome
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     ///
     /// # Errors
-    /// [`StartError::Listen`] if the system cannot tell.
+    /// [`StartError::Failed`] if the system does not know it.
     pub fn address(&self) -> Result<SocketAddr, StartError> {
         local_address(&self.listener, SocketAddr::from(([0, 0, 0, 0], 0)))
     }
@@ -104,7 +98,8 @@ impl Server {
     /// # Errors
     /// [`StartError::State`] if the state could not be saved at the end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { listener, app, state, webhook, cors_origins, .. } = self;
+        let Self { listener, app, webhook, cors_origins, .. } = self;
+        let state = app.backing.state.clone();
         let (no_more_events, stopped) = oneshot::channel::<()>();
         let client = Arc::clone(&app.client);
         let telling = webhook.map(|webhook| {
@@ -126,7 +121,9 @@ impl Server {
         upkeep.abort();
         drop(no_more_events);
         if let Some(mut telling) = telling
-            && tokio::time::timeout(bounds.shutdown_timeout, &mut telling).await.is_err()
+            && tokio::time::timeout(Duration::from_secs(bounds.shutdown_timeout_s), &mut telling)
+                .await
+                .is_err()
         {
             telling.abort();
             tracing::warn!("the webhook has not taken all events: those that wait are lost");
@@ -145,7 +142,7 @@ impl Server {
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    bind(address).map_err(|source| StartError::Listen { address, source })
+    bind(address).map_err(StartError::failed(format!("the server cannot listen on {address}")))
 }
 
 /// Binds as `TcpListener::bind` does, with a longer queue.
@@ -161,7 +158,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Listen { address: asked, source })
+    let failed = StartError::failed(format!("the server cannot listen on {asked}"));
+    listener.local_addr().map_err(failed)
 }
 
 static NOT_SAVED: Throttle = Throttle::of_warnings();

@@ -18,9 +18,7 @@ use std::time::Duration;
 
 use limiter::__private::with_causes;
 use limiter::StoreError;
-use limiter::memory::{
-    Journal, KeyChange, MemoryStore, MemoryStoreBuilder, RestoreError, Snapshot,
-};
+use limiter::memory::{Journal, KeyChange, MemoryStore, MemoryStoreBuilder, Snapshot};
 use limiter::store::BoxError;
 use parking_lot::Mutex;
 use thiserror::Error as ThisError;
@@ -69,17 +67,8 @@ struct Trouble {
 #[non_exhaustive]
 pub enum StateError {
     /// Another server has it.
-    #[error("the state file {0} is used by another server: give each its own")]
+    #[error("the state file {0} is used by another server: give each server its own file")]
     InUse(PathBuf),
-    /// It cannot be read.
-    #[error("the state file {path} cannot be read")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// The file is not a state file of this server, or something else has changed it.
     #[error(
         "the state file {path} is damaged in line {line}, or not of this version of the server, and is left as it is: \
@@ -94,24 +83,23 @@ pub enum StateError {
         #[source]
         source: BoxError,
     },
-    /// It contradicts itself, or another version wrote it.
-    #[error("the state file {path} cannot be restored, and is left as it is")]
-    Unfit {
+    /// It cannot be read, restored or written.
+    #[error("the state file {path} cannot be {action}")]
+    Failed {
         /// The file.
         path: PathBuf,
+        /// The attempt that failed.
+        action: &'static str,
         /// Why.
         #[source]
-        source: RestoreError,
+        source: BoxError,
     },
-    /// It cannot be written.
-    #[error("the state file {path} cannot be written")]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+}
+
+impl StateError {
+    fn failed<E: Into<BoxError>>(path: &Path, action: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self::Failed { path: path.to_owned(), action, source: error.into() }
+    }
 }
 
 impl StateFile {
@@ -127,25 +115,23 @@ impl StateFile {
     ) -> Result<(Self, MemoryStore), StateError> {
         let (path, mut file) = target::take(path)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|source| StateError::Unreadable { path: path.clone(), source })?;
+        file.read_to_end(&mut bytes).map_err(StateError::failed(&path, "read"))?;
         let (snapshot, changes) = read(&path, &bytes)?;
         drop(bytes);
-        let log = Log {
+        let log = Mutex::new(Log {
             file,
             length: 0,
             lines: lines::Sum::default(),
             recent: Vec::new(),
             recent_bytes: 0,
             usable: false,
-        };
+        });
         let (saving, trouble) = (Mutex::default(), Mutex::default());
-        let state =
-            Self(Arc::new(Shared { path: path.clone(), saving, log: Mutex::new(log), trouble }));
+        let state = Self(Arc::new(Shared { path: path.clone(), saving, log, trouble }));
         let store = builder
             .journal(state.clone())
             .restore_with(snapshot, changes)
-            .map_err(|source| StateError::Unfit { path, source })?;
+            .map_err(StateError::failed(&path, "restored, and is left as it is"))?;
         // Save at once, to find a file that cannot be written early, and to drop a change that a crash cut off.
         state.save(&store)?;
         Ok((state, store))
@@ -163,7 +149,7 @@ impl StateFile {
                 Ok(())
             }
             Err(source) => {
-                let error = StateError::Unwritable { path: self.0.path.clone(), source };
+                let error = StateError::failed(&self.0.path, "written")(source);
                 trouble.saving = Some(with_causes(&error));
                 Err(error)
             }
@@ -267,8 +253,7 @@ impl Log {
         if is_here {
             return Ok(());
         }
-        let what = "something else has removed or replaced it while this server uses it";
-        Err(io::Error::other(what))
+        Err(io::Error::other("something else has removed or replaced it while this server uses it"))
     }
 
     fn forget_until(&mut self, number: u64) {

@@ -9,37 +9,26 @@ use axum::http::{Request, StatusCode, Uri};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
-use limiter::__private::Throttle;
+use limiter::__private::{Throttle, with_causes};
 use limiter::events::ThresholdEvent;
+use limiter::store::BoxError;
 use serde::Serialize;
 use sha2::Sha256;
-use thiserror::Error;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::client::Client;
+use crate::config::{Settings, http_url};
 use crate::{ids, metrics};
-
-/// The webhook, and the secret to sign with.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct WebhookSettings {
-    /// The URL that events are posted to.
-    pub url: Uri,
-    /// The secret shared with the listener.
-    pub secret: Zeroizing<String>,
-    /// How many events are queued for a slow or absent listener; one more is lost, and logged.
-    pub queue: usize,
-}
 
 /// The sender of events, which never waits. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Sink(mpsc::Sender<Delivery>);
 
 /// The events that are still to be posted.
-#[derive(Debug)]
 pub(crate) struct Webhook {
-    settings: WebhookSettings,
+    url: Uri,
+    secret: Zeroizing<String>,
     queue: mpsc::Receiver<Delivery>,
 }
 
@@ -48,19 +37,6 @@ pub(crate) struct Webhook {
 struct Delivery {
     id: String,
     body: Bytes,
-}
-
-/// The reason why an event was not accepted.
-#[derive(Debug, Error)]
-enum Failure {
-    #[error("it answered {0}")]
-    Answered(StatusCode),
-    #[error("it gave no answer")]
-    NoAnswer(#[source] hyper_util::client::legacy::Error),
-    #[error("it gave no answer in time")]
-    TooLate,
-    #[error("it cannot be asked")]
-    NoRequest(#[source] axum::http::Error),
 }
 
 /// The posted JSON.
@@ -75,10 +51,11 @@ struct Body<'a> {
     message: String,
 }
 
-/// A queue for events, and the worker that empties it.
-pub(crate) fn open(settings: WebhookSettings) -> (Sink, Webhook) {
-    let (sender, queue) = mpsc::channel(settings.queue.clamp(1, MOST_QUEUED));
-    (Sink(sender), Webhook { settings, queue })
+/// Opens the queue of the webhook, if there is one, and returns the worker that empties it.
+pub(crate) fn open(settings: &Settings) -> Option<(Sink, Webhook)> {
+    let url = http_url(settings.webhook.as_deref()?)?;
+    let (sender, queue) = mpsc::channel(settings.bounds.max_events.clamp(1, MOST_QUEUED));
+    Some((Sink(sender), Webhook { url, secret: settings.webhook_secret.clone(), queue }))
 }
 
 impl Sink {
@@ -119,9 +96,9 @@ impl Webhook {
     async fn deliver(&self, client: &Client, delivery: &Delivery) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.post(client, delivery).await {
-                Ok(()) => return metrics::webhook_event("delivered"),
-                Err(Failure::Answered(status)) if is_final(status) => {
+            let error = match self.post(client, delivery).await {
+                Ok(status) if status.is_success() => return metrics::webhook_event("delivered"),
+                Ok(status) if is_final(status) => {
                     metrics::webhook_event("refused");
                     if let Some(suppressed) = REFUSED.admit(Instant::now()) {
                         let (id, refused) = (&delivery.id, suppressed.saturating_add(1));
@@ -129,29 +106,26 @@ impl Webhook {
                     }
                     return;
                 }
-                Err(error) => {
-                    metrics::webhook_event("failed");
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(id = delivery.id, error, again_in = ?pause, "the webhook did not take an event");
-                }
-            }
+                Ok(status) => format!("it answered {status}"),
+                Err(error) => with_causes(&*error),
+            };
+            metrics::webhook_event("failed");
+            tracing::warn!(id = delivery.id, error, again_in = ?pause, "the webhook did not take an event");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    async fn post(&self, client: &Client, delivery: &Delivery) -> Result<(), Failure> {
+    /// Returns the status of the answer, whose body is not read.
+    async fn post(&self, client: &Client, delivery: &Delivery) -> Result<StatusCode, BoxError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let signature = signature(&self.settings.secret, now, &delivery.body);
-        let request = Request::post(self.settings.url.clone())
+        let signature = signature(&self.secret, now, &delivery.body);
+        let request = Request::post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(SIGNATURE, signature)
-            .body(Full::new(delivery.body.clone()))
-            .map_err(Failure::NoRequest)?;
+            .body(Full::new(delivery.body.clone()))?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.request(request)).await;
-        let answer = answer.map_err(|_| Failure::TooLate)?.map_err(Failure::NoAnswer)?;
-        // The body of the answer is not read.
-        if answer.status().is_success() { Ok(()) } else { Err(Failure::Answered(answer.status())) }
+        Ok(answer.map_err(|_| "it gave no answer in time")??.status())
     }
 }
 
@@ -173,29 +147,20 @@ fn is_final(status: StatusCode) -> bool {
 
 /// `t=1760011200,v1=…`: the time in unix seconds, and HMAC-SHA-256 (RFC 2104) of that time, a point and the body, in hex.
 fn signature(secret: &str, unix_seconds: u64, body: &[u8]) -> String {
-    use fmt::Write;
-
     // A key of any length will do.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
         return String::new();
     };
     mac.update(format!("{unix_seconds}.").as_bytes());
     mac.update(body);
-    let mut text = format!("t={unix_seconds},v1=");
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let code = Bytes::copy_from_slice(&mac.finalize().into_bytes());
+    format!("t={unix_seconds},v1={code:x}")
 }
 
 /// Without the secret; and a URL may have a password in it.
-impl fmt::Debug for WebhookSettings {
+impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.url.host();
-        f.debug_struct("WebhookSettings")
-            .field("host", &host)
-            .field("queue", &self.queue)
-            .finish_non_exhaustive()
+        f.debug_struct("Webhook").field("host", &self.url.host()).finish_non_exhaustive()
     }
 }
 
@@ -221,17 +186,23 @@ mod tests {
     /// `printf '1760011200.{}' | openssl dgst -sha256 -hmac secret`
     #[test]
     fn the_signature_is_what_openssl_makes_of_time_and_body() {
-        assert_eq!(signature("secret", 1_760_011_200, b"{}"), EXPECTED);
+        let expected =
+            "t=1760011200,v1=80ab5cc7d3cecacbfe5bcc89ed7aefb2c66e2027faeb82d13bfec2bec852bcdb";
+        assert_eq!(signature("secret", 1_760_011_200, b"{}"), expected);
     }
 
     #[test]
-    fn what_asking_again_may_change_is_asked_again() {
-        for again in [408, 425, 429, 500, 503, 301] {
-            assert!(!is_final(StatusCode::from_u16(again).unwrap()), "{again}");
+    fn only_a_status_that_a_repetition_cannot_change_is_final() {
+        for (status, is) in [
+            (408, false),
+            (425, false),
+            (429, false),
+            (500, false),
+            (503, false),
+            (301, false),
+            (410, true),
+        ] {
+            assert_eq!(is_final(StatusCode::from_u16(status).unwrap()), is, "{status}");
         }
-        assert!(is_final(StatusCode::GONE));
     }
-
-    const EXPECTED: &str =
-        "t=1760011200,v1=80ab5cc7d3cecacbfe5bcc89ed7aefb2c66e2027faeb82d13bfec2bec852bcdb";
 }

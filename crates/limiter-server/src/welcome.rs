@@ -1,4 +1,4 @@
-//! What a server says when it starts: where it is, the admin key once, and what to try.
+//! The text of a server at its start: its address, the admin key once, and calls to try.
 
 use std::net::SocketAddr;
 

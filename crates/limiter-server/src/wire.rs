@@ -31,11 +31,11 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
         }
         _ => ("budget", format!("Budget exceeded: {denied}")),
     };
-    let refusal = Refusal::new(STATUSES.of_denied(denied), code, message);
-    Refusal { retry: Standing::from(denied).retry(), ..refusal }
+    let status = STATUSES.of_denied(denied);
+    Refusal::new(status, code, message).with_retry(Standing::from(denied).retry())
 }
 
-/// What the SDK calls a limit.
+/// Returns the SDK's name of a limit.
 const fn name(rule: Rule) -> &'static str {
     match (rule.unit, rule.window) {
         (Unit::Tokens, Window::Minute) => "tpm",

@@ -76,7 +76,6 @@ impl Drop for Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread::current;
     use std::time::Duration;
 
@@ -86,14 +85,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_done_elsewhere() {
+    async fn work_is_done_elsewhere_and_a_panic_is_passed_on() {
         let workers = Workers::start().unwrap();
         let name = workers.run(async { current().name().map(str::to_owned) }).await;
         assert_eq!(name.as_deref(), Some("decisions"));
+        let panicking =
+            tokio::spawn(async move { workers.run(async { panic!("of a test") }).await });
+        assert!(panicking.await.unwrap_err().is_panic());
     }
 
     #[tokio::test]
-    async fn work_ends_with_whoever_waits_for_it() {
+    async fn work_ends_with_its_waiter() {
         let workers = Workers::start().unwrap();
         let (alive, ended) = oneshot::channel::<()>();
         let endless = workers.run(async move {
@@ -102,14 +104,5 @@ mod tests {
         });
         assert!(timeout(Duration::from_millis(10), endless).await.is_err());
         assert!(ended.await.is_err(), "it is dropped");
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_passed_on() {
-        let workers = Arc::new(Workers::start().unwrap());
-        let panicking = tokio::spawn(async move {
-            workers.run(async { panic!("of a test") }).await;
-        });
-        assert!(panicking.await.unwrap_err().is_panic());
     }
 }

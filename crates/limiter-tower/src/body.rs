@@ -10,7 +10,7 @@ use limiter::__private::UserCode;
 use limiter::Reservation;
 use pin_project_lite::pin_project;
 
-use crate::any_body::{AnyBody, size_of};
+use crate::any_body::{AnyBody, body_of, size_of};
 use crate::settlement::{BodyEnd, ResponseCost, Settlement, Settling};
 
 pin_project! {
@@ -23,20 +23,20 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseBody<B>
     where
-        B: Body,
+        B: Body<Data = Bytes>,
     {
         #[pin]
         kind: AnyBody<B, SettledBody<B>>,
     }
 }
 
-impl<B: Body> ResponseBody<B> {
+impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(crate) fn refusal(body: Bytes) -> Self {
         Self { kind: AnyBody::refusal(body) }
     }
 
-    pub(crate) const fn plain(body: B) -> Self {
-        Self { kind: AnyBody::Plain { body } }
+    pub(crate) fn plain(body: B) -> Self {
+        Self { kind: AnyBody::Plain { body, convert: |error| error } }
     }
 
     pub(crate) fn settled(body: B, reservation: Reservation, cost: Box<dyn ResponseCost>) -> Self {
@@ -47,23 +47,7 @@ impl<B: Body> ResponseBody<B> {
 }
 
 impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.project().kind.poll_frame(cx, |error| error)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.kind.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.kind.size_hint()
-    }
+    body_of!(kind, B::Error);
 }
 
 pin_project! {
@@ -167,12 +151,6 @@ impl<B: Body<Data = Bytes>> Body for SettledBody<B> {
             (None, Some(Ok(part))) => size_of(part),
             (None, _) => SizeHint::with_exact(0),
         }
-    }
-}
-
-impl<B: Body> std::fmt::Debug for SettledBody<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SettledBody").finish_non_exhaustive()
     }
 }
 

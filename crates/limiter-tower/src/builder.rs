@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::caller::{Caller, Credential, Identify};
 use crate::config::{Config, Cost};
 use crate::dialect::Dialect;
+use crate::function::Function;
 use crate::layer::RateLimitLayer;
 use crate::path;
 use crate::refusal::Refusal;
@@ -110,10 +111,15 @@ impl LayerBuilder<()> {
             let mut values = parts.headers.get_all(&name).iter();
             let Some(value) = values.next() else { return Ok(None) };
             if values.next().is_some() {
-                return Err(Refusal::malformed(format!("the header {name} came more than once")));
+                return Err(Refusal::malformed(format!(
+                    "the request has the header {name} more than once: send it once"
+                )));
             }
-            let text = str::from_utf8(value.as_bytes().trim_ascii())
-                .map_err(|_| Refusal::malformed(format!("the header {name} is no UTF-8")))?;
+            let text = str::from_utf8(value.as_bytes().trim_ascii()).map_err(|_| {
+                Refusal::malformed(format!(
+                    "the header {name} is not UTF-8: encode its text as UTF-8"
+                ))
+            })?;
             Ok(Some(AssetId::new(text)?))
         })
     }
@@ -125,7 +131,7 @@ impl LayerBuilder<()> {
     where
         F: Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync + 'static,
     {
-        self.config.cost = Cost::Charge(Box::new(charge_of));
+        self.config.cost = Cost::Charge(Function(Box::new(charge_of)));
         self
     }
 
@@ -163,7 +169,8 @@ impl LayerBuilder<()> {
     {
         let cost_of =
             move |parts: &response::Parts| -> Box<dyn ResponseCost> { Box::new(cost_of(parts)) };
-        self.config.cost = Cost::Estimate(Box::new(estimate_of), Box::new(cost_of));
+        let estimate_of = Function(Box::new(estimate_of) as Box<_>);
+        self.config.cost = Cost::Estimate(estimate_of, Function(Box::new(cost_of)));
         self
     }
 
@@ -177,7 +184,7 @@ impl LayerBuilder<()> {
     where
         F: Fn(&Parts) -> Result<Option<AssetId>, Refusal> + Send + Sync + 'static,
     {
-        self.config.asset = Some(Box::new(asset_of));
+        self.config.asset = Some(Function(Box::new(asset_of)));
         self
     }
 }

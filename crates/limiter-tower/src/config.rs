@@ -1,6 +1,5 @@
 //! The settings of a layer: how calls are read, decided and refused.
 
-use std::fmt;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -11,11 +10,13 @@ use parking_lot::Mutex;
 
 use crate::caller::Identify;
 use crate::dialect::Dialect;
+use crate::function::Function;
 use crate::refusal::Refusal;
 use crate::settlement::{CostOf, Settlement};
 use crate::standing::Standing;
 use crate::status::StatusMap;
 
+#[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) limiter: Limiter,
     /// All methods unless chosen.
@@ -23,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) identify: Identify,
     /// `None` if a look-up is as fast as the cache.
     pub(crate) known_keys: Option<Mutex<KnownKeys>>,
-    pub(crate) asset: Option<Box<AssetOf>>,
+    pub(crate) asset: Option<Function<Box<AssetOf>>>,
     pub(crate) cost: Cost,
     pub(crate) on_service_error: Settlement,
     /// Those of the error format unless chosen.
@@ -47,39 +48,27 @@ impl Config {
         *method != Method::OPTIONS && self.methods.as_ref().is_none_or(chosen)
     }
 
-    /// The headers of all dialects.
+    /// Returns the chosen statuses, or else the default ones.
+    pub(crate) fn statuses_or(&self, default: StatusMap) -> StatusMap {
+        self.statuses.clone().unwrap_or(default)
+    }
+
+    /// Writes the headers of all dialects.
     pub(crate) fn write_headers(&self, standing: Standing<'_>, headers: &mut HeaderMap) {
         Dialect::write_all(&self.dialects, standing, headers);
     }
 }
 
 /// The charge of a call.
+#[derive(Debug)]
 pub(crate) enum Cost {
     /// One request.
     Request,
     /// A cost that is known before the call.
-    Charge(Box<ChargeOf>),
+    Charge(Function<Box<ChargeOf>>),
     /// An estimate before the call, and its cost by the response.
-    Estimate(Box<ChargeOf>, Box<CostOf>),
+    Estimate(Function<Box<ChargeOf>>, Function<Box<CostOf>>),
 }
 
 pub(crate) type AssetOf = dyn Fn(&Parts) -> Result<Option<AssetId>, Refusal> + Send + Sync;
 pub(crate) type ChargeOf = dyn Fn(&Parts) -> Result<Charge, InvalidValue> + Send + Sync;
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("limiter", &self.limiter)
-            .field("methods", &self.methods)
-            .field("identify", &self.identify)
-            .field("known_keys", &self.known_keys)
-            .field("has_assets", &self.asset.is_some())
-            .field("settles", &matches!(self.cost, Cost::Estimate(..)))
-            .field("on_service_error", &self.on_service_error)
-            .field("statuses", &self.statuses)
-            .field("dialects", &self.dialects)
-            .field("retry_bound", &self.retry_bound)
-            .field("tells_service", &self.tells_service)
-            .finish()
-    }
-}

@@ -18,12 +18,8 @@ use crate::refusal::Refusal;
 
 /// A call that may go on.
 pub(crate) enum Admission {
-    /// Calls of its method are not limited.
-    Unlimited,
-    /// It is charged, and no header will show it.
-    Charged,
-    /// It is charged, and headers show the state of its rules.
-    Shown(Box<Allowed>),
+    /// Its cost is final. Headers show the state of its rules, if it was decided and there are dialects.
+    Final(Option<Box<Allowed>>),
     /// It will be settled.
     Reserved(Box<Reservation>),
 }
@@ -56,7 +52,7 @@ pub(crate) fn decide_at_once(
     parts: &mut Parts,
 ) -> Option<Result<Admission, Box<Refusal>>> {
     if !config.limits(&parts.method) {
-        return Some(Ok(Admission::Unlimited));
+        return Some(Ok(Admission::Final(None)));
     }
     if !config.decides_at_once() {
         return None;
@@ -87,10 +83,12 @@ async fn consider(config: &Config, parts: &mut Parts) -> Result<Admission, Box<R
     };
     let asset = asset?;
     let admission = match &config.cost {
-        Cost::Request => charge(config, &key, asset.as_ref(), &Charge::request()).await?,
+        Cost::Request => {
+            Admission::Final(charge(config, &key, asset.as_ref(), &Charge::request()).await?)
+        }
         Cost::Charge(charge_of) => {
             let cost = read(&CHARGE, || charge_of(parts))?;
-            charge(config, &key, asset.as_ref(), &cost).await?
+            Admission::Final(charge(config, &key, asset.as_ref(), &cost).await?)
         }
         Cost::Estimate(estimate_of, _) => {
             let estimate = read(&RESERVE, || estimate_of(parts))?;
@@ -102,25 +100,37 @@ async fn consider(config: &Config, parts: &mut Parts) -> Result<Admission, Box<R
             }
         }
     };
-    if config.tells_service {
-        let reservation = match &admission {
-            Admission::Reserved(reservation) => Some(reservation.id().clone()),
-            Admission::Unlimited | Admission::Charged | Admission::Shown(_) => None,
-        };
-        parts.extensions.insert(Admitted { key, reservation });
-    }
+    let reservation = match &admission {
+        Admission::Reserved(reservation) => Some(&**reservation),
+        Admission::Final(_) => None,
+    };
+    tell(config, parts, key, reservation);
     Ok(admission)
 }
 
+/// Puts an [`Admitted`] into the extensions, if the service wants it.
+pub(crate) fn tell(
+    config: &Config,
+    parts: &mut Parts,
+    key: KeyId,
+    reservation: Option<&Reservation>,
+) {
+    if config.tells_service {
+        let reservation = reservation.map(|reservation| reservation.id().clone());
+        parts.extensions.insert(Admitted { key, reservation });
+    }
+}
+
+/// Charges a call, and returns its state if headers are to show it.
 pub(crate) async fn charge(
     config: &Config,
     key: &KeyId,
     asset: Option<&AssetId>,
     charge: &Charge,
-) -> Result<Admission, Box<Refusal>> {
+) -> Result<Option<Box<Allowed>>, Box<Refusal>> {
     match config.limiter.check_and_consume(key, asset, charge).await.map_err(refused)? {
-        Decision::Allowed(_) if config.dialects.is_empty() => Ok(Admission::Charged),
-        Decision::Allowed(allowed) => Ok(Admission::Shown(Box::new(allowed))),
+        Decision::Allowed(_) if config.dialects.is_empty() => Ok(None),
+        Decision::Allowed(allowed) => Ok(Some(Box::new(allowed))),
         Decision::Denied(denied) => Err(refused(denied)),
     }
 }

@@ -75,9 +75,9 @@ impl Problem {
     #[must_use]
     pub fn to_api_response(&self, format: ErrorFormat) -> Response<Bytes> {
         let json = match format {
-            ErrorFormat::OpenAi => json(&OpenAi { error: self.open_ai() }),
+            ErrorFormat::OpenAi => json(&Envelope { error: self.open_ai() }),
             ErrorFormat::Anthropic => json(&self.anthropic()),
-            ErrorFormat::Gemini => json(&Gemini { error: self.gemini() }),
+            ErrorFormat::Gemini => json(&Envelope { error: self.gemini() }),
         };
         let mut response = Response::new(Bytes::from(json));
         *response.status_mut() = self.status();
@@ -91,7 +91,7 @@ impl Problem {
     pub fn to_api_event(&self, api: Api) -> Bytes {
         match (ErrorFormat::from(api), api) {
             (ErrorFormat::Anthropic, _) => event("event: error\n", &self.anthropic(), ""),
-            (ErrorFormat::Gemini, _) => event("", &Gemini { error: self.gemini() }, ""),
+            (ErrorFormat::Gemini, _) => event("", &Envelope { error: self.gemini() }, ""),
             (ErrorFormat::OpenAi, Api::OpenAiResponses) => {
                 let OpenAiError { message, param, code, .. } = self.open_ai();
                 let error = self.open_ai();
@@ -99,67 +99,74 @@ impl Problem {
                 event("event: error\n", &error, "")
             }
             (ErrorFormat::OpenAi, _) => {
-                event("", &OpenAi { error: self.open_ai() }, "data: [DONE]\n\n")
+                event("", &Envelope { error: self.open_ai() }, "data: [DONE]\n\n")
             }
         }
     }
 
     fn open_ai(&self) -> OpenAiError<'_> {
-        let reason = self.reason();
-        let (r#type, code) = match self.kind() {
-            Kind::Key => ("invalid_request_error", "invalid_api_key"),
-            Kind::Permission => ("request_forbidden", reason),
-            Kind::Budget => ("insufficient_quota", "insufficient_quota"),
-            Kind::Limit => (self.limited_unit(), "rate_limit_exceeded"),
-            Kind::NotFound | Kind::Invalid => ("invalid_request_error", reason),
-            Kind::TooLarge => ("invalid_request_error", "request_too_large"),
-            Kind::Unavailable => ("service_unavailable_error", "server_is_overloaded"),
-            Kind::Failure => ("server_error", reason),
-        };
+        let Names { open_ai: (r#type, code), .. } = Names::of(self.kind());
+        // The type of a rate limit error is the unit of the limit.
+        let is_of_tokens = self.binding().is_some_and(|rule| rule.unit == Unit::Tokens);
+        let r#type = if is_of_tokens { "tokens" } else { r#type };
+        let code = code.unwrap_or_else(|| self.reason());
         OpenAiError { message: self.detail(), r#type, param: None, code }
     }
 
-    /// OpenAI's type of a rate limit error is the unit of the limit.
-    fn limited_unit(&self) -> &'static str {
-        match self.binding().map(|rule| rule.unit) {
-            Some(Unit::Tokens) => "tokens",
-            _ => "requests",
-        }
-    }
-
     fn anthropic(&self) -> Anthropic<'_> {
-        let r#type = match self.kind() {
-            Kind::Key => "authentication_error",
-            Kind::Permission => "permission_error",
-            Kind::Budget => "billing_error",
-            Kind::Limit => "rate_limit_error",
-            Kind::NotFound => "not_found_error",
-            Kind::Invalid => "invalid_request_error",
-            Kind::TooLarge => "request_too_large",
-            Kind::Unavailable => "overloaded_error",
-            Kind::Failure => "api_error",
-        };
+        let r#type = Names::of(self.kind()).anthropic;
         let error = AnthropicError { r#type, message: self.detail() };
         Anthropic { r#type: "error", error, request_id: None }
     }
 
     fn gemini(&self) -> GeminiError<'_> {
-        let status = match self.kind() {
-            Kind::Key => "UNAUTHENTICATED",
-            Kind::Permission => "PERMISSION_DENIED",
-            Kind::Budget | Kind::Limit => "RESOURCE_EXHAUSTED",
-            Kind::NotFound => "NOT_FOUND",
-            Kind::Invalid | Kind::TooLarge => "INVALID_ARGUMENT",
-            Kind::Unavailable => "UNAVAILABLE",
-            Kind::Failure => "INTERNAL",
-        };
+        let status = Names::of(self.kind()).gemini;
         GeminiError { code: self.status().as_u16(), message: self.detail(), status }
     }
 }
 
+/// The names of a kind of error in each format.
+struct Names {
+    /// `type` and `code`, which is the problem's `reason` if none is here.
+    open_ai: (&'static str, Option<&'static str>),
+    anthropic: &'static str,
+    gemini: &'static str,
+}
+
+impl Names {
+    const fn of(kind: Kind) -> Self {
+        let (open_ai, anthropic, gemini) = match kind {
+            Kind::Key => {
+                ((INVALID, Some("invalid_api_key")), "authentication_error", "UNAUTHENTICATED")
+            }
+            Kind::Permission => {
+                (("request_forbidden", None), "permission_error", "PERMISSION_DENIED")
+            }
+            Kind::Budget => ((QUOTA, Some(QUOTA)), "billing_error", EXHAUSTED),
+            Kind::Limit => {
+                (("requests", Some("rate_limit_exceeded")), "rate_limit_error", EXHAUSTED)
+            }
+            Kind::NotFound => ((INVALID, None), "not_found_error", "NOT_FOUND"),
+            Kind::Invalid => ((INVALID, None), INVALID, "INVALID_ARGUMENT"),
+            Kind::TooLarge => ((INVALID, Some(TOO_LARGE)), TOO_LARGE, "INVALID_ARGUMENT"),
+            Kind::Unavailable => (OVERLOADED, "overloaded_error", "UNAVAILABLE"),
+            Kind::Failure => (("server_error", None), "api_error", "INTERNAL"),
+        };
+        Self { open_ai, anthropic, gemini }
+    }
+}
+
+const INVALID: &str = "invalid_request_error";
+const TOO_LARGE: &str = "request_too_large";
+const QUOTA: &str = "insufficient_quota";
+const EXHAUSTED: &str = "RESOURCE_EXHAUSTED";
+const OVERLOADED: (&str, Option<&str>) =
+    ("service_unavailable_error", Some("server_is_overloaded"));
+
+/// OpenAI's and Gemini's body around an error.
 #[derive(Serialize)]
-struct OpenAi<'a> {
-    error: OpenAiError<'a>,
+struct Envelope<E> {
+    error: E,
 }
 
 #[derive(Serialize)]
@@ -192,11 +199,6 @@ struct Anthropic<'a> {
 struct AnthropicError<'a> {
     r#type: &'static str,
     message: &'a str,
-}
-
-#[derive(Serialize)]
-struct Gemini<'a> {
-    error: GeminiError<'a>,
 }
 
 #[derive(Serialize)]

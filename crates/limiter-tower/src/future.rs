@@ -101,9 +101,7 @@ where
                         Err(error) => error,
                     };
                     match admission {
-                        Admission::Unlimited | Admission::Charged | Admission::Shown(_) => {
-                            return Poll::Ready(Err(error));
-                        }
+                        Admission::Final(_) => return Poll::Ready(Err(error)),
                         Admission::Reserved(reservation) => State::Failing {
                             settling: Settling::start(*reservation, this.config.on_service_error),
                             error: Some(error),
@@ -131,9 +129,10 @@ fn finish<R: Body<Data = Bytes>>(
     config: &Config,
 ) -> Response<ResponseBody<R>> {
     let reservation = match admission {
-        Admission::Unlimited | Admission::Charged => return response.map(ResponseBody::plain),
-        Admission::Shown(allowed) => {
-            config.write_headers(Standing::from(&*allowed), response.headers_mut());
+        Admission::Final(allowed) => {
+            if let Some(allowed) = allowed {
+                config.write_headers(Standing::from(&*allowed), response.headers_mut());
+            }
             return response.map(ResponseBody::plain);
         }
         Admission::Reserved(reservation) => reservation,
@@ -157,9 +156,8 @@ fn respond(parts: &Parts, refusal: &Refusal, config: &Config) -> Response<Bytes>
     if is_grpc(&parts.headers) {
         refusal.to_grpc_response(&config.dialects, config.retry_bound)
     } else {
-        let default = StatusMap::new();
-        let statuses = config.statuses.as_ref().unwrap_or(&default);
-        refusal.to_response(statuses, &config.dialects, config.retry_bound)
+        let statuses = config.statuses_or(StatusMap::new());
+        refusal.to_response(&statuses, &config.dialects, config.retry_bound)
     }
 }
 

@@ -12,6 +12,8 @@ mod rewritten;
 mod service;
 mod without_usage;
 
+#[cfg(test)]
+pub(crate) use self::{call::NO_MODEL, read_body::BROKEN_OFF};
 pub use body::GatewayBody;
 pub use builder::GatewayLayerBuilder;
 pub use config::GatewayOptions;

@@ -7,27 +7,15 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::kind::Kind;
 
-/// The status codes of gRPC that a refusal can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    InvalidArgument = 3,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    Internal = 13,
-    Unavailable = 14,
-    Unauthenticated = 16,
-}
-
-impl From<Kind> for Code {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Key => Self::Unauthenticated,
-            Kind::Permission => Self::PermissionDenied,
-            Kind::Budget | Kind::Limit | Kind::TooLarge => Self::ResourceExhausted,
-            Kind::NotFound | Kind::Invalid => Self::InvalidArgument,
-            Kind::Failure => Self::Internal,
-            Kind::Unavailable => Self::Unavailable,
-        }
+/// Returns the status code of gRPC for a kind of refusal.
+const fn code(kind: Kind) -> u16 {
+    match kind {
+        Kind::NotFound | Kind::Invalid => 3, // INVALID_ARGUMENT
+        Kind::Permission => 7,               // PERMISSION_DENIED
+        Kind::Budget | Kind::Limit | Kind::TooLarge => 8, // RESOURCE_EXHAUSTED
+        Kind::Failure => 13,                 // INTERNAL
+        Kind::Unavailable => 14,             // UNAVAILABLE
+        Kind::Key => 16,                     // UNAUTHENTICATED
     }
 }
 
@@ -37,11 +25,11 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|value| value.starts_with(GRPC.as_bytes()))
 }
 
-pub(crate) fn response(code: Code, message: &str) -> Response<Bytes> {
+pub(crate) fn response(kind: Kind, message: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
-    headers.insert(GRPC_STATUS, HeaderValue::from(code as u16));
+    headers.insert(GRPC_STATUS, HeaderValue::from(code(kind)));
     let message = utf8_percent_encode(message, OUTSIDE_OF_MESSAGES).to_string();
     if let Ok(message) = HeaderValue::try_from(message) {
         headers.insert(GRPC_MESSAGE, message);

@@ -22,15 +22,19 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) fn of(refusal: &Refusal) -> Self {
+        Self::and_reason_of(refusal).0
+    }
+
+    /// Returns the kind of a refusal, and its name for programs.
+    pub(crate) fn and_reason_of(refusal: &Refusal) -> (Self, &'static str) {
         match refusal {
-            Refusal::NoAccessKey => Self::Key,
-            Refusal::Denied(denied) => Self::of_denied(denied),
-            Refusal::Invalid(_) | Refusal::Malformed(_) => Self::Invalid,
-            Refusal::TooLarge { .. } => Self::TooLarge,
-            Refusal::Store(_) | Refusal::Identify(_) | Refusal::TooManyReservations(_) => {
-                Self::Unavailable
-            }
-            Refusal::Panicked(_) => Self::Failure,
+            Refusal::NoAccessKey => (Self::Key, "no_access_key"),
+            Refusal::Denied(denied) => (Self::of_denied(denied), denied.reason().as_str()),
+            Refusal::Invalid(_) | Refusal::Malformed(_) => (Self::Invalid, "invalid"),
+            Refusal::TooLarge { .. } => (Self::TooLarge, "too_large"),
+            Refusal::Store(_) | Refusal::Identify(_) => (Self::Unavailable, "unavailable"),
+            Refusal::TooManyReservations(_) => (Self::Unavailable, "too_many_reservations"),
+            Refusal::Panicked(_) => (Self::Failure, "internal"),
         }
     }
 

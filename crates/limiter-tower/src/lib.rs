@@ -92,11 +92,14 @@ mod config;
 mod decide;
 mod dialect;
 mod error_format;
+mod function;
 mod future;
 mod gateway;
 mod grpc;
 mod kind;
 mod layer;
+#[cfg(test)]
+mod messages;
 mod path;
 mod problem;
 mod refusal;

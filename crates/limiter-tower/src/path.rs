@@ -62,8 +62,8 @@ fn has_dots(path: &str) -> bool {
 const ESCAPE: &str =
     "the path has a `%` without two hexadecimal digits after it: send a percent sign as `%25`";
 const NOT_UTF8: &str =
-    "the percent-encoded bytes in the path are no UTF-8: encode its text as UTF-8";
-const DOTS: &str = "the path has a segment `.` or `..`: send it resolved";
+    "the percent-encoded bytes of the path are not UTF-8: encode its text as UTF-8";
+const DOTS: &str = "the path has a segment `.` or `..`: send the path that it resolves to";
 
 #[cfg(test)]
 mod tests {

@@ -95,16 +95,21 @@ impl Problem {
     /// The problem of this refusal, answered with this status.
     #[must_use]
     pub fn of(refusal: &Refusal, status: StatusCode) -> Self {
-        let problem = Self::new(status, reason(refusal), refusal.to_string());
-        let problem = Self { kind: Kind::of(refusal), ..problem };
-        let Refusal::Denied(denied) = refusal else {
-            return Self { extension: Extension::of_room(refusal), ..problem };
+        let (kind, reason) = Kind::and_reason_of(refusal);
+        let problem = Self { kind, ..Self::new(status, reason, refusal.to_string()) };
+        let retry_after = refusal.retry_after_seconds();
+        let denied = match refusal {
+            Refusal::Denied(denied) => denied,
+            Refusal::TooManyReservations(error) if let Some(retry_at) = error.retry_at() => {
+                return Self { extension: Extension::Room { retry_at, retry_after }, ..problem };
+            }
+            _ => return problem,
         };
         let (r#type, title) = match denied.rate_limited() {
             Some(_) => (QUOTA_EXCEEDED, "Quota Exceeded"),
             None => (problem.r#type, problem.title),
         };
-        let extension = Extension::of(denied, refusal.retry_after_seconds());
+        let extension = Extension::of(denied, retry_after);
         let (key, asset) = (denied.key().cloned(), denied.asset().cloned());
         Self { r#type, title, key, asset, extension, ..problem }
     }
@@ -182,15 +187,6 @@ impl Problem {
 }
 
 impl Extension {
-    fn of_room(refusal: &Refusal) -> Self {
-        match refusal {
-            Refusal::TooManyReservations(error) if let Some(retry_at) = error.retry_at() => {
-                Self::Room { retry_at, retry_after: refusal.retry_after_seconds() }
-            }
-            _ => Self::None {},
-        }
-    }
-
     fn of(denied: &Denied, retry_after: Option<u64>) -> Self {
         match denied.reason() {
             DenialReason::RateLimited(limited) => Self::Limits {
@@ -219,18 +215,6 @@ impl From<Violation> for Violated {
         let token_type = (unit == Unit::Tokens).then_some(token_type);
         let policy = policy_name(rule);
         Self { rule, policy, scope, window, unit, token_type, limit, used, asked, resets_at }
-    }
-}
-
-fn reason(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::NoAccessKey => "no_access_key",
-        Refusal::Denied(denied) => denied.reason().as_str(),
-        Refusal::TooManyReservations(_) => "too_many_reservations",
-        Refusal::TooLarge { .. } => "too_large",
-        Refusal::Invalid(_) | Refusal::Malformed(_) => "invalid",
-        Refusal::Store(_) | Refusal::Identify(_) => "unavailable",
-        Refusal::Panicked(_) => "internal",
     }
 }
 

@@ -95,7 +95,7 @@ impl Refusal {
     /// The answer over gRPC: a status in a response without a body (*trailers-only*), with the same headers.
     #[must_use]
     pub fn to_grpc_response(&self, dialects: &[Dialect], retry_bound: Duration) -> Response<Bytes> {
-        let mut response = grpc::response(Kind::of(self).into(), &self.to_string());
+        let mut response = grpc::response(Kind::of(self), &self.to_string());
         self.write_headers(dialects, retry_bound, response.headers_mut());
         response
     }
@@ -150,12 +150,7 @@ impl Refusal {
             Self::TooManyReservations(error) => error,
             Self::Identify(error) => &**error,
             // A panic is logged where it is caught.
-            Self::NoAccessKey
-            | Self::Denied(_)
-            | Self::Invalid(_)
-            | Self::Malformed(_)
-            | Self::TooLarge { .. }
-            | Self::Panicked(_) => return,
+            _ => return,
         };
         if let Some(suppressed) = warnings.admit(Instant::now()) {
             let reason = cause.source().map(ToString::to_string);
@@ -171,7 +166,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAccessKey => f.write_str("missing or malformed access key"),
+            Self::NoAccessKey => f.write_str("missing or malformed access key: send the access key of a living key"),
             Self::Denied(denied) => denied.fmt(f),
             Self::TooManyReservations(error) => error.fmt(f),
             Self::Invalid(error) => error.fmt(f),
@@ -180,14 +175,14 @@ impl fmt::Display for Refusal {
                 write!(f, "the request body is larger than {max_bytes} bytes: shorten it")
             }
             Self::Store(StoreError::Unavailable(_)) => {
-                f.write_str("the limits cannot be checked at the moment; nothing was charged")
+                f.write_str("the limits cannot be checked right now; nothing was charged: try again in a moment")
             }
             Self::Store(_) => f.write_str(
-                "the limits could not be checked; the call was not made, but may have been charged",
+                "the limits could not be checked; the call was not made, but may have been charged: check the usage before repeating it",
             ),
-            Self::Identify(_) => f.write_str("the caller cannot be authenticated right now"),
+            Self::Identify(_) => f.write_str("the caller cannot be authenticated right now: try again in a moment"),
             Self::Panicked(_) => {
-                f.write_str("the service failed to read the call; nothing was charged")
+                f.write_str("the service failed to read the call because of a bug; nothing was charged: ask its operator")
             }
         }
     }

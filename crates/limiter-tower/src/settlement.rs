@@ -1,4 +1,4 @@
-//! What a call did cost, as its response tells.
+//! The cost of a call, by its response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,7 @@ use http::response;
 use limiter::{Reservation, Totals};
 use tokio::runtime::Handle;
 
-/// What becomes of the estimate that a call was charged by.
+/// The settlement of the estimate that a call was charged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// It is corrected to what the call did cost. What is left out of the totals stays as estimated.

@@ -13,20 +13,16 @@ use crate::retry::Retry;
 /// reason than a rule has no rules, so that it gets no headers of any dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    of: Of<'a>,
+    /// Either the call is allowed, or it is denied.
+    allowed: Option<&'a Allowed>,
+    denied: Option<&'a Denied>,
     decided_at: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Of<'a> {
-    Allowed(&'a Allowed),
-    Denied(&'a Denied),
 }
 
 impl<'a> Standing<'a> {
     /// Each rule, in the order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens.
     pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
-        let allowed = self.allowed().into_iter().flat_map(Allowed::rules);
+        let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
         allowed.chain(self.limited().into_iter().flat_map(RateLimited::rules))
     }
 
@@ -103,26 +99,12 @@ impl<'a> Standing<'a> {
     /// least one. [`Retry::Never`] if it never fits, or no limit denied it. `None` for an allowed call.
     #[must_use]
     pub fn retry(self) -> Option<Retry> {
-        let Of::Denied(denied) = self.of else { return None };
-        let wait = denied.retry_at().map(|retry_at| retry_at.since(self.decided_at));
-        Some(match wait {
-            Some(wait) => Retry::after(wait),
-            None => Retry::Never,
-        })
-    }
-
-    fn allowed(self) -> Option<&'a Allowed> {
-        match self.of {
-            Of::Allowed(allowed) => Some(allowed),
-            Of::Denied(_) => None,
-        }
+        let wait = self.denied?.retry_at().map(|retry_at| retry_at.since(self.decided_at));
+        Some(wait.map_or(Retry::Never, Retry::after))
     }
 
     fn limited(self) -> Option<&'a RateLimited> {
-        match self.of {
-            Of::Allowed(_) => None,
-            Of::Denied(denied) => denied.rate_limited(),
-        }
+        self.denied?.rate_limited()
     }
 
     fn violations(self) -> impl Iterator<Item = Violation> + 'a {
@@ -147,13 +129,14 @@ impl<'a> Standing<'a> {
 
 impl<'a> From<&'a Allowed> for Standing<'a> {
     fn from(allowed: &'a Allowed) -> Self {
-        Self { of: Of::Allowed(allowed), decided_at: allowed.decided_at() }
+        Self { allowed: Some(allowed), denied: None, decided_at: allowed.decided_at() }
     }
 }
 
 impl<'a> From<&'a Denied> for Standing<'a> {
     fn from(denied: &'a Denied) -> Self {
-        Self { of: Of::Denied(denied), decided_at: denied.decided_at().unwrap_or_default() }
+        let decided_at = denied.decided_at().unwrap_or_default();
+        Self { allowed: None, denied: Some(denied), decided_at }
     }
 }
 

@@ -74,7 +74,7 @@ fn respond(
 ) -> Result<Response, Refusal> {
     let mut text = Vec::with_capacity(TYPICAL_BYTES);
     serde_json::to_writer(&mut text, answer).map_err(|error| {
-        let message = format!("the decision was made, but cannot be written: {error}");
+        let message = format!("the decision was made and charged, but cannot be rendered: {error}");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     })?;
     let mut response = Response::new(Body::from(text));

@@ -53,7 +53,7 @@ pub(crate) struct CreatedKeys {
 }
 
 /// The result for one key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct CreatedOrNot {
     /// 201 if it was created, else the status of a request for this key alone.
     status: u16,
@@ -89,10 +89,11 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(CreateKeys { keys }): JsonBody<CreateKeys>,
 ) -> Result<Json<CreatedKeys>, Refusal> {
-    let max = Keys::MAX_CREATED_AT_ONCE;
-    if keys.len() > max {
-        let message =
-            format!("{} keys are to be created, but one request creates at most {max}", keys.len());
+    let (count, max) = (keys.len(), Keys::MAX_CREATED_AT_ONCE);
+    if count > max {
+        let message = format!(
+            "the request has {count} keys, but one request creates at most {max}: split it"
+        );
         return Err(Refusal::malformed(message));
     }
     let keys: Vec<NewKey> = keys.into_iter().map(CreateKey::read).collect::<Result<_, _>>()?;
@@ -156,7 +157,7 @@ impl CreateKey {
             (None, true) => Ok(key.without_access_key()),
             (Some(access_key), false) => Ok(key.with_access_key(AccessKey::new(access_key)?)),
             (Some(_), true) => {
-                let message = "a key has access_key and without_access_key: send one of them";
+                let message = "a key has both access_key and without_access_key: send one of them";
                 Err(Refusal::malformed(message))
             }
         }
@@ -177,18 +178,12 @@ impl From<Result<CreatedKey, KeysError>> for CreatedOrNot {
                 status: 201,
                 key: Some(record),
                 access_key: access_key.map(|access_key| access_key.expose().to_owned()),
-                reason: None,
-                detail: None,
+                ..Self::default()
             },
             Err(error) => {
-                let refusal = Refusal::from(error);
-                Self {
-                    status: refusal.status.as_u16(),
-                    key: None,
-                    access_key: None,
-                    reason: Some(refusal.code),
-                    detail: Some(refusal.message),
-                }
+                let Refusal { status, code, message, .. } = error.into();
+                let (status, reason, detail) = (status.as_u16(), Some(code), Some(message));
+                Self { status, reason, detail, ..Self::default() }
             }
         }
     }

@@ -25,58 +25,52 @@ fn reference(name: &str) -> (String, RefOr<Header>) {
     (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
 }
 
-pub(super) fn headers() -> Vec<(String, Header)> {
+pub(crate) fn headers() -> Vec<(String, Header)> {
     let mut headers = vec![
-        integer(
+        header(
+            Type::Integer,
             "Retry-After",
             "Of a denial: the seconds until the same call would be allowed. Missing where no wait is known to help",
         ),
-        text(
+        header(
+            Type::String,
             "x-should-retry",
-            "`false` of a denial for which no wait is known to help, or only one of more than a minute: for the SDKs of LLM \
-             services, which would repeat the call or sleep inside it",
+            "`false` of a denial for which no wait is known to help, or only one of more than a minute: for the SDKs of LLM services, which would repeat the call or sleep inside it",
         ),
-        text(
+        header(
+            Type::String,
             "RateLimit-Policy",
             "`ietf`: every limit that the call met, a list of structured fields: `\"permin\";q=50;w=60`",
         ),
-        text(
+        header(
+            Type::String,
             "RateLimit",
             "`ietf`: what is left of each limit, and the seconds until it resets, first of the limit that binds: `\"permin\";r=12;t=31`",
         ),
-        integer("RateLimit-Limit", "`legacy`: the limit that binds"),
-        integer("RateLimit-Remaining", "`legacy`: what is left of it"),
-        integer("RateLimit-Reset", "`legacy`: the seconds until it resets"),
+        header(Type::Integer, "RateLimit-Limit", "`legacy`: the limit that binds"),
+        header(Type::Integer, "RateLimit-Remaining", "`legacy`: what is left of it"),
+        header(Type::Integer, "RateLimit-Reset", "`legacy`: the seconds until it resets"),
     ];
+    let mut add = |dialect: &str, unit: &str, name: &dyn Fn(&str) -> String, reset: &str| {
+        let limit = format!("`{dialect}`: the limit with the fewest {unit} left");
+        headers.extend([
+            header(Type::Integer, &name("limit"), &limit),
+            header(Type::Integer, &name("remaining"), &format!("`{dialect}`: what is left of it")),
+            header(Type::String, &name("reset"), &format!("`{dialect}`: {reset}")),
+        ]);
+    };
     for unit in ["requests", "tokens"] {
         let name = |what: &str| format!("x-ratelimit-{what}-{unit}");
-        headers.extend([
-            integer(&name("limit"), &format!("`openai`: the limit with the fewest {unit} left")),
-            integer(&name("remaining"), "`openai`: what is left of it"),
-            text(&name("reset"), "`openai`: how long until it resets: `6m0s`"),
-        ]);
+        add("openai", unit, &name, "how long until it resets: `6m0s`");
     }
     for unit in ["requests", "tokens", "input-tokens", "output-tokens"] {
         let name = |what: &str| format!("anthropic-ratelimit-{unit}-{what}");
-        let unit = unit.replace('-', " ");
-        headers.extend([
-            integer(&name("limit"), &format!("`anthropic`: the limit with the fewest {unit} left")),
-            integer(&name("remaining"), "`anthropic`: what is left of it"),
-            text(&name("reset"), "`anthropic`: when it resets, by RFC 3339"),
-        ]);
+        add("anthropic", &unit.replace('-', " "), &name, "when it resets, by RFC 3339");
     }
     headers
 }
 
-fn integer(name: &str, description: &str) -> (String, Header) {
-    header(name, description, Type::Integer)
-}
-
-fn text(name: &str, description: &str) -> (String, Header) {
-    header(name, description, Type::String)
-}
-
-fn header(name: &str, description: &str, of: Type) -> (String, Header) {
+fn header(of: Type, name: &str, description: &str) -> (String, Header) {
     let header = HeaderBuilder::from(Header::new(Object::with_type(of)));
     (name.to_owned(), header.description(Some(description)).build())
 }

@@ -1,4 +1,4 @@
-//! The built-in model, which answers with what it was told: to try keys and limits without any provider.
+//! The built-in model, which answers with its prompt: to try keys and limits without any provider.
 //!
 //! Its tokens are words: what stands between blanks. So the whole cost of a run is known before it starts, and is
 //! checked in one step.
@@ -33,7 +33,7 @@ pub(crate) async fn run(
     let text = match into_prompt(request) {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
-        None => return Err(Refusal::malformed("a run needs its prompt as \"text\"")),
+        None => return Err(Refusal::malformed("the run has no prompt: send it as \"text\"")),
     };
     let words = text.split_whitespace().count() as u64;
     let usage = TokenUsage::new(words, words);

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use limiter_tower::Retry;
 
-use super::upstream::Stopped;
+use super::upstream::{Stopped, broken};
 use crate::models::Model;
 use crate::refusal::Refusal;
 
@@ -33,13 +33,12 @@ pub(super) async fn pass_on(model: &Model, answer: HttpResponse<Incoming>) -> St
         );
         let message = "the model's provider refuses this server, not the calling key: ask the operator of the server";
         let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream_credentials", message);
-        return Stopped::Refused(Refusal { retry: Some(Retry::Never), ..refusal });
+        return refusal.with_retry(Retry::Never).into();
     }
     let message = format!("the model's provider answered {}", status.as_u16());
     if !status.is_client_error() {
-        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message);
         let retry = seconds(&headers).map(|seconds| Retry::After { seconds });
-        return Stopped::Refused(Refusal { retry, ..refusal });
+        return broken(message).with_retry(retry).into();
     }
     // Only the provider knows whether a retry helps.
     let retry = [RETRY_AFTER, Retry::SHOULD_RETRY];
@@ -50,10 +49,7 @@ pub(super) async fn pass_on(model: &Model, answer: HttpResponse<Incoming>) -> St
             let content_type = content_type.unwrap_or(HeaderValue::from_static(UNKNOWN_TYPE));
             (status, [(CONTENT_TYPE, content_type)], body).into_response()
         }
-        None => {
-            let refusal = Refusal::new(status, "upstream", message);
-            Refusal { retry: None, ..refusal }.into_response()
-        }
+        None => Refusal::new(status, "upstream", message).with_retry(None).into_response(),
     };
     response.headers_mut().extend(retry.into_iter().flatten());
     Stopped::ByProvider(Box::new(response))
@@ -97,15 +93,9 @@ mod tests {
 
     #[test]
     fn an_encoding_is_found_in_every_form() {
-        for (value, encoded) in [
-            ("", false),
-            ("identity", false),
-            ("Identity", false),
-            ("gzip", true),
-            ("GZIP", true),
-            ("identity, br", true),
-            ("\u{ff}", true),
-        ] {
+        let plain = ["", "identity", "Identity"].map(|value| (value, false));
+        let encoded = ["gzip", "GZIP", "identity, br", "\u{ff}"].map(|value| (value, true));
+        for (value, encoded) in plain.into_iter().chain(encoded) {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             let headers = HeaderMap::from_iter([(CONTENT_ENCODING, value.clone())]);
             assert_eq!(is_encoded(&headers), encoded, "{value:?}");

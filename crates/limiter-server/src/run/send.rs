@@ -34,9 +34,9 @@ pub(super) fn request(
     if let Some(name) = &model.upstream_authorization_env {
         let value = std::env::var(name).ok().and_then(|value| HeaderValue::try_from(value).ok());
         let mut value = value.ok_or_else(|| {
-            let what = "the variable with its authorization is not set";
+            let what = "the variable of upstream_authorization_env is not set";
             tracing::error!(model = model.path, what, "a model cannot be run as it is configured");
-            let message = "the model is not configured well: ask its operator";
+            let message = "the credentials of the model's provider are not configured: ask the operator of the server";
             Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message)
         })?;
         value.set_sensitive(true);

@@ -95,7 +95,10 @@ pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> 
     let sent = send::request(&model, &upstream, &headers, changed.map_or(body, Bytes::from));
     let sent = match sent {
         Ok(sent) => sent,
-        Err(refusal) => return Err(give_back(&mut reservation, refusal).await.into()),
+        Err(refusal) => {
+            cancel(&mut reservation).await;
+            return Err(refusal.into());
+        }
     };
     turn.end();
     let response = tokio::time::timeout(ANSWER_TIMEOUT, app.client.request(sent)).await;
@@ -103,15 +106,15 @@ pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> 
         Ok(Ok(response)) => response,
         Ok(Err(error)) if error.is_connect() => {
             tracing::warn!(model = model.path, error = &error as &dyn Error, "no connection");
-            return Err(give_back(&mut reservation, unreachable()).await.into());
+            return Err(give_up(&mut reservation, UNREACHABLE).await.into());
         }
         // It was sent, and may have been run: the estimate stands.
         Ok(Err(error)) => {
             tracing::warn!(model = model.path, error = &error as &dyn Error, "no answer");
-            return Err(unreachable().into());
+            return Err(broken(UNREACHABLE).into());
         }
         Err(_) => {
-            let message = "the model's provider did not answer in time";
+            let message = "the model's provider did not answer in time; the call stays charged by its estimate";
             return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "upstream", message).into());
         }
     };
@@ -120,9 +123,7 @@ pub(crate) async fn forward(app: &App, call: Call) -> Result<Answered, Stopped> 
         return Err(refused::pass_on(&model, response).await);
     }
     if refused::is_encoded(response.headers()) {
-        let message =
-            "the answer of the model's provider is compressed, though it was asked not to";
-        return Err(give_back(&mut reservation, broken(message)).await.into());
+        return Err(give_up(&mut reservation, COMPRESSED).await.into());
     }
     let reader = upstream.api.map_or_else(AnswerReader::of_any_api, AnswerReader::new);
     Ok(Answered { reservation, response, reader, hides_usage })
@@ -183,28 +184,27 @@ impl Answered {
     pub(crate) async fn collect(self) -> Result<Collected, Refusal> {
         let Self { mut reservation, response, mut reader, .. } = self;
         let collected = Limited::new(response.into_body(), MAX_ANSWER).collect();
-        let refusal = match tokio::time::timeout(ANSWER_TIMEOUT, collected).await {
+        let failure = match tokio::time::timeout(ANSWER_TIMEOUT, collected).await {
             Ok(Ok(collected)) => {
                 let bytes = collected.to_bytes();
                 reader.read(&bytes);
                 return Ok(Collected { reservation, reader, bytes });
             }
-            Ok(Err(_)) => broken("the answer of the model's provider is too long, or broke off"),
-            Err(_) => broken("the answer of the model's provider did not come in time"),
+            Ok(Err(_)) => {
+                "the answer of the model's provider is too long, or broke off; nothing was charged"
+            }
+            Err(_) => {
+                "the answer of the model's provider did not arrive in time; nothing was charged"
+            }
         };
-        Err(give_back(&mut reservation, refusal).await)
-    }
-
-    /// Refuses an answer that cannot be passed on.
-    pub(crate) async fn give_up(mut self, message: &str) -> Refusal {
-        give_back(&mut self.reservation, broken(message)).await
+        Err(give_up(&mut reservation, failure).await)
     }
 }
 
 /// A whole answer, whose call is not settled yet.
 #[derive(Debug)]
 pub(crate) struct Collected {
-    reservation: Reservation,
+    pub(crate) reservation: Reservation,
     reader: AnswerReader,
     pub(crate) bytes: Bytes,
 }
@@ -231,17 +231,12 @@ impl Collected {
         }
         .unwrap_or(estimate)
     }
-
-    /// Refuses an answer that cannot be passed on.
-    pub(crate) async fn give_up(mut self, message: &str) -> Refusal {
-        give_back(&mut self.reservation, broken(message)).await
-    }
 }
 
-/// Cancels the charge of a call that delivered nothing.
-async fn give_back(reservation: &mut Reservation, refusal: Refusal) -> Refusal {
+/// Cancels the charge of a call that delivered nothing, and refuses it.
+pub(crate) async fn give_up(reservation: &mut Reservation, message: &'static str) -> Refusal {
     cancel(reservation).await;
-    refusal
+    broken(message)
 }
 
 async fn cancel(reservation: &mut Reservation) {
@@ -251,14 +246,14 @@ async fn cancel(reservation: &mut Reservation) {
     }
 }
 
-fn unreachable() -> Refusal {
-    broken("the model's provider cannot be reached")
-}
-
-fn broken(message: &str) -> Refusal {
+/// Refuses a call whose provider failed.
+pub(super) fn broken(message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, "upstream", message)
 }
 
+const UNREACHABLE: &str = "the model's provider cannot be reached: try again later";
+const COMPRESSED: &str =
+    "the answer of the model's provider is compressed, though it was asked not to";
 /// The API by which requests are read if their own is unknown: most providers are compatible with it.
 pub(crate) const ANY_API: Api = Api::OpenAiChat;
 /// A rule of thumb for English text.

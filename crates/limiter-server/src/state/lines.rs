@@ -184,21 +184,15 @@ mod tests {
 
     #[test]
     fn a_last_line_that_was_cut_off_is_torn_and_the_others_stand() {
-        let (whole, two) = (file(&LINES), file(&LINES[..2]));
-        for length in two.len() + 1..whole.len() {
-            let (lines, end) = read(&whole[..length]);
-            assert_eq!((lines.len(), end), (2, Found::Torn(length - two.len())));
+        let (whole, two) = (file(&LINES), file(&LINES[..2]).len());
+        let kept = LINES[..2].iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        for length in two + 1..whole.len() {
+            assert_eq!(read(&whole[..length]), (kept.clone(), Found::Torn(length - two)));
             let mut with_hole = whole.clone();
-            with_hole[two.len()..length].fill(0);
-            let expected = if length < two.len() + 2 {
-                Found::Damage
-            } else {
-                Found::Torn(whole.len() - two.len())
-            };
-            assert_eq!(
-                read(&with_hole),
-                (LINES[..2].iter().map(|line| (*line).to_owned()).collect(), expected)
-            );
+            with_hole[two..length].fill(0);
+            let is_torn = length >= two + 2;
+            let end = if is_torn { Found::Torn(whole.len() - two) } else { Found::Damage };
+            assert_eq!(read(&with_hole), (kept.clone(), end));
         }
     }
 

@@ -18,34 +18,35 @@ use super::lines::{Sum, Writer};
 
 /// Finds the file behind the path, creates it if it is missing, and locks it. The returned path has no links.
 pub(super) fn take(path: &Path) -> Result<(PathBuf, File), StateError> {
-    let unwritable = |source| StateError::Unwritable { path: path.to_owned(), source };
-    let target = target(path).map_err(unwritable)?;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => StateError::InUse(path.to_owned()),
+        _ => StateError::failed(path, "written")(error),
+    };
+    let target = target(path).map_err(failed)?;
     for _ in 0..TURNS {
-        let file = match OpenOptions::new().read(true).append(true).open(&target) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(&target)?;
-                continue;
-            }
-            Err(source) => return Err(unwritable(source)),
-        };
-        if !file.metadata().map_err(unwritable)?.is_file() {
-            return Err(unwritable(io::Error::other("it is no regular file")));
-        }
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(unwritable(source)),
-        }
-        match names(&target, &file) {
-            Ok(true) => return Ok((target, file)),
-            // Another server has replaced the file meanwhile: look again.
-            Ok(false) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(unwritable(source)),
+        if let Some(file) = lock(&target).map_err(failed)? {
+            return Ok((target, file));
         }
     }
     Err(StateError::InUse(path.to_owned()))
+}
+
+/// Opens and locks the file. `None` if it was missing, or another server has replaced it meanwhile: look again.
+fn lock(target: &Path) -> io::Result<Option<File>> {
+    let file = match OpenOptions::new().read(true).append(true).open(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return make(target).map(|()| None);
+        }
+        opened => opened?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    file.try_lock()?;
+    match names(target, &file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        is_named => Ok(is_named?.then_some(file)),
+    }
 }
 
 /// Returns whether the path names this very file.
@@ -105,26 +106,24 @@ fn target(path: &Path) -> io::Result<PathBuf> {
 /// Creates a file with an empty store, unless the file exists.
 ///
 /// Servers that start at the same time take turns by a lock on the folder, so that none replaces another's file.
-fn make(path: &Path) -> Result<(), StateError> {
-    let unwritable = |source| StateError::Unwritable { path: path.to_owned(), source };
-    let folder = File::open(folder_of(path)).map_err(unwritable)?;
+fn make(path: &Path) -> io::Result<()> {
+    let folder = File::open(folder_of(path))?;
     for _ in 0..TURNS {
         match folder.try_lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(TURN),
             // Some file systems cannot lock folders. There the lock of the file separates servers that start at the
             // same instant. It fails only if one creates the file between the other's check and rename.
             Ok(()) | Err(TryLockError::Error(_)) => {
-                if fs::symlink_metadata(path).is_ok() {
-                    return Ok(());
+                if fs::symlink_metadata(path).is_err() {
+                    drop(write_new(path, &MemoryStore::new().snapshot())?);
+                    put_in_place(path)?;
+                    sync_folder(path)?;
                 }
-                return write_new(path, &MemoryStore::new().snapshot())
-                    .and_then(|_unlocked| put_in_place(path))
-                    .and_then(|()| sync_folder(path))
-                    .map_err(unwritable);
+                return Ok(());
             }
         }
     }
-    Err(StateError::InUse(path.to_owned()))
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 fn new_of(path: &Path) -> PathBuf {

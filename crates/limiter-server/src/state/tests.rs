@@ -11,10 +11,9 @@ use limiter::{Charge, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, Wor
 use tempfile::TempDir;
 
 use super::*;
-use crate::app::App;
 use crate::bounds::Bounds;
-use crate::health;
-use crate::models::Models;
+use crate::engine::Backing;
+use crate::{fixtures, health};
 
 /// A temporary folder, removed when dropped.
 struct Folder(TempDir);
@@ -190,11 +189,10 @@ fn changes_during_saves_are_all_kept() {
 /// Returns the answer of `/readyz` for a server on this file.
 fn ready(file: &StateFile, store: &MemoryStore) -> (StatusCode, String) {
     let limiter = Limiter::builder(store.clone()).build();
-    let models = Models::new(Vec::new()).unwrap();
-    let app =
-        App::new(limiter, None, Some(file.clone()), None, models, Bounds::default(), Vec::new());
+    let state = Some((file.clone(), store.clone()));
+    let app = fixtures::app(limiter, Backing { state, ..Backing::default() }, Bounds::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(health::ready(State(Arc::new(app))))
+    runtime.block_on(health::ready(State(app)))
 }
 
 #[test]

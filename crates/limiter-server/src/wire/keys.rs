@@ -156,7 +156,7 @@ pub(crate) fn key_id(text: &str) -> Result<KeyId, Refusal> {
 
 /// Keys in a page of the list: less than a millisecond of work, so that a check never waits long behind it.
 const LISTED_A_TURN: usize = 100;
-/// Whoever loses so often in a row is told, and can look at what the others do.
+/// A client that loses more often in a row gets the conflict, and can look at the changes of the others.
 const CONFLICT_RETRIES: u32 = 3;
 
 #[cfg(test)]
@@ -166,36 +166,35 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use axum::body::to_bytes;
-    use limiter::{AccessKey, KeyConfig, Limiter};
+    use limiter::{AccessKey, KeyConfig};
 
     use super::*;
     use crate::bounds::Bounds;
-    use crate::models::Models;
+    use crate::engine::Backing;
+    use crate::fixtures::{self, engine};
 
-    const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
-
-    fn finished<T>(future: impl Future<Output = T>) -> T {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => done,
-            Poll::Pending => panic!("the in-memory store never waits"),
+    /// Returns the result of a future, and how often it was polled.
+    fn finished<T>(future: impl Future<Output = T>) -> (T, usize) {
+        let mut future = pin!(future);
+        for polls in 1.. {
+            if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
+                return (done, polls);
+            }
         }
+        unreachable!("it is polled until it is ready")
     }
 
     /// Creates a workspace with an admin `m` and a number of members.
     fn app(members: usize) -> (Arc<App>, AccessKey) {
-        let (limiter, admin) = (Limiter::in_memory(), AccessKey::new(ADMIN).unwrap());
-        let named = |name: &str| KeyConfig::named(name).unwrap();
-        let first = NewKey::admin(named("m")).with_access_key(admin.clone());
-        finished(limiter.bootstrap("home".parse().unwrap(), first)).unwrap();
+        let ((limiter, admin), _) = finished(engine());
         for number in 0..members {
             // Half of the names sort before the admin's, half after.
             let name = format!("{}{number:05}", if number % 2 == 0 { "a" } else { "z" });
-            let key = NewKey::member(named(&name)).without_access_key();
-            finished(limiter.keys(&admin).create(key)).unwrap();
+            let key = NewKey::member(KeyConfig::named(&name).unwrap()).without_access_key();
+            finished(limiter.keys(&admin).create(key)).0.unwrap();
         }
-        let models = Models::new(Vec::new()).unwrap();
-        let app = App::new(limiter, None, None, None, models, Bounds::default(), Vec::new());
-        (Arc::new(app), admin)
+        (fixtures::app(limiter, Backing::default(), Bounds::default()), admin)
     }
 
     /// Each page takes one poll; other requests run after it.
@@ -203,18 +202,11 @@ mod tests {
     fn a_long_list_is_read_page_by_page_and_members_come_first() {
         for members in [0, 1, 99, 100, 2_000] {
             let (app, admin) = app(members);
-            let mut list = pin!(list(State(app), Caller(admin)));
-            let mut polls = 0;
-            let response = loop {
-                polls += 1;
-                match list.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(response) => break response.unwrap(),
-                    Poll::Pending => {}
-                }
-            };
+            let (response, polls) = finished(list(State(app), Caller(admin)));
+            let response = response.unwrap();
             assert!(polls > members / LISTED_A_TURN, "{polls} polls for {members} members");
             let length = response.headers()[CONTENT_LENGTH].to_str().unwrap().to_owned();
-            let body = finished(to_bytes(response.into_body(), usize::MAX)).unwrap();
+            let body = finished(to_bytes(response.into_body(), usize::MAX)).0.unwrap();
             assert_eq!(length, body.len().to_string());
             let keys: Vec<Value> = serde_json::from_slice(&body).unwrap();
             let (admins, others): (Vec<_>, Vec<_>) =

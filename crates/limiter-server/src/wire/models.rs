@@ -40,7 +40,10 @@ pub(crate) fn find<'a>(app: &'a App, id_or_path: &str) -> Result<&'a Arc<Model>,
 
 /// Returns the message for an unknown model.
 pub(crate) fn no_model(id_or_path: &str) -> String {
-    format!("no model has the id or path {:?}", shortened(id_or_path))
+    format!(
+        "unknown model {:?}: name a model of this server by its id or path",
+        shortened(id_or_path)
+    )
 }
 
 fn record(model: &Model) -> Value {

@@ -35,16 +35,21 @@ pub(crate) struct KeyRequest {
     not_shown: Option<IgnoredAny>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Limits of all calls, or of one asset: as sent, or as answered.
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LimitsRequest {
-    tpm: Option<Value>,
-    tpd: Option<Value>,
-    rpm: Option<Value>,
-    rpd: Option<Value>,
+struct WireLimits<N, A> {
+    tpm: N,
+    tpd: N,
+    rpm: N,
+    rpd: N,
     token_type: Option<TokenType>,
-    asset_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset_id: Option<A>,
 }
+
+type LimitsRequest = WireLimits<Option<Value>, String>;
+type LimitsAnswer = WireLimits<u64, AssetId>;
 
 /// A key as clients see it.
 #[derive(Debug, Serialize)]
@@ -61,18 +66,6 @@ pub(crate) struct KeyAnswer {
     /// Sentences on settings that this wire cannot express. The SDK ignores them; people read them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_shown: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct LimitsAnswer {
-    tpm: u64,
-    tpd: u64,
-    rpm: u64,
-    rpd: u64,
-    token_type: Option<TokenType>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asset_id: Option<AssetId>,
 }
 
 impl KeyRequest {
@@ -154,23 +147,16 @@ impl LimitsRequest {
     /// on this wire means no limit, and must not lift it by mistake.
     fn over(&self, of: &str, current: Option<&Limits>) -> Result<Limits, Refusal> {
         let zeros = current.map_or(Ok(Limits::NONE), zeros)?;
-        let limit = |name: &str, value: &Option<Value>, zero: Option<u64>| {
-            let said = amount::limit(&format!("{name} of {of}"), value.as_ref())?;
-            Ok::<_, Refusal>(said.or(zero))
-        };
-        let tokens_per_minute = limit("tpm", &self.tpm, zeros.tokens_per_minute())?;
-        let tokens_per_day = limit("tpd", &self.tpd, zeros.tokens_per_day())?;
-        let says_tokens = tokens_per_minute.max(tokens_per_day) > Some(0);
-        let token_type = self
-            .token_type
-            .unwrap_or_else(|| if says_tokens { TokenType::Total } else { zeros.token_type() });
-        let limits = Limits::builder()
-            .tokens_per_minute(tokens_per_minute)
-            .tokens_per_day(tokens_per_day)
-            .requests_per_minute(limit("rpm", &self.rpm, zeros.requests_per_minute())?)
-            .requests_per_day(limit("rpd", &self.rpd, zeros.requests_per_day())?)
-            .token_type(token_type);
-        Ok(limits.build()?)
+        let said = [&self.tpm, &self.tpd, &self.rpm, &self.rpd];
+        let mut amounts = amounts(&zeros);
+        for ((amount, name), said) in amounts.iter_mut().zip(NAMES).zip(said) {
+            let said = amount::limit(&format!("{name} of {of}"), said.as_ref())?;
+            *amount = said.or(*amount);
+        }
+        let [tpm, tpd, ..] = amounts;
+        let says_tokens = tpm.max(tpd) > Some(0);
+        let default = if says_tokens { TokenType::Total } else { zeros.token_type() };
+        limits(amounts, self.token_type.unwrap_or(default))
     }
 
     /// Finds the asset of an entry: a model of this server, by its id or path, or an asset that the key already lists.
@@ -194,15 +180,25 @@ impl LimitsRequest {
 }
 
 /// Returns only the limits of 0. They allow nothing, which this wire cannot express.
-fn zeros(limits: &Limits) -> Result<Limits, Refusal> {
-    let zero = |limit: Option<u64>| limit.filter(|limit| *limit == 0);
-    let zeros = Limits::builder()
-        .tokens_per_minute(zero(limits.tokens_per_minute()))
-        .tokens_per_day(zero(limits.tokens_per_day()))
-        .requests_per_minute(zero(limits.requests_per_minute()))
-        .requests_per_day(zero(limits.requests_per_day()))
-        .token_type(limits.token_type());
-    Ok(zeros.build()?)
+fn zeros(of: &Limits) -> Result<Limits, Refusal> {
+    let zero = |amount: Option<u64>| amount.filter(|amount| *amount == 0);
+    limits(amounts(of).map(zero), of.token_type())
+}
+
+/// The names of the limits of a scope, in the order of [`amounts`].
+const NAMES: [&str; 4] = ["tpm", "tpd", "rpm", "rpd"];
+
+fn amounts(of: &Limits) -> [Option<u64>; 4] {
+    [of.tokens_per_minute(), of.tokens_per_day(), of.requests_per_minute(), of.requests_per_day()]
+}
+
+fn limits(
+    [tpm, tpd, rpm, rpd]: [Option<u64>; 4],
+    token_type: TokenType,
+) -> Result<Limits, Refusal> {
+    let tokens = Limits::builder().tokens_per_minute(tpm).tokens_per_day(tpd);
+    let limits = tokens.requests_per_minute(rpm).requests_per_day(rpd).token_type(token_type);
+    Ok(limits.build()?)
 }
 
 impl KeyAnswer {
@@ -234,15 +230,10 @@ impl KeyAnswer {
 impl LimitsAnswer {
     /// Renders limits, with 0 for no limit. A limit of 0 is rendered as 0 too, and `notShown` explains it.
     fn of(limits: &Limits, asset: Option<&AssetId>) -> Self {
-        Self {
-            tpm: limits.tokens_per_minute().unwrap_or(0),
-            tpd: limits.tokens_per_day().unwrap_or(0),
-            rpm: limits.requests_per_minute().unwrap_or(0),
-            rpd: limits.requests_per_day().unwrap_or(0),
-            // Null means the total.
-            token_type: Some(limits.token_type()).filter(|kind| *kind != TokenType::Total),
-            asset_id: asset.cloned(),
-        }
+        let [tpm, tpd, rpm, rpd] = amounts(limits).map(Option::unwrap_or_default);
+        // Null means the total.
+        let token_type = Some(limits.token_type()).filter(|kind| *kind != TokenType::Total);
+        Self { tpm, tpd, rpm, rpd, token_type, asset_id: asset.cloned() }
     }
 }
 
@@ -253,12 +244,7 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
     for (asset, limits) in all.chain(config.assets.iter().map(|(id, limits)| (Some(id), limits))) {
         let scope =
             asset.map_or_else(|| "globalLimits".to_owned(), |id| format!("the limits of {id:?}"));
-        for (name, limit) in [
-            ("tpm", limits.tokens_per_minute()),
-            ("tpd", limits.tokens_per_day()),
-            ("rpm", limits.requests_per_minute()),
-            ("rpd", limits.requests_per_day()),
-        ] {
+        for (name, limit) in NAMES.into_iter().zip(amounts(limits)) {
             if limit == Some(0) {
                 sentences.push(format!(
                     "{name} of {scope} is a limit of 0: it allows nothing, and stays until it is set to 1 or more. Every \
@@ -282,128 +268,114 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use limiter::config::LimitsBuilder;
     use serde_json::json;
 
     use super::*;
 
-    fn models() -> Models {
-        Models::new(Models::built_in().unwrap()).unwrap()
+    const MINI: &str = "669a63646eb56306647e1091";
+    const GPT_5: &str = "6895d6d1d50c89537c1cf237";
+
+    fn named(name: &str) -> KeyConfig {
+        KeyConfig::named(name).unwrap()
     }
 
-    fn request(request: Value) -> KeyRequest {
-        serde_json::from_value(request).unwrap()
+    /// Returns the configuration after a PUT of a key with this name.
+    fn put(current: &KeyConfig, mut json: Value) -> Result<KeyConfig, String> {
+        json["name"] = current.name.to_string().into();
+        let request: KeyRequest = serde_json::from_value(json).unwrap();
+        let models = Models::new(Models::built_in()).unwrap();
+        request.over(current, &models).map_err(|refusal| refusal.message)
     }
 
-    fn config(json: Value) -> Result<KeyConfig, Refusal> {
-        request(json).config(&models())
+    fn scope(amounts: [Option<u64>; 4], token_type: TokenType) -> Limits {
+        limits(amounts, token_type).unwrap()
     }
 
-    /// Returns the configuration after a PUT.
-    fn put(current: &KeyConfig, json: Value) -> KeyConfig {
-        request(json).over(current, &models()).unwrap()
-    }
-
-    fn limits(build: impl FnOnce(LimitsBuilder) -> LimitsBuilder) -> Limits {
-        build(Limits::builder()).build().unwrap()
-    }
-
-    #[test]
-    fn what_is_left_out_is_cleared() {
-        let config = config(json!({"name": "ci"})).unwrap();
-        assert_eq!(config, KeyConfig::named("ci").unwrap());
+    fn total(amounts: [Option<u64>; 4]) -> Limits {
+        scope(amounts, TokenType::Total)
     }
 
     #[test]
-    fn zero_means_no_limit() {
-        let limits = json!({"tpm": 0, "tpd": 0, "rpm": 2, "rpd": 0, "tokenType": null});
-        let config = config(json!({"name": "ci", "globalLimits": limits})).unwrap();
-        assert_eq!(config.global, Limits::builder().requests_per_minute(2).build().unwrap());
+    fn a_new_key_has_the_limits_that_are_not_zero_by_the_id_of_the_model() {
+        let global = json!({"tpm": 0, "tpd": 0, "rpm": 2, "rpd": 0, "tokenType": null});
+        let two = total([None, None, Some(2), None]);
+        let of_asset = |asset: &str| json!({"rpm": 2, "assetId": asset});
+        let gpt_5 = GPT_5.parse().unwrap();
+        for (json, expected) in [
+            (json!({}), named("ci")),
+            (json!({"globalLimits": global}), named("ci").with_global(two)),
+            (
+                json!({"assetsLimits": [of_asset("openai/gpt-5/openai")]}),
+                named("ci").with_asset(gpt_5, two),
+            ),
+        ] {
+            assert_eq!(put(&named("ci"), json.clone()).unwrap(), expected, "{json}");
+        }
+        for (assets, message) in [
+            (json!([of_asset(GPT_5), of_asset("openai/gpt-5/openai")]), "twice"),
+            (json!([{"rpm": 1}]), "has no assetId"),
+            (json!([of_asset("gpt")]), "unknown model \"gpt\""),
+        ] {
+            let refused = put(&named("ci"), json!({"assetsLimits": assets})).unwrap_err();
+            assert!(refused.contains(message), "{refused}");
+        }
     }
 
     #[test]
-    fn a_path_of_a_model_limits_the_model() {
-        let limits = json!({"rpm": 1, "assetId": "openai/gpt-5/openai"});
-        let config = config(json!({"name": "ci", "assetsLimits": [limits]})).unwrap();
-        assert!(config.assets.keys().all(|id| id.as_str() == "6895d6d1d50c89537c1cf237"));
+    fn an_asset_that_is_no_model_is_accepted_if_the_key_has_it() {
+        let one = total([None, None, Some(1), None]);
+        let current =
+            named("ci").with_asset("gpt".parse().unwrap(), total([None, None, None, Some(5)]));
+        let after = put(&current, json!({"assetsLimits": [{"rpm": 1, "assetId": "gpt"}]})).unwrap();
+        assert_eq!(after, named("ci").with_asset("gpt".parse().unwrap(), one));
+        assert_eq!(put(&current, json!({})).unwrap(), named("ci"), "it was shown, and left out");
     }
 
     #[test]
-    fn a_model_is_limited_once() {
-        let by_id = json!({"rpm": 1, "assetId": "6895d6d1d50c89537c1cf237"});
-        let by_path = json!({"rpm": 1, "assetId": "openai/gpt-5/openai"});
-        let twice = config(json!({"name": "ci", "assetsLimits": [by_id, by_path]})).unwrap_err();
-        assert!(twice.message.contains("twice"), "{}", twice.message);
-        assert!(config(json!({"name": "ci", "assetsLimits": [{"rpm": 1}]})).is_err());
-    }
-
-    #[test]
-    fn what_is_no_model_is_refused_unless_the_key_has_it() {
-        let limited = json!({"rpm": 1, "assetId": "gpt"});
-        let request = json!({"name": "ci", "assetsLimits": [limited]});
-        let refused = config(request.clone()).unwrap_err();
-        assert!(refused.message.contains("unknown model \"gpt\""), "{}", refused.message);
-        let current = KeyConfig::named("ci").unwrap();
-        let current = current.with_asset("gpt".parse().unwrap(), limits(|l| l.requests_per_day(5)));
-        let after = put(&current, request);
-        assert_eq!(after.assets.values().next(), Some(&limits(|l| l.requests_per_minute(1))));
-        assert_eq!(
-            put(&current, json!({"name": "ci"})).assets.len(),
-            0,
-            "it was shown, and left out"
-        );
-    }
-
-    #[test]
-    fn a_put_keeps_what_this_wire_cannot_say() {
-        let mini = "669a63646eb56306647e1091";
-        let current = KeyConfig::named("ci")
-            .unwrap()
+    fn a_put_keeps_settings_that_this_wire_cannot_express() {
+        let of_asset = scope([None, Some(0), None, None], TokenType::Output);
+        let kept = named("ci")
             .with_thresholds("50".parse().unwrap())
             .with_shadow(true)
-            .with_global(limits(|l| l.requests_per_day(0).requests_per_minute(5)))
-            .with_asset(
-                mini.parse().unwrap(),
-                limits(|l| l.tokens_per_day(0).token_type(TokenType::Output)),
-            );
-        let after = put(&current, json!({"name": "ci"}));
-        assert_eq!((after.thresholds, after.shadow), (current.thresholds, true));
-        assert_eq!(after.global, limits(|l| l.requests_per_day(0)), "the 5 was cleared");
-        assert_eq!(after.assets, current.assets);
-
+            .with_asset(MINI.parse().unwrap(), of_asset);
+        let current = kept.clone().with_global(total([None, None, Some(5), Some(0)]));
+        let cleared = kept.clone().with_global(total([None, None, None, Some(0)]));
+        let replaced = kept.with_global(total([None, None, None, Some(3)]));
         let zeros = json!({"tpm": 0, "tpd": 0, "rpm": 5, "rpd": 0, "tokenType": null});
-        let mut of_asset = zeros.clone();
-        of_asset["assetId"] = json!(mini);
-        of_asset["rpm"] = json!(0);
-        let shown = json!({"name": "ci", "globalLimits": zeros, "assetsLimits": [of_asset]});
-        assert_eq!(put(&current, shown), current, "the record sent back as it was shown");
-
-        let said = json!({"name": "ci", "globalLimits": {"rpd": 3}});
-        assert_eq!(put(&current, said).global, limits(|l| l.requests_per_day(3)));
+        let of_asset = json!({"tpm": 0, "tpd": 0, "rpm": 0, "rpd": 0, "assetId": MINI});
+        let shown = json!({"globalLimits": zeros, "assetsLimits": [of_asset]});
+        for (json, expected) in [
+            (json!({}), &cleared),
+            (shown, &current),
+            (json!({"globalLimits": {"rpd": 3}}), &replaced),
+        ] {
+            assert_eq!(&put(&current, json.clone()).unwrap(), expected, "{json}");
+        }
     }
 
     #[test]
     fn a_budget_that_is_shown_rounded_is_kept_when_it_comes_back() {
         let budget = Credits::from_millionths(8_589_934_592_000_001).unwrap();
-        let current = KeyConfig::named("ci").unwrap().with_budget(budget);
+        let current = named("ci").with_budget(budget);
         let shown = amount::number(budget);
-        assert_eq!(put(&current, json!({"name": "ci", "budget": shown})), current);
+        assert_eq!(put(&current, json!({"budget": shown})).unwrap(), current);
         assert_eq!(not_shown(&current).len(), 1);
-        assert_eq!(put(&current, json!({"name": "ci", "budget": 5})).budget, "5".parse().ok());
+        let after = put(&current, json!({"budget": 5})).unwrap();
+        assert_eq!(after.budget, "5".parse().ok());
     }
 
     #[test]
     fn null_and_total_are_the_same_and_come_back_as_null() {
         for (said, shown) in [
-            ("null", "null"),
-            ("\"total\"", "null"),
-            ("\"input\"", "\"input\""),
-            ("\"output\"", "\"output\""),
+            (json!(null), json!(null)),
+            (json!("total"), json!(null)),
+            (json!("input"), json!("input")),
+            (json!("output"), json!("output")),
         ] {
-            let json = format!(r#"{{"name":"ci","globalLimits":{{"tpd":5,"tokenType":{said}}}}}"#);
-            let config = config(serde_json::from_str(&json).unwrap()).unwrap();
+            let json = json!({"globalLimits": {"tpd": 5, "tokenType": said}});
+            let config = put(&named("ci"), json).unwrap();
             let answer = serde_json::to_value(LimitsAnswer::of(&config.global, None)).unwrap();
-            assert_eq!(answer["tokenType"].to_string(), shown, "{said}");
+            assert_eq!(answer["tokenType"], shown, "{said}");
         }
     }
 }

@@ -9,7 +9,6 @@ use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use limiter::TokenUsage;
-use limiter::stream::ApiRequest;
 use serde_json::{Map, Value, json};
 
 use super::models::find;
@@ -20,7 +19,7 @@ use crate::auth::Identified;
 use crate::body::{self, Segment, Whole};
 use crate::refusal::Refusal;
 use crate::run::upstream::ANY_API;
-use crate::run::{Answered, Call, Stopped, echo, forward};
+use crate::run::{Answered, Call, Stopped, echo, forward, give_up};
 use crate::upstream::Upstream;
 
 pub(crate) async fn run(
@@ -31,12 +30,11 @@ pub(crate) async fn run(
     Whole(body): Whole,
 ) -> Result<Response, Refusal> {
     let model = Arc::clone(find(&app, &id_or_path)?);
-    let upstream = Upstream::of(&model).ok().flatten();
-    let Some(upstream) = upstream else {
+    let Some(upstream) = Upstream::of(&model) else {
         return echo::run(&app, key, &model, body::object(&body)?).await;
     };
     let started = Instant::now();
-    let request = ApiRequest::read(upstream.api.unwrap_or(ANY_API), &body)?;
+    let request = body::api_request(upstream.api.unwrap_or(ANY_API), &body)?;
     let headers = HeaderMap::new();
     let call = Call { key, model, upstream, request, body, headers, turn };
     match forward(&app, call).await {
@@ -53,9 +51,10 @@ pub(crate) async fn run(
 
 /// Returns the provider's answer, with the fields that the SDK requires and the charge.
 async fn whole(answer: Answered, started: Instant) -> Result<Response, Refusal> {
-    let answer = answer.collect().await?;
+    let mut answer = answer.collect().await?;
     let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(&answer.bytes) else {
-        return Err(answer.give_up("the answer of the model's provider is no JSON object").await);
+        let message = "the answer of the model's provider is not a JSON object";
+        return Err(give_up(&mut answer.reservation, message).await);
     };
     let charge = answer.settle().await;
     let usage = TokenUsage::new(charge.input_tokens(), charge.output_tokens());

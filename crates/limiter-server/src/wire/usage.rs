@@ -1,4 +1,4 @@
-//! What keys have used today.
+//! The usage of keys today.
 
 use std::iter;
 use std::sync::Arc;

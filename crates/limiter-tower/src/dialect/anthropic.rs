@@ -20,25 +20,15 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     }
 }
 
-pub(super) const NAMES: [[HeaderName; 3]; 4] = [
-    [
-        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
-        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
-        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
-    ],
-    [
-        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
-        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
-        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
-    ],
-    [
-        HeaderName::from_static("anthropic-ratelimit-input-tokens-limit"),
-        HeaderName::from_static("anthropic-ratelimit-input-tokens-remaining"),
-        HeaderName::from_static("anthropic-ratelimit-input-tokens-reset"),
-    ],
-    [
-        HeaderName::from_static("anthropic-ratelimit-output-tokens-limit"),
-        HeaderName::from_static("anthropic-ratelimit-output-tokens-remaining"),
-        HeaderName::from_static("anthropic-ratelimit-output-tokens-reset"),
-    ],
-];
+macro_rules! names {
+    ($($unit:literal)*) => {
+        [$([
+            HeaderName::from_static(concat!("anthropic-ratelimit-", $unit, "-limit")),
+            HeaderName::from_static(concat!("anthropic-ratelimit-", $unit, "-remaining")),
+            HeaderName::from_static(concat!("anthropic-ratelimit-", $unit, "-reset")),
+        ]),*]
+    };
+}
+
+pub(super) const NAMES: [[HeaderName; 3]; 4] =
+    names!("requests" "tokens" "input-tokens" "output-tokens");

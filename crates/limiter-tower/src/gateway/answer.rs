@@ -39,7 +39,7 @@ where
     let is_readable = encoding(&parts.headers).is_none();
     let mut reader = AnswerReader::new(api);
     if let Some(tokenizer) = &config.options.tokenizer {
-        reader = reader.counting_by(tokenizer.clone());
+        reader = reader.counting_by(Arc::clone(tokenizer));
     }
     let counter = Counter { reader, is_readable };
     let meter = StreamMeter::body(body, reservation, counter);
@@ -55,10 +55,9 @@ where
         (false, true) => GatewayBody::metered(WithoutUsageChunk::new(meter)),
         (true, asked_for_usage) => {
             let body = last_words(meter.ending_at_limit(), config.clone(), api);
-            if asked_for_usage {
-                GatewayBody::metered(WithoutUsageChunk::new(body))
-            } else {
-                GatewayBody::metered(body)
+            match asked_for_usage {
+                true => GatewayBody::metered(WithoutUsageChunk::new(body)),
+                false => GatewayBody::metered(body),
             }
         }
     };

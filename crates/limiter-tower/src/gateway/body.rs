@@ -1,6 +1,5 @@
 //! The body of a response that went through a gateway's layer.
 
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,14 +9,18 @@ use limiter::store::BoxError;
 use limiter::stream::StreamError;
 use pin_project_lite::pin_project;
 
-use crate::any_body::{AnyBody, size_of};
+use crate::any_body::{AnyBody, body_of, size_of};
 
 pin_project! {
     /// The body of a response that went through a [`Gateway`](super::Gateway).
     ///
     /// The end of a counted answer waits until the call is settled: see [`StreamMeter`](limiter::stream::StreamMeter). If the
     /// body is dropped earlier, a task settles the tokens seen until then.
-    pub struct GatewayBody<R> {
+    #[derive(Debug)]
+    pub struct GatewayBody<R>
+    where
+        R: Body,
+    {
         #[pin]
         kind: AnyBody<R, Metered>,
     }
@@ -32,13 +35,17 @@ struct Metered {
     next: Option<Result<Frame<Bytes>, StreamError>>,
 }
 
-impl<R> GatewayBody<R> {
+impl<R: Body> GatewayBody<R> {
     pub(super) fn refusal(body: Bytes) -> Self {
         Self { kind: AnyBody::refusal(body) }
     }
 
-    pub(super) const fn plain(body: R) -> Self {
-        Self { kind: AnyBody::Plain { body } }
+    pub(super) fn plain(body: R) -> Self
+    where
+        R::Error: Into<BoxError>,
+    {
+        let convert = |error: R::Error| StreamError::Upstream(error.into());
+        Self { kind: AnyBody::Plain { body, convert } }
     }
 
     pub(super) fn metered(
@@ -54,23 +61,7 @@ where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
 {
-    type Data = Bytes;
-    type Error = StreamError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        self.project().kind.poll_frame(cx, |error| StreamError::Upstream(error.into()))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.kind.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.kind.size_hint()
-    }
+    body_of!(kind, StreamError);
 }
 
 impl Body for Metered {
@@ -105,16 +96,5 @@ impl Body for Metered {
             None => self.body.size_hint(),
             Some(frame) => size_of(frame),
         }
-    }
-}
-
-impl<R> fmt::Debug for GatewayBody<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            AnyBody::Refusal { .. } => "Refusal",
-            AnyBody::Plain { .. } => "Plain",
-            AnyBody::Watched { .. } => "Metered",
-        };
-        f.debug_struct("GatewayBody").field("kind", &kind).finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ use crate::builder::{LayerBuilder, RateLimitLayerBuilder, X_API_KEY};
 use crate::caller::Credential;
 use crate::dialect::Dialect;
 use crate::error_format::ErrorFormat;
+use crate::function::Function;
 
 /// Makes a [`GatewayLayer`]; each setting has a default.
 ///
@@ -53,7 +54,7 @@ impl LayerBuilder<GatewayOptions> {
     where
         F: Fn(&str) -> u64 + Send + Sync + 'static,
     {
-        self.options.tokenizer = Some(Arc::new(tokenizer));
+        self.options.tokenizer = Some(Function(Arc::new(tokenizer)));
         self
     }
 

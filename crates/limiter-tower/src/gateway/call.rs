@@ -11,7 +11,7 @@ use limiter::{Allowed, AssetId, Charge, Estimate, KeyId, Price, Reservation, Res
 
 use super::config::{GatewayConfig, GatewayOptions};
 use super::read_body::read_body;
-use crate::decide::{self, Admission, Admitted, identify, refused, unknown};
+use crate::decide::{self, identify, refused, tell, unknown};
 use crate::path;
 use crate::refusal::Refusal;
 
@@ -79,12 +79,8 @@ where
         return Err(refused(Refusal::malformed(why)));
     }
     let Some(api) = target.api.filter(|_| parts.method == Method::POST) else {
-        let one = Charge::request();
-        let allowed = match decide::charge(&config.shared, &key, None, &one).await? {
-            Admission::Shown(allowed) => Some(allowed),
-            _ => None,
-        };
-        tell(config, parts, &key, None);
+        let allowed = decide::charge(&config.shared, &key, None, &Charge::request()).await?;
+        tell(&config.shared, parts, key, None);
         return Ok(Call::Plain { body, allowed });
     };
     if let Some(encoding) = encoding(&parts.headers) {
@@ -99,7 +95,7 @@ where
     let asset = AssetId::new(model).map_err(refused)?;
     let price = config.options.prices.of(model).copied();
     let reservation = reserve(config, &key, &asset, request.estimate(), price).await?;
-    tell(config, parts, &key, Some(&reservation));
+    tell(&config.shared, parts, key, Some(&reservation));
     let (body, asked_for_usage) = forwarded(config, parts, body, &request, &reservation);
     let metered = Box::new(Metered { api, reservation, asked_for_usage });
     Ok(Call::Metered { body, metered })
@@ -113,7 +109,7 @@ fn read_request(
     let read = match &options.tokenizer {
         None => ApiRequest::read(api, body),
         Some(tokenizer) => {
-            let read = COUNTING_BY.run(|| ApiRequest::read_counting_by(api, body, &**tokenizer));
+            let read = COUNTING_BY.run(|| ApiRequest::read_counting_by(api, body, &***tokenizer));
             read.ok_or_else(|| refused(Refusal::Panicked(COUNTING_BY.name())))?
         }
     };
@@ -176,14 +172,6 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get_all(CONTENT_ENCODING).iter().find(|value| !is_plain(value))
 }
 
-/// Puts an [`Admitted`] into the extensions, if the service wants it.
-fn tell(config: &GatewayConfig, parts: &mut Parts, key: &KeyId, reservation: Option<&Reservation>) {
-    if config.shared.tells_service {
-        let reservation = reservation.map(|reservation| reservation.id().clone());
-        parts.extensions.insert(Admitted { key: key.clone(), reservation });
-    }
-}
-
-const NO_MODEL: &str = "the request has no \"model\": name the model to call";
+pub(crate) const NO_MODEL: &str = "the request has no \"model\": name the model to call";
 
 static COUNTING_BY: UserCode = UserCode::new("counting_by");

@@ -1,6 +1,5 @@
 //! The settings of a gateway's layer.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use limiter::stream::Api;
 
 use crate::config::Config;
 use crate::error_format::ErrorFormat;
+use crate::function::Function;
 use crate::problem::Problem;
 use crate::refusal::Refusal;
 
@@ -21,11 +21,12 @@ pub(super) struct GatewayConfig {
 }
 
 /// The options of a [`GatewayLayer`](crate::GatewayLayer), in its builder.
+#[derive(Debug)]
 pub struct GatewayOptions {
     /// The format of errors on paths that no API has.
     pub(super) format: ErrorFormat,
     pub(super) prices: PriceTable,
-    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) tokenizer: Option<Function<Arc<Tokenizer>>>,
     pub(super) max_body_bytes: usize,
     pub(super) caps_estimates: bool,
     pub(super) ends_at_limit: bool,
@@ -33,37 +34,20 @@ pub struct GatewayOptions {
     pub(super) asks_for_usage: bool,
 }
 
-pub(super) type Tokenizer = Arc<dyn Fn(&str) -> u64 + Send + Sync>;
+pub(super) type Tokenizer = dyn Fn(&str) -> u64 + Send + Sync;
 
 impl GatewayConfig {
     /// Returns the response to a refused call, in the format of the called API.
     pub(super) fn respond(&self, api: Option<Api>, refusal: &Refusal) -> Response<Bytes> {
         let format = api.map_or(self.options.format, ErrorFormat::from);
-        let Config { dialects, retry_bound, statuses, .. } = &self.shared;
-        let default = format.statuses();
-        let statuses = statuses.as_ref().unwrap_or(&default);
-        refusal.to_api_response(format, statuses, dialects, *retry_bound)
+        let Config { dialects, retry_bound, .. } = &self.shared;
+        let statuses = self.shared.statuses_or(format.statuses());
+        refusal.to_api_response(format, &statuses, dialects, *retry_bound)
     }
 
     /// Returns the last event of a stream that ends early.
     pub(super) fn last_event(&self, api: Api, refusal: &Refusal) -> Bytes {
-        let default = ErrorFormat::from(api).statuses();
-        let status = self.shared.statuses.as_ref().unwrap_or(&default).of(refusal);
-        Problem::of(refusal, status).to_api_event(api)
-    }
-}
-
-impl fmt::Debug for GatewayOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatewayOptions")
-            .field("format", &self.format)
-            .field("prices", &self.prices.len())
-            .field("has_tokenizer", &self.tokenizer.is_some())
-            .field("max_body_bytes", &self.max_body_bytes)
-            .field("caps_estimates", &self.caps_estimates)
-            .field("ends_at_limit", &self.ends_at_limit)
-            .field("sends_bound", &self.sends_bound)
-            .field("asks_for_usage", &self.asks_for_usage)
-            .finish()
+        let statuses = self.shared.statuses_or(ErrorFormat::from(api).statuses());
+        Problem::of(refusal, statuses.of(refusal)).to_api_event(api)
     }
 }

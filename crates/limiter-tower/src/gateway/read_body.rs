@@ -37,4 +37,4 @@ where
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-const BROKEN_OFF: &str = "the request body broke off: send it again";
+pub(crate) const BROKEN_OFF: &str = "the request body broke off: send it again";

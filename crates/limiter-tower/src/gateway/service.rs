@@ -1,6 +1,5 @@
 //! The service of a gateway: a decision, the service behind it, and its answer.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
@@ -23,7 +22,7 @@ use crate::standing::Standing;
 /// A service whose calls are limited by their tokens, made by [`GatewayLayer`](super::GatewayLayer).
 ///
 /// It is ready when the service behind it is. A refused call does not reach that service, and gives back its readiness.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Gateway<S> {
     service: S,
     config: Arc<GatewayConfig>,
@@ -102,11 +101,5 @@ where
                 }
             }
         }
-    }
-}
-
-impl<S> fmt::Debug for Gateway<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("config", &self.config).finish_non_exhaustive()
     }
 }

@@ -6,17 +6,16 @@ use std::fmt;
 use std::iter;
 use std::mem;
 use std::ops::Range;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use memchr::{memchr2, memmem};
 use pin_project_lite::pin_project;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::rewritten::{Rewrite, Rewritten};
+use crate::any_body::body_of;
 
 pin_project! {
     /// A body without the extra usage chunk of OpenAI's chat completions or legacy completions.
@@ -48,23 +47,7 @@ impl<B: Body> WithoutUsageChunk<B> {
 }
 
 impl<B: Body<Data = Bytes>> Body for WithoutUsageChunk<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    body_of!(body, B::Error);
 }
 
 impl<B: Body> fmt::Debug for WithoutUsageChunk<B> {
@@ -256,9 +239,11 @@ const CHOICES: &[u8] = b"\"choices\"";
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::task::Waker;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
 
     use http::HeaderMap;
+    use http_body::{Frame, SizeHint};
 
     use super::*;
 
@@ -303,6 +288,10 @@ mod tests {
         frame
     }
 
+    fn data(frame: Option<Piece>) -> Bytes {
+        frame.unwrap().unwrap().into_data().unwrap()
+    }
+
     /// Returns the filtered bytes of these pieces, and checks the size hint before each frame.
     fn passed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
         let mut body = body(pieces.into_iter().map(piece));
@@ -312,7 +301,7 @@ mod tests {
             let has_ended = body.is_end_stream();
             let Some(frame) = next(&mut body) else { break };
             assert!(!has_ended, "a frame came after the end");
-            let data = frame.unwrap().into_data().unwrap();
+            let data = data(Some(frame));
             let now = body.size_hint().upper().unwrap();
             assert!(now + data.len() as u64 <= left);
             left = now;
@@ -325,13 +314,13 @@ mod tests {
 
     /// Filters this text in pieces of each length, and in two pieces cut at each byte.
     fn assert_passed(text: &str, expected: &str) {
-        let text = text.as_bytes();
-        for length in 1..=text.len() {
-            assert_eq!(passed(text.chunks(length)), expected, "in pieces of {length}");
+        let bytes = text.as_bytes();
+        for length in 1..=bytes.len() {
+            assert_eq!(passed(bytes.chunks(length)), expected, "{text:?} in pieces of {length}");
         }
-        for cut in 0..=text.len() {
-            let (first, second) = text.split_at(cut);
-            assert_eq!(passed([first, b"", second]), expected, "cut at {cut}");
+        for cut in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(cut);
+            assert_eq!(passed([first, b"", second]), expected, "{text:?} cut at {cut}");
         }
     }
 
@@ -341,28 +330,28 @@ mod tests {
         for end in ["\n", "\r\n", "\r"] {
             let blank = end.repeat(2);
             let before = format!(": hello{blank}{TEXT}{blank}{end}event: x{end}id: 7{blank}");
-            let text = format!("{before}{USAGE}{blank}{done}{blank}");
-            assert_passed(&text, &format!("{before}{done}{blank}"));
-            assert_passed(&format!("{USAGE}{blank}"), "");
+            let twice = format!("{USAGE}{blank}{end}{USAGE}{blank}{TEXT}");
             assert_passed(
-                &format!("{USAGE}{blank}{end}{USAGE}{blank}{TEXT}"),
-                &format!("{end}{TEXT}"),
+                &format!("{before}{USAGE}{blank}{done}{blank}"),
+                &format!("{before}{done}{blank}"),
             );
+            assert_passed(&format!("{USAGE}{blank}"), "");
+            assert_passed(&twice, &format!("{end}{TEXT}"));
         }
         let spaced = USAGE.replace("[]", " [ ] ").replace("data: ", "data:  ");
         let broken = USAGE.replace(",\"usage\":", ",\ndata: \"usage\":\ndata:");
-        for usage in [&spaced, &broken, &format!("event: chunk\nid: 3\n{USAGE}")] {
-            assert_passed(
-                &format!("{TEXT}\n\n{usage}\n\n{done}\n\n"),
-                &format!("{TEXT}\n\n{done}\n\n"),
-            );
+        let named = format!("event: chunk\nid: 3\n{USAGE}");
+        for usage in [&spaced, &broken, &named] {
+            let text = format!("{TEXT}\n\n{usage}\n\n{done}\n\n");
+            assert_passed(&text, &text.replace(&format!("{usage}\n\n"), ""));
         }
-    }
-
-    #[test]
-    fn comments_within_the_usage_chunk_stay() {
+        // Comments within the chunk stay.
         let text = format!(": a\nid: 1\n: b\r\n{USAGE}\n: c\n\n: d\n\n");
         assert_passed(&text, ": a\n: b\r\n: c\n: d\n\n");
+        // The end of the body ends the last event.
+        let text = format!("{TEXT}\n\n");
+        assert_passed(&format!("{text}{USAGE}"), &text);
+        assert_passed(&format!("{text}{USAGE}\n"), &text);
     }
 
     #[test]
@@ -382,17 +371,10 @@ mod tests {
             let text = format!("data: {data}\n\n: a\r\n\r\ndata: {data}\r\r");
             assert_passed(&text, &text);
         }
-        for text in [&USAGE[1..], &format!(": {USAGE}"), "\n\n\r\n\r\r", ":", "dat"] {
+        let cut_off = format!("{TEXT}\n\n{}", &USAGE[..USAGE.len() - 1]);
+        for text in [&cut_off, &USAGE[1..], &format!(": {USAGE}"), "\n\n\r\n\r\r", ":", "dat"] {
             assert_passed(text, text);
         }
-    }
-
-    #[test]
-    fn the_end_of_the_body_ends_the_last_event() {
-        assert_passed(&format!("{TEXT}\n\n{USAGE}"), &format!("{TEXT}\n\n"));
-        assert_passed(&format!("{TEXT}\n\n{USAGE}\n"), &format!("{TEXT}\n\n"));
-        let cut = &USAGE[..USAGE.len() - 1];
-        assert_passed(&format!("{TEXT}\n\n{cut}"), &format!("{TEXT}\n\n{cut}"));
     }
 
     #[test]
@@ -406,40 +388,31 @@ mod tests {
         for length in [900, 1_000, MAX_HELD_BYTES, MAX_HELD_BYTES + 1, text.len()] {
             assert!(passed(text.as_bytes().chunks(length)) == expected, "in pieces of {length}");
         }
-        let mut body =
-            body([piece(&large.as_bytes()[..MAX_HELD_BYTES]), piece(b"  "), piece(b" ")]);
-        let first = next(&mut body).unwrap().unwrap().into_data().unwrap();
-        assert_eq!(first.len(), MAX_HELD_BYTES + 2);
+        let held = &large.as_bytes()[..MAX_HELD_BYTES];
+        let mut body = body([held, b"  ", b" "].map(piece));
+        assert_eq!(data(next(&mut body)).len(), MAX_HELD_BYTES + 2);
         assert_eq!(body.body.rewrite.held.capacity(), 0);
-        assert_eq!(next(&mut body).unwrap().unwrap().into_data().unwrap(), " ");
+        assert_eq!(data(next(&mut body)), " ");
     }
 
     #[test]
     fn comments_and_whole_events_are_not_held_back_nor_copied() {
-        for text in
-            [": keep-alive", ": keep-alive\n", &format!("{TEXT}\n\n"), &format!("{TEXT}\n\n:")]
-        {
+        let (event, two) = (format!("{TEXT}\n\n"), format!("{TEXT}\n\n:"));
+        for text in [": keep-alive", ": keep-alive\n", &event, &two] {
             let whole = Bytes::copy_from_slice(text.as_bytes());
-            let out = next(&mut body([Ok(Frame::data(whole.clone()))]))
-                .unwrap()
-                .unwrap()
-                .into_data()
-                .unwrap();
+            let out = data(next(&mut body([Ok(Frame::data(whole.clone()))])));
             assert_eq!((out.as_ptr(), out.len()), (whole.as_ptr(), whole.len()));
         }
     }
 
     #[test]
     fn trailers_and_errors_come_after_the_bytes_that_were_held_back() {
-        let trailers = || {
-            Frame::trailers(HeaderMap::from_iter([("x".parse().unwrap(), "y".parse().unwrap())]))
-        };
-        for last in [Ok(trailers()), Err("reset")] {
-            let is_error = last.is_err();
+        for is_error in [false, true] {
             for (text, expected) in
                 [("data: a", "data: a"), ("data: a\n\n", "data: a\n\n"), (USAGE, "")]
             {
-                let last = if is_error { Err("reset") } else { Ok(trailers()) };
+                let trailers = HeaderMap::from_iter([("x".parse().unwrap(), "y".parse().unwrap())]);
+                let last = if is_error { Err("reset") } else { Ok(Frame::trailers(trailers)) };
                 let mut body = body([piece(text.as_bytes()), last]);
                 let mut passed = Vec::new();
                 let last = loop {
@@ -450,8 +423,7 @@ mod tests {
                     }
                 };
                 assert_eq!(passed, expected.as_bytes());
-                assert_eq!(last.is_err(), is_error);
-                assert!(is_error || last.unwrap().is_trailers());
+                assert_eq!(last.map(|frame| frame.is_trailers()).ok(), (!is_error).then_some(true));
                 assert!(body.is_end_stream());
             }
         }
