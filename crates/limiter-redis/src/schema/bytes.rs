@@ -1,5 +1,7 @@
 //! Numbers as bytes: little-endian, signed unless they count, read without trust.
 
+use limiter_core::Timestamp;
+
 use super::Misread;
 
 /// Bytes that are left to read.
@@ -59,6 +61,11 @@ pub(crate) fn push_int<const N: usize>(bytes: &mut Vec<u8>, number: i64) {
 
 pub(crate) fn push_limit(bytes: &mut Vec<u8>, limit: Option<u64>) {
     push_int::<7>(bytes, limit.map_or(NO_LIMIT, u64::cast_signed));
+}
+
+pub(super) fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
+    let at = Timestamp::from_unix_ms(unix_ms);
+    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
 }
 
 pub(crate) const OUT_OF_BOUNDS: Misread = Misread::Corrupt("a number out of bounds");

@@ -11,7 +11,7 @@ use limiter_core::{
     Window, WindowLimits,
 };
 
-use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, push_limit};
+use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, push_limit, timestamp};
 use super::{Known, Layout, Misread};
 
 /// The field `g` of a key.
@@ -167,11 +167,6 @@ fn packed(thresholds: Thresholds) -> [u8; Thresholds::MOST] {
         *place = percent;
     }
     percents
-}
-
-fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
-    let at = Timestamp::from_unix_ms(unix_ms);
-    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
 }
 
 const NO_THRESHOLDS: Misread = Misread::Corrupt("thresholds that do not exist");

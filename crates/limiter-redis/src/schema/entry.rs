@@ -12,11 +12,11 @@
 
 use limiter_core::prepare::AdmittingWindows;
 use limiter_core::{
-    AssetId, Charge, Credits, Reservation, ReservationEnd, Span, Timestamp, Window, WindowId,
+    AssetId, Charge, Credits, Reservation, ReservationEnd, Timestamp, Window, WindowId,
 };
 
-use super::bytes::{OUT_OF_BOUNDS, Reader, push_int};
-use super::hot::read_end;
+use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
+use super::hot::read_span;
 use super::{Misread, asset_field};
 
 /// The unique name of one call that ends a reservation. No other call of any process has it.
@@ -121,8 +121,7 @@ fn read_windows(reader: &mut Reader<'_>, windows: bool) -> Result<[Option<Window
     let mut ids = [None; 2];
     if windows {
         for (window, id) in Window::ALL.into_iter().zip(&mut ids) {
-            let span = Span { end: read_end(reader, window)?, rebases: reader.byte()? };
-            *id = Some(WindowId { generation, span });
+            *id = Some(WindowId { generation, span: read_span(reader, window)? });
         }
     }
     Ok(ids)
@@ -142,11 +141,6 @@ pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
     let unix_ms = unix_ms.filter(|unix_ms| unix_ms.fract() == 0.0).ok_or(OUT_OF_BOUNDS)?;
     // A number that is out of bounds becomes the nearest `i64`, which is out of bounds too.
     timestamp(unix_ms as i64)
-}
-
-fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
-    let at = Timestamp::from_unix_ms(unix_ms);
-    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
 }
 
 fn flag(byte: u8) -> Result<bool, Misread> {
