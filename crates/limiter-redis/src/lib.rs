@@ -42,6 +42,7 @@ mod address;
 mod answer;
 mod batch;
 mod builder;
+mod cache;
 mod deciding;
 mod directory;
 mod error;
@@ -50,7 +51,6 @@ mod error;
 pub mod fuzzing;
 mod keys;
 mod keyspace;
-mod known;
 #[cfg(test)]
 mod messages;
 mod metrics;

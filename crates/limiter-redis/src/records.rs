@@ -9,13 +9,12 @@ use redis::Value;
 
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
-use crate::keys::{COLD, HOT, Keys, Request, put_changed};
+use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
 use crate::schema::{
     GLOBAL, HashFields, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes,
     stored_key, time_of, whole_key, write_asset, write_global,
 };
 use crate::script::Script;
-use crate::scripts::Scripts;
 use crate::servers::Lane;
 
 /// The records of keys: for management.
@@ -245,12 +244,7 @@ impl Records {
     /// Reads what is left of the record of a key whose data is damaged.
     pub(crate) async fn remains(&self, id: &KeyId) -> Result<Remains, CommandError> {
         let keys = [self.0.keyspace.record(id)];
-        let fields = ["workspace", "digest"].map(|field| field.as_bytes().to_vec());
-        let arguments = self.0.scripts.timed(fields.into());
-        let script = Script { name: REMAINS, ..self.0.scripts.read.clone() };
-        let call = Scripts::call(&script, &keys, &arguments);
-        let reply =
-            self.0.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
+        let reply = self.0.read_all(REMAINS, &keys, &["workspace", "digest"]).await?;
         let fields = match &reply {
             Value::Array(parts) => parts.get(2),
             _ => None,
@@ -298,14 +292,7 @@ impl Records {
         guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
     ) -> Result<Delete, CommandError> {
         let keyspace = &self.0.keyspace;
-        let keys = vec![
-            keyspace.record(id),
-            keyspace.reservations(id),
-            keyspace.open(id),
-            keyspace.ended(id),
-            keyspace.checks(id),
-            keyspace.records(id),
-        ];
+        let keys = [&[keyspace.record(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
         let drops = (HOT..=COLD + keys.len()).map(whole).collect();
         let request = Request { not_after, guards, drops, keys, ..Request::default() };
@@ -324,11 +311,7 @@ impl Records {
     async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, CommandError> {
         let keyspace = &self.0.keyspace;
         let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
-        let arguments = self.0.scripts.timed(Vec::new());
-        let script = Script { name: INSPECT, ..self.0.scripts.read.clone() };
-        let call = Scripts::call(&script, &keys, &arguments);
-        let reply =
-            self.0.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
+        let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
         let key = Inspected::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
         if key.as_ref().is_some_and(|key| key.stored.id != *id) {
             let misread = Misread::Corrupt("its record is that of another key");
@@ -356,7 +339,8 @@ impl Records {
         reply: &'a Value,
         records: usize,
     ) -> Result<Answer<'a>, CommandError> {
-        self.0.answer(id, None, Answer::of_apply(reply, records))
+        let of = Subject { key: id, asset: None };
+        self.0.answer(of, Answer::of_apply(reply, records))
     }
 }
 

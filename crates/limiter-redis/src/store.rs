@@ -14,7 +14,7 @@ use crate::batch::{Batcher, Bounds};
 use crate::builder::RedisStoreBuilder;
 use crate::directory::{Directory, Waiting};
 use crate::error::{CommandError, RedisError};
-use crate::keys::Keys;
+use crate::keys::{Keys, Subject};
 use crate::keyspace::Keyspace;
 use crate::records::Records;
 use crate::remembering::Remembering;
@@ -102,13 +102,7 @@ impl RedisStore {
         let records = Records::new(keys.clone());
         Self {
             batcher: Batcher::new(keys.clone(), bounds),
-            remembering: Remembering {
-                keys: keys.clone(),
-                bounds: remembered,
-                deadline: bounds.deadline,
-                unanswered: Arc::default(),
-                entries: Arc::default(),
-            },
+            remembering: Remembering::new(keys.clone(), remembered, bounds.deadline),
             directory: Directory::new(servers, records.clone(), keyspace, waiting),
             keys,
             records,
@@ -144,7 +138,8 @@ impl Store for RedisStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let found = self.keys.read(key, asset).await.map_err(CommandError::of_reading)?;
+        let found = self.keys.read(Subject { key, asset }).await;
+        let found = found.map_err(CommandError::of_reading)?;
         let Some(known) = found.known else { return Ok(Decision::key_unknown(Some(key), asset)) };
         Ok(evaluate::peek(&known.state, key, known.state.locate(asset), charge, found.now))
     }
@@ -160,7 +155,7 @@ impl Store for RedisStore {
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        self.remembering.check_once(key, asset, charge, id).await
+        self.remembering.check_once(Subject { key, asset }, charge, id).await
     }
 
     async fn record(
@@ -170,7 +165,7 @@ impl Store for RedisStore {
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
-        self.remembering.record(key, asset, charge, id).await
+        self.remembering.record(Subject { key, asset }, charge, id).await
     }
 
     async fn reserve(
@@ -181,7 +176,7 @@ impl Store for RedisStore {
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        self.remembering.reserve(key, asset, estimate, id, ttl).await
+        self.remembering.reserve(Subject { key, asset }, estimate, id, ttl).await
     }
 
     async fn extend(
