@@ -47,24 +47,27 @@ impl FromStr for Target {
         if rest.contains('#') {
             return Err(invalid("nothing may follow a # (in a password write %23)"));
         }
-        match scheme {
-            "redis" => Ok(Self::Standalone(server(without_query(url)?)?)),
-            "rediss" => {
-                let server = server(without_query(url)?);
-                Ok(Self::Standalone(server.map_err(|error| without_tls(error, scheme))?))
-            }
-            "unix" | "redis+unix" => {
+        // By TLS or not, the rest is the same.
+        let plain =
+            scheme.strip_prefix("rediss").map_or(scheme.to_owned(), |kind| format!("redis{kind}"));
+        let security = if plain == scheme { "redis" } else { "rediss" };
+        let target = match plain.as_str() {
+            "redis" => without_query(url).and_then(server).map(Self::Standalone),
+            "unix" | "redis+unix" if plain == scheme => {
                 knows_all_parameters(Parts::of(rest).query)?;
-                Ok(Self::Standalone(server(url)?))
+                server(url).map(Self::Standalone)
             }
-            "redis+cluster" => cluster("redis", rest),
-            "rediss+cluster" => cluster("rediss", rest).map_err(|error| without_tls(error, scheme)),
-            "redis+sentinel" => sentinel("redis", rest),
-            "rediss+sentinel" => {
-                sentinel("rediss", rest).map_err(|error| without_tls(error, scheme))
-            }
-            _ => Err(invalid("what precedes :// is none of the schemes known here")),
-        }
+            "redis+cluster" => cluster(security, rest),
+            "redis+sentinel" => sentinel(security, rest),
+            _ => return Err(invalid("what precedes :// is none of the schemes known here")),
+        };
+        // Without TLS compiled in, every `rediss` URL fails, and should say how to change that.
+        target.map_err(|error| match cfg!(feature = "tls") || plain == scheme {
+            true => error,
+            false => invalid(format!(
+                "{scheme}:// needs TLS: enable the feature `redis-tls` of llm-limiter, or `tls` of limiter-redis"
+            )),
+        })
     }
 }
 
@@ -194,10 +197,8 @@ impl<'a> Parts<'a> {
     fn servers(&self, scheme: &str, user: Option<&str>) -> Result<Vec<ConnectionInfo>, RedisError> {
         let hosts: Vec<_> = self.hosts.split(',').collect();
         if hosts.len() > MAX_HOSTS {
-            return Err(invalid(format!(
-                "it names {} servers, {MAX_HOSTS} are enough",
-                hosts.len()
-            )));
+            let count = hosts.len();
+            return Err(invalid(format!("it names {count} servers, {MAX_HOSTS} are enough")));
         }
         hosts.into_iter().map(|host| server(&spelled(scheme, user, host, ""))).collect()
     }
@@ -207,16 +208,6 @@ fn invalid(reason: impl Into<String>) -> RedisError {
     RedisError::InvalidUrl { reason: reason.into() }
 }
 
-/// Without TLS compiled in, every `rediss` URL fails, and should say how to change that.
-fn without_tls(error: RedisError, scheme: &str) -> RedisError {
-    if cfg!(feature = "tls") {
-        return error;
-    }
-    invalid(format!(
-        "{scheme}:// needs TLS: enable the feature `redis-tls` of llm-limiter, or `tls` of limiter-redis"
-    ))
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers = match self {
@@ -224,13 +215,8 @@ impl fmt::Display for Target {
             Self::Sentinel { sentinels, .. } => sentinels,
             Self::Cluster { seeds } => seeds,
         };
-        for (number, server) in servers.iter().enumerate() {
-            if number > 0 {
-                f.write_str(",")?;
-            }
-            write!(f, "{}", server.addr())?;
-        }
-        Ok(())
+        let addresses: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
+        f.write_str(&addresses.join(","))
     }
 }
 

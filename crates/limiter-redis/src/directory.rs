@@ -47,7 +47,7 @@ use self::change::Changes;
 use self::pointer::Pointers;
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
-use crate::records::{Found, Records};
+use crate::records::{Found, Records, Undone};
 use crate::runtime::{self, in_runtime};
 use crate::servers::Servers;
 
@@ -192,6 +192,16 @@ impl Stop {
     }
 }
 
+impl From<Undone> for Stop {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Refused(error) => Self::Refused(error),
+            Undone::TooLate => Self::too_late(),
+            Undone::Failed(error) => Self::at_commit(error),
+        }
+    }
+}
+
 /// Why keys cannot be managed right now although the servers answer.
 #[derive(Debug, Error)]
 pub(crate) enum ManagementError {
@@ -201,10 +211,6 @@ pub(crate) enum ManagementError {
     TooLate,
     #[error("a server returned an unexpected reply to a script")]
     UnexpectedReply,
-}
-
-fn not_found(id: &KeyId) -> KeysError {
-    KeysError::NotFound(id.to_string())
 }
 
 /// Names the key in the error of a step that reached only the part of this key.

@@ -38,6 +38,10 @@
 //!
 //! [`StoreError::OutcomeUnknown`]: limiter_core::StoreError::OutcomeUnknown
 
+#[cfg(test)]
+#[macro_use]
+mod testing;
+
 mod address;
 mod answer;
 mod batch;

@@ -2,7 +2,7 @@
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, InvalidValue, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, MAX_COUNT, NewRecord,
+    Change, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, KeysError, MAX_COUNT, NewRecord,
     StoreError, StoredKey, StoredSecret, Timestamp, Usage, Window, WorkspaceId,
 };
 use redis::Value;
@@ -29,30 +29,13 @@ pub(crate) struct Found {
     inspected: Inspected,
 }
 
-/// How creating a record ended.
+/// Why a step on a record changed nothing, or may have changed something.
 #[derive(Debug)]
-pub(crate) enum Create {
-    Created(Box<KeyRecord>),
-    IdTaken,
+pub(crate) enum Undone {
+    Refused(KeysError),
+    /// The server's time is past the last one for it.
     TooLate,
-}
-
-/// How updating a record ended.
-#[derive(Debug)]
-pub(crate) enum Update {
-    Updated(Box<KeyRecord>),
-    NotFound,
-    Conflict { actual: u64 },
-    TooManyAssets { count: usize },
-    TooLate,
-}
-
-/// How deleting a record ended.
-#[derive(Debug)]
-pub(crate) enum Delete {
-    Deleted,
-    NotFound,
-    TooLate,
+    Failed(CommandError),
 }
 
 /// The readable data of a key that is damaged.
@@ -97,7 +80,7 @@ impl Records {
         &self,
         key: &NewRecord,
         not_after: u64,
-    ) -> Result<Create, CommandError> {
+    ) -> Result<KeyRecord, Undone> {
         let NewRecord { id, workspace, kind, config, secret, .. } = key;
         let stamp = Stamp::draw();
         let mut now = self.0.now();
@@ -133,19 +116,13 @@ impl Records {
             let answer = self.answer(id, &reply, 0)?;
             match answer.ended {
                 Ended::Compared => {
-                    let (name, version) = (config.name.clone(), 1);
-                    let stored = StoredKey {
-                        id: id.clone(),
-                        workspace: workspace.clone(),
-                        name,
-                        secret: *secret,
-                        version,
-                    };
-                    let record = KeyRecord::of(&stored, &state, answer.now);
-                    return Ok(Create::Created(Box::new(record)));
+                    let (id, workspace) = (id.clone(), workspace.clone());
+                    let (name, secret) = (config.name.clone(), *secret);
+                    let stored = StoredKey { id, workspace, name, secret, version: 1 };
+                    return Ok(KeyRecord::of(&stored, &state, answer.now));
                 }
-                Ended::Guarded => return Ok(Create::IdTaken),
-                Ended::Late => return Ok(Create::TooLate),
+                Ended::Guarded => return Err(KeysError::IdTaken(id.to_string()).into()),
+                Ended::Late => return Err(Undone::TooLate),
                 _ => now = answer.now,
             }
         }
@@ -160,8 +137,8 @@ impl Records {
         version: u64,
         config: &KeyConfig,
         not_after: Option<u64>,
-    ) -> Result<Update, CommandError> {
-        let Some(key) = self.inspect(id).await? else { return Ok(Update::NotFound) };
+    ) -> Result<KeyRecord, Undone> {
+        let key = self.inspect(id).await?.ok_or_else(|| not_found(id))?;
         self.update_found(workspace, key.found(), version, config, not_after).await
     }
 
@@ -173,25 +150,20 @@ impl Records {
         version: u64,
         config: &KeyConfig,
         not_after: Option<u64>,
-    ) -> Result<Update, CommandError> {
+    ) -> Result<KeyRecord, Undone> {
         let mut inspected = Some(found.inspected);
         let id = &found.record.id;
         loop {
             let found = inspected.take().filter(|key| key.stored.workspace == *workspace);
-            let Some(key) = found else { return Ok(Update::NotFound) };
-            let Inspected { now, mut stored, known } = key;
+            let Inspected { now, mut stored, known } = found.ok_or_else(|| not_found(id))?;
             if stored.version != version {
-                return Ok(Update::Conflict { actual: stored.version });
+                let (expected, actual) = (version, stored.version);
+                return Err(KeysError::Conflict { expected, actual }.into());
             }
-            let Change { operation, scopes, after } = match known.state.change(config, now) {
-                Ok(change) => change,
-                Err(InvalidValue::TooManyAssets { count, .. }) => {
-                    return Ok(Update::TooManyAssets { count });
-                }
-                Err(_) => return Ok(Update::TooManyAssets { count: config.assets.len() }),
-            };
+            let change = known.state.change(config, now).map_err(KeysError::from)?;
+            let Change { operation, scopes, after } = change;
             if known.state == after && stored.name == config.name {
-                return Ok(Update::Updated(Box::new(KeyRecord::of(&stored, &known.state, now))));
+                return Ok(KeyRecord::of(&stored, &known.state, now));
             }
             let next = version.saturating_add(1).min(MAX_COUNT);
             let mut stamps = [known.stamp; 2];
@@ -231,11 +203,10 @@ impl Records {
             if answer.ended == Ended::Compared {
                 stored.name = config.name.clone();
                 stored.version = next;
-                let record = KeyRecord::of(&stored, &after, answer.now);
-                return Ok(Update::Updated(Box::new(record)));
+                return Ok(KeyRecord::of(&stored, &after, answer.now));
             }
             if answer.ended == Ended::Late {
-                return Ok(Update::TooLate);
+                return Err(Undone::TooLate);
             }
             inspected = self.inspect(id).await?;
         }
@@ -257,13 +228,13 @@ impl Records {
         })
     }
 
-    /// Deletes state and record of a key of this workspace.
+    /// Deletes state and record of a key of this workspace, and answers whether there was one.
     pub(crate) async fn delete(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
         not_after: u64,
-    ) -> Result<Delete, CommandError> {
+    ) -> Result<bool, Undone> {
         let text = |text: &str| text.as_bytes().to_vec();
         let owned = (RECORD, text("workspace"), text(workspace.as_str()));
         self.remove(id, not_after, vec![owned]).await
@@ -275,11 +246,11 @@ impl Records {
         workspace: &WorkspaceId,
         id: &KeyId,
         not_after: u64,
-    ) -> Result<Delete, CommandError> {
+    ) -> Result<bool, Undone> {
         let remains = self.remains(id).await?;
         match remains.workspace {
             Some(owner) if owner == *workspace => self.delete(workspace, id, not_after).await,
-            Some(_) => Ok(Delete::NotFound),
+            Some(_) => Ok(false),
             // It may name none, or be no hash at all.
             None => self.remove(id, not_after, Vec::new()).await,
         }
@@ -290,7 +261,7 @@ impl Records {
         id: &KeyId,
         not_after: u64,
         guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
-    ) -> Result<Delete, CommandError> {
+    ) -> Result<bool, Undone> {
         let keyspace = &self.0.keyspace;
         let keys = [&[keyspace.record(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
@@ -302,9 +273,9 @@ impl Records {
         let send = self.0.send(&script, id, &operation, Vec::new(), stamps, request, Lane::Apart);
         let answer = send.await?;
         match self.answer(id, &answer, 0)?.ended {
-            Ended::Compared => Ok(Delete::Deleted),
-            Ended::Guarded => Ok(Delete::NotFound),
-            _ => Ok(Delete::TooLate),
+            Ended::Compared => Ok(true),
+            Ended::Guarded => Ok(false),
+            _ => Err(Undone::TooLate),
         }
     }
 
@@ -366,6 +337,22 @@ impl Inspected {
         let record = KeyRecord::of(&self.stored, &self.known.state, self.now);
         Found { record, secret: self.stored.secret, inspected: self }
     }
+}
+
+impl From<CommandError> for Undone {
+    fn from(error: CommandError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<KeysError> for Undone {
+    fn from(error: KeysError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+pub(crate) fn not_found(id: &KeyId) -> KeysError {
+    KeysError::NotFound(id.to_string())
 }
 
 /// Puts the records and the limits of all assets.

@@ -173,7 +173,7 @@ impl Servers {
             if self.never_apart { Lane::Shared } else { lane }
         };
         let key = call.keys.first().map_or(&[][..], Vec::as_slice);
-        let mut node = self.place.owner(key, end).await.map_err(CommandError::NotRun)?;
+        let mut node = self.place.owner(key, false, end).await.map_err(CommandError::NotRun)?;
         let (mut asking, mut hops) = (false, 0);
         // The deadline bounds how often the same node is asked again, and this how often another one is.
         while hops <= MAX_HOPS {

@@ -16,10 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::chance::Token;
-use super::change::{Change, Entry, Finish, Intent, Refusal};
+use super::change::{Change, Entry, Intent, Refusal};
 use super::pointer::{Pointer, Set};
 use super::{Directory, Stop, has_digest, to_the_end, unexpected_reply};
-use crate::records::Create;
 
 /// A key that is not created yet, and its place among all of the caller's keys.
 type Waiting = VecDeque<(usize, Arc<NewRecord>)>;
@@ -172,14 +171,10 @@ impl Directory {
             let record = outcome.as_ref()?.result.as_ref().ok()?;
             Some((&key.id, Some(Entry::of(record))))
         });
-        match self.changes.finish(change, &created.collect::<Vec<_>>()).await {
-            // One batch follows the other, and those who wait ask again only now and then.
-            Ok(Finish::Wanted) if keys.len() > 1 => sleep(TURN_OF_OTHERS).await,
-            Ok(_) => {}
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(workspace = %change.workspace, error, "a change of keys is to be finished later");
-            }
+        let is_wanted = self.finish(change, &created.collect::<Vec<_>>()).await;
+        // One batch follows the other, and those who wait ask again only now and then.
+        if is_wanted && keys.len() > 1 {
+            sleep(TURN_OF_OTHERS).await;
         }
     }
 
@@ -211,11 +206,7 @@ impl Directory {
         if let Some(secret) = &key.secret {
             self.claim(change, &key.id, &secret.digest, set).await?;
         }
-        match self.records.create(key, change.not_after).await.map_err(Stop::at_commit)? {
-            Create::Created(record) => Ok(*record),
-            Create::IdTaken => Err(id_taken(&key.id)),
-            Create::TooLate => Err(Stop::too_late()),
-        }
+        Ok(self.records.create(key, change.not_after).await?)
     }
 
     /// Removes the pointer of a key that was refused. If that fails, the next client after the lease does it.
@@ -268,10 +259,8 @@ impl Directory {
             Err(StoreError::Corrupt(_)) => return Err(Stop::Refused(KeysError::AccessKeyTaken)),
             Err(error) => return Err(Stop::Refused(error.into())),
         };
-        if let Some(holder) = &holder
-            && held.id == *id
-        {
-            return Err(id_taken(&holder.record.id));
+        if holder.is_some() && held.id == *id {
+            return Err(Stop::Refused(KeysError::IdTaken(id.to_string())));
         }
         // Without a key, the pointer is either left behind or a moment ahead of its key, which then has the digest.
         let in_use = holder.is_some_and(|holder| has_digest(&holder, digest));
@@ -301,10 +290,6 @@ fn together(waiting: &Waiting) -> usize {
             && unique.into_iter().flatten().all(|unique| seen.insert(unique))
     });
     batch.count()
-}
-
-fn id_taken(id: &KeyId) -> Stop {
-    Stop::Refused(KeysError::IdTaken(id.to_string()))
 }
 
 /// Keys of one change. Finishing it occupies the server for half a millisecond. Beginning and finishing cost little compared

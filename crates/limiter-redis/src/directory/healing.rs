@@ -4,7 +4,7 @@ use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
 use tokio::time::{Instant, sleep};
 
 use super::chance::{Pauses, Token};
-use super::change::{Begin, Change, Entry, Intent, Refusal};
+use super::change::{Begin, Change, Entry, Finish, Intent, Refusal};
 use super::journal::Noted;
 use super::{Directory, ManagementError, Stop, changing_nothing, has_digest, is_damage};
 
@@ -62,12 +62,19 @@ impl Directory {
         }
     }
 
-    /// Ends a change whose record is as it shall be. If that fails, the next client after the lease does it.
-    pub(super) async fn finish(&self, change: &Change, id: &KeyId, entry: Option<Entry>) {
-        if let Err(error) = self.changes.finish(change, &[(id, entry)]).await {
-            let error: &dyn std::error::Error = &error;
+    /// Ends a change whose records are as they shall be, and answers whether others waited for that. If it fails, the next
+    /// client after the lease does it.
+    pub(super) async fn finish(
+        &self,
+        change: &Change,
+        entries: &[(&KeyId, Option<Entry>)],
+    ) -> bool {
+        let finished = self.changes.finish(change, entries).await;
+        if let Err(error) = &finished {
+            let error: &dyn std::error::Error = error;
             tracing::warn!(workspace = %change.workspace, error, "a change of keys is to be finished later");
         }
+        matches!(finished, Ok(Finish::Wanted))
     }
 
     /// Ends a change that was refused. If that fails, or if a step may still happen, the next client after the lease does it.
@@ -98,7 +105,8 @@ impl Directory {
             let found = match records.remove(id).transpose() {
                 Ok(found) => found.filter(|found| found.record.workspace == change.workspace),
                 Err(error) if is_damage(&error) => {
-                    warn_of(id, &error);
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(key = %id, error, "the change of a damaged key is ended, its index entry stays as it is");
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -112,9 +120,4 @@ impl Directory {
         }
         self.changes.finish(change, &entries).await.map(drop).map_err(changing_nothing)
     }
-}
-
-fn warn_of(id: &KeyId, error: &StoreError) {
-    let error: &dyn std::error::Error = error;
-    tracing::warn!(key = %id, error, "the change of a damaged key is ended, its index entry stays as it is");
 }

@@ -164,7 +164,7 @@ fn bytes_that_no_version_writes_are_no_key() {
         fields[field][at..at + bytes.len()].copy_from_slice(bytes);
         let [hot, cold, hot_asset, cold_asset] = fields;
         let read = read(&hot, &cold, [&hot_asset, &cold_asset]);
-        assert!(matches!(read, Err(Misread::Corrupt(_))), "{what}: {read:?}");
+        assert_is!(read, Err(Misread::Corrupt(_)), "{what}");
     }
 }
 
@@ -194,7 +194,7 @@ fn a_field_that_is_cut_short_or_too_long_is_no_part_of_a_key() {
             fields[field] = damaged;
             let [hot, cold, hot_asset, cold_asset] = &fields;
             let read = read(hot, cold, [hot_asset, cold_asset]);
-            assert!(matches!(read, Err(Misread::Corrupt(_))), "{fields:?}: {read:?}");
+            assert_is!(read, Err(Misread::Corrupt(_)), "{fields:?}");
         }
     }
 }
@@ -246,8 +246,7 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     let asset_at = stored.len() - 3;
     // All but the last bytes of the asset's name: what is left of it is a name too.
     for at in 0..asset_at {
-        let read = read_entry(&stored[..at]);
-        assert!(matches!(read, Err(Misread::Corrupt(_))), "{at}: {read:?}");
+        assert_is!(read_entry(&stored[..at]), Err(Misread::Corrupt(_)), "{at}");
     }
     let damages: [(&str, usize, &[u8]); 9] = [
         ("a time out of bounds", 0, &[0, 0, 0, 0, 0, 0, 0x20]),
@@ -263,8 +262,7 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     for (what, at, bytes) in damages {
         let mut damaged = stored.clone();
         damaged[at..at + bytes.len()].copy_from_slice(bytes);
-        let read = read_entry(&damaged);
-        assert!(matches!(read, Err(Misread::Corrupt(_))), "{what}: {read:?}");
+        assert_is!(read_entry(&damaged), Err(Misread::Corrupt(_)), "{what}");
     }
     assert!(read_entry(&[&stored[..asset_at], b"a"].concat()).is_err(), "an empty name");
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{self, Answer};
 use super::policy::Policy;
-use super::shared::{Number, Shared, Wait};
+use super::shared::{Making, Number, Shared};
 use super::wire::{Silence, ask, eval, evalsha, open, pool};
 use super::{Lane, checks};
 use crate::error::RedisError;
@@ -61,8 +61,8 @@ impl Node {
         Ok(Self {
             address: info.addr().to_string(),
             info,
+            link: Shared::new(policy.command_deadline),
             policy,
-            link: Shared::new(),
             checked: Arc::new(AtomicBool::new(false)),
             pool,
         })
@@ -222,22 +222,13 @@ impl Node {
     }
 
     async fn shared(&self, end: Instant) -> Result<Line, RedisError> {
-        // Twice, since the first may be one that has been closed by the server meanwhile.
-        for _ in 0..2 {
-            let (number, link) =
-                self.link.get(end, || self.make_link()).await.map_err(|wait| match wait {
-                    Wait::TooLong => self.policy.too_late(),
-                    Wait::Failed(error) => error,
-                })?;
-            if !link.closed.load(Ordering::Acquire) {
-                return Ok(Line::Shared(number, Box::new(link.connection)));
-            }
-            self.link.forget(number);
+        let is_open = |link: &Link| !link.closed.load(Ordering::Acquire);
+        let (number, link) = self.link.get_sound(end, || self.make_link(), is_open).await?;
+        if is_open(&link) {
+            return Ok(Line::Shared(number, Box::new(link.connection)));
         }
-        Err(RedisError::unreachable(
-            &self.address,
-            std::io::Error::from(std::io::ErrorKind::ConnectionReset),
-        ))
+        let reset = std::io::ErrorKind::ConnectionReset;
+        Err(RedisError::unreachable(&self.address, std::io::Error::from(reset)))
     }
 
     async fn apart(&self, end: Instant) -> Result<Line, RedisError> {
@@ -253,7 +244,7 @@ impl Node {
         })
     }
 
-    fn make_link(&self) -> impl Future<Output = Result<Link, RedisError>> + Send + use<> {
+    fn make_link(&self) -> impl Making<Link> + use<> {
         let (info, policy) = (self.info.clone(), Arc::clone(&self.policy));
         let (address, checked) = (self.address.clone(), Arc::clone(&self.checked));
         async move {

@@ -7,6 +7,7 @@ use limiter_test_servers::{RedisCluster, RedisServer};
 use redis::Value;
 
 use super::*;
+use crate::error::CommandError::{NotRun, Unknown};
 
 /// A script that counts its runs exactly, so that each test sees how often it ran.
 fn counting() -> Script {
@@ -34,6 +35,16 @@ async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CommandE
     Ok(count)
 }
 
+/// The error of a call that must fail.
+async fn failed(servers: &Servers, lane: Lane) -> CommandError {
+    count(servers, "k", lane).await.unwrap_err()
+}
+
+/// The error of connecting that must fail.
+async fn refused(url: &str) -> RedisError {
+    connect(url).await.unwrap_err()
+}
+
 #[tokio::test]
 async fn a_forgotten_script_is_loaded_again_and_runs_once() {
     let server = RedisServer::run();
@@ -58,12 +69,10 @@ async fn a_server_that_is_not_there_ran_nothing() {
     // A call that is sent before the client notices has an unknown outcome.
     sleep(50).await;
     for lane in [Lane::Shared, Lane::Apart] {
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+        assert_is!(failed(&servers, lane).await, NotRun(RedisError::Unreachable { .. }));
     }
     assert!(servers.health().await.is_err());
-    let error = connect(&server.url()).await.unwrap_err();
-    assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
+    assert_is!(refused(&server.url()).await, RedisError::Unreachable { .. });
     server.start();
     sleep(200).await;
     for (times, lane) in (1..).zip([Lane::Shared, Lane::Apart]) {
@@ -78,12 +87,10 @@ async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
     server.freeze();
-    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
+    assert_is!(failed(&servers, Lane::Shared).await, Unknown(RedisError::Deadline { .. }));
     // That connection is gone now and a new one cannot be made; one of the pool is tried before it is used.
     for lane in [Lane::Shared, Lane::Apart] {
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(_)), "{error:?}");
+        assert_is!(failed(&servers, lane).await, NotRun(_));
     }
     server.thaw();
     sleep(300).await;
@@ -102,8 +109,7 @@ async fn a_connection_that_breaks_during_a_call_leaves_it_unknown() {
     });
     sleep(50).await;
     server.kill();
-    let error = calling.await.unwrap().unwrap_err();
-    assert!(matches!(error, CommandError::Unknown(RedisError::ConnectionLost { .. })), "{error:?}");
+    assert_is!(calling.await.unwrap(), Err(Unknown(RedisError::ConnectionLost { .. })));
 }
 
 #[tokio::test]
@@ -129,8 +135,8 @@ async fn users_who_may_not() {
     let server = RedisServer::with(&["requirepass right"]);
     for user in ["", ":wrong@", "nobody:right@"] {
         let url = format!("redis://{user}127.0.0.1:{}", server.port());
-        let error = connect(&url).await.unwrap_err();
-        assert!(matches!(error, RedisError::Authentication { .. }), "{user}: {error:?}");
+        let error = refused(&url).await;
+        assert_is!(error, RedisError::Authentication { .. }, "{user}");
         assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
     }
     let server = RedisServer::run();
@@ -140,24 +146,22 @@ async fn users_who_may_not() {
     tell(&server, "ACL SETUSER noincr on nopass ~* +@all -incr");
     tell(&server, "ACL SETUSER nokeys on nopass ~other:* +@all");
     let with = |user: &str| format!("redis://{user}:x@127.0.0.1:{}", server.port());
-    let error = connect(&with("noscripts")).await.unwrap_err();
-    assert!(matches!(error, RedisError::ScriptsForbidden { .. }), "{error:?}");
+    assert_is!(refused(&with("noscripts")).await, RedisError::ScriptsForbidden { .. });
     assert!(connect(&with("noinfo")).await.is_ok());
-    let refused = async |user: &str| {
+    for (user, says) in [
+        ("norun", "may not use EVALSHA: the limiter decides in scripts"),
+        ("noincr", "may not use INCR,"),
+        ("nokeys", "may not use the keys *,"),
+    ] {
         let servers = connect(&with(user)).await.unwrap();
-        match count(&servers, "k", Lane::Shared).await {
-            Err(CommandError::NotRun(error)) => error,
-            other => panic!("{user}: {other:?}"),
-        }
-    };
-    assert!(matches!(refused("norun").await, RedisError::ScriptsForbidden { .. }));
-    let error = refused("noincr").await;
-    assert!(matches!(&error, RedisError::Permission { what, .. } if what == "INCR"), "{error:?}");
-    assert!(matches!(refused("nokeys").await, RedisError::KeysForbidden { .. }));
-    let error = connect(&format!("{}/99", server.url())).await.unwrap_err();
-    assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
-    let error = connect(&format!("redis+cluster://127.0.0.1:{}", server.port())).await.unwrap_err();
-    assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+        let error = failed(&servers, Lane::Shared).await;
+        assert_is!(error, NotRun(_), "{user}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let cluster = format!("redis+cluster://127.0.0.1:{}", server.port());
+    for url in [format!("{}/99", server.url()), cluster] {
+        assert_is!(refused(&url).await, RedisError::InvalidSetting { .. }, "{url}");
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -212,10 +216,10 @@ mod tls {
         Servers::connect(settings, &[&counting()]).await
     }
 
-    async fn refused(certificate: &str, options: &[&str], says: &[&str]) {
+    async fn fails(certificate: &str, options: &[&str], says: &[&str]) {
         let Some(server) = serve(certificate, options) else { return };
         let error = connect_trusting(server.port.number()).await.unwrap_err();
-        assert!(matches!(error, RedisError::Tls { .. }), "{error:?}");
+        assert_is!(error, RedisError::Tls { .. });
         for part in says {
             assert!(error.to_string().contains(part), "{error}");
         }
@@ -232,34 +236,32 @@ mod tls {
     #[tokio::test]
     async fn a_certificate_that_is_not_accepted_is_said_to_be_that() {
         let open = &["tls-auth-clients no"];
-        refused("expired.pem", open, &["has expired", "renew it"]).await;
-        refused("other.pem", open, &["localhost", "redis.example", "name of the certificate"])
-            .await;
+        fails("expired.pem", open, &["has expired", "renew it"]).await;
+        fails("other.pem", open, &["localhost", "redis.example", "name of the certificate"]).await;
         let Some(server) = serve("server.pem", open) else { return };
         let url = format!("rediss://localhost:{}", server.port.number());
-        let error = connect(&url).await.unwrap_err();
+        let error = refused(&url).await;
         assert!(error.to_string().contains("does not trust"), "{error}");
         assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
     }
 
     #[tokio::test]
     async fn a_server_that_wants_a_client_certificate() {
-        refused("server.pem", &["tls-auth-clients yes"], &["tls-auth-clients"]).await;
+        fails("server.pem", &["tls-auth-clients yes"], &["tls-auth-clients"]).await;
     }
 
     #[tokio::test]
     async fn a_plain_port_by_tls_and_a_tls_port_without_it() {
         for password in [&[][..], &["requirepass secret"]] {
             let server = RedisServer::with(password);
-            let error =
-                connect(&format!("rediss://127.0.0.1:{}", server.port())).await.unwrap_err();
-            assert!(matches!(error, RedisError::SpeaksNoTls { .. }), "{error:?}");
+            let error = refused(&format!("rediss://127.0.0.1:{}", server.port())).await;
+            assert_is!(error, RedisError::SpeaksNoTls { .. });
             assert!(error.to_string().contains("write redis://"), "{error}");
         }
         let Some(server) = serve("server.pem", &["tls-auth-clients no"]) else { return };
         let url = format!("redis://127.0.0.1:{}", server.port.number());
-        let error = connect(&url).await.unwrap_err();
-        assert!(matches!(error, RedisError::WantsTls { .. }), "{error:?}");
+        let error = refused(&url).await;
+        assert_is!(error, RedisError::WantsTls { .. });
         assert!(error.to_string().contains("write rediss://"), "{error}");
     }
 
@@ -284,8 +286,7 @@ async fn settings_that_cannot_be() {
     ] {
         let mut settings = settings("redis://localhost");
         change(&mut settings);
-        let error = Servers::connect(settings, &[]).await.unwrap_err();
-        assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+        assert_is!(Servers::connect(settings, &[]).await, Err(RedisError::InvalidSetting { .. }));
     }
 }
 
@@ -296,13 +297,10 @@ async fn a_replica_decides_nothing() {
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 1);
     tell(&replica, &format!("REPLICAOF 127.0.0.1 {}", master.port()));
     for lane in [Lane::Shared, Lane::Apart] {
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(RedisError::ReadOnly { .. })), "{error:?}");
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(RedisError::Replica { .. })), "{error:?}");
+        assert_is!(failed(&servers, lane).await, NotRun(RedisError::ReadOnly { .. }));
+        assert_is!(failed(&servers, lane).await, NotRun(RedisError::Replica { .. }));
     }
-    let error = connect(&replica.url()).await.unwrap_err();
-    assert!(matches!(error, RedisError::Replica { .. }), "{error:?}");
+    assert_is!(refused(&replica.url()).await, RedisError::Replica { .. });
 }
 
 #[tokio::test]
@@ -314,12 +312,11 @@ async fn a_server_that_evicts_or_is_full() {
     assert!(matches!(error, RedisError::Evicts { policy, .. } if policy == "allkeys-lru"));
     tell(&server, "CONFIG SET maxmemory-policy noeviction");
     tell(&server, "CONFIG SET maxmemory 1");
-    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::OutOfMemory { .. })), "{error:?}");
+    assert_is!(failed(&servers, Lane::Shared).await, NotRun(RedisError::OutOfMemory { .. }));
     tell(&server, "CONFIG SET maxmemory 0");
     tell(&server, "LPUSH list x");
     let error = count(&servers, "list", Lane::Shared).await.unwrap_err();
-    assert!(matches!(&error, CommandError::NotRun(RedisError::WrongType { key }) if key == "list"));
+    assert!(matches!(&error, NotRun(RedisError::WrongType { key }) if key == "list"));
 }
 
 #[tokio::test]
@@ -336,7 +333,7 @@ async fn what_our_scripts_raise() {
         let script = Script::new("odd", text.to_owned());
         let call = Call { script: &script, keys: &keys, arguments: &[] };
         let error = servers.run(&call, Lane::Shared).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(_)), "{text}: {error:?}");
+        assert_is!(error, NotRun(_), "{text}");
         assert!(error.to_string().contains(wanted), "{text}: {error}");
     }
 }
@@ -347,10 +344,8 @@ async fn a_busy_server() {
     let servers = connect(&server.url()).await.unwrap();
     let endless = Script::new("endless", "while true do end".to_owned());
     let call = Call { script: &endless, keys: &[], arguments: &[] };
-    let error = servers.run(&call, Lane::Apart).await.unwrap_err();
-    assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
-    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::Busy { .. })), "{error:?}");
+    assert_is!(servers.run(&call, Lane::Apart).await, Err(Unknown(RedisError::Deadline { .. })));
+    assert_is!(failed(&servers, Lane::Shared).await, NotRun(RedisError::Busy { .. }));
     tell(&server, "SCRIPT KILL");
     sleep(100).await;
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
@@ -387,8 +382,8 @@ async fn a_cluster_whose_slots_move() {
     let mut refused = None;
     for _ in 0..3 {
         match servers.run(&call, Lane::Shared).await {
-            Err(CommandError::NotRun(error)) => refused = Some(error),
-            Err(CommandError::Unknown(RedisError::Deadline { .. })) => {}
+            Err(NotRun(error)) => refused = Some(error),
+            Err(Unknown(RedisError::Deadline { .. })) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -418,15 +413,15 @@ async fn a_cluster_whose_slots_move() {
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 5);
     sleep(200).await;
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 6);
-    assert!(matches!(waiting.await.unwrap(), Ok(Value::Int(2))));
+    assert_is!(waiting.await.unwrap(), Ok(Value::Int(2)));
     let Place::Cluster(known) = &*servers.place else { panic!("no cluster") };
-    let owner = known.owner(b"b", Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let owner = known.owner(b"b", false, Instant::now() + Duration::from_secs(1)).await.unwrap();
     assert_eq!(owner.address(), format!("127.0.0.1:{}", nodes[1].port()));
 
     // A single node of it, taken for all there is.
     let single = connect(&nodes[0].url()).await.unwrap();
     let error = count(&single, "b", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::InvalidSetting { .. })), "{error:?}");
+    assert_is!(error, NotRun(RedisError::InvalidSetting { .. }));
 }
 
 #[tokio::test]
@@ -440,13 +435,13 @@ async fn a_cluster_with_a_node_missing() {
     sleep(50).await;
     // "a" has slot 15495, at the third; "b" is at the first.
     let error = count(&servers, "a", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+    assert_is!(error, NotRun(RedisError::Unreachable { .. }));
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 1);
     // Within the node time-out of the cluster, all that remain refuse.
     let mut last = None;
     for _ in 0..50 {
         match count(&servers, "b", Lane::Shared).await {
-            Err(CommandError::NotRun(error @ RedisError::ClusterDown { .. })) => {
+            Err(NotRun(error @ RedisError::ClusterDown { .. })) => {
                 last = Some(error);
                 break;
             }
@@ -486,7 +481,7 @@ async fn the_master_that_sentinels_name() {
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 21);
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 22);
 
-    let error = connect(&url.replace("/main", "/other")).await.unwrap_err();
+    let error = refused(&url.replace("/main", "/other")).await;
     assert!(matches!(error, RedisError::NoMaster { service, .. } if service == "other"));
 }
 

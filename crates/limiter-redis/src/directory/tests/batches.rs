@@ -1,17 +1,14 @@
 //! Many keys in one change: each has a result of its own, and what stops halfway is healed as for one key.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use limiter_core::{KeyRecord, KeysError, NewRecord, StoreError};
+use limiter_core::{KeyRecord, KeysError, NewRecord};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::chance::Token;
-use super::super::change::{Begin, Intent};
 use super::super::creating::BATCH;
-use super::super::pointer::Set;
-use super::{LEASE, World, admin, home, id, member, with_secret};
-use crate::records::Create;
+use super::{LEASE, World, admin, id, is_unknown, member, with_secret};
 use crate::servers::faults::{ALL, Fault};
 
 /// More than one batch.
@@ -151,19 +148,7 @@ async fn a_batch_that_stopped_is_healed_key_by_key() {
 async fn healed(pointed: usize, created: usize, next: &'static str) {
     let world = World::with_short_lease().await;
     let keys: Vec<_> = (0..3).map(key).collect();
-    let token = Token::draw();
-    let intent = Intent::to_create(&keys, &token);
-    let begun = world.directory.changes.begin(&home(), &token, &intent).await;
-    let Ok(Begin::Begun(change, _)) = begun else { panic!("{begun:?}") };
-    for key in &keys[..pointed] {
-        let digest = key.secret.unwrap().digest;
-        let set = world.directory.pointers.set(&change, &digest, &key.id, None).await;
-        assert!(matches!(set, Ok(Set::Pointed)), "{set:?}");
-    }
-    for key in &keys[..created] {
-        let created = world.directory.records.create(key, change.not_after).await;
-        assert!(matches!(created, Ok(Create::Created(_))), "{created:?}");
-    }
+    world.stop_creating(&keys, pointed, created).await;
     // Before the lease ends, what exists is shown and found.
     assert_eq!(world.names().await.len(), created);
     assert_eq!(world.resolve(&secret(0)).await.is_some(), created > 0);
@@ -209,7 +194,7 @@ async fn batch_with(script: &'static str, fault: Fault) {
     assert!(world.servers.faults.have_happened(), "{case}");
     let mut existing = Vec::new();
     for number in 0..KEYS {
-        if world.directory.records.read(&key(number).id).await.unwrap().is_some() {
+        if world.exists(&key(number).id).await {
             existing.push(number);
         }
     }
@@ -221,17 +206,7 @@ async fn batch_with(script: &'static str, fault: Fault) {
     let mut unknown = 0;
     for (number, created) in created.iter().enumerate() {
         let exists = existing.contains(&number);
-        match created {
-            Ok(_) => assert!(exists, "{case}: {number}"),
-            Err(KeysError::Store(StoreError::Unavailable(_))) => {
-                assert!(!exists, "{case}: {number}")
-            }
-            Err(KeysError::Store(StoreError::OutcomeUnknown(_))) => {
-                assert_eq!(exists, fault == Fault::AnswerLost, "{case}: {number}");
-                unknown += 1;
-            }
-            Err(error) => panic!("{case}: {number}: {error:?}"),
-        }
+        unknown += usize::from(is_unknown(created, exists, fault, &format!("{case}: {number}")));
     }
     assert_eq!(unknown, usize::from(script == "create" && fault != Fault::NotRun), "{case}");
     if script == "create" {
@@ -282,7 +257,7 @@ async fn others_have_their_turn_between_two_batches() {
         let keys = (0..10 * MANY).map(|number| member(&format!("key {number:04}")));
         directory.create_many(keys.collect()).await.unwrap()
     });
-    let (mut longest, mut turns) = (std::time::Duration::ZERO, 0);
+    let (mut longest, mut turns) = (Duration::ZERO, 0);
     while !import.is_finished() {
         let begun = Instant::now();
         world.create(member(&format!("other {turns}"))).await.unwrap();
@@ -302,7 +277,7 @@ async fn a_batch_never_outlasts_its_lease() {
     let world = World::with_short_lease().await;
     world.servers.faults.slow("create", LEASE / 12);
     let created = world.create_many((0..100).map(key).collect()).await;
-    world.servers.faults.slow("create", std::time::Duration::ZERO);
+    world.servers.faults.slow("create", Duration::ZERO);
     let failed: Vec<_> = created.iter().filter(|created| created.is_err()).collect();
     assert!(failed.is_empty(), "{failed:?}");
     world.has_keys(0..100, "slow").await;
@@ -312,7 +287,7 @@ async fn a_batch_never_outlasts_its_lease() {
 async fn a_caller_that_goes_away_leaves_whole_batches() {
     let world = World::new().await;
     let keys: Vec<_> = (0..MANY).map(key).collect();
-    let pause = std::time::Duration::from_millis(20);
+    let pause = Duration::from_millis(20);
     let _ = tokio::time::timeout(pause, world.directory.create_many(keys)).await;
     // It waits for the batch that is under way.
     world.create(member("after all")).await.unwrap();

@@ -1,9 +1,9 @@
 //! Each script in turn is not run, or runs without an answer: the caller is told the truth, and the index follows.
 
-use limiter_core::{KeysError, NewRecord, StoreError};
+use limiter_core::NewRecord;
 use tokio::time::sleep;
 
-use super::{LEASE, World, admin, config, home, id, member, with_secret};
+use super::{LEASE, World, admin, config, id, is_unknown, member, with_secret};
 use crate::servers::faults::{ALL, Fault};
 
 const SECRET: &str = "abcd-of-a-faulty-day-wxyz";
@@ -17,16 +17,8 @@ async fn a_creation_with_a_fault() {
             let created = world.create(with_secret(member("ci"), SECRET)).await;
             let case = format!("{script} {fault:?}: {created:?}");
             assert!(world.servers.faults.have_happened(), "{case}");
-            let exists = world.directory.records.read(&id("ci")).await.unwrap().is_some();
-            match &created {
-                Ok(_) => assert!(exists, "{case}"),
-                Err(KeysError::Store(StoreError::Unavailable(_))) => assert!(!exists, "{case}"),
-                Err(KeysError::Store(StoreError::OutcomeUnknown(_))) => {
-                    assert_eq!(exists, fault == Fault::AnswerLost, "{case}");
-                    assert_eq!(script, "create", "{case}");
-                }
-                Err(_) => panic!("{case}"),
-            }
+            let exists = world.exists(&id("ci")).await;
+            assert!(!is_unknown(&created, exists, fault, &case) || script == "create", "{case}");
             if fault == Fault::NotRun && script != "workspace_finish" {
                 assert!(!world.is_changing().await, "{case}");
             }
@@ -52,18 +44,11 @@ async fn a_deletion_with_a_fault() {
             world.create(admin("other")).await.unwrap();
             world.create(with_secret(admin("ci"), SECRET)).await.unwrap();
             world.servers.faults.once(script, fault);
-            let deleted = world.directory.delete(&home(), &id("ci")).await;
+            let deleted = world.delete("ci").await;
             let case = format!("{script} {fault:?}: {deleted:?}");
             assert!(world.servers.faults.have_happened(), "{case}");
-            let exists = world.directory.records.read(&id("ci")).await.unwrap().is_some();
-            match &deleted {
-                Ok(()) => assert!(!exists, "{case}"),
-                Err(KeysError::Store(StoreError::Unavailable(_))) => assert!(exists, "{case}"),
-                Err(KeysError::Store(StoreError::OutcomeUnknown(_))) => {
-                    assert_eq!(exists, fault == Fault::NeverArrived, "{case}");
-                }
-                Err(_) => panic!("{case}"),
-            }
+            let exists = world.exists(&id("ci")).await;
+            is_unknown(&deleted, !exists, fault, &case);
             assert_eq!(world.resolve(SECRET).await, exists.then(|| id("ci")), "{case}");
             sleep(LEASE).await;
             assert_eq!(world.names().await.len(), 1 + usize::from(exists), "{case}");
@@ -82,7 +67,7 @@ async fn a_rename_with_a_fault() {
             let world = World::with_short_lease().await;
             world.create(member("old")).await.unwrap();
             world.servers.faults.once(script, fault);
-            let renamed = world.directory.update(&home(), &id("old"), 1, &config("new")).await;
+            let renamed = world.update("old", 1, &config("new")).await;
             let case = format!("{script} {fault:?}: {renamed:?}");
             assert!(world.servers.faults.have_happened(), "{case}");
             let found = world.directory.records.read(&id("old")).await.unwrap().unwrap();
