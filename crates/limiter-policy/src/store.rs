@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::asking::{Asking, Effect, Subject, failed_key};
 use crate::breaker::BreakerState;
 use crate::here::Here;
-use crate::known::{LookedUp, MayStand, Unbacked};
+use crate::known::{LookedUp, Unbacked};
 use crate::later::Ended;
 use crate::local::Local;
 use crate::metrics::AnswerFigures;
@@ -285,16 +285,11 @@ impl Store for GuardedStore {
         let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
         let decision = self.or_policy(key, asked, here)?;
         if self.asking.local.is_none() && decision.is_degraded() {
-            let may_stand = if may_stand { MayStand::Yes } else { MayStand::No };
             self.unbacked.remember(key, id, may_stand);
         } else if may_stand && decision.is_degraded() {
             // It is counted here, and is not to count twice if the store has heard of it after all.
-            self.tell_later(Ended {
-                key: key.clone(),
-                id: id.clone(),
-                actual: None,
-                is_reported: false,
-            });
+            let ended = Ended::by_caller(key, id, None);
+            self.tell_later(Ended { is_reported: false, ..ended });
         }
         Ok(decision)
     }

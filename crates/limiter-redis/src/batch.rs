@@ -132,9 +132,11 @@ impl Serving {
             if next.is_some() {
                 // In a task of its own: the server decides the next batch while this one is explained.
                 let inner = Arc::clone(&self.inner);
-                drop(tokio::spawn(async move { inner.answer_all(replied) }));
+                drop(tokio::spawn(
+                    async move { replied.into_iter().for_each(|it| inner.answer(it)) },
+                ));
             } else {
-                self.inner.answer_all(replied);
+                replied.into_iter().for_each(|it| self.inner.answer(it));
             }
         }
     }
@@ -204,12 +206,6 @@ impl Inner {
     fn go_on(&self, group: Group, found: Option<Found>) {
         let keys = self.keys.clone();
         drop(tokio::spawn(async move { keys.decide(group, found).await }));
-    }
-
-    fn answer_all(&self, replied: Vec<Replied>) {
-        for replied in replied {
-            self.answer(replied);
-        }
     }
 
     fn answer(&self, replied: Replied) {

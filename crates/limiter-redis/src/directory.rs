@@ -37,8 +37,8 @@ mod updating;
 use std::time::Duration;
 
 use limiter_core::{
-    CreateResults, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page,
-    Search, StoreError, WorkspaceId,
+    KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page, Search,
+    StoreError, WorkspaceId,
 };
 use redis::FromRedisValue;
 use thiserror::Error;
@@ -96,20 +96,13 @@ impl Directory {
     pub(crate) async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         let Some(held) = self.pointers.read(digest).await? else { return Ok(None) };
         // A pointer is there a moment before its key, and may be left behind by one that never came to be.
-        let found = self.read(&held.id).await.map_err(|error| of_key(&held.id, error))?;
+        let found = self.records.read(&held.id).await.map_err(|error| of_key(&held.id, error))?;
         Ok(found.filter(|found| has_digest(found, digest)).map(|_| held.id))
     }
 
     pub(crate) async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        let created = self.create_keys(vec![key]).await?.pop();
+        let created = self.create_many(vec![key]).await?.pop();
         created.unwrap_or_else(|| Err(unexpected_reply().into()))
-    }
-
-    pub(crate) async fn create_many(
-        &self,
-        keys: Vec<NewRecord>,
-    ) -> Result<CreateResults, StoreError> {
-        self.create_keys(keys).await
     }
 
     pub(crate) async fn update(
@@ -145,18 +138,13 @@ impl Directory {
         listed.map_err(CommandError::of_reading)?
     }
 
-    /// Reads a key.
-    async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
-        self.records.read(id).await
-    }
-
     /// Reads a key of this workspace; one of another workspace does not exist.
     async fn read_in(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
     ) -> Result<Option<Found>, StoreError> {
-        let found = self.read(id).await?;
+        let found = self.records.read(id).await?;
         Ok(found.filter(|found| found.record.workspace == *workspace))
     }
 }

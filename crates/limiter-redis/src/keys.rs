@@ -29,7 +29,9 @@ pub(crate) struct Keys {
     pub(crate) keyspace: Keyspace,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) known: Arc<KnownKeys>,
-    ahead: Arc<Ahead>,
+    /// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the
+    /// time itself.
+    ahead: Arc<AtomicI64>,
     #[cfg(feature = "fuzzing")]
     pub(crate) wrong_by: Arc<AtomicI64>,
 }
@@ -47,11 +49,6 @@ pub(crate) struct Found {
     pub(crate) now: Timestamp,
     pub(crate) known: Option<Known>,
 }
-
-/// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the time
-/// itself.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
 
 /// An operation, and all that is stored with it.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +114,7 @@ impl Keys {
 
     /// The time of the servers, as far as it can be estimated.
     pub(crate) fn now(&self) -> Timestamp {
-        let ahead = self.ahead.0.load(Ordering::Relaxed);
+        let ahead = self.ahead.load(Ordering::Relaxed);
         let estimated = || Timestamp::from(SystemTime::now()).unix_ms().saturating_add(ahead);
         let now = self.scripts.manual_now().unwrap_or_else(|| Timestamp::from_unix_ms(estimated()));
         #[cfg(feature = "fuzzing")]
@@ -129,7 +126,7 @@ impl Keys {
 
     pub(crate) fn saw(&self, now: Timestamp) {
         let ahead = now.unix_ms().saturating_sub(Timestamp::from(SystemTime::now()).unix_ms());
-        self.ahead.0.store(ahead, Ordering::Relaxed);
+        self.ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// Reads the records that a call meets.

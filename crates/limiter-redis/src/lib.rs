@@ -61,6 +61,7 @@ mod metrics;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod probe;
+mod random;
 mod records;
 mod remembering;
 mod rights;

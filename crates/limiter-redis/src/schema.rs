@@ -21,11 +21,11 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
-
 use limiter_core::{AssetId, KeyState, Record, Timestamp};
 use redis::Value;
 use thiserror::Error;
+
+use crate::random::draw;
 
 pub(crate) use self::bytes::push_int;
 pub(crate) use self::cold::{read_state, write_asset, write_global};
@@ -73,9 +73,8 @@ impl Known {
 }
 
 impl Stamp {
-    /// It need not be hard to guess.
     pub(crate) fn draw() -> Self {
-        Self(RandomState::new().hash_one(0).to_le_bytes())
+        Self(draw().to_le_bytes())
     }
 }
 

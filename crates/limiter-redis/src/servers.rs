@@ -143,21 +143,20 @@ impl Servers {
     ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
         Box::pin(in_runtime(async move {
             let end = Instant::now() + self.policy.command_deadline;
-            let mut lost = false;
-            for _ in 0..REPETITIONS {
+            let mut lost = 0;
+            loop {
                 match self.run_until(call, lane, end).await {
-                    Err(CommandError::Unknown(RedisError::ConnectionLost { .. })) => lost = true,
-                    Err(CommandError::NotRun(error)) if lost => {
+                    Err(CommandError::Unknown(RedisError::ConnectionLost { .. }))
+                        if lost < REPETITIONS =>
+                    {
+                        lost += 1;
+                    }
+                    Err(CommandError::NotRun(error)) if lost > 0 => {
                         return Err(CommandError::Unknown(error));
                     }
                     answer => return answer,
                 }
             }
-            self.run_until(call, lane, end).await.map_err(|error| match error {
-                CommandError::NotRun(error) | CommandError::Unknown(error) => {
-                    CommandError::Unknown(error)
-                }
-            })
         }))
     }
 

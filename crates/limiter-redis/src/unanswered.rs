@@ -4,13 +4,10 @@
 //! repeated under the same token: by the store within its deadline, or by a caller after an error. If the record then
 //! has this token, the lost try was the first one. Another process has other tokens, and finds a repetition.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use limiter_core::{KeyId, RequestId};
 
 use crate::cache::Cache;
+use crate::random::draw;
 use crate::schema::Token;
 
 /// The tokens of calls without an answer. The oldest are forgotten first.
@@ -56,14 +53,7 @@ impl Drop for Ending<'_> {
 }
 
 fn new_token() -> Token {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut token = Token::default();
-    let (process, call) = token.split_at_mut(8);
-    process.copy_from_slice(&PROCESS.to_le_bytes());
-    call.copy_from_slice(&number.to_le_bytes());
-    token
+    (u128::from(draw()) << 64 | u128::from(draw())).to_le_bytes()
 }
 
 /// Some 2 MB at most. More calls than this stay unanswered only while the server is down, and none of those ran.

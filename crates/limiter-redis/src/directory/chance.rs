@@ -1,9 +1,9 @@
 //! Random values that must differ between clients: tokens, and the lengths of pauses.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::random::draw;
 
 /// Names one change by one client. None is ever drawn twice, in any process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +46,6 @@ impl Pauses {
     }
 }
 
-/// The standard library seeds its hashers from the operating system, differently in each process and thread, and each
-/// new one differs. A token need not be secret: a client that can send one to the server can do anything there.
-fn draw() -> u64 {
-    static DRAWN: AtomicU64 = AtomicU64::new(0);
-    RandomState::new().hash_one(DRAWN.fetch_add(1, Ordering::Relaxed))
-}
-
 /// About as long as a change takes between machines that are close.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 /// A hundred waiting clients then ask a few thousand times a second, which a server hardly notices.
@@ -60,17 +53,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-
-    #[test]
-    fn tokens_differ_between_threads() {
-        let draw_some = || (0..1_000).map(|_| draw()).collect::<Vec<_>>();
-        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(draw_some)).collect();
-        let drawn = threads.into_iter().flat_map(|thread| thread.join().unwrap());
-        assert_eq!(drawn.collect::<HashSet<_>>().len(), 4_000);
-    }
 
     #[test]
     fn pauses_grow_up_to_a_bound() {

@@ -41,7 +41,7 @@ enum Unique<'a> {
 
 impl Directory {
     /// Creates keys as if one by one in this order. If the caller goes away, the batch under way is brought to its end.
-    pub(super) async fn create_keys(
+    pub(crate) async fn create_many(
         &self,
         keys: Vec<NewRecord>,
     ) -> Result<CreateResults, StoreError> {
@@ -224,7 +224,7 @@ impl Directory {
         if !matches!(error, KeysError::NameTaken(_) | KeysError::AccessKeyTaken) {
             return error;
         }
-        match self.read(&key.id).await {
+        match self.records.read(&key.id).await {
             // A key that cannot be read has the id, too.
             Ok(Some(_)) | Err(StoreError::Corrupt(_)) => KeysError::IdTaken(key.id.to_string()),
             Ok(None) | Err(_) => error,
@@ -253,7 +253,7 @@ impl Directory {
             Set::TooLate => return Err(Stop::too_late()),
             Set::Held(held, now) => (held, now),
         };
-        let holder = match self.read(&held.id).await {
+        let holder = match self.records.read(&held.id).await {
             Ok(holder) => holder,
             // Until it is deleted, a damaged key keeps its access key.
             Err(StoreError::Corrupt(_)) => return Err(Stop::Refused(KeysError::AccessKeyTaken)),

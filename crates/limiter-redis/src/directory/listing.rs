@@ -156,7 +156,7 @@ impl Directory {
             {
                 let directory = self.clone();
                 reading.spawn(async move {
-                    let read = directory.read(&id).await;
+                    let read = directory.records.read(&id).await;
                     (id, read)
                 });
             }

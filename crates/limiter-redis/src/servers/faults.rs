@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use redis::Value;
 use tokio::time::sleep;
 
 use crate::error::{CommandError, RedisError};
+use crate::random::draw;
 
 /// Faults injected by tests at some [`Servers`](super::Servers). Clones share them.
 #[derive(Clone, Default)]
@@ -109,7 +109,7 @@ impl fmt::Debug for Faults {
 
 /// A random number below this one.
 pub(crate) fn chance(below: u64) -> u64 {
-    RandomState::new().hash_one(()) % below
+    draw() % below
 }
 
 fn lost() -> RedisError {

@@ -1,6 +1,5 @@
 //! Against real servers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use limiter_test_servers::{RedisCluster, RedisServer};
@@ -496,7 +495,13 @@ fn errors(node: &RedisServer, code: &str) -> u64 {
 async fn scripts_that_are_forgotten_all_the_time_run_nevertheless() {
     let server = RedisServer::run();
     let servers = connect(&server.url()).await.unwrap();
-    let flushing = Flushing::start(&server);
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let flushing = tokio::spawn(async move {
+        loop {
+            redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut connection).await.unwrap();
+        }
+    });
     let mut times = 0;
     while times < 100 || errors(&server, "NOSCRIPT") < 50 {
         for lane in [Lane::Shared, Lane::Apart] {
@@ -504,32 +509,7 @@ async fn scripts_that_are_forgotten_all_the_time_run_nevertheless() {
             assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
         }
     }
-    flushing.end();
-}
-
-/// A thread that has the server forget its scripts, as often as it can.
-struct Flushing {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Flushing {
-    fn start(server: &RedisServer) -> Self {
-        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
-            }
-        });
-        Self { stop, thread }
-    }
-
-    fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-    }
+    flushing.abort();
 }
 
 async fn sleep(ms: u64) {
