@@ -238,61 +238,69 @@ mod tests {
         url.parse::<Target>().expect_err(url).to_string()
     }
 
-    #[test]
-    fn one_server_with_all_its_parts() {
-        let Target::Standalone(info) = target("redis://us%40er:p%3Aw%2F@example.org:7000/3") else {
-            panic!("not one server")
-        };
-        assert_eq!(info.addr().to_string(), "example.org:7000");
-        assert_eq!(info.redis_settings().username(), Some("us@er"));
-        assert_eq!(info.redis_settings().password(), Some("p:w/"));
-        assert_eq!(info.redis_settings().db(), 3);
-        assert_eq!(target("redis://example.org").to_string(), "example.org:6379");
-        assert_eq!(target("unix:///run/redis.sock").to_string(), "/run/redis.sock");
+    /// A server as `user:password@address/database`.
+    fn shown(server: &ConnectionInfo) -> String {
+        let settings = server.redis_settings();
+        let [user, password] =
+            [settings.username(), settings.password()].map(Option::unwrap_or_default);
+        format!("{user}:{password}@{}/{}", server.addr(), settings.db())
     }
 
     #[test]
-    fn a_cluster_has_seeds_and_no_database() {
-        let Target::Cluster { seeds } = target("redis+cluster://:s%2Cecret@a:1,b,[::1]:3") else {
-            panic!("not a cluster")
-        };
-        let addresses: Vec<_> = seeds.iter().map(|seed| seed.addr().to_string()).collect();
-        assert_eq!(addresses, ["a:1", "b:6379", "::1:3"]);
-        assert!(seeds.iter().all(|seed| seed.redis_settings().password() == Some("s,ecret")));
-        assert!(reason("redis+cluster://a:1/2").contains("no databases"));
-        assert!(reason("redis+cluster://a:1?x=y").contains('?'));
-    }
-
-    #[test]
-    fn a_parameter_that_is_not_known_is_refused() {
-        for url in ["redis://a:1?timeout=5", "redis://a:1/3?protocol=resp2", "redis://u:p?w@a:1"] {
-            assert!(reason(url).contains("nothing may follow a ?"), "{url}");
+    fn a_url_names_servers() {
+        for (url, servers) in [
+            (
+                "redis://us%40er:p%3Aw%2F@example.org:7000/3",
+                &["one", "us@er:p:w/@example.org:7000/3"][..],
+            ),
+            ("redis://example.org", &["one", ":@example.org:6379/0"]),
+            ("unix:///run/redis.sock", &["one", ":@/run/redis.sock/0"]),
+            ("unix:///run/redis.sock?db=2&pass=secret", &["one", ":secret@/run/redis.sock/2"]),
+            (
+                "redis+cluster://:s%2Cecret@a:1,b,[::1]:3",
+                &["cluster", ":s,ecret@a:1/0", ":s,ecret@b:6379/0", ":s,ecret@::1:3/0"],
+            ),
+            // Sentinels may want another password than the master.
+            (
+                "redis+sentinel://me:mine@a:1,b:2/main/4?sentinel_user=s&sentinel_password=th%65irs",
+                &["main", "s:theirs@a:1/0", "s:theirs@b:2/0", "me:mine@localhost:6379/4"],
+            ),
+        ] {
+            let (kind, named) = match target(url) {
+                Target::Standalone(server) => ("one".to_owned(), vec![server]),
+                Target::Cluster { seeds } => ("cluster".to_owned(), seeds),
+                Target::Sentinel { sentinels, service, master } => {
+                    (service, [sentinels, vec![master]].concat())
+                }
+            };
+            let named = named.iter().map(shown);
+            assert_eq!(std::iter::once(kind).chain(named).collect::<Vec<_>>(), servers, "{url}");
         }
-        assert!(reason("unix:///run/redis.sock?db=2&timeout=5").contains("db, user and pass"));
-        let Target::Standalone(info) = target("unix:///run/redis.sock?db=2&pass=secret") else {
-            panic!("not one server")
-        };
-        assert_eq!(info.redis_settings().db(), 2);
+        assert_eq!(target("redis+cluster://:secret@a:1,b").to_string(), "a:1,b:6379");
     }
 
     #[test]
-    fn sentinels_may_want_another_password_than_the_master() {
-        let url =
-            "redis+sentinel://me:mine@a:1,b:2/main/4?sentinel_user=s&sentinel_password=th%65irs";
-        let Target::Sentinel { sentinels, service, master } = target(url) else {
+    fn settings_are_kept_at_another_address() {
+        let Target::Sentinel { master, .. } = target("redis+sentinel://me:mine@a/main/4") else {
             panic!("no Sentinels")
         };
-        assert_eq!((sentinels.len(), service.as_str()), (2, "main"));
-        assert_eq!(sentinels[1].addr().to_string(), "b:2");
-        assert_eq!(sentinels[1].redis_settings().username(), Some("s"));
-        assert_eq!(sentinels[1].redis_settings().password(), Some("theirs"));
-        assert_eq!(master.redis_settings().password(), Some("mine"));
-        assert_eq!(master.redis_settings().db(), 4);
-        let moved = at(&master, "::1", 9);
-        assert_eq!(moved.addr(), &ConnectionAddr::Tcp("::1".into(), 9));
-        assert_eq!(moved.redis_settings().db(), 4);
-        assert!(reason("redis+sentinel://a:1").contains("name of the master"));
-        assert!(reason("redis+sentinel://a:1/main?sentinel_user=x").contains("sentinel_password"));
+        assert_eq!(shown(&at(&master, "::1", 9)), "me:mine@::1:9/4");
+    }
+
+    #[test]
+    fn a_url_with_more_or_less_than_it_may_have_is_refused() {
+        for (url, reason_part) in [
+            ("redis://a:1?timeout=5", "nothing may follow a ?"),
+            ("redis://a:1/3?protocol=resp2", "nothing may follow a ?"),
+            ("redis://u:p?w@a:1", "nothing may follow a ?"),
+            ("unix:///run/redis.sock?db=2&timeout=5", "db, user and pass"),
+            ("redis+cluster://a:1/2", "no databases"),
+            ("redis+cluster://a:1?x=y", "?"),
+            ("redis+sentinel://a:1", "name of the master"),
+            ("redis+sentinel://a:1/main?sentinel_user=x", "sentinel_password"),
+        ] {
+            assert!(reason(url).contains(reason_part), "{url}: {}", reason(url));
+        }
     }
 
     #[test]

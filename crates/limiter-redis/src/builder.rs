@@ -235,7 +235,7 @@ impl RedisStoreBuilder {
             ),
         ];
         if let Some((setting, _, reason)) = checked.into_iter().find(|(_, is_valid, _)| !is_valid) {
-            return Err(RedisError::InvalidSetting { setting, reason: reason.to_owned() });
+            return Err(RedisError::setting(setting, reason));
         }
         Ok(())
     }

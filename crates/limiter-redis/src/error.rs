@@ -210,6 +210,10 @@ impl RedisError {
         Self::ConnectionLost { server: server.to_owned(), source: innermost(source) }
     }
 
+    pub(crate) fn setting(setting: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidSetting { setting, reason: reason.into() }
+    }
+
     pub(crate) fn misread(key: &[u8], misread: Misread) -> Self {
         let key = String::from_utf8_lossy(key).into_owned();
         match misread {

@@ -26,7 +26,8 @@ pub(crate) struct Records(Keys);
 pub(crate) struct Found {
     pub(crate) record: KeyRecord,
     pub(crate) secret: Option<StoredSecret>,
-    inspected: Inspected,
+    now: Timestamp,
+    known: Known,
 }
 
 /// Why a step on a record changed nothing, or may have changed something.
@@ -45,14 +46,6 @@ pub(crate) struct Remains {
     pub(crate) digest: Option<KeyDigest>,
 }
 
-/// A key as it was at one instant.
-#[derive(Debug)]
-pub(crate) struct Inspected {
-    now: Timestamp,
-    stored: StoredKey,
-    known: Known,
-}
-
 impl Records {
     pub(crate) const fn new(keys: Keys) -> Self {
         Self(keys)
@@ -60,14 +53,12 @@ impl Records {
 
     /// Reads a living key.
     pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
-        let inspected = self.inspect(id).await?;
-        Ok(inspected.map(Inspected::found))
+        Ok(self.inspect(id).await?)
     }
 
     /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
-        let inspected = self.inspect(id).await?;
-        Ok(inspected.map(|key| Usage::of(&key.known.state, key.now)))
+        Ok(self.inspect(id).await?.map(|key| Usage::of(&key.known.state, key.now)))
     }
 
     /// The state of a living key.
@@ -138,8 +129,8 @@ impl Records {
         config: &KeyConfig,
         not_after: Option<u64>,
     ) -> Result<KeyRecord, Undone> {
-        let key = self.inspect(id).await?.ok_or_else(|| not_found(id))?;
-        self.update_found(workspace, key.found(), version, config, not_after).await
+        let found = self.inspect(id).await?.ok_or_else(|| not_found(id))?;
+        self.update_found(workspace, found, version, config, not_after).await
     }
 
     /// The same from what was found of the key a moment ago. That saves a trip, and if it is old by now, nothing but that.
@@ -151,19 +142,19 @@ impl Records {
         config: &KeyConfig,
         not_after: Option<u64>,
     ) -> Result<KeyRecord, Undone> {
-        let mut inspected = Some(found.inspected);
-        let id = &found.record.id;
+        let id = &found.record.id.clone();
+        let mut found = Some(found);
         loop {
-            let found = inspected.take().filter(|key| key.stored.workspace == *workspace);
-            let Inspected { now, mut stored, known } = found.ok_or_else(|| not_found(id))?;
-            if stored.version != version {
-                let (expected, actual) = (version, stored.version);
+            let key = found.take().filter(|key| key.record.workspace == *workspace);
+            let Found { now, record, secret, known } = key.ok_or_else(|| not_found(id))?;
+            if record.version != version {
+                let (expected, actual) = (version, record.version);
                 return Err(KeysError::Conflict { expected, actual }.into());
             }
             let change = known.state.change(config, now).map_err(KeysError::from)?;
             let Change { operation, scopes, after } = change;
-            if known.state == after && stored.name == config.name {
-                return Ok(KeyRecord::of(&stored, &known.state, now));
+            if known.state == after && record.name == config.name {
+                return Ok(record);
             }
             let next = version.saturating_add(1).min(MAX_COUNT);
             let mut stamps = [known.stamp; 2];
@@ -201,14 +192,15 @@ impl Records {
             let reply = self.send(UPDATE, id, &operation, fields, stamps, request).await?;
             let answer = self.answer(id, &reply, records)?;
             if answer.ended == Ended::Compared {
-                stored.name = config.name.clone();
-                stored.version = next;
+                let (id, workspace) = (id.clone(), workspace.clone());
+                let name = config.name.clone();
+                let stored = StoredKey { id, workspace, name, secret, version: next };
                 return Ok(KeyRecord::of(&stored, &after, answer.now));
             }
             if answer.ended == Ended::Late {
                 return Err(Undone::TooLate);
             }
-            inspected = self.inspect(id).await?;
+            found = self.inspect(id).await?;
         }
     }
 
@@ -279,12 +271,12 @@ impl Records {
         }
     }
 
-    async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, CommandError> {
+    async fn inspect(&self, id: &KeyId) -> Result<Option<Found>, CommandError> {
         let keyspace = &self.0.keyspace;
         let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
         let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
-        let key = Inspected::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
-        if key.as_ref().is_some_and(|key| key.stored.id != *id) {
+        let key = Found::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
+        if key.as_ref().is_some_and(|key| key.record.id != *id) {
             let misread = Misread::Corrupt("its record is that of another key");
             return Err(self.0.misread(id, misread));
         }
@@ -315,7 +307,7 @@ impl Records {
     }
 }
 
-impl Inspected {
+impl Found {
     fn read(reply: &Value) -> Result<Option<Self>, Misread> {
         let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
         let [seconds, micros, hot, cold, record] = parts.as_slice() else {
@@ -329,13 +321,10 @@ impl Inspected {
             return if hot.is_empty() { Ok(None) } else { Err(lost) };
         }
         let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
+        let (now, stored) = (time_of(seconds, micros)?, stored_key(&record)?);
         let known = whole_key(&hot, &cold)?;
-        Ok(Some(Self { now: time_of(seconds, micros)?, stored: stored_key(&record)?, known }))
-    }
-
-    fn found(self) -> Found {
-        let record = KeyRecord::of(&self.stored, &self.known.state, self.now);
-        Found { record, secret: self.stored.secret, inspected: self }
+        let record = KeyRecord::of(&stored, &known.state, now);
+        Ok(Some(Self { record, secret: stored.secret, now, known }))
     }
 }
 

@@ -72,13 +72,10 @@ pub(super) fn connecting(error: redis::RedisError, server: &str) -> RedisError {
         _ => {}
     }
     if error.to_string().contains("refused to switch database") {
-        return RedisError::InvalidSetting {
-            setting: "url",
-            reason: format!(
-                "{server} does not let us use the database: {}; choose another one, or none",
-                error.detail().unwrap_or_default()
-            ),
-        };
+        let detail = error.detail().unwrap_or_default();
+        let hint = "choose another one, or none";
+        let reason = format!("{server} does not let us use the database: {detail}; {hint}");
+        return RedisError::setting("url", reason);
     }
     match ServerError::try_from(error.clone()) {
         Ok(answer) => Text::of(&answer)

@@ -192,12 +192,11 @@ async fn ask(info: ConnectionInfo, address: &str, policy: &Policy) -> Result<Map
         connection.send_packed_command(&command).await.and_then(Value::extract_error).map_err(
             |error| {
                 if error.to_string().contains("cluster support disabled") {
-                    return RedisError::InvalidSetting {
-                        setting: "url",
-                        reason: format!(
-                            "{address} is not in a cluster: write redis:// for a single server"
-                        ),
-                    };
+                    let hint = "write redis:// for a single server";
+                    return RedisError::setting(
+                        "url",
+                        format!("{address} is not in a cluster: {hint}"),
+                    );
                 }
                 answer::connecting(error, address)
             },

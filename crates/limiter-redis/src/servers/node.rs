@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::answer::{self, Answer};
 use super::policy::Policy;
 use super::shared::{Making, Number, Shared};
-use super::wire::{Silence, ask, eval, evalsha, open, pool};
+use super::wire::{eval, evalsha, open, pool};
 use super::{Lane, checks};
 use crate::error::RedisError;
 use crate::script::Call;
@@ -92,13 +92,12 @@ impl Node {
     /// Asks for a sign of life on the shared connection.
     pub(super) async fn ping(&self, end: Instant) -> Result<(), RedisError> {
         let mut line = self.shared(end).await?;
-        let reply = ask(line.connection(), &redis::cmd("PING"), false, end).await;
-        match reply {
+        match self.ask(line.connection(), &redis::cmd("PING"), false, end).await {
             Ok(Value::ServerError(error)) => Err(answer::connecting(error.into(), &self.address)),
             Ok(_) => Ok(()),
-            Err(silence) => {
+            Err(lost) => {
                 self.discard(line);
-                Err(self.lost(silence))
+                Err(lost)
             }
         }
     }
@@ -147,8 +146,7 @@ impl Node {
         command: &Cmd,
         deadline: Duration,
     ) -> Result<T, RedisError> {
-        let reply = ask(connection, command, false, Instant::now() + deadline).await;
-        let reply = match reply.map_err(|silence| self.lost(silence))? {
+        let reply = match self.ask(connection, command, false, Instant::now() + deadline).await? {
             Value::ServerError(error) => Err(error.into()),
             reply => redis::from_redis_value(reply).map_err(redis::RedisError::from),
         };
@@ -192,33 +190,41 @@ impl Node {
         asking: bool,
         end: Instant,
     ) -> Result<Value, Failure> {
-        match self.send_command(connection, &evalsha(call), call, asking, end).await {
-            Err(Failure::Answered(Answer::NoScript)) => {
-                self.send_command(connection, &eval(call), call, asking, end).await
+        let (mut command, mut is_text) = (evalsha(call), false);
+        loop {
+            // Without this, a call whose time is over would still be sent, and its answer never awaited.
+            if Instant::now() >= end {
+                return Err(Failure::NotSent(self.policy.too_late()));
             }
-            outcome => outcome,
+            let reply = self.ask(connection, &command, asking, end).await.map_err(Failure::Lost)?;
+            let Value::ServerError(error) = reply else { return Ok(reply) };
+            match answer::read(&error, &self.address, call) {
+                Answer::NoScript if !is_text => (command, is_text) = (eval(call), true),
+                answer => return Err(Failure::Answered(answer)),
+            }
         }
     }
 
-    async fn send_command(
+    /// Sends a command and awaits its answer, which may be an error of the server.
+    async fn ask(
         &self,
         connection: &mut MultiplexedConnection,
         command: &Cmd,
-        call: &Call<'_>,
         asking: bool,
         end: Instant,
-    ) -> Result<Value, Failure> {
-        // Without this, a call whose time is over would still be sent, and its answer never awaited.
-        if Instant::now() >= end {
-            return Err(Failure::NotSent(self.policy.too_late()));
-        }
-        match ask(connection, command, asking, end).await {
-            Ok(Value::ServerError(error)) => {
-                Err(Failure::Answered(answer::read(&error, &self.address, call)))
+    ) -> Result<Value, RedisError> {
+        let reply = async {
+            if !asking {
+                return connection.send_packed_command(command).await;
             }
-            Ok(reply) => Ok(reply),
-            Err(silence) => Err(Failure::Lost(self.lost(silence))),
-        }
+            // In one message, so that no other call on this connection comes between.
+            let mut both = redis::pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let mut replies = connection.send_packed_commands(&both, 0, 2).await?;
+            Ok(replies.pop().unwrap_or(Value::Nil))
+        };
+        let reply = timeout_at(end, reply).await.map_err(|_| self.policy.too_late())?;
+        reply.map_err(|error| RedisError::lost(&self.address, error))
     }
 
     async fn shared(&self, end: Instant) -> Result<Line, RedisError> {
@@ -260,13 +266,6 @@ impl Node {
                 .await
                 .unwrap_or_else(|elapsed| Err(RedisError::unreachable(&address, elapsed)))?;
             Ok(Link { connection, closed })
-        }
-    }
-
-    fn lost(&self, silence: Silence) -> RedisError {
-        match silence {
-            Silence::TooLong => self.policy.too_late(),
-            Silence::Broken(error) => RedisError::lost(&self.address, error),
         }
     }
 

@@ -80,13 +80,11 @@ impl Place {
     pub(super) fn told(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
         match self {
             Self::Cluster(cluster) => cluster.told(to, by),
-            Self::Standalone(_) | Self::Sentinel(_) => Err(RedisError::InvalidSetting {
-                setting: "url",
-                reason: format!(
-                    "{} belongs to a cluster and sends us to {to}: write redis+cluster:// for it",
-                    by.address()
-                ),
-            }),
+            Self::Standalone(_) | Self::Sentinel(_) => {
+                let (by, hint) = (by.address(), "write redis+cluster:// for it");
+                let reason = format!("{by} belongs to a cluster and sends us to {to}: {hint}");
+                Err(RedisError::setting("url", reason))
+            }
         }
     }
 

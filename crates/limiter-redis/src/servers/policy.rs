@@ -30,12 +30,12 @@ impl Policy {
                 let reason = format!(
                     "it is {deadline:?}, but must be above zero and at most {MAX_DEADLINE:?}"
                 );
-                return Err(RedisError::InvalidSetting { setting, reason });
+                return Err(RedisError::setting(setting, reason));
             }
         }
         if !(1..=MAX_POOL_SIZE).contains(&settings.pool_size) {
             let reason = format!("it is {}, but must be 1 to {MAX_POOL_SIZE}", settings.pool_size);
-            return Err(RedisError::InvalidSetting { setting: "pool_size", reason });
+            return Err(RedisError::setting("pool_size", reason));
         }
         Ok(Self {
             connect_deadline,
