@@ -9,6 +9,7 @@ use crate::address::Target;
 use crate::batch::Bounds;
 use crate::directory::Waiting;
 use crate::error::RedisError;
+use crate::keys::Keys;
 use crate::keyspace::Keyspace;
 use crate::rights;
 use crate::scripts::Scripts;
@@ -173,14 +174,8 @@ impl RedisStoreBuilder {
         };
         let keyspace = Keyspace::new(self.key_prefix);
         rights::check(&servers, &keyspace).await?;
-        Ok(RedisStore::new(
-            servers,
-            keyspace,
-            Arc::new(scripts),
-            self.bounds,
-            self.remembered,
-            self.waiting,
-        ))
+        let keys = Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known);
+        Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 
     /// For tests: a store with these settings by the one connection of another. Many that are used at once save most of the
@@ -194,8 +189,9 @@ impl RedisStoreBuilder {
         self.check()?;
         let servers = of.keys.servers.for_one_of_many();
         let scripts = Scripts::new(self.clock, servers.understand_shebangs());
-        let (keyspace, scripts) = (Keyspace::new(self.key_prefix), Arc::new(scripts));
-        Ok(RedisStore::new(servers, keyspace, scripts, self.bounds, self.remembered, self.waiting))
+        let keyspace = Keyspace::new(self.key_prefix);
+        let keys = Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known);
+        Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 
     fn check(&self) -> Result<(), RedisError> {

@@ -46,10 +46,9 @@ use thiserror::Error;
 use self::change::Changes;
 use self::pointer::Pointers;
 use crate::error::{CommandError, RedisError};
-use crate::keyspace::Keyspace;
+use crate::keys::Keys;
 use crate::records::{Found, Records, Undone};
 use crate::runtime::{self, in_runtime};
-use crate::servers::Servers;
 
 /// The keys of all workspaces.
 #[derive(Clone, Debug)]
@@ -79,16 +78,11 @@ impl Default for Waiting {
 ///
 /// Changes run on when their caller goes away: one that is dropped halfway would block its workspace for a lease.
 impl Directory {
-    pub(crate) fn new(
-        servers: Servers,
-        records: Records,
-        keyspace: Keyspace,
-        waiting: Waiting,
-    ) -> Self {
+    pub(crate) fn new(keys: &Keys, waiting: Waiting) -> Self {
         Self {
-            records,
-            changes: Changes::new(servers.clone(), keyspace.clone(), waiting.lease),
-            pointers: Pointers::new(servers, keyspace),
+            records: Records::new(keys.clone()),
+            changes: Changes::new(keys.clone(), waiting.lease),
+            pointers: Pointers::new(keys.clone()),
             patience: waiting.patience,
         }
     }

@@ -90,8 +90,9 @@ impl Servers {
         if settings.target.uses_tls() {
             choose_cryptography();
         }
-        let policy = Arc::new(Policy::new(&settings, scripts)?);
-        let place = match settings.target {
+        let target = settings.target.clone();
+        let policy = Arc::new(Policy::new(settings, scripts)?);
+        let place = match target {
             Target::Standalone(info) => {
                 Place::Standalone(Arc::new(Node::new(info, Arc::clone(&policy))?))
             }

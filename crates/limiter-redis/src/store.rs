@@ -1,6 +1,5 @@
 //! The store: decisions through the batcher, keys through the directory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
@@ -19,8 +18,6 @@ use crate::keyspace::Keyspace;
 use crate::records::Records;
 use crate::remembering::Remembering;
 use crate::runtime::reading_in_runtime;
-use crate::scripts::Scripts;
-use crate::servers::Servers;
 
 /// Keys and their counts in Redis, shared by all processes that use the same servers and prefix.
 ///
@@ -91,19 +88,16 @@ impl RedisStore {
     }
 
     pub(crate) fn new(
-        servers: Servers,
-        keyspace: Keyspace,
-        scripts: Arc<Scripts>,
+        keys: Keys,
         bounds: Bounds,
         remembered: LedgerBounds,
         waiting: Waiting,
     ) -> Self {
-        let keys = Keys::new(servers.clone(), keyspace.clone(), scripts, bounds.known);
         let records = Records::new(keys.clone());
         Self {
             batcher: Batcher::new(keys.clone(), bounds),
             remembering: Remembering::new(keys.clone(), remembered, bounds.deadline),
-            directory: Directory::new(servers, records.clone(), keyspace, waiting),
+            directory: Directory::new(&keys, waiting),
             keys,
             records,
         }
@@ -117,9 +111,6 @@ impl RedisStore {
 impl Store for RedisStore {
     /// On a cluster, the master of the key's slot.
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
-        if !self.keys.servers.is_cluster() {
-            return FailureDomain::WHOLE;
-        }
         self.keys.servers.failure_domain(Keyspace::tag(key).as_bytes())
     }
 
@@ -203,9 +194,6 @@ impl Store for RedisStore {
 
     /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
-        if !self.keys.servers.is_cluster() {
-            return FailureDomain::WHOLE;
-        }
         self.keys.servers.failure_domain(String::from(*digest).as_bytes())
     }
 

@@ -5,18 +5,14 @@ use std::time::Duration;
 
 use crate::random::draw;
 
-/// Names one change by one client. None is ever drawn twice, in any process.
+/// Names one change by one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token(String);
+pub(super) struct Token(pub(super) String);
 
-impl Token {
-    pub(super) fn draw() -> Self {
+/// Draws one that was never drawn before, in any process.
+impl Default for Token {
+    fn default() -> Self {
         Self(format!("{:016x}{:016x}", draw(), draw()))
-    }
-
-    /// One that was drawn before.
-    pub(super) const fn known(text: String) -> Self {
-        Self(text)
     }
 }
 
@@ -26,30 +22,20 @@ impl fmt::Display for Token {
     }
 }
 
-/// Pauses that grow, each of a random length, so that clients which wait for one change do not come back all at once.
-#[derive(Debug)]
-pub(super) struct Pauses {
-    longest: Duration,
-}
-
-impl Pauses {
-    pub(super) const fn new() -> Self {
-        Self { longest: FIRST_PAUSE }
-    }
-
-    pub(super) fn draw(&mut self) -> Duration {
-        let longest = self.longest;
-        self.longest = longest.saturating_mul(2).min(LONGEST_PAUSE);
-        let half = longest / 2;
-        let jitter = draw() % u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
-        half + Duration::from_micros(jitter)
-    }
+/// The pause after this many tries: of random length, so that clients which wait for one change do not come back all at once.
+pub(super) fn pause(tries: u32) -> Duration {
+    let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(MOST_DOUBLINGS)).min(LONGEST_PAUSE);
+    let half = longest / 2;
+    let jitter = draw() % u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_micros(jitter)
 }
 
 /// About as long as a change takes between machines that are close.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 /// A hundred waiting clients then ask a few thousand times a second, which a server hardly notices.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Enough to reach the longest pause.
+const MOST_DOUBLINGS: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -57,8 +43,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_a_bound() {
-        let mut pauses = Pauses::new();
-        let drawn: Vec<_> = (0..20).map(|_| pauses.draw()).collect();
+        let drawn: Vec<_> = (0..20).map(pause).collect();
         assert!(drawn[0] <= FIRST_PAUSE);
         assert!(drawn.iter().all(|pause| *pause <= LONGEST_PAUSE));
         assert!(drawn[19] >= LONGEST_PAUSE / 2);

@@ -15,7 +15,6 @@ use limiter_core::{
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::chance::Token;
 use super::change::{Change, Entry, Intent, Refusal};
 use super::pointer::{Pointer, Set};
 use super::{Directory, Stop, has_digest, to_the_end, unexpected_reply};
@@ -85,9 +84,8 @@ impl Directory {
 
     async fn create_batch(&self, keys: &[Arc<NewRecord>]) -> Result<Vec<Tried>, StoreError> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
-        let token = Token::draw();
-        let intent = Intent::to_create(keys.iter().map(|key| &**key), &token);
-        let (change, refusals) = self.begin_many(&first.workspace, &token, &intent).await?;
+        let intent = Intent::to_create(keys.iter().map(|key| &**key));
+        let (change, refusals) = self.begin_many(&first.workspace, &intent).await?;
         let end = change.as_ref().map(|change| Instant::now() + change.quarter_of_lease());
         let change = change.map(Arc::new);
         let mut sets = match &change {

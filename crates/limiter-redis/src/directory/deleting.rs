@@ -2,7 +2,6 @@
 
 use limiter_core::{KeyDigest, KeyId, KeysError, StoreError, WorkspaceId};
 
-use super::chance::Token;
 use super::change::{Change, Intent};
 use super::pointer::Pointer;
 use super::{Directory, Stop, is_damage};
@@ -25,7 +24,7 @@ impl Directory {
         let pointer = doomed.pointer.as_ref();
         let intent =
             Intent { ceases_as_admin: Some(id), ..Intent::with_pointer(id, pointer.cloned()) };
-        let change = self.begin(workspace, &Token::draw(), &intent).await?;
+        let change = self.begin(workspace, &intent).await?;
         let deleted = self.delete_record(&change, id, doomed.damaged).await;
         if deleted.is_ok() {
             self.forget(&change, id, pointer).await;

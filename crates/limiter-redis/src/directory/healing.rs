@@ -3,7 +3,7 @@
 use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
 use tokio::time::{Instant, sleep};
 
-use super::chance::{Pauses, Token};
+use super::chance::pause;
 use super::change::{Begin, Change, Entry, Finish, Intent, Refusal};
 use super::journal::Noted;
 use super::{Directory, ManagementError, Stop, changing_nothing, has_digest, is_damage};
@@ -13,10 +13,9 @@ impl Directory {
     pub(super) async fn begin(
         &self,
         workspace: &WorkspaceId,
-        token: &Token,
         intent: &Intent<'_>,
     ) -> Result<Change, KeysError> {
-        let (change, refusals) = self.begin_many(workspace, token, intent).await?;
+        let (change, refusals) = self.begin_many(workspace, intent).await?;
         let name = intent.needs.first().map(|need| need.name);
         match (change, refusals.into_iter().flatten().next()) {
             (Some(change), None) => Ok(change),
@@ -29,17 +28,19 @@ impl Directory {
     pub(super) async fn begin_many(
         &self,
         workspace: &WorkspaceId,
-        token: &Token,
         intent: &Intent<'_>,
     ) -> Result<(Option<Change>, Vec<Option<Refusal>>), StoreError> {
         let started = Instant::now();
-        let mut pauses = Pauses::new();
+        let mut tries = 0;
         loop {
-            match self.changes.begin(workspace, token, intent).await? {
+            match self.changes.begin(workspace, intent).await? {
                 Begin::Begun(change, refusals) => return Ok((Some(change), refusals)),
                 Begin::Refused(refusals) => return Ok((None, refusals)),
                 Begin::Crashed(change, journal) => self.heal(&change, &journal).await?,
-                Begin::Busy => sleep(pauses.draw()).await,
+                Begin::Busy => {
+                    sleep(pause(tries)).await;
+                    tries += 1;
+                }
             }
             if started.elapsed() >= self.patience {
                 return Err(StoreError::unavailable(ManagementError::Busy));
@@ -55,7 +56,7 @@ impl Directory {
     ) -> Result<(), StoreError> {
         let noted = ids.into_iter().map(|id| Noted { id: id.clone(), pointer: None });
         let intent = Intent { journal: noted.collect(), ..Intent::default() };
-        match self.changes.begin(workspace, &Token::draw(), &intent).await? {
+        match self.changes.begin(workspace, &intent).await? {
             Begin::Begun(change, _) => self.heal(&change, &intent.journal).await,
             Begin::Crashed(change, journal) => self.heal(&change, &journal).await,
             Begin::Busy | Begin::Refused(_) => Ok(()),

@@ -17,13 +17,11 @@ use limiter_core::{
 };
 use limiter_test_servers::{fresh_name, shared};
 
-use super::chance::Token;
 use super::change::{Begin, Change, Intent};
 use super::pointer::Set;
 use super::{Directory, Waiting};
 use crate::keys::Keys;
 use crate::keyspace::{Keyspace, WorkspaceKey};
-use crate::records::Records;
 use crate::scripts::Scripts;
 use crate::servers::faults::Fault;
 use crate::servers::{Servers, Settings};
@@ -58,8 +56,8 @@ impl World {
         let servers = Servers::connect(settings, &[]).await.expect("the server has started");
         let keyspace = Keyspace::new(prefix.clone());
         let scripts = Arc::new(Scripts::new(None, servers.understand_shebangs()));
-        let records = Records::new(Keys::new(servers.clone(), keyspace.clone(), scripts, 1));
-        let directory = Directory::new(servers.clone(), records, keyspace.clone(), waiting);
+        let keys = Keys::new(servers.clone(), keyspace.clone(), scripts, 1);
+        let directory = Directory::new(&keys, waiting);
         Self { directory, servers, keyspace, prefix }
     }
 
@@ -94,8 +92,8 @@ impl World {
         names(&self.page().await.keys)
     }
 
-    async fn begin(&self, token: &Token, intent: &Intent<'_>) -> Change {
-        match self.directory.changes.begin(&home(), token, intent).await {
+    async fn begin(&self, intent: &Intent<'_>) -> Change {
+        match self.directory.changes.begin(&home(), intent).await {
             Ok(Begin::Begun(change, _)) => change,
             other => panic!("{other:?}"),
         }
@@ -103,8 +101,7 @@ impl World {
 
     /// Begins to create keys, sets the pointers of some and creates the records of some, and stops.
     async fn stop_creating(&self, keys: &[NewRecord], pointed: usize, created: usize) -> Change {
-        let token = Token::draw();
-        let change = self.begin(&token, &Intent::to_create(keys, &token)).await;
+        let change = self.begin(&Intent::to_create(keys)).await;
         for key in &keys[..pointed] {
             let digest = key.secret.unwrap().digest;
             let set = self.directory.pointers.set(&change, &digest, &key.id, None).await;

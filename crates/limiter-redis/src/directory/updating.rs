@@ -3,7 +3,6 @@
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{KeyConfig, KeyId, KeyRecord, KeysError, WorkspaceId};
 
-use super::chance::Token;
 use super::change::{Entry, Intent, Need};
 use super::{Directory, Stop};
 use crate::records::{Found, not_found};
@@ -34,7 +33,7 @@ impl Directory {
             ceases_as_admin: (before.permanent_admin && !permanent_admin).then_some(id),
             ..Intent::of(id)
         };
-        let change = match self.begin(workspace, &Token::draw(), &intent).await {
+        let change = match self.begin(workspace, &intent).await {
             Ok(change) => change,
             Err(refusal @ (KeysError::NameTaken(_) | KeysError::LastAdmin)) => {
                 // A version that has become stale meanwhile is told first.

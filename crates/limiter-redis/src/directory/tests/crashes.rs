@@ -5,7 +5,6 @@ use limiter_core::{KeysError, NewRecord, StoreError};
 use tokio::time::sleep;
 
 use super::super::Waiting;
-use super::super::chance::Token;
 use super::super::change::{Begin, Change, Entry, Finish, Intent, Need};
 use super::super::pointer::{Pointer, Set};
 use super::{LEASE, World, admin, config, home, id, member, secret_of, some_day, with_secret};
@@ -103,7 +102,7 @@ async fn a_crashed_deletion_is_healed() {
             ceases_as_admin: Some(&ci),
             ..Intent::with_pointer(&ci, Some(pointer.clone()))
         };
-        let change = world.begin(&Token::draw(), &intent).await;
+        let change = world.begin(&intent).await;
         if steps > 1 {
             let deleted = world.directory.records.delete(&home(), &ci, change.not_after).await;
             assert_is!(deleted, Ok(true));
@@ -137,7 +136,7 @@ async fn a_crashed_update_is_healed() {
         let (key, config) = (id("old"), config("new").with_expiry(some_day()));
         let need = Need { id: &key, name: &config.name, masked: None };
         let intent = Intent { needs: vec![need], ceases_as_admin: Some(&key), ..Intent::of(&key) };
-        let change = world.begin(&Token::draw(), &intent).await;
+        let change = world.begin(&intent).await;
         if updated {
             let not_after = Some(change.not_after);
             let update = world.directory.records.update(&home(), &key, 1, &config, not_after).await;
@@ -179,7 +178,7 @@ async fn a_client_that_wakes_up_late_changes_nothing() {
     // Another client takes over and is at work: the first can neither finish nor abandon.
     let created = world.create(member("next")).await.unwrap();
     let of_next = id("next");
-    let next = world.begin(&Token::draw(), &Intent::of(&of_next)).await;
+    let next = world.begin(&Intent::of(&of_next)).await;
     let entry = Entry::of(&created);
     let finished = world.directory.changes.finish(&change, &[(&key.id, Some(entry))]).await;
     assert_eq!(finished.unwrap(), Finish::Lost, "the change is another's");
@@ -195,13 +194,13 @@ async fn only_one_client_takes_over_and_has_a_lease_of_its_own() {
     let world = World::with_short_lease().await;
     creating(&world, &with_secret(member("ci"), SECRET), 3).await;
     sleep(LEASE).await;
-    let (token, other) = (Token::draw(), id("other"));
-    let taken_over = world.directory.changes.begin(&home(), &token, &Intent::of(&other)).await;
+    let other = id("other");
+    let taken_over = world.directory.changes.begin(&home(), &Intent::of(&other)).await;
     let Ok(Begin::Crashed(_, journal)) = &taken_over else { panic!("{taken_over:?}") };
     let [noted] = journal.as_slice() else { panic!("{journal:?}") };
     assert_eq!(noted.id, id("ci"));
     assert_eq!(noted.pointer.as_ref().map(|p| p.digest), Some(secret_of(SECRET).digest));
-    let second = world.directory.changes.begin(&home(), &Token::draw(), &Intent::of(&other)).await;
+    let second = world.directory.changes.begin(&home(), &Intent::of(&other)).await;
     assert_is!(second, Ok(Begin::Busy));
     // The healer crashes too.
     sleep(LEASE).await;

@@ -5,7 +5,6 @@ use limiter_core::{DamagedKey, KeysError, NewRecord, Search, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::super::chance::Token;
 use super::super::change::Intent;
 use super::super::pointer::Pointer;
 use super::{
@@ -159,7 +158,7 @@ async fn a_change_of_a_damaged_key_that_was_left_behind_blocks_nobody() {
         let b = id("b");
         let pointer = Some(Pointer { digest, claim });
         let intent = Intent { ceases_as_admin: Some(&b), ..Intent::with_pointer(&b, pointer) };
-        world.begin(&Token::draw(), &intent).await;
+        world.begin(&intent).await;
         damage(&world, "b", STATE_GONE).await;
         sleep(LEASE).await;
         match next {
