@@ -143,23 +143,19 @@ impl GuardedStore {
 
     /// Learns what the share is a share of, in the background.
     fn follow(&self, local: &Local, key: &KeyId, decision: &Decision) {
-        match decision {
-            Decision::Denied(denied) if *denied.reason() == DenialReason::KeyUnknown => {
+        if let Decision::Denied(denied) = decision {
+            if *denied.reason() == DenialReason::KeyUnknown {
                 local.forget(key);
             }
-            Decision::Denied(_) => {}
-            Decision::Allowed(_) => {
-                if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
-                    && local.wants(key)
-                    && let Ok(runtime) = Handle::try_current()
-                {
-                    let (asking, key) = (Arc::clone(&self.asking), key.clone());
-                    runtime.spawn(async move {
-                        asking.learn(&key).await;
-                        drop(permit);
-                    });
-                }
-            }
+        } else if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
+            && local.wants(key)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (asking, key) = (Arc::clone(&self.asking), key.clone());
+            runtime.spawn(async move {
+                asking.learn(&key).await;
+                drop(permit);
+            });
         }
     }
 

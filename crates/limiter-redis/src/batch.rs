@@ -19,7 +19,6 @@ use crate::error::{CommandError, RedisError};
 use crate::keys::{Found, Keys};
 use crate::metrics::Figures;
 use crate::runtime;
-use crate::script::Call;
 use crate::servers::Lane as Connection;
 use crate::waiting::{Joined, Lane, Queues, Request, Ticket};
 
@@ -197,8 +196,8 @@ impl Inner {
         let given =
             given.flat_map(|(group, ready)| [group.subject().field(), ready.argument.clone()]);
         let arguments = keys.scripts.timed(given.collect());
-        let call = Call { script: &groups[0].1.script, keys: &names, arguments: &arguments };
-        let reply = keys.servers.run(&call, Connection::Shared).await;
+        let script = &groups[0].1.script;
+        let reply = keys.servers.run(script, &names, &arguments, Connection::Shared).await;
         Replied { groups, reply }
     }
 

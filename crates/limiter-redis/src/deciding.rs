@@ -9,7 +9,7 @@ use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
 use crate::keys::{Found, Keys, Request, Subject};
 use crate::schema::{Known, Layout, Misread};
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::servers::Lane;
 use crate::shape::Shape;
 use crate::waiting;
@@ -230,8 +230,7 @@ impl Keys {
     async fn take(&self, group: &mut Group, ready: Ready) -> Result<Option<Found>, CommandError> {
         let keys = [self.keyspace.hot(&group.key), self.keyspace.cold(&group.key)];
         let arguments = self.scripts.timed(vec![group.subject().field(), ready.argument.clone()]);
-        let call = Call { script: &ready.script, keys: &keys, arguments: &arguments };
-        let reply = self.servers.run(&call, Lane::Shared).await;
+        let reply = self.servers.run(&ready.script, &keys, &arguments, Lane::Shared).await;
         self.explain_take(group, &ready, &reply.map_err(CommandError::of_several_writes)?)
     }
 }

@@ -17,7 +17,7 @@ use crate::schema::{
     Counted, GLOBAL, Known, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes, look, packed,
     push_int, time_of, write_asset, write_global,
 };
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::scripts::Scripts;
 use crate::servers::{Lane, Servers};
 use crate::shape::Shape;
@@ -229,11 +229,10 @@ impl Keys {
     ) -> Result<Value, CommandError> {
         let keys = [&[self.keyspace.hot(key), self.keyspace.cold(key)], more].concat();
         let arguments = self.scripts.timed(arguments);
-        let call = Call { script, keys: &keys, arguments: &arguments };
         // A call that is remembered by an id charges nothing when it is repeated.
         match is_repeatable {
-            true => self.servers.run_repeatable(&call, lane).await,
-            false => self.servers.run(&call, lane).await,
+            true => self.servers.run_repeatable(script, &keys, &arguments, lane).await,
+            false => self.servers.run(script, &keys, &arguments, lane).await,
         }
     }
 
@@ -247,8 +246,8 @@ impl Keys {
         let fields = fields.iter().map(|field| field.as_bytes().to_vec());
         let arguments = self.scripts.timed(fields.collect());
         let script = Script { name, ..self.scripts.read.clone() };
-        let call = Call { script: &script, keys, arguments: &arguments };
-        self.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)
+        let read = self.servers.run(&script, keys, &arguments, Lane::Apart).await;
+        read.map_err(CommandError::of_reading)
     }
 
     /// Stores that windows of a key are rebased, after its clock was set right. A denial does no more than this.

@@ -79,6 +79,8 @@ pub(crate) struct Servers {
     pub(crate) never_apart: bool,
 }
 
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>>;
+
 impl Servers {
     /// Connects to all masters, checks them and loads the scripts.
     ///
@@ -126,12 +128,15 @@ impl Servers {
     /// Boxed: the futures of callers, and of their callers, are small then, and quick to compile.
     pub(crate) fn run<'a>(
         &'a self,
-        call: &'a Call<'a>,
+        script: &'a Script,
+        keys: &'a [Vec<u8>],
+        arguments: &'a [Vec<u8>],
         lane: Lane,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
+    ) -> Running<'a> {
+        let call = Call { script, keys, arguments };
         let run = self.run_until(call, lane, Instant::now() + self.policy.command_deadline);
         #[cfg(test)]
-        let run = self.faults.around(call.script.name, run);
+        let run = self.faults.around(script.name, run);
         Box::pin(in_runtime(run))
     }
 
@@ -139,9 +144,12 @@ impl Servers {
     /// is sent again, a few times and within the deadline.
     pub(crate) fn run_repeatable<'a>(
         &'a self,
-        call: &'a Call<'a>,
+        script: &'a Script,
+        keys: &'a [Vec<u8>],
+        arguments: &'a [Vec<u8>],
         lane: Lane,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
+    ) -> Running<'a> {
+        let call = Call { script, keys, arguments };
         Box::pin(in_runtime(async move {
             let end = Instant::now() + self.policy.command_deadline;
             let mut lost = 0;
@@ -163,7 +171,7 @@ impl Servers {
 
     async fn run_until(
         &self,
-        call: &Call<'_>,
+        call: Call<'_>,
         lane: Lane,
         end: Instant,
     ) -> Result<Value, CommandError> {
@@ -177,7 +185,7 @@ impl Servers {
         let (mut asking, mut hops) = (false, 0);
         // The deadline bounds how often the same node is asked again, and this how often another one is.
         while hops <= MAX_HOPS {
-            let failure = match node.attempt(call, lane, asking, end).await {
+            let failure = match node.attempt(&call, lane, asking, end).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };

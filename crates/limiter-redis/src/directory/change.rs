@@ -18,7 +18,7 @@ use crate::error::CommandError;
 use crate::keys::Keys;
 use crate::keyspace::WorkspaceKey;
 use crate::schema::bytes;
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::scripts::Scripts;
 use crate::servers::Lane;
 
@@ -271,7 +271,7 @@ impl Changes {
         let Keys { servers, keyspace, .. } = &self.keys;
         let keys: Vec<_> = keys.iter().map(|kind| keyspace.workspace(*kind, workspace)).collect();
         let arguments: Vec<_> = arguments.into_iter().map(String::into_bytes).collect();
-        servers.run(&Call { script, keys: &keys, arguments: &arguments }, Lane::Apart).await
+        servers.run(script, &keys, &arguments, Lane::Apart).await
     }
 }
 

@@ -25,10 +25,7 @@ type Waiting = VecDeque<(usize, Arc<NewRecord>)>;
 type Tried = Option<Result<KeyRecord, KeysError>>;
 
 /// The result of a key, and whether nothing of the key can happen any more.
-struct Outcome {
-    result: Result<KeyRecord, KeysError>,
-    settled: bool,
-}
+type Outcome = (Result<KeyRecord, KeysError>, bool);
 
 /// A value that only one key of a workspace may have.
 #[derive(PartialEq, Eq, Hash)]
@@ -115,13 +112,13 @@ impl Directory {
             }
             let Some(done) = running.join_next().await else { break };
             let (place, outcome) = done.map_err(StoreError::outcome_unknown)?;
-            failed |= outcome.result.as_ref().is_err_and(CallError::is_outage);
+            failed |= outcome.0.as_ref().is_err_and(CallError::is_outage);
             if let Some(of_key) = outcomes.get_mut(place) {
                 *of_key = Some(outcome);
             }
         }
         if let Some(change) = &change {
-            let mut settled = outcomes.iter().flatten().all(|outcome| outcome.settled);
+            let mut settled = outcomes.iter().flatten().all(|(_, settled)| *settled);
             // Those that were not tried may have their pointers.
             for (key, _) in keys.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()) {
                 settled = settled && self.took_back(change, key).await;
@@ -130,7 +127,7 @@ impl Directory {
                 self.conclude(change, keys, &outcomes).await;
             }
         }
-        Ok(outcomes.into_iter().map(|outcome| Some(outcome?.result)).collect())
+        Ok(outcomes.into_iter().map(|outcome| Some(outcome?.0)).collect())
     }
 
     /// Sets the pointers of all keys that are not refused in one step, where one server has them all. A pointer that was not
@@ -166,7 +163,7 @@ impl Directory {
         outcomes: &[Option<Outcome>],
     ) {
         let created = keys.iter().zip(outcomes).filter_map(|(key, outcome)| {
-            let record = outcome.as_ref()?.result.as_ref().ok()?;
+            let record = outcome.as_ref()?.0.as_ref().ok()?;
             Some((&key.id, Some(Entry::of(record))))
         });
         let is_wanted = self.finish(change, &created.collect::<Vec<_>>()).await;
@@ -187,12 +184,12 @@ impl Directory {
             (_, Some(refusal)) => (refusal.into_error(Some(&key.config.name)), true),
             (None, None) => (unexpected_reply().into(), true),
             (Some(change), None) => match self.create_record(change, key, set).await {
-                Ok(record) => return Outcome { result: Ok(record), settled: true },
-                Err(Stop::Unknown(error)) => return Outcome { result: Err(error), settled: false },
+                Ok(record) => return (Ok(record), true),
+                Err(Stop::Unknown(error)) => return (Err(error), false),
                 Err(Stop::Refused(error)) => (error, self.took_back(change, key).await),
             },
         };
-        Outcome { result: Err(self.first_reason(key, error).await), settled }
+        (Err(self.first_reason(key, error).await), settled)
     }
 
     async fn create_record(

@@ -14,7 +14,7 @@ use super::change::Change;
 use super::{changing_nothing, parsed, unexpected_reply};
 use crate::error::CommandError;
 use crate::keys::Keys;
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::servers::Lane;
 
 /// The scripts on the slots of digests.
@@ -85,8 +85,7 @@ impl Pointers {
             arguments.push(format!("{} {} {id}", change.token, change.lease_ends).into_bytes());
             arguments.push(replaced.map_or("", |held| &held.text).into());
         }
-        let call = Call { script: &SET, keys: &keys, arguments: &arguments };
-        let reply = self.0.servers.run(&call, Lane::Apart).await?;
+        let reply = self.0.servers.run(&SET, &keys, &arguments, Lane::Apart).await?;
         // An answer that cannot be read means that the pointers are not ours.
         let set = Set::read(reply, pointers.len());
         Ok(set.unwrap_or_else(|| pointers.iter().map(|_| Set::TooLate).collect()))
@@ -110,7 +109,7 @@ impl Pointers {
         arguments: &[Vec<u8>],
     ) -> Result<Value, CommandError> {
         let keys = [self.0.keyspace.digest(digest)];
-        self.0.servers.run(&Call { script, keys: &keys, arguments }, Lane::Apart).await
+        self.0.servers.run(script, &keys, arguments, Lane::Apart).await
     }
 }
 

@@ -32,6 +32,15 @@ impl<'a> Reader<'a> {
         Ok(i64::from_le_bytes(wide))
     }
 
+    /// Reads a byte that is 0 or 1.
+    pub(crate) fn flag(&mut self, otherwise: &'static str) -> Result<bool, Misread> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Misread::Corrupt(otherwise)),
+        }
+    }
+
     pub(crate) fn limit(&mut self) -> Result<Option<u64>, Misread> {
         match self.int::<7>()? {
             NO_LIMIT => Ok(None),

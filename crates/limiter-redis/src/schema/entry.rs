@@ -89,7 +89,7 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
     let estimate = read_charge(&mut reader, requests)?;
     let (mut admitted, mut ended_by) = (AdmittingWindows::NONE, None);
     let end = if state == OPEN {
-        let [global, asset] = [flag(reader.byte()?)?, flag(reader.byte()?)?];
+        let [global, asset] = [reader.flag(NO_WINDOWS)?, reader.flag(NO_WINDOWS)?];
         admitted.global = read_windows(&mut reader, global)?;
         if asset {
             admitted.asset = read_windows(&mut reader, true)?;
@@ -143,16 +143,10 @@ pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
     timestamp(unix_ms as i64)
 }
 
-fn flag(byte: u8) -> Result<bool, Misread> {
-    match byte {
-        0 | 1 => Ok(byte == 1),
-        _ => Err(Misread::Corrupt("a reservation of windows that do not exist")),
-    }
-}
-
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
 /// Where the windows that admitted it begin.
 const WINDOWS_AT: usize = 7 + 1 + 7 * 7;
+const NO_WINDOWS: &str = "a reservation of windows that do not exist";
 const NO_ASSET: Misread = Misread::Corrupt("a reservation of no asset that exists");

@@ -93,12 +93,10 @@ fn push_step(bytes: &mut Vec<u8>, step: &Step, stamps: Option<[Stamp; 2]>) {
         }
         bytes[start] = (bytes.len() - start - 1) as u8;
     }
-    let guards = step.guards.iter();
-    let begins = guards.clone().any(|guard| matches!(guard, Guard::Begin(_)));
-    let ends = guards.clone().any(|guard| matches!(guard, Guard::End(_)));
-    let starts = guards
-        .clone()
-        .any(|guard| matches!(guard, Guard::Roll(_) | Guard::Anew(..) | Guard::Begin(_)));
+    let has = |is: fn(&Guard) -> bool| step.guards.iter().any(is);
+    let (begins, ends) =
+        (has(|it| matches!(it, Guard::Begin(_))), has(|it| matches!(it, Guard::End(_))));
+    let starts = begins || has(|it| matches!(it, Guard::Roll(_) | Guard::Anew(..)));
     let windows = if step.has_windows && !as_seen { WINDOWS } else { 0 };
     let blocks = if windows > 0 || begins { WINDOWS } else { 0 };
     let meters = if step.has_windows { 2 * WINDOWS } else { 0 };
@@ -115,17 +113,9 @@ fn push_step(bytes: &mut Vec<u8>, step: &Step, stamps: Option<[Stamp; 2]>) {
         Some(_) if moves => 2,
         Some(_) => 1,
     };
-    let header = [
-        windows,
-        meters + ever,
-        count,
-        blocks,
-        ever,
-        usize::from(begins || ends),
-        usize::from(starts),
-        kind,
-        stride,
-    ];
+    let [changes_shape, started] = [begins || ends, starts].map(usize::from);
+    let stored = [windows, meters + ever, count, blocks, ever];
+    let header = stored.into_iter().chain([changes_shape, started, kind, stride]);
     bytes.extend(header.map(|number| number as u8));
     if starts {
         for meter in counted_meters(step) {

@@ -41,7 +41,7 @@ async fn run(
     lane: Lane,
 ) -> Result<Value, CommandError> {
     let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
-    servers.run(&Call { script, keys: &keys, arguments: &[] }, lane).await
+    servers.run(script, &keys, &[], lane).await
 }
 
 async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CommandError> {
@@ -347,8 +347,8 @@ async fn what_our_scripts_raise() {
 async fn a_busy_server() {
     let (server, servers) = running(&["lua-time-limit 20"]).await;
     let endless = Script::new("endless", "while true do end".to_owned());
-    let call = Call { script: &endless, keys: &[], arguments: &[] };
-    assert_is!(servers.run(&call, Lane::Apart).await, Err(Unknown(RedisError::Deadline { .. })));
+    let answer = run(&servers, &endless, &[], Lane::Apart).await;
+    assert_is!(answer, Err(Unknown(RedisError::Deadline { .. })));
     assert_is!(failed(&servers, Lane::Shared).await, NotRun(RedisError::Busy { .. }));
     tell(&server, "SCRIPT KILL");
     sleep(100).await;
