@@ -134,43 +134,60 @@ async fn each_key_has_a_result_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_batch_that_stopped_is_healed_key_by_key() {
-    let mut cases = JoinSet::new();
-    // How many keys have their pointer, and how many their record too.
-    for (pointed, created) in [(0, 0), (3, 0), (3, 2), (3, 3)] {
-        for next in ["list", "create", "the same again"] {
-            cases.spawn(healed(pointed, created, next));
+async fn a_creation_that_stopped_is_healed_key_by_key() {
+    for next in ["list", "create another", "create of the same name", "create the same", "delete"] {
+        let mut cases = JoinSet::new();
+        // How many keys are to be created, how many have their pointer, and how many their record too.
+        for steps in [[1, 0, 0], [1, 1, 0], [1, 1, 1], [3, 0, 0], [3, 3, 0], [3, 3, 2], [3, 3, 3]] {
+            cases.spawn(healed(steps, next));
         }
+        cases.join_all().await;
     }
-    cases.join_all().await;
 }
 
-async fn healed(pointed: usize, created: usize, next: &'static str) {
+async fn healed([count, pointed, created]: [usize; 3], next: &'static str) {
+    const OTHER: usize = MANY - 1;
     let world = World::with_short_lease().await;
-    let keys: Vec<_> = (0..3).map(key).collect();
+    world.create(key(OTHER)).await.unwrap();
+    let keys: Vec<_> = (0..count).map(key).collect();
     world.stop_creating(&keys, pointed, created).await;
+    let case = format!("{next} after {count} keys, {pointed} pointers, {created} records");
     // Before the lease ends, what exists is shown and found.
-    assert_eq!(world.names().await.len(), created);
-    assert_eq!(world.resolve(&secret(0)).await.is_some(), created > 0);
+    let mut expected: BTreeSet<_> = (0..created).chain([OTHER]).collect();
+    assert_eq!(world.names().await.len(), expected.len(), "{case}");
+    assert!(world.is_changing().await, "{case}");
+    assert_eq!(world.resolve(&secret(0)).await.is_some(), created > 0, "{case}");
     sleep(LEASE).await;
 
-    let case = format!("{next} after {pointed} pointers and {created} records");
-    let expected = match next {
-        "list" => {
-            world.names().await;
-            0..created
-        }
-        "create" => {
+    match next {
+        "list" => assert_eq!(world.names().await.len(), expected.len(), "{case}"),
+        "create another" => {
             world.create(key(created)).await.unwrap();
-            0..created + 1
+            expected.insert(created);
         }
-        _ => {
+        "create of the same name" => {
+            let name = key(0).config.name.to_string();
+            let of_name = NewRecord { id: id("of the same name"), ..member(&name) };
+            match world.create(of_name).await {
+                Err(KeysError::NameTaken(_)) => assert!(created > 0, "{case}"),
+                Ok(_) if created == 0 => world.delete("of the same name").await.unwrap(),
+                other => panic!("{case}: {other:?}"),
+            }
+        }
+        "create the same" => {
             let again = world.create_many(keys).await;
             let refused = again.iter().filter(|r| matches!(r, Err(KeysError::IdTaken(_))));
             assert_eq!(refused.count(), created, "{case}: {again:?}");
-            0..3
+            expected.extend(0..count);
         }
-    };
+        _ => {
+            world.delete(key(OTHER).id.as_str()).await.unwrap();
+            expected.remove(&OTHER);
+        }
+    }
+    // Counts, limits, record and pointer of each, names and taken.
+    let left = if expected.is_empty() { 0 } else { 2 + 4 * expected.len() };
+    assert_eq!(world.keys_in_redis().await, left, "{case}");
     world.has_keys(expected, &case).await;
 }
 

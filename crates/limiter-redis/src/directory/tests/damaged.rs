@@ -2,23 +2,19 @@
 //! nor healed until an operator edited Redis.
 
 use limiter_core::{DamagedKey, KeysError, NewRecord, Search, StoreError};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::change::Intent;
 use super::super::pointer::Pointer;
-use super::{
-    LEASE, World, admin, config, home, id, is_unknown, member, names, secret_of, with_secret,
-};
-use crate::servers::faults::{ALL, Fault};
+use super::{LEASE, World, admin, config, home, id, member, names, secret_of, with_secret};
 
 const SECRET: &str = "abcd-of-the-damaged-wxyz";
 
 /// Damage that another program does to a key: what, whether the digest of its access key is left, whether it hits the
 /// record or else the state, and the command.
-type Damage = (&'static str, bool, bool, &'static [&'static str]);
+pub(super) type Damage = (&'static str, bool, bool, &'static [&'static str]);
 
-const STATE_GONE: Damage = ("no state", true, false, &["DEL"]);
+pub(super) const STATE_GONE: Damage = ("no state", true, false, &["DEL"]);
 const DAMAGES: [Damage; 8] = [
     STATE_GONE,
     ("a short state", true, false, &["HSET", "g", "\x01short"]),
@@ -30,7 +26,7 @@ const DAMAGES: [Damage; 8] = [
     ("the record of another key", true, true, &["HSET", "id", "other"]),
 ];
 
-async fn damage(world: &World, key: &str, (_, _, is_record, command): Damage) {
+pub(super) async fn damage(world: &World, key: &str, (_, _, is_record, command): Damage) {
     let (key, keyspace) = (id(key), &world.keyspace);
     let key = if is_record { keyspace.record(&key) } else { keyspace.hot(&key) };
     let [name, arguments @ ..] = command else { panic!("no command") };
@@ -176,37 +172,4 @@ async fn a_change_of_a_damaged_key_that_was_left_behind_blocks_nobody() {
         }
         world.create(with_secret(member("b"), SECRET)).await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn a_deletion_of_a_damaged_key_with_a_fault() {
-    let mut cases = JoinSet::new();
-    for script in ["remains", "workspace_begin", "remove", "pointer_remove", "workspace_finish"] {
-        for fault in ALL {
-            cases.spawn(deletion_with(script, fault));
-        }
-    }
-    cases.join_all().await;
-}
-
-async fn deletion_with(script: &'static str, fault: Fault) {
-    let world = World::with_short_lease().await;
-    world.create(member("a")).await.unwrap();
-    world.create(with_secret(member("b"), SECRET)).await.unwrap();
-    damage(&world, "b", STATE_GONE).await;
-    world.servers.faults.once(script, fault);
-    let deleted = world.delete("b").await;
-    let case = format!("{script} {fault:?}: {deleted:?}");
-    assert!(world.servers.faults.have_happened(), "{case}");
-    let exists = world.directory.records.read(&id("b")).await.is_err();
-    assert!(!is_unknown(&deleted, !exists, fault, &case) || script == "remove", "{case}");
-    sleep(LEASE).await;
-    let page = world.page().await;
-    assert_eq!((page.keys.len(), page.damaged.len()), (1, usize::from(exists)), "{case}");
-    if exists {
-        world.delete("b").await.unwrap();
-    }
-    world.create(with_secret(member("b"), SECRET)).await.unwrap();
-    assert_eq!(world.names().await, ["a", "b"], "{case}");
-    assert!(!world.is_changing().await, "{case}");
 }
