@@ -48,8 +48,10 @@ impl FromStr for Target {
             return Err(invalid("nothing may follow a # (in a password write %23)"));
         }
         // By TLS or not, the rest is the same.
-        let plain =
-            scheme.strip_prefix("rediss").map_or(scheme.to_owned(), |kind| format!("redis{kind}"));
+        let plain = match scheme.strip_prefix("rediss") {
+            Some(kind) => format!("redis{kind}"),
+            None => scheme.to_owned(),
+        };
         let security = if plain == scheme { "redis" } else { "rediss" };
         let target = match plain.as_str() {
             "redis" => without_query(url).and_then(server).map(Self::Standalone),

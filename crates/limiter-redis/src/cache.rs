@@ -16,6 +16,10 @@ pub(crate) struct Cache<P: Eq + Hash, V> {
     most: usize,
 }
 
+/// Everything in a cache, the value that was used last at the end.
+#[cfg(feature = "fuzzing")]
+pub(crate) type Cached<P, V> = Vec<((KeyId, P), V)>;
+
 /// Keys and assets: limits, windows, and counts as of then.
 pub(crate) type KnownKeys = Cache<Option<AssetId>, Arc<Known>>;
 
@@ -48,16 +52,15 @@ impl<P: Eq + Hash + Clone, V: Clone> Cache<P, V> {
         }
     }
 
-    /// All of them, the one that was used last at the end.
     #[cfg(feature = "fuzzing")]
-    pub(crate) fn all(&self) -> Vec<((KeyId, P), V)> {
+    pub(crate) fn all(&self) -> Cached<P, V> {
         let used = self.used.lock();
         used.iter().rev().map(|(of, value)| (of.clone(), value.clone())).collect()
     }
 
     /// These and no others.
     #[cfg(feature = "fuzzing")]
-    pub(crate) fn replace(&self, with: Vec<((KeyId, P), V)>) {
+    pub(crate) fn replace(&self, with: Cached<P, V>) {
         let mut used = self.used.lock();
         used.clear();
         with.into_iter().for_each(|(of, value)| drop(used.put(of, value)));

@@ -46,16 +46,6 @@ impl Keyspace {
         ["r", "o", "e", "c", "p"].map(|kind| self.of_key(kind, id))
     }
 
-    /// The ids of its checks, by the time until which they are remembered.
-    pub(crate) fn checks(&self, id: &KeyId) -> Vec<u8> {
-        self.of_key("c", id)
-    }
-
-    /// The ids of its records, by the time until which they are remembered.
-    pub(crate) fn records(&self, id: &KeyId) -> Vec<u8> {
-        self.of_key("p", id)
-    }
-
     /// The id of the API key with this digest.
     pub(crate) fn digest(&self, digest: &KeyDigest) -> Vec<u8> {
         format!("{}:d:{{{}}}", self.prefix, String::from(*digest)).into_bytes()

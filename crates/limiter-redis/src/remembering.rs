@@ -81,8 +81,9 @@ impl Remembering {
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
+        let [.., checks, _] = self.keys.keyspace.ledger(of.key);
         let request = |_: Option<&Prepared>| Request {
-            keys: vec![self.keys.keyspace.checks(of.key)],
+            keys: vec![checks.clone()],
             ledger: Some(Listed {
                 kind: NEW_ID,
                 id: bytes_of(id),
@@ -113,8 +114,9 @@ impl Remembering {
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         let confirmed = id.confirms.filter(|confirmed| *confirmed != id.id);
+        let [.., records] = self.keys.keyspace.ledger(of.key);
         let request = || Request {
-            keys: vec![self.keys.keyspace.records(of.key)],
+            keys: vec![records.clone()],
             ledger: Some(Listed {
                 kind: NEW_ID,
                 id: bytes_of(id.id),
