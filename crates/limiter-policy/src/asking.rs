@@ -37,7 +37,7 @@ pub(crate) struct Asking {
     pub(crate) came_back: Mutex<Option<Instant>>,
     /// Throttles the warnings that a part of the store is given up.
     pub(crate) warnings: Throttle,
-    /// What the store is to be told when it is back.
+    /// Ends of reservations for the store, once it is back.
     pub(crate) later: Later,
     /// Held by the one task that replays late operations to the store.
     pub(crate) catching_up: tokio::sync::Mutex<()>,
@@ -45,9 +45,9 @@ pub(crate) struct Asking {
     pub(crate) late: LateFigures,
     /// Throttles the warnings about operations that the store refuses.
     pub(crate) refusals: Throttle,
-    /// What goes on without the store, by the policy of that name.
+    /// The keys with which this process goes on by itself, by the policy of that name.
     pub(crate) local: Option<Local>,
-    /// Who wants to hear of thresholds that are reached by what the store is told later.
+    /// Gets the thresholds that late operations reach.
     pub(crate) listener: OnceLock<Listener>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum Subject<'a> {
     Several,
 }
 
-/// What a call does to the store, which says what it means that its answer does not come.
+/// The effect of a call on the store, which decides the meaning of an answer that does not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Nothing.

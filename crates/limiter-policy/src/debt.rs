@@ -1,4 +1,4 @@
-//! What was allowed here and the store does not know yet.
+//! Charges for calls that were allowed here, which the store does not know yet.
 
 use std::time::{Duration, SystemTime};
 
@@ -84,7 +84,7 @@ impl Debt {
         self.payment.take_if(too_old).map(|payment| payment.charge)
     }
 
-    /// What to tell the store: what it has not confirmed, or all that is owed now, under a new id.
+    /// The next payment for the store: the one that it has not confirmed, or all that is owed now, under a new id.
     pub(crate) fn send(
         &mut self,
         now: Moment,

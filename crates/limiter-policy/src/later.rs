@@ -1,4 +1,4 @@
-//! What the store is to be told when it is back: how calls have ended meanwhile.
+//! Ends of reservations that the store gets when it is back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ struct Ends {
 pub(crate) struct Ended {
     pub(crate) key: KeyId,
     pub(crate) id: RequestId,
-    /// What it did cost, or `None` if it was cancelled.
+    /// Its actual totals, or `None` if it was cancelled.
     pub(crate) actual: Option<Totals>,
     /// Whether this is the end of the call for its caller. Otherwise it only takes back a charge that the store may
     /// have made for a call that is counted here, and is not reported.

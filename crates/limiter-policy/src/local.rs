@@ -1,4 +1,4 @@
-//! What this process goes on with by itself: the keys whose limits it knows.
+//! Keys whose limits this process knows, so that it can go on with them by itself.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;

@@ -66,7 +66,7 @@ impl Group {
         }
     }
 
-    /// A decision for each call, as far as there is one.
+    /// A decision for each call that has one.
     fn decisions(&self, decide: impl FnMut(&Charge) -> Option<Decision>) -> Vec<Option<Decision>> {
         self.calls.iter().map(|call| &call.charge).map(decide).collect()
     }

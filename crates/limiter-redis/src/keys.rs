@@ -112,7 +112,7 @@ impl Keys {
         }
     }
 
-    /// The time of the servers, as far as it can be estimated.
+    /// The estimated time of the servers.
     pub(crate) fn now(&self) -> Timestamp {
         let ahead = self.ahead.load(Ordering::Relaxed);
         let estimated = || Timestamp::from(SystemTime::now()).unix_ms().saturating_add(ahead);

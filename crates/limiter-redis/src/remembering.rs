@@ -59,7 +59,7 @@ struct Tried {
 /// A reservation, and its entry.
 type Stored = (Vec<u8>, Reservation);
 
-/// What the tries of a call go by that changes or ends a reservation.
+/// The reservation that a call changes or ends, as the last try has found it.
 struct Reserved {
     stored: Option<Stored>,
     at_hand: Option<AtHand>,

@@ -20,7 +20,6 @@ mod tests;
 mod tls;
 mod wire;
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +64,7 @@ pub(crate) enum Lane {
 }
 
 /// The servers of one deployment. A clone is the same connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Servers {
     place: Arc<Place>,
     policy: Arc<Policy>,
@@ -287,12 +286,6 @@ impl Servers {
             tracing::warn!("a master of the cluster is missing: {error}");
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Servers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Servers").field("place", &self.place).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What unit tests share.
+//! Helpers of the unit tests.
 
 /// Asserts that a value has this form, or shows it, after the case that it belongs to.
 macro_rules! assert_is {

@@ -197,7 +197,7 @@ mod tests {
             assert_eq!([(); FULL].map(|()| join(&queues)), [false, false, true]);
             assert_eq!(next(&queues), FULL);
         }
-        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1], "so many go at once");
+        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1], "no more go at once");
         // One has ended: three go together with the others, and the last one waits for all of them to end.
         assert_eq!(next(&queues), FULL);
         assert_eq!([(); MOST_UNDER_WAY - 1].map(|()| next(&queues)), [0; MOST_UNDER_WAY - 1]);

@@ -289,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(read_as(line), meaning, "{line}");
         }
-        // What a script calls may be forbidden too.
+        // A command that a script calls may be forbidden too.
         let old = "The user executing the script can't run this command or subcommand";
         let new = "ACL failure in script: User x has no permissions to run the 'time' command";
         let wrapped = format!("ERR Error running script (call to f_{DIGEST}): @user_script:2: ");

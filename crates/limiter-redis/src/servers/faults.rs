@@ -1,7 +1,6 @@
 //! Faults that tests of this crate wish for: a script that does not run, or whose answer gets lost, or that is late.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use crate::error::{CommandError, RedisError};
 use crate::random::draw;
 
 /// Faults injected by tests at some [`Servers`](super::Servers). Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<Wishes>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Wishes {
     once: VecDeque<(&'static str, Fault)>,
     storm: Option<Storm>,
@@ -98,12 +97,6 @@ impl Faults {
         let delay = (chance(1_000) < storm.delays)
             .then(|| Duration::from_millis(chance(storm.longest_delay.as_millis() as u64)));
         (fault, delay)
-    }
-}
-
-impl fmt::Debug for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faults")
     }
 }
 

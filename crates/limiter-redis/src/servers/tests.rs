@@ -466,7 +466,7 @@ async fn the_master_that_sentinels_name() {
     count_twice(&servers, 11).await;
     servers.health().await.unwrap();
 
-    // And back, seen first by the connections apart.
+    // And back, seen first by the connections of the pool.
     tell(&sentinel, "SENTINEL REMOVE main");
     tell(&sentinel, &format!("SENTINEL MONITOR main 127.0.0.1 {} 1", first.port()));
     tell(&first, "REPLICAOF NO ONE");
