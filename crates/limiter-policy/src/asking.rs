@@ -37,7 +37,7 @@ pub(crate) struct Asking {
     pub(crate) came_back: Mutex<Option<Instant>>,
     /// Throttles the warnings that a part of the store is given up.
     pub(crate) warnings: Throttle,
-    /// What the store is to be told when it is back.
+    /// Ends of reservations for the store, once it is back.
     pub(crate) later: Later,
     /// Held by the one task that replays late operations to the store.
     pub(crate) catching_up: tokio::sync::Mutex<()>,
@@ -45,9 +45,9 @@ pub(crate) struct Asking {
     pub(crate) late: LateFigures,
     /// Throttles the warnings about operations that the store refuses.
     pub(crate) refusals: Throttle,
-    /// What goes on without the store, by the policy of that name.
+    /// The keys with which this process goes on by itself, by the policy of that name.
     pub(crate) local: Option<Local>,
-    /// Who wants to hear of thresholds that are reached by what the store is told later.
+    /// Gets the thresholds that late operations reach.
     pub(crate) listener: OnceLock<Listener>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum Subject<'a> {
     Several,
 }
 
-/// What a call does to the store, which says what it means that its answer does not come.
+/// The effect of a call on the store, which decides the meaning of an answer that does not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Nothing.
@@ -113,44 +113,32 @@ impl Asking {
         E: CallError,
         F: Future<Output = Result<T, E>>,
     {
-        match in_runtime(self.ask_here(subject.into(), effect, call)).await {
-            Ok(answer) => answer,
-            Err(NoRuntime::NotBegun) => Err(StoreError::unavailable(Outage::NoRuntime).into()),
-            Err(NoRuntime::Left) => Err(effect.unanswered(Outage::NoRuntime).into()),
-        }
-    }
-
-    async fn ask_here<'a, T, E, F>(
-        self: &'a Arc<Self>,
-        subject: Subject<'a>,
-        effect: Effect,
-        call: impl FnOnce(&'a dyn Store) -> F,
-    ) -> Result<T, E>
-    where
-        E: CallError,
-        F: Future<Output = Result<T, E>>,
-    {
-        let (store, admitted) = match self.admit(subject, effect) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
+        let subject = subject.into();
+        let asked = in_runtime(async {
+            let (store, admitted) = self.admit(subject, effect).inspect_err(|_| {
                 // The task that looks after the store is gone if its runtime is, or if there was none.
                 self.recover();
-                return Err(refusal.into());
+            })?;
+            let deadline = self.timing.deadline * effect.steps();
+            let leaving = Leaving { asking: self, admitted, began: Instant::now() };
+            let answer = match timeout(deadline, call(store)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(effect.unanswered(Outage::Deadline { after: deadline }).into()),
+            };
+            if let Some(admitted) = leaving.stays() {
+                match &answer {
+                    Err(error) if error.is_outage() => self.failed(&admitted, error),
+                    _ => self.breakers.lock().succeeded(&admitted.domain, admitted.turn),
+                }
             }
-        };
-        let deadline = self.timing.deadline * effect.steps();
-        let leaving = Leaving { asking: self, admitted, began: Instant::now() };
-        let answer = match timeout(deadline, call(store)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(effect.unanswered(Outage::Deadline { after: deadline }).into()),
-        };
-        if let Some(admitted) = leaving.stays() {
-            match &answer {
-                Err(error) if error.is_outage() => self.failed(&admitted, error),
-                _ => self.breakers.lock().succeeded(&admitted.domain, admitted.turn),
-            }
-        }
-        answer
+            answer
+        });
+        asked.await.unwrap_or_else(|outside| {
+            Err(match outside {
+                NoRuntime::NotBegun => StoreError::unavailable(Outage::NoRuntime).into(),
+                NoRuntime::Left => effect.unanswered(Outage::NoRuntime).into(),
+            })
+        })
     }
 
     /// The store, and the breaker that counts the outcome of the call, if one does.
@@ -162,19 +150,12 @@ impl Asking {
         let store = self.store();
         let domain = store.map_or(FailureDomain::WHOLE, |store| subject.domain(store));
         let admission = self.breakers.lock().admit(&domain, || subject.witness());
-        let (store, turn) = match (store, admission) {
-            (Some(store), Admission::Admitted(turn)) => (store, turn),
-            (Some(store), Admission::First(turn)) => {
-                self.forget_moved(store);
-                (store, turn)
-            }
-            (None, Admission::Admitted(_) | Admission::First(_)) => {
-                return Err(self.given_up(&domain));
-            }
-            (_, Admission::Refused(last_failure)) => {
-                return Err(StoreError::unavailable(Outage::GivenUp { last_failure }));
-            }
-        };
+        let Admission { turn, is_first } = admission
+            .map_err(|last_failure| StoreError::unavailable(Outage::GivenUp { last_failure }))?;
+        let Some(store) = store else { return Err(self.given_up(&domain)) };
+        if is_first {
+            self.forget_moved(store);
+        }
         let counts = effect != Effect::ChangesKeys && subject.is_served_by(&domain, store);
         Ok((store, counts.then_some(Admitted { subject, domain, turn })))
     }
@@ -199,7 +180,7 @@ impl Asking {
                 breakers.succeeded(domain, *turn);
                 let admission = breakers.admit(&of_key, || Witness::Key(key.clone()));
                 drop(breakers);
-                if let Admission::Admitted(turn) | Admission::First(turn) = admission {
+                if let Ok(Admission { turn, .. }) = admission {
                     self.count_failure(&of_key, turn, Subject::Key(key), told(error));
                 }
             }
@@ -400,11 +381,15 @@ mod tests {
         "ci".parse().unwrap()
     }
 
-    /// Starts a call that gets no answer, and drops it before the deadline.
-    async fn leave_after(store: &GuardedStore, patience: Duration) {
-        let key = key();
+    /// A call that gets no answer from the store.
+    async fn call(store: &GuardedStore, effect: Effect) -> StoreError {
         let call = |_: &dyn Store| pending::<Result<(), StoreError>>();
-        let left = timeout(patience, store.asking().ask(&key, Effect::Charges, call)).await;
+        store.asking().ask(&key(), effect, call).await.unwrap_err()
+    }
+
+    /// Starts such a call, and drops it before the deadline.
+    async fn leave_after(store: &GuardedStore, patience: Duration) {
+        let left = timeout(patience, call(store, Effect::Charges)).await;
         assert!(left.is_err(), "{left:?}");
     }
 
@@ -416,9 +401,7 @@ mod tests {
             leave_after(&store, DEADLINE / 2).await;
         }
         assert_eq!(store.breaker(), BreakerState::Open);
-        let call = |_: &dyn Store| pending::<Result<(), StoreError>>();
-        let key = key();
-        let refused = store.asking().ask(&key, Effect::Charges, call).await.unwrap_err();
+        let refused = call(&store, Effect::Charges).await;
         let Some(Outage::GivenUp { last_failure }) =
             std::error::Error::source(&refused).and_then(|source| source.downcast_ref())
         else {
@@ -434,11 +417,8 @@ mod tests {
             leave_after(&store, Duration::ZERO).await;
             leave_after(&store, DEADLINE / PART_OF_DEADLINE - SHORTEST_WAIT).await;
         }
-        let key = key();
         for _ in 0..10 {
-            let call = |_: &dyn Store| pending::<Result<(), StoreError>>();
-            let change = store.asking().ask(&key, Effect::ChangesKeys, call);
-            assert!(timeout(DEADLINE, change).await.is_err());
+            assert!(timeout(DEADLINE, call(&store, Effect::ChangesKeys)).await.is_err());
         }
         assert_eq!(store.breaker(), BreakerState::Closed);
     }

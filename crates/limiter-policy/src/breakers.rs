@@ -40,15 +40,12 @@ pub(crate) enum Witness {
     AccessKey(KeyDigest),
 }
 
-/// The verdict of a breaker on a call.
+/// A call that may be sent. Its outcome is reported with the turn.
 #[derive(Debug)]
-pub(crate) enum Admission {
-    /// The call is sent; its outcome is reported with the turn.
-    Admitted(Turn),
-    /// As `Admitted`, for the first call to this part.
-    First(Turn),
-    /// The part is given up, for this reason.
-    Refused(Arc<str>),
+pub(crate) struct Admission {
+    pub(crate) turn: Turn,
+    /// Whether it is the first call to this part.
+    pub(crate) is_first: bool,
 }
 
 impl Breakers {
@@ -81,21 +78,18 @@ impl Breakers {
         }
     }
 
-    /// Admits or refuses a call to this part.
+    /// Admits a call to this part, or refuses it with the reason why the part is given up.
     pub(crate) fn admit(
         &mut self,
         domain: &FailureDomain,
         witness: impl FnOnce() -> Witness,
-    ) -> Admission {
+    ) -> Result<Admission, Arc<str>> {
         if domain.is_whole() || self.whole.breaker.state() != BreakerState::Closed {
-            return self.whole.admit();
+            return self.whole.admit(false);
         }
-        if let Some(part) = self.parts.get(domain) {
-            return part.admit();
-        }
-        match self.add(domain, witness()).admit() {
-            Admission::Admitted(turn) => Admission::First(turn),
-            admission => admission,
+        match self.parts.get(domain) {
+            Some(part) => part.admit(false),
+            None => self.add(domain, witness()).admit(true),
         }
     }
 
@@ -195,11 +189,9 @@ impl Part {
         Self { breaker, last_failure: Arc::from("nothing has failed"), witness }
     }
 
-    fn admit(&self) -> Admission {
-        match self.breaker.admit() {
-            Some(turn) => Admission::Admitted(turn),
-            None => Admission::Refused(Arc::clone(&self.last_failure)),
-        }
+    fn admit(&self, is_first: bool) -> Result<Admission, Arc<str>> {
+        let turn = self.breaker.admit().ok_or_else(|| Arc::clone(&self.last_failure))?;
+        Ok(Admission { turn, is_first })
     }
 }
 
@@ -221,10 +213,7 @@ mod tests {
     }
 
     fn admitted(breakers: &mut Breakers, domain: &FailureDomain) -> Option<Turn> {
-        match breakers.admit(domain, witness("first")) {
-            Admission::Admitted(turn) | Admission::First(turn) => Some(turn),
-            Admission::Refused(_) => None,
-        }
+        breakers.admit(domain, witness("first")).ok().map(|admission| admission.turn)
     }
 
     fn fail(breakers: &mut Breakers, domain: &FailureDomain, why: &str) -> bool {

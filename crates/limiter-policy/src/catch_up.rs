@@ -25,16 +25,9 @@ pub(crate) struct Round {
     last_refused: Option<String>,
 }
 
-/// An operation that the store answered and refused.
-pub(crate) struct Refused<'a> {
-    pub(crate) key: &'a KeyId,
-    pub(crate) late: Late,
-    pub(crate) error: &'a ReservationError,
-}
-
 impl Round {
-    pub(crate) fn refused(&mut self, refused: Refused<'_>) {
-        let Refused { key, late, error } = refused;
+    /// Notes an operation that the store answered and refused.
+    pub(crate) fn refused(&mut self, key: &KeyId, late: Late, error: &ReservationError) {
         self.refusals += 1;
         self.last_refused = Some(format!("{} of {key}: {}", late.name(), told(error)));
     }

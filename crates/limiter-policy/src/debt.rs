@@ -1,4 +1,4 @@
-//! What was allowed here and the store does not know yet.
+//! Charges for calls that were allowed here, which the store does not know yet.
 
 use std::time::{Duration, SystemTime};
 
@@ -49,13 +49,10 @@ pub(crate) struct Moment {
 
 /// Below zero where a call that the store knows by its estimate did cost less in the end: that stands, and is made up for by what
 /// comes next.
+///
+/// Requests, input tokens, output tokens, and millionths of a credit.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    requests: i64,
-    input: i64,
-    output: i64,
-    credits: i64,
-}
+struct Sums([i64; 4]);
 
 impl Debt {
     pub(crate) fn add(&mut self, charge: &Charge) {
@@ -87,7 +84,7 @@ impl Debt {
         self.payment.take_if(too_old).map(|payment| payment.charge)
     }
 
-    /// What to tell the store: what it has not confirmed, or all that is owed now, under a new id.
+    /// The next payment for the store: the one that it has not confirmed, or all that is owed now, under a new id.
     pub(crate) fn send(
         &mut self,
         now: Moment,
@@ -149,22 +146,21 @@ impl Moment {
 impl Sums {
     fn add(&mut self, charge: &Charge, sign: i64) {
         // Each is at most 2^53 - 1.
-        let signed = |amount: u64| amount.cast_signed().saturating_mul(sign);
-        self.requests = self.requests.saturating_add(signed(charge.requests()));
-        self.input = self.input.saturating_add(signed(charge.input_tokens()));
-        self.output = self.output.saturating_add(signed(charge.output_tokens()));
-        self.credits = self.credits.saturating_add(signed(charge.credits().millionths()));
+        let (input, output) = (charge.input_tokens(), charge.output_tokens());
+        let amounts = [charge.requests(), input, output, charge.credits().millionths()];
+        for (sum, amount) in self.0.iter_mut().zip(amounts) {
+            *sum = sum.saturating_add(amount.cast_signed().saturating_mul(sign));
+        }
     }
 
     /// As much of it as one charge can hold, if there is anything.
     fn charge(&self) -> Option<Charge> {
-        let amount = |sum: i64| u64::try_from(sum).unwrap_or(0).min(MAX_COUNT);
-        let (requests, credits) = (amount(self.requests), amount(self.credits));
-        let input = amount(self.input);
-        let output = amount(self.output).min(MAX_COUNT - input);
-        if (requests, credits, input, output) == (0, 0, 0, 0) {
+        let amounts = self.0.map(|sum| u64::try_from(sum).unwrap_or(0).min(MAX_COUNT));
+        let [requests, input, output, credits] = amounts;
+        if amounts == [0; 4] {
             return None;
         }
+        let output = output.min(MAX_COUNT - input);
         let charge = Charge::request().with_requests(requests).ok()?.with_tokens(input, output);
         Some(charge.ok()?.with_credits(Credits::from_millionths(credits).ok()?))
     }

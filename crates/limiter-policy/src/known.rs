@@ -18,16 +18,10 @@ struct LookUps {
     located: KnownKeys,
 }
 
-/// The reservations that were made without the store.
+/// The reservations that were made without the store. Of each: whether the store may have charged the call nevertheless,
+/// since it was sent, and its answer was lost.
 #[derive(Debug)]
-pub(crate) struct Unbacked(Mutex<LruCache<(KeyId, RequestId), MayStand>>);
-
-/// Whether the store may have charged a call nevertheless: the call was sent, and its answer was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MayStand {
-    Yes,
-    No,
-}
+pub(crate) struct Unbacked(Mutex<LruCache<(KeyId, RequestId), bool>>);
 
 impl LookedUp {
     pub(crate) fn new(most: NonZeroUsize) -> Self {
@@ -71,7 +65,7 @@ impl Unbacked {
         Self(Mutex::new(LruCache::new(most)))
     }
 
-    pub(crate) fn remember(&self, key: &KeyId, id: &RequestId, may_stand: MayStand) {
+    pub(crate) fn remember(&self, key: &KeyId, id: &RequestId, may_stand: bool) {
         self.0.lock().put((key.clone(), id.clone()), may_stand);
     }
 
@@ -79,7 +73,7 @@ impl Unbacked {
     /// is the first to be forgotten.
     pub(crate) fn end(&self, key: &KeyId, id: &RequestId) -> bool {
         let (mut known, call) = (self.0.lock(), (key.clone(), id.clone()));
-        let never_heard_of = known.peek(&call) == Some(&MayStand::No);
+        let never_heard_of = known.peek(&call) == Some(&false);
         if never_heard_of {
             known.demote(&call);
         }
@@ -105,9 +99,9 @@ mod tests {
         let unbacked = Unbacked::new(ONE);
         let (key, [first, second]) =
             ("ci".parse().unwrap(), ["first", "second"].map(|id| id.parse().unwrap()));
-        unbacked.remember(&key, &first, MayStand::No);
+        unbacked.remember(&key, &first, false);
         assert!(unbacked.has(&key, &first));
-        unbacked.remember(&key, &second, MayStand::No);
+        unbacked.remember(&key, &second, false);
         assert!(unbacked.has(&key, &second) && !unbacked.has(&key, &first));
     }
 
@@ -115,11 +109,11 @@ mod tests {
     fn what_has_ended_is_forgotten_before_what_goes_on() {
         let unbacked = Unbacked::new(NonZeroUsize::new(2).unwrap());
         let (key, ids) = ("ci".parse().unwrap(), ["a", "b", "c"].map(|id| id.parse().unwrap()));
-        unbacked.remember(&key, &ids[0], MayStand::Yes);
-        unbacked.remember(&key, &ids[1], MayStand::No);
+        unbacked.remember(&key, &ids[0], true);
+        unbacked.remember(&key, &ids[1], false);
         assert!(!unbacked.end(&key, &ids[0]), "the store must end it");
         assert!(unbacked.end(&key, &ids[1]) && unbacked.end(&key, &ids[1]));
-        unbacked.remember(&key, &ids[2], MayStand::No);
+        unbacked.remember(&key, &ids[2], false);
         assert_eq!(ids.map(|id| unbacked.has(&key, &id)), [true, false, true]);
     }
 

@@ -1,4 +1,4 @@
-//! What the store is to be told when it is back: how calls have ended meanwhile.
+//! Ends of reservations that the store gets when it is back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::asking::{Asking, Effect};
-use crate::catch_up::{Refused, Round, is_final};
-
+use crate::catch_up::{Round, is_final};
 use crate::metrics::{Late, Outcome};
 use crate::pause::Pause;
 
@@ -34,7 +33,7 @@ struct Ends {
 pub(crate) struct Ended {
     pub(crate) key: KeyId,
     pub(crate) id: RequestId,
-    /// What it did cost, or `None` if it was cancelled.
+    /// Its actual totals, or `None` if it was cancelled.
     pub(crate) actual: Option<Totals>,
     /// Whether this is the end of the call for its caller. Otherwise it only takes back a charge that the store may
     /// have made for a call that is counted here, and is not reported.
@@ -68,8 +67,7 @@ impl Later {
 
     /// Sends the store each end once, except those that it has just refused. A failed end does not stop the next.
     pub(crate) async fn tell(&self, asking: &Arc<Asking>, round: &mut Round) {
-        for number in self.due(round.also_refused) {
-            let Some(ended) = self.get(number) else { continue };
+        for (number, ended) in self.due(round.also_refused) {
             match ended.tell(asking).await {
                 Err(error) if error.is_outage() => {
                     round.meets_outage = true;
@@ -91,9 +89,11 @@ impl Later {
                 Err(error) => {
                     asking.late.count(ended.late(), Outcome::Refused);
                     let stays = is_final(&error);
-                    round.refused(Refused { key: &ended.key, late: ended.late(), error: &error });
+                    round.refused(&ended.key, ended.late(), &error);
                     if !stays {
-                        self.wait_longer(number);
+                        if let Some((_, pause)) = self.ends.lock().waiting.get_mut(&number) {
+                            pause.grow(Instant::now());
+                        }
                         continue;
                     }
                 }
@@ -102,20 +102,10 @@ impl Later {
         }
     }
 
-    fn due(&self, also_refused: bool) -> Vec<u64> {
+    fn due(&self, also_refused: bool) -> Vec<(u64, Ended)> {
         let (ends, now) = (self.ends.lock(), Instant::now());
         let due = ends.waiting.iter().filter(|(_, (_, pause))| also_refused || pause.is_over(now));
-        due.map(|(number, _)| *number).collect()
-    }
-
-    fn get(&self, number: u64) -> Option<Ended> {
-        self.ends.lock().waiting.get(&number).map(|(ended, _)| ended.clone())
-    }
-
-    fn wait_longer(&self, number: u64) {
-        if let Some((_, pause)) = self.ends.lock().waiting.get_mut(&number) {
-            pause.grow(Instant::now());
-        }
+        due.map(|(number, (ended, _))| (*number, ended.clone())).collect()
     }
 }
 

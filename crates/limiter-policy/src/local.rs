@@ -1,4 +1,4 @@
-//! What this process goes on with by itself: the keys whose limits it knows.
+//! Keys whose limits this process knows, so that it can go on with them by itself.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -16,9 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::asking::{Asking, Effect};
-use crate::catch_up::{Refused, Round, is_not_charged};
+use crate::catch_up::{Round, is_not_charged};
 use crate::debt::{Debt, Moment, Sending};
-
 use crate::here::{Full, Here, Learned};
 use crate::metrics::{Late, Outcome};
 use crate::share::Share;
@@ -67,20 +66,12 @@ impl Local {
         most_calls: usize,
         payments_remembered_for: Duration,
     ) -> Self {
-        let keys = Keys {
-            followed: LruCache::new(most),
-            owing: HashSet::new(),
-            remembering: HashSet::new(),
-            calls: 0,
-            tidied_at: None,
-            first_forgotten_at: None,
-        };
         Self {
             share,
             bounds: LedgerBounds::of_each(most.get()),
             most_calls,
             payments_remembered_for,
-            keys: Mutex::new(keys),
+            keys: Mutex::new(Keys::new(most)),
             learning: Arc::new(Semaphore::new(MOST_LEARNING)),
             tidying: Arc::new(Semaphore::new(1)),
         }
@@ -194,8 +185,8 @@ impl Local {
     pub(crate) fn unpaid(&self) -> Unpaid {
         let (keys, mut unpaid) = (self.keys.lock(), Unpaid::default());
         for key in &keys.owing {
-            let here = keys.followed.peek(key).and_then(|followed| followed.here.as_ref());
-            unpaid.keys += usize::from(here.is_some_and(|here| here.add_unpaid(&mut unpaid)));
+            let owes = keys.here(key).is_some_and(|here| here.add_unpaid(&mut unpaid));
+            unpaid.keys += usize::from(owes);
         }
         unpaid
     }
@@ -235,7 +226,7 @@ impl Local {
                         round.meets_outage |= is_outage;
                         if !is_outage {
                             asking.late.count(Late::Record, Outcome::Refused);
-                            round.refused(Refused { key: &key, late: Late::Record, error });
+                            round.refused(&key, Late::Record, error);
                         }
                     }
                 }
@@ -249,9 +240,7 @@ impl Local {
     fn due(&self, also_refused: bool) -> Vec<(KeyId, Option<AssetId>)> {
         let (keys, now) = (self.keys.lock(), Moment::now());
         let of_key = |key: &KeyId| {
-            // `peek`, since to pay is not to be in use.
-            let here = keys.followed.peek(key).and_then(|followed| followed.here.as_ref());
-            let assets = here.map(|here| here.due(now, also_refused)).unwrap_or_default();
+            let assets = keys.here(key).map(|here| here.due(now, also_refused)).unwrap_or_default();
             assets.into_iter().map(|asset| (key.clone(), asset)).collect::<Vec<_>>()
         };
         keys.owing.iter().flat_map(of_key).collect()
@@ -338,6 +327,18 @@ impl Asking {
 }
 
 impl Keys {
+    fn new(most: NonZeroUsize) -> Self {
+        let (owing, remembering) = Default::default();
+        let followed = LruCache::new(most);
+        let (tidied_at, first_forgotten_at) = (None, None);
+        Self { followed, owing, remembering, calls: 0, tidied_at, first_forgotten_at }
+    }
+
+    fn here(&self, key: &KeyId) -> Option<&Here> {
+        // `peek`, since to pay is not to be in use.
+        self.followed.peek(key)?.here.as_deref()
+    }
+
     fn forget(&mut self, key: &KeyId) {
         let here = self.followed.pop(key).and_then(|followed| followed.here);
         self.calls = self.calls.saturating_sub(here.map_or(0, |here| here.remembered()));
@@ -365,13 +366,10 @@ impl Keys {
     }
 
     fn forget_what_is_paid(&mut self) {
-        let Self { followed, owing, .. } = self;
-        owing.retain(|key| {
-            let here = followed.peek(key).and_then(|followed| followed.here.as_ref());
-            here.is_some_and(|here| here.owes())
-        });
-        if owing.is_empty() {
-            *owing = HashSet::new();
+        let mut owing = std::mem::take(&mut self.owing);
+        owing.retain(|key| self.here(key).is_some_and(Here::owes));
+        if !owing.is_empty() {
+            self.owing = owing;
         }
     }
 

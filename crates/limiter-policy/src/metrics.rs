@@ -1,10 +1,12 @@
-//! The figures of this crate: their names, and the handles by which they are counted. Without the feature `metrics` there is
-//! nothing here.
+//! The metrics of this crate: their names, and the handles by which they are counted. Without the feature `metrics` the
+//! handles have no size and do nothing.
 
 use limiter_core::Decision;
 #[cfg(feature = "metrics")]
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
+#[cfg(not(feature = "metrics"))]
+use self::silent::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use crate::breaker::BreakerState;
 use crate::policy::FailurePolicy;
 
@@ -14,29 +16,18 @@ use crate::policy::FailurePolicy;
 /// The handles are asked of the recorder when the breaker is made: a recorder that is installed later sees none of its states.
 #[derive(Debug)]
 pub(crate) struct StateFigures {
-    #[cfg(feature = "metrics")]
     now: [Gauge; STATES.len()],
-    #[cfg(feature = "metrics")]
     changes: [Counter; STATES.len()],
-    #[cfg(feature = "metrics")]
     shown: BreakerState,
 }
 
-/// Counts what is answered without the store.
+/// Counts what is answered without the store: what is allowed, and what is denied.
 #[derive(Debug)]
-pub(crate) struct AnswerFigures {
-    /// Allowed and denied.
-    #[cfg(feature = "metrics")]
-    answers: [Counter; 2],
-}
+pub(crate) struct AnswerFigures([Counter; 2]);
 
-/// Counts the operations that the store receives late, after an outage.
+/// Counts the operations that the store receives late, after an outage, by operation and outcome.
 #[derive(Debug)]
-pub(crate) struct LateFigures {
-    /// Indexed by operation and outcome.
-    #[cfg(feature = "metrics")]
-    told: [[Counter; OUTCOMES.len()]; LATE.len()],
-}
+pub(crate) struct LateFigures([[Counter; OUTCOMES.len()]; LATE.len()]);
 
 /// A late operation, under its name in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,42 +58,28 @@ impl Late {
     }
 }
 
-#[cfg(feature = "metrics")]
 impl LateFigures {
     pub(crate) fn new(policy: FailurePolicy) -> Self {
         if policy == FailurePolicy::FailClosed {
             // This policy puts nothing off.
-            return Self {
-                told: std::array::from_fn(|_| std::array::from_fn(|_| Counter::noop())),
-            };
+            return Self(std::array::from_fn(|_| std::array::from_fn(|_| Counter::noop())));
         }
         describe_counter!(
             RECONCILIATIONS,
             "Charges and settlements of an outage sent to the store, by operation and outcome"
         );
-        let told = LATE.map(|late| {
+        Self(LATE.map(|late| {
             OUTCOMES.map(|outcome| {
                 counter!(RECONCILIATIONS, "operation" => late.name(), "outcome" => outcome.name())
             })
-        });
-        Self { told }
+        }))
     }
 
     pub(crate) fn count(&self, late: Late, outcome: Outcome) {
-        self.told[late as usize][outcome as usize].increment(1);
+        self.0[late as usize][outcome as usize].increment(1);
     }
 }
 
-#[cfg(not(feature = "metrics"))]
-impl LateFigures {
-    pub(crate) const fn new(_policy: FailurePolicy) -> Self {
-        Self {}
-    }
-
-    pub(crate) const fn count(&self, _late: Late, _outcome: Outcome) {}
-}
-
-#[cfg(feature = "metrics")]
 impl Outcome {
     const fn name(self) -> &'static str {
         match self {
@@ -113,7 +90,6 @@ impl Outcome {
     }
 }
 
-#[cfg(feature = "metrics")]
 impl StateFigures {
     pub(crate) fn new(shown: BreakerState) -> Self {
         describe_gauge!(
@@ -137,54 +113,62 @@ impl StateFigures {
     }
 }
 
-#[cfg(feature = "metrics")]
 impl Drop for StateFigures {
     fn drop(&mut self) {
         self.now[self.shown as usize].decrement(1);
     }
 }
 
-#[cfg(feature = "metrics")]
 impl AnswerFigures {
     pub(crate) fn new(policy: FailurePolicy) -> Self {
         let policy = match policy {
             FailurePolicy::FailOpen => "fail_open",
             FailurePolicy::LocalShare { .. } => "local_share",
             // It answers nothing without the store.
-            FailurePolicy::FailClosed => {
-                return Self { answers: [Counter::noop(), Counter::noop()] };
-            }
+            FailurePolicy::FailClosed => return Self([Counter::noop(), Counter::noop()]),
         };
         describe_counter!(ANSWERS, "Answers given without the store, by policy and outcome");
-        let answers = ["allowed", "denied"]
-            .map(|outcome| counter!(ANSWERS, "policy" => policy, "outcome" => outcome));
-        Self { answers }
+        let counted = |outcome| counter!(ANSWERS, "policy" => policy, "outcome" => outcome);
+        Self(["allowed", "denied"].map(counted))
     }
 
     pub(crate) fn degraded(&self, decision: &Decision) {
-        self.answers[usize::from(!decision.is_allowed())].increment(1);
+        self.0[usize::from(!decision.is_allowed())].increment(1);
     }
 }
 
+/// In place of the crate `metrics`.
 #[cfg(not(feature = "metrics"))]
-impl StateFigures {
-    pub(crate) const fn new(_shown: BreakerState) -> Self {
-        Self {}
+mod silent {
+    #[derive(Debug)]
+    pub(super) struct Silent;
+    pub(super) use Silent as Counter;
+    pub(super) use Silent as Gauge;
+
+    impl Silent {
+        pub(super) const fn noop() -> Self {
+            Self
+        }
+
+        pub(super) const fn increment(&self, _by: u64) {}
+
+        pub(super) const fn decrement(&self, _by: u64) {}
     }
 
-    pub(crate) const fn show(&mut self, _state: BreakerState) {}
-}
-
-#[cfg(not(feature = "metrics"))]
-impl AnswerFigures {
-    pub(crate) const fn new(_policy: FailurePolicy) -> Self {
-        Self {}
+    macro_rules! silent {
+        ($name:expr $(, $label:expr => $value:expr)*) => {{
+            let _ = ($name, $($value),*);
+            $crate::metrics::silent::Silent
+        }};
+        ($name:expr, $description:expr) => {
+            let _ = ($name, $description);
+        };
     }
-
-    pub(crate) const fn degraded(&self, _decision: &Decision) {}
+    pub(super) use {
+        silent as counter, silent as gauge, silent as describe_counter, silent as describe_gauge,
+    };
 }
 
-#[cfg(feature = "metrics")]
 const fn state_name(state: BreakerState) -> &'static str {
     match state {
         BreakerState::Closed => "closed",
@@ -194,22 +178,14 @@ const fn state_name(state: BreakerState) -> &'static str {
 }
 
 /// As they are numbered.
-#[cfg(feature = "metrics")]
 const STATES: [BreakerState; 3] =
     [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
-
 /// In the order of their numbers.
-#[cfg(feature = "metrics")]
 const LATE: [Late; 3] = [Late::Record, Late::Settle, Late::Cancel];
 /// In the order of their numbers.
-#[cfg(feature = "metrics")]
 const OUTCOMES: [Outcome; 3] = [Outcome::Done, Outcome::Refused, Outcome::GivenUp];
 
-#[cfg(feature = "metrics")]
 const BREAKERS: &str = "limiter_breaker_state";
-#[cfg(feature = "metrics")]
 const CHANGES: &str = "limiter_breaker_changes_total";
-#[cfg(feature = "metrics")]
 const ANSWERS: &str = "limiter_degraded_answers_total";
-#[cfg(feature = "metrics")]
 const RECONCILIATIONS: &str = "limiter_reconciliations_total";

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::asking::{Asking, Effect, Subject, failed_key};
 use crate::breaker::BreakerState;
 use crate::here::Here;
-use crate::known::{LookedUp, MayStand, Unbacked};
+use crate::known::{LookedUp, Unbacked};
 use crate::later::Ended;
 use crate::local::Local;
 use crate::metrics::AnswerFigures;
@@ -143,23 +143,19 @@ impl GuardedStore {
 
     /// Learns what the share is a share of, in the background.
     fn follow(&self, local: &Local, key: &KeyId, decision: &Decision) {
-        match decision {
-            Decision::Denied(denied) if *denied.reason() == DenialReason::KeyUnknown => {
+        if let Decision::Denied(denied) = decision {
+            if *denied.reason() == DenialReason::KeyUnknown {
                 local.forget(key);
             }
-            Decision::Denied(_) => {}
-            Decision::Allowed(_) => {
-                if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
-                    && local.wants(key)
-                    && let Ok(runtime) = Handle::try_current()
-                {
-                    let (asking, key) = (Arc::clone(&self.asking), key.clone());
-                    runtime.spawn(async move {
-                        asking.learn(&key).await;
-                        drop(permit);
-                    });
-                }
-            }
+        } else if let Ok(permit) = Arc::clone(&local.learning).try_acquire_owned()
+            && local.wants(key)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (asking, key) = (Arc::clone(&self.asking), key.clone());
+            runtime.spawn(async move {
+                asking.learn(&key).await;
+                drop(permit);
+            });
         }
     }
 
@@ -285,16 +281,11 @@ impl Store for GuardedStore {
         let here = |here: &mut Here, now| here.reserve(asset, estimate, id, ttl, now);
         let decision = self.or_policy(key, asked, here)?;
         if self.asking.local.is_none() && decision.is_degraded() {
-            let may_stand = if may_stand { MayStand::Yes } else { MayStand::No };
             self.unbacked.remember(key, id, may_stand);
         } else if may_stand && decision.is_degraded() {
             // It is counted here, and is not to count twice if the store has heard of it after all.
-            self.tell_later(Ended {
-                key: key.clone(),
-                id: id.clone(),
-                actual: None,
-                is_reported: false,
-            });
+            let ended = Ended::by_caller(key, id, None);
+            self.tell_later(Ended { is_reported: false, ..ended });
         }
         Ok(decision)
     }

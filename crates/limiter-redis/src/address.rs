@@ -47,24 +47,29 @@ impl FromStr for Target {
         if rest.contains('#') {
             return Err(invalid("nothing may follow a # (in a password write %23)"));
         }
-        match scheme {
-            "redis" => Ok(Self::Standalone(server(without_query(url)?)?)),
-            "rediss" => {
-                let server = server(without_query(url)?);
-                Ok(Self::Standalone(server.map_err(|error| without_tls(error, scheme))?))
-            }
-            "unix" | "redis+unix" => {
+        // By TLS or not, the rest is the same.
+        let plain = match scheme.strip_prefix("rediss") {
+            Some(kind) => format!("redis{kind}"),
+            None => scheme.to_owned(),
+        };
+        let security = if plain == scheme { "redis" } else { "rediss" };
+        let target = match plain.as_str() {
+            "redis" => without_query(url).and_then(server).map(Self::Standalone),
+            "unix" | "redis+unix" if plain == scheme => {
                 knows_all_parameters(Parts::of(rest).query)?;
-                Ok(Self::Standalone(server(url)?))
+                server(url).map(Self::Standalone)
             }
-            "redis+cluster" => cluster("redis", rest),
-            "rediss+cluster" => cluster("rediss", rest).map_err(|error| without_tls(error, scheme)),
-            "redis+sentinel" => sentinel("redis", rest),
-            "rediss+sentinel" => {
-                sentinel("rediss", rest).map_err(|error| without_tls(error, scheme))
-            }
-            _ => Err(invalid("what precedes :// is none of the schemes known here")),
-        }
+            "redis+cluster" => cluster(security, rest),
+            "redis+sentinel" => sentinel(security, rest),
+            _ => return Err(invalid("what precedes :// is none of the schemes known here")),
+        };
+        // Without TLS compiled in, every `rediss` URL fails, and should say how to change that.
+        target.map_err(|error| match cfg!(feature = "tls") || plain == scheme {
+            true => error,
+            false => invalid(format!(
+                "{scheme}:// needs TLS: enable the feature `redis-tls` of llm-limiter, or `tls` of limiter-redis"
+            )),
+        })
     }
 }
 
@@ -194,10 +199,8 @@ impl<'a> Parts<'a> {
     fn servers(&self, scheme: &str, user: Option<&str>) -> Result<Vec<ConnectionInfo>, RedisError> {
         let hosts: Vec<_> = self.hosts.split(',').collect();
         if hosts.len() > MAX_HOSTS {
-            return Err(invalid(format!(
-                "it names {} servers, {MAX_HOSTS} are enough",
-                hosts.len()
-            )));
+            let count = hosts.len();
+            return Err(invalid(format!("it names {count} servers, {MAX_HOSTS} are enough")));
         }
         hosts.into_iter().map(|host| server(&spelled(scheme, user, host, ""))).collect()
     }
@@ -207,16 +210,6 @@ fn invalid(reason: impl Into<String>) -> RedisError {
     RedisError::InvalidUrl { reason: reason.into() }
 }
 
-/// Without TLS compiled in, every `rediss` URL fails, and should say how to change that.
-fn without_tls(error: RedisError, scheme: &str) -> RedisError {
-    if cfg!(feature = "tls") {
-        return error;
-    }
-    invalid(format!(
-        "{scheme}:// needs TLS: enable the feature `redis-tls` of llm-limiter, or `tls` of limiter-redis"
-    ))
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers = match self {
@@ -224,13 +217,8 @@ impl fmt::Display for Target {
             Self::Sentinel { sentinels, .. } => sentinels,
             Self::Cluster { seeds } => seeds,
         };
-        for (number, server) in servers.iter().enumerate() {
-            if number > 0 {
-                f.write_str(",")?;
-            }
-            write!(f, "{}", server.addr())?;
-        }
-        Ok(())
+        let addresses: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
+        f.write_str(&addresses.join(","))
     }
 }
 
@@ -252,61 +240,69 @@ mod tests {
         url.parse::<Target>().expect_err(url).to_string()
     }
 
-    #[test]
-    fn one_server_with_all_its_parts() {
-        let Target::Standalone(info) = target("redis://us%40er:p%3Aw%2F@example.org:7000/3") else {
-            panic!("not one server")
-        };
-        assert_eq!(info.addr().to_string(), "example.org:7000");
-        assert_eq!(info.redis_settings().username(), Some("us@er"));
-        assert_eq!(info.redis_settings().password(), Some("p:w/"));
-        assert_eq!(info.redis_settings().db(), 3);
-        assert_eq!(target("redis://example.org").to_string(), "example.org:6379");
-        assert_eq!(target("unix:///run/redis.sock").to_string(), "/run/redis.sock");
+    /// A server as `user:password@address/database`.
+    fn shown(server: &ConnectionInfo) -> String {
+        let settings = server.redis_settings();
+        let [user, password] =
+            [settings.username(), settings.password()].map(Option::unwrap_or_default);
+        format!("{user}:{password}@{}/{}", server.addr(), settings.db())
     }
 
     #[test]
-    fn a_cluster_has_seeds_and_no_database() {
-        let Target::Cluster { seeds } = target("redis+cluster://:s%2Cecret@a:1,b,[::1]:3") else {
-            panic!("not a cluster")
-        };
-        let addresses: Vec<_> = seeds.iter().map(|seed| seed.addr().to_string()).collect();
-        assert_eq!(addresses, ["a:1", "b:6379", "::1:3"]);
-        assert!(seeds.iter().all(|seed| seed.redis_settings().password() == Some("s,ecret")));
-        assert!(reason("redis+cluster://a:1/2").contains("no databases"));
-        assert!(reason("redis+cluster://a:1?x=y").contains('?'));
-    }
-
-    #[test]
-    fn a_parameter_that_is_not_known_is_refused() {
-        for url in ["redis://a:1?timeout=5", "redis://a:1/3?protocol=resp2", "redis://u:p?w@a:1"] {
-            assert!(reason(url).contains("nothing may follow a ?"), "{url}");
+    fn a_url_names_servers() {
+        for (url, servers) in [
+            (
+                "redis://us%40er:p%3Aw%2F@example.org:7000/3",
+                &["one", "us@er:p:w/@example.org:7000/3"][..],
+            ),
+            ("redis://example.org", &["one", ":@example.org:6379/0"]),
+            ("unix:///run/redis.sock", &["one", ":@/run/redis.sock/0"]),
+            ("unix:///run/redis.sock?db=2&pass=secret", &["one", ":secret@/run/redis.sock/2"]),
+            (
+                "redis+cluster://:s%2Cecret@a:1,b,[::1]:3",
+                &["cluster", ":s,ecret@a:1/0", ":s,ecret@b:6379/0", ":s,ecret@::1:3/0"],
+            ),
+            // Sentinels may want another password than the master.
+            (
+                "redis+sentinel://me:mine@a:1,b:2/main/4?sentinel_user=s&sentinel_password=th%65irs",
+                &["main", "s:theirs@a:1/0", "s:theirs@b:2/0", "me:mine@localhost:6379/4"],
+            ),
+        ] {
+            let (kind, named) = match target(url) {
+                Target::Standalone(server) => ("one".to_owned(), vec![server]),
+                Target::Cluster { seeds } => ("cluster".to_owned(), seeds),
+                Target::Sentinel { sentinels, service, master } => {
+                    (service, [sentinels, vec![master]].concat())
+                }
+            };
+            let named = named.iter().map(shown);
+            assert_eq!(std::iter::once(kind).chain(named).collect::<Vec<_>>(), servers, "{url}");
         }
-        assert!(reason("unix:///run/redis.sock?db=2&timeout=5").contains("db, user and pass"));
-        let Target::Standalone(info) = target("unix:///run/redis.sock?db=2&pass=secret") else {
-            panic!("not one server")
-        };
-        assert_eq!(info.redis_settings().db(), 2);
+        assert_eq!(target("redis+cluster://:secret@a:1,b").to_string(), "a:1,b:6379");
     }
 
     #[test]
-    fn sentinels_may_want_another_password_than_the_master() {
-        let url =
-            "redis+sentinel://me:mine@a:1,b:2/main/4?sentinel_user=s&sentinel_password=th%65irs";
-        let Target::Sentinel { sentinels, service, master } = target(url) else {
+    fn settings_are_kept_at_another_address() {
+        let Target::Sentinel { master, .. } = target("redis+sentinel://me:mine@a/main/4") else {
             panic!("no Sentinels")
         };
-        assert_eq!((sentinels.len(), service.as_str()), (2, "main"));
-        assert_eq!(sentinels[1].addr().to_string(), "b:2");
-        assert_eq!(sentinels[1].redis_settings().username(), Some("s"));
-        assert_eq!(sentinels[1].redis_settings().password(), Some("theirs"));
-        assert_eq!(master.redis_settings().password(), Some("mine"));
-        assert_eq!(master.redis_settings().db(), 4);
-        let moved = at(&master, "::1", 9);
-        assert_eq!(moved.addr(), &ConnectionAddr::Tcp("::1".into(), 9));
-        assert_eq!(moved.redis_settings().db(), 4);
-        assert!(reason("redis+sentinel://a:1").contains("name of the master"));
-        assert!(reason("redis+sentinel://a:1/main?sentinel_user=x").contains("sentinel_password"));
+        assert_eq!(shown(&at(&master, "::1", 9)), "me:mine@::1:9/4");
+    }
+
+    #[test]
+    fn a_url_with_more_or_less_than_it_may_have_is_refused() {
+        for (url, reason_part) in [
+            ("redis://a:1?timeout=5", "nothing may follow a ?"),
+            ("redis://a:1/3?protocol=resp2", "nothing may follow a ?"),
+            ("redis://u:p?w@a:1", "nothing may follow a ?"),
+            ("unix:///run/redis.sock?db=2&timeout=5", "db, user and pass"),
+            ("redis+cluster://a:1/2", "no databases"),
+            ("redis+cluster://a:1?x=y", "?"),
+            ("redis+sentinel://a:1", "name of the master"),
+            ("redis+sentinel://a:1/main?sentinel_user=x", "sentinel_password"),
+        ] {
+            assert!(reason(url).contains(reason_part), "{url}: {}", reason(url));
+        }
     }
 
     #[test]

@@ -76,8 +76,7 @@ impl<'a> Answer<'a> {
         asset: Option<&AssetId>,
         listed: bool,
     ) -> Result<Self, Misread> {
-        let records = known.state.records_of(known.state.locate(asset));
-        let layouts: Vec<_> = records.map(Layout::of).collect();
+        let layouts = known.layouts(asset);
         match value {
             // Any operation without the ledger may be done by `take`.
             Value::BulkString(_) => Self::of_take(value, &layouts),

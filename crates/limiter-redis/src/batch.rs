@@ -19,9 +19,8 @@ use crate::error::{CommandError, RedisError};
 use crate::keys::{Found, Keys};
 use crate::metrics::Figures;
 use crate::runtime;
-use crate::scripts::Scripts;
 use crate::servers::Lane as Connection;
-use crate::waiting::{self, Joined, Lane, Queues, Request, Ticket};
+use crate::waiting::{Joined, Lane, Queues, Request, Ticket};
 
 /// Decides calls. A clone is the same queues.
 #[derive(Clone, Debug)]
@@ -32,8 +31,7 @@ struct Inner {
     keys: Keys,
     queues: Queues,
     figures: Figures,
-    deadline: Duration,
-    waiting: usize,
+    bounds: Bounds,
 }
 
 /// The bounds of a batcher.
@@ -43,7 +41,7 @@ pub(crate) struct Bounds {
     pub(crate) deadline: Duration,
     /// The most calls in a batch.
     pub(crate) batch: usize,
-    /// The most calls that wait.
+    /// The most calls that wait, in all lanes together.
     pub(crate) waiting: usize,
     /// The most keys and assets whose limits are remembered.
     pub(crate) known: usize,
@@ -52,20 +50,14 @@ pub(crate) struct Bounds {
 /// Groups that one script decides, and what it answered.
 #[derive(Debug)]
 struct Replied {
-    groups: Vec<Ready>,
+    groups: Vec<(Group, Ready)>,
     reply: Result<Value, CommandError>,
 }
 
 impl Batcher {
     pub(crate) fn new(keys: Keys, bounds: Bounds) -> Self {
-        let queues = waiting::Bounds { batch: bounds.batch, waiting: bounds.waiting };
-        Self(Arc::new(Inner {
-            keys,
-            queues: Queues::new(queues),
-            figures: Figures::default(),
-            deadline: bounds.deadline,
-            waiting: bounds.waiting,
-        }))
+        let (queues, figures) = (Queues::new(bounds), Figures::default());
+        Self(Arc::new(Inner { keys, queues, figures, bounds }))
     }
 
     /// Decides a call, and charges it if it is allowed.
@@ -91,7 +83,7 @@ impl Batcher {
         let leaves = Leaves(&ticket);
         match self.0.queues.join(lane.clone(), request) {
             Joined::Full => {
-                let waiting = self.0.waiting;
+                let waiting = self.0.bounds.waiting;
                 return Err(CommandError::NotRun(RedisError::Overloaded { waiting }).into());
             }
             Joined::Queued => {}
@@ -101,10 +93,11 @@ impl Batcher {
                 drop(runtime.spawn(serving.run()));
             }
         }
-        let error = match timeout(self.0.deadline, answered).await {
+        let deadline = self.0.bounds.deadline;
+        let error = match timeout(deadline, answered).await {
             Ok(Ok(decision)) => return decision,
             Ok(Err(_)) => RedisError::RuntimeGone,
-            Err(_) => RedisError::Deadline { after: self.0.deadline },
+            Err(_) => RedisError::Deadline { after: deadline },
         };
         let sent = !leaves.0.give_up();
         Err(if sent { CommandError::Unknown(error) } else { CommandError::NotRun(error) }.into())
@@ -138,9 +131,11 @@ impl Serving {
             if next.is_some() {
                 // In a task of its own: the server decides the next batch while this one is explained.
                 let inner = Arc::clone(&self.inner);
-                drop(tokio::spawn(async move { inner.answer_all(replied) }));
+                drop(tokio::spawn(
+                    async move { replied.into_iter().for_each(|it| inner.answer(it)) },
+                ));
             } else {
-                self.inner.answer_all(replied);
+                replied.into_iter().for_each(|it| self.inner.answer(it));
             }
         }
     }
@@ -165,18 +160,17 @@ impl Inner {
     /// Sends a batch: in one script, unless records of several shapes are among them.
     async fn send(self: &Arc<Self>, batch: Vec<Request>) -> Vec<Replied> {
         self.figures.batch(batch.len());
-        let mut scripts: Vec<Vec<Ready>> = Vec::new();
+        let mut scripts: Vec<Vec<(Group, Ready)>> = Vec::new();
         for group in grouped(batch) {
-            match self.keys.prepare(group) {
-                Ok(ready) => {
-                    let same =
-                        |groups: &&mut Vec<Ready>| Arc::ptr_eq(&groups[0].script, &ready.script);
-                    match scripts.iter_mut().find(same) {
-                        Some(groups) => groups.push(ready),
-                        None => scripts.push(vec![ready]),
-                    }
-                }
-                Err(group) => self.go_on(group, None),
+            let Some(ready) = self.keys.prepare(&group) else {
+                self.go_on(group, None);
+                continue;
+            };
+            let same =
+                |groups: &&mut Vec<(Group, Ready)>| Arc::ptr_eq(&groups[0].1.script, &ready.script);
+            match scripts.iter_mut().find(same) {
+                Some(groups) => groups.push((group, ready)),
+                None => scripts.push(vec![(group, ready)]),
             }
         }
         let mut replied = Vec::with_capacity(scripts.len());
@@ -193,15 +187,17 @@ impl Inner {
         replied
     }
 
-    async fn run(&self, groups: Vec<Ready>) -> Replied {
+    async fn run(&self, groups: Vec<(Group, Ready)>) -> Replied {
         let keys = &self.keys;
-        let names = groups.iter().map(|ready| &ready.group.key);
+        let names = groups.iter().map(|(group, _)| &group.key);
         let names: Vec<_> =
             names.flat_map(|key| [keys.keyspace.hot(key), keys.keyspace.cold(key)]).collect();
-        let given = groups.iter().flat_map(|ready| [ready.group.field(), ready.argument.clone()]);
+        let given = groups.iter();
+        let given =
+            given.flat_map(|(group, ready)| [group.subject().field(), ready.argument.clone()]);
         let arguments = keys.scripts.timed(given.collect());
-        let call = Scripts::call(&groups[0].script, &names, &arguments);
-        let reply = keys.servers.run(&call, Connection::Shared).await;
+        let script = &groups[0].1.script;
+        let reply = keys.servers.run(script, &names, &arguments, Connection::Shared).await;
         Replied { groups, reply }
     }
 
@@ -209,12 +205,6 @@ impl Inner {
     fn go_on(&self, group: Group, found: Option<Found>) {
         let keys = self.keys.clone();
         drop(tokio::spawn(async move { keys.decide(group, found).await }));
-    }
-
-    fn answer_all(&self, replied: Vec<Replied>) {
-        for replied in replied {
-            self.answer(replied);
-        }
     }
 
     fn answer(&self, replied: Replied) {
@@ -227,11 +217,12 @@ impl Inner {
             (_, Err(error)) => return fail(groups, error),
         };
         let mut replies = replies.into_iter();
-        for ready in groups {
-            match self.keys.explain_take(ready, &replies.next().unwrap_or(Value::Nil)) {
-                Ok(None) => {}
-                Ok(Some((group, found))) => self.go_on(group, found),
-                Err(failed) => failed.group.fail(&failed.error),
+        for (mut group, ready) in groups {
+            let reply = replies.next().unwrap_or(Value::Nil);
+            match self.keys.explain_take(&mut group, &ready, &reply) {
+                Ok(_) if group.calls.is_empty() => {}
+                Ok(found) => self.go_on(group, found),
+                Err(error) => group.fail(&error),
             }
         }
     }
@@ -250,13 +241,13 @@ fn grouped(batch: Vec<Request>) -> Vec<Group> {
 }
 
 /// Answers all callers of a script that failed.
-fn fail(groups: Vec<Ready>, error: CommandError) {
+fn fail(groups: Vec<(Group, Ready)>, error: CommandError) {
     let error = match error.of_several_writes() {
         // Stopped by what it read of one key, it may have charged others before.
         CommandError::NotRun(error @ RedisError::Corrupt { .. }) => CommandError::Unknown(error),
         error => error,
     };
-    for ready in groups {
-        ready.group.fail(&error);
+    for (group, _) in groups {
+        group.fail(&error);
     }
 }

@@ -9,6 +9,7 @@ use crate::address::Target;
 use crate::batch::Bounds;
 use crate::directory::Waiting;
 use crate::error::RedisError;
+use crate::keys::Keys;
 use crate::keyspace::Keyspace;
 use crate::rights;
 use crate::scripts::Scripts;
@@ -173,14 +174,8 @@ impl RedisStoreBuilder {
         };
         let keyspace = Keyspace::new(self.key_prefix);
         rights::check(&servers, &keyspace).await?;
-        Ok(RedisStore::new(
-            servers,
-            keyspace,
-            Arc::new(scripts),
-            self.bounds,
-            self.remembered,
-            self.waiting,
-        ))
+        let keys = Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known);
+        Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 
     /// For tests: a store with these settings by the one connection of another. Many that are used at once save most of the
@@ -194,41 +189,49 @@ impl RedisStoreBuilder {
         self.check()?;
         let servers = of.keys.servers.for_one_of_many();
         let scripts = Scripts::new(self.clock, servers.understand_shebangs());
-        let (keyspace, scripts) = (Keyspace::new(self.key_prefix), Arc::new(scripts));
-        Ok(RedisStore::new(servers, keyspace, scripts, self.bounds, self.remembered, self.waiting))
+        let keyspace = Keyspace::new(self.key_prefix);
+        let keys = Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known);
+        Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 
     fn check(&self) -> Result<(), RedisError> {
-        let refuse = |setting, reason: &str| {
-            Err(RedisError::InvalidSetting { setting, reason: reason.to_owned() })
-        };
         let visible = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
-        if !(1..=MAX_PREFIX).contains(&self.key_prefix.len())
-            || !self.key_prefix.bytes().all(visible)
-        {
-            return refuse(
-                "key_prefix",
-                "it must have 1 to 64 visible ASCII characters, none of them a brace",
-            );
-        }
-        if !(1..=LARGEST_BATCH).contains(&self.bounds.batch) {
-            return refuse("max_batch", "it must be 1 to 128 calls");
-        }
-        if !(1..=MOST_KNOWN).contains(&self.bounds.known) {
-            return refuse("max_remembered_limits", "it must be 1 to 1,000,000 keys and assets");
-        }
+        let prefix = &self.key_prefix;
+        let is_prefix = (1..=MAX_PREFIX).contains(&prefix.len()) && prefix.bytes().all(visible);
+        let Bounds { deadline, batch, waiting, known } = self.bounds;
         let LedgerBounds { open, ended, checks, records, dedupe } = self.remembered;
-        if [open, ended, checks, records].iter().any(|most| *most > MOST_REMEMBERED) {
-            return refuse("ledger_bounds", "each number must be at most 1,000,000");
-        }
-        if dedupe <= self.bounds.deadline {
-            return refuse("ledger_bounds", "the dedupe time must be longer than command_deadline");
-        }
-        if self.bounds.waiting == 0 {
-            return refuse("max_waiting", "at least one call must be able to wait");
-        }
-        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.waiting.lease) {
-            return refuse("management_lease", "it must be 100 ms to an hour");
+        let remembered = [open, ended, checks, records];
+        let checked = [
+            (
+                "key_prefix",
+                is_prefix,
+                "it must have 1 to 64 visible ASCII characters, none of them a brace",
+            ),
+            ("max_batch", (1..=LARGEST_BATCH).contains(&batch), "it must be 1 to 128 calls"),
+            (
+                "max_remembered_limits",
+                (1..=MOST_KNOWN).contains(&known),
+                "it must be 1 to 1,000,000 keys and assets",
+            ),
+            (
+                "ledger_bounds",
+                remembered.iter().all(|most| *most <= MOST_REMEMBERED),
+                "each number must be at most 1,000,000",
+            ),
+            (
+                "ledger_bounds",
+                dedupe > deadline,
+                "the dedupe time must be longer than command_deadline",
+            ),
+            ("max_waiting", waiting > 0, "at least one call must be able to wait"),
+            (
+                "management_lease",
+                (SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.waiting.lease),
+                "it must be 100 ms to an hour",
+            ),
+        ];
+        if let Some((setting, _, reason)) = checked.into_iter().find(|(_, is_valid, _)| !is_valid) {
+            return Err(RedisError::setting(setting, reason));
         }
         Ok(())
     }

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use limiter_core::prepare::Prepared;
 use limiter_core::{AssetId, Charge, Decision, KeyId, Timestamp, explain, prepare};
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
-use crate::keys::{Found, Keys, Request};
-use crate::schema::{Known, Layout, Misread, asset_field};
+use crate::keys::{Found, Keys, Request, Subject};
+use crate::schema::{Known, Layout, Misread};
 use crate::script::Script;
-use crate::scripts::Scripts;
 use crate::servers::Lane;
 use crate::shape::Shape;
 use crate::waiting;
@@ -24,20 +22,9 @@ pub(crate) struct Group {
     pub(crate) calls: Vec<waiting::Request>,
 }
 
-/// Calls without an answer, and why.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) group: Group,
-    pub(crate) error: CommandError,
-}
-
-/// The calls that are not answered yet, with their key as it was found, if it was; none once all are.
-type Left = Option<(Group, Option<Found>)>;
-
-/// A group that one script takes, prepared from what is known of its key.
+/// An operation for the calls of a group that one script takes, prepared from what is known of their key.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) group: Group,
     pub(crate) script: Arc<Script>,
     pub(crate) argument: Vec<u8>,
     known: Arc<Known>,
@@ -45,11 +32,8 @@ pub(crate) struct Ready {
     rolls: bool,
 }
 
-impl Failed {
-    fn new(group: Group, error: CommandError) -> Box<Self> {
-        Box::new(Self { group, error })
-    }
-}
+/// Decisions for some calls of a group, if it was compared with what is stored, and the key as it is then.
+type Explained = (Option<Vec<Option<Decision>>>, Option<Known>);
 
 impl Group {
     pub(crate) fn of(call: waiting::Request) -> Self {
@@ -60,8 +44,8 @@ impl Group {
         self.key == call.key && self.asset == call.asset
     }
 
-    pub(crate) fn field(&self) -> Vec<u8> {
-        self.asset.as_ref().map(asset_field).unwrap_or_default()
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { key: &self.key, asset: self.asset.as_ref() }
     }
 
     /// Answers all calls that are left with an error.
@@ -82,7 +66,7 @@ impl Group {
         }
     }
 
-    /// A decision for each call, as far as there is one.
+    /// A decision for each call that has one.
     fn decisions(&self, decide: impl FnMut(&Charge) -> Option<Decision>) -> Vec<Option<Decision>> {
         self.calls.iter().map(|call| &call.charge).map(decide).collect()
     }
@@ -90,113 +74,112 @@ impl Group {
     fn charges(&self) -> Vec<Charge> {
         self.calls.iter().map(|call| call.charge).collect()
     }
-}
-
-impl Keys {
-    /// Prepares a group for `take`, from what is known of its key; or gives it back, to be decided by [`decide`](Self::decide).
-    pub(crate) fn prepare(&self, group: Group) -> Result<Ready, Group> {
-        let asset = group.asset.as_ref();
-        let Some(known) = self.known.of(&group.key, asset) else { return Err(group) };
-        let now = self.now();
-        if known.state.is_usable(now) { self.ready(group, known, now, false) } else { Err(group) }
-    }
-
-    /// Prepares a group for `take`, if it can do what is to be done; on request only if it also fits as far as is known.
-    fn ready(
-        &self,
-        group: Group,
-        known: Arc<Known>,
-        now: Timestamp,
-        must_fit: bool,
-    ) -> Result<Ready, Group> {
-        let located = known.state.locate(group.asset.as_ref());
-        let prepared = prepare::check(&known.state, located, &group.charges(), false, now);
-        if prepared.changes_limits() || must_fit && !prepared.fits(&known.state, located, now) {
-            return Err(group);
-        }
-        let records: Vec<_> = known.state.records_of(located).collect();
-        let shape = Shape::of(prepared.operation(), known.stamp, &records, 0, now);
-        let Some((shape, argument)) = shape else { return Err(group) };
-        let Some(script) = self.scripts.take(&shape) else { return Err(group) };
-        let layouts = records.into_iter().map(Layout::of).collect();
-        Ok(Ready { group, script, argument, known, layouts, rolls: shape.rolls() })
-    }
-
-    /// Answers the calls that a `take` has decided. The others are left, with the key as it was found, if it was.
-    pub(crate) fn explain_take(&self, ready: Ready, reply: &Value) -> Result<Left, Box<Failed>> {
-        let Ready { mut group, known, layouts, rolls, .. } = ready;
-        let (key, asset) = (group.key.clone(), group.asset.clone());
-        let asset = asset.as_ref();
-        let answer = match self.answer(&key, asset, Answer::of_take(reply, &layouts)) {
-            Ok(answer) => answer,
-            Err(error) => return Err(Failed::new(group, error)),
-        };
-        let explained = match answer.ended {
-            Ended::Compared => self.explain(&group, &answer, &known),
-            _ if answer.is_whole(asset) => answer.found(asset).map(|found| (Vec::new(), found)),
-            _ => return Ok(Some((group, None))),
-        };
-        let (decisions, found) = match explained {
-            Ok(explained) => explained,
-            Err(misread) => {
-                self.known.forget(&key, asset);
-                return Err(Failed::new(group, self.misread(&key, misread)));
-            }
-        };
-        // Before anyone is answered, so that the next call of the same caller finds it.
-        if let Some(known) = found.as_ref().filter(|_| rolls) {
-            self.known.learn(&key, asset, Arc::new(known.clone()));
-        }
-        if answer.ended == Ended::Compared {
-            group.answer(decisions);
-        }
-        let found = Found { now: answer.now, known: found };
-        Ok((!group.calls.is_empty()).then_some((group, Some(found))))
-    }
 
     /// Decisions for the calls that were applied and for those that are denied, and the key as it is then.
-    fn explain(
-        &self,
-        group: &Group,
-        answer: &Answer<'_>,
-        known: &Known,
-    ) -> Result<(Vec<Option<Decision>>, Option<Known>), Misread> {
-        let asset = group.asset.as_ref();
+    fn explain(&self, answer: &Answer<'_>, known: &Known) -> Result<Explained, Misread> {
+        let (asset, now) = (self.asset.as_ref(), answer.now);
         let mut known = answer.before(known, asset)?;
         let state = &mut known.state;
         let mut letters = answer.letters.iter();
-        let decisions = group.decisions(|charge| {
+        let decisions = self.decisions(|charge| {
             let located = state.locate(asset);
             match letters.next() {
-                Some(b'A') => Some(explain::admitted(state, located, charge, answer.now)),
+                Some(b'A') => Some(explain::admitted(state, located, charge, now)),
                 // If there is no reason to deny it, it reaches a stop.
-                _ => explain::refused(state, &group.key, located, charge, answer.now)
-                    .filter(|_| prepare::rebase(state, located, answer.now).is_none()),
+                _ => explain::refused(state, &self.key, located, charge, now)
+                    .filter(|_| prepare::rebase(state, located, now).is_none()),
             }
         });
-        Ok((decisions, Some(known)))
+        Ok((Some(decisions), Some(known)))
+    }
+}
+
+impl Keys {
+    /// Prepares a group for `take`, from what is known of its key. Without a result [`decide`](Self::decide) does it.
+    pub(crate) fn prepare(&self, group: &Group) -> Option<Ready> {
+        let (known, now) = (self.known.of(&group.key, group.asset.clone())?, self.now());
+        if known.state.is_usable(now) { self.ready(group, known, now, false) } else { None }
+    }
+
+    /// Prepares a group for `take`, if it can do what is to be done; on request only if it also fits by what is known.
+    fn ready(
+        &self,
+        group: &Group,
+        known: Arc<Known>,
+        now: Timestamp,
+        must_fit: bool,
+    ) -> Option<Ready> {
+        let located = known.state.locate(group.asset.as_ref());
+        let prepared = prepare::check(&known.state, located, &group.charges(), false, now);
+        if prepared.changes_limits() || must_fit && !prepared.fits(&known.state, located, now) {
+            return None;
+        }
+        let records: Vec<_> = known.state.records_of(located).collect();
+        let (shape, argument) = Shape::of(prepared.operation(), known.stamp, &records, 0, now)?;
+        let script = self.scripts.take(&shape)?;
+        let (layouts, rolls) = (known.layouts(group.asset.as_ref()), shape.rolls());
+        Some(Ready { script, argument, known, layouts, rolls })
+    }
+
+    /// Answers the calls that a `take` has decided, and returns the key as it was found, if it was.
+    pub(crate) fn explain_take(
+        &self,
+        group: &mut Group,
+        ready: &Ready,
+        reply: &Value,
+    ) -> Result<Option<Found>, CommandError> {
+        let answer = self.answer(group.subject(), Answer::of_take(reply, &ready.layouts))?;
+        self.explain(group, &answer, &ready.known, ready.rolls)
+    }
+
+    /// Answers the calls that were applied and those that are denied, and returns the key as it is then; `None` if it has
+    /// to be read. With `learns` later calls are prepared from it.
+    fn explain(
+        &self,
+        group: &mut Group,
+        answer: &Answer<'_>,
+        known: &Known,
+        learns: bool,
+    ) -> Result<Option<Found>, CommandError> {
+        let of = group.subject();
+        let explained = match answer.ended {
+            Ended::Compared => group.explain(answer, known),
+            _ if answer.is_whole(of.asset) => answer.found(of.asset).map(|known| (None, known)),
+            _ => return Ok(None),
+        };
+        let (decisions, known) = explained.map_err(|misread| {
+            self.forget(of);
+            self.misread(of.key, misread)
+        })?;
+        // Before any call is answered, so that the next call of the same caller finds it.
+        match &known {
+            Some(known) if learns => self.learn(of, known),
+            None if learns => self.forget(of),
+            _ => {}
+        }
+        if let Some(decisions) = decisions {
+            group.answer(decisions);
+        }
+        Ok(Some(Found { now: answer.now, known }))
     }
 
     /// Decides the calls of a group, in as many tries as needed, until no call is left whose caller still waits.
-    pub(crate) async fn decide(&self, group: Group, found: Option<Found>) {
-        let mut left = Some((group, found));
-        while let Some((mut group, found)) = left {
+    pub(crate) async fn decide(&self, mut group: Group, mut found: Option<Found>) {
+        loop {
             group.calls.retain(|call| !call.answer.is_closed());
             if group.calls.is_empty() {
                 return;
             }
             let tried = match found {
-                Some(found) => self.try_again(group, found).await,
-                None => match self.read(&group.key, group.asset.as_ref()).await {
-                    Ok(found) => Ok(Some((group, Some(found)))),
-                    Err(error) => Err(Failed::new(group, error.of_reading())),
-                },
+                Some(found) => self.try_again(&mut group, found).await,
+                None => {
+                    self.read(group.subject()).await.map(Some).map_err(CommandError::of_reading)
+                }
             };
-            left = match tried {
-                Ok(left) => left,
-                Err(failed) => {
-                    let Failed { group, error } = *failed;
-                    self.known.forget(&group.key, group.asset.as_ref());
+            found = match tried {
+                Ok(found) => found,
+                Err(error) => {
+                    self.forget(group.subject());
                     return group.fail(&error);
                 }
             };
@@ -204,80 +187,50 @@ impl Keys {
     }
 
     /// Answers what is denied, and sends the rest: by `take` if all of it fits, or else with all stops.
-    async fn try_again(&self, mut group: Group, found: Found) -> Result<Left, Box<Failed>> {
+    async fn try_again(
+        &self,
+        group: &mut Group,
+        found: Found,
+    ) -> Result<Option<Found>, CommandError> {
         let Found { now, known } = found;
         let (key, asset) = (group.key.clone(), group.asset.clone());
-        let asset = asset.as_ref();
+        let of = Subject { key: &key, asset: asset.as_ref() };
         let Some(known) = known else {
-            group.answer(group.decisions(|_| Some(Decision::key_unknown(Some(&key), asset))));
+            group.answer(group.decisions(|_| Some(Decision::key_unknown(Some(&key), of.asset))));
             return Ok(None);
         };
         let known = Arc::new(known);
-        self.known.learn(&key, asset, Arc::clone(&known));
-        if known.state.is_usable(now) {
-            group = match self.ready(group, Arc::clone(&known), now, true) {
-                Ok(ready) => return self.take(ready).await,
-                Err(group) => group,
-            };
+        self.known.learn(&key, asset.clone(), Arc::clone(&known));
+        if known.state.is_usable(now)
+            && let Some(ready) = self.ready(group, Arc::clone(&known), now, true)
+        {
+            return self.take(group, ready).await;
         }
-        let located = known.state.locate(asset);
+        let located = known.state.locate(of.asset);
         let denied = |charge: &Charge| explain::refused(&known.state, &key, located, charge, now);
         if group.calls.iter().any(|call| denied(&call.charge).is_some()) {
-            if let Err(error) = self.rebase(&key, asset, now, Known::clone(&known)).await {
-                return Err(Failed::new(group, error));
-            }
+            self.rebase(of, now, Known::clone(&known)).await?;
             group.answer(group.decisions(denied));
         }
         if group.calls.is_empty() {
             return Ok(None);
         }
         let prepared = prepare::check(&known.state, located, &group.charges(), true, now);
-        match self.apply_all(&mut group, &known, &prepared, now).await {
-            Ok(found) if !group.calls.is_empty() => Ok(Some((group, found))),
-            Ok(_) => Ok(None),
-            Err(error) => Err(Failed::new(group, error)),
-        }
-    }
-
-    async fn take(&self, ready: Ready) -> Result<Left, Box<Failed>> {
-        let key = &ready.group.key;
-        let keys = [self.keyspace.hot(key), self.keyspace.cold(key)];
-        let arguments = self.scripts.timed(vec![ready.group.field(), ready.argument.clone()]);
-        let call = Scripts::call(&ready.script, &keys, &arguments);
-        match self.servers.run(&call, Lane::Shared).await {
-            Ok(reply) => self.explain_take(ready, &reply),
-            Err(error) => Err(Failed::new(ready.group, error.of_several_writes())),
-        }
-    }
-
-    /// Sends calls with all stops, and answers those that are decided.
-    async fn apply_all(
-        &self,
-        group: &mut Group,
-        known: &Known,
-        prepared: &Prepared,
-        now: Timestamp,
-    ) -> Result<Option<Found>, CommandError> {
-        let (key, asset) = (group.key.clone(), group.asset.clone());
-        let asset = asset.as_ref();
-        let reply = self.apply(&key, asset, known, prepared, now, Request::default()).await?;
-        let answer = self.answer(&key, asset, Answer::of(&reply, known, asset, false))?;
-        let misread = |misread| self.misread(&key, misread);
-        let (decisions, known) = match answer.ended {
-            Ended::Compared => self.explain(group, &answer, known).map_err(misread)?,
-            _ if answer.is_whole(asset) => (Vec::new(), answer.found(asset).map_err(misread)?),
-            _ => return Ok(None),
-        };
+        let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
+        let answer = self.answer(of, Answer::of(&reply, &known, of.asset, false))?;
         // The stamp is another now, if limits have changed.
         let changed = answer.ended == Ended::Compared && prepared.changes_limits();
-        match &known {
-            Some(known) if !changed => self.known.learn(&key, asset, Arc::new(known.clone())),
-            _ => self.known.forget(&key, asset),
+        if changed {
+            self.forget(of);
         }
-        if answer.ended == Ended::Compared {
-            group.answer(decisions);
-        }
-        let found = Found { now: answer.now, known };
-        Ok((!changed).then_some(found))
+        let found = self.explain(group, &answer, &known, !changed)?;
+        Ok(found.filter(|_| !changed))
+    }
+
+    async fn take(&self, group: &mut Group, ready: Ready) -> Result<Option<Found>, CommandError> {
+        let keys = [self.keyspace.hot(&group.key), self.keyspace.cold(&group.key)];
+        let arguments = self.scripts.timed(vec![group.subject().field(), ready.argument.clone()]);
+        let reply = self.servers.run(&ready.script, &keys, &arguments, Lane::Shared).await;
+        self.explain_take(group, &ready, &reply.map_err(CommandError::of_several_writes)?)
     }
 }

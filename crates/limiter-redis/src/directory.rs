@@ -37,8 +37,8 @@ mod updating;
 use std::time::Duration;
 
 use limiter_core::{
-    CreateResults, KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page,
-    Search, StoreError, WorkspaceId,
+    KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page, Search,
+    StoreError, WorkspaceId,
 };
 use redis::FromRedisValue;
 use thiserror::Error;
@@ -46,10 +46,9 @@ use thiserror::Error;
 use self::change::Changes;
 use self::pointer::Pointers;
 use crate::error::{CommandError, RedisError};
-use crate::keyspace::Keyspace;
-use crate::records::{Found, Records};
+use crate::keys::Keys;
+use crate::records::{Found, Records, Undone};
 use crate::runtime::{self, in_runtime};
-use crate::servers::Servers;
 
 /// The keys of all workspaces.
 #[derive(Clone, Debug)]
@@ -79,16 +78,11 @@ impl Default for Waiting {
 ///
 /// Changes run on when their caller goes away: one that is dropped halfway would block its workspace for a lease.
 impl Directory {
-    pub(crate) fn new(
-        servers: Servers,
-        records: Records,
-        keyspace: Keyspace,
-        waiting: Waiting,
-    ) -> Self {
+    pub(crate) fn new(keys: &Keys, waiting: Waiting) -> Self {
         Self {
-            records,
-            changes: Changes::new(servers.clone(), keyspace.clone(), waiting.lease),
-            pointers: Pointers::new(servers, keyspace),
+            records: Records::new(keys.clone()),
+            changes: Changes::new(keys.clone(), waiting.lease),
+            pointers: Pointers::new(keys.clone()),
             patience: waiting.patience,
         }
     }
@@ -96,20 +90,13 @@ impl Directory {
     pub(crate) async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
         let Some(held) = self.pointers.read(digest).await? else { return Ok(None) };
         // A pointer is there a moment before its key, and may be left behind by one that never came to be.
-        let found = self.read(&held.id).await.map_err(|error| of_key(&held.id, error))?;
+        let found = self.records.read(&held.id).await.map_err(|error| of_key(&held.id, error))?;
         Ok(found.filter(|found| has_digest(found, digest)).map(|_| held.id))
     }
 
     pub(crate) async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        let created = self.create_keys(vec![key]).await?.pop();
+        let created = self.create_many(vec![key]).await?.pop();
         created.unwrap_or_else(|| Err(unexpected_reply().into()))
-    }
-
-    pub(crate) async fn create_many(
-        &self,
-        keys: Vec<NewRecord>,
-    ) -> Result<CreateResults, StoreError> {
-        self.create_keys(keys).await
     }
 
     pub(crate) async fn update(
@@ -145,18 +132,13 @@ impl Directory {
         listed.map_err(CommandError::of_reading)?
     }
 
-    /// Reads a key.
-    async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
-        self.records.read(id).await
-    }
-
     /// Reads a key of this workspace; one of another workspace does not exist.
     async fn read_in(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
     ) -> Result<Option<Found>, StoreError> {
-        let found = self.read(id).await?;
+        let found = self.records.read(id).await?;
         Ok(found.filter(|found| found.record.workspace == *workspace))
     }
 }
@@ -192,6 +174,16 @@ impl Stop {
     }
 }
 
+impl From<Undone> for Stop {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Refused(error) => Self::Refused(error),
+            Undone::TooLate => Self::too_late(),
+            Undone::Failed(error) => Self::at_commit(error),
+        }
+    }
+}
+
 /// Why keys cannot be managed right now although the servers answer.
 #[derive(Debug, Error)]
 pub(crate) enum ManagementError {
@@ -201,10 +193,6 @@ pub(crate) enum ManagementError {
     TooLate,
     #[error("a server returned an unexpected reply to a script")]
     UnexpectedReply,
-}
-
-fn not_found(id: &KeyId) -> KeysError {
-    KeysError::NotFound(id.to_string())
 }
 
 /// Names the key in the error of a step that reached only the part of this key.

@@ -11,9 +11,14 @@ use crate::schema::Misread;
 
 /// Why Redis could not do what we asked. Each variant is a thing that a person mends in another way.
 ///
-/// No message holds a password.
+/// In each, `server` is the address of the server, `key` the Redis key or all those of the call, and `source` the error of
+/// the network, of the TLS library or of the server. No message holds a password.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the fields are named in the messages, and those that many have are explained once"
+)]
 pub enum RedisError {
     /// The URL names no server that we know how to reach.
     #[error(
@@ -21,37 +26,24 @@ pub enum RedisError {
          rediss://… for TLS, unix:///path, redis+cluster://host:port,host:port or \
          redis+sentinel://host:port,host:port/service"
     )]
-    InvalidUrl {
-        /// The reason why it cannot be used.
-        reason: String,
-    },
+    InvalidUrl { reason: String },
     /// A setting that is invalid, by itself or for this server.
     #[error("the setting {setting} cannot be used: {reason}")]
-    InvalidSetting {
-        /// Which setting.
-        setting: &'static str,
-        /// The reason why it cannot be used, and valid values.
-        reason: String,
-    },
+    InvalidSetting { setting: &'static str, reason: String },
     /// No connection to the server.
     #[error(
         "no connection to the Redis server {server}: check that it runs, its address, and the network between"
     )]
     Unreachable {
-        /// Its address.
         server: String,
-        /// The error of the network or of the server.
         #[source]
         source: Cause,
     },
     /// The TLS handshake failed.
     #[error("no TLS connection to the Redis server {server}: {reason}")]
     Tls {
-        /// Its address.
         server: String,
-        /// The fault, and how to repair it.
         reason: String,
-        /// The error of the TLS library.
         #[source]
         source: Cause,
     },
@@ -60,24 +52,16 @@ pub enum RedisError {
         "the Redis server {server} does not answer TLS handshakes: its port is a plain one; \
          write redis:// instead of rediss://, or the port that speaks TLS (tls-port)"
     )]
-    SpeaksNoTls {
-        /// Its address.
-        server: String,
-    },
+    SpeaksNoTls { server: String },
     /// The URL asks for a plain connection, but the port expects TLS.
     #[error(
         "the Redis server {server} closes connections without TLS: write rediss:// instead of redis://, or its plain port"
     )]
-    WantsTls {
-        /// Its address.
-        server: String,
-    },
+    WantsTls { server: String },
     /// User or password are wrong, or missing.
     #[error("the Redis server {server} rejected the user or the password: check both in the URL")]
     Authentication {
-        /// Its address.
         server: String,
-        /// The error of the server.
         #[source]
         source: Cause,
     },
@@ -85,114 +69,70 @@ pub enum RedisError {
     #[error(
         "the Redis user may not use {what}, which the limiter needs: allow it with ACL SETUSER <user> {allow}"
     )]
-    Permission {
-        /// The commands.
-        what: String,
-        /// The rules that allow them.
-        allow: String,
-    },
+    Permission { what: String, allow: String },
     /// The user may not use the keys under our prefix.
     #[error(
         "the Redis user may not use the keys {pattern}, which are those of the limiter: \
          allow them with ACL SETUSER <user> ~{pattern}"
     )]
-    KeysForbidden {
-        /// The pattern that their names match.
-        pattern: String,
-    },
+    KeysForbidden { pattern: String },
     /// The server lacks what our scripts need.
     #[error(
         "the Redis server {server} has version {version}, but the limiter needs 6.2 or later: upgrade it"
     )]
-    ServerTooOld {
-        /// Its address.
-        server: String,
-        /// Its version, as far as it told.
-        version: String,
-    },
+    ServerTooOld { server: String, version: String },
     /// The user may not run scripts.
     #[error(
         "the Redis user may not use {command}: the limiter decides in scripts, \
          allow them with ACL SETUSER <user> +evalsha +eval +script|load"
     )]
-    ScriptsForbidden {
-        /// The command that was forbidden.
-        command: String,
-    },
+    ScriptsForbidden { command: String },
     /// A replica may be behind its master, so nothing is decided there.
     #[error(
         "the Redis server {server} is a replica, which may be behind: connect to its master, \
          or let Sentinels or a cluster name the master (redis+sentinel://, redis+cluster://)"
     )]
-    Replica {
-        /// Its address.
-        server: String,
-    },
+    Replica { server: String },
     /// The server could evict what is ours when its memory is full: limits and counts, or what is remembered of calls.
     #[error(
         "the Redis server {server} may evict keys when its memory is full (maxmemory-policy {policy}): \
          limits with allkeys-*, reservations and request ids with volatile-* too; set maxmemory-policy to noeviction"
     )]
-    Evicts {
-        /// Its address.
-        server: String,
-        /// Its policy.
-        policy: String,
-    },
+    Evicts { server: String, policy: String },
     /// The server has started and reads its data.
     #[error("the Redis server {server} is still loading its data: try again when it is done")]
-    Loading {
-        /// Its address.
-        server: String,
-    },
+    Loading { server: String },
     /// The server has no memory left to write.
     #[error(
         "the Redis server {server} is out of memory and refuses writes: raise maxmemory or delete data"
     )]
-    OutOfMemory {
-        /// Its address.
-        server: String,
-    },
+    OutOfMemory { server: String },
     /// The server is kept busy by a script.
     #[error(
         "the Redis server {server} is busy with a script that runs too long: find out whose it is, \
          and end it with SCRIPT KILL"
     )]
-    Busy {
-        /// Its address.
-        server: String,
-    },
+    Busy { server: String },
     /// The server was a master, and is one no more.
     #[error(
         "the Redis server {server} is read-only: it is no longer a master; connect to the master that took over"
     )]
-    ReadOnly {
-        /// Its address.
-        server: String,
-    },
+    ReadOnly { server: String },
     /// The cluster does not serve this key.
     #[error("the Redis cluster does not serve the key ({answer}): see CLUSTER INFO for what fails")]
-    ClusterDown {
-        /// The answer of the node.
-        answer: String,
-    },
+    ClusterDown { answer: String },
     /// The nodes of a cluster sent us from one to the next.
     #[error(
         "the Redis cluster redirected the call {hops} times without an end: its nodes disagree on who owns the slot; \
          see CLUSTER SLOTS on each"
     )]
-    TooManyRedirects {
-        /// How often.
-        hops: usize,
-    },
+    TooManyRedirects { hops: usize },
     /// No Sentinel knows a master for the service.
     #[error(
         "no Sentinel names a master for the service {service:?}: check the name, and SENTINEL MASTERS on them"
     )]
     NoMaster {
-        /// The service.
         service: String,
-        /// Why the last one that was asked did not.
         #[source]
         source: Option<Cause>,
     },
@@ -201,24 +141,16 @@ pub enum RedisError {
         "the server {server} is not a Sentinel: after redis+sentinel:// name Sentinels (26379 is their usual port), \
          or write redis:// to use this server itself"
     )]
-    NotASentinel {
-        /// Its address.
-        server: String,
-    },
+    NotASentinel { server: String },
     /// The time for the call is over.
     #[error(
         "Redis did not answer within {after:?}: the server or the network is slow, or the deadline too short"
     )]
-    Deadline {
-        /// The deadline.
-        after: Duration,
-    },
+    Deadline { after: Duration },
     /// The connection broke while the answer was awaited.
     #[error("the connection to the Redis server {server} was lost before its answer came")]
     ConnectionLost {
-        /// Its address.
         server: String,
-        /// The error of the network.
         #[source]
         source: Cause,
     },
@@ -233,45 +165,26 @@ pub enum RedisError {
     RuntimeGone,
     /// More calls wait than may.
     #[error("too many calls are queued for Redis ({waiting}): it is slower than they arrive")]
-    Overloaded {
-        /// How many wait.
-        waiting: usize,
-    },
+    Overloaded { waiting: usize },
     /// Something else wrote a key of ours.
     #[error(
         "the Redis key {key:?} has a type that the limiter never gives it: something else writes under its prefix; \
          give the limiter a prefix of its own"
     )]
-    WrongType {
-        /// The key, or all those of the call.
-        key: String,
-    },
+    WrongType { key: String },
     /// A later version of the limiter wrote the key.
     #[error(
         "the Redis key {key:?} was written by a later version of the limiter: upgrade this one"
     )]
-    NewerFormat {
-        /// The key.
-        key: String,
-    },
+    NewerFormat { key: String },
     /// The key holds what the limiter never writes.
     #[error(
         "the Redis key {key:?} is damaged ({what}): it was changed by something else; restore or delete it"
     )]
-    Corrupt {
-        /// The key, or all those of the call.
-        key: String,
-        /// The defect in its data.
-        what: String,
-    },
+    Corrupt { key: String, what: String },
     /// Any other answer that is an error.
     #[error("Redis refused the script {script:?}: {answer}")]
-    ScriptFailed {
-        /// The name of the script.
-        script: String,
-        /// The answer of the server.
-        answer: String,
-    },
+    ScriptFailed { script: String, answer: String },
 }
 
 /// Why a call has no answer.
@@ -297,6 +210,10 @@ impl RedisError {
         Self::ConnectionLost { server: server.to_owned(), source: innermost(source) }
     }
 
+    pub(crate) fn setting(setting: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidSetting { setting, reason: reason.into() }
+    }
+
     pub(crate) fn misread(key: &[u8], misread: Misread) -> Self {
         let key = String::from_utf8_lossy(key).into_owned();
         match misread {
@@ -305,15 +222,18 @@ impl RedisError {
             Misread::WrongType => Self::WrongType { key },
         }
     }
-}
 
-impl RedisError {
     /// The error of a user who may not use these commands, each as `ACL SETUSER` names it.
     pub(crate) fn commands_forbidden(names: &[impl AsRef<str>]) -> Self {
         let names = names.iter().map(|name| name.as_ref().to_lowercase());
         let (what, allow): (Vec<_>, Vec<_>) =
             names.map(|name| (name.to_uppercase().replace('|', " "), format!("+{name}"))).unzip();
         Self::Permission { what: what.join(", "), allow: allow.join(" ") }
+    }
+
+    /// Whether what the server holds is the trouble, and not how to reach it.
+    const fn is_about_data(&self) -> bool {
+        matches!(self, Self::WrongType { .. } | Self::NewerFormat { .. } | Self::Corrupt { .. })
     }
 }
 
@@ -322,6 +242,16 @@ impl CommandError {
     pub(crate) fn of_reading(self) -> Self {
         match self {
             Self::NotRun(error) | Self::Unknown(error) => Self::NotRun(error),
+        }
+    }
+
+    /// The error of a script that writes in more than one place: one that stopped it halfway proves nothing.
+    pub(crate) fn of_several_writes(self) -> Self {
+        match self {
+            Self::NotRun(
+                error @ (RedisError::ScriptFailed { .. } | RedisError::Permission { .. }),
+            ) => Self::Unknown(error),
+            error => error,
         }
     }
 }
@@ -338,18 +268,6 @@ fn innermost(error: impl Error + Send + Sync + 'static) -> Cause {
 #[error("{0}")]
 struct Told(String);
 
-impl CommandError {
-    /// The same of a script that writes in more than one place: an error that stopped it halfway proves nothing.
-    pub(crate) fn of_several_writes(self) -> Self {
-        match self {
-            Self::NotRun(
-                error @ (RedisError::ScriptFailed { .. } | RedisError::Permission { .. }),
-            ) => Self::Unknown(error),
-            error => error,
-        }
-    }
-}
-
 impl From<CommandError> for StoreError {
     fn from(error: CommandError) -> Self {
         match error {
@@ -359,13 +277,6 @@ impl From<CommandError> for StoreError {
             CommandError::NotRun(error) => Self::unavailable(error),
             CommandError::Unknown(error) => Self::outcome_unknown(error),
         }
-    }
-}
-
-impl RedisError {
-    /// Whether what the server holds is the trouble, and not how to reach it.
-    const fn is_about_data(&self) -> bool {
-        matches!(self, Self::WrongType { .. } | Self::NewerFormat { .. } | Self::Corrupt { .. })
     }
 }
 

@@ -10,11 +10,11 @@ use limiter_core::{AssetId, KeyId, KeyState, Timestamp};
 use redis::Value;
 
 use crate::answer::{Answer, Ended, found};
+use crate::cache::KnownKeys;
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
-use crate::known::KnownKeys;
 use crate::schema::{
-    Counted, Known, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes, fields_of, look, packed,
+    Counted, GLOBAL, Known, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes, look, packed,
     push_int, time_of, write_asset, write_global,
 };
 use crate::script::Script;
@@ -29,9 +29,18 @@ pub(crate) struct Keys {
     pub(crate) keyspace: Keyspace,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) known: Arc<KnownKeys>,
-    ahead: Arc<Ahead>,
+    /// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the
+    /// time itself.
+    ahead: Arc<AtomicI64>,
     #[cfg(feature = "fuzzing")]
     pub(crate) wrong_by: Arc<AtomicI64>,
+}
+
+/// The key of a call, and its asset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) key: &'a KeyId,
+    pub(crate) asset: Option<&'a AssetId>,
 }
 
 /// A key as it was at one instant; without `known` there is none.
@@ -40,11 +49,6 @@ pub(crate) struct Found {
     pub(crate) now: Timestamp,
     pub(crate) known: Option<Known>,
 }
-
-/// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the time
-/// itself.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
 
 /// An operation, and all that is stored with it.
 #[derive(Clone, Debug, Default)]
@@ -59,13 +63,6 @@ pub(crate) struct Request {
     /// The number of a key and a field; nothing for the whole key.
     pub(crate) drops: Vec<(usize, Vec<u8>)>,
     pub(crate) ledger: Option<Listed>,
-}
-
-/// An operation as a call of `take`.
-struct TakeCall {
-    script: Arc<Script>,
-    keys: Vec<Vec<u8>>,
-    arguments: Vec<Vec<u8>>,
 }
 
 /// The ledger operation of a request.
@@ -115,9 +112,9 @@ impl Keys {
         }
     }
 
-    /// The time of the servers, as far as it can be estimated.
+    /// The estimated time of the servers.
     pub(crate) fn now(&self) -> Timestamp {
-        let ahead = self.ahead.0.load(Ordering::Relaxed);
+        let ahead = self.ahead.load(Ordering::Relaxed);
         let estimated = || Timestamp::from(SystemTime::now()).unix_ms().saturating_add(ahead);
         let now = self.scripts.manual_now().unwrap_or_else(|| Timestamp::from_unix_ms(estimated()));
         #[cfg(feature = "fuzzing")]
@@ -129,130 +126,77 @@ impl Keys {
 
     pub(crate) fn saw(&self, now: Timestamp) {
         let ahead = now.unix_ms().saturating_sub(Timestamp::from(SystemTime::now()).unix_ms());
-        self.ahead.0.store(ahead, Ordering::Relaxed);
+        self.ahead.store(ahead, Ordering::Relaxed);
     }
 
-    /// Reads what a call of an asset meets.
-    pub(crate) async fn read(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-    ) -> Result<Found, CommandError> {
-        let keys = [self.keyspace.hot(key), self.keyspace.cold(key)];
-        let arguments = self.scripts.timed(fields_of(asset));
-        let call = Scripts::call(&self.scripts.read, &keys, &arguments);
-        let reply = self.servers.run(&call, Lane::Shared).await?;
-        let read = read_found(&reply, asset);
-        let found = read.map_err(|misread| self.misread(key, misread))?;
+    /// Reads the records that a call meets.
+    pub(crate) async fn read(&self, of: Subject<'_>) -> Result<Found, CommandError> {
+        let reply =
+            self.run(&self.scripts.read, of.key, &[], of.fields(), false, Lane::Shared).await?;
+        let found =
+            read_found(&reply, of.asset).map_err(|misread| self.misread(of.key, misread))?;
         self.saw(found.now);
         match &found.known {
-            Some(known) => self.known.learn(key, asset, Arc::new(known.clone())),
-            None => self.known.forget(key, asset),
+            Some(known) => self.learn(of, known),
+            None => self.forget(of),
         }
         Ok(found)
     }
 
-    /// Does an operation on the records that a call of an asset meets.
+    pub(crate) fn learn(&self, of: Subject<'_>, known: &Known) {
+        self.known.learn(of.key, of.asset.cloned(), Arc::new(known.clone()));
+    }
+
+    pub(crate) fn forget(&self, of: Subject<'_>) {
+        self.known.forget(of.key, of.asset.cloned());
+    }
+
+    /// Does an operation on the records that a call meets: by `take`, if that can do it.
     pub(crate) async fn apply(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         known: &Known,
         prepared: &Prepared,
         now: Timestamp,
         mut request: Request,
     ) -> Result<Value, CommandError> {
         let operation = prepared.operation();
-        if let Some(call) = self.as_take(key, asset, known, prepared, now, &request) {
-            let TakeCall { script, keys, arguments } = call;
-            let is_repeatable = request.ledger.is_some();
-            return self.run(&script, &keys, &arguments, is_repeatable, Lane::Shared).await;
-        }
-        let stamps = self.limits(asset, known, prepared, &mut request);
-        let fields = fields_of(asset).into_iter().take(operation.steps.len()).collect();
-        self.send(&self.scripts.apply, key, operation, fields, stamps, request, Lane::Shared).await
-    }
-
-    /// An operation as a call of `take`, if that can do it: the script, its keys and its arguments.
-    fn as_take(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        known: &Known,
-        prepared: &Prepared,
-        now: Timestamp,
-        request: &Request,
-    ) -> Option<TakeCall> {
+        let mut stamps = [known.stamp; 2];
         if prepared.changes_limits() {
-            return None;
-        }
-        let records: Vec<_> = known.state.records_of(known.state.locate(asset)).collect();
-        let ledger = request.ledger.clone();
-        let kind = ledger.as_ref().map_or(0, |ledger| ledger.kind);
-        let (shape, argument) = Shape::of(prepared.operation(), known.stamp, &records, kind, now)?;
-        let script = self.scripts.take(&shape)?;
-        let mut keys = vec![self.keyspace.hot(key), self.keyspace.cold(key)];
-        keys.extend(request.keys.iter().cloned());
-        let field = asset.map(asset_field).unwrap_or_default();
-        let mut arguments = vec![field, argument];
-        arguments.extend(ledger.into_iter().flat_map(Listed::arguments));
-        Some(TakeCall { script, keys, arguments })
-    }
-
-    async fn run(
-        &self,
-        script: &Script,
-        keys: &[Vec<u8>],
-        arguments: &[Vec<u8>],
-        is_repeatable: bool,
-        lane: Lane,
-    ) -> Result<Value, CommandError> {
-        let arguments = self.scripts.timed(arguments.to_vec());
-        let call = Scripts::call(script, keys, &arguments);
-        let reply = if is_repeatable {
-            // A call that is remembered by an id charges nothing when it is repeated.
-            self.servers.run_repeatable(&call, lane).await
+            let mut after = known.state.clone();
+            prepared.put_limits(&mut after, known.state.locate(of.asset));
+            put_changed(&mut request, &known.state, &after);
+            stamps[1] = Stamp::draw();
         } else {
-            self.servers.run(&call, lane).await
-        };
-        reply.map_err(CommandError::of_several_writes)
+            let (records, kind): (Vec<_>, _) = (known.records(of.asset).collect(), request.kind());
+            if let Some((shape, argument)) = Shape::of(operation, known.stamp, &records, kind, now)
+                && let Some(script) = self.scripts.take(&shape)
+            {
+                let mut arguments = vec![of.field(), argument];
+                let is_repeatable = request.ledger.is_some();
+                arguments.extend(request.ledger.into_iter().flat_map(Listed::arguments));
+                let (key, more) = (of.key, &request.keys);
+                let run = self.run(&script, key, more, arguments, is_repeatable, Lane::Shared);
+                return run.await.map_err(CommandError::of_several_writes);
+            }
+        }
+        let fields = of.fields().into_iter().take(operation.steps.len()).collect();
+        let apply = &self.scripts.apply;
+        self.send(apply, of.key, operation, fields, stamps, request, Lane::Shared).await
     }
 
-    /// Looks at the ledger and at the records that a call of an asset meets, and does nothing: the time is never right.
+    /// Looks at the ledger and at the records that a call meets, and does nothing: the time is never right.
     pub(crate) async fn look(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         request: Request,
     ) -> Result<Value, CommandError> {
-        let fields = fields_of(asset);
-        let Request { keys: more, ledger, .. } = request;
-        let keys = [vec![self.keyspace.hot(key), self.keyspace.cold(key)], more].concat();
-        let kind = ledger.as_ref().map_or(0, |ledger| ledger.kind);
-        let mut arguments = vec![look(fields.len(), kind)];
-        arguments.extend(fields);
-        arguments.extend(ledger.into_iter().flat_map(Listed::arguments));
-        let arguments = self.scripts.timed(arguments);
-        let call = Scripts::call(&self.scripts.apply, &keys, &arguments);
-        self.servers.run_repeatable(&call, Lane::Shared).await.map_err(CommandError::of_reading)
-    }
-
-    /// Adds what becomes of the limits, and answers the stamps before and after.
-    fn limits(
-        &self,
-        asset: Option<&AssetId>,
-        known: &Known,
-        prepared: &Prepared,
-        request: &mut Request,
-    ) -> [Stamp; 2] {
-        if !prepared.changes_limits() {
-            return [known.stamp; 2];
-        }
-        let mut after = known.state.clone();
-        let located = after.locate(asset);
-        prepared.put_limits(&mut after, located);
-        put_changed(request, &known.state, &after);
-        [known.stamp, Stamp::draw()]
+        let mut arguments = vec![look(of.fields().len(), request.kind())];
+        arguments.extend(of.fields());
+        arguments.extend(request.ledger.into_iter().flat_map(Listed::arguments));
+        let apply = &self.scripts.apply;
+        let looked = self.run(apply, of.key, &request.keys, arguments, true, Lane::Shared).await;
+        looked.map_err(CommandError::of_reading)
     }
 
     /// Sends an operation on the records in these fields.
@@ -267,31 +211,62 @@ impl Keys {
         request: Request,
         lane: Lane,
     ) -> Result<Value, CommandError> {
-        let is_repeatable = request.ledger.is_some();
-        let mut keys = vec![self.keyspace.hot(key), self.keyspace.cold(key)];
-        keys.extend_from_slice(&request.keys);
+        let (more, is_repeatable) = (request.keys.clone(), request.ledger.is_some());
         let arguments = arguments(operation, fields, stamps, request);
-        self.run(script, &keys, &arguments, is_repeatable, lane).await
+        let sent = self.run(script, key, &more, arguments, is_repeatable, lane).await;
+        sent.map_err(CommandError::of_several_writes)
+    }
+
+    /// Runs a script on the hot and the cold key, and on `more` keys.
+    async fn run(
+        &self,
+        script: &Script,
+        key: &KeyId,
+        more: &[Vec<u8>],
+        arguments: Vec<Vec<u8>>,
+        is_repeatable: bool,
+        lane: Lane,
+    ) -> Result<Value, CommandError> {
+        let keys = [&[self.keyspace.hot(key), self.keyspace.cold(key)], more].concat();
+        let arguments = self.scripts.timed(arguments);
+        // A call that is remembered by an id charges nothing when it is repeated.
+        match is_repeatable {
+            true => self.servers.run_repeatable(script, &keys, &arguments, lane).await,
+            false => self.servers.run(script, &keys, &arguments, lane).await,
+        }
+    }
+
+    /// Reads these fields of Redis keys, or without any the whole keys. The script has this name.
+    pub(crate) async fn read_all(
+        &self,
+        name: &'static str,
+        keys: &[Vec<u8>],
+        fields: &[&str],
+    ) -> Result<Value, CommandError> {
+        let fields = fields.iter().map(|field| field.as_bytes().to_vec());
+        let arguments = self.scripts.timed(fields.collect());
+        let script = Script { name, ..self.scripts.read.clone() };
+        let read = self.servers.run(&script, keys, &arguments, Lane::Apart).await;
+        read.map_err(CommandError::of_reading)
     }
 
     /// Stores that windows of a key are rebased, after its clock was set right. A denial does no more than this.
     pub(crate) async fn rebase(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         mut now: Timestamp,
         mut known: Known,
     ) -> Result<(), CommandError> {
         loop {
-            let located = known.state.locate(asset);
+            let located = known.state.locate(of.asset);
             let Some(prepared) = prepare::rebase(&known.state, located, now) else { return Ok(()) };
-            let reply = self.apply(key, asset, &known, &prepared, now, Request::default()).await?;
-            let answer = self.answer(key, asset, Answer::of(&reply, &known, asset, false))?;
+            let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
+            let answer = self.answer(of, Answer::of(&reply, &known, of.asset, false))?;
             if answer.ended == Ended::Compared {
-                self.known.forget(key, asset);
+                self.forget(of);
                 return Ok(());
             }
-            let found = self.read(key, asset).await?;
+            let found = self.read(of).await?;
             let Some(found_known) = found.known else { return Ok(()) };
             (now, known) = (found.now, found_known);
         }
@@ -300,8 +275,7 @@ impl Keys {
     /// An answer, or the error for what cannot be read of the key.
     pub(crate) fn answer<'a>(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         answer: Result<Answer<'a>, Misread>,
     ) -> Result<Answer<'a>, CommandError> {
         match answer {
@@ -311,14 +285,33 @@ impl Keys {
             }
             Err(misread) => {
                 // Should what is at hand be to blame, the next call reads it again.
-                self.known.forget(key, asset);
-                Err(self.misread(key, misread))
+                self.forget(of);
+                Err(self.misread(of.key, misread))
             }
         }
     }
 
     pub(crate) fn misread(&self, key: &KeyId, misread: Misread) -> CommandError {
         CommandError::Unknown(RedisError::misread(&self.keyspace.hot(key), misread))
+    }
+}
+
+impl Subject<'_> {
+    /// The field of the asset's record; empty without an asset.
+    pub(crate) fn field(&self) -> Vec<u8> {
+        self.asset.map(asset_field).unwrap_or_default()
+    }
+
+    /// The fields of the records that a call meets.
+    fn fields(&self) -> Vec<Vec<u8>> {
+        std::iter::once(GLOBAL.to_vec()).chain(self.asset.map(asset_field)).collect()
+    }
+}
+
+impl Request {
+    /// The kind of ledger operation; 0 for none.
+    fn kind(&self) -> u8 {
+        self.ledger.as_ref().map_or(0, |ledger| ledger.kind)
     }
 }
 
@@ -329,13 +322,10 @@ pub(crate) fn arguments(
     stamps: [Stamp; 2],
     request: Request,
 ) -> Vec<Vec<u8>> {
+    let kind = request.kind();
     let Request { keys: _, not_after, guards, puts, drops, ledger } = request;
-    let counted = Counted {
-        guards: guards.len(),
-        puts: puts.len(),
-        drops: drops.len(),
-        ledger: ledger.as_ref().map_or(0, |ledger| ledger.kind),
-    };
+    let (guarded, put) = (guards.len(), puts.len());
+    let counted = Counted { guards: guarded, puts: put, drops: drops.len(), ledger: kind };
     let mut arguments = vec![packed(operation, stamps, not_after, counted)];
     arguments.extend(fields);
     for (key, field, value) in guards.into_iter().chain(puts) {
@@ -350,21 +340,20 @@ pub(crate) fn arguments(
 
 /// Puts the limits that differ between two states of a key, and drops those of assets that are gone.
 pub(crate) fn put_changed(request: &mut Request, before: &KeyState, after: &KeyState) {
-    let field = asset_field;
     let written = write_global(after);
     if written != write_global(before) {
-        request.puts.push((COLD, crate::schema::GLOBAL.to_vec(), written));
+        request.puts.push((COLD, GLOBAL.to_vec(), written));
     }
     for (id, scope) in after.assets() {
         let written = write_asset(scope);
         let same =
             before.assets().any(|(before, scope)| before == id && write_asset(scope) == written);
         if !same {
-            request.puts.push((COLD, field(id), written));
+            request.puts.push((COLD, asset_field(id), written));
         }
     }
     for (id, _) in before.assets().filter(|(id, _)| after.assets().all(|(after, _)| after != *id)) {
-        request.drops.extend([(HOT, field(id)), (COLD, field(id))]);
+        request.drops.extend([(HOT, asset_field(id)), (COLD, asset_field(id))]);
     }
 }
 

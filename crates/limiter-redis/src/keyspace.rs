@@ -40,24 +40,10 @@ impl Keyspace {
         self.of_key("r", id)
     }
 
-    /// The ids of its open reservations, by the time until which they are remembered.
-    pub(crate) fn open(&self, id: &KeyId) -> Vec<u8> {
-        self.of_key("o", id)
-    }
-
-    /// The ids of its ended reservations, by the time until which they are remembered.
-    pub(crate) fn ended(&self, id: &KeyId) -> Vec<u8> {
-        self.of_key("e", id)
-    }
-
-    /// The ids of its checks, by the time until which they are remembered.
-    pub(crate) fn checks(&self, id: &KeyId) -> Vec<u8> {
-        self.of_key("c", id)
-    }
-
-    /// The ids of its records, by the time until which they are remembered.
-    pub(crate) fn records(&self, id: &KeyId) -> Vec<u8> {
-        self.of_key("p", id)
+    /// Its reservations; then the ids of the open ones, of the ended ones, of its checks and of its records, each by the time
+    /// until which they are remembered.
+    pub(crate) fn ledger(&self, id: &KeyId) -> [Vec<u8>; 5] {
+        ["r", "o", "e", "c", "p"].map(|kind| self.of_key(kind, id))
     }
 
     /// The id of the API key with this digest.

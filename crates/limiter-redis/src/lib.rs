@@ -38,10 +38,15 @@
 //!
 //! [`StoreError::OutcomeUnknown`]: limiter_core::StoreError::OutcomeUnknown
 
+#[cfg(test)]
+#[macro_use]
+mod testing;
+
 mod address;
 mod answer;
 mod batch;
 mod builder;
+mod cache;
 mod deciding;
 mod directory;
 mod error;
@@ -50,13 +55,13 @@ mod error;
 pub mod fuzzing;
 mod keys;
 mod keyspace;
-mod known;
 #[cfg(test)]
 mod messages;
 mod metrics;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod probe;
+mod random;
 mod records;
 mod remembering;
 mod rights;

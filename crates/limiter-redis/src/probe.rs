@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use limiter_core::{KeyId, RequestId};
+use limiter_core::{AssetId, RequestId};
 
-use crate::known::Called;
+use crate::cache::Cached;
 use crate::schema::Known;
 use crate::store::RedisStore;
 
 /// The cache of a process: limits, windows and counts of keys, and entries of reservations.
 #[derive(Clone, Debug, Default)]
 pub struct Beliefs {
-    known: Vec<(Called, Arc<Known>)>,
-    entries: Vec<((KeyId, RequestId), Vec<u8>)>,
+    known: Cached<Option<AssetId>, Arc<Known>>,
+    entries: Cached<RequestId, Vec<u8>>,
 }
 
 impl RedisStore {

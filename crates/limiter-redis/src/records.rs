@@ -2,20 +2,19 @@
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, InvalidValue, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, MAX_COUNT, NewRecord,
+    Change, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, KeysError, MAX_COUNT, NewRecord,
     StoreError, StoredKey, StoredSecret, Timestamp, Usage, Window, WorkspaceId,
 };
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
-use crate::keys::{COLD, HOT, Keys, Request, put_changed};
+use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
 use crate::schema::{
     GLOBAL, HashFields, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes,
     stored_key, time_of, whole_key, write_asset, write_global,
 };
 use crate::script::Script;
-use crate::scripts::Scripts;
 use crate::servers::Lane;
 
 /// The records of keys: for management.
@@ -27,33 +26,17 @@ pub(crate) struct Records(Keys);
 pub(crate) struct Found {
     pub(crate) record: KeyRecord,
     pub(crate) secret: Option<StoredSecret>,
-    inspected: Inspected,
+    now: Timestamp,
+    known: Known,
 }
 
-/// How creating a record ended.
+/// Why a step on a record changed nothing, or may have changed something.
 #[derive(Debug)]
-pub(crate) enum Create {
-    Created(Box<KeyRecord>),
-    IdTaken,
+pub(crate) enum Undone {
+    Refused(KeysError),
+    /// The server's time is past the last one for it.
     TooLate,
-}
-
-/// How updating a record ended.
-#[derive(Debug)]
-pub(crate) enum Update {
-    Updated(Box<KeyRecord>),
-    NotFound,
-    Conflict { actual: u64 },
-    TooManyAssets { count: usize },
-    TooLate,
-}
-
-/// How deleting a record ended.
-#[derive(Debug)]
-pub(crate) enum Delete {
-    Deleted,
-    NotFound,
-    TooLate,
+    Failed(CommandError),
 }
 
 /// The readable data of a key that is damaged.
@@ -63,14 +46,6 @@ pub(crate) struct Remains {
     pub(crate) digest: Option<KeyDigest>,
 }
 
-/// A key as it was at one instant.
-#[derive(Debug)]
-pub(crate) struct Inspected {
-    now: Timestamp,
-    stored: StoredKey,
-    known: Known,
-}
-
 impl Records {
     pub(crate) const fn new(keys: Keys) -> Self {
         Self(keys)
@@ -78,14 +53,12 @@ impl Records {
 
     /// Reads a living key.
     pub(crate) async fn read(&self, id: &KeyId) -> Result<Option<Found>, StoreError> {
-        let inspected = self.inspect(id).await?;
-        Ok(inspected.map(Inspected::found))
+        Ok(self.inspect(id).await?)
     }
 
     /// The usage of a living key.
     pub(crate) async fn usage(&self, id: &KeyId) -> Result<Option<Usage>, StoreError> {
-        let inspected = self.inspect(id).await?;
-        Ok(inspected.map(|key| Usage::of(&key.known.state, key.now)))
+        Ok(self.inspect(id).await?.map(|key| Usage::of(&key.known.state, key.now)))
     }
 
     /// The state of a living key.
@@ -98,7 +71,7 @@ impl Records {
         &self,
         key: &NewRecord,
         not_after: u64,
-    ) -> Result<Create, CommandError> {
+    ) -> Result<KeyRecord, Undone> {
         let NewRecord { id, workspace, kind, config, secret, .. } = key;
         let stamp = Stamp::draw();
         let mut now = self.0.now();
@@ -134,19 +107,13 @@ impl Records {
             let answer = self.answer(id, &reply, 0)?;
             match answer.ended {
                 Ended::Compared => {
-                    let (name, version) = (config.name.clone(), 1);
-                    let stored = StoredKey {
-                        id: id.clone(),
-                        workspace: workspace.clone(),
-                        name,
-                        secret: *secret,
-                        version,
-                    };
-                    let record = KeyRecord::of(&stored, &state, answer.now);
-                    return Ok(Create::Created(Box::new(record)));
+                    let (id, workspace) = (id.clone(), workspace.clone());
+                    let (name, secret) = (config.name.clone(), *secret);
+                    let stored = StoredKey { id, workspace, name, secret, version: 1 };
+                    return Ok(KeyRecord::of(&stored, &state, answer.now));
                 }
-                Ended::Guarded => return Ok(Create::IdTaken),
-                Ended::Late => return Ok(Create::TooLate),
+                Ended::Guarded => return Err(KeysError::IdTaken(id.to_string()).into()),
+                Ended::Late => return Err(Undone::TooLate),
                 _ => now = answer.now,
             }
         }
@@ -161,9 +128,9 @@ impl Records {
         version: u64,
         config: &KeyConfig,
         not_after: Option<u64>,
-    ) -> Result<Update, CommandError> {
-        let Some(key) = self.inspect(id).await? else { return Ok(Update::NotFound) };
-        self.update_found(workspace, key.found(), version, config, not_after).await
+    ) -> Result<KeyRecord, Undone> {
+        let found = self.inspect(id).await?.ok_or_else(|| not_found(id))?;
+        self.update_found(workspace, found, version, config, not_after).await
     }
 
     /// The same from what was found of the key a moment ago. That saves a trip, and if it is old by now, nothing but that.
@@ -174,25 +141,20 @@ impl Records {
         version: u64,
         config: &KeyConfig,
         not_after: Option<u64>,
-    ) -> Result<Update, CommandError> {
-        let mut inspected = Some(found.inspected);
-        let id = &found.record.id;
+    ) -> Result<KeyRecord, Undone> {
+        let id = &found.record.id.clone();
+        let mut found = Some(found);
         loop {
-            let found = inspected.take().filter(|key| key.stored.workspace == *workspace);
-            let Some(key) = found else { return Ok(Update::NotFound) };
-            let Inspected { now, mut stored, known } = key;
-            if stored.version != version {
-                return Ok(Update::Conflict { actual: stored.version });
+            let key = found.take().filter(|key| key.record.workspace == *workspace);
+            let Found { now, record, secret, known } = key.ok_or_else(|| not_found(id))?;
+            if record.version != version {
+                let (expected, actual) = (version, record.version);
+                return Err(KeysError::Conflict { expected, actual }.into());
             }
-            let Change { operation, scopes, after } = match known.state.change(config, now) {
-                Ok(change) => change,
-                Err(InvalidValue::TooManyAssets { count, .. }) => {
-                    return Ok(Update::TooManyAssets { count });
-                }
-                Err(_) => return Ok(Update::TooManyAssets { count: config.assets.len() }),
-            };
-            if known.state == after && stored.name == config.name {
-                return Ok(Update::Updated(Box::new(KeyRecord::of(&stored, &known.state, now))));
+            let change = known.state.change(config, now).map_err(KeysError::from)?;
+            let Change { operation, scopes, after } = change;
+            if known.state == after && record.name == config.name {
+                return Ok(record);
             }
             let next = version.saturating_add(1).min(MAX_COUNT);
             let mut stamps = [known.stamp; 2];
@@ -230,27 +192,22 @@ impl Records {
             let reply = self.send(UPDATE, id, &operation, fields, stamps, request).await?;
             let answer = self.answer(id, &reply, records)?;
             if answer.ended == Ended::Compared {
-                stored.name = config.name.clone();
-                stored.version = next;
-                let record = KeyRecord::of(&stored, &after, answer.now);
-                return Ok(Update::Updated(Box::new(record)));
+                let (id, workspace) = (id.clone(), workspace.clone());
+                let name = config.name.clone();
+                let stored = StoredKey { id, workspace, name, secret, version: next };
+                return Ok(KeyRecord::of(&stored, &after, answer.now));
             }
             if answer.ended == Ended::Late {
-                return Ok(Update::TooLate);
+                return Err(Undone::TooLate);
             }
-            inspected = self.inspect(id).await?;
+            found = self.inspect(id).await?;
         }
     }
 
     /// Reads what is left of the record of a key whose data is damaged.
     pub(crate) async fn remains(&self, id: &KeyId) -> Result<Remains, CommandError> {
         let keys = [self.0.keyspace.record(id)];
-        let fields = ["workspace", "digest"].map(|field| field.as_bytes().to_vec());
-        let arguments = self.0.scripts.timed(fields.into());
-        let script = Script { name: REMAINS, ..self.0.scripts.read.clone() };
-        let call = Scripts::call(&script, &keys, &arguments);
-        let reply =
-            self.0.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
+        let reply = self.0.read_all(REMAINS, &keys, &["workspace", "digest"]).await?;
         let fields = match &reply {
             Value::Array(parts) => parts.get(2),
             _ => None,
@@ -263,13 +220,13 @@ impl Records {
         })
     }
 
-    /// Deletes state and record of a key of this workspace.
+    /// Deletes state and record of a key of this workspace, and answers whether there was one.
     pub(crate) async fn delete(
         &self,
         workspace: &WorkspaceId,
         id: &KeyId,
         not_after: u64,
-    ) -> Result<Delete, CommandError> {
+    ) -> Result<bool, Undone> {
         let text = |text: &str| text.as_bytes().to_vec();
         let owned = (RECORD, text("workspace"), text(workspace.as_str()));
         self.remove(id, not_after, vec![owned]).await
@@ -281,11 +238,11 @@ impl Records {
         workspace: &WorkspaceId,
         id: &KeyId,
         not_after: u64,
-    ) -> Result<Delete, CommandError> {
+    ) -> Result<bool, Undone> {
         let remains = self.remains(id).await?;
         match remains.workspace {
             Some(owner) if owner == *workspace => self.delete(workspace, id, not_after).await,
-            Some(_) => Ok(Delete::NotFound),
+            Some(_) => Ok(false),
             // It may name none, or be no hash at all.
             None => self.remove(id, not_after, Vec::new()).await,
         }
@@ -296,16 +253,9 @@ impl Records {
         id: &KeyId,
         not_after: u64,
         guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
-    ) -> Result<Delete, CommandError> {
+    ) -> Result<bool, Undone> {
         let keyspace = &self.0.keyspace;
-        let keys = vec![
-            keyspace.record(id),
-            keyspace.reservations(id),
-            keyspace.open(id),
-            keyspace.ended(id),
-            keyspace.checks(id),
-            keyspace.records(id),
-        ];
+        let keys = [&[keyspace.record(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
         let drops = (HOT..=COLD + keys.len()).map(whole).collect();
         let request = Request { not_after, guards, drops, keys, ..Request::default() };
@@ -315,22 +265,18 @@ impl Records {
         let send = self.0.send(&script, id, &operation, Vec::new(), stamps, request, Lane::Apart);
         let answer = send.await?;
         match self.answer(id, &answer, 0)?.ended {
-            Ended::Compared => Ok(Delete::Deleted),
-            Ended::Guarded => Ok(Delete::NotFound),
-            _ => Ok(Delete::TooLate),
+            Ended::Compared => Ok(true),
+            Ended::Guarded => Ok(false),
+            _ => Err(Undone::TooLate),
         }
     }
 
-    async fn inspect(&self, id: &KeyId) -> Result<Option<Inspected>, CommandError> {
+    async fn inspect(&self, id: &KeyId) -> Result<Option<Found>, CommandError> {
         let keyspace = &self.0.keyspace;
         let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id)];
-        let arguments = self.0.scripts.timed(Vec::new());
-        let script = Script { name: INSPECT, ..self.0.scripts.read.clone() };
-        let call = Scripts::call(&script, &keys, &arguments);
-        let reply =
-            self.0.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
-        let key = Inspected::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
-        if key.as_ref().is_some_and(|key| key.stored.id != *id) {
+        let reply = self.0.read_all(INSPECT, &keys, &[]).await?;
+        let key = Found::read(&reply).map_err(|misread| self.0.misread(id, misread))?;
+        if key.as_ref().is_some_and(|key| key.record.id != *id) {
             let misread = Misread::Corrupt("its record is that of another key");
             return Err(self.0.misread(id, misread));
         }
@@ -356,11 +302,12 @@ impl Records {
         reply: &'a Value,
         records: usize,
     ) -> Result<Answer<'a>, CommandError> {
-        self.0.answer(id, None, Answer::of_apply(reply, records))
+        let of = Subject { key: id, asset: None };
+        self.0.answer(of, Answer::of_apply(reply, records))
     }
 }
 
-impl Inspected {
+impl Found {
     fn read(reply: &Value) -> Result<Option<Self>, Misread> {
         let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
         let [seconds, micros, hot, cold, record] = parts.as_slice() else {
@@ -374,14 +321,27 @@ impl Inspected {
             return if hot.is_empty() { Ok(None) } else { Err(lost) };
         }
         let (seconds, micros) = bytes(seconds).zip(bytes(micros)).ok_or(NOT_AN_ANSWER)?;
+        let (now, stored) = (time_of(seconds, micros)?, stored_key(&record)?);
         let known = whole_key(&hot, &cold)?;
-        Ok(Some(Self { now: time_of(seconds, micros)?, stored: stored_key(&record)?, known }))
+        let record = KeyRecord::of(&stored, &known.state, now);
+        Ok(Some(Self { record, secret: stored.secret, now, known }))
     }
+}
 
-    fn found(self) -> Found {
-        let record = KeyRecord::of(&self.stored, &self.known.state, self.now);
-        Found { record, secret: self.stored.secret, inspected: self }
+impl From<CommandError> for Undone {
+    fn from(error: CommandError) -> Self {
+        Self::Failed(error)
     }
+}
+
+impl From<KeysError> for Undone {
+    fn from(error: KeysError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+pub(crate) fn not_found(id: &KeyId) -> KeysError {
+    KeysError::NotFound(id.to_string())
 }
 
 /// Puts the records and the limits of all assets.

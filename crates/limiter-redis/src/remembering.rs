@@ -3,7 +3,6 @@
 //! Repeating such an operation charges nothing. So, unlike a decision, one whose answer was lost is sent again. A flag of
 //! a repetition may then mean that our own first try was the one that charged.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,36 +11,30 @@ use limiter_core::{
     AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, RecordId, RequestId,
     Reservation, ReservationError, Settled, SettledAs, StoreError, Timestamp, Totals, explain,
 };
-use lru::LruCache;
 use parking_lot::Mutex;
 use redis::Value;
 use tokio::time::timeout;
 
 use crate::answer::{Answer, Ended};
+use crate::cache::Entries;
 use crate::error::{CommandError, RedisError};
-use crate::keys::{Keys, Listed, Request};
+use crate::keys::{Keys, Listed, Request, Subject};
 use crate::runtime;
 use crate::schema::{
-    Entry, Known, Layout, Misread, NOT_AN_ANSWER, after_windows, before_windows, bytes, ended,
-    push_int, raised, read_entry, read_until,
+    Entry, GENERATION, Known, Layout, Misread, NOT_AN_ANSWER, after_windows, before_windows, bytes,
+    ended, push_int, raised, read_entry, read_until,
 };
-use crate::scripts::Scripts;
-use crate::servers::Lane;
 use crate::unanswered::Unanswered;
 
 /// Does what needs an id. A clone is the same connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Remembering {
-    pub(crate) keys: Keys,
-    pub(crate) bounds: LedgerBounds,
-    pub(crate) deadline: Duration,
-    pub(crate) unanswered: Arc<Unanswered>,
+    keys: Keys,
+    bounds: LedgerBounds,
+    deadline: Duration,
+    unanswered: Arc<Unanswered>,
     pub(crate) entries: Arc<Entries>,
 }
-
-/// Entries of reservations that this process has made or changed, as they were then. They save a settlement a trip.
-#[derive(Debug)]
-pub(crate) struct Entries(Mutex<LruCache<(KeyId, RequestId), Vec<u8>>>);
 
 /// A key as it was, or as it is believed to be at an estimated time.
 #[derive(Clone, Debug)]
@@ -59,20 +52,38 @@ struct Tried {
     applied: bool,
     /// The entry of the ledger, or the times at which it has room.
     entry: Option<Vec<u8>>,
-    /// The key as it was before; `None` if there is none.
-    known: Option<Known>,
+    /// The key as it was before.
+    known: Known,
+}
+
+/// A reservation, and its entry.
+type Stored = (Vec<u8>, Reservation);
+
+/// The reservation that a call changes or ends, as the last try has found it.
+struct Reserved {
+    stored: Option<Stored>,
+    at_hand: Option<AtHand>,
+    /// Whether a try has found the reservation.
+    is_fresh: bool,
+    /// When that was, or else the estimated time.
+    seen_at: Timestamp,
 }
 
 impl Remembering {
+    pub(crate) fn new(keys: Keys, bounds: LedgerBounds, deadline: Duration) -> Self {
+        let (unanswered, entries) = (Arc::default(), Arc::new(Entries::new(MOST_ENTRIES)));
+        Self { keys, bounds, deadline, unanswered, entries }
+    }
+
     pub(crate) async fn check_once(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        let request = || Request {
-            keys: vec![self.keys.keyspace.checks(key)],
+        let [.., checks, _] = self.keys.keyspace.ledger(of.key);
+        let request = |_: Option<&Prepared>| Request {
+            keys: vec![checks.clone()],
             ledger: Some(Listed {
                 kind: NEW_ID,
                 id: bytes_of(id),
@@ -82,78 +93,59 @@ impl Remembering {
             }),
             ..Request::default()
         };
-        self.within_deadline(async {
-            let mut at_hand = self.at_hand(key, asset);
-            loop {
-                let prepared = at_hand.as_ref().and_then(|at| at.check(asset, charge));
-                let tried =
-                    self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request()).await?;
-                let Some(known) = tried.known else {
-                    return Ok(Decision::key_unknown(Some(key), asset));
-                };
-                let (mut state, now) = (known.state.clone(), tried.now);
-                let located = state.locate(asset);
-                if tried.applied {
-                    return Ok(explain::admitted(&mut state, located, charge, now));
-                }
-                if tried.ended == Ended::Listed {
-                    return Ok(explain::replayed(&state, located, now));
-                }
-                if let Some(refused) = explain::refused(&state, key, located, charge, now) {
-                    self.rebase(key, asset, now, known).await?;
-                    return Ok(refused);
-                }
-                if tried.ended == Ended::Full {
-                    return Err(self.full(CHECKS, self.bounds.checks, tried.entry.as_deref(), now));
-                }
-                at_hand = Some(AtHand::found(now, known));
+        let checked = self.admit(of, charge, request, |tried| {
+            let Tried { now, applied, ended, entry, known: Known { mut state, .. } } = tried;
+            let located = state.locate(of.asset);
+            if applied {
+                return Ok(explain::admitted(&mut state, located, charge, now));
             }
-        })
-        .await
+            match ended {
+                Ended::Listed => Ok(explain::replayed(&state, located, now)),
+                _ => Err(self.full(CHECKS, self.bounds.checks, entry.as_deref(), now)),
+            }
+        });
+        self.within_deadline(checked).await.or_else(|error| unknown(of, error))
     }
 
     pub(crate) async fn record(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
         let confirmed = id.confirms.filter(|confirmed| *confirmed != id.id);
-        let ledger = Listed {
-            kind: NEW_ID,
-            id: bytes_of(id.id),
-            life: Some(ms(id.remembered_for)),
-            numbers: [most(self.bounds.records), ms(self.bounds.dedupe)],
-            texts: vec![confirmed.map(bytes_of).unwrap_or_default()],
-        };
+        let [.., records] = self.keys.keyspace.ledger(of.key);
         let request = || Request {
-            keys: vec![self.keys.keyspace.records(key)],
-            ledger: Some(ledger.clone()),
+            keys: vec![records.clone()],
+            ledger: Some(Listed {
+                kind: NEW_ID,
+                id: bytes_of(id.id),
+                life: Some(ms(id.remembered_for)),
+                numbers: [most(self.bounds.records), ms(self.bounds.dedupe)],
+                texts: vec![confirmed.map(bytes_of).unwrap_or_default()],
+            }),
             ..Request::default()
         };
         self.within_deadline(async {
-            let mut at_hand = self.at_hand(key, asset);
+            let mut at_hand = self.at_hand(of);
             loop {
                 let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
-                    prepare::record(&known.state, known.state.locate(asset), charge, *now)
+                    prepare::record(&known.state, known.state.locate(of.asset), charge, *now)
                 });
-                let tried =
-                    self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request()).await?;
-                let Some(known) = tried.known else { return Err(ReservationError::KeyUnknown) };
-                let now = tried.now;
-                if tried.applied {
+                let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request()).await?;
+                let Tried { now, ended, applied, entry, known } = tried;
+                if applied {
                     let mut state = known.state;
-                    let located = state.locate(asset);
-                    let committed = prepare::record(&state, located, charge, now)
-                        .commit(&mut state, located, now);
+                    let located = state.locate(of.asset);
+                    let prepared = prepare::record(&state, located, charge, now);
+                    let committed = prepared.commit(&mut state, located, now);
                     return Ok(committed.map_or_else(Vec::new, |committed| committed.crossed));
                 }
-                match tried.ended {
+                match ended {
                     Ended::Listed => return Ok(Vec::new()),
                     Ended::Full => {
                         let most = self.bounds.records;
-                        return Err(self.full(RECORDS, most, tried.entry.as_deref(), now));
+                        return Err(self.full(RECORDS, most, entry.as_deref(), now));
                     }
                     _ => at_hand = Some(AtHand::found(now, known)),
                 }
@@ -164,74 +156,54 @@ impl Remembering {
 
     pub(crate) async fn reserve(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         estimate: &Charge,
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        self.within_deadline(async {
-            let mut at_hand = self.at_hand(key, asset);
-            loop {
-                let prepared = at_hand.as_ref().and_then(|at| at.check(asset, estimate));
-                let (before, after) = match &prepared {
-                    Some(prepared) => {
-                        let [global, of_asset] = prepared.scopes_counted();
-                        (before_windows(estimate, global, of_asset), after_windows(asset))
-                    }
-                    None => Default::default(),
-                };
-                let request = self.on_reservations(
-                    key,
-                    Listed {
-                        kind: NEW_RESERVATION,
-                        id: bytes_of(id),
-                        life: Some(ms(ttl)),
-                        numbers: [self.bounds.open, self.bounds.ended].map(most),
-                        texts: vec![before.clone(), after.clone()],
-                    },
-                );
-                let tried =
-                    self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Some(known) = tried.known else {
-                    return Ok(Decision::key_unknown(Some(key), asset));
-                };
-                let (mut state, now) = (known.state.clone(), tried.now);
-                let located = state.locate(asset);
-                if tried.applied {
-                    let decision = explain::admitted(&mut state, located, estimate, now);
-                    if prepared.is_some_and(|prepared| !prepared.changes_limits()) {
-                        let known = Known { state, ..known };
-                        let until = now.after(ttl);
-                        self.entries.learn(
-                            key,
-                            id,
-                            whole_entry(until, before, &known, asset, after),
-                        );
-                    }
-                    return Ok(decision);
+        let Subject { key, asset } = of;
+        // The entry of the last try, if the limits stay as they are.
+        let entry = Mutex::new(None);
+        let request = |prepared: Option<&Prepared>| {
+            let texts = prepared.map_or_else(Default::default, |prepared| {
+                let [global, of_asset] = prepared.scopes_counted();
+                [before_windows(estimate, global, of_asset), after_windows(asset)]
+            });
+            *entry.lock() =
+                prepared.filter(|prepared| !prepared.changes_limits()).map(|_| texts.clone());
+            let listed = Listed {
+                kind: NEW_RESERVATION,
+                id: bytes_of(id),
+                life: Some(ms(ttl)),
+                numbers: [self.bounds.open, self.bounds.ended].map(most),
+                texts: texts.into(),
+            };
+            self.on_reservations(key, listed)
+        };
+        let reserved = self.admit(of, estimate, request, |tried| {
+            let Tried { now, applied, ended, entry: stored, mut known } = tried;
+            let located = known.state.locate(asset);
+            if applied {
+                let decision = explain::admitted(&mut known.state, located, estimate, now);
+                if let Some(texts) = entry.lock().take() {
+                    let stored = whole_entry(now.after(ttl), texts, &known, asset);
+                    self.entries.learn(key, id.clone(), stored);
                 }
-                if tried.ended == Ended::Listed {
-                    let entry = self.entry(key, tried.entry.as_deref())?;
-                    let (stored, entry) = entry.ok_or_else(|| self.misread(key, NOT_AN_ANSWER))?;
-                    let listed = entry.reservation;
-                    if listed.asset() != asset || listed.reserved() != estimate {
-                        return Err(ReservationError::OtherExists(id.clone()));
-                    }
-                    self.entries.learn(key, id, stored);
-                    return Ok(explain::replayed(&state, located, now));
-                }
-                if let Some(refused) = explain::refused(&state, key, located, estimate, now) {
-                    self.rebase(key, asset, now, known).await?;
-                    return Ok(refused);
-                }
-                if tried.ended == Ended::Full {
-                    return Err(self.full_of_reservations(tried.entry.as_deref(), now));
-                }
-                at_hand = Some(AtHand::found(now, known));
+                return Ok(decision);
             }
-        })
-        .await
+            if ended == Ended::Full {
+                return Err(self.full_of_reservations(stored.as_deref(), now));
+            }
+            let stored =
+                self.entry(key, stored)?.ok_or_else(|| self.misread(key, NOT_AN_ANSWER))?;
+            let (stored, Entry { reservation: listed, .. }) = stored;
+            if listed.asset() != asset || listed.reserved() != estimate {
+                return Err(ReservationError::OtherExists(id.clone()));
+            }
+            self.entries.learn(key, id.clone(), stored);
+            Ok(explain::replayed(&known.state, located, now))
+        });
+        self.within_deadline(reserved).await.or_else(|error| unknown(of, error))
     }
 
     pub(crate) async fn extend(
@@ -240,72 +212,57 @@ impl Remembering {
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.within_deadline(async {
-            let mut entry = self.entry_at_hand(key, id);
-            let mut at_hand = None;
-            let mut is_fresh = false;
+        let extended = self.within_deadline(async {
+            let mut reserved = self.reserved(key, id);
             loop {
-                let Some((stored, reservation)) = entry.take() else {
-                    let found = self.find(key, id).await?;
-                    let Some(found) = found else {
-                        return Ok(Decision::key_unknown(Some(key), None));
-                    };
-                    (entry, at_hand, is_fresh) = (Some(found?), None, true);
-                    continue;
-                };
-                let asset = reservation.asset().cloned();
-                let asset = asset.as_ref();
-                at_hand = at_hand.or_else(|| self.at_hand(key, asset));
+                let (stored, reservation) = reserved.next(self, key, id).await?;
+                let of = Subject { key, asset: reservation.asset() };
                 let (estimate, missing) = match reservation.raised(id, to) {
                     Ok(raised) => raised,
-                    Err(error) if is_fresh => return Err(error),
+                    Err(error) if reserved.is_fresh => return Err(error),
                     // It may be another by now.
                     Err(_) => continue,
                 };
-                let prepared = at_hand.as_ref().and_then(|at| at.check(asset, &missing));
+                let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
+                let prepared = at_hand.as_ref().and_then(|at| at.check(of.asset, &missing));
                 let put = raised(&stored, &reservation, &estimate);
                 let listed = Listed::known(id, None, stored.clone(), put.clone());
                 let request = self.on_reservations(key, listed);
-                let tried =
-                    self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let Some(known) = tried.known else {
-                    return Ok(Decision::key_unknown(Some(key), None));
-                };
-                let (mut state, now) = (known.state.clone(), tried.now);
-                let located = state.locate(asset);
-                if tried.applied {
-                    self.entries.learn(key, id, [&stored[..UNTIL], &put].concat());
+                let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
+                let Tried { now, ended, applied, entry, known } = tried;
+                let mut state = known.state.clone();
+                let located = state.locate(of.asset);
+                let refused =
+                    |charge: &Charge| explain::refused(&known.state, key, located, charge, now);
+                if applied {
+                    self.entries.learn(key, id.clone(), [&stored[..UNTIL], &put].concat());
                     return Ok(explain::admitted(&mut state, located, &missing, now));
                 }
-                if tried.ended == Ended::Listed {
-                    let found = self.living(key, id, tried.entry.as_deref(), now)??;
+                if ended == Ended::Listed {
+                    let found = self.living(key, id, entry, now)?;
                     // Raised already, perhaps by a try of ours whose answer was lost: nothing more is charged.
                     let is_done =
                         found.1.raised(id, to).is_ok_and(|(_, more)| more == Charge::NOTHING);
-                    let is_refused =
-                        || explain::refused(&state, key, located, &Charge::NOTHING, now).is_some();
-                    if is_done && found.1.asset() == asset && !is_refused() {
-                        let before = state.clone();
+                    if is_done && found.1.asset() == of.asset && refused(&Charge::NOTHING).is_none()
+                    {
                         let done = explain::admitted(&mut state, located, &Charge::NOTHING, now);
                         // Windows that have moved are to be stored.
-                        if state == before {
-                            self.entries.learn(key, id, found.0);
+                        if state == known.state {
+                            self.entries.learn(key, id.clone(), found.0);
                             return Ok(done);
                         }
                     }
-                    at_hand = (found.1.asset() == asset).then(|| AtHand::found(now, known));
-                    (entry, is_fresh) = (Some(found), true);
+                    reserved.found(found, of.asset, now, known);
                     continue;
                 }
-                if let Some(refused) = explain::refused(&state, key, located, &missing, now) {
-                    self.rebase(key, asset, now, known).await?;
+                if let Some(refused) = refused(&missing) {
+                    self.rebase(of, now, known).await?;
                     return Ok(refused);
                 }
-                entry = Some((stored, reservation));
-                at_hand = Some(AtHand::found(now, known));
+                reserved.again((stored, reservation), now, known);
             }
-        })
-        .await
+        });
+        extended.await.or_else(|error| unknown(Subject { key, asset: None }, error))
     }
 
     /// Settles with the actual totals, or cancels without.
@@ -318,64 +275,52 @@ impl Remembering {
         let ending = self.unanswered.start(key, id);
         let token = ending.token;
         let settled = self.within_deadline(async {
-            let mut entry = self.entry_at_hand(key, id);
-            let mut at_hand: Option<AtHand> = None;
-            let (mut is_fresh, mut answered_at) = (false, self.keys.now());
+            let mut reserved = self.reserved(key, id);
             loop {
-                let Some((stored, reservation)) = entry.take() else {
-                    let found = self.find(key, id).await?.ok_or(ReservationError::KeyUnknown)?;
-                    (entry, is_fresh, answered_at) = (Some(found?), true, self.keys.now());
-                    continue;
-                };
-                let asset = reservation.asset().cloned();
-                let asset = asset.as_ref();
+                let (stored, reservation) = reserved.next(self, key, id).await?;
+                let of = Subject { key, asset: reservation.asset() };
                 let (end, charge) = match reservation.ending(id, actual) {
                     Ok(ending) => ending,
-                    Err(error) if is_fresh => return Err(error),
+                    Err(error) if reserved.is_fresh => return Err(error),
                     // It may be another by now.
                     Err(_) => continue,
                 };
+                let asset = of.asset.cloned();
                 if reservation.end().is_some() {
-                    if !is_fresh {
+                    if !reserved.is_fresh {
                         continue;
                     }
-                    let mut settled = Settled::repeated(asset.cloned(), charge, answered_at);
+                    let mut settled = Settled::repeated(asset, charge, reserved.seen_at);
                     // A try of ours whose answer was lost was the first.
                     if read_entry(&stored).ok().and_then(|entry| entry.ended_by) == Some(token) {
                         settled.outcome = SettledAs::First;
                     }
                     return Ok(settled);
                 }
-                at_hand = at_hand.or_else(|| self.at_hand(key, asset));
+                let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
                 let prepared = at_hand.as_ref().map(|AtHand { now, known, .. }| {
-                    reservation.prepare_end(&known.state, known.state.locate(asset), &charge, *now)
+                    let located = known.state.locate(of.asset);
+                    reservation.prepare_end(&known.state, located, &charge, *now)
                 });
                 let put = ended(&reservation, end, token);
                 let listed = Listed::known(id, Some(ms(self.bounds.dedupe)), stored.clone(), put);
                 let request = self.on_reservations(key, listed);
-                let tried =
-                    self.ask(key, asset, at_hand.as_ref(), prepared.as_ref(), request).await?;
-                let known = tried.known.ok_or(ReservationError::KeyUnknown)?;
-                let now = tried.now;
-                if tried.applied {
+                let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
+                let Tried { now, ended, applied, entry, known } = tried;
+                if applied {
                     let mut state = known.state;
-                    let located = state.locate(asset);
+                    let located = state.locate(of.asset);
                     let prepared = reservation.prepare_end(&state, located, &charge, now);
                     let committed = prepared.commit(&mut state, located, now);
                     let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
-                    self.entries.forget(key, id);
-                    return Ok(Settled::first(asset.cloned(), charge, now).crossing(crossed));
+                    self.entries.forget(key, id.clone());
+                    return Ok(Settled::first(asset, charge, now).crossing(crossed));
                 }
-                if tried.ended == Ended::Listed {
-                    let found = self.living(key, id, tried.entry.as_deref(), now)??;
-                    // The id may be that of a later reservation, of another asset.
-                    at_hand = (found.1.asset() == asset).then(|| AtHand::found(now, known));
-                    (entry, is_fresh) = (Some(found), true);
+                if ended == Ended::Listed {
+                    reserved.found(self.living(key, id, entry, now)?, of.asset, now, known);
                 } else {
-                    entry = Some((stored, reservation));
-                    at_hand = Some(AtHand::found(now, known));
+                    reserved.again((stored, reservation), now, known);
                 }
-                answered_at = now;
             }
         });
         let settled = settled.await;
@@ -388,95 +333,115 @@ impl Remembering {
     /// Everything that is remembered of a living key.
     pub(crate) async fn ledger(&self, key: &KeyId) -> Result<Option<Ledger>, StoreError> {
         let keyspace = &self.keys.keyspace;
-        let keys = [
-            keyspace.hot(key),
-            keyspace.reservations(key),
-            keyspace.open(key),
-            keyspace.ended(key),
-            keyspace.checks(key),
-            keyspace.records(key),
-        ];
-        let arguments = self.keys.scripts.timed(Vec::new());
-        let call = Scripts::call(&self.keys.scripts.read, &keys, &arguments);
-        let reply =
-            self.keys.servers.run(&call, Lane::Apart).await.map_err(CommandError::of_reading)?;
+        let keys = [&[keyspace.hot(key)][..], &keyspace.ledger(key)].concat();
+        let reply = self.keys.read_all("read", &keys, &[]).await?;
         let misread = |misread| CommandError::NotRun(RedisError::misread(&keys[1], misread)).into();
         read_ledger(&reply).map_err(misread)
     }
 
+    /// Checks a call with a new id, in as many tries as needed. `explain` has the last one: it was applied, or the ledger
+    /// has the id or is full.
+    async fn admit(
+        &self,
+        of: Subject<'_>,
+        charge: &Charge,
+        request: impl Fn(Option<&Prepared>) -> Request,
+        explain: impl FnOnce(Tried) -> Result<Decision, ReservationError>,
+    ) -> Result<Decision, ReservationError> {
+        let mut at_hand = self.at_hand(of);
+        loop {
+            let prepared = at_hand.as_ref().and_then(|at| at.check(of.asset, charge));
+            let request = request(prepared.as_ref());
+            let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
+            if tried.applied || tried.ended == Ended::Listed {
+                return explain(tried);
+            }
+            let (state, now) = (&tried.known.state, tried.now);
+            let located = state.locate(of.asset);
+            if let Some(refused) = explain::refused(state, of.key, located, charge, now) {
+                self.rebase(of, now, tried.known).await?;
+                return Ok(refused);
+            }
+            if tried.ended == Ended::Full {
+                return explain(tried);
+            }
+            at_hand = Some(AtHand::found(now, tried.known));
+        }
+    }
+
     /// Does an operation on the ledger and on the records of a call; without a prepared one it only looks.
+    ///
+    /// # Errors
+    /// [`ReservationError::KeyUnknown`] if there is no such key.
     async fn ask(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         at_hand: Option<&AtHand>,
         prepared: Option<&Prepared>,
         request: Request,
     ) -> Result<Tried, ReservationError> {
         let failed = |error: CommandError| {
-            self.keys.known.forget(key, asset);
+            self.keys.forget(of);
             ReservationError::from(StoreError::from(error))
         };
-        let misread = |misread| failed(self.keys.misread(key, misread));
+        let misread = |misread| failed(self.keys.misread(of.key, misread));
         let reply = match (at_hand, prepared) {
             (Some(at), Some(prepared)) => {
-                self.keys.apply(key, asset, &at.known, prepared, at.now, request.clone()).await
+                self.keys.apply(of, &at.known, prepared, at.now, request.clone()).await
             }
-            _ => self.keys.look(key, asset, request.clone()).await,
+            _ => self.keys.look(of, request.clone()).await,
         };
         let reply = reply.map_err(failed)?;
         let answer = match at_hand.filter(|_| prepared.is_some()) {
-            Some(at) => Answer::of(&reply, &at.known, asset, true),
-            None => Answer::of_apply(&reply, 1 + usize::from(asset.is_some())),
+            Some(at) => Answer::of(&reply, &at.known, of.asset, true),
+            None => Answer::of_apply(&reply, 1 + usize::from(of.asset.is_some())),
         };
-        let answer = self.keys.answer(key, asset, answer).map_err(failed)?;
+        let answer = self.keys.answer(of, answer).map_err(failed)?;
         // Everything was as believed, up to whether it fits.
         let was_as_believed = matches!(answer.ended, Ended::Compared | Ended::Full);
-        if !was_as_believed && !answer.is_whole(asset) {
-            return Box::pin(self.ask(key, asset, None, None, request)).await;
+        if !was_as_believed && !answer.is_whole(of.asset) {
+            return Box::pin(self.ask(of, None, None, request)).await;
         }
         let applied = answer.ended == Ended::Compared && answer.letters == b"A";
         let known = match at_hand {
-            Some(at) if was_as_believed => Some(answer.before(&at.known, asset).map_err(misread)?),
-            _ => answer.found(asset).map_err(misread)?,
+            Some(at) if was_as_believed => Some(answer.before(&at.known, of.asset)),
+            _ => answer.found(of.asset).transpose(),
         };
-        match &known {
-            // The operation has moved the windows: what is at hand stays good enough, unless the limits are others now.
-            Some(_) if applied && prepared.is_some_and(Prepared::changes_limits) => {
-                self.keys.known.forget(key, asset);
-            }
-            Some(known) => self.keys.known.learn(key, asset, Arc::new(known.clone())),
-            None => self.keys.known.forget(key, asset),
+        let Some(known) = known.transpose().map_err(misread)? else {
+            self.keys.forget(of);
+            return Err(ReservationError::KeyUnknown);
+        };
+        // The operation has moved the windows: what is at hand stays good enough, unless the limits are others now.
+        if applied && prepared.is_some_and(Prepared::changes_limits) {
+            self.keys.forget(of);
+        } else {
+            self.keys.learn(of, &known);
         }
         let entry = answer.entry.map(<[u8]>::to_vec);
         Ok(Tried { now: answer.now, ended: answer.ended, applied, entry, known })
     }
 
-    fn at_hand(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<AtHand> {
-        let known = self.keys.known.of(key, asset)?;
+    fn at_hand(&self, of: Subject<'_>) -> Option<AtHand> {
+        let known = self.keys.known.of(of.key, of.asset.cloned())?;
         Some(AtHand { now: self.keys.now(), known, is_found: false })
     }
 
-    fn entry_at_hand(&self, key: &KeyId, id: &RequestId) -> Option<(Vec<u8>, Reservation)> {
-        let stored = self.entries.of(key, id)?;
-        let entry = read_entry(&stored).ok()?;
-        Some((stored, entry.reservation))
+    /// A reservation by its entry at hand, if there is one.
+    fn reserved(&self, key: &KeyId, id: &RequestId) -> Reserved {
+        let stored = self.entries.of(key, id.clone()).and_then(|stored| {
+            let entry = read_entry(&stored).ok()?;
+            Some((stored, entry.reservation))
+        });
+        Reserved { stored, at_hand: None, is_fresh: false, seen_at: self.keys.now() }
     }
 
-    /// Looks a reservation up; `None` if there is no such key.
-    async fn find(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-    ) -> Result<Option<Result<(Vec<u8>, Reservation), ReservationError>>, ReservationError> {
+    /// Looks a reservation up.
+    async fn find(&self, key: &KeyId, id: &RequestId) -> Result<Stored, ReservationError> {
         // No entry is like this, so that the answer shows the one that is there.
         let listed = Listed::known(id, None, Vec::new(), Vec::new());
         let request = self.on_reservations(key, listed);
-        let tried = self.ask(key, None, None, None, request).await?;
-        if tried.known.is_none() {
-            return Ok(None);
-        }
-        self.living(key, id, tried.entry.as_deref(), tried.now).map(Some)
+        let tried = self.ask(Subject { key, asset: None }, None, None, request).await?;
+        self.living(key, id, tried.entry, tried.now)
     }
 
     /// A reservation from its entry, if it is still remembered.
@@ -484,49 +449,42 @@ impl Remembering {
         &self,
         key: &KeyId,
         id: &RequestId,
-        stored: Option<&[u8]>,
+        stored: Option<Vec<u8>>,
         now: Timestamp,
-    ) -> Result<Result<(Vec<u8>, Reservation), ReservationError>, ReservationError> {
-        let found = self.entry(key, stored)?.filter(|(_, entry)| entry.until > now);
-        if found.is_none() {
-            self.entries.forget(key, id);
+    ) -> Result<Stored, ReservationError> {
+        match self.entry(key, stored)? {
+            Some((stored, entry)) if entry.until > now => Ok((stored, entry.reservation)),
+            _ => {
+                self.entries.forget(key, id.clone());
+                Err(ReservationError::Unknown(id.clone()))
+            }
         }
-        Ok(match found {
-            Some((stored, entry)) => Ok((stored, entry.reservation)),
-            None => Err(ReservationError::Unknown(id.clone())),
-        })
     }
 
     fn entry(
         &self,
         key: &KeyId,
-        stored: Option<&[u8]>,
+        stored: Option<Vec<u8>>,
     ) -> Result<Option<(Vec<u8>, Entry)>, ReservationError> {
         let Some(stored) = stored else { return Ok(None) };
-        let entry = read_entry(stored).map_err(|misread| self.misread(key, misread))?;
-        Ok(Some((stored.to_vec(), entry)))
+        let entry = read_entry(&stored).map_err(|misread| self.misread(key, misread))?;
+        Ok(Some((stored, entry)))
     }
 
     fn on_reservations(&self, key: &KeyId, listed: Listed) -> Request {
-        let keyspace = &self.keys.keyspace;
-        Request {
-            keys: vec![keyspace.open(key), keyspace.reservations(key), keyspace.ended(key)],
-            ledger: Some(listed),
-            ..Request::default()
-        }
+        let [reservations, open, ended, ..] = self.keys.keyspace.ledger(key);
+        let keys = vec![open, reservations, ended];
+        Request { keys, ledger: Some(listed), ..Request::default() }
     }
 
     async fn rebase(
         &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
+        of: Subject<'_>,
         now: Timestamp,
         known: Known,
     ) -> Result<(), ReservationError> {
-        self.keys
-            .rebase(key, asset, now, known)
-            .await
-            .map_err(|error| StoreError::from(error).into())
+        let rebased = self.keys.rebase(of, now, known).await;
+        rebased.map_err(|error| StoreError::from(error).into())
     }
 
     fn misread(&self, key: &KeyId, misread: Misread) -> ReservationError {
@@ -599,53 +557,55 @@ impl AtHand {
     }
 }
 
-impl Default for Entries {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_ENTRIES)))
+impl Reserved {
+    /// The reservation that the next try goes by. It is looked up if a try could do nothing with it.
+    async fn next(
+        &mut self,
+        store: &Remembering,
+        key: &KeyId,
+        id: &RequestId,
+    ) -> Result<Stored, ReservationError> {
+        if let Some(stored) = self.stored.take() {
+            return Ok(stored);
+        }
+        let found = store.find(key, id).await?;
+        (self.is_fresh, self.seen_at) = (true, store.keys.now());
+        Ok(found)
+    }
+
+    /// Goes on with the reservation that a try has found. The id may be that of a later one, of another asset.
+    fn found(&mut self, found: Stored, asset: Option<&AssetId>, now: Timestamp, known: Known) {
+        let is_same = found.1.asset() == asset;
+        self.again(found, now, known);
+        (self.is_fresh, self.at_hand) = (true, self.at_hand.take().filter(|_| is_same));
+    }
+
+    /// Goes on with the same reservation, and the key as a try has found it.
+    fn again(&mut self, stored: Stored, now: Timestamp, known: Known) {
+        (self.stored, self.at_hand) = (Some(stored), Some(AtHand::found(now, known)));
+        self.seen_at = now;
     }
 }
 
-impl Entries {
-    fn of(&self, key: &KeyId, id: &RequestId) -> Option<Vec<u8>> {
-        self.0.lock().get(&(key.clone(), id.clone())).cloned()
-    }
-
-    fn learn(&self, key: &KeyId, id: &RequestId, stored: Vec<u8>) {
-        self.0.lock().put((key.clone(), id.clone()), stored);
-    }
-
-    fn forget(&self, key: &KeyId, id: &RequestId) {
-        self.0.lock().pop(&(key.clone(), id.clone()));
-    }
-
-    /// All of them, the one that was used last at the end.
-    #[cfg(feature = "fuzzing")]
-    pub(crate) fn all(&self) -> Vec<((KeyId, RequestId), Vec<u8>)> {
-        let entries = self.0.lock();
-        entries.iter().rev().map(|(id, entry)| (id.clone(), entry.clone())).collect()
-    }
-
-    /// These and no others.
-    #[cfg(feature = "fuzzing")]
-    pub(crate) fn replace(&self, with: Vec<((KeyId, RequestId), Vec<u8>)>) {
-        let mut entries = self.0.lock();
-        entries.clear();
-        with.into_iter().for_each(|(id, entry)| drop(entries.put(id, entry)));
+/// The decision on a call of a key that does not exist.
+fn unknown(of: Subject<'_>, error: ReservationError) -> Result<Decision, ReservationError> {
+    match error {
+        ReservationError::KeyUnknown => Ok(Decision::key_unknown(Some(of.key), of.asset)),
+        error => Err(error),
     }
 }
 
 /// The entry of a new reservation, as the script writes it.
 fn whole_entry(
     until: Timestamp,
-    before: Vec<u8>,
+    [before, after]: [Vec<u8>; 2],
     known: &Known,
     asset: Option<&AssetId>,
-    after: Vec<u8>,
 ) -> Vec<u8> {
     let mut entry = Vec::with_capacity(128);
     push_int::<UNTIL>(&mut entry, until.unix_ms());
     entry.extend(before);
-    for record in known.state.records_of(known.state.locate(asset)) {
+    for record in known.records(asset) {
         let layout = Layout::of(record);
         let stored = layout.write(known.stamp, record);
         entry.extend_from_slice(&stored[layout.prefix() - GENERATION..layout.identity()]);
@@ -668,23 +628,23 @@ pub(crate) fn read_ledger(reply: &Value) -> Result<Option<Ledger>, Misread> {
         return Ok(None);
     }
     let mut ledger = Ledger::default();
-    for pair in reservations.chunks_exact(2) {
-        let (id, stored) = pair_of(pair)?;
+    for pair in pairs_of(reservations) {
+        let (id, stored) = pair?;
         let Entry { until, reservation, .. } = read_entry(stored)?;
         ledger.remember_reservation(id, until, reservation);
     }
-    for pair in checks.chunks_exact(2) {
-        let (id, score) = pair_of(pair)?;
+    for pair in pairs_of(checks) {
+        let (id, score) = pair?;
         ledger.remember_check(id, read_until(score)?);
     }
-    for pair in records.chunks_exact(2) {
-        let (id, score) = pair_of(pair)?;
+    for pair in pairs_of(records) {
+        let (id, score) = pair?;
         ledger.remember_record(id, read_until(score)?);
     }
     for (is_open, list) in [(true, open), (false, ended)] {
         let mut listed = Ledger::default();
-        for pair in list.chunks_exact(2) {
-            let (id, score) = pair_of(pair)?;
+        for pair in pairs_of(list) {
+            let (id, score) = pair?;
             listed.remember_check(id, read_until(score)?);
         }
         let of_kind = ledger.reservations().filter(|(_, _, it)| it.end().is_none() == is_open);
@@ -695,11 +655,13 @@ pub(crate) fn read_ledger(reply: &Value) -> Result<Option<Ledger>, Misread> {
     Ok(Some(ledger))
 }
 
-fn pair_of(pair: &[Value]) -> Result<(RequestId, &[u8]), Misread> {
-    let [id, value] = pair else { return Err(NOT_AN_ANSWER) };
-    let (id, value) = bytes(id).zip(bytes(value)).ok_or(NOT_AN_ANSWER)?;
-    let id = str::from_utf8(id).ok().and_then(|id| id.parse().ok());
-    Ok((id.ok_or(Misread::Corrupt("an id that is none"))?, value))
+/// Ids and values by turns.
+fn pairs_of(list: &[Value]) -> impl Iterator<Item = Result<(RequestId, &[u8]), Misread>> {
+    list.chunks_exact(2).map(|pair| {
+        let (id, value) = bytes(&pair[0]).zip(bytes(&pair[1])).ok_or(NOT_AN_ANSWER)?;
+        let id = str::from_utf8(id).ok().and_then(|id| id.parse().ok());
+        Ok((id.ok_or(Misread::Corrupt("an id that is none"))?, value))
+    })
 }
 
 fn ms(life: Duration) -> i64 {
@@ -720,12 +682,11 @@ const NEW_RESERVATION: u8 = 2;
 const KNOWN_RESERVATION: u8 = 3;
 const CHECKS: &str = "checks with a request id of this key";
 const RECORDS: &str = "records of this key";
-/// The bytes of the time until which an entry is remembered, and of a generation.
+/// The bytes of the time until which an entry is remembered.
 const UNTIL: usize = 7;
-const GENERATION: usize = 4;
 /// From whatever time there is, this leads beyond the last; and a script reads it exactly.
 const LONGEST_MS: i64 = 1 << 54;
 /// More than a server holds; and a script reads it exactly.
 const MOST: i64 = 1 << 31;
 /// Some 6 MB at most. The settlement of one that is forgotten takes another trip.
-const MOST_ENTRIES: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+const MOST_ENTRIES: usize = 20_000;

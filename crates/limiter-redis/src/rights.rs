@@ -4,7 +4,7 @@ use redis::Value;
 
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::servers::{Lane, Servers};
 
 /// Fails if the user lacks a right, and names it. A server that cannot answer now is not waited for: what is missing is
@@ -16,8 +16,7 @@ use crate::servers::{Lane, Servers};
 pub(crate) async fn check(servers: &Servers, keyspace: &Keyspace) -> Result<(), RedisError> {
     let (script, keys) = (Script::new("rights", TRY.to_owned()), [keyspace.absent()]);
     let commands: Vec<_> = commands().map(|name| name.as_bytes().to_vec()).collect();
-    let call = Call { script: &script, keys: &keys, arguments: &commands };
-    match servers.run(&call, Lane::Shared).await {
+    match servers.run(&script, &keys, &commands, Lane::Shared).await {
         Ok(Value::Array(refused)) if !refused.is_empty() => {
             let names: Vec<String> = refused.into_iter().filter_map(text).collect();
             Err(RedisError::commands_forbidden(&names))

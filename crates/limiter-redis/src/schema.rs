@@ -21,21 +21,20 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
-
-use limiter_core::{AssetId, KeyState, Timestamp};
+use limiter_core::{AssetId, KeyState, Record, Timestamp};
 use redis::Value;
 use thiserror::Error;
+
+use crate::random::draw;
 
 pub(crate) use self::bytes::push_int;
 pub(crate) use self::cold::{read_state, write_asset, write_global};
 pub(crate) use self::entry::{
     Entry, Token, after_windows, before_windows, ended, raised, read_entry, read_until,
 };
-pub(crate) use self::hot::Layout;
-pub(crate) use self::hot::push_end;
+pub(crate) use self::hot::{GENERATION, Layout, push_end};
 pub(crate) use self::management::{HashFields, stored_key, whole_key};
-pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
+pub(crate) use self::step::{Counted, counted_meters, look, packed, push_stops, stops_of};
 
 /// A random number for each write of a key's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -62,10 +61,20 @@ pub(crate) struct Known {
     pub(crate) state: KeyState,
 }
 
+impl Known {
+    /// The records that a call of an asset meets.
+    pub(crate) fn records(&self, asset: Option<&AssetId>) -> impl Iterator<Item = &Record> {
+        self.state.records_of(self.state.locate(asset))
+    }
+
+    pub(crate) fn layouts(&self, asset: Option<&AssetId>) -> Vec<Layout> {
+        self.records(asset).map(Layout::of).collect()
+    }
+}
+
 impl Stamp {
-    /// It need not be hard to guess.
     pub(crate) fn draw() -> Self {
-        Self(RandomState::new().hash_one(0).to_le_bytes())
+        Self(draw().to_le_bytes())
     }
 }
 
@@ -75,11 +84,6 @@ pub(crate) const GLOBAL: &[u8] = b"g";
 /// The field of an asset's record and of its limits.
 pub(crate) fn asset_field(asset: &AssetId) -> Vec<u8> {
     [b"a", asset.as_str().as_bytes()].concat()
-}
-
-/// The fields of the records that a call meets.
-pub(crate) fn fields_of(asset: Option<&AssetId>) -> Vec<Vec<u8>> {
-    std::iter::once(GLOBAL.to_vec()).chain(asset.map(asset_field)).collect()
 }
 
 /// Reads the two texts of TIME.

@@ -13,7 +13,7 @@ pub(crate) struct Script {
 }
 
 /// One run of a script.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) script: &'a Script,
     /// Every key that the script touches. All of them have the slot of the first.

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use limiter_core::{ManualClock, Timestamp};
 use parking_lot::RwLock;
 
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::shape::Shape;
 
 /// The scripts of one store: those of its clock, for its servers.
@@ -79,15 +79,6 @@ impl Scripts {
     /// The time by the manual clock, if there is one.
     pub(crate) fn manual_now(&self) -> Option<Timestamp> {
         self.clock.as_ref().map(ManualClock::now)
-    }
-
-    /// A call of one of these scripts.
-    pub(crate) const fn call<'a>(
-        script: &'a Script,
-        keys: &'a [Vec<u8>],
-        arguments: &'a [Vec<u8>],
-    ) -> Call<'a> {
-        Call { script, keys, arguments }
     }
 }
 

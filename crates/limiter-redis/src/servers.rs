@@ -20,7 +20,6 @@ mod tests;
 mod tls;
 mod wire;
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +64,7 @@ pub(crate) enum Lane {
 }
 
 /// The servers of one deployment. A clone is the same connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Servers {
     place: Arc<Place>,
     policy: Arc<Policy>,
@@ -79,6 +78,8 @@ pub(crate) struct Servers {
     pub(crate) never_apart: bool,
 }
 
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>>;
+
 impl Servers {
     /// Connects to all masters, checks them and loads the scripts.
     ///
@@ -90,8 +91,9 @@ impl Servers {
         if settings.target.uses_tls() {
             choose_cryptography();
         }
-        let policy = Arc::new(Policy::new(&settings, scripts)?);
-        let place = match settings.target {
+        let target = settings.target.clone();
+        let policy = Arc::new(Policy::new(settings, scripts)?);
+        let place = match target {
             Target::Standalone(info) => {
                 Place::Standalone(Arc::new(Node::new(info, Arc::clone(&policy))?))
             }
@@ -125,12 +127,15 @@ impl Servers {
     /// Boxed: the futures of callers, and of their callers, are small then, and quick to compile.
     pub(crate) fn run<'a>(
         &'a self,
-        call: &'a Call<'a>,
+        script: &'a Script,
+        keys: &'a [Vec<u8>],
+        arguments: &'a [Vec<u8>],
         lane: Lane,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
+    ) -> Running<'a> {
+        let call = Call { script, keys, arguments };
         let run = self.run_until(call, lane, Instant::now() + self.policy.command_deadline);
         #[cfg(test)]
-        let run = self.faults.around(call.script.name, run);
+        let run = self.faults.around(script.name, run);
         Box::pin(in_runtime(run))
     }
 
@@ -138,32 +143,34 @@ impl Servers {
     /// is sent again, a few times and within the deadline.
     pub(crate) fn run_repeatable<'a>(
         &'a self,
-        call: &'a Call<'a>,
+        script: &'a Script,
+        keys: &'a [Vec<u8>],
+        arguments: &'a [Vec<u8>],
         lane: Lane,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Send + 'a>> {
+    ) -> Running<'a> {
+        let call = Call { script, keys, arguments };
         Box::pin(in_runtime(async move {
             let end = Instant::now() + self.policy.command_deadline;
-            let mut lost = false;
-            for _ in 0..REPETITIONS {
+            let mut lost = 0;
+            loop {
                 match self.run_until(call, lane, end).await {
-                    Err(CommandError::Unknown(RedisError::ConnectionLost { .. })) => lost = true,
-                    Err(CommandError::NotRun(error)) if lost => {
+                    Err(CommandError::Unknown(RedisError::ConnectionLost { .. }))
+                        if lost < REPETITIONS =>
+                    {
+                        lost += 1;
+                    }
+                    Err(CommandError::NotRun(error)) if lost > 0 => {
                         return Err(CommandError::Unknown(error));
                     }
                     answer => return answer,
                 }
             }
-            self.run_until(call, lane, end).await.map_err(|error| match error {
-                CommandError::NotRun(error) | CommandError::Unknown(error) => {
-                    CommandError::Unknown(error)
-                }
-            })
         }))
     }
 
     async fn run_until(
         &self,
-        call: &Call<'_>,
+        call: Call<'_>,
         lane: Lane,
         end: Instant,
     ) -> Result<Value, CommandError> {
@@ -173,11 +180,11 @@ impl Servers {
             if self.never_apart { Lane::Shared } else { lane }
         };
         let key = call.keys.first().map_or(&[][..], Vec::as_slice);
-        let mut node = self.place.owner(key, end).await.map_err(CommandError::NotRun)?;
+        let mut node = self.place.owner(key, false, end).await.map_err(CommandError::NotRun)?;
         let (mut asking, mut hops) = (false, 0);
         // The deadline bounds how often the same node is asked again, and this how often another one is.
         while hops <= MAX_HOPS {
-            let failure = match node.attempt(call, lane, asking, end).await {
+            let failure = match node.attempt(&call, lane, asking, end).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -279,12 +286,6 @@ impl Servers {
             tracing::warn!("a master of the cluster is missing: {error}");
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Servers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Servers").field("place", &self.place).finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use limiter_core::operation::{Guard, Operation, Step};
 use limiter_core::{Amount, Ladder, MAX_COUNT, METERS, Record, Take, Timestamp, Window};
 
-use crate::schema::{Layout, Stamp, push_end, push_int, push_stops, stops_of};
+use crate::schema::{Layout, Stamp, counted_meters, push_end, push_int, push_stops, stops_of};
 
 /// The shape of the records of a call, and what a script does with them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,9 +99,7 @@ impl Shape {
         for call in &operation.calls {
             let takes = || {
                 operation.steps.iter().zip(call).flat_map(|(step, takes)| {
-                    let counted =
-                        (0..METERS).filter(|meter| step.counts[*meter] != Amount::Nothing);
-                    counted.map(|meter| (step.counts[meter], takes[meter]))
+                    counted_meters(step).map(|meter| (step.counts[meter], takes[meter]))
                 })
             };
             if self.stops.is_some() {
@@ -349,9 +347,8 @@ fn is_simple(step: &Step) -> bool {
 
 /// The most stops of a meter before its cap, if marks move along them.
 fn stops_of_step(step: &Step) -> Option<usize> {
-    let counted = (0..METERS).filter(|meter| step.counts[*meter] != Amount::Nothing);
     let ladders = step.ladders.as_ref()?;
-    counted.map(|meter| stops_of(&ladders[meter])).max()
+    counted_meters(step).map(|meter| stops_of(&ladders[meter])).max()
 }
 
 fn push_take(bytes: &mut Vec<u8>, take: Take) {

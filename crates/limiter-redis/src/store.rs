@@ -1,6 +1,5 @@
 //! The store: decisions through the batcher, keys through the directory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
@@ -14,13 +13,11 @@ use crate::batch::{Batcher, Bounds};
 use crate::builder::RedisStoreBuilder;
 use crate::directory::{Directory, Waiting};
 use crate::error::{CommandError, RedisError};
-use crate::keys::Keys;
+use crate::keys::{Keys, Subject};
 use crate::keyspace::Keyspace;
 use crate::records::Records;
 use crate::remembering::Remembering;
 use crate::runtime::reading_in_runtime;
-use crate::scripts::Scripts;
-use crate::servers::Servers;
 
 /// Keys and their counts in Redis, shared by all processes that use the same servers and prefix.
 ///
@@ -91,25 +88,16 @@ impl RedisStore {
     }
 
     pub(crate) fn new(
-        servers: Servers,
-        keyspace: Keyspace,
-        scripts: Arc<Scripts>,
+        keys: Keys,
         bounds: Bounds,
         remembered: LedgerBounds,
         waiting: Waiting,
     ) -> Self {
-        let keys = Keys::new(servers.clone(), keyspace.clone(), scripts, bounds.known);
         let records = Records::new(keys.clone());
         Self {
             batcher: Batcher::new(keys.clone(), bounds),
-            remembering: Remembering {
-                keys: keys.clone(),
-                bounds: remembered,
-                deadline: bounds.deadline,
-                unanswered: Arc::default(),
-                entries: Arc::default(),
-            },
-            directory: Directory::new(servers, records.clone(), keyspace, waiting),
+            remembering: Remembering::new(keys.clone(), remembered, bounds.deadline),
+            directory: Directory::new(&keys, waiting),
             keys,
             records,
         }
@@ -123,9 +111,6 @@ impl RedisStore {
 impl Store for RedisStore {
     /// On a cluster, the master of the key's slot.
     fn failure_domain(&self, key: &KeyId) -> FailureDomain {
-        if !self.keys.servers.is_cluster() {
-            return FailureDomain::WHOLE;
-        }
         self.keys.servers.failure_domain(Keyspace::tag(key).as_bytes())
     }
 
@@ -144,7 +129,8 @@ impl Store for RedisStore {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let found = self.keys.read(key, asset).await.map_err(CommandError::of_reading)?;
+        let found = self.keys.read(Subject { key, asset }).await;
+        let found = found.map_err(CommandError::of_reading)?;
         let Some(known) = found.known else { return Ok(Decision::key_unknown(Some(key), asset)) };
         Ok(evaluate::peek(&known.state, key, known.state.locate(asset), charge, found.now))
     }
@@ -160,7 +146,7 @@ impl Store for RedisStore {
         charge: &Charge,
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
-        self.remembering.check_once(key, asset, charge, id).await
+        self.remembering.check_once(Subject { key, asset }, charge, id).await
     }
 
     async fn record(
@@ -170,7 +156,7 @@ impl Store for RedisStore {
         charge: &Charge,
         id: &RecordId<'_>,
     ) -> Result<Vec<Crossing>, ReservationError> {
-        self.remembering.record(key, asset, charge, id).await
+        self.remembering.record(Subject { key, asset }, charge, id).await
     }
 
     async fn reserve(
@@ -181,7 +167,7 @@ impl Store for RedisStore {
         id: &RequestId,
         ttl: Duration,
     ) -> Result<Decision, ReservationError> {
-        self.remembering.reserve(key, asset, estimate, id, ttl).await
+        self.remembering.reserve(Subject { key, asset }, estimate, id, ttl).await
     }
 
     async fn extend(
@@ -208,9 +194,6 @@ impl Store for RedisStore {
 
     /// On a cluster, the master of the slot of the access key's pointer, which is seldom that of the key.
     fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
-        if !self.keys.servers.is_cluster() {
-            return FailureDomain::WHOLE;
-        }
         self.keys.servers.failure_domain(String::from(*digest).as_bytes())
     }
 

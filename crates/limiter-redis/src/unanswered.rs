@@ -4,20 +4,15 @@
 //! repeated under the same token: by the store within its deadline, or by a caller after an error. If the record then
 //! has this token, the lost try was the first one. Another process has other tokens, and finds a repetition.
 
-use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroUsize;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use limiter_core::{KeyId, RequestId};
-use lru::LruCache;
-use parking_lot::Mutex;
 
+use crate::cache::Cache;
+use crate::random::draw;
 use crate::schema::Token;
 
 /// The tokens of calls without an answer. The oldest are forgotten first.
 #[derive(Debug)]
-pub(crate) struct Unanswered(Mutex<LruCache<(KeyId, RequestId), Token>>);
+pub(crate) struct Unanswered(Cache<RequestId, Token>);
 
 /// A call that ends a reservation. If it is dropped without an answer, its token is kept for the next one.
 #[derive(Debug)]
@@ -29,7 +24,7 @@ pub(crate) struct Ending<'a> {
 
 impl Default for Unanswered {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MOST)))
+        Self(Cache::new(MOST))
     }
 }
 
@@ -37,9 +32,8 @@ impl Unanswered {
     /// Starts a call. If the call before it got no answer, it takes over that token. A concurrent call of the same
     /// reservation gets a token of its own, so that only one of them can be the first.
     pub(crate) fn start(&self, key: &KeyId, id: &RequestId) -> Ending<'_> {
-        let reservation = (key.clone(), id.clone());
-        let token = self.0.lock().pop(&reservation).unwrap_or_else(new_token);
-        Ending { unanswered: self, reservation: Some(reservation), token }
+        let token = self.0.take(key, id.clone()).unwrap_or_else(new_token);
+        Ending { unanswered: self, reservation: Some((key.clone(), id.clone())), token }
     }
 }
 
@@ -52,25 +46,18 @@ impl Ending<'_> {
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            self.unanswered.0.lock().put(reservation, self.token);
+        if let Some((key, id)) = self.reservation.take() {
+            self.unanswered.0.learn(&key, id, self.token);
         }
     }
 }
 
 fn new_token() -> Token {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut token = Token::default();
-    let (process, call) = token.split_at_mut(8);
-    process.copy_from_slice(&PROCESS.to_le_bytes());
-    call.copy_from_slice(&number.to_le_bytes());
-    token
+    (u128::from(draw()) << 64 | u128::from(draw())).to_le_bytes()
 }
 
 /// Some 2 MB at most. More calls than this stay unanswered only while the server is down, and none of those ran.
-const MOST: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+const MOST: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

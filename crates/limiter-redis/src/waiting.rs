@@ -8,6 +8,8 @@ use limiter_core::{AssetId, Charge, Decision, KeyId, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::batch::Bounds;
+
 /// One call on its way.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -30,15 +32,6 @@ pub(crate) struct Ticket(AtomicU8);
 pub(crate) struct Queues {
     lanes: Mutex<Lanes>,
     bounds: Bounds,
-}
-
-/// The bounds of queues.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// The most calls in a batch.
-    pub(crate) batch: usize,
-    /// The most calls that wait, in all lanes together.
-    pub(crate) waiting: usize,
 }
 
 /// All keys, or on a cluster a lane for each key.
@@ -155,12 +148,14 @@ const GONE: u8 = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const FULL: usize = 3;
 
     fn queues() -> Queues {
-        Queues::new(Bounds { batch: FULL, waiting: 100 })
+        Queues::new(Bounds { deadline: Duration::ZERO, batch: FULL, waiting: 100, known: 1 })
     }
 
     /// Adds a call without a caller to the lane of all keys. Returns whether a task must take a batch now.
@@ -202,7 +197,7 @@ mod tests {
             assert_eq!([(); FULL].map(|()| join(&queues)), [false, false, true]);
             assert_eq!(next(&queues), FULL);
         }
-        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1], "so many go at once");
+        assert_eq!([(); FULL + 1].map(|()| join(&queues)), [false; FULL + 1], "no more go at once");
         // One has ended: three go together with the others, and the last one waits for all of them to end.
         assert_eq!(next(&queues), FULL);
         assert_eq!([(); MOST_UNDER_WAY - 1].map(|()| next(&queues)), [0; MOST_UNDER_WAY - 1]);

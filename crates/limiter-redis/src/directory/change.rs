@@ -15,17 +15,17 @@ use super::journal::{self, Noted};
 use super::pointer::Pointer;
 use super::{changing_nothing, parsed, unexpected_reply};
 use crate::error::CommandError;
-use crate::keyspace::{Keyspace, WorkspaceKey};
+use crate::keys::Keys;
+use crate::keyspace::WorkspaceKey;
 use crate::schema::bytes;
-use crate::script::{Call, Script};
+use crate::script::Script;
 use crate::scripts::Scripts;
-use crate::servers::{Lane, Servers};
+use crate::servers::Lane;
 
 /// The scripts on the slots of workspaces.
 #[derive(Clone, Debug)]
 pub(super) struct Changes {
-    servers: Servers,
-    keyspace: Keyspace,
+    keys: Keys,
     lease_ms: u64,
 }
 
@@ -50,6 +50,7 @@ impl Change {
 /// The keys that a change concerns, and the conditions that the index must meet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Intent<'a> {
+    pub(super) token: Token,
     /// The keys that are changed.
     pub(super) journal: Vec<Noted>,
     /// The key must be the first of its workspace.
@@ -79,13 +80,11 @@ impl<'a> Intent<'a> {
         Self { journal: vec![Noted { id: id.clone(), pointer }], ..Self::default() }
     }
 
-    /// To create these keys, with pointers of this claim.
-    pub(super) fn to_create(
-        keys: impl IntoIterator<Item = &'a NewRecord> + Clone,
-        claim: &Token,
-    ) -> Self {
+    /// To create these keys, whose pointers have the change's token as their claim.
+    pub(super) fn to_create(keys: impl IntoIterator<Item = &'a NewRecord> + Clone) -> Self {
+        let token = Token::default();
         let pointer =
-            |secret: StoredSecret| Pointer { digest: secret.digest, claim: claim.clone() };
+            |secret: StoredSecret| Pointer { digest: secret.digest, claim: token.clone() };
         let noted = keys
             .clone()
             .into_iter()
@@ -95,12 +94,9 @@ impl<'a> Intent<'a> {
             name: &key.config.name,
             masked: key.secret.map(|secret| secret.masked),
         });
-        Self {
-            journal: noted.collect(),
-            bootstraps: keys.into_iter().any(|key| key.bootstraps),
-            ceases_as_admin: None,
-            needs: needs.collect(),
-        }
+        let (journal, needs) = (noted.collect(), needs.collect());
+        let bootstraps = keys.into_iter().any(|key| key.bootstraps);
+        Self { token, journal, bootstraps, ceases_as_admin: None, needs }
     }
 }
 
@@ -144,19 +140,19 @@ pub(super) struct Entry {
 }
 
 impl Changes {
-    pub(super) fn new(servers: Servers, keyspace: Keyspace, lease: Duration) -> Self {
+    pub(super) fn new(keys: Keys, lease: Duration) -> Self {
         let lease_ms =
             u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).clamp(2, LONGEST_LEASE_MS);
-        Self { servers, keyspace, lease_ms }
+        Self { keys, lease_ms }
     }
 
     /// Begins a change, unless another one is under way or the index forbids it.
     pub(super) async fn begin(
         &self,
         workspace: &WorkspaceId,
-        token: &Token,
         intent: &Intent<'_>,
     ) -> Result<Begin, StoreError> {
+        let token = &intent.token;
         let mut arguments = vec![
             token.to_string(),
             self.lease_ms.to_string(),
@@ -167,16 +163,12 @@ impl Changes {
         for Need { id, name, masked } in &intent.needs {
             arguments.extend([id.to_string(), name.to_string(), masked_text(*masked)]);
         }
-        let reply = match self.run_on_all(&BEGIN, workspace, arguments).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                // It may have begun, but it has changed nothing.
-                if matches!(error, CommandError::Unknown(_)) {
-                    let _ = self.end(workspace, token).await;
-                }
-                return Err(changing_nothing(error));
-            }
-        };
+        let reply = self.run_on_all(&BEGIN, workspace, arguments).await;
+        // It may have begun, but it has changed nothing.
+        if matches!(reply, Err(CommandError::Unknown(_))) {
+            let _ = self.end(workspace, token).await;
+        }
+        let reply = reply.map_err(changing_nothing)?;
         let words: Vec<Vec<u8>> = parsed(reply)?;
         self.began(workspace, token, &words).ok_or_else(unexpected_reply)
     }
@@ -276,10 +268,10 @@ impl Changes {
         keys: &[WorkspaceKey],
         arguments: impl IntoIterator<Item = String>,
     ) -> Result<Value, CommandError> {
-        let keys: Vec<_> =
-            keys.iter().map(|kind| self.keyspace.workspace(*kind, workspace)).collect();
+        let Keys { servers, keyspace, .. } = &self.keys;
+        let keys: Vec<_> = keys.iter().map(|kind| keyspace.workspace(*kind, workspace)).collect();
         let arguments: Vec<_> = arguments.into_iter().map(String::into_bytes).collect();
-        self.servers.run(&Call { script, keys: &keys, arguments: &arguments }, Lane::Apart).await
+        servers.run(script, &keys, &arguments, Lane::Apart).await
     }
 }
 

@@ -15,11 +15,9 @@ use limiter_core::{
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::chance::Token;
-use super::change::{Change, Entry, Finish, Intent, Refusal};
+use super::change::{Change, Entry, Intent, Refusal};
 use super::pointer::{Pointer, Set};
 use super::{Directory, Stop, has_digest, to_the_end, unexpected_reply};
-use crate::records::Create;
 
 /// A key that is not created yet, and its place among all of the caller's keys.
 type Waiting = VecDeque<(usize, Arc<NewRecord>)>;
@@ -27,10 +25,7 @@ type Waiting = VecDeque<(usize, Arc<NewRecord>)>;
 type Tried = Option<Result<KeyRecord, KeysError>>;
 
 /// The result of a key, and whether nothing of the key can happen any more.
-struct Outcome {
-    result: Result<KeyRecord, KeysError>,
-    settled: bool,
-}
+type Outcome = (Result<KeyRecord, KeysError>, bool);
 
 /// A value that only one key of a workspace may have.
 #[derive(PartialEq, Eq, Hash)]
@@ -42,7 +37,7 @@ enum Unique<'a> {
 
 impl Directory {
     /// Creates keys as if one by one in this order. If the caller goes away, the batch under way is brought to its end.
-    pub(super) async fn create_keys(
+    pub(crate) async fn create_many(
         &self,
         keys: Vec<NewRecord>,
     ) -> Result<CreateResults, StoreError> {
@@ -86,9 +81,8 @@ impl Directory {
 
     async fn create_batch(&self, keys: &[Arc<NewRecord>]) -> Result<Vec<Tried>, StoreError> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
-        let token = Token::draw();
-        let intent = Intent::to_create(keys.iter().map(|key| &**key), &token);
-        let (change, refusals) = self.begin_many(&first.workspace, &token, &intent).await?;
+        let intent = Intent::to_create(keys.iter().map(|key| &**key));
+        let (change, refusals) = self.begin_many(&first.workspace, &intent).await?;
         let end = change.as_ref().map(|change| Instant::now() + change.quarter_of_lease());
         let change = change.map(Arc::new);
         let mut sets = match &change {
@@ -118,13 +112,13 @@ impl Directory {
             }
             let Some(done) = running.join_next().await else { break };
             let (place, outcome) = done.map_err(StoreError::outcome_unknown)?;
-            failed |= outcome.result.as_ref().is_err_and(CallError::is_outage);
+            failed |= outcome.0.as_ref().is_err_and(CallError::is_outage);
             if let Some(of_key) = outcomes.get_mut(place) {
                 *of_key = Some(outcome);
             }
         }
         if let Some(change) = &change {
-            let mut settled = outcomes.iter().flatten().all(|outcome| outcome.settled);
+            let mut settled = outcomes.iter().flatten().all(|(_, settled)| *settled);
             // Those that were not tried may have their pointers.
             for (key, _) in keys.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()) {
                 settled = settled && self.took_back(change, key).await;
@@ -133,7 +127,7 @@ impl Directory {
                 self.conclude(change, keys, &outcomes).await;
             }
         }
-        Ok(outcomes.into_iter().map(|outcome| Some(outcome?.result)).collect())
+        Ok(outcomes.into_iter().map(|outcome| Some(outcome?.0)).collect())
     }
 
     /// Sets the pointers of all keys that are not refused in one step, where one server has them all. A pointer that was not
@@ -169,17 +163,13 @@ impl Directory {
         outcomes: &[Option<Outcome>],
     ) {
         let created = keys.iter().zip(outcomes).filter_map(|(key, outcome)| {
-            let record = outcome.as_ref()?.result.as_ref().ok()?;
+            let record = outcome.as_ref()?.0.as_ref().ok()?;
             Some((&key.id, Some(Entry::of(record))))
         });
-        match self.changes.finish(change, &created.collect::<Vec<_>>()).await {
-            // One batch follows the other, and those who wait ask again only now and then.
-            Ok(Finish::Wanted) if keys.len() > 1 => sleep(TURN_OF_OTHERS).await,
-            Ok(_) => {}
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(workspace = %change.workspace, error, "a change of keys is to be finished later");
-            }
+        let is_wanted = self.finish(change, &created.collect::<Vec<_>>()).await;
+        // One batch follows the other, and those who wait ask again only now and then.
+        if is_wanted && keys.len() > 1 {
+            sleep(TURN_OF_OTHERS).await;
         }
     }
 
@@ -194,12 +184,12 @@ impl Directory {
             (_, Some(refusal)) => (refusal.into_error(Some(&key.config.name)), true),
             (None, None) => (unexpected_reply().into(), true),
             (Some(change), None) => match self.create_record(change, key, set).await {
-                Ok(record) => return Outcome { result: Ok(record), settled: true },
-                Err(Stop::Unknown(error)) => return Outcome { result: Err(error), settled: false },
+                Ok(record) => return (Ok(record), true),
+                Err(Stop::Unknown(error)) => return (Err(error), false),
                 Err(Stop::Refused(error)) => (error, self.took_back(change, key).await),
             },
         };
-        Outcome { result: Err(self.first_reason(key, error).await), settled }
+        (Err(self.first_reason(key, error).await), settled)
     }
 
     async fn create_record(
@@ -211,11 +201,7 @@ impl Directory {
         if let Some(secret) = &key.secret {
             self.claim(change, &key.id, &secret.digest, set).await?;
         }
-        match self.records.create(key, change.not_after).await.map_err(Stop::at_commit)? {
-            Create::Created(record) => Ok(*record),
-            Create::IdTaken => Err(id_taken(&key.id)),
-            Create::TooLate => Err(Stop::too_late()),
-        }
+        Ok(self.records.create(key, change.not_after).await?)
     }
 
     /// Removes the pointer of a key that was refused. If that fails, the next client after the lease does it.
@@ -233,7 +219,7 @@ impl Directory {
         if !matches!(error, KeysError::NameTaken(_) | KeysError::AccessKeyTaken) {
             return error;
         }
-        match self.read(&key.id).await {
+        match self.records.read(&key.id).await {
             // A key that cannot be read has the id, too.
             Ok(Some(_)) | Err(StoreError::Corrupt(_)) => KeysError::IdTaken(key.id.to_string()),
             Ok(None) | Err(_) => error,
@@ -262,16 +248,14 @@ impl Directory {
             Set::TooLate => return Err(Stop::too_late()),
             Set::Held(held, now) => (held, now),
         };
-        let holder = match self.read(&held.id).await {
+        let holder = match self.records.read(&held.id).await {
             Ok(holder) => holder,
             // Until it is deleted, a damaged key keeps its access key.
             Err(StoreError::Corrupt(_)) => return Err(Stop::Refused(KeysError::AccessKeyTaken)),
             Err(error) => return Err(Stop::Refused(error.into())),
         };
-        if let Some(holder) = &holder
-            && held.id == *id
-        {
-            return Err(id_taken(&holder.record.id));
+        if holder.is_some() && held.id == *id {
+            return Err(Stop::Refused(KeysError::IdTaken(id.to_string())));
         }
         // Without a key, the pointer is either left behind or a moment ahead of its key, which then has the digest.
         let in_use = holder.is_some_and(|holder| has_digest(&holder, digest));
@@ -301,10 +285,6 @@ fn together(waiting: &Waiting) -> usize {
             && unique.into_iter().flatten().all(|unique| seen.insert(unique))
     });
     batch.count()
-}
-
-fn id_taken(id: &KeyId) -> Stop {
-    Stop::Refused(KeysError::IdTaken(id.to_string()))
 }
 
 /// Keys of one change. Finishing it occupies the server for half a millisecond. Beginning and finishing cost little compared

@@ -2,11 +2,10 @@
 
 use limiter_core::{KeyDigest, KeyId, KeysError, StoreError, WorkspaceId};
 
-use super::chance::Token;
 use super::change::{Change, Intent};
 use super::pointer::Pointer;
-use super::{Directory, Stop, is_damage, not_found};
-use crate::records::Delete;
+use super::{Directory, Stop, is_damage};
+use crate::records::not_found;
 
 /// A key of the workspace that is about to be deleted.
 struct Doomed {
@@ -25,7 +24,7 @@ impl Directory {
         let pointer = doomed.pointer.as_ref();
         let intent =
             Intent { ceases_as_admin: Some(id), ..Intent::with_pointer(id, pointer.cloned()) };
-        let change = self.begin(workspace, &Token::draw(), &intent).await?;
+        let change = self.begin(workspace, &intent).await?;
         let deleted = self.delete_record(&change, id, doomed.damaged).await;
         if deleted.is_ok() {
             self.forget(&change, id, pointer).await;
@@ -73,15 +72,10 @@ impl Directory {
         damaged: bool,
     ) -> Result<bool, Stop> {
         let (records, Change { workspace, not_after, .. }) = (&self.records, change);
-        let deleted = match damaged {
-            false => records.delete(workspace, id, *not_after).await,
-            true => records.remove_damaged(workspace, id, *not_after).await,
-        };
-        match deleted.map_err(Stop::at_commit)? {
-            Delete::Deleted => Ok(true),
-            Delete::NotFound => Ok(false),
-            Delete::TooLate => Err(Stop::too_late()),
-        }
+        Ok(match damaged {
+            false => records.delete(workspace, id, *not_after).await?,
+            true => records.remove_damaged(workspace, id, *not_after).await?,
+        })
     }
 
     /// The very pointer that was set for this key: another may take its place as soon as the record is gone.
@@ -114,6 +108,6 @@ impl Directory {
             tracing::warn!(workspace = %change.workspace, error, "a deleted key's access key is to be cleaned up");
             return;
         }
-        self.finish(change, id, None).await;
+        self.finish(change, &[(id, None)]).await;
     }
 }

@@ -3,8 +3,8 @@
 use limiter_core::{KeyId, KeysError, StoreError, WorkspaceId};
 use tokio::time::{Instant, sleep};
 
-use super::chance::{Pauses, Token};
-use super::change::{Begin, Change, Entry, Intent, Refusal};
+use super::chance::pause;
+use super::change::{Begin, Change, Entry, Finish, Intent, Refusal};
 use super::journal::Noted;
 use super::{Directory, ManagementError, Stop, changing_nothing, has_digest, is_damage};
 
@@ -13,10 +13,9 @@ impl Directory {
     pub(super) async fn begin(
         &self,
         workspace: &WorkspaceId,
-        token: &Token,
         intent: &Intent<'_>,
     ) -> Result<Change, KeysError> {
-        let (change, refusals) = self.begin_many(workspace, token, intent).await?;
+        let (change, refusals) = self.begin_many(workspace, intent).await?;
         let name = intent.needs.first().map(|need| need.name);
         match (change, refusals.into_iter().flatten().next()) {
             (Some(change), None) => Ok(change),
@@ -29,17 +28,19 @@ impl Directory {
     pub(super) async fn begin_many(
         &self,
         workspace: &WorkspaceId,
-        token: &Token,
         intent: &Intent<'_>,
     ) -> Result<(Option<Change>, Vec<Option<Refusal>>), StoreError> {
         let started = Instant::now();
-        let mut pauses = Pauses::new();
+        let mut tries = 0;
         loop {
-            match self.changes.begin(workspace, token, intent).await? {
+            match self.changes.begin(workspace, intent).await? {
                 Begin::Begun(change, refusals) => return Ok((Some(change), refusals)),
                 Begin::Refused(refusals) => return Ok((None, refusals)),
                 Begin::Crashed(change, journal) => self.heal(&change, &journal).await?,
-                Begin::Busy => sleep(pauses.draw()).await,
+                Begin::Busy => {
+                    sleep(pause(tries)).await;
+                    tries += 1;
+                }
             }
             if started.elapsed() >= self.patience {
                 return Err(StoreError::unavailable(ManagementError::Busy));
@@ -55,19 +56,26 @@ impl Directory {
     ) -> Result<(), StoreError> {
         let noted = ids.into_iter().map(|id| Noted { id: id.clone(), pointer: None });
         let intent = Intent { journal: noted.collect(), ..Intent::default() };
-        match self.changes.begin(workspace, &Token::draw(), &intent).await? {
+        match self.changes.begin(workspace, &intent).await? {
             Begin::Begun(change, _) => self.heal(&change, &intent.journal).await,
             Begin::Crashed(change, journal) => self.heal(&change, &journal).await,
             Begin::Busy | Begin::Refused(_) => Ok(()),
         }
     }
 
-    /// Ends a change whose record is as it shall be. If that fails, the next client after the lease does it.
-    pub(super) async fn finish(&self, change: &Change, id: &KeyId, entry: Option<Entry>) {
-        if let Err(error) = self.changes.finish(change, &[(id, entry)]).await {
-            let error: &dyn std::error::Error = &error;
+    /// Ends a change whose records are as they shall be, and answers whether others waited for that. If it fails, the next
+    /// client after the lease does it.
+    pub(super) async fn finish(
+        &self,
+        change: &Change,
+        entries: &[(&KeyId, Option<Entry>)],
+    ) -> bool {
+        let finished = self.changes.finish(change, entries).await;
+        if let Err(error) = &finished {
+            let error: &dyn std::error::Error = error;
             tracing::warn!(workspace = %change.workspace, error, "a change of keys is to be finished later");
         }
+        matches!(finished, Ok(Finish::Wanted))
     }
 
     /// Ends a change that was refused. If that fails, or if a step may still happen, the next client after the lease does it.
@@ -98,7 +106,8 @@ impl Directory {
             let found = match records.remove(id).transpose() {
                 Ok(found) => found.filter(|found| found.record.workspace == change.workspace),
                 Err(error) if is_damage(&error) => {
-                    warn_of(id, &error);
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(key = %id, error, "the change of a damaged key is ended, its index entry stays as it is");
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -112,9 +121,4 @@ impl Directory {
         }
         self.changes.finish(change, &entries).await.map(drop).map_err(changing_nothing)
     }
-}
-
-fn warn_of(id: &KeyId, error: &StoreError) {
-    let error: &dyn std::error::Error = error;
-    tracing::warn!(key = %id, error, "the change of a damaged key is ended, its index entry stays as it is");
 }

@@ -78,17 +78,17 @@ impl Directory {
         names: usize,
         wanted: usize,
     ) -> Result<Part, StoreError> {
-        for _ in 1..LOOKS {
+        let mut looks = 1;
+        loop {
             let (part, doubtful) = self.look(workspace, search, after, names, wanted).await?;
-            if doubtful.is_empty() {
+            if looks == LOOKS && !doubtful.is_empty() {
+                self.try_repair(workspace, doubtful.iter().take(MOST_REPAIRS)).await;
+            }
+            if looks == LOOKS || doubtful.is_empty() {
                 return Ok(part);
             }
+            looks += 1;
         }
-        let (part, doubtful) = self.look(workspace, search, after, names, wanted).await?;
-        if !doubtful.is_empty() {
-            self.try_repair(workspace, doubtful.iter().take(MOST_REPAIRS)).await;
-        }
-        Ok(part)
     }
 
     /// The keys among the next names, and the ids whose records say otherwise than the index.
@@ -156,7 +156,7 @@ impl Directory {
             {
                 let directory = self.clone();
                 reading.spawn(async move {
-                    let read = directory.read(&id).await;
+                    let read = directory.records.read(&id).await;
                     (id, read)
                 });
             }

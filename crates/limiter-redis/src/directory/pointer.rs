@@ -13,16 +13,13 @@ use super::chance::Token;
 use super::change::Change;
 use super::{changing_nothing, parsed, unexpected_reply};
 use crate::error::CommandError;
-use crate::keyspace::Keyspace;
-use crate::script::{Call, Script};
-use crate::servers::{Lane, Servers};
+use crate::keys::Keys;
+use crate::script::Script;
+use crate::servers::Lane;
 
 /// The scripts on the slots of digests.
 #[derive(Clone, Debug)]
-pub(super) struct Pointers {
-    servers: Servers,
-    keyspace: Keyspace,
-}
+pub(super) struct Pointers(Keys);
 
 /// A pointer as the client that set it knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +50,8 @@ pub(super) enum Set {
 pub(super) type Now = u64;
 
 impl Pointers {
-    pub(super) const fn new(servers: Servers, keyspace: Keyspace) -> Self {
-        Self { servers, keyspace }
+    pub(super) const fn new(keys: Keys) -> Self {
+        Self(keys)
     }
 
     pub(super) async fn read(&self, digest: &KeyDigest) -> Result<Option<Held>, StoreError> {
@@ -82,14 +79,13 @@ impl Pointers {
         pointers: &[(KeyDigest, &KeyId, Option<&Held>)],
     ) -> Result<Vec<Set>, CommandError> {
         let keys: Vec<_> =
-            pointers.iter().map(|(digest, ..)| self.keyspace.digest(digest)).collect();
+            pointers.iter().map(|(digest, ..)| self.0.keyspace.digest(digest)).collect();
         let mut arguments = vec![change.not_after.to_string().into_bytes()];
         for (_, id, replaced) in pointers {
             arguments.push(format!("{} {} {id}", change.token, change.lease_ends).into_bytes());
             arguments.push(replaced.map_or("", |held| &held.text).into());
         }
-        let call = Call { script: &SET, keys: &keys, arguments: &arguments };
-        let reply = self.servers.run(&call, Lane::Apart).await?;
+        let reply = self.0.servers.run(&SET, &keys, &arguments, Lane::Apart).await?;
         // An answer that cannot be read means that the pointers are not ours.
         let set = Set::read(reply, pointers.len());
         Ok(set.unwrap_or_else(|| pointers.iter().map(|_| Set::TooLate).collect()))
@@ -97,7 +93,7 @@ impl Pointers {
 
     /// Whether [`set_all`](Self::set_all) can take more than one pointer.
     pub(super) fn have_one_server(&self) -> bool {
-        !self.servers.is_cluster()
+        !self.0.servers.is_cluster()
     }
 
     /// Removes this very pointer, if it is still there.
@@ -112,15 +108,15 @@ impl Pointers {
         digest: &KeyDigest,
         arguments: &[Vec<u8>],
     ) -> Result<Value, CommandError> {
-        let keys = [self.keyspace.digest(digest)];
-        self.servers.run(&Call { script, keys: &keys, arguments }, Lane::Apart).await
+        let keys = [self.0.keyspace.digest(digest)];
+        self.0.servers.run(script, &keys, arguments, Lane::Apart).await
     }
 }
 
 impl Held {
     fn read(text: String) -> Option<Self> {
         let mut words = text.splitn(3, ' ');
-        let claim = Token::known(words.next()?.to_owned());
+        let claim = Token(words.next()?.to_owned());
         let until = words.next()?.parse().ok()?;
         let id = words.next()?.parse().ok()?;
         Some(Self { claim, until, id, text })

@@ -1,13 +1,11 @@
 //! Updating a key: one step at the key's slot, within a change if the index is touched.
 
 use limiter_core::keys::is_permanent_admin;
-use limiter_core::{InvalidValue, KeyConfig, KeyId, KeyRecord, KeysError, WorkspaceId};
+use limiter_core::{KeyConfig, KeyId, KeyRecord, KeysError, WorkspaceId};
 
-use super::chance::Token;
 use super::change::{Entry, Intent, Need};
-use super::{Directory, Stop, not_found};
-use crate::error::CommandError;
-use crate::records::{Found, Update};
+use super::{Directory, Stop};
+use crate::records::{Found, not_found};
 
 impl Directory {
     pub(super) async fn update_key(
@@ -24,7 +22,7 @@ impl Directory {
         // The step itself compares the version, so that what was found here still holds then.
         if !renamed && before.permanent_admin == permanent_admin {
             let updated = self.records.update_found(workspace, found, version, config, None).await;
-            return refused(id, version, updated).map_err(|stop| match stop {
+            return updated.map_err(|undone| match undone.into() {
                 Stop::Refused(error) | Stop::Unknown(error) => error,
             });
         }
@@ -35,7 +33,7 @@ impl Directory {
             ceases_as_admin: (before.permanent_admin && !permanent_admin).then_some(id),
             ..Intent::of(id)
         };
-        let change = match self.begin(workspace, &Token::draw(), &intent).await {
+        let change = match self.begin(workspace, &intent).await {
             Ok(change) => change,
             Err(refusal @ (KeysError::NameTaken(_) | KeysError::LastAdmin)) => {
                 // A version that has become stale meanwhile is told first.
@@ -44,15 +42,12 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
-        let updated = self
-            .records
-            .update_found(workspace, found, version, config, Some(change.not_after))
-            .await;
-        let updated = refused(id, version, updated);
+        let not_after = Some(change.not_after);
+        let updated = self.records.update_found(workspace, found, version, config, not_after).await;
         if let Ok(record) = &updated {
-            self.finish(&change, id, Some(Entry::of(record))).await;
+            self.finish(&change, &[(id, Some(Entry::of(record)))]).await;
         }
-        self.concluded(&change, updated).await
+        self.concluded(&change, updated.map_err(Stop::from)).await
     }
 
     async fn read_at(
@@ -67,20 +62,4 @@ impl Directory {
             actual => Err(KeysError::Conflict { expected: version, actual }),
         }
     }
-}
-
-fn refused(
-    id: &KeyId,
-    version: u64,
-    updated: Result<Update, CommandError>,
-) -> Result<KeyRecord, Stop> {
-    Err(Stop::Refused(match updated.map_err(Stop::at_commit)? {
-        Update::Updated(record) => return Ok(*record),
-        Update::NotFound => not_found(id),
-        Update::Conflict { actual } => KeysError::Conflict { expected: version, actual },
-        Update::TooManyAssets { count } => {
-            InvalidValue::TooManyAssets { count, max: KeyConfig::MAX_ASSETS }.into()
-        }
-        Update::TooLate => return Err(Stop::too_late()),
-    }))
 }

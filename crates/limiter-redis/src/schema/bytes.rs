@@ -1,5 +1,7 @@
 //! Numbers as bytes: little-endian, signed unless they count, read without trust.
 
+use limiter_core::Timestamp;
+
 use super::Misread;
 
 /// Bytes that are left to read.
@@ -28,6 +30,15 @@ impl<'a> Reader<'a> {
         let mut wide = [sign; 8];
         wide[..N].copy_from_slice(&bytes);
         Ok(i64::from_le_bytes(wide))
+    }
+
+    /// Reads a byte that is 0 or 1.
+    pub(crate) fn flag(&mut self, otherwise: &'static str) -> Result<bool, Misread> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Misread::Corrupt(otherwise)),
+        }
     }
 
     pub(crate) fn limit(&mut self) -> Result<Option<u64>, Misread> {
@@ -59,6 +70,11 @@ pub(crate) fn push_int<const N: usize>(bytes: &mut Vec<u8>, number: i64) {
 
 pub(crate) fn push_limit(bytes: &mut Vec<u8>, limit: Option<u64>) {
     push_int::<7>(bytes, limit.map_or(NO_LIMIT, u64::cast_signed));
+}
+
+pub(super) fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
+    let at = Timestamp::from_unix_ms(unix_ms);
+    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
 }
 
 pub(crate) const OUT_OF_BOUNDS: Misread = Misread::Corrupt("a number out of bounds");

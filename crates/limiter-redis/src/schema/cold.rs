@@ -11,7 +11,7 @@ use limiter_core::{
     Window, WindowLimits,
 };
 
-use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, push_limit};
+use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, push_limit, timestamp};
 use super::{Known, Layout, Misread};
 
 /// The field `g` of a key.
@@ -66,20 +66,13 @@ pub(crate) fn read_state<'a>(
         0 => return Err(Misread::Corrupt("a key of no format")),
         _ => return Err(Misread::Newer),
     }
-    let kind = match reader.byte()? {
-        0 => KeyKind::Member,
-        1 => KeyKind::Admin,
-        _ => return Err(Misread::Corrupt("a key of no kind")),
-    };
+    let is_admin = reader.flag("a key of no kind")?;
+    let kind = if is_admin { KeyKind::Admin } else { KeyKind::Member };
     let expires_at = match reader.int::<7>()? {
         NEVER => None,
         unix_ms => Some(timestamp(unix_ms)?),
     };
-    let shadow = match reader.byte()? {
-        0 => false,
-        1 => true,
-        _ => return Err(Misread::Corrupt("a mode that does not exist")),
-    };
+    let shadow = reader.flag("a mode that does not exist")?;
     let percents: [u8; Thresholds::MOST] = reader.array()?;
     let given = percents.into_iter().take_while(|percent| *percent > 0);
     let thresholds = Thresholds::new(given).map_err(|_| NO_THRESHOLDS)?;
@@ -167,11 +160,6 @@ fn packed(thresholds: Thresholds) -> [u8; Thresholds::MOST] {
         *place = percent;
     }
     percents
-}
-
-fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
-    let at = Timestamp::from_unix_ms(unix_ms);
-    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
 }
 
 const NO_THRESHOLDS: Misread = Misread::Corrupt("thresholds that do not exist");

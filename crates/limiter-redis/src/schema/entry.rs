@@ -12,11 +12,11 @@
 
 use limiter_core::prepare::AdmittingWindows;
 use limiter_core::{
-    AssetId, Charge, Credits, Reservation, ReservationEnd, Span, Timestamp, Window, WindowId,
+    AssetId, Charge, Credits, Reservation, ReservationEnd, Timestamp, Window, WindowId,
 };
 
-use super::bytes::{OUT_OF_BOUNDS, Reader, push_int};
-use super::hot::read_end;
+use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
+use super::hot::read_span;
 use super::{Misread, asset_field};
 
 /// The unique name of one call that ends a reservation. No other call of any process has it.
@@ -89,7 +89,7 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
     let estimate = read_charge(&mut reader, requests)?;
     let (mut admitted, mut ended_by) = (AdmittingWindows::NONE, None);
     let end = if state == OPEN {
-        let [global, asset] = [flag(reader.byte()?)?, flag(reader.byte()?)?];
+        let [global, asset] = [reader.flag(NO_WINDOWS)?, reader.flag(NO_WINDOWS)?];
         admitted.global = read_windows(&mut reader, global)?;
         if asset {
             admitted.asset = read_windows(&mut reader, true)?;
@@ -121,8 +121,7 @@ fn read_windows(reader: &mut Reader<'_>, windows: bool) -> Result<[Option<Window
     let mut ids = [None; 2];
     if windows {
         for (window, id) in Window::ALL.into_iter().zip(&mut ids) {
-            let span = Span { end: read_end(reader, window)?, rebases: reader.byte()? };
-            *id = Some(WindowId { generation, span });
+            *id = Some(WindowId { generation, span: read_span(reader, window)? });
         }
     }
     Ok(ids)
@@ -144,21 +143,10 @@ pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
     timestamp(unix_ms as i64)
 }
 
-fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
-    let at = Timestamp::from_unix_ms(unix_ms);
-    if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
-}
-
-fn flag(byte: u8) -> Result<bool, Misread> {
-    match byte {
-        0 | 1 => Ok(byte == 1),
-        _ => Err(Misread::Corrupt("a reservation of windows that do not exist")),
-    }
-}
-
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
 /// Where the windows that admitted it begin.
 const WINDOWS_AT: usize = 7 + 1 + 7 * 7;
+const NO_WINDOWS: &str = "a reservation of windows that do not exist";
 const NO_ASSET: Misread = Misread::Corrupt("a reservation of no asset that exists");

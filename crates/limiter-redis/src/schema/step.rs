@@ -7,7 +7,7 @@ use limiter_core::{
 
 use super::Stamp;
 use super::bytes::push_int;
-use super::hot::push_end;
+use super::hot::push_span;
 
 /// How much of each kind comes with an operation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +70,7 @@ fn head(
 }
 
 /// The numbers of the meters that are counted afterwards.
-fn counted_meters(step: &Step) -> impl Iterator<Item = usize> + '_ {
+pub(crate) fn counted_meters(step: &Step) -> impl Iterator<Item = usize> + '_ {
     (0..METERS).filter(|meter| step.counts[*meter] != Amount::Nothing)
 }
 
@@ -88,18 +88,15 @@ fn push_step(bytes: &mut Vec<u8>, step: &Step, stamps: Option<[Stamp; 2]>) {
             if let Guard::Same(span, _) = guard
                 && as_seen
             {
-                push_end(bytes, window, span.end);
-                bytes.push(span.rebases);
+                push_span(bytes, window, span);
             }
         }
         bytes[start] = (bytes.len() - start - 1) as u8;
     }
-    let guards = step.guards.iter();
-    let begins = guards.clone().any(|guard| matches!(guard, Guard::Begin(_)));
-    let ends = guards.clone().any(|guard| matches!(guard, Guard::End(_)));
-    let starts = guards
-        .clone()
-        .any(|guard| matches!(guard, Guard::Roll(_) | Guard::Anew(..) | Guard::Begin(_)));
+    let has = |is: fn(&Guard) -> bool| step.guards.iter().any(is);
+    let (begins, ends) =
+        (has(|it| matches!(it, Guard::Begin(_))), has(|it| matches!(it, Guard::End(_))));
+    let starts = begins || has(|it| matches!(it, Guard::Roll(_) | Guard::Anew(..)));
     let windows = if step.has_windows && !as_seen { WINDOWS } else { 0 };
     let blocks = if windows > 0 || begins { WINDOWS } else { 0 };
     let meters = if step.has_windows { 2 * WINDOWS } else { 0 };
@@ -116,17 +113,9 @@ fn push_step(bytes: &mut Vec<u8>, step: &Step, stamps: Option<[Stamp; 2]>) {
         Some(_) if moves => 2,
         Some(_) => 1,
     };
-    let header = [
-        windows,
-        meters + ever,
-        count,
-        blocks,
-        ever,
-        usize::from(begins || ends),
-        usize::from(starts),
-        kind,
-        stride,
-    ];
+    let [changes_shape, started] = [begins || ends, starts].map(usize::from);
+    let stored = [windows, meters + ever, count, blocks, ever];
+    let header = stored.into_iter().chain([changes_shape, started, kind, stride]);
     bytes.extend(header.map(|number| number as u8));
     if starts {
         for meter in counted_meters(step) {
@@ -181,17 +170,12 @@ fn push_guard(bytes: &mut Vec<u8>, window: Window, guard: Guard) {
         Guard::Begin(next) => (BEGIN, NO_SPAN, next),
         Guard::End(seen) => (END, seen, NO_SPAN),
     };
-    push_block(bytes, mode, 2, window, seen, next);
+    bytes.extend([mode, METERS_OF_WINDOW]);
+    push_span(bytes, window, seen);
+    push_span(bytes, window, next);
 }
 
-fn push_block(bytes: &mut Vec<u8>, mode: u8, meters: u8, window: Window, seen: Span, next: Span) {
-    bytes.extend([mode, meters]);
-    for span in [seen, next] {
-        push_end(bytes, window, span.end);
-        bytes.push(span.rebases);
-    }
-}
-
+const METERS_OF_WINDOW: u8 = 2;
 const KEEP: u8 = 0;
 const SAME: u8 = 1;
 const ROLL: u8 = 2;

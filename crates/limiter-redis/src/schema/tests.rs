@@ -84,9 +84,13 @@ fn entry() -> Vec<u8> {
     [until, vec![0], ints::<7>(&numbers), admitted.concat(), b"am1".to_vec()].concat()
 }
 
-fn read(hot: &[u8], cold: &[u8], asset: [&[u8]; 2]) -> Result<Known, Misread> {
-    let [hot_asset, cold_asset] = asset;
-    read_state(hot, cold, [(m1(), hot_asset, cold_asset)])
+/// The hot and the cold field of a key, and those of its asset.
+fn fields(kind: u8) -> [Vec<u8>; 4] {
+    [hot(), cold(kind), hot_asset(), cold_asset()]
+}
+
+fn read([hot, cold, hot_asset, cold_asset]: &[Vec<u8>; 4]) -> Result<Known, Misread> {
+    read_state(hot, cold, [(m1(), &hot_asset[..], &cold_asset[..])])
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn a_key_is_written_and_read_by_its_layout() {
         assert_eq!(Layout::of(asset.record()).write(STAMP, asset.record()), hot_asset());
         assert_eq!(write_global(&state), cold(code));
         assert_eq!(write_asset(asset), cold_asset());
-        let known = read(&hot(), &cold(code), [&hot_asset(), &cold_asset()]).unwrap();
+        let known = read(&fields(code)).unwrap();
         assert_eq!((known.stamp, known.state), (STAMP, state));
     }
 }
@@ -127,7 +131,7 @@ fn pending_limits_of_each_window_are_read_as_they_were_written() {
     for pending in choices.into_iter().flat_map(|minute| choices.map(|day| [minute, day])) {
         let (id, asset) = state.assets().next().unwrap();
         let scope = ScopeState::from_parts(*asset.record(), pending).unwrap();
-        let known = read(&hot(), &cold(0), [&hot_asset(), &write_asset(&scope)]).unwrap();
+        let known = read(&[hot(), cold(0), hot_asset(), write_asset(&scope)]).unwrap();
         let (read_id, read) = known.state.assets().next().unwrap();
         assert_eq!((read_id, Window::ALL.map(|window| read.pending(window))), (id, pending));
     }
@@ -160,24 +164,20 @@ fn bytes_that_no_version_writes_are_no_key() {
         ("a limit of an asset out of bounds", 3, 1, &too_long),
     ];
     for (what, field, at, bytes) in damages {
-        let mut fields = [hot(), cold(0), hot_asset(), cold_asset()];
+        let mut fields = fields(0);
         fields[field][at..at + bytes.len()].copy_from_slice(bytes);
-        let [hot, cold, hot_asset, cold_asset] = fields;
-        let read = read(&hot, &cold, [&hot_asset, &cold_asset]);
-        assert!(matches!(read, Err(Misread::Corrupt(_))), "{what}: {read:?}");
+        assert_is!(read(&fields), Err(Misread::Corrupt(_)), "{what}");
     }
 }
 
 #[test]
 fn a_key_of_a_later_format_says_so() {
     for format in 2..=u8::MAX {
-        let newer = [&[format], &cold(0)[1..]].concat();
-        let read = read(&hot(), &newer, [&hot_asset(), &cold_asset()]);
-        assert_eq!(read.unwrap_err(), Misread::Newer);
-        let fields =
-            [("format", format.to_string())].map(|(field, value)| [field.to_owned(), value]);
-        let hash =
-            Value::Array(fields.concat().into_iter().map(|text| bulk(text.as_bytes())).collect());
+        let mut newer = fields(0);
+        newer[1][0] = format;
+        assert_eq!(read(&newer).unwrap_err(), Misread::Newer);
+        let hash = ["format".as_bytes(), format.to_string().as_bytes()].map(bulk);
+        let hash = Value::Array(hash.into());
         let record = HashFields::read(&hash).unwrap();
         assert_eq!(stored_key(&record).unwrap_err(), Misread::Newer);
     }
@@ -186,15 +186,13 @@ fn a_key_of_a_later_format_says_so() {
 #[test]
 fn a_field_that_is_cut_short_or_too_long_is_no_part_of_a_key() {
     for field in 0..4 {
-        let whole = [hot(), cold(0), hot_asset(), cold_asset()];
+        let whole = fields(0);
         let cut = (0..whole[field].len()).map(|at| whole[field][..at].to_vec());
         let longer = [whole[field].clone(), vec![0]].concat();
         for damaged in cut.chain([longer]) {
             let mut fields = whole.clone();
             fields[field] = damaged;
-            let [hot, cold, hot_asset, cold_asset] = &fields;
-            let read = read(hot, cold, [hot_asset, cold_asset]);
-            assert!(matches!(read, Err(Misread::Corrupt(_))), "{fields:?}: {read:?}");
+            assert_is!(read(&fields), Err(Misread::Corrupt(_)), "{fields:?}");
         }
     }
 }
@@ -246,8 +244,7 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     let asset_at = stored.len() - 3;
     // All but the last bytes of the asset's name: what is left of it is a name too.
     for at in 0..asset_at {
-        let read = read_entry(&stored[..at]);
-        assert!(matches!(read, Err(Misread::Corrupt(_))), "{at}: {read:?}");
+        assert_is!(read_entry(&stored[..at]), Err(Misread::Corrupt(_)), "{at}");
     }
     let damages: [(&str, usize, &[u8]); 9] = [
         ("a time out of bounds", 0, &[0, 0, 0, 0, 0, 0, 0x20]),
@@ -263,8 +260,7 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     for (what, at, bytes) in damages {
         let mut damaged = stored.clone();
         damaged[at..at + bytes.len()].copy_from_slice(bytes);
-        let read = read_entry(&damaged);
-        assert!(matches!(read, Err(Misread::Corrupt(_))), "{what}: {read:?}");
+        assert_is!(read_entry(&damaged), Err(Misread::Corrupt(_)), "{what}");
     }
     assert!(read_entry(&[&stored[..asset_at], b"a"].concat()).is_err(), "an empty name");
 }

@@ -61,28 +61,21 @@ pub(super) fn connecting(error: redis::RedisError, server: &str) -> RedisError {
     }
     match error.kind() {
         ErrorKind::AuthenticationFailed => {
-            return RedisError::Authentication {
-                server: server.to_owned(),
-                source: std::sync::Arc::new(error),
-            };
+            let source = std::sync::Arc::new(error);
+            return RedisError::Authentication { server: server.to_owned(), source };
         }
         ErrorKind::RESP3NotSupported => {
-            return RedisError::ServerTooOld {
-                server: server.to_owned(),
-                version: "below 6.0".to_owned(),
-            };
+            let (server, version) = (server.to_owned(), "below 6.0".to_owned());
+            return RedisError::ServerTooOld { server, version };
         }
         ErrorKind::Io => return RedisError::unreachable(server, error),
         _ => {}
     }
     if error.to_string().contains("refused to switch database") {
-        return RedisError::InvalidSetting {
-            setting: "url",
-            reason: format!(
-                "{server} does not let us use the database: {}; choose another one, or none",
-                error.detail().unwrap_or_default()
-            ),
-        };
+        let detail = error.detail().unwrap_or_default();
+        let hint = "choose another one, or none";
+        let reason = format!("{server} does not let us use the database: {detail}; {hint}");
+        return RedisError::setting("url", reason);
     }
     match ServerError::try_from(error.clone()) {
         Ok(answer) => Text::of(&answer)
@@ -143,9 +136,7 @@ impl Text {
             _ => return None,
         })
     }
-}
 
-impl Text {
     /// `this user has no permissions to access one of the keys used as arguments`, or `No permissions to access a key`.
     fn is_about_keys(&self) -> bool {
         self.rest.contains("permissions to access")
@@ -166,10 +157,7 @@ impl Text {
         let mut commands: Vec<_> = calls.filter_map(|call| call.split('\'').next()).collect();
         commands.dedup();
         if commands.is_empty() || self.rest.contains("keys") {
-            RedisError::Permission {
-                what: format!("what the script {:?} calls", script.name),
-                allow: rights::RIGHTS.split_whitespace().collect::<Vec<_>>().join(" "),
-            }
+            any_right(format!("what the script {:?} calls", script.name))
         } else {
             RedisError::commands_forbidden(&commands)
         }
@@ -196,11 +184,14 @@ fn forbidden(text: &str) -> RedisError {
             RedisError::ScriptsForbidden { command: command.to_uppercase().replace('|', " ") }
         }
         Some(command) => RedisError::commands_forbidden(&[command]),
-        None => RedisError::Permission {
-            what: format!("what it is asked for ({text})"),
-            allow: rights::RIGHTS.split_whitespace().collect::<Vec<_>>().join(" "),
-        },
+        None => any_right(format!("what it is asked for ({text})")),
     }
+}
+
+/// The error of a user who lacks some right: which one, the server does not say.
+fn any_right(what: String) -> RedisError {
+    let allow = rights::RIGHTS.split_whitespace().collect::<Vec<_>>().join(" ");
+    RedisError::Permission { what, allow }
 }
 
 /// From version 7 on, servers say where a script stopped: `… script: <40 digits>, on @user_script:12.`, without the digits
@@ -240,123 +231,104 @@ mod tests {
 
     use super::*;
 
-    fn answer(line: &str) -> Answer {
+    /// How an answer to the script `decide` is read, whose second line calls TIME.
+    fn read_as(line: &str) -> String {
         let reply = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         let Value::ServerError(error) = reply else { panic!("{reply:?}") };
         let script = Script::new("decide", "-- \nredis.call('TIME')".to_owned());
         let keys = [b"limiter:k:{a}".to_vec()];
-        read(&error, "here:1", &Call { script: &script, keys: &keys, arguments: &[] })
-    }
-
-    fn refused(line: &str) -> RedisError {
-        match answer(line) {
-            Answer::Refused(error) => error,
-            other => panic!("{line}: {other:?}"),
+        let call = Call { script: &script, keys: &keys, arguments: &[] };
+        match read(&error, "here:1", &call) {
+            Answer::Refused(error) => format!("{error:?}"),
+            other => format!("{other:?}"),
         }
     }
 
-    #[test]
-    fn redirects() {
-        assert!(
-            matches!(answer("MOVED 866 10.0.0.2:7001"), Answer::Moved { to } if to == "10.0.0.2:7001")
-        );
-        assert!(matches!(answer("ASK 866 ::1:7001"), Answer::Ask { to } if to == "::1:7001"));
-        assert!(matches!(answer("TRYAGAIN Multiple keys request"), Answer::TryAgain { .. }));
-        assert!(matches!(answer("NOSCRIPT No matching script."), Answer::NoScript));
-    }
+    const DIGEST: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
 
     #[test]
-    fn what_redis_6_wraps_and_redis_7_places_is_the_same() {
-        const WRAPPED: &str = "ERR Error running script (call to f_e0e1f9fabfc9d4800c877a703b823ac0578ff8db): @user_script:1: @user_script: 1: ";
-        const PLACE: &str = " script: e0e1f9fabfc9d4800c877a703b823ac0578ff8db, on @user_script:1.";
-        let both = |text: &str| [format!("{WRAPPED}-{text}"), format!("{text}{PLACE}")];
-        for line in both("READONLY You can't write against a read only replica.") {
-            assert!(matches!(refused(&line), RedisError::ReadOnly { .. }), "{line}");
-        }
-        for line in both("OOM command not allowed when used memory > 'maxmemory'.") {
-            assert!(matches!(refused(&line), RedisError::OutOfMemory { .. }), "{line}");
-        }
-        for line in both("WRONGTYPE Operation against a key holding the wrong kind of value") {
-            assert!(
-                matches!(refused(&line), RedisError::WrongType { key } if key == "limiter:k:{a}")
-            );
-        }
-        for line in both("NOREPLICAS Not enough good replicas to write.") {
-            let RedisError::ScriptFailed { script, answer } = refused(&line) else {
-                panic!("{line}")
-            };
-            assert_eq!((script.as_str(), &answer[..10]), ("decide", "NOREPLICAS"));
-        }
-        let line =
-            format!("{WRAPPED}The user executing the script can't run this command or subcommand");
-        assert!(matches!(refused(&line), RedisError::Permission { .. }), "{line}");
-        // The line of the script, once or twice, with the minus or without.
-        let line = format!("{WRAPPED}user_script:1: LIMITER newer limiter:k:{{a}}");
-        assert!(
-            matches!(refused(&line), RedisError::NewerFormat { key } if key == "limiter:k:{a}")
-        );
-    }
-
-    #[test]
-    fn what_our_scripts_say() {
-        let newer = refused("LIMITER newer limiter:k:{a} script: x");
-        assert!(
-            matches!(newer, RedisError::NewerFormat { key } if key == "limiter:k:{a} script: x")
-        );
-        let corrupt = refused("LIMITER corrupt the record is short");
-        assert!(
-            matches!(corrupt, RedisError::Corrupt { what, .. } if what == "the record is short")
-        );
-        let stopped = refused(
-            "ERR user_script:3: attempt to index a nil value script: 00, on @user_script:3.",
-        );
-        assert!(
-            matches!(stopped, RedisError::Corrupt { what, .. } if what.ends_with("a nil value"))
-        );
-    }
-
-    #[test]
-    fn what_is_forbidden_is_named() {
-        let old =
-            "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand";
-        assert!(
-            matches!(refused(old), RedisError::ScriptsForbidden { command } if command == "EVALSHA")
-        );
-        let new = "NOPERM User x has no permissions to run the 'script|load' command";
-        assert!(
-            matches!(refused(new), RedisError::ScriptsForbidden { command } if command == "SCRIPT LOAD")
-        );
-        let role = "NOPERM User x has no permissions to run the 'role' command";
-        assert!(refused(role).to_string().ends_with("SETUSER <user> +role"), "{}", refused(role));
-        for keys in [
-            "NOPERM this user has no permissions to access one of the keys used as arguments",
-            "NOPERM No permissions to access a key",
+    fn an_answer_has_a_meaning() {
+        const TIME: &str = r#"Permission { what: "TIME", allow: "+time" }"#;
+        const NO_KEYS: &str = r#"KeysForbidden { pattern: "limiter:*" }"#;
+        for (line, meaning) in [
+            ("MOVED 866 10.0.0.2:7001", r#"Moved { to: "10.0.0.2:7001" }"#),
+            ("ASK 866 ::1:7001", r#"Ask { to: "::1:7001" }"#),
+            ("TRYAGAIN Multiple keys", r#"TryAgain { answer: "TRYAGAIN Multiple keys" }"#),
+            ("NOSCRIPT No matching script.", "NoScript"),
+            // Raised by our scripts.
+            (
+                "LIMITER newer limiter:k:{a} script: x",
+                r#"NewerFormat { key: "limiter:k:{a} script: x" }"#,
+            ),
+            (
+                "LIMITER corrupt the record is short",
+                r#"Corrupt { key: "limiter:k:{a}", what: "the record is short" }"#,
+            ),
+            (
+                "ERR user_script:3: a nil value script: 00, on @user_script:3.",
+                r#"Corrupt { key: "limiter:k:{a}", what: "user_script:3: a nil value" }"#,
+            ),
+            // By old servers and by new ones.
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
+                r#"ScriptsForbidden { command: "EVALSHA" }"#,
+            ),
+            (
+                "NOPERM User x has no permissions to run the 'script|load' command",
+                r#"ScriptsForbidden { command: "SCRIPT LOAD" }"#,
+            ),
+            (
+                "NOPERM User x has no permissions to run the 'role' command",
+                r#"Permission { what: "ROLE", allow: "+role" }"#,
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                NO_KEYS,
+            ),
+            ("NOPERM No permissions to access a key", NO_KEYS),
         ] {
-            assert!(
-                matches!(refused(keys), RedisError::KeysForbidden { pattern } if pattern == "limiter:*")
-            );
+            assert_eq!(read_as(line), meaning, "{line}");
         }
-    }
-
-    /// The script has `redis.call('TIME')` in its second line.
-    #[test]
-    fn what_is_forbidden_in_a_script_is_named() {
-        const DIGEST: &str = "436dd02fabdcca867d59427671a5780b9f0f749d";
+        // A command that a script calls may be forbidden too.
         let old = "The user executing the script can't run this command or subcommand";
         let new = "ACL failure in script: User x has no permissions to run the 'time' command";
+        let wrapped = format!("ERR Error running script (call to f_{DIGEST}): @user_script:2: ");
         for line in [
-            format!(
-                "ERR Error running script (call to f_{DIGEST}): @user_script:2: @user_script: 2: {old}"
-            ),
+            format!("{wrapped}@user_script: 2: {old}"),
             format!("ERR {old} script: {DIGEST}, on @user_script:2."),
             format!("ERR {new} script: {DIGEST}, on @user_script:2."),
             format!("ERR {new} script: on @user_script:2."),
         ] {
-            let RedisError::Permission { what, allow } = refused(&line) else { panic!("{line}") };
-            assert_eq!((what.as_str(), allow.as_str()), ("TIME", "+time"), "{line}");
+            assert_eq!(read_as(&line), TIME, "{line}");
         }
-        let elsewhere = refused(&format!("ERR {old} script: {DIGEST}, on @user_script:1."));
-        assert!(elsewhere.to_string().contains("\"decide\""), "{elsewhere}");
-        assert!(elsewhere.to_string().contains(" +time "), "{elsewhere}");
+        let elsewhere = read_as(&format!("ERR {old} script: {DIGEST}, on @user_script:1."));
+        assert!(elsewhere.starts_with("Permission"), "{elsewhere}");
+        assert!(elsewhere.contains("decide") && elsewhere.contains(" +time "), "{elsewhere}");
+    }
+
+    #[test]
+    fn what_redis_6_wraps_and_redis_7_places_is_the_same() {
+        let wrapped = format!(
+            "ERR Error running script (call to f_{DIGEST}): @user_script:1: @user_script: 1: "
+        );
+        for (text, meaning) in [
+            ("READONLY You can't write against a replica.", r#"ReadOnly { server: "here:1" }"#),
+            ("OOM command not allowed", r#"OutOfMemory { server: "here:1" }"#),
+            ("WRONGTYPE Operation against a key", r#"WrongType { key: "limiter:k:{a}" }"#),
+            (
+                "NOREPLICAS Not enough good replicas.",
+                r#"ScriptFailed { script: "decide", answer: "NOREPLICAS Not enough good replicas." }"#,
+            ),
+        ] {
+            let placed = format!("{text} script: {DIGEST}, on @user_script:1.");
+            for line in [format!("{wrapped}-{text}"), placed] {
+                assert_eq!(read_as(&line), meaning, "{line}");
+            }
+        }
+        let line = format!("{wrapped}The user executing the script can't run this command");
+        assert!(read_as(&line).starts_with("Permission"), "{line}");
+        // The line of the script, once or twice, with the minus or without.
+        let line = format!("{wrapped}user_script:1: LIMITER newer limiter:k:{{a}}");
+        assert_eq!(read_as(&line), r#"NewerFormat { key: "limiter:k:{a}" }"#);
     }
 }

@@ -1,7 +1,6 @@
 //! The masters of a cluster, and which of them has which slot.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use crc::{CRC_16_XMODEM, Crc};
@@ -14,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::answer;
 use super::node::Node;
 use super::policy::Policy;
-use super::shared::{Shared, Wait};
+use super::shared::{Making, PAUSE, Shared};
 use super::wire::open;
 use crate::address::{at, host_and_port};
 use crate::error::RedisError;
@@ -31,29 +30,34 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(seeds: Vec<ConnectionInfo>, policy: Arc<Policy>) -> Self {
-        Self { seeds, policy, map: Shared::new(), nodes: Mutex::default() }
+        let map = Shared::new(policy.command_deadline);
+        Self { seeds, policy, map, nodes: Mutex::default() }
     }
 
-    /// The node that has the slot of this key, as far as we know.
-    pub(super) async fn owner(&self, key: &[u8], end: Instant) -> Result<Arc<Node>, RedisError> {
-        let map = self.map.get(end, || self.learn()).await;
-        self.owner_in(map.map(|(_, map)| map), key)
-    }
-
-    /// The same, when what we know has failed.
-    pub(super) async fn owner_anew(
+    /// The node that has the slot of this key by what we know, or, if that has failed, by a new map.
+    pub(super) async fn owner(
         &self,
         key: &[u8],
+        is_known_wrong: bool,
         end: Instant,
     ) -> Result<Arc<Node>, RedisError> {
-        let map = self.map.renew(end, || self.learn()).await;
-        self.owner_in(map.map(|(_, map)| map), key)
+        let (_, map) = match is_known_wrong {
+            false => self.map.get(end, || self.learn()).await?,
+            true => self.map.renew(end, || self.learn()).await?,
+        };
+        let slot = slot(key);
+        map.owner(slot).map_or_else(
+            || {
+                self.doubt();
+                Err(RedisError::ClusterDown { answer: format!("no master has the slot {slot}") })
+            },
+            |address| self.node(address),
+        )
     }
 
     /// All that have slots.
     pub(super) async fn masters(&self, end: Instant) -> Result<Vec<Arc<Node>>, RedisError> {
-        let (_, map) =
-            self.map.get(end, || self.learn()).await.map_err(|wait| self.failed(wait))?;
+        let (_, map) = self.map.get(end, || self.learn()).await?;
         let mut addresses: Vec<_> = map.ranges.iter().map(|range| &range.address).collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -78,26 +82,7 @@ impl Cluster {
 
     /// The map is wrong somewhere: a new one is got for the calls to come.
     pub(super) fn doubt(&self) {
-        self.map.renew_later(|| self.learn());
-    }
-
-    fn owner_in(&self, map: Result<Arc<Map>, Wait>, key: &[u8]) -> Result<Arc<Node>, RedisError> {
-        let map = map.map_err(|wait| self.failed(wait))?;
-        let slot = slot(key);
-        map.owner(slot).map_or_else(
-            || {
-                self.doubt();
-                Err(RedisError::ClusterDown { answer: format!("no master has the slot {slot}") })
-            },
-            |address| self.node(address),
-        )
-    }
-
-    fn failed(&self, wait: Wait) -> RedisError {
-        match wait {
-            Wait::TooLong => self.policy.too_late(),
-            Wait::Failed(error) => error,
-        }
+        self.map.renew_later(PAUSE, || self.learn());
     }
 
     fn node(&self, address: &str) -> Result<Arc<Node>, RedisError> {
@@ -117,7 +102,7 @@ impl Cluster {
     }
 
     /// Asks several nodes at once for the map and takes the first that comes.
-    fn learn(&self) -> impl Future<Output = Result<Arc<Map>, RedisError>> + Send + use<> {
+    fn learn(&self) -> impl Making<Arc<Map>> + use<> {
         let policy = Arc::clone(&self.policy);
         let known = self.nodes.lock().keys().cloned().collect::<Vec<_>>();
         let mut asked: HashMap<String, ConnectionInfo> = HashMap::new();
@@ -207,12 +192,11 @@ async fn ask(info: ConnectionInfo, address: &str, policy: &Policy) -> Result<Map
         connection.send_packed_command(&command).await.and_then(Value::extract_error).map_err(
             |error| {
                 if error.to_string().contains("cluster support disabled") {
-                    return RedisError::InvalidSetting {
-                        setting: "url",
-                        reason: format!(
-                            "{address} is not in a cluster: write redis:// for a single server"
-                        ),
-                    };
+                    let hint = "write redis:// for a single server";
+                    return RedisError::setting(
+                        "url",
+                        format!("{address} is not in a cluster: {hint}"),
+                    );
                 }
                 answer::connecting(error, address)
             },

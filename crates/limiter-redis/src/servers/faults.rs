@@ -1,8 +1,6 @@
 //! Faults that tests of this crate wish for: a script that does not run, or whose answer gets lost, or that is late.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +9,13 @@ use redis::Value;
 use tokio::time::sleep;
 
 use crate::error::{CommandError, RedisError};
+use crate::random::draw;
 
 /// Faults injected by tests at some [`Servers`](super::Servers). Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<Wishes>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Wishes {
     once: VecDeque<(&'static str, Fault)>,
     storm: Option<Storm>,
@@ -101,15 +100,9 @@ impl Faults {
     }
 }
 
-impl fmt::Debug for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faults")
-    }
-}
-
 /// A random number below this one.
 pub(crate) fn chance(below: u64) -> u64 {
-    RandomState::new().hash_one(()) % below
+    draw() % below
 }
 
 fn lost() -> RedisError {

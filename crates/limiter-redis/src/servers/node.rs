@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{self, Answer};
 use super::policy::Policy;
-use super::shared::{Number, Shared, Wait};
-use super::wire::{Silence, ask, eval, evalsha, open, pool};
+use super::shared::{Making, Number, Shared};
+use super::wire::{eval, evalsha, open, pool};
 use super::{Lane, checks};
 use crate::error::RedisError;
 use crate::script::Call;
@@ -61,8 +61,8 @@ impl Node {
         Ok(Self {
             address: info.addr().to_string(),
             info,
+            link: Shared::new(policy.command_deadline),
             policy,
-            link: Shared::new(),
             checked: Arc::new(AtomicBool::new(false)),
             pool,
         })
@@ -92,13 +92,12 @@ impl Node {
     /// Asks for a sign of life on the shared connection.
     pub(super) async fn ping(&self, end: Instant) -> Result<(), RedisError> {
         let mut line = self.shared(end).await?;
-        let reply = ask(line.connection(), &redis::cmd("PING"), false, end).await;
-        match reply {
+        match self.ask(line.connection(), &redis::cmd("PING"), false, end).await {
             Ok(Value::ServerError(error)) => Err(answer::connecting(error.into(), &self.address)),
             Ok(_) => Ok(()),
-            Err(silence) => {
+            Err(lost) => {
                 self.discard(line);
-                Err(self.lost(silence))
+                Err(lost)
             }
         }
     }
@@ -147,8 +146,7 @@ impl Node {
         command: &Cmd,
         deadline: Duration,
     ) -> Result<T, RedisError> {
-        let reply = ask(connection, command, false, Instant::now() + deadline).await;
-        let reply = match reply.map_err(|silence| self.lost(silence))? {
+        let reply = match self.ask(connection, command, false, Instant::now() + deadline).await? {
             Value::ServerError(error) => Err(error.into()),
             reply => redis::from_redis_value(reply).map_err(redis::RedisError::from),
         };
@@ -192,52 +190,51 @@ impl Node {
         asking: bool,
         end: Instant,
     ) -> Result<Value, Failure> {
-        match self.send_command(connection, &evalsha(call), call, asking, end).await {
-            Err(Failure::Answered(Answer::NoScript)) => {
-                self.send_command(connection, &eval(call), call, asking, end).await
+        let (mut command, mut is_text) = (evalsha(call), false);
+        loop {
+            // Without this, a call whose time is over would still be sent, and its answer never awaited.
+            if Instant::now() >= end {
+                return Err(Failure::NotSent(self.policy.too_late()));
             }
-            outcome => outcome,
+            let reply = self.ask(connection, &command, asking, end).await.map_err(Failure::Lost)?;
+            let Value::ServerError(error) = reply else { return Ok(reply) };
+            match answer::read(&error, &self.address, call) {
+                Answer::NoScript if !is_text => (command, is_text) = (eval(call), true),
+                answer => return Err(Failure::Answered(answer)),
+            }
         }
     }
 
-    async fn send_command(
+    /// Sends a command and awaits its answer, which may be an error of the server.
+    async fn ask(
         &self,
         connection: &mut MultiplexedConnection,
         command: &Cmd,
-        call: &Call<'_>,
         asking: bool,
         end: Instant,
-    ) -> Result<Value, Failure> {
-        // Without this, a call whose time is over would still be sent, and its answer never awaited.
-        if Instant::now() >= end {
-            return Err(Failure::NotSent(self.policy.too_late()));
-        }
-        match ask(connection, command, asking, end).await {
-            Ok(Value::ServerError(error)) => {
-                Err(Failure::Answered(answer::read(&error, &self.address, call)))
+    ) -> Result<Value, RedisError> {
+        let reply = async {
+            if !asking {
+                return connection.send_packed_command(command).await;
             }
-            Ok(reply) => Ok(reply),
-            Err(silence) => Err(Failure::Lost(self.lost(silence))),
-        }
+            // In one message, so that no other call on this connection comes between.
+            let mut both = redis::pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let mut replies = connection.send_packed_commands(&both, 0, 2).await?;
+            Ok(replies.pop().unwrap_or(Value::Nil))
+        };
+        let reply = timeout_at(end, reply).await.map_err(|_| self.policy.too_late())?;
+        reply.map_err(|error| RedisError::lost(&self.address, error))
     }
 
     async fn shared(&self, end: Instant) -> Result<Line, RedisError> {
-        // Twice, since the first may be one that has been closed by the server meanwhile.
-        for _ in 0..2 {
-            let (number, link) =
-                self.link.get(end, || self.make_link()).await.map_err(|wait| match wait {
-                    Wait::TooLong => self.policy.too_late(),
-                    Wait::Failed(error) => error,
-                })?;
-            if !link.closed.load(Ordering::Acquire) {
-                return Ok(Line::Shared(number, Box::new(link.connection)));
-            }
-            self.link.forget(number);
+        let is_open = |link: &Link| !link.closed.load(Ordering::Acquire);
+        let (number, link) = self.link.get_sound(end, || self.make_link(), is_open).await?;
+        if is_open(&link) {
+            return Ok(Line::Shared(number, Box::new(link.connection)));
         }
-        Err(RedisError::unreachable(
-            &self.address,
-            std::io::Error::from(std::io::ErrorKind::ConnectionReset),
-        ))
+        let reset = std::io::ErrorKind::ConnectionReset;
+        Err(RedisError::unreachable(&self.address, std::io::Error::from(reset)))
     }
 
     async fn apart(&self, end: Instant) -> Result<Line, RedisError> {
@@ -253,7 +250,7 @@ impl Node {
         })
     }
 
-    fn make_link(&self) -> impl Future<Output = Result<Link, RedisError>> + Send + use<> {
+    fn make_link(&self) -> impl Making<Link> + use<> {
         let (info, policy) = (self.info.clone(), Arc::clone(&self.policy));
         let (address, checked) = (self.address.clone(), Arc::clone(&self.checked));
         async move {
@@ -269,13 +266,6 @@ impl Node {
                 .await
                 .unwrap_or_else(|elapsed| Err(RedisError::unreachable(&address, elapsed)))?;
             Ok(Link { connection, closed })
-        }
-    }
-
-    fn lost(&self, silence: Silence) -> RedisError {
-        match silence {
-            Silence::TooLong => self.policy.too_late(),
-            Silence::Broken(error) => RedisError::lost(&self.address, error),
         }
     }
 

@@ -20,11 +20,17 @@ pub(super) enum Place {
 }
 
 impl Place {
-    pub(super) async fn owner(&self, key: &[u8], end: Instant) -> Result<Arc<Node>, RedisError> {
+    /// The node that has a key. A cluster looks it up again if the map that is known has proved to be wrong.
+    pub(super) async fn owner(
+        &self,
+        key: &[u8],
+        is_known_wrong: bool,
+        end: Instant,
+    ) -> Result<Arc<Node>, RedisError> {
         match self {
             Self::Standalone(node) => Ok(Arc::clone(node)),
             Self::Sentinel(sentinels) => sentinels.master(end).await,
-            Self::Cluster(cluster) => cluster.owner(key, end).await,
+            Self::Cluster(cluster) => cluster.owner(key, is_known_wrong, end).await,
         }
     }
 
@@ -36,11 +42,7 @@ impl Place {
         key: &[u8],
         end: Instant,
     ) -> Result<Arc<Node>, RedisError> {
-        let other = match self {
-            Self::Standalone(_) => return Err(error),
-            Self::Sentinel(sentinels) => sentinels.master(end).await,
-            Self::Cluster(cluster) => cluster.owner_anew(key, end).await,
-        };
+        let other = self.owner(key, true, end).await;
         // That this node cannot be reached is what there is to say, whatever was in the way of finding another.
         other.ok().filter(|other| !Arc::ptr_eq(other, gone)).ok_or(error)
     }
@@ -52,21 +54,13 @@ impl Place {
         key: &[u8],
         end: Instant,
     ) -> Result<Arc<Node>, RedisError> {
-        match (self, &error) {
-            (Self::Sentinel(sentinels), RedisError::ReadOnly { .. }) => {
-                if !pause(end).await {
-                    return Err(error);
-                }
-                sentinels.master(end).await
+        let has_successor = !matches!(self, Self::Standalone(_));
+        match error {
+            RedisError::ReadOnly { .. } if has_successor && pause(end).await => {
+                self.owner(key, true, end).await
             }
-            (Self::Cluster(cluster), RedisError::ReadOnly { .. }) => {
-                if !pause(end).await {
-                    return Err(error);
-                }
-                cluster.owner_anew(key, end).await
-            }
-            (Self::Cluster(cluster), RedisError::ClusterDown { .. }) => {
-                cluster.doubt();
+            RedisError::ClusterDown { .. } => {
+                self.doubt();
                 Err(error)
             }
             _ => Err(error),
@@ -86,13 +80,11 @@ impl Place {
     pub(super) fn told(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
         match self {
             Self::Cluster(cluster) => cluster.told(to, by),
-            Self::Standalone(_) | Self::Sentinel(_) => Err(RedisError::InvalidSetting {
-                setting: "url",
-                reason: format!(
-                    "{} belongs to a cluster and sends us to {to}: write redis+cluster:// for it",
-                    by.address()
-                ),
-            }),
+            Self::Standalone(_) | Self::Sentinel(_) => {
+                let (by, hint) = (by.address(), "write redis+cluster:// for it");
+                let reason = format!("{by} belongs to a cluster and sends us to {to}: {hint}");
+                Err(RedisError::setting("url", reason))
+            }
         }
     }
 

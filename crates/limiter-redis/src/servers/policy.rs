@@ -1,5 +1,6 @@
 //! The settings that every connection keeps to, checked once.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,41 +11,39 @@ use crate::script::Script;
 /// The settings that apply to every connection.
 #[derive(Debug)]
 pub(super) struct Policy {
-    pub(super) connect_deadline: Duration,
-    pub(super) command_deadline: Duration,
-    pub(super) pool_size: usize,
-    pub(super) refuse_eviction: bool,
+    settings: Settings,
     pub(super) scripts: Vec<String>,
     /// Until a server is seen that does not understand them.
     shebangs: AtomicBool,
 }
 
+impl Deref for Policy {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
 impl Policy {
-    pub(super) fn new(settings: &Settings, scripts: &[&Script]) -> Result<Self, RedisError> {
-        let (connect_deadline, command_deadline) =
-            (settings.connect_deadline, settings.command_deadline);
-        for (setting, deadline) in
-            [("connect_deadline", connect_deadline), ("command_deadline", command_deadline)]
-        {
+    pub(super) fn new(settings: Settings, scripts: &[&Script]) -> Result<Self, RedisError> {
+        for (setting, deadline) in [
+            ("connect_deadline", settings.connect_deadline),
+            ("command_deadline", settings.command_deadline),
+        ] {
             if deadline.is_zero() || deadline > MAX_DEADLINE {
                 let reason = format!(
                     "it is {deadline:?}, but must be above zero and at most {MAX_DEADLINE:?}"
                 );
-                return Err(RedisError::InvalidSetting { setting, reason });
+                return Err(RedisError::setting(setting, reason));
             }
         }
         if !(1..=MAX_POOL_SIZE).contains(&settings.pool_size) {
             let reason = format!("it is {}, but must be 1 to {MAX_POOL_SIZE}", settings.pool_size);
-            return Err(RedisError::InvalidSetting { setting: "pool_size", reason });
+            return Err(RedisError::setting("pool_size", reason));
         }
-        Ok(Self {
-            connect_deadline,
-            command_deadline,
-            pool_size: settings.pool_size,
-            refuse_eviction: settings.refuse_eviction,
-            scripts: scripts.iter().map(|script| script.text.clone()).collect(),
-            shebangs: AtomicBool::new(true),
-        })
+        let scripts = scripts.iter().map(|script| script.text.clone()).collect();
+        Ok(Self { settings, scripts, shebangs: AtomicBool::new(true) })
     }
 
     pub(super) fn too_late(&self) -> RedisError {

@@ -1,6 +1,5 @@
 //! The master that Sentinels name, looked up again whenever the connection to it is gone, and each second.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::node::Node;
 use super::policy::Policy;
-use super::shared::{Shared, Wait};
+use super::shared::{Making, Shared};
 use super::wire::open;
 use crate::address::at;
 use crate::error::RedisError;
@@ -42,29 +41,19 @@ impl Sentinels {
         policy: Arc<Policy>,
     ) -> Self {
         let asked = Arc::new(Asked { sentinels, service, master, last: Mutex::default() });
-        Self { asked, policy, master: Shared::new() }
+        Self { asked, master: Shared::new(policy.command_deadline), policy }
     }
 
     /// The master, connected and checked.
     pub(super) async fn master(&self, end: Instant) -> Result<Arc<Node>, RedisError> {
-        self.master.renew_if_older(LOOK_AGAIN, || self.discover());
-        // Twice, since the first may be one whose connection is gone.
-        for last in [false, true] {
-            let found = self.master.get(end, || self.discover()).await;
-            let (number, node) = found.map_err(|wait| match wait {
-                Wait::TooLong => self.policy.too_late(),
-                Wait::Failed(error) => error,
-            })?;
-            if last || node.is_connected() {
-                return Ok(node);
-            }
-            self.master.forget(number);
-        }
-        Err(self.policy.too_late())
+        self.master.renew_later(LOOK_AGAIN, || self.discover());
+        // The connection to the one that was found last may be gone.
+        let is_connected = |node: &Arc<Node>| node.is_connected();
+        Ok(self.master.get_sound(end, || self.discover(), is_connected).await?.1)
     }
 
     /// Asks one Sentinel after the other, until one names a server that is a master indeed.
-    fn discover(&self) -> impl Future<Output = Result<Arc<Node>, RedisError>> + Send + use<> {
+    fn discover(&self) -> impl Making<Arc<Node>> + use<> {
         let (asked, policy) = (Arc::clone(&self.asked), Arc::clone(&self.policy));
         async move {
             // Together they have the time of one connect, so that a dead one does not use up that of the others.

@@ -13,11 +13,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::RedisError;
 
-/// See the module. A clone is the same thing.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
     state: Arc<Mutex<State<T>>>,
+    deadline: Duration,
 }
+
+/// Gets one.
+pub(super) trait Making<T>: Future<Output = Result<T, RedisError>> + Send + 'static {}
+
+impl<T, F: Future<Output = Result<T, RedisError>> + Send + 'static> Making<T> for F {}
 
 /// Which of the things that were got one after another this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +45,10 @@ struct State<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Shared<T> {
-    pub(super) fn new() -> Self {
+    /// The error of a caller that waits too long for it names this deadline.
+    pub(super) fn new(deadline: Duration) -> Self {
         let state = State { here: None, coming: None, made: None, failed: None, last: 0 };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), deadline }
     }
 
     /// The current value, if there is one.
@@ -50,69 +57,58 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     /// The current value, or else the result of getting one, awaited until `end`.
-    pub(super) async fn get<F>(
+    pub(super) async fn get<F: Making<T>>(
         &self,
         end: Instant,
         make: impl FnOnce() -> F,
-    ) -> Result<(Number, T), Wait>
-    where
-        F: Future<Output = Result<T, RedisError>> + Send + 'static,
-    {
-        if let Some(here) = self.state.lock().here.clone() {
-            return Ok(here);
+    ) -> Result<(Number, T), RedisError> {
+        let here = self.state.lock().here.clone();
+        if let Some(here) = here { Ok(here) } else { self.renew(end, make).await }
+    }
+
+    /// The current value if it is sound, or else another one, which was sound at least when it was made.
+    pub(super) async fn get_sound<F: Making<T>>(
+        &self,
+        end: Instant,
+        make: impl Fn() -> F,
+        is_sound: impl Fn(&T) -> bool,
+    ) -> Result<(Number, T), RedisError> {
+        let (number, value) = self.get(end, &make).await?;
+        if is_sound(&value) {
+            return Ok((number, value));
         }
-        self.renew(end, make).await
+        self.forget(number);
+        self.get(end, make).await
     }
 
     /// A new one, awaited until `end`; the old one stays until the new one is here. One that was got a moment ago is
     /// new enough.
-    pub(super) async fn renew<F>(
+    pub(super) async fn renew<F: Making<T>>(
         &self,
         end: Instant,
         make: impl FnOnce() -> F,
-    ) -> Result<(Number, T), Wait>
-    where
-        F: Future<Output = Result<T, RedisError>> + Send + 'static,
-    {
-        if let Some(recent) = self.recent() {
+    ) -> Result<(Number, T), RedisError> {
+        if let Some(recent) = self.younger_than(PAUSE) {
             return Ok(recent);
         }
-        let mut coming = self.start(make).map_err(Wait::Failed)?;
+        let too_late = || RedisError::Deadline { after: self.deadline };
+        let mut coming = self.start(make)?;
         let outcome = match timeout_at(end, coming.wait_for(Option::is_some)).await {
             Ok(Ok(outcome)) => outcome.clone(),
             // The task has ended without a result, with its runtime: no caller shall wait for it again.
             Ok(Err(_)) => None,
-            Err(_) => return Err(Wait::TooLong),
+            Err(_) => return Err(too_late()),
         };
-        outcome.map_or_else(
-            || {
-                let mut state = self.state.lock();
-                if state.coming.as_ref().is_some_and(|now| now.same_channel(&coming)) {
-                    state.coming = None;
-                }
-                Err(Wait::TooLong)
-            },
-            |outcome| outcome.map_err(Wait::Failed),
-        )
+        outcome.unwrap_or_else(|| {
+            let mut state = self.state.lock();
+            state.coming.take_if(|now| now.same_channel(&coming));
+            Err(too_late())
+        })
     }
 
-    /// Begins to get a new one, unless that is going on, and awaits nothing.
-    pub(super) fn renew_later<F>(&self, make: impl FnOnce() -> F)
-    where
-        F: Future<Output = Result<T, RedisError>> + Send + 'static,
-    {
-        if self.recent().is_none() {
-            drop(self.start(make));
-        }
-    }
-
-    /// Begins to get a new one if the one that is here was got that long ago, and awaits nothing.
-    pub(super) fn renew_if_older<F>(&self, age: Duration, make: impl FnOnce() -> F)
-    where
-        F: Future<Output = Result<T, RedisError>> + Send + 'static,
-    {
-        let made = self.state.lock().made;
-        if made.is_some_and(|made| made.elapsed() >= age) {
+    /// Begins to get a new one, unless that is going on or the one that is here is younger than this. Awaits nothing.
+    pub(super) fn renew_later<F: Making<T>>(&self, age: Duration, make: impl FnOnce() -> F) {
+        if self.younger_than(age).is_none() {
             drop(self.start(make));
         }
     }
@@ -130,16 +126,13 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         self.state.lock().here = None;
     }
 
-    fn recent(&self) -> Option<(Number, T)> {
+    fn younger_than(&self, age: Duration) -> Option<(Number, T)> {
         let state = self.state.lock();
         let made = state.made?;
-        state.here.clone().filter(|_| made.elapsed() < PAUSE)
+        state.here.clone().filter(|_| made.elapsed() < age)
     }
 
-    fn start<F>(&self, make: impl FnOnce() -> F) -> Result<Coming<T>, RedisError>
-    where
-        F: Future<Output = Result<T, RedisError>> + Send + 'static,
-    {
+    fn start<F: Making<T>>(&self, make: impl FnOnce() -> F) -> Result<Coming<T>, RedisError> {
         let mut state = self.state.lock();
         // One whose task is gone without a word, with its runtime, will never come.
         let alive = |coming: &&Coming<T>| coming.has_changed().is_ok();
@@ -174,24 +167,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 }
 
-impl<T> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state) }
-    }
-}
-
-/// Why there is none.
-#[derive(Debug)]
-pub(super) enum Wait {
-    /// Nothing came in time, though it still may.
-    TooLong,
-    /// It could not be got.
-    Failed(RedisError),
-}
-
 /// The pause after an attempt that failed or that was for nothing. Long enough that a dead server sees ten attempts a second
 /// from each process and not thousands; short enough not to be noticed when the server is back.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -205,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_want_it_share_one_attempt() {
-        let (shared, attempts) = (Shared::new(), AtomicUsize::new(0));
+        let (shared, attempts) = (Shared::new(PAUSE), AtomicUsize::new(0));
         let make = || {
             let attempt = attempts.fetch_add(1, Ordering::Relaxed);
             async move {
@@ -219,7 +197,7 @@ mod tests {
             shared.get(in_ms(1), make)
         );
         assert_eq!((one.unwrap().1, two.unwrap().1), (0, 0));
-        assert!(matches!(impatient, Err(Wait::TooLong)));
+        assert_is!(impatient, Err(RedisError::Deadline { .. }));
         let (number, _) = shared.get(in_ms(1000), make).await.unwrap();
         shared.forget(number);
         assert_eq!(shared.peek(), None);
@@ -230,22 +208,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_remembered_for_a_moment() {
-        let shared = Shared::<()>::new();
+        let shared = Shared::<()>::new(PAUSE);
         let fails = || async { Err(RedisError::Overloaded { waiting: 1 }) };
-        assert!(matches!(shared.get(in_ms(1000), fails).await, Err(Wait::Failed(_))));
+        assert_is!(shared.get(in_ms(1000), fails).await, Err(RedisError::Overloaded { .. }));
         let works = || async { Ok(()) };
-        assert!(matches!(shared.get(in_ms(1000), works).await, Err(Wait::Failed(_))));
+        assert_is!(shared.get(in_ms(1000), works).await, Err(RedisError::Overloaded { .. }));
         tokio::time::sleep(PAUSE).await;
         assert!(shared.get(in_ms(1000), works).await.is_ok());
     }
 
     #[tokio::test]
     async fn the_old_one_stays_until_the_new_one_is_here() {
-        let shared = Shared::new();
+        let shared = Shared::new(PAUSE);
         shared.get(in_ms(1000), || async { Ok(1) }).await.unwrap();
         assert_eq!(shared.renew(in_ms(1000), || async { Ok(9) }).await.unwrap().1, 1, "new enough");
         tokio::time::sleep(PAUSE).await;
-        shared.renew_later(|| async { Ok(2) });
+        shared.renew_later(PAUSE, || async { Ok(2) });
         assert_eq!(shared.peek(), Some(1));
         assert_eq!(shared.renew(in_ms(1000), || async { Ok(3) }).await.unwrap().1, 2);
         assert_eq!(shared.peek(), Some(2));
@@ -253,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_ends_leaves_nobody_waiting() {
-        let shared = Shared::new();
+        let shared = Shared::new(PAUSE);
         let runtime =
             || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let stuck = std::future::pending::<Result<u8, RedisError>>;

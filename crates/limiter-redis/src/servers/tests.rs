@@ -1,12 +1,12 @@
 //! Against real servers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use limiter_test_servers::{RedisCluster, RedisServer};
 use redis::Value;
 
 use super::*;
+use crate::error::CommandError::{NotRun, Unknown};
 
 /// A script that counts its runs exactly, so that each test sees how often it ran.
 fn counting() -> Script {
@@ -27,17 +27,49 @@ fn settings(url: &str) -> Settings {
     }
 }
 
+/// A server with these settings, and the connections to it.
+async fn running(settings: &[&str]) -> (RedisServer, Servers) {
+    let server = RedisServer::with(settings);
+    let servers = connect(&server.url()).await.unwrap();
+    (server, servers)
+}
+
+async fn run(
+    servers: &Servers,
+    script: &Script,
+    keys: &[&str],
+    lane: Lane,
+) -> Result<Value, CommandError> {
+    let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+    servers.run(script, &keys, &[], lane).await
+}
+
 async fn count(servers: &Servers, key: &str, lane: Lane) -> Result<i64, CommandError> {
-    let (script, keys) = (counting(), [key.as_bytes().to_vec()]);
-    let value = servers.run(&Call { script: &script, keys: &keys, arguments: &[] }, lane).await?;
+    let value = run(servers, &counting(), &[key], lane).await?;
     let Value::Int(count) = value else { panic!("{value:?}") };
     Ok(count)
 }
 
+/// Counts `k` on the shared connection and on another one, from this number on.
+async fn count_twice(servers: &Servers, from: i64) {
+    for (wanted, lane) in (from..).zip([Lane::Shared, Lane::Apart]) {
+        assert_eq!(count(servers, "k", lane).await.unwrap(), wanted);
+    }
+}
+
+/// The error of a call that must fail.
+async fn failed(servers: &Servers, lane: Lane) -> CommandError {
+    count(servers, "k", lane).await.unwrap_err()
+}
+
+/// The error of connecting that must fail.
+async fn refused(url: &str) -> RedisError {
+    connect(url).await.unwrap_err()
+}
+
 #[tokio::test]
 async fn a_forgotten_script_is_loaded_again_and_runs_once() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
+    let (server, servers) = running(&[]).await;
     assert!(!servers.is_cluster());
     let old = tell(&server, "INFO server").contains("redis_version:6");
     assert_eq!(servers.understand_shebangs(), !old);
@@ -50,40 +82,30 @@ async fn a_forgotten_script_is_loaded_again_and_runs_once() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_ran_nothing() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
-    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
-    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+    let (server, servers) = running(&[]).await;
+    count_twice(&servers, 1).await;
     server.kill();
     // A call that is sent before the client notices has an unknown outcome.
     sleep(50).await;
     for lane in [Lane::Shared, Lane::Apart] {
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+        assert_is!(failed(&servers, lane).await, NotRun(RedisError::Unreachable { .. }));
     }
     assert!(servers.health().await.is_err());
-    let error = connect(&server.url()).await.unwrap_err();
-    assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
+    assert_is!(refused(&server.url()).await, RedisError::Unreachable { .. });
     server.start();
     sleep(200).await;
-    for (times, lane) in (1..).zip([Lane::Shared, Lane::Apart]) {
-        assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
-    }
+    count_twice(&servers, 1).await;
 }
 
 #[tokio::test]
 async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
-    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
-    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+    let (server, servers) = running(&[]).await;
+    count_twice(&servers, 1).await;
     server.freeze();
-    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
+    assert_is!(failed(&servers, Lane::Shared).await, Unknown(RedisError::Deadline { .. }));
     // That connection is gone now and a new one cannot be made; one of the pool is tried before it is used.
     for lane in [Lane::Shared, Lane::Apart] {
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(_)), "{error:?}");
+        assert_is!(failed(&servers, lane).await, NotRun(_));
     }
     server.thaw();
     sleep(300).await;
@@ -93,23 +115,17 @@ async fn what_was_sent_and_not_answered_is_unknown_and_not_sent_again() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_during_a_call_leaves_it_unknown() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
+    let (server, servers) = running(&[]).await;
     server.freeze();
-    let calling = tokio::spawn({
-        let servers = servers.clone();
-        async move { count(&servers, "k", Lane::Shared).await }
-    });
+    let calling = tokio::spawn(async move { count(&servers, "k", Lane::Shared).await });
     sleep(50).await;
     server.kill();
-    let error = calling.await.unwrap().unwrap_err();
-    assert!(matches!(error, CommandError::Unknown(RedisError::ConnectionLost { .. })), "{error:?}");
+    assert_is!(calling.await.unwrap(), Err(Unknown(RedisError::ConnectionLost { .. })));
 }
 
 #[tokio::test]
 async fn many_callers_share_one_new_connection() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
+    let (server, servers) = running(&[]).await;
     tell(&server, "CLIENT KILL TYPE normal");
     sleep(20).await;
     let mut calls = JoinSet::new();
@@ -129,8 +145,8 @@ async fn users_who_may_not() {
     let server = RedisServer::with(&["requirepass right"]);
     for user in ["", ":wrong@", "nobody:right@"] {
         let url = format!("redis://{user}127.0.0.1:{}", server.port());
-        let error = connect(&url).await.unwrap_err();
-        assert!(matches!(error, RedisError::Authentication { .. }), "{user}: {error:?}");
+        let error = refused(&url).await;
+        assert_is!(error, RedisError::Authentication { .. }, "{user}");
         assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
     }
     let server = RedisServer::run();
@@ -140,24 +156,22 @@ async fn users_who_may_not() {
     tell(&server, "ACL SETUSER noincr on nopass ~* +@all -incr");
     tell(&server, "ACL SETUSER nokeys on nopass ~other:* +@all");
     let with = |user: &str| format!("redis://{user}:x@127.0.0.1:{}", server.port());
-    let error = connect(&with("noscripts")).await.unwrap_err();
-    assert!(matches!(error, RedisError::ScriptsForbidden { .. }), "{error:?}");
+    assert_is!(refused(&with("noscripts")).await, RedisError::ScriptsForbidden { .. });
     assert!(connect(&with("noinfo")).await.is_ok());
-    let refused = async |user: &str| {
+    for (user, says) in [
+        ("norun", "may not use EVALSHA: the limiter decides in scripts"),
+        ("noincr", "may not use INCR,"),
+        ("nokeys", "may not use the keys *,"),
+    ] {
         let servers = connect(&with(user)).await.unwrap();
-        match count(&servers, "k", Lane::Shared).await {
-            Err(CommandError::NotRun(error)) => error,
-            other => panic!("{user}: {other:?}"),
-        }
-    };
-    assert!(matches!(refused("norun").await, RedisError::ScriptsForbidden { .. }));
-    let error = refused("noincr").await;
-    assert!(matches!(&error, RedisError::Permission { what, .. } if what == "INCR"), "{error:?}");
-    assert!(matches!(refused("nokeys").await, RedisError::KeysForbidden { .. }));
-    let error = connect(&format!("{}/99", server.url())).await.unwrap_err();
-    assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
-    let error = connect(&format!("redis+cluster://127.0.0.1:{}", server.port())).await.unwrap_err();
-    assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+        let error = failed(&servers, Lane::Shared).await;
+        assert_is!(error, NotRun(_), "{user}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let cluster = format!("redis+cluster://127.0.0.1:{}", server.port());
+    for url in [format!("{}/99", server.url()), cluster] {
+        assert_is!(refused(&url).await, RedisError::InvalidSetting { .. }, "{url}");
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -212,10 +226,10 @@ mod tls {
         Servers::connect(settings, &[&counting()]).await
     }
 
-    async fn refused(certificate: &str, options: &[&str], says: &[&str]) {
+    async fn fails(certificate: &str, options: &[&str], says: &[&str]) {
         let Some(server) = serve(certificate, options) else { return };
         let error = connect_trusting(server.port.number()).await.unwrap_err();
-        assert!(matches!(error, RedisError::Tls { .. }), "{error:?}");
+        assert_is!(error, RedisError::Tls { .. });
         for part in says {
             assert!(error.to_string().contains(part), "{error}");
         }
@@ -225,41 +239,38 @@ mod tls {
     async fn a_certificate_of_an_authority_that_is_trusted() {
         let Some(server) = serve("server.pem", &["tls-auth-clients no"]) else { return };
         let servers = connect_trusting(server.port.number()).await.unwrap();
-        assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
-        assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+        count_twice(&servers, 1).await;
     }
 
     #[tokio::test]
     async fn a_certificate_that_is_not_accepted_is_said_to_be_that() {
         let open = &["tls-auth-clients no"];
-        refused("expired.pem", open, &["has expired", "renew it"]).await;
-        refused("other.pem", open, &["localhost", "redis.example", "name of the certificate"])
-            .await;
+        fails("expired.pem", open, &["has expired", "renew it"]).await;
+        fails("other.pem", open, &["localhost", "redis.example", "name of the certificate"]).await;
         let Some(server) = serve("server.pem", open) else { return };
         let url = format!("rediss://localhost:{}", server.port.number());
-        let error = connect(&url).await.unwrap_err();
+        let error = refused(&url).await;
         assert!(error.to_string().contains("does not trust"), "{error}");
         assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
     }
 
     #[tokio::test]
     async fn a_server_that_wants_a_client_certificate() {
-        refused("server.pem", &["tls-auth-clients yes"], &["tls-auth-clients"]).await;
+        fails("server.pem", &["tls-auth-clients yes"], &["tls-auth-clients"]).await;
     }
 
     #[tokio::test]
     async fn a_plain_port_by_tls_and_a_tls_port_without_it() {
         for password in [&[][..], &["requirepass secret"]] {
             let server = RedisServer::with(password);
-            let error =
-                connect(&format!("rediss://127.0.0.1:{}", server.port())).await.unwrap_err();
-            assert!(matches!(error, RedisError::SpeaksNoTls { .. }), "{error:?}");
+            let error = refused(&format!("rediss://127.0.0.1:{}", server.port())).await;
+            assert_is!(error, RedisError::SpeaksNoTls { .. });
             assert!(error.to_string().contains("write redis://"), "{error}");
         }
         let Some(server) = serve("server.pem", &["tls-auth-clients no"]) else { return };
         let url = format!("redis://127.0.0.1:{}", server.port.number());
-        let error = connect(&url).await.unwrap_err();
-        assert!(matches!(error, RedisError::WantsTls { .. }), "{error:?}");
+        let error = refused(&url).await;
+        assert_is!(error, RedisError::WantsTls { .. });
         assert!(error.to_string().contains("write rediss://"), "{error}");
     }
 
@@ -284,8 +295,7 @@ async fn settings_that_cannot_be() {
     ] {
         let mut settings = settings("redis://localhost");
         change(&mut settings);
-        let error = Servers::connect(settings, &[]).await.unwrap_err();
-        assert!(matches!(error, RedisError::InvalidSetting { .. }), "{error:?}");
+        assert_is!(Servers::connect(settings, &[]).await, Err(RedisError::InvalidSetting { .. }));
     }
 }
 
@@ -296,37 +306,30 @@ async fn a_replica_decides_nothing() {
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 1);
     tell(&replica, &format!("REPLICAOF 127.0.0.1 {}", master.port()));
     for lane in [Lane::Shared, Lane::Apart] {
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(RedisError::ReadOnly { .. })), "{error:?}");
-        let error = count(&servers, "k", lane).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(RedisError::Replica { .. })), "{error:?}");
+        assert_is!(failed(&servers, lane).await, NotRun(RedisError::ReadOnly { .. }));
+        assert_is!(failed(&servers, lane).await, NotRun(RedisError::Replica { .. }));
     }
-    let error = connect(&replica.url()).await.unwrap_err();
-    assert!(matches!(error, RedisError::Replica { .. }), "{error:?}");
+    assert_is!(refused(&replica.url()).await, RedisError::Replica { .. });
 }
 
 #[tokio::test]
 async fn a_server_that_evicts_or_is_full() {
-    let server = RedisServer::with(&["maxmemory-policy allkeys-lru"]);
-    let servers = connect(&server.url()).await.unwrap();
+    let (server, servers) = running(&["maxmemory-policy allkeys-lru"]).await;
     let strict = Settings { refuse_eviction: true, ..settings(&server.url()) };
     let error = Servers::connect(strict, &[]).await.unwrap_err();
     assert!(matches!(error, RedisError::Evicts { policy, .. } if policy == "allkeys-lru"));
     tell(&server, "CONFIG SET maxmemory-policy noeviction");
     tell(&server, "CONFIG SET maxmemory 1");
-    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::OutOfMemory { .. })), "{error:?}");
+    assert_is!(failed(&servers, Lane::Shared).await, NotRun(RedisError::OutOfMemory { .. }));
     tell(&server, "CONFIG SET maxmemory 0");
     tell(&server, "LPUSH list x");
     let error = count(&servers, "list", Lane::Shared).await.unwrap_err();
-    assert!(matches!(&error, CommandError::NotRun(RedisError::WrongType { key }) if key == "list"));
+    assert!(matches!(&error, NotRun(RedisError::WrongType { key }) if key == "list"));
 }
 
 #[tokio::test]
 async fn what_our_scripts_raise() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
-    let keys = [b"k".to_vec()];
+    let (_server, servers) = running(&[]).await;
     for (text, wanted) in [
         ("return redis.error_reply('LIMITER newer ' .. KEYS[1])", "later version"),
         ("return redis.error_reply('LIMITER corrupt too short')", "(too short)"),
@@ -334,23 +337,19 @@ async fn what_our_scripts_raise() {
         ("return (", "refused the script"),
     ] {
         let script = Script::new("odd", text.to_owned());
-        let call = Call { script: &script, keys: &keys, arguments: &[] };
-        let error = servers.run(&call, Lane::Shared).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRun(_)), "{text}: {error:?}");
+        let error = run(&servers, &script, &["k"], Lane::Shared).await.unwrap_err();
+        assert_is!(error, NotRun(_), "{text}");
         assert!(error.to_string().contains(wanted), "{text}: {error}");
     }
 }
 
 #[tokio::test]
 async fn a_busy_server() {
-    let server = RedisServer::with(&["lua-time-limit 20"]);
-    let servers = connect(&server.url()).await.unwrap();
+    let (server, servers) = running(&["lua-time-limit 20"]).await;
     let endless = Script::new("endless", "while true do end".to_owned());
-    let call = Call { script: &endless, keys: &[], arguments: &[] };
-    let error = servers.run(&call, Lane::Apart).await.unwrap_err();
-    assert!(matches!(error, CommandError::Unknown(RedisError::Deadline { .. })), "{error:?}");
-    let error = count(&servers, "k", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::Busy { .. })), "{error:?}");
+    let answer = run(&servers, &endless, &[], Lane::Apart).await;
+    assert_is!(answer, Err(Unknown(RedisError::Deadline { .. })));
+    assert_is!(failed(&servers, Lane::Shared).await, NotRun(RedisError::Busy { .. }));
     tell(&server, "SCRIPT KILL");
     sleep(100).await;
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
@@ -380,15 +379,13 @@ async fn a_cluster_whose_slots_move() {
     assert_eq!(count(&servers, "{b}new", Lane::Shared).await.unwrap(), 1);
     assert_eq!(count(&servers, "{b}new", Lane::Apart).await.unwrap(), 2);
     let script = Script::new("two", "return redis.call('EXISTS', KEYS[1], KEYS[2])".to_owned());
-    let keys = [b"b".to_vec(), b"{b}new".to_vec()];
-    let call = Call { script: &script, keys: &keys, arguments: &[] };
     // Some keys are here and some are there: it is tried until the deadline is near. On a busy machine the answer to the
     // last try may come too late.
     let mut refused = None;
     for _ in 0..3 {
-        match servers.run(&call, Lane::Shared).await {
-            Err(CommandError::NotRun(error)) => refused = Some(error),
-            Err(CommandError::Unknown(RedisError::Deadline { .. })) => {}
+        match run(&servers, &script, &["b", "{b}new"], Lane::Shared).await {
+            Err(NotRun(error)) => refused = Some(error),
+            Err(Unknown(RedisError::Deadline { .. })) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -399,11 +396,8 @@ async fn a_cluster_whose_slots_move() {
     let patient = Settings { command_deadline: Duration::from_secs(10), ..settings(&url) };
     let patient = Servers::connect(patient, &[]).await.unwrap();
     let (began, tried) = (Instant::now(), errors(&nodes[0], "TRYAGAIN"));
-    let waiting = tokio::spawn(async move {
-        let keys = [b"b".to_vec(), b"{b}new".to_vec()];
-        let call = Call { script: &script, keys: &keys, arguments: &[] };
-        patient.run(&call, Lane::Shared).await
-    });
+    let waiting =
+        tokio::spawn(async move { run(&patient, &script, &["b", "{b}new"], Lane::Shared).await });
     while began.elapsed() < Duration::from_millis(300) || errors(&nodes[0], "TRYAGAIN") - tried < 10
     {
         assert!(!waiting.is_finished());
@@ -418,15 +412,15 @@ async fn a_cluster_whose_slots_move() {
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 5);
     sleep(200).await;
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 6);
-    assert!(matches!(waiting.await.unwrap(), Ok(Value::Int(2))));
+    assert_is!(waiting.await.unwrap(), Ok(Value::Int(2)));
     let Place::Cluster(known) = &*servers.place else { panic!("no cluster") };
-    let owner = known.owner(b"b", Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let owner = known.owner(b"b", false, Instant::now() + Duration::from_secs(1)).await.unwrap();
     assert_eq!(owner.address(), format!("127.0.0.1:{}", nodes[1].port()));
 
     // A single node of it, taken for all there is.
     let single = connect(&nodes[0].url()).await.unwrap();
-    let error = count(&single, "b", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::InvalidSetting { .. })), "{error:?}");
+    let count_there = count(&single, "b", Lane::Shared).await;
+    assert_is!(count_there, Err(NotRun(RedisError::InvalidSetting { .. })));
 }
 
 #[tokio::test]
@@ -440,20 +434,17 @@ async fn a_cluster_with_a_node_missing() {
     sleep(50).await;
     // "a" has slot 15495, at the third; "b" is at the first.
     let error = count(&servers, "a", Lane::Shared).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotRun(RedisError::Unreachable { .. })), "{error:?}");
+    assert_is!(error, NotRun(RedisError::Unreachable { .. }));
     assert_eq!(count(&servers, "b", Lane::Shared).await.unwrap(), 1);
     // Within the node time-out of the cluster, all that remain refuse.
-    let mut last = None;
-    for _ in 0..50 {
-        match count(&servers, "b", Lane::Shared).await {
-            Err(CommandError::NotRun(error @ RedisError::ClusterDown { .. })) => {
-                last = Some(error);
-                break;
-            }
-            _ => sleep(100).await,
-        }
+    let end = Instant::now() + Duration::from_secs(5);
+    while !matches!(
+        count(&servers, "b", Lane::Shared).await,
+        Err(NotRun(RedisError::ClusterDown { .. }))
+    ) {
+        assert!(Instant::now() < end);
+        sleep(100).await;
     }
-    assert!(last.is_some());
     assert!(servers.health().await.is_err());
 }
 
@@ -465,19 +456,17 @@ async fn the_master_that_sentinels_name() {
     // No server listens at the first address; another process may take a free port a moment later.
     let url = format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/main", sentinel.port());
     let servers = connect(&url).await.unwrap();
-    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 1);
-    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 2);
+    count_twice(&servers, 1).await;
 
     // The master is demoted, and the Sentinel knows the other one by then.
     tell(&second, "SET k 10");
     tell(&sentinel, "SENTINEL REMOVE main");
     tell(&sentinel, &format!("SENTINEL MONITOR main 127.0.0.1 {} 1", second.port()));
     tell(&first, &format!("REPLICAOF 127.0.0.1 {}", second.port()));
-    assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 11);
-    assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 12);
+    count_twice(&servers, 11).await;
     servers.health().await.unwrap();
 
-    // And back, seen first by the connections apart.
+    // And back, seen first by the connections of the pool.
     tell(&sentinel, "SENTINEL REMOVE main");
     tell(&sentinel, &format!("SENTINEL MONITOR main 127.0.0.1 {} 1", first.port()));
     tell(&first, "REPLICAOF NO ONE");
@@ -486,7 +475,7 @@ async fn the_master_that_sentinels_name() {
     assert_eq!(count(&servers, "k", Lane::Apart).await.unwrap(), 21);
     assert_eq!(count(&servers, "k", Lane::Shared).await.unwrap(), 22);
 
-    let error = connect(&url.replace("/main", "/other")).await.unwrap_err();
+    let error = refused(&url.replace("/main", "/other")).await;
     assert!(matches!(error, RedisError::NoMaster { service, .. } if service == "other"));
 }
 
@@ -499,9 +488,14 @@ fn errors(node: &RedisServer, code: &str) -> u64 {
 /// A server whose scripts are flushed again and again still runs each call, and once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_that_are_forgotten_all_the_time_run_nevertheless() {
-    let server = RedisServer::run();
-    let servers = connect(&server.url()).await.unwrap();
-    let flushing = Flushing::start(&server);
+    let (server, servers) = running(&[]).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let flushing = tokio::spawn(async move {
+        loop {
+            redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut connection).await.unwrap();
+        }
+    });
     let mut times = 0;
     while times < 100 || errors(&server, "NOSCRIPT") < 50 {
         for lane in [Lane::Shared, Lane::Apart] {
@@ -509,32 +503,7 @@ async fn scripts_that_are_forgotten_all_the_time_run_nevertheless() {
             assert_eq!(count(&servers, "k", lane).await.unwrap(), times);
         }
     }
-    flushing.end();
-}
-
-/// A thread that has the server forget its scripts, as often as it can.
-struct Flushing {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Flushing {
-    fn start(server: &RedisServer) -> Self {
-        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
-            }
-        });
-        Self { stop, thread }
-    }
-
-    fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-    }
+    flushing.abort();
 }
 
 async fn sleep(ms: u64) {

@@ -1,4 +1,4 @@
-//! Single exchanges with redis-rs: to open a connection, to send one command and await its answer.
+//! Connections and commands of redis-rs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_redis::{Hook, HookError, Pool, Runtime};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, PushInfo, PushKind, Value};
-use tokio::time::{Instant, timeout_at};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, PushInfo, PushKind};
 
 use super::policy::Policy;
 use super::{checks, speaks};
@@ -43,36 +42,6 @@ pub(super) async fn open(
     }
 }
 
-/// Why nothing came back.
-pub(super) enum Silence {
-    TooLong,
-    Broken(redis::RedisError),
-}
-
-/// Sends a command and awaits its answer, which may be an error of the server.
-pub(super) async fn ask(
-    connection: &mut MultiplexedConnection,
-    command: &Cmd,
-    asking: bool,
-    end: Instant,
-) -> Result<Value, Silence> {
-    let reply = async {
-        if !asking {
-            return connection.send_packed_command(command).await;
-        }
-        // In one message, so that no other call on this connection comes between.
-        let mut both = redis::pipe();
-        both.cmd("ASKING").add_command(command.clone());
-        let mut replies = connection.send_packed_commands(&both, 0, 2).await?;
-        Ok(replies.pop().unwrap_or(Value::Nil))
-    };
-    match timeout_at(end, reply).await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(Silence::Broken(error)),
-        Err(_) => Err(Silence::TooLong),
-    }
-}
-
 /// Runs a script that the server knows.
 pub(super) fn evalsha(call: &Call<'_>) -> Cmd {
     run("EVALSHA", &call.script.digest, call)
@@ -100,9 +69,9 @@ fn config(policy: &Policy) -> AsyncConnectionConfig {
 
 /// Connections of their own to one server, of which each is seen to lead to a master when it is made.
 pub(super) fn pool(info: &ConnectionInfo, policy: &Policy) -> Result<Pool, RedisError> {
-    let unusable = |error: &dyn fmt::Display| RedisError::InvalidSetting {
-        setting: "pool_size",
-        reason: format!("no pool can be made for {}: {error}", info.addr()),
+    let unusable = |error: &dyn fmt::Display| {
+        let reason = format!("no pool can be made for {}: {error}", info.addr());
+        RedisError::setting("pool_size", reason)
     };
     let manager = deadpool_redis::Manager::new_with_config(info.clone(), config(policy))
         .map_err(|error| unusable(&error))?;

@@ -1,17 +1,14 @@
 //! Many keys in one change: each has a result of its own, and what stops halfway is healed as for one key.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use limiter_core::{KeyRecord, KeysError, NewRecord, StoreError};
+use limiter_core::{KeyRecord, KeysError, NewRecord};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::chance::Token;
-use super::super::change::{Begin, Intent};
 use super::super::creating::BATCH;
-use super::super::pointer::Set;
-use super::{LEASE, World, admin, home, id, member, with_secret};
-use crate::records::Create;
+use super::{LEASE, World, admin, id, is_unknown, member, with_secret};
 use crate::servers::faults::{ALL, Fault};
 
 /// More than one batch.
@@ -137,55 +134,60 @@ async fn each_key_has_a_result_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_batch_that_stopped_is_healed_key_by_key() {
-    let mut cases = JoinSet::new();
-    // How many keys have their pointer, and how many their record too.
-    for (pointed, created) in [(0, 0), (3, 0), (3, 2), (3, 3)] {
-        for next in ["list", "create", "the same again"] {
-            cases.spawn(healed(pointed, created, next));
+async fn a_creation_that_stopped_is_healed_key_by_key() {
+    for next in ["list", "create another", "create of the same name", "create the same", "delete"] {
+        let mut cases = JoinSet::new();
+        // How many keys are to be created, how many have their pointer, and how many their record too.
+        for steps in [[1, 0, 0], [1, 1, 0], [1, 1, 1], [3, 0, 0], [3, 3, 0], [3, 3, 2], [3, 3, 3]] {
+            cases.spawn(healed(steps, next));
         }
+        cases.join_all().await;
     }
-    cases.join_all().await;
 }
 
-async fn healed(pointed: usize, created: usize, next: &'static str) {
+async fn healed([count, pointed, created]: [usize; 3], next: &'static str) {
+    const OTHER: usize = MANY - 1;
     let world = World::with_short_lease().await;
-    let keys: Vec<_> = (0..3).map(key).collect();
-    let token = Token::draw();
-    let intent = Intent::to_create(&keys, &token);
-    let begun = world.directory.changes.begin(&home(), &token, &intent).await;
-    let Ok(Begin::Begun(change, _)) = begun else { panic!("{begun:?}") };
-    for key in &keys[..pointed] {
-        let digest = key.secret.unwrap().digest;
-        let set = world.directory.pointers.set(&change, &digest, &key.id, None).await;
-        assert!(matches!(set, Ok(Set::Pointed)), "{set:?}");
-    }
-    for key in &keys[..created] {
-        let created = world.directory.records.create(key, change.not_after).await;
-        assert!(matches!(created, Ok(Create::Created(_))), "{created:?}");
-    }
+    world.create(key(OTHER)).await.unwrap();
+    let keys: Vec<_> = (0..count).map(key).collect();
+    world.stop_creating(&keys, pointed, created).await;
+    let case = format!("{next} after {count} keys, {pointed} pointers, {created} records");
     // Before the lease ends, what exists is shown and found.
-    assert_eq!(world.names().await.len(), created);
-    assert_eq!(world.resolve(&secret(0)).await.is_some(), created > 0);
+    let mut expected: BTreeSet<_> = (0..created).chain([OTHER]).collect();
+    assert_eq!(world.names().await.len(), expected.len(), "{case}");
+    assert!(world.is_changing().await, "{case}");
+    assert_eq!(world.resolve(&secret(0)).await.is_some(), created > 0, "{case}");
     sleep(LEASE).await;
 
-    let case = format!("{next} after {pointed} pointers and {created} records");
-    let expected = match next {
-        "list" => {
-            world.names().await;
-            0..created
-        }
-        "create" => {
+    match next {
+        "list" => assert_eq!(world.names().await.len(), expected.len(), "{case}"),
+        "create another" => {
             world.create(key(created)).await.unwrap();
-            0..created + 1
+            expected.insert(created);
         }
-        _ => {
+        "create of the same name" => {
+            let name = key(0).config.name.to_string();
+            let of_name = NewRecord { id: id("of the same name"), ..member(&name) };
+            match world.create(of_name).await {
+                Err(KeysError::NameTaken(_)) => assert!(created > 0, "{case}"),
+                Ok(_) if created == 0 => world.delete("of the same name").await.unwrap(),
+                other => panic!("{case}: {other:?}"),
+            }
+        }
+        "create the same" => {
             let again = world.create_many(keys).await;
             let refused = again.iter().filter(|r| matches!(r, Err(KeysError::IdTaken(_))));
             assert_eq!(refused.count(), created, "{case}: {again:?}");
-            0..3
+            expected.extend(0..count);
         }
-    };
+        _ => {
+            world.delete(key(OTHER).id.as_str()).await.unwrap();
+            expected.remove(&OTHER);
+        }
+    }
+    // Counts, limits, record and pointer of each, names and taken.
+    let left = if expected.is_empty() { 0 } else { 2 + 4 * expected.len() };
+    assert_eq!(world.keys_in_redis().await, left, "{case}");
     world.has_keys(expected, &case).await;
 }
 
@@ -209,7 +211,7 @@ async fn batch_with(script: &'static str, fault: Fault) {
     assert!(world.servers.faults.have_happened(), "{case}");
     let mut existing = Vec::new();
     for number in 0..KEYS {
-        if world.directory.records.read(&key(number).id).await.unwrap().is_some() {
+        if world.exists(&key(number).id).await {
             existing.push(number);
         }
     }
@@ -221,17 +223,7 @@ async fn batch_with(script: &'static str, fault: Fault) {
     let mut unknown = 0;
     for (number, created) in created.iter().enumerate() {
         let exists = existing.contains(&number);
-        match created {
-            Ok(_) => assert!(exists, "{case}: {number}"),
-            Err(KeysError::Store(StoreError::Unavailable(_))) => {
-                assert!(!exists, "{case}: {number}")
-            }
-            Err(KeysError::Store(StoreError::OutcomeUnknown(_))) => {
-                assert_eq!(exists, fault == Fault::AnswerLost, "{case}: {number}");
-                unknown += 1;
-            }
-            Err(error) => panic!("{case}: {number}: {error:?}"),
-        }
+        unknown += usize::from(is_unknown(created, exists, fault, &format!("{case}: {number}")));
     }
     assert_eq!(unknown, usize::from(script == "create" && fault != Fault::NotRun), "{case}");
     if script == "create" {
@@ -282,7 +274,7 @@ async fn others_have_their_turn_between_two_batches() {
         let keys = (0..10 * MANY).map(|number| member(&format!("key {number:04}")));
         directory.create_many(keys.collect()).await.unwrap()
     });
-    let (mut longest, mut turns) = (std::time::Duration::ZERO, 0);
+    let (mut longest, mut turns) = (Duration::ZERO, 0);
     while !import.is_finished() {
         let begun = Instant::now();
         world.create(member(&format!("other {turns}"))).await.unwrap();
@@ -302,7 +294,7 @@ async fn a_batch_never_outlasts_its_lease() {
     let world = World::with_short_lease().await;
     world.servers.faults.slow("create", LEASE / 12);
     let created = world.create_many((0..100).map(key).collect()).await;
-    world.servers.faults.slow("create", std::time::Duration::ZERO);
+    world.servers.faults.slow("create", Duration::ZERO);
     let failed: Vec<_> = created.iter().filter(|created| created.is_err()).collect();
     assert!(failed.is_empty(), "{failed:?}");
     world.has_keys(0..100, "slow").await;
@@ -312,7 +304,7 @@ async fn a_batch_never_outlasts_its_lease() {
 async fn a_caller_that_goes_away_leaves_whole_batches() {
     let world = World::new().await;
     let keys: Vec<_> = (0..MANY).map(key).collect();
-    let pause = std::time::Duration::from_millis(20);
+    let pause = Duration::from_millis(20);
     let _ = tokio::time::timeout(pause, world.directory.create_many(keys)).await;
     // It waits for the batch that is under way.
     world.create(member("after all")).await.unwrap();

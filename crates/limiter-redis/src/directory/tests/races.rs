@@ -2,32 +2,40 @@
 
 use std::time::Duration;
 
-use limiter_core::{KeysError, NewRecord};
+use limiter_core::{KeyRecord, KeysError, NewRecord};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Waiting, World, admin, config, home, id, member, some_day, with_secret};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_64_creations_of_one_name_one_succeeds() {
-    let world = World::new().await;
-    let created =
-        at_once(&world, 64, |task| NewRecord { id: id(&format!("{task}")), ..member("ci") }).await;
-    assert_eq!(created.iter().filter(|created| created.is_ok()).count(), 1);
-    let refused = created.iter().filter(|c| matches!(c, Err(KeysError::NameTaken(_)))).count();
-    assert_eq!(refused, 63, "{created:?}");
-    assert_eq!(world.names().await, ["ci"]);
-    assert!(!world.is_changing().await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_64_creations_of_one_id_one_succeeds() {
-    let world = World::new().await;
-    let created =
-        at_once(&world, 64, |task| NewRecord { id: id("one"), ..member(&format!("{task}")) }).await;
-    assert_eq!(created.iter().filter(|created| created.is_ok()).count(), 1);
-    let refused = created.iter().filter(|c| matches!(c, Err(KeysError::IdTaken(_)))).count();
-    assert_eq!(refused, 63, "{created:?}");
-    assert_eq!(world.names().await, world.indexed_names().await);
+async fn of_many_creations_of_which_one_may_succeed_one_does() {
+    type Key = fn(&str) -> NewRecord;
+    type Refusal = fn(&KeysError) -> bool;
+    let cases: [(Key, Refusal); 3] = [
+        (
+            |task| NewRecord { id: id(task), ..member("ci") },
+            |it| matches!(it, KeysError::NameTaken(_)),
+        ),
+        (
+            |task| NewRecord { id: id("ci"), ..member(task) },
+            |it| matches!(it, KeysError::IdTaken(_)),
+        ),
+        (
+            |task| NewRecord { bootstraps: true, ..admin(task) },
+            |it| matches!(it, KeysError::AlreadyBootstrapped),
+        ),
+    ];
+    for (case, (key, is_refusal)) in ["name", "id", "bootstrap"].into_iter().zip(cases) {
+        let world = World::new().await;
+        let created = at_once(&world, 64, |task| key(&task.to_string())).await;
+        let refused = created.iter().filter(|it| it.as_ref().is_err_and(is_refusal)).count();
+        let succeeded = created.iter().filter(|created| created.is_ok()).count();
+        assert_eq!((succeeded, refused), (1, 63), "{case}: {created:?}");
+        assert_eq!(world.names().await.len(), 1, "{case}");
+        assert_eq!(world.names().await, world.indexed_names().await, "{case}");
+        assert!(!world.is_changing().await, "{case}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,47 +63,26 @@ async fn one_access_key_is_taken_once_among_all_workspaces() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_workspace_is_bootstrapped_once() {
-    let world = World::new().await;
-    let created =
-        at_once(&world, 32, |task| NewRecord { bootstraps: true, ..admin(&format!("{task}")) });
-    let created = created.await;
-    assert_eq!(created.iter().filter(|created| created.is_ok()).count(), 1);
-    let refused = created.iter().filter(|c| matches!(c, Err(KeysError::AlreadyBootstrapped)));
-    assert_eq!(refused.count(), 31);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn admins_that_go_all_at_once_leave_one() {
     let world = World::new().await;
     let names: Vec<_> = (0..8).map(|number| format!("admin {number}")).collect();
     for name in &names {
         world.create(admin(name)).await.unwrap();
     }
-    let tasks: Vec<_> = names
-        .iter()
-        .enumerate()
-        .map(|(number, name)| {
-            let (directory, name) = (world.directory.clone(), name.clone());
-            tokio::spawn(async move {
-                if number % 2 == 0 {
-                    directory.delete(&home(), &id(&name)).await
-                } else {
-                    let expiring = config(&name).with_expiry(some_day());
-                    directory.update(&home(), &id(&name), 1, &expiring).await.map(drop)
-                }
-            })
-        })
-        .collect();
-    let mut refused = 0;
-    for task in tasks {
-        match task.await.unwrap() {
-            Ok(()) => {}
-            Err(KeysError::LastAdmin) => refused += 1,
-            Err(error) => panic!("{error}"),
-        }
+    let mut going = JoinSet::new();
+    for (number, name) in names.into_iter().enumerate() {
+        let directory = world.directory.clone();
+        going.spawn(async move {
+            if number % 2 == 0 {
+                return directory.delete(&home(), &id(&name)).await;
+            }
+            let expiring = config(&name).with_expiry(some_day());
+            directory.update(&home(), &id(&name), 1, &expiring).await.map(drop)
+        });
     }
-    assert_eq!(refused, 1);
+    let gone = going.join_all().await;
+    let refused: Vec<_> = gone.into_iter().filter_map(Result::err).collect();
+    assert_is!(refused[..], [KeysError::LastAdmin]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,16 +107,11 @@ async fn at_once(
     world: &World,
     tasks: usize,
     key: impl Fn(usize) -> NewRecord,
-) -> Vec<Result<limiter_core::KeyRecord, KeysError>> {
-    let tasks: Vec<_> = (0..tasks)
-        .map(|task| {
-            let (directory, key) = (world.directory.clone(), key(task));
-            tokio::spawn(async move { directory.create(key).await })
-        })
-        .collect();
-    let mut outcomes = Vec::new();
-    for task in tasks {
-        outcomes.push(task.await.unwrap());
+) -> Vec<Result<KeyRecord, KeysError>> {
+    let mut running = JoinSet::new();
+    for task in 0..tasks {
+        let (directory, key) = (world.directory.clone(), key(task));
+        running.spawn(async move { directory.create(key).await });
     }
-    outcomes
+    running.join_all().await
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use limiter_core::{KeyConfig, KeyKind, NewRecord, Search, WorkspaceId};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::change::Entry;
@@ -26,20 +27,17 @@ async fn whatever_happens_the_index_ends_up_as_the_records_are() {
     }
     for round in 0..rounds() {
         world.servers.faults.storm(Some(STORM));
-        let tasks: Vec<_> = (0..8)
-            .map(|_| {
-                let directory = world.directory.clone();
-                tokio::spawn(async move {
-                    for _ in 0..25 {
-                        let workspace = WORKSPACES[chance(2) as usize].parse().unwrap();
-                        something(&directory, &workspace).await;
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let directory = world.directory.clone();
+            tasks.spawn(async move {
+                for _ in 0..25 {
+                    let workspace = WORKSPACES[chance(2) as usize].parse().unwrap();
+                    something(&directory, &workspace).await;
+                }
+            });
         }
+        tasks.join_all().await;
         world.servers.faults.storm(None);
         sleep(STORM_LEASE * 2).await;
         for workspace in WORKSPACES {
