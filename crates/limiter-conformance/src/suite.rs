@@ -35,13 +35,11 @@
 //! default; some stories try a share of it), and `LIMITER_TEST_DEPTH`, the length of the enumerated ones (4). With
 //! `cargo test --release`, fifty times as many and a depth of 5 take two minutes for a store in memory.
 
-mod access_keys;
 mod admins;
 mod bounds;
 mod changing_thresholds;
-mod clock_steps;
 mod creating_many;
-mod deletion;
+mod deleting;
 mod extending;
 mod extremes;
 mod firing_once;
@@ -49,8 +47,6 @@ mod histories;
 mod identities;
 mod key;
 mod key_races;
-mod many_keys;
-mod names;
 mod peeking;
 mod prelude;
 mod property;
@@ -123,21 +119,17 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
     };
     let mut suite = Suite { source: Arc::new(source), module: "", stories: Vec::new() };
     let modules: &[(&'static str, Stories)] = &[
-        ("access_keys", access_keys::stories),
         ("admins", admins::stories),
         ("bounds", bounds::stories),
         ("changing_thresholds", changing_thresholds::stories),
-        ("clock_steps", clock_steps::stories),
         ("creating_many", creating_many::stories),
-        ("deletion", deletion::stories),
+        ("deleting", deleting::stories),
         ("extending", extending::stories),
         ("extremes", extremes::stories),
         ("firing_once", firing_once::stories),
         ("histories", histories::stories),
         ("identities", identities::stories),
         ("key_races", key_races::stories),
-        ("many_keys", many_keys::stories),
-        ("names", names::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),
         ("recording", recording::stories),

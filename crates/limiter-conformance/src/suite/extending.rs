@@ -10,24 +10,6 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve("r1", tokens(10, 20)).extend("r1", output(50)).uses([1, 60, 1, 60]);
     });
 
-    // The answer was lost.
-    suite.calls("a_repeated_extension_charges_nothing", |key| {
-        key.reserve("r1", tokens(0, 20));
-        for _ in 0..3 {
-            key.extend("r1", output(90));
-        }
-        key.uses([1, 90, 1, 90]);
-    });
-
-    // It is denied, and the estimate stays as it was.
-    suite.calls("an_extension_that_does_not_fit_changes_nothing", |key| {
-        key.reserve("r1", tokens(10, 20));
-        let extended = key.try_extend("r1", output(91)).expect("the reservation is known");
-        let denied = extended.denied().and_then(|denied| denied.rate_limited());
-        assert!(denied.is_some_and(|limited| limited.retry_at().is_some()), "{extended:?}");
-        key.uses([1, 30, 1, 30]).settle("r1", Totals::unchanged()).uses([1, 30, 1, 30]);
-    });
-
     // Not even where another total is above the old one.
     suite.calls("an_extension_never_shrinks", |key| {
         key.reserve("r1", tokens(10, 20));
@@ -41,11 +23,6 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve("r1", requests(1));
         assert!(!key.admits());
         key.extend("r1", output(50));
-    });
-
-    suite.calls("what_an_extension_charged_to_a_later_window_stays_there", |key| {
-        key.reserve("r1", tokens(0, 20)).after(MINUTE).extend("r1", output(70));
-        key.uses([0, 50, 1, 70]).settle("r1", output(5)).uses([0, 50, 1, 5]);
     });
 
     suite.calls("an_overrun_is_what_exceeds_the_extension", |key| {

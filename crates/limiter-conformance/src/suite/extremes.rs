@@ -19,10 +19,6 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    suite.story("a_limit_of_one_allows_one", |world| {
-        world.limited(requests_per_day(1)).admit(None, 1).denied(None, requests(1));
-    });
-
     suite.story("the_largest_limit_is_reached_exactly", |world| {
         let largest = limits(|it| it.requests_per_day(MAX_COUNT).tokens_per_day(MAX_COUNT));
         let key = world.limited(largest);
@@ -86,15 +82,6 @@ pub(super) fn stories(suite: &mut Suite) {
             assert_refused!(refused, InvalidValue::Length { .. });
         }
         assert_refused!(AccessKey::new("fifteen-letters"), InvalidValue::AccessKey { .. });
-    });
-
-    // Text of any script: right to left, composed, and of the greatest length.
-    suite.story("odd_names_are_names", |world| {
-        let longest = "n".repeat(256);
-        for name in ["🦀🦀", "👩‍👩‍👧‍👦", "مفتاح", "e\u{301}", " ", "a:b/c{d}", "\"'\\", &longest]
-        {
-            assert_eq!(world.member(named(name)).read().name.as_str(), name);
-        }
     });
 
     // Each has its own counts.

@@ -49,14 +49,6 @@ pub(super) fn stories(suite: &mut Suite) {
             Ok(())
         });
     });
-
-    // It shows the charge; the usage does not.
-    suite.story("a_peek_answers_as_if_charged", |world| {
-        let key = world.limited(requests_per_minute(2));
-        let peeked = key.peek(None, requests(1));
-        assert!(peeked.rules().map(|rule| (rule.used, rule.remaining)).eq([(1, 1)]));
-        key.uses([0, 0, 0, 0]);
-    });
 }
 
 /// Something holds for each check of random histories; it makes the call, too.

@@ -7,14 +7,6 @@ use limiter_core::{Charge, DenialReason, ReservationError, SettledAs, Totals};
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
-    suite.calls("a_repeated_settlement_changes_nothing_more", |key| {
-        key.reserve("r1", tokens(0, 50)).reserve("r2", tokens(0, 5));
-        for _ in 0..3 {
-            key.settle("r1", output(20));
-        }
-        key.uses([2, 25, 2, 25]);
-    });
-
     // "Settle and cancel answer `actual` and what was charged by it, so that a caller can bill."
     suite.calls("the_final_charge_is_answered_and_once_as_the_first", |key| {
         let estimate = tokens(3, 5).with_requests(2).expect("within bounds");
@@ -32,13 +24,6 @@ pub(super) fn stories(suite: &mut Suite) {
             assert_eq!((cancelled.asset, cancelled.charge), (None, Some(Charge::NOTHING)));
             assert_eq!((cancelled.outcome, cancelled.crossed), (outcome, Vec::new()));
         }
-    });
-
-    suite.calls("a_settlement_is_final", |key| {
-        key.reserve("r1", tokens(0, 50)).settle("r1", output(20));
-        assert_refused!(key.try_settle("r1", output(21)), ReservationError::AlreadySettled(_));
-        assert_refused!(key.try_cancel("r1"), ReservationError::AlreadySettled(_));
-        key.uses([1, 20, 1, 20]);
     });
 
     // A settlement after it is refused, also one at zero, which would count the request.
@@ -111,45 +96,12 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve("r1", tokens(0, 100));
     });
 
-    // A retry after a timeout is safe.
-    suite.story("a_check_with_a_known_id_is_charged_once", |world| {
-        let key = world.limited(requests_per_minute(1));
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        for _ in 0..3 {
-            assert!(is_replayed(&key.check_once("q1", None, tokens(0, 5))));
-        }
-        key.uses([1, 5, 1, 5]);
-        assert!(!key.check_once("q2", None, tokens(0, 5)).is_allowed());
-    });
-
-    // Asset and charge are not compared.
-    suite.calls("the_id_of_a_check_alone_decides", |key| {
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        assert!(is_replayed(&key.check_once("q1", Some("m1"), tokens(90, 90))));
-        key.uses([1, 5, 1, 5]);
-    });
-
     // "Only admitted calls are remembered."
     suite.calls("a_denied_check_is_decided_again", |key| {
         key.reserve("r1", tokens(0, 100));
         assert!(!key.check_once("q1", None, tokens(0, 5)).is_allowed());
         key.settle("r1", output(50));
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-    });
-
-    // To the millisecond, and a repetition does not prolong it.
-    suite.calls("a_check_is_remembered_for_two_minutes", |key| {
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        assert!(is_replayed(&key.at(119_999).check_once("q1", None, tokens(0, 5))));
-        assert!(is_new(&key.at(120_000).check_once("q1", None, tokens(0, 5))));
-        key.uses([1, 5, 2, 10]);
-    });
-
-    // The call was made before.
-    suite.calls("a_repeated_check_is_allowed_on_an_expired_key", |key| {
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        key.update(|config| config.expires_at = Some(NOON));
-        assert!(is_replayed(&key.check_once("q1", None, tokens(0, 5))));
     });
 
     // And each key has its own.

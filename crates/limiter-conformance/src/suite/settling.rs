@@ -1,6 +1,6 @@
 //! Settling: the estimate is corrected to the actual cost, in the windows that admitted the call.
 
-use limiter_core::{Limits, MAX_COUNT, ReservationError, Totals};
+use limiter_core::{MAX_COUNT, ReservationError, Totals};
 
 use super::prelude::*;
 
@@ -23,25 +23,6 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(!key.admits());
         key.after(MINUTE).uses([0, 0, 1, 150]);
         assert!(key.admits());
-    });
-
-    // The minute has closed, and the surplus is forgotten. The day goes on, and gets it back.
-    suite.calls("a_refund_never_lands_in_another_window", |key| {
-        key.reserve("r1", tokens(0, 50)).after(MINUTE).reserve("r2", tokens(0, 30));
-        key.settle("r1", output(10)).uses([1, 30, 2, 40]);
-    });
-
-    // So long streams cannot slip past the limit of a minute.
-    suite.calls("an_overrun_counts_in_the_minute_open_then", |key| {
-        key.reserve("r1", tokens(0, 50)).after(MINUTE);
-        key.settle("r1", output(170)).uses([0, 120, 1, 170]);
-        assert!(!key.admits());
-    });
-
-    // In a window that has closed since, fewer input tokens do not make up for more output tokens.
-    suite.calls("input_and_output_overrun_each_for_itself", |key| {
-        key.reserve("r1", tokens(40, 40)).after(MINUTE);
-        key.settle("r1", input_and_output(10, 45)).uses([0, 5, 1, 55]);
     });
 
     suite.calls("a_cancelled_call_gives_back_everything", |key| {
@@ -73,18 +54,6 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // Limits that were cleared, ended, and were set again, also where the day is still the same.
-    suite.story("a_scope_that_is_counted_again_does_not_find_its_windows", |world| {
-        let key = world.limited(tokens_per_minute(100));
-        key.reserve("r1", tokens(0, 50));
-        for limits in [Limits::NONE, tokens_per_minute(100)] {
-            key.update(|config| config.global = limits);
-            key.after(MINUTE);
-        }
-        key.reserve("r2", tokens(0, 5)).uses([1, 5, 1, 5]);
-        key.settle("r1", output(10)).uses([1, 5, 1, 5]);
-    });
-
     suite.story("a_scope_whose_limits_are_gone_is_skipped", |world| {
         let key = world.member(generous_config().with_asset(asset("m1"), requests_per_day(5)));
         key.reserve_for(3 * DAY, "r1", Some("m1"), tokens(0, 50));
@@ -98,12 +67,6 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve("r1", tokens(0, 50)).at(-120_000);
         key.reserve("r2", tokens(0, 5)).uses([2, 55, 2, 55]);
         key.settle("r1", output(10)).uses([2, 55, 2, 15]);
-    });
-
-    // It opens none again, and closes none.
-    suite.calls("a_small_step_back_leaves_the_window_as_it_is", |key| {
-        key.reserve("r1", tokens(0, 50)).at(-60_000);
-        key.settle("r1", output(10)).uses([1, 10, 1, 10]);
     });
 
     suite.calls("other_limits_do_not_change_what_is_given_back", |key| {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    BoxError, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds, Limits, ManualClock,
-    NewKey, Page, Search, Store, Timestamp,
+    AccessKey, BoxError, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds, Limits,
+    ManualClock, NewKey, Page, Search, Store, Timestamp,
 };
 
 use super::Source;
@@ -56,6 +56,17 @@ impl World {
 
     pub(super) fn create(&self, key: NewKey) -> CreatedKey {
         self.try_create(key).expect("an admin creates keys")
+    }
+
+    /// A new key, and its access key.
+    pub(super) fn with_access_key(&self, key: NewKey) -> (Key<'_>, AccessKey) {
+        let CreatedKey { record, access_key, .. } = self.create(key);
+        (self.key(record.id), access_key.expect("it was made or brought"))
+    }
+
+    /// The key with this access key.
+    pub(super) fn resolved(&self, access_key: &AccessKey) -> Option<KeyId> {
+        self.store.authenticate(access_key).wait().expect("the store answers")
     }
 
     /// A new member key without an access key.
@@ -121,6 +132,11 @@ fn bootstrap(store: &Managed, id: &str) -> KeyId {
 /// A store whose keys are made of the operating system's random bytes.
 pub(super) fn managed(store: Arc<dyn Store>) -> Managed {
     Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
+}
+
+/// A member key of this name, to be created.
+pub(super) fn member(name: &str) -> NewKey {
+    NewKey::member(named(name))
 }
 
 /// 10 requests and 100 tokens a minute, 1,000 tokens a day.
