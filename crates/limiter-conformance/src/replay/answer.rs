@@ -185,9 +185,7 @@ impl Answer {
     pub fn crossed(&self) -> &[Crossed] {
         match self {
             Self::Settled { crossed, .. } | Self::Allowed { crossed, .. } => crossed,
-            Self::Ok | Self::Error(_) | Self::TooMany { .. } | Self::Denied(_) | Self::Usage(_) => {
-                &[]
-            }
+            _ => &[],
         }
     }
 }
