@@ -16,24 +16,20 @@ pub trait Interpose: Debug + Send + Sync + 'static {
     /// The store that gets the call.
     fn store(&self) -> &dyn Store;
 
-    /// Decides a call, and charges it if it is admitted: by the store, unless a test has another way.
-    fn check_and_consume(
+    /// Decides a check or a peek: by the store, unless a test has another way.
+    fn decide(
         &self,
+        called: Called<'_>,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        async move { self.store().check_and_consume(key, asset, charge).await }
-    }
-
-    /// Answers as a check would: by the store, unless a test has another way.
-    fn peek(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        async move { self.store().peek(key, asset, charge).await }
+        async move {
+            match called.charges() {
+                true => self.store().check_and_consume(key, asset, charge).await,
+                false => self.store().peek(key, asset, charge).await,
+            }
+        }
     }
 
     /// Makes a call, which does nothing before it is awaited.
@@ -97,8 +93,8 @@ impl<I: Interpose> Store for Around<I> {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let call = self.0.check_and_consume(key, asset, charge);
-        self.0.call(Called::of("check_and_consume", key), call).await
+        let called = Called::of("check_and_consume", key);
+        self.0.call(called, self.0.decide(called, key, asset, charge)).await
     }
 
     async fn peek(
@@ -107,8 +103,8 @@ impl<I: Interpose> Store for Around<I> {
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
-        let call = self.0.peek(key, asset, charge);
-        self.0.call(Called::of("peek", key), call).await
+        let called = Called::of("peek", key);
+        self.0.call(called, self.0.decide(called, key, asset, charge)).await
     }
 
     async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
