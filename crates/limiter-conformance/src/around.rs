@@ -69,7 +69,6 @@ impl<'a> Called<'a> {
     }
 
     /// Whether the operation may charge a key or take a charge back.
-    #[must_use]
     pub fn charges(&self) -> bool {
         let charging =
             ["check_and_consume", "check_once", "record", "reserve", "extend", "settle", "cancel"];

@@ -40,13 +40,11 @@ pub struct Bounds {
 
 impl Model {
     /// A workspace without keys.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// A workspace without keys, whose keys remember no more than this.
-    #[must_use]
     pub fn bounded(bounds: Bounds) -> Self {
         Self { bounds, ..Self::default() }
     }
@@ -82,7 +80,6 @@ impl Model {
 
     /// Whether the specification says what the answer is. "After a step back, whether an id or a ttl that had passed
     /// holds again is unspecified": such an operation is left out of a comparison.
-    #[must_use]
     pub fn specifies(&self, operation: &Operation) -> bool {
         let (now, bounds) = (operation.at, &self.bounds);
         let known = |key: &str| self.keys.get(key);

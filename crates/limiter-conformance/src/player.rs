@@ -160,7 +160,6 @@ impl Player {
     }
 
     /// The key with a label: the last one created under it, living or deleted, or else the id of no key.
-    #[must_use]
     pub fn key(&self, label: &str) -> &KeyId {
         self.keys.get(label).map_or(&self.nobody, |labelled| &labelled.id)
     }

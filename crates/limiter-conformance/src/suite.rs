@@ -40,7 +40,6 @@ mod bounds;
 mod changing_thresholds;
 mod creating_many;
 mod deleting;
-mod extending;
 mod extremes;
 mod firing_once;
 mod histories;
@@ -51,7 +50,6 @@ mod peeking;
 mod prelude;
 mod property;
 mod races;
-mod recording;
 mod repeating;
 mod reservation_races;
 mod reserving;
@@ -124,7 +122,6 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("changing_thresholds", changing_thresholds::stories),
         ("creating_many", creating_many::stories),
         ("deleting", deleting::stories),
-        ("extending", extending::stories),
         ("extremes", extremes::stories),
         ("firing_once", firing_once::stories),
         ("histories", histories::stories),
@@ -132,7 +129,6 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("key_races", key_races::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),
-        ("recording", recording::stories),
         ("repeating", repeating::stories),
         ("reservation_races", reservation_races::stories),
         ("retrying", retrying::stories),

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, BoxError, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds, Limits,
-    ManualClock, NewKey, Page, Search, Store, Timestamp,
+    AccessKey, BoxError, Charge, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds,
+    Limits, ManualClock, NewKey, Page, Search, Store, Timestamp, Totals,
 };
 
 use super::Source;
 use super::key::Key;
 use crate::Managed;
-use crate::fixtures::{NOON, limits, named, workspace};
+use crate::fixtures::{NOON, limits, millionths, named, output, tokens, workspace};
 use crate::waiting::Wait;
 
 /// A store whose clock stands until the story moves it, and the first admin key of the workspace `home`.
@@ -146,6 +146,16 @@ pub(super) fn generous() -> Limits {
 
 pub(super) fn generous_config() -> KeyConfig {
     named("ci").with_global(generous())
+}
+
+/// The charge of as many output tokens as millionths of a credit.
+pub(super) fn both(amount: u64) -> Charge {
+    tokens(0, amount).with_credits(millionths(amount))
+}
+
+/// The totals of a call that used nothing but its request.
+pub(super) fn nothing() -> Totals {
+    output(0).with_credits(millionths(0))
 }
 
 /// An instant of this many milliseconds after noon, or before it.
