@@ -173,7 +173,7 @@ fn changes<T: Clone + std::fmt::Debug>(
     prop_oneof![2 => Just(Change::Keep), 3 => Just(Change::Clear), 10 => values.prop_map(Change::Set)]
 }
 
-fn expiries() -> BoxedStrategy<Change<Expiry>> {
+fn expiries() -> impl Strategy<Value = Change<Expiry>> {
     let expiries = prop_oneof![
         1 => Just(Expiry::Now),
         1 => (1..=DAY_MS).prop_map(Expiry::Past),
@@ -183,7 +183,6 @@ fn expiries() -> BoxedStrategy<Change<Expiry>> {
     ];
     // An expired key answers nothing but that it has expired, which would hide all the rest.
     prop_oneof![20 => Just(Change::Keep), 3 => Just(Change::Clear), 2 => expiries.prop_map(Change::Set)]
-    .boxed()
 }
 
 fn limits() -> BoxedStrategy<Limits> {
@@ -206,18 +205,17 @@ fn assets() -> BoxedStrategy<Assets> {
 }
 
 /// The asset of a call: mostly one that may have limits.
-fn called() -> BoxedStrategy<Option<String>> {
+fn called() -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         3 => Just(None),
         9 => select(ASSETS).prop_map(|asset| Some(asset.to_owned())),
         1 => Just(Some("made-up".to_owned())),
     ]
-    .boxed()
 }
 
 /// Mostly the first: a history is about something when its operations meet.
-pub(super) fn keys() -> BoxedStrategy<String> {
-    prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned).boxed()
+pub(super) fn keys() -> impl Strategy<Value = String> {
+    prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned)
 }
 
 /// Rarely the first, for the same reason.
@@ -226,13 +224,13 @@ fn deleted() -> impl Strategy<Value = String> {
 }
 
 /// Numbers for limits: most are reached by a few calls.
-fn amounts() -> BoxedStrategy<u64> {
-    prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()].boxed()
+fn amounts() -> impl Strategy<Value = u64> {
+    prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()]
 }
 
 /// A spent budget hides the rules behind it, so most last for a while.
-fn budgets() -> BoxedStrategy<u64> {
-    prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()].boxed()
+fn budgets() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()]
 }
 
 /// Around the largest number, and around half of it, so that sums come to lie on both sides.
