@@ -6,6 +6,7 @@ use limiter_core::{
     CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, NewKey, NewRecord,
 };
 
+use super::extremes::with_assets;
 use super::identities::scripted;
 use super::prelude::*;
 
@@ -48,7 +49,7 @@ pub(super) fn stories(suite: &mut Suite) {
             (NewKey::admin(named("b")).without_access_key(), "b"),
             (with_secret("c", "abcd-the-first-one-wxyz"), "access key"),
             (with_secret("d", "abcd-of-same-ends-wxyz"), "access key"),
-            (NewKey::member(with_too_many_assets("e")), "invalid"),
+            (NewKey::member(with_assets(KeyConfig::MAX_ASSETS + 1)), "invalid"),
             (member("f").with_id(key_id("chosen")), "f"),
         ];
         let created = creates(world, keys);
@@ -166,11 +167,6 @@ fn creates<const COUNT: usize>(
     });
     assert_eq!(outcomes.collect::<Vec<_>>(), expected);
     created
-}
-
-fn with_too_many_assets(name: &str) -> KeyConfig {
-    let assets = (0..=KeyConfig::MAX_ASSETS).map(|number| asset(&format!("asset {number}")));
-    assets.fold(named(name), |config, asset| config.with_asset(asset, requests_per_day(1)))
 }
 
 const TASKS: usize = 4;

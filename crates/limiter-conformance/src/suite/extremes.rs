@@ -182,7 +182,7 @@ pub(super) fn stories(suite: &mut Suite) {
     });
 }
 
-fn with_assets(count: usize) -> KeyConfig {
+pub(super) fn with_assets(count: usize) -> KeyConfig {
     let assets = (0..count).map(|number| (asset(&format!("m{number:04}")), requests_per_day(1)));
     let config = named("many").with_thresholds(Thresholds::NONE);
     KeyConfig { assets: assets.collect(), ..config }

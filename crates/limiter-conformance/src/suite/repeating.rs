@@ -90,15 +90,11 @@ pub(super) fn stories(suite: &mut Suite) {
         key.uses([1, 7, 2, 27]);
     });
 
-    suite.calls("a_denied_reservation_is_not_made", |key| {
+    // "Only admitted calls are remembered."
+    suite.calls("a_denied_call_is_not_remembered", |key| {
         let denied = key.try_reserve("r1", None, tokens(0, 101), DAY);
         assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
         key.knows_no("r1").reserve("r1", tokens(0, 100));
-    });
-
-    // "Only admitted calls are remembered."
-    suite.calls("a_denied_check_is_decided_again", |key| {
-        key.reserve("r1", tokens(0, 100));
         assert!(!key.check_once("q1", None, tokens(0, 5)).is_allowed());
         key.settle("r1", output(50));
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
@@ -107,10 +103,12 @@ pub(super) fn stories(suite: &mut Suite) {
     // And each key has its own.
     suite.calls("ids_of_checks_and_reservations_are_separate", |key| {
         assert!(is_new(&key.check_once("same", None, tokens(0, 5))));
-        key.reserve("same", tokens(0, 50)).uses([2, 55, 2, 55]).cancel("same");
-        assert!(is_replayed(&key.check_once("same", None, tokens(0, 5))));
+        key.knows_no("same").reserve("same", tokens(0, 50)).uses([2, 55, 2, 55]);
         let other = key.world.member(named("other").with_global(generous()));
+        other.knows_no("same");
         assert!(is_new(&other.check_once("same", None, tokens(0, 5))));
+        key.uses([2, 55, 2, 55]).cancel("same");
+        assert!(is_replayed(&key.check_once("same", None, tokens(0, 5))));
     });
 
     // What decides answers a denial, the rest an error.

@@ -43,22 +43,15 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(denied > 10 && exhausted > 10, "{denied} for a limit, {exhausted} for the budget");
     });
 
-    // Nothing is left of the rule that would have denied.
+    // Nothing is left of the rule that would have denied. A peek answers the same.
     suite.story("what_is_let_through_shows_the_rules_as_they_stand", |world| {
         let key = in_shadow(world, requests_per_minute(2));
         let decision = key.admit(None, 2).check(None, requests(1));
         let denial = shadowed(&decision).rate_limited().expect("a rule is the reason");
         assert_eq!(denial.violations().count(), 1);
         assert!(decision.rules().map(|rule| (rule.used, rule.remaining)).eq([(2, 0)]));
-    });
-
-    suite.story("peeks_let_through_as_checks_do", |world| {
-        let config = named("ci").with_asset(asset("m1"), requests_per_day(1));
-        let key = world.member(config.with_shadow(true));
-        let checked = key.admit("m1", 1).check("m1", requests(1));
-        shadowed(&checked);
-        assert_eq!(key.peek("m1", requests(1)), checked);
-        assert_eq!(key.usage().assets[0].usage.day.requests.used, 1);
+        assert_eq!(key.peek(None, requests(1)), decision);
+        key.uses([2, 0, 2, 0]);
     });
 
     // The same id is decided again, and charged when it fits.
