@@ -3,7 +3,7 @@
 use crate::fixtures::operation;
 use crate::replay::{Action, Operation};
 
-use super::clock::{ClockStep, DAY_MS, MIDNIGHT_MS};
+use super::clock::{ClockStep, DAY_MS, MIDNIGHT_MS, MINUTE_MS};
 
 use Letter::{Clock, Does};
 
@@ -31,12 +31,12 @@ pub fn small_world(depth: u32) -> Sequences {
             Does(does(&[r#""op":"update","assets":null"#])),
             Does(does(&[&format!(r#""op":"update",{limits}"#)])),
             Does(does(&[r#""op":"update","budget":1"#])),
-            Clock(ClockStep::Minutes(1)),
-            Clock(ClockStep::DayEnd(0)),
-            Clock(ClockStep::BackMinutes(1)),
-            Clock(ClockStep::BackMinutes(2)),
-            Clock(ClockStep::BackDays(1)),
-            Clock(ClockStep::BackDays(3)),
+            Clock(ClockStep::Forward(MINUTE_MS)),
+            Clock(ClockStep::EndOf(DAY_MS, 0)),
+            Clock(ClockStep::Back(MINUTE_MS)),
+            Clock(ClockStep::Back(2 * MINUTE_MS)),
+            Clock(ClockStep::Back(DAY_MS)),
+            Clock(ClockStep::Back(3 * DAY_MS)),
         ],
         depth,
         length: 0,
@@ -71,11 +71,11 @@ pub fn reserved_world(depth: u32) -> Sequences {
             Does(does(&[r#""op":"update","global":null,"assets":null"#])),
             Does(does(&[&format!(r#""op":"update",{limits}"#)])),
             Does(does(&[r#""op":"delete""#, &create])),
-            Clock(ClockStep::Minutes(1)),
-            Clock(ClockStep::DayEnd(0)),
-            Clock(ClockStep::BackMinutes(1)),
-            Clock(ClockStep::BackMinutes(2)),
-            Clock(ClockStep::BackDays(2)),
+            Clock(ClockStep::Forward(MINUTE_MS)),
+            Clock(ClockStep::EndOf(DAY_MS, 0)),
+            Clock(ClockStep::Back(MINUTE_MS)),
+            Clock(ClockStep::Back(2 * MINUTE_MS)),
+            Clock(ClockStep::Back(2 * DAY_MS)),
         ],
         depth,
         length: 0,

@@ -47,16 +47,8 @@ fn histories_of(
 struct Move {
     step: ClockStep,
     action: Action,
-    expiry: Change<Expiry>,
-}
-
-/// An expiry, seen from the operation that sets it.
-#[derive(Clone, Copy, Debug)]
-enum Expiry {
-    Now,
-    Past(u64),
-    In(u64),
-    Never,
+    /// Seen from the operation that sets it.
+    expiry: Change<ClockStep>,
 }
 
 fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
@@ -64,15 +56,14 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
     moves
         .map(|Move { step, mut action, expiry }| {
             now = step.from(now);
+            let seen = |expiry: ClockStep| expiry.from(now).min(END_OF_9999);
             match &mut action {
-                Action::Create(create) => {
-                    create.expires_at = expiry.value().map(|expiry| expiry.seen_from(now))
-                }
+                Action::Create(create) => create.expires_at = expiry.value().copied().map(seen),
                 Action::Update(update) => {
                     update.expires_at = match expiry {
                         Change::Keep => Change::Keep,
                         Change::Clear => Change::Clear,
-                        Change::Set(expiry) => Change::Set(expiry.seen_from(now)),
+                        Change::Set(expiry) => Change::Set(seen(expiry)),
                     }
                 }
                 _ => {}
@@ -80,17 +71,6 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
             Operation { at: now, action }
         })
         .collect()
-}
-
-impl Expiry {
-    fn seen_from(self, now: u64) -> u64 {
-        match self {
-            Self::Now => now.min(END_OF_9999),
-            Self::Past(ms) => now.saturating_sub(ms).min(END_OF_9999),
-            Self::In(ms) => (now + ms).min(END_OF_9999),
-            Self::Never => END_OF_9999,
-        }
-    }
 }
 
 fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
@@ -104,7 +84,7 @@ fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
 /// Without a member key to begin with, much of a history is about none.
 fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
     create().prop_map(move |create| Move {
-        step: ClockStep::Stand,
+        step: ClockStep::Forward(0),
         action: Action::Create(Create { key: key.to_owned(), kind: KeyKind::Member, ..create }),
         expiry: Change::Keep,
     })
@@ -173,13 +153,13 @@ fn changes<T: Clone + std::fmt::Debug>(
     prop_oneof![2 => Just(Change::Keep), 3 => Just(Change::Clear), 10 => values.prop_map(Change::Set)]
 }
 
-fn expiries() -> impl Strategy<Value = Change<Expiry>> {
+fn expiries() -> impl Strategy<Value = Change<ClockStep>> {
     let expiries = prop_oneof![
-        1 => Just(Expiry::Now),
-        1 => (1..=DAY_MS).prop_map(Expiry::Past),
-        2 => (1..=2 * MINUTE_MS).prop_map(Expiry::In),
-        2 => (1..=2 * DAY_MS).prop_map(Expiry::In),
-        1 => Just(Expiry::Never),
+        1 => Just(ClockStep::Forward(0)),
+        1 => (1..=DAY_MS).prop_map(ClockStep::Back),
+        2 => (1..=2 * MINUTE_MS).prop_map(ClockStep::Forward),
+        2 => (1..=2 * DAY_MS).prop_map(ClockStep::Forward),
+        1 => Just(ClockStep::Forward(END_OF_9999)),
     ];
     // An expired key answers nothing but that it has expired, which would hide all the rest.
     prop_oneof![20 => Just(Change::Keep), 3 => Just(Change::Clear), 2 => expiries.prop_map(Change::Set)]

@@ -1,6 +1,6 @@
 //! What changes nothing: peeks, reads, and calls that are denied.
 
-use limiter_core::{AssetId, Charge, Decision, KeyRecord, Search, Usage};
+use limiter_core::{Charge, KeyRecord, Search, Usage};
 
 use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
@@ -13,9 +13,9 @@ pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_peek_answers_what_the_check_then_answers", |world| {
         holds_for_each_check(world, |player, call| {
             let before = seen(player, call);
-            let peeked = peek(player, call);
+            let peeked = player.peek(call).wait().expect("the store answers");
             same(&before, &seen(player, call))?;
-            let checked = check(player, call);
+            let checked = player.check(call).wait().expect("the store answers");
             same(&peeked, &checked)?;
             if checked.is_allowed() { Ok(()) } else { same(&before, &seen(player, call)) }
         });
@@ -58,24 +58,6 @@ fn holds_for_each_check(world: &World, holds: impl Fn(&Player, &Call) -> Result<
 
 fn same<V: PartialEq + std::fmt::Debug>(one: &V, other: &V) -> Result<(), Broken> {
     if one == other { Ok(()) } else { Err(format!("  first: {one:?}\n  then: {other:?}")) }
-}
-
-fn check(player: &Player, call: &Call) -> Decision {
-    let (asset, charge) = asked(call);
-    let key = player.key(&call.key);
-    let decision = player.store().check_and_consume(key, asset.as_ref(), &charge);
-    decision.wait().expect("the store answers")
-}
-
-pub(super) fn peek(player: &Player, call: &Call) -> Decision {
-    let (asset, charge) = asked(call);
-    let decision = player.store().peek(player.key(&call.key), asset.as_ref(), &charge);
-    decision.wait().expect("the store answers")
-}
-
-fn asked(call: &Call) -> (Option<AssetId>, Charge) {
-    let asset = request::asset(call).expect("the id is within its bounds");
-    (asset, request::charge(call).expect("the charge is within its bounds"))
 }
 
 /// All that callers and admins can see of a key.

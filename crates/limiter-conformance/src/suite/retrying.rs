@@ -2,7 +2,6 @@
 
 use limiter_core::{Credits, Decision, Timestamp};
 
-use super::peeking::peek;
 use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
 use crate::player::{Player, request};
@@ -78,7 +77,7 @@ fn holds_for_each_denial(
 /// What the same call would be answered at another instant. The next operation sets the clock again.
 fn answer_at(player: &Player, call: &Call, at: u64) -> Decision {
     player.clock().set(request::instant(at));
-    peek(player, call)
+    player.peek(call).wait().expect("the store answers")
 }
 
 /// When a call that is denied may be made again.
