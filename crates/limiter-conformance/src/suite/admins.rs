@@ -24,7 +24,8 @@ pub(super) fn stories(suite: &mut Suite) {
 
     // Neither a member nor the admin of another workspace replaces it. It may be renamed.
     suite.story("the_last_admin_stays", |world| {
-        (world.member(named("member")), world.admin_of("elsewhere"));
+        world.member(named("member"));
+        world.admin_of("elsewhere");
         let admin = world.first_admin();
         let before = admin.read();
         assert_refused!(admin.try_delete(), KeysError::LastAdmin);
