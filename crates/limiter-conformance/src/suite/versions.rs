@@ -7,11 +7,11 @@ use super::prelude::*;
 pub(super) fn stories(suite: &mut Suite) {
     // A new key is at version 1. Calls count none.
     suite.story("each_change_counts_a_version", |world| {
-        let key = world.member(named("ci"));
-        assert_eq!(key.admit(None, 1).read().version, 1);
+        let key = world.limited(requests_per_day(1));
+        assert_eq!(key.admit(None, 1).denied(None, requests(1)).read().version, 1);
         let changes: [fn(&mut KeyConfig); 5] = [
             |config| config.name = named("renamed").name,
-            |config| config.global = requests_per_day(1),
+            |config| config.global = requests_per_day(2),
             |config| config.assets = [(asset("m1"), requests_per_day(1))].into(),
             |config| config.budget = Some(Credits::ZERO),
             |config| config.expires_at = Some(NOON.after(DAY)),

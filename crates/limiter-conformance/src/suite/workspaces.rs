@@ -73,7 +73,7 @@ fn foreign() -> KeyConfig {
 /// The sentence of an error, without the id or the access key that was asked for.
 fn wording<R: Debug>(refused: Result<R, KeysError>, asked_for: &str) -> String {
     let error = refused.expect_err("there is no such key here");
-    assert!(matches!(error, KeysError::NotFound(_)), "{error:?}");
+    assert!(matches!(&error, KeysError::NotFound(id) if id == asked_for), "{error:?}");
     error.to_string().replace(asked_for, "…")
 }
 
