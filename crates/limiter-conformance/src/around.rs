@@ -16,24 +16,20 @@ pub trait Interpose: Debug + Send + Sync + 'static {
     /// The store that gets the call.
     fn store(&self) -> &dyn Store;
 
-    /// Decides a call, and charges it if it is admitted: by the store, unless a test has another way.
-    fn check_and_consume(
+    /// Decides a check or a peek: by the store, unless a test has another way.
+    fn decide(
         &self,
+        called: Called<'_>,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        async move { self.store().check_and_consume(key, asset, charge).await }
-    }
-
-    /// Answers as a check would: by the store, unless a test has another way.
-    fn peek(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
-        async move { self.store().peek(key, asset, charge).await }
+        async move {
+            match called.charges() {
+                true => self.store().check_and_consume(key, asset, charge).await,
+                false => self.store().peek(key, asset, charge).await,
+            }
+        }
     }
 
     /// Makes a call, which does nothing before it is awaited.
@@ -60,12 +56,10 @@ pub struct Called<'a> {
 pub struct Around<I>(pub I);
 
 impl<'a> Called<'a> {
-    const fn new(operation: &'static str) -> Self {
-        Self { operation, key: None, id: None }
-    }
+    const NOTHING: Self = Self { operation: "", key: None, id: None };
 
-    const fn of(operation: &'static str, key: &'a KeyId) -> Self {
-        Self { key: Some(key), ..Self::new(operation) }
+    const fn of(key: &'a KeyId) -> Self {
+        Self { key: Some(key), ..Self::NOTHING }
     }
 
     const fn with_id(self, id: &'a RequestId) -> Self {
@@ -73,7 +67,6 @@ impl<'a> Called<'a> {
     }
 
     /// Whether the operation may charge a key or take a charge back.
-    #[must_use]
     pub fn charges(&self) -> bool {
         let charging =
             ["check_and_consume", "check_once", "record", "reserve", "extend", "settle", "cancel"];
@@ -89,140 +82,80 @@ impl<I> Deref for Around<I> {
     }
 }
 
-#[async_trait]
-impl<I: Interpose> Store for Around<I> {
-    async fn check_and_consume(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        let call = self.0.check_and_consume(key, asset, charge);
-        self.0.call(Called::of("check_and_consume", key), call).await
-    }
+/// Makes each of these operations a call of the [`Interpose`], which names the operation and what stands behind the comma.
+macro_rules! interposed {
+    ($($operation:ident($($argument:ident: $type:ty),*) -> $answer:ty, $called:expr;)*) => {
+        #[async_trait]
+        impl<I: Interpose> Store for Around<I> {
+            $(async fn $operation(&self, $($argument: $type),*) -> $answer {
+                let called = Called { operation: stringify!($operation), ..$called };
+                self.0.call(called, self.0.store().$operation($($argument),*)).await
+            })*
 
-    async fn peek(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        let call = self.0.peek(key, asset, charge);
-        self.0.call(Called::of("peek", key), call).await
-    }
+            async fn check_and_consume(
+                &self,
+                key: &KeyId,
+                asset: Option<&AssetId>,
+                charge: &Charge,
+            ) -> Result<Decision, StoreError> {
+                let called = Called { operation: "check_and_consume", ..Called::of(key) };
+                self.0.call(called, self.0.decide(called, key, asset, charge)).await
+            }
 
-    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
-        self.0.call(Called::of("usage", key), self.0.store().usage(key)).await
-    }
+            async fn peek(
+                &self,
+                key: &KeyId,
+                asset: Option<&AssetId>,
+                charge: &Charge,
+            ) -> Result<Decision, StoreError> {
+                let called = Called { operation: "peek", ..Called::of(key) };
+                self.0.call(called, self.0.decide(called, key, asset, charge)).await
+            }
 
-    async fn check_once(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-        id: &RequestId,
-    ) -> Result<Decision, ReservationError> {
-        let call = self.0.store().check_once(key, asset, charge, id);
-        self.0.call(Called::of("check_once", key).with_id(id), call).await
-    }
+            async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
+                let id = key.id.clone();
+                let called = Called { operation: "create", ..Called::of(&id) };
+                self.0.call(called, self.0.store().create(key)).await
+            }
 
-    async fn record(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-        id: &RecordId<'_>,
-    ) -> Result<Vec<Crossing>, ReservationError> {
-        let call = self.0.store().record(key, asset, charge, id);
-        self.0.call(Called::of("record", key).with_id(id.id), call).await
-    }
+            fn failure_domain(&self, key: &KeyId) -> FailureDomain {
+                self.0.store().failure_domain(key)
+            }
 
-    async fn reserve(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        estimate: &Charge,
-        id: &RequestId,
-        ttl: Duration,
-    ) -> Result<Decision, ReservationError> {
-        let call = self.0.store().reserve(key, asset, estimate, id, ttl);
-        self.0.call(Called::of("reserve", key).with_id(id), call).await
-    }
+            fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
+                self.0.store().lookup_domain(digest)
+            }
 
-    async fn extend(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-        to: &Totals,
-    ) -> Result<Decision, ReservationError> {
-        let call = self.0.store().extend(key, id, to);
-        self.0.call(Called::of("extend", key).with_id(id), call).await
-    }
+            fn listen(&self, listener: Listener) {
+                self.0.store().listen(listener);
+            }
 
-    async fn settle(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-        actual: &Totals,
-    ) -> Result<Settled, ReservationError> {
-        let call = self.0.store().settle(key, id, actual);
-        self.0.call(Called::of("settle", key).with_id(id), call).await
-    }
+            async fn flush(&self, within: Duration) -> Unpaid {
+                self.0.store().flush(within).await
+            }
+        }
+    };
+}
 
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
-        let call = self.0.store().cancel(key, id);
-        self.0.call(Called::of("cancel", key).with_id(id), call).await
-    }
-
-    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
-        self.0.call(Called::new("resolve"), self.0.store().resolve(digest)).await
-    }
-
-    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.0.call(Called::of("read", id), self.0.store().read(id)).await
-    }
-
-    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        let id = key.id.clone();
-        self.0.call(Called::of("create", &id), self.0.store().create(key)).await
-    }
-
-    async fn create_many(&self, keys: Vec<NewRecord>) -> Result<CreateResults, StoreError> {
-        self.0.call(Called::new("create_many"), self.0.store().create_many(keys)).await
-    }
-
-    async fn update(
-        &self,
-        workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        let call = self.0.store().update(workspace, id, version, config);
-        self.0.call(Called::of("update", id), call).await
-    }
-
-    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        self.0.call(Called::of("delete", id), self.0.store().delete(workspace, id)).await
-    }
-
-    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
-        self.0.call(Called::new("list"), self.0.store().list(workspace, search)).await
-    }
-
-    fn failure_domain(&self, key: &KeyId) -> FailureDomain {
-        self.0.store().failure_domain(key)
-    }
-
-    fn lookup_domain(&self, digest: &KeyDigest) -> FailureDomain {
-        self.0.store().lookup_domain(digest)
-    }
-
-    fn listen(&self, listener: Listener) {
-        self.0.store().listen(listener);
-    }
-
-    async fn flush(&self, within: Duration) -> Unpaid {
-        self.0.store().flush(within).await
-    }
+interposed! {
+    usage(key: &KeyId) -> Result<Option<Usage>, StoreError>, Called::of(key);
+    check_once(key: &KeyId, asset: Option<&AssetId>, charge: &Charge, id: &RequestId)
+        -> Result<Decision, ReservationError>, Called::of(key).with_id(id);
+    record(key: &KeyId, asset: Option<&AssetId>, charge: &Charge, id: &RecordId<'_>)
+        -> Result<Vec<Crossing>, ReservationError>, Called::of(key).with_id(id.id);
+    reserve(key: &KeyId, asset: Option<&AssetId>, charge: &Charge, id: &RequestId, ttl: Duration)
+        -> Result<Decision, ReservationError>, Called::of(key).with_id(id);
+    extend(key: &KeyId, id: &RequestId, to: &Totals)
+        -> Result<Decision, ReservationError>, Called::of(key).with_id(id);
+    settle(key: &KeyId, id: &RequestId, actual: &Totals)
+        -> Result<Settled, ReservationError>, Called::of(key).with_id(id);
+    cancel(key: &KeyId, id: &RequestId)
+        -> Result<Settled, ReservationError>, Called::of(key).with_id(id);
+    resolve(digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>, Called::NOTHING;
+    read(id: &KeyId) -> Result<Option<KeyRecord>, StoreError>, Called::of(id);
+    create_many(keys: Vec<NewRecord>) -> Result<CreateResults, StoreError>, Called::NOTHING;
+    update(workspace: &WorkspaceId, id: &KeyId, version: u64, config: &KeyConfig)
+        -> Result<KeyRecord, KeysError>, Called::of(id);
+    delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, Called::of(id);
+    list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>, Called::NOTHING;
 }

@@ -20,7 +20,6 @@ pub struct Committed {
 ///
 /// # Panics
 /// If there are none, or one cannot be read.
-#[must_use]
 pub fn committed(folder: &str) -> Vec<Committed> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(&folder).expect("the folder of histories is here");

@@ -12,103 +12,86 @@ use limiter_core::{
 use crate::replay::{Operation, read};
 
 /// The configuration of a key that has a name and nothing else.
-#[must_use]
 pub fn named(name: &str) -> KeyConfig {
     KeyConfig::named(name).expect("a name of 1 to 256 bytes")
 }
 
 /// The id of a workspace.
-#[must_use]
 pub fn workspace(id: &str) -> WorkspaceId {
     parsed(id)
 }
 
 /// The id of a key.
-#[must_use]
 pub fn key_id(id: &str) -> KeyId {
     parsed(id)
 }
 
 /// The id of an asset.
-#[must_use]
 pub fn asset(id: &str) -> AssetId {
     parsed(id)
 }
 
 /// The id of a reservation, of a check or of a record.
-#[must_use]
 pub fn request_id(id: &str) -> RequestId {
     parsed(id)
 }
 
 /// An access key that its caller brings.
-#[must_use]
 pub fn access_key(secret: &str) -> AccessKey {
     parsed(secret)
 }
 
 /// The limits that `set` sets.
-#[must_use]
 pub fn limits(set: impl FnOnce(LimitsBuilder) -> LimitsBuilder) -> Limits {
     set(Limits::builder()).build().expect("limits within bounds")
 }
 
 /// A limit of requests per minute.
-#[must_use]
 pub fn requests_per_minute(limit: u64) -> Limits {
     limits(|it| it.requests_per_minute(limit))
 }
 
 /// A limit of requests per day.
-#[must_use]
 pub fn requests_per_day(limit: u64) -> Limits {
     limits(|it| it.requests_per_day(limit))
 }
 
 /// A limit of tokens per minute.
-#[must_use]
 pub fn tokens_per_minute(limit: u64) -> Limits {
     limits(|it| it.tokens_per_minute(limit))
 }
 
 /// The charge of this many requests.
-#[must_use]
 pub fn requests(requests: u64) -> Charge {
     Charge::request().with_requests(requests).expect("requests within bounds")
 }
 
 /// The charge of one request with input and output tokens.
-#[must_use]
 pub fn tokens(input: u64, output: u64) -> Charge {
     Charge::request().with_tokens(input, output).expect("tokens within bounds")
 }
 
 /// The charge of one request that costs this many millionths of a credit.
-#[must_use]
 pub fn spend(amount: u64) -> Charge {
     Charge::request().with_credits(millionths(amount))
 }
 
 /// Credits, in millionths.
-#[must_use]
 pub fn millionths(millionths: u64) -> Credits {
     Credits::from_millionths(millionths).expect("an amount within bounds")
 }
 
 /// New totals of a reservation: other output tokens.
-#[must_use]
 pub fn output(tokens: u64) -> Totals {
     Totals::unchanged().with_output_tokens(tokens).expect("tokens within bounds")
 }
 
 /// New totals of a reservation: other input and output tokens.
-#[must_use]
 pub fn input_and_output(input: u64, tokens: u64) -> Totals {
     output(tokens).with_input_tokens(input).expect("tokens within bounds")
 }
 
 /// The operation with these fields of the replay format at an instant.
-#[must_use]
 pub fn operation(at: u64, fields: &str) -> Operation {
     read(&format!(r#"{{"at":{at},{fields}}}"#)).unwrap_or_else(|error| panic!("{error}: {fields}"))
 }

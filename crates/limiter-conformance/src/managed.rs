@@ -25,7 +25,6 @@ impl Managed {
     }
 
     /// Sets the thresholds of keys that have none of their own.
-    #[must_use]
     pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
         Self { issuer: self.issuer.with_thresholds(thresholds), ..self }
     }

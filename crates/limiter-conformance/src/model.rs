@@ -15,7 +15,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::replay::{Action, Answer, Create, Denial, Operation, Problem, Update};
+use crate::replay::{Action, Answer, Create, Denial, Operation, Problem};
 
 use key::Key;
 
@@ -40,13 +40,11 @@ pub struct Bounds {
 
 impl Model {
     /// A workspace without keys.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// A workspace without keys, whose keys remember no more than this.
-    #[must_use]
     pub fn bounded(bounds: Bounds) -> Self {
         Self { bounds, ..Self::default() }
     }
@@ -63,7 +61,10 @@ impl Model {
         }
         match &operation.action {
             Action::Create(create) => self.create(create, now),
-            Action::Update(update) => self.update(update, now),
+            Action::Update(update) => self.change(&update.key, |key| {
+                key.update(update, now);
+                Answer::Ok
+            }),
             Action::Check(call) => self.decide(&call.key, |key| match &call.request_id {
                 Some(id) => key.check_once(call, id, &bounds, now),
                 None => key.check(call, now),
@@ -75,14 +76,13 @@ impl Model {
             Action::Extend(to) => self.decide(&to.key, |key| key.extend(to, now)),
             Action::Settle(actual) => self.change(&actual.key, |key| key.settle(actual, now)),
             Action::Cancel { key, id } => self.change(key, |key| key.cancel(id, now)),
-            Action::Usage { key } => self.usage(key, now),
+            Action::Usage { key } => self.change(key, |key| Answer::Usage(key.usage(now))),
             Action::Delete { key } => self.delete(key),
         }
     }
 
     /// Whether the specification says what the answer is. "After a step back, whether an id or a ttl that had passed
     /// holds again is unspecified": such an operation is left out of a comparison.
-    #[must_use]
     pub fn specifies(&self, operation: &Operation) -> bool {
         let (now, bounds) = (operation.at, &self.bounds);
         let known = |key: &str| self.keys.get(key);
@@ -98,11 +98,7 @@ impl Model {
             Action::Cancel { key, id } => {
                 known(key).is_none_or(|key| key.specifies_reservation(id, now))
             }
-            Action::Create(_)
-            | Action::Update(_)
-            | Action::Peek(_)
-            | Action::Usage { .. }
-            | Action::Delete { .. } => true,
+            _ => true,
         }
     }
 
@@ -112,16 +108,6 @@ impl Model {
             Entry::Occupied(_) => Answer::Error(Problem::AlreadyExists),
             Entry::Vacant(free) => {
                 free.insert(Key::created(create, now));
-                Answer::Ok
-            }
-        }
-    }
-
-    fn update(&mut self, update: &Update, now: u64) -> Answer {
-        match self.keys.get_mut(&update.key) {
-            None => Answer::Error(Problem::UnknownKey),
-            Some(key) => {
-                key.update(update, now);
                 Answer::Ok
             }
         }
@@ -137,20 +123,10 @@ impl Model {
         self.keys.get_mut(key).map_or(Answer::Error(Problem::UnknownKey), change)
     }
 
-    fn usage(&self, key: &str, now: u64) -> Answer {
-        match self.keys.get(key) {
-            None => Answer::Error(Problem::UnknownKey),
-            Some(key) => Answer::Usage(key.usage(now)),
-        }
-    }
-
     /// "Budget, expiry, name and deletion take effect at once. Deletion is irreversible." A key made later under the
     /// same label is another key: nothing of this one is left.
     fn delete(&mut self, key: &str) -> Answer {
-        match self.keys.remove(key) {
-            None => Answer::Error(Problem::UnknownKey),
-            Some(_) => Answer::Ok,
-        }
+        self.keys.remove(key).map_or(Answer::Error(Problem::UnknownKey), |_| Answer::Ok)
     }
 }
 

@@ -128,8 +128,8 @@ impl Player {
             Action::Check(call) if let Some(id) = &call.request_id => {
                 self.check_once(call, id).await
             }
-            Action::Check(call) => self.call(call, Step::Check).await,
-            Action::Peek(call) => self.call(call, Step::Peek).await,
+            Action::Check(call) => self.check(call).await.and_then(|it| answer::of_decision(&it)),
+            Action::Peek(call) => self.peek(call).await.and_then(|it| answer::of_decision(&it)),
             Action::Reserve(reserve) => self.reserve(reserve).await,
             Action::Extend(to) => self.extend(to).await,
             Action::Settle(actual) => self.settle(actual).await,
@@ -160,7 +160,6 @@ impl Player {
     }
 
     /// The key with a label: the last one created under it, living or deleted, or else the id of no key.
-    #[must_use]
     pub fn key(&self, label: &str) -> &KeyId {
         self.keys.get(label).map_or(&self.nobody, |labelled| &labelled.id)
     }
@@ -197,14 +196,15 @@ impl Player {
         Ok(Answer::Ok)
     }
 
-    async fn call(&mut self, call: &Call, step: Step) -> Result<Answer, PlayError> {
+    pub(crate) async fn check(&self, call: &Call) -> Result<Decision, PlayError> {
         let (asset, charge) = (request::asset(call)?, request::charge(call)?);
         let key = self.key(&call.key);
-        let decision = match step {
-            Step::Check => self.store.check_and_consume(key, asset.as_ref(), &charge).await?,
-            Step::Peek => self.store.peek(key, asset.as_ref(), &charge).await?,
-        };
-        answer::of_decision(&decision)
+        Ok(self.store.check_and_consume(key, asset.as_ref(), &charge).await?)
+    }
+
+    pub(crate) async fn peek(&self, call: &Call) -> Result<Decision, PlayError> {
+        let (asset, charge) = (request::asset(call)?, request::charge(call)?);
+        Ok(self.store.peek(self.key(&call.key), asset.as_ref(), &charge).await?)
     }
 
     async fn check_once(&self, call: &Call, id: &str) -> Result<Answer, PlayError> {
@@ -251,13 +251,6 @@ impl Player {
         }
         Ok(Answer::Ok)
     }
-}
-
-/// What is done with a call.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Check,
-    Peek,
 }
 
 fn decided(decision: Result<Decision, ReservationError>) -> Result<Answer, PlayError> {

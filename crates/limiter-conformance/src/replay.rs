@@ -3,7 +3,6 @@
 //! [`read`] turns a line into an [`Operation`]; [`Answer::to_line`] writes what was answered. No engine is involved.
 
 mod answer;
-mod fields;
 mod operation;
 mod read;
 

@@ -35,27 +35,21 @@
 //! default; some stories try a share of it), and `LIMITER_TEST_DEPTH`, the length of the enumerated ones (4). With
 //! `cargo test --release`, fifty times as many and a depth of 5 take two minutes for a store in memory.
 
-mod access_keys;
 mod admins;
 mod bounds;
 mod changing_thresholds;
-mod clock_steps;
 mod creating_many;
-mod deletion;
-mod extending;
+mod deleting;
 mod extremes;
 mod firing_once;
 mod histories;
 mod identities;
 mod key;
 mod key_races;
-mod many_keys;
-mod names;
 mod peeking;
 mod prelude;
 mod property;
 mod races;
-mod recording;
 mod repeating;
 mod reservation_races;
 mod reserving;
@@ -123,24 +117,18 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
     };
     let mut suite = Suite { source: Arc::new(source), module: "", stories: Vec::new() };
     let modules: &[(&'static str, Stories)] = &[
-        ("access_keys", access_keys::stories),
         ("admins", admins::stories),
         ("bounds", bounds::stories),
         ("changing_thresholds", changing_thresholds::stories),
-        ("clock_steps", clock_steps::stories),
         ("creating_many", creating_many::stories),
-        ("deletion", deletion::stories),
-        ("extending", extending::stories),
+        ("deleting", deleting::stories),
         ("extremes", extremes::stories),
         ("firing_once", firing_once::stories),
         ("histories", histories::stories),
         ("identities", identities::stories),
         ("key_races", key_races::stories),
-        ("many_keys", many_keys::stories),
-        ("names", names::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),
-        ("recording", recording::stories),
         ("repeating", repeating::stories),
         ("reservation_races", reservation_races::stories),
         ("retrying", retrying::stories),

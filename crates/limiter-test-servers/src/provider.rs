@@ -18,7 +18,6 @@ use tokio::runtime::Builder;
 
 /// Starts a provider on a free port of 127.0.0.1, which runs until the process of the test ends. Returns its URL, such as
 /// `http://127.0.0.1:12345`.
-#[must_use]
 pub fn start() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.set_nonblocking(true).expect("a socket can be asynchronous");

@@ -9,7 +9,6 @@ use std::process::Command;
 ///
 /// # Panics
 /// If it is missing.
-#[must_use]
 pub fn program(name: &str) -> PathBuf {
     let environment = env::var_os("LIMITER_TEST_VENV").map_or_else(
         || {

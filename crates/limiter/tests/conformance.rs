@@ -56,25 +56,15 @@ impl Interpose for ByHandles {
         &self.store
     }
 
-    async fn check_and_consume(
+    async fn decide(
         &self,
+        called: Called<'_>,
         key: &KeyId,
         asset: Option<&AssetId>,
         charge: &Charge,
     ) -> Result<Decision, StoreError> {
         match self.handle(key, asset).await? {
-            Some(handle) => handle.check_and_consume(charge).await,
-            None => Ok(Decision::key_unknown(Some(key), asset)),
-        }
-    }
-
-    async fn peek(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        match self.handle(key, asset).await? {
+            Some(handle) if called.charges() => handle.check_and_consume(charge).await,
             Some(handle) => handle.peek(charge).await,
             None => Ok(Decision::key_unknown(Some(key), asset)),
         }

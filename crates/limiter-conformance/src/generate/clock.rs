@@ -3,57 +3,47 @@
 use proptest::prelude::*;
 
 /// One movement of the clock. It is relative to what the clock shows, so that a history still makes sense when an operation
-/// before it is taken out. The ends of windows are met give or take some milliseconds.
+/// before it is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClockStep {
-    Stand,
     Forward(u64),
-    MinuteEnd(i64),
-    DayEnd(i64),
-    Minutes(u64),
-    Days(u64),
     Back(u64),
-    BackMinutes(u64),
-    BackDays(u64),
-    /// As a broken clock jumps.
-    FarAhead,
-    /// To where a clock that had jumped far ahead is set right.
-    FarBack,
+    /// To the end of the window of this length, give or take some milliseconds.
+    EndOf(u64, i64),
 }
 
 impl ClockStep {
     /// What the clock shows after the step. It never shows less than 0.
     pub(super) fn from(self, now: u64) -> u64 {
         match self {
-            Self::Stand => now,
             Self::Forward(ms) => now + ms,
-            Self::MinuteEnd(offset_ms) => end_of(now, MINUTE_MS).saturating_add_signed(offset_ms),
-            Self::DayEnd(offset_ms) => end_of(now, DAY_MS).saturating_add_signed(offset_ms),
-            Self::Minutes(minutes) => now + minutes * MINUTE_MS,
-            Self::Days(days) => now + days * DAY_MS,
             Self::Back(ms) => now.saturating_sub(ms),
-            Self::BackMinutes(minutes) => now.saturating_sub(minutes * MINUTE_MS),
-            Self::BackDays(days) => now.saturating_sub(days * DAY_MS),
-            Self::FarAhead => now + FAR_MS,
-            Self::FarBack => now.saturating_sub(FAR_MS),
+            Self::EndOf(length_ms, offset_ms) => {
+                ((now / length_ms + 1) * length_ms).saturating_add_signed(offset_ms)
+            }
         }
     }
 }
 
-/// Steps of which most stay within the minute; the simplest come first, as shrinking prefers them.
+/// Steps of which most stay within the minute; the simplest come first, as shrinking prefers them. The last two are those of
+/// a broken clock: far ahead, and to where it is set right.
 pub(super) fn clock_steps() -> impl Strategy<Value = ClockStep> {
+    let forward =
+        |most, unit_ms| (1_u64..=most).prop_map(move |it| ClockStep::Forward(it * unit_ms));
+    let back = |most, unit_ms| (1_u64..=most).prop_map(move |it| ClockStep::Back(it * unit_ms));
+    let end_of = |length_ms| (-1_i64..=1).prop_map(move |ms| ClockStep::EndOf(length_ms, ms));
     prop_oneof![
-        30 => Just(ClockStep::Stand),
-        4 => (1_u64..=1_000).prop_map(ClockStep::Forward),
-        4 => (-1_i64..=1).prop_map(ClockStep::MinuteEnd),
-        3 => (-1_i64..=1).prop_map(ClockStep::DayEnd),
-        3 => (1_u64..=3).prop_map(ClockStep::Minutes),
-        2 => (1_u64..=4).prop_map(ClockStep::Days),
-        2 => (1_u64..=1_000).prop_map(ClockStep::Back),
-        3 => (1_u64..=3).prop_map(ClockStep::BackMinutes),
-        2 => (1_u64..=3).prop_map(ClockStep::BackDays),
-        1 => Just(ClockStep::FarAhead),
-        1 => Just(ClockStep::FarBack),
+        30 => Just(ClockStep::Forward(0)),
+        4 => forward(1_000, 1),
+        4 => end_of(MINUTE_MS),
+        3 => end_of(DAY_MS),
+        3 => forward(3, MINUTE_MS),
+        2 => forward(4, DAY_MS),
+        2 => back(1_000, 1),
+        3 => back(3, MINUTE_MS),
+        2 => back(3, DAY_MS),
+        1 => Just(ClockStep::Forward(FAR_MS)),
+        1 => Just(ClockStep::Back(FAR_MS)),
     ]
 }
 
@@ -65,10 +55,6 @@ pub(super) fn starts() -> impl Strategy<Value = u64> {
         2 => Just(MIDNIGHT_MS),
         1 => Just(0),
     ]
-}
-
-fn end_of(now: u64, length_ms: u64) -> u64 {
-    (now / length_ms + 1) * length_ms
 }
 
 pub(super) const MINUTE_MS: u64 = 60_000;

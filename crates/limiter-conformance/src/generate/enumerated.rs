@@ -3,7 +3,7 @@
 use crate::fixtures::operation;
 use crate::replay::{Action, Operation};
 
-use super::clock::{ClockStep, DAY_MS, MIDNIGHT_MS};
+use super::clock::{ClockStep, DAY_MS, MIDNIGHT_MS, MINUTE_MS};
 
 use Letter::{Clock, Does};
 
@@ -12,7 +12,6 @@ use Letter::{Clock, Does};
 /// Each history begins at noon with the creation of `k1`, whose calls are limited to 2 requests a minute and whose calls of
 /// `m1` are limited to 3 tokens a day, and ends with a peek and the usage, so that the last letter shows too. With 16
 /// letters there are 69,905 sequences up to depth 4, and 1,118,481 up to depth 5.
-#[must_use]
 pub fn small_world(depth: u32) -> Sequences {
     let call = r#""asset":"m1","input":1,"output":1,"credits":1"#;
     let (check, peek) = (format!(r#""op":"check",{call}"#), format!(r#""op":"peek",{call}"#));
@@ -32,12 +31,12 @@ pub fn small_world(depth: u32) -> Sequences {
             Does(does(&[r#""op":"update","assets":null"#])),
             Does(does(&[&format!(r#""op":"update",{limits}"#)])),
             Does(does(&[r#""op":"update","budget":1"#])),
-            Clock(ClockStep::Minutes(1)),
-            Clock(ClockStep::DayEnd(0)),
-            Clock(ClockStep::BackMinutes(1)),
-            Clock(ClockStep::BackMinutes(2)),
-            Clock(ClockStep::BackDays(1)),
-            Clock(ClockStep::BackDays(3)),
+            Clock(ClockStep::Forward(MINUTE_MS)),
+            Clock(ClockStep::EndOf(DAY_MS, 0)),
+            Clock(ClockStep::Back(MINUTE_MS)),
+            Clock(ClockStep::Back(2 * MINUTE_MS)),
+            Clock(ClockStep::Back(DAY_MS)),
+            Clock(ClockStep::Back(3 * DAY_MS)),
         ],
         depth,
         length: 0,
@@ -50,7 +49,6 @@ pub fn small_world(depth: u32) -> Sequences {
 /// Each history begins at noon with the creation of `k1`, whose calls are limited to 3 requests a minute and 12 tokens a
 /// day, and whose calls of `m1` are limited to 6 output tokens a minute; then `r1` is reserved until half past one of the
 /// next day. It ends as in [`small_world`]. With 17 letters there are 88,741 sequences up to depth 4.
-#[must_use]
 pub fn reserved_world(depth: u32) -> Sequences {
     let limits = r#""global":{"requests_per_minute":3,"tokens_per_day":12},"assets":{"m1":{"tokens_per_minute":6,"token_type":"output"}}"#;
     let create = format!(r#""op":"create",{limits},"budget":8"#);
@@ -73,11 +71,11 @@ pub fn reserved_world(depth: u32) -> Sequences {
             Does(does(&[r#""op":"update","global":null,"assets":null"#])),
             Does(does(&[&format!(r#""op":"update",{limits}"#)])),
             Does(does(&[r#""op":"delete""#, &create])),
-            Clock(ClockStep::Minutes(1)),
-            Clock(ClockStep::DayEnd(0)),
-            Clock(ClockStep::BackMinutes(1)),
-            Clock(ClockStep::BackMinutes(2)),
-            Clock(ClockStep::BackDays(2)),
+            Clock(ClockStep::Forward(MINUTE_MS)),
+            Clock(ClockStep::EndOf(DAY_MS, 0)),
+            Clock(ClockStep::Back(MINUTE_MS)),
+            Clock(ClockStep::Back(2 * MINUTE_MS)),
+            Clock(ClockStep::Back(2 * DAY_MS)),
         ],
         depth,
         length: 0,
@@ -108,13 +106,11 @@ enum Letter {
 
 impl Sequences {
     /// How many letters there are.
-    #[must_use]
     pub const fn letters(&self) -> u64 {
         self.alphabet.len() as u64
     }
 
     /// How many sequences there are, from the shortest on.
-    #[must_use]
     pub fn total(&self) -> u64 {
         (0..=self.depth).map(|length| self.letters().pow(length)).sum()
     }

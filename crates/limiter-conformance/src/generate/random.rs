@@ -47,16 +47,8 @@ fn histories_of(
 struct Move {
     step: ClockStep,
     action: Action,
-    expiry: Change<Expiry>,
-}
-
-/// An expiry, seen from the operation that sets it.
-#[derive(Clone, Copy, Debug)]
-enum Expiry {
-    Now,
-    Past(u64),
-    In(u64),
-    Never,
+    /// Seen from the operation that sets it.
+    expiry: Change<ClockStep>,
 }
 
 fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
@@ -64,15 +56,14 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
     moves
         .map(|Move { step, mut action, expiry }| {
             now = step.from(now);
+            let seen = |expiry: ClockStep| expiry.from(now).min(END_OF_9999);
             match &mut action {
-                Action::Create(create) => {
-                    create.expires_at = expiry.value().map(|expiry| expiry.seen_from(now))
-                }
+                Action::Create(create) => create.expires_at = expiry.value().copied().map(seen),
                 Action::Update(update) => {
                     update.expires_at = match expiry {
                         Change::Keep => Change::Keep,
                         Change::Clear => Change::Clear,
-                        Change::Set(expiry) => Change::Set(expiry.seen_from(now)),
+                        Change::Set(expiry) => Change::Set(seen(expiry)),
                     }
                 }
                 _ => {}
@@ -80,17 +71,6 @@ fn operations(start: u64, moves: impl Iterator<Item = Move>) -> Vec<Operation> {
             Operation { at: now, action }
         })
         .collect()
-}
-
-impl Expiry {
-    fn seen_from(self, now: u64) -> u64 {
-        match self {
-            Self::Now => now.min(END_OF_9999),
-            Self::Past(ms) => now.saturating_sub(ms).min(END_OF_9999),
-            Self::In(ms) => (now + ms).min(END_OF_9999),
-            Self::Never => END_OF_9999,
-        }
-    }
 }
 
 fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
@@ -104,7 +84,7 @@ fn moves(actions: BoxedStrategy<Action>) -> impl Strategy<Value = Move> {
 /// Without a member key to begin with, much of a history is about none.
 fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
     create().prop_map(move |create| Move {
-        step: ClockStep::Stand,
+        step: ClockStep::Forward(0),
         action: Action::Create(Create { key: key.to_owned(), kind: KeyKind::Member, ..create }),
         expiry: Change::Keep,
     })
@@ -173,17 +153,16 @@ fn changes<T: Clone + std::fmt::Debug>(
     prop_oneof![2 => Just(Change::Keep), 3 => Just(Change::Clear), 10 => values.prop_map(Change::Set)]
 }
 
-fn expiries() -> BoxedStrategy<Change<Expiry>> {
+fn expiries() -> impl Strategy<Value = Change<ClockStep>> {
     let expiries = prop_oneof![
-        1 => Just(Expiry::Now),
-        1 => (1..=DAY_MS).prop_map(Expiry::Past),
-        2 => (1..=2 * MINUTE_MS).prop_map(Expiry::In),
-        2 => (1..=2 * DAY_MS).prop_map(Expiry::In),
-        1 => Just(Expiry::Never),
+        1 => Just(ClockStep::Forward(0)),
+        1 => (1..=DAY_MS).prop_map(ClockStep::Back),
+        2 => (1..=2 * MINUTE_MS).prop_map(ClockStep::Forward),
+        2 => (1..=2 * DAY_MS).prop_map(ClockStep::Forward),
+        1 => Just(ClockStep::Forward(END_OF_9999)),
     ];
     // An expired key answers nothing but that it has expired, which would hide all the rest.
     prop_oneof![20 => Just(Change::Keep), 3 => Just(Change::Clear), 2 => expiries.prop_map(Change::Set)]
-    .boxed()
 }
 
 fn limits() -> BoxedStrategy<Limits> {
@@ -206,18 +185,17 @@ fn assets() -> BoxedStrategy<Assets> {
 }
 
 /// The asset of a call: mostly one that may have limits.
-fn called() -> BoxedStrategy<Option<String>> {
+fn called() -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         3 => Just(None),
         9 => select(ASSETS).prop_map(|asset| Some(asset.to_owned())),
         1 => Just(Some("made-up".to_owned())),
     ]
-    .boxed()
 }
 
 /// Mostly the first: a history is about something when its operations meet.
-pub(super) fn keys() -> BoxedStrategy<String> {
-    prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned).boxed()
+pub(super) fn keys() -> impl Strategy<Value = String> {
+    prop_oneof![14 => Just("k1"), 3 => Just("k2"), 1 => Just("k3")].prop_map(str::to_owned)
 }
 
 /// Rarely the first, for the same reason.
@@ -226,13 +204,13 @@ fn deleted() -> impl Strategy<Value = String> {
 }
 
 /// Numbers for limits: most are reached by a few calls.
-fn amounts() -> BoxedStrategy<u64> {
-    prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()].boxed()
+fn amounts() -> impl Strategy<Value = u64> {
+    prop_oneof![24 => 1_u64..=6, 2 => Just(0), 1 => extremes()]
 }
 
 /// A spent budget hides the rules behind it, so most last for a while.
-fn budgets() -> BoxedStrategy<u64> {
-    prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()].boxed()
+fn budgets() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0_u64..=3, 4 => 10_u64..=40, 1 => extremes()]
 }
 
 /// Around the largest number, and around half of it, so that sums come to lie on both sides.

@@ -37,18 +37,13 @@ fn totals() -> BoxedStrategy<Totals> {
 }
 
 /// Mostly the first, for the same reason as with keys; few are out of bounds.
-fn ids() -> BoxedStrategy<String> {
-    prop_oneof![
-        30 => Just("r1".to_owned()),
-        12 => Just("r2".to_owned()),
-        4 => Just("r3".to_owned()),
-        1 => Just(String::new()),
-    ]
-    .boxed()
+fn ids() -> impl Strategy<Value = String> {
+    prop_oneof![30 => Just("r1"), 12 => Just("r2"), 4 => Just("r3"), 1 => Just("")]
+        .prop_map(str::to_owned)
 }
 
 /// A history seldom lasts longer than some days.
-fn ttls() -> BoxedStrategy<u64> {
+fn ttls() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => Just(DAY_MS),
         8 => Just(30 * DAY_MS),
@@ -58,5 +53,4 @@ fn ttls() -> BoxedStrategy<u64> {
         1 => Just(0),
         1 => Just(LARGEST + 1),
     ]
-    .boxed()
 }

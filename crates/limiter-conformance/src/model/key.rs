@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use crate::replay::{
-    Answer, Assets, Call, Create, Credits, Crossed, Denial, KeyKind, Limits, Remaining, Rule,
+    Answer, Call, Create, Credits, Crossed, Denial, KeyKind, Limits, Remaining, Rule,
     Scope as RuleScope, Unit, Update, Usage, Window as WindowKind,
 };
 
@@ -18,8 +19,8 @@ use super::window::{WindowId, add};
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     kind: KeyKind,
-    global: Option<Scope>,
-    assets: BTreeMap<String, Scope>,
+    /// The global scope under no name, and those of assets.
+    scopes: BTreeMap<Option<String>, Scope>,
     budget: Option<u64>,
     spent: u64,
     /// Of the budget as it stands, which has no window.
@@ -35,24 +36,19 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn created(create: &Create, now: u64) -> Self {
-        let mut countings = 0;
-        let mut scope = |limits: Option<Limits>| {
-            countings += 1;
-            Scope::created(&limits.unwrap_or_default(), now, countings)
-        };
-        let global = scope(create.global);
-        let assets = create.assets.iter();
-        let assets =
-            assets.filter_map(|(name, limits)| Some((name.clone(), scope(*limits)?))).collect();
+        let assets = create.assets.iter().map(|(name, limits)| (Some(name.clone()), *limits));
+        let scopes = iter::once((None, create.global)).chain(assets).zip(1..);
+        let scopes = scopes.filter_map(|((name, limits), counting)| {
+            Some((name, Scope::created(&limits?, now, counting)?))
+        });
         Self {
             kind: create.kind,
-            global,
-            assets,
+            scopes: scopes.collect(),
             budget: create.budget,
             spent: 0,
             fired: Fired::default(),
             expires_at: create.expires_at,
-            countings,
+            countings: 1 + create.assets.len() as u64,
             open: Remembered::default(),
             ended: Remembered::default(),
             checks: Remembered::default(),
@@ -61,10 +57,16 @@ impl Key {
 
     pub(super) fn update(&mut self, update: &Update, now: u64) {
         if let Some(limits) = update.global.changed() {
-            self.change_global(&limits.unwrap_or_default(), now);
+            self.change(None, limits, now);
         }
+        // The whole set is replaced. An asset whose limits stay is not touched.
         if let Some(assets) = update.assets.clone().changed() {
-            self.change_assets(&assets.unwrap_or_default(), now);
+            let assets = assets.unwrap_or_default();
+            let names = self.scopes.keys().flatten().chain(assets.keys());
+            for name in names.cloned().collect::<BTreeSet<_>>() {
+                let limits = assets.get(&name).copied().flatten();
+                self.change(Some(name), limits, now);
+            }
         }
         let before = self.budget;
         self.budget = update.budget.changed().unwrap_or(self.budget);
@@ -106,8 +108,7 @@ impl Key {
 
     /// The windows that a call was charged to, right after it was.
     pub(super) fn admitting_windows(&self, call: &Call) -> Vec<WindowId> {
-        let asset = call.asset.as_ref().and_then(|name| self.assets.get(name));
-        self.global.iter().chain(asset).flat_map(Scope::windows).collect()
+        met_names(call).filter_map(|name| self.scopes.get(&name)).flat_map(Scope::windows).collect()
     }
 
     /// The key after a call that had been charged `estimate` is corrected to `actual`, and the thresholds that fire. It writes "both
@@ -135,10 +136,10 @@ impl Key {
 
     /// "Reading usage never changes it, and shows a window that has passed as empty."
     pub(super) fn usage(&self, now: u64) -> Usage {
-        let global = self.global.as_ref().and_then(|scope| scope.as_of(now));
+        let global = self.scopes.get(&None).and_then(|scope| scope.as_of(now));
         let mut rows = vec![Scope::row(global.as_ref(), "global")];
-        for (name, scope) in &self.assets {
-            if let Some(scope) = scope.as_of(now) {
+        for (name, scope) in &self.scopes {
+            if let (Some(name), Some(scope)) = (name, scope.as_of(now)) {
                 rows.push(Scope::row(Some(&scope), name));
             }
         }
@@ -186,7 +187,7 @@ impl Key {
     /// in force, or the key may have expired). If none admits it, `retry_at` is none".
     fn retry_at(&self, call: &Call, now: u64) -> Option<u64> {
         let met = self.met(call, now);
-        let ends: BTreeSet<u64> = met.iter().flat_map(|(_, scope)| scope.ends()).collect();
+        let ends: BTreeSet<u64> = met.flat_map(|(_, scope)| scope.ends()).collect();
         ends.into_iter().find(|&end| {
             self.denial_but_for_rules(call, end).is_none() && self.violated(call, end).is_empty()
         })
@@ -194,33 +195,22 @@ impl Key {
 
     /// The rules that the call meets, in the order in which they are listed: global before asset.
     fn rules(&self, call: &Call, now: u64) -> Vec<RuleState> {
-        self.met(call, now)
-            .iter()
-            .flat_map(|(rule_scope, scope)| scope.rules(*rule_scope))
-            .collect()
+        self.met(call, now).flat_map(|(rule_scope, scope)| scope.rules(rule_scope)).collect()
     }
 
-    /// The counted scopes that the call meets, as they are when they are written now.
-    fn met(&self, call: &Call, now: u64) -> Vec<(RuleScope, Scope)> {
-        let global = self.global.as_ref().and_then(|scope| scope.as_of(now));
-        // "A call of no asset meets the global rules"; so does one of "an asset without limits".
-        let asset = call
-            .asset
-            .as_ref()
-            .and_then(|name| self.assets.get(name))
-            .and_then(|scope| scope.as_of(now));
-        let global = global.map(|scope| (RuleScope::Global, scope));
-        let asset = asset.map(|scope| (RuleScope::Asset, scope));
-        global.into_iter().chain(asset).collect()
+    /// The counted scopes that the call meets, as they are when they are written now. "A call of no asset meets the global
+    /// rules"; so does one of "an asset without limits".
+    fn met(&self, call: &Call, now: u64) -> impl Iterator<Item = (RuleScope, Scope)> {
+        met_names(call).filter_map(move |name| {
+            let scope = if name.is_some() { RuleScope::Asset } else { RuleScope::Global };
+            Some((scope, self.scopes.get(&name)?.as_of(now)?))
+        })
     }
 
     fn remaining(&self, call: &Call, now: u64) -> Remaining {
+        let rules = self.rules(call, now);
         Remaining {
-            rules: self
-                .rules(call, now)
-                .iter()
-                .map(|state| (state.rule, state.remaining()))
-                .collect(),
+            rules: rules.iter().map(|state| (state.rule, state.remaining())).collect(),
             budget: self.budget.map(|budget| budget.saturating_sub(self.spent)),
         }
     }
@@ -240,13 +230,10 @@ impl Key {
     /// call meets, then of the budget. "Detected inside the atomic step": each charge looks.
     fn firing(mut self, call: &Call) -> (Self, Vec<Crossed>) {
         let mut crossed = Vec::new();
-        if let Some(scope) = &mut self.global {
-            crossed.extend(scope.fire(None));
-        }
-        if let Some(name) = &call.asset
-            && let Some(scope) = self.assets.get_mut(name)
-        {
-            crossed.extend(scope.fire(Some(name)));
+        for name in met_names(call) {
+            if let Some(scope) = self.scopes.get_mut(&name) {
+                crossed.extend(scope.fire(name.as_ref()));
+            }
         }
         if let Some(limit) = self.budget {
             let used = self.spent;
@@ -266,11 +253,10 @@ impl Key {
     /// The key with the scopes that the call meets replaced, or dropped.
     fn with_met_scopes(&self, call: &Call, replaced: impl Fn(&Scope) -> Option<Scope>) -> Self {
         let mut key = self.clone();
-        key.global = self.global.as_ref().and_then(&replaced);
-        if let Some(name) = &call.asset
-            && let Some(scope) = self.assets.get(name)
-        {
-            key.put_asset(name, replaced(scope));
+        for name in met_names(call) {
+            if let Some(scope) = self.scopes.get(&name) {
+                key.put(name, replaced(scope));
+            }
         }
         key
     }
@@ -280,28 +266,24 @@ impl Key {
         Self { spent, ..self }
     }
 
-    fn change_global(&mut self, limits: &Limits, now: u64) {
+    fn change(&mut self, name: Option<String>, limits: Option<Limits>, now: u64) {
         self.countings += 1;
-        self.global = Scope::changed(self.global.as_ref(), limits, now, self.countings);
+        let (current, limits) = (self.scopes.get(&name), limits.unwrap_or_default());
+        let changed = Scope::changed(current, &limits, now, self.countings);
+        self.put(name, changed);
     }
 
-    /// Replaces the whole set. An asset whose limits stay is not touched.
-    fn change_assets(&mut self, assets: &Assets, now: u64) {
-        let names: BTreeSet<String> = self.assets.keys().chain(assets.keys()).cloned().collect();
-        for name in names {
-            let limits = assets.get(&name).copied().flatten().unwrap_or_default();
-            self.countings += 1;
-            let scope = Scope::changed(self.assets.get(&name), &limits, now, self.countings);
-            self.put_asset(&name, scope);
-        }
-    }
-
-    fn put_asset(&mut self, name: &str, scope: Option<Scope>) {
+    fn put(&mut self, name: Option<String>, scope: Option<Scope>) {
         match scope {
-            Some(scope) => self.assets.insert(name.to_owned(), scope),
-            None => self.assets.remove(name),
+            Some(scope) => self.scopes.insert(name, scope),
+            None => self.scopes.remove(&name),
         };
     }
+}
+
+/// The names of the scopes that a call meets, if they are counted.
+fn met_names(call: &Call) -> impl Iterator<Item = Option<String>> {
+    iter::once(None).chain(call.asset.clone().map(Some))
 }
 
 /// "The binding rule is the violated one that resets last; ties go to the smaller limit, then global before asset,

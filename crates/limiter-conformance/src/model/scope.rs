@@ -2,17 +2,13 @@
 
 use crate::replay::{
     Call, Crossed, Limits, Row, Rule, Scope as RuleScope, TokenType, Unit, Window as WindowKind,
-    WindowUsage,
 };
 
 use super::window::{Window, WindowId, WindowLimits, tokens};
 
-/// "While it is counted, all four of its (window, unit) pairs are, also those without a limit".
+/// Its minute and its day. "While it is counted, all four of its (window, unit) pairs are, also those without a limit".
 #[derive(Clone, Debug)]
-pub(super) struct Scope {
-    minute: Window,
-    day: Window,
-}
+pub(super) struct Scope([Window; 2]);
 
 /// One limit in force, and how much of it is used.
 #[derive(Clone, Copy, Debug)]
@@ -28,18 +24,18 @@ impl Scope {
     /// "A new key's limits are in force at once." "Limits without a single number are no limits."
     pub(super) fn created(limits: &Limits, now: u64, counting: u64) -> Option<Self> {
         let opened = |kind| Window::opened(kind, now, WindowLimits::of(limits, kind), counting);
-        Self { minute: opened(WindowKind::Minute), day: opened(WindowKind::Day) }.if_counted()
+        Self(KINDS.map(opened)).if_counted()
     }
 
     /// What it is when it is written now. "A scope is counted from the operation that gives it limits until it has
     /// none, in force or pending; then its counts are dropped by the next operation that writes them."
     pub(super) fn as_of(&self, now: u64) -> Option<Self> {
-        Self { minute: self.minute.as_of(now), day: self.day.as_of(now) }.if_counted()
+        Self(self.each(|window| window.as_of(now))).if_counted()
     }
 
     /// What a denial leaves. It writes no counts, so it drops none.
     pub(super) fn rebased(&self, now: u64) -> Self {
-        Self { minute: self.minute.rebased(now), day: self.day.rebased(now) }
+        Self(self.each(|window| window.rebased(now)))
     }
 
     /// What is left of a scope, counted or not, whose limits are changed: "setting, raising, lowering, clearing, adding
@@ -53,45 +49,40 @@ impl Scope {
         now: u64,
         counting: u64,
     ) -> Option<Self> {
-        let minute = WindowLimits::of(limits, WindowKind::Minute);
-        let day = WindowLimits::of(limits, WindowKind::Day);
-        let configured = current.map_or((WindowLimits::NONE, WindowLimits::NONE), |scope| {
-            (scope.minute.configured(), scope.day.configured())
-        });
+        let limits = KINDS.map(|kind| WindowLimits::of(limits, kind));
+        let configured = current.map(|scope| scope.each(Window::configured));
         // "Saving what is already configured changes nothing": not even the windows move.
-        if configured == (minute, day) {
+        if configured.unwrap_or([WindowLimits::NONE; 2]) == limits {
             return current.cloned();
         }
         // The change writes both windows. Where nothing is counted, or no longer, counting begins here, with nothing in
         // force: also the first limits of a scope of an old key take effect at the next window.
-        let mut scope = current.and_then(|scope| scope.as_of(now)).unwrap_or_else(|| Self {
-            minute: Window::opened(WindowKind::Minute, now, WindowLimits::NONE, counting),
-            day: Window::opened(WindowKind::Day, now, WindowLimits::NONE, counting),
-        });
-        scope.minute.change(minute);
-        scope.day.change(day);
+        let opened = |kind| Window::opened(kind, now, WindowLimits::NONE, counting);
+        let mut scope =
+            current.and_then(|scope| scope.as_of(now)).unwrap_or_else(|| Self(KINDS.map(opened)));
+        for (window, limits) in scope.0.iter_mut().zip(limits) {
+            window.change(limits);
+        }
         scope.if_counted()
     }
 
     /// "Both windows of each counted scope it meets, also when it adds zero".
     pub(super) fn admit(&mut self, call: &Call) {
-        self.minute.admit(call);
-        self.day.admit(call);
+        self.0.iter_mut().for_each(|window| window.admit(call));
     }
 
     pub(super) fn correct(&mut self, admitting: &[WindowId], estimate: &Call, actual: &Call) {
-        self.minute.correct(admitting, estimate, actual);
-        self.day.correct(admitting, estimate, actual);
+        self.0.iter_mut().for_each(|window| window.correct(admitting, estimate, actual));
     }
 
     pub(super) fn windows(&self) -> [WindowId; 2] {
-        [self.minute.id(), self.day.id()]
+        self.each(Window::id)
     }
 
     /// Its rules, in the order in which they are listed: minute before day, requests before tokens.
     pub(super) fn rules(&self, scope: RuleScope) -> Vec<RuleState> {
         let mut rules = Vec::new();
-        for (kind, window) in [(WindowKind::Minute, &self.minute), (WindowKind::Day, &self.day)] {
+        for (kind, window) in KINDS.into_iter().zip(&self.0) {
             for unit in [Unit::Requests, Unit::Tokens] {
                 // A count without a limit "never denies".
                 if let Some(limit) = window.in_force().limit(unit) {
@@ -114,8 +105,7 @@ impl Scope {
         let scope = if asset.is_some() { RuleScope::Asset } else { RuleScope::Global };
         let mut crossed = Vec::new();
         for RuleState { rule, limit, used, resets_at, .. } in self.rules(scope) {
-            let is_minute = rule.window == WindowKind::Minute;
-            let window = if is_minute { &mut self.minute } else { &mut self.day };
+            let window = &mut self.0[usize::from(rule.window == WindowKind::Day)];
             for percent in window.fired(rule.unit).fire(limit, used) {
                 let (rule, asset, resets_at) = (Some(rule), asset.cloned(), Some(resets_at));
                 crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
@@ -126,23 +116,21 @@ impl Scope {
 
     /// The ends of its windows as they stand.
     pub(super) fn ends(&self) -> [u64; 2] {
-        [self.minute.resets_at(), self.day.resets_at()]
+        self.each(Window::resets_at)
     }
 
     /// Its row of the usage; "an unconfigured scope says none, not zero".
     pub(super) fn row(scope: Option<&Self>, name: &str) -> Row {
-        let usage = |window: fn(&Self) -> &Window| {
-            scope.map_or_else(WindowUsage::default, |scope| window(scope).usage())
-        };
-        Row {
-            scope: name.to_owned(),
-            minute: usage(|scope| &scope.minute),
-            day: usage(|scope| &scope.day),
-        }
+        let [minute, day] = scope.map(|scope| scope.each(Window::usage)).unwrap_or_default();
+        Row { scope: name.to_owned(), minute, day }
+    }
+
+    fn each<T>(&self, window: impl Fn(&Window) -> T) -> [T; 2] {
+        self.0.each_ref().map(window)
     }
 
     fn if_counted(self) -> Option<Self> {
-        (self.minute.has_limits() || self.day.has_limits()).then_some(self)
+        self.0.iter().any(Window::has_limits).then_some(self)
     }
 }
 
@@ -174,3 +162,5 @@ pub(super) fn admits(limit: u64, used: u64, added: u64, requests: u64) -> bool {
         true
     }
 }
+
+const KINDS: [WindowKind; 2] = [WindowKind::Minute, WindowKind::Day];

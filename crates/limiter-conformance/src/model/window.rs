@@ -19,18 +19,11 @@ pub(super) struct Window {
     rebases: u64,
     /// "Which counting of the scope it belongs to".
     counting: u64,
-    charges: Vec<Charged>,
+    /// The requests, input tokens and output tokens that each admitted call added, or its settlement added or took back.
+    charges: Vec<[i128; 3]>,
     in_force: WindowLimits,
     pending: Option<Pending>,
     fired: BTreeMap<Unit, Fired>,
-}
-
-/// What an admitted call added, or what its settlement added or took back.
-#[derive(Clone, Copy, Debug)]
-struct Charged {
-    requests: i128,
-    input: i128,
-    output: i128,
 }
 
 /// "The identity of a window, by which a reservation finds it again, is its index, how often it was rebased, and which
@@ -79,9 +72,13 @@ impl Window {
     /// What it is when it is written now: the three rules of the clock.
     pub(super) fn as_of(&self, now: u64) -> Self {
         let computed = index_of(self.kind, now);
-        if computed > self.index {
-            self.next(computed)
-        } else if self.is_far_behind(now) {
+        if computed > self.index { self.next(computed) } else { self.rebased(now) }
+    }
+
+    /// The effect of a denial: only the rebase after a clock that had jumped far ahead.
+    pub(super) fn rebased(&self, now: u64) -> Self {
+        let computed = index_of(self.kind, now);
+        if computed + 1 < self.index {
             self.carried_to(computed)
         } else {
             // "It is one behind: the stored window stays. A small step back never re-opens a window."
@@ -89,38 +86,21 @@ impl Window {
         }
     }
 
-    /// The effect of a denial: only the rebase after a clock that had jumped far ahead.
-    pub(super) fn rebased(&self, now: u64) -> Self {
-        if self.is_far_behind(now) {
-            self.carried_to(index_of(self.kind, now))
-        } else {
-            self.clone()
-        }
-    }
-
     pub(super) fn admit(&mut self, call: &Call) {
-        self.charges.push(Charged {
-            requests: call.requests.into(),
-            input: call.input.into(),
-            output: call.output.into(),
-        });
+        self.charges.push(figures(call));
     }
 
     pub(super) fn correct(&mut self, admitting: &[WindowId], estimate: &Call, actual: &Call) {
-        let more = |actual: u64, estimate: u64| i128::from(actual) - i128::from(estimate);
-        let corrected = Charged {
-            requests: more(actual.requests, estimate.requests),
-            input: more(actual.input, estimate.input),
-            output: more(actual.output, estimate.output),
-        };
+        let (estimate, actual) = (figures(estimate), figures(actual));
+        let [requests, input, output] = [0, 1, 2].map(|figure| actual[figure] - estimate[figure]);
         self.charges.push(if admitting.contains(&self.id()) {
             // "In a window that is still the one that admitted the call, the count becomes what it would have been had
             // `actual` been charged."
-            corrected
+            [requests, input, output]
         } else {
             // "In a window that has closed since, or that did not count the call, a surplus is forgotten, and an overrun
             // (what `actual` exceeds the estimate by, input and output each) is charged to the window open now."
-            Charged { requests: 0, input: corrected.input.max(0), output: corrected.output.max(0) }
+            [0, input.max(0), output.max(0)]
         });
     }
 
@@ -154,9 +134,9 @@ impl Window {
 
     /// Counts the list. "A scope counts tokens under the token type in force in that window."
     pub(super) fn used(&self, unit: Unit) -> u64 {
-        let used = self.charges.iter().fold(0, |used: i128, charged| {
-            let tokens = tokens(self.in_force.token_type, charged.input, charged.output);
-            let added = if unit == Unit::Requests { charged.requests } else { tokens };
+        let used = self.charges.iter().fold(0, |used: i128, &[requests, input, output]| {
+            let tokens = tokens(self.in_force.token_type, input, output);
+            let added = if unit == Unit::Requests { requests } else { tokens };
             // "A count that would pass 2^53 − 1 stays there, and is lowered from there."
             (used + added).clamp(0, LARGEST.into())
         });
@@ -206,10 +186,6 @@ impl Window {
             self.pending.map(|pending| Pending { from: pending.from.min(computed + 1), ..pending });
         window
     }
-
-    fn is_far_behind(&self, now: u64) -> bool {
-        index_of(self.kind, now) + 1 < self.index
-    }
 }
 
 impl WindowLimits {
@@ -234,6 +210,11 @@ impl WindowLimits {
     fn is_any(&self) -> bool {
         self.requests.is_some() || self.tokens.is_some()
     }
+}
+
+/// Requests, input tokens and output tokens.
+fn figures(call: &Call) -> [i128; 3] {
+    [call.requests, call.input, call.output].map(i128::from)
 }
 
 /// How many tokens a token type counts.

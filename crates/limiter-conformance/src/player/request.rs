@@ -34,12 +34,12 @@ pub(super) fn apply(update: &replay::Update, config: &mut KeyConfig) -> Result<(
 }
 
 /// The asset of a call.
-pub(crate) fn asset(call: &replay::Call) -> Result<Option<AssetId>, InvalidValue> {
+pub(super) fn asset(call: &replay::Call) -> Result<Option<AssetId>, InvalidValue> {
     call.asset.as_deref().map(AssetId::new).transpose()
 }
 
 /// The charge of a call.
-pub(crate) fn charge(call: &replay::Call) -> Result<Charge, InvalidValue> {
+pub(super) fn charge(call: &replay::Call) -> Result<Charge, InvalidValue> {
     let charge = Charge::request().with_requests(call.requests)?;
     let charge = charge.with_tokens(call.input, call.output)?;
     Ok(charge.with_credits(Credits::from_millionths(call.credits)?))

@@ -182,18 +182,12 @@ pub enum Change<T> {
 }
 
 /// A history as the lines of a file, each with its line end.
-#[must_use]
 pub fn to_jsonl(operations: &[Operation]) -> String {
     operations.iter().map(|operation| operation.to_line() + "\n").collect()
 }
 
 impl Operation {
     /// The line this operation is read from, without a line end.
-    ///
-    /// # Panics
-    ///
-    /// Never: strings and whole numbers are always JSON.
-    #[must_use]
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("strings and whole numbers are always JSON")
     }
@@ -201,7 +195,6 @@ impl Operation {
     /// Whether every number, every id, and the tokens of a call taken together keep to their bounds. Whatever
     /// runs an operation asks this first, and answers `invalid` if not. The sum of [`Totals`] is none of these bounds: what
     /// is left out of them is known only where the reservation is.
-    #[must_use]
     pub fn is_within_bounds(&self) -> bool {
         fits(self.at)
             && match &self.action {
@@ -263,13 +256,11 @@ impl Limits {
 
 impl<T> Change<T> {
     /// Whether the field stays as it is.
-    #[must_use]
     pub fn is_keep(&self) -> bool {
         matches!(self, Self::Keep)
     }
 
     /// The value that replaces the old one, if there is one.
-    #[must_use]
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Keep | Self::Clear => None,
@@ -278,7 +269,6 @@ impl<T> Change<T> {
     }
 
     /// The new value, if it changes: a value or none.
-    #[must_use]
     pub fn changed(self) -> Option<Option<T>> {
         match self {
             Self::Keep => None,

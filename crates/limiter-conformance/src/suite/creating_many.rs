@@ -6,7 +6,8 @@ use limiter_core::{
     CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, NewKey, NewRecord,
 };
 
-use super::access_keys::scripted;
+use super::extremes::with_assets;
+use super::identities::scripted;
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
@@ -26,8 +27,7 @@ pub(super) fn stories(suite: &mut Suite) {
             assert_eq!(record.global.configured, requests_per_day(number));
             let access_key = access_key.expect("it was drawn");
             assert_eq!(record.access_key, Some(access_key.masked()));
-            let found = world.store.authenticate(&access_key).wait().expect("the store answers");
-            assert_eq!(found.as_ref(), Some(&record.id));
+            assert_eq!(world.resolved(&access_key).as_ref(), Some(&record.id));
             // 0 allows nothing, from the first call on.
             let allowed = world.key(record.id.clone()).peek(None, requests(1)).is_allowed();
             assert_eq!(allowed, number > 0, "{number}");
@@ -39,24 +39,20 @@ pub(super) fn stories(suite: &mut Suite) {
 
     // Each refusal is that of a key that is created alone.
     suite.story("one_that_is_refused_does_not_stop_the_others", |world| {
-        let taken = NewKey::member(named("taken")).with_id(key_id("taken"));
-        world.create(taken.with_access_key(access_key("abcd-the-first-one-wxyz")));
-        let created = create_many(
-            world,
-            vec![
-                NewKey::member(named("a")),
-                NewKey::member(named("taken")),
-                NewKey::member(named("taken")).with_id(key_id("taken")),
-                NewKey::admin(named("b")).without_access_key(),
-                NewKey::member(named("c")).with_access_key(access_key("abcd-the-first-one-wxyz")),
-                NewKey::member(named("d")).with_access_key(access_key("abcd-of-same-ends-wxyz")),
-                NewKey::member(with_too_many_assets("e")),
-                NewKey::member(named("f")).with_id(key_id("chosen")),
-            ],
-        );
-        let outcomes: Vec<_> = created.iter().map(outcome).collect();
-        let expected = ["a", "name", "id", "b", "access key", "access key", "invalid", "f"];
-        assert_eq!(outcomes, expected);
+        let with_secret = |name, secret| member(name).with_access_key(access_key(secret));
+        let taken = with_secret("taken", "abcd-the-first-one-wxyz").with_id(key_id("taken"));
+        world.create(taken);
+        let keys = [
+            (member("a"), "a"),
+            (member("taken"), "name"),
+            (member("taken").with_id(key_id("taken")), "id"),
+            (NewKey::admin(named("b")).without_access_key(), "b"),
+            (with_secret("c", "abcd-the-first-one-wxyz"), "access key"),
+            (with_secret("d", "abcd-of-same-ends-wxyz"), "access key"),
+            (NewKey::member(with_assets(KeyConfig::MAX_ASSETS + 1)), "invalid"),
+            (member("f").with_id(key_id("chosen")), "f"),
+        ];
+        let created = creates(world, keys);
         assert_eq!(world.names(), ["a", "b", "f", "first admin", "taken"]);
         assert!(created[3].as_ref().is_ok_and(|created| created.record.kind == KeyKind::Admin));
         assert_eq!(world.key(key_id("chosen")).read().name.as_str(), "f");
@@ -65,45 +61,32 @@ pub(super) fn stories(suite: &mut Suite) {
     // A name, id or access key that two keys of a batch ask for goes to the first, unless that key is refused.
     suite.story("what_a_batch_takes_is_taken_within_it", |world| {
         let secret = || access_key("abcd-brought-with-two-wxyz");
-        let new = |name, id| NewKey::member(named(name)).with_id(key_id(id));
-        let created = create_many(
-            world,
-            vec![
-                new("a", "1"),
-                new("a", "2"),
-                new("b", "1"),
-                new("b", "2").with_access_key(secret()),
-                new("c", "3").with_access_key(secret()),
-                new("c", "3"),
-            ],
-        );
-        let outcomes: Vec<_> = created.iter().map(outcome).collect();
-        assert_eq!(outcomes, ["a", "name", "id", "b", "access key", "c"]);
+        let new = |name, id| member(name).with_id(key_id(id));
+        let keys = [
+            (new("a", "1"), "a"),
+            (new("a", "2"), "name"),
+            (new("b", "1"), "id"),
+            (new("b", "2").with_access_key(secret()), "b"),
+            (new("c", "3").with_access_key(secret()), "access key"),
+            (new("c", "3"), "c"),
+        ];
+        creates(world, keys);
         assert_eq!(world.names(), ["a", "b", "c", "first admin"]);
     });
 
-    suite.story("only_an_admin_creates_many_keys", |world| {
-        let member = world.member(named("member"));
-        let expired = world.another_admin(named("expired").with_expiry(NOON));
-        let new = || vec![NewKey::member(named("a")), NewKey::member(named("b"))];
-        let refused = member.keys().create_many(new()).wait();
-        assert_refused!(refused, KeysError::Forbidden);
-        let refused = expired.keys().create_many(new()).wait();
-        assert_refused!(refused, KeysError::ExpiredCaller);
-        let refused = world.key(key_id("nobody")).keys().create_many(new()).wait();
-        assert_refused!(refused, KeysError::UnknownCaller);
-        assert_eq!(world.names(), ["expired", "first admin", "member"]);
-        let created = world.admin_of("elsewhere").keys().create_many(new()).wait();
+    suite.story("many_keys_belong_to_the_workspace_of_their_admin", |world| {
+        let stranger = world.admin_of("elsewhere");
+        let created = stranger.keys().create_many(vec![member("a"), member("b")]).wait();
         for created in created.expect("an admin creates keys") {
             assert_eq!(created.expect("the name is free").record.workspace, workspace("elsewhere"));
         }
-        assert_eq!(world.names(), ["expired", "first admin", "member"]);
+        assert_eq!(world.names(), ["first admin"]);
     });
 
     // One more is an error, and nothing is created. No key at all is none.
     suite.story("a_call_creates_a_bounded_number_of_keys", |world| {
         let max = Keys::MAX_CREATED_AT_ONCE;
-        let keys = (0..=max).map(|number| NewKey::member(named(&format!("{number}"))));
+        let keys = (0..=max).map(|number| member(&format!("{number}")));
         let refused = world.keys().create_many(keys.collect()).wait();
         assert_refused!(
             refused,
@@ -135,7 +118,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let batches = at_once(TASKS, |task| {
             let shared = (0..NAMES).map(|number| format!("shared {number}"));
             let own = (0..NAMES).map(|number| format!("of {task} {number}"));
-            create_many(world, shared.chain(own).map(|it| NewKey::member(named(&it))).collect())
+            create_many(world, shared.chain(own).map(|it| member(&it)).collect())
         });
         let mut shared = 0;
         for (place, created) in batches.into_iter().flat_map(|batch| (0..).zip(batch)) {
@@ -150,12 +133,9 @@ pub(super) fn stories(suite: &mut Suite) {
     });
 
     suite.story("generated_keys_that_collide_within_a_batch_are_made_again", |world| {
-        let store = scripted(world.empty_store(), vec![1, 1, 2]);
-        let admin = NewKey::admin(named("admin")).with_id(key_id("admin")).without_access_key();
-        store.bootstrap(workspace("home"), admin).wait().expect("an empty workspace");
-        let new = |name: &str| NewKey::member(named(name)).with_id(key_id(name));
-        let admin = key_id("admin");
-        let created = store.keys_as(&admin).create_many(vec![new("a"), new("b")]).wait();
+        let store = scripted(world, vec![1, 1, 2]);
+        let new = |name: &str| member(name).with_id(key_id(name));
+        let created = store.keys_as(&key_id("admin")).create_many(vec![new("a"), new("b")]).wait();
         let created = created.expect("an admin creates keys").into_iter();
         let access_keys = created.map(|created| {
             let access_key = created.expect("the name is free").access_key.expect("it was drawn");
@@ -169,20 +149,24 @@ fn create_many(world: &World, keys: Vec<NewKey>) -> Vec<Result<CreatedKey, KeysE
     world.keys().create_many(keys).wait().expect("an admin creates keys").into_iter().collect()
 }
 
-fn outcome(created: &Result<CreatedKey, KeysError>) -> &str {
-    match created {
+/// Creates keys, and asserts for each its name, or what it was refused for.
+#[track_caller]
+fn creates<const COUNT: usize>(
+    world: &World,
+    keys: [(NewKey, &str); COUNT],
+) -> Vec<Result<CreatedKey, KeysError>> {
+    let (keys, expected): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let created = create_many(world, keys);
+    let outcomes = created.iter().map(|created| match created {
         Ok(created) => created.record.name.as_str(),
         Err(KeysError::NameTaken(_)) => "name",
         Err(KeysError::IdTaken(_)) => "id",
         Err(KeysError::AccessKeyTaken) => "access key",
         Err(KeysError::Invalid(_)) => "invalid",
         Err(error) => panic!("{error:?}"),
-    }
-}
-
-fn with_too_many_assets(name: &str) -> KeyConfig {
-    let assets = (0..=KeyConfig::MAX_ASSETS).map(|number| asset(&format!("asset {number}")));
-    assets.fold(named(name), |config, asset| config.with_asset(asset, requests_per_day(1)))
+    });
+    assert_eq!(outcomes.collect::<Vec<_>>(), expected);
+    created
 }
 
 const TASKS: usize = 4;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter_core::{
-    Allowed, Charge, Crossing, Decision, DenialReason, KeyConfig, KeyId, KeyRecord, Keys,
-    KeysError, ScopeUsage, Usage,
+    Charge, Crossing, Decision, DenialReason, KeyConfig, KeyId, KeyRecord, Keys, KeysError,
+    ScopeUsage, Usage,
 };
 
 use super::world::World;
@@ -139,7 +139,12 @@ impl Key<'_> {
 #[track_caller]
 pub(super) fn fired(decision: &Decision) -> Vec<String> {
     assert!(decision.is_charged(), "{decision:?}");
-    decision.allowed().map(Allowed::crossed).map(in_words).unwrap_or_default()
+    in_words(&crossed(decision))
+}
+
+/// The thresholds that a decision has fired; a denial has fired none.
+pub(super) fn crossed(decision: &Decision) -> Vec<Crossing> {
+    decision.allowed().map(|allowed| allowed.crossed().to_vec()).unwrap_or_default()
 }
 
 /// Thresholds such as `80 % of global/minute/requests`, `80 % of m1/minute/requests` or `80 % of the budget`.
@@ -153,6 +158,10 @@ pub(super) fn in_words(crossed: &[Crossing]) -> Vec<String> {
     });
     words.collect()
 }
+
+/// The thresholds of 100 tokens a minute.
+pub(super) const MOST_TOKENS: &str = "80 % of global/minute/tokens";
+pub(super) const ALL_TOKENS: &str = "100 % of global/minute/tokens";
 
 /// The reason of a denial.
 #[track_caller]

@@ -14,26 +14,30 @@ pub(super) fn stories(suite: &mut Suite) {
         one_succeeds(&outcomes, |error| matches!(error, KeysError::AlreadyBootstrapped));
     });
 
-    suite.story("a_name_is_given_once", |world| {
-        let created = at_once(CALLERS, |_| world.try_create(NewKey::member(named("ci"))));
-        one_succeeds(&created, |error| matches!(error, KeysError::NameTaken(name) if name == "ci"));
-    });
-
-    suite.story("an_id_is_given_once", |world| {
-        let created = at_once(CALLERS, |caller| {
-            let key = NewKey::member(named(&format!("key {caller}")));
-            world.try_create(key.with_id(key_id("chosen")))
+    type Race = (&'static str, fn(String) -> NewKey, fn(&KeysError) -> bool);
+    let races: [Race; 3] = [
+        (
+            "a_name_is_given_once",
+            |_| member("ci"),
+            |error| matches!(error, KeysError::NameTaken(name) if name == "ci"),
+        ),
+        (
+            "an_id_is_given_once",
+            |name| member(&name).with_id(key_id("chosen")),
+            |error| matches!(error, KeysError::IdTaken(_)),
+        ),
+        (
+            "an_access_key_is_taken_once",
+            |name| member(&name).with_access_key(access_key("brought-by-eight-tasks")),
+            |error| matches!(error, KeysError::AccessKeyTaken),
+        ),
+    ];
+    for (name, new, is_expected) in races {
+        suite.story(name, move |world| {
+            let create = |caller| world.try_create(new(format!("key {caller}")));
+            one_succeeds(&at_once(CALLERS, create), is_expected);
         });
-        one_succeeds(&created, |error| matches!(error, KeysError::IdTaken(_)));
-    });
-
-    suite.story("an_access_key_is_taken_once", |world| {
-        let created = at_once(CALLERS, |caller| {
-            let key = NewKey::member(named(&format!("key {caller}")));
-            world.try_create(key.with_access_key(access_key("brought-by-eight-tasks")))
-        });
-        one_succeeds(&created, |error| matches!(error, KeysError::AccessKeyTaken));
-    });
+    }
 
     suite.story("of_admins_that_delete_each_other_one_remains", |world| {
         for round in 0..ROUNDS {

@@ -1,4 +1,5 @@
-//! Repeating: an answer that was lost is asked for again, and nothing is counted twice.
+//! Repeating: an answer that was lost is asked for again, and nothing is counted twice. Recording: a call that was admitted
+//! elsewhere is counted, whatever the limits say, and once.
 
 use std::time::Duration;
 
@@ -7,14 +8,6 @@ use limiter_core::{Charge, DenialReason, ReservationError, SettledAs, Totals};
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
-    suite.calls("a_repeated_settlement_changes_nothing_more", |key| {
-        key.reserve("r1", tokens(0, 50)).reserve("r2", tokens(0, 5));
-        for _ in 0..3 {
-            key.settle("r1", output(20));
-        }
-        key.uses([2, 25, 2, 25]);
-    });
-
     // "Settle and cancel answer `actual` and what was charged by it, so that a caller can bill."
     suite.calls("the_final_charge_is_answered_and_once_as_the_first", |key| {
         let estimate = tokens(3, 5).with_requests(2).expect("within bounds");
@@ -32,13 +25,6 @@ pub(super) fn stories(suite: &mut Suite) {
             assert_eq!((cancelled.asset, cancelled.charge), (None, Some(Charge::NOTHING)));
             assert_eq!((cancelled.outcome, cancelled.crossed), (outcome, Vec::new()));
         }
-    });
-
-    suite.calls("a_settlement_is_final", |key| {
-        key.reserve("r1", tokens(0, 50)).settle("r1", output(20));
-        assert_refused!(key.try_settle("r1", output(21)), ReservationError::AlreadySettled(_));
-        assert_refused!(key.try_cancel("r1"), ReservationError::AlreadySettled(_));
-        key.uses([1, 20, 1, 20]);
     });
 
     // A settlement after it is refused, also one at zero, which would count the request.
@@ -104,61 +90,25 @@ pub(super) fn stories(suite: &mut Suite) {
         key.uses([1, 7, 2, 27]);
     });
 
-    suite.calls("a_denied_reservation_is_not_made", |key| {
+    // "Only admitted calls are remembered."
+    suite.calls("a_denied_call_is_not_remembered", |key| {
         let denied = key.try_reserve("r1", None, tokens(0, 101), DAY);
         assert!(denied.is_ok_and(|decision| !decision.is_allowed()));
-        assert_refused!(key.try_settle("r1", output(1)), ReservationError::Unknown(_));
-        key.reserve("r1", tokens(0, 100));
-    });
-
-    // A retry after a timeout is safe.
-    suite.story("a_check_with_a_known_id_is_charged_once", |world| {
-        let key = world.limited(requests_per_minute(1));
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        for _ in 0..3 {
-            assert!(is_replayed(&key.check_once("q1", None, tokens(0, 5))));
-        }
-        key.uses([1, 5, 1, 5]);
-        assert!(!key.check_once("q2", None, tokens(0, 5)).is_allowed());
-    });
-
-    // Asset and charge are not compared.
-    suite.calls("the_id_of_a_check_alone_decides", |key| {
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        assert!(is_replayed(&key.check_once("q1", Some("m1"), tokens(90, 90))));
-        key.uses([1, 5, 1, 5]);
-    });
-
-    // "Only admitted calls are remembered."
-    suite.calls("a_denied_check_is_decided_again", |key| {
-        key.reserve("r1", tokens(0, 100));
+        key.knows_no("r1").reserve("r1", tokens(0, 100));
         assert!(!key.check_once("q1", None, tokens(0, 5)).is_allowed());
         key.settle("r1", output(50));
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
     });
 
-    // To the millisecond, and a repetition does not prolong it.
-    suite.calls("a_check_is_remembered_for_two_minutes", |key| {
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        assert!(is_replayed(&key.at(119_999).check_once("q1", None, tokens(0, 5))));
-        assert!(is_new(&key.at(120_000).check_once("q1", None, tokens(0, 5))));
-        key.uses([1, 5, 2, 10]);
-    });
-
-    // The call was made before.
-    suite.calls("a_repeated_check_is_allowed_on_an_expired_key", |key| {
-        assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
-        key.update(|config| config.expires_at = Some(NOON));
-        assert!(is_replayed(&key.check_once("q1", None, tokens(0, 5))));
-    });
-
     // And each key has its own.
     suite.calls("ids_of_checks_and_reservations_are_separate", |key| {
         assert!(is_new(&key.check_once("same", None, tokens(0, 5))));
-        key.reserve("same", tokens(0, 50)).uses([2, 55, 2, 55]).cancel("same");
-        assert!(is_replayed(&key.check_once("same", None, tokens(0, 5))));
+        key.knows_no("same").reserve("same", tokens(0, 50)).uses([2, 55, 2, 55]);
         let other = key.world.member(named("other").with_global(generous()));
+        other.knows_no("same");
         assert!(is_new(&other.check_once("same", None, tokens(0, 5))));
+        key.uses([2, 55, 2, 55]).cancel("same");
+        assert!(is_replayed(&key.check_once("same", None, tokens(0, 5))));
     });
 
     // What decides answers a denial, the rest an error.
@@ -177,5 +127,68 @@ pub(super) fn stories(suite: &mut Suite) {
         let settled = key.try_settle("r1", Totals::unchanged());
         assert_refused!(settled, ReservationError::KeyUnknown);
         assert_refused!(key.try_cancel("r1"), ReservationError::KeyUnknown);
+    });
+
+    // The excess over the limits stands as debt until the window ends.
+    suite.calls("what_was_admitted_elsewhere_counts_past_the_limits", |key| {
+        let charge = requests(12).with_tokens(100, 50).expect("within bounds");
+        key.record("r1", charge).uses([12, 150, 12, 150]);
+        assert!(!key.admits());
+        key.after(MINUTE).uses([0, 0, 12, 150]);
+        assert!(key.admits());
+    });
+
+    // Only the id identifies a record, for as long as the caller asked, which may exceed the dedupe time. Ids of checks are
+    // separate.
+    suite.calls("what_is_recorded_again_counts_once", |key| {
+        for charge in [tokens(0, 5), tokens(0, 5), requests(7)] {
+            key.record("r1", charge);
+        }
+        key.uses([1, 5, 1, 5]);
+        assert!(is_new(&key.check_once("r1", None, tokens(0, 9))));
+        key.uses([2, 14, 2, 14]);
+        let day = 86_400_000;
+        for (ms, tokens_of_the_day) in [(120_001, 14), (day - 1, 0), (day, 5)] {
+            let used = key.at(ms).record("r1", tokens(0, 5)).used();
+            assert_eq!(used[3], tokens_of_the_day, "{ms} ms after noon");
+        }
+    });
+
+    // A caller that records often does not fill the bound, and a late repetition is still recognised.
+    suite.calls("what_a_later_record_confirms_is_forgotten_after_the_dedupe_time", |key| {
+        key.record("r1", requests(1));
+        for (id, confirms) in [("r2", "r1"), ("r3", "never recorded")] {
+            key.try_record(id, None, requests(1), Some(confirms)).expect("it is never refused");
+        }
+        for (ms, requests_of_the_day) in [(119_999, 3), (120_000, 4)] {
+            key.at(ms);
+            for id in ["r1", "r2", "r3"] {
+                key.record(id, requests(1));
+            }
+            assert_eq!(key.used()[2], requests_of_the_day, "{ms} ms after noon");
+        }
+    });
+
+    suite.story("what_was_admitted_elsewhere_counts_in_each_scope", |world| {
+        let config = generous_config().with_asset(asset("m1"), requests_per_minute(1));
+        let key = world.member(config);
+        for (id, called, charge) in [("r1", "m1", requests(3)), ("r2", "made up", requests(2))] {
+            key.try_record(id, Some(called), charge, None).expect("the key is known");
+        }
+        let usage = key.usage();
+        let used: Vec<_> = usage.scopes().map(|(id, it)| (id, it.minute.requests.used)).collect();
+        assert_eq!(used, [(None, 5), (Some(&asset("m1")), 3)]);
+    });
+
+    suite.story("what_was_admitted_elsewhere_counts_on_an_expired_key_without_budget", |world| {
+        let config = generous_config().with_budget(millionths(10));
+        let key = world.member(config.with_expiry(NOON));
+        key.record("r1", requests(1).with_credits(millionths(25))).uses([1, 0, 1, 0]);
+        assert_eq!(key.spent(), 25);
+    });
+
+    suite.story("what_was_admitted_elsewhere_of_an_unknown_key_is_refused", |world| {
+        let recorded = world.key(key_id("nobody")).try_record("r1", None, requests(1), None);
+        assert_refused!(recorded, ReservationError::KeyUnknown);
     });
 }

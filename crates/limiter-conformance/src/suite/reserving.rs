@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use limiter_core::{Charge, Crossing, Decision, RecordId, ReservationError, Settled, Totals};
 
-use super::key::{Key, in_words};
-use crate::fixtures::{DAY, asset, request_id};
+use super::key::{Key, fired, in_words};
+use super::world::assert_refused;
+use crate::fixtures::{DAY, asset, output, request_id};
 use crate::waiting::Wait;
 
 /// All return at once what the store answers, or expect that it succeeds and return the key.
@@ -71,6 +72,15 @@ impl Key<'_> {
         self.world.store.cancel(&self.id, &request_id(id)).wait()
     }
 
+    /// Asserts that there is no reservation of this id.
+    #[track_caller]
+    pub(super) fn knows_no(&self, id: &str) -> &Self {
+        assert_refused!(self.try_extend(id, output(200)), ReservationError::Unknown(_));
+        assert_refused!(self.try_settle(id, output(20)), ReservationError::Unknown(_));
+        assert_refused!(self.try_cancel(id), ReservationError::Unknown(_));
+        self
+    }
+
     #[track_caller]
     pub(super) fn check_once(&self, id: &str, called: Option<&str>, charge: Charge) -> Decision {
         self.try_check_once(id, called, charge).expect("the store answers")
@@ -105,6 +115,31 @@ impl Key<'_> {
         let (id, confirms) = (request_id(id), confirms.map(request_id));
         let id = RecordId { confirms: confirms.as_ref(), ..RecordId::new(&id, DAY) };
         store.record(&self.id, called.as_ref(), &charge, &id).wait()
+    }
+
+    /// Reserves a call of no asset for a day, and asserts which thresholds that fires.
+    #[track_caller]
+    pub(super) fn reserving_fires<const N: usize>(
+        &self,
+        id: &str,
+        estimate: Charge,
+        expected: [&str; N],
+    ) -> &Self {
+        let reserved = self.try_reserve(id, None, estimate, DAY).expect("the id is free");
+        assert_eq!(fired(&reserved), expected);
+        self
+    }
+
+    /// Extends a call, and asserts which thresholds that fires.
+    #[track_caller]
+    pub(super) fn extending_fires<const N: usize>(
+        &self,
+        id: &str,
+        to: Totals,
+        expected: [&str; N],
+    ) -> &Self {
+        assert_eq!(fired(&self.try_extend(id, to).expect("the reservation is known")), expected);
+        self
     }
 
     /// Settles a call, and asserts which thresholds that fires.

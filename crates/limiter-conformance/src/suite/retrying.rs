@@ -2,7 +2,6 @@
 
 use limiter_core::{Credits, Decision, Timestamp};
 
-use super::peeking::peek;
 use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
 use crate::player::{Player, request};
@@ -42,28 +41,6 @@ pub(super) fn stories(suite: &mut Suite) {
         });
     });
 
-    suite.story("a_retry_waits_for_the_day_if_the_day_is_full", |world| {
-        let day_and_minute = limits(|it| it.requests_per_minute(1).tokens_per_day(5));
-        let key = world.limited(day_and_minute);
-        assert!(key.check(None, tokens(0, 5)).is_allowed());
-        assert_eq!(retry_at(&key), Some(MIDNIGHT));
-    });
-
-    suite.story("a_retry_counts_on_a_pending_limit", |world| {
-        let key = world.limited(requests_per_minute(0));
-        assert_eq!(retry_at(&key), None);
-        key.update(|config| config.global = requests_per_minute(1));
-        assert_eq!(retry_at(&key), Some(NEXT_MINUTE));
-    });
-
-    suite.story("no_retry_outlives_the_key", |world| {
-        let config = named("ci").with_global(requests_per_minute(1));
-        let key = world.member(config.with_expiry(NEXT_MINUTE));
-        assert_eq!(retry_at(key.admit(None, 1)), None);
-        key.update(|config| config.expires_at = Some(NEXT_MINUTE.after(MINUTE)));
-        assert_eq!(retry_at(&key), Some(NEXT_MINUTE));
-    });
-
     // It has no window.
     suite.story("an_exhausted_budget_has_no_retry", |world| {
         let broke = named("ci").with_budget(Credits::ZERO);
@@ -100,7 +77,7 @@ fn holds_for_each_denial(
 /// What the same call would be answered at another instant. The next operation sets the clock again.
 fn answer_at(player: &Player, call: &Call, at: u64) -> Decision {
     player.clock().set(request::instant(at));
-    peek(player, call)
+    player.peek(call).wait().expect("the store answers")
 }
 
 /// When a call that is denied may be made again.

@@ -1,49 +1,51 @@
 //! The rights of admin keys, of member keys, and of callers that are none.
 
-use limiter_core::{DenialReason, KeyId, KeysError, NewKey, Search};
+use limiter_core::{DenialReason, KeyId, KeyKind, Keys, KeysError, NewKey, Search};
 
 use super::prelude::*;
 
+/// A question about the keys of a workspace, and maybe about one of them.
+pub(super) type Ask = fn(&Keys<'_>, &KeyId) -> Result<(), KeysError>;
+
+/// The questions about one key.
+pub(super) const ABOUT_A_KEY: [(&str, Ask); 5] = [
+    ("read", |keys, key| keys.get(key).wait().map(drop)),
+    ("update", |keys, key| keys.update(key, 1, &named("mine")).wait().map(drop)),
+    ("update_later", |keys, key| keys.update(key, 7, &named("mine")).wait().map(drop)),
+    ("delete", |keys, key| keys.delete(key).wait()),
+    ("read_the_usage_of", |keys, key| keys.usage(key).wait().map(drop)),
+];
+
+const ABOUT_ALL: [(&str, Ask); 4] = [
+    ("create", |keys, _| keys.create(member("mine")).wait().map(drop)),
+    ("create_many", |keys, _| keys.create_many(vec![member("a"), member("b")]).wait().map(drop)),
+    ("list", |keys, _| keys.search(&Search::all()).wait().map(drop)),
+    ("look_up", |keys, _| {
+        keys.get_by_access_key(&access_key("nobody-has-this-key")).wait().map(drop)
+    }),
+];
+
 pub(super) fn stories(suite: &mut Suite) {
-    suite.story("an_admin_creates_keys_of_both_kinds", |world| {
-        let member = world.create(NewKey::member(named("member"))).record;
+    // Of both kinds; its own key is among them.
+    suite.story("an_admin_manages_the_keys_of_its_workspace", |world| {
+        let (ci, secret) = world.with_access_key(member("ci"));
         let admin = world.create(NewKey::admin(named("admin"))).record;
-        let home = workspace("home");
-        assert_eq!((&member.workspace, &admin.workspace), (&home, &home));
-        assert_ne!(member.kind, admin.kind);
-    });
-
-    // Its own key is among them.
-    suite.story("an_admin_lists_the_keys_of_its_workspace", |world| {
-        world.member(named("ci"));
         world.admin_of("elsewhere");
-        assert_eq!(world.names(), ["ci", "first admin"]);
-    });
-
-    // By its id and by its access key.
-    suite.story("an_admin_reads_a_key_of_its_workspace", |world| {
-        let created = world.create(NewKey::member(named("ci")));
-        assert_eq!(world.key(created.record.id.clone()).read(), created.record);
-        let access_key = created.access_key.expect("an access key was made");
-        let found = world.keys().get_by_access_key(&access_key).wait();
-        assert_eq!(found.expect("an admin looks a key up"), created.record);
-    });
-
-    suite.story("an_admin_updates_a_key_of_its_workspace", |world| {
-        let updated = world.member(named("ci")).update(|it| it.name = named("renamed").name);
-        assert_eq!(updated.name.as_str(), "renamed");
-    });
-
-    suite.story("an_admin_deletes_a_key_of_its_workspace", |world| {
-        let key = world.member(named("ci"));
-        key.delete();
-        assert_refused!(world.keys().get(&key.id).wait(), KeysError::NotFound(_));
-    });
-
-    suite.story("an_admin_reads_the_usage_of_any_key", |world| {
-        let key = world.limited(requests_per_day(5));
-        assert_eq!(key.admit(None, 2).used()[2], 2);
+        assert_eq!(world.names(), ["admin", "ci", "first admin"]);
+        let record = ci.read();
+        assert_eq!((record.kind, admin.kind), (KeyKind::Member, KeyKind::Admin));
+        assert_eq!(
+            [record.workspace.clone(), admin.workspace.clone()],
+            [workspace("home"), workspace("home")]
+        );
+        assert_eq!(world.key(admin.id.clone()).read(), admin);
+        let found = world.keys().get_by_access_key(&secret).wait();
+        assert_eq!(found.expect("an admin looks a key up"), record);
+        assert_eq!(ci.update(|it| it.name = named("renamed").name).name.as_str(), "renamed");
+        ci.usage();
         world.first_admin().usage();
+        ci.delete();
+        assert_refused!(world.keys().get(&ci.id).wait(), KeysError::NotFound(_));
     });
 
     // The denial charges nothing.
@@ -53,32 +55,16 @@ pub(super) fn stories(suite: &mut Suite) {
         admin.uses([0, 0, 0, 0]);
     });
 
-    // Not even its own; and the answer does not show whether there is such a key.
-    type Ask = fn(&Key<'_>, &KeyId) -> Result<(), KeysError>;
-    let asked: [(&str, Ask); 6] = [
-        ("a_member_may_not_create_keys", |member, _| {
-            member.keys().create(NewKey::member(named("mine"))).wait().map(drop)
-        }),
-        ("a_member_may_not_list_keys", |member, _| {
-            member.keys().search(&Search::all()).wait().map(drop)
-        }),
-        ("a_member_may_not_read_keys", |member, key| member.keys().get(key).wait().map(drop)),
-        ("a_member_may_not_look_access_keys_up", |member, _| {
-            let secret = access_key("nobody-has-this-key");
-            member.keys().get_by_access_key(&secret).wait().map(drop)
-        }),
-        ("a_member_may_not_update_keys", |member, key| {
-            let raised = named("ci").with_global(requests_per_day(1_000_000));
-            member.keys().update(key, 1, &raised).wait().map(drop)
-        }),
-        ("a_member_may_not_delete_keys", |member, key| member.keys().delete(key).wait()),
-    ];
-    for (name, ask) in asked {
-        suite.story(name, move |world| {
+    // Not even its own, but for its usage; and the answer does not show whether there is such a key.
+    for (name, ask) in ABOUT_A_KEY.into_iter().chain(ABOUT_ALL) {
+        suite.story(&format!("a_member_may_not_{name}_keys"), move |world| {
             let (member, other) = (world.member(named("ci")), world.member(named("other")));
+            let foreign = world.admin_of("elsewhere");
             let before = world.search(&Search::all()).keys;
-            for key in [&member.id, &other.id, &world.admin, &key_id("never made")] {
-                assert_refused!(ask(&member, key), KeysError::Forbidden);
+            let own = (name != "read_the_usage_of").then_some(&member.id);
+            let others = [&other.id, &world.admin, &foreign.id, &key_id("never made")];
+            for key in others.into_iter().chain(own) {
+                assert_refused!(ask(&member.keys(), key), KeysError::Forbidden);
             }
             assert_eq!(world.search(&Search::all()).keys, before, "nothing has changed");
         });
@@ -94,49 +80,31 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // The answer does not show whether there is such a key.
-    suite.story("a_member_may_not_read_the_usage_of_others", |world| {
-        let (member, other) = (world.member(named("ci")), world.member(named("other")));
-        let foreign = world.admin_of("elsewhere");
-        for key in [&other.id, &world.admin, &foreign.id, &key_id("never made")] {
-            assert_refused!(member.keys().usage(key).wait(), KeysError::Forbidden);
-        }
-    });
-
     suite.story("an_access_key_has_the_rights_of_its_key", |world| {
-        let new = [NewKey::admin(named("admin")), NewKey::member(named("member"))];
-        let [admin, member] =
-            new.map(|key| world.create(key).access_key.expect("an access key was made"));
-        let [admin, member] = [&admin, &member].map(|key| world.store.keys(key));
+        let new = [NewKey::admin(named("admin")), member("member")];
+        let secrets = new.map(|key| world.with_access_key(key).1);
+        let [admin, member] = secrets.each_ref().map(|secret| world.store.keys(secret));
         assert!(admin.search(&Search::all()).wait().is_ok());
         assert!(member.own_usage().wait().is_ok());
         assert_refused!(member.search(&Search::all()).wait(), KeysError::Forbidden);
     });
 
     suite.story("a_caller_that_never_existed_is_unknown", |world| {
-        refused_everything(&world.key(key_id("never made")), is_unknown);
+        let never_made = world.key(key_id("never made"));
+        refused_everything(&never_made.keys(), &never_made, is_unknown);
         let secret = access_key("nobody-has-this-key");
-        let keys = world.store.keys(&secret);
-        assert_refused!(keys.search(&Search::all()).wait(), KeysError::UnknownCaller);
-        assert_refused!(keys.own_usage().wait(), KeysError::UnknownCaller);
+        refused_everything(&world.store.keys(&secret), &never_made, is_unknown);
     });
 
-    // Also within a `Keys` that it obtained before.
+    // Also within a `Keys` that it obtained before, and if it deletes itself, as it may if another admin remains.
     suite.story("a_deleted_caller_is_unknown", |world| {
-        let created = world.create(NewKey::admin(named("admin")));
-        let secret = created.access_key.expect("an access key was made");
+        let (admin, secret) = world.with_access_key(NewKey::admin(named("admin")));
         let keys = world.store.keys(&secret);
         assert!(keys.search(&Search::all()).wait().is_ok());
-        let deleted = world.key(created.record.id);
-        deleted.delete();
-        assert_refused!(keys.search(&Search::all()).wait(), KeysError::UnknownCaller);
-        refused_everything(&deleted, is_unknown);
-    });
-
-    suite.story("an_admin_may_delete_itself_if_another_remains", |world| {
-        let leaving = world.another_admin(named("leaving"));
-        leaving.keys().delete(&leaving.id).wait().expect("an admin remains");
-        refused_everything(&leaving, is_unknown);
+        keys.delete(&admin.id).wait().expect("an admin remains");
+        for keys in [keys, admin.keys()] {
+            refused_everything(&keys, &admin, is_unknown);
+        }
     });
 
     // From the instant of its expiry on; prolonged by another admin, it has its rights again.
@@ -145,7 +113,8 @@ pub(super) fn stories(suite: &mut Suite) {
         world.at(59_999);
         assert!(admin.keys().search(&Search::all()).wait().is_ok());
         world.at(60_000);
-        refused_everything(&admin, |error| matches!(error, KeysError::ExpiredCaller));
+        let has_expired = |error: &KeysError| matches!(error, KeysError::ExpiredCaller);
+        refused_everything(&admin.keys(), &admin, has_expired);
         admin.update(|config| config.expires_at = None);
         assert!(admin.keys().search(&Search::all()).wait().is_ok());
     });
@@ -162,20 +131,15 @@ fn is_unknown(error: &KeysError) -> bool {
     matches!(error, KeysError::UnknownCaller)
 }
 
-/// Asserts that this caller is refused whatever it asks for, for this reason.
-fn refused_everything(caller: &Key<'_>, is_expected: impl Fn(&KeysError) -> bool) {
-    let (keys, admin) = (caller.keys(), &caller.world.admin);
-    for refusal in [
-        keys.create(NewKey::member(named("mine"))).wait().map(drop),
-        keys.search(&Search::all()).wait().map(drop),
-        keys.get(admin).wait().map(drop),
-        keys.get_by_access_key(&access_key("nobody-has-this-key")).wait().map(drop),
-        keys.update(admin, 1, &named("mine")).wait().map(drop),
-        keys.delete(admin).wait(),
-        keys.usage(admin).wait().map(drop),
-        keys.usage(&caller.id).wait().map(drop),
-        keys.own_usage().wait().map(drop),
-    ] {
-        assert!(refusal.as_ref().is_err_and(&is_expected), "{refusal:?}");
+/// Asserts that a caller is refused whatever it asks for, of an admin or of itself, for this reason; and creates nothing.
+fn refused_everything(keys: &Keys<'_>, caller: &Key<'_>, is_expected: impl Fn(&KeysError) -> bool) {
+    let before = caller.world.names();
+    let own: (&str, Ask) = ("read_its_own_usage", |keys, _| keys.own_usage().wait().map(drop));
+    for (name, ask) in ABOUT_A_KEY.into_iter().chain(ABOUT_ALL).chain([own]) {
+        for key in [&caller.world.admin, &caller.id] {
+            let refusal = ask(keys, key);
+            assert!(refusal.as_ref().is_err_and(&is_expected), "{name}: {refusal:?}");
+        }
     }
+    assert_eq!(caller.world.names(), before);
 }

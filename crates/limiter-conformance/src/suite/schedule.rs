@@ -10,27 +10,23 @@ use super::prelude::*;
 pub(super) fn stories(suite: &mut Suite) {
     let minute_and_day = |limits: Limits| [limits.of(Window::Minute), limits.of(Window::Day)];
 
-    suite.story("a_new_keys_limits_are_in_force_at_once", move |world| {
-        let global = world.member(config()).read().global;
-        assert_eq!(global.configured, old());
-        assert_eq!(in_force(&global), minute_and_day(old()));
-        assert_eq!((global.minute.pending, global.day.pending), (None, None));
-    });
-
+    // The limits of a new key are in force at once.
     suite.story("a_change_is_pending_until_the_next_window_of_each_kind", move |world| {
         let key = world.member(config());
+        let global = key.read().global;
+        assert_eq!((global.configured, in_force(&global)), (old(), minute_and_day(old())));
+        assert_eq!((global.minute.pending, global.day.pending), (None, None));
         let updated = change(&key, new());
         assert_eq!(key.read(), updated);
         let global = updated.global;
-        assert_eq!(global.configured, new());
-        assert_eq!(in_force(&global), minute_and_day(old()));
+        assert_eq!((global.configured, in_force(&global)), (new(), minute_and_day(old())));
         let pending = [global.minute.pending, global.day.pending];
         let pending = pending.map(|pending| pending.expect("each part is pending"));
         assert_eq!(pending.map(|pending| pending.limits), minute_and_day(new()));
         assert_eq!(pending.map(|pending| pending.effective_at), [NEXT_MINUTE, MIDNIGHT]);
     });
 
-    // To the millisecond.
+    // To the millisecond, for reads and for calls.
     suite.story("a_change_comes_into_force_when_it_was_said_to", move |world| {
         let key = world.member(config());
         change(&key, new());
@@ -44,28 +40,11 @@ pub(super) fn stories(suite: &mut Suite) {
         ] {
             world.clock.set(instant);
             assert_eq!(in_force(&key.read().global), expected, "at {instant}");
-        }
-        assert_eq!(key.read().global.day.pending, None);
-    });
-
-    suite.story("calls_meet_what_is_in_force", |world| {
-        let key = world.member(config());
-        change(&key, new());
-        for instant in [NOON, NEXT_MINUTE, MIDNIGHT] {
-            world.clock.set(instant);
             let decision = key.peek(None, requests(1));
-            let expected = in_force(&key.read().global);
             let expected = expected.iter().flat_map(|it| [it.requests(), it.tokens()]).flatten();
             assert!(decision.rules().map(|rule| rule.limit).eq(expected), "at {instant}");
         }
-    });
-
-    suite.story("the_last_of_several_changes_counts", |world| {
-        let key = world.limited(requests_per_minute(1));
-        for limit in [5, 7, 3] {
-            change(&key, requests_per_minute(limit));
-        }
-        assert_eq!(in_force(&key.after(MINUTE).read().global)[0].requests(), Some(3));
+        assert_eq!(key.read().global.day.pending, None);
     });
 
     // It leaves no trace but its versions.
@@ -117,21 +96,6 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // In both directions.
-    suite.story("budget_and_expiry_do_not_wait", |world| {
-        let key = world.member(named("ci"));
-        let changes: [(Change, bool); 4] = [
-            (|config| config.budget = Some(Credits::ZERO), false),
-            (|config| config.budget = None, true),
-            (|config| config.expires_at = Some(NOON), false),
-            (|config| config.expires_at = None, true),
-        ];
-        for (change, allowed) in changes {
-            key.update(change);
-            assert_eq!(key.check(None, requests(1)).is_allowed(), allowed);
-        }
-    });
-
     // Counts of the current window stay as they are.
     suite.story("a_token_type_changes_with_the_next_window", |world| {
         let of_type = |kind| limits(|it| it.tokens_per_minute(100).token_type(kind));
@@ -156,8 +120,6 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!((global.minute.resets_at, global.day.resets_at), (NEXT_MINUTE, MIDNIGHT));
     });
 }
-
-type Change = fn(&mut KeyConfig);
 
 fn change(key: &Key<'_>, global: Limits) -> limiter_core::KeyRecord {
     key.update(|config| config.global = global)

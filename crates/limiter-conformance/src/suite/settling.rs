@@ -1,21 +1,20 @@
-//! Settling: the estimate is corrected to the actual cost, in the windows that admitted the call.
+//! Settling and extending: the estimate is corrected to the actual cost, in the windows that admitted the call, and a running
+//! stream asks for more.
 
-use limiter_core::{Limits, MAX_COUNT, ReservationError, Totals};
+use limiter_core::{DenialReason, MAX_COUNT, ReservationError, Totals};
 
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
-    // A surplus goes back to the minute and the day that the call was charged to; the request stays.
+    // A surplus goes back to the minute and the day that the call was charged to. Requests stay, and what is left out is as
+    // estimated. The same figures, all given, are the same settlement.
     suite.calls("a_settled_call_counts_its_actual_cost", |key| {
-        key.reserve("r1", tokens(10, 50)).uses([1, 60, 1, 60]);
-        key.settle("r1", input_and_output(8, 20)).uses([1, 28, 1, 28]);
-    });
-
-    // After extensions. The same figures, all given, are the same settlement.
-    suite.calls("what_is_left_out_is_as_estimated", |key| {
-        key.reserve("r1", tokens(10, 50).with_credits(millionths(7))).extend("r1", output(60));
-        key.settle("r1", input_and_output(3, 60)).uses([1, 63, 1, 63]);
-        assert_eq!(key.settle("r1", input_and_output(3, 60)).spent(), 7);
+        let estimate = tokens(10, 50).with_requests(3).expect("within bounds");
+        key.reserve("r1", estimate.with_credits(millionths(7))).uses([3, 60, 3, 60]);
+        key.settle("r1", output(20)).settle("r1", input_and_output(10, 20)).uses([3, 30, 3, 30]);
+        assert_eq!(key.spent(), 7);
+        key.reserve("r2", estimate.with_credits(millionths(9))).cancel("r2").uses([3, 30, 3, 30]);
+        assert_eq!(key.spent(), 7);
     });
 
     suite.calls("an_overrun_is_a_debt_until_the_window_ends", |key| {
@@ -23,30 +22,6 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(!key.admits());
         key.after(MINUTE).uses([0, 0, 1, 150]);
         assert!(key.admits());
-    });
-
-    // The minute has closed, and the surplus is forgotten. The day goes on, and gets it back.
-    suite.calls("a_refund_never_lands_in_another_window", |key| {
-        key.reserve("r1", tokens(0, 50)).after(MINUTE).reserve("r2", tokens(0, 30));
-        key.settle("r1", output(10)).uses([1, 30, 2, 40]);
-    });
-
-    // So long streams cannot slip past the limit of a minute.
-    suite.calls("an_overrun_counts_in_the_minute_open_then", |key| {
-        key.reserve("r1", tokens(0, 50)).after(MINUTE);
-        key.settle("r1", output(170)).uses([0, 120, 1, 170]);
-        assert!(!key.admits());
-    });
-
-    // In a window that has closed since, fewer input tokens do not make up for more output tokens.
-    suite.calls("input_and_output_overrun_each_for_itself", |key| {
-        key.reserve("r1", tokens(40, 40)).after(MINUTE);
-        key.settle("r1", input_and_output(10, 45)).uses([0, 5, 1, 55]);
-    });
-
-    suite.calls("a_cancelled_call_gives_back_everything", |key| {
-        key.reserve("r1", tokens(10, 50).with_credits(millionths(7))).cancel("r1");
-        assert_eq!(key.uses([0, 0, 0, 0]).spent(), 0);
     });
 
     suite.calls("a_call_cancelled_late_gives_back_to_the_day", |key| {
@@ -73,18 +48,6 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // Limits that were cleared, ended, and were set again, also where the day is still the same.
-    suite.story("a_scope_that_is_counted_again_does_not_find_its_windows", |world| {
-        let key = world.limited(tokens_per_minute(100));
-        key.reserve("r1", tokens(0, 50));
-        for limits in [Limits::NONE, tokens_per_minute(100)] {
-            key.update(|config| config.global = limits);
-            key.after(MINUTE);
-        }
-        key.reserve("r2", tokens(0, 5)).uses([1, 5, 1, 5]);
-        key.settle("r1", output(10)).uses([1, 5, 1, 5]);
-    });
-
     suite.story("a_scope_whose_limits_are_gone_is_skipped", |world| {
         let key = world.member(generous_config().with_asset(asset("m1"), requests_per_day(5)));
         key.reserve_for(3 * DAY, "r1", Some("m1"), tokens(0, 50));
@@ -98,12 +61,6 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve("r1", tokens(0, 50)).at(-120_000);
         key.reserve("r2", tokens(0, 5)).uses([2, 55, 2, 55]);
         key.settle("r1", output(10)).uses([2, 55, 2, 15]);
-    });
-
-    // It opens none again, and closes none.
-    suite.calls("a_small_step_back_leaves_the_window_as_it_is", |key| {
-        key.reserve("r1", tokens(0, 50)).at(-60_000);
-        key.settle("r1", output(10)).uses([1, 10, 1, 10]);
     });
 
     suite.calls("other_limits_do_not_change_what_is_given_back", |key| {
@@ -122,10 +79,7 @@ pub(super) fn stories(suite: &mut Suite) {
     // The caller has died. After the ttl the reservation is unknown.
     suite.calls("what_is_never_settled_stands_as_estimated", |key| {
         key.reserve_for(MINUTE, "r1", None, tokens(0, 50)).after(MINUTE);
-        assert_refused!(key.try_settle("r1", output(10)), ReservationError::Unknown(_));
-        assert_refused!(key.try_cancel("r1"), ReservationError::Unknown(_));
-        assert_refused!(key.try_extend("r1", output(60)), ReservationError::Unknown(_));
-        key.uses([0, 0, 1, 50]);
+        key.knows_no("r1").uses([0, 0, 1, 50]);
     });
 
     // Neither an extension nor a repetition prolongs it.
@@ -135,15 +89,7 @@ pub(super) fn stories(suite: &mut Suite) {
         }
         key.at(119_999).extend("extended", output(6));
         key.reserve_for(DAY, "repeated", None, tokens(0, 5)).at(120_000);
-        for id in ["extended", "repeated"] {
-            assert_refused!(key.try_settle(id, output(4)), ReservationError::Unknown(_));
-        }
-    });
-
-    // A cancel gives all of them back.
-    suite.calls("requests_are_settled_as_estimated", |key| {
-        key.reserve("r1", requests(3)).reserve("r2", requests(3));
-        key.settle("r1", output(1)).cancel("r2").uses([3, 1, 3, 1]);
+        key.knows_no("extended").knows_no("repeated");
     });
 
     // What is left out counts towards the sum. Nothing is settled.
@@ -154,11 +100,51 @@ pub(super) fn stories(suite: &mut Suite) {
         key.settle("r1", output(MAX_COUNT - 2)).uses([1, MAX_COUNT, 1, MAX_COUNT]);
     });
 
-    suite.calls("an_id_belongs_to_its_key", |key| {
-        key.reserve("r1", tokens(0, 50));
-        let other = key.world.member(named("other").with_global(generous()));
-        assert_refused!(other.try_settle("r1", output(1)), ReservationError::Unknown(_));
-        key.uses([1, 50, 1, 50]);
+    // The new totals are given, and the difference is charged, without a request. No total may be below the old one.
+    suite.calls("an_extension_charges_what_is_missing", |key| {
+        key.reserve("r1", tokens(10, 20)).extend("r1", output(50)).uses([1, 60, 1, 60]);
+        assert_refused!(key.try_extend("r1", input_and_output(9, 60)), ReservationError::Shrinks);
+        key.settle("r1", input_and_output(3, 50)).uses([1, 53, 1, 53]);
+    });
+
+    // So no limit of requests denies it.
+    suite.story("an_extension_needs_no_request", |world| {
+        let key = world.limited(requests_per_minute(1));
+        key.reserve("r1", requests(1));
+        assert!(!key.admits());
+        key.extend("r1", output(50));
+    });
+
+    suite.calls("an_overrun_is_what_exceeds_the_extension", |key| {
+        key.reserve("r1", tokens(0, 20)).extend("r1", output(70)).after(MINUTE);
+        key.settle("r1", output(80)).uses([0, 10, 1, 80]);
+    });
+
+    suite.story("an_extension_asks_for_credits_too", |world| {
+        let key = world.member(named("ci").with_budget(millionths(10)));
+        key.reserve("r1", spend(4)).extend("r1", credits(10));
+        let denied = key.try_extend("r1", credits(11)).expect("the reservation is known");
+        assert!(matches!(reason(&denied), DenialReason::BudgetExhausted { .. }));
+        assert_eq!(key.spent(), 10);
+    });
+
+    // Not even if nothing is missing.
+    suite.calls("an_expired_key_extends_nothing", |key| {
+        key.reserve("r1", tokens(0, 20)).update(|config| config.expires_at = Some(NOON));
+        for to in [20, 30] {
+            let denied = key.try_extend("r1", output(to)).expect("the reservation is known");
+            assert!(matches!(reason(&denied), DenialReason::KeyExpired { .. }));
+        }
+        key.uses([1, 20, 1, 20]);
+    });
+
+    suite.calls("what_has_ended_is_not_extended", |key| {
+        key.reserve("r1", tokens(0, 20)).reserve("r2", tokens(0, 20));
+        key.settle("r1", output(10)).cancel("r2");
+        for id in ["r1", "r2"] {
+            assert_refused!(key.try_extend(id, output(30)), ReservationError::AlreadySettled(_));
+        }
+        key.uses([1, 10, 1, 10]);
     });
 }
 

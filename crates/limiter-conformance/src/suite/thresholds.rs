@@ -1,6 +1,6 @@
 //! Thresholds: the charge that is the first to reach a share of a limit fires its threshold.
 
-use limiter_core::{Crossing, MAX_COUNT, TokenType};
+use limiter_core::{Crossing, MAX_COUNT, Timestamp, TokenType};
 
 use super::prelude::*;
 
@@ -8,26 +8,17 @@ pub(super) fn stories(suite: &mut Suite) {
     // The eighth of ten, and the tenth.
     suite.story("a_threshold_shows_its_limit_the_count_and_the_reset", |world| {
         let key = world.limited(requests_per_minute(10));
-        let mut fired = Vec::new();
-        for call in 1..=10 {
-            let decision = key.check(None, requests(1));
-            for crossing in decision.allowed().expect("it fits").crossed() {
-                let Crossing { rule, percent, limit, used, resets_at, .. } = crossing;
-                let rule = rule.expect("there is no budget").to_string();
-                assert_eq!((rule.as_str(), *limit), ("global/minute/requests", 10));
-                fired.push((call, *percent, *used, *resets_at));
-            }
-        }
-        assert_eq!(fired, [(8, 80, 8, Some(NEXT_MINUTE)), (10, 100, 10, Some(NEXT_MINUTE))]);
+        let crossed = [(); 10].map(|()| crossed(&key.check(None, requests(1)))).concat();
+        let reset = Some(NEXT_MINUTE);
+        assert_eq!(shown(&crossed), [(80, 10, 8, reset), (100, 10, 10, reset)]);
     });
 
     // In rising order, and both with all that is used.
     suite.calls("a_call_that_reaches_both_shares_fires_both", |key| {
-        let decision = key.check(None, tokens(40, 60));
-        let both = ["80 % of global/minute/tokens", "100 % of global/minute/tokens"];
-        assert_eq!(fired(&decision), both);
-        let crossed = decision.allowed().expect("it fits").crossed();
-        assert!(crossed.iter().all(|crossing| (crossing.limit, crossing.used) == (100, 100)));
+        let crossed = crossed(&key.check(None, tokens(40, 60)));
+        assert_eq!(in_words(&crossed), [MOST_TOKENS, ALL_TOKENS]);
+        let reset = Some(NEXT_MINUTE);
+        assert_eq!(shown(&crossed), [(80, 100, 100, reset), (100, 100, 100, reset)]);
     });
 
     // 80 % of 11 are 8.8: eight do not reach them, nine do.
@@ -95,11 +86,9 @@ pub(super) fn stories(suite: &mut Suite) {
     // It has no window: a threshold fires once, however long the key lives.
     suite.story("what_is_spent_fires_thresholds_of_the_budget", |world| {
         let key = world.member(named("ci").with_budget(millionths(10)));
-        let decision = key.fires(spend(7), []).check(None, spend(1));
-        assert_eq!(fired(&decision), ["80 % of the budget"]);
-        let Crossing { rule, limit, used, resets_at, .. } =
-            decision.allowed().expect("it fits").crossed()[0].clone();
-        assert_eq!((rule, limit, used, resets_at), (None, 10, 8, None));
+        let crossed = crossed(&key.fires(spend(7), []).check(None, spend(1)));
+        assert_eq!(in_words(&crossed), ["80 % of the budget"]);
+        assert_eq!(shown(&crossed), [(80, 10, 8, None)]);
         key.after(DAY).fires(spend(1), []).fires(spend(1), ["100 % of the budget"]);
     });
 
@@ -135,51 +124,48 @@ pub(super) fn stories(suite: &mut Suite) {
         let largest = limits(|it| it.tokens_per_day(MAX_COUNT));
         let config = named("ci").with_global(largest).with_budget(millionths(MAX_COUNT));
         let key = world.member(config);
-        let charge = |amount| tokens(amount, 0).with_credits(millionths(amount));
         // 4/5 of 2^53 − 1 are 7,205,759,403,792,792.8.
         let share = 7_205_759_403_792_793;
-        key.fires(charge(share - 1), []);
-        key.fires(charge(1), ["80 % of global/day/tokens", "80 % of the budget"]);
-        key.fires(charge(MAX_COUNT - share - 1), []);
-        key.fires(charge(1), ["100 % of global/day/tokens", "100 % of the budget"]);
+        key.fires(both(share - 1), []);
+        key.fires(both(1), ["80 % of global/day/tokens", "80 % of the budget"]);
+        key.fires(both(MAX_COUNT - share - 1), []);
+        key.fires(both(1), ["100 % of global/day/tokens", "100 % of the budget"]);
     });
 
     // It leaves them to the call that fits.
     suite.calls("a_denied_call_fires_nothing", |key| {
         key.denied(None, tokens(0, 101)).fires(tokens(0, 79), []);
-        key.denied(None, tokens(0, 22)).fires(tokens(0, 1), ["80 % of global/minute/tokens"]);
+        key.denied(None, tokens(0, 22)).fires(tokens(0, 1), [MOST_TOKENS]);
     });
 
     // As often as it is repeated; and the call then fires them all the same.
     suite.calls("a_peek_answers_what_the_call_would_fire", |key| {
         for _ in 0..2 {
-            let peeked = key.peek(None, tokens(0, 80));
-            assert_eq!(fired(&peeked), ["80 % of global/minute/tokens"]);
+            assert_eq!(fired(&key.peek(None, tokens(0, 80))), [MOST_TOKENS]);
         }
-        key.fires(tokens(0, 80), ["80 % of global/minute/tokens"]);
+        key.fires(tokens(0, 80), [MOST_TOKENS]);
         assert!(fired(&key.peek(None, tokens(0, 1))).is_empty());
     });
 
     // By the estimate, by what it is extended to, and by its actual cost.
     suite.story("a_reserved_call_fires_at_each_of_its_steps", |world| {
         let all = limits(|it| it.requests_per_minute(1).tokens_per_minute(100).tokens_per_day(200));
-        let key = world.limited(all);
-        let reserved = key.try_reserve("r1", None, tokens(0, 50), MINUTE).expect("it is new");
         let both = ["80 % of global/minute/requests", "100 % of global/minute/requests"];
-        assert_eq!(fired(&reserved), both);
-        let extended = key.try_extend("r1", output(90)).expect("the reservation is known");
-        assert_eq!(fired(&extended), ["80 % of global/minute/tokens"]);
-        let last = ["100 % of global/minute/tokens", "80 % of global/day/tokens"];
-        key.settling_fires("r1", output(160), last);
+        let key = world.limited(all);
+        key.reserving_fires("r1", tokens(0, 50), both).extending_fires(
+            "r1",
+            output(90),
+            [MOST_TOKENS],
+        );
+        key.settling_fires("r1", output(160), [ALL_TOKENS, "80 % of global/day/tokens"]);
     });
 
     // It is the first charge of that minute.
     suite.calls("an_overrun_fires_in_the_minute_open_then", |key| {
         key.reserve("r1", tokens(0, 90)).after(MINUTE);
         let settled = key.try_settle("r1", output(170)).expect("the reservation is known");
-        let [crossing] = &settled.crossed[..] else { panic!("{settled:?}") };
-        assert_eq!(in_words(&settled.crossed), ["80 % of global/minute/tokens"]);
-        assert_eq!((crossing.used, crossing.resets_at), (80, Some(NEXT_MINUTE.after(MINUTE))));
+        assert_eq!(in_words(&settled.crossed), [MOST_TOKENS]);
+        assert_eq!(shown(&settled.crossed), [(80, 100, 80, Some(NEXT_MINUTE.after(MINUTE)))]);
     });
 
     // Also past the limit and the budget, and with all that is used by then.
@@ -187,10 +173,13 @@ pub(super) fn stories(suite: &mut Suite) {
         let key = world.member(generous_config().with_budget(millionths(10)));
         let charge = tokens(0, 250).with_credits(millionths(9));
         let crossed = key.try_record("r1", None, charge, None).expect("it is never refused");
-        assert_eq!(
-            in_words(&crossed),
-            ["80 % of global/minute/tokens", "100 % of global/minute/tokens", "80 % of the budget"]
-        );
+        assert_eq!(in_words(&crossed), [MOST_TOKENS, ALL_TOKENS, "80 % of the budget"]);
         assert!(crossed.iter().map(|crossing| crossing.used).eq([250, 250, 9]));
     });
+}
+
+/// Percent, limit, usage and reset of thresholds.
+fn shown(crossed: &[Crossing]) -> Vec<(u8, u64, u64, Option<Timestamp>)> {
+    let shown = crossed.iter().map(|it| (it.percent, it.limit, it.used, it.resets_at));
+    shown.collect()
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    BoxError, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds, Limits, ManualClock,
-    NewKey, Page, Search, Store, Timestamp,
+    AccessKey, BoxError, Charge, CreatedKey, KeyConfig, KeyId, Keys, KeysError, LedgerBounds,
+    Limits, ManualClock, NewKey, Page, Search, Store, Timestamp, Totals,
 };
 
 use super::Source;
 use super::key::Key;
 use crate::Managed;
-use crate::fixtures::{NOON, limits, named, workspace};
+use crate::fixtures::{NOON, limits, millionths, named, output, tokens, workspace};
 use crate::waiting::Wait;
 
 /// A store whose clock stands until the story moves it, and the first admin key of the workspace `home`.
@@ -56,6 +56,17 @@ impl World {
 
     pub(super) fn create(&self, key: NewKey) -> CreatedKey {
         self.try_create(key).expect("an admin creates keys")
+    }
+
+    /// A new key, and its access key.
+    pub(super) fn with_access_key(&self, key: NewKey) -> (Key<'_>, AccessKey) {
+        let CreatedKey { record, access_key, .. } = self.create(key);
+        (self.key(record.id), access_key.expect("it was made or brought"))
+    }
+
+    /// The key with this access key.
+    pub(super) fn resolved(&self, access_key: &AccessKey) -> Option<KeyId> {
+        self.store.authenticate(access_key).wait().expect("the store answers")
     }
 
     /// A new member key without an access key.
@@ -123,6 +134,11 @@ pub(super) fn managed(store: Arc<dyn Store>) -> Managed {
     Managed::new(store, |bytes| getrandom::fill(bytes).map_err(BoxError::from))
 }
 
+/// A member key of this name, to be created.
+pub(super) fn member(name: &str) -> NewKey {
+    NewKey::member(named(name))
+}
+
 /// 10 requests and 100 tokens a minute, 1,000 tokens a day.
 pub(super) fn generous() -> Limits {
     limits(|it| it.requests_per_minute(10).tokens_per_minute(100).tokens_per_day(1_000))
@@ -130,6 +146,16 @@ pub(super) fn generous() -> Limits {
 
 pub(super) fn generous_config() -> KeyConfig {
     named("ci").with_global(generous())
+}
+
+/// The charge of as many output tokens as millionths of a credit.
+pub(super) fn both(amount: u64) -> Charge {
+    tokens(0, amount).with_credits(millionths(amount))
+}
+
+/// The totals of a call that used nothing but its request.
+pub(super) fn nothing() -> Totals {
+    output(0).with_credits(millionths(0))
 }
 
 /// An instant of this many milliseconds after noon, or before it.
