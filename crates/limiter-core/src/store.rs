@@ -261,7 +261,8 @@ pub struct NewRecord {
 /// A search for keys: which keys to list, and how many at a time.
 ///
 /// ```
-/// use limiter_core::Search;
+/// # mod limiter { pub use limiter_core::*; }
+/// use limiter::Search;
 ///
 /// let search = Search::all().name_contains("ci").page_size(20);
 /// assert_eq!(search, serde_json::from_str(r#"{"name_contains":"ci","page_size":20}"#)?);
