@@ -27,12 +27,11 @@ where
         match self.get_mut() {
             Self::Now { observer, call, decide } => {
                 let begun = observer.begin(&call());
-                // A decision is large, so it is made where it is returned, and moved only to be observed.
                 let mut answer = Poll::Ready(Ok(begun.in_scope(decide)));
-                if let Poll::Ready(Ok(decision)) = &answer
+                if let Poll::Ready(Ok(decision)) = &mut answer
                     && !observer.ignores(decision)
                 {
-                    answer = answer.map_ok(|decision| observer.decided(&call(), &begun, decision));
+                    observer.decided(&call(), &begun, decision);
                 }
                 answer
             }

@@ -57,8 +57,8 @@ impl EventSink {
     }
 
     /// Sends the events of a decision, and applies shadow mode to it.
-    pub(crate) fn decided(&self, call: &Call<'_>, decision: Decision) -> Decision {
-        match &decision {
+    pub(crate) fn decided(&self, call: &Call<'_>, decision: &mut Decision) {
+        match &*decision {
             Decision::Allowed(allowed) if call.operation != Operation::Peek => {
                 if let Some(key) = call.key
                     && !allowed.crossed().is_empty()
@@ -68,10 +68,9 @@ impl EventSink {
                 if self.0.usage.has_listeners() {
                     self.checked(call, allowed);
                 }
-                decision
             }
-            Decision::Denied(_) if self.0.shadow => decision.in_shadow(),
-            _ => decision,
+            Decision::Denied(_) if self.0.shadow => *decision = decision.clone().in_shadow(),
+            _ => {}
         }
     }
 

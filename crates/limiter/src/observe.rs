@@ -64,12 +64,11 @@ impl Observer {
         Instruments::ARE_NONE && self.events.ignores(decision)
     }
 
-    /// Observes a decision, and returns it, changed if the limiter is in shadow mode.
+    /// Observes a decision, and changes it if the limiter is in shadow mode. In place: a decision is large.
     #[inline(never)]
-    pub(crate) fn decided(&self, call: &Call<'_>, begun: &Begun, decision: Decision) -> Decision {
-        let decision = self.events.decided(call, decision);
-        self.instruments.decided(call, begun, &decision);
-        decision
+    pub(crate) fn decided(&self, call: &Call<'_>, begun: &Begun, decision: &mut Decision) {
+        self.events.decided(call, decision);
+        self.instruments.decided(call, begun, decision);
     }
 
     /// Awaits and observes a decision.
@@ -79,13 +78,12 @@ impl Observer {
         answer: impl Future<Output = Result<Decision, E>> + Send,
     ) -> Result<Decision, E> {
         let begun = self.begin(&call);
-        match begun.around(answer).await {
-            Ok(decision) => Ok(self.decided(&call, &begun, decision)),
-            Err(error) => {
-                self.instruments.failed(&call, &begun, &error);
-                Err(error)
-            }
+        let mut answer = begun.around(answer).await;
+        match &mut answer {
+            Ok(decision) => self.decided(&call, &begun, decision),
+            Err(error) => self.instruments.failed(&call, &begun, error),
         }
+        answer
     }
 
     /// Awaits and observes the answer of any other operation.
