@@ -1,7 +1,6 @@
 //! The events of a limiter: thresholds that are reached, and final charges.
 
 mod channel;
-mod missed;
 mod threshold;
 mod usage;
 
@@ -10,11 +9,11 @@ use std::sync::Arc;
 
 use limiter_core::{Allowed, Crossing, Decision, KeyId, LateEvent, RequestId, Settled};
 
-pub(crate) use self::channel::{Callback, Channel, Code};
-pub use self::missed::Missed;
+pub(crate) use self::channel::{Channel, Code};
+pub use self::channel::{Missed, Subscription};
 pub use self::threshold::{ThresholdEvent, ThresholdEvents};
 pub use self::usage::{UsageEvent, UsageEvents, UsageKind};
-use crate::observe::{self, Call, Operation};
+use crate::observe::{self, Call, Counted, Operation};
 use crate::user_code::UserCode;
 
 /// Event sink and shadow flag, shared by clones.
@@ -38,11 +37,11 @@ impl EventSink {
     }
 
     pub(crate) fn threshold_events(&self) -> ThresholdEvents {
-        ThresholdEvents::new(self.0.thresholds.subscribe())
+        self.0.thresholds.subscribe()
     }
 
     pub(crate) fn usage_events(&self) -> UsageEvents {
-        UsageEvents::new(self.0.usage.subscribe())
+        self.0.usage.subscribe()
     }
 
     /// Returns whether this decision raises no event, and is not changed by shadow mode.
@@ -128,7 +127,8 @@ impl EventSink {
     #[cold]
     fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
         for crossing in crossed {
-            observe::event_fired(crossing.percent);
+            let percent = crossing.percent.to_string();
+            observe::count(Counted::EventsFired, &[("threshold", &percent)], 1);
             let event = ThresholdEvent { key: key.clone(), crossing: crossing.clone() };
             self.0.thresholds.send(event);
         }

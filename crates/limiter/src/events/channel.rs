@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use thiserror::Error;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Event, Missed};
-use crate::observe;
+use super::Event;
+use crate::observe::{self, Counted};
 use crate::user_code::UserCode;
 
 /// A callback that is run for each event, before the call that raised it is answered.
-pub(crate) type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
+type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
 
 /// The call sites of the application's code that an event runs.
 pub(crate) struct Code {
@@ -30,16 +31,33 @@ pub(crate) struct Channel<E> {
     listeners: Arc<AtomicUsize>,
 }
 
-/// The events of one subscriber.
-pub(crate) struct Subscription<E> {
+/// The events of one kind, from the subscription on.
+pub struct Subscription<E> {
     receiver: broadcast::Receiver<E>,
     listeners: Arc<AtomicUsize>,
+    /// The kind of event in the metric of missed events.
+    kind: &'static str,
+}
+
+/// Events that a slow subscriber has missed. The stream goes on with the oldest event that is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{events} events were missed: the subscriber is too slow")]
+#[non_exhaustive]
+pub struct Missed {
+    /// The number of missed events.
+    pub events: u64,
 }
 
 impl<E: Event> Channel<E> {
-    pub(crate) fn new(kept: usize, callbacks: Vec<Callback<E>>) -> Self {
-        let listeners = Arc::new(AtomicUsize::new(callbacks.len()));
-        Self { callbacks, sender: OnceLock::new(), kept: kept.clamp(1, MOST_KEPT), listeners }
+    /// Adds a callback.
+    pub(crate) fn call(&mut self, callback: impl Fn(&E) + Send + Sync + 'static) {
+        self.callbacks.push(Box::new(callback));
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets the number of events that are kept for a slow subscriber.
+    pub(crate) fn keep(&mut self, events: usize) {
+        self.kept = events.clamp(1, MOST_KEPT);
     }
 
     #[inline]
@@ -51,7 +69,7 @@ impl<E: Event> Channel<E> {
         let sender = self.sender.get_or_init(|| broadcast::Sender::new(self.kept));
         let receiver = sender.subscribe();
         self.listeners.fetch_add(1, Ordering::Relaxed);
-        Subscription { receiver, listeners: Arc::clone(&self.listeners) }
+        Subscription { receiver, listeners: Arc::clone(&self.listeners), kind: E::NAME }
     }
 
     /// Sends an event without waiting for a subscriber, and contains the panics of callbacks and wakers.
@@ -70,19 +88,27 @@ impl<E: Event> Channel<E> {
 
 impl<E: Event> Default for Channel<E> {
     fn default() -> Self {
-        Self::new(E::KEPT, Vec::new())
+        Self {
+            callbacks: Vec::new(),
+            sender: OnceLock::new(),
+            kept: E::KEPT,
+            listeners: Arc::default(),
+        }
     }
 }
 
-impl<E: Event> Subscription<E> {
+impl<E: Clone> Subscription<E> {
     /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
     ///
     /// No event is lost if the future is dropped before it is ready.
-    pub(crate) async fn next(&mut self) -> Option<Result<E, Missed>> {
+    ///
+    /// # Errors
+    /// [`Missed`]. The next call then returns the oldest event that is left.
+    pub async fn next(&mut self) -> Option<Result<E, Missed>> {
         match self.receiver.recv().await {
             Ok(event) => Some(Ok(event)),
             Err(RecvError::Lagged(events)) => {
-                observe::events_missed(E::NAME, events);
+                observe::count(Counted::EventsMissed, &[("events", self.kind)], events);
                 Some(Err(Missed { events }))
             }
             Err(RecvError::Closed) => None,
@@ -144,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_callback_is_a_listener_for_ever() {
-        let channel = Channel::<UsageEvent>::new(1, vec![Box::new(|_| {})]);
+        let mut channel = Channel::<UsageEvent>::default();
+        channel.call(|_| {});
         drop(channel.subscribe());
         assert!(channel.has_listeners());
     }

@@ -4,7 +4,6 @@
 
 use super::meaning::Meaning;
 use super::openai_chat;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
@@ -16,10 +15,10 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     })
 }
 
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["prompt"] => RequestMeaning::Prompts,
-        ["suffix"] => RequestMeaning::Text,
+        ["prompt"] => Meaning::Prompts,
+        ["suffix"] => Meaning::Text,
         _ => return openai_chat::generation(path),
     })
 }

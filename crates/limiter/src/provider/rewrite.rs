@@ -1,6 +1,7 @@
 //! Changes to the body of a request. All other bytes stay unchanged.
 
 use super::api::Api;
+use super::request::{ApiRequest, RequestChanges};
 
 /// The places of the values in a body that may be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,22 +55,25 @@ impl Places {
     }
 }
 
-/// Returns the body with these changes. None if nothing changes.
+/// Returns the body of a request with these changes. None if nothing changes.
 pub(super) fn rewritten(
-    api: Api,
-    places: &Places,
+    request: &ApiRequest,
     body: &[u8],
-    ask_for_usage: bool,
-    max_output_tokens: Option<u64>,
+    wanted: &RequestChanges,
     model: Option<&str>,
 ) -> Option<Vec<u8>> {
+    let ApiRequest { api, places, .. } = request;
     let text = str::from_utf8(body).ok().filter(|_| body.len() == places.body_bytes)?;
     let mut changes = Changes { text, changes: Vec::new(), members: Vec::new() };
-    if ask_for_usage && matches!(api, Api::OpenAiChat | Api::OpenAiCompletions) {
+    if wanted.ask_for_usage
+        && request.streams
+        && !request.asks_for_usage
+        && api.reports_usage_if_asked()
+    {
         changes.ask_for_usage(places);
     }
-    if let Some(tokens) = max_output_tokens {
-        changes.bound(api, places, tokens.max(1));
+    if let Some(tokens) = wanted.max_output_tokens {
+        changes.bound(*api, places, tokens.max(1));
     }
     if let Some(model) = model {
         changes.name(places, model);
