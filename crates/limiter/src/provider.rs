@@ -5,7 +5,6 @@
 
 mod anthropic;
 mod api;
-mod bom;
 mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

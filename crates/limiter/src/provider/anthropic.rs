@@ -12,10 +12,8 @@ use super::meaning::Meaning;
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["type"] => Meaning::Type,
-        ["usage"] => Meaning::Usage,
         ["message"] => Meaning::Enter,
         ["message", "usage"] => Meaning::FirstUsage,
-        ["error"] => Meaning::Error,
         ["delta"] => Meaning::Enter,
         // A compaction has `content`.
         ["delta", "text" | "thinking" | "partial_json" | "content"] => Meaning::Text,

@@ -126,7 +126,8 @@ impl Api {
             Self::OpenAiChat => openai_chat::answer(path),
             Self::OpenAiCompletions => openai_completions::answer(path),
             Self::OpenAiResponses => openai_responses::answer(path),
-            Self::OpenAiEmbeddings => openai_embeddings::answer(path),
+            // They have usage alone.
+            Self::OpenAiEmbeddings => None,
             Self::Rerank => rerank::answer(path),
             Self::AnthropicMessages => anthropic::answer(path),
             Self::Gemini | Self::GeminiEmbeddings => gemini::answer(path),
@@ -134,8 +135,13 @@ impl Api {
     }
 
     /// Returns the meaning of a value of an answer: in this API, or else in any other, since gateways fall back from
-    /// one provider to another. No two APIs give one path two meanings.
+    /// one provider to another. No two APIs give one path two meanings, and all have the same for usage and errors.
     pub(super) fn answer(chosen: Option<Self>, path: &[&str]) -> Meaning {
+        match path {
+            ["usage"] => return Meaning::Usage,
+            ["error"] => return Meaning::Error,
+            _ => {}
+        }
         let own = chosen.and_then(|api| api.answer_of(path));
         let any = || Self::ALL.into_iter().find_map(|api| api.answer_of(path));
         own.or_else(any).unwrap_or(Meaning::Skip)

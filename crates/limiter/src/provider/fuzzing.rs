@@ -93,7 +93,7 @@ fn is_object(json: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) use self::tests::{assert_parts, cut, too_large, whole};
+pub(super) use self::tests::{assert_parts, cut, too_large, uncopied, whole};
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +130,17 @@ mod tests {
             let pieces = [&text[..cut], &[], &text[cut..]];
             assert_eq!(parts(max_bytes, &pieces), expected, "{shown} cut at {cut}");
         }
+    }
+
+    /// Returns the number of parts of this text, each of which must be handed over without a copy.
+    pub(in super::super) fn uncopied(parts: &mut Parts<impl Divide>, text: &[u8]) -> usize {
+        let mut handed_over = 0;
+        parts.push(text, |part| {
+            let Part::Whole(bytes) = part else { panic!("{part:?}") };
+            assert!(text.as_ptr_range().contains(&bytes.as_ptr()), "{}", text.escape_ascii());
+            handed_over += 1;
+        });
+        handed_over
     }
 
     #[test]

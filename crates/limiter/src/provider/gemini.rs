@@ -12,7 +12,6 @@ use super::media::Kind;
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["usageMetadata" | "usage_metadata"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
         ["candidates"] | ["candidates", "content"] | ["candidates", "content", "parts"] => {
             Meaning::Enter
         }

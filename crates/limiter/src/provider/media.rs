@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::scalar::{text, text_bytes};
+use crate::estimate::BYTES_OF_A_TOKEN;
 
 /// The kind of a part of a prompt, by its name. Inline data overrides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub(super) fn size(api: Api, kind: Kind, raw: &str, buffer: &mut String) -> Size
         };
     }
     match text(raw, buffer) {
-        Some(text) => Media { api, kind, detail: Detail::Auto }.of_text(text),
+        Some(text) => Media { api, kind, most_patches: OPENAI_MOST_PATCHES }.of_text(text),
         // The structure of an array is unknown.
         None if raw.starts_with('[') => Size::text_bytes(raw.len() as u64),
         None => Size::tokens(0),
@@ -76,7 +77,7 @@ pub(super) fn size(api: Api, kind: Kind, raw: &str, buffer: &mut String) -> Size
 pub(super) fn of_data_url(api: Api, text: &str) -> Option<Size> {
     let (media_type, data) = data_url(text)?;
     let kind = kind_of(media_type).unwrap_or(Kind::File);
-    Some(Media { api, kind, detail: Detail::Auto }.of_base64(media_type, data))
+    Some(Media { api, kind, most_patches: OPENAI_MOST_PATCHES }.of_base64(media_type, data))
 }
 
 /// An object with media, of any API.
@@ -107,12 +108,12 @@ impl Object<'_> {
         }
         let media_type = self.media_type.map_or("", |raw| raw.get().trim_matches('"'));
         let kind = kind_of(media_type).unwrap_or(kind);
-        let detail = match self.detail.map(RawValue::get) {
-            Some("\"low\"") => Detail::Low,
-            Some("\"high\"") => Detail::High,
-            _ => Detail::Auto,
+        let most_patches = match self.detail.map(RawValue::get) {
+            Some("\"low\"") => OPENAI_LOW_PATCHES,
+            Some("\"high\"") => OPENAI_HIGH_PATCHES,
+            _ => OPENAI_MOST_PATCHES,
         };
-        let media = Media { api, kind, detail };
+        let media = Media { api, kind, most_patches };
         if let Some(data) = self.data.and_then(|raw| text(raw.get(), buffer)) {
             return match data_url(data) {
                 Some((media_type, data)) => media.of_base64(media_type, data),
@@ -127,19 +128,12 @@ impl Object<'_> {
     }
 }
 
-/// `detail` of OpenAI's pictures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Detail {
-    Low,
-    High,
-    Auto,
-}
-
 #[derive(Clone, Copy)]
 struct Media {
     api: Api,
     kind: Kind,
-    detail: Detail,
+    /// By `detail` of OpenAI's pictures.
+    most_patches: u64,
 }
 
 impl Media {
@@ -190,11 +184,7 @@ impl Media {
         match self.api {
             Api::Gemini | Api::GeminiEmbeddings => GEMINI_PICTURE_TOKENS,
             Api::AnthropicMessages => patches(ANTHROPIC_PATCH).min(ANTHROPIC_MOST_PATCHES),
-            _ => openai_picture(patches(OPENAI_PATCH).min(match self.detail {
-                Detail::Low => OPENAI_LOW_PATCHES,
-                Detail::High => OPENAI_HIGH_PATCHES,
-                Detail::Auto => OPENAI_MOST_PATCHES,
-            })),
+            _ => openai_picture(patches(OPENAI_PATCH).min(self.most_patches)),
         }
     }
 
@@ -219,10 +209,8 @@ impl Media {
         match (self.kind, self.api) {
             (Kind::Picture, Api::Gemini | Api::GeminiEmbeddings) => GEMINI_PICTURE_TOKENS,
             (Kind::Picture, Api::AnthropicMessages) => ANTHROPIC_MOST_PATCHES,
-            (Kind::Picture, _) if self.detail == Detail::Low => openai_picture(OPENAI_LOW_PATCHES),
-            (Kind::Picture, _) => openai_picture(OPENAI_HIGH_PATCHES),
-            (Kind::Audio, _) => self.of_seconds(self.kind, UNKNOWN_SECONDS, 1),
-            (Kind::Video, _) => self.of_seconds(self.kind, UNKNOWN_SECONDS, 1),
+            (Kind::Picture, _) => openai_picture(self.most_patches.min(OPENAI_HIGH_PATCHES)),
+            (Kind::Audio | Kind::Video, _) => self.of_seconds(self.kind, UNKNOWN_SECONDS, 1),
             (Kind::File, _) => self.of_pages(UNKNOWN_PAGES * BYTES_OF_A_PAGE),
         }
     }
@@ -299,9 +287,6 @@ fn is_text(start: &[u8]) -> bool {
     };
     !valid.contains('\0')
 }
-
-/// The rule of thumb for English text that OpenAI and others state.
-const BYTES_OF_A_TOKEN: u64 = 4;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,

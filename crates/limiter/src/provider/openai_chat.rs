@@ -14,9 +14,8 @@ use super::media::Kind;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["usage"] | ["x_groq", "usage"] | ["choices", "usage"] => Meaning::Usage,
+        ["x_groq", "usage"] | ["choices", "usage"] => Meaning::Usage,
         ["choices"] | ["x_groq"] => Meaning::Enter,
-        ["error"] => Meaning::Error,
         ["choices", "delta" | "message", of_delta @ ..] => delta(of_delta),
         _ => return None,
     })

@@ -9,8 +9,6 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["choices"] => Meaning::Enter,
         ["choices", "text"] => Meaning::ChoiceText,
-        ["usage"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
         _ => return None,
     })
 }

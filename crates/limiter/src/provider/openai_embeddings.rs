@@ -5,14 +5,6 @@
 use super::meaning::Meaning;
 use super::media::Kind;
 
-pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
-    Some(match path {
-        ["usage"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
-        _ => return None,
-    })
-}
-
 /// Returns the meaning of a path. Some providers accept pictures too, next to the text or as a part of it.
 pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {

@@ -15,8 +15,8 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
         ["type"] => Meaning::Type,
         ["delta"] => Meaning::Text,
         ["response"] => Meaning::Enter,
-        ["usage"] | ["response", "usage"] => Meaning::Usage,
-        ["error"] | ["response", "error"] => Meaning::Error,
+        ["response", "usage"] => Meaning::Usage,
+        ["response", "error"] => Meaning::Error,
         // A whole response.
         ["output"] | ["output", "content" | "summary"] => Meaning::Enter,
         ["output", "content" | "summary", "text" | "refusal"] => Meaning::Text,

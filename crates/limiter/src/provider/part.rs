@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::bom::Bom;
-
 /// One event of a stream, or one JSON value of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
@@ -57,6 +55,34 @@ impl<D: Divide> Parts<D> {
 
     pub(super) const fn capacity(&self) -> usize {
         self.begun.capacity()
+    }
+}
+
+/// Drops a UTF-8 byte order mark at the very start of a text that is cut anywhere.
+#[derive(Clone, Debug, Default)]
+struct Bom {
+    /// The number of bytes of the mark so far.
+    matched: usize,
+    /// Whether the start of the text has passed.
+    passed: bool,
+}
+
+impl Bom {
+    /// Returns the rest of the text up to the end of this piece. Bytes that only looked like a mark come first.
+    fn strip<'a>(&mut self, piece: &'a [u8]) -> [&'a [u8]; 2] {
+        if self.passed {
+            return [&[], piece];
+        }
+        let held = self.matched;
+        let fits = BOM[held..].iter().zip(piece).take_while(|(mark, byte)| mark == byte).count();
+        self.matched += fits;
+        let (is_mark, may_be_mark) = (self.matched == BOM.len(), fits == piece.len());
+        self.passed = is_mark || !may_be_mark;
+        match self.passed {
+            true if is_mark => [&[], &piece[fits..]],
+            true => [&BOM[..held], piece],
+            false => [&[], &[]],
+        }
     }
 }
 
@@ -137,6 +163,9 @@ impl fmt::Debug for PartBuffer {
         f.debug_struct("PartBuffer").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }
+
+/// The byte order mark.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// 8 MiB. `response.completed` of OpenAI's Responses API repeats the whole answer and the instructions, and images come in
 /// base64. It bounds the memory that an upstream can take from a call.

@@ -145,13 +145,10 @@ impl AnswerReader {
     #[must_use]
     pub fn reported(&self) -> Reported {
         let Account { api, reported, since, unread, .. } = &self.account;
-        let mut reported = *reported;
-        reported.output = reported.output.filter(|_| !*unread);
-        reported.output = reported.output.map(|output| output.saturating_add(*since));
-        if api.is_some_and(|api| !api.has_output()) {
-            reported.output = reported.output.or(Some(0));
-        }
-        reported
+        let output = reported.output.filter(|_| !*unread);
+        let output = output.map(|output| output.saturating_add(*since));
+        let has_none = api.is_some_and(|api| !api.has_output());
+        Reported { output: output.or_else(|| has_none.then_some(0)), ..*reported }
     }
 
     /// Returns the tokens to charge so far: reported, counted, or estimated.

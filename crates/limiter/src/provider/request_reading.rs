@@ -38,7 +38,18 @@ pub(super) fn read(
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(RequestError::NotAnObject);
     }
-    reading.end()
+    if let Some(error) = reading.error {
+        return Err(error);
+    }
+    let mut prompt = reading.prompt.and(reading.query.times(reading.documents.max(1)));
+    if prompt.tokens > 0 && reading.is_chat() {
+        prompt.tokens = prompt.tokens.saturating_add(ANSWER_TOKENS);
+    }
+    let mut request = reading.request;
+    request.answers = request.answers.saturating_mul(reading.prompts.max(1));
+    request.input_tokens = prompt.total();
+    request.max_output_tokens = request.places.max_output_tokens();
+    Ok(request)
 }
 
 /// A receiver of the values of a request.
@@ -61,21 +72,6 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn end(self) -> Result<ApiRequest, RequestError> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let mut prompt = self.prompt.and(self.query.times(self.documents.max(1)));
-        if prompt.tokens > 0 && self.is_chat() {
-            prompt.tokens = prompt.tokens.saturating_add(ANSWER_TOKENS);
-        }
-        let mut request = self.request;
-        request.answers = request.answers.saturating_mul(self.prompts.max(1));
-        request.input_tokens = prompt.total();
-        request.max_output_tokens = request.places.max_output_tokens();
-        Ok(request)
-    }
-
     const fn is_chat(&self) -> bool {
         matches!(
             self.request.api,

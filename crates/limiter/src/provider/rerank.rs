@@ -9,8 +9,7 @@ use super::media::Kind;
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["meta"] => Meaning::Enter,
-        ["usage"] | ["meta", "billed_units" | "tokens"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
+        ["meta", "billed_units" | "tokens"] => Meaning::Usage,
         _ => return None,
     })
 }

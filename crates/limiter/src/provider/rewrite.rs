@@ -4,7 +4,7 @@ use super::api::Api;
 use super::request::{ApiRequest, RequestChanges};
 
 /// The places of the values in a body that may be changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Places {
     body_bytes: usize,
     pub(super) model: Option<Place>,
@@ -31,15 +31,8 @@ struct Maximum {
 }
 
 impl Places {
-    pub(super) const fn of(body: &[u8]) -> Self {
-        Self {
-            body_bytes: body.len(),
-            model: None,
-            maxima: Vec::new(),
-            generation: None,
-            stream_options: None,
-            include_usage: None,
-        }
+    pub(super) fn of(body: &[u8]) -> Self {
+        Self { body_bytes: body.len(), ..Self::default() }
     }
 
     pub(super) fn add_maximum(&mut self, place: Place, tokens: Option<u64>, is_null: bool) {

@@ -128,6 +128,12 @@ fn raw<'de, D: Deserializer<'de>>(value: D) -> Result<&'de str, D::Error> {
     Ok(raw.get())
 }
 
+macro_rules! ignore {
+    ($($visit:ident: $scalar:ty),*) => {
+        $(fn $visit<E>(self, _: $scalar) -> Result<(), E> { Ok(()) })*
+    };
+}
+
 /// The inside of a value. A scalar has none.
 struct Inside<'r, 'p, R> {
     receiver: &'r mut R,
@@ -173,22 +179,6 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         self.receiver.string(self.path.names(), text);
         Ok(())
@@ -197,6 +187,8 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
+
+    ignore! { visit_bool: bool, visit_u64: u64, visit_i64: i64, visit_f64: f64 }
 }
 
 /// The name of a member, borrowed from the text unless it has escapes.
