@@ -4,7 +4,7 @@ use std::fmt;
 
 use limiter_core::{Store, Thresholds};
 
-use crate::events::{Channel, EventSink, ThresholdEvent, UsageEvent};
+use crate::events::{Channel, EventSink, THRESHOLDS, ThresholdEvent, USAGE, UsageEvent};
 use crate::limiter::{Backend, Limiter};
 
 /// Settings of a [`Limiter`]: see [`Limiter::builder`].
@@ -22,8 +22,8 @@ impl LimiterBuilder {
         Self {
             backend: Backend::of(store),
             thresholds: Thresholds::default(),
-            threshold_events: Channel::default(),
-            usage_events: Channel::default(),
+            threshold_events: Channel::of(&THRESHOLDS),
+            usage_events: Channel::of(&USAGE),
             shadow: false,
         }
     }

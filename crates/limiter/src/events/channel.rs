@@ -8,21 +8,26 @@ use thiserror::Error;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Event;
 use crate::observe::{self, Counted};
 use crate::user_code::UserCode;
 
 /// A callback that is run for each event, before the call that raised it is answered.
 type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
 
-/// The call sites of the application's code that an event runs.
-pub(crate) struct Code {
+/// A kind of event.
+pub(crate) struct Kind {
+    /// Its name in the metric of missed events.
+    pub(crate) name: &'static str,
+    /// The default number of events that are kept for a slow subscriber.
+    pub(crate) kept: usize,
+    /// The call sites of the application's code: of its callbacks, and of its subscribers' wakers.
     pub(crate) callback: UserCode,
     pub(crate) waker: UserCode,
 }
 
 /// Callbacks and subscribers of one kind of event.
 pub(crate) struct Channel<E> {
+    kind: &'static Kind,
     callbacks: Vec<Callback<E>>,
     /// Created for the first subscriber, since it allocates the memory of all events that are kept.
     sender: OnceLock<broadcast::Sender<E>>,
@@ -35,8 +40,7 @@ pub(crate) struct Channel<E> {
 pub struct Subscription<E> {
     receiver: broadcast::Receiver<E>,
     listeners: Arc<AtomicUsize>,
-    /// The kind of event in the metric of missed events.
-    kind: &'static str,
+    kind: &'static Kind,
 }
 
 /// Events that a slow subscriber has missed. The stream goes on with the oldest event that is left.
@@ -48,7 +52,12 @@ pub struct Missed {
     pub events: u64,
 }
 
-impl<E: Event> Channel<E> {
+impl<E: Clone> Channel<E> {
+    pub(crate) fn of(kind: &'static Kind) -> Self {
+        let listeners = Arc::default();
+        Self { kind, callbacks: Vec::new(), sender: OnceLock::new(), kept: kind.kept, listeners }
+    }
+
     /// Adds a callback.
     pub(crate) fn call(&mut self, callback: impl Fn(&E) + Send + Sync + 'static) {
         self.callbacks.push(Box::new(callback));
@@ -69,7 +78,7 @@ impl<E: Event> Channel<E> {
         let sender = self.sender.get_or_init(|| broadcast::Sender::new(self.kept));
         let receiver = sender.subscribe();
         self.listeners.fetch_add(1, Ordering::Relaxed);
-        Subscription { receiver, listeners: Arc::clone(&self.listeners), kind: E::NAME }
+        Subscription { receiver, listeners: Arc::clone(&self.listeners), kind: self.kind }
     }
 
     /// Sends an event without waiting for a subscriber, and contains the panics of callbacks and wakers.
@@ -77,22 +86,11 @@ impl<E: Event> Channel<E> {
     /// The call is charged already, so the code that sends the event must go on.
     pub(crate) fn send(&self, event: E) {
         for callback in &self.callbacks {
-            let _ = E::CODE.callback.run(|| callback(&event));
+            let _ = self.kind.callback.run(|| callback(&event));
         }
         if let Some(sender) = self.sender.get() {
             // It is no error to have no subscriber. A subscriber's waker is code of the application.
-            let _ = E::CODE.waker.run(|| sender.send(event));
-        }
-    }
-}
-
-impl<E: Event> Default for Channel<E> {
-    fn default() -> Self {
-        Self {
-            callbacks: Vec::new(),
-            sender: OnceLock::new(),
-            kept: E::KEPT,
-            listeners: Arc::default(),
+            let _ = self.kind.waker.run(|| sender.send(event));
         }
     }
 }
@@ -108,7 +106,7 @@ impl<E: Clone> Subscription<E> {
         match self.receiver.recv().await {
             Ok(event) => Some(Ok(event)),
             Err(RecvError::Lagged(events)) => {
-                observe::count(Counted::EventsMissed, &[("events", self.kind)], events);
+                observe::count(Counted::EventsMissed, &[("events", self.kind.name)], events);
                 Some(Err(Missed { events }))
             }
             Err(RecvError::Closed) => None,
@@ -135,7 +133,7 @@ const MOST_KEPT: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{UsageEvent, UsageKind};
+    use super::super::{USAGE, UsageEvent, UsageKind};
     use super::*;
     use limiter_core::{Charge, Timestamp};
 
@@ -152,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_has_listeners_as_long_as_somebody_subscribes() {
-        let channel = Channel::<UsageEvent>::default();
+        let channel = Channel::<UsageEvent>::of(&USAGE);
         assert!(!channel.has_listeners());
         let (mut first, second) = (channel.subscribe(), channel.subscribe());
         channel.send(event());
@@ -170,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_callback_is_a_listener_for_ever() {
-        let mut channel = Channel::<UsageEvent>::default();
+        let mut channel = Channel::<UsageEvent>::of(&USAGE);
         channel.call(|_| {});
         drop(channel.subscribe());
         assert!(channel.has_listeners());
