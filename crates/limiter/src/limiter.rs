@@ -495,15 +495,13 @@ impl Limiter {
         let asset = asset.asset();
         self.answer(async move {
             let whole = estimate.charge()?;
-            let answer = self.reserve(key, asset, &whole).await?;
-            let Some(limited) = answer.denied().and_then(Denied::rate_limited) else {
-                return Ok(answer.with_price(estimate.price));
-            };
-            let capped = estimate.capped_to(limited.rules()).charge()?;
-            if capped == whole {
-                return Ok(answer);
+            let mut answer = self.reserve(key, asset, &whole).await?;
+            if let Some(limited) = answer.denied().and_then(Denied::rate_limited) {
+                let capped = estimate.capped_to(limited.rules()).charge()?;
+                if capped != whole {
+                    answer = self.reserve(key, asset, &capped).await?;
+                }
             }
-            let answer = self.reserve(key, asset, &capped).await?;
             Ok(answer.with_price(estimate.price))
         })
     }
@@ -606,11 +604,10 @@ impl Limiter {
         workspace: WorkspaceId,
         admin: NewKey,
     ) -> Answer<impl Future<Output = Result<CreatedKey, KeysError>> + Send + '_> {
-        let call = Call::new(Operation::Bootstrap);
-        self.observed(
-            call,
-            async move { self.0.issuer.bootstrap(self.store(), workspace, admin).await },
-        )
+        let issuer = &self.0.issuer;
+        self.observed(Call::new(Operation::Bootstrap), async move {
+            issuer.bootstrap(self.store(), workspace, admin).await
+        })
     }
 
     /// Returns the keys of a workspace, managed on behalf of the holder of this access key.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
-use limiter_core::{BoxError, Settled};
+use limiter_core::{BoxError, MAX_COUNT, Settled};
 use pin_project_lite::pin_project;
 
 pub use self::count::CountTokens;
@@ -165,14 +165,14 @@ impl<S, C, K> StreamMeter<S, C, K> {
     /// A larger step calls the store less often, and takes more from other calls of the key until it is settled. 0
     /// becomes 1.
     pub fn with_step(mut self, tokens: u64) -> Self {
-        self.meter.set_step(tokens);
+        self.meter.step = tokens.clamp(1, MAX_COUNT);
         self
     }
 
     /// Extends and settles credits too, at this price. The default is the [reservation's](Reservation::price). Without
     /// any price, the credits stay as they were reserved, unless upstream [reported](CountTokens::reported) others.
     pub fn with_price(mut self, price: Price) -> Self {
-        self.meter.set_price(price);
+        self.meter.price = Some(price);
         self
     }
 
@@ -205,7 +205,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
     /// }
     /// ```
     pub fn ending_at_limit(mut self) -> Self {
-        self.meter.end_at_limit();
+        self.meter.ends_at_limit = true;
         self
     }
 

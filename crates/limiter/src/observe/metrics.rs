@@ -103,11 +103,19 @@ impl OfOperation {
 
 pub(crate) fn count(counted: Counted, labels: &[(&'static str, &str)], by: u64) {
     let (name, text) = match counted {
-        Counted::EventsFired => (EVENTS_FIRED, EVENTS_FIRED_TEXT),
-        Counted::EventsMissed => (EVENTS_DROPPED, EVENTS_DROPPED_TEXT),
+        Counted::EventsFired => {
+            (EVENTS_FIRED, "Threshold events, by threshold in percent of the limit")
+        }
+        Counted::EventsMissed => {
+            (EVENTS_DROPPED, "Events that a slow subscriber missed, by kind of event")
+        }
         #[cfg(feature = "stream")]
-        Counted::Answers => (ANSWERS, ANSWERS_TEXT),
-        Counted::CallbackPanics => (CALLBACK_PANICS, CALLBACK_PANICS_TEXT),
+        Counted::Answers => {
+            (ANSWERS, "Answers of providers, by API and by the source of their tokens")
+        }
+        Counted::CallbackPanics => {
+            (CALLBACK_PANICS, "Panics in callbacks of the application, by callback")
+        }
     };
     describe_counter!(name, text);
     let labels = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
@@ -177,12 +185,7 @@ const SETTLEMENTS: &str = "limiter_settlements_total";
 const ERRORS: &str = "limiter_store_errors_total";
 const SECONDS: &str = "limiter_store_duration_seconds";
 const EVENTS_FIRED: &str = "limiter_events_fired_total";
-const EVENTS_FIRED_TEXT: &str = "Threshold events, by threshold in percent of the limit";
 const EVENTS_DROPPED: &str = "limiter_events_dropped_total";
-const EVENTS_DROPPED_TEXT: &str = "Events that a slow subscriber missed, by kind of event";
 #[cfg(feature = "stream")]
 const ANSWERS: &str = "limiter_answers_total";
-#[cfg(feature = "stream")]
-const ANSWERS_TEXT: &str = "Answers of providers, by API and by the source of their tokens";
 const CALLBACK_PANICS: &str = "limiter_callback_panics_total";
-const CALLBACK_PANICS_TEXT: &str = "Panics in callbacks of the application, by callback";
