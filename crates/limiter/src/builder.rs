@@ -4,7 +4,7 @@ use std::fmt;
 
 use limiter_core::{Store, Thresholds};
 
-use crate::events::{Callback, Channel, Event, EventSink, ThresholdEvent, UsageEvent};
+use crate::events::{Channel, EventSink, THRESHOLDS, ThresholdEvent, USAGE, UsageEvent};
 use crate::limiter::{Backend, Limiter};
 
 /// Settings of a [`Limiter`]: see [`Limiter::builder`].
@@ -12,10 +12,8 @@ use crate::limiter::{Backend, Limiter};
 pub struct LimiterBuilder {
     backend: Backend,
     thresholds: Thresholds,
-    on_threshold: Vec<Callback<ThresholdEvent>>,
-    kept_events: usize,
-    on_usage: Vec<Callback<UsageEvent>>,
-    kept_usage_events: usize,
+    threshold_events: Channel<ThresholdEvent>,
+    usage_events: Channel<UsageEvent>,
     shadow: bool,
 }
 
@@ -24,10 +22,8 @@ impl LimiterBuilder {
         Self {
             backend: Backend::of(store),
             thresholds: Thresholds::default(),
-            on_threshold: Vec::new(),
-            kept_events: ThresholdEvent::KEPT,
-            on_usage: Vec::new(),
-            kept_usage_events: UsageEvent::KEPT,
+            threshold_events: Channel::of(&THRESHOLDS),
+            usage_events: Channel::of(&USAGE),
             shadow: false,
         }
     }
@@ -51,7 +47,7 @@ impl LimiterBuilder {
         mut self,
         callback: impl Fn(&ThresholdEvent) + Send + Sync + 'static,
     ) -> Self {
-        self.on_threshold.push(Box::new(callback));
+        self.threshold_events.call(callback);
         self
     }
 
@@ -62,21 +58,23 @@ impl LimiterBuilder {
     ///
     /// For slow work, such as writing to a file, subscribe to [`Limiter::usage_events`].
     pub fn on_usage(mut self, callback: impl Fn(&UsageEvent) + Send + Sync + 'static) -> Self {
-        self.on_usage.push(Box::new(callback));
+        self.usage_events.call(callback);
         self
     }
 
     /// Sets the number of threshold events that are kept for a slow subscriber: 1,024 by default, at most 2^20. Beyond
     /// that the subscriber misses the oldest, and gets their number.
-    pub fn kept_events(self, events: usize) -> Self {
-        Self { kept_events: events, ..self }
+    pub fn kept_events(mut self, events: usize) -> Self {
+        self.threshold_events.keep(events);
+        self
     }
 
     /// Sets the number of usage events that are kept for a slow subscriber: 65,536 by default, at most 2^20. Beyond
     /// that the subscriber misses the oldest, and gets their number. The first subscription allocates their memory,
     /// some 200 bytes each.
-    pub fn kept_usage_events(self, events: usize) -> Self {
-        Self { kept_usage_events: events, ..self }
+    pub fn kept_usage_events(mut self, events: usize) -> Self {
+        self.usage_events.keep(events);
+        self
     }
 
     /// Turns shadow mode on or off for all keys. Calls are decided and counted as always. A call that a limit or the
@@ -92,9 +90,7 @@ impl LimiterBuilder {
     /// Builds the limiter.
     #[must_use]
     pub fn build(self) -> Limiter {
-        let thresholds = Channel::new(self.kept_events, self.on_threshold);
-        let usage = Channel::new(self.kept_usage_events, self.on_usage);
-        let events = EventSink::new(thresholds, usage, self.shadow);
+        let events = EventSink::new(self.threshold_events, self.usage_events, self.shadow);
         Limiter::new(self.backend, self.thresholds, events)
     }
 }

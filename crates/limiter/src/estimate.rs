@@ -105,7 +105,7 @@ impl Estimate {
 }
 
 /// The rule of thumb for English text that OpenAI and others state.
-const BYTES_OF_A_TOKEN: u64 = 4;
+pub(crate) const BYTES_OF_A_TOKEN: u64 = 4;
 
 #[cfg(test)]
 mod tests {

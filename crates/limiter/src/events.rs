@@ -1,7 +1,6 @@
 //! The events of a limiter: thresholds that are reached, and final charges.
 
 mod channel;
-mod missed;
 mod threshold;
 mod usage;
 
@@ -10,18 +9,17 @@ use std::sync::Arc;
 
 use limiter_core::{Allowed, Crossing, Decision, KeyId, LateEvent, RequestId, Settled};
 
-pub(crate) use self::channel::{Callback, Channel, Code};
-pub use self::missed::Missed;
+pub(crate) use self::channel::{Channel, Kind};
+pub use self::channel::{Missed, Subscription};
 pub use self::threshold::{ThresholdEvent, ThresholdEvents};
 pub use self::usage::{UsageEvent, UsageEvents, UsageKind};
-use crate::observe::{self, Call, Operation};
+use crate::observe::{self, Call, Counted, Operation};
 use crate::user_code::UserCode;
 
 /// Event sink and shadow flag, shared by clones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct EventSink(Arc<Sink>);
 
-#[derive(Default)]
 struct Sink {
     thresholds: Channel<ThresholdEvent>,
     usage: Channel<UsageEvent>,
@@ -38,11 +36,11 @@ impl EventSink {
     }
 
     pub(crate) fn threshold_events(&self) -> ThresholdEvents {
-        ThresholdEvents::new(self.0.thresholds.subscribe())
+        self.0.thresholds.subscribe()
     }
 
     pub(crate) fn usage_events(&self) -> UsageEvents {
-        UsageEvents::new(self.0.usage.subscribe())
+        self.0.usage.subscribe()
     }
 
     /// Returns whether this decision raises no event, and is not changed by shadow mode.
@@ -101,16 +99,13 @@ impl EventSink {
 
     /// Sends the event of a change that the store made outside of any call.
     pub(crate) fn late(&self, key: &KeyId, event: LateEvent<'_>) {
-        match event {
-            LateEvent::Crossed(crossed) => self.crossed(key, crossed),
-            LateEvent::Settled(id, settled) => {
-                self.charged_late(key, id, UsageKind::Settled, settled);
-            }
-            LateEvent::Cancelled(id, settled) => {
-                self.charged_late(key, id, UsageKind::Cancelled, settled);
-            }
-            _ => {}
-        }
+        let (id, kind, settled) = match event {
+            LateEvent::Crossed(crossed) => return self.crossed(key, crossed),
+            LateEvent::Settled(id, settled) => (id, UsageKind::Settled, settled),
+            LateEvent::Cancelled(id, settled) => (id, UsageKind::Cancelled, settled),
+            _ => return,
+        };
+        self.charged_late(key, id, kind, settled);
     }
 
     fn charged_late(&self, key: &KeyId, id: &RequestId, kind: UsageKind, settled: &Settled) {
@@ -127,7 +122,8 @@ impl EventSink {
     #[cold]
     fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
         for crossing in crossed {
-            observe::event_fired(crossing.percent);
+            let percent = crossing.percent.to_string();
+            observe::count(Counted::EventsFired, &[("threshold", &percent)], 1);
             let event = ThresholdEvent { key: key.clone(), crossing: crossing.clone() };
             self.0.thresholds.send(event);
         }
@@ -140,36 +136,18 @@ impl fmt::Debug for Sink {
     }
 }
 
-/// An event that has callbacks and subscribers.
-pub(crate) trait Event: Clone + Send + 'static {
-    /// The call sites of its callbacks and of its subscribers' wakers.
-    const CODE: &'static Code;
-    /// The default number of events that are kept for a slow subscriber.
-    const KEPT: usize;
-    /// Its name in the metric of missed events.
-    const NAME: &'static str;
-}
+pub(crate) static THRESHOLDS: Kind = Kind {
+    name: "threshold",
+    // Minutes of events for a service of ten thousand keys.
+    kept: 1_024,
+    callback: UserCode::new("on_threshold"),
+    waker: UserCode::new("threshold_events"),
+};
 
-impl Event for ThresholdEvent {
-    const CODE: &'static Code = {
-        static CODE: Code = Code {
-            callback: UserCode::new("on_threshold"),
-            waker: UserCode::new("threshold_events"),
-        };
-        &CODE
-    };
-    /// Minutes of events for a service of ten thousand keys.
-    const KEPT: usize = 1_024;
-    const NAME: &'static str = "threshold";
-}
-
-impl Event for UsageEvent {
-    const CODE: &'static Code = {
-        static CODE: Code =
-            Code { callback: UserCode::new("on_usage"), waker: UserCode::new("usage_events") };
-        &CODE
-    };
-    /// Six seconds at ten thousand calls a second, in 15 MB at most. The first subscription allocates the memory.
-    const KEPT: usize = 65_536;
-    const NAME: &'static str = "usage";
-}
+pub(crate) static USAGE: Kind = Kind {
+    name: "usage",
+    // Six seconds at ten thousand calls a second, in 15 MB at most. The first subscription allocates the memory.
+    kept: 65_536,
+    callback: UserCode::new("on_usage"),
+    waker: UserCode::new("usage_events"),
+};

@@ -43,8 +43,7 @@ impl<'a> Keys<'a> {
         key: NewKey,
     ) -> Answer<impl Future<Output = Result<CreatedKey, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::new(Operation::Create);
-        limiter.observed(call, async move { keys.create(key).await })
+        limiter.observed(Call::new(Operation::Create), async move { keys.create(key).await })
     }
 
     /// Creates up to [`MAX_CREATED_AT_ONCE`](Self::MAX_CREATED_AT_ONCE) keys in the caller's workspace, much faster than one
@@ -83,8 +82,8 @@ impl<'a> Keys<'a> {
         impl Future<Output = Result<Vec<Result<CreatedKey, KeysError>>, KeysError>> + Send + use<'a>,
     > {
         let Self { limiter, keys } = *self;
-        let call = Call::new(Operation::CreateMany);
-        limiter.observed(call, async move { keys.create_many(new).await })
+        limiter
+            .observed(Call::new(Operation::CreateMany), async move { keys.create_many(new).await })
     }
 
     /// Reads a key of the workspace.
@@ -97,8 +96,7 @@ impl<'a> Keys<'a> {
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::of(Operation::Get, id);
-        limiter.observed(call, async move { keys.get(id).await })
+        limiter.observed(Call::of(Operation::Get, id), async move { keys.get(id).await })
     }
 
     /// Reads the key of the workspace that has this access key.
@@ -110,8 +108,9 @@ impl<'a> Keys<'a> {
         access_key: &'a AccessKey,
     ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::new(Operation::Get);
-        limiter.observed(call, async move { keys.get_by_access_key(access_key).await })
+        limiter.observed(Call::new(Operation::Get), async move {
+            keys.get_by_access_key(access_key).await
+        })
     }
 
     /// Lists a page of the keys of the workspace, ordered by the bytes of their names. [`Page::damaged`] names keys whose
@@ -138,8 +137,7 @@ impl<'a> Keys<'a> {
         search: &'a Search,
     ) -> Answer<impl Future<Output = Result<Page, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::new(Operation::Search);
-        limiter.observed(call, async move { keys.search(search).await })
+        limiter.observed(Call::new(Operation::Search), async move { keys.search(search).await })
     }
 
     /// Replaces the configuration of a key that was read at `version`.
@@ -159,8 +157,9 @@ impl<'a> Keys<'a> {
         config: &'a KeyConfig,
     ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::of(Operation::Update, id);
-        limiter.observed(call, async move { keys.update(id, version, config).await })
+        limiter.observed(Call::of(Operation::Update, id), async move {
+            keys.update(id, version, config).await
+        })
     }
 
     /// Deletes a key for good: its next call is refused. A key whose stored data is damaged can be deleted too.
@@ -175,8 +174,7 @@ impl<'a> Keys<'a> {
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<(), KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::of(Operation::Delete, id);
-        limiter.observed(call, async move { keys.delete(id).await })
+        limiter.observed(Call::of(Operation::Delete, id), async move { keys.delete(id).await })
     }
 
     /// Reads the usage of a key: any key of the workspace for an admin, its own for a member.
@@ -189,8 +187,7 @@ impl<'a> Keys<'a> {
         id: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<Usage, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::of(Operation::Usage, id);
-        limiter.observed(call, async move { keys.usage(id).await })
+        limiter.observed(Call::of(Operation::Usage, id), async move { keys.usage(id).await })
     }
 
     /// Reads the usage of the calling key itself.
@@ -201,7 +198,6 @@ impl<'a> Keys<'a> {
         &self,
     ) -> Answer<impl Future<Output = Result<Usage, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
-        let call = Call::new(Operation::Usage);
-        limiter.observed(call, async move { keys.own_usage().await })
+        limiter.observed(Call::new(Operation::Usage), async move { keys.own_usage().await })
     }
 }

@@ -47,22 +47,10 @@
 //!
 //! # Features
 //! Limits in memory need none.
-#![cfg_attr(feature = "redis", doc = "- `redis`: [`Limiter::redis`], shared by many processes.")]
-#![cfg_attr(not(feature = "redis"), doc = "- `redis`: `Limiter::redis`, shared by many processes.")]
+//! - `redis`: [`Limiter::redis`], shared by many processes.
 //! - `redis-tls`: `redis`, and TLS to its servers.
-#![cfg_attr(
-    feature = "policy",
-    doc = "- `policy`: [`Limiter::guarded`], policies for outages of the store."
-)]
-#![cfg_attr(
-    not(feature = "policy"),
-    doc = "- `policy`: `Limiter::guarded`, policies for outages of the store."
-)]
-#![cfg_attr(
-    feature = "stream",
-    doc = "- `stream`: [`StreamMeter`](stream::StreamMeter), for answers that stream."
-)]
-#![cfg_attr(not(feature = "stream"), doc = "- `stream`: `StreamMeter`, for answers that stream.")]
+//! - `policy`: [`Limiter::guarded`], policies for outages of the store.
+//! - `stream`: [`stream::StreamMeter`], for answers that stream.
 //! - `metrics`: metrics of all calls, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
 //!   [`tracing`](https://docs.rs/tracing).
@@ -79,6 +67,10 @@
 //! A span is called `limiter`, at the level DEBUG. Its fields are `operation`, `outcome`, `rule` (the binding rule of a
 //! denial by limits) and `degraded`. A warning about a failing store is logged at most every 10 seconds, with the
 //! number of failures since then. Calls that a circuit breaker refuses log no further warning.
+//!
+#![cfg_attr(not(feature = "redis"), doc = "[`Limiter::redis`]: #features")]
+#![cfg_attr(not(feature = "policy"), doc = "[`Limiter::guarded`]: #features")]
+#![cfg_attr(not(feature = "stream"), doc = "[`stream::StreamMeter`]: #features")]
 
 mod answer;
 mod asset;

@@ -26,6 +26,8 @@ use crate::estimate::Estimate;
 use crate::events::{EventSink, ThresholdEvents, UsageEvents, UsageKind};
 use crate::handle::Handle;
 use crate::keys::Keys;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+use crate::observe::Labels;
 use crate::observe::{Call, Instruments, Observer, Operation};
 use crate::reservation::{Reservation, Reserved, random_id};
 use crate::reserving::{Reserving, Unanswered};
@@ -180,15 +182,9 @@ impl Limiter {
     ///
     /// ```
     /// use limiter::events::UsageKind;
-    /// use limiter::{AssetId, Charge, KeyConfig, Limiter, NewKey, Reserved, Totals};
+    /// use limiter::{AssetId, Charge, Reserved, Totals};
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let limiter = Limiter::in_memory();
-    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
-    /// # let ci = NewKey::member(KeyConfig::named("ci")?);
-    /// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    #[doc = include_str!("example.md")]
     /// let mut events = limiter.usage_events();
     /// let gpt5: AssetId = "gpt-5".parse()?;
     /// let estimate = Charge::request().with_tokens(120, 500)?;
@@ -245,7 +241,7 @@ impl Limiter {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
     pub fn with_key_label(&self) -> Self {
-        self.with_instruments(Instruments::with_key_label)
+        self.with_labels(|labels| labels.keys = true)
     }
 
     /// As [`with_key_label`](Self::with_key_label), with the asset of each call as the label `asset`.
@@ -256,13 +252,13 @@ impl Limiter {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
     pub fn with_asset_label(&self) -> Self {
-        self.with_instruments(Instruments::with_asset_label)
+        self.with_labels(|labels| labels.assets = true)
     }
 
     #[cfg(any(feature = "metrics", feature = "tracing"))]
-    fn with_instruments(&self, change: impl FnOnce(&Instruments) -> Instruments) -> Self {
+    fn with_labels(&self, change: impl FnOnce(&mut Labels)) -> Self {
         let mut parts = Parts::clone(&self.0);
-        parts.observer.instruments = change(&parts.observer.instruments);
+        change(&mut parts.observer.instruments.labels);
         Self(Arc::new(parts))
     }
 
@@ -470,16 +466,9 @@ impl Limiter {
     /// The reservation keeps the estimate's [price](crate::Reservation::price).
     ///
     /// ```
-    /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey, Reserved};
+    /// use limiter::{AssetId, Estimate, Reserved};
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let limiter = Limiter::in_memory();
-    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
-    /// # let limits = Limits::builder().tokens_per_minute(1_000).build()?;
-    /// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
-    /// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    #[doc = include_str!("example.md")]
     /// let gpt5: AssetId = "gpt-5".parse()?;
     /// // 1,000 tokens a minute: the answer may be as long as the prompt leaves room for.
     /// let estimate = Estimate::for_prompt_bytes(800).max_output_tokens(32_000);
@@ -506,15 +495,13 @@ impl Limiter {
         let asset = asset.asset();
         self.answer(async move {
             let whole = estimate.charge()?;
-            let answer = self.reserve(key, asset, &whole).await?;
-            let Some(limited) = answer.denied().and_then(Denied::rate_limited) else {
-                return Ok(answer.with_price(estimate.price));
-            };
-            let capped = estimate.capped_to(limited.rules()).charge()?;
-            if capped == whole {
-                return Ok(answer);
+            let mut answer = self.reserve(key, asset, &whole).await?;
+            if let Some(limited) = answer.denied().and_then(Denied::rate_limited) {
+                let capped = estimate.capped_to(limited.rules()).charge()?;
+                if capped != whole {
+                    answer = self.reserve(key, asset, &capped).await?;
+                }
             }
-            let answer = self.reserve(key, asset, &capped).await?;
             Ok(answer.with_price(estimate.price))
         })
     }
@@ -617,11 +604,10 @@ impl Limiter {
         workspace: WorkspaceId,
         admin: NewKey,
     ) -> Answer<impl Future<Output = Result<CreatedKey, KeysError>> + Send + '_> {
-        let call = Call::new(Operation::Bootstrap);
-        self.observed(
-            call,
-            async move { self.0.issuer.bootstrap(self.store(), workspace, admin).await },
-        )
+        let issuer = &self.0.issuer;
+        self.observed(Call::new(Operation::Bootstrap), async move {
+            issuer.bootstrap(self.store(), workspace, admin).await
+        })
     }
 
     /// Returns the keys of a workspace, managed on behalf of the holder of this access key.

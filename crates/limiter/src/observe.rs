@@ -6,15 +6,22 @@ mod instruments;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod operation;
-#[cfg(any(feature = "metrics", feature = "tracing"))]
+#[cfg_attr(
+    not(any(feature = "metrics", feature = "tracing")),
+    expect(dead_code, reason = "nothing shows it")
+)]
 mod outcome;
 #[cfg(feature = "tracing")]
 mod spans;
+mod words;
 
 use limiter_core::{AssetId, CallError, Charge, Decision, KeyId, RequestId};
 
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub(crate) use self::instruments::Labels;
 pub(crate) use self::instruments::{Begun, Instruments};
 pub(crate) use self::operation::Operation;
+use self::outcome::Ended;
 use crate::events::EventSink;
 
 /// The observer of a limiter. Clones share its metrics and its subscribers.
@@ -68,7 +75,7 @@ impl Observer {
     #[inline(never)]
     pub(crate) fn decided(&self, call: &Call<'_>, begun: &Begun, decision: &mut Decision) {
         self.events.decided(call, decision);
-        self.instruments.decided(call, begun, decision);
+        self.instruments.ended(call, begun, || Ended::decided(decision));
     }
 
     /// Awaits and observes a decision.
@@ -81,7 +88,7 @@ impl Observer {
         let mut answer = begun.around(answer).await;
         match &mut answer {
             Ok(decision) => self.decided(&call, &begun, decision),
-            Err(error) => self.instruments.failed(&call, &begun, error),
+            Err(error) => self.instruments.ended(&call, &begun, || Ended::failed(error)),
         }
         answer
     }
@@ -94,43 +101,32 @@ impl Observer {
     ) -> Result<T, E> {
         let begun = self.begin(&call);
         let answer = begun.around(answer).await;
-        match &answer {
-            Ok(_) => self.instruments.done(&call, &begun),
-            Err(error) => self.instruments.failed(&call, &begun, error),
-        }
+        self.instruments.ended(&call, &begun, || match &answer {
+            Ok(_) => Ended::done(),
+            Err(error) => Ended::failed(error),
+        });
         answer
     }
 }
 
-/// Counts a threshold event that was sent. The threshold is in percent of the limit.
-pub(crate) fn event_fired(percent: u8) {
-    #[cfg(feature = "metrics")]
-    metrics::event_fired(percent);
-    #[cfg(not(feature = "metrics"))]
-    let _ = percent;
+/// A counter of something other than calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counted {
+    /// Threshold events that were sent, by threshold in percent of the limit.
+    EventsFired,
+    /// Events that a slow subscriber has missed, by their kind.
+    EventsMissed,
+    /// Answers, by their API and the source of their tokens.
+    #[cfg(feature = "stream")]
+    Answers,
+    /// Panics in callbacks of the application.
+    CallbackPanics,
 }
 
-/// Counts events of a kind that a slow subscriber has missed.
-pub(crate) fn events_missed(kind: &'static str, events: u64) {
+/// Counts with these labels.
+pub(crate) fn count(counted: Counted, labels: &[(&'static str, &str)], by: u64) {
     #[cfg(feature = "metrics")]
-    metrics::events_missed(kind, events);
+    metrics::count(counted, labels, by);
     #[cfg(not(feature = "metrics"))]
-    let _ = (kind, events);
-}
-
-/// Counts an answer by its API and the source of its tokens.
-#[cfg(feature = "stream")]
-pub(crate) fn answer_accounted(api: &'static str, tokens: &'static str) {
-    #[cfg(feature = "metrics")]
-    metrics::answer_accounted(api, tokens);
-    #[cfg(not(feature = "metrics"))]
-    let _ = (api, tokens);
-}
-
-/// Counts a panic in a callback of the application.
-pub(crate) fn user_code_panicked(callback: &'static str) {
-    #[cfg(feature = "metrics")]
-    metrics::user_code_panicked(callback);
-    #[cfg(not(feature = "metrics"))]
-    let _ = callback;
+    let _ = (counted, labels, by);
 }

@@ -6,7 +6,7 @@ mod table;
 use std::fmt;
 
 use limiter_core::{Credits, InvalidValue, Object, Totals};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use self::form::Form;
 pub use self::table::{PriceTable, PriceTableError};
@@ -43,8 +43,8 @@ use crate::token_usage::TokenUsage;
 /// assert_eq!(price, same);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "Object<Form>", into = "Form")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "Object<Form>")]
 pub struct Price {
     input: Credits,
     cached_input: Credits,

@@ -3,10 +3,8 @@
 //! Each file named after an API maps the paths of its JSON to meanings. The readers walk a request or an answer once,
 //! and look up each path.
 
-mod accounted;
 mod anthropic;
 mod api;
-mod bom;
 mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -22,7 +20,6 @@ mod part;
 mod reader;
 mod reported;
 mod request;
-mod request_meaning;
 mod request_reading;
 mod rerank;
 mod rewrite;
@@ -32,9 +29,9 @@ mod tokens_of_text;
 mod values;
 mod walk;
 
-pub(crate) use self::accounted::answer_accounted;
 pub use self::api::{Api, UnknownApi};
 pub use self::reader::AnswerReader;
+pub(crate) use self::reported::answer_accounted;
 pub use self::reported::{Reported, TokenSource};
 pub use self::request::{ApiRequest, RequestChanges, RequestError};
 pub use self::tokens_of_text::tokens_of_text;

@@ -26,16 +26,9 @@ pub enum Reserved {
 /// A call whose cost is known only afterwards: charged by its estimate, to be [settled](Self::settle) once.
 ///
 /// ```
-/// use limiter::{AssetId, Charge, KeyConfig, Limiter, Limits, NewKey, Reserved, Totals};
+/// use limiter::{AssetId, Charge, Reserved, Totals};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let limiter = Limiter::in_memory();
-/// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-/// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
-/// # let limits = Limits::builder().tokens_per_minute(1_000).build()?;
-/// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
-/// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+#[doc = include_str!("example.md")]
 /// let estimate = Charge::request().with_tokens(120, 500)?; // the prompt, and the longest answer
 /// let gpt5: AssetId = "gpt-5".parse()?;
 /// let mut call = match limiter.reserve(&key, &gpt5, &estimate).await? {

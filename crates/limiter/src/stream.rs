@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
-use limiter_core::{BoxError, Settled};
+use limiter_core::{BoxError, MAX_COUNT, Settled};
 use pin_project_lite::pin_project;
 
 pub use self::count::CountTokens;
@@ -35,16 +35,9 @@ pin_project! {
     /// ```
     /// use futures_util::{StreamExt, stream};
     /// use limiter::stream::StreamMeter;
-    /// use limiter::{AssetId, Estimate, KeyConfig, Limiter, Limits, NewKey};
+    /// use limiter::{AssetId, Estimate};
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let limiter = Limiter::in_memory();
-    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
-    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
-    /// # let limits = Limits::builder().tokens_per_minute(1_000).build()?;
-    /// # let ci = NewKey::member(KeyConfig::named("ci")?.with_global(limits));
-    /// # let key = limiter.keys_as(&admin).create(ci).await?.record.id;
+    #[doc = include_str!("example.md")]
     /// let gpt5: AssetId = "gpt-5".parse()?;
     /// let estimate = Estimate::for_input_tokens(120).max_output_tokens(500);
     /// let call = limiter.reserve_estimated(&key, &gpt5, &estimate).await?.allowed().expect("it fits");
@@ -129,10 +122,7 @@ struct Held<C> {
 }
 
 /// An item of upstream: a chunk to count, or something else to pass on.
-enum Piece<C, T> {
-    Chunk(C),
-    Other(T),
-}
+type Piece<C, T> = Result<C, T>;
 
 impl<S, C, K> StreamMeter<S, C, K> {
     /// Meters a stream of chunks. If its items are no `Result`, map them with `Ok::<_, Infallible>`.
@@ -175,14 +165,14 @@ impl<S, C, K> StreamMeter<S, C, K> {
     /// A larger step calls the store less often, and takes more from other calls of the key until it is settled. 0
     /// becomes 1.
     pub fn with_step(mut self, tokens: u64) -> Self {
-        self.meter.set_step(tokens);
+        self.meter.step = tokens.clamp(1, MAX_COUNT);
         self
     }
 
     /// Extends and settles credits too, at this price. The default is the [reservation's](Reservation::price). Without
     /// any price, the credits stay as they were reserved, unless upstream [reported](CountTokens::reported) others.
     pub fn with_price(mut self, price: Price) -> Self {
-        self.meter.set_price(price);
+        self.meter.price = Some(price);
         self
     }
 
@@ -215,7 +205,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
     /// }
     /// ```
     pub fn ending_at_limit(mut self) -> Self {
-        self.meter.end_at_limit();
+        self.meter.ends_at_limit = true;
         self
     }
 
@@ -264,14 +254,14 @@ impl<S, C, K> StreamMeter<S, C, K> {
             if let Some(Held { chunk, tokens }) = this.held.take() {
                 if tokens == 0 {
                     // It has no text: a report of more tokens than fit must not cut off the end of an answer.
-                    return Poll::Ready(Some(Ok(Piece::Chunk(chunk))));
+                    return Poll::Ready(Some(Ok(Ok(chunk))));
                 }
                 match this.meter.poll_room(cx) {
                     Poll::Pending => {
                         *this.held = Some(Held { chunk, tokens });
                         return Poll::Pending;
                     }
-                    Poll::Ready(Ok(())) => return Poll::Ready(Some(Ok(Piece::Chunk(chunk)))),
+                    Poll::Ready(Ok(())) => return Poll::Ready(Some(Ok(Ok(chunk)))),
                     Poll::Ready(Err(end)) => {
                         *this.last = Some(end);
                         this.meter.finish_without(tokens);
@@ -284,7 +274,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
                 return Poll::Ready(this.last.take().map(Err));
             };
             match ready!(poll_upstream(upstream, cx)) {
-                Some(Ok(Piece::Chunk(chunk))) => {
+                Some(Ok(Ok(chunk))) => {
                     let counted = COUNT_TOKENS.run(|| {
                         let tokens = this.tokens.count(&chunk);
                         (tokens, State::of(this.tokens))
@@ -298,7 +288,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
                         this.upstream.set(None);
                     }
                 }
-                Some(Ok(other)) => return Poll::Ready(Some(Ok(other))),
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(Err(other)))),
                 Some(Err(error)) => {
                     return Poll::Ready(Some(Err(StreamError::Upstream(error.into()))));
                 }
@@ -324,13 +314,8 @@ where
     type Item = Result<C, StreamError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.poll_metered(cx, |stream, cx| {
-            stream.poll_next(cx).map_ok(Piece::<C, Infallible>::Chunk)
-        });
-        polled.map_ok(|piece| match piece {
-            Piece::Chunk(chunk) => chunk,
-            Piece::Other(never) => match never {},
-        })
+        self.poll_metered(cx, |stream, cx| stream.poll_next(cx).map_ok(Ok::<C, Infallible>))
+            .map_ok(|Ok(chunk)| chunk)
     }
 }
 
@@ -347,16 +332,8 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, StreamError>>> {
-        let polled = self.poll_metered(cx, |body, cx| {
-            body.poll_frame(cx).map_ok(|frame| match frame.into_data() {
-                Ok(data) => Piece::Chunk(data),
-                Err(frame) => Piece::Other(frame),
-            })
-        });
-        polled.map_ok(|piece| match piece {
-            Piece::Chunk(data) => Frame::data(data),
-            Piece::Other(frame) => frame,
-        })
+        self.poll_metered(cx, |body, cx| body.poll_frame(cx).map_ok(Frame::into_data))
+            .map_ok(|piece| piece.map_or_else(|other| other, Frame::data))
     }
 
     /// Returns whether the stream has ended and its call is settled. A server that sees the end before the settlement

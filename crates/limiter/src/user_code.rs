@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use limiter_core::Throttle;
 
-use crate::observe;
+use crate::observe::{self, Counted};
 
 /// A call site of a callback of the application: one static for each, named like the callback.
 ///
@@ -57,7 +57,7 @@ impl UserCode {
         if !payload.is::<&'static str>() && !payload.is::<String>() {
             mem::forget(payload);
         }
-        observe::user_code_panicked(self.name);
+        observe::count(Counted::CallbackPanics, &[("callback", self.name)], 1);
         if let Some(suppressed) = self.warnings.admit(Instant::now()) {
             tracing::error!(
                 callback = self.name,

@@ -4,24 +4,30 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use thiserror::Error;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Event, Missed};
-use crate::observe;
+use crate::observe::{self, Counted};
 use crate::user_code::UserCode;
 
 /// A callback that is run for each event, before the call that raised it is answered.
-pub(crate) type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
+type Callback<E> = Box<dyn Fn(&E) + Send + Sync>;
 
-/// The call sites of the application's code that an event runs.
-pub(crate) struct Code {
+/// A kind of event.
+pub(crate) struct Kind {
+    /// Its name in the metric of missed events.
+    pub(crate) name: &'static str,
+    /// The default number of events that are kept for a slow subscriber.
+    pub(crate) kept: usize,
+    /// The call sites of the application's code: of its callbacks, and of its subscribers' wakers.
     pub(crate) callback: UserCode,
     pub(crate) waker: UserCode,
 }
 
 /// Callbacks and subscribers of one kind of event.
 pub(crate) struct Channel<E> {
+    kind: &'static Kind,
     callbacks: Vec<Callback<E>>,
     /// Created for the first subscriber, since it allocates the memory of all events that are kept.
     sender: OnceLock<broadcast::Sender<E>>,
@@ -30,16 +36,37 @@ pub(crate) struct Channel<E> {
     listeners: Arc<AtomicUsize>,
 }
 
-/// The events of one subscriber.
-pub(crate) struct Subscription<E> {
+/// The events of one kind, from the subscription on.
+pub struct Subscription<E> {
     receiver: broadcast::Receiver<E>,
     listeners: Arc<AtomicUsize>,
+    kind: &'static Kind,
 }
 
-impl<E: Event> Channel<E> {
-    pub(crate) fn new(kept: usize, callbacks: Vec<Callback<E>>) -> Self {
-        let listeners = Arc::new(AtomicUsize::new(callbacks.len()));
-        Self { callbacks, sender: OnceLock::new(), kept: kept.clamp(1, MOST_KEPT), listeners }
+/// Events that a slow subscriber has missed. The stream goes on with the oldest event that is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{events} events were missed: the subscriber is too slow")]
+#[non_exhaustive]
+pub struct Missed {
+    /// The number of missed events.
+    pub events: u64,
+}
+
+impl<E: Clone> Channel<E> {
+    pub(crate) fn of(kind: &'static Kind) -> Self {
+        let listeners = Arc::default();
+        Self { kind, callbacks: Vec::new(), sender: OnceLock::new(), kept: kind.kept, listeners }
+    }
+
+    /// Adds a callback.
+    pub(crate) fn call(&mut self, callback: impl Fn(&E) + Send + Sync + 'static) {
+        self.callbacks.push(Box::new(callback));
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets the number of events that are kept for a slow subscriber.
+    pub(crate) fn keep(&mut self, events: usize) {
+        self.kept = events.clamp(1, MOST_KEPT);
     }
 
     #[inline]
@@ -51,7 +78,7 @@ impl<E: Event> Channel<E> {
         let sender = self.sender.get_or_init(|| broadcast::Sender::new(self.kept));
         let receiver = sender.subscribe();
         self.listeners.fetch_add(1, Ordering::Relaxed);
-        Subscription { receiver, listeners: Arc::clone(&self.listeners) }
+        Subscription { receiver, listeners: Arc::clone(&self.listeners), kind: self.kind }
     }
 
     /// Sends an event without waiting for a subscriber, and contains the panics of callbacks and wakers.
@@ -59,30 +86,27 @@ impl<E: Event> Channel<E> {
     /// The call is charged already, so the code that sends the event must go on.
     pub(crate) fn send(&self, event: E) {
         for callback in &self.callbacks {
-            let _ = E::CODE.callback.run(|| callback(&event));
+            let _ = self.kind.callback.run(|| callback(&event));
         }
         if let Some(sender) = self.sender.get() {
             // It is no error to have no subscriber. A subscriber's waker is code of the application.
-            let _ = E::CODE.waker.run(|| sender.send(event));
+            let _ = self.kind.waker.run(|| sender.send(event));
         }
     }
 }
 
-impl<E: Event> Default for Channel<E> {
-    fn default() -> Self {
-        Self::new(E::KEPT, Vec::new())
-    }
-}
-
-impl<E: Event> Subscription<E> {
+impl<E: Clone> Subscription<E> {
     /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
     ///
     /// No event is lost if the future is dropped before it is ready.
-    pub(crate) async fn next(&mut self) -> Option<Result<E, Missed>> {
+    ///
+    /// # Errors
+    /// [`Missed`]. The next call then returns the oldest event that is left.
+    pub async fn next(&mut self) -> Option<Result<E, Missed>> {
         match self.receiver.recv().await {
             Ok(event) => Some(Ok(event)),
             Err(RecvError::Lagged(events)) => {
-                observe::events_missed(E::NAME, events);
+                observe::count(Counted::EventsMissed, &[("events", self.kind.name)], events);
                 Some(Err(Missed { events }))
             }
             Err(RecvError::Closed) => None,
@@ -109,7 +133,7 @@ const MOST_KEPT: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{UsageEvent, UsageKind};
+    use super::super::{USAGE, UsageEvent, UsageKind};
     use super::*;
     use limiter_core::{Charge, Timestamp};
 
@@ -126,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_has_listeners_as_long_as_somebody_subscribes() {
-        let channel = Channel::<UsageEvent>::default();
+        let channel = Channel::<UsageEvent>::of(&USAGE);
         assert!(!channel.has_listeners());
         let (mut first, second) = (channel.subscribe(), channel.subscribe());
         channel.send(event());
@@ -144,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_callback_is_a_listener_for_ever() {
-        let channel = Channel::<UsageEvent>::new(1, vec![Box::new(|_| {})]);
+        let mut channel = Channel::<UsageEvent>::of(&USAGE);
+        channel.call(|_| {});
         drop(channel.subscribe());
         assert!(channel.has_listeners());
     }

@@ -5,7 +5,6 @@ use std::fmt;
 use limiter_core::{Crossing, KeyId};
 use serde::Serialize;
 
-use super::Missed;
 use super::channel::Subscription;
 
 /// A threshold that a key has reached. The first charge that reaches it raises the event: once in a window, or once for
@@ -26,24 +25,7 @@ pub struct ThresholdEvent {
 
 /// The thresholds that keys reach by decisions of this process, from the subscription on: see
 /// [`Limiter::threshold_events`](crate::Limiter::threshold_events).
-#[derive(Debug)]
-pub struct ThresholdEvents(Subscription<ThresholdEvent>);
-
-impl ThresholdEvents {
-    pub(super) const fn new(events: Subscription<ThresholdEvent>) -> Self {
-        Self(events)
-    }
-
-    /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
-    ///
-    /// No event is lost if the future is dropped before it is ready.
-    ///
-    /// # Errors
-    /// [`Missed`]. The next call then returns the oldest event that is left.
-    pub async fn next(&mut self) -> Option<Result<ThresholdEvent, Missed>> {
-        self.0.next().await
-    }
-}
+pub type ThresholdEvents = Subscription<ThresholdEvent>;
 
 impl fmt::Display for ThresholdEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

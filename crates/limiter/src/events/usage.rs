@@ -5,7 +5,6 @@ use std::fmt;
 use limiter_core::{AssetId, Charge, KeyId, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Missed;
 use super::channel::Subscription;
 
 /// The final charge of one call.
@@ -50,24 +49,7 @@ pub enum UsageKind {
 
 /// The final charges that this process makes from the subscription on: see
 /// [`Limiter::usage_events`](crate::Limiter::usage_events).
-#[derive(Debug)]
-pub struct UsageEvents(Subscription<UsageEvent>);
-
-impl UsageEvents {
-    pub(super) const fn new(events: Subscription<UsageEvent>) -> Self {
-        Self(events)
-    }
-
-    /// Returns the next event, or the number of missed events before it. `None` once the limiter is dropped.
-    ///
-    /// No event is lost if the future is dropped before it is ready.
-    ///
-    /// # Errors
-    /// [`Missed`]. The next call then returns the oldest event that is left.
-    pub async fn next(&mut self) -> Option<Result<UsageEvent, Missed>> {
-        self.0.next().await
-    }
-}
+pub type UsageEvents = Subscription<UsageEvent>;
 
 impl UsageKind {
     /// Formats the kind as one lower-case word, as it is serialized.

@@ -3,12 +3,9 @@
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use std::sync::Arc;
 
-use limiter_core::{CallError, Decision};
-
 use super::Call;
 #[cfg(feature = "metrics")]
 use super::metrics::Metrics;
-#[cfg(any(feature = "metrics", feature = "tracing"))]
 use super::outcome::Ended;
 #[cfg(feature = "tracing")]
 use super::spans::Spans;
@@ -21,15 +18,15 @@ pub(crate) struct Instruments {
     #[cfg(feature = "tracing")]
     spans: Arc<Spans>,
     #[cfg(any(feature = "metrics", feature = "tracing"))]
-    labels: Labels,
+    pub(crate) labels: Labels,
 }
 
 /// The names that metrics and spans show: none by default, since nothing bounds their number.
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 #[derive(Clone, Copy, Debug, Default)]
-struct Labels {
-    keys: bool,
-    assets: bool,
+pub(crate) struct Labels {
+    pub(crate) keys: bool,
+    pub(crate) assets: bool,
 }
 
 /// A call under way.
@@ -68,46 +65,21 @@ impl Instruments {
         }
     }
 
-    /// Ends a call that was decided.
+    /// Ends a call as this function says.
     #[inline]
-    pub(crate) fn decided(&self, call: &Call<'_>, begun: &Begun, decision: &Decision) {
+    pub(crate) fn ended<'e>(
+        &self,
+        call: &Call<'_>,
+        begun: &Begun,
+        ended: impl FnOnce() -> Ended<'e>,
+    ) {
         #[cfg(any(feature = "metrics", feature = "tracing"))]
-        self.ended(call, begun, &Ended::decided(decision));
-        let _ = (call, begun, decision);
-    }
-
-    /// Ends a call that was done and decided nothing.
-    #[inline]
-    pub(crate) fn done(&self, call: &Call<'_>, begun: &Begun) {
-        #[cfg(any(feature = "metrics", feature = "tracing"))]
-        self.ended(call, begun, &Ended::done());
-        let _ = (call, begun);
-    }
-
-    /// Ends a call that was refused, or to which the store gave no answer.
-    pub(crate) fn failed(&self, call: &Call<'_>, begun: &Begun, error: &impl CallError) {
-        #[cfg(any(feature = "metrics", feature = "tracing"))]
-        self.ended(call, begun, &Ended::failed(error));
-        let _ = (call, begun, error);
-    }
-}
-
-#[cfg(any(feature = "metrics", feature = "tracing"))]
-impl Instruments {
-    pub(crate) fn with_key_label(&self) -> Self {
-        Self { labels: Labels { keys: true, ..self.labels }, ..self.clone() }
-    }
-
-    pub(crate) fn with_asset_label(&self) -> Self {
-        Self { labels: Labels { assets: true, ..self.labels }, ..self.clone() }
-    }
-
-    fn ended(&self, call: &Call<'_>, begun: &Begun, ended: &Ended<'_>) {
-        let call = self.labels.shown(call);
+        let (call, ended) = (self.labels.shown(call), ended());
         #[cfg(feature = "metrics")]
-        self.metrics.ended(&call, ended, begun.at);
+        self.metrics.ended(&call, &ended, begun.at);
         #[cfg(feature = "tracing")]
-        self.spans.ended(&call, &begun.span, ended);
+        self.spans.ended(&call, &begun.span, &ended);
+        let _ = (call, begun, ended);
     }
 }
 

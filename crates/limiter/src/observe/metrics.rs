@@ -9,7 +9,7 @@ use metrics::{
 };
 
 use super::outcome::{Ended, Outcome};
-use super::{Call, Operation};
+use super::{Call, Counted, Operation};
 
 /// The handles of a limiter's metrics.
 ///
@@ -17,7 +17,7 @@ use super::{Call, Operation};
 /// allocation. A recorder that is installed later does not get them.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    operations: [OnceLock<OfOperation>; Operation::COUNT],
+    operations: [OnceLock<OfOperation>; Operation::ALL.len()],
     rules: OnceLock<Vec<(Rule, Counter)>>,
     timed: bool,
 }
@@ -32,7 +32,7 @@ struct OfOperation {
 impl Metrics {
     pub(crate) const fn new(timed: bool) -> Self {
         Self {
-            operations: [const { OnceLock::new() }; Operation::COUNT],
+            operations: [const { OnceLock::new() }; Operation::ALL.len()],
             rules: OnceLock::new(),
             timed,
         }
@@ -101,25 +101,25 @@ impl OfOperation {
     }
 }
 
-pub(crate) fn event_fired(percent: u8) {
-    describe_counter!(EVENTS_FIRED, EVENTS_FIRED_TEXT);
-    counter!(EVENTS_FIRED, "threshold" => percent.to_string()).increment(1);
-}
-
-pub(crate) fn events_missed(kind: &'static str, events: u64) {
-    describe_counter!(EVENTS_DROPPED, EVENTS_DROPPED_TEXT);
-    counter!(EVENTS_DROPPED, "events" => kind).increment(events);
-}
-
-#[cfg(feature = "stream")]
-pub(crate) fn answer_accounted(api: &'static str, tokens: &'static str) {
-    describe_counter!(ANSWERS, "Answers of providers, by API and by the source of their tokens");
-    counter!(ANSWERS, "api" => api, "tokens" => tokens).increment(1);
-}
-
-pub(crate) fn user_code_panicked(callback: &'static str) {
-    describe_counter!(CALLBACK_PANICS, CALLBACK_PANICS_TEXT);
-    counter!(CALLBACK_PANICS, "callback" => callback).increment(1);
+pub(crate) fn count(counted: Counted, labels: &[(&'static str, &str)], by: u64) {
+    let (name, text) = match counted {
+        Counted::EventsFired => {
+            (EVENTS_FIRED, "Threshold events, by threshold in percent of the limit")
+        }
+        Counted::EventsMissed => {
+            (EVENTS_DROPPED, "Events that a slow subscriber missed, by kind of event")
+        }
+        #[cfg(feature = "stream")]
+        Counted::Answers => {
+            (ANSWERS, "Answers of providers, by API and by the source of their tokens")
+        }
+        Counted::CallbackPanics => {
+            (CALLBACK_PANICS, "Panics in callbacks of the application, by callback")
+        }
+    };
+    describe_counter!(name, text);
+    let labels = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
+    counter!(name, labels.collect::<Vec<_>>()).increment(by);
 }
 
 fn decision(call: &Call<'_>, outcome: Outcome, degraded: bool) -> Counter {
@@ -185,10 +185,7 @@ const SETTLEMENTS: &str = "limiter_settlements_total";
 const ERRORS: &str = "limiter_store_errors_total";
 const SECONDS: &str = "limiter_store_duration_seconds";
 const EVENTS_FIRED: &str = "limiter_events_fired_total";
-const EVENTS_FIRED_TEXT: &str = "Threshold events, by threshold in percent of the limit";
 const EVENTS_DROPPED: &str = "limiter_events_dropped_total";
 #[cfg(feature = "stream")]
 const ANSWERS: &str = "limiter_answers_total";
-const EVENTS_DROPPED_TEXT: &str = "Events that a slow subscriber missed, by kind of event";
 const CALLBACK_PANICS: &str = "limiter_callback_panics_total";
-const CALLBACK_PANICS_TEXT: &str = "Panics in callbacks of the application, by callback";

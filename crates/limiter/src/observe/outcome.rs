@@ -2,27 +2,30 @@
 
 use limiter_core::{CallError, Decision, DenialReason, RateLimited, Rule, StoreError};
 
-/// The outcome of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Allowed,
-    /// Allowed before under the same id, and not charged again.
-    Replayed,
-    KeyUnknown,
-    KeyExpired,
-    AdminKey,
-    BudgetExhausted,
-    RateLimited,
-    /// Allowed in shadow mode; it would have been denied.
-    Shadowed,
-    /// Denied for a reason that this version does not know.
-    Denied,
-    /// The operation was done; it decides nothing.
-    Done,
-    /// The operation was refused: an unknown reservation, a name that is taken, too many ids.
-    Refused,
-    /// The store gave no answer, or its data is corrupt.
-    Error,
+use super::words::words;
+
+words! {
+    /// The outcome of a call.
+    Outcome {
+        Allowed = "allowed",
+        /// Allowed before under the same id, and not charged again.
+        Replayed = "replayed",
+        KeyUnknown = "key_unknown",
+        KeyExpired = "key_expired",
+        AdminKey = "admin_key",
+        BudgetExhausted = "budget_exhausted",
+        RateLimited = "rate_limited",
+        /// Allowed in shadow mode; it would have been denied.
+        Shadowed = "shadowed",
+        /// Denied for a reason that this version does not know.
+        Denied = "denied",
+        /// The operation was done; it decides nothing.
+        Done = "done",
+        /// The operation was refused: an unknown reservation, a name that is taken, too many ids.
+        Refused = "refused",
+        /// The store gave no answer, or its data is corrupt.
+        Error = "error",
+    }
 }
 
 /// The end of a call.
@@ -37,39 +40,6 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Outcome {
-    #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Self; 12] = [
-        Self::Allowed,
-        Self::Replayed,
-        Self::KeyUnknown,
-        Self::KeyExpired,
-        Self::AdminKey,
-        Self::BudgetExhausted,
-        Self::RateLimited,
-        Self::Shadowed,
-        Self::Denied,
-        Self::Done,
-        Self::Refused,
-        Self::Error,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Replayed => "replayed",
-            Self::KeyUnknown => "key_unknown",
-            Self::KeyExpired => "key_expired",
-            Self::AdminKey => "admin_key",
-            Self::BudgetExhausted => "budget_exhausted",
-            Self::RateLimited => "rate_limited",
-            Self::Shadowed => "shadowed",
-            Self::Denied => "denied",
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Error => "error",
-        }
-    }
-
     fn of(decision: &Decision) -> Self {
         match decision {
             Decision::Allowed(allowed) if allowed.replayed() => Self::Replayed,

@@ -1,25 +1,19 @@
 //! The serde form of a price, as a person writes it.
 
 use limiter_core::{Credits, Object};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Price;
 
 /// The fields of a price; `None` is the default of each.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Form {
-    #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Credits>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cached_input: Option<Credits>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cache_write: Option<Credits>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Credits>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Credits>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<Credits>,
 }
 
@@ -38,17 +32,18 @@ impl From<Object<Form>> for Price {
     }
 }
 
-impl From<Price> for Form {
+impl Serialize for Price {
     /// Omits each field that has its default.
-    fn from(price: Price) -> Self {
-        let unless = |default: Credits, amount: Credits| (amount != default).then_some(amount);
-        Self {
-            input: unless(Credits::ZERO, price.input),
-            cached_input: unless(price.input, price.cached_input),
-            cache_write: unless(price.input, price.cache_write),
-            output: unless(Credits::ZERO, price.output),
-            reasoning: unless(price.output, price.reasoning),
-            request: unless(Credits::ZERO, price.request),
-        }
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = [
+            ("input", self.input, Credits::ZERO),
+            ("cached_input", self.cached_input, self.input),
+            ("cache_write", self.cache_write, self.input),
+            ("output", self.output, Credits::ZERO),
+            ("reasoning", self.reasoning, self.output),
+            ("request", self.request, Credits::ZERO),
+        ];
+        let set = fields.into_iter().filter(|(_, amount, default)| amount != default);
+        serializer.collect_map(set.map(|(name, amount, _)| (name, amount)))
     }
 }

@@ -8,15 +8,12 @@
 //! Sources: <https://docs.claude.com/en/api/messages>, <https://docs.claude.com/en/docs/build-with-claude/streaming>.
 
 use super::meaning::Meaning;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["type"] => Meaning::Type,
-        ["usage"] => Meaning::Usage,
         ["message"] => Meaning::Enter,
         ["message", "usage"] => Meaning::FirstUsage,
-        ["error"] => Meaning::Error,
         ["delta"] => Meaning::Enter,
         // A compaction has `content`.
         ["delta", "text" | "thinking" | "partial_json" | "content"] => Meaning::Text,
@@ -33,31 +30,31 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
 }
 
 /// Returns the meaning of a path. A thinking budget is a part of `max_tokens`.
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["model"] => RequestMeaning::Model,
-        ["stream"] => RequestMeaning::Stream,
-        ["max_tokens"] => RequestMeaning::Maximum,
-        ["system", "type" | "cache_control"] => RequestMeaning::Skip,
-        ["system", ..] => RequestMeaning::Text,
-        ["messages"] => RequestMeaning::Enter,
-        ["messages", "role"] => RequestMeaning::Skip,
+        ["model"] => Meaning::Model,
+        ["stream"] => Meaning::Stream,
+        ["max_tokens"] => Meaning::Maximum,
+        ["system", "type" | "cache_control"] => Meaning::Skip,
+        ["system", ..] => Meaning::Text,
+        ["messages"] => Meaning::Enter,
+        ["messages", "role"] => Meaning::Skip,
         ["messages", "content", of_block @ ..] => block(of_block),
-        ["messages", ..] => RequestMeaning::Text,
-        ["tools" | "output_format" | "output_config"] => RequestMeaning::Json,
+        ["messages", ..] => Meaning::Text,
+        ["tools" | "output_format" | "output_config"] => Meaning::Json,
         _ => return None,
     })
 }
 
 /// Counts unknown members as text, so that no part of the prompt is free.
-fn block(path: &[&str]) -> RequestMeaning {
+fn block(path: &[&str]) -> Meaning {
     match path {
-        ["input"] => RequestMeaning::Json,
-        ["source"] | ["content", "source"] => RequestMeaning::MediaOfPart,
-        ["type"] | ["content", "type"] => RequestMeaning::PartType,
+        ["input"] => Meaning::Json,
+        ["source"] | ["content", "source"] => Meaning::MediaOfPart,
+        ["type"] | ["content", "type"] => Meaning::PartType,
         ["id" | "tool_use_id" | "cache_control" | "signature"] | ["content", "cache_control"] => {
-            RequestMeaning::Skip
+            Meaning::Skip
         }
-        _ => RequestMeaning::Text,
+        _ => Meaning::Text,
     }
 }

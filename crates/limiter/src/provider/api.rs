@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::meaning::Meaning;
-use super::request_meaning::RequestMeaning;
 use super::{
     anthropic, gemini, openai_chat, openai_completions, openai_embeddings, openai_responses, rerank,
 };
@@ -68,6 +67,7 @@ impl Api {
         Self::GeminiEmbeddings,
     ];
 
+    /// In the order of [`Self::ALL`] and of the variants.
     const NAMES: [&'static str; 8] = [
         "openai-chat",
         "openai-completions",
@@ -105,16 +105,7 @@ impl Api {
     /// Returns the name, as in configuration files and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "openai-chat",
-            Self::OpenAiCompletions => "openai-completions",
-            Self::OpenAiResponses => "openai-responses",
-            Self::OpenAiEmbeddings => "openai-embeddings",
-            Self::Rerank => "rerank",
-            Self::AnthropicMessages => "anthropic-messages",
-            Self::Gemini => "gemini",
-            Self::GeminiEmbeddings => "gemini-embeddings",
-        }
+        Self::NAMES[self as usize]
     }
 
     /// Returns whether answers have output tokens. Those of embeddings and rerank have none.
@@ -135,7 +126,8 @@ impl Api {
             Self::OpenAiChat => openai_chat::answer(path),
             Self::OpenAiCompletions => openai_completions::answer(path),
             Self::OpenAiResponses => openai_responses::answer(path),
-            Self::OpenAiEmbeddings => openai_embeddings::answer(path),
+            // They have usage alone.
+            Self::OpenAiEmbeddings => None,
             Self::Rerank => rerank::answer(path),
             Self::AnthropicMessages => anthropic::answer(path),
             Self::Gemini | Self::GeminiEmbeddings => gemini::answer(path),
@@ -143,15 +135,20 @@ impl Api {
     }
 
     /// Returns the meaning of a value of an answer: in this API, or else in any other, since gateways fall back from
-    /// one provider to another. No two APIs give one path two meanings.
+    /// one provider to another. No two APIs give one path two meanings, and all have the same for usage and errors.
     pub(super) fn answer(chosen: Option<Self>, path: &[&str]) -> Meaning {
+        match path {
+            ["usage"] => return Meaning::Usage,
+            ["error"] => return Meaning::Error,
+            _ => {}
+        }
         let own = chosen.and_then(|api| api.answer_of(path));
-        let any = || ONE_OF_EACH.into_iter().find_map(|api| api.answer_of(path));
+        let any = || Self::ALL.into_iter().find_map(|api| api.answer_of(path));
         own.or_else(any).unwrap_or(Meaning::Skip)
     }
 
     /// Returns the meaning of a value of a request in this API.
-    pub(super) fn request(self, path: &[&str]) -> RequestMeaning {
+    pub(super) fn request(self, path: &[&str]) -> Meaning {
         let known = match self {
             Self::OpenAiChat => openai_chat::request(path),
             Self::OpenAiCompletions => openai_completions::request(path),
@@ -161,7 +158,7 @@ impl Api {
             Self::AnthropicMessages => anthropic::request(path),
             Self::Gemini | Self::GeminiEmbeddings => gemini::request(path),
         };
-        known.unwrap_or(RequestMeaning::Skip)
+        known.unwrap_or(Meaning::Skip)
     }
 }
 
@@ -180,17 +177,6 @@ impl FromStr for Api {
         found.ok_or_else(|| UnknownApi { name: name.chars().take(64).collect() })
     }
 }
-
-/// One API for each file of an API.
-const ONE_OF_EACH: [Api; 7] = [
-    Api::OpenAiChat,
-    Api::OpenAiCompletions,
-    Api::OpenAiResponses,
-    Api::AnthropicMessages,
-    Api::Gemini,
-    Api::Rerank,
-    Api::OpenAiEmbeddings,
-];
 
 #[cfg(test)]
 mod tests {

@@ -61,7 +61,7 @@ pub(super) struct Counts {
 }
 
 /// A count that may be absent or implausible.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Count {
     #[default]
     Absent,
@@ -81,19 +81,8 @@ impl Count {
         self.reported().unwrap_or_default()
     }
 
-    const fn is_absent(self) -> bool {
-        matches!(self, Self::Absent)
-    }
-
-    const fn is_unbelievable(self) -> bool {
-        matches!(self, Self::Unbelievable)
-    }
-
-    const fn plus(self, other: u64) -> Option<u64> {
-        match self {
-            Self::Reported(count) => Some(count.saturating_add(other)),
-            Self::Absent | Self::Unbelievable => None,
-        }
+    fn plus(self, other: u64) -> Option<u64> {
+        self.reported().map(|count| count.saturating_add(other))
     }
 }
 
@@ -144,13 +133,12 @@ impl Counts {
         // The total minus one count is the other. In Gemini's OpenAI-compatible API only the total contains the
         // thoughts.
         if let (Some(total), Some(input)) = (total, input)
-            && (output.is_some() || self.output.is_absent())
+            && (output.is_some() || self.output == Count::Absent)
         {
             figures.output = output.max(Some(total.saturating_sub(input)));
         }
         if let (Some(total), None, Some(output)) = (total, input, output)
-            && !self.prompt.is_unbelievable()
-            && !self.input.is_unbelievable()
+            && ![self.prompt, self.input].contains(&Count::Unbelievable)
         {
             figures.input = total.checked_sub(output).filter(|input| *input > 0);
         }

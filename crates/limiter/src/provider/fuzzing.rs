@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 use super::api::Api;
-use super::part::{MAX_PART_BYTES, Part};
+use super::part::{Divide, MAX_PART_BYTES, Part, Parts};
 use super::reader::AnswerReader;
 use super::reported::Reported;
 use super::sse::Events;
@@ -40,24 +40,22 @@ pub type Seen = (&'static str, Vec<u8>);
 /// Reads pieces as server-sent events of at most this many bytes each.
 #[must_use]
 pub fn events(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
-    let (mut events, mut seen) = (Events::bounded(max_bytes), Vec::new());
-    for piece in pieces {
-        events.push(piece, |part| see(part, max_bytes, &mut seen));
-        assert!(events.capacity() <= max_bytes);
-    }
-    events.end(|part| see(part, max_bytes, &mut seen));
-    seen
+    parts::<Events>(max_bytes, pieces)
 }
 
 /// Reads pieces as JSON values of at most this many bytes each.
 #[must_use]
 pub fn values(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
-    let (mut values, mut seen) = (Values::bounded(max_bytes), Vec::new());
+    parts::<Values>(max_bytes, pieces)
+}
+
+fn parts<D: Divide>(max_bytes: usize, pieces: &[&[u8]]) -> Vec<Seen> {
+    let (mut parts, mut seen) = (Parts::<D>::bounded(max_bytes), Vec::new());
     for piece in pieces {
-        values.push(piece, |part| see(part, max_bytes, &mut seen));
-        assert!(values.capacity() <= max_bytes);
+        parts.push(piece, |part| see(part, max_bytes, &mut seen));
+        assert!(parts.capacity() <= max_bytes);
     }
-    values.end(|part| see(part, max_bytes, &mut seen));
+    parts.end(|part| see(part, max_bytes, &mut seen));
     seen
 }
 
@@ -95,11 +93,55 @@ fn is_object(json: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+pub(super) use self::tests::{assert_parts, cut, too_large, uncopied, whole};
+
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
     use super::*;
+
+    pub(in super::super) fn whole<T: AsRef<[u8]> + ?Sized>(text: &T) -> Seen {
+        ("whole", text.as_ref().to_vec())
+    }
+
+    pub(in super::super) fn cut<T: AsRef<[u8]> + ?Sized>(text: &T) -> Seen {
+        ("cut", text.as_ref().to_vec())
+    }
+
+    pub(in super::super) const fn too_large() -> Seen {
+        ("too large", Vec::new())
+    }
+
+    /// Reads this text as one piece, in pieces of each length, and in two pieces cut at each byte.
+    pub(in super::super) fn assert_parts(
+        parts: fn(usize, &[&[u8]]) -> Vec<Seen>,
+        max_bytes: usize,
+        text: &[u8],
+        expected: &[Seen],
+    ) {
+        let shown = text.escape_ascii();
+        for length in 1..=text.len().max(1) {
+            let pieces: Vec<_> = text.chunks(length).collect();
+            assert_eq!(parts(max_bytes, &pieces), expected, "{shown} in pieces of {length}");
+        }
+        for cut in 0..=text.len() {
+            let pieces = [&text[..cut], &[], &text[cut..]];
+            assert_eq!(parts(max_bytes, &pieces), expected, "{shown} cut at {cut}");
+        }
+    }
+
+    /// Returns the number of parts of this text, each of which must be handed over without a copy.
+    pub(in super::super) fn uncopied(parts: &mut Parts<impl Divide>, text: &[u8]) -> usize {
+        let mut handed_over = 0;
+        parts.push(text, |part| {
+            let Part::Whole(bytes) = part else { panic!("{part:?}") };
+            assert!(text.as_ptr_range().contains(&bytes.as_ptr()), "{}", text.escape_ascii());
+            handed_over += 1;
+        });
+        handed_over
+    }
 
     #[test]
     fn the_seeds_of_the_fuzz_target_make_sense() {

@@ -8,12 +8,10 @@
 
 use super::meaning::Meaning;
 use super::media::Kind;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["usageMetadata" | "usage_metadata"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
         ["candidates"] | ["candidates", "content"] | ["candidates", "content", "parts"] => {
             Meaning::Enter
         }
@@ -40,39 +38,39 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
 
 /// Returns the meaning of a path. The URL has the model and the choice of streaming. Thinking tokens are a part of
 /// `maxOutputTokens`.
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["contents" | "requests"] => RequestMeaning::Enter,
+        ["contents" | "requests"] => Meaning::Enter,
         ["contents", of_content @ ..]
         | ["requests", "content", of_content @ ..]
         | ["content" | "systemInstruction" | "system_instruction", of_content @ ..] => {
             content(of_content)
         }
-        ["tools"] => RequestMeaning::Json,
-        ["generationConfig" | "generation_config"] => RequestMeaning::Generation,
+        ["tools"] => Meaning::Json,
+        ["generationConfig" | "generation_config"] => Meaning::Generation,
         ["generationConfig" | "generation_config", of_config] => match *of_config {
-            "maxOutputTokens" | "max_output_tokens" => RequestMeaning::Maximum,
-            "candidateCount" | "candidate_count" => RequestMeaning::Answers,
+            "maxOutputTokens" | "max_output_tokens" => Meaning::Maximum,
+            "candidateCount" | "candidate_count" => Meaning::Answers,
             "responseSchema"
             | "response_schema"
             | "responseJsonSchema"
-            | "response_json_schema" => RequestMeaning::Json,
-            _ => RequestMeaning::Skip,
+            | "response_json_schema" => Meaning::Json,
+            _ => Meaning::Skip,
         },
         _ => return None,
     })
 }
 
 /// Counts unknown members as text, so that no part of the prompt is free.
-fn content(path: &[&str]) -> RequestMeaning {
+fn content(path: &[&str]) -> Meaning {
     match path {
-        ["role"] | ["parts", "thoughtSignature" | "thought_signature"] => RequestMeaning::Skip,
+        ["role"] | ["parts", "thoughtSignature" | "thought_signature"] => Meaning::Skip,
         ["parts", "inlineData" | "inline_data" | "fileData" | "file_data"] => {
-            RequestMeaning::Media(Kind::File)
+            Meaning::Media(Kind::File)
         }
         ["parts", FUNCTION_CALL_1 | FUNCTION_CALL_2, "args"]
-        | ["parts", "functionResponse" | "function_response", "response"] => RequestMeaning::Json,
-        _ => RequestMeaning::Text,
+        | ["parts", "functionResponse" | "function_response", "response"] => Meaning::Json,
+        _ => Meaning::Text,
     }
 }
 

@@ -48,14 +48,14 @@ impl<'de> Receive<'de> for Iterations {
     fn close(&mut self, _: &[&str]) {
         let figures = std::mem::take(&mut self.counts).figures();
         if std::mem::take(&mut self.is_left_out) {
-            let step = TokenUsage {
-                input: figures.input.unwrap_or_default(),
-                output: figures.output.unwrap_or_default(),
-                cached_input: figures.cached_input,
-                cache_write: figures.cache_write,
-                reasoning: figures.reasoning,
-            };
-            self.left_out = self.left_out + step;
+            self.left_out = self.left_out
+                + TokenUsage {
+                    input: figures.input.unwrap_or_default(),
+                    output: figures.output.unwrap_or_default(),
+                    cached_input: figures.cached_input,
+                    cache_write: figures.cache_write,
+                    reasoning: figures.reasoning,
+                };
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::scalar::{text, text_bytes};
+use crate::estimate::BYTES_OF_A_TOKEN;
 
 /// The kind of a part of a prompt, by its name. Inline data overrides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +20,39 @@ pub(super) enum Kind {
     File,
 }
 
-/// The size of a value of a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Size {
-    /// Media of this many tokens.
-    Tokens(u64),
-    /// Text of this many bytes.
-    TextBytes(u64),
+/// The size of a part of a prompt: tokens that were counted, and bytes of text that are not converted to tokens yet.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) tokens: u64,
+    bytes: u64,
+}
+
+impl Size {
+    pub(super) const fn tokens(tokens: u64) -> Self {
+        Self { tokens, bytes: 0 }
+    }
+
+    pub(super) const fn text_bytes(bytes: u64) -> Self {
+        Self { tokens: 0, bytes }
+    }
+
+    pub(super) const fn total(self) -> u64 {
+        self.tokens.saturating_add(self.bytes.div_ceil(BYTES_OF_A_TOKEN))
+    }
+
+    pub(super) const fn times(self, factor: u64) -> Self {
+        Self {
+            tokens: self.tokens.saturating_mul(factor),
+            bytes: self.bytes.saturating_mul(factor),
+        }
+    }
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
 }
 
 /// Returns the size of a JSON value that holds media: a string with an address, a data URL or base64, or an object with
@@ -35,14 +62,14 @@ pub(super) fn size(api: Api, kind: Kind, raw: &str, buffer: &mut String) -> Size
         return match serde_json::from_str::<Object<'_>>(raw) {
             Ok(object) => object.size(api, kind, buffer),
             // A member is given twice. Neither value is larger than the whole object.
-            Err(_) => Size::TextBytes(raw.len() as u64),
+            Err(_) => Size::text_bytes(raw.len() as u64),
         };
     }
     match text(raw, buffer) {
-        Some(text) => Media { api, kind, detail: Detail::Auto }.of_text(text),
+        Some(text) => Media { api, kind, most_patches: OPENAI_MOST_PATCHES }.of_text(text),
         // The structure of an array is unknown.
-        None if raw.starts_with('[') => Size::TextBytes(raw.len() as u64),
-        None => Size::Tokens(0),
+        None if raw.starts_with('[') => Size::text_bytes(raw.len() as u64),
+        None => Size::tokens(0),
     }
 }
 
@@ -50,7 +77,7 @@ pub(super) fn size(api: Api, kind: Kind, raw: &str, buffer: &mut String) -> Size
 pub(super) fn of_data_url(api: Api, text: &str) -> Option<Size> {
     let (media_type, data) = data_url(text)?;
     let kind = kind_of(media_type).unwrap_or(Kind::File);
-    Some(Media { api, kind, detail: Detail::Auto }.of_base64(media_type, data))
+    Some(Media { api, kind, most_patches: OPENAI_MOST_PATCHES }.of_base64(media_type, data))
 }
 
 /// An object with media, of any API.
@@ -74,19 +101,19 @@ impl Object<'_> {
     fn size(&self, api: Api, kind: Kind, buffer: &mut String) -> Size {
         // Anthropic's documents may be plain text, or content of their own.
         if let (Some("\"text\""), Some(data)) = (self.source.map(RawValue::get), self.data) {
-            return Size::TextBytes(text_bytes(data.get()).unwrap_or_default() as u64);
+            return Size::text_bytes(text_bytes(data.get()).unwrap_or_default() as u64);
         }
         if let Some(content) = self.content {
-            return Size::TextBytes(content.get().len() as u64);
+            return Size::text_bytes(content.get().len() as u64);
         }
         let media_type = self.media_type.map_or("", |raw| raw.get().trim_matches('"'));
         let kind = kind_of(media_type).unwrap_or(kind);
-        let detail = match self.detail.map(RawValue::get) {
-            Some("\"low\"") => Detail::Low,
-            Some("\"high\"") => Detail::High,
-            _ => Detail::Auto,
+        let most_patches = match self.detail.map(RawValue::get) {
+            Some("\"low\"") => OPENAI_LOW_PATCHES,
+            Some("\"high\"") => OPENAI_HIGH_PATCHES,
+            _ => OPENAI_MOST_PATCHES,
         };
-        let media = Media { api, kind, detail };
+        let media = Media { api, kind, most_patches };
         if let Some(data) = self.data.and_then(|raw| text(raw.get(), buffer)) {
             return match data_url(data) {
                 Some((media_type, data)) => media.of_base64(media_type, data),
@@ -96,24 +123,17 @@ impl Object<'_> {
         match self.url.and_then(|raw| text(raw.get(), buffer)) {
             Some(url) => media.of_text(url),
             // The id of an uploaded file.
-            None => Size::Tokens(media.of_unknown_size()),
+            None => Size::tokens(media.of_unknown_size()),
         }
     }
-}
-
-/// `detail` of OpenAI's pictures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Detail {
-    Low,
-    High,
-    Auto,
 }
 
 #[derive(Clone, Copy)]
 struct Media {
     api: Api,
     kind: Kind,
-    detail: Detail,
+    /// By `detail` of OpenAI's pictures.
+    most_patches: u64,
 }
 
 impl Media {
@@ -123,13 +143,13 @@ impl Media {
             return self.of_base64(media_type, data);
         }
         if text.starts_with("data:") {
-            return Size::TextBytes(text.len() as u64);
+            return Size::text_bytes(text.len() as u64);
         }
         // Every address has a scheme, and base64 has no colon.
         if text.len() <= MOST_NAME_BYTES
             || text.get(..MOST_SCHEME_BYTES).is_some_and(|start| start.contains(':'))
         {
-            return Size::Tokens(self.of_unknown_size());
+            return Size::tokens(self.of_unknown_size());
         }
         self.of_base64("", text)
     }
@@ -139,19 +159,19 @@ impl Media {
         let bytes = (data.len() as u64).div_ceil(4).saturating_mul(3);
         let start = decoded(data, START_BYTES);
         match start.get(..4).unwrap_or_default() {
-            b"%PDF" => return Size::Tokens(self.of_pages(bytes)),
+            b"%PDF" => return Size::tokens(self.of_pages(bytes)),
             b"RIFF" if start.get(8..12) == Some(b"WAVE") => {
-                return Size::Tokens(self.of_seconds(Kind::Audio, bytes, wave_rate(&start)));
+                return Size::tokens(self.of_seconds(Kind::Audio, bytes, wave_rate(&start)));
             }
             _ => {}
         }
         if let Some((width, height)) = dimensions(&start, data) {
-            return Size::Tokens(self.of_picture(width, height));
+            return Size::tokens(self.of_picture(width, height));
         }
         let is_text = media_type.starts_with("text/")
             || (self.kind == Kind::File && !start.is_empty() && is_text(&start));
-        Size::Tokens(match self.kind {
-            _ if is_text => return Size::TextBytes(bytes),
+        Size::tokens(match self.kind {
+            _ if is_text => return Size::text_bytes(bytes),
             Kind::Picture => self.of_unknown_size(),
             Kind::Audio => self.of_seconds(Kind::Audio, bytes, AUDIO_BYTES_A_SECOND),
             Kind::Video => self.of_seconds(Kind::Video, bytes, VIDEO_BYTES_A_SECOND),
@@ -164,11 +184,7 @@ impl Media {
         match self.api {
             Api::Gemini | Api::GeminiEmbeddings => GEMINI_PICTURE_TOKENS,
             Api::AnthropicMessages => patches(ANTHROPIC_PATCH).min(ANTHROPIC_MOST_PATCHES),
-            _ => openai_picture(patches(OPENAI_PATCH).min(match self.detail {
-                Detail::Low => OPENAI_LOW_PATCHES,
-                Detail::High => OPENAI_HIGH_PATCHES,
-                Detail::Auto => OPENAI_MOST_PATCHES,
-            })),
+            _ => openai_picture(patches(OPENAI_PATCH).min(self.most_patches)),
         }
     }
 
@@ -193,10 +209,8 @@ impl Media {
         match (self.kind, self.api) {
             (Kind::Picture, Api::Gemini | Api::GeminiEmbeddings) => GEMINI_PICTURE_TOKENS,
             (Kind::Picture, Api::AnthropicMessages) => ANTHROPIC_MOST_PATCHES,
-            (Kind::Picture, _) if self.detail == Detail::Low => openai_picture(OPENAI_LOW_PATCHES),
-            (Kind::Picture, _) => openai_picture(OPENAI_HIGH_PATCHES),
-            (Kind::Audio, _) => self.of_seconds(self.kind, UNKNOWN_SECONDS, 1),
-            (Kind::Video, _) => self.of_seconds(self.kind, UNKNOWN_SECONDS, 1),
+            (Kind::Picture, _) => openai_picture(self.most_patches.min(OPENAI_HIGH_PATCHES)),
+            (Kind::Audio | Kind::Video, _) => self.of_seconds(self.kind, UNKNOWN_SECONDS, 1),
             (Kind::File, _) => self.of_pages(UNKNOWN_PAGES * BYTES_OF_A_PAGE),
         }
     }

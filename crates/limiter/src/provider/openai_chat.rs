@@ -11,13 +11,11 @@
 
 use super::meaning::Meaning;
 use super::media::Kind;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["usage"] | ["x_groq", "usage"] | ["choices", "usage"] => Meaning::Usage,
+        ["x_groq", "usage"] | ["choices", "usage"] => Meaning::Usage,
         ["choices"] | ["x_groq"] => Meaning::Enter,
-        ["error"] => Meaning::Error,
         ["choices", "delta" | "message", of_delta @ ..] => delta(of_delta),
         _ => return None,
     })
@@ -45,23 +43,23 @@ fn delta(path: &[&str]) -> Meaning {
     }
 }
 
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["messages"] => RequestMeaning::Enter,
+        ["messages"] => Meaning::Enter,
         ["messages", of_message @ ..] => message(of_message),
-        ["tools" | "functions" | "response_format"] => RequestMeaning::Json,
-        ["documents" | "prediction", ..] => RequestMeaning::Text,
+        ["tools" | "functions" | "response_format"] => Meaning::Json,
+        ["documents" | "prediction", ..] => Meaning::Text,
         _ => return generation(path),
     })
 }
 
 /// Returns the meaning of the members that all text-generating APIs of OpenAI share.
-pub(super) fn generation(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn generation(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["model"] => RequestMeaning::Model,
-        ["stream"] => RequestMeaning::Stream,
-        ["stream_options"] => RequestMeaning::StreamOptions,
-        ["stream_options", "include_usage"] => RequestMeaning::IncludeUsage,
+        ["model"] => Meaning::Model,
+        ["stream"] => Meaning::Stream,
+        ["stream_options"] => Meaning::StreamOptions,
+        ["stream_options", "include_usage"] => Meaning::IncludeUsage,
         // `max_tokens` is the older name of `max_completion_tokens`; servers accept both. The last two names are those
         // of TGI and llama.cpp.
         [
@@ -70,21 +68,21 @@ pub(super) fn generation(path: &[&str]) -> Option<RequestMeaning> {
             | "max_output_tokens"
             | "max_new_tokens"
             | "n_predict",
-        ] => RequestMeaning::Maximum,
-        ["n" | "best_of"] => RequestMeaning::Answers,
+        ] => Meaning::Maximum,
+        ["n" | "best_of"] => Meaning::Answers,
         _ => return None,
     })
 }
 
 /// Counts unknown members as text, so that no part of the prompt is free.
-fn message(path: &[&str]) -> RequestMeaning {
+fn message(path: &[&str]) -> Meaning {
     match path {
-        ["role" | "tool_call_id" | "audio"] | ["tool_calls", "id" | "type"] => RequestMeaning::Skip,
-        ["content", "type" | "id" | "cache_control"] => RequestMeaning::Skip,
-        ["content", "image_url" | "image"] => RequestMeaning::Media(Kind::Picture),
-        ["content", "input_audio" | "audio_url"] => RequestMeaning::Media(Kind::Audio),
-        ["content", "video_url" | "video"] => RequestMeaning::Media(Kind::Video),
-        ["content", "file"] => RequestMeaning::Media(Kind::File),
-        _ => RequestMeaning::Text,
+        ["role" | "tool_call_id" | "audio"] | ["tool_calls", "id" | "type"] => Meaning::Skip,
+        ["content", "type" | "id" | "cache_control"] => Meaning::Skip,
+        ["content", "image_url" | "image"] => Meaning::Media(Kind::Picture),
+        ["content", "input_audio" | "audio_url"] => Meaning::Media(Kind::Audio),
+        ["content", "video_url" | "video"] => Meaning::Media(Kind::Video),
+        ["content", "file"] => Meaning::Media(Kind::File),
+        _ => Meaning::Text,
     }
 }

@@ -4,22 +4,19 @@
 
 use super::meaning::Meaning;
 use super::openai_chat;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["choices"] => Meaning::Enter,
         ["choices", "text"] => Meaning::ChoiceText,
-        ["usage"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
         _ => return None,
     })
 }
 
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["prompt"] => RequestMeaning::Prompts,
-        ["suffix"] => RequestMeaning::Text,
+        ["prompt"] => Meaning::Prompts,
+        ["suffix"] => Meaning::Text,
         _ => return openai_chat::generation(path),
     })
 }

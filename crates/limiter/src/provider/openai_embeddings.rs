@@ -4,25 +4,16 @@
 
 use super::meaning::Meaning;
 use super::media::Kind;
-use super::request_meaning::RequestMeaning;
-
-pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
-    Some(match path {
-        ["usage"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
-        _ => return None,
-    })
-}
 
 /// Returns the meaning of a path. Some providers accept pictures too, next to the text or as a part of it.
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["model"] => RequestMeaning::Model,
+        ["model"] => Meaning::Model,
         [INPUT_1 | INPUT_2 | "messages", .., "image" | "image_url" | "image_base64"] => {
-            RequestMeaning::Media(Kind::Picture)
+            Meaning::Media(Kind::Picture)
         }
-        [INPUT_1 | INPUT_2 | "messages", .., "type" | "role"] => RequestMeaning::Skip,
-        [INPUT_1 | INPUT_2 | "messages" | "texts" | "images", ..] => RequestMeaning::TextOrTokens,
+        [INPUT_1 | INPUT_2 | "messages", .., "type" | "role"] => Meaning::Skip,
+        [INPUT_1 | INPUT_2 | "messages" | "texts" | "images", ..] => Meaning::TextOrTokens,
         _ => return None,
     })
 }

@@ -9,15 +9,14 @@
 use super::meaning::Meaning;
 use super::media::Kind;
 use super::openai_chat;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["type"] => Meaning::Type,
         ["delta"] => Meaning::Text,
         ["response"] => Meaning::Enter,
-        ["usage"] | ["response", "usage"] => Meaning::Usage,
-        ["error"] | ["response", "error"] => Meaning::Error,
+        ["response", "usage"] => Meaning::Usage,
+        ["response", "error"] => Meaning::Error,
         // A whole response.
         ["output"] | ["output", "content" | "summary"] => Meaning::Enter,
         ["output", "content" | "summary", "text" | "refusal"] => Meaning::Text,
@@ -26,29 +25,29 @@ pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     })
 }
 
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["instructions"] => RequestMeaning::Text,
-        ["input"] => RequestMeaning::TextOrTokens,
+        ["instructions"] => Meaning::Text,
+        ["input"] => Meaning::TextOrTokens,
         ["input", of_item @ ..] => item(of_item),
-        ["tools" | "text"] => RequestMeaning::Json,
+        ["tools" | "text"] => Meaning::Json,
         // The variables of a stored prompt.
-        ["prompt", "variables", ..] => RequestMeaning::Text,
-        ["prompt"] => RequestMeaning::Enter,
+        ["prompt", "variables", ..] => Meaning::Text,
+        ["prompt"] => Meaning::Enter,
         _ => return openai_chat::generation(path),
     })
 }
 
 /// Counts unknown members as text, so that no part of the prompt is free.
-fn item(path: &[&str]) -> RequestMeaning {
+fn item(path: &[&str]) -> Meaning {
     match path {
-        ["content" | "output", "type"] => RequestMeaning::PartType,
+        ["content" | "output", "type"] => Meaning::PartType,
         ["type" | "role" | "id" | "call_id" | "status" | "encrypted_content"]
-        | ["content" | "output", "detail" | "filename"] => RequestMeaning::Skip,
-        ["content" | "output", "image_url"] => RequestMeaning::Media(Kind::Picture),
-        ["content" | "output", "input_audio"] => RequestMeaning::Media(Kind::Audio),
-        ["content" | "output", "file_data" | "file_url"] => RequestMeaning::Media(Kind::File),
-        ["content" | "output", "file_id"] => RequestMeaning::MediaOfPart,
-        _ => RequestMeaning::Text,
+        | ["content" | "output", "detail" | "filename"] => Meaning::Skip,
+        ["content" | "output", "image_url"] => Meaning::Media(Kind::Picture),
+        ["content" | "output", "input_audio"] => Meaning::Media(Kind::Audio),
+        ["content" | "output", "file_data" | "file_url"] => Meaning::Media(Kind::File),
+        ["content" | "output", "file_id"] => Meaning::MediaOfPart,
+        _ => Meaning::Text,
     }
 }

@@ -1,4 +1,4 @@
-//! A part of an answer (an event or a JSON value), and the buffer that assembles it.
+//! The parts of an answer (events or JSON values), and the buffer that assembles one.
 
 use std::fmt;
 
@@ -13,9 +13,82 @@ pub(crate) enum Part<'a> {
     TooLarge,
 }
 
+/// The parts of a text that comes in pieces cut anywhere. A byte order mark before them counts as nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parts<D> {
+    bom: Bom,
+    divider: D,
+    /// The beginning of an unfinished part.
+    begun: PartBuffer,
+}
+
+/// A format that divides a text into parts, and hands over each.
+pub(crate) trait Divide: Default {
+    /// Reads a piece, and hands over each part that ends in it. The unfinished one is added to the buffer.
+    fn read(&mut self, piece: &[u8], begun: &mut PartBuffer, each: &mut impl FnMut(Part<'_>));
+
+    /// Hands over the unfinished part, if there is one, at the end of the text.
+    fn end(&mut self, begun: &mut PartBuffer, each: &mut impl FnMut(Part<'_>));
+}
+
+impl<D: Divide> Parts<D> {
+    /// Hands over each part that ends in this piece.
+    pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
+        for piece in self.bom.strip(piece) {
+            self.divider.read(piece, &mut self.begun, &mut each);
+        }
+    }
+
+    /// Hands over the unfinished part, if there is one, at the end of the text.
+    pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
+        self.divider.end(&mut self.begun, &mut each);
+        (self.bom, self.divider) = Default::default();
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl<D: Divide> Parts<D> {
+    /// Creates a parser with another bound than [`MAX_PART_BYTES`].
+    pub(super) fn bounded(max_bytes: usize) -> Self {
+        Self { begun: PartBuffer::bounded(max_bytes), ..Self::default() }
+    }
+
+    pub(super) const fn capacity(&self) -> usize {
+        self.begun.capacity()
+    }
+}
+
+/// Drops a UTF-8 byte order mark at the very start of a text that is cut anywhere.
+#[derive(Clone, Debug, Default)]
+struct Bom {
+    /// The number of bytes of the mark so far.
+    matched: usize,
+    /// Whether the start of the text has passed.
+    passed: bool,
+}
+
+impl Bom {
+    /// Returns the rest of the text up to the end of this piece. Bytes that only looked like a mark come first.
+    fn strip<'a>(&mut self, piece: &'a [u8]) -> [&'a [u8]; 2] {
+        if self.passed {
+            return [&[], piece];
+        }
+        let held = self.matched;
+        let fits = BOM[held..].iter().zip(piece).take_while(|(mark, byte)| mark == byte).count();
+        self.matched += fits;
+        let (is_mark, may_be_mark) = (self.matched == BOM.len(), fits == piece.len());
+        self.passed = is_mark || !may_be_mark;
+        match self.passed {
+            true if is_mark => [&[], &piece[fits..]],
+            true => [&BOM[..held], piece],
+            false => [&[], &[]],
+        }
+    }
+}
+
 /// A buffer that assembles one part from several pieces, in bounded memory.
 #[derive(Clone)]
-pub(super) struct PartBuffer {
+pub(crate) struct PartBuffer {
     bytes: Vec<u8>,
     /// Whether a part has begun; it may be empty so far.
     begun: bool,
@@ -90,6 +163,9 @@ impl fmt::Debug for PartBuffer {
         f.debug_struct("PartBuffer").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }
+
+/// The byte order mark.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// 8 MiB. `response.completed` of OpenAI's Responses API repeats the whole answer and the instructions, and images come in
 /// base64. It bounds the memory that an upstream can take from a call.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use limiter_core::Charge;
 
-use super::accounted::answer_accounted;
 use super::api::Api;
 use super::figures::Figures;
 use super::meaning::Meaning;
-use super::part::{Part, REUSED_BYTES};
-use super::reported::{Reported, TokenSource};
+use super::part::{Part, Parts, REUSED_BYTES};
+use super::reported::{Reported, TokenSource, answer_accounted};
 use super::scalar::{has_content, text};
 use super::sse::Events;
 use super::tokens_of_text::tokens_of_text;
@@ -56,12 +55,12 @@ pub struct AnswerReader {
 enum Framing {
     /// Not known yet: so far only a byte order mark and white space came.
     Open,
-    Events(Events),
-    Values(Values),
+    Events(Parts<Events>),
+    Values(Parts<Values>),
 }
 
 /// The tokens of an answer so far.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Account {
     api: Option<Api>,
     reported: Reported,
@@ -96,18 +95,7 @@ impl AnswerReader {
     }
 
     fn of(api: Option<Api>) -> Self {
-        let account = Account {
-            api,
-            reported: Reported::default(),
-            counted: 0,
-            since: 0,
-            unread: false,
-            has_deltas: false,
-            failed: false,
-            tokenizer: None,
-            buffer: String::new(),
-        };
-        Self { framing: Framing::Open, account }
+        Self { framing: Framing::Open, account: Account { api, ..Account::default() } }
     }
 
     /// Counts text by this function, for example a tokenizer, instead of [`tokens_of_text`]. It gets the text of one delta
@@ -128,8 +116,8 @@ impl AnswerReader {
             bytes = bytes.get(opening..).unwrap_or_default();
             match bytes.first() {
                 None => return 0,
-                Some(b'{' | b'[') => *framing = Framing::Values(Values::default()),
-                Some(_) => *framing = Framing::Events(Events::default()),
+                Some(b'{' | b'[') => *framing = Framing::Values(Parts::default()),
+                Some(_) => *framing = Framing::Events(Parts::default()),
             }
         }
         match framing {
@@ -157,13 +145,10 @@ impl AnswerReader {
     #[must_use]
     pub fn reported(&self) -> Reported {
         let Account { api, reported, since, unread, .. } = &self.account;
-        let mut reported = *reported;
-        reported.output = reported.output.filter(|_| !*unread);
-        reported.output = reported.output.map(|output| output.saturating_add(*since));
-        if api.is_some_and(|api| !api.has_output()) {
-            reported.output = reported.output.or(Some(0));
-        }
-        reported
+        let output = reported.output.filter(|_| !*unread);
+        let output = output.map(|output| output.saturating_add(*since));
+        let has_none = api.is_some_and(|api| !api.has_output());
+        Reported { output: output.or_else(|| has_none.then_some(0)), ..*reported }
     }
 
     /// Returns the tokens to charge so far: reported, counted, or estimated.
@@ -375,22 +360,11 @@ impl Event<'_> {
 
 impl<'de> Receive<'de> for Event<'_> {
     fn look(&mut self, path: &[&str]) -> Look {
-        match Api::answer(self.account.api, path) {
-            Meaning::Skip => Look::Skip,
-            Meaning::Enter => Look::Enter,
-            Meaning::Text | Meaning::ChoiceText | Meaning::Reasoning => Look::Leaf,
-            Meaning::Json
-            | Meaning::Mark
-            | Meaning::Usage
-            | Meaning::FirstUsage
-            | Meaning::Type
-            | Meaning::Error => Look::Raw,
-        }
+        Api::answer(self.account.api, path).look()
     }
 
     fn value(&mut self, path: &[&str], raw: &'de str) {
         match Api::answer(self.account.api, path) {
-            Meaning::Skip | Meaning::Enter => {}
             Meaning::Text => {
                 let tokens = self.tokens(raw);
                 self.add_text(path, tokens);
@@ -410,11 +384,9 @@ impl<'de> Receive<'de> for Event<'_> {
                 self.add_text(path, tokens);
             }
             Meaning::Mark => self.delta(path).marks |= has_content(raw),
-            Meaning::Usage => {
-                self.figures = Figures::read(raw).map(|read| (read, false)).or(self.figures)
-            }
-            Meaning::FirstUsage => {
-                self.figures = Figures::read(raw).map(|read| (read, true)).or(self.figures);
+            meaning @ (Meaning::Usage | Meaning::FirstUsage) => {
+                let first = meaning == Meaning::FirstUsage;
+                self.figures = Figures::read(raw).map(|read| (read, first)).or(self.figures);
             }
             Meaning::Type => {
                 self.is_media = raw.starts_with("\"response.")
@@ -422,6 +394,7 @@ impl<'de> Receive<'de> for Event<'_> {
                 self.account.failed |= raw == "\"error\"";
             }
             Meaning::Error => self.account.failed |= has_content(raw),
+            _ => {}
         }
     }
 

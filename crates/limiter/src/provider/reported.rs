@@ -1,8 +1,12 @@
-//! Figures that a provider reported, and the charge by them.
+//! Figures that a provider reported, and the charge by them: a metric, and a warning where the estimate stands.
 
-use limiter_core::{Charge, Credits};
+use std::time::Instant;
+
+use limiter_core::{Charge, Credits, Throttle};
 use serde::Serialize;
 
+use super::api::Api;
+use crate::observe::{self, Counted};
 use crate::token_usage::TokenUsage;
 
 /// The figures of a call that its provider has reported so far. The others are `None`.
@@ -72,3 +76,21 @@ impl TokenSource {
         }
     }
 }
+
+/// Counts an answer that has ended. Warns if its tokens are those of the estimate: the provider's usage or its text was not
+/// understood.
+pub(crate) fn answer_accounted(api: Option<Api>, source: TokenSource) {
+    let api = api.map_or("other", Api::name);
+    observe::count(Counted::Answers, &[("api", api), ("tokens", source.name())], 1);
+    if source == TokenSource::Estimated
+        && let Some(suppressed) = WARNINGS.admit(Instant::now())
+    {
+        tracing::warn!(
+            api,
+            suppressed,
+            "the tokens of an answer were neither reported nor could they be counted: its estimate stands"
+        );
+    }
+}
+
+static WARNINGS: Throttle = Throttle::of_warnings();

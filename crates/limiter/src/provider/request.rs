@@ -4,7 +4,7 @@ use limiter_core::MAX_COUNT;
 use thiserror::Error;
 
 use super::api::Api;
-use super::request_reading::Reading;
+use super::request_reading;
 use super::rewrite::{self, Places};
 use crate::estimate::Estimate;
 
@@ -32,14 +32,14 @@ use crate::estimate::Estimate;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiRequest {
-    api: Api,
-    model: Option<String>,
-    streams: bool,
-    asks_for_usage: bool,
-    answers: u64,
-    max_output_tokens: Option<u64>,
-    input_tokens: u64,
-    places: Places,
+    pub(super) api: Api,
+    pub(super) model: Option<String>,
+    pub(super) streams: bool,
+    pub(super) asks_for_usage: bool,
+    pub(super) answers: u64,
+    pub(super) max_output_tokens: Option<u64>,
+    pub(super) input_tokens: u64,
+    pub(super) places: Places,
 }
 
 /// Changes that a gateway makes to a request before it passes it on. The default is none.
@@ -90,7 +90,7 @@ impl ApiRequest {
     /// # Errors
     /// See [`RequestError`].
     pub fn read(api: Api, body: &[u8]) -> Result<Self, RequestError> {
-        Self::of(Reading::new(api, body, None), body)
+        request_reading::read(api, body, None)
     }
 
     /// Reads the body of a request of this API, and counts text by this function, for example a tokenizer. It gets one
@@ -103,22 +103,21 @@ impl ApiRequest {
         body: &[u8],
         tokenizer: &dyn Fn(&str) -> u64,
     ) -> Result<Self, RequestError> {
-        Self::of(Reading::new(api, body, Some(tokenizer)), body)
+        request_reading::read(api, body, Some(tokenizer))
     }
 
-    fn of(reading: Reading<'_>, body: &[u8]) -> Result<Self, RequestError> {
-        let api = reading.api();
-        let read = reading.read(body)?;
-        Ok(Self {
+    /// A request that has no values so far.
+    pub(super) const fn new(api: Api, places: Places) -> Self {
+        Self {
             api,
-            model: read.model,
-            streams: read.streams,
-            asks_for_usage: read.asks_for_usage,
-            answers: read.answers,
-            max_output_tokens: read.places.max_output_tokens(),
-            input_tokens: read.input_tokens,
-            places: read.places,
-        })
+            model: None,
+            streams: false,
+            asks_for_usage: false,
+            answers: 1,
+            max_output_tokens: None,
+            input_tokens: 0,
+            places,
+        }
     }
 
     /// Returns the API of the request.
@@ -188,8 +187,7 @@ impl ApiRequest {
     /// `body` must be the body that was read; a body of another length is not changed.
     #[must_use]
     pub fn rewritten(&self, body: &[u8], changes: &RequestChanges) -> Option<Vec<u8>> {
-        let asks = changes.ask_for_usage && self.streams && !self.asks_for_usage;
-        rewrite::rewritten(self.api, &self.places, body, asks, changes.max_output_tokens, None)
+        rewrite::rewritten(self, body, changes, None)
     }
 
     /// Rewrites the body likewise, and with another model, for an API that has the model in the body.
@@ -210,9 +208,7 @@ impl ApiRequest {
         changes: &RequestChanges,
         model: &str,
     ) -> Option<Vec<u8>> {
-        let asks = changes.ask_for_usage && self.streams && !self.asks_for_usage;
-        let most = changes.max_output_tokens;
-        rewrite::rewritten(self.api, &self.places, body, asks, most, Some(model))
+        rewrite::rewritten(self, body, changes, Some(model))
     }
 }
 

@@ -6,38 +6,62 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::api::Api;
+use super::meaning::Meaning;
 use super::media::{self, Kind, Size};
-use super::request::RequestError;
-use super::request_meaning::RequestMeaning;
+use super::request::{ApiRequest, RequestError};
 use super::rewrite::{Place, Places};
 use super::scalar::{MOST_TOKENS, count, text, text_bytes};
 use super::walk::{Look, Receive, walk};
 
-/// The result of reading a request.
-pub(super) struct Read {
-    pub(super) model: Option<String>,
-    pub(super) streams: bool,
-    pub(super) asks_for_usage: bool,
-    pub(super) answers: u64,
-    pub(super) input_tokens: u64,
-    pub(super) places: Places,
+/// Reads the body of a request in one pass, and counts text by the tokenizer, or else by its bytes.
+pub(super) fn read(
+    api: Api,
+    body: &[u8],
+    tokenizer: Option<&dyn Fn(&str) -> u64>,
+) -> Result<ApiRequest, RequestError> {
+    // The walk does not look into all strings.
+    str::from_utf8(body).map_err(|_| RequestError::NotJson)?;
+    let mut reading = Reading {
+        request: ApiRequest::new(api, Places::of(body)),
+        start: body.as_ptr().addr(),
+        tokenizer,
+        prompt: Size::default(),
+        query: Size::default(),
+        documents: 0,
+        prompts: 0,
+        part: None,
+        seen: 0,
+        error: None,
+        buffer: String::new(),
+    };
+    walk(body, &mut reading).map_err(|_| RequestError::NotJson)?;
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(RequestError::NotAnObject);
+    }
+    if let Some(error) = reading.error {
+        return Err(error);
+    }
+    let mut prompt = reading.prompt.and(reading.query.times(reading.documents.max(1)));
+    if prompt.tokens > 0 && reading.is_chat() {
+        prompt.tokens = prompt.tokens.saturating_add(ANSWER_TOKENS);
+    }
+    let mut request = reading.request;
+    request.answers = request.answers.saturating_mul(reading.prompts.max(1));
+    request.input_tokens = prompt.total();
+    request.max_output_tokens = request.places.max_output_tokens();
+    Ok(request)
 }
 
 /// A receiver of the values of a request.
-pub(super) struct Reading<'a> {
-    api: Api,
+struct Reading<'a> {
+    request: ApiRequest,
     /// The address of the body, to compute the place of a value in it.
     start: usize,
     tokenizer: Option<&'a dyn Fn(&str) -> u64>,
-    prompt: Count,
-    query: Count,
+    prompt: Size,
+    query: Size,
     documents: u64,
     prompts: u64,
-    answers: u64,
-    model: Option<String>,
-    streams: bool,
-    asks_for_usage: bool,
-    places: Places,
     /// The kind of the current part, once its type was read.
     part: Option<Kind>,
     /// One bit for each member of [`DECIDING`] that was read.
@@ -47,86 +71,10 @@ pub(super) struct Reading<'a> {
     buffer: String,
 }
 
-/// Tokens that were counted, and bytes of text that are not converted to tokens yet.
-#[derive(Clone, Copy, Default)]
-struct Count {
-    tokens: u64,
-    bytes: u64,
-}
-
-impl Count {
-    const fn total(self) -> u64 {
-        self.tokens.saturating_add(self.bytes.div_ceil(BYTES_OF_A_TOKEN))
-    }
-
-    const fn times(self, factor: u64) -> Self {
-        Self {
-            tokens: self.tokens.saturating_mul(factor),
-            bytes: self.bytes.saturating_mul(factor),
-        }
-    }
-
-    const fn and(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens.saturating_add(other.tokens),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
-    }
-}
-
-impl<'a> Reading<'a> {
-    pub(super) fn new(api: Api, body: &[u8], tokenizer: Option<&'a dyn Fn(&str) -> u64>) -> Self {
-        Self {
-            api,
-            start: body.as_ptr().addr(),
-            tokenizer,
-            prompt: Count::default(),
-            query: Count::default(),
-            documents: 0,
-            prompts: 0,
-            answers: 1,
-            model: None,
-            streams: false,
-            asks_for_usage: false,
-            places: Places::of(body),
-            part: None,
-            seen: 0,
-            error: None,
-            buffer: String::new(),
-        }
-    }
-
-    pub(super) const fn api(&self) -> Api {
-        self.api
-    }
-
-    pub(super) fn read(mut self, body: &[u8]) -> Result<Read, RequestError> {
-        // The walk does not look into all strings.
-        str::from_utf8(body).map_err(|_| RequestError::NotJson)?;
-        walk(body, &mut self).map_err(|_| RequestError::NotJson)?;
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(RequestError::NotAnObject);
-        }
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let mut prompt = self.prompt.and(self.query.times(self.documents.max(1)));
-        if prompt.tokens > 0 && self.is_chat() {
-            prompt.tokens = prompt.tokens.saturating_add(ANSWER_TOKENS);
-        }
-        Ok(Read {
-            model: self.model,
-            streams: self.streams,
-            asks_for_usage: self.asks_for_usage,
-            answers: self.answers.saturating_mul(self.prompts.max(1)),
-            input_tokens: prompt.total(),
-            places: self.places,
-        })
-    }
-
+impl Reading<'_> {
     const fn is_chat(&self) -> bool {
         matches!(
-            self.api,
+            self.request.api,
             Api::OpenAiChat | Api::OpenAiResponses | Api::AnthropicMessages | Api::Gemini
         )
     }
@@ -136,9 +84,14 @@ impl<'a> Reading<'a> {
             return;
         };
         if self.seen & (1 << index) != 0 {
-            self.error = self.error.or(Some(RequestError::Repeated { name: DECIDING[index] }));
+            self.refuse(RequestError::Repeated { name: DECIDING[index] });
         }
         self.seen |= 1 << index;
+    }
+
+    /// Notes the first error.
+    fn refuse(&mut self, error: RequestError) {
+        self.error.get_or_insert(error);
     }
 
     fn place(&self, raw: &str) -> Place {
@@ -152,34 +105,31 @@ impl<'a> Reading<'a> {
         }
         match text(raw, &mut self.buffer) {
             Some(model) if (1..=MOST_MODEL_BYTES).contains(&model.len()) => {
-                self.model = Some(model.to_owned());
+                self.request.model = Some(model.to_owned());
             }
-            _ => self.error = self.error.or(Some(RequestError::Model)),
+            _ => self.refuse(RequestError::Model),
         }
     }
 
     /// Returns the size of a text of the prompt.
-    fn text(&mut self, raw: &str) -> Count {
+    fn text(&mut self, raw: &str) -> Size {
         if raw.starts_with("\"data:")
-            && let Some(size) =
-                text(raw, &mut self.buffer).and_then(|text| media::of_data_url(self.api, text))
+            && let Some(size) = text(raw, &mut self.buffer)
+                .and_then(|text| media::of_data_url(self.request.api, text))
         {
-            return size.into();
+            return size;
         }
         match self.tokenizer {
-            Some(tokenizer) => {
-                let tokens = text(raw, &mut self.buffer).map_or(0, tokenizer);
-                Count { tokens, bytes: 0 }
-            }
-            None => Count { tokens: 0, bytes: text_bytes(raw).unwrap_or_default() as u64 },
+            Some(tokenizer) => Size::tokens(text(raw, &mut self.buffer).map_or(0, tokenizer)),
+            None => Size::text_bytes(text_bytes(raw).unwrap_or_default() as u64),
         }
     }
 
-    fn json(&self, raw: &str) -> Count {
+    fn json(&self, raw: &str) -> Size {
         match (raw, self.tokenizer) {
-            ("null" | "{}" | "[]", _) => Count::default(),
-            (_, Some(tokenizer)) => Count { tokens: tokenizer(raw), bytes: 0 },
-            (_, None) => Count { tokens: 0, bytes: raw.len() as u64 },
+            ("null" | "{}" | "[]", _) => Size::default(),
+            (_, Some(tokenizer)) => Size::tokens(tokenizer(raw)),
+            (_, None) => Size::text_bytes(raw.len() as u64),
         }
     }
 
@@ -193,106 +143,45 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn adds(&mut self, count: Count) {
-        self.prompt = self.prompt.and(count);
+    fn adds(&mut self, size: Size) {
+        self.prompt = self.prompt.and(size);
     }
 }
 
 impl<'de> Receive<'de> for Reading<'_> {
     fn look(&mut self, path: &[&str]) -> Look {
-        match self.api.request(path) {
-            RequestMeaning::Skip => {
-                if let [name] = path
-                    && let Some(name) = self.in_other_letter_case(name)
-                {
-                    self.error = self.error.or(Some(RequestError::LetterCase { name }));
-                }
-                Look::Skip
-            }
-            RequestMeaning::Enter => Look::Enter,
-            RequestMeaning::StreamOptions | RequestMeaning::Generation => Look::Both,
-            RequestMeaning::Text
-            | RequestMeaning::TextOrTokens
-            | RequestMeaning::Query
-            | RequestMeaning::Document => Look::Leaf,
-            RequestMeaning::Model
-            | RequestMeaning::Stream
-            | RequestMeaning::IncludeUsage
-            | RequestMeaning::Maximum
-            | RequestMeaning::Answers
-            | RequestMeaning::Prompts
-            | RequestMeaning::Json
-            | RequestMeaning::PartType
-            | RequestMeaning::Media(_)
-            | RequestMeaning::MediaOfPart => Look::Raw,
+        let meaning = self.request.api.request(path);
+        if meaning == Meaning::Skip
+            && let [name] = path
+            && let Some(name) = self.in_other_letter_case(name)
+        {
+            self.refuse(RequestError::LetterCase { name });
         }
+        meaning.look()
     }
 
     fn value(&mut self, path: &[&str], raw: &'de str) {
-        let meaning = self.api.request(path);
+        let meaning = self.request.api.request(path);
+        let place = self.place(raw);
+        let ApiRequest { places, .. } = &mut self.request;
         match meaning {
-            RequestMeaning::Skip | RequestMeaning::Enter => {}
-            RequestMeaning::Model => {
-                self.decides(path);
-                self.places.model = Some(self.place(raw));
-                self.model(raw);
+            Meaning::Model => places.model = Some(place),
+            Meaning::Stream => self.request.streams = raw == "true",
+            Meaning::StreamOptions => places.stream_options = Some(place),
+            Meaning::IncludeUsage => {
+                places.include_usage = Some(place);
+                self.request.asks_for_usage = raw == "true";
             }
-            RequestMeaning::Stream => {
-                self.decides(path);
-                self.streams = raw == "true";
+            Meaning::Maximum => places.add_maximum(place, maximum(raw), raw == "null"),
+            Meaning::Generation => places.generation = Some(place),
+            Meaning::Answers => {
+                self.request.answers = self.request.answers.max(maximum(raw).unwrap_or(1));
             }
-            RequestMeaning::StreamOptions => {
-                self.decides(path);
-                self.places.stream_options = Some(self.place(raw));
-            }
-            RequestMeaning::IncludeUsage => {
-                self.decides(path);
-                self.asks_for_usage = raw == "true";
-                self.places.include_usage = Some(self.place(raw));
-            }
-            RequestMeaning::Maximum => {
-                self.decides(path);
-                let place = self.place(raw);
-                self.places.add_maximum(place, maximum(raw), raw == "null");
-            }
-            RequestMeaning::Generation => {
-                self.decides(path);
-                self.places.generation = Some(self.place(raw));
-            }
-            RequestMeaning::Answers => {
-                self.decides(path);
-                self.answers = self.answers.max(maximum(raw).unwrap_or(1));
-            }
-            RequestMeaning::Prompts => self.prompts(raw),
-            RequestMeaning::Text => {
-                let count = self.text(raw);
-                self.adds(count);
-            }
-            RequestMeaning::TextOrTokens => {
-                let count = self.text_or_token(raw);
-                self.adds(count);
-            }
-            RequestMeaning::Json => self.adds(self.json(raw)),
-            RequestMeaning::Query => {
-                let count = self.text(raw);
-                self.query = self.query.and(count);
-            }
-            RequestMeaning::Document => {
-                if matches!(path, [_]) {
-                    self.documents += 1;
-                }
-                let count = self.text(raw);
-                self.adds(count);
-            }
-            RequestMeaning::PartType => self.part = part(raw),
-            RequestMeaning::Media(_) | RequestMeaning::MediaOfPart => {
-                let kind = match meaning {
-                    RequestMeaning::Media(kind) => kind,
-                    _ => self.part.unwrap_or(Kind::File),
-                };
-                let size = media::size(self.api, kind, raw, &mut self.buffer);
-                self.adds(size.into());
-            }
+            _ => return self.prompt_value(path, meaning, raw),
+        }
+        self.decides(path);
+        if meaning == Meaning::Model {
+            self.model(raw);
         }
     }
 
@@ -300,7 +189,9 @@ impl<'de> Receive<'de> for Reading<'_> {
         self.part = None;
         match path {
             ["messages" | "contents"] => self.prompt.tokens += MESSAGE_TOKENS,
-            ["input"] if self.api == Api::OpenAiResponses => self.prompt.tokens += MESSAGE_TOKENS,
+            ["input"] if self.request.api == Api::OpenAiResponses => {
+                self.prompt.tokens += MESSAGE_TOKENS
+            }
             ["documents"] => self.documents += 1,
             _ => {}
         }
@@ -308,9 +199,37 @@ impl<'de> Receive<'de> for Reading<'_> {
 }
 
 impl Reading<'_> {
-    fn text_or_token(&mut self, raw: &str) -> Count {
+    /// Counts a value of the prompt.
+    fn prompt_value(&mut self, path: &[&str], meaning: Meaning, raw: &str) {
+        let size = match meaning {
+            Meaning::Text => self.text(raw),
+            Meaning::TextOrTokens => self.text_or_token(raw),
+            Meaning::Json => self.json(raw),
+            Meaning::Query => {
+                let size = self.text(raw);
+                self.query = self.query.and(size);
+                return;
+            }
+            Meaning::Document => {
+                self.documents += u64::from(path.len() == 1);
+                self.text(raw)
+            }
+            Meaning::Media(kind) => self.media(kind, raw),
+            Meaning::MediaOfPart => self.media(self.part.unwrap_or(Kind::File), raw),
+            Meaning::PartType => return self.part = part(raw),
+            Meaning::Prompts => return self.prompts(raw),
+            _ => return,
+        };
+        self.adds(size);
+    }
+
+    fn media(&mut self, kind: Kind, raw: &str) -> Size {
+        media::size(self.request.api, kind, raw, &mut self.buffer)
+    }
+
+    fn text_or_token(&mut self, raw: &str) -> Size {
         if raw.starts_with(|first: char| first.is_ascii_digit()) {
-            return Count { tokens: 1, bytes: 0 };
+            return Size::tokens(1);
         }
         self.text(raw)
     }
@@ -330,7 +249,7 @@ impl Reading<'_> {
         }
         DECIDING.into_iter().find(|deciding| {
             name.len() <= 2 * deciding.len()
-                && self.api.request(&[deciding]) != RequestMeaning::Skip
+                && self.request.api.request(&[deciding]) != Meaning::Skip
                 && lower(name) == lower(deciding)
         })
     }
@@ -355,26 +274,17 @@ impl<'de> Visitor<'de> for Prompts<'_, '_> {
             if raw.starts_with('[') {
                 reading.prompts += 1;
                 let tokens = raw.bytes().filter(|byte| *byte == b',').count() as u64 + 1;
-                reading.adds(Count { tokens, bytes: 0 });
+                reading.adds(Size::tokens(tokens));
                 continue;
             }
             let is_text = raw.starts_with('"');
             reading.prompts += u64::from(is_text);
             has_tokens |= !is_text;
-            let count = reading.text_or_token(raw);
-            reading.adds(count);
+            let size = reading.text_or_token(raw);
+            reading.adds(size);
         }
         reading.prompts += u64::from(has_tokens);
         Ok(())
-    }
-}
-
-impl From<Size> for Count {
-    fn from(size: Size) -> Self {
-        match size {
-            Size::Tokens(tokens) => Self { tokens, bytes: 0 },
-            Size::TextBytes(bytes) => Self { tokens: 0, bytes },
-        }
     }
 }
 
@@ -420,9 +330,6 @@ const DECIDING: [&str; 18] = [
     "prompt",
     "messages",
 ];
-
-/// The rule of thumb for English text that OpenAI and others state.
-const BYTES_OF_A_TOKEN: u64 = 4;
 
 /// Three around each message, and one for its role.
 /// <https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken>

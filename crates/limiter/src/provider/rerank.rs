@@ -5,25 +5,23 @@
 
 use super::meaning::Meaning;
 use super::media::Kind;
-use super::request_meaning::RequestMeaning;
 
 pub(super) fn answer(path: &[&str]) -> Option<Meaning> {
     Some(match path {
         ["meta"] => Meaning::Enter,
-        ["usage"] | ["meta", "billed_units" | "tokens"] => Meaning::Usage,
-        ["error"] => Meaning::Error,
+        ["meta", "billed_units" | "tokens"] => Meaning::Usage,
         _ => return None,
     })
 }
 
 /// Returns the meaning of a path. The model reads the query with each document. In Cohere's first version documents are
 /// objects.
-pub(super) fn request(path: &[&str]) -> Option<RequestMeaning> {
+pub(super) fn request(path: &[&str]) -> Option<Meaning> {
     Some(match path {
-        ["model"] => RequestMeaning::Model,
-        ["query", ..] => RequestMeaning::Query,
-        ["documents", "image" | "image_url"] => RequestMeaning::Media(Kind::Picture),
-        ["documents", ..] => RequestMeaning::Document,
+        ["model"] => Meaning::Model,
+        ["query", ..] => Meaning::Query,
+        ["documents", "image" | "image_url"] => Meaning::Media(Kind::Picture),
+        ["documents", ..] => Meaning::Document,
         _ => return None,
     })
 }

@@ -1,9 +1,10 @@
 //! Changes to the body of a request. All other bytes stay unchanged.
 
 use super::api::Api;
+use super::request::{ApiRequest, RequestChanges};
 
 /// The places of the values in a body that may be changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Places {
     body_bytes: usize,
     pub(super) model: Option<Place>,
@@ -30,15 +31,8 @@ struct Maximum {
 }
 
 impl Places {
-    pub(super) const fn of(body: &[u8]) -> Self {
-        Self {
-            body_bytes: body.len(),
-            model: None,
-            maxima: Vec::new(),
-            generation: None,
-            stream_options: None,
-            include_usage: None,
-        }
+    pub(super) fn of(body: &[u8]) -> Self {
+        Self { body_bytes: body.len(), ..Self::default() }
     }
 
     pub(super) fn add_maximum(&mut self, place: Place, tokens: Option<u64>, is_null: bool) {
@@ -54,22 +48,25 @@ impl Places {
     }
 }
 
-/// Returns the body with these changes. None if nothing changes.
+/// Returns the body of a request with these changes. None if nothing changes.
 pub(super) fn rewritten(
-    api: Api,
-    places: &Places,
+    request: &ApiRequest,
     body: &[u8],
-    ask_for_usage: bool,
-    max_output_tokens: Option<u64>,
+    wanted: &RequestChanges,
     model: Option<&str>,
 ) -> Option<Vec<u8>> {
+    let ApiRequest { api, places, .. } = request;
     let text = str::from_utf8(body).ok().filter(|_| body.len() == places.body_bytes)?;
     let mut changes = Changes { text, changes: Vec::new(), members: Vec::new() };
-    if ask_for_usage && matches!(api, Api::OpenAiChat | Api::OpenAiCompletions) {
+    if wanted.ask_for_usage
+        && request.streams
+        && !request.asks_for_usage
+        && api.reports_usage_if_asked()
+    {
         changes.ask_for_usage(places);
     }
-    if let Some(tokens) = max_output_tokens {
-        changes.bound(api, places, tokens.max(1));
+    if let Some(tokens) = wanted.max_output_tokens {
+        changes.bound(*api, places, tokens.max(1));
     }
     if let Some(model) = model {
         changes.name(places, model);

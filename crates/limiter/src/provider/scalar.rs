@@ -82,28 +82,16 @@ fn unescape<'t>(escape: &'t str, to: &mut String) -> &'t str {
 /// Decodes an escape of four hexadecimal digits, or a surrogate pair of two. Half a pair becomes U+FFFD.
 fn unicode<'t>(digits: &'t str, to: &mut String) -> &'t str {
     let Some((first, rest)) = unit(digits) else { return digits };
-    let (second, after) = match rest.strip_prefix("\\u").and_then(unit) {
-        Some((second, after)) if is_high(first) && is_low(second) => (Some(second), after),
-        _ => (None, rest),
-    };
-    let units = [Some(first), second].into_iter().flatten();
-    to.extend(
-        char::decode_utf16(units).map(|decoded| decoded.unwrap_or(char::REPLACEMENT_CHARACTER)),
-    );
-    after
+    let (second, after) = rest.strip_prefix("\\u").and_then(unit).unwrap_or((0, rest));
+    let decoded = char::decode_utf16([first, second]).next().and_then(Result::ok);
+    let character = decoded.unwrap_or(char::REPLACEMENT_CHARACTER);
+    to.push(character);
+    if character.len_utf16() == 2 { after } else { rest }
 }
 
 fn unit(digits: &str) -> Option<(u16, &str)> {
     let (digits, rest) = digits.split_at_checked(4)?;
     Some((u16::from_str_radix(digits, 16).ok()?, rest))
-}
-
-const fn is_high(unit: u16) -> bool {
-    matches!(unit, 0xd800..=0xdbff)
-}
-
-const fn is_low(unit: u16) -> bool {
-    matches!(unit, 0xdc00..=0xdfff)
 }
 
 /// A billion. The longest contexts have some millions of tokens. A figure above this is a fault, and would block a key

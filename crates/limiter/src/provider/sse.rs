@@ -2,26 +2,22 @@
 
 use memchr::memchr2;
 
-use super::bom::Bom;
-use super::part::{Part, PartBuffer};
+use super::part::{Divide, Part, PartBuffer};
 
 /// A parser that assembles the events of a stream from pieces that are cut anywhere, and hands over the data of each.
 ///
 /// It follows the [HTML standard], §9.2.5 "Parsing an event stream" and §9.2.6 "Interpreting an event stream". Fields other than
 /// `data` are ignored: every known provider repeats the type of the event in its data. One thing differs. The standard
-/// discards an event at the end of the stream that no blank line follows. [`Events::end`] hands it over, because the
+/// discards an event at the end of the stream that no blank line follows. Here it is handed over, because the
 /// provider has generated its tokens and the client may have read them: they must be counted.
 ///
 /// [HTML standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events {
-    bom: Bom,
     line: Line,
     /// Whether the last byte was a carriage return. A line feed now belongs to the same line end. As a blank line
     /// it would dispatch an event early.
     after_cr: bool,
-    /// The data of the event, its lines joined.
-    data: PartBuffer,
 }
 
 /// The part of a line that was read.
@@ -43,35 +39,8 @@ impl Default for Line {
     }
 }
 
-impl Events {
-    /// Creates a parser with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn bounded(max_bytes: usize) -> Self {
-        Self { data: PartBuffer::bounded(max_bytes), ..Self::default() }
-    }
-
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) const fn capacity(&self) -> usize {
-        self.data.capacity()
-    }
-
-    /// Hands over each event that ends in this piece.
-    pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
-        for piece in self.bom.strip(piece) {
-            self.read(piece, &mut each);
-        }
-    }
-
-    /// Hands over the unfinished event, if there is one, at the end of the stream.
-    pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
-        if !matches!(self.line, Line::Name(0)) {
-            self.end_line(&mut each);
-        }
-        self.data.end(true, &mut each);
-        (self.bom, self.after_cr) = (Bom::default(), false);
-    }
-
-    fn read(&mut self, piece: &[u8], each: &mut impl FnMut(Part<'_>)) {
+impl Divide for Events {
+    fn read(&mut self, piece: &[u8], data: &mut PartBuffer, each: &mut impl FnMut(Part<'_>)) {
         let mut rest = piece;
         while let Some(first) = rest.first() {
             if self.after_cr {
@@ -81,24 +50,38 @@ impl Events {
                     continue;
                 }
             }
-            let Some(end) = memchr2(b'\n', b'\r', rest) else { return self.read_line(rest) };
+            let Some(end) = memchr2(b'\n', b'\r', rest) else { return self.read_line(rest, data) };
             let (line, following) = rest.split_at(end);
-            if let Some((data, following)) = self.whole_event(line, following) {
-                each(self.data.whole(data));
+            if let Some((event, following)) = self.whole_event(line, following, data) {
+                each(data.whole(event));
                 rest = following;
             } else {
-                self.read_line(line);
-                self.end_line(each);
+                self.read_line(line, data);
+                self.end_line(data, each);
                 self.after_cr = following[0] == b'\r';
                 rest = &following[1..];
             }
         }
     }
 
+    fn end(&mut self, data: &mut PartBuffer, each: &mut impl FnMut(Part<'_>)) {
+        if !matches!(self.line, Line::Name(0)) {
+            self.end_line(data, each);
+        }
+        data.end(true, each);
+    }
+}
+
+impl Events {
     /// Returns the data of an event that needs no buffer, and the bytes after the event. Most events need none, because
     /// their line of data and the blank line are in the same piece.
-    fn whole_event<'a>(&self, line: &'a [u8], following: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        if self.data.has_begun() || !matches!(self.line, Line::Name(0)) {
+    fn whole_event<'a>(
+        &self,
+        line: &'a [u8],
+        following: &'a [u8],
+        data: &PartBuffer,
+    ) -> Option<(&'a [u8], &'a [u8])> {
+        if data.has_begun() || !matches!(self.line, Line::Name(0)) {
             return None;
         }
         let value = line.strip_prefix(b"data:")?;
@@ -108,7 +91,7 @@ impl Events {
     }
 
     /// Reads a part of a line.
-    fn read_line(&mut self, part: &[u8]) {
+    fn read_line(&mut self, part: &[u8], data: &mut PartBuffer) {
         let mut part = part;
         while let Some((byte, rest)) = part.split_first() {
             match self.line {
@@ -117,7 +100,7 @@ impl Events {
                     part = rest;
                 }
                 Line::Name(length) if length == NAME.len() && *byte == b':' => {
-                    self.begin_data();
+                    begin_data(data);
                     self.line = Line::Colon;
                     part = rest;
                 }
@@ -126,66 +109,35 @@ impl Events {
                     self.line = Line::Value;
                     part = part.strip_prefix(b" ").unwrap_or(part);
                 }
-                Line::Value => return self.data.add(part),
+                Line::Value => return data.add(part),
                 Line::Ignored => return,
             }
         }
     }
 
-    fn end_line(&mut self, each: &mut impl FnMut(Part<'_>)) {
+    fn end_line(&mut self, data: &mut PartBuffer, each: &mut impl FnMut(Part<'_>)) {
         match self.line {
-            Line::Name(0) => self.data.end(true, each),
+            Line::Name(0) => data.end(true, each),
             // The name alone is a field with an empty value.
-            Line::Name(length) if length == NAME.len() => self.begin_data(),
+            Line::Name(length) if length == NAME.len() => begin_data(data),
             Line::Name(_) | Line::Colon | Line::Value | Line::Ignored => {}
         }
         self.line = Line::default();
     }
+}
 
-    /// Begins a line of data, after those that the event has.
-    fn begin_data(&mut self) {
-        self.data.add(if self.data.has_begun() { b"\n" } else { b"" });
-    }
+/// Begins a line of data, after those that the event has.
+fn begin_data(data: &mut PartBuffer) {
+    data.add(if data.has_begun() { b"\n" } else { b"" });
 }
 
 const NAME: &[u8] = b"data";
 
 #[cfg(test)]
 mod tests {
+    use super::super::fuzzing::{assert_parts, events, too_large, uncopied, whole};
+    use super::super::part::Parts;
     use super::*;
-
-    /// The data of each event, `None` for one that is too large.
-    type Seen = Vec<Option<Vec<u8>>>;
-
-    /// The events of pieces, by a reader that keeps at most this many bytes.
-    fn events<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
-        let (mut events, mut seen) = (Events::bounded(max_bytes), Vec::new());
-        let mut see = |part: Part<'_>| match part {
-            Part::Whole(data) => seen.push(Some(data.to_vec())),
-            Part::TooLarge => seen.push(None),
-            Part::Cut(data) => panic!("an event is never cut: {data:?}"),
-        };
-        for piece in pieces {
-            events.push(piece, &mut see);
-            assert!(events.capacity() <= max_bytes);
-        }
-        events.end(&mut see);
-        seen
-    }
-
-    /// Reads this text as one piece, in pieces of each length, and in two pieces cut at each byte.
-    fn assert_events(text: &[u8], expected: &[&str]) {
-        let expected: Seen = expected.iter().map(|data| Some(data.as_bytes().to_vec())).collect();
-        let shown = String::from_utf8_lossy(text);
-        for length in 1..=text.len().max(1) {
-            let seen = events(1_000, text.chunks(length));
-            assert_eq!(seen, expected, "{shown:?} in pieces of {length}");
-        }
-        for cut in 0..=text.len() {
-            let seen = events(1_000, [&text[..cut], &[], &text[cut..]]);
-            assert_eq!(seen, expected, "{shown:?} cut at {cut}");
-        }
-    }
 
     #[test]
     fn events_are_read_as_the_standard_says() {
@@ -230,7 +182,8 @@ mod tests {
             ),
         ];
         for (text, expected) in cases {
-            assert_events(text, expected);
+            let expected: Vec<_> = expected.iter().map(whole).collect();
+            assert_parts(events, 1_000, text, &expected);
         }
     }
 
@@ -241,34 +194,26 @@ mod tests {
         for [before, after] in [["", "\n\n"], ["event: a\r\n", "\r\n\r\n"], ["", "\ndata: x\n\n"]] {
             for large in [&over, &joined, &"x".repeat(1_000)] {
                 let text = format!("data: {fits}\n\n{before}data: {large}{after}data: a\n\n");
-                let expected = [Some(fits.clone().into_bytes()), None, Some(b"a".to_vec())];
-                for length in 1..=text.len() {
-                    let seen = events(100, text.as_bytes().chunks(length));
-                    assert_eq!(seen, expected, "{text:?} in pieces of {length}");
-                }
+                let expected = [whole(&fits), too_large(), whole("a")];
+                assert_parts(events, 100, text.as_bytes(), &expected);
             }
         }
-        assert_eq!(events(100, [format!("data: {over}").as_bytes()]), [None]);
+        assert_eq!(events(100, &[format!("data: {over}").as_bytes()]), [too_large()]);
     }
 
     #[test]
     fn the_usual_event_is_handed_over_without_a_copy() {
-        let mut events = Events::default();
+        let mut events = Parts::<Events>::default();
         for text in ["data: {\"a\":1}\n\n", "event: b\ndata: {\"b\":1}\n\n", "data: c\r\n\r\n"] {
-            let mut handed_over = 0;
-            events.push(text.as_bytes(), |part| {
-                let Part::Whole(data) = part else { panic!("{part:?}") };
-                assert!(text.as_bytes().as_ptr_range().contains(&data.as_ptr()), "{text:?}");
-                handed_over += 1;
-            });
-            assert_eq!((handed_over, events.capacity()), (1, 0), "{text:?}");
+            assert_eq!(uncopied(&mut events, text.as_bytes()), 1, "{text:?}");
+            assert_eq!(events.capacity(), 0, "{text:?}");
         }
     }
 
     #[test]
     fn cut_events_share_one_buffer() {
         let text = "event: a\ndata: {\"a\":1}\ndata: {}\r\n\r\n".repeat(50);
-        let mut events = Events::default();
+        let mut events = Parts::<Events>::default();
         let mut handed_over = 0;
         let mut read = || {
             for piece in text.as_bytes().chunks(7) {

@@ -24,19 +24,7 @@ pub fn tokens_of_text(text: &str) -> u64 {
     }
     let by_bytes =
         if text.len() > LONGEST_TOKEN { text.len().div_ceil(BYTES_OF_A_TOKEN) } else { 1 };
-    words(text).max(by_bytes) as u64
-}
-
-/// Counts runs of bytes that are not ASCII white space.
-fn words(text: &str) -> usize {
-    let mut in_word = false;
-    let mut words = 0;
-    for byte in text.bytes() {
-        let is_space = byte.is_ascii_whitespace();
-        words += usize::from(!is_space && !in_word);
-        in_word = !is_space;
-    }
-    words
+    text.split_ascii_whitespace().count().max(by_bytes) as u64
 }
 
 /// The length in bytes of a long English word with the blank before it, which tokenizers treat as one token.

@@ -2,8 +2,7 @@
 
 use memchr::memchr2;
 
-use super::bom::Bom;
-use super::part::{Part, PartBuffer};
+use super::part::{Divide, Part, PartBuffer};
 
 /// A scanner that finds the values of a JSON text that is cut anywhere, and hands over the bytes of each.
 ///
@@ -12,11 +11,8 @@ use super::part::{Part, PartBuffer};
 /// it ends. It only tracks nesting, strings and escapes. It does not check the JSON: a parser refuses a malformed value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values {
-    bom: Bom,
     place: Place,
     outer: Outer,
-    /// The beginning of an unfinished value.
-    begun: PartBuffer,
 }
 
 /// The place of the next byte.
@@ -45,34 +41,8 @@ enum Outer {
     Absent,
 }
 
-impl Values {
-    /// Creates a scanner with another bound than [`MAX_PART_BYTES`](super::part::MAX_PART_BYTES).
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn bounded(max_bytes: usize) -> Self {
-        Self { begun: PartBuffer::bounded(max_bytes), ..Self::default() }
-    }
-
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) const fn capacity(&self) -> usize {
-        self.begun.capacity()
-    }
-
-    /// Hands over each value that ends in this piece.
-    pub(crate) fn push(&mut self, piece: &[u8], mut each: impl FnMut(Part<'_>)) {
-        for piece in self.bom.strip(piece) {
-            self.read(piece, &mut each);
-        }
-    }
-
-    /// Hands over the unfinished value, if there is one, at the end of the text. The end completes a word and cuts any
-    /// other value.
-    pub(crate) fn end(&mut self, mut each: impl FnMut(Part<'_>)) {
-        let is_complete = self.place == Place::Word && self.outer != Outer::Open;
-        self.begun.end(is_complete, &mut each);
-        (self.bom, self.place, self.outer) = Default::default();
-    }
-
-    fn read(&mut self, piece: &[u8], each: &mut impl FnMut(Part<'_>)) {
+impl Divide for Values {
+    fn read(&mut self, piece: &[u8], begun: &mut PartBuffer, each: &mut impl FnMut(Part<'_>)) {
         // Where the value begins in this piece: at its start, if it began before.
         let (mut start, mut at) = (0, 0);
         while at < piece.len() {
@@ -93,14 +63,21 @@ impl Values {
             let has_begun = self.place != Place::BetweenValues;
             (at, self.place) = (at + read, place);
             if has_begun && place == Place::BetweenValues {
-                self.hand_over(&piece[start..at], each);
+                hand_over(&piece[start..at], begun, each);
             }
         }
         if self.place != Place::BetweenValues {
-            self.begun.add(&piece[start..]);
+            begun.add(&piece[start..]);
         }
     }
 
+    /// The end completes a word, and cuts any other value.
+    fn end(&mut self, begun: &mut PartBuffer, each: &mut impl FnMut(Part<'_>)) {
+        begun.end(self.place == Place::Word && self.outer != Outer::Open, each);
+    }
+}
+
+impl Values {
     /// Returns the place after this byte, which is between two values.
     fn place_after(&mut self, byte: u8) -> Place {
         let is_white_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -121,14 +98,14 @@ impl Values {
             _ => Place::Word,
         }
     }
+}
 
-    fn hand_over(&mut self, last: &[u8], each: &mut impl FnMut(Part<'_>)) {
-        if self.begun.has_begun() {
-            self.begun.add(last);
-            self.begun.end(true, each);
-        } else {
-            each(self.begun.whole(last));
-        }
+fn hand_over(last: &[u8], begun: &mut PartBuffer, each: &mut impl FnMut(Part<'_>)) {
+    if begun.has_begun() {
+        begun.add(last);
+        begun.end(true, each);
+    } else {
+        each(begun.whole(last));
     }
 }
 
@@ -165,52 +142,12 @@ const fn ends_word(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fuzzing::{Seen, assert_parts, cut, too_large, uncopied, values, whole};
+    use super::super::part::Parts;
     use super::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    enum Seen {
-        Whole(Vec<u8>),
-        Cut(Vec<u8>),
-        TooLarge,
-    }
-
-    fn whole<T: AsRef<[u8]> + ?Sized>(text: &T) -> Seen {
-        Seen::Whole(text.as_ref().to_vec())
-    }
-
-    fn cut<T: AsRef<[u8]> + ?Sized>(text: &T) -> Seen {
-        Seen::Cut(text.as_ref().to_vec())
-    }
-
-    /// The values of pieces, by a reader that keeps at most this many bytes.
-    fn values<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
-        let (mut values, mut seen) = (Values::bounded(max_bytes), Vec::new());
-        let mut see = |part: Part<'_>| {
-            seen.push(match part {
-                Part::Whole(bytes) => whole(bytes),
-                Part::Cut(bytes) => cut(bytes),
-                Part::TooLarge => Seen::TooLarge,
-            });
-        };
-        for piece in pieces {
-            values.push(piece, &mut see);
-            assert!(values.capacity() <= max_bytes);
-        }
-        values.end(&mut see);
-        seen
-    }
-
-    /// Reads this text as one piece, in pieces of each length, and in two pieces cut at each byte.
     fn assert_values(text: &[u8], expected: &[Seen]) {
-        let shown = text.escape_ascii();
-        for length in 1..=text.len().max(1) {
-            let seen = values(1_000, text.chunks(length));
-            assert_eq!(seen, expected, "{shown} in pieces of {length}");
-        }
-        for cut in 0..=text.len() {
-            let seen = values(1_000, [&text[..cut], &[], &text[cut..]]);
-            assert_eq!(seen, expected, "{shown} cut at {cut}");
-        }
+        assert_parts(values, 1_000, text, expected);
     }
 
     #[test]
@@ -281,30 +218,20 @@ mod tests {
         let nested = format!("{{\"a\":[{over},{over}]}}");
         for large in [&over, &nested, &"x".repeat(101)] {
             for text in [format!("[{fits},{large},{{}}]"), format!("{{}}{fits}{large}\n{{}}")] {
-                let mut expected = vec![whole(&fits), Seen::TooLarge, whole("{}")];
+                let mut expected = vec![whole(&fits), too_large(), whole("{}")];
                 if text.starts_with('{') {
                     expected.insert(0, whole("{}"));
                 }
-                for length in 1..=text.len() {
-                    let seen = values(100, text.as_bytes().chunks(length));
-                    assert_eq!(seen, expected, "{text} in pieces of {length}");
-                }
+                assert_parts(values, 100, text.as_bytes(), &expected);
             }
         }
         let unfinished = &nested.as_bytes()[..150];
-        assert_eq!(values(100, [unfinished]), [Seen::TooLarge]);
-        assert_eq!(values(100, unfinished.chunks(7)), [Seen::TooLarge]);
+        assert_parts(values, 100, unfinished, &[too_large()]);
     }
 
     #[test]
     fn a_value_in_one_piece_is_handed_over_without_a_copy() {
         let text = br#" [{"a":[1]} , "b", 3, {"c":"#;
-        let (mut values, mut handed_over) = (Values::default(), 0);
-        values.push(text, |part| {
-            let Part::Whole(bytes) = part else { panic!("{part:?}") };
-            assert!(text.as_ptr_range().contains(&bytes.as_ptr()));
-            handed_over += 1;
-        });
-        assert_eq!(handed_over, 3);
+        assert_eq!(uncopied(&mut Parts::<Values>::default(), text), 3);
     }
 }

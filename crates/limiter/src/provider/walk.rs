@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -123,8 +124,14 @@ impl<'de, R: Receive<'de>> DeserializeSeed<'de> for Value<'_, '_, R> {
 }
 
 fn raw<'de, D: Deserializer<'de>>(value: D) -> Result<&'de str, D::Error> {
-    let raw: &'de RawValue = serde::Deserialize::deserialize(value)?;
+    let raw: &'de RawValue = Deserialize::deserialize(value)?;
     Ok(raw.get())
+}
+
+macro_rules! ignore {
+    ($($visit:ident: $scalar:ty),*) => {
+        $(fn $visit<E>(self, _: $scalar) -> Result<(), E> { Ok(()) })*
+    };
 }
 
 /// The inside of a value. A scalar has none.
@@ -144,7 +151,7 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let Self { receiver, path, depth, .. } = self;
-        while let Some(Name(name)) = members.next_key_seed(NameSeed)? {
+        while let Some(Name(name)) = members.next_key::<Name<'_>>()? {
             match path.member(&name) {
                 Some(path) => {
                     members.next_value_seed(Value {
@@ -172,22 +179,6 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
         Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         self.receiver.string(self.path.names(), text);
         Ok(())
@@ -196,36 +187,14 @@ impl<'de, R: Receive<'de>> Visitor<'de> for Inside<'_, '_, R> {
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
+
+    ignore! { visit_bool: bool, visit_u64: u64, visit_i64: i64, visit_f64: f64 }
 }
 
 /// The name of a member, borrowed from the text unless it has escapes.
-struct Name<'de>(Cow<'de, str>);
-
-struct NameSeed;
-
-impl<'de> DeserializeSeed<'de> for NameSeed {
-    type Value = Name<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, name: D) -> Result<Name<'de>, D::Error> {
-        name.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NameSeed {
-    type Value = Name<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a member")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Borrowed(name)))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
-    }
-}
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'n>(#[serde(borrow)] Cow<'n, str>);
 
 /// The deepest value with a meaning in any API is the text of a tool's result, six names deep.
 const MOST_NAMES: usize = 8;

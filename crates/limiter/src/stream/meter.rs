@@ -36,9 +36,9 @@ pub(super) struct Meter {
     /// The number of extensions that were asked for since the last chunk passed.
     asked: u32,
     state: State,
-    step: u64,
-    price: Option<Price>,
-    ends_at_limit: bool,
+    pub(super) step: u64,
+    pub(super) price: Option<Price>,
+    pub(super) ends_at_limit: bool,
     /// Subscribers to the settlement.
     subscribers: Vec<oneshot::Sender<Settled>>,
 }
@@ -87,18 +87,6 @@ impl Meter {
         };
         meter.note_runtime();
         meter
-    }
-
-    pub(super) fn set_step(&mut self, tokens: u64) {
-        self.step = tokens.clamp(1, MAX_COUNT);
-    }
-
-    pub(super) const fn set_price(&mut self, price: Price) {
-        self.price = Some(price);
-    }
-
-    pub(super) const fn end_at_limit(&mut self) {
-        self.ends_at_limit = true;
     }
 
     pub(super) fn subscribe(&mut self) -> oneshot::Receiver<Settled> {
@@ -255,7 +243,8 @@ impl Meter {
 
     /// Returns the totals of an estimate with this many output tokens.
     fn totals(&self, output_tokens: u64) -> Totals {
-        let totals = with_output(Totals::unchanged(), output_tokens);
+        let totals = Totals::unchanged();
+        let totals = totals.with_output_tokens(output_tokens.min(MAX_COUNT)).unwrap_or(totals);
         match self.price {
             None => totals,
             Some(price) => {
@@ -361,11 +350,6 @@ async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot:
         "a streamed call could not be settled at these figures: its estimate stands as charged"
     );
     call.keep();
-}
-
-/// Sets the output tokens, at most as many as totals can hold.
-fn with_output(totals: Totals, tokens: u64) -> Totals {
-    totals.with_output_tokens(tokens.min(MAX_COUNT)).unwrap_or(totals)
 }
 
 pub(super) const DEFAULT_STEP: u64 = 1_000;
