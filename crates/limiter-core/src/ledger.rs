@@ -10,7 +10,6 @@ use crate::names::{AssetId, RequestId};
 use crate::prepare::AdmittingWindows;
 use crate::remembered::Remembered;
 use crate::reservation::ReservationError;
-use crate::saved::required;
 
 /// The memory of a key's calls. Open reservations are kept until their ttl, ended ones and ids of checks for the dedupe
 /// time. Ids of records are kept for as long as each record asked for.
@@ -137,14 +136,14 @@ impl Default for LedgerBounds {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reservation {
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) asset: Option<AssetId>,
     /// The estimate as it was reserved, to recognise a repetition.
     pub(crate) reserved: Charge,
     /// The estimate after extensions.
     pub(crate) estimate: Charge,
     pub(crate) admitted: AdmittingWindows,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) end: Option<ReservationEnd>,
 }
 

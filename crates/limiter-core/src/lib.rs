@@ -62,7 +62,6 @@ mod remembered;
 pub mod reservation;
 mod rule;
 mod rules;
-mod saved;
 mod schedule;
 mod settled;
 mod state;

@@ -5,8 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
-use crate::object::Object;
-use crate::saved::required;
+use crate::object::checked_object;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -31,8 +30,7 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 /// assert_eq!(limits.tokens_per_minute(), None);
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "Object<RawLimits>", into = "RawLimits")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Limits {
     requests_per_minute: Option<u64>,
     requests_per_day: Option<u64>,
@@ -58,7 +56,7 @@ impl Limits {
 
     /// Creates a builder with these limits, to change some of them.
     pub fn to_builder(self) -> LimitsBuilder {
-        LimitsBuilder(self.into())
+        LimitsBuilder(self)
     }
 
     /// Returns the limit of requests per minute, if there is one.
@@ -143,11 +141,11 @@ impl fmt::Display for Limits {
 /// Collects the numbers of [`Limits`]; bounds are checked by [`build`](Self::build).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "limits are made by build()"]
-pub struct LimitsBuilder(RawLimits);
+pub struct LimitsBuilder(Limits);
 
 /// Limits of a scope; null is no limit.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(remote = "Limits", default, deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawLimits {
     /// Requests per minute.
@@ -166,8 +164,7 @@ struct RawLimits {
     token_type: TokenType,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(Limits, RawLimits);
+checked_object!(Limits, RawLimits, |read| LimitsBuilder(read).build());
 
 impl LimitsBuilder {
     /// Sets the limit of requests per minute; `None`, the default, for no such limit.
@@ -205,45 +202,28 @@ impl LimitsBuilder {
     /// # Errors
     /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`].
     pub fn build(self) -> Result<Limits, InvalidValue> {
-        let bounded =
-            |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
         let limits_tokens = self.0.tokens_per_minute.is_some() || self.0.tokens_per_day.is_some();
         Ok(Limits {
-            requests_per_minute: bounded(
+            requests_per_minute: counted_if_any(
                 "the limit of requests per minute",
                 self.0.requests_per_minute,
             )?,
-            requests_per_day: bounded("the limit of requests per day", self.0.requests_per_day)?,
-            tokens_per_minute: bounded("the limit of tokens per minute", self.0.tokens_per_minute)?,
-            tokens_per_day: bounded("the limit of tokens per day", self.0.tokens_per_day)?,
+            requests_per_day: counted_if_any(
+                "the limit of requests per day",
+                self.0.requests_per_day,
+            )?,
+            tokens_per_minute: counted_if_any(
+                "the limit of tokens per minute",
+                self.0.tokens_per_minute,
+            )?,
+            tokens_per_day: counted_if_any("the limit of tokens per day", self.0.tokens_per_day)?,
             token_type: if limits_tokens { self.0.token_type } else { TokenType::Total },
         })
     }
 }
 
-impl TryFrom<Object<RawLimits>> for Limits {
-    type Error = InvalidValue;
-
-    fn try_from(Object(raw): Object<RawLimits>) -> Result<Self, InvalidValue> {
-        LimitsBuilder(raw).build()
-    }
-}
-
-impl From<Limits> for RawLimits {
-    fn from(limits: Limits) -> Self {
-        Self {
-            requests_per_minute: limits.requests_per_minute,
-            requests_per_day: limits.requests_per_day,
-            tokens_per_minute: limits.tokens_per_minute,
-            tokens_per_day: limits.tokens_per_day,
-            token_type: limits.token_type,
-        }
-    }
-}
-
 /// The part of [`Limits`] that is counted in windows of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "RawWindowLimits")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct WindowLimits {
     requests: Option<u64>,
     tokens: Option<u64>,
@@ -263,7 +243,7 @@ impl WindowLimits {
         tokens: Option<u64>,
         token_type: TokenType,
     ) -> Result<Self, InvalidValue> {
-        let checked = |limit: Option<u64>| limit.map(|limit| counted("a limit", limit)).transpose();
+        let checked = |limit| counted_if_any("a limit", limit);
         Ok(Self::new(checked(requests)?, checked(tokens)?, token_type))
     }
 
@@ -303,34 +283,26 @@ impl WindowLimits {
 
 /// The limits of one window; null is no limit.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "WindowLimits", deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawWindowLimits {
     /// Requests.
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     requests: Option<u64>,
     /// Tokens.
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     tokens: Option<u64>,
     /// Which tokens are counted.
     token_type: TokenType,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(WindowLimits, RawWindowLimits);
-
-impl TryFrom<RawWindowLimits> for WindowLimits {
-    type Error = InvalidValue;
-
-    fn try_from(raw: RawWindowLimits) -> Result<Self, InvalidValue> {
-        let bounded =
-            |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
-        let requests = bounded("a limit of requests", raw.requests)?;
-        Ok(Self::new(requests, bounded("a limit of tokens", raw.tokens)?, raw.token_type))
-    }
-}
+checked_object!(WindowLimits, RawWindowLimits, |read| {
+    counted_if_any("a limit of requests", read.requests)?;
+    counted_if_any("a limit of tokens", read.tokens)?;
+    Ok(Self::new(read.requests, read.tokens, read.token_type))
+});
 
 impl fmt::Display for WindowLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -342,6 +314,14 @@ impl fmt::Display for WindowLimits {
             (None, None) => f.write_str("no limits"),
         }
     }
+}
+
+/// Checks that a number can be counted exactly, if there is one.
+pub(crate) fn counted_if_any(
+    what: &'static str,
+    value: Option<u64>,
+) -> Result<Option<u64>, InvalidValue> {
+    value.map(|value| counted(what, value)).transpose()
 }
 
 /// Checks that a number can be counted exactly.

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
-use crate::limits::{MAX_COUNT, counted};
-use crate::saved::required;
+use crate::limits::{MAX_COUNT, counted, counted_if_any};
 use crate::thresholds::Thresholds;
 
 /// The amount used, and its limit.
@@ -210,7 +209,7 @@ impl Ladder {
 #[serde(deny_unknown_fields)]
 struct RawMeter {
     used: u64,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     limit: Option<u64>,
     mark: u8,
 }
@@ -226,7 +225,7 @@ impl TryFrom<RawMeter> for Meter {
 
     fn try_from(raw: RawMeter) -> Result<Self, InvalidValue> {
         let RawMeter { used, limit, mark } = raw;
-        let limit = limit.map(|limit| counted("a limit", limit)).transpose()?;
+        let limit = counted_if_any("a limit", limit)?;
         Ok(Self { mark, ..Self::new(limit).with_used(counted("a count", used)?) })
     }
 }

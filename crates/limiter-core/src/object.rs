@@ -23,8 +23,30 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// Deserializes a type through a struct that mirrors it (`#[serde(remote)]`), from an object only, and checks the value.
+/// The struct also gives the type its OpenAPI schema.
+macro_rules! checked_object {
+    ($type:ident, $form:ident, $check:expr) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let check: fn(Self) -> Result<Self, crate::error::InvalidValue> = $check;
+                let read = if deserializer.is_human_readable() {
+                    $form::deserialize(crate::object::FromObject(deserializer))
+                } else {
+                    $form::deserialize(deserializer)
+                };
+                check(read?).map_err(serde::de::Error::custom)
+            }
+        }
+
+        #[cfg(feature = "utoipa")]
+        crate::openapi::schema_of!($type, $form);
+    };
+}
+pub(crate) use checked_object;
+
 /// A deserializer that passes on maps only.
-struct FromObject<D>(D);
+pub(crate) struct FromObject<D>(pub(crate) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<D> {
     type Error = D::Error;

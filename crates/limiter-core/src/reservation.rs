@@ -84,10 +84,8 @@ impl ReservationError {
     /// Returns how long to wait for [`retry_at`](Self::retry_at), from the moment of the refusal.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::TooMany { at, retry_at, .. } => Some(retry_at.since(*at)),
-            _ => None,
-        }
+        let Self::TooMany { at, retry_at, .. } = self else { return None };
+        Some(retry_at.since(*at))
     }
 }
 
@@ -198,7 +196,7 @@ pub fn extend(
     to: &Totals,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
-    let reservation = ledger.get(id, now)?;
+    let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (raised, missing) = reservation.raised(id, to)?;
     let asset = state.locate(reservation.asset.as_ref());
     let decision = evaluate::charge(state, key, asset, &missing, now);
@@ -240,14 +238,8 @@ pub fn cancel(
     end(state, ledger, bounds, id, None, now)
 }
 
-impl Ledger {
-    fn get(
-        &mut self,
-        id: &RequestId,
-        now: Timestamp,
-    ) -> Result<&mut Reservation, ReservationError> {
-        self.reservation_at(id, now).ok_or_else(|| ReservationError::Unknown(id.clone()))
-    }
+fn unknown(id: &RequestId) -> ReservationError {
+    ReservationError::Unknown(id.clone())
 }
 
 /// Decides and charges a call. A call that would be allowed but could not be remembered is refused, and not charged.
@@ -277,7 +269,7 @@ fn end(
     actual: Option<&Totals>,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    let reservation = ledger.get(id, now)?;
+    let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (end, actual) = reservation.ending(id, actual)?;
     if reservation.end.is_some() {
         return Ok(Settled::repeated(reservation.asset.clone(), actual, now));
@@ -351,11 +343,7 @@ fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
     let input = raised.input_tokens().checked_sub(estimate.input_tokens())?;
     let output = raised.output_tokens().checked_sub(estimate.output_tokens())?;
     let credits = raised.credits().checked_sub(estimate.credits())?;
-    top_up(input, output).map(|charge| charge.with_credits(credits))
-}
-
-fn top_up(input: u64, output: u64) -> Option<Charge> {
-    Charge::NOTHING.with_tokens(input, output).ok()
+    Some(Charge::NOTHING.with_tokens(input, output).ok()?.with_credits(credits))
 }
 
 #[cfg(test)]

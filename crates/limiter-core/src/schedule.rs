@@ -8,7 +8,6 @@ use crate::error::InvalidValue;
 use crate::limits::{Limits, WindowLimits};
 use crate::meter::{Meter, UNLIMITED};
 use crate::record::{CREDITS, Record, Span, WindowCounts, meters_of};
-use crate::saved::required;
 use crate::thresholds::Thresholds;
 use crate::window::Window;
 
@@ -147,7 +146,7 @@ struct RawScopeState {
 #[serde(deny_unknown_fields)]
 struct RawWindowState {
     counts: WindowCounts,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pending: Option<WindowLimits>,
 }
 

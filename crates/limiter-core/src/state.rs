@@ -15,7 +15,6 @@ use crate::meter::Meter;
 use crate::names::AssetId;
 use crate::record::{CREDITS, Record};
 use crate::rules::Rules;
-use crate::saved::required;
 use crate::schedule::ScopeState;
 use crate::thresholds::Thresholds;
 
@@ -75,7 +74,8 @@ impl KeyState {
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
         let thresholds = config.thresholds.unwrap_or_default();
-        let mut global = ScopeState::global(budget_meter(config), thresholds);
+        let budget = Meter::new(config.budget.map(Credits::millionths));
+        let mut global = ScopeState::global(budget, thresholds);
         if !config.global.is_none() {
             global.begin(now, FIRST_GENERATION);
             global = global.with_limits_now(config.global);
@@ -307,11 +307,6 @@ impl KeyState {
     }
 }
 
-/// Returns the meter of credits of a new key.
-pub(crate) fn budget_meter(config: &KeyConfig) -> Meter {
-    Meter::new(config.budget.map(Credits::millionths))
-}
-
 /// Equality ignores the identities of windows: equal states decide every future call alike.
 impl PartialEq for KeyState {
     fn eq(&self, other: &Self) -> bool {
@@ -356,15 +351,16 @@ impl fmt::Display for CreditUsage {
     }
 }
 
-/// The serialized form. Every field is required: a limit with a damaged field name must not load as no limit.
+/// The serialized form. Every field is required, here and in all saved forms, if only as `null`: a limit with a damaged
+/// field name must not load as no limit. By default serde reads a missing field as `None`; `deserialize_with` does not.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKeyState {
     kind: KeyKind,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<Timestamp>,
     credits: Meter,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     global: Option<ScopeState>,
     assets: BTreeMap<AssetId, ScopeState>,
     generations: u32,

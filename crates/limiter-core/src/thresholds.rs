@@ -93,7 +93,7 @@ impl Thresholds {
         match (limit, self.after(told)) {
             (None | Some(0), _) | (_, None) => 0,
             (Some(limit), Some(percent)) => {
-                let rest = 100_u64.saturating_sub(widened(percent));
+                let rest = 100_u64.saturating_sub(percent as u64);
                 let (hundreds, odd) = (limit / 100, limit % 100);
                 let share =
                     hundreds.saturating_mul(rest).saturating_add(odd.saturating_mul(rest) / 100);
@@ -154,11 +154,6 @@ impl FromStr for Thresholds {
             InvalidValue::unknown_word("list of thresholds", text, expected)
         })?)
     }
-}
-
-/// As `u64::from`, which is not `const`.
-const fn widened(small: u8) -> u64 {
-    u64::from_le_bytes([small, 0, 0, 0, 0, 0, 0, 0])
 }
 
 /// A bound on the input: only 100 percents are valid.

@@ -92,10 +92,7 @@ impl Window {
 
     /// Returns the position among the windows of a record.
     pub(crate) const fn place(self) -> usize {
-        match self {
-            Self::Minute => 0,
-            Self::Day => 1,
-        }
+        self as usize
     }
 
     /// Returns the range of time in which a window that ends at `end` goes on: it contains the time, or follows the one
