@@ -73,6 +73,7 @@ mod totals;
 mod unpaid;
 mod usage;
 mod window;
+mod words;
 
 pub use access_key::{AccessKey, KeyDigest, MaskedKey};
 pub use async_trait::async_trait;

@@ -59,30 +59,6 @@ impl Limits {
         LimitsBuilder(self)
     }
 
-    /// Returns the limit of requests per minute, if there is one.
-    #[must_use]
-    pub const fn requests_per_minute(&self) -> Option<u64> {
-        self.requests_per_minute
-    }
-
-    /// Returns the limit of requests per day, if there is one.
-    #[must_use]
-    pub const fn requests_per_day(&self) -> Option<u64> {
-        self.requests_per_day
-    }
-
-    /// Returns the limit of tokens per minute, if there is one.
-    #[must_use]
-    pub const fn tokens_per_minute(&self) -> Option<u64> {
-        self.tokens_per_minute
-    }
-
-    /// Returns the limit of tokens per day, if there is one.
-    #[must_use]
-    pub const fn tokens_per_day(&self) -> Option<u64> {
-        self.tokens_per_day
-    }
-
     /// Returns the tokens that the token limits count.
     #[must_use]
     pub const fn token_type(&self) -> TokenType {
@@ -167,30 +143,6 @@ struct RawLimits {
 checked_object!(Limits, RawLimits, |read| LimitsBuilder(read).build());
 
 impl LimitsBuilder {
-    /// Sets the limit of requests per minute; `None`, the default, for no such limit.
-    pub fn requests_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.requests_per_minute = limit.into();
-        self
-    }
-
-    /// Sets the limit of requests per day; `None`, the default, for no such limit.
-    pub fn requests_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.requests_per_day = limit.into();
-        self
-    }
-
-    /// Sets the limit of tokens per minute; `None`, the default, for no such limit.
-    pub fn tokens_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.tokens_per_minute = limit.into();
-        self
-    }
-
-    /// Sets the limit of tokens per day; `None`, the default, for no such limit.
-    pub fn tokens_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.tokens_per_day = limit.into();
-        self
-    }
-
     /// Sets the tokens that the token limits count; [`TokenType::Total`] by default.
     pub fn token_type(mut self, token_type: TokenType) -> Self {
         self.0.token_type = token_type;
@@ -202,24 +154,51 @@ impl LimitsBuilder {
     /// # Errors
     /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`].
     pub fn build(self) -> Result<Limits, InvalidValue> {
-        let limits_tokens = self.0.tokens_per_minute.is_some() || self.0.tokens_per_day.is_some();
+        self.check()?;
+        let Limits { tokens_per_minute, tokens_per_day, token_type, .. } = self.0;
+        let limits_tokens = tokens_per_minute.is_some() || tokens_per_day.is_some();
         Ok(Limits {
-            requests_per_minute: counted_if_any(
-                "the limit of requests per minute",
-                self.0.requests_per_minute,
-            )?,
-            requests_per_day: counted_if_any(
-                "the limit of requests per day",
-                self.0.requests_per_day,
-            )?,
-            tokens_per_minute: counted_if_any(
-                "the limit of tokens per minute",
-                self.0.tokens_per_minute,
-            )?,
-            tokens_per_day: counted_if_any("the limit of tokens per day", self.0.tokens_per_day)?,
-            token_type: if limits_tokens { self.0.token_type } else { TokenType::Total },
+            token_type: if limits_tokens { token_type } else { TokenType::Total },
+            ..self.0
         })
     }
+}
+
+/// Adds the getter and the setter of each number, and a check of all.
+macro_rules! numbers {
+    ($($name:ident: $what:literal;)*) => {
+        impl Limits {
+            $(
+                #[doc = concat!("Returns the limit of ", $what, ", if there is one.")]
+                #[must_use]
+                pub const fn $name(&self) -> Option<u64> {
+                    self.$name
+                }
+            )*
+        }
+
+        impl LimitsBuilder {
+            $(
+                #[doc = concat!("Sets the limit of ", $what, "; `None`, the default, for no such limit.")]
+                pub fn $name(mut self, limit: impl Into<Option<u64>>) -> Self {
+                    self.0.$name = limit.into();
+                    self
+                }
+            )*
+
+            fn check(&self) -> Result<(), InvalidValue> {
+                $(counted_if_any(concat!("the limit of ", $what), self.0.$name)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+numbers! {
+    requests_per_minute: "requests per minute";
+    requests_per_day: "requests per day";
+    tokens_per_minute: "tokens per minute";
+    tokens_per_day: "tokens per day";
 }
 
 /// The part of [`Limits`] that is counted in windows of one kind.
@@ -337,40 +316,31 @@ pub(crate) fn counted(what: &'static str, value: u64) -> Result<u64, InvalidValu
 mod tests {
     use super::*;
 
+    fn output() -> LimitsBuilder {
+        Limits::builder().token_type(TokenType::Output)
+    }
+
     #[test]
     fn a_limit_is_at_most_what_a_double_counts_exactly() {
         assert!(Limits::builder().tokens_per_day(MAX_COUNT).build().is_ok());
         let above = Limits::builder().tokens_per_day(MAX_COUNT + 1).build();
-        assert_eq!(
-            above,
-            Err(InvalidValue::TooLarge { what: "the limit of tokens per day", value: (1 << 53) })
-        );
+        let what = "the limit of tokens per day";
+        assert_eq!(above, Err(InvalidValue::TooLarge { what, value: 1 << 53 }));
     }
 
     #[test]
-    fn a_token_type_without_a_token_limit_is_total() {
-        let limits =
-            Limits::builder().requests_per_day(1).token_type(TokenType::Output).build().unwrap();
-        assert_eq!(limits.token_type(), TokenType::Total);
-    }
-
-    #[test]
-    fn a_part_without_a_token_limit_counts_the_total() {
-        let limits =
-            Limits::builder().tokens_per_day(1).token_type(TokenType::Output).build().unwrap();
-        assert_eq!(limits.of(Window::Minute), WindowLimits::NONE);
-        assert_eq!(limits.of(Window::Day).token_type(), TokenType::Output);
+    fn limits_and_parts_without_a_token_limit_count_the_total() {
+        let requests = output().requests_per_day(1).build().unwrap();
+        assert_eq!(requests.token_type(), TokenType::Total);
+        let tokens = output().tokens_per_day(1).build().unwrap();
+        assert_eq!(tokens.of(Window::Minute), WindowLimits::NONE);
+        assert_eq!(tokens.of(Window::Day).token_type(), TokenType::Output);
     }
 
     #[test]
     fn parts_make_the_limits_again() {
-        let limits = Limits::builder()
-            .requests_per_minute(1)
-            .tokens_per_minute(2)
-            .tokens_per_day(3)
-            .token_type(TokenType::Input)
-            .build()
-            .unwrap();
+        let builder = output().requests_per_minute(1).tokens_per_minute(2).tokens_per_day(3);
+        let limits = builder.build().unwrap();
         assert_eq!(Limits::from_parts(limits.of(Window::Minute), limits.of(Window::Day)), limits);
     }
 
@@ -382,12 +352,7 @@ mod tests {
 
     #[test]
     fn limits_read_like_a_sentence() {
-        let limits = Limits::builder()
-            .requests_per_minute(2)
-            .tokens_per_day(30)
-            .token_type(TokenType::Output)
-            .build()
-            .unwrap();
+        let limits = output().requests_per_minute(2).tokens_per_day(30).build().unwrap();
         assert_eq!(limits.to_string(), "2 requests per minute, 30 output tokens per day");
         assert_eq!(Limits::NONE.to_string(), "no limits");
     }
