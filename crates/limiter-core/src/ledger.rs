@@ -297,25 +297,6 @@ impl Ledger {
         open.into_iter().chain(ended).max_by_key(ReservationError::retry_at)
     }
 
-    /// Returns the error if no further id of a check can be remembered at `now`.
-    pub(crate) fn full_of_checks(
-        &mut self,
-        bounds: &LedgerBounds,
-        now: Timestamp,
-    ) -> Option<ReservationError> {
-        let what = "checks with a request id of this key";
-        too_many(&mut self.checks, what, bounds.checks, now)
-    }
-
-    /// Returns the error if no further id of a record can be remembered at `now`.
-    pub(crate) fn full_of_records(
-        &mut self,
-        bounds: &LedgerBounds,
-        now: Timestamp,
-    ) -> Option<ReservationError> {
-        too_many(&mut self.records, "records of this key", bounds.records, now)
-    }
-
     /// Iterates over the ids of checks, each with the time until which it is remembered, ordered by that time.
     pub fn checks(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.checks.iter().map(|(id, until, ())| (id, until))
@@ -327,7 +308,8 @@ impl Ledger {
     }
 }
 
-fn too_many<T>(
+/// Returns the error if there are `most` values at `now`, and no further one can be remembered.
+pub(crate) fn too_many<T>(
     remembered: &mut Remembered<T>,
     what: &'static str,
     most: usize,

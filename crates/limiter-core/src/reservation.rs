@@ -15,7 +15,7 @@ use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
 use crate::explain;
-use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End};
+use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End, too_many};
 use crate::names::{AssetId, KeyId, RequestId};
 use crate::prepare::{self, AdmittingWindows, Prepared, Settlement};
 use crate::settled::Settled;
@@ -107,7 +107,7 @@ pub fn check_once(
     if ledger.checks.get(id, now).is_some() {
         return Ok(explain::replayed(state, state.locate(asset), now));
     }
-    let full = ledger.full_of_checks(bounds, now);
+    let full = too_many(&mut ledger.checks, CHECKS, bounds.checks, now);
     let decision = charge_if_room(state, key, asset, charge, now, full)?;
     if decision.is_charged() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
@@ -134,7 +134,7 @@ pub fn record(
     if ledger.records.get(id, now).is_some() {
         return Ok(Vec::new());
     }
-    if let Some(full) = ledger.full_of_records(bounds, now) {
+    if let Some(full) = too_many(&mut ledger.records, "records of this key", bounds.records, now) {
         return Err(full);
     }
     let located = state.locate(asset);
@@ -345,6 +345,8 @@ fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
     let credits = raised.credits().checked_sub(estimate.credits())?;
     Some(Charge::NOTHING.with_tokens(input, output).ok()?.with_credits(credits))
 }
+
+const CHECKS: &str = "checks with a request id of this key";
 
 #[cfg(test)]
 mod tests {

@@ -286,14 +286,7 @@ impl KeyState {
     #[must_use]
     pub fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
         let asset = located.position.and_then(|position| self.assets.get(position));
-        Self {
-            kind: self.kind,
-            expires_at: self.expires_at,
-            global: self.global.clone(),
-            shadow: self.shadow,
-            assets: asset.cloned().into_iter().collect(),
-            generations: self.generations,
-        }
+        Self { global: self.global.clone(), assets: asset.cloned().into_iter().collect(), ..*self }
     }
 
     pub(crate) fn search(&self, id: &AssetId) -> Result<usize, usize> {
