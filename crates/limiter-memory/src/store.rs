@@ -290,7 +290,7 @@ impl MemoryStore {
     /// Returns the usage of the key, or `None` if no such key exists.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
-        self.cells.with(key, |cell| Some(cell?.usage(self.cells.time())))
+        self.cells.with(key, |cell| Some(Usage::of(&cell?.state, self.cells.time().now())))
     }
 
     /// Resolves a key and an asset for many calls; `None` if the key is unknown.
@@ -505,7 +505,8 @@ impl MemoryStore {
     }
 
     fn record_of(&self, key: &StoredKey) -> Option<KeyRecord> {
-        self.cells.with(&key.id, |cell| Some(cell?.record(key, self.cells.time())))
+        let time = self.cells.time();
+        self.cells.with(&key.id, |cell| Some(KeyRecord::of(key, &cell?.state, time.now())))
     }
 }
 
