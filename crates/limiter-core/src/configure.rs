@@ -328,10 +328,7 @@ mod tests {
             let spent = Meter { mark: 2, ..Meter::new(Some(8)).with_used(8) };
             state.global.record.set_meter(CREDITS, spent);
             let credits = |millionths| Credits::from_millionths(millionths).unwrap();
-            let config = match budget {
-                Some(budget) => config(1).with_budget(credits(budget)),
-                None => config(1),
-            };
+            let config = KeyConfig { budget: budget.map(credits), ..config(1) };
             state.configure(&config, NOON).unwrap();
             let meter = state.global.record.meter(CREDITS);
             assert_eq!((meter.mark, meter.used(), meter.limit()), (mark, 8, budget));

@@ -423,9 +423,8 @@ mod tests {
     #[test]
     fn a_count_that_stayed_at_the_largest_number_is_lowered_from_there() {
         let mut key = Key::new();
-        let without_limit = KeyConfig::named("ci")
-            .unwrap()
-            .with_global(Limits::builder().requests_per_day(9).build().unwrap());
+        let limits = Limits::builder().requests_per_day(9).build().unwrap();
+        let without_limit = KeyConfig::named("ci").unwrap().with_global(limits);
         key.state = KeyState::new(KeyKind::Member, &without_limit, NOON);
         let _ = key.reserve("a", tokens(0, MAX_COUNT), NOON).unwrap();
         let _ = key.reserve("b", tokens(0, 5), NOON).unwrap();
@@ -470,10 +469,8 @@ mod tests {
     fn a_call_that_would_be_denied_is_denied_also_where_nothing_more_is_remembered() {
         let mut key = Key::new();
         key.bounds = LedgerBounds::of_each(0);
-        assert!(matches!(
-            key.reserve("a", tokens(1, 0), NOON),
-            Err(ReservationError::TooMany { most: 0, .. })
-        ));
+        let reserved = key.reserve("a", tokens(1, 0), NOON);
+        assert!(matches!(reserved, Err(ReservationError::TooMany { most: 0, .. })));
         assert_eq!(key.minute_tokens(), 0);
         let expired = KeyConfig { expires_at: Some(NOON), ..KeyConfig::named("ci").unwrap() };
         key.state = KeyState::new(KeyKind::Member, &expired, NOON);
@@ -486,11 +483,8 @@ mod tests {
         let _ = key.reserve("a", tokens(10, 20), NOON).unwrap();
         let actual = Totals::unchanged().with_output_tokens(35).unwrap();
         let settled = key.settle("a", actual, NOON).unwrap();
-        assert_eq!(
-            settled,
-            Settled::first(None, tokens(10, 35), NOON),
-            "with the request and the input"
-        );
+        let first = Settled::first(None, tokens(10, 35), NOON);
+        assert_eq!(settled, first, "with the request and the input");
         let again = key.settle("a", actual, NEXT_MINUTE).unwrap();
         assert_eq!(again, Settled::repeated(None, tokens(10, 35), NEXT_MINUTE));
 
