@@ -65,8 +65,7 @@ impl Thresholds {
     /// Returns whether there is no threshold.
     #[must_use]
     pub const fn is_none(&self) -> bool {
-        let [first, ..] = self.percents;
-        first == 0
+        self.percents[0] == 0
     }
 
     /// Returns the next threshold after this many have fired.
@@ -106,10 +105,7 @@ impl Thresholds {
 impl Default for Thresholds {
     /// Returns 80 % and 100 %.
     fn default() -> Self {
-        let mut thresholds = Self::NONE;
-        let [first, second, ..] = &mut thresholds.percents;
-        (*first, *second) = (80, 100);
-        thresholds
+        Self { percents: [80, 100, 0, 0] }
     }
 }
 
