@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::{MAX_COUNT, counted};
-use crate::object::Object;
+use crate::object::checked_object;
 use crate::token_type::TokenType;
 
 /// The cost of a call: requests, input and output tokens, credits.
@@ -29,8 +29,7 @@ use crate::token_type::TokenType;
 /// );
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Object<RawCharge>", into = "RawCharge")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Charge {
     requests: u64,
     input_tokens: u64,
@@ -211,8 +210,8 @@ impl Default for Charge {
 }
 
 /// The cost of a call.
-#[derive(Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize)]
+#[serde(remote = "Charge", default, deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema), schema(default))]
 struct RawCharge {
     /// Requests: 1 if left out, 0 for a top-up of a call that already runs.
@@ -228,34 +227,15 @@ struct RawCharge {
     credits: Credits,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(Charge, RawCharge);
-
 impl Default for RawCharge {
     fn default() -> Self {
-        Charge::request().into()
+        Self { requests: 1, input_tokens: 0, output_tokens: 0, credits: Credits::ZERO }
     }
 }
 
-impl TryFrom<Object<RawCharge>> for Charge {
-    type Error = InvalidValue;
-
-    fn try_from(Object(raw): Object<RawCharge>) -> Result<Self, InvalidValue> {
-        let charge = Self::request().with_credits(raw.credits);
-        charge.with_requests(raw.requests)?.with_tokens(raw.input_tokens, raw.output_tokens)
-    }
-}
-
-impl From<Charge> for RawCharge {
-    fn from(charge: Charge) -> Self {
-        Self {
-            requests: charge.requests,
-            input_tokens: charge.input_tokens,
-            output_tokens: charge.output_tokens,
-            credits: charge.credits,
-        }
-    }
-}
+checked_object!(Charge, RawCharge, |read| {
+    read.with_requests(read.requests)?.with_tokens(read.input_tokens, read.output_tokens)
+});
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::Limits;
 use crate::names::{AssetId, KeyId, KeyName};
-use crate::object::{Object, distinct_keys};
+use crate::object::{checked_object, distinct_keys};
 use crate::thresholds::Thresholds;
 
 /// The kind of a key.
@@ -41,8 +41,7 @@ pub enum KeyKind {
 /// assert_eq!(config.assets.len(), 1);
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Object<RawConfig>")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyConfig {
     /// Its name, unique among the living keys of the workspace.
     pub name: KeyName,
@@ -151,7 +150,7 @@ impl KeyConfig {
 
 /// Name, limits, budget and expiry of a key.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "KeyConfig", deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawConfig {
     /// Its name, unique in the workspace.
@@ -176,18 +175,7 @@ struct RawConfig {
     shadow: bool,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(KeyConfig, RawConfig);
-
-impl TryFrom<Object<RawConfig>> for KeyConfig {
-    type Error = InvalidValue;
-
-    fn try_from(Object(raw): Object<RawConfig>) -> Result<Self, InvalidValue> {
-        let RawConfig { name, global, assets, budget, expires_at, thresholds, shadow } = raw;
-        let config = Self { name, global, assets, budget, expires_at, thresholds, shadow };
-        config.check().map(|()| config)
-    }
-}
+checked_object!(KeyConfig, RawConfig, |read| read.check().map(|()| read));
 
 /// A key to be created.
 #[derive(Clone, Debug)]

@@ -57,59 +57,6 @@ impl KeyState {
     /// # Errors
     /// [`InvalidValue::TooManyAssets`] if more than [`Self::MAX_COUNTED_ASSETS`] scopes would be counted.
     pub fn change(&self, config: &KeyConfig, now: Timestamp) -> Result<Change, InvalidValue> {
-        let mut after = self.clone();
-        after.expires_at = config.expires_at;
-        after.shadow = config.shadow;
-        let mut wanted = Wanted {
-            limits: config.global,
-            thresholds: config.thresholds.unwrap_or_default(),
-            budget: config.budget.map(Credits::millionths),
-            generation: after.next_generation(),
-            now,
-        };
-        let mut changes = Changes::default();
-        let mut global = Some(after.global.clone());
-        changes.scope(&mut global, None, &wanted);
-        if let Some(global) = global {
-            after.global = global;
-        }
-        wanted.budget = None;
-        for asset in std::mem::take(&mut after.assets) {
-            wanted.limits = config.assets.get(&asset.id).copied().unwrap_or(Limits::NONE);
-            wanted.generation = after.next_generation();
-            let mut scope = Some(asset.scope);
-            changes.scope(&mut scope, Some(&asset.id), &wanted);
-            after.assets.extend(scope.map(|scope| AssetState { id: asset.id, scope }));
-        }
-        for (id, limits) in config.assets.iter().filter(|(_, limits)| !limits.is_none()) {
-            if let Err(position) = after.search(id) {
-                let generation = after.next_generation();
-                let mut scope = ScopeState::asset(now, generation, wanted.thresholds);
-                scope.want(*limits);
-                changes.is_valid_while_open(now);
-                after.assets.insert(position, AssetState { id: id.clone(), scope });
-            }
-        }
-        if after.assets.len() > Self::MAX_COUNTED_ASSETS {
-            after.assets.retain(|asset| asset.scope.at(now).is_some());
-        }
-        if after.assets.len() > Self::MAX_COUNTED_ASSETS {
-            let count = after.assets.len();
-            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
-        }
-        let Changes { operation, scopes } = changes;
-        Ok(Change { operation, scopes, after })
-    }
-}
-
-/// The changes of scopes, collected.
-struct Changes {
-    operation: Operation,
-    scopes: Vec<Option<AssetId>>,
-}
-
-impl Default for Changes {
-    fn default() -> Self {
         let operation = Operation {
             from: Timestamp::MIN,
             until: Timestamp::from_window_end(i64::MAX),
@@ -117,26 +64,66 @@ impl Default for Changes {
             // One call: it moves what changes at once.
             calls: smallvec::smallvec![Default::default()],
         };
-        Self { operation, scopes: Vec::new() }
+        let mut change = Change { operation, scopes: Vec::new(), after: self.clone() };
+        change.after.expires_at = config.expires_at;
+        change.after.shadow = config.shadow;
+        let mut wanted = Wanted {
+            limits: config.global,
+            thresholds: config.thresholds.unwrap_or_default(),
+            budget: config.budget.map(Credits::millionths),
+            generation: change.after.next_generation(),
+            now,
+        };
+        if let Some(global) = change.scope(self.global.clone(), None, &wanted) {
+            change.after.global = global;
+        }
+        wanted.budget = None;
+        for asset in std::mem::take(&mut change.after.assets) {
+            wanted.limits = config.assets.get(&asset.id).copied().unwrap_or(Limits::NONE);
+            wanted.generation = change.after.next_generation();
+            let scope = change.scope(asset.scope, Some(&asset.id), &wanted);
+            change.after.assets.extend(scope.map(|scope| AssetState { id: asset.id, scope }));
+        }
+        for (id, limits) in config.assets.iter().filter(|(_, limits)| !limits.is_none()) {
+            if let Err(position) = change.after.search(id) {
+                let generation = change.after.next_generation();
+                let mut scope = ScopeState::asset(now, generation, wanted.thresholds);
+                scope.want(*limits);
+                change.is_valid_while_open(now);
+                change.after.assets.insert(position, AssetState { id: id.clone(), scope });
+            }
+        }
+        if change.after.assets.len() > Self::MAX_COUNTED_ASSETS {
+            change.after.assets.retain(|asset| asset.scope.at(now).is_some());
+        }
+        if change.after.assets.len() > Self::MAX_COUNTED_ASSETS {
+            let count = change.after.assets.len();
+            return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_COUNTED_ASSETS });
+        }
+        Ok(change)
     }
 }
 
-impl Changes {
-    /// Changes one counted scope, which may be uncounted afterwards.
-    fn scope(&mut self, scope: &mut Option<ScopeState>, asset: Option<&AssetId>, wanted: &Wanted) {
-        let Some(before) = scope.as_ref() else { return };
+impl Change {
+    /// Changes one counted scope; `None` if it is not counted afterwards.
+    fn scope(
+        &mut self,
+        before: ScopeState,
+        asset: Option<&AssetId>,
+        wanted: &Wanted,
+    ) -> Option<ScopeState> {
         let is_global = before.record.has_credits();
         let limits_change = before.configured() != wanted.limits;
         let rearms = before.record.thresholds != wanted.thresholds;
         let budget = wanted.budget.unwrap_or(UNLIMITED);
         let budget_changes = is_global && before.record.limits[CREDITS] != budget;
         if !limits_change && !rearms && !budget_changes && !is_global {
-            return;
+            return Some(before);
         }
         let staged = if limits_change {
-            Staged::at(before, &[None; 2], wanted.now, Rolls::Go)
+            Staged::at(&before, &[None; 2], wanted.now, Rolls::Go)
         } else {
-            Staged::unmoved(before)
+            Staged::unmoved(&before)
         };
         let mut after = before.clone();
         after.record = staged.record;
@@ -191,12 +178,12 @@ impl Changes {
         self.operation.from = self.operation.from.max(staged.from);
         self.operation.until = self.operation.until.min(staged.until);
         let dropped = !is_global && !after.record.has_windows();
-        *scope = (!dropped).then_some(after);
-        if !dropped {
+        (!dropped).then(|| {
             self.operation.steps.push(step);
             self.operation.calls[0].push(takes);
             self.scopes.push(asset.cloned());
-        }
+            after
+        })
     }
 
     /// Limits the operation to the current minute, since the windows that begin are the current ones.
@@ -270,27 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn a_change_comes_with_the_next_window() {
-        let mut state = key(1);
-        assert_eq!(state.configure(&config(5), NOON), Ok(true));
-        assert_eq!(in_force_at(&state, NOON), Some(1));
-        assert_eq!(in_force_at(&state, NEXT_MINUTE), Some(5));
-    }
-
-    #[test]
-    fn a_second_change_replaces_the_pending_one() {
-        let mut state = key(1);
-        state.configure(&config(5), NOON).unwrap();
-        state.configure(&config(7), NOON).unwrap();
-        assert_eq!(in_force_at(&state, NEXT_MINUTE), Some(7));
-    }
-
-    #[test]
-    fn a_change_back_drops_the_pending_one() {
-        let mut state = key(1);
-        state.configure(&config(5), NOON).unwrap();
-        state.configure(&config(1), NOON).unwrap();
-        assert_eq!(state, key(1));
+    fn the_last_change_comes_with_the_next_window() {
+        for (changes, next) in [(&[5][..], 5), (&[5, 7], 7), (&[5, 1], 1)] {
+            let mut state = key(1);
+            for limit in changes {
+                assert_eq!(state.configure(&config(*limit), NOON), Ok(true), "{changes:?}");
+            }
+            assert_eq!(in_force_at(&state, NOON), Some(1), "{changes:?}");
+            assert_eq!(in_force_at(&state, NEXT_MINUTE), Some(next), "{changes:?}");
+            assert_eq!(state == key(1), next == 1, "{changes:?}: a change back drops the other");
+        }
     }
 
     #[test]
@@ -352,10 +328,7 @@ mod tests {
             let spent = Meter { mark: 2, ..Meter::new(Some(8)).with_used(8) };
             state.global.record.set_meter(CREDITS, spent);
             let credits = |millionths| Credits::from_millionths(millionths).unwrap();
-            let config = match budget {
-                Some(budget) => config(1).with_budget(credits(budget)),
-                None => config(1),
-            };
+            let config = KeyConfig { budget: budget.map(credits), ..config(1) };
             state.configure(&config, NOON).unwrap();
             let meter = state.global.record.meter(CREDITS);
             assert_eq!((meter.mark, meter.used(), meter.limit()), (mark, 8, budget));

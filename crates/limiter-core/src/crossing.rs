@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::credits::Credits;
 use crate::names::AssetId;
 use crate::record::{METERS, Record, meter_of};
-use crate::rule::{Rule, Scope, Unit};
+use crate::rule::{Rule, Scope};
 
 /// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
 ///
@@ -65,11 +65,8 @@ impl fmt::Display for Crossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, asset, percent, limit, used, resets_at } = self;
         match rule {
-            Some(Rule { window, unit: Unit::Requests, .. }) => {
-                write!(f, "{percent} % of {limit} requests per {window}")?;
-            }
-            Some(Rule { window, unit: Unit::Tokens, .. }) => {
-                write!(f, "{percent} % of {limit} tokens per {window}")?;
+            Some(Rule { window, unit, .. }) => {
+                write!(f, "{percent} % of {limit} {unit} per {window}")?;
             }
             None => {
                 let credits =

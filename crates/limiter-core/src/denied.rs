@@ -334,25 +334,18 @@ mod tests {
 
     #[test]
     fn a_call_that_exceeds_a_limit_itself_shows_no_reset() {
-        let exceeds = "The call exceeds the limit itself; retrying will not help";
-        for (limits, charge, rule) in [
-            (
-                Limits::builder().requests_per_day(0),
-                Charge::request(),
-                "at most 0 requests per day are allowed for all calls, this call asks for 1",
-            ),
-            (
-                Limits::builder().tokens_per_minute(0),
-                Charge::request(),
-                "at most 0 tokens per minute are allowed for all calls, this call asks for 0",
-            ),
-            (
-                Limits::builder().tokens_per_minute(10),
-                Charge::request().with_tokens(4, 7).unwrap(),
-                "at most 10 tokens per minute are allowed for all calls, this call asks for 11",
-            ),
+        let tokens = |limit| Limits::builder().tokens_per_minute(limit);
+        let eleven = Charge::request().with_tokens(4, 7).unwrap();
+        for (limits, charge, rule, asked) in [
+            (Limits::builder().requests_per_day(0), Charge::request(), "0 requests per day", 1),
+            (tokens(0), Charge::request(), "0 tokens per minute", 0),
+            (tokens(10), eleven, "10 tokens per minute", 11),
         ] {
-            assert_eq!(text(&config(limits), &charge), (format!("{rule}. {exceeds}"), false));
+            let expected = format!(
+                "at most {rule} are allowed for all calls, this call asks for {asked}. The call exceeds the limit \
+                 itself; retrying will not help"
+            );
+            assert_eq!(text(&config(limits), &charge), (expected, false));
         }
     }
 

@@ -166,12 +166,14 @@ impl StoreError {
     /// part.
     #[must_use]
     pub fn not_tried() -> Self {
-        Self::unavailable(NotTried)
+        Self::unavailable(
+            "not attempted, because the store had just failed: retry when the store answers",
+        )
     }
 
     /// Creates the error for a part of a larger operation that has no answer of its own.
     pub(crate) fn not_told() -> Self {
-        Self::outcome_unknown(NotAnswered)
+        Self::outcome_unknown("the store did not answer for every part of the operation")
     }
 
     /// Returns the errors of this many parts of an operation that failed as a whole. The first one is this error.
@@ -186,16 +188,6 @@ impl StoreError {
         Self::OutcomeUnknown(source.into())
     }
 }
-
-/// The store had failed at an earlier part.
-#[derive(Debug, Error)]
-#[error("not attempted, because the store had just failed: retry when the store answers")]
-struct NotTried;
-
-/// The whole had no answer, or one that was too short.
-#[derive(Debug, Error)]
-#[error("the store did not answer for every part of the operation")]
-struct NotAnswered;
 
 /// The reason why an operation on keys was refused. Nothing was changed, unless the error is
 /// [`StoreError::OutcomeUnknown`].

@@ -8,7 +8,7 @@ use crate::denied::{DenialReason, Denied, RateLimited};
 use crate::evaluate;
 use crate::names::KeyId;
 use crate::prepare::{self, Committed, Plan, Staged};
-use crate::record::CREDITS;
+use crate::record::{CREDITS, Record};
 use crate::rules::Rules;
 use crate::state::{CreditUsage, KeyState, LocatedAsset};
 
@@ -113,10 +113,7 @@ fn retry_at(
 
 impl Plan {
     fn rules(&self) -> Rules {
-        let mut rules = Rules::NONE.records();
-        for (record, scope) in rules.iter_mut().zip(self.scopes()) {
-            *record = scope.record;
-        }
-        Rules::new(rules)
+        let of_asset = self.asset.as_ref().map_or(Record::UNCOUNTED, |scope| scope.record);
+        Rules::new([self.global.record, of_asset])
     }
 }

@@ -11,7 +11,6 @@ use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
 use crate::limits::{Limits, WindowLimits, counted};
 use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
-use crate::saved::required;
 use crate::schedule::ScopeState;
 use crate::state::KeyState;
 use crate::thresholds::Thresholds;
@@ -185,7 +184,7 @@ pub struct StoredKey {
     /// Its name.
     pub name: KeyName,
     /// The stored part of its access key.
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub secret: Option<StoredSecret>,
     /// Starts at 1 and grows with each change, up to [`MAX_COUNT`](crate::MAX_COUNT).
     #[serde(deserialize_with = "countable")]

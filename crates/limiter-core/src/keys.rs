@@ -154,18 +154,13 @@ impl<'a> Keys<'a> {
         if count > max {
             return Err(InvalidValue::TooManyKeys { count, max }.into());
         }
-        let (mut drafts, mut results) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for key in keys {
-            let draft = Draft::of(key, self.issuer.thresholds);
-            let (draft, result) = match draft {
-                Ok(draft) => (Some(draft), None),
-                Err(error) => (None, Some(Err(error))),
-            };
-            drafts.push(draft);
-            results.push(result);
-        }
+        let begin = |key| match Draft::of(key, self.issuer.thresholds) {
+            Ok(draft) => Progress::Left(Box::new(draft)),
+            Err(error) => Progress::Ended(Box::new(Err(error))),
+        };
+        let keys = keys.into_iter().map(begin).collect();
         let (store, entropy, workspace) = (self.store, &self.issuer.entropy, admin.workspace);
-        Ok(Batch { store, entropy, workspace, drafts, results, failed: false }.create().await)
+        Ok(Batch { store, entropy, workspace, keys, failed: false }.create().await)
     }
 
     /// Reads a key of the workspace.
@@ -361,38 +356,42 @@ impl Draft {
     }
 }
 
-/// Keys that are created together, and the result of each as soon as it is known.
+/// Keys that are created together.
 struct Batch<'a> {
     store: &'a dyn Store,
     entropy: &'a Entropy,
     workspace: WorkspaceId,
-    drafts: Vec<Option<Draft>>,
-    results: Vec<Option<Result<CreatedKey, KeysError>>>,
+    keys: Vec<Progress>,
     failed: bool,
+}
+
+/// A key of a batch: to be created, or its result.
+enum Progress {
+    Left(Box<Draft>),
+    Ended(Box<Result<CreatedKey, KeysError>>),
 }
 
 impl Batch<'_> {
     async fn create(mut self) -> Vec<Result<CreatedKey, KeysError>> {
         for _ in 0..ATTEMPTS {
-            let left: Vec<usize> = self.left().collect();
+            let places = 0..self.keys.len();
+            let left = |place: &usize| matches!(self.keys[*place], Progress::Left(_));
+            let left: Vec<usize> = places.filter(left).collect();
             for part in left.chunks(CREATED_TOGETHER) {
                 self.create_part(part).await;
             }
         }
-        let results = self.results.into_iter();
-        results.map(|result| result.unwrap_or(Err(KeysError::AccessKeyTaken))).collect()
-    }
-
-    /// Returns the positions of the keys without a result.
-    fn left(&self) -> impl Iterator<Item = usize> {
-        let results = self.results.iter().enumerate();
-        results.filter(|(_, result)| result.is_none()).map(|(place, _)| place)
+        let result = |key| match key {
+            Progress::Ended(result) => *result,
+            Progress::Left(_) => Err(KeysError::AccessKeyTaken),
+        };
+        self.keys.into_iter().map(result).collect()
     }
 
     async fn create_part(&mut self, places: &[usize]) {
         let (mut records, mut drawn) = (Vec::new(), Vec::new());
         for place in places {
-            let Some(draft) = self.drafts.get(*place).and_then(Option::as_ref) else { continue };
+            let Progress::Left(draft) = &self.keys[*place] else { continue };
             if self.failed {
                 self.end(*place, Err(StoreError::not_tried().into()));
                 continue;
@@ -427,9 +426,7 @@ impl Batch<'_> {
     }
 
     fn end(&mut self, place: usize, result: Result<CreatedKey, KeysError>) {
-        if let Some(end) = self.results.get_mut(place) {
-            *end = Some(result);
-        }
+        self.keys[place] = Progress::Ended(Box::new(result));
     }
 }
 

@@ -10,7 +10,6 @@ use crate::names::{AssetId, RequestId};
 use crate::prepare::AdmittingWindows;
 use crate::remembered::Remembered;
 use crate::reservation::ReservationError;
-use crate::saved::required;
 
 /// The memory of a key's calls. Open reservations are kept until their ttl, ended ones and ids of checks for the dedupe
 /// time. Ids of records are kept for as long as each record asked for.
@@ -137,14 +136,14 @@ impl Default for LedgerBounds {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reservation {
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) asset: Option<AssetId>,
     /// The estimate as it was reserved, to recognise a repetition.
     pub(crate) reserved: Charge,
     /// The estimate after extensions.
     pub(crate) estimate: Charge,
     pub(crate) admitted: AdmittingWindows,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) end: Option<ReservationEnd>,
 }
 
@@ -298,25 +297,6 @@ impl Ledger {
         open.into_iter().chain(ended).max_by_key(ReservationError::retry_at)
     }
 
-    /// Returns the error if no further id of a check can be remembered at `now`.
-    pub(crate) fn full_of_checks(
-        &mut self,
-        bounds: &LedgerBounds,
-        now: Timestamp,
-    ) -> Option<ReservationError> {
-        let what = "checks with a request id of this key";
-        too_many(&mut self.checks, what, bounds.checks, now)
-    }
-
-    /// Returns the error if no further id of a record can be remembered at `now`.
-    pub(crate) fn full_of_records(
-        &mut self,
-        bounds: &LedgerBounds,
-        now: Timestamp,
-    ) -> Option<ReservationError> {
-        too_many(&mut self.records, "records of this key", bounds.records, now)
-    }
-
     /// Iterates over the ids of checks, each with the time until which it is remembered, ordered by that time.
     pub fn checks(&self) -> impl Iterator<Item = (&RequestId, Timestamp)> {
         self.checks.iter().map(|(id, until, ())| (id, until))
@@ -328,7 +308,8 @@ impl Ledger {
     }
 }
 
-fn too_many<T>(
+/// Returns the error if there are `most` values at `now`, and no further one can be remembered.
+pub(crate) fn too_many<T>(
     remembered: &mut Remembered<T>,
     what: &'static str,
     most: usize,

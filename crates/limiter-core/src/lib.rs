@@ -62,7 +62,6 @@ mod remembered;
 pub mod reservation;
 mod rule;
 mod rules;
-mod saved;
 mod schedule;
 mod settled;
 mod state;
@@ -74,6 +73,7 @@ mod totals;
 mod unpaid;
 mod usage;
 mod window;
+mod words;
 
 pub use access_key::{AccessKey, KeyDigest, MaskedKey};
 pub use async_trait::async_trait;

@@ -5,8 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
-use crate::object::Object;
-use crate::saved::required;
+use crate::object::checked_object;
 use crate::token_type::TokenType;
 use crate::window::Window;
 
@@ -31,8 +30,7 @@ pub const MAX_COUNT: u64 = (1 << 53) - 1;
 /// assert_eq!(limits.tokens_per_minute(), None);
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "Object<RawLimits>", into = "RawLimits")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Limits {
     requests_per_minute: Option<u64>,
     requests_per_day: Option<u64>,
@@ -58,31 +56,7 @@ impl Limits {
 
     /// Creates a builder with these limits, to change some of them.
     pub fn to_builder(self) -> LimitsBuilder {
-        LimitsBuilder(self.into())
-    }
-
-    /// Returns the limit of requests per minute, if there is one.
-    #[must_use]
-    pub const fn requests_per_minute(&self) -> Option<u64> {
-        self.requests_per_minute
-    }
-
-    /// Returns the limit of requests per day, if there is one.
-    #[must_use]
-    pub const fn requests_per_day(&self) -> Option<u64> {
-        self.requests_per_day
-    }
-
-    /// Returns the limit of tokens per minute, if there is one.
-    #[must_use]
-    pub const fn tokens_per_minute(&self) -> Option<u64> {
-        self.tokens_per_minute
-    }
-
-    /// Returns the limit of tokens per day, if there is one.
-    #[must_use]
-    pub const fn tokens_per_day(&self) -> Option<u64> {
-        self.tokens_per_day
+        LimitsBuilder(self)
     }
 
     /// Returns the tokens that the token limits count.
@@ -143,11 +117,11 @@ impl fmt::Display for Limits {
 /// Collects the numbers of [`Limits`]; bounds are checked by [`build`](Self::build).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "limits are made by build()"]
-pub struct LimitsBuilder(RawLimits);
+pub struct LimitsBuilder(Limits);
 
 /// Limits of a scope; null is no limit.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(remote = "Limits", default, deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawLimits {
     /// Requests per minute.
@@ -166,34 +140,9 @@ struct RawLimits {
     token_type: TokenType,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(Limits, RawLimits);
+checked_object!(Limits, RawLimits, |read| LimitsBuilder(read).build());
 
 impl LimitsBuilder {
-    /// Sets the limit of requests per minute; `None`, the default, for no such limit.
-    pub fn requests_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.requests_per_minute = limit.into();
-        self
-    }
-
-    /// Sets the limit of requests per day; `None`, the default, for no such limit.
-    pub fn requests_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.requests_per_day = limit.into();
-        self
-    }
-
-    /// Sets the limit of tokens per minute; `None`, the default, for no such limit.
-    pub fn tokens_per_minute(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.tokens_per_minute = limit.into();
-        self
-    }
-
-    /// Sets the limit of tokens per day; `None`, the default, for no such limit.
-    pub fn tokens_per_day(mut self, limit: impl Into<Option<u64>>) -> Self {
-        self.0.tokens_per_day = limit.into();
-        self
-    }
-
     /// Sets the tokens that the token limits count; [`TokenType::Total`] by default.
     pub fn token_type(mut self, token_type: TokenType) -> Self {
         self.0.token_type = token_type;
@@ -205,45 +154,55 @@ impl LimitsBuilder {
     /// # Errors
     /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`].
     pub fn build(self) -> Result<Limits, InvalidValue> {
-        let bounded =
-            |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
-        let limits_tokens = self.0.tokens_per_minute.is_some() || self.0.tokens_per_day.is_some();
+        self.check()?;
+        let Limits { tokens_per_minute, tokens_per_day, token_type, .. } = self.0;
+        let limits_tokens = tokens_per_minute.is_some() || tokens_per_day.is_some();
         Ok(Limits {
-            requests_per_minute: bounded(
-                "the limit of requests per minute",
-                self.0.requests_per_minute,
-            )?,
-            requests_per_day: bounded("the limit of requests per day", self.0.requests_per_day)?,
-            tokens_per_minute: bounded("the limit of tokens per minute", self.0.tokens_per_minute)?,
-            tokens_per_day: bounded("the limit of tokens per day", self.0.tokens_per_day)?,
-            token_type: if limits_tokens { self.0.token_type } else { TokenType::Total },
+            token_type: if limits_tokens { token_type } else { TokenType::Total },
+            ..self.0
         })
     }
 }
 
-impl TryFrom<Object<RawLimits>> for Limits {
-    type Error = InvalidValue;
+/// Adds the getter and the setter of each number, and a check of all.
+macro_rules! numbers {
+    ($($name:ident: $what:literal;)*) => {
+        impl Limits {
+            $(
+                #[doc = concat!("Returns the limit of ", $what, ", if there is one.")]
+                #[must_use]
+                pub const fn $name(&self) -> Option<u64> {
+                    self.$name
+                }
+            )*
+        }
 
-    fn try_from(Object(raw): Object<RawLimits>) -> Result<Self, InvalidValue> {
-        LimitsBuilder(raw).build()
-    }
+        impl LimitsBuilder {
+            $(
+                #[doc = concat!("Sets the limit of ", $what, "; `None`, the default, for no such limit.")]
+                pub fn $name(mut self, limit: impl Into<Option<u64>>) -> Self {
+                    self.0.$name = limit.into();
+                    self
+                }
+            )*
+
+            fn check(&self) -> Result<(), InvalidValue> {
+                $(counted_if_any(concat!("the limit of ", $what), self.0.$name)?;)*
+                Ok(())
+            }
+        }
+    };
 }
 
-impl From<Limits> for RawLimits {
-    fn from(limits: Limits) -> Self {
-        Self {
-            requests_per_minute: limits.requests_per_minute,
-            requests_per_day: limits.requests_per_day,
-            tokens_per_minute: limits.tokens_per_minute,
-            tokens_per_day: limits.tokens_per_day,
-            token_type: limits.token_type,
-        }
-    }
+numbers! {
+    requests_per_minute: "requests per minute";
+    requests_per_day: "requests per day";
+    tokens_per_minute: "tokens per minute";
+    tokens_per_day: "tokens per day";
 }
 
 /// The part of [`Limits`] that is counted in windows of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "RawWindowLimits")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct WindowLimits {
     requests: Option<u64>,
     tokens: Option<u64>,
@@ -263,7 +222,7 @@ impl WindowLimits {
         tokens: Option<u64>,
         token_type: TokenType,
     ) -> Result<Self, InvalidValue> {
-        let checked = |limit: Option<u64>| limit.map(|limit| counted("a limit", limit)).transpose();
+        let checked = |limit| counted_if_any("a limit", limit);
         Ok(Self::new(checked(requests)?, checked(tokens)?, token_type))
     }
 
@@ -303,34 +262,26 @@ impl WindowLimits {
 
 /// The limits of one window; null is no limit.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "WindowLimits", deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawWindowLimits {
     /// Requests.
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     requests: Option<u64>,
     /// Tokens.
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     tokens: Option<u64>,
     /// Which tokens are counted.
     token_type: TokenType,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(WindowLimits, RawWindowLimits);
-
-impl TryFrom<RawWindowLimits> for WindowLimits {
-    type Error = InvalidValue;
-
-    fn try_from(raw: RawWindowLimits) -> Result<Self, InvalidValue> {
-        let bounded =
-            |what, limit: Option<u64>| limit.map(|limit| counted(what, limit)).transpose();
-        let requests = bounded("a limit of requests", raw.requests)?;
-        Ok(Self::new(requests, bounded("a limit of tokens", raw.tokens)?, raw.token_type))
-    }
-}
+checked_object!(WindowLimits, RawWindowLimits, |read| {
+    counted_if_any("a limit of requests", read.requests)?;
+    counted_if_any("a limit of tokens", read.tokens)?;
+    Ok(Self::new(read.requests, read.tokens, read.token_type))
+});
 
 impl fmt::Display for WindowLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -342,6 +293,14 @@ impl fmt::Display for WindowLimits {
             (None, None) => f.write_str("no limits"),
         }
     }
+}
+
+/// Checks that a number can be counted exactly, if there is one.
+pub(crate) fn counted_if_any(
+    what: &'static str,
+    value: Option<u64>,
+) -> Result<Option<u64>, InvalidValue> {
+    value.map(|value| counted(what, value)).transpose()
 }
 
 /// Checks that a number can be counted exactly.
@@ -357,40 +316,31 @@ pub(crate) fn counted(what: &'static str, value: u64) -> Result<u64, InvalidValu
 mod tests {
     use super::*;
 
+    fn output() -> LimitsBuilder {
+        Limits::builder().token_type(TokenType::Output)
+    }
+
     #[test]
     fn a_limit_is_at_most_what_a_double_counts_exactly() {
         assert!(Limits::builder().tokens_per_day(MAX_COUNT).build().is_ok());
         let above = Limits::builder().tokens_per_day(MAX_COUNT + 1).build();
-        assert_eq!(
-            above,
-            Err(InvalidValue::TooLarge { what: "the limit of tokens per day", value: (1 << 53) })
-        );
+        let what = "the limit of tokens per day";
+        assert_eq!(above, Err(InvalidValue::TooLarge { what, value: 1 << 53 }));
     }
 
     #[test]
-    fn a_token_type_without_a_token_limit_is_total() {
-        let limits =
-            Limits::builder().requests_per_day(1).token_type(TokenType::Output).build().unwrap();
-        assert_eq!(limits.token_type(), TokenType::Total);
-    }
-
-    #[test]
-    fn a_part_without_a_token_limit_counts_the_total() {
-        let limits =
-            Limits::builder().tokens_per_day(1).token_type(TokenType::Output).build().unwrap();
-        assert_eq!(limits.of(Window::Minute), WindowLimits::NONE);
-        assert_eq!(limits.of(Window::Day).token_type(), TokenType::Output);
+    fn limits_and_parts_without_a_token_limit_count_the_total() {
+        let requests = output().requests_per_day(1).build().unwrap();
+        assert_eq!(requests.token_type(), TokenType::Total);
+        let tokens = output().tokens_per_day(1).build().unwrap();
+        assert_eq!(tokens.of(Window::Minute), WindowLimits::NONE);
+        assert_eq!(tokens.of(Window::Day).token_type(), TokenType::Output);
     }
 
     #[test]
     fn parts_make_the_limits_again() {
-        let limits = Limits::builder()
-            .requests_per_minute(1)
-            .tokens_per_minute(2)
-            .tokens_per_day(3)
-            .token_type(TokenType::Input)
-            .build()
-            .unwrap();
+        let builder = output().requests_per_minute(1).tokens_per_minute(2).tokens_per_day(3);
+        let limits = builder.build().unwrap();
         assert_eq!(Limits::from_parts(limits.of(Window::Minute), limits.of(Window::Day)), limits);
     }
 
@@ -402,12 +352,7 @@ mod tests {
 
     #[test]
     fn limits_read_like_a_sentence() {
-        let limits = Limits::builder()
-            .requests_per_minute(2)
-            .tokens_per_day(30)
-            .token_type(TokenType::Output)
-            .build()
-            .unwrap();
+        let limits = output().requests_per_minute(2).tokens_per_day(30).build().unwrap();
         assert_eq!(limits.to_string(), "2 requests per minute, 30 output tokens per day");
         assert_eq!(Limits::NONE.to_string(), "no limits");
     }

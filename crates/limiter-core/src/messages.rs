@@ -42,17 +42,12 @@ fn denials() -> Vec<Message> {
     });
     let expires = limited_to(per_minute(10)).with_expiry(NOON.after(Duration::from_secs(1)));
     let larger = DenialReason::BudgetExhausted { credits: usage(4), asked: credits(2) };
-    messages.extend([
-        ("BudgetExhausted by this call".to_owned(), render(larger)),
-        (
-            "RateLimited for good".to_owned(),
-            render(DenialReason::RateLimited(limited(per_minute(6)))),
-        ),
-        (
-            "RateLimited until the key expires".to_owned(),
-            render(DenialReason::RateLimited(rate_limited(&expires))),
-        ),
-    ]);
+    let more = [
+        ("BudgetExhausted by this call", larger),
+        ("RateLimited for good", DenialReason::RateLimited(limited(per_minute(6)))),
+        ("RateLimited until the key expires", DenialReason::RateLimited(rate_limited(&expires))),
+    ];
+    messages.extend(more.map(|(name, reason)| (name.to_owned(), render(reason))));
     messages
 }
 
@@ -83,10 +78,8 @@ fn store_errors() -> Vec<Message> {
         [("not tried", StoreError::not_tried()), ("not answered", StoreError::not_told())]
     {
         let source = std::error::Error::source(&error).map(ToString::to_string);
-        messages.push((
-            format!("the source of a StoreError of a part that was {name}"),
-            source.unwrap(),
-        ));
+        let name = format!("the source of a StoreError of a part that was {name}");
+        messages.push((name, source.unwrap()));
     }
     messages
 }

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidValue;
-use crate::limits::{MAX_COUNT, counted};
-use crate::saved::required;
+use crate::limits::{MAX_COUNT, counted, counted_if_any};
 use crate::thresholds::Thresholds;
 
 /// The amount used, and its limit.
@@ -210,7 +209,7 @@ impl Ladder {
 #[serde(deny_unknown_fields)]
 struct RawMeter {
     used: u64,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     limit: Option<u64>,
     mark: u8,
 }
@@ -226,7 +225,7 @@ impl TryFrom<RawMeter> for Meter {
 
     fn try_from(raw: RawMeter) -> Result<Self, InvalidValue> {
         let RawMeter { used, limit, mark } = raw;
-        let limit = limit.map(|limit| counted("a limit", limit)).transpose()?;
+        let limit = counted_if_any("a limit", limit)?;
         Ok(Self { mark, ..Self::new(limit).with_used(counted("a count", used)?) })
     }
 }
@@ -237,10 +236,6 @@ pub(crate) const UNLIMITED: u64 = u64::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn meter(used: u64, limit: u64) -> Meter {
-        Meter::new(Some(limit)).with_used(used)
-    }
 
     /// Takes from a meter with this limit and this count. Returns the count afterwards, and the mark.
     fn taken(used: u64, limit: impl Into<Option<u64>>, mark: u8, less: i64) -> (u64, u8) {
@@ -254,43 +249,33 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_exactly_is_admitted() {
-        assert!(meter(7, 10).admits(3, true));
-        assert!(!meter(7, 10).admits(4, true));
-    }
-
-    #[test]
-    fn a_new_call_of_unknown_cost_needs_one_unit_left() {
-        assert!(meter(9, 10).admits(0, true));
-        assert!(!meter(10, 10).admits(0, true));
-        assert!(!meter(0, 0).admits(0, true));
-    }
-
-    #[test]
-    fn a_top_up_of_nothing_is_admitted_even_in_debt() {
-        assert!(meter(12, 10).admits(0, false));
-        assert!(!meter(12, 10).admits(1, false));
-    }
-
-    #[test]
-    fn without_a_limit_everything_is_admitted_and_counted() {
-        let full = Meter::new(None).with_used(MAX_COUNT);
-        assert_eq!(full.used(), MAX_COUNT);
-        assert!(full.admits(MAX_COUNT, true));
-        assert_eq!(full.remaining(), None);
-    }
-
-    #[test]
-    fn the_largest_limit_is_a_limit() {
-        assert!(meter(0, MAX_COUNT).admits(MAX_COUNT, true));
-        assert!(!meter(1, MAX_COUNT).admits(MAX_COUNT, true));
-        assert!(!meter(MAX_COUNT, MAX_COUNT).admits(0, true));
+    fn what_fits_is_admitted() {
+        let most = Some(MAX_COUNT);
+        for (story, used, limit, amount, makes_request, admitted) in [
+            ("it fits exactly", 7, Some(10), 3, true, true),
+            ("it is one too many", 7, Some(10), 4, true, false),
+            ("a new call of unknown cost, one unit left", 9, Some(10), 0, true, true),
+            ("a new call of unknown cost, nothing left", 10, Some(10), 0, true, false),
+            ("a new call of unknown cost, a limit of 0", 0, Some(0), 0, true, false),
+            ("a top-up of nothing in debt", 12, Some(10), 0, false, true),
+            ("a top-up of one in debt", 12, Some(10), 1, false, false),
+            ("all of the largest limit", 0, most, MAX_COUNT, true, true),
+            ("one more than the largest limit", 1, most, MAX_COUNT, true, false),
+            ("nothing left of the largest limit", MAX_COUNT, most, 0, true, false),
+            ("no limit", MAX_COUNT, None, MAX_COUNT, true, true),
+        ] {
+            let meter = Meter::new(limit).with_used(used);
+            assert_eq!(meter.admits(amount, makes_request), admitted, "{story}");
+            assert_eq!(meter.used(), used, "{story}");
+            assert_eq!(meter.remaining(), limit.map(|limit| limit.saturating_sub(used)), "{story}");
+        }
     }
 
     #[test]
     fn what_can_be_taken_ends_before_a_threshold_and_then_at_the_limit() {
         let value = |used, mark| {
-            meter(used, 10).left - Stops::new(Some(10), Thresholds::default()).floor(mark)
+            Meter::new(Some(10)).with_used(used).left
+                - Stops::new(Some(10), Thresholds::default()).floor(mark)
         };
         assert_eq!((value(0, 0), value(7, 0), value(8, 0)), (7, 0, -1));
         assert_eq!((value(8, 1), value(8, 2)), (1, 2));
@@ -312,10 +297,5 @@ mod tests {
         assert_eq!(taken(MAX_COUNT - 1, None, 0, 5), (MAX_COUNT, 0));
         assert_eq!(taken(MAX_COUNT, None, 0, -5), (MAX_COUNT - 5, 0));
         assert_eq!(taken(MAX_COUNT - 1, 10, 2, MAX_COUNT.cast_signed()), (MAX_COUNT, 2));
-    }
-
-    #[test]
-    fn what_is_left_is_never_negative() {
-        assert_eq!(meter(12, 10).remaining(), Some(0));
     }
 }

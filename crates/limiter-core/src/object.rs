@@ -1,7 +1,9 @@
 //! Structs that deserialize from objects only: serde's derive also accepts sequences, so that `[5, 1, 1, 1]` would be a
 //! charge.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -23,8 +25,30 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// Deserializes a type through a struct that mirrors it (`#[serde(remote)]`), from an object only, and checks the value.
+/// The struct also gives the type its OpenAPI schema.
+macro_rules! checked_object {
+    ($type:ident, $form:ident, $check:expr) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let check: fn(Self) -> Result<Self, crate::error::InvalidValue> = $check;
+                let read = if deserializer.is_human_readable() {
+                    $form::deserialize(crate::object::FromObject(deserializer))
+                } else {
+                    $form::deserialize(deserializer)
+                };
+                check(read?).map_err(serde::de::Error::custom)
+            }
+        }
+
+        #[cfg(feature = "utoipa")]
+        crate::openapi::schema_of!($type, $form);
+    };
+}
+pub(crate) use checked_object;
+
 /// A deserializer that passes on maps only.
-struct FromObject<D>(D);
+pub(crate) struct FromObject<D>(pub(crate) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<D> {
     type Error = D::Error;
@@ -64,20 +88,18 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for MapOnly<V> {
 }
 
 /// Reads a map and refuses duplicate keys, of which serde would silently keep the last.
-pub(crate) fn distinct_keys<'de, D, K, V>(
-    deserializer: D,
-) -> Result<std::collections::BTreeMap<K, V>, D::Error>
+pub(crate) fn distinct_keys<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,
     K: Deserialize<'de> + Ord + fmt::Debug,
     V: Deserialize<'de>,
 {
-    struct Distinct<K, V>(std::marker::PhantomData<(K, V)>);
+    struct Distinct<K, V>(PhantomData<(K, V)>);
 
     impl<'de, K: Deserialize<'de> + Ord + fmt::Debug, V: Deserialize<'de>> Visitor<'de>
         for Distinct<K, V>
     {
-        type Value = std::collections::BTreeMap<K, V>;
+        type Value = BTreeMap<K, V>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
@@ -95,7 +117,7 @@ where
         }
     }
 
-    deserializer.deserialize_map(Distinct(std::marker::PhantomData))
+    deserializer.deserialize_map(Distinct(PhantomData))
 }
 
 #[cfg(test)]

@@ -23,8 +23,7 @@ use crate::window::{Step as Tick, Window};
 #[derive(Clone, Debug)]
 pub struct Prepared {
     operation: Operation,
-    global: Staged,
-    asset: Option<Staged>,
+    plan: Plan,
 }
 
 /// A scope as it stands at an instant, before anything is stored.
@@ -139,6 +138,7 @@ pub fn rebase(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Opti
 }
 
 /// The scopes of a call as they stand at an instant.
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) global: Staged,
     pub(crate) asset: Option<Staged>,
@@ -199,8 +199,7 @@ impl Plan {
         }
         let steps = self.scopes().map(|scope| scope.step(stops)).collect();
         let operation = Operation { from, until, steps, calls };
-        let Self { global, asset, .. } = self;
-        Prepared { operation, global, asset }
+        Prepared { operation, plan: self }
     }
 }
 
@@ -214,20 +213,20 @@ impl Prepared {
     /// Returns whether it drops the asset's scope, because its limits have ended.
     #[must_use]
     pub fn drops_asset(&self) -> bool {
-        self.asset.as_ref().is_some_and(Staged::is_over)
+        self.plan.asset.as_ref().is_some_and(Staged::is_over)
     }
 
     /// Returns whether the global scope counts windows afterwards, and whether the asset is counted before.
     #[must_use]
     pub fn scopes_counted(&self) -> [bool; 2] {
-        let global = self.global.record.has_windows() && !self.global.is_over();
-        [global, self.asset.is_some()]
+        let Plan { global, asset, .. } = &self.plan;
+        [global.record.has_windows() && !global.is_over(), asset.is_some()]
     }
 
     /// Returns whether limits come into force, or end.
     #[must_use]
     pub fn changes_limits(&self) -> bool {
-        self.scopes().any(|scope| scope.promoted)
+        self.plan.scopes().any(|scope| scope.promoted)
     }
 
     /// Applies the operation of at most one call to the state that it was prepared from. Returns the rules afterwards
@@ -267,7 +266,7 @@ impl Prepared {
     }
 
     fn put_in_force(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
-        for (scope, staged) in state.scopes_mut(asset).zip(self.scopes()) {
+        for (scope, staged) in state.scopes_mut(asset).zip(self.plan.scopes()) {
             scope.record.limits = staged.record.limits;
             scope.record.counts = staged.record.counts;
             scope.set_pending(staged.pending);
@@ -275,16 +274,12 @@ impl Prepared {
     }
 
     fn drop_ended(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
-        if self.global.is_over() {
+        if self.plan.global.is_over() {
             state.global.end();
         }
         if self.drops_asset() {
             state.drop_asset(asset);
         }
-    }
-
-    fn scopes(&self) -> impl Iterator<Item = &Staged> {
-        std::iter::once(&self.global).chain(&self.asset)
     }
 }
 
@@ -298,7 +293,7 @@ pub struct Committed {
 
 impl Committed {
     fn of(prepared: &Prepared, state: &KeyState, asset: LocatedAsset<'_>) -> Self {
-        let before = prepared.scopes().map(|scope| &scope.record);
+        let before = prepared.plan.scopes().map(|scope| &scope.record);
         let after = state.scopes(asset).map(|scope| &scope.record);
         let mut crossed = Vec::new();
         for (scope, (before, after)) in

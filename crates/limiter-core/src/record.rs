@@ -269,28 +269,23 @@ impl Record {
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        let inconsistent = |what| Err(InvalidValue::Inconsistent { what });
         let most = self.thresholds.percents().count();
         if self.marks.iter().any(|mark| usize::from(*mark) > most) {
-            let what = "more thresholds have fired than are configured";
-            return Err(InvalidValue::Inconsistent { what });
+            return inconsistent("more thresholds have fired than are configured");
         }
         let aligned = |window: Window| {
             window.end(window.start(self.span(window).end)) == self.span(window).end
         };
         if self.has_windows() && !Window::ALL.into_iter().all(aligned) {
-            let what = "a window does not end where windows of its kind end";
-            return Err(InvalidValue::Inconsistent { what });
+            return inconsistent("a window does not end where windows of its kind end");
         }
         let possible = |meter: usize| {
             let cap = self.stops(meter).cap();
             let used = cap.checked_sub(self.meter(meter).left).map(u64::try_from);
             matches!(used, Some(Ok(0..=MAX_COUNT)))
         };
-        if (0..METERS).all(possible) {
-            Ok(())
-        } else {
-            Err(InvalidValue::Inconsistent { what: "a count is out of bounds" })
-        }
+        if (0..METERS).all(possible) { Ok(()) } else { inconsistent("a count is out of bounds") }
     }
 }
 

@@ -122,13 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn what_has_passed_is_forgotten() {
+    fn what_has_passed_is_forgotten_and_what_is_taken_out_takes_its_time_along() {
         let mut remembered = Remembered::default();
         remembered.insert(id("b"), at(20), 2);
         remembered.insert(id("a"), at(10), 1);
         assert_eq!(remembered.get(&id("a"), at(9)), Some(&mut 1));
         assert_eq!(remembered.get(&id("a"), at(10)), None);
         assert_eq!(remembered.len(), 1);
+        assert_eq!(remembered.remove(&id("b")), Some((id("b"), 2)));
+        assert_eq!(remembered.remove(&id("b")), None);
+        assert_eq!((remembered.first(), remembered.len()), (None, 0));
     }
 
     #[test]
@@ -144,15 +147,6 @@ mod tests {
         assert_eq!(full_until(2, 29), Some(at(30)));
         assert_eq!(full_until(2, 30), None);
         assert_eq!(full_until(0, 30), Some(Timestamp::MAX));
-    }
-
-    #[test]
-    fn what_is_taken_out_is_gone_and_takes_its_time_along() {
-        let mut remembered = Remembered::default();
-        remembered.insert(id("a"), at(20), 1);
-        assert_eq!(remembered.remove(&id("a")), Some((id("a"), 1)));
-        assert_eq!(remembered.remove(&id("a")), None);
-        assert_eq!((remembered.first(), remembered.len()), (None, 0));
     }
 
     #[test]

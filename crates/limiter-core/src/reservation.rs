@@ -15,7 +15,7 @@ use crate::decision::Decision;
 use crate::error::{InvalidValue, StoreError};
 use crate::evaluate;
 use crate::explain;
-use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End};
+use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End, too_many};
 use crate::names::{AssetId, KeyId, RequestId};
 use crate::prepare::{self, AdmittingWindows, Prepared, Settlement};
 use crate::settled::Settled;
@@ -84,10 +84,8 @@ impl ReservationError {
     /// Returns how long to wait for [`retry_at`](Self::retry_at), from the moment of the refusal.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::TooMany { at, retry_at, .. } => Some(retry_at.since(*at)),
-            _ => None,
-        }
+        let Self::TooMany { at, retry_at, .. } = self else { return None };
+        Some(retry_at.since(*at))
     }
 }
 
@@ -109,7 +107,7 @@ pub fn check_once(
     if ledger.checks.get(id, now).is_some() {
         return Ok(explain::replayed(state, state.locate(asset), now));
     }
-    let full = ledger.full_of_checks(bounds, now);
+    let full = too_many(&mut ledger.checks, CHECKS, bounds.checks, now);
     let decision = charge_if_room(state, key, asset, charge, now, full)?;
     if decision.is_charged() {
         ledger.checks.insert(id.clone(), now.after(bounds.dedupe), ());
@@ -136,7 +134,7 @@ pub fn record(
     if ledger.records.get(id, now).is_some() {
         return Ok(Vec::new());
     }
-    if let Some(full) = ledger.full_of_records(bounds, now) {
+    if let Some(full) = too_many(&mut ledger.records, "records of this key", bounds.records, now) {
         return Err(full);
     }
     let located = state.locate(asset);
@@ -198,7 +196,7 @@ pub fn extend(
     to: &Totals,
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
-    let reservation = ledger.get(id, now)?;
+    let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (raised, missing) = reservation.raised(id, to)?;
     let asset = state.locate(reservation.asset.as_ref());
     let decision = evaluate::charge(state, key, asset, &missing, now);
@@ -240,14 +238,8 @@ pub fn cancel(
     end(state, ledger, bounds, id, None, now)
 }
 
-impl Ledger {
-    fn get(
-        &mut self,
-        id: &RequestId,
-        now: Timestamp,
-    ) -> Result<&mut Reservation, ReservationError> {
-        self.reservation_at(id, now).ok_or_else(|| ReservationError::Unknown(id.clone()))
-    }
+fn unknown(id: &RequestId) -> ReservationError {
+    ReservationError::Unknown(id.clone())
 }
 
 /// Decides and charges a call. A call that would be allowed but could not be remembered is refused, and not charged.
@@ -277,7 +269,7 @@ fn end(
     actual: Option<&Totals>,
     now: Timestamp,
 ) -> Result<Settled, ReservationError> {
-    let reservation = ledger.get(id, now)?;
+    let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
     let (end, actual) = reservation.ending(id, actual)?;
     if reservation.end.is_some() {
         return Ok(Settled::repeated(reservation.asset.clone(), actual, now));
@@ -351,12 +343,10 @@ fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
     let input = raised.input_tokens().checked_sub(estimate.input_tokens())?;
     let output = raised.output_tokens().checked_sub(estimate.output_tokens())?;
     let credits = raised.credits().checked_sub(estimate.credits())?;
-    top_up(input, output).map(|charge| charge.with_credits(credits))
+    Some(Charge::NOTHING.with_tokens(input, output).ok()?.with_credits(credits))
 }
 
-fn top_up(input: u64, output: u64) -> Option<Charge> {
-    Charge::NOTHING.with_tokens(input, output).ok()
-}
+const CHECKS: &str = "checks with a request id of this key";
 
 #[cfg(test)]
 mod tests {
@@ -433,9 +423,8 @@ mod tests {
     #[test]
     fn a_count_that_stayed_at_the_largest_number_is_lowered_from_there() {
         let mut key = Key::new();
-        let without_limit = KeyConfig::named("ci")
-            .unwrap()
-            .with_global(Limits::builder().requests_per_day(9).build().unwrap());
+        let limits = Limits::builder().requests_per_day(9).build().unwrap();
+        let without_limit = KeyConfig::named("ci").unwrap().with_global(limits);
         key.state = KeyState::new(KeyKind::Member, &without_limit, NOON);
         let _ = key.reserve("a", tokens(0, MAX_COUNT), NOON).unwrap();
         let _ = key.reserve("b", tokens(0, 5), NOON).unwrap();
@@ -480,10 +469,8 @@ mod tests {
     fn a_call_that_would_be_denied_is_denied_also_where_nothing_more_is_remembered() {
         let mut key = Key::new();
         key.bounds = LedgerBounds::of_each(0);
-        assert!(matches!(
-            key.reserve("a", tokens(1, 0), NOON),
-            Err(ReservationError::TooMany { most: 0, .. })
-        ));
+        let reserved = key.reserve("a", tokens(1, 0), NOON);
+        assert!(matches!(reserved, Err(ReservationError::TooMany { most: 0, .. })));
         assert_eq!(key.minute_tokens(), 0);
         let expired = KeyConfig { expires_at: Some(NOON), ..KeyConfig::named("ci").unwrap() };
         key.state = KeyState::new(KeyKind::Member, &expired, NOON);
@@ -496,11 +483,8 @@ mod tests {
         let _ = key.reserve("a", tokens(10, 20), NOON).unwrap();
         let actual = Totals::unchanged().with_output_tokens(35).unwrap();
         let settled = key.settle("a", actual, NOON).unwrap();
-        assert_eq!(
-            settled,
-            Settled::first(None, tokens(10, 35), NOON),
-            "with the request and the input"
-        );
+        let first = Settled::first(None, tokens(10, 35), NOON);
+        assert_eq!(settled, first, "with the request and the input");
         let again = key.settle("a", actual, NEXT_MINUTE).unwrap();
         assert_eq!(again, Settled::repeated(None, tokens(10, 35), NEXT_MINUTE));
 

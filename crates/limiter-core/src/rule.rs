@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::InvalidValue;
 use crate::window::Window;
+use crate::words::words;
 
 /// The calls that a rule counts.
 ///
@@ -47,23 +48,8 @@ pub struct Rule {
     pub unit: Unit,
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Global => "global",
-            Self::Asset => "asset",
-        })
-    }
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-        })
-    }
-}
+words!(Scope { Global: "global", Asset: "asset" });
+words!(Unit { Requests: "requests", Tokens: "tokens" });
 
 impl Rule {
     /// Every rule, in canonical order.

@@ -8,7 +8,6 @@ use crate::error::InvalidValue;
 use crate::limits::{Limits, WindowLimits};
 use crate::meter::{Meter, UNLIMITED};
 use crate::record::{CREDITS, Record, Span, WindowCounts, meters_of};
-use crate::saved::required;
 use crate::thresholds::Thresholds;
 use crate::window::Window;
 
@@ -18,7 +17,7 @@ use crate::window::Window;
 /// A change is always pending for the window after the stored one. The change itself moves the stored windows to the
 /// current ones, and every later move to a new window puts it in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawScopeState", into = "RawScopeState")]
+#[serde(from = "RawScopeState", into = "RawScopeState")]
 pub struct ScopeState {
     pub(crate) record: Record,
     /// Boxed because it is rare, and the size of this struct decides what a key costs in memory.
@@ -126,6 +125,15 @@ impl ScopeState {
         Limits::from_parts(configured(Window::Minute), configured(Window::Day))
     }
 
+    /// Sets the thresholds of counts that were saved without them.
+    pub(crate) fn with_thresholds(self, thresholds: Thresholds) -> Result<Self, InvalidValue> {
+        let mut record = Record { thresholds, ..self.record };
+        for meter in Window::ALL.into_iter().flat_map(meters_of) {
+            record.set_meter(meter, self.record.meter(meter));
+        }
+        record.check().map(|()| Self { record, ..self })
+    }
+
     /// Returns whether minute and day are counted, though no limit is in force or pending any more.
     pub(crate) fn is_over(&self) -> bool {
         self.record.has_windows()
@@ -147,7 +155,7 @@ struct RawScopeState {
 #[serde(deny_unknown_fields)]
 struct RawWindowState {
     counts: WindowCounts,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pending: Option<WindowLimits>,
 }
 
@@ -162,11 +170,9 @@ impl From<ScopeState> for RawScopeState {
     }
 }
 
-impl TryFrom<RawScopeState> for ScopeState {
-    type Error = InvalidValue;
-
+impl From<RawScopeState> for ScopeState {
     /// Thresholds are not among them: see [`with_thresholds`](Self::with_thresholds).
-    fn try_from(raw: RawScopeState) -> Result<Self, InvalidValue> {
+    fn from(raw: RawScopeState) -> Self {
         let mut record = Record { generation: raw.generation, ..Record::UNCOUNTED };
         for (window, RawWindowState { counts, .. }) in
             [(Window::Minute, &raw.minute), (Window::Day, &raw.day)]
@@ -179,21 +185,6 @@ impl TryFrom<RawScopeState> for ScopeState {
         }
         let mut scope = Self { record, pending: None };
         scope.set_pending([raw.minute.pending, raw.day.pending]);
-        Ok(scope)
-    }
-}
-
-impl ScopeState {
-    /// Sets the thresholds of counts that were saved without them.
-    pub(crate) fn with_thresholds(mut self, thresholds: Thresholds) -> Result<Self, InvalidValue> {
-        let meters =
-            Window::ALL.map(|window| meters_of(window).map(|meter| self.record.meter(meter)));
-        self.record.thresholds = thresholds;
-        for (window, meters) in Window::ALL.into_iter().zip(meters) {
-            for (place, meter) in meters_of(window).into_iter().zip(meters) {
-                self.record.set_meter(place, meter);
-            }
-        }
-        self.record.check().map(|()| self)
+        scope
     }
 }

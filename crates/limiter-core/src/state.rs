@@ -15,7 +15,6 @@ use crate::meter::Meter;
 use crate::names::AssetId;
 use crate::record::{CREDITS, Record};
 use crate::rules::Rules;
-use crate::saved::required;
 use crate::schedule::ScopeState;
 use crate::thresholds::Thresholds;
 
@@ -75,7 +74,8 @@ impl KeyState {
     #[must_use]
     pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
         let thresholds = config.thresholds.unwrap_or_default();
-        let mut global = ScopeState::global(budget_meter(config), thresholds);
+        let budget = Meter::new(config.budget.map(Credits::millionths));
+        let mut global = ScopeState::global(budget, thresholds);
         if !config.global.is_none() {
             global.begin(now, FIRST_GENERATION);
             global = global.with_limits_now(config.global);
@@ -286,14 +286,7 @@ impl KeyState {
     #[must_use]
     pub fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
         let asset = located.position.and_then(|position| self.assets.get(position));
-        Self {
-            kind: self.kind,
-            expires_at: self.expires_at,
-            global: self.global.clone(),
-            shadow: self.shadow,
-            assets: asset.cloned().into_iter().collect(),
-            generations: self.generations,
-        }
+        Self { global: self.global.clone(), assets: asset.cloned().into_iter().collect(), ..*self }
     }
 
     pub(crate) fn search(&self, id: &AssetId) -> Result<usize, usize> {
@@ -305,11 +298,6 @@ impl KeyState {
         self.generations = self.generations.wrapping_add(1);
         self.generations
     }
-}
-
-/// Returns the meter of credits of a new key.
-pub(crate) fn budget_meter(config: &KeyConfig) -> Meter {
-    Meter::new(config.budget.map(Credits::millionths))
 }
 
 /// Equality ignores the identities of windows: equal states decide every future call alike.
@@ -356,15 +344,16 @@ impl fmt::Display for CreditUsage {
     }
 }
 
-/// The serialized form. Every field is required: a limit with a damaged field name must not load as no limit.
+/// The serialized form. Every field is required, here and in all saved forms, if only as `null`: a limit with a damaged
+/// field name must not load as no limit. By default serde reads a missing field as `None`; `deserialize_with` does not.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKeyState {
     kind: KeyKind,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<Timestamp>,
     credits: Meter,
-    #[serde(deserialize_with = "required")]
+    #[serde(deserialize_with = "Option::deserialize")]
     global: Option<ScopeState>,
     assets: BTreeMap<AssetId, ScopeState>,
     generations: u32,

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access_key::KeyDigest;
 use crate::charge::Charge;
@@ -269,10 +269,12 @@ pub struct NewRecord {
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "RawSearch")]
+#[serde(default, deny_unknown_fields)]
 pub struct Search {
+    #[serde(deserialize_with = "any_case")]
     name_contains: String,
     after: Option<KeyName>,
+    #[serde(deserialize_with = "bounded")]
     page_size: usize,
 }
 
@@ -375,25 +377,12 @@ impl Page {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawSearch {
-    name_contains: String,
-    after: Option<KeyName>,
-    page_size: usize,
+fn any_case<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| folded(&text))
 }
 
-impl Default for RawSearch {
-    fn default() -> Self {
-        Self { name_contains: String::new(), after: None, page_size: DEFAULT_PAGE_SIZE }
-    }
-}
-
-impl From<RawSearch> for Search {
-    fn from(raw: RawSearch) -> Self {
-        let search = Self { after: raw.after, ..Self::all() };
-        search.name_contains(raw.name_contains).page_size(raw.page_size)
-    }
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    usize::deserialize(deserializer).map(|keys| keys.clamp(1, Search::MAX_PAGE_SIZE))
 }
 
 /// Folds upper and lower case, character by character, so that a part of a text folds to a part of the folded text.

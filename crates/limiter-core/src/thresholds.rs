@@ -65,8 +65,7 @@ impl Thresholds {
     /// Returns whether there is no threshold.
     #[must_use]
     pub const fn is_none(&self) -> bool {
-        let [first, ..] = self.percents;
-        first == 0
+        self.percents[0] == 0
     }
 
     /// Returns the next threshold after this many have fired.
@@ -93,7 +92,7 @@ impl Thresholds {
         match (limit, self.after(told)) {
             (None | Some(0), _) | (_, None) => 0,
             (Some(limit), Some(percent)) => {
-                let rest = 100_u64.saturating_sub(widened(percent));
+                let rest = 100_u64.saturating_sub(percent as u64);
                 let (hundreds, odd) = (limit / 100, limit % 100);
                 let share =
                     hundreds.saturating_mul(rest).saturating_add(odd.saturating_mul(rest) / 100);
@@ -106,10 +105,7 @@ impl Thresholds {
 impl Default for Thresholds {
     /// Returns 80 % and 100 %.
     fn default() -> Self {
-        let mut thresholds = Self::NONE;
-        let [first, second, ..] = &mut thresholds.percents;
-        (*first, *second) = (80, 100);
-        thresholds
+        Self { percents: [80, 100, 0, 0] }
     }
 }
 
@@ -154,11 +150,6 @@ impl FromStr for Thresholds {
             InvalidValue::unknown_word("list of thresholds", text, expected)
         })?)
     }
-}
-
-/// As `u64::from`, which is not `const`.
-const fn widened(small: u8) -> u64 {
-    u64::from_le_bytes([small, 0, 0, 0, 0, 0, 0, 0])
 }
 
 /// A bound on the input: only 100 percents are valid.

@@ -1,11 +1,8 @@
 //! The tokens that a limit counts.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::error::InvalidValue;
+use crate::words::words;
 
 /// The tokens that a limit counts.
 #[derive(
@@ -36,25 +33,8 @@ impl TokenType {
     }
 }
 
-impl fmt::Display for TokenType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Total => "total",
-            Self::Output => "output",
-            Self::Input => "input",
-        })
-    }
-}
-
-impl FromStr for TokenType {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text {
-            "total" => Ok(Self::Total),
-            "output" => Ok(Self::Output),
-            "input" => Ok(Self::Input),
-            _ => Err(InvalidValue::unknown_word("token type", text, "total, output, input")),
-        }
-    }
-}
+words!(
+    TokenType { Total: "total", Output: "output", Input: "input" },
+    "token type",
+    "total, output, input"
+);

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::charge::Charge;
 use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::limits::counted;
-use crate::object::Object;
+use crate::limits::{counted, counted_if_any};
+use crate::object::checked_object;
 
 /// New totals of a call. A total that is left out stays as it is.
 ///
@@ -19,8 +19,7 @@ use crate::object::Object;
 /// assert_eq!(actual.credits(), None);
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "Object<RawTotals>")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Totals {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
@@ -88,7 +87,7 @@ impl Totals {
 
 /// New totals of a call. A total that is left out stays as estimated.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Totals", default, deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawTotals {
     /// Tokens of the prompt.
@@ -101,23 +100,11 @@ struct RawTotals {
     credits: Option<Credits>,
 }
 
-#[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(Totals, RawTotals);
-
-impl TryFrom<Object<RawTotals>> for Totals {
-    type Error = InvalidValue;
-
-    fn try_from(Object(raw): Object<RawTotals>) -> Result<Self, InvalidValue> {
-        let mut totals = Self { credits: raw.credits, ..Self::unchanged() };
-        if let Some(tokens) = raw.input_tokens {
-            totals = totals.with_input_tokens(tokens)?;
-        }
-        match raw.output_tokens {
-            Some(tokens) => totals.with_output_tokens(tokens),
-            None => Ok(totals),
-        }
-    }
-}
+checked_object!(Totals, RawTotals, |read| {
+    counted_if_any("the number of input tokens", read.input_tokens)?;
+    counted_if_any("the number of output tokens", read.output_tokens)?;
+    Ok(read)
+});
 
 #[cfg(test)]
 mod tests {

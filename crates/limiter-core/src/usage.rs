@@ -138,6 +138,15 @@ impl ScopeUsage {
             day: WindowUsage::of(&scope.counts(Window::Day)),
         })
     }
+
+    /// Returns each limit in force: its window, its unit, the amount used, and the limit.
+    fn limited(&self) -> impl Iterator<Item = (Window, &'static str, u64, u64)> {
+        self.windows().flat_map(|(window, usage)| {
+            usage.units().filter_map(move |(unit, UnitUsage { used, limit, .. })| {
+                Some((window, unit_name(unit, usage.token_type), *used, (*limit)?))
+            })
+        })
+    }
 }
 
 impl WindowUsage {
@@ -192,16 +201,5 @@ impl fmt::Display for ScopeUsage {
             write!(f, "{separator}{used} of {limit} {unit} per {window}")?;
         }
         Ok(())
-    }
-}
-
-impl ScopeUsage {
-    /// Returns each limit in force: its window, its unit, the amount used, and the limit.
-    fn limited(&self) -> impl Iterator<Item = (Window, &'static str, u64, u64)> {
-        self.windows().flat_map(|(window, usage)| {
-            usage.units().filter_map(move |(unit, UnitUsage { used, limit, .. })| {
-                Some((window, unit_name(unit, usage.token_type), *used, (*limit)?))
-            })
-        })
     }
 }

@@ -3,13 +3,10 @@
 //! Only this file contains the length of a window. A counted window is identified by the instant at which it ends; all
 //! other code uses instants.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::error::InvalidValue;
+use crate::words::words;
 
 /// A fixed, half-open window, aligned to UTC: it includes its start and ends just before the next.
 ///
@@ -92,10 +89,7 @@ impl Window {
 
     /// Returns the position among the windows of a record.
     pub(crate) const fn place(self) -> usize {
-        match self {
-            Self::Minute => 0,
-            Self::Day => 1,
-        }
+        self as usize
     }
 
     /// Returns the range of time in which a window that ends at `end` goes on: it contains the time, or follows the one
@@ -112,26 +106,7 @@ impl Window {
     }
 }
 
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Minute => "minute",
-            Self::Day => "day",
-        })
-    }
-}
-
-impl FromStr for Window {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text {
-            "minute" => Ok(Self::Minute),
-            "day" => Ok(Self::Day),
-            _ => Err(InvalidValue::unknown_word("window", text, "minute, day")),
-        }
-    }
-}
+words!(Window { Minute: "minute", Day: "day" }, "window", "minute, day");
 
 /// The end of the last window that contains an instant.
 pub(crate) const LAST_END: Timestamp = Window::Day.end(Timestamp::MAX);
@@ -147,22 +122,18 @@ mod tests {
     }
 
     #[test]
-    fn a_window_includes_its_start_and_excludes_its_end() {
-        assert_eq!(Window::Minute.end(at(0)), at(MINUTE_MS));
-        assert_eq!(Window::Minute.end(at(MINUTE_MS - 1)), at(MINUTE_MS));
-        assert_eq!(Window::Minute.end(at(MINUTE_MS)), at(2 * MINUTE_MS));
+    fn a_window_includes_its_start_and_excludes_its_end_which_utc_aligns() {
+        for (story, window, now, end) in [
+            ("the start", Window::Minute, at(0), at(MINUTE_MS)),
+            ("just before the end", Window::Minute, at(MINUTE_MS - 1), at(MINUTE_MS)),
+            ("the end", Window::Minute, at(MINUTE_MS), at(2 * MINUTE_MS)),
+            ("before 1970", Window::Minute, at(-1), at(0)),
+            ("noon", Window::Day, at(1_760_011_200_000), "2025-10-10T00:00:00Z".parse().unwrap()),
+        ] {
+            assert_eq!(window.end(now), end, "{story}");
+        }
         assert_eq!(Window::Minute.start(at(MINUTE_MS)), at(0));
-    }
-
-    #[test]
-    fn a_day_ends_at_midnight_utc() {
-        let noon: Timestamp = at(1_760_011_200_000);
-        assert_eq!(Window::Day.end(noon).to_string(), "2025-10-10T00:00:00Z");
-    }
-
-    #[test]
-    fn a_window_before_1970_is_aligned_too() {
-        assert_eq!(Window::Minute.end(at(-1)), at(0));
+        assert!(Window::Day.end(Timestamp::MAX) > Timestamp::MAX, "after the last instant");
     }
 
     #[test]
@@ -170,11 +141,8 @@ mod tests {
         for window in Window::ALL {
             for now in [Timestamp::MIN, at(-1), at(0), at(1_760_011_200_000), Timestamp::MAX] {
                 let end = window.end(now);
-                assert_eq!(
-                    window.end_of_number(window.number_of_end(end)),
-                    Some(end),
-                    "{window} {now}"
-                );
+                let found = window.end_of_number(window.number_of_end(end));
+                assert_eq!(found, Some(end), "{window} {now}");
             }
             assert_eq!(window.end_of_number(i64::MAX), None);
             assert_eq!(window.end_of_number(i64::MIN / 60_000), None);
@@ -182,22 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_window_ends_after_the_last_instant() {
-        assert!(Window::Day.end(Timestamp::MAX) > Timestamp::MAX);
-    }
-
-    #[test]
-    fn the_end_itself_is_a_new_window() {
+    fn one_window_back_stays_further_is_rebased_and_the_end_itself_rolls() {
         let end = at(10 * MINUTE_MS);
-        assert_eq!(Window::Minute.step(end, at(10 * MINUTE_MS - 1)), Step::Stays);
-        assert_eq!(Window::Minute.step(end, end), Step::Rolls(at(11 * MINUTE_MS)));
-    }
-
-    #[test]
-    fn one_window_back_stays_and_further_is_rebased() {
-        let end = at(10 * MINUTE_MS);
-        assert_eq!(Window::Minute.step(end, at(8 * MINUTE_MS)), Step::Stays);
-        let further = at(8 * MINUTE_MS - 1);
-        assert_eq!(Window::Minute.step(end, further), Step::Rebased(at(8 * MINUTE_MS)));
+        for (now, step) in [
+            (at(8 * MINUTE_MS - 1), Step::Rebased(at(8 * MINUTE_MS))),
+            (at(8 * MINUTE_MS), Step::Stays),
+            (at(10 * MINUTE_MS - 1), Step::Stays),
+            (end, Step::Rolls(at(11 * MINUTE_MS))),
+        ] {
+            assert_eq!(Window::Minute.step(end, now), step, "{now}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use limiter_core::{
-    AssetHint, AssetId, Charge, Decision, KeyId, KeyRecord, KeyState, Ledger, LocatedAsset,
-    StoredKey, Timestamp, Usage, evaluate,
+    AssetHint, AssetId, Charge, Decision, KeyId, KeyState, Ledger, LocatedAsset, Timestamp,
+    evaluate,
 };
 
 use crate::time::Time;
@@ -78,14 +78,6 @@ impl Cell {
 
     pub(crate) fn peek(&self, asset: Option<&AssetId>, charge: &Charge, time: &Time) -> Decision {
         evaluate::peek(&self.state, &self.id, self.state.locate(asset), charge, time.now())
-    }
-
-    pub(crate) fn usage(&self, time: &Time) -> Usage {
-        Usage::of(&self.state, time.now())
-    }
-
-    pub(crate) fn record(&self, key: &StoredKey, time: &Time) -> KeyRecord {
-        KeyRecord::of(key, &self.state, time.now())
     }
 }
 

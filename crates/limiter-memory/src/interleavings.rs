@@ -34,21 +34,25 @@ impl World {
             key: "ci".parse().unwrap(),
             asset: "gpt-5".parse().unwrap(),
         };
-        let record = NewRecord {
-            id: world.key.clone(),
-            workspace: world.workspace.clone(),
-            kind: KeyKind::Member,
-            config: world.config(requests_per_minute),
-            secret: None,
-            bootstraps: false,
-        };
-        world.store.create(record).unwrap();
+        world.create(world.key.clone(), requests_per_minute);
         world
+    }
+
+    fn create(&self, id: KeyId, requests_per_minute: u64) {
+        let (workspace, config) = (self.workspace.clone(), self.config(requests_per_minute));
+        let kind = KeyKind::Member;
+        let record = NewRecord { id, workspace, kind, config, secret: None, bootstraps: false };
+        self.store.create(record).unwrap();
     }
 
     fn config(&self, requests_per_minute: u64) -> KeyConfig {
         let limits = Limits::builder().requests_per_minute(requests_per_minute).build().unwrap();
         KeyConfig::named("ci").unwrap().with_asset(self.asset.clone(), limits)
+    }
+
+    /// Makes a call by a handle in another thread. Returns whether it was allowed.
+    fn call(handle: MemoryHandle) -> thread::JoinHandle<bool> {
+        thread::spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
     }
 
     fn handle(&self) -> MemoryHandle {
@@ -68,12 +72,7 @@ fn is_unknown(decision: &Decision) -> bool {
 fn of_three_callers_exactly_two_get_the_two_requests() {
     model(|| {
         let world = World::new(2);
-        let callers: Vec<_> = (0..2)
-            .map(|_| {
-                let handle = world.handle();
-                thread::spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
-            })
-            .collect();
+        let callers: Vec<_> = (0..2).map(|_| World::call(world.handle())).collect();
         let own = world.check().is_allowed();
         let allowed = callers.into_iter().map(|caller| caller.join().unwrap());
         assert_eq!(allowed.chain([own]).filter(|allowed| *allowed).count(), 2);
@@ -112,19 +111,12 @@ fn a_new_key_in_the_place_of_a_deleted_one_is_not_charged_by_an_old_handle() {
     model(|| {
         let world = World::new(1);
         let old = world.handle();
-        let caller = thread::spawn(move || old.check_and_consume(&Charge::request()));
+        let caller = World::call(old);
         world.store.delete(&world.workspace, &world.key).unwrap();
-        let record = NewRecord {
-            id: "next".parse().unwrap(),
-            workspace: world.workspace.clone(),
-            kind: KeyKind::Member,
-            config: world.config(1),
-            secret: None,
-            bootstraps: false,
-        };
-        let next = world.store.create(record).unwrap().id;
+        let next: KeyId = "next".parse().unwrap();
+        world.create(next.clone(), 1);
         let next = world.store.handle(&next, Some(&world.asset)).unwrap();
-        drop(caller.join().unwrap());
+        caller.join().unwrap();
         assert!(next.check_and_consume(&Charge::request()).is_allowed());
     });
 }
@@ -135,8 +127,7 @@ fn a_window_that_rolls_under_two_callers_starts_from_zero_once() {
         let world = World::new(2);
         assert!(world.check().is_allowed());
         world.clock.set(Timestamp::from_unix_ms(NOON.unix_ms() + 60_000));
-        let other = world.handle();
-        let other = thread::spawn(move || other.check_and_consume(&Charge::request()).is_allowed());
+        let other = World::call(world.handle());
         assert!(world.check().is_allowed());
         assert!(other.join().unwrap());
         assert!(!world.check().is_allowed());
@@ -148,10 +139,7 @@ fn an_asset_that_is_moved_meanwhile_is_found_again_by_a_handle() {
     model(|| {
         let world = World::new(1);
         let handle = world.handle();
-        let caller = {
-            let handle = handle.clone();
-            thread::spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
-        };
+        let caller = World::call(handle.clone());
         // An asset that sorts before moves the other one to the next place.
         let limits = Limits::builder().requests_per_minute(0).build().unwrap();
         let config = world.config(1).with_asset("a".parse().unwrap(), limits);

@@ -1,7 +1,7 @@
 //! The state of a whole store, to be kept over a restart.
 
 use limiter_core::{KeyId, KeyState, KeysError, SavedLedger, StoredKey, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::cell::Cell;
@@ -41,8 +41,8 @@ pub struct Snapshot {
 pub(crate) struct SavedKey {
     pub(crate) key: StoredKey,
     pub(crate) state: KeyState,
-    /// Its reservations and the ids of its checks and records, if it has any.
-    #[serde(deserialize_with = "required")]
+    /// Its reservations and the ids of its checks and records, if it has any. The field is required, if only as `null`.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) ledger: Option<SavedLedger>,
 }
 
@@ -62,11 +62,6 @@ impl CopiedCell {
     pub(crate) fn with(self, key: StoredKey) -> SavedKey {
         SavedKey { key, state: self.state, ledger: self.ledger }
     }
-}
-
-/// Requires the field: by default serde reads a missing field as `None`.
-fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SavedLedger>, D::Error> {
-    Option::deserialize(deserializer)
 }
 
 impl Snapshot {

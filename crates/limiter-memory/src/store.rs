@@ -290,7 +290,7 @@ impl MemoryStore {
     /// Returns the usage of the key, or `None` if no such key exists.
     #[must_use]
     pub fn usage(&self, key: &KeyId) -> Option<Usage> {
-        self.cells.with(key, |cell| Some(cell?.usage(self.cells.time())))
+        self.cells.with(key, |cell| Some(Usage::of(&cell?.state, self.cells.time().now())))
     }
 
     /// Resolves a key and an asset for many calls; `None` if the key is unknown.
@@ -505,7 +505,8 @@ impl MemoryStore {
     }
 
     fn record_of(&self, key: &StoredKey) -> Option<KeyRecord> {
-        self.cells.with(&key.id, |cell| Some(cell?.record(key, self.cells.time())))
+        let time = self.cells.time();
+        self.cells.with(&key.id, |cell| Some(KeyRecord::of(key, &cell?.state, time.now())))
     }
 }
 
@@ -522,115 +523,42 @@ impl Default for MemoryStore {
     }
 }
 
-#[async_trait]
-impl Store for MemoryStore {
-    async fn check_and_consume(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        Ok(self.check_and_consume(key, asset, charge))
-    }
+/// Implements [`Store`] by the synchronous calls of the same names. `after turn` waits for other async callers that
+/// change keys.
+macro_rules! asynchronous {
+    ($($call:ident($($name:ident: $type:ty),*) -> $returned:ty $(: $wrapped:ident)? $(, after $turn:ident)?;)*) => {
+        #[async_trait]
+        impl Store for MemoryStore {
+            $(async fn $call(&self, $($name: $type),*) -> $returned {
+                $(let _turn = self.changes.$turn().await;)?
+                let answer = self.$call($($name),*);
+                $(let answer = $wrapped(answer);)?
+                answer
+            })*
+        }
+    };
+}
 
-    async fn peek(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-    ) -> Result<Decision, StoreError> {
-        Ok(self.peek(key, asset, charge))
-    }
-
-    async fn usage(&self, key: &KeyId) -> Result<Option<Usage>, StoreError> {
-        Ok(self.usage(key))
-    }
-
-    async fn check_once(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-        id: &RequestId,
-    ) -> Result<Decision, ReservationError> {
-        self.check_once(key, asset, charge, id)
-    }
-
-    async fn record(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        charge: &Charge,
-        id: &RecordId<'_>,
-    ) -> Result<Vec<Crossing>, ReservationError> {
-        self.record(key, asset, charge, id)
-    }
-
-    async fn reserve(
-        &self,
-        key: &KeyId,
-        asset: Option<&AssetId>,
-        estimate: &Charge,
-        id: &RequestId,
-        ttl: Duration,
-    ) -> Result<Decision, ReservationError> {
-        self.reserve(key, asset, estimate, id, ttl)
-    }
-
-    async fn extend(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-        to: &Totals,
-    ) -> Result<Decision, ReservationError> {
-        self.extend(key, id, to)
-    }
-
-    async fn settle(
-        &self,
-        key: &KeyId,
-        id: &RequestId,
-        actual: &Totals,
-    ) -> Result<Settled, ReservationError> {
-        self.settle(key, id, actual)
-    }
-
-    async fn cancel(&self, key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError> {
-        self.cancel(key, id)
-    }
-
-    async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError> {
-        Ok(self.resolve(digest))
-    }
-
-    async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(self.read(id))
-    }
-
-    async fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
-        let _turn = self.changes.turn().await;
-        self.create(key)
-    }
-
-    async fn update(
-        &self,
-        workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        let _turn = self.changes.turn().await;
-        self.update(workspace, id, version, config)
-    }
-
-    async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        let _turn = self.changes.turn().await;
-        self.delete(workspace, id)
-    }
-
-    async fn list(&self, workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError> {
-        Ok(self.list(workspace, search))
-    }
+asynchronous! {
+    check_and_consume(key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Result<Decision, StoreError>: Ok;
+    peek(key: &KeyId, asset: Option<&AssetId>, charge: &Charge) -> Result<Decision, StoreError>: Ok;
+    usage(key: &KeyId) -> Result<Option<Usage>, StoreError>: Ok;
+    check_once(key: &KeyId, asset: Option<&AssetId>, charge: &Charge, id: &RequestId)
+        -> Result<Decision, ReservationError>;
+    record(key: &KeyId, asset: Option<&AssetId>, charge: &Charge, id: &RecordId<'_>)
+        -> Result<Vec<Crossing>, ReservationError>;
+    reserve(key: &KeyId, asset: Option<&AssetId>, estimate: &Charge, id: &RequestId, ttl: Duration)
+        -> Result<Decision, ReservationError>;
+    extend(key: &KeyId, id: &RequestId, to: &Totals) -> Result<Decision, ReservationError>;
+    settle(key: &KeyId, id: &RequestId, actual: &Totals) -> Result<Settled, ReservationError>;
+    cancel(key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError>;
+    resolve(digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>: Ok;
+    read(id: &KeyId) -> Result<Option<KeyRecord>, StoreError>: Ok;
+    create(key: NewRecord) -> Result<KeyRecord, KeysError>, after turn;
+    update(workspace: &WorkspaceId, id: &KeyId, version: u64, config: &KeyConfig)
+        -> Result<KeyRecord, KeysError>, after turn;
+    delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, after turn;
+    list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>: Ok;
 }
 
 #[cfg(test)]

@@ -30,9 +30,7 @@ fn system_time() -> Timestamp {
     use nix::time::{ClockId, clock_gettime};
 
     match clock_gettime(ClockId::CLOCK_REALTIME_COARSE) {
-        Ok(time) => {
-            Timestamp::from_unix_ms(time.tv_sec() * MS_PER_SECOND + time.tv_nsec() / NS_PER_MS)
-        }
+        Ok(time) => Timestamp::from_unix_ms(time.tv_sec() * 1_000 + time.tv_nsec() / 1_000_000),
         Err(_) => exact_system_time(),
     }
 }
@@ -49,10 +47,6 @@ fn exact_system_time() -> Timestamp {
 }
 
 const EPOCH: Timestamp = Timestamp::from_unix_ms(0);
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-const MS_PER_SECOND: i64 = 1_000;
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-const NS_PER_MS: i64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
