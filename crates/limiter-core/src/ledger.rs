@@ -75,7 +75,7 @@ impl From<SavedLedger> for Ledger {
 /// `open + ended` reservations are ever remembered.
 ///
 /// ```
-/// # use limiter_core as limiter;
+/// # mod limiter { pub use limiter_core::*; pub use limiter_core as store; }
 /// use limiter::store::LedgerBounds;
 ///
 /// let bounds = LedgerBounds { ended: 500_000, ..LedgerBounds::default() };

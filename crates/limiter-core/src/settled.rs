@@ -10,7 +10,7 @@ use crate::names::{AssetId, RequestId};
 /// The final charge of a reserved call: the answer to `settle` and to `cancel`.
 ///
 /// ```
-/// # use limiter_core as limiter;
+/// # mod limiter { pub use limiter_core::*; pub use limiter_core as decision; }
 /// use limiter::decision::SettledAs;
 /// use limiter::{Charge, Settled, Timestamp};
 ///

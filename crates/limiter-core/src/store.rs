@@ -261,7 +261,7 @@ pub struct NewRecord {
 /// A search for keys: which keys to list, and how many at a time.
 ///
 /// ```
-/// # mod limiter { pub use limiter_core::*; }
+/// # use limiter_core as limiter;
 /// use limiter::Search;
 ///
 /// let search = Search::all().name_contains("ci").page_size(20);

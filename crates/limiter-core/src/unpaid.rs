@@ -9,7 +9,7 @@ use crate::credits::Credits;
 /// [`Store::flush`](crate::Store::flush). Sums saturate at the largest number.
 ///
 /// ```
-/// # use limiter_core as limiter;
+/// # mod limiter { pub use limiter_core::*; pub use limiter_core as store; }
 /// use limiter::Charge;
 /// use limiter::store::Unpaid;
 ///

@@ -20,7 +20,7 @@ use crate::window::Window;
 /// It prints each limit in force with the amount used, and the credits:
 ///
 /// ```
-/// # use limiter_core as limiter;
+/// # mod limiter { pub use limiter_core::*; pub use limiter_core as store; }
 /// # use limiter::store::KeyState;
 /// # use limiter::{Charge, Credits, KeyConfig, KeyKind, Limits, Timestamp, Usage, evaluate};
 /// # let noon = Timestamp::from_unix_ms(1_760_011_200_000);

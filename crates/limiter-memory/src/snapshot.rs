@@ -14,7 +14,7 @@ use crate::cell::Cell;
 /// that were pending are in force.
 ///
 /// ```
-/// # use limiter_memory as limiter;
+/// # mod limiter { pub use limiter_memory::*; pub use limiter_memory as memory; }
 /// use limiter::memory::{MemoryStore, Snapshot};
 ///
 /// let store = MemoryStore::new();

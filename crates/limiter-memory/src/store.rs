@@ -65,7 +65,7 @@ impl MemoryStoreBuilder {
     ///
     /// # mod limiter {
     /// #     pub use limiter_core::StoreError;
-    /// #     pub use limiter_memory::*;
+    /// #     pub use limiter_memory as memory;
     /// # }
     /// use limiter::memory::{KeyChange, Journal, MemoryStore, Snapshot};
     /// use limiter::StoreError;

@@ -15,7 +15,7 @@ use limiter_core::{
 /// ```
 /// use std::num::NonZeroU32;
 ///
-/// # use limiter_policy as limiter;
+/// # mod limiter { pub use limiter_policy::*; pub use limiter_policy as policy; }
 /// use limiter::policy::Share;
 ///
 /// let share = Share::one_in(NonZeroU32::new(3).expect("it is not zero"));
