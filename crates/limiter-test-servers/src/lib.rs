@@ -18,7 +18,7 @@
 //! ```
 //! use limiter_test_servers::RedisServer;
 //!
-//! let server = RedisServer::with(&["appendonly yes"]);
+//! let server = RedisServer::durable();
 //! server.command(&["SET", "greeting", "hello"]);
 //! server.restart();
 //! assert_eq!(server.text(&["GET", "greeting"]), "hello");
