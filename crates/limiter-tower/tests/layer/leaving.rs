@@ -31,6 +31,13 @@ async fn poll_until_cut_off<T>(
     .await;
 }
 
+/// Cuts off the next request. The second try is not answered before the proxy releases it: on a busy machine it could end
+/// before the test sees that the first was cut off.
+fn cut_off_and_answer_no_other(proxy: &Proxy) {
+    proxy.cut_before_request();
+    proxy.hold_replies();
+}
+
 /// A world whose server is behind a proxy.
 async fn behind_proxy() -> (World, Proxy, Member) {
     let url = shared().url();
@@ -84,13 +91,14 @@ async fn a_client_that_leaves_while_a_failed_call_is_cancelled_pays_nothing() {
     let layer = world.layer().reserve(|_| Ok(tokens(5, 100)), |_| Settlement::Keep);
     let layer = layer.on_service_error(Settlement::Cancel).build();
     let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| {
-        proxy.cut_before_request();
+        cut_off_and_answer_no_other(&proxy);
         std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
     }));
     {
         let mut call = pin!(service.oneshot(request(&ci)));
         poll_until_cut_off(&proxy, call.as_mut()).await;
     }
+    proxy.release();
     until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
     assert_eq!(world.requests_used(&ci).await, 0);
 }
@@ -106,12 +114,13 @@ async fn a_call_that_is_dropped_where_no_runtime_is_pays_nothing() {
     let layer = layer.on_service_error(Settlement::Cancel).build();
     let fails = Arc::clone(&proxy);
     let service = layer.layer(service_fn(move |_: Request<Empty<Bytes>>| {
-        fails.cut_before_request();
+        cut_off_and_answer_no_other(&fails);
         std::future::ready(Err::<Response<Full<Bytes>>, _>(io::Error::other("refused")))
     }));
     let mut call = Box::pin(service.oneshot(request(&ci)));
     poll_until_cut_off(&proxy, call.as_mut()).await;
     std::thread::spawn(move || drop(call)).join().unwrap();
+    proxy.release();
     until_async("it is taken back", async || world.tokens_used(&ci).await == 0).await;
 }
 
