@@ -136,7 +136,7 @@ impl<'line> Fields<'line> {
 
 /// The value of a field.
 trait FromField: Sized {
-    /// What an absent field means, if it means something.
+    /// The value of an absent field, if it has one.
     const ABSENT: Option<Self> = None;
 
     fn read(value: &RawValue) -> Result<Self, Unreadable>;
