@@ -175,8 +175,7 @@ async fn authenticate(config: &Config, access_key: &[u8]) -> Result<Option<KeyId
     let Some(access_key) = access_key else {
         return Err(Box::new(Refusal::NoAccessKey));
     };
-    let look_up =
-        || async { Box::pin(config.limiter.authenticate(&access_key)).await.map_err(refused) };
+    let look_up = || async { config.limiter.authenticate(&access_key).await.map_err(refused) };
     let Some(known_keys) = &config.known_keys else { return look_up().await };
     let (digest, now) = (access_key.digest(), Instant::now());
     if let Some(known) = known_keys.lock().get(&digest, now).filter(|known| known.is_fresh) {
