@@ -1,4 +1,4 @@
-//! What holds for every history, whatever it is.
+//! Properties of every history.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ proptest! {
                 prop_assert!(retry_at.is_none_or(|at| at > operation.at));
                 if let Some(at) = retry_at {
                     let mut later = model.clone();
-                    // A peek leaves a rebase to the check that would come first.
+                    // A peek does not write the rebase, the first check does.
                     later.answer(&checked(operation));
                     let retried = later.answer(&Operation { at, ..checked(operation) });
                     prop_assert!(matches!(retried, Answer::Allowed { .. }), "{:?}", retried);
@@ -114,7 +114,7 @@ fn reservations_meet_every_kind_of_answer() {
     }
 }
 
-/// Nor would one at small bounds that never meets them, or that is never admitted again.
+/// Nor would one that never meets its small bounds, or is never admitted again.
 #[test]
 fn reservations_meet_small_bounds_and_find_room_again() {
     let (random, one) = (random(100), Bounds { open: 1, ended: 1, checks: 1 });
@@ -211,7 +211,7 @@ fn kind(action: &Action, answer: &Answer) -> String {
     }
 }
 
-/// The same call, only asked about.
+/// Returns a peek at the same call.
 fn peeked(operation: &Operation) -> Option<Operation> {
     match &operation.action {
         Action::Check(call) => {
@@ -221,7 +221,7 @@ fn peeked(operation: &Operation) -> Option<Operation> {
     }
 }
 
-/// The same call, made.
+/// Returns a check of the same call.
 fn checked(operation: &Operation) -> Operation {
     match &operation.action {
         Action::Peek(call) => Operation { at: operation.at, action: Action::Check(call.clone()) },

@@ -1,4 +1,4 @@
-//! What the model answers, worked out by hand: the committed histories, and thresholds, which the format has no word for.
+//! Answers of the model, worked out by hand: the committed histories, and thresholds, which the format leaves out.
 
 use limiter_conformance::fixtures::operation;
 use limiter_conformance::model::Model;
@@ -116,14 +116,14 @@ fn another_budget_fires_its_thresholds_but_not_those_it_has_passed() {
     world.answers("check", r#""credits":1"#, denied);
 }
 
-/// The model, with one key, and a clock that the test sets.
+/// A model with one key, and a clock that the test sets.
 struct World {
     now: u64,
     model: Model,
 }
 
 impl World {
-    /// At noon, with a key that was created with these fields.
+    /// Creates a world at noon, with a key that was created with these fields.
     fn with_key(fields: &str) -> Self {
         let mut world = Self { now: NOON, model: Model::new() };
         world.answers("create", fields, OK);
@@ -137,7 +137,7 @@ impl World {
         assert_eq!(answer.to_line(), expected);
     }
 
-    /// The thresholds that an operation fires, such as `80 % of m1/day/tokens: 8 of 10`, or of `budget`.
+    /// Returns the thresholds that an operation fires, such as `80 % of m1/day/tokens: 8 of 10`, or of `budget`.
     fn fires(&mut self, op: &str, fields: &str) -> Vec<String> {
         let in_words = |crossed: &Crossed| {
             let what = crossed.rule.map_or_else(|| "budget".to_owned(), |rule| rule.to_string());
@@ -156,7 +156,7 @@ impl World {
 
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
-/// The noon of some day: a full minute and, half a day later, a full day begin.
+/// Noon of a day: a minute begins here, and a day half a day later.
 const NOON: u64 = 20_370 * DAY + DAY / 2;
 const MIDNIGHT: u64 = NOON + DAY / 2;
 const OK: &str = r#"{"ok":true}"#;

@@ -145,7 +145,7 @@ fn a_store_that_fails_is_an_error_and_no_answer() {
 }
 
 #[test]
-fn of_several_errors_the_first_of_the_format_is_told() {
+fn the_first_error_of_the_format_is_answered() {
     let too_many = r#""input":9007199254740991,"output":1"#;
     answers(&[
         (r#""op":"cancel","key":"k1","id":"r1""#, r#"{"error":"unknown_key"}"#),

@@ -384,7 +384,7 @@ fn what_just_keeps_to_its_bounds_is_read() {
 }
 
 #[test]
-fn an_update_tells_absent_from_null() {
+fn an_update_distinguishes_absent_from_null() {
     let line = r#"{"at":1,"op":"update","key":"k","global":null,"assets":null}"#;
     let operation = read(line).unwrap();
     let update = Update {

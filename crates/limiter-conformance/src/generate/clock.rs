@@ -1,19 +1,19 @@
-//! How a clock moves between two operations.
+//! Steps of the clock between two operations.
 
 use proptest::prelude::*;
 
-/// One movement of the clock. It is relative to what the clock shows, so that a history still makes sense when an operation
-/// before it is taken out.
+/// One step of the clock. It is relative to the current time, so that a history still makes sense when an earlier
+/// operation is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClockStep {
     Forward(u64),
     Back(u64),
-    /// To the end of the window of this length, give or take some milliseconds.
+    /// To the end of the window of this length, plus this many milliseconds.
     EndOf(u64, i64),
 }
 
 impl ClockStep {
-    /// What the clock shows after the step. It never shows less than 0.
+    /// Returns the time after the step, at least 0.
     pub(super) fn from(self, now: u64) -> u64 {
         match self {
             Self::Forward(ms) => now + ms,
@@ -25,8 +25,8 @@ impl ClockStep {
     }
 }
 
-/// Steps of which most stay within the minute; the simplest come first, as shrinking prefers them. The last two are those of
-/// a broken clock: far ahead, and to where it is set right.
+/// Generates steps that mostly stay within the minute; the simplest come first, as shrinking prefers them. The last two
+/// are those of a broken clock: far ahead, and back to the right time.
 pub(super) fn clock_steps() -> impl Strategy<Value = ClockStep> {
     let forward =
         |most, unit_ms| (1_u64..=most).prop_map(move |it| ClockStep::Forward(it * unit_ms));
@@ -47,7 +47,7 @@ pub(super) fn clock_steps() -> impl Strategy<Value = ClockStep> {
     ]
 }
 
-/// Where histories begin: at noon, a millisecond before midnight, at midnight, or when unix time began.
+/// Generates starts of histories: noon, a millisecond before midnight, midnight, or the beginning of unix time.
 pub(super) fn starts() -> impl Strategy<Value = u64> {
     prop_oneof![
         6 => Just(MIDNIGHT_MS + DAY_MS / 2),

@@ -15,18 +15,18 @@ use super::reservation::Reservation;
 use super::scope::{RuleState, Scope, admits};
 use super::window::{WindowId, add};
 
-/// A living key. It holds the scopes that are counted, and those whose last counts were not dropped yet.
+/// A living key: the counted scopes, and those whose last counts were not dropped yet.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     kind: KeyKind,
-    /// The global scope under no name, and those of assets.
+    /// The global scope under `None`, and those of assets.
     scopes: BTreeMap<Option<String>, Scope>,
     budget: Option<u64>,
     spent: u64,
-    /// Of the budget as it stands, which has no window.
+    /// The thresholds of the current budget that have fired; a budget has no window.
     fired: Fired,
     expires_at: Option<u64>,
-    /// How many countings of scopes have begun.
+    /// The number of countings of scopes that have begun.
     countings: u64,
     pub(super) open: Remembered<Reservation>,
     pub(super) ended: Remembered<Reservation>,
@@ -59,7 +59,7 @@ impl Key {
         if let Some(limits) = update.global.changed() {
             self.change(None, limits, now);
         }
-        // The whole set is replaced. An asset whose limits stay is not touched.
+        // The whole set is replaced. An asset whose limits stay the same is not touched.
         if let Some(assets) = update.assets.clone().changed() {
             let assets = assets.unwrap_or_default();
             let names = self.scopes.keys().flatten().chain(assets.keys());
@@ -70,7 +70,7 @@ impl Key {
         }
         let before = self.budget;
         self.budget = update.budget.changed().unwrap_or(self.budget);
-        // Another budget fires its thresholds again, but for those that are passed by then.
+        // A new budget fires its thresholds again, except those that are already passed.
         if self.budget != before {
             self.fired =
                 self.budget.map_or_else(Fired::default, |it| Fired::passed(it, self.spent));
@@ -100,18 +100,18 @@ impl Key {
         }
     }
 
-    /// "Answers `Allowed`, flagged `replayed`, with the state of now": and so nothing is written.
+    /// "Answers `Allowed`, flagged `replayed`, with the state of now": nothing is written.
     pub(super) fn replayed(&self, call: &Call, now: u64) -> Answer {
         let remaining = self.remaining(call, now);
         Answer::Allowed { replayed: true, remaining, crossed: Vec::new() }
     }
 
-    /// The windows that a call was charged to, right after it was.
+    /// Returns the windows that a call was charged to, right after the charge.
     pub(super) fn admitting_windows(&self, call: &Call) -> Vec<WindowId> {
         met_names(call).filter_map(|name| self.scopes.get(&name)).flat_map(Scope::windows).collect()
     }
 
-    /// The key after a call that had been charged `estimate` is corrected to `actual`, and the thresholds that fire. It writes "both
+    /// Corrects a call from `estimate` to `actual`: returns the new key and the thresholds that fire. It writes "both
     /// windows of each counted scope it meets, also when it adds zero"; "a scope whose limits are gone is skipped".
     pub(super) fn corrected(
         &self,
@@ -146,15 +146,15 @@ impl Key {
         Usage { rows, credits: Credits { spent: self.spent, budget: self.budget } }
     }
 
-    /// Why the call is denied: "the first that holds, in the order unknown, expired, admin, budget, rate".
+    /// Returns the reason for a denial: "the first that holds, in the order unknown, expired, admin, budget, rate".
     fn denial(&self, call: &Call, now: u64) -> Option<Denial> {
         self.denial_but_for_rules(call, now).or_else(|| {
             let violated = self.violated(call, now);
             Some(Denial::RateLimited {
                 binding: binding(&violated)?,
                 violated: violated.into_iter().map(|state| state.rule).collect(),
-                // "The windows as they stand" are those that the denial leaves behind, also when it only might have:
-                // a peek answers the same decision.
+                // "The windows as they stand" are those after the denial, also for a peek: it answers the same
+                // decision.
                 retry_at: self.rebased(call, now).retry_at(call, now),
             })
         })
@@ -193,13 +193,13 @@ impl Key {
         })
     }
 
-    /// The rules that the call meets, in the order in which they are listed: global before asset.
+    /// Returns the rules that the call meets, in the order in which they are listed: global before asset.
     fn rules(&self, call: &Call, now: u64) -> Vec<RuleState> {
         self.met(call, now).flat_map(|(rule_scope, scope)| scope.rules(rule_scope)).collect()
     }
 
-    /// The counted scopes that the call meets, as they are when they are written now. "A call of no asset meets the global
-    /// rules"; so does one of "an asset without limits".
+    /// Returns the counted scopes that the call meets, as written now. "A call of no asset meets the global rules"; so
+    /// does one of "an asset without limits".
     fn met(&self, call: &Call, now: u64) -> impl Iterator<Item = (RuleScope, Scope)> {
         met_names(call).filter_map(move |name| {
             let scope = if name.is_some() { RuleScope::Asset } else { RuleScope::Global };
@@ -215,7 +215,7 @@ impl Key {
         }
     }
 
-    /// The key after the call was admitted, and the thresholds that fire.
+    /// Returns the key after the call was admitted, and the thresholds that fire.
     fn charged(&self, call: &Call, now: u64) -> (Self, Vec<Crossed>) {
         self.with_met_scopes(call, |scope| {
             let mut scope = scope.as_of(now)?;
@@ -226,8 +226,8 @@ impl Key {
         .firing(call)
     }
 
-    /// The key after all thresholds have fired that its counts have reached, and those that fire now: of the rules that the
-    /// call meets, then of the budget. "Detected inside the atomic step": each charge looks.
+    /// Fires the thresholds that the counts have reached, first of the rules that the call meets, then of the budget.
+    /// "Detected inside the atomic step": each charge checks them.
     fn firing(mut self, call: &Call) -> (Self, Vec<Crossed>) {
         let mut crossed = Vec::new();
         for name in met_names(call) {
@@ -245,12 +245,12 @@ impl Key {
         (self, crossed)
     }
 
-    /// The key after the call was denied.
+    /// Returns the key after the call was denied.
     fn rebased(&self, call: &Call, now: u64) -> Self {
         self.with_met_scopes(call, |scope| Some(scope.rebased(now)))
     }
 
-    /// The key with the scopes that the call meets replaced, or dropped.
+    /// Returns the key with the scopes that the call meets replaced or dropped.
     fn with_met_scopes(&self, call: &Call, replaced: impl Fn(&Scope) -> Option<Scope>) -> Self {
         let mut key = self.clone();
         for name in met_names(call) {
@@ -281,7 +281,7 @@ impl Key {
     }
 }
 
-/// The names of the scopes that a call meets, if they are counted.
+/// Returns the names of the scopes that a call meets if they are counted.
 fn met_names(call: &Call) -> impl Iterator<Item = Option<String>> {
     iter::once(None).chain(call.asset.clone().map(Some))
 }

@@ -1,8 +1,8 @@
-//! What a key remembers of calls by their ids.
+//! The memory of a key: calls by their ids.
 
 use crate::replay::LARGEST;
 
-/// Things by their ids, each until an instant of its own.
+/// Entries by id, each with its own expiry.
 #[derive(Clone, Debug)]
 pub(super) struct Remembered<T>(Vec<One<T>>);
 
@@ -10,13 +10,13 @@ pub(super) struct Remembered<T>(Vec<One<T>>);
 struct One<T> {
     id: String,
     until: u64,
-    /// Whether the clock has shown that instant, or a later one.
+    /// Whether the clock has reached that instant.
     has_passed: bool,
     what: T,
 }
 
 impl<T> Remembered<T> {
-    /// What is remembered under this id.
+    /// Returns the entry of this id.
     pub(super) fn get(&mut self, id: &str) -> Option<&mut T> {
         let one = self.0.iter_mut().find(|one| one.id == id && !one.has_passed);
         one.map(|one| &mut one.what)
@@ -42,7 +42,7 @@ impl<T> Remembered<T> {
         Some(untils.get(above).map_or(LARGEST, |until| LARGEST.min(*until)))
     }
 
-    /// Whether the specification says if there is room for one more.
+    /// Returns whether the specification says if there is room for one more.
     pub(super) fn specifies_room(&self, most: usize, now: u64) -> bool {
         let perhaps = self.0.iter().filter(|one| one.has_passed && now < one.until).count();
         let certainly = self.0.iter().filter(|one| !one.has_passed).count();

@@ -1,4 +1,4 @@
-//! Calls whose cost is known only afterwards, and calls that are repeated.
+//! Calls whose cost is known only afterwards, and repeated calls.
 
 use crate::replay::{Answer, Call, Cost, Crossed, LARGEST, Problem, Reserve, Totals};
 
@@ -9,9 +9,9 @@ use super::window::WindowId;
 /// An admitted call that can be corrected once.
 #[derive(Clone, Debug)]
 pub(super) struct Reservation {
-    /// As it was reserved, to recognise a repetition.
+    /// The call as reserved, to recognise a repetition.
     reserved: Call,
-    /// As it stands after extensions.
+    /// The estimate after extensions.
     estimate: Call,
     admitting: Vec<WindowId>,
     end: Option<End>,
@@ -48,7 +48,7 @@ impl Key {
         self.open.get(id).or_else(|| self.ended.get(id))
     }
 
-    /// "At a bound the answer is the error `TooMany` …; nothing is charged". What would be denied is denied all the same.
+    /// "At a bound the answer is the error `TooMany` …; nothing is charged". A call over its limits is denied even then.
     fn check_if_room(&mut self, call: &Call, full_until: Option<u64>, now: u64) -> Answer {
         match full_until {
             Some(retry_at) if is_allowed(&self.decide(call, now)) => Answer::TooMany { retry_at },
@@ -65,7 +65,7 @@ impl Key {
         bounds: &Bounds,
         now: u64,
     ) -> Answer {
-        // "The id alone decides": the state shown is that of what is asked about now.
+        // "The id alone decides": the state shown is that of the repeated call.
         if self.checks.get(id).is_some() {
             return self.replayed(call, now);
         }
@@ -89,7 +89,7 @@ impl Key {
                 Answer::Error(Problem::AlreadyExists)
             };
         }
-        // It needs a place among the open ones, and a free one among the ended ones for its end: both.
+        // It needs room among the open reservations, and for its end room among the ended ones.
         let full_until = self.open.full_until(bounds.open).max(self.ended.full_until(bounds.ended));
         let answer = self.check_if_room(estimate, full_until, now);
         if is_allowed(&answer) {
@@ -175,8 +175,8 @@ impl Key {
         };
         let (corrected, crossed) = self.corrected(&admitting, &estimate, &actual, now);
         *self = corrected;
-        // "An ended reservation is remembered for the dedupe time (120 s by default) from its end." It finds a place
-        // whatever the bounds: a refund is never lost.
+        // "An ended reservation is remembered for the dedupe time (120 s by default) from its end." The bounds do
+        // not apply here: a refund is never lost.
         if let Some(reservation) = self.open.remove(id) {
             let ended = Reservation { end: Some(end.clone()), ..reservation };
             self.ended.insert(id, now + DEDUPE_MS, ended);
@@ -202,7 +202,7 @@ impl End {
     }
 }
 
-/// The whole cost, where what is left out is as in the estimate as it stands; `None` if its tokens are too many together.
+/// Fills in absent totals from the current estimate; returns `None` if the sum of the tokens is too large.
 fn filled_in(totals: &Totals, estimate: &Call) -> Option<Call> {
     let filled = Call {
         input: totals.input.unwrap_or(estimate.input),

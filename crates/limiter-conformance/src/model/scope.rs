@@ -10,7 +10,7 @@ use super::window::{Window, WindowId, WindowLimits, tokens};
 #[derive(Clone, Debug)]
 pub(super) struct Scope([Window; 2]);
 
-/// One limit in force, and how much of it is used.
+/// One limit in force, and its usage.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RuleState {
     pub(super) rule: Rule,
@@ -27,22 +27,22 @@ impl Scope {
         Self(KINDS.map(opened)).if_counted()
     }
 
-    /// What it is when it is written now. "A scope is counted from the operation that gives it limits until it has
+    /// Returns the scope as written now. "A scope is counted from the operation that gives it limits until it has
     /// none, in force or pending; then its counts are dropped by the next operation that writes them."
     pub(super) fn as_of(&self, now: u64) -> Option<Self> {
         Self(self.each(|window| window.as_of(now))).if_counted()
     }
 
-    /// What a denial leaves. It writes no counts, so it drops none.
+    /// Returns the scope after a denial, which writes no counts and so drops none.
     pub(super) fn rebased(&self, now: u64) -> Self {
         Self(self.each(|window| window.rebased(now)))
     }
 
-    /// What is left of a scope, counted or not, whose limits are changed: "setting, raising, lowering, clearing, adding
-    /// or removing an asset, changing the token type".
+    /// Changes the limits of a scope, counted or not: "setting, raising, lowering, clearing, adding or removing an
+    /// asset, changing the token type".
     ///
-    /// "A scope that was dropped and gains limits again never finds its earlier windows": should it be counted again, that
-    /// counting has a number of its own.
+    /// "A scope that was dropped and gains limits again never finds its earlier windows": a new counting gets a new
+    /// number.
     pub(super) fn changed(
         current: Option<&Self>,
         limits: &Limits,
@@ -55,8 +55,8 @@ impl Scope {
         if configured.unwrap_or([WindowLimits::NONE; 2]) == limits {
             return current.cloned();
         }
-        // The change writes both windows. Where nothing is counted, or no longer, counting begins here, with nothing in
-        // force: also the first limits of a scope of an old key take effect at the next window.
+        // The change writes both windows. An uncounted scope is counted from here on, with no limit in force: also
+        // the first limits of a scope of an old key take effect at the next window.
         let opened = |kind| Window::opened(kind, now, WindowLimits::NONE, counting);
         let mut scope =
             current.and_then(|scope| scope.as_of(now)).unwrap_or_else(|| Self(KINDS.map(opened)));
@@ -79,7 +79,7 @@ impl Scope {
         self.each(Window::id)
     }
 
-    /// Its rules, in the order in which they are listed: minute before day, requests before tokens.
+    /// Returns the rules in the order in which they are listed: minute before day, requests before tokens.
     pub(super) fn rules(&self, scope: RuleScope) -> Vec<RuleState> {
         let mut rules = Vec::new();
         for (kind, window) in KINDS.into_iter().zip(&self.0) {
@@ -99,8 +99,8 @@ impl Scope {
         rules
     }
 
-    /// Fires the thresholds of its rules that are reached, in the order in which the rules are listed. It is the scope of
-    /// an asset, or else the global one.
+    /// Fires the reached thresholds of the rules, in the order in which the rules are listed. `None` is the global
+    /// scope.
     pub(super) fn fire(&mut self, asset: Option<&String>) -> Vec<Crossed> {
         let scope = if asset.is_some() { RuleScope::Asset } else { RuleScope::Global };
         let mut crossed = Vec::new();
@@ -114,12 +114,12 @@ impl Scope {
         crossed
     }
 
-    /// The ends of its windows as they stand.
+    /// Returns the ends of the stored windows.
     pub(super) fn ends(&self) -> [u64; 2] {
         self.each(Window::resets_at)
     }
 
-    /// Its row of the usage; "an unconfigured scope says none, not zero".
+    /// Returns the row of the usage; "an unconfigured scope says none, not zero".
     pub(super) fn row(scope: Option<&Self>, name: &str) -> Row {
         let [minute, day] = scope.map(|scope| scope.each(Window::usage)).unwrap_or_default();
         Row { scope: name.to_owned(), minute, day }
@@ -147,7 +147,7 @@ impl RuleState {
     }
 }
 
-/// Whether a limit, of which some is used, admits a call that adds to it: the three lines that rules and the budget
+/// Returns whether a partly used limit admits a call that adds to it: the three lines that rules and the budget
 /// follow.
 pub(super) fn admits(limit: u64, used: u64, added: u64, requests: u64) -> bool {
     if added > 0 {

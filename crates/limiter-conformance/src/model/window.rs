@@ -1,4 +1,4 @@
-//! One kind of window of one scope: what was charged in it, and its limits.
+//! One kind of window of one scope: its charges and its limits.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::replay::{
 
 use super::fired::Fired;
 
-/// The window of a kind that was written last.
+/// The last written window of a kind.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     kind: WindowKind,
@@ -19,7 +19,7 @@ pub(super) struct Window {
     rebases: u64,
     /// "Which counting of the scope it belongs to".
     counting: u64,
-    /// The requests, input tokens and output tokens that each admitted call added, or its settlement added or took back.
+    /// Requests, input tokens and output tokens that each admitted call or settlement added; negative for a refund.
     charges: Vec<[i128; 3]>,
     in_force: WindowLimits,
     pending: Option<Pending>,
@@ -36,7 +36,7 @@ pub(super) struct WindowId {
     counting: u64,
 }
 
-/// What limits say about one kind of window.
+/// The limits of one kind of window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WindowLimits {
     pub(super) requests: Option<u64>,
@@ -53,7 +53,7 @@ struct Pending {
 }
 
 impl Window {
-    /// The window open now, with nothing counted in it.
+    /// Creates the window open now, with counts of zero.
     pub(super) fn opened(
         kind: WindowKind,
         now: u64,
@@ -69,13 +69,13 @@ impl Window {
         WindowId { kind, index, rebases, counting }
     }
 
-    /// What it is when it is written now: the three rules of the clock.
+    /// Returns the window as written now, by the three rules of the clock.
     pub(super) fn as_of(&self, now: u64) -> Self {
         let computed = index_of(self.kind, now);
         if computed > self.index { self.next(computed) } else { self.rebased(now) }
     }
 
-    /// The effect of a denial: only the rebase after a clock that had jumped far ahead.
+    /// Applies a denial: only the rebase after a clock that had jumped far ahead.
     pub(super) fn rebased(&self, now: u64) -> Self {
         let computed = index_of(self.kind, now);
         if computed + 1 < self.index {
@@ -104,7 +104,7 @@ impl Window {
         });
     }
 
-    /// Asks for other limits from the next window on.
+    /// Changes the limits from the next window on.
     pub(super) fn change(&mut self, limits: WindowLimits) {
         // "Saving what is already configured changes nothing."
         if limits == self.configured() {
@@ -118,7 +118,7 @@ impl Window {
         };
     }
 
-    /// What was asked for last, in force or not.
+    /// Returns the configured limits: the pending ones, or else those in force.
     pub(super) fn configured(&self) -> WindowLimits {
         self.pending.map_or(self.in_force, |pending| pending.limits)
     }
@@ -127,12 +127,12 @@ impl Window {
         self.in_force
     }
 
-    /// Whether there is a limit, in force or pending.
+    /// Returns whether there is a limit, in force or pending.
     pub(super) fn has_limits(&self) -> bool {
         self.in_force.is_any() || self.pending.is_some_and(|pending| pending.limits.is_any())
     }
 
-    /// Counts the list. "A scope counts tokens under the token type in force in that window."
+    /// Sums up the charges. "A scope counts tokens under the token type in force in that window."
     pub(super) fn used(&self, unit: Unit) -> u64 {
         let used = self.charges.iter().fold(0, |used: i128, &[requests, input, output]| {
             let tokens = tokens(self.in_force.token_type, input, output);
@@ -143,12 +143,12 @@ impl Window {
         u64::try_from(used).expect("it was kept within its bounds")
     }
 
-    /// The thresholds of one of its counts that have fired.
+    /// Returns the thresholds of one of its counts that have fired.
     pub(super) fn fired(&mut self, unit: Unit) -> &mut Fired {
         self.fired.entry(unit).or_default()
     }
 
-    /// When its counts start at zero again.
+    /// Returns the end of the window, when its counts start at zero again.
     pub(super) fn resets_at(&self) -> u64 {
         (self.index + 1) * length_ms(self.kind)
     }
@@ -158,8 +158,8 @@ impl Window {
         WindowUsage { requests: of(Unit::Requests), tokens: of(Unit::Tokens) }
     }
 
-    /// "The computed index is greater than the stored one: a new window, its counts start at zero." None of its
-    /// thresholds has fired.
+    /// "The computed index is greater than the stored one: a new window, its counts start at zero." No threshold of it
+    /// has fired.
     fn next(&self, computed: u64) -> Self {
         let mut window = self.clone();
         window.index = computed;
@@ -212,12 +212,12 @@ impl WindowLimits {
     }
 }
 
-/// Requests, input tokens and output tokens.
+/// Returns requests, input tokens and output tokens.
 fn figures(call: &Call) -> [i128; 3] {
     [call.requests, call.input, call.output].map(i128::from)
 }
 
-/// How many tokens a token type counts.
+/// Returns the number of tokens that a token type counts.
 pub(super) fn tokens<N: std::ops::Add<Output = N>>(
     token_type: TokenType,
     input: N,

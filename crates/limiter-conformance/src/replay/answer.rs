@@ -1,4 +1,4 @@
-//! What is answered, and how it is written.
+//! Answers, and how they are written.
 
 use limiter_core::Rule;
 use serde::ser::SerializeMap;
@@ -15,70 +15,70 @@ pub enum Answer {
         cost: Cost,
         /// Whether the reservation had ended in this way before.
         repeated: bool,
-        /// The thresholds that it is the first to reach.
+        /// The thresholds that fire.
         crossed: Vec<Crossed>,
     },
     /// The operation was not done.
     Error(Problem),
-    /// The key remembers as many calls of this kind as it may. It is written as an [`Error`](Self::Error) is.
+    /// The key has no room for another call of this kind. It is written as an [`Error`](Self::Error) is.
     TooMany {
-        /// When there is room for the call, in unix milliseconds. It is compared, and never written.
+        /// The instant at which there is room for the call, in unix milliseconds. It is compared, and never written.
         retry_at: u64,
     },
     /// The call is admitted.
     Allowed {
         /// Whether it was admitted before under the same id, and is not charged again.
         replayed: bool,
-        /// What is left after it.
+        /// The rest of each limit after it.
         remaining: Remaining,
-        /// The thresholds that it is the first to reach.
+        /// The thresholds that fire.
         crossed: Vec<Crossed>,
     },
     /// The call is not admitted, and charged nothing.
     Denied(Denial),
-    /// What is used.
+    /// The usage.
     Usage(Usage),
 }
 
-/// Why an operation was not done.
+/// The reason why an operation was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Problem {
     /// A number, an id or a sum is out of its bounds.
     Invalid,
-    /// There is no such key, or no longer.
+    /// The key does not exist, or was deleted.
     UnknownKey,
     /// The label is that of a living key, or the id that of another reservation.
     AlreadyExists,
     /// There is no such reservation: its ttl has passed, or the dedupe time since its end.
     UnknownReservation,
-    /// The reservation was settled otherwise before, or cancelled.
+    /// The reservation was cancelled, or settled with other totals.
     AlreadySettled,
 }
 
-/// Why a call is denied: the first that holds, in this order.
+/// The reason for a denial: the first that holds, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// There is no such key, or no longer.
+    /// The key does not exist, or was deleted.
     UnknownKey,
     /// The key has expired.
     ExpiredKey,
     /// An admin key makes no calls.
     AdminKey,
-    /// It does not fit in the budget.
+    /// The call exceeds the budget.
     BudgetExhausted,
-    /// It does not fit in at least one rule.
+    /// The call exceeds the limit of at least one rule.
     RateLimited {
-        /// Every rule it does not fit in: global before asset, minute before day, requests before tokens.
+        /// Every violated rule: global before asset, minute before day, requests before tokens.
         violated: Vec<Rule>,
-        /// The one to wait for.
+        /// The rule to wait for.
         binding: Rule,
-        /// When the same call would be admitted, in unix milliseconds; `None` if it never fits.
+        /// The instant at which the same call would be admitted, in unix milliseconds; `None` if it never fits.
         retry_at: Option<u64>,
     },
 }
 
-/// What is left, at least 0.
+/// The remaining amounts, at least 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remaining {
     /// Of each rule in force, in the order of [`Denial::RateLimited::violated`].
@@ -104,25 +104,25 @@ pub struct Cost {
 
 /// A threshold that fires: a share of a limit that was reached.
 ///
-/// It is compared, and never written. The format has no word for it, and gets none: a model in another language can be
-/// checked with the committed answers without thresholds. All keys of a file have the default ones.
+/// It is compared, and never written. The format has no field for it, so that the committed answers can check a model
+/// in another language that has no thresholds. All keys of a file have the default ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crossed {
     /// The rule whose limit it is a share of; `None` for the budget.
     pub rule: Option<Rule>,
-    /// The asset, if it is one of an asset.
+    /// The asset, if the rule is one of an asset.
     pub asset: Option<String>,
-    /// How many hundredths of the limit.
+    /// The share of the limit, in percent.
     pub percent: u8,
     /// The limit, or the budget.
     pub limit: u64,
-    /// What is used of it by then.
+    /// The used amount at that time.
     pub used: u64,
-    /// When the window ends, in unix milliseconds; `None` for the budget.
+    /// The end of the window, in unix milliseconds; `None` for the budget.
     pub resets_at: Option<u64>,
 }
 
-/// What a key has used.
+/// The usage of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The global scope, then each asset with limits, now or pending, by the bytes of its name.
@@ -131,7 +131,7 @@ pub struct Usage {
     pub credits: Credits,
 }
 
-/// What one scope has used.
+/// The usage of one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// `global` in the first row; the asset in the others, which may be called `global` too.
@@ -142,7 +142,7 @@ pub struct Row {
     pub day: WindowUsage,
 }
 
-/// What one scope has used in one window.
+/// The usage of one scope in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WindowUsage {
     /// Requests.
@@ -151,10 +151,10 @@ pub struct WindowUsage {
     pub tokens: Used,
 }
 
-/// One count beside its limit.
+/// One count and its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Used {
-    /// What is counted; `None` where the scope is not counted.
+    /// The count; `None` if the scope is not counted.
     pub used: Option<u64>,
     /// The limit in force, if any.
     pub limit: Option<u64>,
@@ -163,19 +163,19 @@ pub struct Used {
 /// Millionths of a credit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Credits {
-    /// What was ever spent, also without a budget.
+    /// The credits spent, counted also without a budget.
     pub spent: u64,
-    /// What may ever be spent, if there is a bound.
+    /// The budget, if there is one.
     pub budget: Option<u64>,
 }
 
 impl Answer {
-    /// The line of this answer, without a line end.
+    /// Returns the line of this answer, without a line end.
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("strings and whole numbers are always JSON")
     }
 
-    /// The thresholds that the operation was the first to reach, of which the line says nothing.
+    /// Returns the thresholds that fired, which the line leaves out.
     pub fn crossed(&self) -> &[Crossed] {
         match self {
             Self::Settled { crossed, .. } | Self::Allowed { crossed, .. } => crossed,

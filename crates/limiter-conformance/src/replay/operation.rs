@@ -1,4 +1,4 @@
-//! What a line asks for.
+//! Operations: the lines of a history.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use serde::{Serialize, Serializer};
 
 use super::{END_OF_9999, LARGEST};
 
-/// One line: what is asked, and when.
+/// One line: an action and its time.
 ///
 /// Any value can be written; one that [is not within its bounds](Self::is_within_bounds) is answered `invalid`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Operation {
-    /// What the clock shows, in unix milliseconds. It may step back from one operation to the next.
+    /// The time of the clock, in unix milliseconds. It may step back from one operation to the next.
     pub at: u64,
-    /// What is asked.
+    /// The action.
     #[serde(flatten)]
     pub action: Action,
 }
 
-/// What is asked, of the key with a label of this file.
+/// An action on the key with a label of this file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Action {
     /// Makes a key. The label of a deleted key may be used again, for a new key.
     Create(Create),
-    /// Changes what is named, leaves the rest.
+    /// Changes the given fields and leaves the rest.
     Update(Update),
     /// `check_and_consume`: decides, and charges when it admits.
     Check(Call),
@@ -35,7 +35,7 @@ pub enum Action {
     Reserve(Reserve),
     /// Raises the estimate of a running call.
     Extend(Totals),
-    /// Corrects the estimate to what the call did cost.
+    /// Corrects the estimate to the actual cost of the call.
     Settle(Totals),
     /// Takes the whole charge back: the call never went upstream.
     Cancel {
@@ -44,7 +44,7 @@ pub enum Action {
         /// The id of the reservation.
         id: String,
     },
-    /// Shows what is used.
+    /// Shows the usage.
     Usage {
         /// The label of the key.
         key: String,
@@ -61,7 +61,7 @@ pub enum Action {
 pub struct Create {
     /// The label of the key.
     pub key: String,
-    /// Who holds it.
+    /// The kind of the key.
     pub kind: KeyKind,
     /// The limits of all its calls, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,10 +69,10 @@ pub struct Create {
     /// The limits of its calls of one asset each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub assets: Assets,
-    /// What it may ever spend, in millionths of a credit.
+    /// The budget, in millionths of a credit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<u64>,
-    /// The instant it is expired from on, in unix milliseconds.
+    /// The instant from which on the key is expired, in unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
 }
@@ -88,23 +88,23 @@ pub struct Update {
     /// The limits of the assets: the whole set is replaced.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub assets: Change<Assets>,
-    /// What it may ever spend, in millionths of a credit.
+    /// The budget, in millionths of a credit.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub budget: Change<u64>,
-    /// The instant it is expired from on, in unix milliseconds.
+    /// The instant from which on the key is expired, in unix milliseconds.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub expires_at: Change<u64>,
 }
 
-/// A call, made or only asked about, and what it costs.
+/// A call, made or only peeked at, and its cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Call {
     /// The label of the key.
     pub key: String,
-    /// What is called; a call of no asset meets the global rules.
+    /// The asset; a call without one meets the global rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asset: Option<String>,
-    /// How many requests: 1 unless said otherwise, 0 for a top-up of a running call.
+    /// The number of requests: 1 by default, 0 for a top-up of a running call.
     pub requests: u64,
     /// Input tokens.
     pub input: u64,
@@ -120,12 +120,12 @@ pub struct Call {
 /// A call that is charged by its estimate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reserve {
-    /// The call, and what it may cost.
+    /// The call and its estimated cost.
     #[serde(flatten)]
     pub estimate: Call,
     /// The id of the reservation.
     pub id: String,
-    /// For how long it can be corrected, from now on.
+    /// The time in which it can be corrected, from now on.
     pub ttl_ms: u64,
 }
 
@@ -165,11 +165,11 @@ pub struct Limits {
     /// Tokens in a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
-    /// What a token limit counts.
+    /// The tokens that a token limit counts.
     pub token_type: TokenType,
 }
 
-/// What an update does to one field.
+/// A change of one field by an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Change<T> {
     /// The field is absent: it stays as it is.
@@ -181,20 +181,20 @@ pub enum Change<T> {
     Set(T),
 }
 
-/// A history as the lines of a file, each with its line end.
+/// Writes a history as the lines of a file, each with its line end.
 pub fn to_jsonl(operations: &[Operation]) -> String {
     operations.iter().map(|operation| operation.to_line() + "\n").collect()
 }
 
 impl Operation {
-    /// The line this operation is read from, without a line end.
+    /// Returns the line of this operation, without a line end.
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("strings and whole numbers are always JSON")
     }
 
-    /// Whether every number, every id, and the tokens of a call taken together keep to their bounds. Whatever
-    /// runs an operation asks this first, and answers `invalid` if not. The sum of [`Totals`] is none of these bounds: what
-    /// is left out of them is known only where the reservation is.
+    /// Returns whether every number, every id, and the sum of the tokens of a call are within their bounds. An
+    /// implementation checks this first, and answers `invalid` if not. The sum of [`Totals`] is not checked here: absent
+    /// totals are those of the reservation.
     pub fn is_within_bounds(&self) -> bool {
         fits(self.at)
             && match &self.action {
@@ -255,12 +255,12 @@ impl Limits {
 }
 
 impl<T> Change<T> {
-    /// Whether the field stays as it is.
+    /// Returns whether the field stays as it is.
     pub fn is_keep(&self) -> bool {
         matches!(self, Self::Keep)
     }
 
-    /// The value that replaces the old one, if there is one.
+    /// Returns the value that replaces the old one, if there is one.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Keep | Self::Clear => None,
@@ -268,7 +268,7 @@ impl<T> Change<T> {
         }
     }
 
-    /// The new value, if it changes: a value or none.
+    /// Returns the new value, which may be none, if the field changes.
     pub fn changed(self) -> Option<Option<T>> {
         match self {
             Self::Keep => None,

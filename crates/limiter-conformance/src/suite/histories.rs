@@ -21,8 +21,8 @@ pub(super) fn stories(suite: &mut Suite) {
         holds_for_histories(world, 1, |history| agrees(&world.source, unbounded, history));
     });
 
-    // The same with calls that are reserved, extended, settled, cancelled and repeated; at small bounds they are refused, and
-    // admitted again when there is room.
+    // The same with calls that are reserved, extended, settled, cancelled and repeated. Small bounds refuse them, and
+    // admit them again when there is room.
     for (name, share, bounds) in [
         ("random_reservations_agree_with_the_model", 1, unbounded),
         ("random_reservations_at_one_open_agree_with_the_model", 4, FEW_OPEN),
@@ -45,7 +45,7 @@ pub(super) fn stories(suite: &mut Suite) {
         });
     }
 
-    // Instructive histories, and failures of the past. The answers to most of them were worked out by hand.
+    // Instructive histories and past failures. Most answers were worked out by hand.
     for (name, folder) in [
         ("committed_histories_are_answered_as_committed", "histories"),
         ("committed_reservations_are_answered_as_committed", "histories/reservations"),
@@ -69,7 +69,7 @@ pub(super) fn stories(suite: &mut Suite) {
 
 /// Plays a history on a store and on the model, until their answers differ.
 ///
-/// What the specification leaves open is not asked, neither here nor there.
+/// Operations whose answer the specification leaves open are played on neither.
 fn agrees(source: &Source, bounds: Bounds, history: &[Operation]) -> Result<(), Broken> {
     let (mut model, mut player) = (Model::bounded(bounds), bounded_player(source, bounds));
     let played = async {
@@ -94,7 +94,7 @@ fn agrees(source: &Source, bounds: Bounds, history: &[Operation]) -> Result<(), 
     played.wait()
 }
 
-/// The line of an answer, and what the line leaves out.
+/// Returns the line of an answer, and the fields that the line leaves out.
 fn whole(answer: &Answer) -> String {
     match (answer, answer.crossed()) {
         (Answer::TooMany { retry_at }, _) => format!("{} until {retry_at}", answer.to_line()),
@@ -130,7 +130,7 @@ fn play_all(world: &World, histories: Sequences, bounds: Bounds) {
     println!("{total} histories: every short sequence of {letters} letters");
 }
 
-/// The length of the longest enumerated histories for this store.
+/// Returns the length of the longest enumerated histories for this store.
 fn depth(world: &World) -> u32 {
     let depth = number_from("LIMITER_TEST_DEPTH").unwrap_or(DEFAULT_DEPTH);
     match world.source.slowness {

@@ -1,4 +1,4 @@
-//! What changes nothing: peeks, reads, and calls that are denied.
+//! Operations that change nothing: peeks, reads and denied calls.
 
 use limiter_core::{Charge, KeyRecord, Search, Usage};
 
@@ -8,8 +8,8 @@ use crate::player::{Player, request};
 use crate::replay::{Action, Call, Operation};
 
 pub(super) fn stories(suite: &mut Suite) {
-    // Whole decisions are compared: every rule with limit, used, remaining and reset time, and what is left of the budget.
-    // Neither the peek nor a denial changes what can be seen of the key.
+    // Whole decisions are compared: every rule with limit, used, remaining and reset time, and the rest of the budget.
+    // Neither the peek nor a denial changes the visible state of the key.
     suite.story("a_peek_answers_what_the_check_then_answers", |world| {
         holds_for_each_check(world, |player, call| {
             let before = seen(player, call);
@@ -21,7 +21,7 @@ pub(super) fn stories(suite: &mut Suite) {
         });
     });
 
-    // A key that is watched all the time goes the same way as one that is not.
+    // A key that is read all the time gets the same decisions as one that is not.
     suite.story("watching_changes_nothing", |world| {
         holds_for_histories(world, 4, |history| {
             let (mut alone, mut watched) = (player(world), player(world));
@@ -36,7 +36,7 @@ pub(super) fn stories(suite: &mut Suite) {
     });
 }
 
-/// Something holds for each check of random histories; it makes the call, too.
+/// Asserts a property of each check of random histories; the property makes the call, too.
 fn holds_for_each_check(world: &World, holds: impl Fn(&Player, &Call) -> Result<(), Broken>) {
     holds_for_histories(world, 4, |history| {
         let mut player = player(world);
@@ -60,14 +60,14 @@ fn same<V: PartialEq + std::fmt::Debug>(one: &V, other: &V) -> Result<(), Broken
     if one == other { Ok(()) } else { Err(format!("  first: {one:?}\n  then: {other:?}")) }
 }
 
-/// All that callers and admins can see of a key.
+/// Returns the state of a key that callers and admins can see.
 fn seen(player: &Player, call: &Call) -> (Option<Usage>, Option<KeyRecord>) {
     let key = player.key(&call.key);
     let usage = player.store().usage(key).wait().expect("the store answers");
     (usage, player.store().keys_as(player.admin()).get(key).wait().ok())
 }
 
-/// Looks at every key in every way.
+/// Reads every key in every way.
 fn watch(player: &Player, operation: &Operation) {
     if !operation.is_within_bounds() {
         return;

@@ -1,4 +1,4 @@
-//! What holds for every history: random ones are tried, and one that fails is shrunk and shown.
+//! Properties of every history: random ones are tried, and one that fails is shrunk and shown.
 
 use std::env;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::player::Player;
 use crate::replay::{Answer, Operation, to_jsonl};
 use crate::waiting::Wait;
 
-/// Why something does not hold, in a sentence or two.
+/// The reason why a property does not hold, in a sentence or two.
 pub(super) type Broken = String;
 
 /// Tries random histories, one in `share` of the usual number. A shrunk failure is remembered, for all properties alike, in a
@@ -70,12 +70,12 @@ fn holds_for(
     }
 }
 
-/// A player on an empty store.
+/// Creates a player on an empty store.
 pub(super) fn player(world: &World) -> Player {
     bounded_player(&world.source, Bounds::default())
 }
 
-/// A player on an empty store with these ledger bounds.
+/// Creates a player on an empty store with these ledger bounds.
 pub(super) fn bounded_player(source: &Source, bounds: Bounds) -> Player {
     let Bounds { open, ended, checks } = bounds;
     let bounds = LedgerBounds { open, ended, checks, ..LedgerBounds::default() };
@@ -89,7 +89,7 @@ pub(super) async fn play(player: &mut Player, operation: &Operation) -> Result<A
     answer.map_err(|error| format!("{} has no answer: {error}", operation.to_line()))
 }
 
-/// A number that may be set in the environment.
+/// Reads a number from an environment variable, if it is set.
 pub(super) fn number_from(variable: &str) -> Option<u32> {
     let text = env::var(variable).ok()?;
     match text.parse() {

@@ -1,5 +1,5 @@
-//! Repeating: an answer that was lost is asked for again, and nothing is counted twice. Recording: a call that was admitted
-//! elsewhere is counted, whatever the limits say, and once.
+//! Repeating: a call whose answer was lost is sent again and counts once. Recording: a call that was admitted elsewhere
+//! is counted once, also above the limits.
 
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // A settlement after it is refused, also one at zero, which would count the request.
+    // A later settlement is refused, also one at zero, which would count the request.
     suite.calls("a_cancel_is_final", |key| {
         key.reserve("r1", tokens(0, 50)).cancel("r1").cancel("r1").cancel("r1");
         assert_refused!(key.try_settle("r1", output(0)), ReservationError::AlreadySettled(_));
         key.uses([0, 0, 0, 0]);
     });
 
-    // With another ttl, after an extension, after the settlement, or when the key has expired.
+    // Also with another ttl, after an extension or the settlement, or when the key has expired.
     suite.calls("a_repeated_reservation_is_replayed", |key| {
         key.reserve("r1", tokens(0, 50));
         for step in 0..4 {
@@ -58,7 +58,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(reserve().rules().map(|rule| rule.remaining).eq([8, 20, 920]));
     });
 
-    // That is a mistake of the caller.
+    // The caller has made a mistake.
     suite.calls("a_known_id_with_another_call_is_refused", |key| {
         key.reserve("r1", tokens(1, 50));
         let refused = |called, estimate| {
@@ -78,7 +78,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve_for(ttl, "r1", None, tokens(0, 50)).after(ttl);
         let again = key.try_reserve("r1", None, tokens(0, 7), ttl).expect("the id is free");
         assert!(is_new(&again));
-        // It is the second that is settled.
+        // The second reservation is settled.
         key.settle("r1", output(1)).uses([2, 51, 2, 51]);
     });
 
@@ -100,7 +100,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));
     });
 
-    // And each key has its own.
+    // Each key has its own ids, too.
     suite.calls("ids_of_checks_and_reservations_are_separate", |key| {
         assert!(is_new(&key.check_once("same", None, tokens(0, 5))));
         key.knows_no("same").reserve("same", tokens(0, 50)).uses([2, 55, 2, 55]);
@@ -111,7 +111,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(is_replayed(&key.check_once("same", None, tokens(0, 5))));
     });
 
-    // What decides answers a denial, the rest an error.
+    // Operations that decide answer a denial, the others an error.
     suite.calls("a_deleted_key_is_unknown_to_all", |key| {
         key.reserve("r1", tokens(0, 50));
         assert!(is_new(&key.check_once("q1", None, tokens(0, 5))));

@@ -1,4 +1,4 @@
-//! `retry_at` is exact: denied until then, admitted then; and where there is none, no wait helps.
+//! `retry_at` is exact: denied until then, admitted then. Without a `retry_at` no wait helps.
 
 use limiter_core::{Credits, Decision, Timestamp};
 
@@ -41,7 +41,7 @@ pub(super) fn stories(suite: &mut Suite) {
         });
     });
 
-    // It has no window.
+    // A budget has no window.
     suite.story("an_exhausted_budget_has_no_retry", |world| {
         let broke = named("ci").with_budget(Credits::ZERO);
         let key = world.member(broke.with_global(requests_per_minute(0)));
@@ -52,8 +52,8 @@ pub(super) fn stories(suite: &mut Suite) {
     });
 }
 
-/// Something holds for each check of random histories that a rule denies, until it answers `false`. It gets the call, its
-/// operation and its retry.
+/// Asserts a property of each check of random histories that a rule denies, until it answers `false`. The property gets
+/// the call, its operation and its retry.
 fn holds_for_each_denial(
     world: &World,
     share: u32,
@@ -74,13 +74,13 @@ fn holds_for_each_denial(
     });
 }
 
-/// What the same call would be answered at another instant. The next operation sets the clock again.
+/// Returns the decision on the same call at another instant. The next operation sets the clock again.
 fn answer_at(player: &Player, call: &Call, at: u64) -> Decision {
     player.clock().set(request::instant(at));
     player.peek(call).wait().expect("the store answers")
 }
 
-/// When a call that is denied may be made again.
+/// Returns the instant at which a denied call may be made again.
 #[track_caller]
 fn retry_at(key: &Key<'_>) -> Option<Timestamp> {
     key.check(None, tokens(0, 0)).denied().expect("the call is denied").retry_at()

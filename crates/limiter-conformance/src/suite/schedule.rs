@@ -1,4 +1,4 @@
-//! Reading a key shows what is configured, what is in force, and what comes when.
+//! Reading a key shows its configuration, the limits in force, and the pending changes with their times.
 
 use limiter_core::{
     Credits, KeyConfig, Limits, Scope, ScopeLimits, Thresholds, Timestamp, TokenType, Window,
@@ -47,7 +47,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(key.read().global.day.pending, None);
     });
 
-    // It leaves no trace but its versions.
+    // Only the versions of the key show such a change.
     suite.story("a_change_back_drops_what_was_pending", |world| {
         let key = world.member(config());
         let mut expected = key.read();
@@ -66,7 +66,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.after(MINUTE).admit("m1", 1).denied("m1", requests(1));
     });
 
-    // Then its limits are gone.
+    // Its limits end with the window.
     suite.story("a_removed_asset_is_limited_to_the_end_of_its_window", |world| {
         let key = world.member(named("ci").with_asset(asset("m1"), requests_per_day(1)));
         key.admit("m1", 1).update(|config| config.assets.clear());
@@ -79,7 +79,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.admit("m1", 9);
     });
 
-    // Whatever is in force.
+    // It does not depend on the limits in force.
     suite.story("the_configuration_reads_as_it_was_saved", |world| {
         let key = world.member(config().with_asset(asset("m1"), new()));
         let saved = named("renamed")
@@ -109,7 +109,7 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    // So does each window of the usage.
+    // Each window of the usage shows it, too.
     suite.story("a_rule_shows_when_it_resets", |world| {
         let key = world.member(config());
         for rule in key.peek(None, requests(1)).rules() {

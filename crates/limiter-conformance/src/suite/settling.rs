@@ -6,8 +6,8 @@ use limiter_core::{DenialReason, MAX_COUNT, ReservationError, Totals};
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
-    // A surplus goes back to the minute and the day that the call was charged to. Requests stay, and what is left out is as
-    // estimated. The same figures, all given, are the same settlement.
+    // A surplus goes back to the minute and the day that the call was charged to. Requests stay, and absent totals are as
+    // estimated. The same totals, all given, are the same settlement.
     suite.calls("a_settled_call_counts_its_actual_cost", |key| {
         let estimate = tokens(10, 50).with_requests(3).expect("within bounds");
         key.reserve("r1", estimate.with_credits(millionths(7))).uses([3, 60, 3, 60]);
@@ -29,7 +29,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.cancel("r1").uses([1, 5, 1, 5]);
     });
 
-    // They come back however late, and an overrun may pass the budget.
+    // A surplus is refunded at any time, and an overrun may pass the budget.
     suite.story("credits_are_settled_without_windows", |world| {
         let key = world.member(named("ci").with_budget(millionths(10)));
         key.reserve("r1", spend(6)).after(3 * DAY).settle("r1", credits(2));
@@ -39,7 +39,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(!key.admits());
     });
 
-    // These limits are later than the call.
+    // These limits were set after the call.
     suite.story("a_scope_that_did_not_count_the_call_counts_the_overrun", |world| {
         for (actual, counted) in [(10, 0), (50, 0), (70, 20)] {
             let key = world.member(named(&format!("key {actual}")));
@@ -69,7 +69,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.settle("r1", output(10)).uses([1, 10, 1, 10]);
     });
 
-    // Its calls ran before.
+    // Its calls ran before it expired.
     suite.calls("an_expired_key_is_settled", |key| {
         key.reserve("r1", tokens(0, 50)).reserve("r2", tokens(0, 50));
         key.update(|config| config.expires_at = Some(NOON));
@@ -92,7 +92,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.knows_no("extended").knows_no("repeated");
     });
 
-    // What is left out counts towards the sum. Nothing is settled.
+    // Absent totals count towards the sum. Nothing is settled.
     suite.calls("a_sum_above_the_largest_number_is_refused", |key| {
         key.reserve("r1", tokens(2, 0));
         let too_much = key.try_settle("r1", output(MAX_COUNT - 1));
@@ -100,14 +100,14 @@ pub(super) fn stories(suite: &mut Suite) {
         key.settle("r1", output(MAX_COUNT - 2)).uses([1, MAX_COUNT, 1, MAX_COUNT]);
     });
 
-    // The new totals are given, and the difference is charged, without a request. No total may be below the old one.
+    // The caller gives the new totals; the difference is charged, without a request. No total may be below the old one.
     suite.calls("an_extension_charges_what_is_missing", |key| {
         key.reserve("r1", tokens(10, 20)).extend("r1", output(50)).uses([1, 60, 1, 60]);
         assert_refused!(key.try_extend("r1", input_and_output(9, 60)), ReservationError::Shrinks);
         key.settle("r1", input_and_output(3, 50)).uses([1, 53, 1, 53]);
     });
 
-    // So no limit of requests denies it.
+    // A limit of requests never denies an extension.
     suite.story("an_extension_needs_no_request", |world| {
         let key = world.limited(requests_per_minute(1));
         key.reserve("r1", requests(1));

@@ -1,4 +1,4 @@
-//! A key of another workspace does not exist in any answer: the error has the words of one for an id that never existed.
+//! Keys of other workspaces appear in no answer: the error equals the one for an id that never existed.
 
 use std::fmt::Debug;
 
@@ -8,7 +8,7 @@ use super::prelude::*;
 use super::rights::ABOUT_A_KEY;
 
 pub(super) fn stories(suite: &mut Suite) {
-    // As foreign as a member is its admin, and a deleted key is like one that never existed. The foreign key lives on.
+    // The admin key is foreign too, and a deleted key is like one that never existed. The foreign key is not changed.
     for (name, ask) in ABOUT_A_KEY {
         suite.story(&format!("a_foreign_key_is_not_there_to_{name}"), move |world| {
             let [stranger, foreign] = elsewhere(world);
@@ -23,7 +23,7 @@ pub(super) fn stories(suite: &mut Suite) {
         });
     }
 
-    // Even a caller that has the secret does not learn the id that it belongs to.
+    // Even with the access key a caller does not learn the key's id.
     suite.story("a_foreign_access_key_is_not_there_to_look_up", |world| {
         let [_, foreign] = elsewhere(world);
         let [refused, never_made] = [FOREIGN_SECRET, "nobody-has-this-key"].map(|secret| {
@@ -39,7 +39,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(world.search(&Search::all().name_contains("foreign")).keys.is_empty());
     });
 
-    // Whatever the names.
+    // The same names in both make no difference.
     suite.story("workspaces_share_no_counts", |world| {
         let [_, theirs] = elsewhere(world);
         let ours = world.member(foreign());
@@ -47,7 +47,7 @@ pub(super) fn stories(suite: &mut Suite) {
         theirs.admit(None, 1);
     });
 
-    // Ids that look like parts of others are still whole ids.
+    // An id that is a prefix of another is a different id.
     suite.story("workspaces_whose_ids_begin_alike_are_separate", |world| {
         for id in ["home:", "home/1", "hom", "{home}", "HOME", "home "] {
             let keys = world.admin_of(id).keys().search(&Search::all()).wait();
@@ -58,7 +58,7 @@ pub(super) fn stories(suite: &mut Suite) {
     });
 }
 
-/// The admin key of another workspace, and a member key there that makes one call a day.
+/// Creates the admin key of another workspace, and a member key there that makes one call a day.
 fn elsewhere(world: &World) -> [Key<'_>; 2] {
     let stranger = world.admin_of("elsewhere");
     let foreign = NewKey::member(foreign()).with_access_key(access_key(FOREIGN_SECRET));
@@ -70,7 +70,7 @@ fn foreign() -> KeyConfig {
     named("foreign").with_global(requests_per_day(1))
 }
 
-/// The sentence of an error, without the id or the access key that was asked for.
+/// Returns the message of an error, without the requested id or access key.
 fn wording<R: Debug>(refused: Result<R, KeysError>, asked_for: &str) -> String {
     let error = refused.expect_err("there is no such key here");
     assert!(matches!(&error, KeysError::NotFound(id) if id == asked_for), "{error:?}");

@@ -1,11 +1,11 @@
-//! Callers: what each may ask for, and how far it believes to be.
+//! Callers: the requests that each may send, and its progress as it knows it.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use limiter_core::{Charge, Credits};
 
-/// A message to the server. Each caller has one id, so that the same message again is a retry.
+/// A message to the server. Each caller has one id, so a repeated message is a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Request {
     Check,
@@ -15,14 +15,14 @@ pub(crate) enum Request {
     Cancel,
 }
 
-/// What a call did cost, compared with its estimate.
+/// The actual cost of a call, compared with its estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Actual {
     Less,
     More,
 }
 
-/// What came back.
+/// An answer of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Answer {
     Allowed,
@@ -32,21 +32,21 @@ pub(crate) enum Answer {
     Refused,
 }
 
-/// What a caller is there for.
+/// The plan of a caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Whether it calls the asset that has limits, or none.
+    /// Whether it calls the asset with limits, or none.
     pub(crate) asset: bool,
     pub(crate) estimate: Charge,
     pub(crate) raised: Charge,
     pub(crate) less: Charge,
     pub(crate) more: Charge,
-    /// What it may ask for.
+    /// The requests that it may send.
     pub(crate) requests: &'static [Request],
 }
 
 impl Plan {
-    /// The plans that a world has callers for, the first of them.
+    /// Returns the first plans, one for each caller of a world.
     pub(crate) fn first(count: usize) -> Vec<Self> {
         let streaming = Self {
             asset: true,
@@ -69,7 +69,7 @@ impl Plan {
         plans.into_iter().take(count).collect()
     }
 
-    /// What a call has cost after this request.
+    /// Returns the cost of a call after this request.
     pub(crate) fn cost_after(&self, request: Request) -> Charge {
         match request {
             Request::Check | Request::Reserve => self.estimate,
@@ -85,11 +85,11 @@ impl Plan {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Caller {
     pub(crate) at: At,
-    /// Every message that it ever sent: each may still arrive, any number of times.
+    /// Every message that it ever sent: each may arrive any number of times.
     pub(crate) sent: BTreeSet<Request>,
 }
 
-/// How far a caller believes to be. One that dies for good takes no further step, wherever it is.
+/// The progress of a caller as it knows it. One that dies for good takes no further step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum At {
     #[default]
@@ -97,18 +97,18 @@ pub(crate) enum At {
     Waiting,
     Denied,
     Running,
-    /// Running, as a replay said.
+    /// Running, according to a replay.
     Resumed,
-    /// What is left is to send its last message again until an answer comes.
+    /// It sends its last message again until an answer comes.
     Ending,
 }
 
 impl Caller {
-    /// What it may send now: something new, or something that makes it go on.
+    /// Returns the requests that it may send now.
     pub(crate) fn sends(&self, plan: &Plan) -> impl Iterator<Item = Request> {
         plan.requests.iter().copied().filter(|request| match (self.at, request) {
             (At::Start | At::Denied, Request::Check | Request::Reserve) => true,
-            // It gives up waiting, and has made no call upstream.
+            // It stops waiting, and has made no call upstream.
             (At::Waiting, Request::Cancel) => true,
             (At::Running | At::Resumed, Request::Extend) => !self.sent.contains(request),
             (At::Running | At::Resumed, Request::Settle(_) | Request::Cancel) => true,
@@ -125,7 +125,7 @@ impl Caller {
         };
     }
 
-    /// Whether the answer to this request makes a difference to what it does next.
+    /// Returns whether the answer to this request changes its next step.
     pub(crate) fn waits_for(&self, request: Request) -> bool {
         self.at == At::Waiting && request == Request::Reserve
     }
@@ -143,7 +143,7 @@ impl Caller {
         self.at != At::Start
     }
 
-    /// It loses its memory and starts again. What it sent is on its way all the same.
+    /// Loses its memory and starts again. Its messages may still arrive.
     pub(crate) fn crash(&mut self) {
         self.at = At::Start;
     }

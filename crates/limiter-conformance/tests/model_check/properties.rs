@@ -1,4 +1,4 @@
-//! What must hold in every state of the world, and what must be seen in some.
+//! Properties of every state of the world, and events that some state must show.
 
 use limiter_core::{Rule, Window};
 use stateright::Property;

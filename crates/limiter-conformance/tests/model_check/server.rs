@@ -1,4 +1,4 @@
-//! The server: the steps of the core on a real state and ledger. Some bugs can be planted around them.
+//! The server: the steps of the core on a real state and ledger. Bugs can be planted around them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -13,27 +13,27 @@ use serde_json::Value;
 
 use crate::callers::{Answer, Plan, Request};
 
-/// A key, and what is remembered of its calls.
+/// A key and its ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     key: KeyState,
     ledger: Ledger,
-    /// Of both, as they would be saved. The checker, too, knows states by 64 bits.
+    /// A hash of both in their saved form. The checker, too, identifies states by 64 bits.
     fingerprint: u64,
 }
 
-/// What may be wrong with a server.
+/// A planted bug of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// A surplus is taken off the windows of now, whichever admitted the call.
+    /// A surplus is taken off the current windows, even if others admitted the call.
     RefundsTheWindowOfNow,
-    /// The counts are corrected, but it is not noted that the reservation has ended.
+    /// The counts are corrected, but the end of the reservation is not saved.
     ForgetsThatItSettled,
-    /// Where the counts are corrected, it is not kept which thresholds have fired.
+    /// A correction of the counts drops the fired thresholds.
     ForgetsWhatFired,
 }
 
-/// What is counted: every rule that there could be, and the credits.
+/// The counts of all possible rules, and the credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) rules: [u64; Rule::ALL.len()],
@@ -49,7 +49,7 @@ impl Server {
         Self::of(key, Ledger::default())
     }
 
-    /// The server after a request, what it answers, and the thresholds that fire.
+    /// Returns the server after a request, its answer, and the thresholds that fire.
     pub(crate) fn after(
         &self,
         request: Request,
@@ -101,14 +101,14 @@ impl Server {
         (if unchanged { self.clone() } else { Self::of(key, ledger) }, answer, fired)
     }
 
-    /// The server after an admin has lowered the limits.
+    /// Returns the server after an admin has lowered the limits.
     pub(crate) fn with_lower_limits(&self, now: Timestamp) -> Self {
         let mut key = self.key.clone();
         key.configure(&config(true), now).unwrap();
         Self::of(key, self.ledger.clone())
     }
 
-    /// What is counted in the windows of now.
+    /// Returns the counts of the current windows.
     pub(crate) fn counts(&self, now: Timestamp) -> Counts {
         let global = self.key.global().and_then(|scope| scope.at(now));
         let asset = self.key.assets().next().and_then(|(_, scope)| scope.at(now));
@@ -133,7 +133,7 @@ impl Server {
         Self { key, ledger, fingerprint: hasher.finish() }
     }
 
-    /// The state as a settlement would leave it that knows no windows: the surplus is taken off what is counted now.
+    /// Settles without regard to windows: the surplus is taken off the current counts.
     fn refunded(
         &self,
         estimate: Charge,
@@ -189,7 +189,7 @@ impl Hash for Server {
     }
 }
 
-/// The limit of a rule: as the key was made, or as the admin lowered it.
+/// Returns the limit of a rule: the first one, or the one lowered by the admin.
 pub(crate) fn limit(rule: Rule, lowered: bool) -> Option<u64> {
     match (rule.scope, rule.window, rule.unit) {
         (Scope::Global, Window::Minute, Unit::Tokens) => Some(if lowered { 4 } else { 6 }),
@@ -200,7 +200,7 @@ pub(crate) fn limit(rule: Rule, lowered: bool) -> Option<u64> {
     }
 }
 
-/// Which tokens a rule counts. Without a limit of tokens in a window, all of them are counted there.
+/// Returns the tokens that a rule counts: all of them in a window without a token limit.
 pub(crate) fn token_type(rule: Rule) -> TokenType {
     match (rule.scope, rule.window) {
         (Scope::Asset, Window::Day) => TokenType::Output,
@@ -228,7 +228,7 @@ fn config(lowered: bool) -> KeyConfig {
         .with_thresholds(Thresholds::new(THRESHOLDS).unwrap())
 }
 
-/// A copy of the state in which no threshold has fired.
+/// Returns a copy of the state in which no threshold has fired.
 fn with_nothing_fired(key: &KeyState) -> KeyState {
     fn forget(saved: &mut Value) {
         if let Value::Object(fields) = saved {
@@ -280,6 +280,6 @@ pub(crate) const THRESHOLDS: [u8; 2] = [80, 100];
 /// In millionths of a credit.
 pub(crate) const BUDGET: u64 = 9;
 
-/// How long an open reservation, an ended one from its end, and the id of a check are remembered: past one tick of the
+/// The ttl of open reservations, of ended ones from their end, and of ids of checks: longer than one tick of the
 /// clock.
 pub(crate) const TTL: Duration = Duration::from_secs(75);

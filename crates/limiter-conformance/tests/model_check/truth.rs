@@ -1,5 +1,5 @@
-//! What truly happened: which calls were admitted, when, and how they ended. Written down from what the server
-//! answered, and added up again each time, independent of its counts.
+//! A log of the admitted calls, their times and their ends. It is written from the server's answers, and added up
+//! again each time, independent of the server's counts.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use limiter_core::{Charge, Rule, Scope, Timestamp, TokenType, Unit, Window};
 use crate::callers::{Answer, Plan, Request};
 use crate::server::{BUDGET, Counts, THRESHOLDS, TTL, Threshold, limit, token_type};
 
-/// Every call that was ever admitted, and what was seen to be wrong on the way.
+/// Every admitted call, and the errors seen on the path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Truth {
-    /// In the order of their callers, and of time.
+    /// In the order of their callers, then of time.
     pub(crate) calls: Vec<Call>,
     pub(crate) limits_lowered_at: Option<Timestamp>,
-    /// What the counts ever reached in the windows of now, and the credits of the budget.
+    /// The thresholds that the counts of the current windows, or the credits, have reached.
     pub(crate) reached: BTreeSet<Threshold>,
     pub(crate) wrongs: BTreeSet<Wrong>,
 }
 
-/// One call. Under the id of one that is forgotten, its caller may make another.
+/// One call. A caller may make another under the id of a forgotten one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Call {
     pub(crate) caller: usize,
@@ -28,22 +28,21 @@ pub(crate) struct Call {
     pub(crate) ended: Option<(Timestamp, Request)>,
 }
 
-/// What no step may do.
+/// A violation by one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Wrong {
-    /// A count was lowered, but not by the end of a call that its window had admitted.
+    /// A count was lowered, but not by the end of a call that its window admitted.
     StrayRefund,
-    /// What had taken effect already, or did not take effect, was counted all the same.
+    /// A request counted that had taken effect before, or did not take effect.
     CountedAgain,
-    /// What had taken effect already was not answered like that.
+    /// A request that had taken effect before was answered otherwise.
     AnsweredOtherwise,
-    /// A threshold fired that the counts did not reach then for the first time in its window, or did not fire although
-    /// they did.
+    /// A threshold fired without being newly reached in its window, or was newly reached and did not fire.
     FiredOtherwise,
 }
 
 impl Truth {
-    /// Writes down what a request did, as its answer says, and what the step did to the counts.
+    /// Logs the effect of a request by its answer, and checks the step's effect on the counts.
     pub(crate) fn record(
         &mut self,
         caller: usize,
@@ -90,7 +89,7 @@ impl Truth {
         self.wrongs.extend(wrongs.into_iter().filter_map(|(is, wrong)| is.then_some(wrong)));
     }
 
-    /// Writes down which thresholds a step fired: those that the counts have reached, and had not before.
+    /// Logs the reached thresholds, and checks that the step fired exactly the newly reached ones.
     pub(crate) fn record_fired(&mut self, fired: &[Threshold], plans: &[Plan], now: Timestamp) {
         let reached = self.reached_now(plans, now);
         let first = |threshold: &&Threshold| !self.reached.contains(*threshold);
@@ -100,12 +99,12 @@ impl Truth {
         self.reached.extend(reached);
     }
 
-    /// Where a window ends, none of the next is reached.
+    /// Forgets the reached thresholds of the windows that have ended.
     pub(crate) fn tick(&mut self, from: Timestamp, to: Timestamp) {
         self.reached.retain(|(rule, _)| rule.is_none_or(|it| same_window(it.window, from, to)));
     }
 
-    /// The thresholds that the counts reach, in the order in which they fire.
+    /// Returns the thresholds that the counts reach, in the order in which they fire.
     pub(crate) fn reached_now(&self, plans: &[Plan], now: Timestamp) -> Vec<Threshold> {
         let counts = self.counts(plans, now);
         let rules = Rule::ALL.iter().zip(counts.rules);
@@ -120,7 +119,7 @@ impl Truth {
             .collect()
     }
 
-    /// What must be counted in the windows of now.
+    /// Returns the counts that the current windows must have.
     pub(crate) fn counts(&self, plans: &[Plan], now: Timestamp) -> Counts {
         let used =
             |rule: Rule| self.of(plans).map(|(call, plan)| call.counts_in(rule, plan, now)).sum();
@@ -128,20 +127,20 @@ impl Truth {
         Counts { rules: Rule::ALL.map(used), credits: self.of(plans).map(credits).sum() }
     }
 
-    /// How much may be used in the windows of now: each limit, and the overruns on record there. `None` where
-    /// nothing is limited.
+    /// Returns the most that may be used in the current window: the limit plus the overruns in it; `None` without
+    /// a limit.
     pub(crate) fn most(&self, rule: Rule, plans: &[Plan], now: Timestamp) -> Option<u64> {
         let overrun = |(call, plan): (&Call, &Plan)| call.overrun_in(rule, plan, now);
         Some(self.limit(rule, now)? + self.of(plans).map(overrun).sum::<u64>())
     }
 
-    /// The limit in force in the window of now.
+    /// Returns the limit in force in the current window.
     pub(crate) fn limit(&self, rule: Rule, now: Timestamp) -> Option<u64> {
         let lowered = self.limits_lowered_at.is_some_and(|at| !same_window(rule.window, at, now));
         limit(rule, lowered)
     }
 
-    /// How many credits may be spent: the budget, and what calls did cost beyond their estimates.
+    /// Returns the most credits that may be spent: the budget plus the overruns.
     pub(crate) fn most_credits(&self, plans: &[Plan]) -> u64 {
         let overrun = |(call, plan): (&Call, &Plan)| {
             let [cost, estimate] =
@@ -167,7 +166,7 @@ impl Call {
         now < self.ended.map_or(self.admitted_at, |(at, _)| at).after(TTL)
     }
 
-    /// Whether this request has taken effect.
+    /// Returns whether this request has taken effect.
     fn has_seen(&self, request: Request) -> bool {
         match request {
             Request::Check | Request::Reserve => true,
@@ -178,7 +177,7 @@ impl Call {
         }
     }
 
-    /// What it is in the count of a rule, in the window of now.
+    /// Returns its part of a rule's count in the current window.
     fn counts_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
         match self.ended {
             Some((at, end)) if same_window(rule.window, at, now) => {
@@ -192,7 +191,7 @@ impl Call {
         }
     }
 
-    /// What its estimate and its extension have charged in the window of now.
+    /// Returns the charges of its estimate and its extension in the current window.
     fn charged_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
         let here = |at| same_window(rule.window, at, now);
         let estimate = amount(rule, plan, &plan.estimate);
@@ -204,7 +203,7 @@ impl Call {
         admitted + extended
     }
 
-    /// What its end has recorded beyond the estimate in the window of now.
+    /// Returns the overrun that its end has charged in the current window.
     fn overrun_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
         let Some((at, end)) = self.ended else { return 0 };
         if !same_window(rule.window, at, now) {
@@ -230,7 +229,7 @@ impl Call {
     }
 }
 
-/// What a charge adds to a rule.
+/// Returns the amount that a charge adds to a rule.
 fn amount(rule: Rule, plan: &Plan, charge: &Charge) -> u64 {
     if rule.scope == Scope::Asset && !plan.asset {
         return 0;

@@ -1,4 +1,4 @@
-//! The world that is checked: callers, a network that keeps everything, a clock, an admin, and the server.
+//! The checked world: callers, a network that keeps all messages, a clock, an admin, and the server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::properties;
 use crate::server::{Bug, Server};
 use crate::truth::Truth;
 
-/// What is the same in all states.
+/// The part of the world that is the same in all states.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) plans: Vec<Plan>,
@@ -20,10 +20,10 @@ pub(crate) struct World {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
-    /// Which of [`TICKS`] it is.
+    /// The current time, as an index into [`TICKS`].
     tick: usize,
     pub(crate) callers: Vec<Caller>,
-    /// Shared with the states in which it is the same.
+    /// Shared by the states with an equal server.
     pub(crate) server: Arc<Server>,
     pub(crate) truth: Truth,
 }
@@ -31,7 +31,7 @@ pub(crate) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Sends(usize, Request),
-    /// The server answers, and the answer is lost, or makes no difference any more.
+    /// The server answers, and the answer is lost or no longer makes a difference.
     Arrives(usize, Request),
     /// The caller receives the answer too. Receiving it later is the same as being slow.
     IsAnswered(usize, Request),
@@ -45,7 +45,7 @@ impl World {
         Self { plans: Plan::first(count), bug: None }
     }
 
-    /// A message reaches the server, which answers.
+    /// Delivers a message to the server, which answers.
     fn arrival(&self, state: &mut State, caller: usize, request: Request) -> Answer {
         let (plan, now) = (&self.plans[caller], state.now());
         let (server, answer, fired) = state.server.after(request, &id(caller), plan, now, self.bug);
@@ -81,7 +81,7 @@ impl Model for World {
             steps.extend(caller.may_crash().then_some(Step::Crashes(number)));
         }
         steps.extend((state.tick + 1 < TICKS.len()).then_some(Step::Ticks));
-        // It makes a difference from the next minute on, and again from the next day on.
+        // New limits hold from the next minute and the next day on.
         let may_lower = state.tick == 0 && state.truth.limits_lowered_at.is_none();
         steps.extend(may_lower.then_some(Step::LowersLimits));
     }
@@ -121,7 +121,7 @@ impl State {
     }
 }
 
-/// What happened on a path, a step a line, with the tokens that the global minute counts after it.
+/// Describes a path, one line for each step, with the tokens that the global minute counts after it.
 pub(crate) fn story(path: Path<State, Step>) -> String {
     let (states, steps): (Vec<_>, Vec<_>) = path.into_vec().into_iter().unzip();
     let lines = steps.iter().flatten().zip(&states[1..]).map(|(step, state)| {
@@ -146,13 +146,13 @@ impl fmt::Display for Step {
     }
 }
 
-/// Each caller is known by its request id.
+/// Returns the request id of a caller.
 fn id(caller: usize) -> RequestId {
     ["a", "b", "c", "d"][caller].parse().unwrap()
 }
 
 /// The end of a minute, the end of a day in the next minute, and just after midnight, when the first calls are
-/// forgotten. Many steps are taken at each, so that all of a minute's are here.
+/// forgotten. Many steps are taken at each, in place of all times of a minute.
 const TICKS: [Timestamp; 3] = {
     let midnight = 1_760_054_400_000;
     [
