@@ -23,7 +23,7 @@ use crate::local::Local;
 use crate::metrics::LateFigures;
 use crate::runtime::{NoRuntime, in_runtime};
 
-/// The store, as soon as there is one, and what is known of how it fares.
+/// The store, as soon as it is connected, and its breakers.
 ///
 /// The breakers are behind a lock that is held for a few instructions and never across a call.
 pub(crate) struct Asking {
@@ -31,9 +31,9 @@ pub(crate) struct Asking {
     pub(crate) connect: Option<Connect>,
     pub(crate) breakers: Mutex<Breakers>,
     pub(crate) timing: Timing,
-    /// Whether the task runs that looks after a store which has failed: there is one at most.
+    /// Whether the recovery task runs: there is one at most.
     pub(crate) recovering: AtomicBool,
-    /// When a probe has succeeded last.
+    /// The time of the last successful probe.
     pub(crate) came_back: Mutex<Option<Instant>>,
     /// Throttles the warnings that a part of the store is given up.
     pub(crate) warnings: Throttle,
@@ -45,13 +45,13 @@ pub(crate) struct Asking {
     pub(crate) late: LateFigures,
     /// Throttles the warnings about operations that the store refuses.
     pub(crate) refusals: Throttle,
-    /// The keys with which this process goes on by itself, by the policy of that name.
+    /// The keys that this process can decide for, by the policy `LocalShare`.
     pub(crate) local: Option<Local>,
     /// Gets the thresholds that late operations reach.
     pub(crate) listener: OnceLock<Listener>,
 }
 
-/// Makes a store, where it is connected to later.
+/// Connects to the store, if that is done later.
 pub(crate) type Connect = Box<dyn Fn() -> Connecting + Send + Sync>;
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Store>, BoxError>> + Send>>;
 
@@ -116,7 +116,7 @@ impl Asking {
         let subject = subject.into();
         let asked = in_runtime(async {
             let (store, admitted) = self.admit(subject, effect).inspect_err(|_| {
-                // The task that looks after the store is gone if its runtime is, or if there was none.
+                // The recovery task is gone if its runtime is, or if there was none.
                 self.recover();
             })?;
             let deadline = self.timing.deadline * effect.steps();

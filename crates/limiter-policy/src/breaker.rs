@@ -1,8 +1,8 @@
-//! The circuit breaker: it tells when a store is to be left alone, and knows nothing of stores or of time.
+//! The circuit breaker: it stops calls to a failing store, and depends neither on stores nor on time.
 
 use crate::metrics::StateFigures;
 
-/// Counts what fails in a row, and gives the store up when that is too much.
+/// A circuit breaker that opens after too many failures in a row.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     state: BreakerState,
@@ -20,7 +20,7 @@ pub enum BreakerState {
     Closed,
     /// Calls are not sent: too many failed in a row.
     Open,
-    /// One probe is under way, and nothing else is asked.
+    /// One probe is under way, and no other call is sent.
     HalfOpen,
 }
 
@@ -47,7 +47,7 @@ impl Breaker {
         self.state
     }
 
-    /// Lets a call through, or not. Its end is to be told with the turn.
+    /// Admits a call or not. Report its end with the returned turn.
     pub(crate) const fn admit(&self) -> Option<Turn> {
         match self.state {
             BreakerState::Closed => Some(self.turn),
@@ -61,7 +61,7 @@ impl Breaker {
         }
     }
 
-    /// Whether this failure opened it.
+    /// Counts a failure and returns whether it opened the breaker.
     pub(crate) fn failed(&mut self, began: Turn) -> bool {
         if began != self.turn {
             return false;
@@ -74,7 +74,7 @@ impl Breaker {
         opens
     }
 
-    /// Begins the one probe, if it is open.
+    /// Begins the one probe if the breaker is open.
     pub(crate) fn begin_probe(&mut self) -> bool {
         let is_open = self.state == BreakerState::Open;
         if is_open {
@@ -83,14 +83,14 @@ impl Breaker {
         is_open
     }
 
-    /// One probe decides.
+    /// Closes the breaker if the probe succeeded, else opens it again.
     pub(crate) fn end_probe(&mut self, succeeded: bool) {
         if self.state == BreakerState::HalfOpen {
             self.turn_to(if succeeded { BreakerState::Closed } else { BreakerState::Open });
         }
     }
 
-    /// Opens it, whatever has happened.
+    /// Opens the breaker in any state.
     pub(crate) fn open(&mut self) {
         self.turn_to(BreakerState::Open);
     }

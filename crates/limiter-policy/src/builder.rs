@@ -16,7 +16,7 @@ use crate::metrics::LateFigures;
 use crate::policy::FailurePolicy;
 use crate::store::GuardedStore;
 
-/// Settings of a [`GuardedStore`]. What is out of its bounds becomes the nearest that is within.
+/// Settings of a [`GuardedStore`]. A value out of its bounds becomes the nearest one within them.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a store is guarded by `guard` or `connect`"]
 pub struct GuardedStoreBuilder {
@@ -49,8 +49,8 @@ impl GuardedStoreBuilder {
     /// The most that a call may take: 600 ms by default, 1 ms to 10 minutes. A change of keys may take ten times as long, since
     /// a store may need several steps for it.
     ///
-    /// The Redis store has a deadline of its own, 500 ms by default. Let this be a little longer: the store's own error
-    /// tells whether a call was sent, this one cannot.
+    /// The Redis store has a deadline of its own, 500 ms by default. Set this one a little longer: only the store's own
+    /// error says whether a call was sent.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { timing: Timing { deadline: bounded(deadline), ..self.timing }, ..self }
     }
@@ -118,8 +118,8 @@ impl GuardedStoreBuilder {
     /// Guards a store that may not be there yet: connects now, and if that fails, in the background until it succeeds. Meanwhile
     /// calls are answered by the policy, as in any outage.
     ///
-    /// A mistake in the settings of the store is an outage too, and ends as little: look at the log, or at the `source()` of
-    /// the errors.
+    /// A mistake in the settings of the store is an outage too, and does not end by itself: look at the log, or at the
+    /// `source()` of the errors.
     pub async fn connect<S, C, F, E>(self, connect: C) -> GuardedStore
     where
         S: Store,
@@ -170,13 +170,13 @@ fn bounded(duration: Duration) -> Duration {
     duration.clamp(SHORTEST, LONGEST)
 }
 
-/// A little more than the Redis store takes, so that its errors are heard.
+/// A little more than the deadline of the Redis store, so that its errors arrive.
 const DEADLINE: Duration = Duration::from_millis(600);
-/// As the Redis store has it: with name look-up, TLS and authentication.
+/// The default of the Redis store: with name look-up, TLS and authentication.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// A store that is away for a moment is missed for a second; a probe each second costs nothing.
+/// A short outage then lasts a second at most; a probe each second costs nothing.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// One failure happens; three in a row, with nothing between that succeeds, are an outage.
+/// A single failure is usual; three in a row, with no success between, are an outage.
 const MOST_FAILURES: u32 = 3;
 /// A few megabytes.
 const MOST_REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is more than zero");
@@ -188,7 +188,7 @@ const PAYMENTS_REMEMBERED_FOR: Duration = Duration::from_secs(86_400);
 const SHORTEST_MEMORY: Duration = Duration::from_secs(60);
 /// A store keeps a hundred bytes or so for each payment.
 const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 86_400);
-/// What a timer can tell from nothing.
+/// The resolution of a timer.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// No caller waits longer.
 const LONGEST: Duration = Duration::from_secs(600);

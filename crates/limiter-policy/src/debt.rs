@@ -47,8 +47,8 @@ pub(crate) struct Moment {
     pub(crate) wall: SystemTime,
 }
 
-/// Below zero where a call that the store knows by its estimate did cost less in the end: that stands, and is made up for by what
-/// comes next.
+/// The amounts owed. One is below zero after an estimate was paid and the cost was less: the store keeps the payment,
+/// and the next one is smaller.
 ///
 /// Requests, input tokens, output tokens, and millionths of a credit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_by_its_estimate_and_did_cost_less_is_made_up_for() {
+    fn a_payment_above_the_actual_cost_reduces_the_next_one() {
         let mut debt = Debt::default();
         debt.add(&tokens(0, 10));
         assert!(send(&mut debt, "first").is_some());

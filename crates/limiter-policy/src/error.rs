@@ -1,11 +1,11 @@
-//! Which errors mean that the store cannot answer, and those of this crate.
+//! The errors of this crate.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why the store was not asked, or not waited for: the `source()` of a [`StoreError`](limiter_core::StoreError).
+/// The reason why the store gave no answer: the `source()` of a [`StoreError`](limiter_core::StoreError).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Outage {
@@ -21,7 +21,7 @@ pub enum Outage {
          await it in a task of one, or in Runtime::block_on"
     )]
     NoRuntime,
-    /// Too many calls failed: the store is left alone until a probe succeeds.
+    /// Too many calls failed: no calls are sent until a probe succeeds.
     #[error(
         "the circuit breaker is open: the store is not called until a probe succeeds; last failure: {last_failure}"
     )]
@@ -31,7 +31,7 @@ pub enum Outage {
     },
 }
 
-/// An error and all its causes, in one line.
+/// Formats an error and all its causes in one line.
 pub(crate) fn told(error: &dyn std::error::Error) -> Arc<str> {
     limiter_core::with_causes(error).into()
 }

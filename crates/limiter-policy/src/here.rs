@@ -1,4 +1,4 @@
-//! One key, as far as this process goes on with it by itself.
+//! One key that this process decides for without the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use limiter_core::{
 use crate::debt::{Debt, Moment};
 use crate::share::Share;
 
-/// What was last known of a key.
+/// The last known state of a key.
 #[derive(Debug)]
 pub(crate) struct Learned {
     pub(crate) record: KeyRecord,
-    /// What was left of its budget.
+    /// The rest of its budget.
     pub(crate) left: Option<Credits>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct Here {
     bounds: LedgerBounds,
     /// The bound over all keys, while it is reached.
     full: Option<Full>,
-    /// By asset, as far as the asset has limits.
+    /// By asset; assets without limits share `None`.
     debts: BTreeMap<Option<AssetId>, Debt>,
 }
 
-/// The bound of all keys together, which is reached.
+/// The reached bound over all keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Full {
     /// The most calls that are remembered.
@@ -52,7 +52,7 @@ impl Here {
     ) -> Self {
         let Learned { record, left } = &**learned;
         let mut state = KeyState::new(record.kind, &share.in_force(record, *left, now), now);
-        // It fits: a record has no more assets than a key may have.
+        // This cannot fail: a record has no more assets than a key may have.
         let _ = state.configure(&share.configured(record, *left), now);
         Self {
             share,
@@ -65,14 +65,14 @@ impl Here {
         }
     }
 
-    /// Goes on with what was learned since. Windows that are counted here go on.
+    /// Takes over a newer state of the key. Its local windows and counts stay.
     pub(crate) fn learn(&mut self, learned: &Arc<Learned>, now: Timestamp) {
         if Arc::ptr_eq(&self.learned, learned) {
             return;
         }
         self.learned = Arc::clone(learned);
         let mut config = self.share.configured(&learned.record, learned.left);
-        // What was spent here is in the store's figures by now, and what is left is shared anew.
+        // The credits spent here are in the store's counts by now, and the rest of the budget is shared again.
         let spent = self.state.credits().spent;
         config.budget = config.budget.map(|part| part + spent);
         let _ = self.state.configure(&config, now);
@@ -134,18 +134,18 @@ impl Here {
         Ok(decision)
     }
 
-    /// Whether a reservation with this id was made here and is still remembered.
+    /// Returns whether a reservation with this id was made here and is still remembered.
     pub(crate) fn has_reserved(&self, id: &RequestId) -> bool {
         self.ledger.reservation(id).is_some()
     }
 
-    /// How many calls are remembered by their ids.
+    /// Returns the number of calls that are remembered by their ids.
     pub(crate) fn remembered(&self) -> usize {
         let (reservations, checks) = self.ledger.len();
         reservations + checks
     }
 
-    /// The first instant at which a call is forgotten.
+    /// Returns the first instant at which a call is forgotten.
     pub(crate) fn first_forgotten_at(&self) -> Option<Timestamp> {
         self.ledger.first_forgotten_at()
     }
@@ -212,7 +212,7 @@ impl Here {
         owes
     }
 
-    /// The assets with a debt that is due; with `also_refused`, all assets with a debt.
+    /// Returns the assets with a debt that is due; with `also_refused`, all assets with a debt.
     pub(crate) fn due(&self, now: Moment, also_refused: bool) -> Vec<Option<AssetId>> {
         let due = |debt: &Debt| {
             if also_refused { !debt.is_settled() } else { debt.is_due(now.steady) }
@@ -224,13 +224,13 @@ impl Here {
         self.debts.get_mut(asset)
     }
 
-    /// The asset and the estimate of an open reservation.
+    /// Returns the asset and the estimate of an open reservation.
     fn open(&self, id: &RequestId) -> Option<(Option<AssetId>, Charge)> {
         let reservation = self.ledger.reservation(id).filter(|known| known.end().is_none())?;
         Some((reservation.asset().cloned(), *reservation.estimate()))
     }
 
-    /// What was reserved costs something else than was owed so far.
+    /// Corrects the debt of a reservation from its estimate to its cost.
     fn correct(&mut self, asset: Option<AssetId>, estimate: &Charge, cost: &Charge) {
         // Uses the debt to which the estimate was added.
         let asset = asset.filter(|asset| self.debts.contains_key(&Some(asset.clone())));
@@ -239,7 +239,7 @@ impl Here {
         debt.add(cost);
     }
 
-    /// The bounds, without room while all keys together have none.
+    /// Returns the bounds: zero while the bound over all keys is reached.
     const fn bounds_now(&self) -> LedgerBounds {
         match self.full {
             Some(_) => LedgerBounds { dedupe: self.bounds.dedupe, ..LedgerBounds::of_each(0) },
@@ -260,7 +260,7 @@ impl Here {
     fn owe_if_charged(&mut self, decision: &Decision, asset: Option<&AssetId>, charge: &Charge) {
         let replayed = decision.allowed().is_some_and(Allowed::replayed);
         if decision.is_charged() && !replayed {
-            // Made-up names of assets without limits are all one.
+            // All assets without limits count as one, or made-up names would fill memory.
             let asset = self.state.assets().map(|(id, _)| id).find(|id| Some(*id) == asset);
             self.debts.entry(asset.cloned()).or_default().add(charge);
         }

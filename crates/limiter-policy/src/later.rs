@@ -1,4 +1,4 @@
-//! Ends of reservations that the store gets when it is back.
+//! Ends of reservations that are sent to the store when it is back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::catch_up::{Round, is_final};
 use crate::metrics::{Late, Outcome};
 use crate::pause::Pause;
 
-/// Ends of reservations that could not be told yet, in the order in which they came.
+/// Ends of reservations that could not be sent yet, in the order in which they came.
 ///
-/// They are idempotent, so an end whose answer is lost is sent again. An end leaves the queue once it is sent, so that
-/// a task that is dropped amid a call loses none.
+/// They are idempotent, so an end whose answer is lost is sent again. An end stays in the queue until it is answered, so
+/// that a task that is dropped during a call loses none.
 #[derive(Debug)]
 pub(crate) struct Later {
     ends: Mutex<Ends>,
@@ -28,7 +28,7 @@ struct Ends {
     next: u64,
 }
 
-/// How a reservation has ended.
+/// The end of a reservation.
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
     pub(crate) key: KeyId,
@@ -53,7 +53,7 @@ impl Later {
         self.len() == 0
     }
 
-    /// Keeps it, unless there are too many already.
+    /// Keeps it unless the queue is full; returns whether it was kept.
     pub(crate) fn keep(&self, ended: Ended) -> bool {
         let mut ends = self.ends.lock();
         let has_room = ends.waiting.len() < self.most;
@@ -73,7 +73,7 @@ impl Later {
                     round.meets_outage = true;
                     continue;
                 }
-                // A reservation that the store never heard of was made without it.
+                // A reservation that the store does not know was made without it.
                 Err(ReservationError::Unknown(_)) => {}
                 Ok(settled) => {
                     asking.late.count(ended.late(), Outcome::Done);

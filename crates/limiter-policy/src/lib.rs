@@ -1,6 +1,6 @@
-//! What happens when the store cannot answer: never a silent allow, never a call that hangs.
+//! Policies for outages of the store: no call is allowed silently, and no call hangs.
 //!
-//! [`GuardedStore`] wraps a store of any kind. A call has a deadline. What is answered when the store gives none is the
+//! [`GuardedStore`] wraps a store of any kind. A call has a deadline. The answer when the store gives none is the
 //! caller's explicit choice, the [`FailurePolicy`], and every answer given without the store is flagged as
 //! [degraded](limiter_core::Allowed::degraded).
 //!
@@ -35,37 +35,37 @@
 //! part is given up, keys of the other parts are decided as usual. Calls about several keys, such as a listing or a
 //! change of keys, are sent while the store is connected, and count for no part.
 //!
-//! A call is sent once. What was sent and not answered may have been charged; a policy that goes on allows it all the same. Only what is
-//! idempotent is told again: the end of a reservation, and what is paid.
+//! A call is sent once. A call without an answer may have been charged; a policy that goes on allows it even so. Only
+//! idempotent operations are sent again: ends of reservations, and payments.
 //!
 //! # Going on with a share
-//! Under [`LocalShare`](FailurePolicy::LocalShare) the process decides by the rules of the core, with a [`Share`] of each limit as it was
-//! last known and of what is left of the budget, in windows of its own, by its own clock. What it allowed is charged to the store when that is
-//! back, in one step for each key and asset, in the windows of then: past the limit if need be, as debt. It is told under an id of its
-//! own until it is confirmed, so that it counts once, also if an answer is lost. The store remembers that id for a day
-//! ([a setting](GuardedStoreBuilder::payments_remembered_for)). A payment that may have been charged and is nearly that
-//! old is given up with a warning, and never sent again. A payment that the store refuses is tried again with growing
-//! pauses, and delays no other. A call that was under way when the store went may count twice as well, and never
-//! less than once. Of a key that is deleted meanwhile nothing is charged.
+//! Under [`LocalShare`](FailurePolicy::LocalShare) the process decides by the rules of the core, with a [`Share`] of
+//! each limit and of the rest of the budget, both as last known, in its own windows, by its own clock. The allowed calls
+//! are charged to the store when it is back, in one payment for each key and asset, in the windows open then: past the
+//! limit if need be, as debt. A payment is sent under its own id until it is confirmed, so that it counts once. The
+//! store remembers that id for a day ([a setting](GuardedStoreBuilder::payments_remembered_for)). A payment that may
+//! have been charged and is nearly that old is given up with a warning, and never sent again. A payment that the store
+//! refuses is tried again with growing pauses, and delays no other. A call under way when the outage began may count
+//! twice, and never less than once. Calls of a key that was deleted meanwhile are not charged.
 //!
 //! # Reservations
-//! A policy that goes on answers `Ok` where a reservation of before ends in an outage: the store is told when it is back, if it
-//! comes back before the reservation's ttl has passed. What waits for that is bounded; one more is the store's error. What was reserved
-//! without the store is extended and settled without it: under `FailOpen` it is not charged at all, under `LocalShare`
-//! as it ended. The number of such reservations is [bounded](GuardedStoreBuilder::most_remembered) too. Under
-//! `FailOpen` it is 10,000 by default, and settling a forgotten one is an error after the outage. Under `LocalShare` it
-//! is [100,000 over all keys](GuardedStoreBuilder::most_calls_remembered), and one more is not allowed. An
-//! extension of what the store knows is let through under `FailOpen`, and the store's error under `LocalShare`, which does not know the estimate.
+//! A policy that goes on answers `Ok` when an earlier reservation ends in an outage, and sends the end when the store
+//! is back, if the reservation's ttl has not passed. The queue of ends is bounded; one more end is the store's error. A
+//! call reserved without the store is extended and settled without it: under `FailOpen` it is not charged at all, under
+//! `LocalShare` its final cost is. The number of such reservations is [bounded](GuardedStoreBuilder::most_remembered).
+//! Under `FailOpen` it is 10,000 by default, and settling a forgotten one is an error after the outage. Under
+//! `LocalShare` it is [100,000 over all keys](GuardedStoreBuilder::most_calls_remembered), and one more is refused. An
+//! extension of an earlier reservation is allowed under `FailOpen`, and the store's error under `LocalShare`.
 //!
 //! # At the end of a process
 //! [`GuardedStore::flush`] sends the store all late operations and returns those that are left. Debts that remain when
 //! the last owner of a guarded store is dropped are lost, and a warning states their sum.
 //!
-//! # Figures
+//! # Metrics
 //! With the feature `metrics`, `limiter_breaker_state` counts the breakers of this process in each `state`: one for
 //! each guarded store, and one more for each part that was called.
-//! `limiter_breaker_changes_total` counts the changes, and `limiter_degraded_answers_total` what was answered without the store, by `policy` and
-//! `outcome`. `limiter_reconciliations_total` counts late operations after an outage, by `operation` and `outcome`.
+//! `limiter_breaker_changes_total` counts the changes, `limiter_degraded_answers_total` the answers without the store,
+//! by `policy` and `outcome`, and `limiter_reconciliations_total` late operations, by `operation` and `outcome`.
 //! Install the recorder before the store is guarded.
 
 mod asking;

@@ -1,4 +1,4 @@
-//! Keys whose limits this process knows, so that it can go on with them by itself.
+//! Keys whose limits this process knows, so that it can decide for them without the store.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ use crate::here::{Full, Here, Learned};
 use crate::metrics::{Late, Outcome};
 use crate::share::Share;
 
-/// The keys that are followed, so that this process can go on with them, and what they owe the store.
+/// The known keys, for which this process can decide, and their debts to the store.
 ///
 /// One lock guards them all; it is held for one decision and never across a call of the store.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Local {
     /// How long the store remembers the id of a payment.
     payments_remembered_for: Duration,
     keys: Mutex<Keys>,
-    /// How many may learn at a time.
+    /// The number of concurrent reads of keys.
     pub(crate) learning: Arc<Semaphore>,
     /// Held by the task that forgets calls in time: at most one runs.
     tidying: Arc<Semaphore>,
@@ -77,7 +77,7 @@ impl Local {
         }
     }
 
-    /// Does something with a key by the time of this process, if its limits are known.
+    /// Runs a function on a key at the time of this process, if its limits are known.
     pub(crate) fn with<T>(
         &self,
         key: &KeyId,
@@ -122,7 +122,7 @@ impl Local {
         self.keys.lock().followed.peek(key).is_some_and(|followed| followed.learned.is_some())
     }
 
-    /// Does something with a call that was reserved here.
+    /// Runs a function on a key with a call that was reserved here.
     pub(crate) fn with_reserved<T>(
         &self,
         key: &KeyId,
@@ -150,7 +150,7 @@ impl Local {
         true
     }
 
-    /// Takes what the store says of a key. One that does not exist is not followed.
+    /// Takes over the store's answer about a key. One that does not exist is not followed.
     pub(crate) fn learn(&self, key: &KeyId, record: Option<KeyRecord>, usage: Option<Usage>) {
         let mut keys = self.keys.lock();
         match (record, usage, keys.followed.get_mut(key)) {
@@ -172,7 +172,7 @@ impl Local {
         }
     }
 
-    /// The store says that there is no such key, or no longer.
+    /// Drops a key that does not exist in the store.
     pub(crate) fn forget(&self, key: &KeyId) {
         self.keys.lock().forget(key);
     }
@@ -291,7 +291,7 @@ impl Local {
 }
 
 impl Asking {
-    /// Asks the store about a key that is followed: its limits, and what is left of its budget.
+    /// Reads the limits of a followed key, and the rest of its budget, from the store.
     pub(crate) async fn learn(self: &Arc<Self>, key: &KeyId) {
         let Some(local) = &self.local else { return };
         let record = self.ask(key, Effect::Reads, |store| store.read(key)).await;
@@ -335,7 +335,7 @@ impl Keys {
     }
 
     fn here(&self, key: &KeyId) -> Option<&Here> {
-        // `peek`, since to pay is not to be in use.
+        // `peek`, since a payment is not a use of the key.
         self.followed.peek(key)?.here.as_deref()
     }
 
@@ -408,7 +408,7 @@ impl Keys {
     }
 }
 
-/// An id that nobody else draws: 128 random bits.
+/// Draws a unique id: 128 random bits.
 fn new_id() -> Option<RequestId> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok()?;

@@ -10,10 +10,10 @@ use self::silent::{Counter, Gauge, counter, describe_counter, describe_gauge, ga
 use crate::breaker::BreakerState;
 use crate::policy::FailurePolicy;
 
-/// Shows in which state a breaker is, for as long as it is there. The gauge of a state tells how many breakers of this process
-/// are in it, so that several do not overwrite each other: those of stores, and those of their parts.
+/// The gauges of a breaker's state, until it is dropped. The gauge of a state counts the breakers of this process in
+/// that state, so that several do not overwrite each other: those of stores, and those of their parts.
 ///
-/// The handles are asked of the recorder when the breaker is made: a recorder that is installed later sees none of its states.
+/// The recorder gives the handles when the breaker is created: a recorder that is installed later shows no state of it.
 #[derive(Debug)]
 pub(crate) struct StateFigures {
     now: [Gauge; STATES.len()],
@@ -21,11 +21,11 @@ pub(crate) struct StateFigures {
     shown: BreakerState,
 }
 
-/// Counts what is answered without the store: what is allowed, and what is denied.
+/// The counters of allowed and denied answers without the store.
 #[derive(Debug)]
 pub(crate) struct AnswerFigures([Counter; 2]);
 
-/// Counts the operations that the store receives late, after an outage, by operation and outcome.
+/// The counters of operations that the store receives late, after an outage, by operation and outcome.
 #[derive(Debug)]
 pub(crate) struct LateFigures([[Counter; OUTCOMES.len()]; LATE.len()]);
 
@@ -44,7 +44,7 @@ pub(crate) enum Outcome {
     Done,
     /// The store answered and refused it.
     Refused,
-    /// It may be done, and is too old to be repeated.
+    /// It may be done, and is too old to be sent again.
     GivenUp,
 }
 
@@ -61,7 +61,7 @@ impl Late {
 impl LateFigures {
     pub(crate) fn new(policy: FailurePolicy) -> Self {
         if policy == FailurePolicy::FailClosed {
-            // This policy puts nothing off.
+            // This policy sends no late operations.
             return Self(std::array::from_fn(|_| std::array::from_fn(|_| Counter::noop())));
         }
         describe_counter!(
@@ -137,7 +137,7 @@ impl AnswerFigures {
     }
 }
 
-/// In place of the crate `metrics`.
+/// A stand-in for the crate `metrics`.
 #[cfg(not(feature = "metrics"))]
 mod silent {
     #[derive(Debug)]
@@ -177,7 +177,7 @@ const fn state_name(state: BreakerState) -> &'static str {
     }
 }
 
-/// As they are numbered.
+/// In the order of their numbers.
 const STATES: [BreakerState; 3] =
     [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
 /// In the order of their numbers.

@@ -1,28 +1,28 @@
-//! What to do when the store cannot answer: the caller's explicit choice.
+//! Failure policies: the caller's choice of the answer when the store cannot answer.
 
 use crate::share::Share;
 
-/// What a limiter answers while its store cannot.
+/// The policy that answers calls while the store cannot.
 ///
-/// It holds for calls: checks, peeks, reservations, and the look-up of access keys. What manages or watches keys is always an
-/// error then. And stored data that cannot be read ([`StoreError::Corrupt`](limiter_core::StoreError::Corrupt)) is an error under
-/// every policy: the store is there.
+/// It holds for calls: checks, peeks, reservations, and the look-up of access keys. Managing keys and reading usage are
+/// errors in an outage. Corrupt stored data ([`StoreError::Corrupt`](limiter_core::StoreError::Corrupt)) is an error
+/// under every policy: the store has answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailurePolicy {
-    /// The store's error: no call is let through that the store has not allowed.
+    /// Returns the store's error: no call is allowed that the store has not allowed.
     #[default]
     FailClosed,
-    /// Every call is let through, flagged as [degraded](limiter_core::Allowed::degraded), and nothing is counted: as many as
-    /// come, of any key, also of one that is unknown, deleted or expired.
+    /// Allows every call, flagged as [degraded](limiter_core::Allowed::degraded), and counts nothing: any number of
+    /// calls, of any key, also of an unknown, deleted or expired one.
     FailOpen,
-    /// This process goes on by itself with a share of each limit that it last knew, flagged as degraded, allowed or denied. What it
-    /// allowed is charged to the store when that is back, as debt if need be.
+    /// Decides in this process, with a share of each limit as last known. Its answers, allowed or denied, are flagged as
+    /// degraded. The allowed calls are charged to the store when it is back, as debt if need be.
     ///
-    /// It knows a key from the key's first call that the store allowed, and looks at it again each minute. Calls of a key
-    /// that it does not know are the store's error: nothing is known to go by.
+    /// It knows a key from the key's first call that the store allowed, and reads it again each minute. Calls of other
+    /// keys return the store's error.
     LocalShare {
-        /// The part of each limit, and of what is left of the budget, that this process may use.
+        /// The part of each limit, and of the rest of the budget, that this process may use.
         share: Share,
     },
 }

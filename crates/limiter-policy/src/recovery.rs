@@ -1,4 +1,4 @@
-//! Coming back: one task looks after a store that has failed, so that no caller has to.
+//! Recovery: one task probes a failed store, so that no caller has to.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Weak};
@@ -16,7 +16,7 @@ use crate::error::{Outage, told};
 use crate::runtime::in_runtime;
 
 impl Asking {
-    /// Sees to it that a task looks after the store, until it answers and has been told all that it is to be told.
+    /// Starts a task, unless one runs, that probes the store until it answers and all late operations are sent.
     pub(crate) fn recover(self: &Arc<Self>) {
         if !self.recovering.swap(true, Ordering::AcqRel) {
             let recovery = Recovery { asking: Arc::downgrade(self), ended: false };
@@ -27,8 +27,8 @@ impl Asking {
         }
     }
 
-    /// How long to leave the store alone before the first probe. One whose probes are answered but whose calls fail would
-    /// otherwise come back and be given up all the time.
+    /// Returns the pause before the first probe. Without it, a store that answers probes but fails calls would come back
+    /// and be given up all the time.
     fn first_pause(&self) -> Duration {
         let since = self.came_back.lock().map_or(Duration::MAX, |came_back| came_back.elapsed());
         self.timing.probe_every.saturating_sub(since)
@@ -69,7 +69,7 @@ impl Asking {
         }
     }
 
-    /// Connects if that is still to be done, and asks for what changes nothing.
+    /// Connects if not yet connected, and sends a call that changes nothing.
     async fn probe(&self, witness: &Witness) -> Result<(), BoxError> {
         let store = match (self.store(), &self.connect) {
             (Some(store), _) => store,
@@ -81,7 +81,7 @@ impl Asking {
             }
             (None, None) => return Err("there is no store, and no way to connect to one".into()),
         };
-        // No single server speaks for a store with parts: it is back once it is connected.
+        // No single server represents a store with parts: it is back once it is connected.
         if *witness == Witness::Nobody && !witness.domain(store).is_whole() {
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl Asking {
     }
 }
 
-/// The task. It ends with the last owner of the store.
+/// The recovery task. It ends with the last owner of the store.
 struct Recovery {
     asking: Weak<Asking>,
     ended: bool,
@@ -126,7 +126,7 @@ impl Recovery {
             pause = asking.timing.probe_every;
             asking.look_after().await;
             if asking.is_well() {
-                // Whoever finds something to do from here on begins anew, or is heard.
+                // A call that fails from here on starts a new task, or is seen by the check below.
                 asking.recovering.store(false, Ordering::Release);
                 if asking.is_well() || asking.recovering.swap(true, Ordering::AcqRel) {
                     self.ended = true;
@@ -151,7 +151,7 @@ impl Drop for Recovery {
 }
 
 impl Witness {
-    /// The part of the store that serves the witness.
+    /// Returns the part of the store that serves the witness.
     pub(crate) fn domain(&self, store: &dyn Store) -> FailureDomain {
         match self {
             Self::Nobody => store.failure_domain(&NOBODY),

@@ -1,4 +1,4 @@
-//! The part of each limit that one process may use by itself.
+//! The part of each limit that one process may use without the store.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,10 +7,10 @@ use limiter_core::{
     Credits, InForce, KeyConfig, KeyRecord, Limits, Thresholds, Timestamp, TokenType, WindowLimits,
 };
 
-/// A part of each limit, above nothing and at most all of it.
+/// A part of each limit, above zero and at most all of it.
 ///
-/// With N processes the total in an outage never passes N times this part of a limit. So at most one in N keeps the limit itself;
-/// more is the operator's choice. Parts are rounded down: of a limit smaller than N, one in N is nothing.
+/// With N processes the total in an outage never passes N times this part of a limit. So a share of at most 1/N keeps
+/// the limit; more is the operator's choice. Parts are rounded down: 1/N of a limit smaller than N is zero.
 ///
 /// ```
 /// use std::num::NonZeroU32;
@@ -27,7 +27,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// One part of so many: for as many processes.
+    /// Creates the share 1/N, for N processes.
     #[must_use]
     pub const fn one_in(processes: NonZeroU32) -> Self {
         Self { one_in: processes }
@@ -37,7 +37,7 @@ impl Share {
         amount / self.one_in.get() as u64
     }
 
-    /// What is in force at `now`, and its part of what is left of the budget.
+    /// Returns this share of the limits in force at `now`, and of the rest of the budget.
     pub(crate) fn in_force(
         self,
         record: &KeyRecord,
@@ -60,7 +60,7 @@ impl Share {
         }
     }
 
-    /// What is configured, and so in force as soon as windows end.
+    /// Returns this share of the configured limits, which come into force when windows end.
     pub(crate) fn configured(self, record: &KeyRecord, left: Option<Credits>) -> KeyConfig {
         let config = record.config();
         let assets = config.assets.iter();
@@ -68,7 +68,7 @@ impl Share {
             global: self.of_limits(&config.global),
             assets: assets.map(|(asset, limits)| (asset.clone(), self.of_limits(limits))).collect(),
             budget: left.and_then(|left| Credits::from_millionths(self.of(left.millionths())).ok()),
-            // A share of a limit says little of the limit: what is reached is told when the store has been charged.
+            // Thresholds are those of the whole limit: they fire when the store is charged.
             thresholds: Some(Thresholds::NONE),
             ..config
         }
@@ -86,7 +86,7 @@ impl Share {
             (Some(_), None) => minute.token_type(),
             (None, Some(_)) => day.token_type(),
             _ if minute.token_type() == day.token_type() => day.token_type(),
-            // For a day after a change they may differ. What counts both input and output is never too little.
+            // They may differ for a day after a change. Counting both input and output never counts too little.
             _ => TokenType::Total,
         };
         let builder = Limits::builder()

@@ -1,4 +1,4 @@
-//! The guarded store: a store of any kind, and what to answer when it cannot.
+//! The guarded store: a store of any kind, and the policy for its outages.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::local::Local;
 use crate::metrics::AnswerFigures;
 use crate::policy::FailurePolicy;
 
-/// A store, and what is answered when it cannot: by the [`FailurePolicy`], at the latest after a deadline.
+/// A store with a [`FailurePolicy`], which answers when the store cannot, at the latest after a deadline.
 ///
-/// Made by a [`GuardedStoreBuilder`](crate::GuardedStoreBuilder). A clone is the same store. It works on a tokio runtime whose timer
-/// is on: a call that is polled elsewhere is an [outage](crate::Outage::NoRuntime), and answered by the policy.
+/// Built by a [`GuardedStoreBuilder`](crate::GuardedStoreBuilder); clones share the store. It needs a tokio runtime
+/// with a timer: a call polled elsewhere is an [outage](crate::Outage::NoRuntime), answered by the policy.
 #[derive(Clone)]
 pub struct GuardedStore {
     asking: Arc<Asking>,
@@ -36,28 +36,27 @@ pub struct GuardedStore {
 }
 
 impl GuardedStore {
-    /// The state of the circuit breaker. A store with parts that fail on their own, such as the masters of a cluster,
-    /// has one breaker for each part: this is the worst of their states.
+    /// Returns the state of the circuit breaker. A store with parts that fail on their own, such as the masters of a
+    /// cluster, has one breaker for each part: this is the worst of their states.
     #[must_use]
     pub fn breaker(&self) -> BreakerState {
         self.asking.breakers.lock().state()
     }
 
-    /// The state that applies to calls of this key: that of the part of the store that serves it.
+    /// Returns the breaker's state for calls of this key: that of the part of the store that serves it.
     #[must_use]
     pub fn breaker_of(&self, key: &KeyId) -> BreakerState {
         self.asking.state_for(key)
     }
 
-    /// Whether [`LocalShare`](FailurePolicy::LocalShare) could go on with this key: its limits are known.
+    /// Returns whether [`LocalShare`](FailurePolicy::LocalShare) could decide for this key: its limits are known.
     #[must_use]
     pub fn knows(&self, key: &KeyId) -> bool {
         self.asking.local.as_ref().is_some_and(|local| local.knows(key))
     }
 
-    /// Whether all breakers are closed, and the store has received all ends of reservations and all calls that were
-    /// allowed
-    /// without it.
+    /// Returns whether all breakers are closed, and the store has received all ends of reservations and all calls that
+    /// were allowed without it.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.asking.is_well()
@@ -105,12 +104,12 @@ impl GuardedStore {
         self.policy == FailurePolicy::FailOpen
     }
 
-    /// Whether the policy goes on without the store.
+    /// Returns whether the policy goes on without the store.
     fn goes_on(&self) -> bool {
         self.policy != FailurePolicy::FailClosed
     }
 
-    /// The store's answer, or that of the policy if there is none. `here` decides by this process's share.
+    /// Returns the store's answer, or the policy's if there is none. `here` decides by this process's share.
     pub(crate) fn or_policy<E: CallError>(
         &self,
         key: &KeyId,
@@ -141,7 +140,7 @@ impl GuardedStore {
         decision.degrade()
     }
 
-    /// Learns what the share is a share of, in the background.
+    /// Reads the key's limits in the background, to know the share of them.
     fn follow(&self, local: &Local, key: &KeyId, decision: &Decision) {
         if let Decision::Denied(denied) = decision {
             if *denied.reason() == DenialReason::KeyUnknown {
@@ -166,7 +165,7 @@ impl GuardedStore {
         }
     }
 
-    /// Tells the store how a reservation has ended, now or, if the policy goes on without it, later.
+    /// Sends the end of a reservation to the store: now or, if the policy goes on without the store, later.
     async fn end(&self, ended: Ended) -> Result<Settled, ReservationError> {
         let Ended { key, id, actual, .. } = &ended;
         if let Some(local) = &self.asking.local {
@@ -193,7 +192,7 @@ impl GuardedStore {
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => {
                 Ok(Settled::uncharged(None))
             }
-            told => told,
+            answer => answer,
         }
     }
 
@@ -283,7 +282,7 @@ impl Store for GuardedStore {
         if self.asking.local.is_none() && decision.is_degraded() {
             self.unbacked.remember(key, id, may_stand);
         } else if may_stand && decision.is_degraded() {
-            // It is counted here, and is not to count twice if the store has heard of it after all.
+            // It is counted here, and must not count twice if the store has received it after all.
             let ended = Ended::by_caller(key, id, None);
             self.tell_later(Ended { is_reported: false, ..ended });
         }
@@ -405,7 +404,7 @@ impl Store for GuardedStore {
     }
 }
 
-/// Without what it remembers: a store may have many keys.
+/// Without the remembered keys: a store may have many.
 impl std::fmt::Debug for GuardedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GuardedStore")
@@ -415,7 +414,7 @@ impl std::fmt::Debug for GuardedStore {
     }
 }
 
-/// Let through by the policy, at the time of this process.
+/// Returns the answer of a policy that allows the call, at the time of this process.
 fn unchecked() -> Decision {
     Decision::unchecked(Timestamp::from(SystemTime::now()))
 }

@@ -230,7 +230,7 @@ async fn as_many_calls_are_remembered_of_all_keys_as_may_be_and_one_more_is_an_e
 
 /// The queue holds only ends of reservations that the store may know.
 #[tokio::test(start_paused = true)]
-async fn under_fail_open_what_the_store_never_heard_of_takes_no_place_among_the_ends_to_be_told() {
+async fn under_fail_open_calls_unknown_to_the_store_take_no_room_in_the_queue_of_ends() {
     let policy = limiter_policy::FailurePolicy::FailOpen;
     let builder = GuardedStoreBuilder::new(policy).most_remembered(2);
     let world = World::of(1, MemoryStore::builder(), builder).await;

@@ -1,5 +1,5 @@
-//! What each policy promises when something breaks: 64 tasks, a real server, and a proxy on the way to it. GUARANTEES.md tells
-//! which test shows which promise.
+//! The promises of each policy under faults: 64 tasks, a real server, and a proxy before it. GUARANTEES.md lists the
+//! test of each promise.
 
 mod cluster;
 mod faults;

@@ -96,7 +96,7 @@ async fn what_was_reserved_before_and_ends_in_the_outage_is_settled_when_the_sto
 }
 
 #[tokio::test]
-async fn of_ends_that_cannot_be_told_yet_only_so_many_are_kept_and_one_more_is_an_error() {
+async fn the_queue_of_late_ends_is_bounded_and_one_more_is_an_error() {
     let world = World::in_an_outage(FailurePolicy::FailOpen).await;
     for id in ["a", "b", "c"] {
         world.reserve_elsewhere(id, 100);

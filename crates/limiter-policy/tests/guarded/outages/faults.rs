@@ -12,7 +12,7 @@ use super::world::{DEADLINE, World};
 
 type Fault = fn(&World);
 
-/// The store is away from one moment to another: calls without it cost nothing, and one probe brings it back.
+/// Runs an outage that begins and ends at once: calls without the store are fast, and one probe brings it back.
 async fn outage(what: &str, policy: FailurePolicy, begin: Fault, end: Fault) -> Tally {
     let world = World::new(policy).await;
     let load = Load::start(&world);
@@ -27,7 +27,7 @@ async fn outage(what: &str, policy: FailurePolicy, begin: Fault, end: Fault) -> 
     load.until_without_store(1_000).await;
     end(&world);
     let recovered = world.until_closed().await;
-    // What began before the store came back is over by then.
+    // Calls that began before the store came back have ended by then.
     sleep(2 * DEADLINE).await;
     let without_store = load.now().without_store();
     load.until_allowed(200).await;
@@ -56,8 +56,8 @@ async fn outage(what: &str, policy: FailurePolicy, begin: Fault, end: Fault) -> 
     tally
 }
 
-/// `FailClosed` lets nothing through that the store has not allowed; `FailOpen` lets all through, and says which.
-/// `LocalShare` pays for what it let through; what was under way may have been charged by the store as well.
+/// `FailClosed` allows only calls that the store has allowed; `FailOpen` allows all, and flags those without the store.
+/// `LocalShare` pays for the calls that it allowed; the store may have charged those under way as well.
 fn keeps_its_promise(policy: FailurePolicy, tally: &Tally, counted: u64, faults: u64) {
     assert!(tally.slowest < DEADLINE + SLACK, "{tally:?}");
     assert!(tally.allowed <= counted, "an answer without a flag is the store's: {tally:?}");
@@ -154,7 +154,7 @@ async fn a_server_that_is_slow_is_waited_for() {
     }
 }
 
-/// The share is all of it: there is one process.
+/// The share is the whole limit: there is one process.
 const POLICIES: [FailurePolicy; 3] = [
     FailurePolicy::FailClosed,
     FailurePolicy::FailOpen,
@@ -162,5 +162,5 @@ const POLICIES: [FailurePolicy; 3] = [
 ];
 /// How often something is cut or lost.
 const FAULTS: u64 = 20;
-/// By which a busy machine may answer late.
+/// The delay that is accepted on a busy machine.
 const SLACK: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! What is counted while the store is away.
+//! Metrics during an outage of the store.
 
 use std::num::NonZeroU32;
 
@@ -13,7 +13,7 @@ fn breakers(metrics: &Metrics) -> [u64; 3] {
         .map(|state| metrics.value(&format!(r#"limiter_breaker_state{{state="{state}"}}"#)))
 }
 
-/// Everything runs on the thread of the test, as far as its recorder reaches.
+/// Everything runs on the thread of the test, where its recorder is installed.
 #[tokio::test]
 async fn an_outage_is_seen_in_the_state_of_the_breaker_and_in_the_answers_without_the_store() {
     for (policy, name) in [

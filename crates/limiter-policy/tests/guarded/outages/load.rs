@@ -1,4 +1,4 @@
-//! Tasks that call without a pause, and the count of what became of each call.
+//! Tasks that call all the time, and counts of the outcomes of their calls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::world::{Guarded, World, one_credit};
 
-/// What became of calls.
+/// The outcomes of calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     /// By the store.
@@ -23,7 +23,7 @@ pub(crate) struct Tally {
     pub(crate) unavailable: u64,
     /// It may have been charged.
     pub(crate) unknown: u64,
-    /// How many took longer than half a deadline.
+    /// Calls that took longer than half a deadline.
     pub(crate) waited: u64,
     pub(crate) slowest: Duration,
     /// Calls that had no answer when the load ended, long after their deadline.
@@ -48,7 +48,7 @@ impl Tally {
         self.unavailable + self.unknown
     }
 
-    /// Answers that did not come from the store.
+    /// Returns the number of answers that did not come from the store.
     pub(crate) fn without_store(&self) -> u64 {
         self.degraded + self.errors()
     }
@@ -82,14 +82,14 @@ impl Load {
         self.tally.lock().unwrap()
     }
 
-    /// Waits until the store has allowed so many more calls.
+    /// Waits until the store has allowed this many more calls.
     pub(crate) async fn until_allowed(&self, more: u64) {
         let enough = self.now().allowed + more;
         let _ =
             until_async("the store allows more calls", async || self.now().allowed >= enough).await;
     }
 
-    /// Waits until so many more calls are answered without the store.
+    /// Waits until this many more calls are answered without the store.
     pub(crate) async fn until_without_store(&self, more: u64) {
         let enough = self.now().without_store() + more;
         let _ = until_async("more calls are answered without the store", async || {
@@ -108,9 +108,9 @@ impl Load {
     }
 }
 
-/// As many as call at once.
+/// The number of concurrent callers.
 pub(crate) const TASKS: u64 = 64;
-/// Between two calls of a task, so that one of those that need no store leaves time for the rest.
+/// The pause between two calls of a task, so that calls without the store leave time for the others.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Many deadlines.
 const LONG: Duration = Duration::from_secs(10);

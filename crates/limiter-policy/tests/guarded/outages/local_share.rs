@@ -1,4 +1,4 @@
-//! Processes that go on by themselves, each with its share, and pay when the store is back.
+//! Processes that decide without the store, each with its share, and pay when it is back.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::world::{Guarded, LONGEST, World, connect, create, create_as, one_credit, settings};
 
-/// Processes on one server that each may use one part of three.
+/// Three processes on one server, each with a share of 1/3.
 struct Processes {
     server: RedisServer,
     direct: RedisStore,
@@ -36,7 +36,7 @@ impl Processes {
         Self { server, direct, stores, key }
     }
 
-    /// One call of each by the store, and then time to learn what the share is a share of.
+    /// Makes one call of each through the store, and waits until each knows the key.
     async fn know_the_key(&self) {
         for store in &self.stores {
             let decision = store.check_and_consume(&self.key, None, &one_credit()).await.unwrap();
@@ -58,7 +58,7 @@ impl Processes {
         }
     }
 
-    /// Many tasks of each process call as often as they are told; counted are those that are allowed.
+    /// Makes this many calls in each of many tasks of each process, and returns how many were allowed.
     async fn call(&self, calls: u64, charge: Charge) -> u64 {
         let mut tasks = JoinSet::new();
         for store in &self.stores {
@@ -116,27 +116,27 @@ async fn three_processes_with_a_third_each_never_pass_the_limit_and_pay_all_of_i
     assert!(decision.is_ok_and(|decision| !decision.is_allowed() && !decision.is_degraded()));
 }
 
-/// Not in the outage: a share of a limit says little of the limit.
+/// No threshold fires in the outage: thresholds are those of the whole limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_allowed_in_an_outage_tells_what_it_reaches_when_it_is_paid() {
+async fn calls_of_an_outage_fire_thresholds_when_they_are_paid() {
     let processes = Processes::three(per_day(1_000)).await;
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let fired = Arc::new(Mutex::new(Vec::new()));
     for store in &processes.stores {
-        let (told, key) = (Arc::clone(&told), processes.key.clone());
+        let (fired, key) = (Arc::clone(&fired), processes.key.clone());
         store.listen(Box::new(move |of, event| {
             assert_eq!(*of, key);
             let LateEvent::Crossed(crossed) = event else { panic!("{event:?}") };
-            told.lock().unwrap().extend(crossed.iter().map(|crossing| crossing.percent));
+            fired.lock().unwrap().extend(crossed.iter().map(|crossing| crossing.percent));
         }));
     }
     processes.know_the_key().await;
     processes.lose_the_store().await;
     assert_eq!(processes.call(20, one_credit()).await, 999);
-    assert!(told.lock().unwrap().is_empty());
+    assert!(fired.lock().unwrap().is_empty());
     processes.find_the_store().await;
-    let mut told = told.lock().unwrap().clone();
-    told.sort_unstable();
-    assert_eq!(told, [80, 100], "once each, by whoever paid what reached it");
+    let mut fired = fired.lock().unwrap().clone();
+    fired.sort_unstable();
+    assert_eq!(fired, [80, 100], "once each, by the payment that reaches it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +193,7 @@ async fn a_reservation_that_is_made_in_the_outage_is_corrected_there_and_paid_as
         (usage.global.unwrap().day.requests.used, usage.assets[0].usage.day.tokens.used)
     };
     assert_eq!(used(processes.usage().await), (3 + 2, 450));
-    // What runs on is settled here, and the overrun is paid.
+    // The running call is settled here, and the overrun is paid.
     store.settle(key, &kept, &output(500)).await.unwrap();
     until_async("the store knows all", async || store.is_well()).await;
     assert_eq!(used(processes.usage().await), (3 + 2, 550));
@@ -291,7 +291,7 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     assert_eq!(used(full).await, 3, "it is paid as soon as there is room");
 }
 
-/// The first script that runs when the store is back is the probe, the second charges what was allowed.
+/// The first script that runs when the store is back is the probe, the second charges the allowed calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_paid_counts_once_also_if_the_answer_is_lost() {
     let share = Share::one_in(NonZeroU32::MIN);
