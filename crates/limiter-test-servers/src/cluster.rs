@@ -23,7 +23,7 @@ impl RedisCluster {
         Self::of(MASTERS, configuration)
     }
 
-    /// The same, where each master has a replica, which takes its place if it dies.
+    /// Starts a cluster where each master has a replica, which takes its place if it dies.
     pub fn with_replicas(configuration: &[&str]) -> Self {
         Self::of(2 * MASTERS, configuration)
     }

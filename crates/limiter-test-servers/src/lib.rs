@@ -7,8 +7,8 @@
 //! - [`Proxy`] stands between a client and a server, and loses replies after the server has executed the requests.
 //! - [`Process`] is any other program, such as the binary under test; [`example`] is an example of its package.
 //! - `provider`, with the feature of that name, is an LLM provider, and [`python`] runs clients from PyPI.
-//! - [`Log`] and [`Metrics`] record what the code under test logs and counts; [`until`] waits for what another thread or
-//!   process does.
+//! - [`Log`] and [`Metrics`] record the log and the metrics of the code under test; [`until`] waits for another thread
+//!   or process.
 //!
 //! Everything listens on 127.0.0.1 only, keeps its files in a directory of its own, and is gone when it is dropped, and
 //! also when the process of the test is killed.

@@ -1,4 +1,4 @@
-//! What the code under test logs through `tracing`.
+//! A recorder of the log lines that the code under test writes through `tracing`.
 
 use std::fs::{self, File};
 
@@ -29,12 +29,12 @@ impl Log {
         Self { directory, _subscriber: set_default(subscriber) }
     }
 
-    /// All lines so far.
+    /// Returns all lines so far.
     pub fn text(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).expect("the log is a text")
     }
 
-    /// The lines so far that have these words.
+    /// Returns the lines so far that contain these words.
     pub fn lines_with(&self, words: &str) -> Vec<String> {
         self.text().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }

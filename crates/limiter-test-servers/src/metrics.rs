@@ -1,11 +1,11 @@
-//! What the code under test counts through `metrics`.
+//! A recorder of the metrics of the code under test.
 
 use std::fmt;
 
 use metrics::{LocalRecorderGuard, set_default_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-/// All that is counted on this thread, from the creation of this value until it is dropped.
+/// The metrics of this thread, from the creation of this value until it is dropped.
 pub struct Metrics {
     recorded: PrometheusHandle,
     _recording: LocalRecorderGuard<'static>,
@@ -27,12 +27,12 @@ impl Metrics {
         Self { recorded: recorder.handle(), _recording: set_default_local_recorder(recorder) }
     }
 
-    /// All metrics so far, as Prometheus reads them.
+    /// Returns all metrics so far, in the text format of Prometheus.
     pub fn text(&self) -> String {
         self.recorded.render()
     }
 
-    /// The value of a time series, which is a name and its labels.
+    /// Returns the value of a time series, which is a name and its labels.
     pub fn value(&self, series: &str) -> u64 {
         let text = self.text();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -40,7 +40,7 @@ impl Metrics {
         value.parse().unwrap_or_else(|_| panic!("{series} is {value}"))
     }
 
-    /// All time series, without their values.
+    /// Returns all time series, without their values.
     pub fn series(&self) -> Vec<String> {
         let text = self.text();
         let lines = text.lines().filter(|line| !line.starts_with('#'));

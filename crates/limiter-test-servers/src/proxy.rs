@@ -145,9 +145,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many replies pass before one is lost.
+    /// The number of replies that pass before one is lost.
     lose_reply_after: Option<u64>,
-    /// How many requests pass before one is cut off.
+    /// The number of requests that pass before one is cut off.
     cut_request_after: Option<u64>,
     holding: bool,
     over: bool,
@@ -202,7 +202,7 @@ impl Shared {
 }
 
 impl State {
-    /// Whether a request of this command counts, or nothing if it is cut off.
+    /// Returns whether a request of this command counts, or `None` if it is cut off.
     fn request(&mut self, command: &String) -> Option<bool> {
         let counts = if self.only.is_empty() {
             !INTRODUCTIONS.contains(&command.as_str())
@@ -217,7 +217,7 @@ impl State {
         Some(counts)
     }
 
-    /// Counts a reply. Whether it is lost.
+    /// Counts a reply, and returns whether it is lost.
     fn loses_reply(&mut self, counts: bool) -> bool {
         self.executed += u64::from(counts);
         let lost = counts && falls_due(&mut self.lose_reply_after);
@@ -226,7 +226,7 @@ impl State {
     }
 }
 
-/// Counts down, and is true once, at the end.
+/// Counts down, and returns true once, at the end.
 fn falls_due(after: &mut Option<u64>) -> bool {
     let due = *after == Some(0);
     *after = after.and_then(|left| left.checked_sub(1));

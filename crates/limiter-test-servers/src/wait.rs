@@ -1,4 +1,4 @@
-//! Waiting for what another thread or process does.
+//! Waiting for another thread or process.
 
 use std::fmt::Display;
 use std::pin::pin;
@@ -16,7 +16,7 @@ pub fn until(condition: impl Display, mut holds: impl FnMut() -> bool) -> Durati
     began.elapsed()
 }
 
-/// The same in an asynchronous test, whose other tasks go on meanwhile.
+/// Waits in the same way in an asynchronous test, whose other tasks go on meanwhile.
 pub async fn until_async(
     condition: impl Display,
     mut holds: impl AsyncFnMut() -> bool,

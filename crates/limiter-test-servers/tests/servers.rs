@@ -245,7 +245,7 @@ fn servers_that_are_left_alone() {
     let _ = io::stdin().read_line(&mut String::new());
 }
 
-/// What a server could leave behind.
+/// The process and the files that a server could leave behind.
 struct Left {
     process: i32,
     port: u16,

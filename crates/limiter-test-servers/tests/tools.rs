@@ -1,4 +1,4 @@
-//! What tests need besides servers: other programs, ports, and what the code under test logs and counts.
+//! Tools other than servers: programs, ports, and recorders of logs and metrics.
 
 use std::net::TcpListener;
 use std::process::Command;
