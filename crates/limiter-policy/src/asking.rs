@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::breaker::{BreakerState, Turn};
 use crate::breakers::{Admission, Breakers, Witness};
-use crate::error::{Outage, told};
+use crate::error::{Outage, with_causes};
 use crate::later::Later;
 use crate::local::Local;
 use crate::metrics::LateFigures;
@@ -181,10 +181,10 @@ impl Asking {
                 let admission = breakers.admit(&of_key, || Witness::Key(key.clone()));
                 drop(breakers);
                 if let Ok(Admission { turn, .. }) = admission {
-                    self.count_failure(&of_key, turn, Subject::Key(key), told(error));
+                    self.count_failure(&of_key, turn, Subject::Key(key), with_causes(error));
                 }
             }
-            _ => self.count_failure(domain, *turn, *subject, told(error)),
+            _ => self.count_failure(domain, *turn, *subject, with_causes(error)),
         }
     }
 

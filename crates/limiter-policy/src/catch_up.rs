@@ -7,7 +7,7 @@ use limiter_core::{KeyId, ReservationError, StoreError, Unpaid};
 use tokio::time::{sleep, timeout};
 
 use crate::asking::Asking;
-use crate::error::told;
+use crate::error::with_causes;
 use crate::local::Local;
 use crate::metrics::Late;
 use crate::runtime::in_runtime;
@@ -29,7 +29,7 @@ impl Round {
     /// Notes an operation that the store answered and refused.
     pub(crate) fn refused(&mut self, key: &KeyId, late: Late, error: &ReservationError) {
         self.refusals += 1;
-        self.last_refused = Some(format!("{} of {key}: {}", late.name(), told(error)));
+        self.last_refused = Some(format!("{} of {key}: {}", late.name(), with_causes(error)));
     }
 }
 

@@ -32,6 +32,6 @@ pub enum Outage {
 }
 
 /// Formats an error and all its causes in one line.
-pub(crate) fn told(error: &dyn std::error::Error) -> Arc<str> {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> Arc<str> {
     limiter_core::with_causes(error).into()
 }

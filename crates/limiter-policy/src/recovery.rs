@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::asking::{Asking, failed_key};
 use crate::breakers::Witness;
 use crate::catch_up::Round;
-use crate::error::{Outage, told};
+use crate::error::{Outage, with_causes};
 use crate::runtime::in_runtime;
 
 impl Asking {
@@ -62,7 +62,7 @@ impl Asking {
             tracing::info!("{domain} answers again");
         }
         let mut breakers = self.breakers.lock();
-        breakers.end_probe(&domain, outcome.map_err(|error| told(&*error)));
+        breakers.end_probe(&domain, outcome.map_err(|error| with_causes(&*error)));
         // Another part now serves the key, such as the replica that took over.
         if moved && !domain.is_whole() {
             breakers.forget(&domain);
