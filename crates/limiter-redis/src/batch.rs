@@ -47,7 +47,7 @@ pub(crate) struct Bounds {
     pub(crate) known: usize,
 }
 
-/// Groups that one script decides, and what it answered.
+/// Groups that one script decides, and its answer.
 #[derive(Debug)]
 struct Replied {
     groups: Vec<(Group, Ready)>,

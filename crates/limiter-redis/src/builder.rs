@@ -43,9 +43,9 @@ use crate::store::RedisStore;
 /// ```
 ///
 /// On a cluster `+cluster|slots +asking` too, `+select` if the URL names a database, and `+scan` for
-/// [`RedisStore::delete_everything`](crate::RedisStore::delete_everything). Without `+role` and `+info` it works as well, and warns
-/// that it cannot tell a master from a replica, nor how new the server is. What else is missing is named when the store
-/// connects, or by the call that needs it.
+/// [`RedisStore::delete_everything`](crate::RedisStore::delete_everything). `+role` and `+info` are optional: without
+/// them the store cannot check the server's role and version, and warns of that. Other missing rights are errors that
+/// name the right, on connecting or on the first call that needs it.
 #[derive(Clone)]
 #[must_use = "nothing is connected before `connect` is called"]
 pub struct RedisStoreBuilder {
@@ -80,8 +80,8 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// With what the names of all Redis keys begin: 1 to 64 visible ASCII characters without braces. Two deployments on
-    /// one server need two of them. `limiter` by default.
+    /// The prefix of the names of all Redis keys: 1 to 64 visible ASCII characters without braces. Two deployments on
+    /// one server need two prefixes. `limiter` by default.
     pub fn key_prefix(self, prefix: impl Into<String>) -> Self {
         Self { key_prefix: prefix.into(), ..self }
     }
@@ -92,8 +92,8 @@ impl RedisStoreBuilder {
         Self { connect_deadline: deadline, ..self }
     }
 
-    /// The most that a call may take, with waiting for others and with reconnecting: 500 ms by default, above zero
-    /// and up to 10 minutes.
+    /// The most that a call may take, with queueing and reconnecting: 500 ms by default, above zero and up to 10
+    /// minutes.
     pub fn command_deadline(self, deadline: Duration) -> Self {
         Self { bounds: Bounds { deadline, ..self.bounds }, ..self }
     }
@@ -116,29 +116,29 @@ impl RedisStoreBuilder {
     }
 
     /// The number of keys and assets whose limits and windows are remembered, to prepare operations with: 100,000 by default,
-    /// 1 to 1,000,000. Each takes some 450 bytes, once it has been called. No decision depends on it; a call whose limits are
-    /// not at hand takes two round trips instead of one.
+    /// 1 to 1,000,000. Each takes some 450 bytes, once it has been called. No decision depends on it; a call whose limits
+    /// are not remembered takes two round trips instead of one.
     pub fn max_remembered_limits(self, keys_and_assets: usize) -> Self {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
     }
 
     /// How many calls of a key are remembered by their ids, and for how long: see [`LedgerBounds`] for the defaults.
     ///
-    /// Each number may be up to 1,000,000. The dedupe time must be longer than the deadline of commands, or a call that is
-    /// sent again could be charged again. What would be one too many is refused and not charged; nothing is forgotten
+    /// Each number may be up to 1,000,000. The dedupe time must be longer than the deadline of commands, or a call that
+    /// is sent again could be charged again. A call beyond a bound is refused and not charged; no call is forgotten
     /// before its time.
     pub fn ledger_bounds(self, bounds: LedgerBounds) -> Self {
         Self { remembered: bounds, ..self }
     }
 
-    /// Refuses a server whose `maxmemory-policy` may evict limits and counts, or what is remembered of calls, instead of
-    /// warning of it.
+    /// Refuses a server whose `maxmemory-policy` may evict limits, counts or remembered calls, instead of warning of
+    /// it.
     pub fn refuse_eviction(self) -> Self {
         Self { refuse_eviction: true, ..self }
     }
 
-    /// Windows and expiry follow this clock instead of the server's: for tests and replays. All processes that share
-    /// keys must do the same.
+    /// The clock for windows and expiry in place of the server's: for tests and replays. All processes that share keys
+    /// must use one.
     pub fn clock(self, clock: ManualClock) -> Self {
         Self { clock: Some(clock), ..self }
     }
@@ -153,8 +153,8 @@ impl RedisStoreBuilder {
     /// Connects, checks the servers and loads the scripts.
     ///
     /// # Errors
-    /// [`RedisError`], of which each variant says what to do: a setting or a URL that cannot be; no server, a wrong
-    /// password, too old a version, rights that the user lacks, a replica, an eviction policy that was to be refused.
+    /// [`RedisError`], of which each variant names the remedy: an invalid setting or URL, no server, a wrong password,
+    /// too old a version, missing rights, a replica, an eviction policy that [is refused](Self::refuse_eviction).
     pub async fn connect(self) -> Result<RedisStore, RedisError> {
         self.check()?;
         let target: Target = self.url.parse()?;
@@ -165,7 +165,7 @@ impl RedisStoreBuilder {
             pool_size: self.pool_size,
             refuse_eviction: self.refuse_eviction,
         };
-        // Loaded to see whether scripts are allowed. Which variant the servers understand is known afterwards.
+        // Loaded to check that scripts are allowed. The variant that the servers understand is known afterwards.
         let plain = Scripts::new(self.clock.clone(), false);
         let servers = Servers::connect(settings, &[&plain.apply, &plain.read]).await?;
         let scripts = match servers.understand_shebangs() {
@@ -178,8 +178,8 @@ impl RedisStoreBuilder {
         Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 
-    /// For tests: a store with these settings by the one connection of another. Many that are used at once save most of the
-    /// system calls.
+    /// Creates a store, for tests, with these settings and the one connection of another store. Many such stores at once
+    /// save most of the system calls.
     ///
     /// # Errors
     /// [`RedisError::InvalidSetting`].
@@ -247,17 +247,17 @@ impl std::fmt::Debug for RedisStoreBuilder {
 }
 
 const DEFAULT_PREFIX: &str = "limiter";
-/// Every name in Redis carries it.
+/// Every name in Redis contains the prefix.
 const MAX_PREFIX: usize = 64;
 /// Connecting includes name look-up, TLS and authentication.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// A decision takes a millisecond; a caller of an LLM does not notice half a second, and should not wait longer in vain.
+/// A decision takes a millisecond; a caller of an LLM does not notice half a second, and should not wait longer.
 const COMMAND_DEADLINE: Duration = Duration::from_millis(500);
 /// Management is rare, and each call of it takes a connection for a millisecond or so.
 const POOL_SIZE: usize = 4;
-/// Where the cost of one more call in a batch has become flat.
+/// In larger batches the cost of a call hardly falls.
 const MAX_BATCH: usize = 32;
-/// A script holds up everything else that the server does: a batch of this size takes a good millisecond.
+/// A script blocks the server: a batch of this size takes a good millisecond.
 const LARGEST_BATCH: usize = 128;
 /// A tenth of a second of work for a server of one core.
 const MAX_WAITING: usize = 16_384;

@@ -1,4 +1,4 @@
-//! Caches of what this process has seen of keys. Operations are prepared from them; none relies on them.
+//! Caches of the keys that this process has seen. Operations are prepared from them; none relies on them.
 
 use std::hash::Hash;
 use std::sync::Arc;

@@ -22,7 +22,7 @@ pub(crate) struct Group {
     pub(crate) calls: Vec<waiting::Request>,
 }
 
-/// An operation for the calls of a group that one script takes, prepared from what is known of their key.
+/// An operation for the calls of a group that one script takes, prepared from the known state of their key.
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) script: Arc<Script>,
@@ -32,7 +32,7 @@ pub(crate) struct Ready {
     rolls: bool,
 }
 
-/// Decisions for some calls of a group, if it was compared with what is stored, and the key as it is then.
+/// Decisions for some calls of a group, if it was compared with the stored data, and the key after them.
 type Explained = (Option<Vec<Option<Decision>>>, Option<Known>);
 
 impl Group {
@@ -95,13 +95,13 @@ impl Group {
 }
 
 impl Keys {
-    /// Prepares a group for `take`, from what is known of its key. Without a result [`decide`](Self::decide) does it.
+    /// Prepares a group for `take`, from the known state of its key. Without a result [`decide`](Self::decide) does it.
     pub(crate) fn prepare(&self, group: &Group) -> Option<Ready> {
         let (known, now) = (self.known.of(&group.key, group.asset.clone())?, self.now());
         if known.state.is_usable(now) { self.ready(group, known, now, false) } else { None }
     }
 
-    /// Prepares a group for `take`, if it can do what is to be done; on request only if it also fits by what is known.
+    /// Prepares a group for `take`, if that script can do it; on request only if the known state also admits it.
     fn ready(
         &self,
         group: &Group,
@@ -186,7 +186,7 @@ impl Keys {
         }
     }
 
-    /// Answers what is denied, and sends the rest: by `take` if all of it fits, or else with all stops.
+    /// Answers the denied calls, and sends the others: by `take` if all of them fit, or else with all stops.
     async fn try_again(
         &self,
         group: &mut Group,

@@ -9,15 +9,15 @@
 //!    being changed and until when (the lease);
 //! 2. claims the pointer of each key, when creating;
 //! 3. creates, updates or deletes each record: the moment at which it happens;
-//! 4. finishes: one script that makes the index say what the record says, and ends the change.
+//! 4. finishes: one script that makes the index agree with the record, and ends the change.
 //!
 //! A workspace has one change at a time; others wait. If a client stops halfway, the next client after the lease takes its
 //! change over, reads the records and finishes in its place. The stopped client cannot interfere any more should it wake
 //! up: steps 2 and 3 refuse to run after half of the lease by the clock of their own server, and step 4 refuses if the
 //! change is not the client's any more. This assumes that the clocks of the servers differ by less than half a lease.
 //!
-//! A key whose record is damaged cannot be read, and stays in the index until it is deleted: deleting needs no record. No
-//! other key of the workspace is affected.
+//! A key with a damaged record stays in the index until it is deleted: deleting needs no record. No other key of the
+//! workspace is affected.
 //!
 //! Changes of limits, budget and of an expiry that is no admin's touch no index: one script on the key's slot.
 
@@ -143,10 +143,10 @@ impl Directory {
     }
 }
 
-/// Why a change stops before its end.
+/// The reason why a change stops before its end.
 #[derive(Debug)]
 enum Stop {
-    /// Nothing was changed for good: what was prepared can be taken back at once.
+    /// Nothing was changed for good: the prepared steps can be undone at once.
     Refused(KeysError),
     /// A step may still happen: the change must stay until its lease is over.
     Unknown(KeysError),
@@ -184,7 +184,7 @@ impl From<Undone> for Stop {
     }
 }
 
-/// Why keys cannot be managed right now although the servers answer.
+/// The reason why keys cannot be managed right now although the servers answer.
 #[derive(Debug, Error)]
 pub(crate) enum ManagementError {
     #[error("other changes to the keys of this workspace did not finish in time: try again")]

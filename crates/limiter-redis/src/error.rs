@@ -1,4 +1,4 @@
-//! Errors between this crate and a Redis server, and whether a call that failed may have run.
+//! Errors of Redis servers and connections, and whether a failed call may have run.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::schema::Misread;
 
-/// Why Redis could not do what we asked. Each variant is a thing that a person mends in another way.
+/// The reason why an operation on Redis failed. Each variant has another remedy.
 ///
 /// In each, `server` is the address of the server, `key` the Redis key or all those of the call, and `source` the error of
 /// the network, of the TLS library or of the server. No message holds a password.
@@ -20,7 +20,7 @@ use crate::schema::Misread;
     reason = "the fields are named in the messages, and those that many have are explained once"
 )]
 pub enum RedisError {
-    /// The URL names no server that we know how to reach.
+    /// The URL is of no supported kind.
     #[error(
         "the Redis URL cannot be used: {reason}; write redis://[user:password@]host:port/database, \
          rediss://… for TLS, unix:///path, redis+cluster://host:port,host:port or \
@@ -65,18 +65,18 @@ pub enum RedisError {
         #[source]
         source: Cause,
     },
-    /// The user may not run commands that we need.
+    /// The user may not run commands that the store needs.
     #[error(
         "the Redis user may not use {what}, which the limiter needs: allow it with ACL SETUSER <user> {allow}"
     )]
     Permission { what: String, allow: String },
-    /// The user may not use the keys under our prefix.
+    /// The user may not use the keys under the prefix.
     #[error(
         "the Redis user may not use the keys {pattern}, which are those of the limiter: \
          allow them with ACL SETUSER <user> ~{pattern}"
     )]
     KeysForbidden { pattern: String },
-    /// The server lacks what our scripts need.
+    /// The server lacks features that the scripts need.
     #[error(
         "the Redis server {server} has version {version}, but the limiter needs 6.2 or later: upgrade it"
     )]
@@ -87,19 +87,19 @@ pub enum RedisError {
          allow them with ACL SETUSER <user> +evalsha +eval +script|load"
     )]
     ScriptsForbidden { command: String },
-    /// A replica may be behind its master, so nothing is decided there.
+    /// The server is a replica, which may be behind its master.
     #[error(
         "the Redis server {server} is a replica, which may be behind: connect to its master, \
          or let Sentinels or a cluster name the master (redis+sentinel://, redis+cluster://)"
     )]
     Replica { server: String },
-    /// The server could evict what is ours when its memory is full: limits and counts, or what is remembered of calls.
+    /// The server could evict limits, counts or remembered calls when its memory is full.
     #[error(
         "the Redis server {server} may evict keys when its memory is full (maxmemory-policy {policy}): \
          limits with allkeys-*, reservations and request ids with volatile-* too; set maxmemory-policy to noeviction"
     )]
     Evicts { server: String, policy: String },
-    /// The server has started and reads its data.
+    /// The server has started and is loading its data.
     #[error("the Redis server {server} is still loading its data: try again when it is done")]
     Loading { server: String },
     /// The server has no memory left to write.
@@ -107,13 +107,13 @@ pub enum RedisError {
         "the Redis server {server} is out of memory and refuses writes: raise maxmemory or delete data"
     )]
     OutOfMemory { server: String },
-    /// The server is kept busy by a script.
+    /// A script keeps the server busy.
     #[error(
         "the Redis server {server} is busy with a script that runs too long: find out whose it is, \
          and end it with SCRIPT KILL"
     )]
     Busy { server: String },
-    /// The server was a master, and is one no more.
+    /// The server is no longer a master.
     #[error(
         "the Redis server {server} is read-only: it is no longer a master; connect to the master that took over"
     )]
@@ -121,7 +121,7 @@ pub enum RedisError {
     /// The cluster does not serve this key.
     #[error("the Redis cluster does not serve the key ({answer}): see CLUSTER INFO for what fails")]
     ClusterDown { answer: String },
-    /// The nodes of a cluster sent us from one to the next.
+    /// The nodes of a cluster redirected the call too often.
     #[error(
         "the Redis cluster redirected the call {hops} times without an end: its nodes disagree on who owns the slot; \
          see CLUSTER SLOTS on each"
@@ -136,13 +136,13 @@ pub enum RedisError {
         #[source]
         source: Option<Cause>,
     },
-    /// A server that is asked for the master is none that could know.
+    /// A server that was asked for the master is not a Sentinel.
     #[error(
         "the server {server} is not a Sentinel: after redis+sentinel:// name Sentinels (26379 is their usual port), \
          or write redis:// to use this server itself"
     )]
     NotASentinel { server: String },
-    /// The time for the call is over.
+    /// The deadline of the call has passed.
     #[error(
         "Redis did not answer within {after:?}: the server or the network is slow, or the deadline too short"
     )]
@@ -163,10 +163,10 @@ pub enum RedisError {
     /// The runtime that was sending the call was shut down.
     #[error("the tokio runtime that was sending the call to Redis was shut down")]
     RuntimeGone,
-    /// More calls wait than may.
+    /// The queue of calls is full.
     #[error("too many calls are queued for Redis ({waiting}): it is slower than they arrive")]
     Overloaded { waiting: usize },
-    /// Something else wrote a key of ours.
+    /// Another program wrote one of the store's keys.
     #[error(
         "the Redis key {key:?} has a type that the limiter never gives it: something else writes under its prefix; \
          give the limiter a prefix of its own"
@@ -177,7 +177,7 @@ pub enum RedisError {
         "the Redis key {key:?} was written by a later version of the limiter: upgrade this one"
     )]
     NewerFormat { key: String },
-    /// The key holds what the limiter never writes.
+    /// The key holds data that the limiter never writes.
     #[error(
         "the Redis key {key:?} is damaged ({what}): it was changed by something else; restore or delete it"
     )]
@@ -187,7 +187,7 @@ pub enum RedisError {
     ScriptFailed { script: String, answer: String },
 }
 
-/// Why a call has no answer.
+/// The reason why a call has no answer.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum CommandError {
     /// The script provably changed nothing.
@@ -198,7 +198,7 @@ pub(crate) enum CommandError {
     Unknown(RedisError),
 }
 
-/// The source of an error. Shared, since one failed connect is the answer to all callers that waited for it.
+/// The source of an error. Shared, since one failed connect fails all callers that waited for it.
 pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 impl RedisError {
@@ -223,7 +223,7 @@ impl RedisError {
         }
     }
 
-    /// The error of a user who may not use these commands, each as `ACL SETUSER` names it.
+    /// Creates the error of a user without the right to these commands, each as `ACL SETUSER` names it.
     pub(crate) fn commands_forbidden(names: &[impl AsRef<str>]) -> Self {
         let names = names.iter().map(|name| name.as_ref().to_lowercase());
         let (what, allow): (Vec<_>, Vec<_>) =
@@ -231,21 +231,21 @@ impl RedisError {
         Self::Permission { what: what.join(", "), allow: allow.join(" ") }
     }
 
-    /// Whether what the server holds is the trouble, and not how to reach it.
+    /// Returns whether the error is about stored data rather than the connection.
     const fn is_about_data(&self) -> bool {
         matches!(self, Self::WrongType { .. } | Self::NewerFormat { .. } | Self::Corrupt { .. })
     }
 }
 
 impl CommandError {
-    /// The error of a call that changes nothing: it has no unknown outcome.
+    /// Returns the error of a call that changes nothing: its outcome is never unknown.
     pub(crate) fn of_reading(self) -> Self {
         match self {
             Self::NotRun(error) | Self::Unknown(error) => Self::NotRun(error),
         }
     }
 
-    /// The error of a script that writes in more than one place: one that stopped it halfway proves nothing.
+    /// Returns the error of a script with several writes: an error halfway does not prove that nothing was written.
     pub(crate) fn of_several_writes(self) -> Self {
         match self {
             Self::NotRun(
@@ -256,7 +256,7 @@ impl CommandError {
     }
 }
 
-/// A cause that does not repeat itself: redis-rs words an error as the error below it, which is shown then.
+/// Returns the cause below an error of redis-rs, which repeats the cause's message.
 fn innermost(error: impl Error + Send + Sync + 'static) -> Cause {
     let text = error.to_string();
     let below = error.source().is_some_and(|below| text.contains(&below.to_string()));

@@ -1,4 +1,4 @@
-//! One way to the slot of a key: read what is stored, or do one operation on it.
+//! Scripts on the slot of a key: read its stored data, or do one operation on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

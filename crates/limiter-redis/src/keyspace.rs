@@ -25,7 +25,7 @@ impl Keyspace {
         self.of_key("k", id)
     }
 
-    /// The limits of an API key, and what else is configured.
+    /// Returns the name of the hash with the limits of an API key and its other settings.
     pub(crate) fn cold(&self, id: &KeyId) -> Vec<u8> {
         self.of_key("l", id)
     }
@@ -126,9 +126,9 @@ fn literal(text: &str) -> String {
 pub(crate) enum WorkspaceKey {
     /// A sorted set of the names of its keys.
     Names,
-    /// A hash from what must be unique to the id of the key that has it, and back: `n` + name and `m` + masked access key
-    /// to the id, `i` + id to the name, `s` + id to the masked access key. So whatever is known of a key can be dropped
-    /// by its id alone.
+    /// A hash from each unique value to the id of its key, and back: `n` + name and `m` + masked access key to the id,
+    /// `i` + id to the name, `s` + id to the masked access key. So all entries of a key can be dropped by its id
+    /// alone.
     Taken,
     /// A set of the ids of its permanent admin keys.
     Admins,

@@ -2,7 +2,7 @@
 //!
 //! Every decision is one atomic step in one round trip: a script on the server reads the key's limits and counts,
 //! decides, and charges, on the server's own clock. So a change of limits or a deletion is in force for every process
-//! at once. What the script decided is explained by `limiter-core`, the same code that decides in memory.
+//! at once. `limiter-core`, which decides in memory, explains the script's decisions with the same code.
 //!
 //! One server, servers behind Sentinels, and a cluster are all named by a URL:
 //!
@@ -25,16 +25,16 @@
 //! # }
 //! ```
 //!
-//! # What needs care
+//! # Caveats
 //! - A call whose answer was lost may have been charged: that is [`StoreError::OutcomeUnknown`], and never sent again.
-//!   One with a request id, and all that is done to a reservation, is sent again, since that charges nothing twice.
-//! - Redis replicates after it has answered: what was charged last may be lost in a failover. See GUARANTEES.md.
-//! - Keys are never expired, only what is remembered of their calls, when it has passed. A server that may evict them is warned of, or refused if you ask for it
+//!   A call with a request id or on a reservation is sent again, since it charges nothing twice.
+//! - Redis replicates after it has answered: the last charges may be lost in a failover. See GUARANTEES.md.
+//! - Keys never expire in Redis, only remembered calls do. The store warns of a server that may evict keys, or refuses it
 //!   ([`RedisStoreBuilder::refuse_eviction`]).
-//! - On a cluster all of a key lies in the slot of the part of its id before the first `/`, or of all of it.
+//! - On a cluster all data of a key lies in one slot: that of its id up to the first `/`, or of the whole id.
 //!
-//! # Figures
-//! With the feature `metrics` the calls of each batch are counted, in the histogram `limiter_redis_batch_calls`.
+//! # Metrics
+//! With the feature `metrics`, the histogram `limiter_redis_batch_calls` counts the calls of each batch.
 //!
 //! [`StoreError::OutcomeUnknown`]: limiter_core::StoreError::OutcomeUnknown
 

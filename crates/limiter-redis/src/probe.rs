@@ -1,4 +1,4 @@
-//! A look inside, and ways to make what a store believes wrong: for tests of this repository alone.
+//! Inspection of a store, and ways to falsify its caches: for tests of this repository alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -133,7 +133,7 @@ impl Records {
         self.update_found(workspace, found, version, config, not_after).await
     }
 
-    /// The same from what was found of the key a moment ago. That saves a trip, and if it is old by now, nothing but that.
+    /// Updates a key that was read a moment ago. That saves a round trip, unless the read is outdated by now.
     pub(crate) async fn update_found(
         &self,
         workspace: &WorkspaceId,

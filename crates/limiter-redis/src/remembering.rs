@@ -26,7 +26,7 @@ use crate::schema::{
 };
 use crate::unanswered::Unanswered;
 
-/// Does what needs an id. A clone is the same connections.
+/// Operations on reservations and calls with ids. Clones share the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Remembering {
     keys: Keys,

@@ -7,8 +7,8 @@ use crate::keyspace::Keyspace;
 use crate::script::Script;
 use crate::servers::{Lane, Servers};
 
-/// Fails if the user lacks a right, and names it. A server that cannot answer now is not waited for: what is missing is
-/// named later, by the call that needs it.
+/// Fails if the user lacks a right, and names it. It does not wait for a server that cannot answer now: the first call
+/// that needs a missing right names it later.
 ///
 /// # Errors
 /// [`RedisError::Permission`] with all commands that are missing, [`RedisError::ScriptsForbidden`] or

@@ -1,7 +1,7 @@
-//! Where a script runs: one server, the master that Sentinels name, or the master of its slot in a cluster.
+//! The servers that run scripts: one server, the master that Sentinels name, or the master of a slot in a cluster.
 //!
 //! A script is sent again only after an answer that proves that it changed nothing, or if it may run twice without harm.
-//! All else that was sent and not answered is unknown, and stays so: redis-rs's own cluster and manager connections, which may send twice, are not used.
+//! Any other script without an answer has an unknown outcome. redis-rs's cluster and manager connections may send twice.
 
 mod answer;
 mod checks;
@@ -40,7 +40,7 @@ use crate::error::{CommandError, RedisError};
 use crate::runtime::{in_runtime, reading_in_runtime};
 use crate::script::{Call, Script};
 
-/// How to reach the servers.
+/// The address of the servers, and the settings of connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
@@ -54,26 +54,26 @@ pub(crate) struct Settings {
     pub(crate) refuse_eviction: bool,
 }
 
-/// By which connection a call goes.
+/// The connection of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// The one that all decisions share.
+    /// The connection that all decisions share.
     Shared,
-    /// One of a pool, so that a long listing delays no decision.
+    /// A connection of a pool, so that a long listing delays no decision.
     Apart,
 }
 
-/// The servers of one deployment. A clone is the same connections.
+/// The servers of one deployment. Clones share the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Servers {
     place: Arc<Place>,
     policy: Arc<Policy>,
     #[cfg(test)]
     pub(crate) faults: faults::Faults,
-    /// How often each script was sent.
+    /// The number of times that each script was sent.
     #[cfg(feature = "fuzzing")]
     pub(crate) sent: Arc<parking_lot::Mutex<std::collections::BTreeMap<&'static str, u64>>>,
-    /// Whether everything goes by the one connection.
+    /// Whether all calls use the one shared connection.
     #[cfg(feature = "fuzzing")]
     pub(crate) never_apart: bool,
 }
@@ -83,7 +83,7 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Value, CommandError>> + Se
 impl Servers {
     /// Connects to all masters, checks them and loads the scripts.
     ///
-    /// Of a cluster a part may be out of reach as yet.
+    /// A part of a cluster may be unreachable.
     pub(crate) async fn connect(
         settings: Settings,
         scripts: &[&Script],
@@ -116,7 +116,7 @@ impl Servers {
         Ok(servers)
     }
 
-    /// The same connections with counts of their own, of which one alone is used.
+    /// Returns a handle with its own counts that uses the shared connection alone.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn for_one_of_many(&self) -> Self {
         Self { sent: Arc::default(), never_apart: true, ..self.clone() }
@@ -139,8 +139,8 @@ impl Servers {
         Box::pin(in_runtime(run))
     }
 
-    /// The same of a script that changes nothing more when it runs again: should its answer be lost with the connection, it
-    /// is sent again, a few times and within the deadline.
+    /// Runs an idempotent script: if its answer is lost with the connection, it is sent again, a few times and within the
+    /// deadline.
     pub(crate) fn run_repeatable<'a>(
         &'a self,
         script: &'a Script,
@@ -202,10 +202,10 @@ impl Servers {
                 }
                 Failure::Answered(Answer::Moved { to }) => {
                     self.place.doubt();
-                    self.place.told(&to, &node)
+                    self.place.redirect_target(&to, &node)
                 }
                 Failure::Answered(Answer::Ask { to }) => {
-                    node = self.place.told(&to, &node).map_err(CommandError::NotRun)?;
+                    node = self.place.redirect_target(&to, &node).map_err(CommandError::NotRun)?;
                     asking = true;
                     hops += 1;
                     continue;
@@ -225,22 +225,22 @@ impl Servers {
         Err(CommandError::NotRun(RedisError::TooManyRedirects { hops: MAX_HOPS }))
     }
 
-    /// The part of the servers that serves keys with this hash tag, by the last known topology. Sends no request.
+    /// Returns the part of the servers that serves keys with this hash tag, by the last known topology. Sends no request.
     pub(crate) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
         self.place.failure_domain(tag)
     }
 
-    /// True if the keys of one call must have one slot.
+    /// Returns whether the keys of one call must have one slot.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(*self.place, Place::Cluster(_))
     }
 
-    /// True if all servers seen so far take scripts that begin with `#!lua`: Redis from 7.0 on, and Valkey.
+    /// Returns whether all servers seen so far take scripts that begin with `#!lua`: Redis from 7.0 on, and Valkey.
     pub(crate) fn understand_shebangs(&self) -> bool {
         self.policy.shebangs()
     }
 
-    /// Asks every master for a sign of life, all at once, each within the deadline of commands.
+    /// Pings every master, all at once, each within the deadline of commands.
     pub(crate) async fn health(&self) -> Result<(), RedisError> {
         let end = Instant::now() + self.policy.command_deadline;
         let mut pings = JoinSet::new();
@@ -254,7 +254,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Deletes all keys whose names match, on every master, and answers how many there were.
+    /// Deletes all keys whose names match, on every master, and returns their number.
     pub(crate) async fn delete_all(&self, pattern: &str) -> Result<u64, RedisError> {
         let deadline = self.policy.command_deadline;
         let mut deleted = 0;
@@ -265,8 +265,8 @@ impl Servers {
     }
 
     async fn connect_masters(&self) -> Result<(), RedisError> {
-        // Finding the masters takes up to one deadline, connecting another; the third is air, so that the error which
-        // comes at the end of those is the one that is seen.
+        // Finding the masters takes up to one deadline, connecting another; the third leaves time to return the errors
+        // of these two.
         let end = Instant::now() + self.policy.connect_deadline * 3;
         let mut connects = JoinSet::new();
         let masters = self.place.masters(end).await?;
@@ -277,7 +277,7 @@ impl Servers {
         while let Some(outcome) = connects.join_next().await {
             let Ok(Err(error)) = outcome else { continue };
             missing -= 1;
-            // Others of the cluster can decide for their keys meanwhile, and it may be back before it is needed.
+            // The other masters can serve their keys meanwhile, and this one may be back before it is needed.
             let passing =
                 matches!(error, RedisError::Unreachable { .. } | RedisError::Loading { .. });
             if !passing || missing == 0 {
@@ -289,17 +289,17 @@ impl Servers {
     }
 }
 
-/// rustls has no cryptography of its own and panics without one, so the process gets ours, unless it chose.
+/// Installs a cryptography provider for rustls, which panics without one, unless the process has chosen one.
 fn choose_cryptography() {
     #[cfg(feature = "tls")]
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have been faster, which is as good.
+        // Another thread may have been faster, which does no harm.
         drop(rustls::crypto::ring::default_provider().install_default());
     }
 }
 
-/// How often a call is sent again that may be. One lost connection is usual when a server is replaced, and a second one may
-/// be what is left of the first; more than that is a network that the caller should hear of.
+/// Repetitions of an idempotent call. One lost connection is usual when a server is replaced, and a second may follow
+/// from the first; more are a network failure to report to the caller.
 const REPETITIONS: usize = 2;
 
 /// Redirects of one call. One is usual when a slot has moved, two while it moves; more mean that the nodes disagree.

@@ -54,28 +54,28 @@ impl RedisStore {
         reading_in_runtime(self.keys.servers.health()).await
     }
 
-    /// The state of a living key as it is stored in Redis, for tests and inspection. No window is moved on; see
+    /// Returns the state of a living key as stored in Redis, for tests and inspection. No window is moved on; see
     /// [`KeyState`].
     ///
     /// # Errors
-    /// [`StoreError`] if Redis cannot answer, or holds what cannot be read.
+    /// [`StoreError`] if Redis cannot answer, or its data is corrupt.
     pub async fn state(&self, key: &KeyId) -> Result<Option<KeyState>, StoreError> {
         self.records.state(key).await
     }
 
-    /// The remembered calls of a living key as they are stored in Redis, for tests and inspection. The windows that
+    /// Returns the remembered calls of a living key as stored in Redis, for tests and inspection. The windows that
     /// admitted a reservation are left out, since they are compared in Redis alone.
     ///
     /// # Errors
-    /// [`StoreError`] if Redis cannot answer, or holds what cannot be read.
+    /// [`StoreError`] if Redis cannot answer, or its data is corrupt.
     pub async fn ledger(&self, key: &KeyId) -> Result<Option<Ledger>, StoreError> {
         self.remembering.ledger(key).await
     }
 
-    /// For tests and replays, whose prefix is their own: deletes everything under this store's prefix, keys, limits and
-    /// counts, and answers how many Redis keys that were. It looks through all keys of the servers.
+    /// Deletes all keys, limits and counts under this store's prefix, for tests and replays with their own prefix.
+    /// Returns the number of Redis keys deleted. It scans all keys of the servers.
     ///
-    /// It is no atomic step: what others create meanwhile may stay, in part. After an error it can be called again.
+    /// It is not atomic: keys created meanwhile may stay, in part. After an error it can be called again.
     ///
     /// # Errors
     /// [`RedisError`] if a server does not answer; some keys are deleted by then.

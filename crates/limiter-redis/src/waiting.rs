@@ -139,7 +139,7 @@ impl Queues {
 }
 
 /// Of one key, 512 callers on two cores got 330,000 decisions a second with two, 340,000 with four, 410,000 with eight and
-/// 450,000 with twelve; and whatever is under way is unknown when the connection breaks.
+/// 450,000 with twelve; and all calls under way have an unknown outcome when the connection breaks.
 const MOST_UNDER_WAY: usize = 8;
 
 const WAITING: u8 = 0;

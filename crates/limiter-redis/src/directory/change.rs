@@ -100,16 +100,16 @@ impl<'a> Intent<'a> {
     }
 }
 
-/// How a change may begin.
+/// The result of beginning a change.
 #[derive(Debug)]
 pub(super) enum Begin {
-    /// With what stands in the way of each need, if something does.
+    /// The change has begun, with the refusal of each need that is refused.
     Begun(Change, Vec<Option<Refusal>>),
     /// Another client is changing keys of this workspace.
     Busy,
-    /// Another client has stopped halfway. Its change is ours now, and must be finished first.
+    /// Another client has stopped halfway. This client has taken over its change, and must finish it first.
     Crashed(Change, Vec<Noted>),
-    /// Nothing has begun: with what stands in the way of each need, or of the whole.
+    /// Nothing has begun: the refusals of each need, or of all together.
     Refused(Vec<Option<Refusal>>),
 }
 

@@ -130,8 +130,8 @@ impl Directory {
         Ok(outcomes.into_iter().map(|outcome| Some(outcome?.0)).collect())
     }
 
-    /// Sets the pointers of all keys that are not refused in one step, where one server has them all. A pointer that was not
-    /// set here, for whatever reason, is set when its key is created.
+    /// Sets the pointers of all keys that are not refused in one step, if one server has them all. A pointer that was
+    /// not set here is set when its key is created.
     async fn claim_together(
         &self,
         change: &Change,
@@ -167,7 +167,7 @@ impl Directory {
             Some((&key.id, Some(Entry::of(record))))
         });
         let is_wanted = self.finish(change, &created.collect::<Vec<_>>()).await;
-        // One batch follows the other, and those who wait ask again only now and then.
+        // One batch follows the other, and waiting clients ask again only now and then.
         if is_wanted && keys.len() > 1 {
             sleep(TURN_OF_OTHERS).await;
         }

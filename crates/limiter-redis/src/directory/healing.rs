@@ -24,7 +24,7 @@ impl Directory {
         }
     }
 
-    /// The same of several keys: with what stands in the way of each. If that is so of all, no change has begun.
+    /// Begins a change of several keys, with the refusal of each that is refused. If all are, no change has begun.
     pub(super) async fn begin_many(
         &self,
         workspace: &WorkspaceId,
@@ -48,7 +48,7 @@ impl Directory {
         }
     }
 
-    /// Makes the index right about these keys, and finishes what was left behind; not now if another change is under way.
+    /// Repairs the index of these keys, and finishes an abandoned change; not while another change is under way.
     pub(super) async fn repair(
         &self,
         workspace: &WorkspaceId,
@@ -96,8 +96,8 @@ impl Directory {
         Err(error)
     }
 
-    /// Finishes a change of which only its journal is known: the records say what happened, and nothing more of it can
-    /// happen. A record that is damaged says nothing: its key stays as the index has it, until it is deleted.
+    /// Finishes a change of which only the journal is known: the records show its result, and no step of it can run any
+    /// more. A key with a damaged record stays in the index as it is, until it is deleted.
     async fn heal(&self, change: &Change, journal: &[Noted]) -> Result<(), StoreError> {
         let ids = journal.iter().map(|noted| noted.id.clone());
         let mut records = self.read_all(ids.collect()).await?;

@@ -17,7 +17,7 @@ use crate::records::Found;
 /// Some keys of a page.
 struct Part {
     rows: Vec<Row>,
-    /// Where to go on, if there may be more.
+    /// The name to continue after, if there may be more.
     end: Option<KeyName>,
 }
 
@@ -33,7 +33,7 @@ impl Directory {
         workspace: &WorkspaceId,
         search: &Search,
     ) -> Result<Page, StoreError> {
-        // One more than asked for tells whether there is a next page.
+        // One more than the limit shows whether there is a next page.
         let most = search.limit().saturating_add(1);
         let mut rows = Vec::new();
         let mut after = search.start().cloned();
@@ -68,8 +68,8 @@ impl Directory {
         Ok(Page::new(keys, next).with_damaged(damaged))
     }
 
-    /// The keys among the next names. An entry whose record says otherwise is looked at again: its key was changed
-    /// between the two looks. If it stays so, it is what a server lost, and is put right.
+    /// Returns the keys among the next names. An entry that differs from its record is read again: its key was changed
+    /// between the two reads. If it still differs, a server has lost a write, and the index is repaired.
     async fn part(
         &self,
         workspace: &WorkspaceId,
@@ -91,7 +91,7 @@ impl Directory {
         }
     }
 
-    /// The keys among the next names, and the ids whose records say otherwise than the index.
+    /// Returns the keys among the next names, and the ids whose records differ from the index.
     async fn look(
         &self,
         workspace: &WorkspaceId,
@@ -139,7 +139,7 @@ impl Directory {
         let damaged = damaged.into_iter().map(|(name, id)| Err(DamagedKey { id, name }));
         let mut rows: Vec<Row> = keys.into_iter().map(Ok).chain(damaged).collect();
         rows.sort_by(|one, other| name_of(one).cmp(name_of(other)));
-        // One key may have got the name of another between the readings of both.
+        // A key may get the name of another between the reads of the two.
         rows.dedup_by(|one, other| name_of(one) == name_of(other));
         Ok((Part { rows, end }, doubtful))
     }
@@ -170,7 +170,7 @@ impl Directory {
         }
     }
 
-    /// A listing is right without it.
+    /// Tries to repair index entries. The listing is right without it.
     async fn try_repair(&self, workspace: &WorkspaceId, ids: impl IntoIterator<Item = &KeyId>) {
         if let Err(error) = self.repair(workspace, ids).await
             && let Some(suppressed) = WARNINGS.admit(Instant::now())
@@ -197,9 +197,9 @@ static WARNINGS: Throttle = Throttle::of_warnings();
 const FEWEST_NAMES: usize = 32;
 /// Bounds how long one script keeps the server, well below a millisecond.
 const MOST_NAMES: usize = 512;
-/// Enough for the server to be busy while the client waits, and no burst that others would feel.
+/// Enough to keep the server busy, and too few to delay other clients.
 const READ_AT_ONCE: usize = 32;
-/// One look for the present, one for a key that was changed meanwhile, one for a second such key.
+/// One read for the present, one for a key that was changed meanwhile, one for a second such key.
 const LOOKS: usize = 3;
 /// The most repairs of one listing; the next listing continues.
 const MOST_REPAIRS: usize = 8;

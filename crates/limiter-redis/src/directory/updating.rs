@@ -19,7 +19,7 @@ impl Directory {
         let before = Entry::of(&found.record);
         let permanent_admin = is_permanent_admin(found.record.kind, config.expires_at);
         let renamed = before.name != config.name;
-        // The step itself compares the version, so that what was found here still holds then.
+        // The step itself compares the version, so that this check still holds then.
         if !renamed && before.permanent_admin == permanent_admin {
             let updated = self.records.update_found(workspace, found, version, config, None).await;
             return updated.map_err(|undone| match undone.into() {
@@ -36,7 +36,7 @@ impl Directory {
         let change = match self.begin(workspace, &intent).await {
             Ok(change) => change,
             Err(refusal @ (KeysError::NameTaken(_) | KeysError::LastAdmin)) => {
-                // A version that has become stale meanwhile is told first.
+                // A version that has become stale meanwhile is the first error to report.
                 self.read_at(workspace, id, version).await?;
                 return Err(refusal);
             }

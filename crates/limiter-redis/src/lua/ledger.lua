@@ -17,7 +17,7 @@ local function is_listed()
   local lives = entry and #entry > 7 and struct.unpack('<i7', entry) > now
   return ledger == 2 and lives or ledger == 3 and not (lives and entry == ARGV[given + 2])
 end
--- Looks for room in a set: '' if there is some, else when. What has passed is given up: a few at a time, but more than come.
+-- Looks for room in a set: '' if there is some, else when. Drops expired entries: a few a call, but more than are added.
 local function room(order, most)
   local count, passed = redis.call('ZCARD', order), 0
   if count >= most or count % 16 == 0 and count > 0 then

@@ -14,7 +14,7 @@ if change[1] then
     if not change[4] then redis.call('HSET', KEYS[4], 'wanted', '1') end
     return { 'busy' }
   end
-  -- What is inherited must be healed: should this answer be lost, the client must not end it as if nothing had begun.
+  -- An inherited change must be healed: if this answer is lost, the client must not end it as if nothing had begun.
   redis.call('HSET', KEYS[4], 'token', token, 'began', now_text, 'lease', lease, 'inherited', '1')
   return { 'crashed', now_text, change[3] or '' }
 end

@@ -1,7 +1,7 @@
--- Makes the index say of some keys what their records say, and ends the change, if it is still the client's.
+-- Makes the index agree with the records of some keys, and ends the change, if it is still the client's.
 --
 -- The hash `taken` maps 'n' .. name and 'm' .. mask to the id that has them, and 'i' .. id and 's' .. id back to its
--- name and its mask, so that whatever the index knew of the key can be dropped without being told.
+-- name and its mask, so that all index entries of the key can be dropped by its id.
 --
 -- KEYS: names, taken, admins, change
 -- ARGV: token, and for each key: id, whether it exists ('1'), name, mask (or ''), whether it is a permanent admin ('1')

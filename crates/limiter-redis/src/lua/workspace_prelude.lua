@@ -1,4 +1,4 @@
--- What the scripts on the slot of a workspace share.
+-- Functions of all scripts on the slot of a workspace.
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

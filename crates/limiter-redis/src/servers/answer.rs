@@ -85,7 +85,7 @@ pub(super) fn connecting(error: redis::RedisError, server: &str) -> RedisError {
     }
 }
 
-/// The words of an error, unwrapped: its code and what follows it.
+/// The text of an error, unwrapped: its code and the rest.
 struct Text {
     code: String,
     rest: String,
@@ -188,7 +188,7 @@ fn forbidden(text: &str) -> RedisError {
     }
 }
 
-/// The error of a user who lacks some right: which one, the server does not say.
+/// Creates the error of a user without some right that the server does not name.
 fn any_right(what: String) -> RedisError {
     let allow = rights::RIGHTS.split_whitespace().collect::<Vec<_>>().join(" ");
     RedisError::Permission { what, allow }
@@ -206,23 +206,23 @@ fn without_place(text: &str) -> (&str, Option<usize>) {
     }
 }
 
-/// The number in one `@user_script:12: `, `@user_script: 12: ` or `user_script:12: ` at the beginning, and what follows.
+/// Splits `@user_script:12: `, `@user_script: 12: ` or `user_script:12: ` off the beginning: its number, and the rest.
 fn without_line(text: &str) -> Option<(usize, &str)> {
     let after = text.strip_prefix('@').unwrap_or(text).strip_prefix("user_script:")?;
     let (line, after) = after.trim_start().split_once(": ")?;
     Some((line.parse().ok()?, after))
 }
 
-/// The keys of a call, for a person to look at: which one it was, the server does not say.
+/// Formats the keys of a call for an error: the server does not say which one failed.
 fn keys(call: &Call<'_>) -> String {
     let keys: Vec<_> = call.keys.iter().map(|key| keyspace::shown(key)).collect();
     keys.join(", ")
 }
 
-/// How a script is stopped that calls a command its user may not: by older servers and by newer ones.
+/// The errors of a script that calls a command its user may not run: of older servers and of newer ones.
 const FORBIDDEN: [&str; 2] = ["The user executing the script can't", "ACL failure in script: "];
 
-/// How Redis 7 and 6.2 begin when a script stops by itself, which ours do only on what they never wrote.
+/// The beginnings of errors of Redis 7 and 6.2 when a script stops by itself: the store's scripts do so on foreign data.
 const STOPPED: [&str; 2] = ["user_script:", "Error running script (call to "];
 
 #[cfg(test)]

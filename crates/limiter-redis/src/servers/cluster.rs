@@ -1,4 +1,4 @@
-//! The masters of a cluster, and which of them has which slot.
+//! The masters of a cluster and their slots.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Cluster {
         Self { seeds, policy, map, nodes: Mutex::default() }
     }
 
-    /// The node that has the slot of this key by what we know, or, if that has failed, by a new map.
+    /// Returns the node that has the slot of this key, by the known map or, if that has failed, by a new one.
     pub(super) async fn owner(
         &self,
         key: &[u8],
@@ -55,7 +55,7 @@ impl Cluster {
         )
     }
 
-    /// All that have slots.
+    /// Returns all nodes that have slots.
     pub(super) async fn masters(&self, end: Instant) -> Result<Vec<Arc<Node>>, RedisError> {
         let (_, map) = self.map.get(end, || self.learn()).await?;
         let mut addresses: Vec<_> = map.ranges.iter().map(|range| &range.address).collect();
@@ -64,8 +64,8 @@ impl Cluster {
         addresses.into_iter().map(|address| self.node(address)).collect()
     }
 
-    /// The node at the address that another node told us.
-    pub(super) fn told(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
+    /// Returns the node to which another node redirects.
+    pub(super) fn redirect_target(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
         let senseless =
             || RedisError::ClusterDown { answer: format!("{} sent us to {to:?}", by.address()) };
         let (host, port) = host_and_port(to).ok_or_else(senseless)?;
@@ -73,14 +73,14 @@ impl Cluster {
         self.node(&format!("{host}:{port}"))
     }
 
-    /// The master that serves keys with this hash tag, by the last known map. All slots without a master form one part.
+    /// Returns the master for this hash tag, by the last known map. All slots without a master form one part.
     pub(super) fn failure_domain(&self, tag: &[u8]) -> FailureDomain {
         let map = self.map.peek();
         let address = map.as_ref().and_then(|map| map.owner(slot(tag)));
         FailureDomain::named(address.map_or_else(|| Arc::from(NO_MASTER), Arc::clone))
     }
 
-    /// The map is wrong somewhere: a new one is got for the calls to come.
+    /// Requests a new map for later calls, since the map is wrong somewhere.
     pub(super) fn doubt(&self) {
         self.map.renew_later(PAUSE, || self.learn());
     }
@@ -140,7 +140,7 @@ impl Cluster {
     }
 }
 
-/// Which node has which slots.
+/// The slots of each node.
 #[derive(Debug)]
 struct Map {
     /// In the order of their slots, none twice.
@@ -208,7 +208,7 @@ async fn ask(info: ConnectionInfo, address: &str, policy: &Policy) -> Result<Map
     Ok(map)
 }
 
-/// The slot of a key: of what stands in its first braces, if anything does, or of all of it.
+/// Returns the slot of a key: of the text in its first braces, if there is any, or of the whole key.
 fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let inner = &key[open + 1..];
@@ -225,7 +225,7 @@ fn sequence(value: &Value) -> &[Value] {
     }
 }
 
-/// Whether this stands for a host that a node does not know.
+/// Returns whether this stands for a host that a node does not know.
 fn is_unnamed(host: &str) -> bool {
     host.is_empty() || host == "?"
 }

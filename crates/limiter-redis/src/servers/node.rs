@@ -30,12 +30,12 @@ pub(super) struct Node {
     pool: Pool,
 }
 
-/// Why an attempt came to nothing.
+/// The reason why an attempt failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The script was not sent.
     NotSent(RedisError),
-    /// It was sent, and nothing came back.
+    /// The script was sent, and no answer came.
     Lost(RedisError),
     /// The server answered an error, so that the script changed nothing.
     Answered(Answer),
@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    /// False if the shared connection is known to be gone.
+    /// Returns false if the shared connection is known to be closed.
     pub(super) fn is_connected(&self) -> bool {
         self.link.peek().is_some_and(|link| !link.closed.load(Ordering::Acquire))
     }
@@ -89,7 +89,7 @@ impl Node {
         self.shared(end).await.map(drop)
     }
 
-    /// Asks for a sign of life on the shared connection.
+    /// Pings the server on the shared connection.
     pub(super) async fn ping(&self, end: Instant) -> Result<(), RedisError> {
         let mut line = self.shared(end).await?;
         match self.ask(line.connection(), &redis::cmd("PING"), false, end).await {
@@ -102,7 +102,7 @@ impl Node {
         }
     }
 
-    /// Deletes all keys whose names match, and answers how many there were. Each command has this long.
+    /// Deletes all keys whose names match, and returns their number. The deadline is that of each command.
     pub(super) async fn delete_all(
         &self,
         pattern: &str,
@@ -126,12 +126,12 @@ impl Node {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS_AT_ONCE);
-            let found: (u64, Vec<Vec<u8>>) = self.told(connection, &scan, deadline).await?;
+            let found: (u64, Vec<Vec<u8>>) = self.ask_as(connection, &scan, deadline).await?;
             for key in found.1 {
                 // One by one: on a cluster, a command has keys of one slot only.
                 let mut unlink = redis::cmd("UNLINK");
                 unlink.arg(key);
-                deleted += self.told::<u64>(connection, &unlink, deadline).await?;
+                deleted += self.ask_as::<u64>(connection, &unlink, deadline).await?;
             }
             cursor = found.0;
             if cursor == 0 {
@@ -140,7 +140,7 @@ impl Node {
         }
     }
 
-    async fn told<T: FromRedisValue>(
+    async fn ask_as<T: FromRedisValue>(
         &self,
         connection: &mut MultiplexedConnection,
         command: &Cmd,
@@ -153,7 +153,7 @@ impl Node {
         reply.map_err(|error| answer::connecting(error, &self.address))
     }
 
-    /// Runs the script here, once; `asking` if another node told us to ask this one.
+    /// Runs the script here, once; `asking` if another node redirected the call here by ASK.
     pub(super) async fn attempt(
         &self,
         call: &Call<'_>,
@@ -169,7 +169,7 @@ impl Node {
         let outcome = self.send(line.connection(), call, asking, end).await;
         match &outcome {
             Err(Failure::NotSent(_) | Failure::Lost(_)) => self.discard(line),
-            // No connection to it is worth anything now; the next one looks whether it is a master again.
+            // No connection to it is of use now; the next connect checks whether it is a master again.
             Err(Failure::Answered(Answer::Refused(
                 RedisError::ReadOnly { .. } | RedisError::Replica { .. },
             ))) => {
@@ -181,8 +181,8 @@ impl Node {
         outcome
     }
 
-    /// Runs the script by its digest; by its text if the server does not know it: it was restarted or flushed, or a replica
-    /// took over that has no scripts. The text runs whatever is flushed meanwhile, and the server knows the script again.
+    /// Runs the script by its digest, or by its text if the server does not have it: it was restarted or flushed, or a
+    /// replica without scripts took over. Sending the text also loads the script again.
     async fn send(
         &self,
         connection: &mut MultiplexedConnection,
@@ -192,7 +192,7 @@ impl Node {
     ) -> Result<Value, Failure> {
         let (mut command, mut is_text) = (evalsha(call), false);
         loop {
-            // Without this, a call whose time is over would still be sent, and its answer never awaited.
+            // Without this, a call past its deadline would still be sent, and its answer never awaited.
             if Instant::now() >= end {
                 return Err(Failure::NotSent(self.policy.too_late()));
             }
@@ -217,7 +217,7 @@ impl Node {
             if !asking {
                 return connection.send_packed_command(command).await;
             }
-            // In one message, so that no other call on this connection comes between.
+            // In one message, so that no other call on this connection comes in between.
             let mut both = redis::pipe();
             both.cmd("ASKING").add_command(command.clone());
             let mut replies = connection.send_packed_commands(&both, 0, 2).await?;

@@ -34,7 +34,7 @@ impl Place {
         }
     }
 
-    /// Where to go when this node cannot be reached: to another one, if there is another by now.
+    /// Returns another node for the key when this one cannot be reached, if there is one by now.
     pub(super) async fn owner_instead(
         &self,
         gone: &Arc<Node>,
@@ -43,11 +43,11 @@ impl Place {
         end: Instant,
     ) -> Result<Arc<Node>, RedisError> {
         let other = self.owner(key, true, end).await;
-        // That this node cannot be reached is what there is to say, whatever was in the way of finding another.
+        // Without another node, the error is that this node cannot be reached, not the failed search for another.
         other.ok().filter(|other| !Arc::ptr_eq(other, gone)).ok_or(error)
     }
 
-    /// Where to go after a refusal: nowhere, except that a node which is no longer a master has a successor.
+    /// Returns the successor of a node that refused since it is no longer a master; other refusals stay errors.
     pub(super) async fn owner_after(
         &self,
         error: RedisError,
@@ -76,10 +76,10 @@ impl Place {
         }
     }
 
-    /// The node that another one names.
-    pub(super) fn told(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
+    /// Returns the node to which another node redirects.
+    pub(super) fn redirect_target(&self, to: &str, by: &Node) -> Result<Arc<Node>, RedisError> {
         match self {
-            Self::Cluster(cluster) => cluster.told(to, by),
+            Self::Cluster(cluster) => cluster.redirect_target(to, by),
             Self::Standalone(_) | Self::Sentinel(_) => {
                 let (by, hint) = (by.address(), "write redis+cluster:// for it");
                 let reason = format!("{by} belongs to a cluster and sends us to {to}: {hint}");

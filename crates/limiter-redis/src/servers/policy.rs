@@ -60,7 +60,7 @@ impl Policy {
     }
 }
 
-/// No caller waits longer, and sums of deadlines stay far from what a clock can hold.
+/// No caller waits longer, and sums of deadlines stay far within the range of a clock.
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
 
 /// A pool takes memory for all its connections at once, and a server has 10,000 for all its clients by default.

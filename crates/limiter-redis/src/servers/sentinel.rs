@@ -22,7 +22,7 @@ pub(super) struct Sentinels {
     master: Shared<Arc<Node>>,
 }
 
-/// Whom to ask for what.
+/// The Sentinels and the service to ask them for.
 #[derive(Debug)]
 struct Asked {
     sentinels: Vec<ConnectionInfo>,
@@ -44,7 +44,7 @@ impl Sentinels {
         Self { asked, master: Shared::new(policy.command_deadline), policy }
     }
 
-    /// The master, connected and checked.
+    /// Returns the master, connected and checked.
     pub(super) async fn master(&self, end: Instant) -> Result<Arc<Node>, RedisError> {
         self.master.renew_later(LOOK_AGAIN, || self.discover());
         // The connection to the one that was found last may be gone.
@@ -52,11 +52,11 @@ impl Sentinels {
         Ok(self.master.get_sound(end, || self.discover(), is_connected).await?.1)
     }
 
-    /// Asks one Sentinel after the other, until one names a server that is a master indeed.
+    /// Asks one Sentinel after the other, until one names a server that is a master.
     fn discover(&self) -> impl Making<Arc<Node>> + use<> {
         let (asked, policy) = (Arc::clone(&self.asked), Arc::clone(&self.policy));
         async move {
-            // Together they have the time of one connect, so that a dead one does not use up that of the others.
+            // They share the time of one connect, so that a dead one does not use up the time of the others.
             let count = u32::try_from(asked.sentinels.len()).unwrap_or(u32::MAX).max(1);
             let patience = policy.connect_deadline / count;
             let mut why = None;
@@ -128,7 +128,7 @@ impl Asked {
     }
 }
 
-/// Of two reasons the one that tells more: that a Sentinel is not there tells least.
+/// Returns the more informative of two errors: an unreachable Sentinel is the least informative one.
 fn worse(before: Option<RedisError>, now: RedisError) -> RedisError {
     match before {
         Some(before) if matches!(now, RedisError::Unreachable { .. }) => before,
@@ -137,7 +137,7 @@ fn worse(before: Option<RedisError>, now: RedisError) -> RedisError {
 }
 
 /// After a failover on demand, the old master takes writes for some ten seconds more, until the Sentinels have made it a
-/// replica: all that is charged there is lost. To ask one Sentinel a second costs nothing.
+/// replica: charges there are lost. Asking one Sentinel a second costs nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The answer to `SENTINEL` of a Redis server that is no Sentinel.

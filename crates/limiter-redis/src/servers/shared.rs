@@ -113,7 +113,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }
     }
 
-    /// This one is broken: the next who wants one gets a new one.
+    /// Drops a broken value: the next caller makes a new one.
     pub(super) fn forget(&self, broken: Number) {
         let mut state = self.state.lock();
         if state.here.as_ref().is_some_and(|(number, _)| *number == broken) {

@@ -158,7 +158,7 @@ async fn only_one_client_takes_over_and_has_a_lease_of_its_own() {
 }
 
 #[tokio::test]
-async fn who_waits_too_long_is_told_so() {
+async fn a_caller_that_waits_too_long_gets_an_error() {
     let waiting = Waiting { patience: LEASE, ..Waiting::default() };
     let world = World::waiting(waiting).await;
     creating(&world, &with_secret(member("ci"), SECRET), 1).await;

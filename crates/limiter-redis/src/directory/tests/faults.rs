@@ -1,4 +1,4 @@
-//! Each script in turn is not run, or runs without an answer: the caller is told the truth, and the index follows.
+//! Each script in turn is not run, or runs without an answer: the caller gets a true answer, and the index follows.
 
 use limiter_core::NewRecord;
 use tokio::task::JoinSet;
@@ -44,7 +44,7 @@ async fn a_deletion_with_a_fault() {
         let mut cases = JoinSet::new();
         for script in ["remains", "workspace_begin", "remove", "pointer_remove", "workspace_finish"]
         {
-            // Only of a damaged key the remains are looked at.
+            // The remains are read of damaged keys only.
             for fault in ALL.into_iter().filter(|_| is_damaged || script != "remains") {
                 cases.spawn(deletion_with(script, fault, is_damaged));
             }

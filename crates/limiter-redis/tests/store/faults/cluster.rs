@@ -14,11 +14,11 @@ async fn a_slot_that_moves_under_load_fails_no_call() {
     let key = key_with_budget(&store, 10_000_000).await;
     let slot = cluster.slot_of("limiter:k:{busy}");
     let load = Load::start(&store, &key, 8);
-    let told = || {
+    let redirects = || {
         let of = |name| cluster.nodes().iter().map(|node| errors(node, name)).sum::<u64>();
         (of("errorstat_ASK"), of("errorstat_MOVED"))
     };
-    let before = told();
+    let before = redirects();
     for _ in 0..2 {
         for to in cluster.nodes() {
             if cluster.node_of_slot(slot).port() == to.port() {
@@ -35,7 +35,7 @@ async fn a_slot_that_moves_under_load_fails_no_call() {
     load.until_allowed(50).await;
     let tally = load.end().await;
     tally.assert_counted("a slot moved", counted(&store, &key).await);
-    let (asks, moves) = (told().0 - before.0, told().1 - before.1);
+    let (asks, moves) = (redirects().0 - before.0, redirects().1 - before.1);
     println!("  {asks} × ASK, {moves} × MOVED");
     assert_eq!((tally.unavailable, tally.unknown), (0, 0));
     assert!(asks > 0 && moves > 0);

@@ -1,5 +1,5 @@
-//! Two processes and 64 tasks in each, against one limit: admitted is exactly the limit, every run, and each threshold is told
-//! once, by one of both.
+//! Two processes with 64 tasks each, against one limit: they admit exactly the limit, in every run, and each threshold
+//! fires once, in one of the two.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -21,12 +21,12 @@ async fn two_processes_admit_exactly_the_limit_of_requests() {
     for run in 0..RUNS {
         let limits = Limits::builder().requests_per_day(1_000).build().unwrap();
         let key = limited(&store, run, limits).await;
-        let [(one, told), (other, also)] = race(&server, &key, 0);
+        let [(one, fired), (other, also)] = race(&server, &key, 0);
         println!(
-            "requests, run {run}: {one} + {other} admitted of 1000, {told:?} and {also:?} told"
+            "requests, run {run}: {one} + {other} admitted of 1000, {fired:?} and {also:?} fired"
         );
         assert_eq!(one + other, 1_000);
-        assert_each_was_told_once(told, also);
+        assert_each_fired_once(fired, also);
         let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
         assert_eq!(day.requests.used, 1_000);
     }
@@ -40,12 +40,12 @@ async fn two_processes_admit_exactly_the_limit_of_tokens() {
     for run in 0..RUNS {
         let limits = Limits::builder().tokens_per_day(100_000).build().unwrap();
         let key = limited(&store, run, limits).await;
-        let [(one, told), (other, also)] = race(&server, &key, 2_500);
+        let [(one, fired), (other, also)] = race(&server, &key, 2_500);
         println!(
-            "tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500, {told:?} and {also:?} told"
+            "tokens, run {run}: {one} + {other} calls admitted of 100000 / 2500, {fired:?} and {also:?} fired"
         );
         assert_eq!(one + other, 40);
-        assert_each_was_told_once(told, also);
+        assert_each_fired_once(fired, also);
         let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
         assert_eq!((day.requests.used, day.tokens.used), (40, 100_000));
     }
@@ -60,7 +60,7 @@ fn worker() {
     let tokens: u64 = env::var(TOKENS).unwrap().parse().unwrap();
     let charge = Charge::request().with_tokens(tokens, 0).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (admitted, told) = runtime.block_on(async {
+    let (admitted, fired) = runtime.block_on(async {
         let store = connect(url).await;
         println!("ready");
         std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -68,22 +68,22 @@ fn worker() {
         for _ in 0..TASKS {
             let (store, key) = (store.clone(), key.clone());
             tasks.spawn(async move {
-                let (mut admitted, mut told) = (0_u64, Vec::new());
+                let (mut admitted, mut fired) = (0_u64, Vec::new());
                 while let Some(allowed) =
                     store.check_and_consume(&key, None, &charge).await.unwrap().allowed()
                 {
                     admitted += 1;
-                    told.extend(
+                    fired.extend(
                         allowed.crossed().iter().map(|crossing| crossing.percent.to_string()),
                     );
                 }
-                (admitted, told)
+                (admitted, fired)
             });
         }
-        let (admitted, told): (Vec<u64>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
-        (admitted.iter().sum::<u64>(), told.concat().join(","))
+        let (admitted, fired): (Vec<u64>, Vec<_>) = tasks.join_all().await.into_iter().unzip();
+        (admitted.iter().sum::<u64>(), fired.concat().join(","))
     });
-    println!("\n{ADMITTED}{admitted}={told}");
+    println!("\n{ADMITTED}{admitted}={fired}");
 }
 
 async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
@@ -91,14 +91,14 @@ async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {
     create(store, &name, KeyConfig::named(&name).unwrap().with_global(limits)).await
 }
 
-/// The default ones of the limit that both were calling against.
-fn assert_each_was_told_once(told: Vec<u8>, also: Vec<u8>) {
-    let mut all = [told, also].concat();
+/// Asserts that each default threshold of the shared limit fired once.
+fn assert_each_fired_once(fired: Vec<u8>, also: Vec<u8>) {
+    let mut all = [fired, also].concat();
     all.sort_unstable();
     assert_eq!(all, [80, 100]);
 }
 
-/// How many calls each of the two processes was allowed, and which thresholds it was told.
+/// Returns, for each of the two processes, the number of allowed calls and the thresholds that fired.
 fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> [(u64, Vec<u8>); 2] {
     let start = || {
         Command::new(env::current_exe().unwrap())
@@ -122,9 +122,9 @@ fn race(server: &RedisServer, key: &KeyId, tokens: u64) -> [(u64, Vec<u8>); 2] {
     }
     let seen = outputs.each_mut().map(|output| {
         let line = line_with(output, ADMITTED);
-        let (admitted, told) = line.trim()[ADMITTED.len()..].split_once('=').unwrap();
-        let told = told.split(',').filter(|percent| !percent.is_empty());
-        (admitted.parse().unwrap(), told.map(|percent| percent.parse().unwrap()).collect())
+        let (admitted, fired) = line.trim()[ADMITTED.len()..].split_once('=').unwrap();
+        let fired = fired.split(',').filter(|percent| !percent.is_empty());
+        (admitted.parse().unwrap(), fired.map(|percent| percent.parse().unwrap()).collect())
     });
     for mut worker in workers {
         assert!(Child::wait(&mut worker).unwrap().success());
@@ -137,7 +137,7 @@ fn line_with(output: &mut impl BufRead, words: &str) -> String {
     line.unwrap_or_else(|| panic!("a worker ended without {words:?}"))
 }
 
-/// A limit of a day would be reset in the middle of a race.
+/// Waits until midnight is not near: a day limit would be reset within a race.
 async fn away_from_midnight() {
     let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400;
     if today + LONGEST >= 86_400 {

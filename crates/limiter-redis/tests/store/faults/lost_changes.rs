@@ -1,5 +1,5 @@
-//! Changes of keys take several steps: the reply of each step is lost on purpose, one after the other. Whatever was lost,
-//! the change has happened or has not, its caller is told what can be known, and the same change can be made afterwards.
+//! Changes of keys take several steps: the reply of each step is lost on purpose, one after the other. In each case the
+//! change has happened or has not, its caller gets a true answer, and the same change can be made afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ async fn a_deletion_whose_replies_are_lost_has_happened_or_not() {
     .await;
 }
 
-/// A client that stops halfway leaves its change behind, for others to finish after the lease. Until then the keys of the
+/// A client that stops halfway leaves its change for others to finish after the lease. Until then the keys of the
 /// workspace cannot be created, renamed or deleted. Decisions do not wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_left_behind_blocks_its_workspace_for_the_lease_at_most() {
@@ -106,7 +106,7 @@ impl Servers {
     }
 }
 
-/// A key of a workspace: there already, unless it is to be created.
+/// A key of a workspace, which exists already unless the change creates it.
 struct Scene {
     workspace: WorkspaceId,
     id: KeyId,
@@ -137,7 +137,7 @@ impl Scene {
         store.update(&self.workspace, &self.id, 1, &config).await.map(drop)
     }
 
-    /// The key, which must be found by its access key and in the list if it is there, and only then.
+    /// Returns the key. It must be found by its access key and in the list if it exists, and only then.
     async fn found(&self, store: &RedisStore) -> Option<KeyRecord> {
         let found = store.read(&self.id).await.unwrap();
         let resolved = store.resolve(&self.access_key.digest()).await.unwrap();
@@ -150,7 +150,7 @@ impl Scene {
     }
 }
 
-/// Makes a change again and again, each time with another reply lost, until none is left to lose.
+/// Repeats a change, each time with another reply lost, until no reply is left to lose.
 async fn each_reply_lost(
     what: &str,
     change: impl AsyncFn(&Scene, &RedisStore) -> Result<(), KeysError>,
@@ -163,7 +163,7 @@ async fn each_reply_lost(
         if what != "create" {
             direct.create(scene.new_key()).await.unwrap();
         }
-        // The first round is without harm, and brings the scripts.
+        // The first round has no fault, and loads the scripts.
         let lost_before = proxy.replies_lost();
         if let Some(step) = number.checked_sub(1) {
             proxy.lose_reply_after(step);
@@ -207,6 +207,6 @@ async fn each_reply_lost(
     panic!("{what} has more steps than {MOST_STEPS}");
 }
 
-/// A crash blocks the workspace for so long; half of it must do for a change on a busy machine.
+/// A crash blocks the workspace for this long; half of it must suffice for a change on a busy machine.
 const LEASE: Duration = Duration::from_millis(1_000);
 const MOST_STEPS: u64 = 20;

@@ -1,4 +1,4 @@
-//! Servers that refuse: each refusal proves that nothing was charged, and the store says so.
+//! Servers that refuse calls: each refusal proves that nothing was charged, and the store's error says so.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ async fn a_full_server_that_evicts_nothing_charges_nothing() {
         load.until_failed_for("out of memory", 1).await;
         let allowed = load.now().allowed;
         load.until_failed_for("out of memory", 20).await;
-        // Those of one batch are told of one after the other.
+        // The answers to one batch arrive one after the other.
         assert!(load.now().allowed <= allowed + 16);
         server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     }
