@@ -176,7 +176,7 @@ impl Remote {
 }
 
 fn too_many_strangers() -> Refusal {
-    Refusal::busy("the server looks up as many unknown access keys as it takes")
+    Refusal::busy("too many lookups of unknown access keys are in progress")
 }
 
 /// Schemes of the services whose APIs this server offers.

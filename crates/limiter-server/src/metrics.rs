@@ -8,17 +8,17 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::interval;
 
-/// Everything that was counted in this process, as Prometheus reads it.
+/// Renders the metrics of this process in the text format of Prometheus.
 pub(crate) fn render() -> String {
     recorder().map_or_else(String::new, PrometheusHandle::render)
 }
 
-/// Starts counting, before the limiter is made; more than once does no harm.
+/// Installs the recorder, before the limiter is created; a repeated call does nothing.
 pub(crate) fn install() {
     recorder();
 }
 
-/// Adds up what was measured, again and again: until somebody looks at it, each measurement is kept.
+/// Adds up the measurements regularly: each takes memory until it is added up or read.
 pub(crate) async fn keep_up() {
     let mut ticks = interval(UPKEEP_EVERY);
     loop {
@@ -33,7 +33,7 @@ pub(crate) fn answered(route: &'static str, status: u16) {
     counter!(REQUESTS, "route" => route, "status" => status_label(status)).increment(1);
 }
 
-/// Counts keys that a listing met and whose stored data cannot be read.
+/// Counts keys of a listing whose stored data is corrupt.
 pub(crate) fn damaged_keys(listed: usize) {
     counter!(DAMAGED_KEYS).increment(listed as u64);
 }
@@ -71,7 +71,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             .ok()?
             .build_recorder();
         let handle = recorder.handle();
-        // Somebody else's recorder is left alone: then it has the figures, and we render none.
+        // Another recorder that is already installed keeps the metrics, and none are rendered here.
         metrics::set_global_recorder(recorder).ok()?;
         describe_counter!(REQUESTS, "Requests answered, by route and status");
         describe_counter!(UNKNOWN_KEYS, "Requests whose access key is missing or not known");
@@ -101,7 +101,7 @@ const CONNECTIONS: &str = "limiter_connections";
 const EVENTS: &str = "limiter_webhook_events_total";
 const SAVES: &str = "limiter_state_saves_total";
 
-/// As the exporter itself has it where it listens.
+/// The interval of the exporter's own listener.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// From a Redis on the same machine to one that is out of reach.

@@ -1,4 +1,4 @@
-//! The models that can be run, and what they cost.
+//! The models that can be run, and their prices.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

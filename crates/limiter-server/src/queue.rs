@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(call(&queue, MS).await.unwrap(), (MS, true));
     }
 
-    /// Ten times the load that can be served: all places stay busy, the served ones wait about as long as they may, and the
+    /// Ten times the load that can be served: all places stay busy, served calls wait about as long as they may, and the
     /// others are refused at once.
     #[tokio::test(start_paused = true)]
     async fn under_overload_the_places_are_busy_and_waits_are_short() {

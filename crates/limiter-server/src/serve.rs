@@ -26,8 +26,8 @@ use crate::bounds::{Bounds, MAX_HEADER_BYTES, MAX_HEADERS};
 use crate::linger::{InputIsDue, Lingering};
 use crate::{metrics, unread};
 
-/// Serves until `stop` is ready; then accepts nothing more, and gives what is under way the time that the bounds have for
-/// it. Answers whether everything had ended by then.
+/// Serves until `stop` is ready; then accepts nothing more, and lets calls under way finish within the bounds' time.
+/// Returns whether all of them finished.
 ///
 /// It speaks HTTP/1.1, which proxies use towards their backends. A connection is reused after every answer without
 /// `Connection: close`, whether or not the service has read the request's body.

@@ -130,7 +130,7 @@ impl Server {
         }
         if let Some(saving) = saving {
             saving.abort();
-            // It may be in the middle of a save, which waits for nobody.
+            // It may be in the middle of a save, which abort does not interrupt.
             let _cancelled = saving.await;
         }
         if let Some((file, store)) = state {

@@ -103,7 +103,7 @@ impl StateError {
 }
 
 impl StateFile {
-    /// How often it is saved: what a crash can lose of the counts.
+    /// The time between two saves: a crash loses the counts since the last one.
     pub(crate) const PERIOD: Duration = Duration::from_secs(10);
     /// Delay before a failed save is tried again.
     pub(crate) const RETRY: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The built-in model, which answers with its prompt: to try keys and limits without any provider.
 //!
-//! Its tokens are words: what stands between blanks. So the whole cost of a run is known before it starts, and is
-//! checked in one step.
+//! Its tokens are words, separated by blanks. So the whole cost of a run is known before it starts, and is checked in
+//! one step.
 
 use std::convert::Infallible;
 use std::time::Instant;
@@ -168,7 +168,7 @@ mod tests {
         Events { text: text.to_owned(), at: 0, end: Some("data: [DONE]\n\n".to_owned()) }.collect()
     }
 
-    fn told(text: &str) -> String {
+    fn echoed(text: &str) -> String {
         let all: Vec<u8> = pieces(text).concat();
         let all = String::from_utf8(all).unwrap();
         let all = all.strip_suffix("data: [DONE]\n\n").expect("the stream has an end");
@@ -183,12 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_told_as_it_is() {
+    fn every_text_is_echoed_unchanged() {
         for text in ["", "Hello", " two  words\n", "\u{1}\"\\", "🦀é x"] {
-            assert_eq!(told(text), text);
+            assert_eq!(echoed(text), text);
         }
         let long = "🦀é".repeat(LONGEST_WORD);
-        assert_eq!(told(&long), long, "one word, in parts");
+        assert_eq!(echoed(&long), long, "one word, in parts");
     }
 
     #[test]

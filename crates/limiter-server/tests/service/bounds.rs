@@ -1,4 +1,4 @@
-//! Whatever comes in has a bound.
+//! Bounds on all input.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -25,7 +25,7 @@ fn a_thousand_connections_are_held_while_others_are_served() {
     for _ in 0..20 {
         assert_eq!(server.run(&key, "Hello").status, 200);
     }
-    // Each of the held ones is served too.
+    // Each held connection is served too.
     for mut stream in held {
         let answer =
             exchange(&mut stream, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -75,12 +75,12 @@ fn a_body_that_never_ends_is_cut_off() {
     let request = |length: &str| {
         format!("POST /v1/check HTTP/1.1\r\nhost: x\r\nx-api-key: {ADMIN}\r\n{length}\r\n\r\n")
     };
-    // It is promised and does not come.
+    // The body is announced and does not come.
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let answer = exchange(&mut stream, request("content-length: 900").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 
-    // It comes, and goes on for ever.
+    // The body never ends.
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(request("transfer-encoding: chunked").as_bytes()).unwrap();
     let mut writer = stream.try_clone().unwrap();

@@ -94,7 +94,7 @@ fn the_path_of_a_model_is_its_id() {
 }
 
 #[test]
-fn a_budget_that_does_not_suffice_is_told_as_a_denial() {
+fn an_insufficient_budget_is_a_denial() {
     let server = Running::in_memory();
     let (_, key) = server.member("service", json!({"budget": 0.01}));
     let denied = server.post(&key, "/v1/check", &json!({"charge": {"credits": "0.010001"}}));

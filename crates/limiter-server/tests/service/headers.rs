@@ -1,4 +1,4 @@
-//! The headers that a decision comes with, in each dialect, as a client reads them: they say what the body says.
+//! The headers of a decision, in each dialect, as a client reads them: they agree with the body.
 
 use chrono::{DateTime, FixedOffset};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use sfv::{BareItem, List, ListEntry, Parser};
 use crate::support::{Answer, MODEL, Running, enough_of_this_minute};
 
 #[test]
-fn the_draft_is_spoken_unless_told_otherwise() {
+fn the_headers_of_the_ietf_draft_are_the_default() {
     for server in Running::on_each_store() {
         let (allowed, denied) = allowed_and_denied(&server);
         for (answer, told) in [(&allowed, &allowed.body), (&denied, &denied.body)] {
@@ -20,7 +20,7 @@ fn the_draft_is_spoken_unless_told_otherwise() {
             assert_eq!(list(answer, "ratelimit-policy"), owned(&policies), "{answer:?}");
             let day = seconds(told, "asset/day/requests");
             let minute = seconds(told, "asset/minute/tokens");
-            // First the limit that binds, and that the second call violates.
+            // The binding limit comes first; the second call violates it.
             let limits = [
                 ("asset-tokens-permin", vec![("r", "80"), ("t", minute.as_str())]),
                 ("permin", vec![("r", "49"), ("t", minute.as_str())]),
@@ -116,7 +116,7 @@ fn dialects_are_combined_and_each_of_their_headers_is_in_the_openapi_document() 
 }
 
 #[test]
-fn a_server_that_is_told_to_shows_none_but_when_to_come_back() {
+fn a_server_without_limit_headers_still_sends_retry_after() {
     for server in Running::on_each_store_with(&["--headers", "none"]) {
         let (allowed, denied) = allowed_and_denied(&server);
         assert!(limit_headers(&allowed).is_empty() && limit_headers(&denied).is_empty());
@@ -154,7 +154,7 @@ fn a_reservation_shows_how_its_limits_stand_when_it_is_made_denied_and_extended(
 
 /// A service may pass these headers on to its own client, which may be an SDK that sleeps for all of `Retry-After`.
 #[test]
-fn a_denial_tells_clients_to_wait_for_a_minute_and_not_for_a_day() {
+fn clients_are_asked_to_retry_after_a_minute_and_not_after_a_day() {
     for server in Running::on_each_store() {
         enough_of_this_minute();
         for limit in ["rpm", "rpd"] {
@@ -169,9 +169,9 @@ fn a_denial_tells_clients_to_wait_for_a_minute_and_not_for_a_day() {
     }
 }
 
-/// More than the limit itself is asked for: no time will do.
+/// The call exceeds the limit itself: retrying will not help.
 #[test]
-fn a_call_that_never_fits_is_not_told_to_come_back() {
+fn a_call_that_never_fits_gets_no_retry_time() {
     for server in Running::on_each_store() {
         let (_, key) = server.member("service", json!({"globalLimits": {"tpm": 9}}));
         let denied = server.post(&key, "/v1/check", &json!({"charge": {"output_tokens": 10}}));
@@ -242,7 +242,7 @@ fn allowed_and_denied(server: &Running) -> (Answer, Answer) {
     (allowed, denied)
 }
 
-/// The names of all headers that tell limits.
+/// Returns the names of all headers that show limits.
 fn limit_headers(answer: &Answer) -> Vec<&str> {
     let names = answer.headers.iter().map(|(name, _)| name.as_str());
     let mut names: Vec<&str> = names.filter(|name| name.contains("ratelimit")).collect();
@@ -250,13 +250,13 @@ fn limit_headers(answer: &Answer) -> Vec<&str> {
     names
 }
 
-/// How a rule stands, as the body tells it.
+/// Returns the state of a rule from the body.
 fn state<'a>(decision: &'a Value, rule: &str) -> &'a Value {
     let rules = decision["rules"].as_array().expect("it has rules");
     rules.iter().find(|state| state["rule"] == json!(rule)).expect("it has this rule")
 }
 
-/// From the decision to the reset of a rule.
+/// Returns the time from the decision to the reset of a rule.
 fn wait_ms(decision: &Value, rule: &str) -> u64 {
     let wait = instant(&state(decision, rule)["resets_at"]) - instant(&decision["decided_at"]);
     wait.num_milliseconds().try_into().expect("the decision comes before the reset")
@@ -267,7 +267,7 @@ fn instant(value: &Value) -> DateTime<FixedOffset> {
     DateTime::parse_from_rfc3339(text).expect("it is of RFC 3339")
 }
 
-/// The same in seconds, rounded up.
+/// Returns the time to the reset of a rule in seconds, rounded up.
 fn seconds(decision: &Value, rule: &str) -> String {
     wait_ms(decision, rule).div_ceil(1_000).to_string()
 }
@@ -289,7 +289,7 @@ fn milliseconds(duration: &str) -> u64 {
 
 type Item = (String, Vec<(String, String)>);
 
-/// A structured field that is a list of strings with parameters.
+/// Reads a structured field that is a list of strings with parameters.
 fn list(answer: &Answer, name: &str) -> Vec<Item> {
     let field = answer.header(name).unwrap_or_else(|| panic!("{name} is missing: {answer:?}"));
     let list: List = Parser::new(field).parse().unwrap_or_else(|error| panic!("{field}: {error}"));

@@ -98,7 +98,7 @@ fn a_redis_that_is_gone_is_warned_of_once_and_not_with_each_call() {
 }
 
 #[test]
-fn a_redis_that_is_not_there_is_told() {
+fn an_unreachable_redis_is_reported() {
     let output = Running::try_with(&["--redis", "redis://127.0.0.1:1"], Some(ADMIN)).unwrap_err();
     assert!(output.contains("--redis"), "{output}");
 }

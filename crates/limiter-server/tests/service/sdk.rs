@@ -41,7 +41,7 @@ fn the_unmodified_anthropic_sdk_makes_every_call_on_redis() {
     call_provider(Store::Redis, "anthropic_calls.py");
 }
 
-/// Whatever is asked, also what makes no sense, is answered as the document says, and never with a failure of the server.
+/// Every request, also a nonsensical one, gets an answer that the document describes, and never a server error.
 #[test]
 fn every_answer_is_in_the_openapi_document() {
     let server = Running::with(&["--log", "warn"]);
@@ -50,7 +50,7 @@ fn every_answer_is_in_the_openapi_document() {
         "assetsLimits": [{"rpm": 2, "assetId": MODEL}],
     });
     let (_, key) = server.member("member", limits);
-    // To a member key, `/v1/keys` answers 403 whatever is asked, and making up many keys takes long.
+    // `/v1/keys` answers 403 to every request of a member key, and generating many keys takes long.
     let without_keys = ["--exclude-path", "/v1/keys"];
     for (who, key, seed, more) in
         [("a member key", key.as_str(), "1", &without_keys[..]), ("an admin key", ADMIN, "2", &[])]

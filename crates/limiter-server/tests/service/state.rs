@@ -246,7 +246,7 @@ fn a_link_stays_and_the_file_behind_it_is_used() {
 }
 
 #[test]
-fn a_damaged_file_is_told_and_not_overwritten() {
+fn a_damaged_file_is_reported_and_not_overwritten() {
     let folder = TempDir::new().unwrap();
     let state = folder.path().join("state.json");
     for damaged in ["", "{\"format\":1,\"ke", "[]", "{\"format\":99,\"taken_at\":0,\"keys\":[]}"] {

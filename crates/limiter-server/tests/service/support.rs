@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// The admin key of every server of a test.
 pub(crate) const ADMIN: &str = "admin-key-of-a-test-7Qm2vXc94bLr";
-/// What every server of a test signs events with.
+/// The secret with which the servers of tests sign events.
 pub(crate) const WEBHOOK_SECRET: &str = "secret-of-the-webhook-of-a-test";
 /// A built-in model.
 pub(crate) const MODEL: &str = "669a63646eb56306647e1091";
@@ -29,22 +29,22 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// In memory, forgetting everything.
+    /// Starts a server in memory, without a state file.
     pub(crate) fn in_memory() -> Self {
         Self::with(&[])
     }
 
-    /// On the Redis that tests share, under a prefix of its own.
+    /// Starts a server on the shared Redis, under its own prefix.
     pub(crate) fn on_redis() -> Self {
         Self::on_redis_with(&[])
     }
 
-    /// One in memory and one on Redis: what holds for one holds for the other.
+    /// Starts a server in memory and one on Redis: both must behave alike.
     pub(crate) fn on_each_store() -> [Self; 2] {
         Self::on_each_store_with(&[])
     }
 
-    /// The same with these flags.
+    /// Starts a server in memory and one on Redis, with these flags.
     pub(crate) fn on_each_store_with(flags: &[&str]) -> [Self; 2] {
         [Self::with(flags), Self::on_redis_with(flags)]
     }
@@ -55,13 +55,13 @@ impl Running {
         Self::with(&[&["--redis", url, "--redis-prefix", &prefix], flags].concat())
     }
 
-    /// With these flags and the admin key of tests.
+    /// Starts a server with these flags and the admin key of tests.
     pub(crate) fn with(flags: &[&str]) -> Self {
         Self::try_with(flags, Some(ADMIN))
             .unwrap_or_else(|output| panic!("it does not start: {output}"))
     }
 
-    /// With these flags, or what it says instead of starting.
+    /// Starts a server with these flags. Returns its output if it does not start.
     pub(crate) fn try_with(flags: &[&str], admin_key: Option<&str>) -> Result<Self, String> {
         Self::start(Command::new(env!("CARGO_BIN_EXE_limiter-server")), flags, admin_key)
     }
@@ -93,7 +93,7 @@ impl Running {
         Ok(Self { process, url, _folder: folder })
     }
 
-    /// All that it has printed so far, to both of its outputs.
+    /// Returns all output so far, of both streams.
     pub(crate) fn output(&self) -> String {
         self.process.output()
     }
@@ -103,7 +103,7 @@ impl Running {
         self.process.signal(signal);
     }
 
-    /// Waits until it has ended, and returns its status.
+    /// Waits for the end of the process, and returns its status.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.process.ended()
     }
@@ -114,22 +114,22 @@ impl Running {
         self.ended()
     }
 
-    /// `127.0.0.1:12345`.
+    /// Returns the address, such as `127.0.0.1:12345`.
     pub(crate) fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
-    /// A call with a body of JSON.
+    /// Makes a POST call with a body of JSON.
     pub(crate) fn post(&self, key: &str, path: &str, body: &Value) -> Answer {
         self.call("POST", key, path, &body.to_string())
     }
 
-    /// A call without a body.
+    /// Makes a GET call.
     pub(crate) fn get(&self, key: &str, path: &str) -> Answer {
         self.call("GET", key, path, "")
     }
 
-    /// Any call; without a key if it is empty.
+    /// Makes any call; without a key if `key` is empty.
     pub(crate) fn call(&self, method: &str, key: &str, path: &str, body: &str) -> Answer {
         let key = Some(("x-api-key", key)).filter(|(_, key)| !key.is_empty());
         self.call_with(method, path, key, body)
@@ -177,7 +177,7 @@ impl Running {
         (requests, tokens, spent.millionths())
     }
 
-    /// A member key with these fields of the wire: its id and its access key.
+    /// Creates a member key with these fields of the wire. Returns its id and its access key.
     pub(crate) fn member(&self, name: &str, fields: Value) -> (String, String) {
         let mut request = fields;
         request["name"] = json!(name);
@@ -187,12 +187,12 @@ impl Running {
         (text("id"), text("accessKey"))
     }
 
-    /// A run of the built-in model.
+    /// Runs the built-in model.
     pub(crate) fn run(&self, key: &str, text: &str) -> Answer {
         self.post(key, &format!("/api/v2/execute/{MODEL}"), &json!({ "text": text }))
     }
 
-    /// What a key has used of all its calls today: requests and tokens.
+    /// Returns the requests and tokens that a key has used today.
     pub(crate) fn used_today(&self, key: &str) -> (u64, u64) {
         let usage = self.get(key, "/v1/usage").body;
         let day =
@@ -201,7 +201,7 @@ impl Running {
     }
 }
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -222,7 +222,7 @@ impl Answer {
         Ok(Self { status: answer.status().as_u16(), headers, body, text })
     }
 
-    /// The value of a header.
+    /// Returns the value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -258,7 +258,7 @@ impl Answer {
     }
 }
 
-/// So that no minute ends in the middle of a story of a few calls.
+/// Waits until this much of the minute is left, so that no minute ends within a test of a few calls.
 pub(crate) fn room_in_this_minute(room: Duration) {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -271,12 +271,12 @@ pub(crate) fn room_in_this_minute(room: Duration) {
     }
 }
 
-/// The same for a story of two or three.
+/// Waits until enough of the minute is left for two or three calls.
 pub(crate) fn enough_of_this_minute() {
     room_in_this_minute(Duration::from_secs(3));
 }
 
-/// Those of these secrets that are in the text.
+/// Returns the secrets that are in the text.
 pub(crate) fn found_in<'a>(text: &str, secrets: &[&'a str]) -> HashSet<&'a str> {
     secrets.iter().copied().filter(|secret| text.contains(secret)).collect()
 }
@@ -307,7 +307,7 @@ fn try_call_with<'a>(
     Answer::of(answer.map_err(|error| error.to_string())?)
 }
 
-/// The length of the body that follows this head.
+/// Returns the length of the body that follows this head.
 pub(crate) fn content_length(head: &str) -> usize {
     let head = head.to_lowercase();
     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
@@ -326,5 +326,5 @@ fn agent() -> &'static ureq::Agent {
     })
 }
 
-/// For a busy machine; whatever takes longer hangs.
+/// Enough for a busy machine; a longer wait is a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Threshold events as whoever listens gets them: signed, in order, again until they are taken, and never at the cost of a call.
+//! Threshold events at a webhook: signed, in order, sent again until they are accepted, and without delaying calls.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,20 +14,20 @@ use sha2::Sha256;
 use crate::provider::read_request;
 use crate::support::{Running, WEBHOOK_SECRET};
 
-/// Somebody who listens, and answers each request as the test says.
+/// A webhook that answers each request as the test says.
 struct Listener {
     address: SocketAddr,
     requests: Receiver<Request>,
 }
 
-/// One request, as it came in.
+/// One received request.
 struct Request {
     head: String,
     body: String,
 }
 
 impl Listener {
-    /// The answers come in this order; the last one is given from then on. None is no answer, for ever.
+    /// Starts a webhook with these answers, in this order; the last one is repeated. `None` never answers.
     fn answering(answers: &'static [Option<u16>]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self::on(listener, answers)
@@ -80,7 +80,7 @@ impl Request {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// As whoever listens should: the time, and the code over it and the body.
+    /// Checks the signature as a subscriber should: the time, and the code over the time and the body.
     fn assert_signed(&self) {
         let header = self.head.split("limiter-signature: ").nth(1).unwrap();
         let header = header.lines().next().unwrap();
@@ -94,7 +94,7 @@ impl Request {
     }
 }
 
-/// A server that tells this URL, and the access key of a member with so many requests a day.
+/// Starts a server with this webhook. Returns it, and the access key of a member with this many requests a day.
 fn server(url: &str, rpd: u64, flags: &[&str]) -> (Running, String) {
     let server = Running::with(&[&["--webhook", url], flags].concat());
     let (_, key) = server.member("member", json!({"globalLimits": {"rpd": rpd}}));
@@ -110,7 +110,7 @@ fn call(server: &Running, key: &str) {
 }
 
 #[test]
-fn each_threshold_is_told_once_and_signed() {
+fn each_threshold_is_sent_once_and_signed() {
     let listener = Listener::answering(&[Some(204)]);
     for server in Running::on_each_store_with(&["--webhook", &listener.url()]) {
         let (id, key) = server.member("member", json!({"globalLimits": {"rpd": 5}}));
@@ -135,7 +135,7 @@ fn each_threshold_is_told_once_and_signed() {
 }
 
 #[test]
-fn what_is_not_taken_is_told_again_with_the_same_id_and_in_order() {
+fn an_event_that_is_not_accepted_is_sent_again_with_the_same_id_and_in_order() {
     let listener = Listener::answering(&[Some(500), Some(503), Some(200)]);
     let (server, key) = server(&listener.url(), 5, &[]);
     for _ in 0..5 {
@@ -155,7 +155,7 @@ fn what_is_not_taken_is_told_again_with_the_same_id_and_in_order() {
 }
 
 #[test]
-fn what_is_refused_for_good_is_not_told_again() {
+fn a_permanently_refused_event_is_not_sent_again() {
     let listener = Listener::answering(&[Some(410), Some(200)]);
     let (server, key) = server(&listener.url(), 5, &[]);
     for _ in 0..5 {
@@ -168,7 +168,7 @@ fn what_is_refused_for_good_is_not_told_again() {
     });
 }
 
-/// It takes the connection, and says nothing: calls do not notice.
+/// The webhook accepts the connection and never answers: calls are not delayed.
 #[test]
 fn a_listener_that_never_answers_costs_no_call_anything() {
     let listener = Listener::answering(&[None]);
@@ -186,9 +186,9 @@ fn a_listener_that_never_answers_costs_no_call_anything() {
     );
 }
 
-/// Up to the bound nothing is lost while nobody listens; what is beyond it is said to be lost.
+/// Up to the bound no event is lost while the webhook is away; events beyond it are counted as lost.
 #[test]
-fn what_waits_for_a_listener_that_is_away_is_told_when_it_is_back() {
+fn queued_events_are_sent_when_the_webhook_is_back() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     drop(taken);
@@ -210,7 +210,7 @@ fn what_waits_for_a_listener_that_is_away_is_told_when_it_is_back() {
     assert_eq!(told, [json!(1), json!(2), json!(3)]);
 }
 
-/// One log line in ten seconds counts the lost or refused events, however many they are.
+/// One log line in ten seconds counts the lost or refused events.
 #[test]
 fn a_flood_of_lost_events_is_one_line_of_the_log() {
     let listener = Listener::answering(&[None]);
@@ -230,7 +230,7 @@ fn a_flood_of_lost_events_is_one_line_of_the_log() {
 }
 
 #[test]
-fn events_that_wait_are_told_before_a_server_ends() {
+fn queued_events_are_sent_before_a_server_ends() {
     let listener = Listener::answering(&[Some(500), Some(200)]);
     let (server, key) = server(&listener.url(), 1, &[]);
     call(&server, &key);

@@ -45,7 +45,7 @@ fn a_key_is_created_read_listed_replaced_and_deleted() {
 }
 
 #[test]
-fn whoever_may_not_is_told_401_or_403() {
+fn unauthorized_calls_get_401_or_403() {
     for server in Running::on_each_store() {
         let (id, member) = server.member("member", json!({}));
         let (_, expired) = server.member("expired", json!({"expiresAt": "2020-01-01T00:00:00Z"}));
@@ -71,7 +71,7 @@ fn whoever_may_not_is_told_401_or_403() {
 }
 
 #[test]
-fn limits_are_told_apart_by_their_window() {
+fn denials_name_the_window_of_their_limit() {
     for server in Running::on_each_store() {
         room_in_this_minute(PATIENCE / 5);
         let (_, by_minute) = server.member("minute", json!({"globalLimits": {"rpm": 1}}));
