@@ -46,7 +46,7 @@
 //!
 //! # Calls whose cost is known only afterwards
 //! [`reserve`](RateLimitLayerBuilder::reserve) charges a call by its estimate and settles it when the body of its response
-//! ends, by what a [`ResponseCost`] has seen of head, body and trailers.
+//! ends, by the settlement that a [`ResponseCost`] returns after head, body and trailers.
 //!
 //! # Gateways to LLM providers
 //! [`RateLimitLayer::for_openai`] and [`for_anthropic`](RateLimitLayer::for_anthropic) read the bodies of requests and

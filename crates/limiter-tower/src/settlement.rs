@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 /// The settlement of the estimate that a call was charged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// It is corrected to what the call did cost. What is left out of the totals stays as estimated.
+    /// It is corrected to the actual cost of the call. Absent totals stay as estimated.
     Settle(Totals),
     /// All of it is taken back, the request too: the call never went upstream.
     Cancel,
@@ -39,10 +39,10 @@ pub enum BodyEnd {
     Dropped,
 }
 
-/// Watches the response of one call, and says what the call did cost.
+/// A meter of the response of one call, which decides the settlement.
 ///
-/// It sees each part of the body just before it is sent, and is asked once, when nothing more will come. A body that was
-/// dropped early or failed is settled by what was seen until then, or kept as estimated: that is this method's to say.
+/// It sees each part of the body just before it is sent; `settlement` is called once, after the last. For a body that
+/// was dropped early or failed, that method settles by the parts seen so far, or keeps the estimate.
 ///
 /// If a method panics, the answer goes on, the estimate stands, and a warning names key and reservation. No method is
 /// called after that, nor while the thread unwinds from another panic.
@@ -83,7 +83,7 @@ pub trait ResponseCost: Send + 'static {
         let _ = trailers;
     }
 
-    /// Nothing more will come: what is to become of the estimate?
+    /// Returns the settlement of the estimate, after the end of the body.
     fn settlement(&mut self, end: BodyEnd) -> Settlement;
 }
 
@@ -102,7 +102,7 @@ impl ResponseCost for Totals {
 /// The function that looks at the head of a response.
 pub(crate) type CostOf = dyn Fn(&response::Parts) -> Box<dyn ResponseCost> + Send + Sync;
 
-/// A settlement under way. Repeating is the store's affair: what fails here is logged, and the estimate stands.
+/// A settlement under way. The store repeats it; a failure here is logged, and the estimate stands.
 ///
 /// If it is dropped before its end, for example when the client leaves, it goes on without a waiter. Most stores in
 /// memory finish at once. The others need a task, and so a tokio runtime: that of the thread, or else that of the last

@@ -114,7 +114,7 @@ fn without_content_type<B>(response: &Response<B>) -> HeaderMap {
 }
 
 #[tokio::test]
-async fn a_limit_is_told_with_its_wait_and_a_budget_without() {
+async fn a_limit_gets_a_retry_time_and_a_budget_gets_none() {
     let [requests, _, budget, ..] = denials().await;
     let render = |refusal: &Refusal| {
         let format = ErrorFormat::OpenAi;
@@ -130,7 +130,7 @@ async fn a_limit_is_told_with_its_wait_and_a_budget_without() {
 }
 
 #[test]
-fn a_problem_of_a_service_is_told_by_its_status() {
+fn an_error_of_a_service_is_rendered_by_its_status() {
     for (status, open_ai, code, anthropic, gemini) in [
         (400, "invalid_request_error", "bad_stream", "invalid_request_error", "INVALID_ARGUMENT"),
         (

@@ -253,7 +253,7 @@ async fn an_answer_that_is_no_success_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_service_that_fails_keeps_the_estimate_unless_told_otherwise() {
+async fn a_failing_provider_keeps_the_estimate_by_default() {
     let world = World::new().await;
     for (settlement, charged) in [(None, true), (Some(Settlement::Cancel), false)] {
         let ci = member(&world).await;

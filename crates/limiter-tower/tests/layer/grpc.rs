@@ -33,7 +33,7 @@ async fn a_call_within_its_limits_is_answered_with_headers() {
 }
 
 #[tokio::test]
-async fn a_limited_call_has_exhausted_its_resources_and_is_told_when_to_come_back() {
+async fn a_limited_call_gets_resource_exhausted_and_a_retry_time() {
     let world = World::new().await;
     let address = serve(world.layer().build()).await;
     let ci = world.member(named("ci").with_global(requests_per_minute(1))).await;
@@ -143,7 +143,7 @@ async fn call(
     client.unary(request, "/test.Echo/Say".parse().unwrap(), Text).await
 }
 
-/// Answers with what it is told, unless that is `fail`.
+/// A service that echoes its request, and fails on `fail`.
 #[derive(Clone)]
 struct Echo;
 
@@ -172,7 +172,7 @@ impl Service<HttpRequest<Body>> for Echo {
     }
 }
 
-/// Messages that are UTF-8: no protobuf is needed to speak gRPC.
+/// A codec of UTF-8 messages, so that no protobuf is needed.
 #[derive(Clone, Copy)]
 struct Text;
 

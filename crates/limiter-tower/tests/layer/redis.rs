@@ -72,7 +72,7 @@ async fn a_store_that_is_gone_is_warned_of_once_and_not_with_each_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_whose_answer_is_lost_is_refused_and_not_told_to_repeat_itself() {
+async fn a_call_whose_answer_is_lost_is_refused_without_a_retry_time() {
     let server = RedisServer::run();
     let proxy = Proxy::to(&server.address());
     let world = World::on_redis(&proxy.url()).await;

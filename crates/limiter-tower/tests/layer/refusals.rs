@@ -52,7 +52,7 @@ async fn an_unknown_key_is_unauthorized() {
 }
 
 #[tokio::test]
-async fn an_expired_key_is_unauthorized_and_told_since_when() {
+async fn an_expired_key_is_unauthorized_and_its_expiry_is_shown() {
     let world = World::new().await;
     let service = hello(world.layer().build()).await;
     let old = world.member(named("old").with_expiry(at("2025-12-31T00:00:00Z"))).await;
@@ -111,7 +111,7 @@ async fn an_exhausted_budget_asks_for_payment() {
 }
 
 #[tokio::test]
-async fn a_limited_call_is_told_every_violated_rule_and_when_to_come_back() {
+async fn a_limited_call_gets_every_violated_rule_and_a_retry_time() {
     let world = World::new().await;
     let layer =
         world.layer().charge(|_| Ok(tokens(3, 4))).asset_in_path(|path| path.strip_prefix("/v1/"));
@@ -204,7 +204,7 @@ async fn a_call_that_cannot_be_remembered_is_503_with_the_time_at_which_there_is
 }
 
 #[tokio::test]
-async fn a_call_that_never_fits_is_not_told_to_come_back() {
+async fn a_call_that_never_fits_gets_no_retry_time() {
     let world = World::new().await;
     let service = hello(world.layer().charge(|_| Ok(tokens(10, 0))).build()).await;
     let ci = world.member(named("ci").with_global(tokens_per_minute(9))).await;
@@ -282,7 +282,7 @@ async fn a_charge_that_cannot_be_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_tell_who_calls_allows_nothing() {
+async fn a_service_that_cannot_identify_callers_allows_nothing() {
     let world = World::new().await;
     let identify =
         |_: &http::request::Parts| async { Err(BoxError::from("the directory is down")) };

@@ -1,4 +1,4 @@
-//! Whatever the limits and the charges: headers parse, and say what the decision says.
+//! Headers parse and agree with the decision, for all limits and charges.
 
 use http::HeaderMap;
 use limiter::decision::{RuleState, Violation};
@@ -38,7 +38,7 @@ proptest! {
     }
 }
 
-/// Every rule is listed, and what is listed as its rest and reset is of that very rule.
+/// Asserts that every rule is listed, with its own rest and reset.
 fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, now_ms: i64) {
     let policies = items(headers, "ratelimit-policy");
     assert_eq!(policies.len(), rules.len());
@@ -59,7 +59,7 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
             assert_eq!(number(parameters, "t"), left_ms.div_ceil(1_000));
         }
     }
-    // The limit that binds comes first. Of a denied call the violated limits come before all others.
+    // The binding limit comes first. Of a denied call the violated limits come before all others.
     let overall = Standing::from(decision).overall().unwrap();
     assert_eq!(listed[0], policy_name(overall.rule));
     if let Some(limited) = decision.denied().and_then(|denied| denied.rate_limited()) {
@@ -128,7 +128,7 @@ fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
     );
 }
 
-/// The body lists the violated rules, and none else.
+/// Asserts that the body lists exactly the violated rules.
 fn check_problem(decision: Decision) {
     let Decision::Denied(denied) = decision else { return };
     let limited = denied.rate_limited().unwrap().clone();
@@ -157,7 +157,7 @@ fn number(parameters: &[(String, String)], key: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no {key} in {parameters:?}")).1.parse().unwrap()
 }
 
-/// The answers to these charges, one after the other, of one key and asset.
+/// Returns the decisions on these charges, one after the other, of one key and asset.
 fn decide(global: Limits, of_asset: Limits, charges: &[Charge], now_ms: i64) -> Vec<Decision> {
     let limiter = Limiter::in_memory_on(&ManualClock::at(Timestamp::from_unix_ms(now_ms)));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -23,7 +23,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::world::{Member, World, bearer, named, serve, tokens, tokens_per_minute};
 
-/// One output token for each line, however the body ends.
+/// A cost of one output token for each line, however the body ends.
 #[derive(Default)]
 struct Lines {
     output_tokens: u64,
@@ -49,7 +49,7 @@ fn lines_of(_: &response::Parts) -> Lines {
     Lines::default()
 }
 
-/// A body of several parts whose length nobody knows before.
+/// A body of several parts without a known length.
 struct Streamed(VecDeque<Result<Frame<Bytes>, io::Error>>);
 
 impl Streamed {
@@ -93,7 +93,7 @@ fn broken() -> Result<Frame<Bytes>, io::Error> {
     Err(io::Error::other("the upstream went away"))
 }
 
-/// A service that streams three lines.
+/// Creates a service that streams three lines.
 fn three_lines() -> Router {
     streaming(|| [part("one\n"), part("two\n"), part("three\n")])
 }
@@ -106,7 +106,7 @@ where
         .fallback(any(move || async move { axum::body::Body::new(Streamed::new(parts())) }))
 }
 
-/// 5 tokens in, 100 out; and what the lines tell.
+/// Creates a layer that reserves 5 tokens in and 100 out, and settles one for each line.
 fn counting_lines(world: &World) -> RateLimitLayer {
     world.layer().reserve(|_| Ok(tokens(5, 100)), lines_of).build()
 }
@@ -158,7 +158,7 @@ async fn a_response_without_a_body_is_settled() {
 }
 
 #[tokio::test]
-async fn the_head_of_a_response_may_tell_what_the_call_did_cost() {
+async fn the_head_of_a_response_may_report_the_cost() {
     let world = World::new().await;
     let router = Router::new().fallback(any(|| async { ([("x-used", "42")], "one\ntwo\n") }));
     let in_head = |parts: &response::Parts| {
@@ -173,7 +173,7 @@ async fn the_head_of_a_response_may_tell_what_the_call_did_cost() {
 }
 
 #[tokio::test]
-async fn trailers_may_tell_what_the_call_did_cost() {
+async fn trailers_may_report_the_cost() {
     let world = World::new().await;
     let trailers = || {
         let trailers = [("x-used".parse().unwrap(), "42".parse().unwrap())];
@@ -260,9 +260,9 @@ async fn a_body_that_breaks_off_is_settled_by_what_was_sent() {
     assert_eq!(world.tokens_used(&ci).await, 5 + 1);
 }
 
-/// Bodies end in three ways, and who watches them decides what that means.
+/// Bodies end in three ways, and a `ResponseCost` decides the settlement for each.
 #[tokio::test]
-async fn a_cost_is_told_how_the_body_ended() {
+async fn a_cost_gets_the_end_of_the_body() {
     struct Strict;
     impl ResponseCost for Strict {
         fn settlement(&mut self, end: BodyEnd) -> Settlement {
@@ -299,7 +299,7 @@ async fn a_cost_is_told_how_the_body_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_service_keeps_the_estimate_unless_told_otherwise() {
+async fn a_failing_service_keeps_the_estimate_by_default() {
     for world in World::on_each_store().await {
         for (settlement, used) in [
             (None, (105, 1)),
@@ -345,7 +345,7 @@ fn request<B: Default>(member: &Member) -> Request<B> {
     Request::builder().header("x-api-key", member.access_key.expose()).body(B::default()).unwrap()
 }
 
-/// A server finds out that its client went away in its own time.
+/// Waits until the key has used this many tokens: a server notices late that its client has gone.
 async fn eventually(world: &World, member: &Member, tokens: u64) {
     let settled = async || world.tokens_used(member).await == tokens;
     until_async(format_args!("{tokens} tokens are charged"), settled).await;

@@ -1,4 +1,4 @@
-//! Who calls, which asset, and what the service learns of it.
+//! Identification of the caller and the asset, and the call as the service sees it.
 
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -95,7 +95,7 @@ async fn an_asset_is_found_in_path_or_header_and_limited_alone() {
 }
 
 #[tokio::test]
-async fn a_service_is_told_of_its_call_if_it_wants_to_be() {
+async fn a_service_gets_the_admitted_call_if_it_asks_for_it() {
     let world = World::new().await;
     let ci = world.member(named("ci").with_global(tokens_per_minute(1_000))).await;
     let router = || {
