@@ -172,14 +172,14 @@ impl StoreError {
     }
 
     /// Creates the error for a part of a larger operation that has no answer of its own.
-    pub(crate) fn not_told() -> Self {
+    pub(crate) fn not_answered() -> Self {
         Self::outcome_unknown("the store did not answer for every part of the operation")
     }
 
     /// Returns the errors of this many parts of an operation that failed as a whole. The first one is this error.
     pub fn spread(self, parts: usize) -> impl Iterator<Item = Self> {
         let unknown = matches!(self, Self::OutcomeUnknown(_));
-        let others = move || if unknown { Self::not_told() } else { Self::not_tried() };
+        let others = move || if unknown { Self::not_answered() } else { Self::not_tried() };
         std::iter::once(self).chain(std::iter::repeat_with(others)).take(parts)
     }
 

@@ -420,7 +420,7 @@ impl Batch<'_> {
                     self.failed |= matches!(&created, Err(error) if error.is_outage());
                     self.end(place, created.map(|record| CreatedKey { record, access_key }));
                 }
-                None => self.end(place, Err(StoreError::not_told().into())),
+                None => self.end(place, Err(StoreError::not_answered().into())),
             }
         }
     }

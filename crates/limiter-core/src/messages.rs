@@ -75,7 +75,7 @@ fn store_errors() -> Vec<Message> {
         Corrupt(cause()),
     });
     for (name, error) in
-        [("not tried", StoreError::not_tried()), ("not answered", StoreError::not_told())]
+        [("not tried", StoreError::not_tried()), ("not answered", StoreError::not_answered())]
     {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         let name = format!("the source of a StoreError of a part that was {name}");

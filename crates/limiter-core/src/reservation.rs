@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told_before_that_it_is_settled() {
+    fn an_invalid_extension_is_refused_before_a_settled_one() {
         let mut key = Key::new();
         let _ = key.reserve("a", tokens(2, 2), NOON).unwrap();
         key.settle("a", totals(2, 2), NOON).unwrap();

@@ -69,9 +69,9 @@ impl Thresholds {
     }
 
     /// Returns the next threshold after this many have fired.
-    pub(crate) const fn after(&self, told: u8) -> Option<u8> {
+    pub(crate) const fn after(&self, fired: u8) -> Option<u8> {
         let [a, b, c, d] = self.percents;
-        let percent = match told {
+        let percent = match fired {
             0 => a,
             1 => b,
             2 => c,
@@ -83,13 +83,13 @@ impl Thresholds {
 
     /// Returns the thresholds after the first `before`, up to `after` of them.
     pub(crate) fn between(self, before: u8, after: u8) -> impl Iterator<Item = u8> + use<> {
-        (before..after).filter_map(move |told| self.after(told))
+        (before..after).filter_map(move |fired| self.after(fired))
     }
 
     /// Returns the amount that must be left of a limit so that no further threshold fires after these; 0 if there is
     /// none.
-    pub(crate) const fn floor(&self, limit: Option<u64>, told: u8) -> i64 {
-        match (limit, self.after(told)) {
+    pub(crate) const fn floor(&self, limit: Option<u64>, fired: u8) -> i64 {
+        match (limit, self.after(fired)) {
             (None | Some(0), _) | (_, None) => 0,
             (Some(limit), Some(percent)) => {
                 let rest = 100_u64.saturating_sub(percent as u64);
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn what_cannot_be_reached_reserves_nothing() {
         let thresholds = Thresholds::default();
-        for (limit, told) in [(None, 0), (Some(0), 0), (Some(10), 2), (Some(10), u8::MAX)] {
-            assert_eq!(thresholds.floor(limit, told), 0);
+        for (limit, fired) in [(None, 0), (Some(0), 0), (Some(10), 2), (Some(10), u8::MAX)] {
+            assert_eq!(thresholds.floor(limit, fired), 0);
         }
         assert_eq!(Thresholds::NONE.floor(Some(10), 0), 0);
         let largest = Thresholds::new([1]).unwrap().floor(Some(MAX_COUNT), 0);
