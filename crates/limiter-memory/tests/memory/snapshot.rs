@@ -45,7 +45,7 @@ fn a_restored_store_goes_on_counting() {
 }
 
 #[test]
-fn a_restored_store_tells_no_threshold_again() {
+fn a_restored_store_fires_no_threshold_again() {
     let (store, _) = store_at(NOON);
     let budget = Credits::from_millionths(10).expect("within bounds");
     let config = named("ci").with_global(requests(Some(10), None)).with_budget(budget);
@@ -59,18 +59,19 @@ fn a_restored_store_tells_no_threshold_again() {
     assert_eq!(reserved.allowed().map(|allowed| allowed.crossed().len()), Some(3));
     store.cancel(&key, &id).expect("the reservation is known");
     let restored = restore_at(NOON, &json(&store));
-    for (number, told) in [(9, vec![]), (1, vec![100; 3])] {
+    for (number, fired) in [(9, vec![]), (1, vec![100; 3])] {
         let decision = restored.check_and_consume(&key, Some(&m1), &charge(number));
         let crossed = decision.allowed().expect("it fits").crossed().iter();
-        assert_eq!(crossed.map(|it| it.percent).collect::<Vec<_>>(), told);
+        assert_eq!(crossed.map(|it| it.percent).collect::<Vec<_>>(), fired);
     }
 }
 
 #[test]
-fn a_snapshot_that_tells_more_thresholds_than_a_key_has_is_refused() {
+fn a_snapshot_with_more_fired_thresholds_than_configured_is_refused() {
     let mut json = json(&store_in_use().0);
-    json["keys"][0]["state"]["credits"]["told"] = 3.into();
-    assert!(serde_json::from_value::<Snapshot>(json).is_err());
+    json["keys"][0]["state"]["credits"]["mark"] = 3.into();
+    let refused = serde_json::from_value::<Snapshot>(json).expect_err("a key has two thresholds");
+    assert!(refused.to_string().contains("more thresholds have fired"), "{refused}");
 }
 
 /// A limit with a damaged field name must not vanish.
@@ -160,7 +161,7 @@ fn a_pending_change_waits_on_in_a_restored_store() {
 }
 
 #[test]
-fn a_restored_store_is_mended_like_any_other_if_the_clock_was_far_ahead() {
+fn a_restored_store_is_rebased_if_the_clock_was_far_ahead() {
     let (ahead, clock) = store_at(NOON.after(1_000 * DAY));
     let key = create(&ahead, "ci", named("ci").with_global(requests(Some(2), None)));
     admit(&ahead, &key, None, 2);
