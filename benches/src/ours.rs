@@ -199,7 +199,7 @@ mod tests {
     use crate::workload::{Workload, key_id};
 
     #[test]
-    fn a_decision_meets_every_rule_and_tells_what_remains() {
+    fn a_decision_checks_every_rule_and_returns_what_remains() {
         let plan = Plan::whole(Workload::Hot);
         let mut subject = ByHandle::default();
         subject.fill(&plan);

@@ -53,7 +53,7 @@ async fn a_key_without_credits_is_asked_to_pay() {
 }
 
 #[tokio::test]
-async fn a_limited_key_is_told_why_and_when_to_come_back() {
+async fn a_limited_key_gets_the_reason_and_a_retry_time() {
     let service = Service::start().await;
     let key = service.member(named("ci").with_global(requests_per_minute(1))).await;
     assert_eq!(service.call(Some(&key)).await.status, 200);
@@ -73,7 +73,7 @@ async fn a_limited_key_is_told_why_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_call_that_never_fits_is_not_told_to_come_back() {
+async fn a_call_that_never_fits_gets_no_retry_time() {
     let service = Service::start().await;
     let one_word = Limits::builder().tokens_per_minute(1).build().unwrap();
     let key = service.member(named("ci").with_asset("gpt-5".parse().unwrap(), one_word)).await;

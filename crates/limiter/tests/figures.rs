@@ -241,7 +241,7 @@ async fn made_up_keys_and_assets_add_no_series_and_are_in_none() {
 }
 
 #[tokio::test]
-async fn keys_and_assets_are_shown_by_a_limiter_that_is_told_to_and_access_keys_never() {
+async fn metrics_show_keys_and_assets_only_if_asked_and_access_keys_never() {
     let metrics = Metrics::record();
     let gpt5 = asset("gpt-5");
     let limits = Limits::builder().requests_per_minute(1).build().unwrap();

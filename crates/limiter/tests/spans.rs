@@ -13,7 +13,7 @@ fn spans(log: &Log) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_call_has_a_span_that_tells_how_it_ended_and_of_whom_only_if_asked() {
+async fn each_call_has_a_span_with_its_outcome_and_with_its_key_only_if_asked() {
     let limiter = Limiter::in_memory();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;

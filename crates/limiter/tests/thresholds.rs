@@ -43,12 +43,12 @@ async fn call(limiter: &Limiter, key: &KeyId) {
 }
 
 /// Returns the events so far.
-fn heard(events: &mut ThresholdEvents) -> Vec<Result<ThresholdEvent, Missed>> {
-    let mut heard = Vec::new();
+fn received(events: &mut ThresholdEvents) -> Vec<Result<ThresholdEvent, Missed>> {
+    let mut received = Vec::new();
     while let Some(Some(event)) = futures_util::FutureExt::now_or_never(events.next()) {
-        heard.push(event);
+        received.push(event);
     }
-    heard
+    received
 }
 
 fn percents(events: Vec<Result<ThresholdEvent, Missed>>) -> Vec<u8> {
@@ -56,14 +56,14 @@ fn percents(events: Vec<Result<ThresholdEvent, Missed>>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn who_listens_hears_of_each_threshold_once() {
+async fn a_subscriber_gets_each_threshold_once() {
     let limiter = in_memory().build();
     let mut events = limiter.threshold_events();
     let key = key(&limiter, requests_per_day(10)).await;
     for _ in 0..7 {
         call(&limiter, &key).await;
     }
-    assert_eq!(heard(&mut events), []);
+    assert_eq!(received(&mut events), []);
     call(&limiter, &key).await;
     let event = events.next().await.unwrap().unwrap();
     assert_eq!(event.key, key);
@@ -71,14 +71,14 @@ async fn who_listens_hears_of_each_threshold_once() {
     for _ in 0..5 {
         call(&limiter, &key).await;
     }
-    assert_eq!(percents(heard(&mut events)), [100]);
+    assert_eq!(percents(received(&mut events)), [100]);
     drop(limiter);
     assert_eq!(events.next().await, None);
 }
 
 /// By a handle, by an id, and by a reservation and its actual cost.
 #[tokio::test]
-async fn whatever_charges_is_heard() {
+async fn every_kind_of_charge_fires_thresholds() {
     let limiter = in_memory().thresholds("10,20,30,40".parse().unwrap()).build();
     let mut events = limiter.threshold_events();
     let limits = Limits::builder().tokens_per_minute(100).build().unwrap();
@@ -86,22 +86,22 @@ async fn whatever_charges_is_heard() {
     let ten = Charge::request().with_tokens(0, 10).unwrap();
     let handle: Handle = limiter.handle(&key, None).await.unwrap().unwrap();
     assert!(handle.check_and_consume(&ten).await.unwrap().is_allowed());
-    assert_eq!(percents(heard(&mut events)), [10]);
+    assert_eq!(percents(received(&mut events)), [10]);
     let id = "once".parse().unwrap();
     for _ in 0..3 {
         assert!(limiter.check_once(&key, None, &ten, &id).await.unwrap().is_allowed());
     }
-    assert_eq!(percents(heard(&mut events)), [20]);
+    assert_eq!(percents(received(&mut events)), [20]);
     let Reserved::Allowed(mut call) = limiter.reserve(&key, None, &ten).await.unwrap() else {
         panic!("there is room");
     };
-    assert_eq!(percents(heard(&mut events)), [30]);
+    assert_eq!(percents(received(&mut events)), [30]);
     call.settle(&Totals::unchanged().with_output_tokens(20).unwrap()).await.unwrap();
-    assert_eq!(percents(heard(&mut events)), [40]);
+    assert_eq!(percents(received(&mut events)), [40]);
 }
 
 #[tokio::test]
-async fn a_callback_hears_before_the_caller_is_answered() {
+async fn a_callback_runs_before_the_caller_is_answered() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let (first, second) = (Arc::clone(&told), Arc::clone(&told));
     let limiter = in_memory()
@@ -120,14 +120,14 @@ async fn a_callback_hears_before_the_caller_is_answered() {
 }
 
 #[tokio::test]
-async fn who_is_slow_is_told_how_many_were_missed_and_slows_nobody() {
+async fn a_slow_subscriber_gets_the_number_of_missed_events_and_delays_no_call() {
     let limiter = in_memory().kept_events(4).thresholds("1,2,3,4".parse().unwrap()).build();
     let (mut slow, mut quick) = (limiter.threshold_events(), limiter.threshold_events());
     let key = key(&limiter, requests_per_day(100)).await;
     for _ in 0..2 {
         call(&limiter, &key).await;
     }
-    assert_eq!(percents(heard(&mut quick)), [1, 2]);
+    assert_eq!(percents(received(&mut quick)), [1, 2]);
     let all = Limits::builder().requests_per_minute(1).requests_per_day(1).build().unwrap();
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-b".parse().unwrap(), admin).await.unwrap().record.id;
@@ -137,7 +137,7 @@ async fn who_is_slow_is_told_how_many_were_missed_and_slows_nobody() {
     let missed = slow.next().await.unwrap().unwrap_err();
     assert_eq!(missed.events, 6);
     assert_eq!(missed.to_string(), "6 events were missed: the subscriber is too slow");
-    assert_eq!(percents(heard(&mut slow)), [1, 2, 3, 4]);
+    assert_eq!(percents(received(&mut slow)), [1, 2, 3, 4]);
 }
 
 /// The call is charged already: it is answered, and all other listeners get the event.
@@ -158,7 +158,7 @@ async fn a_callback_that_panics_stops_neither_the_call_nor_the_others() {
     let used = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day.requests.used;
     assert_eq!(used, 2);
     assert_eq!(*told.lock().unwrap(), [80, 100]);
-    assert_eq!(percents(heard(&mut events)), [80, 100]);
+    assert_eq!(percents(received(&mut events)), [80, 100]);
 }
 
 /// The waker of a subscriber is code of its own runtime.
@@ -179,7 +179,7 @@ async fn a_subscriber_that_panics_when_it_is_woken_stops_no_call() {
         assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         call(&limiter, &key).await;
     }
-    assert_eq!(percents(heard(&mut events)), [80, 100]);
+    assert_eq!(percents(received(&mut events)), [80, 100]);
 }
 
 /// Each of two limiters stands for a process: they share nothing but the server.
@@ -202,7 +202,8 @@ async fn sixty_four_writers_of_two_processes_on_redis_raise_one_event_each() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let mut all: Vec<u8> = events.iter_mut().flat_map(|events| percents(heard(events))).collect();
+    let mut all: Vec<u8> =
+        events.iter_mut().flat_map(|events| percents(received(events))).collect();
     all.sort_unstable();
     assert_eq!(all, [80, 100]);
 }

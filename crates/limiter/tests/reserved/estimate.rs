@@ -41,7 +41,7 @@ async fn the_smallest_limit_of_key_and_asset_decides() {
 
 /// The limit itself counts, not the rest of it: a call that fits later is denied with the time to retry.
 #[tokio::test]
-async fn where_the_limit_is_used_up_the_call_is_told_when_to_come_back() {
+async fn a_call_over_an_exhausted_limit_gets_a_retry_time() {
     let world = World::with_tokens_per_minute(1_000).await;
     assert_eq!(reserve(&world, 100, 700).await.unwrap(), 700);
     let denied = reserve(&world, 100, 32_000).await.unwrap_err();

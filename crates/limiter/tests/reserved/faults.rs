@@ -24,7 +24,7 @@ async fn a_settlement_is_tried_three_times_and_counted_once() {
 
 /// The answer is not affected. With the numbers in the log, the call can be settled later.
 #[tokio::test]
-async fn a_settlement_that_fails_three_times_is_told_with_its_figures() {
+async fn a_settlement_that_fails_three_times_is_logged_with_its_totals() {
     let (world, log) = (World::with_tokens_per_minute(10_000).await, Log::listen());
     let call = world.reserve(100, 500).await;
     let id = call.id().clone();

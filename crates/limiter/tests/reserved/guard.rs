@@ -63,7 +63,7 @@ fn dropped_after_the_runtime_has_gone_it_keeps_the_estimate_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_it_says_tells_what_stands_and_no_secret() {
+async fn a_dropped_guard_logs_the_estimate_and_no_secret() {
     let (world, log) = (World::with_tokens_per_minute(1_000).await, Log::listen());
     let mut call = world.reserve(100, 500).await;
     assert!(call.extend(&output(600)).await.unwrap().is_allowed());

@@ -143,7 +143,7 @@ async fn a_key_that_expires_or_is_deleted_in_mid_stream_ends_it() {
 
 /// An upstream without a reader must not go on generating tokens, which are billed.
 #[tokio::test]
-async fn upstream_is_let_go_of_before_the_end_is_told() {
+async fn the_upstream_is_dropped_before_the_end_is_reported() {
     let world = World::with_tokens_per_minute(150).await;
     let upstream_lives = Arc::new(());
     let held = upstream_lives.clone();
