@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use limiter::events::{UsageEvent, UsageEvents};
 use limiter::{
     AssetId, Charge, Credits, KeyConfig, KeyId, Limiter, Limits, ManualClock, NewKey, Price,
-    RequestId, Reserved, Timestamp, TokenUsage, Usage,
+    RequestId, Reserved, ScopeId, Timestamp, TokenUsage, Unit, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -146,8 +146,8 @@ impl Bill {
 
 impl Sums {
     fn of(usage: &Usage) -> Result<Self, Box<dyn Error>> {
-        let day = &usage.global.as_ref().ok_or("the key has limits")?.day;
-        let (requests, tokens) = (day.requests.used, day.tokens.used);
+        let day = usage.scope(&ScopeId::GLOBAL).ok_or("all calls are counted")?.account;
+        let (requests, tokens) = (day.requests(), day.amount(Unit::Tokens));
         Ok(Self { requests, tokens, credits: usage.credits.spent })
     }
 }

@@ -89,14 +89,14 @@ fn refusal(denied: &Denied) -> (StatusCode, Option<(HeaderName, String)>) {
         DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => {
             (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, "Bearer".to_owned())))
         }
-        DenialReason::BudgetExhausted { .. } => (StatusCode::PAYMENT_REQUIRED, None),
+        DenialReason::BudgetExhausted(_) => (StatusCode::PAYMENT_REQUIRED, None),
         DenialReason::RateLimited(_) => {
             // Without the header, waiting does not help: the call exceeds a limit itself.
             let retry_after =
                 denied.retry_after().map(|wait| (RETRY_AFTER, whole_seconds(wait).to_string()));
             (StatusCode::TOO_MANY_REQUESTS, retry_after)
         }
-        // An admin key, or a reason that this version does not know.
+        // An admin key, an asset that the key denies, or a reason that this version does not know.
         _ => (StatusCode::FORBIDDEN, None),
     }
 }

@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("\nIn the end Redis has counted:");
     for service in &services {
         let usage = service.limiter.usage(&service.key).await?.ok_or("the key is there")?;
-        let counted = usage.global.ok_or("it has limits")?.day.requests.used;
+        let counted = usage.scopes[0].account.requests();
         let Tally { allowed, degraded, .. } = service.total;
         println!(
             "{:<10} {counted:>4} calls, of {allowed} that it allowed and {degraded} that were allowed without it",

@@ -40,36 +40,73 @@ pub(crate) struct Failure {
     pub(crate) sentence: String,
 }
 
+/// The command of the arguments.
+#[derive(Debug, Default)]
+struct Command<'a> {
+    help: bool,
+    redis: Option<&'a str>,
+    /// Whether the answers are those of the first version of the format.
+    first: bool,
+}
+
 /// Runs the command of the arguments.
 pub(crate) async fn run(
     arguments: &[String],
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), Failure> {
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        [] => in_memory(input, output).await,
-        ["-h" | "--help", ..] => output.write_all(HELP.as_bytes()).map_err(unwritable),
-        ["--redis", url] => on_redis(url, input, output).await,
-        ["--redis"] => Err(refused("--redis needs a URL, such as redis://127.0.0.1:6379")),
-        [option] if let Some(url) = option.strip_prefix("--redis=") => {
-            on_redis(url, input, output).await
-        }
-        // The argument after all that are known.
-        ["--redis", _, other, ..] | [other, ..] => {
-            Err(refused(format!("unknown argument {other:?}; --help tells what there is")))
-        }
+    let command = Command::read(arguments)?;
+    match command {
+        Command { help: true, .. } => output.write_all(HELP.as_bytes()).map_err(unwritable),
+        Command { redis: Some(url), first, .. } => on_redis(url, first, input, output).await,
+        Command { first, .. } => in_memory(first, input, output).await,
     }
 }
 
-async fn in_memory(input: impl BufRead, output: impl Write) -> Result<(), Failure> {
+impl<'a> Command<'a> {
+    fn read(arguments: &'a [String]) -> Result<Self, Failure> {
+        let mut command = Self::default();
+        let mut arguments = arguments.iter().map(String::as_str);
+        while let Some(argument) = arguments.next() {
+            let (name, value) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (argument, None),
+            };
+            let mut value = || value.or_else(|| arguments.next());
+            match name {
+                "-h" | "--help" => return Ok(Self { help: true, ..Self::default() }),
+                "--redis" => {
+                    let missing = "--redis needs a URL, such as redis://127.0.0.1:6379";
+                    command.redis = Some(value().ok_or_else(|| refused(missing))?);
+                }
+                "--rows" => match value() {
+                    Some("v1") => command.first = true,
+                    Some("v2") => command.first = false,
+                    _ => return Err(refused("--rows needs v1 or v2")),
+                },
+                _ => {
+                    let unknown = format!("unknown argument {argument:?}; --help lists all");
+                    return Err(refused(unknown));
+                }
+            }
+        }
+        Ok(command)
+    }
+}
+
+async fn in_memory(first: bool, input: impl BufRead, output: impl Write) -> Result<(), Failure> {
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
     let store = MemoryStore::builder().clock(clock.clone()).build();
-    replayed_on(store, clock, input, output).await
+    replayed_on(store, clock, first, input, output).await
 }
 
 /// Replays on Redis, under a prefix of this run alone, which is removed at the end.
-async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<(), Failure> {
+async fn on_redis(
+    url: &str,
+    first: bool,
+    input: impl BufRead,
+    output: impl Write,
+) -> Result<(), Failure> {
     let clock = ManualClock::at(Timestamp::from_unix_ms(0));
     let prefix = format!("replay-{:016x}", getrandom::u64().map_err(failed)?);
     // A replay waits for a slow server rather than end in the middle of a day.
@@ -78,7 +115,7 @@ async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<
         RedisError::InvalidUrl { .. } => refused(with_causes(&error)),
         error => failed(with_causes(&error)),
     })?;
-    let replayed = replayed_on(store.clone(), clock, input, output).await;
+    let replayed = replayed_on(store.clone(), clock, first, input, output).await;
     let deleted = store.delete_everything().await.map_err(|error| {
         let why = with_causes(&error);
         failed(format!("keys that begin with {prefix} are left in Redis: {why}"))
@@ -87,16 +124,17 @@ async fn on_redis(url: &str, input: impl BufRead, output: impl Write) -> Result<
     deleted.map(drop)
 }
 
-/// Replays on this store, whose time is that of the clock.
+/// Replays on this store, whose time is that of the clock, and answers in the first version of the format or the second.
 pub(crate) async fn replayed_on<S: Store>(
     store: S,
     clock: ManualClock,
+    first: bool,
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), Failure> {
     let player = Player::new(Arc::new(store), clock).await;
     let player = player.map_err(|error| failed(with_causes(&error)))?;
-    let played = play(player, input, &mut output).await;
+    let played = play(player, first, input, &mut output).await;
     // Also before an error: the answers so far show how far the run came.
     output.flush().map_err(unwritable).and(played)
 }
@@ -104,6 +142,7 @@ pub(crate) async fn replayed_on<S: Store>(
 /// Answers line by line, so that a day may be longer than memory.
 async fn play(
     mut player: Player,
+    first: bool,
     input: impl BufRead,
     output: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -115,7 +154,8 @@ async fn play(
         let answer = player.play(&operation).await;
         let answer =
             answer.map_err(|error| failed(format!("line {number}: {}", with_causes(&error))))?;
-        writeln!(output, "{}", answer.to_line()).map_err(unwritable)?;
+        let answer = if first { answer.to_first_line() } else { answer.to_line() };
+        writeln!(output, "{answer}").map_err(unwritable)?;
     }
     Ok(())
 }
@@ -144,15 +184,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HELP: &str = r#"Runs the API calls of a day through the engine, on a clock that follows the file: what would
 these limits have done to this traffic?
 
-Usage: replay [--redis URL] < operations.jsonl > answers.jsonl
+Usage: replay [--redis URL] [--rows v1] < operations.jsonl > answers.jsonl
 
 Limits are kept in memory, or with --redis in Redis, where the answers are the same:
 redis://127.0.0.1:6379, or any other URL that the limiter knows. Keys are made under a prefix of this
 run (replay- and random digits) and deleted at its end; only a run that is killed leaves them.
+With --rows v1, answers have the form of the first version of the format.
 
 Each line of the input is a JSON object, and gets one line of output:
 
-  {"at":1760000000000,"op":"create","key":"ci","global":{"requests_per_minute":1}}
+  {"at":1760000000000,"op":"create","key":"ci","global":{"limits":{"minute/requests":1}}}
       {"ok":true}
   {"at":1760000001000,"op":"check","key":"ci","asset":"gpt-5","input":900,"output":70}
       {"allowed":true,"remaining":{"global/minute/requests":0}}
@@ -162,22 +203,26 @@ Each line of the input is a JSON object, and gets one line of output:
 
 `at` sets the clock, in unix milliseconds. `key` is a label of the file. The operations are:
 
-  create   key, kind (member, admin), global (limits), assets (limits by asset), budget, expires_at
-  update   the same without kind: what is left out stays, null clears
+  create   key, kind (member, admin), global (limits), assets (limits by asset), other (limits of all
+           other assets, or "denied"), budget, expires_at, time_zone, thresholds, shadow
+  update   the same without kind: what is left out stays, null clears; effective (next, now), version
   check    key, asset, requests (1 unless given), input and output tokens, credits, request_id
   peek     the same without request_id, but nothing is charged
   reserve  as peek, id, ttl_ms: the charge is an estimate, to be corrected within the ttl
-  extend   key, id, input, output, credits: the new totals of a running call
+  amend    key, id, requests, input, output, credits: the new totals of a running call
   settle   the same: what the call did cost; what is left out is as estimated
   cancel   key, id: the call never went upstream
-  usage    key: what is used, and the limits in force
+  usage    key: what was counted today, and each limit in force with what is used of it
+  history  key, days: what was counted on each of the last days
+  events   the thresholds that have fired since the last time
+  reset    key: nothing is used any more, in all windows that end
   delete   key
 
 A key remembers 100,000 open reservations, and as many ended ones and request ids, for two minutes: one more is
 answered {"error":"too_many"}, and charges nothing.
 
-Limits are requests_per_minute, requests_per_day, tokens_per_minute and tokens_per_day, and the
-token_type that is counted: total, output or input. Credits and budget are in millionths.
+Limits are named by window (minute, hour, day, week, month, ever) and unit (requests, tokens,
+input_tokens, output_tokens, credits). Credits and budget are in millionths.
 
 Try it on an invented day, and count what was denied, and why:
 

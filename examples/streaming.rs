@@ -207,8 +207,9 @@ async fn used_once_settled(
 ) -> Result<u64, Box<dyn Error>> {
     let mut used = 0;
     for _ in 0..1_000 {
-        let usage = limiter.usage(key).await?.and_then(|usage| usage.global);
-        used = usage.ok_or("the key has limits")?.minute.tokens.used;
+        let usage = limiter.usage(key).await?.ok_or("the key lives")?;
+        let mut rules = usage.scopes.iter().flat_map(|scope| &scope.rules);
+        used = rules.next().ok_or("it has a limit")?.used;
         if used == expected {
             break;
         }

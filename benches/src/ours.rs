@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use limiter_core::{
     AccessKey, AssetId, Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, KeyName, KeyState,
-    Limits, NewRecord, StoredSecret, Timestamp,
+    Limits, NewRecord, StoredSecret, Thresholds, Timestamp,
 };
 use limiter_memory::{MemoryHandle, MemoryStore};
 
@@ -85,7 +85,10 @@ pub(crate) fn bare_store(plan: &Plan) -> MemoryStore {
 pub(crate) fn states(plan: &Plan) -> Vec<KeyState> {
     let config = config(short_name(0));
     let now = Timestamp::from_unix_ms(NOW_MS);
-    plan.ids.iter().map(|_| KeyState::new(KeyKind::Member, &config, now)).collect()
+    plan.ids
+        .iter()
+        .map(|_| KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, now))
+        .collect()
 }
 
 /// The data of a key that no decision uses.
@@ -111,6 +114,7 @@ fn fill(store: &MemoryStore, plan: &Plan, extras: Extras) {
             workspace: workspace.clone(),
             kind: KeyKind::Member,
             config: config(name),
+            thresholds: Thresholds::DEFAULT,
             secret,
             bootstraps: false,
         };
@@ -128,12 +132,13 @@ fn check(decision: &Decision) {
 /// Returns a configuration with every kind of limit, none of which ever denies.
 fn config(name: KeyName) -> KeyConfig {
     let limits = limits();
-    config_without_limits(name).with_global(limits).with_asset(asset(), limits)
+    config_of(name, limits.clone()).with_asset(asset(), limits)
 }
 
-/// Returns a configuration with an expiry and a budget, which never deny either.
-pub(crate) fn config_without_limits(name: KeyName) -> KeyConfig {
+/// Returns a configuration with these limits over all calls, and with an expiry and a budget, which never deny.
+pub(crate) fn config_of(name: KeyName, global: Limits) -> KeyConfig {
     KeyConfig::new(name)
+        .with_global(global)
         .with_budget(Credits::from_millionths(NEVER_REACHED).expect("a valid budget"))
         .with_expiry(Timestamp::from_unix_ms(EXPIRY_MS))
 }
@@ -205,13 +210,14 @@ mod tests {
         subject.fill(&plan);
         let decision = subject.handles[0].check_and_consume(&subject.charge);
         // `fill` has decided twice: about the key, and with its handle.
-        let remaining: Vec<u64> = decision.rules().map(|rule| rule.remaining).collect();
+        let rules = decision.rules().filter(|state| !state.rule.is_budget());
+        let remaining: Vec<u64> = rules.map(|state| state.remaining).collect();
         let (requests, tokens) = (NEVER_REACHED - 3, NEVER_REACHED - 3 * 1_550);
         assert_eq!(remaining, [requests, tokens].repeat(RULES / 2));
         let credits = decision.allowed().expect("allowed").credits();
         assert_eq!(credits.spent.millionths(), 3 * 4_200);
         assert!(credits.budget.is_some());
         let record = subject.store.read(&key(&key_id(0))).expect("the key is there");
-        assert!(record.expires_at.is_some());
+        assert!(record.config.expires_at.is_some());
     }
 }

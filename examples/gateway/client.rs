@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use limiter::Usage;
-use limiter::usage::UnitUsage;
+use limiter::decision::RuleState;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -66,17 +66,12 @@ async fn call(
 
 pub(crate) fn print_usage(usage: &Usage) {
     println!("{:<28} {:>6} {:>6} {:>6}   resets at", "usage of team-a", "used", "limit", "left");
-    for (asset, scope) in usage.scopes() {
-        let scope_name = asset.map_or("all calls", |asset| asset.as_str());
-        for (window, usage) in [("minute", scope.minute), ("day", scope.day)] {
-            for (unit, counted) in [("requests", usage.requests), ("tokens", usage.tokens)] {
-                let UnitUsage { used, limit, remaining, .. } = counted;
-                let number =
-                    |count: Option<u64>| count.map_or_else(|| "-".into(), |n| n.to_string());
-                let what = format!("{scope_name}, {unit} per {window}");
-                let (limit, left) = (number(limit), number(remaining));
-                println!("{what:<28} {used:>6} {limit:>6} {left:>6}   {}", usage.resets_at);
-            }
+    for scope in &usage.scopes {
+        let name = scope.scope.asset.as_ref().map_or("all calls", |asset| asset.as_str());
+        for RuleState { rule, used, limit, remaining, resets_at, .. } in &scope.rules {
+            let what = format!("{name}, {} per {}", rule.unit.label(), rule.window);
+            let resets_at = resets_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+            println!("{what:<28} {used:>6} {limit:>6} {remaining:>6}   {resets_at}");
         }
     }
 }

@@ -14,7 +14,8 @@ use replay::{Failure, replayed_on, run};
 
 #[tokio::test]
 async fn the_day_is_answered_as_it_was_recorded() {
-    let (ended, answers) = replayed(include_bytes!("../data/day.jsonl")).await;
+    let day = include_bytes!("../data/day.jsonl");
+    let (ended, answers) = with_arguments(&["--rows", "v1"], day).await;
     ended.unwrap();
     let expected: Vec<_> = include_str!("../data/day.answers.jsonl").lines().collect();
     let answers: Vec<_> = answers.lines().collect();
@@ -27,7 +28,7 @@ async fn the_day_is_answered_as_it_was_recorded() {
 #[tokio::test]
 async fn the_day_is_answered_the_same_on_redis_and_nothing_is_left() {
     let server = RedisServer::run();
-    let arguments = ["--redis", &server.url()];
+    let arguments = ["--redis", &server.url(), "--rows=v1"];
     let (ended, answers) = with_arguments(&arguments, include_bytes!("../data/day.jsonl")).await;
     ended.unwrap();
     assert!(answers == include_str!("../data/day.answers.jsonl"), "{answers}");
@@ -76,6 +77,37 @@ fn the_model_answers_the_day_in_the_same_way() {
     let operations = include_str!("../data/day.jsonl").lines();
     for (operation, expected) in operations.zip(include_str!("../data/day.answers.jsonl").lines()) {
         let operation = read(operation).unwrap();
+        assert_eq!(model.answer(&operation).to_first_line(), expected, "to {operation:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_year_is_answered_as_it_was_worked_out() {
+    let (ended, answers) = replayed(include_bytes!("../data/year.jsonl")).await;
+    ended.unwrap();
+    let expected = include_str!("../data/year.answers.jsonl");
+    for (position, (answer, expected)) in answers.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(answer, expected, "in line {}", position + 1);
+    }
+    assert_eq!(answers.lines().count(), expected.lines().count());
+}
+
+#[tokio::test]
+async fn the_year_is_answered_the_same_on_redis() {
+    let server = RedisServer::run();
+    let arguments = ["--redis", &server.url()];
+    let (ended, answers) = with_arguments(&arguments, include_bytes!("../data/year.jsonl")).await;
+    ended.unwrap();
+    assert!(answers == include_str!("../data/year.answers.jsonl"), "{answers}");
+}
+
+#[test]
+fn the_model_answers_the_year_in_the_same_way() {
+    let mut model = Model::new();
+    let operations = include_str!("../data/year.jsonl").lines();
+    for (operation, expected) in operations.zip(include_str!("../data/year.answers.jsonl").lines())
+    {
+        let operation = read(operation).unwrap();
         assert_eq!(model.answer(&operation).to_line(), expected, "to {operation:?}");
     }
 }
@@ -94,7 +126,7 @@ async fn a_call_that_cannot_be_remembered_is_an_answer_and_the_run_goes_on() {
     let bounds = LedgerBounds::of_each(1);
     let store = MemoryStore::builder().clock(clock.clone()).ledger_bounds(bounds).build();
     let mut answers = Vec::new();
-    replayed_on(store, clock, &input[..], &mut answers).await.unwrap();
+    replayed_on(store, clock, true, &input[..], &mut answers).await.unwrap();
     let allowed = r#"{"allowed":true,"remaining":{}}"#;
     let expected = [r#"{"ok":true}"#, allowed, r#"{"ok":true}"#, r#"{"error":"too_many"}"#];
     let answers = String::from_utf8(answers).unwrap();
@@ -136,7 +168,7 @@ async fn the_last_line_needs_no_end() {
 
 #[tokio::test]
 async fn what_is_not_supported_is_refused_before_anything_is_read() {
-    for arguments in [&["--redis"][..], &["--redis=x"], &["--frobnicate"], &["-", "--help"]] {
+    for arguments in [&["--redis"][..], &["--redis=x"], &["--frobnicate"], &["--rows", "v3"]] {
         let failure = with_arguments(arguments, b"not read").await.0.unwrap_err();
         assert_eq!(failure.status, 2);
         assert!(!failure.sentence.contains("line 1"), "{failure:?}");

@@ -88,7 +88,8 @@ async fn start_server() -> Result<(SocketAddr, AccessKey), Box<dyn Error>> {
         .tokens_per_minute(limiter::MAX_COUNT)
         .tokens_per_day(limiter::MAX_COUNT)
         .build()?;
-    let config = KeyConfig::named("ci")?.with_global(limits).with_asset("gpt-5".parse()?, limits);
+    let config =
+        KeyConfig::named("ci")?.with_global(limits.clone()).with_asset("gpt-5".parse()?, limits);
     let config = config.with_budget(limiter::Credits::MAX);
     let key = limiter.keys_as(&admin).create(NewKey::member(config)).await?;
     let (address, bounds) = (ANY_PORT.parse()?, Bounds::default());

@@ -19,7 +19,9 @@ pub enum Case {
     Trivial,
     /// Everything fits: eight rules, a budget and an expiry are checked, and the answer has the rest of each.
     Plain,
-    /// The same, by a client that does not know the limits of the key.
+    /// The same call of no asset: four rules and a budget, all in one record.
+    Global,
+    /// As [`Plain`](Self::Plain), by a client that does not know the limits of the key.
     LimitsMiss,
     /// The requests of the day are used up.
     Denied,
@@ -54,9 +56,10 @@ pub enum Case {
 
 impl Case {
     /// Every case, in the order of counting.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Trivial,
         Self::Plain,
+        Self::Global,
         Self::LimitsMiss,
         Self::Denied,
         Self::PlainManual,
@@ -80,6 +83,7 @@ impl Case {
         match self {
             Self::Trivial => "instructions_trivial",
             Self::Plain => "instructions_plain",
+            Self::Global => "instructions_global",
             Self::LimitsMiss => "instructions_limits_miss",
             Self::Denied => "instructions_denied",
             Self::PlainManual => "instructions_plain_manual",
@@ -107,6 +111,7 @@ impl Case {
         match self {
             Self::Trivial => trivial(url, decisions).await,
             Self::Plain => plain_decisions(&Keys::connect(url).await, 1, decisions).await,
+            Self::Global => global_decisions(&Keys::connect(url).await, decisions).await,
             Self::LimitsMiss => limits_miss(url, decisions).await,
             Self::Denied => denied(url, decisions).await,
             Self::PlainManual => {
@@ -147,6 +152,14 @@ async fn plain_decisions(keys: &Keys, assets: usize, decisions: usize) {
     keys.create(0, assets).await;
     for _ in 0..=decisions {
         keys.allow(0, assets - 1).await;
+    }
+}
+
+async fn global_decisions(keys: &Keys, decisions: usize) {
+    keys.create(0, 1).await;
+    for _ in 0..=decisions {
+        let decision = keys.decide_global(0).await;
+        assert!(decision.is_allowed(), "{decision:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, Store, Window,
+    AssetId, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, Store, Thresholds,
 };
 use limiter_redis::{RedisStore, RedisStoreBuilder};
 
@@ -66,17 +66,12 @@ impl Keys {
     /// # Panics
     /// If it exists already.
     pub async fn create_exhausted(&self, key: usize) {
-        let limits = ours::limits();
-        let [minute, day] = [Window::Minute, Window::Day].map(|window| limits.of(window).tokens());
-        let limits = Limits::builder().requests_per_minute(1 << 46).requests_per_day(1);
-        let limits = limits
-            .tokens_per_minute(minute.expect("it is limited"))
-            .tokens_per_day(day.expect("it is limited"));
+        let limits = ours::limits().to_builder().requests_per_minute(1 << 46).requests_per_day(1);
         self.create_with(key, limits.build().expect("valid limits"), 1).await;
     }
 
     async fn create_with(&self, key: usize, global: Limits, assets: usize) {
-        let config = ours::config_without_limits(ours::realistic_name(key)).with_global(global);
+        let config = ours::config_of(ours::realistic_name(key), global);
         let with_asset =
             |config: KeyConfig, asset| config.with_asset(asset_id(asset), ours::limits());
         let record = NewRecord {
@@ -84,6 +79,7 @@ impl Keys {
             workspace: "w".parse().expect("a workspace's id"),
             kind: KeyKind::Member,
             config: (0..assets).fold(config, with_asset),
+            thresholds: Thresholds::DEFAULT,
             secret: Some(ours::secret(key)),
             bootstraps: false,
         };
@@ -97,6 +93,15 @@ impl Keys {
     pub async fn decide(&self, key: usize, asset: usize) -> Decision {
         let (key, asset) = (&self.ids[key], &self.assets[asset]);
         let decision = self.store.check_and_consume(key, Some(asset), &self.charge);
+        decision.await.expect("the server decides")
+    }
+
+    /// Makes one decision on a call of no asset.
+    ///
+    /// # Panics
+    /// If the store fails.
+    pub async fn decide_global(&self, key: usize) -> Decision {
+        let decision = self.store.check_and_consume(&self.ids[key], None, &self.charge);
         decision.await.expect("the server decides")
     }
 

@@ -5,10 +5,10 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, CallError, Charge, CreateResults, Crossing, Decision, FailureDomain, KeyConfig,
-    KeyDigest, KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId, RequestId,
-    ReservationError, Search, Settled, Store, StoreError, Totals, Unpaid, Usage, WorkspaceId,
-    async_trait,
+    AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain,
+    KeyDigest, KeyId, KeyName, KeyRecord, KeyUpdate, KeysError, Listener, NewRecord, Page,
+    RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals, Unpaid,
+    UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 
 /// A test's way to stand between a store and its callers. [`Around`] makes a store of it.
@@ -69,7 +69,7 @@ impl<'a> Called<'a> {
     /// Whether the operation may charge a key or take a charge back.
     pub fn charges(&self) -> bool {
         let charging =
-            ["check_and_consume", "check_once", "record", "reserve", "extend", "settle", "cancel"];
+            ["check_and_consume", "check_once", "record", "reserve", "amend", "settle", "cancel"];
         charging.contains(&self.operation)
     }
 }
@@ -145,7 +145,7 @@ interposed! {
         -> Result<Vec<Crossing>, ReservationError>, Called::of(key).with_id(id.id);
     reserve(key: &KeyId, asset: Option<&AssetId>, charge: &Charge, id: &RequestId, ttl: Duration)
         -> Result<Decision, ReservationError>, Called::of(key).with_id(id);
-    extend(key: &KeyId, id: &RequestId, to: &Totals)
+    amend(key: &KeyId, id: &RequestId, to: &Totals)
         -> Result<Decision, ReservationError>, Called::of(key).with_id(id);
     settle(key: &KeyId, id: &RequestId, actual: &Totals)
         -> Result<Settled, ReservationError>, Called::of(key).with_id(id);
@@ -154,8 +154,12 @@ interposed! {
     resolve(digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>, Called::NOTHING;
     read(id: &KeyId) -> Result<Option<KeyRecord>, StoreError>, Called::of(id);
     create_many(keys: Vec<NewRecord>) -> Result<CreateResults, StoreError>, Called::NOTHING;
-    update(workspace: &WorkspaceId, id: &KeyId, version: u64, config: &KeyConfig)
-        -> Result<KeyRecord, KeysError>, Called::of(id);
+    history(key: &KeyId, days: u16) -> Result<Option<Vec<DayHistory>>, StoreError>, Called::of(key);
+    find(workspace: &WorkspaceId, name: &KeyName) -> Result<Option<KeyId>, StoreError>,
+        Called::NOTHING;
+    update(workspace: &WorkspaceId, update: &KeyUpdate)
+        -> Result<UpdatedKey, KeysError>, Called::of(&update.id);
+    reset(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, Called::of(id);
     delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, Called::of(id);
     list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>, Called::NOTHING;
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::replay::{Operation, read};
+use crate::replay::{Answer, Operation, read};
 
 /// A history that shows something, or that failed once.
 #[derive(Clone, Debug)]
@@ -29,6 +29,11 @@ pub fn committed(folder: &str) -> Vec<Committed> {
     assert!(!files.is_empty(), "{} has no histories", folder.display());
     files.sort();
     files.into_iter().map(Committed::read).collect()
+}
+
+/// Returns the line of an answer in the version of the format in which the answers of a folder are committed.
+pub fn line_of(folder: &str, answer: &Answer) -> String {
+    if folder.ends_with("second") { answer.to_line() } else { answer.to_first_line() }
 }
 
 impl Committed {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use limiter_core::{
     AccessKey, AssetId, Charge, Credits, KeyConfig, KeyId, Limits, LimitsBuilder, RequestId,
-    Timestamp, Totals, WorkspaceId,
+    Timestamp, Totals, Unit, Window, WorkspaceId,
 };
 
 use crate::replay::{Operation, read};
@@ -56,6 +56,11 @@ pub fn requests_per_day(limit: u64) -> Limits {
     limits(|it| it.requests_per_day(limit))
 }
 
+/// A limit of requests per month.
+pub fn requests_per_month(limit: u64) -> Limits {
+    limits(|it| it.requests_per_month(limit))
+}
+
 /// A limit of tokens per minute.
 pub fn tokens_per_minute(limit: u64) -> Limits {
     limits(|it| it.tokens_per_minute(limit))
@@ -81,6 +86,14 @@ pub fn millionths(millionths: u64) -> Credits {
     Credits::from_millionths(millionths).expect("an amount within bounds")
 }
 
+/// Sets the budget of a configuration, or takes it away.
+pub fn set_budget(config: &mut KeyConfig, budget: Option<Credits>) {
+    let global = config.global.to_builder();
+    let budget = budget.map(Credits::millionths);
+    config.global =
+        global.limit(Window::Ever, Unit::Credits, budget).build().expect("limits within bounds");
+}
+
 /// New totals of a reservation: other output tokens.
 pub fn output(tokens: u64) -> Totals {
     Totals::unchanged().with_output_tokens(tokens).expect("tokens within bounds")
@@ -89,6 +102,11 @@ pub fn output(tokens: u64) -> Totals {
 /// New totals of a reservation: other input and output tokens.
 pub fn input_and_output(input: u64, tokens: u64) -> Totals {
     output(tokens).with_input_tokens(input).expect("tokens within bounds")
+}
+
+/// An instant, written as RFC 3339.
+pub fn instant(text: &str) -> Timestamp {
+    parsed(text)
 }
 
 /// The operation with these fields of the replay format at an instant.

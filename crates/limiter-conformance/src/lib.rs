@@ -39,5 +39,5 @@ pub mod suite;
 pub mod waiting;
 
 pub use around::{Around, Called, Interpose};
-pub use committed::{Committed, committed};
+pub use committed::{Committed, committed, line_of};
 pub use managed::Managed;

@@ -5,7 +5,9 @@
 //! time. Whatever an operation sees is first made, as a copy, what it would be if it were written now; then the
 //! operation either keeps the copy or forgets it.
 
+mod calendar;
 mod fired;
+mod history;
 mod key;
 mod remembered;
 mod reservation;
@@ -15,15 +17,17 @@ mod window;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::replay::{Action, Answer, Create, Denial, Operation, Problem};
+use crate::replay::{Action, Answer, Create, Denial, Event, LARGEST, Operation, Problem};
 
-use key::Key;
+use key::{Key, instant};
 
 /// The keys of one workspace, by their labels.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     keys: BTreeMap<String, Key>,
     bounds: Bounds,
+    /// Those that were not asked for yet.
+    events: Vec<Event>,
 }
 
 /// The most that a key remembers of each kind. "100,000 open reservations a key, and 100,000 ended ones and request
@@ -55,28 +59,33 @@ impl Model {
         if !operation.is_within_bounds() {
             return Answer::Error(Problem::Invalid);
         }
-        let (now, bounds) = (operation.at, self.bounds);
+        let (now, bounds) = (instant(operation.at), self.bounds);
         for key in self.keys.values_mut() {
             key.look_at_the_clock(now);
         }
         match &operation.action {
             Action::Create(create) => self.create(create, now),
-            Action::Update(update) => self.change(&update.key, |key| {
-                key.update(update, now);
-                Answer::Ok
-            }),
+            Action::Update(update) => self.change(&update.key, |key| key.update(update, now)),
             Action::Check(call) => self.decide(&call.key, |key| match &call.request_id {
                 Some(id) => key.check_once(call, id, &bounds, now),
-                None => key.check(call, now),
+                None => key.check(call, now).0,
             }),
-            Action::Peek(call) => self.decide(&call.key, |key| key.decide(call, now)),
+            Action::Peek(call) => {
+                let peeked = self.keys.get(&call.key).map(|key| key.peek(call, now));
+                peeked.unwrap_or(Answer::Denied(Denial::UnknownKey))
+            }
             Action::Reserve(reserve) => {
                 self.decide(&reserve.estimate.key, |key| key.reserve(reserve, &bounds, now))
             }
-            Action::Extend(to) => self.decide(&to.key, |key| key.extend(to, now)),
+            Action::Amend(to) => self.decide(&to.key, |key| key.amend(to, now)),
             Action::Settle(actual) => self.change(&actual.key, |key| key.settle(actual, now)),
             Action::Cancel { key, id } => self.change(key, |key| key.cancel(id, now)),
             Action::Usage { key } => self.change(key, |key| Answer::Usage(key.usage(now))),
+            Action::History { key, days } => {
+                self.change(key, |key| Answer::History(key.history(*days, now)))
+            }
+            Action::Events {} => Answer::Events(std::mem::take(&mut self.events)),
+            Action::Reset { key } => self.change(key, |key| key.reset(now)),
             Action::Delete { key } => self.delete(key),
         }
     }
@@ -84,7 +93,7 @@ impl Model {
     /// Whether the specification says what the answer is. "After a step back, whether an id or a ttl that had passed
     /// holds again is unspecified": such an operation is left out of a comparison.
     pub fn specifies(&self, operation: &Operation) -> bool {
-        let (now, bounds) = (operation.at, &self.bounds);
+        let (now, bounds) = (instant(operation.at.min(LARGEST)), &self.bounds);
         let known = |key: &str| self.keys.get(key);
         match &operation.action {
             Action::Check(call) => call.request_id.as_ref().is_none_or(|id| {
@@ -92,17 +101,19 @@ impl Model {
             }),
             Action::Reserve(reserve) => known(&reserve.estimate.key)
                 .is_none_or(|key| key.specifies_reserve(&reserve.id, bounds, now)),
-            Action::Extend(totals) | Action::Settle(totals) => {
+            Action::Amend(totals) | Action::Settle(totals) => {
                 known(&totals.key).is_none_or(|key| key.specifies_reservation(&totals.id, now))
             }
             Action::Cancel { key, id } => {
                 known(key).is_none_or(|key| key.specifies_reservation(id, now))
             }
+            // A store may forget the days before the latest one that it has seen.
+            Action::History { key, .. } => known(key).is_none_or(|key| key.latest <= now),
             _ => true,
         }
     }
 
-    fn create(&mut self, create: &Create, now: u64) -> Answer {
+    fn create(&mut self, create: &Create, now: i64) -> Answer {
         match self.keys.entry(create.key.clone()) {
             // An expired key still lives: only deletion frees its label.
             Entry::Occupied(_) => Answer::Error(Problem::AlreadyExists),
@@ -115,15 +126,22 @@ impl Model {
 
     /// Of a key that is not known, what decides says so as a reason.
     fn decide(&mut self, key: &str, decision: impl FnOnce(&mut Key) -> Answer) -> Answer {
-        self.keys.get_mut(key).map_or(Answer::Denied(Denial::UnknownKey), decision)
+        self.done(key, decision).unwrap_or(Answer::Denied(Denial::UnknownKey))
     }
 
     /// All else says so as an error.
     fn change(&mut self, key: &str, change: impl FnOnce(&mut Key) -> Answer) -> Answer {
-        self.keys.get_mut(key).map_or(Answer::Error(Problem::UnknownKey), change)
+        self.done(key, change).unwrap_or(Answer::Error(Problem::UnknownKey))
     }
 
-    /// "Budget, expiry, name and deletion take effect at once. Deletion is irreversible." A key made later under the
+    /// Does an operation on a key, and notes the thresholds that it fires.
+    fn done(&mut self, key: &str, operation: impl FnOnce(&mut Key) -> Answer) -> Option<Answer> {
+        let answer = operation(self.keys.get_mut(key)?);
+        self.events.extend(answer.events(key));
+        Some(answer)
+    }
+
+    /// "Deletion is irreversible." A key made later under the
     /// same label is another key: nothing of this one is left.
     fn delete(&mut self, key: &str) -> Answer {
         self.keys.remove(key).map_or(Answer::Error(Problem::UnknownKey), |_| Answer::Ok)

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    BoxError, Decision, InvalidValue, KeyConfig, KeyId, KeysError, ManualClock, NewKey, RequestId,
-    ReservationError, Store, StoreError, WorkspaceId,
+    BoxError, DayHistory, Decision, InvalidValue, KeyConfig, KeyId, KeysError, ManualClock, NewKey,
+    RequestId, ReservationError, Store, StoreError, WorkspaceId,
 };
 use thiserror::Error;
 
 use crate::Managed;
 use crate::replay::{
-    Action, Answer, Call, Create, KeyKind, Operation, Problem, Reserve, Totals, Update,
+    Action, Answer, Call, Create, Effective, Event, KeyKind, Operation, Problem, Reserve, Totals,
+    Update,
 };
 
 /// Runs the operations of one file on an engine, on a clock that they set.
@@ -47,6 +48,8 @@ pub struct Player {
     made: u64,
     /// The id of no key, for labels that no key ever had.
     nobody: KeyId,
+    /// The thresholds that have fired and were not asked for yet.
+    events: Vec<Event>,
     /// The number of the history, if the ids of keys are made of their labels.
     history: Option<u64>,
 }
@@ -103,13 +106,14 @@ impl Player {
         let admin = NewKey::admin(KeyConfig::named("player")?).without_access_key();
         let admin = store.bootstrap(workspace, admin).await?.record.id;
         let (keys, nobody) = (HashMap::new(), KeyId::new("nobody")?);
-        Ok(Self { store, clock, admin, keys, made: 0, nobody, history: None })
+        Ok(Self { store, clock, admin, keys, made: 0, nobody, events: Vec::new(), history: None })
     }
 
     /// Begins another history, in which no label has a key yet. From now on the id of a key is made of its label, so that
     /// one that is created again has the id of the one before. Labels must be short.
     pub fn begin_with_ids_of_labels(&mut self) {
         self.keys.clear();
+        self.events.clear();
         self.history = Some(self.history.map_or(0, |history| history + 1));
     }
 
@@ -131,17 +135,25 @@ impl Player {
             Action::Check(call) => self.check(call).await.and_then(|it| answer::of_decision(&it)),
             Action::Peek(call) => self.peek(call).await.and_then(|it| answer::of_decision(&it)),
             Action::Reserve(reserve) => self.reserve(reserve).await,
-            Action::Extend(to) => self.extend(to).await,
+            Action::Amend(to) => self.amend(to).await,
             Action::Settle(actual) => self.settle(actual).await,
             Action::Cancel { key, id } => self.cancel(key, id).await,
             Action::Usage { key } => self.usage(key).await,
+            Action::History { key, days } => self.days(key, *days).await,
+            Action::Events {} => Ok(Answer::Events(std::mem::take(&mut self.events))),
+            Action::Reset { key } => self.reset(key).await,
             Action::Delete { key } => self.delete(key).await,
         };
-        match answer {
-            Err(PlayError::Keys(KeysError::NotFound(_))) => Ok(Answer::Error(Problem::UnknownKey)),
-            Err(PlayError::Keys(KeysError::Invalid(_))) => Ok(Answer::Error(Problem::Invalid)),
-            answer => answer,
+        let answer = match answer {
+            Err(PlayError::Keys(KeysError::NotFound(_))) => Answer::Error(Problem::UnknownKey),
+            Err(PlayError::Keys(KeysError::Invalid(_))) => Answer::Error(Problem::Invalid),
+            Err(PlayError::Keys(KeysError::Conflict { .. })) => Answer::Error(Problem::Stale),
+            answer => answer?,
+        };
+        if let Some(key) = fires(&operation.action) {
+            self.events.extend(answer.events(key));
         }
+        Ok(answer)
     }
 
     /// The store, with the management of its keys.
@@ -190,10 +202,14 @@ impl Player {
         request::apply(update, &mut KeyConfig::named("any")?)?;
         let keys = self.store.keys_as(&self.admin);
         let record = keys.get(self.key(&update.key)).await?;
-        let mut config = record.config();
+        let mut config = record.config.clone();
         request::apply(update, &mut config)?;
-        keys.update(&record.id, record.version, &config).await?;
-        Ok(Answer::Ok)
+        let version = update.version.unwrap_or(record.version);
+        let updated = match update.effective {
+            Effective::Next => keys.update(&record.id, version, &config).await?,
+            Effective::Now => keys.update_now(&record.id, version, &config).await?,
+        };
+        Ok(Answer::Updated { crossed: answer::crossed(&updated.crossed)? })
     }
 
     pub(crate) async fn check(&self, call: &Call) -> Result<Decision, PlayError> {
@@ -223,9 +239,9 @@ impl Player {
         decided(self.store.reserve(key, asset.as_ref(), &charge, &id, ttl).await)
     }
 
-    async fn extend(&self, to: &Totals) -> Result<Answer, PlayError> {
+    async fn amend(&self, to: &Totals) -> Result<Answer, PlayError> {
         let (id, totals) = (RequestId::new(&to.id)?, request::totals(to)?);
-        decided(self.store.extend(self.key(&to.key), &id, &totals).await)
+        decided(self.store.amend(self.key(&to.key), &id, &totals).await)
     }
 
     async fn settle(&self, actual: &Totals) -> Result<Answer, PlayError> {
@@ -241,7 +257,18 @@ impl Player {
 
     async fn usage(&self, label: &str) -> Result<Answer, PlayError> {
         let usage = self.store.keys_as(&self.admin).usage(self.key(label)).await?;
-        Ok(answer::of_usage(&usage))
+        answer::of_usage(&usage)
+    }
+
+    async fn days(&self, label: &str, days: u64) -> Result<Answer, PlayError> {
+        let days = u16::try_from(days).unwrap_or(u16::MAX).min(DayHistory::MOST_DAYS);
+        let history = self.store.keys_as(&self.admin).history(self.key(label), days).await?;
+        Ok(answer::of_history(&history))
+    }
+
+    async fn reset(&self, label: &str) -> Result<Answer, PlayError> {
+        self.store.keys_as(&self.admin).reset(self.key(label)).await?;
+        Ok(Answer::Ok)
     }
 
     async fn delete(&mut self, label: &str) -> Result<Answer, PlayError> {
@@ -250,6 +277,19 @@ impl Player {
             labelled.lives = false;
         }
         Ok(Answer::Ok)
+    }
+}
+
+/// Returns the label of the key whose thresholds the action may fire.
+fn fires(action: &Action) -> Option<&str> {
+    match action {
+        Action::Update(update) => Some(&update.key),
+        Action::Check(call) => Some(&call.key),
+        Action::Reserve(reserve) => Some(&reserve.estimate.key),
+        Action::Amend(totals) | Action::Settle(totals) => Some(&totals.key),
+        Action::Cancel { key, .. } => Some(key),
+        // A peek shows what would fire.
+        _ => None,
     }
 }
 

@@ -37,8 +37,11 @@
 
 mod admins;
 mod bounds;
+mod calendars;
+mod changing_now;
 mod changing_thresholds;
 mod creating_many;
+mod days;
 mod deleting;
 mod extremes;
 mod firing_once;
@@ -46,6 +49,7 @@ mod histories;
 mod identities;
 mod key;
 mod key_races;
+mod other_assets;
 mod peeking;
 mod prelude;
 mod property;
@@ -53,6 +57,7 @@ mod races;
 mod repeating;
 mod reservation_races;
 mod reserving;
+mod resetting;
 mod retrying;
 mod rights;
 mod schedule;
@@ -61,6 +66,7 @@ mod secrecy;
 mod settling;
 mod shadow;
 mod thresholds;
+mod upserting;
 mod versions;
 mod workspaces;
 mod world;
@@ -119,18 +125,23 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
     let modules: &[(&'static str, Stories)] = &[
         ("admins", admins::stories),
         ("bounds", bounds::stories),
+        ("calendars", calendars::stories),
+        ("changing_now", changing_now::stories),
         ("changing_thresholds", changing_thresholds::stories),
         ("creating_many", creating_many::stories),
+        ("days", days::stories),
         ("deleting", deleting::stories),
         ("extremes", extremes::stories),
         ("firing_once", firing_once::stories),
         ("histories", histories::stories),
         ("identities", identities::stories),
         ("key_races", key_races::stories),
+        ("other_assets", other_assets::stories),
         ("peeking", peeking::stories),
         ("races", races::stories),
         ("repeating", repeating::stories),
         ("reservation_races", reservation_races::stories),
+        ("resetting", resetting::stories),
         ("retrying", retrying::stories),
         ("rights", rights::stories),
         ("schedule", schedule::stories),
@@ -139,6 +150,7 @@ pub fn stories<T: StoreUnderTest>(store: T) -> Vec<Trial> {
         ("settling", settling::stories),
         ("shadow", shadow::stories),
         ("thresholds", thresholds::stories),
+        ("upserting", upserting::stories),
         ("versions", versions::stories),
         ("workspaces", workspaces::stories),
     ];

@@ -6,7 +6,9 @@ use limiter_conformance::generate::{
     histories, histories_with_reservations, reserved_world, small_world,
 };
 use limiter_conformance::model::{Bounds, Model};
-use limiter_conformance::replay::{Action, Answer, Denial, Operation, read, to_jsonl};
+use limiter_conformance::replay::{
+    Action, Answer, Denial, Exceeded, Operation, Rule, read, to_jsonl,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -20,7 +22,11 @@ proptest! {
             if let Some(peeked) = answer_to_peek {
                 prop_assert_eq!(peeked, answer.clone());
             }
-            if let Answer::Denied(Denial::RateLimited { violated, binding, retry_at }) = answer {
+            let exceeded = match &answer {
+                Answer::Denied(denial) => denial.exceeded().cloned(),
+                _ => None,
+            };
+            if let Some(Exceeded { violated, binding, retry_at }) = exceeded {
                 prop_assert!(violated.contains(&binding) && violated.is_sorted());
                 prop_assert!(retry_at.is_none_or(|at| at > operation.at));
                 if let Some(at) = retry_at {
@@ -45,8 +51,8 @@ proptest! {
 #[test]
 fn the_small_world_has_every_short_history_once() {
     assert_eq!(small_world(0).count(), 1);
-    assert_eq!(small_world(2).count(), 1 + 16 + 16 * 16);
-    assert_eq!(small_world(3).count(), 4_369);
+    assert_eq!(small_world(2).count(), 1 + 19 + 19 * 19);
+    assert_eq!(small_world(3).count(), 7_240);
 }
 
 #[test]
@@ -57,9 +63,9 @@ fn the_small_world_meets_every_kind_of_denial() {
         histories += 1;
         for operation in &history {
             match model.answer(operation) {
-                Answer::Denied(Denial::RateLimited { retry_at: None, .. }) => never += 1,
-                Answer::Denied(Denial::RateLimited { .. }) => limited += 1,
-                Answer::Denied(Denial::BudgetExhausted) => exhausted += 1,
+                Answer::Denied(Denial::RateLimited(Exceeded { retry_at: None, .. })) => never += 1,
+                Answer::Denied(Denial::RateLimited(_)) => limited += 1,
+                Answer::Denied(Denial::BudgetExhausted(_)) => exhausted += 1,
                 Answer::Error(problem) => panic!("{problem:?}:\n{}", to_jsonl(&history)),
                 _ => {}
             }
@@ -93,10 +99,10 @@ fn reservations_meet_every_kind_of_answer() {
             "reserve replayed",
             "reserve denied",
             "reserve AlreadyExists",
-            "extend allowed",
-            "extend denied",
-            "extend UnknownReservation",
-            "extend AlreadySettled",
+            "amend allowed",
+            "amend denied",
+            "amend UnknownReservation",
+            "amend AlreadySettled",
             "settle ok",
             "settle UnknownReservation",
             "settle AlreadySettled",
@@ -161,7 +167,8 @@ fn reservations_fire_thresholds_at_each_of_their_steps() {
             let mut model = Model::new();
             for operation in history {
                 for crossed in model.answer(operation).crossed() {
-                    let limit = if crossed.rule.is_some() { "a rule" } else { "the budget" };
+                    let is_budget = crossed.rule == Rule::BUDGET;
+                    let limit = if is_budget { "the budget" } else { "a rule" };
                     let fires = format!("{} fires for {limit}", name_of(&operation.action));
                     *met.entry(fires).or_insert(0) += 1;
                 }
@@ -169,7 +176,7 @@ fn reservations_fire_thresholds_at_each_of_their_steps() {
         }
     }
     println!("{met:#?}");
-    for operation in ["check", "reserve", "extend", "settle"] {
+    for operation in ["check", "reserve", "amend", "settle", "update"] {
         for limit in ["a rule", "the budget"] {
             let expected = format!("{operation} fires for {limit}");
             assert!(met.contains_key(&expected), "histories never meet: {expected}");
@@ -191,9 +198,10 @@ fn random(histories: usize) -> Vec<Vec<Operation>> {
 fn name_of(action: &Action) -> &'static str {
     match action {
         Action::Reserve(_) => "reserve",
-        Action::Extend(_) => "extend",
+        Action::Amend(_) => "amend",
         Action::Settle(_) => "settle",
         Action::Cancel { .. } => "cancel",
+        Action::Update(_) => "update",
         Action::Check(call) if call.request_id.is_some() => "check",
         _ => "other",
     }
@@ -207,7 +215,8 @@ fn kind(action: &Action, answer: &Answer) -> String {
         Answer::Denied(_) => format!("{operation} denied"),
         Answer::Error(problem) => format!("{operation} {problem:?}"),
         Answer::TooMany { .. } => format!("{operation} TooMany"),
-        Answer::Ok | Answer::Settled { .. } | Answer::Usage(_) => format!("{operation} ok"),
+        Answer::Shadowed(_) => format!("{operation} shadowed"),
+        _ => format!("{operation} ok"),
     }
 }
 

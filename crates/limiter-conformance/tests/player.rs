@@ -87,7 +87,7 @@ fn more_assets_than_a_key_may_have_are_invalid_before_anything_else() {
 }
 
 #[test]
-fn an_asset_whose_limits_say_nothing_does_not_count() {
+fn an_asset_that_is_null_is_not_listed() {
     let assets: Vec<_> = (0..2_000).map(|number| format!(r#""m{number}":null"#)).collect();
     let create = format!(r#""op":"create","key":"k1","assets":{{{}}}"#, assets.join(","));
     answers(&[(&create, r#"{"ok":true}"#)]);
@@ -147,9 +147,10 @@ fn a_store_that_fails_is_an_error_and_no_answer() {
 #[test]
 fn the_first_error_of_the_format_is_answered() {
     let too_many = r#""input":9007199254740991,"output":1"#;
+    let charged = r#"{"ok":true,"charged":{"requests":1,"input":0,"output":5,"credits":0}}"#;
     answers(&[
         (r#""op":"cancel","key":"k1","id":"r1""#, r#"{"error":"unknown_key"}"#),
-        (r#""op":"extend","key":"k1","id":"r1""#, r#"{"allowed":false,"reason":"unknown_key"}"#),
+        (r#""op":"amend","key":"k1","id":"r1""#, r#"{"allowed":false,"reason":"unknown_key"}"#),
         (r#""op":"create","key":"k1""#, r#"{"ok":true}"#),
         (
             &format!(r#""op":"settle","key":"k1","id":"r1",{too_many}"#),
@@ -167,11 +168,11 @@ fn the_first_error_of_the_format_is_answered() {
             r#""op":"reserve","key":"k1","id":"r1","ttl_ms":1000,"output":6"#,
             r#"{"error":"already_exists"}"#,
         ),
-        (r#""op":"settle","key":"k1","id":"r1""#, r#"{"ok":true}"#),
-        (r#""op":"settle","key":"k1","id":"r1","output":5,"input":0"#, r#"{"ok":true}"#),
+        (r#""op":"settle","key":"k1","id":"r1""#, charged),
+        (r#""op":"settle","key":"k1","id":"r1","output":5,"input":0"#, charged),
         (&format!(r#""op":"settle","key":"k1","id":"r1",{too_many}"#), r#"{"error":"invalid"}"#),
-        (r#""op":"extend","key":"k1","id":"r1","output":4"#, r#"{"error":"invalid"}"#),
-        (r#""op":"extend","key":"k1","id":"r1","output":5"#, r#"{"error":"already_settled"}"#),
+        (r#""op":"extend","key":"k1","id":"r1","output":4"#, r#"{"error":"already_settled"}"#),
+        (r#""op":"amend","key":"k1","id":"r1","output":5"#, r#"{"error":"already_settled"}"#),
         (r#""op":"cancel","key":"k1","id":"r1""#, r#"{"error":"already_settled"}"#),
     ]);
 }
@@ -188,7 +189,10 @@ fn a_bound_of_the_store_is_an_answer() {
                 r#""op":"reserve","key":"k1","id":"r1","ttl_ms":9"#,
                 r#"{"allowed":true,"remaining":{}}"#,
             ),
-            (r#""op":"cancel","key":"k1","id":"r1""#, r#"{"ok":true}"#),
+            (
+                r#""op":"cancel","key":"k1","id":"r1""#,
+                r#"{"ok":true,"charged":{"requests":0,"input":0,"output":0,"credits":0}}"#,
+            ),
             (r#""op":"reserve","key":"k1","id":"r2","ttl_ms":9"#, r#"{"error":"too_many"}"#),
             (r#""op":"check","key":"k1","request_id":"q1""#, r#"{"allowed":true,"remaining":{}}"#),
             (r#""op":"check","key":"k1","request_id":"q2""#, r#"{"error":"too_many"}"#),

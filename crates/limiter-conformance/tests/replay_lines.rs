@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use limiter_conformance::replay::{
-    Action, Answer, Call, Change, Cost, Create, Credits, Crossed, Denial, KeyKind, Limits,
-    Operation, Problem, Remaining, Reserve, Row, Rule, Scope, TokenType, Totals, Unit, Update,
-    Usage, Used, Window, WindowUsage, read,
+    Action, Answer, Call, Change, Cost, Create, Credits, Crossed, Day, Denial, Effective, Event,
+    Exceeded, KeyKind, Limits, Operation, Other, Problem, Remaining, Reserve, Row, Rule, RuleUsage,
+    Scope, ScopeName, TimeZone, Totals, Unit, Update, Usage, Window, read,
 };
 
 const GLOBAL_MINUTE_REQUESTS: Rule =
@@ -17,25 +17,20 @@ const ASSET_DAY_TOKENS: Rule =
 fn the_examples_of_operations_are_read() {
     let create = Create {
         key: "k1".to_owned(),
-        global: Some(requests_per_minute(10)),
+        global: requests_per_minute(10),
         assets: BTreeMap::from([(
             "m1".to_owned(),
-            Some(Limits {
-                tokens_per_day: Some(30),
-                token_type: TokenType::Output,
-                ..Limits::default()
-            }),
+            Some(limits([((Window::Day, Unit::OutputTokens), 30)])),
         )]),
         budget: Some(5_000_000),
-        kind: KeyKind::Member,
-        expires_at: None,
+        ..member("k1")
     };
     let update = Update {
         key: "k1".to_owned(),
         global: Change::Set(requests_per_minute(20)),
         assets: Change::Set(BTreeMap::new()),
         budget: Change::Clear,
-        expires_at: Change::Keep,
+        ..Update::default()
     };
     let check = Call {
         key: "k1".to_owned(),
@@ -93,7 +88,8 @@ fn the_examples_of_reservations_are_read() {
     let asset = Some("m1".to_owned());
     let estimate =
         Call { key: key(), asset, requests: 1, input: 0, output: 7, credits: 0, request_id: None };
-    let totals = |input, output| Totals { key: key(), id: id(), input, output, credits: None };
+    let totals =
+        |input, output| Totals { key: key(), id: id(), input, output, ..Totals::default() };
     let check = Call { request_id: Some("a".to_owned()), ..estimate.clone() };
     for (line, at, action) in [
         (
@@ -104,7 +100,7 @@ fn the_examples_of_reservations_are_read() {
         (
             r#"{"at":1760000004500,"op":"extend","key":"k1","id":"r1","output":10}"#,
             1_760_000_004_500,
-            Action::Extend(totals(None, Some(10))),
+            Action::Amend(totals(None, Some(10))),
         ),
         (
             r#"{"at":1760000005000,"op":"settle","key":"k1","id":"r1","input":5,"output":4}"#,
@@ -142,10 +138,9 @@ fn a_reservation_that_breaks_the_format_is_unreadable() {
             "unknown field `request_id`",
         ),
         (r#"{"at":1,"op":"extend","key":"k"}"#, "the field `id` is missing"),
-        (r#"{"at":1,"op":"extend","key":"k","id":"r","requests":1}"#, "unknown field `requests`"),
+        (r#"{"at":1,"op":"amend","key":"k","id":"r","requests":null}"#, "in `requests`"),
         (r#"{"at":1,"op":"extend","key":"k","id":"r","asset":"m"}"#, "unknown field `asset`"),
         (r#"{"at":1,"op":"extend","key":"k","id":"r","output":null}"#, "in `output`"),
-        (r#"{"at":1,"op":"settle","key":"k","id":"r","requests":1}"#, "unknown field `requests`"),
         (r#"{"at":1,"op":"settle","key":"k","id":"r","ttl_ms":1}"#, "unknown field `ttl_ms`"),
         (r#"{"at":1,"op":"settle","key":"k","id":"r","credits":null}"#, "in `credits`"),
         (r#"{"at":1,"op":"cancel","key":"k","id":"r","output":0}"#, "unknown field `output`"),
@@ -186,46 +181,107 @@ fn a_reservation_out_of_its_bounds_is_invalid() {
 
 #[test]
 fn the_examples_of_answers_are_written() {
-    let remaining = Remaining {
-        rules: vec![(GLOBAL_MINUTE_REQUESTS, 9), (ASSET_DAY_TOKENS, 23)],
-        budget: Some(4_999_000),
-    };
-    let rate_limited = Denial::RateLimited {
+    let remaining =
+        vec![(GLOBAL_MINUTE_REQUESTS, 9), (Rule::BUDGET, 4_999_000), (ASSET_DAY_TOKENS, 23)];
+    let rate_limited = Denial::RateLimited(Exceeded {
         violated: vec![ASSET_DAY_TOKENS],
         binding: ASSET_DAY_TOKENS,
         retry_at: Some(1_760_054_400_000),
-    };
-    // The format has no word for it.
+    });
+    let exhausted = Denial::BudgetExhausted(Exceeded {
+        violated: vec![Rule::BUDGET, ASSET_DAY_TOKENS],
+        binding: Rule::BUDGET,
+        retry_at: None,
+    });
+    // The line leaves it out.
     let crossed = Crossed {
-        rule: Some(ASSET_DAY_TOKENS),
+        rule: ASSET_DAY_TOKENS,
         asset: Some("m1".to_owned()),
         percent: 80,
         limit: 115,
         used: 92,
         resets_at: Some(1_760_054_400_000),
     };
-    let used = |used, limit| Used { used: Some(used), limit };
-    let window = |limit| WindowUsage { requests: used(1, limit), tokens: used(12, None) };
+    let account = Cost { requests: 1, input: 5, output: 7, ..Cost::default() };
+    let budget = RuleUsage {
+        window: Window::Ever,
+        unit: Unit::Credits,
+        used: 1_000,
+        limit: 5_000_000,
+        resets_at: None,
+    };
+    let minute = RuleUsage {
+        window: Window::Minute,
+        unit: Unit::Requests,
+        used: 1,
+        limit: 10,
+        resets_at: Some(1_760_000_040_000),
+    };
+    let row = |scope, rules| Row { scope, account: account.clone(), rules, pending: Vec::new() };
     let usage = Usage {
-        rows: vec![Row { scope: "global".to_owned(), minute: window(Some(10)), day: window(None) }],
+        rows: vec![
+            row(ScopeName::Global, vec![minute, budget]),
+            row(ScopeName::Asset("m1".to_owned()), Vec::new()),
+        ],
         credits: Credits { spent: 1000, budget: Some(5_000_000) },
     };
+    let history = vec![Day {
+        start: 1_760_000_000_000,
+        scopes: vec![
+            (ScopeName::Global, account.clone()),
+            (ScopeName::Asset("m1".to_owned()), Cost::default()),
+            (ScopeName::Other, Cost::default()),
+        ],
+    }];
+    let events = vec![
+        Event("acme/ci".to_owned(), GLOBAL_MINUTE_REQUESTS, 50),
+        Event("k".to_owned(), Rule::BUDGET, 100),
+    ];
+    let nothing = r#"{"requests":0,"input":0,"output":0,"credits":0}"#;
+    let counted = r#"{"requests":1,"input":5,"output":7,"credits":0}"#;
+    let days = format!(
+        r#"{{"days":[{{"start":1760000000000,"scopes":[["global",{counted}],["asset:m1",{nothing}],["other",{nothing}]]}}]}}"#
+    );
+    let rows = format!(
+        r#"{{"rows":[{{"scope":"global","account":{counted},"rules":{{"minute/requests":{{"used":1,"limit":10,"resets_at":1760000040000}},"ever/credits":{{"used":1000,"limit":5000000,"resets_at":null}}}}}},{{"scope":"m1","account":{counted},"rules":{{}}}}],"credits":{{"spent":1000,"budget":5000000}}}}"#
+    );
+    let first_rows = r#"{"rows":[{"scope":"global","minute":{"requests":{"used":1,"limit":10},"tokens":{"used":null,"limit":null}},"day":{"requests":{"used":1,"limit":null},"tokens":{"used":12,"limit":null}}}],"credits":{"spent":1000,"budget":5000000}}"#;
+    assert_eq!(Answer::Usage(usage.clone()).to_first_line(), first_rows);
+    let first = |answer: Answer| answer.to_first_line();
+    assert_eq!(
+        first(Answer::Denied(exhausted.clone())),
+        r#"{"allowed":false,"reason":"budget_exhausted"}"#
+    );
+    let (replayed, crossed_none) = (false, Vec::new());
+    let allowed = Answer::Allowed {
+        replayed,
+        remaining: Remaining(remaining.clone()),
+        crossed: crossed_none,
+    };
+    assert_eq!(
+        first(allowed),
+        r#"{"allowed":true,"remaining":{"global/minute/requests":9,"asset/day/tokens":23,"budget":4999000}}"#
+    );
+    let settled = Answer::Settled { cost: account.clone(), repeated: false, crossed: Vec::new() };
+    assert_eq!(first(settled), r#"{"ok":true}"#);
     for (answer, line) in [
         (Answer::Ok, r#"{"ok":true}"#),
         (
-            Answer::Settled {
-                cost: Cost::default(),
-                repeated: false,
-                crossed: vec![crossed.clone()],
-            },
-            r#"{"ok":true}"#,
+            Answer::Settled { cost: account, repeated: false, crossed: vec![crossed.clone()] },
+            r#"{"ok":true,"charged":{"requests":1,"input":5,"output":7,"credits":0}}"#,
         ),
+        (Answer::Updated { crossed: vec![crossed.clone()] }, r#"{"ok":true}"#),
+        (Answer::Error(Problem::Stale), r#"{"error":"stale"}"#),
         (Answer::Error(Problem::UnknownKey), r#"{"error":"unknown_key"}"#),
         (Answer::Error(Problem::AlreadyExists), r#"{"error":"already_exists"}"#),
         (Answer::Error(Problem::Invalid), r#"{"error":"invalid"}"#),
         (
-            Answer::Allowed { replayed: false, remaining, crossed: vec![crossed] },
-            r#"{"allowed":true,"remaining":{"global/minute/requests":9,"asset/day/tokens":23,"budget":4999000}}"#,
+            Answer::Allowed {
+                replayed: false,
+                remaining: Remaining(remaining),
+                crossed: vec![crossed],
+            },
+            r#"{"allowed":true,"remaining":{"global/minute/requests":9,"budget":4999000,"asset/day/tokens":23}}"#,
         ),
         (
             Answer::Allowed {
@@ -246,19 +302,26 @@ fn the_examples_of_answers_are_written() {
             r#"{"allowed":true,"remaining":{}}"#,
         ),
         (
+            Answer::Shadowed(rate_limited.clone()),
+            r#"{"allowed":true,"shadowed":{"reason":"rate_limited","violated":["asset/day/tokens"],"binding":"asset/day/tokens","retry_at":1760054400000}}"#,
+        ),
+        (
             Answer::Denied(rate_limited),
             r#"{"allowed":false,"reason":"rate_limited","violated":["asset/day/tokens"],"binding":"asset/day/tokens","retry_at":1760054400000}"#,
         ),
         (Answer::Denied(Denial::UnknownKey), r#"{"allowed":false,"reason":"unknown_key"}"#),
         (Answer::Denied(Denial::ExpiredKey), r#"{"allowed":false,"reason":"expired_key"}"#),
         (Answer::Denied(Denial::AdminKey), r#"{"allowed":false,"reason":"admin_key"}"#),
+        (Answer::Denied(Denial::AssetDenied), r#"{"allowed":false,"reason":"asset_denied"}"#),
         (
-            Answer::Denied(Denial::BudgetExhausted),
-            r#"{"allowed":false,"reason":"budget_exhausted"}"#,
+            Answer::Denied(exhausted),
+            r#"{"allowed":false,"reason":"budget_exhausted","violated":["budget","asset/day/tokens"],"binding":"budget","retry_at":null}"#,
         ),
+        (Answer::Usage(usage), rows.as_str()),
+        (Answer::History(history), days.as_str()),
         (
-            Answer::Usage(usage),
-            r#"{"rows":[{"scope":"global","minute":{"requests":{"used":1,"limit":10},"tokens":{"used":12,"limit":null}},"day":{"requests":{"used":1,"limit":null},"tokens":{"used":12,"limit":null}}}],"credits":{"spent":1000,"budget":5000000}}"#,
+            Answer::Events(events),
+            r#"{"events":[["acme/ci","global/minute/requests",50],["k","global/ever/credits",100]]}"#,
         ),
     ] {
         assert_eq!(answer.to_line(), line);
@@ -404,6 +467,140 @@ fn a_line_may_keep_its_end_and_escape_what_it_likes() {
     assert_eq!(read(line).unwrap(), operation);
 }
 
+#[test]
+fn the_examples_of_the_second_version_are_read() {
+    let key = "ci".to_owned();
+    let create = Create {
+        global: limits([
+            ((Window::Minute, Unit::Requests), 100),
+            ((Window::Month, Unit::Credits), 5_000_000),
+        ]),
+        other: Some(Other::Denied),
+        time_zone: "Europe/Berlin".parse().unwrap(),
+        thresholds: Some(vec![50, 100]),
+        shadow: true,
+        ..member("ci")
+    };
+    let week = limits([((Window::Week, Unit::Tokens), 7)]);
+    let update = Update {
+        key: key.clone(),
+        effective: Effective::Now,
+        version: Some(3),
+        global: Change::Set(week.clone()),
+        other: Change::Set(Other::Limited(week)),
+        time_zone: Change::Clear,
+        thresholds: Change::Clear,
+        shadow: Some(false),
+        ..Update::default()
+    };
+    let (id, output) = ("r1".to_owned(), Some(2));
+    let settle = Totals {
+        key: key.clone(),
+        id: id.clone(),
+        requests: Some(1),
+        output: Some(1),
+        ..Totals::default()
+    };
+    let amend = Totals { key: key.clone(), id, output, ..Totals::default() };
+    for (line, action) in [
+        (
+            r#"{"at":1,"op":"create","key":"ci","global":{"limits":{"minute/requests":100,"month/credits":5000000}},"other":"denied","time_zone":"Europe/Berlin","thresholds":[50,100],"shadow":true}"#,
+            Action::Create(create),
+        ),
+        (
+            r#"{"at":1,"op":"update","key":"ci","effective":"now","version":3,"global":{"limits":{"week/tokens":7}},"other":{"limits":{"week/tokens":7}},"time_zone":null,"thresholds":null,"shadow":false}"#,
+            Action::Update(update),
+        ),
+        (r#"{"at":1,"op":"amend","key":"ci","id":"r1","output":2}"#, Action::Amend(amend)),
+        (
+            r#"{"at":1,"op":"settle","key":"ci","id":"r1","requests":1,"output":1}"#,
+            Action::Settle(settle),
+        ),
+        (r#"{"at":1,"op":"reset","key":"ci"}"#, Action::Reset { key: key.clone() }),
+        (r#"{"at":1,"op":"events"}"#, Action::Events {}),
+        (r#"{"at":1,"op":"history","key":"ci","days":3}"#, Action::History { key, days: 3 }),
+    ] {
+        let operation = Operation { at: 1, action };
+        assert_eq!(read(line).unwrap(), operation);
+        assert_eq!(read(&operation.to_line()).unwrap(), operation);
+    }
+}
+
+#[test]
+fn the_budget_is_a_limit_of_all_calls() {
+    let line = |fields: &str| read(&format!(r#"{{"at":1,"op":"create","key":"k",{fields}}}"#));
+    let by_name = line(r#""budget":7"#).unwrap();
+    assert_eq!(line(r#""global":{"limits":{"ever/credits":7}}"#).unwrap(), by_name);
+    let both = line(r#""budget":7,"global":{"limits":{"ever/credits":7}}"#).unwrap_err();
+    assert!(both.to_string().contains("name one of them"), "{both}");
+}
+
+#[test]
+fn what_comes_later_is_refused_with_a_sentence() {
+    for (line, sentence) in [
+        (r#"{"at":1,"op":"create","key":"k","kind":"group"}"#, "groups are not supported yet"),
+        (r#"{"at":1,"op":"plan","plan":"free"}"#, "plans are not supported yet"),
+        (r#"{"at":1,"op":"delete_plan","plan":"free"}"#, "plans are not supported yet"),
+        (r#"{"at":1,"op":"create","key":"k","plan":"free"}"#, "`plan` is not supported yet"),
+        (r#"{"at":1,"op":"update","key":"k","parallel":2}"#, "`parallel` is not supported yet"),
+        (r#"{"at":1,"op":"create","key":"k","open":"free"}"#, "`open` is not supported yet"),
+        (
+            r#"{"at":1,"op":"create","key":"k","other":{"parallel":1}}"#,
+            "in `other`: the field `parallel` is not supported yet",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","global":{"limits":{"day/tokens":"unlimited"}}}"#,
+            "plans are not supported yet",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","global":{"limits":{"year/tokens":1}}}"#,
+            "`year/tokens` is no limit",
+        ),
+        (
+            r#"{"at":1,"op":"create","key":"k","global":{"limits":{"day/tokens":1},"tokens_per_day":1}}"#,
+            "name one of them",
+        ),
+        (r#"{"at":1,"op":"create","key":"k","other":"allowed"}"#, "expected `denied` or limits"),
+        (r#"{"at":1,"op":"create","key":"k","time_zone":"Berlin"}"#, "in `time_zone`: "),
+        (r#"{"at":1,"op":"create","key":"k","thresholds":[1.5]}"#, "in `thresholds`: "),
+        (r#"{"at":1,"op":"update","key":"k","effective":"later"}"#, "expected `next` or `now`"),
+        (r#"{"at":1,"op":"update","key":"k","shadow":null}"#, "expected `true` or `false`"),
+        (r#"{"at":1,"op":"history","key":"k"}"#, "the field `days` is missing"),
+        (r#"{"at":1,"op":"events","key":"k"}"#, "unknown field `key`"),
+    ] {
+        let problem = read(line).unwrap_err().to_string();
+        assert!(problem.contains(sentence), "{problem}: {line}");
+    }
+    for (line, is_valid) in [
+        (r#"{"at":1,"op":"create","key":"k","thresholds":[1,100,1]}"#, true),
+        (r#"{"at":1,"op":"create","key":"k","thresholds":[0]}"#, false),
+        (r#"{"at":1,"op":"create","key":"k","thresholds":[101]}"#, false),
+        (r#"{"at":1,"op":"create","key":"k","thresholds":[1,2,3,4,5]}"#, false),
+        (r#"{"at":1,"op":"history","key":"k","days":0}"#, false),
+    ] {
+        assert_eq!(read(line).unwrap().is_within_bounds(), is_valid, "{line}");
+    }
+}
+
+fn member(key: &str) -> Create {
+    Create {
+        key: key.to_owned(),
+        kind: KeyKind::Member,
+        global: Limits::default(),
+        assets: BTreeMap::new(),
+        other: None,
+        budget: None,
+        expires_at: None,
+        time_zone: TimeZone::UTC,
+        thresholds: None,
+        shadow: false,
+    }
+}
+
+fn limits<const COUNT: usize>(limits: [((Window, Unit), u64); COUNT]) -> Limits {
+    Limits(limits.into())
+}
+
 fn requests_per_minute(limit: u64) -> Limits {
-    Limits { requests_per_minute: Some(limit), ..Limits::default() }
+    limits([((Window::Minute, Unit::Requests), limit)])
 }

@@ -8,7 +8,7 @@ use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::{MAX_COUNT, counted};
 use crate::object::checked_object;
-use crate::token_type::TokenType;
+use crate::rule::Unit;
 
 /// The cost of a call: requests, input and output tokens, credits.
 ///
@@ -77,6 +77,37 @@ impl Charge {
         Self { credits, ..self }
     }
 
+    /// Creates a charge of counts, which are within its bounds but for the sum of the tokens.
+    pub(crate) const fn counted(
+        requests: u64,
+        input_tokens: u64,
+        output_tokens: u64,
+        credits: Credits,
+    ) -> Self {
+        Self { requests, input_tokens, output_tokens, credits }
+    }
+
+    /// Returns the sum of both; each amount is at most [`MAX_COUNT`].
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let sum = |one: u64, other: u64| one.saturating_add(other).min(MAX_COUNT);
+        Self {
+            requests: sum(self.requests, other.requests),
+            input_tokens: sum(self.input_tokens, other.input_tokens),
+            output_tokens: sum(self.output_tokens, other.output_tokens),
+            credits: self.credits + other.credits,
+        }
+    }
+
+    /// Returns what this charge has more than another, each amount by itself.
+    pub(crate) fn beyond(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            input_tokens: self.input_tokens.saturating_sub(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(other.output_tokens),
+            credits: self.credits - other.credits,
+        }
+    }
+
     /// Returns the number of requests: 1 by default, 0 for a top-up.
     #[must_use]
     pub const fn requests(&self) -> u64 {
@@ -101,14 +132,17 @@ impl Charge {
         self.credits
     }
 
-    /// Returns the tokens that a limit of this type counts.
+    /// Returns the amount that a limit of this unit counts; credits in millionths.
     #[must_use]
     #[inline]
-    pub const fn tokens(&self, token_type: TokenType) -> u64 {
-        match token_type {
-            TokenType::Total => self.input_tokens.saturating_add(self.output_tokens),
-            TokenType::Output => self.output_tokens,
-            TokenType::Input => self.input_tokens,
+    pub const fn amount(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests => self.requests,
+            // The sum has been checked to be at most `MAX_COUNT`.
+            Unit::Tokens => self.input_tokens.saturating_add(self.output_tokens),
+            Unit::InputTokens => self.input_tokens,
+            Unit::OutputTokens => self.output_tokens,
+            Unit::Credits => self.credits.millionths(),
         }
     }
 }
@@ -124,82 +158,56 @@ impl fmt::Display for Charge {
     }
 }
 
-/// An amount of a charge that a meter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Amount {
-    /// Requests.
-    Requests,
-    /// Input and output tokens.
-    Tokens,
-    /// Output tokens.
-    OutputTokens,
-    /// Input tokens.
-    InputTokens,
-    /// Credits.
-    Credits,
-    /// The meter counts nothing.
-    Nothing,
-}
-
-impl Amount {
-    pub(crate) const fn tokens(token_type: TokenType) -> Self {
-        match token_type {
-            TokenType::Total => Self::Tokens,
-            TokenType::Output => Self::OutputTokens,
-            TokenType::Input => Self::InputTokens,
-        }
-    }
-
-    pub(crate) const fn token_type(self) -> TokenType {
-        match self {
-            Self::OutputTokens => TokenType::Output,
-            Self::InputTokens => TokenType::Input,
-            _ => TokenType::Total,
-        }
-    }
-}
-
-/// The amounts that a charge adds to meters, by the [`Amount`] that a meter counts: computed once for all rules.
+/// The amounts that a charge adds to counts, by [`Unit`]: computed once for all rules. There are eight, so that no place is out
+/// of bounds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Amounts([i64; 6]);
+pub(crate) struct Amounts([i64; 8]);
 
 impl Amounts {
     #[inline]
     pub(crate) const fn of(charge: &Charge) -> Self {
         // The sum of the tokens has been checked to be at most `MAX_COUNT`.
-        let total = charge.input_tokens.wrapping_add(charge.output_tokens);
+        let tokens = charge.input_tokens.wrapping_add(charge.output_tokens);
         Self([
             charge.requests.cast_signed(),
-            total.cast_signed(),
-            charge.output_tokens.cast_signed(),
+            tokens.cast_signed(),
             charge.input_tokens.cast_signed(),
+            charge.output_tokens.cast_signed(),
             charge.credits.millionths().cast_signed(),
+            0,
+            0,
             0,
         ])
     }
 
     #[inline]
-    pub(crate) const fn get(&self, amount: Amount) -> i64 {
-        self.0[amount as usize]
+    pub(crate) const fn get(&self, unit: Unit) -> i64 {
+        self.0[unit as usize]
+    }
+
+    /// Returns the amount of the unit at this place in [`Unit::ALL`].
+    #[inline]
+    pub(crate) const fn at(&self, place: usize) -> i64 {
+        self.0[place % 8]
     }
 
     #[inline]
     pub(crate) const fn makes_request(&self) -> bool {
-        self.get(Amount::Requests) > 0
+        self.get(Unit::Requests) > 0
     }
 
     /// Returns the excess of each amount over the other. Input and output tokens are compared separately.
     pub(crate) fn excess(&self, other: &Self) -> Self {
         let mut excess = self.less(other).0.map(|more| more.max(0));
-        let of = |amount: Amount| excess[amount as usize];
-        excess[Amount::Tokens as usize] =
-            of(Amount::InputTokens).saturating_add(of(Amount::OutputTokens));
+        let of = |unit: Unit| excess[unit as usize];
+        excess[Unit::Tokens as usize] =
+            of(Unit::InputTokens).saturating_add(of(Unit::OutputTokens));
         Self(excess)
     }
 
     /// Returns the difference of each amount.
     pub(crate) fn less(&self, other: &Self) -> Self {
-        Self(std::array::from_fn(|amount| self.0[amount].saturating_sub(other.0[amount])))
+        Self(std::array::from_fn(|unit| self.0[unit].saturating_sub(other.0[unit])))
     }
 }
 
@@ -250,11 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn each_token_type_counts_its_own() {
+    fn each_unit_counts_its_own() {
         let charge = Charge::request().with_tokens(5, 7).unwrap();
-        assert_eq!(charge.tokens(TokenType::Total), 12);
-        assert_eq!(charge.tokens(TokenType::Output), 7);
-        assert_eq!(charge.tokens(TokenType::Input), 5);
+        let charge = charge.with_credits(Credits::whole(1).unwrap());
+        assert_eq!(Unit::ALL.map(|unit| charge.amount(unit)), [1, 12, 5, 7, 1_000_000]);
     }
 
     #[test]

@@ -65,6 +65,12 @@ impl Timestamp {
         Self(unix_ms)
     }
 
+    /// Returns the stored end of a window, which may lie just after [`Timestamp::MAX`]; `None` if no window ends then.
+    #[must_use]
+    pub fn from_stored_end(unix_ms: i64) -> Option<Self> {
+        (Self::MIN.0..=LAST_END.0).contains(&unix_ms).then_some(Self(unix_ms))
+    }
+
     /// Returns the milliseconds since the start of 1970.
     #[must_use]
     pub const fn unix_ms(self) -> i64 {
@@ -270,7 +276,10 @@ mod tests {
                 r#""253402300800000 ms after 1970""#,
             ),
             (Timestamp::MIN, r#""-9007199254740991 ms after 1970""#),
-            (crate::Window::Day.end(Timestamp::MAX), r#""9007199308800000 ms after 1970""#),
+            (
+                crate::Window::Day.end(Timestamp::MAX, &crate::TimeZone::UTC),
+                r#""9007199308800000 ms after 1970""#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&instant).unwrap(), json);
             assert_eq!(serde_json::from_str::<Timestamp>(json).unwrap(), instant, "{json}");

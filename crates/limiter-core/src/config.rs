@@ -1,17 +1,20 @@
-//! The configuration of a key: its kind, name, limits, budget and expiry.
+//! The configuration of a key: its kind, name, limits and expiry.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::access_key::AccessKey;
 use crate::clock::Timestamp;
 use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::names::{AssetId, KeyId, KeyName};
-use crate::object::{checked_object, distinct_keys};
+use crate::object::{Object, distinct_keys};
+use crate::rule::Unit;
 use crate::thresholds::Thresholds;
+use crate::window::Window;
+use crate::zone::TimeZone;
 
 /// The kind of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,44 +28,80 @@ pub enum KeyKind {
     Admin,
 }
 
-/// The configuration of a key: its name, limits, budget and expiry.
+/// The configuration of a key: its name, limits and expiry.
 ///
 /// An update replaces the whole configuration: read the key, change its [`config`](crate::KeyRecord::config), and save
-/// it with the version that was read.
+/// it with the version that was read. What is read equals what was saved.
 ///
 /// ```
 /// # use limiter_core as limiter;
-/// use limiter::{KeyConfig, Limits};
+/// use limiter::{KeyConfig, Limits, Unit, Window};
 ///
 /// let config = KeyConfig::named("ci")?
 ///     .with_global(Limits::builder().requests_per_minute(60).build()?)
-///     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_day(100_000).build()?)
+///     .with_asset("gpt-5".parse()?, Limits::builder().output_tokens_per_day(100_000).build()?)
+///     .with_other(Limits::builder().requests_per_hour(10).build()?)
 ///     .with_budget("25.50".parse()?);
-/// assert_eq!(config.assets.len(), 1);
+/// assert_eq!(config.global.get(Window::Ever, Unit::Credits), Some(25_500_000));
 /// # Ok::<(), limiter::InvalidValue>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyConfig {
     /// Its name, unique among the living keys of the workspace.
     pub name: KeyName,
-    /// Limits over all calls of the key.
+    /// Limits over all calls of the key. The limit of credits for ever is its budget.
     pub global: Limits,
-    /// Limits of single assets. An asset that is not listed has the global limits alone.
+    /// The assets that are listed, with their limits. One without limits is only counted.
     pub assets: BTreeMap<AssetId, Limits>,
-    /// The credits that the key may ever spend; `None` for any amount. Takes effect at once.
-    pub budget: Option<Credits>,
+    /// What calls of assets that are not listed may do.
+    pub other: Other,
     /// The instant at which the key expires; `None` for never. It takes effect at once, and may be in the past. It lies
     /// from [`Timestamp::START_OF_1970`] to [`Timestamp::END_OF_9999`].
     pub expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that fire an event; `None` for those of the limiter. They take effect
-    /// at once, and the key stores them: reading it shows the thresholds in force.
+    /// The zone of its days, weeks and months. Another one holds from the end of each window on.
+    pub time_zone: TimeZone,
+    /// The shares of its limits that fire an event; `None` for those of the limiter. They take effect at once.
     ///
-    /// After a change, a threshold that has fired or was passed does not fire again in the current window or for the
-    /// budget. Neither does one below it. A threshold that is removed and added again counts as a new one.
+    /// After a change, those that what is used has reached count as fired; the change itself fires those that had not fired
+    /// before.
     pub thresholds: Option<Thresholds>,
-    /// Shadow mode: calls of the key are decided and counted as always. A call that a limit or the budget would deny is
-    /// let through, flagged with the denial, and charges nothing. It takes effect at once.
+    /// Shadow mode: calls of the key are decided and counted as always. A call that a limit would deny, or
+    /// [`Other::Denied`], is let through, flagged with the denial, and charges nothing. It takes effect at once.
     pub shadow: bool,
+}
+
+/// What calls of assets that a configuration does not list may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// All of them together meet these limits; without any, the limits over all calls alone.
+    Limited(Limits),
+    /// They are refused: only listed assets may be called. `"denied"` in JSON. It takes effect at once.
+    Denied,
+}
+
+/// When changed limits take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum Effective {
+    /// At the start of the next window of their kind; limits for ever at once.
+    #[default]
+    Next,
+    /// At once, in the windows as they stand: what was used stays used. A limit that was not counted so far starts at what
+    /// the day has counted, if it is one of the day, or else at zero.
+    Now,
+}
+
+impl Default for Other {
+    fn default() -> Self {
+        Self::Limited(Limits::NONE)
+    }
+}
+
+impl From<Limits> for Other {
+    fn from(limits: Limits) -> Self {
+        Self::Limited(limits)
+    }
 }
 
 impl KeyConfig {
@@ -84,30 +123,60 @@ impl KeyConfig {
             name,
             global: Limits::NONE,
             assets: BTreeMap::new(),
-            budget: None,
+            other: Other::Limited(Limits::NONE),
             expires_at: None,
+            time_zone: TimeZone::UTC,
             thresholds: None,
             shadow: false,
         }
     }
 
-    /// Sets the limits over all calls.
+    /// Sets the limits over all calls. A budget that was set stays, unless these limits have one of their own (credits
+    /// for ever).
     #[must_use]
     pub fn with_global(self, limits: Limits) -> Self {
-        Self { global: limits, ..self }
+        let kept = match limits.get(Window::Ever, Unit::Credits) {
+            Some(_) => None,
+            None => self.budget(),
+        };
+        let config = Self { global: limits, ..self };
+        match kept {
+            Some(budget) => config.with_budget(budget),
+            None => config,
+        }
     }
 
-    /// Sets the limits of one asset.
+    /// Lists an asset, with its limits: without any, it is only counted.
     #[must_use]
     pub fn with_asset(mut self, asset: AssetId, limits: Limits) -> Self {
         self.assets.insert(asset, limits);
         self
     }
 
-    /// Sets the budget.
+    /// Sets what calls of assets that are not listed may do: their limits together, or [`Other::Denied`].
+    #[must_use]
+    pub fn with_other(self, other: impl Into<Other>) -> Self {
+        Self { other: other.into(), ..self }
+    }
+
+    /// Sets the budget: the limit of credits for ever, over all calls.
     #[must_use]
     pub fn with_budget(self, budget: Credits) -> Self {
-        Self { budget: Some(budget), ..self }
+        let budget = Limit::budget(budget.millionths());
+        let global = self.global.iter().chain([budget]).collect();
+        Self { global, ..self }
+    }
+
+    /// Returns the budget, if there is one.
+    #[must_use]
+    pub fn budget(&self) -> Option<Credits> {
+        self.global.get(Window::Ever, Unit::Credits).map(Credits::of_count)
+    }
+
+    /// Sets the zone of its days, weeks and months.
+    #[must_use]
+    pub fn with_time_zone(self, time_zone: TimeZone) -> Self {
+        Self { time_zone, ..self }
     }
 
     /// Sets the expiry.
@@ -122,35 +191,65 @@ impl KeyConfig {
         Self { thresholds: Some(thresholds), ..self }
     }
 
-    /// Returns the configuration with these thresholds if it has none of its own.
-    pub(crate) fn or_thresholds(&self, thresholds: Thresholds) -> Self {
-        let thresholds = self.thresholds.or(Some(thresholds));
-        Self { thresholds, ..self.clone() }
-    }
-
     /// Turns shadow mode on or off.
     #[must_use]
     pub fn with_shadow(self, shadow: bool) -> Self {
         Self { shadow, ..self }
     }
 
-    /// Checks the number of assets and the expiry, as every store does; the types guarantee the rest.
+    /// Checks the numbers of assets and of limits and the expiry, as every store does; the types guarantee the rest.
     ///
     /// # Errors
-    /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_ASSETS`]; [`InvalidValue::Instant`] for an expiry before 1970
-    /// or after 9999.
+    /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_ASSETS`]; [`InvalidValue::TooManyLimits`] if the budget is one
+    /// more than [`Limits::MOST`]; [`InvalidValue::Instant`] for an expiry before 1970 or after 9999.
     pub fn check(&self) -> Result<(), InvalidValue> {
         let count = self.assets.len();
         if count > Self::MAX_ASSETS {
             return Err(InvalidValue::TooManyAssets { count, max: Self::MAX_ASSETS });
         }
+        let (count, max) = (self.global.iter().count(), Limits::MOST);
+        if count > max {
+            return Err(InvalidValue::TooManyLimits { count, max });
+        }
         self.expires_at.map_or(Ok(()), |at| at.check("the expiry of a key"))
     }
 }
 
-/// Name, limits, budget and expiry of a key.
-#[derive(Deserialize)]
-#[serde(remote = "KeyConfig", deny_unknown_fields)]
+impl Serialize for Other {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Limited(limits) => limits.serialize(serializer),
+            Self::Denied => serializer.serialize_str(DENIED),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Other {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected limits or \"denied\"")]
+        enum Form {
+            Word(String),
+            Limits(Limits),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Word(word) if word == DENIED => Ok(Self::Denied),
+            Form::Word(word) => {
+                let error = InvalidValue::unknown_word(
+                    "rule for other assets",
+                    &word,
+                    "limits or \"denied\"",
+                );
+                Err(serde::de::Error::custom(error))
+            }
+            Form::Limits(limits) => Ok(Self::Limited(limits)),
+        }
+    }
+}
+
+/// Name, limits and expiry of a key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawConfig {
     /// Its name, unique in the workspace.
@@ -158,16 +257,22 @@ struct RawConfig {
     /// Limits over all calls; none if left out.
     #[serde(default)]
     global: Limits,
-    /// Limits of single assets, 1,024 at most.
+    /// The assets that are listed, 1,024 at most, with their limits. One without limits is only counted.
     #[serde(default, deserialize_with = "distinct_keys")]
     assets: BTreeMap<AssetId, Limits>,
-    /// The credits that it may ever spend.
+    /// Limits of all assets that are not listed, together; or `"denied"`.
+    #[serde(default)]
+    other: Other,
+    /// The credits that it may ever spend: another name for the limit `credits_ever` over all calls.
     #[serde(default)]
     budget: Option<Credits>,
     /// The instant at which it expires, in the years 1970 to 9999.
     #[serde(default)]
     expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that fire an event, in percent; those of the limiter if left out.
+    /// The zone of its days, weeks and months, by its IANA name; UTC if left out.
+    #[serde(default)]
+    time_zone: TimeZone,
+    /// The shares of its limits that fire an event, in percent; those of the limiter if left out.
     #[serde(default)]
     thresholds: Option<Thresholds>,
     /// Whether calls beyond a limit are let through, and flagged.
@@ -175,7 +280,55 @@ struct RawConfig {
     shadow: bool,
 }
 
-checked_object!(KeyConfig, RawConfig, |read| read.check().map(|()| read));
+impl Serialize for KeyConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { name, assets, other, expires_at, time_zone, thresholds, shadow, .. } =
+            self.clone();
+        let raw = RawConfig {
+            name,
+            global: self.global.iter().filter(|limit| !limit.is_budget()).collect(),
+            assets,
+            other,
+            budget: self.budget(),
+            expires_at,
+            time_zone,
+            thresholds,
+            shadow,
+        };
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(raw) = Object::<RawConfig>::deserialize(deserializer)?;
+        raw.config().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "utoipa")]
+crate::openapi::open_schema_of!(KeyConfig, RawConfig);
+
+impl RawConfig {
+    fn config(self) -> Result<KeyConfig, InvalidValue> {
+        let Self { name, global, assets, other, budget, expires_at, time_zone, thresholds, shadow } =
+            self;
+        if budget.is_some() && global.get(Window::Ever, Unit::Credits).is_some() {
+            return Err(InvalidValue::Inconsistent {
+                what: "both budget and credits_ever are given",
+            });
+        }
+        let config =
+            KeyConfig { name, global, assets, other, expires_at, time_zone, thresholds, shadow };
+        let config = match budget {
+            Some(budget) => config.with_budget(budget),
+            None => config,
+        };
+        config.check().map(|()| config)
+    }
+}
+
+const DENIED: &str = "denied";
 
 /// A key to be created.
 #[derive(Clone, Debug)]
@@ -249,6 +402,46 @@ mod tests {
             let json = serde_json::to_string(&config).unwrap();
             assert!(serde_json::from_str::<KeyConfig>(&json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for json in [
+            r#"{"name":"ci"}"#,
+            r#"{"name":"ci","global":{"requests_per_hour":3},"budget":"1.50","other":"denied"}"#,
+            r#"{"name":"ci","assets":{"a":{},"b":{"credits_ever":"2.00"}},"other":{"tokens_per_week":1}}"#,
+            r#"{"name":"ci","thresholds":[50],"shadow":true,"expires_at":"2030-01-01T00:00:00Z"}"#,
+        ] {
+            let config: KeyConfig = serde_json::from_str(json).unwrap();
+            let again = serde_json::to_value(&config).unwrap();
+            assert_eq!(serde_json::from_value::<KeyConfig>(again.clone()).unwrap(), config);
+            let sent: serde_json::Value = serde_json::from_str(json).unwrap();
+            for (field, value) in sent.as_object().unwrap() {
+                assert_eq!(again[field], *value, "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_budget_has_two_names_and_one_of_them_is_given() {
+        let by = |json: &str| serde_json::from_str::<KeyConfig>(json);
+        let budget = by(r#"{"name":"ci","budget":"5"}"#).unwrap();
+        assert_eq!(budget, by(r#"{"name":"ci","global":{"credits_ever":"5"}}"#).unwrap());
+        assert_eq!(budget.budget(), Some(Credits::whole(5).unwrap()));
+        assert!(by(r#"{"name":"ci","budget":"5","global":{"credits_ever":"5"}}"#).is_err());
+    }
+
+    #[test]
+    fn limits_over_all_calls_replace_a_budget_only_by_one_of_their_own() {
+        let (five, seven) = (Credits::whole(5).unwrap(), Credits::whole(7).unwrap());
+        let requests = Limits::builder().requests_per_minute(5).build().unwrap();
+        let credits = Limits::builder().credits_ever(seven).build().unwrap();
+        let ci = KeyConfig::named("ci").unwrap();
+        let config = ci.clone().with_budget(five);
+        let both = config.clone().with_global(requests.clone());
+        assert_eq!(both, ci.with_global(requests).with_budget(five));
+        assert_eq!(both.with_global(Limits::NONE), config);
+        assert_eq!(config.with_global(credits).budget(), Some(seven));
     }
 
     #[test]

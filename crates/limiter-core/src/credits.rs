@@ -87,6 +87,20 @@ impl Credits {
 }
 
 /// The sum, at most [`Credits::MAX`].
+impl From<Credits> for u64 {
+    /// Returns the millionths.
+    fn from(credits: Credits) -> Self {
+        credits.0
+    }
+}
+
+impl Credits {
+    /// Returns the credits of a count, which is within the same bounds.
+    pub(crate) const fn of_count(millionths: u64) -> Self {
+        Self(if millionths > MAX_COUNT { MAX_COUNT } else { millionths })
+    }
+}
+
 impl Add for Credits {
     type Output = Self;
 

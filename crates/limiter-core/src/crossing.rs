@@ -5,34 +5,37 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::credits::Credits;
+use crate::limits::{Quantity, Within};
+use crate::meter::Meter;
 use crate::names::AssetId;
-use crate::record::{METERS, Record, meter_of};
+use crate::record::Record;
 use crate::rule::{Rule, Scope};
+use crate::state::ScopeId;
+use crate::window::Window;
 
-/// A threshold that a charge was the first to reach: in its window, or of the budget as it stands.
+/// A threshold that was reached for the first time in its window.
 ///
 /// It fires once, in the step that reached it. A later refund or repetition does not fire it again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Crossing {
-    /// The rule whose limit it is a share of; null for the budget.
-    pub rule: Option<Rule>,
+    /// The rule whose limit it is a share of.
+    pub rule: Rule,
     /// The asset, if the rule is one of an asset.
     pub asset: Option<AssetId>,
     /// The threshold, in percent of the limit.
     pub percent: u8,
-    /// The limit; of a budget, in millionths of a credit.
+    /// The limit; credits in millionths.
     pub limit: u64,
     /// The amount used after the charge, in the same unit.
     pub used: u64,
-    /// When the window ends, and it can be reached again; null for the budget.
+    /// When the window ends, and it can be reached again; null if the window does not end.
     pub resets_at: Option<Timestamp>,
 }
 
 impl Crossing {
-    /// Adds the thresholds that lie between two states of a record in the same windows.
+    /// Adds the thresholds that lie between two states of a record in the same windows and under the same limits.
     pub(crate) fn between(
         scope: Scope,
         asset: Option<&AssetId>,
@@ -40,45 +43,72 @@ impl Crossing {
         after: &Record,
         crossed: &mut Vec<Self>,
     ) {
-        let changed = (0..METERS).filter(|meter| before.marks[*meter] < after.marks[*meter]);
-        for meter in changed {
-            let rule = Rule::ALL
-                .into_iter()
-                .find(|rule| rule.scope == scope && meter_of(rule.window, rule.unit) == meter);
-            let resets_at = rule.map(|rule| after.span(rule.window).end);
-            let counted = after.meter(meter);
-            let percents = after.thresholds.between(before.marks[meter], after.marks[meter]);
-            crossed.extend(percents.map(|percent| Self {
-                rule,
-                asset: asset.cloned(),
-                percent,
-                limit: counted.limit().unwrap_or_default(),
-                used: counted.used(),
-                resets_at,
-            }));
+        for (before, now) in before.meters().zip(after.meters()) {
+            if before.mark() < now.mark() {
+                let percents = after.thresholds.between(before.mark(), now.mark());
+                let id = |percent| Self::of(scope, asset, after, now, percent);
+                crossed.extend(percents.filter_map(id));
+            }
         }
+    }
+
+    /// Adds the thresholds that a change of limits or thresholds has reached by itself: those that had not fired before. A
+    /// window that has passed is empty, and reaches none.
+    pub(crate) fn reached(
+        id: &ScopeId,
+        before: &Record,
+        after: &Record,
+        at: Timestamp,
+        crossed: &mut Vec<Self>,
+    ) {
+        for now in after.meters().filter(|meter| after.span(meter.window()).end > at) {
+            let known = before.meter(now.window(), now.unit());
+            let fired = known.map_or(0, Meter::mark);
+            let fired: Vec<u8> = before.thresholds.percents().take(fired.into()).collect();
+            let reached = after.thresholds.percents().take(now.mark().into());
+            let new = reached.filter(|percent| !fired.contains(percent));
+            let of = |percent| Self::of(id.scope, id.asset.as_ref(), after, now, percent);
+            crossed.extend(new.filter_map(of));
+        }
+    }
+
+    fn of(
+        scope: Scope,
+        asset: Option<&AssetId>,
+        record: &Record,
+        meter: &Meter,
+        percent: u8,
+    ) -> Option<Self> {
+        let (window, unit) = (meter.window(), meter.unit());
+        Some(Self {
+            rule: Rule { scope, window, unit },
+            asset: asset.cloned(),
+            percent,
+            limit: meter.limit()?,
+            used: meter.used(record.thresholds),
+            resets_at: window.ends().then(|| record.span(window).end),
+        })
     }
 }
 
 /// As in `80 % of 10 requests per minute for all calls: 8, until 2025-10-09T12:01:00Z`.
 impl fmt::Display for Crossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule, asset, percent, limit, used, resets_at } = self;
-        match rule {
-            Some(Rule { window, unit, .. }) => {
-                write!(f, "{percent} % of {limit} {unit} per {window}")?;
+        let Self { rule: Rule { scope, window, unit }, asset, percent, limit, used, resets_at } =
+            self;
+        let [used, limit] = [*used, *limit].map(|amount| Quantity(amount, *unit));
+        let scope = ScopeId { scope: *scope, asset: asset.clone() };
+        match (window, unit) {
+            (Window::Ever, crate::rule::Unit::Credits) => {
+                write!(f, "{percent} % of the budget of {limit} credits for {scope}: {used}")
             }
-            None => {
-                let credits =
-                    |millionths| Credits::from_millionths(millionths).unwrap_or(Credits::MAX);
-                let (limit, used) = (credits(*limit), credits(*used));
-                return write!(f, "{percent} % of the budget of {limit} credits: {used}");
-            }
-        }
-        match asset {
-            Some(asset) => write!(f, " for asset {asset:?}: {used}")?,
-            None => write!(f, " for all calls: {used}")?,
-        }
+            _ => write!(
+                f,
+                "{percent} % of {limit} {} {} for {scope}: {used}",
+                unit.label(),
+                Within(*window)
+            ),
+        }?;
         match resets_at {
             Some(resets_at) => write!(f, ", until {resets_at}"),
             None => Ok(()),

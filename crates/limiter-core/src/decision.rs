@@ -8,7 +8,8 @@ use crate::crossing::Crossing;
 use crate::denied::{DenialReason, Denied};
 use crate::names::{AssetId, KeyId};
 use crate::record::Record;
-use crate::rules::{RuleState, Rules};
+use crate::rule::Scope;
+use crate::rules::{Part, RuleState, Rules};
 use crate::state::CreditUsage;
 
 /// The decision on a call. A denial is an answer, not an error.
@@ -16,8 +17,9 @@ use crate::state::CreditUsage;
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[must_use = "a decision that nobody looks at limits nothing"]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+#[expect(clippy::large_enum_variant, reason = "a check that allows must not allocate")]
 pub enum Decision {
-    /// The call may go on; its charge is counted. Not boxed: a check that allows must not allocate.
+    /// The call may go on; its charge is counted.
     Allowed(Allowed),
     /// The call may not go on; nothing was charged.
     Denied(Denied),
@@ -78,11 +80,11 @@ impl Decision {
 
     /// Returns the state of each rule that the call met, as for headers; none if the reason of a denial is not a rule.
     ///
-    /// In the order of [`Rule`](crate::Rule): global before asset, minute before day, requests before tokens.
+    /// In the order of [`Rule`](crate::Rule).
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         let rules = match self {
             Self::Allowed(allowed) => Some(&allowed.rules),
-            Self::Denied(denied) => denied.rate_limited().map(|limited| &limited.rules),
+            Self::Denied(denied) => denied.exceeded().map(|exceeded| &exceeded.rules),
         };
         rules.into_iter().flat_map(Rules::iter)
     }
@@ -104,11 +106,11 @@ impl Decision {
         }
     }
 
-    /// Applies shadow mode: a denial by a limit or the budget becomes an allowed decision that charges nothing and
-    /// carries the denial. A call of an unknown, expired or admin key is still denied.
+    /// Applies shadow mode: a denial by a limit, by the budget or because of the asset becomes an allowed decision that
+    /// charges nothing and carries the denial. A call of an unknown, expired or admin key is still denied.
     pub fn in_shadow(self) -> Self {
         match self {
-            Self::Denied(denied) if denied.is_about_limits() => {
+            Self::Denied(denied) if denied.is_lifted_in_shadow() => {
                 Self::Allowed(Allowed::in_shadow_of(denied))
             }
             decided => decided,
@@ -148,12 +150,20 @@ impl Decision {
 impl Allowed {
     /// Copies the records once, straight into the answer: the copy is most of the cost of a decision in memory.
     #[inline(always)]
-    pub(crate) fn of(global: &Record, of_asset: &Record, decided_at: Timestamp) -> Self {
-        Self {
-            rules: Rules { records: [global, of_asset].map(|record| *record) },
-            decided_at,
-            extras: None,
-        }
+    pub(crate) fn of(
+        global: &Record,
+        second: Option<(Scope, &Record)>,
+        decided_at: Timestamp,
+    ) -> Self {
+        let rules = match second {
+            Some((second, record)) => {
+                Rules { parts: [global.part(), record.part()], second, third: None }
+            }
+            None => {
+                Rules { parts: [global.part(), Part::EMPTY], second: Scope::Asset, third: None }
+            }
+        };
+        Self { rules, decided_at, extras: None }
     }
 
     #[inline]
@@ -168,11 +178,7 @@ impl Allowed {
 
     /// Lets a call through that would have been denied.
     fn in_shadow_of(denied: Denied) -> Self {
-        let rules = denied.rate_limited().map_or(Rules::NONE, |limited| limited.rules);
-        let rules = match denied.reason() {
-            DenialReason::BudgetExhausted { credits, .. } => rules.with_credits(credits.meter()),
-            _ => rules.with_credits(Rules::NONE.credits()),
-        };
+        let rules = denied.exceeded().map_or(Rules::NONE, |exceeded| exceeded.rules.clone());
         let decided_at = denied.decided_at().unwrap_or(Timestamp::from_unix_ms(0));
         Self::new(rules, decided_at).with(|extras| {
             extras.degraded = denied.degraded();
@@ -209,14 +215,14 @@ impl Allowed {
 
     /// Returns the state of each rule after the charge: limit, used, remaining and reset time.
     ///
-    /// In the order of [`Rule`](crate::Rule): global before asset, minute before day, requests before tokens.
+    /// In the order of [`Rule`](crate::Rule).
     pub fn rules(&self) -> impl Iterator<Item = RuleState> {
         self.rules.iter()
     }
 
     /// Returns the rule with the smallest share of its limit left, if there is any rule.
     ///
-    /// Of equal shares it is the one that would bind (see [`RateLimited::binding`](crate::RateLimited::binding)).
+    /// Of equal shares it is the one that would bind (see [`LimitExceeded::binding`](crate::LimitExceeded::binding)).
     #[must_use]
     pub fn tightest(&self) -> Option<RuleState> {
         self.rules.iter().reduce(
@@ -229,7 +235,7 @@ impl Allowed {
     /// Returns the credits spent after the charge, and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
-        CreditUsage::of(&self.rules.credits())
+        self.rules.credits()
     }
 
     /// Returns whether the caller's policy allowed the call because the store could not answer.
@@ -259,8 +265,7 @@ impl Allowed {
         !self.replayed() && !self.unchecked() && self.shadowed().is_none()
     }
 
-    /// Returns the thresholds that this charge was the first to reach, in their windows and of the budget. They are
-    /// ordered by rule and rise; those of the budget come last.
+    /// Returns the thresholds that this charge was the first to reach in their windows, by the order of rules, rising.
     #[must_use]
     #[inline]
     pub fn crossed(&self) -> &[Crossing] {
@@ -325,7 +330,7 @@ impl From<RawAllowed> for Allowed {
         let extras = Extras { degraded, replayed, unchecked, crossed, shadowed };
         let is_any = extras != Extras::default();
         Self {
-            rules: raw.rules.into_iter().collect::<Rules>().with_credits(raw.credits.meter()),
+            rules: Rules::restored(raw.rules, Some(raw.credits)),
             decided_at: raw.decided_at,
             extras: is_any.then(|| Box::new(extras)),
         }

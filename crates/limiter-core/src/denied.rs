@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::charge::Charge;
 use crate::clock::Timestamp;
-use crate::credits::Credits;
+use crate::limits::{Quantity, Within};
 use crate::names::{AssetId, KeyId};
 use crate::rule::{Rule, Scope};
 use crate::rules::{RuleState, Rules, Violation};
-use crate::state::CreditUsage;
+use crate::state::ScopeId;
 
 /// A denied call, with the first reason that applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,21 +45,18 @@ pub enum DenialReason {
     },
     /// An admin key manages keys and makes no calls.
     AdminKey,
-    /// The charge exceeds the rest of the budget. If nothing is left, a new call is denied even if it costs nothing.
-    BudgetExhausted {
-        /// Credits spent without this charge, and the budget.
-        credits: CreditUsage,
-        /// The credits that the charge asked for.
-        asked: Credits,
-    },
+    /// The key's configuration does not list the asset, and denies all others.
+    AssetDenied,
+    /// At least one rule would have been broken that counts credits for ever.
+    BudgetExhausted(Box<LimitExceeded>),
     /// At least one rule would have been broken.
-    RateLimited(Box<RateLimited>),
+    RateLimited(Box<LimitExceeded>),
 }
 
 /// All rules that a denied call met, and those that it would have broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "RawRateLimited", into = "RawRateLimited")]
-pub struct RateLimited {
+#[serde(from = "RawExceeded", into = "RawExceeded")]
+pub struct LimitExceeded {
     pub(crate) rules: Rules,
     charge: Charge,
     retry_at: Option<Timestamp>,
@@ -73,7 +70,8 @@ impl DenialReason {
             Self::KeyUnknown => "key_unknown",
             Self::KeyExpired { .. } => "key_expired",
             Self::AdminKey => "admin_key",
-            Self::BudgetExhausted { .. } => "budget_exhausted",
+            Self::AssetDenied => "asset_denied",
+            Self::BudgetExhausted(_) => "budget_exhausted",
             Self::RateLimited(_) => "rate_limited",
         }
     }
@@ -89,9 +87,14 @@ impl Denied {
         Self { key: key.cloned(), asset: asset.cloned(), decided_at, degraded: false, reason }
     }
 
-    /// Returns whether a limit or the budget is the reason: shadow mode lifts these denials only.
-    pub(crate) const fn is_about_limits(&self) -> bool {
-        matches!(self.reason, DenialReason::RateLimited(_) | DenialReason::BudgetExhausted { .. })
+    /// Returns whether shadow mode lifts it: a call of an unknown, expired or admin key stays denied.
+    pub(crate) const fn is_lifted_in_shadow(&self) -> bool {
+        matches!(
+            self.reason,
+            DenialReason::AssetDenied
+                | DenialReason::RateLimited(_)
+                | DenialReason::BudgetExhausted(_)
+        )
     }
 
     /// Flags the denial as given by the caller's policy.
@@ -129,11 +132,13 @@ impl Denied {
         &self.reason
     }
 
-    /// Returns the rules, if the reason is a rule.
+    /// Returns the rules, if the reason is a rule: one that counts credits for ever, or any other.
     #[must_use]
-    pub fn rate_limited(&self) -> Option<&RateLimited> {
+    pub fn exceeded(&self) -> Option<&LimitExceeded> {
         match &self.reason {
-            DenialReason::RateLimited(limited) => Some(limited),
+            DenialReason::RateLimited(exceeded) | DenialReason::BudgetExhausted(exceeded) => {
+                Some(exceeded)
+            }
             _ => None,
         }
     }
@@ -143,14 +148,14 @@ impl Denied {
     /// `None` if the reason is not a rule, or if the call [never fits](Self::never_fits).
     #[must_use]
     pub fn retry_at(&self) -> Option<Timestamp> {
-        self.rate_limited()?.retry_at()
+        self.exceeded()?.retry_at()
     }
 
-    /// Returns whether the call is rate limited without a [`retry_at`](Self::retry_at). Waiting does not help then; a
+    /// Returns whether a rule denies the call without a [`retry_at`](Self::retry_at). Waiting does not help then; a
     /// smaller charge may.
     #[must_use]
     pub fn never_fits(&self) -> bool {
-        self.rate_limited().is_some_and(RateLimited::never_fits)
+        self.exceeded().is_some_and(LimitExceeded::never_fits)
     }
 
     /// Returns how long to wait for [`retry_at`](Self::retry_at), from the moment of the decision.
@@ -160,7 +165,7 @@ impl Denied {
     }
 }
 
-impl RateLimited {
+impl LimitExceeded {
     pub(crate) const fn new(rules: Rules, charge: Charge, retry_at: Option<Timestamp>) -> Self {
         Self { rules, charge, retry_at }
     }
@@ -178,7 +183,7 @@ impl RateLimited {
 
     /// Returns the violated rule that resets last: the one to wait for.
     ///
-    /// Ties go to the smaller limit, then global before asset, tokens before requests, minute before day.
+    /// Ties go to the smaller limit, then to the first in the order of [`Rule`].
     #[must_use]
     pub fn binding(&self) -> Option<Violation> {
         let violated = self.rules.violated_by(&self.charge);
@@ -219,41 +224,47 @@ impl fmt::Display for Denied {
             DenialReason::AdminKey => {
                 f.write_str("an admin key manages keys and makes no calls: use a member key")
             }
-            DenialReason::BudgetExhausted { credits, asked } => {
-                let problem = match credits.remaining() {
-                    Some(Credits::ZERO) => "the budget is exhausted",
-                    _ => "the call exceeds the rest of the budget",
-                };
-                write!(f, "{problem}: {credits} are spent, this call asks for {asked}")
+            DenialReason::AssetDenied => {
+                f.write_str(
+                    "only the assets that the key lists may be called, and this call is of ",
+                )?;
+                match &self.asset {
+                    Some(asset) => write!(f, "{asset:?}"),
+                    None => f.write_str("another"),
+                }
             }
-            DenialReason::RateLimited(limited) => self.fmt_rate_limited(limited, f),
+            DenialReason::BudgetExhausted(exceeded) | DenialReason::RateLimited(exceeded) => {
+                self.fmt_exceeded(exceeded, f)
+            }
         }
     }
 }
 
 impl Denied {
-    fn fmt_rate_limited(&self, limited: &RateLimited, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, violation) in limited.violations().enumerate() {
-            let Violation { rule, used, limit, asked, resets_at, .. } = violation;
+    fn fmt_exceeded(&self, exceeded: &LimitExceeded, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, violation) in exceeded.violations().enumerate() {
+            let Violation { rule: Rule { scope, window, unit }, used, limit, asked, resets_at } =
+                violation;
             let separator = if position == 0 { "" } else { "; " };
-            let (unit, window) = (violation.unit_name(), rule.window);
-            match resets_at {
-                Some(_) => write!(f, "{separator}{used} of {limit} {unit} per {window} are used")?,
-                None => write!(f, "{separator}at most {limit} {unit} per {window} are allowed")?,
+            let [used, limit, asked] = [used, limit, asked].map(|amount| Quantity(amount, unit));
+            let (unit, window) = (unit.label(), Within(window));
+            match violation.exceeds_limit() {
+                false => write!(f, "{separator}{used} of {limit} {unit} {window} are used")?,
+                true => write!(f, "{separator}at most {limit} {unit} {window} are allowed")?,
             }
-            match (rule.scope, &self.asset) {
-                (Scope::Asset, Some(asset)) => write!(f, " for asset {asset:?}")?,
-                _ => f.write_str(" for all calls")?,
-            }
-            write!(f, ", this call asks for {asked}")?;
+            let asset = self.asset.clone().filter(|_| scope == Scope::Asset);
+            write!(f, " for {}, this call asks for {asked}", ScopeId { scope, asset })?;
             if let Some(resets_at) = resets_at {
                 write!(f, ", reset at {resets_at}")?;
             }
         }
-        match limited.retry_at {
+        match exceeded.retry_at {
             Some(retry_at) => write!(f, ". Retry at {retry_at}"),
-            None if limited.violations().any(|violation| violation.exceeds_limit()) => {
+            None if exceeded.violations().any(|violation| violation.exceeds_limit()) => {
                 f.write_str(". The call exceeds the limit itself; retrying will not help")
+            }
+            None if exceeded.violations().any(|violation| !violation.rule.window.ends()) => {
+                f.write_str(". Retrying will not help: what is used in all is not given back")
             }
             None => f.write_str(
                 ". Retrying will not help: the key expires or its limits are lowered before there is room",
@@ -265,7 +276,7 @@ impl Denied {
 /// The rules that a denied call met, and those that it would have broken.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-struct RawRateLimited {
+struct RawExceeded {
     /// The state of each rule, without the charge.
     rules: Vec<RuleState>,
     /// Every rule that would have been broken.
@@ -281,34 +292,36 @@ struct RawRateLimited {
 }
 
 #[cfg(feature = "utoipa")]
-crate::openapi::schema_of!(RateLimited, RawRateLimited);
+crate::openapi::schema_of!(LimitExceeded, RawExceeded);
 
-impl From<RateLimited> for RawRateLimited {
-    fn from(limited: RateLimited) -> Self {
+impl From<LimitExceeded> for RawExceeded {
+    fn from(exceeded: LimitExceeded) -> Self {
         Self {
-            rules: limited.rules.iter().collect(),
-            violated: limited.violations().collect(),
-            binding: limited.binding().map(|violation| violation.rule),
-            charge: limited.charge,
-            retry_at: limited.retry_at,
+            rules: exceeded.rules.iter().collect(),
+            violated: exceeded.violations().collect(),
+            binding: exceeded.binding().map(|violation| violation.rule),
+            charge: exceeded.charge,
+            retry_at: exceeded.retry_at,
         }
     }
 }
 
-impl From<RawRateLimited> for RateLimited {
-    fn from(raw: RawRateLimited) -> Self {
-        Self::new(raw.rules.into_iter().collect(), raw.charge, raw.retry_at)
+impl From<RawExceeded> for LimitExceeded {
+    fn from(raw: RawExceeded) -> Self {
+        Self::new(Rules::restored(raw.rules, None), raw.charge, raw.retry_at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KeyConfig, KeyKind};
+    use crate::config::{Effective, KeyConfig, KeyKind};
+    use crate::credits::Credits;
     use crate::decision::{Allowed, Decision};
     use crate::evaluate;
     use crate::limits::{Limits, LimitsBuilder};
     use crate::state::KeyState;
+    use crate::thresholds::Thresholds;
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
 
@@ -316,46 +329,82 @@ mod tests {
         KeyConfig::named("ci").unwrap().with_global(limits.build().unwrap())
     }
 
-    fn denied(state: &KeyState, charge: &Charge) -> Denied {
+    fn key(config: &KeyConfig) -> KeyState {
+        KeyState::new(KeyKind::Member, config, Thresholds::DEFAULT, NOON)
+    }
+
+    fn denied(state: &KeyState, asset: Option<&AssetId>, charge: &Charge) -> Denied {
         let key = "ci".parse().unwrap();
-        let decision = evaluate::peek(state, &key, state.locate(None), charge, NOON);
+        let decision = evaluate::peek(state, &key, state.locate(asset), charge, NOON);
         let json = serde_json::to_string(&decision).unwrap();
         assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
         assert_eq!(decision.denied().unwrap().key(), Some(&key));
         decision.denied().unwrap().clone()
     }
 
-    /// The text of a denial, after the key, and whether it shows a reset.
-    fn text(config: &KeyConfig, charge: &Charge) -> (String, bool) {
-        let denied = denied(&KeyState::new(KeyKind::Member, config, NOON), charge);
-        let resets = denied.rate_limited().unwrap().violations().all(|it| it.resets_at.is_some());
-        (denied.to_string().strip_prefix("ci: ").unwrap().to_owned(), resets)
-    }
-
     #[test]
-    fn a_call_that_exceeds_a_limit_itself_shows_no_reset() {
-        let tokens = |limit| Limits::builder().tokens_per_minute(limit);
-        let eleven = Charge::request().with_tokens(4, 7).unwrap();
-        for (limits, charge, rule, asked) in [
-            (Limits::builder().requests_per_day(0), Charge::request(), "0 requests per day", 1),
-            (tokens(0), Charge::request(), "0 tokens per minute", 0),
-            (tokens(10), eleven, "10 tokens per minute", 11),
+    fn a_call_above_the_limit_itself_shows_no_reset() {
+        let tokens = |tokens| Charge::request().with_tokens(tokens, 0).unwrap();
+        let credits = |text: &str| text.parse::<Credits>().unwrap();
+        for (limits, charge, text) in [
+            (
+                Limits::builder().tokens_per_minute(6),
+                tokens(7),
+                "ci: at most 6 tokens per minute are allowed for all calls, this call asks for 7. \
+                 The call exceeds the limit itself; retrying will not help",
+            ),
+            (
+                Limits::builder().requests_per_day(0),
+                Charge::request(),
+                "ci: at most 0 requests per day are allowed for all calls, this call asks for 1. \
+                 The call exceeds the limit itself; retrying will not help",
+            ),
+            (
+                Limits::builder().credits_ever(credits("1")),
+                Charge::request().with_credits(credits("1.5")),
+                "ci: at most 1.00 credits in all are allowed for all calls, this call asks for 1.50. \
+                 The call exceeds the limit itself; retrying will not help",
+            ),
         ] {
-            let expected = format!(
-                "at most {rule} are allowed for all calls, this call asks for {asked}. The call exceeds the limit \
-                 itself; retrying will not help"
-            );
-            assert_eq!(text(&config(limits), &charge), (expected, false));
+            let denied = denied(&key(&config(limits)), None, &charge);
+            assert_eq!(denied.to_string(), text);
+            assert!(denied.never_fits());
+            let exceeded = denied.exceeded().unwrap();
+            assert!(exceeded.violations().all(|violation| violation.resets_at.is_none()));
         }
     }
 
     #[test]
-    fn a_call_that_fits_into_a_later_limit_shows_the_reset() {
-        let mut state =
-            KeyState::new(KeyKind::Member, &config(Limits::builder().requests_per_day(0)), NOON);
-        state.configure(&config(Limits::builder().requests_per_day(1)), NOON).unwrap();
+    fn a_budget_that_is_used_up_denies_before_all_other_rules() {
+        let credit = Credits::whole(1).unwrap();
+        let limits = Limits::builder().credits_ever(credit).requests_per_minute(1);
+        let mut state = key(&config(limits));
+        let charge = Charge::request().with_credits(credit);
+        let asset = state.locate(None);
+        assert!(
+            evaluate::charge(&mut state, &"ci".parse().unwrap(), asset, &charge, NOON).is_allowed()
+        );
+        let denied = denied(&state, None, &Charge::request());
+        assert_eq!(denied.reason().as_str(), "budget_exhausted");
+        let exceeded = denied.exceeded().unwrap();
+        assert_eq!(exceeded.violations().count(), 2);
+        assert_eq!(exceeded.binding().unwrap().rule, Rule::BUDGET);
+        assert_eq!(exceeded.retry_at(), None);
         assert_eq!(
-            denied(&state, &Charge::request()).to_string(),
+            denied.to_string(),
+            "ci: 1 of 1 requests per minute are used for all calls, this call asks for 1, \
+             reset at 2025-10-09T12:01:00Z; 1.00 of 1.00 credits in all are used for all calls, \
+             this call asks for 0.00. Retrying will not help: what is used in all is not given back"
+        );
+    }
+
+    #[test]
+    fn a_call_that_fits_into_a_later_limit_shows_the_reset() {
+        let mut state = key(&config(Limits::builder().requests_per_day(0)));
+        let later = config(Limits::builder().requests_per_day(1));
+        state.configure(&later, Thresholds::DEFAULT, Effective::Next, NOON).unwrap();
+        assert_eq!(
+            denied(&state, None, &Charge::request()).to_string(),
             "ci: 0 of 0 requests per day are used for all calls, this call asks for 1, \
              reset at 2025-10-10T00:00:00Z. Retry at 2025-10-10T00:00:00Z"
         );
@@ -365,12 +414,14 @@ mod tests {
     fn retrying_does_not_help_if_the_key_expires_first() {
         let limits = Limits::builder().requests_per_day(1);
         let config = config(limits).with_expiry(NOON.after(Duration::from_secs(60)));
-        let mut state = KeyState::new(KeyKind::Member, &config, NOON);
-        let (key, asset) = ("ci".parse().unwrap(), state.locate(None));
+        let mut state = key(&config);
+        let asset = state.locate(None);
         let charge = Charge::request();
-        assert!(evaluate::charge(&mut state, &key, asset, &charge, NOON).is_allowed());
+        assert!(
+            evaluate::charge(&mut state, &"ci".parse().unwrap(), asset, &charge, NOON).is_allowed()
+        );
         assert_eq!(
-            denied(&state, &charge).to_string(),
+            denied(&state, None, &charge).to_string(),
             "ci: 1 of 1 requests per day are used for all calls, this call asks for 1, \
              reset at 2025-10-10T00:00:00Z. Retrying will not help: the key expires or its limits are lowered \
              before there is room"
@@ -378,15 +429,38 @@ mod tests {
     }
 
     #[test]
+    fn an_asset_that_is_not_listed_is_named_where_others_are_denied() {
+        let listed: AssetId = "a".parse().unwrap();
+        let config = config(Limits::builder()).with_asset(listed.clone(), Limits::NONE);
+        let mut state = key(&config.with_other(crate::config::Other::Denied));
+        let other = "b".parse().unwrap();
+        assert_eq!(
+            denied(&state, Some(&other), &Charge::request()).to_string(),
+            "ci: only the assets that the key lists may be called, and this call is of \"b\""
+        );
+        for asset in [None, Some(&listed)] {
+            let located = state.locate(asset);
+            let decision = evaluate::charge(
+                &mut state,
+                &"ci".parse().unwrap(),
+                located,
+                &Charge::request(),
+                NOON,
+            );
+            assert!(decision.is_allowed(), "{asset:?}");
+        }
+    }
+
+    #[test]
     fn a_reason_has_one_name_in_json_and_in_code() {
-        let credits = CreditUsage { spent: Credits::ZERO, budget: None };
-        let limited = RateLimited::new(Rules::NONE, Charge::request(), None);
+        let exceeded = || Box::new(LimitExceeded::new(Rules::NONE, Charge::request(), None));
         for reason in [
             DenialReason::KeyUnknown,
             DenialReason::KeyExpired { expired_at: Timestamp::START_OF_1970 },
             DenialReason::AdminKey,
-            DenialReason::BudgetExhausted { credits, asked: Credits::ZERO },
-            DenialReason::RateLimited(Box::new(limited)),
+            DenialReason::AssetDenied,
+            DenialReason::BudgetExhausted(exceeded()),
+            DenialReason::RateLimited(exceeded()),
         ] {
             let json = serde_json::to_value(&reason).unwrap();
             assert_eq!(json["reason"], reason.as_str());

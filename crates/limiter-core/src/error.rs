@@ -70,6 +70,14 @@ pub enum InvalidValue {
         /// The most there may be.
         max: usize,
     },
+    /// More limits than one scope may have.
+    #[error("{count} limits are given, but a scope may have at most {max}")]
+    TooManyLimits {
+        /// The number of limits.
+        count: usize,
+        /// The most there may be.
+        max: usize,
+    },
     /// More keys than can be created in one call.
     #[error("{count} keys cannot be created at once: create at most {max} in one call")]
     TooManyKeys {

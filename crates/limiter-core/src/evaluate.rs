@@ -5,13 +5,13 @@
 
 use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
-use crate::config::KeyKind;
 use crate::crossing::Crossing;
 use crate::decision::{Allowed, Decision};
 use crate::explain;
 use crate::names::KeyId;
 use crate::prepare;
 use crate::record::Record;
+use crate::rule::Scope;
 use crate::state::{KeyState, LocatedAsset};
 
 /// Decides a call, and charges it if it is allowed.
@@ -25,8 +25,8 @@ pub fn charge(
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
-    if let Some([global, of_asset]) = take(state, asset, charge, now) {
-        return Decision::Allowed(Allowed::of(global, of_asset, now));
+    if let Some((global, second)) = take(state, asset, charge, now) {
+        return Decision::Allowed(Allowed::of(global, second, now));
     }
     consider(state, key, asset, charge, now)
 }
@@ -39,26 +39,21 @@ pub(crate) fn take<'a>(
     asset: LocatedAsset<'_>,
     charge: &Charge,
     now: Timestamp,
-) -> Option<[&'a Record; 2]> {
+) -> Option<(&'a Record, Option<(Scope, &'a Record)>)> {
     let amounts = Amounts::of(charge);
-    let usable = state.kind == KeyKind::Member && !state.is_expired(now);
-    let (global, of_asset) = state.meet(asset);
-    let fits = amounts.makes_request()
-        && usable
-        && global.has(&amounts, now)
-        && of_asset.as_ref().is_none_or(|record| record.has(&amounts, now));
-    if !fits {
+    if !amounts.makes_request() || !state.is_usable(now) {
         return None;
     }
-    global.take(&amounts);
-    let of_asset = match of_asset {
-        Some(record) => {
-            record.take(&amounts);
-            record
-        }
-        None => &Record::UNCOUNTED,
-    };
-    Some([global, of_asset])
+    let (global, second) = state.meet(asset)?;
+    if !global.take(&amounts, now) {
+        return None;
+    }
+    let Some((scope, record)) = second else { return Some((global, None)) };
+    if record.take(&amounts, now) {
+        return Some((global, Some((scope, record))));
+    }
+    global.give_back(&amounts);
+    None
 }
 
 /// Decides any call, also where windows end, limits change, a stop is reached or a clock was set right.
@@ -107,20 +102,21 @@ pub(crate) fn record(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::KeyConfig;
+    use crate::config::{Effective, KeyConfig, KeyKind};
     use crate::limits::Limits;
+    use crate::thresholds::Thresholds;
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+    const DEFAULT: Thresholds = Thresholds::DEFAULT;
 
     fn key() -> KeyId {
         "ci".parse().unwrap()
     }
 
-    /// One rule of eight: the counts of the other seven do not show.
     fn state() -> KeyState {
         let limits = Limits::builder().requests_per_minute(1).build().unwrap();
         let config = KeyConfig::named("ci").unwrap().with_global(limits);
-        KeyState::new(KeyKind::Member, &config, NOON)
+        KeyState::new(KeyKind::Member, &config, DEFAULT, NOON)
     }
 
     #[test]
@@ -152,11 +148,14 @@ mod tests {
 
     #[test]
     fn a_state_survives_serde_and_is_equal_again() {
-        let mut state = state();
-        let limits = Limits::builder().requests_per_day(1).build().unwrap();
-        let config = KeyConfig::named("ci").unwrap().with_asset("b".parse().unwrap(), limits);
-        state.configure(&config, NOON).unwrap();
-        state.configure(&config.with_asset("a".parse().unwrap(), limits), NOON).unwrap();
+        let mut state = state().keeping_history(35);
+        let limits = Limits::builder().requests_per_day(1).credits_per_month(None).build().unwrap();
+        let config =
+            KeyConfig::named("ci").unwrap().with_asset("b".parse().unwrap(), limits.clone());
+        state.configure(&config, DEFAULT, Effective::Next, NOON).unwrap();
+        let config = config.with_asset("a".parse().unwrap(), limits.clone()).with_other(limits);
+        state.configure(&config, DEFAULT, Effective::Now, NOON).unwrap();
+        state.reset(NOON);
         let json = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<KeyState>(&json).unwrap(), state);
     }

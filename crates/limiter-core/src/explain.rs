@@ -4,13 +4,11 @@ use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::config::KeyKind;
 use crate::decision::{Allowed, Decision};
-use crate::denied::{DenialReason, Denied, RateLimited};
+use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::evaluate;
 use crate::names::KeyId;
 use crate::prepare::{self, Committed, Plan, Staged};
-use crate::record::{CREDITS, Record};
-use crate::rules::Rules;
-use crate::state::{CreditUsage, KeyState, LocatedAsset};
+use crate::state::{KeyState, LocatedAsset};
 
 /// Charges an admitted call to the state as it was before the call, and returns the answer.
 pub fn admitted(
@@ -19,8 +17,8 @@ pub fn admitted(
     charge: &Charge,
     now: Timestamp,
 ) -> Decision {
-    if let Some([global, of_asset]) = evaluate::take(state, asset, charge, now) {
-        return Decision::Allowed(Allowed::of(global, of_asset, now));
+    if let Some((global, second)) = evaluate::take(state, asset, charge, now) {
+        return Decision::Allowed(Allowed::of(global, second, now));
     }
     let prepared = prepare::record(state, asset, charge, now);
     match prepared.commit(state, asset, now) {
@@ -44,18 +42,19 @@ pub fn refused(
     charge: &Charge,
     now: Timestamp,
 ) -> Option<Decision> {
-    let plan = Plan::at(state, asset, now);
-    let reason = match refusal(&plan, state, charge, now)? {
+    let reason = match refusal(state, asset, charge, now)? {
         Refusal::KeyExpired(expired_at) => DenialReason::KeyExpired { expired_at },
         Refusal::AdminKey => DenialReason::AdminKey,
-        Refusal::BudgetExhausted => DenialReason::BudgetExhausted {
-            credits: CreditUsage::of(&plan.global.record.meter(CREDITS)),
-            asked: charge.credits(),
-        },
-        Refusal::RateLimited => {
+        Refusal::AssetDenied => DenialReason::AssetDenied,
+        Refusal::Exceeded { budget } => {
+            let rules = Plan::at(state, asset, now).rules();
             let retry_at = retry_at(state, asset, charge, now);
-            let limited = RateLimited::new(plan.rules(), *charge, retry_at);
-            DenialReason::RateLimited(Box::new(limited))
+            let exceeded = Box::new(LimitExceeded::new(rules, *charge, retry_at));
+            if budget {
+                DenialReason::BudgetExhausted(exceeded)
+            } else {
+                DenialReason::RateLimited(exceeded)
+            }
         }
     };
     let denied = Decision::Denied(Denied::new(Some(key), asset.id, Some(now), reason));
@@ -71,23 +70,30 @@ pub fn replayed(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> De
 enum Refusal {
     KeyExpired(Timestamp),
     AdminKey,
-    BudgetExhausted,
-    RateLimited,
+    AssetDenied,
+    Exceeded { budget: bool },
 }
 
 /// Returns the first reason to refuse the call, if there is any.
-fn refusal(plan: &Plan, state: &KeyState, charge: &Charge, now: Timestamp) -> Option<Refusal> {
+fn refusal(
+    state: &KeyState,
+    asset: LocatedAsset<'_>,
+    charge: &Charge,
+    now: Timestamp,
+) -> Option<Refusal> {
     if let Some(expired_at) = state.expires_at.filter(|expires_at| *expires_at <= now) {
         return Some(Refusal::KeyExpired(expired_at));
     }
     if state.kind == KeyKind::Admin {
         return Some(Refusal::AdminKey);
     }
-    let credits = plan.global.record.meter(CREDITS);
-    if !credits.admits(charge.credits().millionths(), charge.requests() > 0) {
-        return Some(Refusal::BudgetExhausted);
+    if state.denies(asset) {
+        return Some(Refusal::AssetDenied);
     }
-    (plan.rules().violated_by(charge).next().is_some()).then_some(Refusal::RateLimited)
+    let rules = Plan::at(state, asset, now).rules();
+    let mut violated = rules.violated_by(charge).peekable();
+    violated.peek()?;
+    Some(Refusal::Exceeded { budget: violated.any(|(state, _)| state.rule.is_budget()) })
 }
 
 /// Returns the first instant at which the charge would be admitted if nothing else were consumed.
@@ -105,15 +111,9 @@ fn retry_at(
     if let Some(rebase) = prepare::rebase(&state, asset, now) {
         rebase.commit(&mut state, asset, now);
     }
-    let mut ends: Vec<_> = Plan::at(&state, asset, now).scopes().flat_map(Staged::ends).collect();
+    let plan = Plan::at(&state, asset, now);
+    let mut ends: Vec<_> = plan.scopes().flat_map(Staged::ends).collect();
     ends.sort_unstable();
-    ends.into_iter()
-        .find(|end| refusal(&Plan::at(&state, asset, *end), &state, charge, *end).is_none())
-}
-
-impl Plan {
-    fn rules(&self) -> Rules {
-        let of_asset = self.asset.as_ref().map_or(Record::UNCOUNTED, |scope| scope.record);
-        Rules::new([self.global.record, of_asset])
-    }
+    ends.dedup();
+    ends.into_iter().find(|end| refusal(&state, asset, charge, *end).is_none())
 }

@@ -1,20 +1,15 @@
 //! A key's record, and the part of it that a store keeps.
 
-use std::collections::BTreeMap;
-
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access_key::{AccessKey, KeyDigest, MaskedKey};
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind};
-use crate::credits::Credits;
-use crate::limits::{Limits, WindowLimits, counted};
-use crate::names::{AssetId, KeyId, KeyName, WorkspaceId};
-use crate::schedule::ScopeState;
-use crate::state::KeyState;
-use crate::thresholds::Thresholds;
-use crate::window::Window;
+use crate::limits::{Limits, counted};
+use crate::names::{KeyId, KeyName, WorkspaceId};
+use crate::state::{KeyState, ScopeId};
+use crate::usage::PendingLimits;
 
 /// A key that was just created, and its access key, which is shown this once.
 #[derive(Clone, Debug)]
@@ -37,139 +32,76 @@ pub struct KeyRecord {
     pub workspace: WorkspaceId,
     /// Member or admin.
     pub kind: KeyKind,
-    /// Its name.
-    pub name: KeyName,
     /// The ends of its access key, if it has one.
     #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub access_key: Option<MaskedKey>,
-    /// Limits over all calls.
-    pub global: ScopeLimits,
-    /// Limits of each asset that has some, configured, in force or pending.
-    pub assets: BTreeMap<AssetId, ScopeLimits>,
-    /// The credits that it may ever spend.
-    #[cfg_attr(feature = "utoipa", schema(required = true))]
-    pub budget: Option<Credits>,
-    /// The instant at which it expires.
-    #[cfg_attr(feature = "utoipa", schema(required = true))]
-    pub expires_at: Option<Timestamp>,
-    /// The shares of its limits and of its budget that fire an event.
-    pub thresholds: Thresholds,
-    /// Whether it is in shadow mode: what would be denied for a limit is let through.
-    pub shadow: bool,
+    /// The configuration as an admin last saved it.
+    #[serde(flatten)]
+    pub config: KeyConfig,
+    /// The limits of each scope that is counted, in force and pending.
+    pub limits: Vec<ScopeLimits>,
     /// Counts the changes of the key; an update names the version that it was made from.
     pub version: u64,
     /// When this was read, by the store's clock.
     pub read_at: Timestamp,
 }
 
-/// The limits of a scope: as configured, as in force now, and what is pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The limits of a scope: those in force now, and those that are pending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct ScopeLimits {
-    /// The limits as an admin last set them.
-    pub configured: Limits,
-    /// The limits of this minute.
-    pub minute: InForce,
-    /// The limits of this day.
-    pub day: InForce,
-}
-
-/// The limits that are in force in one kind of window, and the change that is pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[non_exhaustive]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct InForce {
+    /// The scope.
+    #[serde(flatten)]
+    pub scope: ScopeId,
     /// The limits in force now.
-    pub limits: WindowLimits,
-    /// The limits that replace them when the window ends, if a change is pending.
-    #[cfg_attr(feature = "utoipa", schema(required = true))]
-    pub pending: Option<PendingLimits>,
-}
-
-/// Limits that are not in force yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct PendingLimits {
-    /// The limits that will be in force.
-    pub limits: WindowLimits,
-    /// The instant of the change: the start of the next window.
-    pub effective_at: Timestamp,
+    pub in_force: Limits,
+    /// The changes that are not in force yet.
+    pub pending: Vec<PendingLimits>,
 }
 
 impl KeyRecord {
     /// Returns the record of a stored key at `now`.
     #[must_use]
     pub fn of(key: &StoredKey, state: &KeyState, now: Timestamp) -> Self {
-        let limits = |scope: &ScopeState| scope.at(now).map(|scope| ScopeLimits::of(&scope));
-        let assets = state
-            .assets()
-            .filter_map(|(id, scope)| limits(scope).map(|limits| (id.clone(), limits)));
+        let (global, assets, other) = state.configured();
+        let config = KeyConfig {
+            name: key.name.clone(),
+            global,
+            assets,
+            other,
+            expires_at: state.expires_at(),
+            time_zone: state.time_zone().clone(),
+            thresholds: state.own_thresholds.then(|| state.thresholds()),
+            shadow: state.is_shadow(),
+        };
+        let limits = state.every_scope().map(|(scope, counted)| {
+            let counted = counted.at(now, state.time_zone());
+            let (in_force, pending) = (counted.record().limits(), counted.pending_limits());
+            ScopeLimits { scope, in_force, pending }
+        });
         Self {
             id: key.id.clone(),
             workspace: key.workspace.clone(),
             kind: state.kind(),
-            name: key.name.clone(),
             access_key: key.secret.map(|secret| secret.masked),
-            global: state.global().and_then(limits).unwrap_or_default(),
-            assets: assets.collect(),
-            budget: state.credits().budget,
-            expires_at: state.expires_at(),
-            thresholds: state.thresholds(),
-            shadow: state.is_shadow(),
+            config,
+            limits: limits.filter(|of| !of.in_force.is_none() || !of.pending.is_empty()).collect(),
             version: key.version,
             read_at: now,
         }
     }
 
-    /// Returns the configuration, to change and save again.
+    /// Returns the limits of a scope, in force and pending, if it has any.
     #[must_use]
-    pub fn config(&self) -> KeyConfig {
-        let configured = self.assets.iter().map(|(id, limits)| (id.clone(), limits.configured));
-        KeyConfig {
-            name: self.name.clone(),
-            global: self.global.configured,
-            assets: configured.filter(|(_, limits)| !limits.is_none()).collect(),
-            budget: self.budget,
-            expires_at: self.expires_at,
-            thresholds: Some(self.thresholds),
-            shadow: self.shadow,
-        }
+    pub fn limits_of(&self, scope: &ScopeId) -> Option<&ScopeLimits> {
+        self.limits.iter().find(|of| of.scope == *scope)
     }
 
     /// Returns whether the key was expired when this was read.
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.expires_at.is_some_and(|expires_at| expires_at <= self.read_at)
-    }
-}
-
-impl ScopeLimits {
-    /// Returns the changes that are not in force yet.
-    pub fn pending(&self) -> impl Iterator<Item = (Window, PendingLimits)> {
-        let windows = [(Window::Minute, self.minute), (Window::Day, self.day)];
-        windows.into_iter().filter_map(|(window, in_force)| Some((window, in_force.pending?)))
-    }
-
-    fn of(scope: &ScopeState) -> Self {
-        Self {
-            configured: scope.configured(),
-            minute: InForce::of(scope, Window::Minute),
-            day: InForce::of(scope, Window::Day),
-        }
-    }
-}
-
-impl InForce {
-    fn of(scope: &ScopeState, window: Window) -> Self {
-        let counts = scope.counts(window);
-        let effective_at = counts.resets_at();
-        let pending = scope.pending(window);
-        Self {
-            limits: counts.limits(),
-            pending: pending.map(|limits| PendingLimits { limits, effective_at }),
-        }
+        self.config.expires_at.is_some_and(|expires_at| expires_at <= self.read_at)
     }
 }
 

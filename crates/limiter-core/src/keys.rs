@@ -2,11 +2,12 @@
 
 use crate::access_key::{AccessKey, Entropy, generate_key_id};
 use crate::clock::Timestamp;
-use crate::config::{KeyConfig, KeyKind, NewAccess, NewKey};
+use crate::config::{Effective, KeyConfig, KeyKind, NewAccess, NewKey};
 use crate::error::{BoxError, CallError, InvalidValue, KeysError, StoreError};
+use crate::history::DayHistory;
 use crate::key::{CreatedKey, KeyRecord, StoredSecret};
 use crate::names::{KeyId, WorkspaceId};
-use crate::store::{NewRecord, Page, Search, Store};
+use crate::store::{KeyUpdate, NewRecord, Page, Search, Store, UpdatedKey};
 use crate::thresholds::Thresholds;
 use crate::usage::Usage;
 
@@ -32,6 +33,15 @@ pub enum Caller<'a> {
     AccessKey(&'a AccessKey),
     /// By its id, for services that authenticate their callers themselves.
     Id(&'a KeyId),
+}
+
+/// What an upsert did.
+#[derive(Clone, Debug)]
+pub enum Upserted {
+    /// It created the key.
+    Created(CreatedKey),
+    /// It updated the key of that name.
+    Updated(UpdatedKey),
 }
 
 /// The settings by which keys are made: a source of random bytes, and the thresholds of keys that set none.
@@ -198,7 +208,7 @@ impl<'a> Keys<'a> {
     /// let mut search = Some(Search::all().name_contains("ci"));
     /// while let Some(page_of) = search {
     ///     let page = keys.search(&page_of).await?;
-    ///     page.keys.iter().for_each(|key| println!("{} {}", key.id, key.name));
+    ///     page.keys.iter().for_each(|key| println!("{} {}", key.id, key.config.name));
     ///     search = page_of.following(&page);
     /// }
     /// # Ok(())
@@ -214,9 +224,9 @@ impl<'a> Keys<'a> {
 
     /// Replaces the configuration of a key that was read at `version`.
     ///
-    /// Name, budget, expiry, thresholds and shadow mode take effect at once. Limits per minute take effect at the next
-    /// minute, limits per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is
-    /// changes nothing, also not the version.
+    /// Name, expiry, thresholds, shadow mode and limits for ever take effect at once. All other limits take effect at the
+    /// next window of their kind: limits per minute at the next minute, and so on. To change them at once, call
+    /// [`update_now`](Self::update_now). Saving the configuration as it is changes nothing, also not the version.
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];
@@ -227,12 +237,94 @@ impl<'a> Keys<'a> {
         id: &KeyId,
         version: u64,
         config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
+    ) -> Result<UpdatedKey, KeysError> {
+        self.save(id, version, config, Effective::Next).await
+    }
+
+    /// As [`update`](Self::update), but all limits take effect at once, in the windows as they stand: what was used stays
+    /// used.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub async fn update_now(
+        &self,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+    ) -> Result<UpdatedKey, KeysError> {
+        self.save(id, version, config, Effective::Now).await
+    }
+
+    async fn save(
+        &self,
+        id: &KeyId,
+        version: u64,
+        config: &KeyConfig,
+        effective: Effective,
+    ) -> Result<UpdatedKey, KeysError> {
         let admin = self.admin().await?;
         config.check()?;
-        let config = &config.or_thresholds(self.issuer.thresholds);
-        let updated = self.store.update(&admin.workspace, id, version, config).await;
+        let (config, thresholds) = (config.clone(), self.issuer.thresholds);
+        let update = KeyUpdate { id: id.clone(), version, config, effective, thresholds };
+        let updated = self.store.update(&admin.workspace, &update).await;
         updated.map_err(|error| KeysError::of_key(id, error))
+    }
+
+    /// Creates a key, or updates the key of its name, whatever its version. An id and an access key that the new key would
+    /// have had do not matter then.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`update`](Self::update), but [`KeysError::Conflict`] only if other callers change the
+    /// key again and again; [`KeysError::NameTaken`] if the key of this name is of the other kind.
+    pub async fn upsert(&self, key: NewKey, effective: Effective) -> Result<Upserted, KeysError> {
+        let admin = self.admin().await?;
+        let mut refused = KeysError::NameTaken(key.config.name.to_string());
+        for _ in 0..ATTEMPTS {
+            let Some(id) = self.store.find(&admin.workspace, &key.config.name).await? else {
+                match self.create(key.clone()).await {
+                    Err(KeysError::NameTaken(name)) => refused = KeysError::NameTaken(name),
+                    created => return created.map(Upserted::Created),
+                }
+                continue;
+            };
+            let record = match self.read(&admin.workspace, &id).await {
+                Err(KeysError::NotFound(_)) => continue,
+                record => record?,
+            };
+            if record.kind != key.kind {
+                return Err(KeysError::NameTaken(key.config.name.to_string()));
+            }
+            match self.save(&id, record.version, &key.config, effective).await {
+                Err(error @ (KeysError::Conflict { .. } | KeysError::NotFound(_))) => {
+                    refused = error
+                }
+                updated => return updated.map(Upserted::Updated),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Sets what a key has used to zero, in all windows that end: the answer to a customer who is stuck. What the day had
+    /// counted stays in the history. Reservations of these windows find them closed.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`]; [`KeysError::Damaged`]; an error about the caller; or a store error.
+    pub async fn reset(&self, id: &KeyId) -> Result<(), KeysError> {
+        let admin = self.admin().await?;
+        let reset = self.store.reset(&admin.workspace, id).await;
+        reset.map_err(|error| KeysError::of_key(id, error))
+    }
+
+    /// Reads what a key has counted on each of the last days: any key of the workspace for an admin, its own for a member.
+    /// Days without any charge are left out.
+    ///
+    /// # Errors
+    /// As [`usage`](Self::usage).
+    pub async fn history(&self, id: &KeyId, days: u16) -> Result<Vec<DayHistory>, KeysError> {
+        self.may_watch(id).await?;
+        let history = self.store.history(id, days).await;
+        let history = history.map_err(|error| KeysError::of_key(id, error))?;
+        history.ok_or_else(|| KeysError::NotFound(id.to_string()))
     }
 
     /// Deletes a key for good: its next call is refused. A key whose stored data is damaged can be deleted too.
@@ -254,13 +346,19 @@ impl<'a> Keys<'a> {
     /// [`KeysError::NotFound`]; [`KeysError::Forbidden`] for a member that asks for another key; an error about the
     /// caller; or a store error.
     pub async fn usage(&self, id: &KeyId) -> Result<Usage, KeysError> {
-        let caller = self.caller().await?;
-        if caller.id != *id {
-            require_admin(&caller)?;
-            self.read(&caller.workspace, id).await?;
-        }
+        self.may_watch(id).await?;
         let usage = self.store.usage(id).await.map_err(|error| KeysError::of_key(id, error))?;
         usage.ok_or_else(|| KeysError::NotFound(id.to_string()))
+    }
+
+    /// Checks that the caller may read what this key has used.
+    async fn may_watch(&self, id: &KeyId) -> Result<(), KeysError> {
+        let caller = self.caller().await?;
+        if caller.id == *id {
+            return Ok(());
+        }
+        require_admin(&caller)?;
+        self.read(&caller.workspace, id).await.map(drop)
     }
 
     /// Reads the usage of the calling key itself.
@@ -314,18 +412,21 @@ pub const fn check_admin_remains(permanent_admins: usize) -> Result<(), KeysErro
     if permanent_admins > 1 { Ok(()) } else { Err(KeysError::LastAdmin) }
 }
 
-/// A key to be created, whose configuration is complete and was checked.
-struct Draft(NewKey);
+/// A key to be created, whose configuration was checked.
+struct Draft {
+    key: NewKey,
+    /// Those of the limiter.
+    thresholds: Thresholds,
+}
 
 impl Draft {
     fn of(key: NewKey, thresholds: Thresholds) -> Result<Self, KeysError> {
         key.config.check()?;
-        let config = key.config.or_thresholds(thresholds);
-        Ok(Self(NewKey { config, ..key }))
+        Ok(Self { key, thresholds })
     }
 
     fn is_generated(&self) -> bool {
-        matches!(self.0.access, NewAccess::Generated)
+        matches!(self.key.access, NewAccess::Generated)
     }
 
     /// Returns the record to create, with a newly drawn id and access key where the caller chose none.
@@ -335,7 +436,7 @@ impl Draft {
         workspace: &WorkspaceId,
         bootstraps: bool,
     ) -> Result<(NewRecord, Option<AccessKey>), KeysError> {
-        let NewKey { kind, config, id, access } = &self.0;
+        let NewKey { kind, config, id, access } = &self.key;
         let access_key = match access {
             NewAccess::Generated => Some(AccessKey::generate(entropy).map_err(KeysError::Entropy)?),
             NewAccess::Brought(access_key) => Some(access_key.clone()),
@@ -349,6 +450,7 @@ impl Draft {
             workspace: workspace.clone(),
             kind: *kind,
             config: config.clone(),
+            thresholds: self.thresholds,
             secret: access_key.as_ref().map(StoredSecret::from),
             bootstraps,
         };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::names::{AssetId, RequestId};
-use crate::prepare::AdmittingWindows;
+use crate::prepare::Admission;
 use crate::remembered::Remembered;
 use crate::reservation::ReservationError;
 
@@ -75,7 +75,7 @@ impl From<SavedLedger> for Ledger {
 /// `open + ended` reservations are ever remembered.
 ///
 /// ```
-/// # mod limiter { pub use limiter_core::*; pub use limiter_core as store; }
+/// # mod limiter { pub use limiter_core::*; pub mod store { pub use limiter_core::*; } }
 /// use limiter::store::LedgerBounds;
 ///
 /// let bounds = LedgerBounds { ended: 500_000, ..LedgerBounds::default() };
@@ -140,9 +140,9 @@ pub struct Reservation {
     pub(crate) asset: Option<AssetId>,
     /// The estimate as it was reserved, to recognise a repetition.
     pub(crate) reserved: Charge,
-    /// The estimate after extensions.
+    /// The estimate after amendments.
     pub(crate) estimate: Charge,
-    pub(crate) admitted: AdmittingWindows,
+    pub(crate) admission: Admission,
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) end: Option<ReservationEnd>,
 }
@@ -163,10 +163,10 @@ impl Reservation {
         asset: Option<AssetId>,
         reserved: Charge,
         estimate: Charge,
-        admitted: AdmittingWindows,
+        admission: Admission,
         end: Option<ReservationEnd>,
     ) -> Self {
-        Self { asset, reserved, estimate, admitted, end }
+        Self { asset, reserved, estimate, admission, end }
     }
 
     /// Returns the asset of the call.
@@ -181,10 +181,16 @@ impl Reservation {
         &self.reserved
     }
 
-    /// Returns the estimate as it stands after extensions.
+    /// Returns the estimate as it stands after amendments.
     #[must_use]
     pub const fn estimate(&self) -> &Charge {
         &self.estimate
+    }
+
+    /// Returns the windows that admitted it.
+    #[must_use]
+    pub const fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Returns its end, if it has ended.
@@ -333,7 +339,7 @@ mod tests {
         let at = Timestamp::from_unix_ms;
         let reservation = |tokens| {
             let charge = Charge::request().with_tokens(tokens, 0).unwrap();
-            Reservation::from_parts(None, charge, charge, AdmittingWindows::NONE, None)
+            Reservation::from_parts(None, charge, charge, Admission::default(), None)
         };
         let mut ledger = Ledger::default();
         ledger.remember_reservation("b".parse().unwrap(), at(20), reservation(2));

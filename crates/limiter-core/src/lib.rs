@@ -6,12 +6,14 @@
 //! for authors of stores.
 //!
 //! ```
-//! use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, Limits, Timestamp, evaluate};
+//! use limiter_core::{
+//!     Charge, KeyConfig, KeyKind, KeyState, Limits, Thresholds, Timestamp, evaluate,
+//! };
 //!
 //! let noon = Timestamp::from_unix_ms(1_760_011_200_000);
 //! let config = KeyConfig::named("ci")?
 //!     .with_asset("gpt-5".parse()?, Limits::builder().tokens_per_minute(10).build()?);
-//! let mut state = KeyState::new(KeyKind::Member, &config, noon);
+//! let mut state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, noon);
 //!
 //! let (key, gpt5) = ("ci".parse()?, "gpt-5".parse()?);
 //! let asset = state.locate(Some(&gpt5));
@@ -43,6 +45,7 @@ mod domain;
 mod error;
 pub mod evaluate;
 pub mod explain;
+mod history;
 mod key;
 pub mod keys;
 mod known_keys;
@@ -68,47 +71,49 @@ mod state;
 mod store;
 mod thresholds;
 mod throttle;
-mod token_type;
 mod totals;
 mod unpaid;
 mod usage;
 mod window;
 mod words;
+mod zone;
 
 pub use access_key::{AccessKey, KeyDigest, MaskedKey};
 pub use async_trait::async_trait;
-pub use charge::{Amount, Charge};
+pub use charge::Charge;
 pub use clock::{ManualClock, Timestamp};
-pub use config::{KeyConfig, KeyKind, NewKey};
+pub use config::{Effective, KeyConfig, KeyKind, NewKey, Other};
 pub use configure::Change;
 pub use credits::Credits;
 pub use crossing::Crossing;
 pub use decision::{Allowed, Decision};
-pub use denied::{DenialReason, Denied, RateLimited};
+pub use denied::{DenialReason, Denied, LimitExceeded};
 pub use domain::{FailureDomain, KeyFailure};
 pub use error::{BoxError, CallError, InvalidValue, KeysError, StoreError, with_causes};
-pub use key::{
-    CreatedKey, InForce, KeyRecord, PendingLimits, ScopeLimits, StoredKey, StoredSecret,
-};
-pub use keys::{Caller, Issuer, Keys};
+pub use history::{ClosedDay, DayHistory, ScopeAccount};
+pub use key::{CreatedKey, KeyRecord, ScopeLimits, StoredKey, StoredSecret};
+pub use keys::{Caller, Issuer, Keys, Upserted};
 pub use known_keys::{KnownKey, KnownKeys};
 pub use ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd, SavedLedger};
-pub use limits::{Limits, LimitsBuilder, MAX_COUNT, WindowLimits};
+pub use limits::{Limit, Limits, LimitsBuilder, MAX_COUNT};
 pub use meter::{ANY, Ladder, Meter, STOPS, Stops, Take};
 pub use names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 pub use object::Object;
-pub use record::{CREDITS, METERS, Record, Span, WINDOWS, WindowCounts, WindowId};
+pub use prepare::{Admission, AdmittedScope};
+pub use record::{ACCOUNT, Cell, Counted, Record, Span, Stored, StoredWindow};
 pub use reservation::ReservationError;
 pub use rule::{Rule, Scope, Unit};
 pub use rules::{RuleState, Violation};
-pub use schedule::ScopeState;
+pub use schedule::{Pending, ScopeState, Since};
 pub use settled::{LateEvent, Settled, SettledAs};
-pub use state::{AssetHint, CreditUsage, KeyState, LocatedAsset};
-pub use store::{CreateResults, DamagedKey, Listener, NewRecord, Page, Search, Store};
+pub use state::{AssetHint, CreditUsage, KeySettings, KeyState, LocatedAsset, Place, ScopeId};
+pub use store::{
+    CreateResults, DamagedKey, KeyUpdate, Listener, NewRecord, Page, Search, Store, UpdatedKey,
+};
 pub use thresholds::Thresholds;
 pub use throttle::Throttle;
-pub use token_type::TokenType;
 pub use totals::Totals;
 pub use unpaid::Unpaid;
-pub use usage::{AssetUsage, ScopeUsage, UnitUsage, Usage, WindowUsage};
+pub use usage::{PendingLimits, ScopeUsage, Usage};
 pub use window::{Step, Window};
+pub use zone::TimeZone;

@@ -1,53 +1,74 @@
-//! The limits of a scope: requests and tokens, per minute and per day.
+//! The limits of a scope: amounts by window and unit.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::object::checked_object;
-use crate::token_type::TokenType;
+use crate::object::FromObject;
+use crate::rule::Unit;
 use crate::window::Window;
 
 /// The largest count or limit, 2^53 − 1: every integer up to it is exact in JSON readers and in Lua.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
-/// The limits of one scope: each of the four numbers may be absent, which means no such limit.
+/// The limits of one scope: amounts by window and unit, at most [`Self::MOST`].
 ///
-/// A limit of 0 allows nothing. Limits without a single number are no limits at all. A token type without a token limit
-/// becomes [`TokenType::Total`], as there is nothing for it to count.
+/// A limit of 0 allows nothing; one that is absent does not limit. In JSON each has a name such as `requests_per_minute`,
+/// `output_tokens_per_day` or `credits_ever`; amounts of credits are decimal texts:
 ///
 /// ```
 /// # use limiter_core as limiter;
-/// use limiter::{Limits, TokenType};
+/// use limiter::{Limits, Unit, Window};
 ///
 /// let limits = Limits::builder()
 ///     .requests_per_minute(2)
-///     .tokens_per_day(30)
-///     .token_type(TokenType::Output)
+///     .output_tokens_per_day(30)
+///     .credits_per_month("12.50".parse::<limiter::Credits>()?)
+///     .limit(Window::Week, Unit::Requests, 100)
 ///     .build()?;
-/// assert_eq!(limits.requests_per_minute(), Some(2));
-/// assert_eq!(limits.tokens_per_minute(), None);
-/// # Ok::<(), limiter::InvalidValue>(())
+/// assert_eq!(limits.get(Window::Minute, Unit::Requests), Some(2));
+/// assert_eq!(limits.get(Window::Day, Unit::Tokens), None);
+///
+/// let json = r#"{"requests_per_minute":2,"output_tokens_per_day":30,"requests_per_week":100,"credits_per_month":"12.50"}"#;
+/// assert_eq!(serde_json::from_str::<Limits>(json)?, limits);
+/// assert_eq!(serde_json::to_string(&limits)?, json);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
-pub struct Limits {
-    requests_per_minute: Option<u64>,
-    requests_per_day: Option<u64>,
-    tokens_per_minute: Option<u64>,
-    tokens_per_day: Option<u64>,
-    token_type: TokenType,
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Limits(Vec<Limit>);
+
+/// One limit of a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Limit {
+    /// The window in which it holds.
+    pub window: Window,
+    /// The unit that it counts.
+    pub unit: Unit,
+    /// The most that may be used in a window, up to [`MAX_COUNT`]; credits in millionths.
+    pub amount: u64,
+}
+
+impl Limit {
+    /// Returns the limit of credits for ever.
+    pub(crate) const fn budget(amount: u64) -> Self {
+        Self { window: Window::Ever, unit: Unit::Credits, amount }
+    }
+
+    pub(crate) fn is_budget(&self) -> bool {
+        (self.window, self.unit) == (Window::Ever, Unit::Credits)
+    }
 }
 
 impl Limits {
     /// No limits.
-    pub const NONE: Self = Self {
-        requests_per_minute: None,
-        requests_per_day: None,
-        tokens_per_minute: None,
-        tokens_per_day: None,
-        token_type: TokenType::Total,
-    };
+    pub const NONE: Self = Self(Vec::new());
+
+    /// The most limits of a scope.
+    pub const MOST: usize = 12;
 
     /// Creates a builder without any limit.
     pub fn builder() -> LimitsBuilder {
@@ -55,244 +76,257 @@ impl Limits {
     }
 
     /// Creates a builder with these limits, to change some of them.
-    pub fn to_builder(self) -> LimitsBuilder {
-        LimitsBuilder(self)
+    pub fn to_builder(&self) -> LimitsBuilder {
+        LimitsBuilder(self.0.clone())
     }
 
-    /// Returns the tokens that the token limits count.
+    /// Returns the amount of a limit, if there is such a limit.
     #[must_use]
-    pub const fn token_type(&self) -> TokenType {
-        self.token_type
+    pub fn get(&self, window: Window, unit: Unit) -> Option<u64> {
+        let found = self.iter().find(|limit| (limit.window, limit.unit) == (window, unit));
+        found.map(|limit| limit.amount)
+    }
+
+    /// Returns the limits: shorter window first, then by unit.
+    pub fn iter(&self) -> impl Iterator<Item = Limit> {
+        self.0.iter().copied()
     }
 
     /// Returns whether there is no limit at all.
     #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::NONE
+    pub const fn is_none(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// Returns the part that is counted in windows of one kind.
+    /// Returns the limits of one window.
     #[must_use]
-    pub const fn of(&self, window: Window) -> WindowLimits {
-        let (requests, tokens) = match window {
-            Window::Minute => (self.requests_per_minute, self.tokens_per_minute),
-            Window::Day => (self.requests_per_day, self.tokens_per_day),
-        };
-        WindowLimits::new(requests, tokens, self.token_type)
+    pub fn of(&self, window: Window) -> Self {
+        self.iter().filter(|limit| limit.window == window).collect()
     }
 
-    /// Joins the limits of the minute and of the day.
-    #[must_use]
-    pub(crate) const fn from_parts(minute: WindowLimits, day: WindowLimits) -> Self {
-        Self {
-            requests_per_minute: minute.requests,
-            requests_per_day: day.requests,
-            tokens_per_minute: minute.tokens,
-            tokens_per_day: day.tokens,
-            token_type: if minute.tokens.is_some() { minute.token_type } else { day.token_type },
-        }
+    /// Returns the windows that have limits, the shorter first.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        Window::ALL.into_iter().filter(|window| self.iter().any(|limit| limit.window == *window))
     }
 }
 
+/// Collects limits that were checked before; of two for the same window and unit the last one holds.
+impl FromIterator<Limit> for Limits {
+    fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
+        let mut builder = LimitsBuilder::default();
+        for Limit { window, unit, amount } in limits {
+            builder = builder.limit(window, unit, amount);
+        }
+        Self(builder.0)
+    }
+}
+
+/// Formats as in `2 requests per minute, 30 output tokens per day, 5.00 credits in all`.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tokens = self.token_type.tokens();
-        let parts = [
-            (self.requests_per_minute, "requests", Window::Minute),
-            (self.requests_per_day, "requests", Window::Day),
-            (self.tokens_per_minute, tokens, Window::Minute),
-            (self.tokens_per_day, tokens, Window::Day),
-        ];
-        let mut separator = "";
-        for (limit, unit, window) in parts {
-            if let Some(limit) = limit {
-                write!(f, "{separator}{limit} {unit} per {window}")?;
-                separator = ", ";
-            }
+        for (position, limit) in self.iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{limit}")?;
         }
-        if separator.is_empty() { f.write_str("no limits") } else { Ok(()) }
+        if self.is_none() { f.write_str("no limits") } else { Ok(()) }
     }
 }
 
-/// Collects the numbers of [`Limits`]; bounds are checked by [`build`](Self::build).
-#[derive(Clone, Copy, Debug, Default)]
-#[must_use = "limits are made by build()"]
-pub struct LimitsBuilder(Limits);
-
-/// Limits of a scope; null is no limit.
-#[derive(Default, Deserialize)]
-#[serde(remote = "Limits", default, deny_unknown_fields)]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-struct RawLimits {
-    /// Requests per minute.
-    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
-    requests_per_minute: Option<u64>,
-    /// Requests per day.
-    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
-    requests_per_day: Option<u64>,
-    /// Tokens per minute.
-    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
-    tokens_per_minute: Option<u64>,
-    /// Tokens per day.
-    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
-    tokens_per_day: Option<u64>,
-    /// Which tokens are counted: total if left out.
-    token_type: TokenType,
+/// Formats as in `30 output tokens per day`.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { window, unit, amount } = *self;
+        write!(f, "{} {} {}", Quantity(amount, unit), unit.label(), Within(window))
+    }
 }
 
-checked_object!(Limits, RawLimits, |read| LimitsBuilder(read).build());
+/// An amount of a unit, for people: credits as a decimal number.
+pub(crate) struct Quantity(pub(crate) u64, pub(crate) Unit);
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(amount, unit) = *self;
+        match unit {
+            Unit::Credits => Credits::of_count(amount).fmt(f),
+            _ => amount.fmt(f),
+        }
+    }
+}
+
+/// A window, for people: `per day`, or `in all`.
+pub(crate) struct Within(pub(crate) Window);
+
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Window::Ever => f.write_str("in all"),
+            window => write!(f, "per {window}"),
+        }
+    }
+}
+
+/// Collects [`Limits`]; bounds are checked by [`build`](Self::build).
+#[derive(Clone, Debug, Default)]
+#[must_use = "limits are made by build()"]
+pub struct LimitsBuilder(Vec<Limit>);
 
 impl LimitsBuilder {
-    /// Sets the tokens that the token limits count; [`TokenType::Total`] by default.
-    pub fn token_type(mut self, token_type: TokenType) -> Self {
-        self.0.token_type = token_type;
+    /// Sets a limit; credits are in millionths. `None` for no such limit.
+    pub fn limit(mut self, window: Window, unit: Unit, amount: impl Into<Option<u64>>) -> Self {
+        let place =
+            self.0.binary_search_by_key(&(window, unit), |limit| (limit.window, limit.unit));
+        match (place, amount.into()) {
+            (Ok(place), Some(amount)) => self.0[place].amount = amount,
+            (Ok(place), None) => drop(self.0.remove(place)),
+            (Err(place), Some(amount)) => self.0.insert(place, Limit { window, unit, amount }),
+            (Err(_), None) => {}
+        }
         self
     }
 
     /// Checks the bounds, and builds the limits.
     ///
     /// # Errors
-    /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`].
+    /// [`InvalidValue::TooLarge`] for a limit above [`MAX_COUNT`]; [`InvalidValue::TooManyLimits`] above
+    /// [`Limits::MOST`].
     pub fn build(self) -> Result<Limits, InvalidValue> {
-        self.check()?;
-        let Limits { tokens_per_minute, tokens_per_day, token_type, .. } = self.0;
-        let limits_tokens = tokens_per_minute.is_some() || tokens_per_day.is_some();
-        Ok(Limits {
-            token_type: if limits_tokens { token_type } else { TokenType::Total },
-            ..self.0
-        })
+        let (count, max) = (self.0.len(), Limits::MOST);
+        if count > max {
+            return Err(InvalidValue::TooManyLimits { count, max });
+        }
+        for limit in &self.0 {
+            counted("a limit", limit.amount)?;
+        }
+        Ok(Limits(self.0))
     }
 }
 
-/// Adds the getter and the setter of each number, and a check of all.
-macro_rules! numbers {
-    ($($name:ident: $what:literal;)*) => {
-        impl Limits {
-            $(
-                #[doc = concat!("Returns the limit of ", $what, ", if there is one.")]
-                #[must_use]
-                pub const fn $name(&self) -> Option<u64> {
-                    self.$name
-                }
-            )*
-        }
-
+macro_rules! setters {
+    ($($name:ident($amount:ty) $window:ident $unit:ident: $what:literal;)*) => {
         impl LimitsBuilder {
             $(
                 #[doc = concat!("Sets the limit of ", $what, "; `None`, the default, for no such limit.")]
-                pub fn $name(mut self, limit: impl Into<Option<u64>>) -> Self {
-                    self.0.$name = limit.into();
-                    self
+                pub fn $name(self, limit: impl Into<Option<$amount>>) -> Self {
+                    let amount: Option<$amount> = limit.into();
+                    self.limit(Window::$window, Unit::$unit, amount.map(u64::from))
                 }
             )*
-
-            fn check(&self) -> Result<(), InvalidValue> {
-                $(counted_if_any(concat!("the limit of ", $what), self.0.$name)?;)*
-                Ok(())
-            }
         }
     };
 }
 
-numbers! {
-    requests_per_minute: "requests per minute";
-    requests_per_day: "requests per day";
-    tokens_per_minute: "tokens per minute";
-    tokens_per_day: "tokens per day";
+setters! {
+    requests_per_minute(u64) Minute Requests: "requests per minute";
+    requests_per_hour(u64) Hour Requests: "requests per hour";
+    requests_per_day(u64) Day Requests: "requests per day";
+    requests_per_week(u64) Week Requests: "requests per week";
+    requests_per_month(u64) Month Requests: "requests per month";
+    tokens_per_minute(u64) Minute Tokens: "input and output tokens per minute";
+    tokens_per_hour(u64) Hour Tokens: "input and output tokens per hour";
+    tokens_per_day(u64) Day Tokens: "input and output tokens per day";
+    tokens_per_week(u64) Week Tokens: "input and output tokens per week";
+    tokens_per_month(u64) Month Tokens: "input and output tokens per month";
+    input_tokens_per_minute(u64) Minute InputTokens: "input tokens per minute";
+    input_tokens_per_hour(u64) Hour InputTokens: "input tokens per hour";
+    input_tokens_per_day(u64) Day InputTokens: "input tokens per day";
+    input_tokens_per_month(u64) Month InputTokens: "input tokens per month";
+    output_tokens_per_minute(u64) Minute OutputTokens: "output tokens per minute";
+    output_tokens_per_hour(u64) Hour OutputTokens: "output tokens per hour";
+    output_tokens_per_day(u64) Day OutputTokens: "output tokens per day";
+    output_tokens_per_month(u64) Month OutputTokens: "output tokens per month";
+    credits_per_day(Credits) Day Credits: "credits per day";
+    credits_per_week(Credits) Week Credits: "credits per week";
+    credits_per_month(Credits) Month Credits: "credits per month";
+    credits_ever(Credits) Ever Credits: "credits over the whole life of the key: the budget";
 }
 
-/// The part of [`Limits`] that is counted in windows of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
-pub struct WindowLimits {
-    requests: Option<u64>,
-    tokens: Option<u64>,
-    token_type: TokenType,
-}
-
-impl WindowLimits {
-    /// No limits.
-    pub const NONE: Self = Self { requests: None, tokens: None, token_type: TokenType::Total };
-
-    /// Creates limits from stored numbers.
-    ///
-    /// # Errors
-    /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`].
-    pub fn from_parts(
-        requests: Option<u64>,
-        tokens: Option<u64>,
-        token_type: TokenType,
-    ) -> Result<Self, InvalidValue> {
-        let checked = |limit| counted_if_any("a limit", limit);
-        Ok(Self::new(checked(requests)?, checked(tokens)?, token_type))
-    }
-
-    pub(crate) const fn new(
-        requests: Option<u64>,
-        tokens: Option<u64>,
-        token_type: TokenType,
-    ) -> Self {
-        let token_type = if tokens.is_some() { token_type } else { TokenType::Total };
-        Self { requests, tokens, token_type }
-    }
-
-    /// Returns the limit of requests per window, if there is one.
-    #[must_use]
-    pub const fn requests(&self) -> Option<u64> {
-        self.requests
-    }
-
-    /// Returns the limit of tokens per window, if there is one.
-    #[must_use]
-    pub const fn tokens(&self) -> Option<u64> {
-        self.tokens
-    }
-
-    /// Returns the tokens that the token limit counts; `Total` if there is none.
-    #[must_use]
-    pub const fn token_type(&self) -> TokenType {
-        self.token_type
-    }
-
-    /// Returns whether there is no limit at all.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::NONE
+impl Serialize for Limits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for Limit { window, unit, amount } in self.iter() {
+            let name = limit_name(window, unit);
+            match unit {
+                Unit::Credits => map.serialize_entry(name, &Credits::of_count(amount))?,
+                _ => map.serialize_entry(name, &amount)?,
+            }
+        }
+        map.end()
     }
 }
 
-/// The limits of one window; null is no limit.
-#[derive(Deserialize)]
-#[serde(remote = "WindowLimits", deny_unknown_fields)]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-struct RawWindowLimits {
-    /// Requests.
-    #[serde(deserialize_with = "Option::deserialize")]
-    #[cfg_attr(feature = "utoipa", schema(required = true))]
-    requests: Option<u64>,
-    /// Tokens.
-    #[serde(deserialize_with = "Option::deserialize")]
-    #[cfg_attr(feature = "utoipa", schema(required = true))]
-    tokens: Option<u64>,
-    /// Which tokens are counted.
-    token_type: TokenType,
-}
-
-checked_object!(WindowLimits, RawWindowLimits, |read| {
-    counted_if_any("a limit of requests", read.requests)?;
-    counted_if_any("a limit of tokens", read.tokens)?;
-    Ok(Self::new(read.requests, read.tokens, read.token_type))
-});
-
-impl fmt::Display for WindowLimits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tokens = self.token_type.tokens();
-        match (self.requests, self.tokens) {
-            (Some(requests), Some(limit)) => write!(f, "{requests} requests, {limit} {tokens}"),
-            (Some(requests), None) => write!(f, "{requests} requests"),
-            (None, Some(limit)) => write!(f, "{limit} {tokens}"),
-            (None, None) => f.write_str("no limits"),
+impl<'de> Deserialize<'de> for Limits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            FromObject(deserializer).deserialize_map(Names)
+        } else {
+            deserializer.deserialize_map(Names)
         }
     }
+}
+
+/// Reads limits by their names; null is no limit.
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Limits;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Limits, A::Error> {
+        let (mut seen, mut builder) = (Vec::new(), Limits::builder());
+        while let Some(name) = map.next_key::<String>()? {
+            let found = every_name().find(|(_, known)| *known == name);
+            let Some(((window, unit), _)) = found else {
+                return Err(A::Error::custom(format!(
+                    "unknown field `{name}`, expected a limit such as `requests_per_minute`, \
+                     `output_tokens_per_day` or `credits_per_month`"
+                )));
+            };
+            if seen.contains(&(window, unit)) {
+                return Err(A::Error::custom(format!("duplicate field `{name}`")));
+            }
+            seen.push((window, unit));
+            let amount = match unit {
+                Unit::Credits => map.next_value::<Option<Credits>>()?.map(Credits::millionths),
+                _ => map.next_value()?,
+            };
+            builder = builder.limit(window, unit, amount);
+        }
+        builder.build().map_err(A::Error::custom)
+    }
+}
+
+/// Returns the name of a limit in serialized forms.
+pub(crate) const fn limit_name(window: Window, unit: Unit) -> &'static str {
+    macro_rules! of_unit {
+        ($unit:literal) => {
+            [
+                concat!($unit, "_per_minute"),
+                concat!($unit, "_per_hour"),
+                concat!($unit, "_per_day"),
+                concat!($unit, "_per_week"),
+                concat!($unit, "_per_month"),
+                concat!($unit, "_ever"),
+            ]
+        };
+    }
+    const NAMES: [[&str; 6]; 5] = [
+        of_unit!("requests"),
+        of_unit!("tokens"),
+        of_unit!("input_tokens"),
+        of_unit!("output_tokens"),
+        of_unit!("credits"),
+    ];
+    NAMES[unit as usize][window as usize]
+}
+
+/// Returns the window and the unit of each possible limit, and its name.
+pub(crate) fn every_name() -> impl Iterator<Item = ((Window, Unit), &'static str)> {
+    let units = |window| Unit::ALL.into_iter().map(move |unit| (window, unit));
+    let every = Window::ALL.into_iter().flat_map(units);
+    every.map(|(window, unit)| ((window, unit), limit_name(window, unit)))
 }
 
 /// Checks that a number can be counted exactly, if there is one.
@@ -316,44 +350,69 @@ pub(crate) fn counted(what: &'static str, value: u64) -> Result<u64, InvalidValu
 mod tests {
     use super::*;
 
-    fn output() -> LimitsBuilder {
-        Limits::builder().token_type(TokenType::Output)
-    }
-
     #[test]
     fn a_limit_is_at_most_what_a_double_counts_exactly() {
         assert!(Limits::builder().tokens_per_day(MAX_COUNT).build().is_ok());
         let above = Limits::builder().tokens_per_day(MAX_COUNT + 1).build();
-        let what = "the limit of tokens per day";
-        assert_eq!(above, Err(InvalidValue::TooLarge { what, value: 1 << 53 }));
+        assert_eq!(above, Err(InvalidValue::TooLarge { what: "a limit", value: 1 << 53 }));
     }
 
     #[test]
-    fn limits_and_parts_without_a_token_limit_count_the_total() {
-        let requests = output().requests_per_day(1).build().unwrap();
-        assert_eq!(requests.token_type(), TokenType::Total);
-        let tokens = output().tokens_per_day(1).build().unwrap();
-        assert_eq!(tokens.of(Window::Minute), WindowLimits::NONE);
-        assert_eq!(tokens.of(Window::Day).token_type(), TokenType::Output);
+    fn a_scope_has_at_most_twelve_limits() {
+        let limits = |most| {
+            let all = every_name().take(most);
+            all.fold(Limits::builder(), |builder, ((window, unit), _)| {
+                builder.limit(window, unit, 1)
+            })
+            .build()
+        };
+        assert!(limits(12).is_ok());
+        assert_eq!(limits(13), Err(InvalidValue::TooManyLimits { count: 13, max: 12 }));
     }
 
     #[test]
-    fn parts_make_the_limits_again() {
-        let builder = output().requests_per_minute(1).tokens_per_minute(2).tokens_per_day(3);
-        let limits = builder.build().unwrap();
-        assert_eq!(Limits::from_parts(limits.of(Window::Minute), limits.of(Window::Day)), limits);
+    fn limits_are_ordered_by_window_and_unit_however_they_were_set() {
+        let one = Limits::builder().tokens_per_day(3).requests_per_minute(1).requests_per_day(2);
+        let other = Limits::builder()
+            .requests_per_day(2)
+            .tokens_per_day(9)
+            .tokens_per_day(3)
+            .requests_per_minute(1);
+        let (one, other) = (one.build().unwrap(), other.build().unwrap());
+        assert_eq!(one, other);
+        assert_eq!(one.to_string(), "1 requests per minute, 2 requests per day, 3 tokens per day");
+        assert_eq!(one.of(Window::Day).iter().count(), 2);
+        assert_eq!(one.windows().collect::<Vec<_>>(), [Window::Minute, Window::Day]);
+        assert_eq!(
+            one.to_builder().tokens_per_day(None).build().unwrap().get(Window::Day, Unit::Tokens),
+            None
+        );
     }
 
     #[test]
     fn limits_do_not_come_in_unchecked_by_serde() {
-        assert!(serde_json::from_str::<Limits>(r#"{"tokens_per_day":9007199254740992}"#).is_err());
-        assert!(serde_json::from_str::<Limits>(r#"{"tokens_per_dya":1}"#).is_err());
+        for json in [
+            r#"{"tokens_per_day":9007199254740992}"#,
+            r#"{"tokens_per_dya":1}"#,
+            r#"{"tokens_per_day":1,"tokens_per_day":1}"#,
+            r#"{"credits_ever":"1.2345678"}"#,
+            r#"{"requests_per_day":-1}"#,
+            r#"{"requests_per_day":1.5}"#,
+        ] {
+            assert!(serde_json::from_str::<Limits>(json).is_err(), "{json}");
+        }
+        let nulls = serde_json::from_str::<Limits>(r#"{"tokens_per_day":null}"#);
+        assert_eq!(nulls.unwrap(), Limits::NONE);
     }
 
     #[test]
     fn limits_read_like_a_sentence() {
-        let limits = output().requests_per_minute(2).tokens_per_day(30).build().unwrap();
-        assert_eq!(limits.to_string(), "2 requests per minute, 30 output tokens per day");
+        let limits = Limits::builder().requests_per_minute(2).output_tokens_per_day(30);
+        let limits = limits.credits_ever(Credits::whole(5).unwrap()).build().unwrap();
+        assert_eq!(
+            limits.to_string(),
+            "2 requests per minute, 30 output tokens per day, 5.00 credits in all"
+        );
         assert_eq!(Limits::NONE.to_string(), "no limits");
     }
 }

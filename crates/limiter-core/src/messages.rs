@@ -11,14 +11,14 @@ use crate::charge::Charge;
 use crate::clock::Timestamp;
 use crate::config::{KeyConfig, KeyKind};
 use crate::credits::Credits;
-use crate::denied::{DenialReason, Denied, RateLimited};
+use crate::denied::{DenialReason, Denied, LimitExceeded};
 use crate::error::{BoxError, InvalidValue, KeysError, StoreError};
 use crate::evaluate;
 use crate::limits::{Limits, LimitsBuilder, MAX_COUNT};
 use crate::names::{AssetId, KeyId, RequestId};
 use crate::reservation::ReservationError;
-use crate::state::{CreditUsage, KeyState};
-use crate::token_type::TokenType;
+use crate::state::KeyState;
+use crate::thresholds::Thresholds;
 
 #[test]
 fn messages_are_as_listed() {
@@ -29,21 +29,20 @@ fn messages_are_as_listed() {
 /// Each reason, and then those with several sentences.
 fn denials() -> Vec<Message> {
     let render = |reason| Denied::new(Some(&key()), Some(&asset()), Some(NOON), reason).to_string();
-    let credits = |credits| Credits::whole(credits).unwrap();
-    let usage = |spent| CreditUsage { spent: credits(spent), budget: Some(credits(5)) };
+    let budget = |text: &str| Limits::builder().credits_ever(text.parse::<Credits>().unwrap());
     let per_minute = |limit| Limits::builder().tokens_per_minute(limit);
     let limited = |limits: LimitsBuilder| rate_limited(&limited_to(limits));
     let mut messages = variants!(by render; DenialReason {
         KeyUnknown,
         KeyExpired { expired_at: NOON },
         AdminKey,
-        BudgetExhausted { credits: usage(5), asked: credits(1) },
-        RateLimited(limited(per_minute(10).token_type(TokenType::Output).requests_per_day(1))),
+        AssetDenied,
+        BudgetExhausted(limited(budget("5.50"))),
+        RateLimited(limited(Limits::builder().output_tokens_per_minute(10).requests_per_day(1))),
     });
     let expires = limited_to(per_minute(10)).with_expiry(NOON.after(Duration::from_secs(1)));
-    let larger = DenialReason::BudgetExhausted { credits: usage(4), asked: credits(2) };
     let more = [
-        ("BudgetExhausted by this call", larger),
+        ("BudgetExhausted for good", DenialReason::BudgetExhausted(limited(budget("1")))),
         ("RateLimited for good", DenialReason::RateLimited(limited(per_minute(6)))),
         ("RateLimited until the key expires", DenialReason::RateLimited(rate_limited(&expires))),
     ];
@@ -59,8 +58,9 @@ fn invalid_values() -> Vec<Message> {
         Instant { what: "the expiry of a key", instant: Timestamp::MAX },
         AccessKey { min: 16, max: 256 },
         TooManyAssets { count: 1_025, max: 1_024 },
+        TooManyLimits { count: 13, max: 12 },
         TooManyKeys { count: 1_001, max: 1_000 },
-        UnknownWord { what: "window", text: "year".to_owned(), expected: "minute, day" },
+        UnknownWord { what: "window", text: "year".to_owned(), expected: "minute, hour, day, week, month or ever" },
         Credits { text: "1,50".to_owned() },
         Threshold { percent: 101 },
         TooManyThresholds { count: 5, max: 4 },
@@ -111,22 +111,22 @@ fn reservation_errors() -> Vec<Message> {
         Unknown(id()),
         OtherExists(id()),
         AlreadySettled(id()),
-        Shrinks,
         TooMany { what: "open reservations of this key", most: 100_000, at: NOON, retry_at: NOON },
         Invalid(InvalidValue::Threshold { percent: 0 }),
         Store(StoreError::Unavailable(cause())),
     })
 }
 
-/// A key that uses 7 output tokens, and asks for 7 more.
-fn rate_limited(config: &KeyConfig) -> Box<RateLimited> {
-    let mut state = KeyState::new(KeyKind::Member, config, NOON);
+/// A key that uses 7 output tokens and 5 credits, and asks for as many more.
+fn rate_limited(config: &KeyConfig) -> Box<LimitExceeded> {
+    let mut state = KeyState::new(KeyKind::Member, config, Thresholds::DEFAULT, NOON);
     let asset = asset();
     let located = state.locate(Some(&asset));
-    let charge = Charge::request().with_tokens(0, 7).unwrap();
+    let charge =
+        Charge::request().with_tokens(0, 7).unwrap().with_credits(Credits::whole(5).unwrap());
     let _ = evaluate::charge(&mut state, &key(), located, &charge, NOON);
     let decision = evaluate::charge(&mut state, &key(), located, &charge, NOON);
-    Box::new(decision.denied().and_then(Denied::rate_limited).unwrap().clone())
+    Box::new(decision.denied().and_then(Denied::exceeded).unwrap().clone())
 }
 
 fn limited_to(limits: LimitsBuilder) -> KeyConfig {

@@ -1,29 +1,41 @@
-//! Meters: the amount used and its limit, one for each rule and one for the budget.
+//! Meters: the amount used in a window, and its limit.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use crate::error::InvalidValue;
-use crate::limits::{MAX_COUNT, counted, counted_if_any};
+use crate::charge::Amounts;
+use crate::limits::MAX_COUNT;
+use crate::rule::Unit;
 use crate::thresholds::Thresholds;
+use crate::window::Window;
 
-/// The amount used, and its limit.
+/// The amount used in a window, and its limit.
 ///
-/// A meter without a limit still counts, and admits everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawMeter", into = "RawMeter")]
+/// A stored meter is a *value* and a *mark*. The mark counts the [stops](Stops) that were passed. The value is the amount that
+/// can be taken before the next one. So a call that reaches no stop compares and subtracts one number, and uses no threshold.
+/// A meter without a limit still counts, up to [`MAX_COUNT`].
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Meter {
-    /// The amount left of the limit, or of [`MAX_COUNT`] without one; negative if more was used.
-    pub(crate) left: i64,
-    /// [`UNLIMITED`], above every possible count, if there is no limit.
-    pub(crate) limit: u64,
-    /// How many thresholds have fired.
-    pub(crate) mark: u8,
+    pub(crate) value: i64,
+    /// Three bits each of the unit, the window and the mark, and above them the limit. A key has some ten meters, and
+    /// this halves them.
+    bits: u64,
+}
+
+/// The meters of a scope, by window and unit. Most scopes have few: those are copied in one piece.
+#[derive(Clone)]
+pub(crate) struct Meters {
+    few: [Meter; FEW],
+    /// How many of the few there are.
+    count: u8,
+    /// Those beyond.
+    #[expect(
+        clippy::box_collection,
+        reason = "few scopes have more, and a vector is thrice as large"
+    )]
+    more: Option<Box<Vec<Meter>>>,
 }
 
 /// The stops of a meter: its thresholds, and finally its limit.
-///
-/// A stored meter is a *value* and a *mark*. The mark counts the stops that were passed. The value is the amount that can be
-/// taken before the next one. So a call that reaches no stop compares and subtracts one number, and uses no threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stops {
     /// The amount that must be left of the limit so that no further threshold fires, by mark; 0 after the last.
@@ -31,8 +43,8 @@ pub struct Stops {
     cap: i64,
 }
 
-/// The stops of a meter in a [`Step`](crate::operation::Step): those in which the stored value is expressed, and those for the
-/// next value. They differ if the limit or the thresholds change.
+/// The stops of a meter in an operation: those in which the stored value is expressed, and those for the next value. They
+/// differ if the limit or the thresholds change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ladder {
     /// The stops before.
@@ -54,86 +66,181 @@ pub struct Take {
 
 /// The most thresholds, and the limit.
 pub const STOPS: usize = Thresholds::MOST + 1;
+const UNITS: usize = Unit::ALL.len();
+const WINDOWS: usize = Window::ALL.len();
 /// Below every value: no condition.
 pub const ANY: i64 = -(1 << 54);
 
 impl Meter {
     /// Creates a meter of which nothing is used. The limit is at most [`MAX_COUNT`], as its source has checked.
     #[must_use]
-    pub(crate) const fn new(limit: Option<u64>) -> Self {
-        let limit = match limit {
-            Some(limit) => limit,
-            None => UNLIMITED,
-        };
-        Self { left: capacity(limit), limit, mark: 0 }
+    pub(crate) fn new(
+        window: Window,
+        unit: Unit,
+        limit: Option<u64>,
+        thresholds: Thresholds,
+    ) -> Self {
+        let bits =
+            (limit.unwrap_or(UNLIMITED) << LIMIT) | ((window as u64) << WINDOW) | unit as u64;
+        Self { value: Stops::new(limit, thresholds).full(), bits }
     }
 
-    /// Returns the amount left of the limit, or of [`MAX_COUNT`] without one; negative if more was used.
+    /// Returns the unit that it counts.
     #[must_use]
-    pub const fn left(&self) -> i64 {
-        self.left
+    #[inline]
+    pub const fn unit(&self) -> Unit {
+        // Only `new` writes these bits.
+        Unit::ALL[(self.bits & PART) as usize % UNITS]
     }
 
-    /// Returns the amount used.
+    /// Returns the window in which it counts.
     #[must_use]
-    pub const fn used(&self) -> u64 {
-        capacity(self.limit).saturating_sub(self.left).cast_unsigned()
+    #[inline]
+    pub const fn window(&self) -> Window {
+        Window::ALL[(self.bits >> WINDOW & PART) as usize % WINDOWS]
+    }
+
+    /// Returns how many thresholds have fired.
+    #[must_use]
+    #[inline]
+    pub const fn mark(&self) -> u8 {
+        (self.bits >> MARK & PART) as u8
     }
 
     /// Returns the limit, if there is one.
     #[must_use]
+    #[inline]
     pub const fn limit(&self) -> Option<u64> {
-        limit_of(self.limit)
+        let limit = self.bits >> LIMIT;
+        if limit == UNLIMITED { None } else { Some(limit) }
     }
 
-    /// Returns the amount left, at least 0, if there is a limit.
+    /// Returns the place of its unit in [`Unit::ALL`].
+    #[inline]
+    pub(crate) const fn place(&self) -> usize {
+        (self.bits & PART) as usize
+    }
+
+    /// Sets the stored numbers.
     #[must_use]
-    pub const fn remaining(&self) -> Option<u64> {
-        match self.limit() {
-            Some(_) if self.left < 0 => Some(0),
-            Some(_) => Some(self.left.cast_unsigned()),
-            None => None,
-        }
+    pub(crate) const fn with_numbers(self, value: i64, mark: u8) -> Self {
+        Self { value, bits: self.bits & !(PART << MARK) | (mark as u64 & PART) << MARK }
     }
 
-    /// Returns whether `amount` more is allowed.
-    ///
-    /// A call that makes a request needs at least one unit left, also when it adds nothing yet; a top-up
-    /// that adds nothing is always allowed.
+    /// Returns the stops of its limit.
     #[must_use]
-    pub(crate) const fn admits(&self, amount: u64, makes_request: bool) -> bool {
-        self.left >= least(self.limit, amount.cast_signed(), makes_request)
+    pub const fn stops(&self, thresholds: Thresholds) -> Stops {
+        Stops::new(self.limit(), thresholds)
     }
 
-    /// Sets the amount used, at most [`MAX_COUNT`].
-    pub(crate) const fn with_used(self, used: u64) -> Self {
-        let used = if used > MAX_COUNT { MAX_COUNT } else { used };
-        Self { left: capacity(self.limit).saturating_sub(used.cast_signed()), ..self }
+    /// Returns the amount left of the limit, or of [`MAX_COUNT`] without one; negative if more was used.
+    #[must_use]
+    pub const fn left(&self, thresholds: Thresholds) -> i64 {
+        self.value.saturating_add(thresholds.floor(self.limit(), self.mark()))
+    }
+
+    /// Returns the amount used.
+    #[must_use]
+    pub const fn used(&self, thresholds: Thresholds) -> u64 {
+        capacity(self.limit()).saturating_sub(self.left(thresholds)).cast_unsigned()
     }
 }
 
-/// Returns the least that must be left of a limit for a charge of this amount.
-pub(crate) const fn least(limit: u64, amount: i64, makes_request: bool) -> i64 {
-    match (amount, makes_request) {
-        _ if limit == UNLIMITED => ANY,
-        (0, true) => 1,
-        (0, false) => ANY,
-        (amount, _) => amount,
+impl Meters {
+    pub(crate) const NONE: Self =
+        Self { few: [Meter { value: 0, bits: 0 }; FEW], count: 0, more: None };
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Meter> {
+        let few = self.few.iter().take(self.count.into());
+        few.chain(self.more.iter().flat_map(|more| more.iter()))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Meter> {
+        let few = self.few.iter_mut().take(self.count.into());
+        few.chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
+    }
+
+    /// Takes these amounts from all meters. Returns a negative number if anything was missing: from a meter to which nothing is
+    /// added, a unit.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, amounts: &Amounts) -> i64 {
+        let mut least = 0;
+        let take = |meter: &mut Meter| {
+            let value = meter.value.wrapping_sub(amounts.at(meter.place()));
+            let missing = value | meter.value.wrapping_sub(1);
+            meter.value = value;
+            missing
+        };
+        for meter in self.few.iter_mut().take(self.count.into()) {
+            least |= take(meter);
+        }
+        if let Some(more) = &mut self.more {
+            for meter in more.iter_mut() {
+                least |= take(meter);
+            }
+        }
+        least
+    }
+}
+
+impl FromIterator<Meter> for Meters {
+    fn from_iter<I: IntoIterator<Item = Meter>>(meters: I) -> Self {
+        let mut all = Self::NONE;
+        for meter in meters {
+            match all.few.get_mut(usize::from(all.count)) {
+                Some(place) => {
+                    *place = meter;
+                    all.count = all.count.saturating_add(1);
+                }
+                None => all.more.get_or_insert_default().push(meter),
+            }
+        }
+        all
+    }
+}
+
+impl PartialEq for Meters {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Meters {}
+
+impl fmt::Debug for Meters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (window, unit, value, mark) = (self.window(), self.unit(), self.value, self.mark());
+        write!(f, "{window}/{unit}: {value} after {mark} of {:?}", self.limit())
+    }
+}
+
+/// Returns the least that must be left of a limit for a charge of this amount: a call that makes a request needs at least one
+/// unit left, also when it adds nothing yet; a top-up that adds nothing is always allowed.
+pub(crate) const fn least(limit: Option<u64>, amount: i64, makes_request: bool) -> i64 {
+    match (limit, amount, makes_request) {
+        (None, ..) => ANY,
+        (_, 0, true) => 1,
+        (_, 0, false) => ANY,
+        (_, amount, _) => amount,
     }
 }
 
 /// Returns the amount left when nothing is used.
-pub(crate) const fn capacity(limit: u64) -> i64 {
-    (if limit == UNLIMITED { MAX_COUNT } else { limit }).cast_signed()
-}
-
-/// Returns the limit, if there is one.
-pub(crate) const fn limit_of(limit: u64) -> Option<u64> {
-    if limit == UNLIMITED { None } else { Some(limit) }
+pub(crate) const fn capacity(limit: Option<u64>) -> i64 {
+    match limit {
+        Some(limit) => limit.cast_signed(),
+        None => MAX_COUNT.cast_signed(),
+    }
 }
 
 impl Stops {
-    /// Creates the stops of a limit, or of a meter without one.
+    /// Creates the stops of a limit, or of a count without one.
     #[must_use]
     pub const fn new(limit: Option<u64>, thresholds: Thresholds) -> Self {
         let mut floors = [0; STOPS];
@@ -142,11 +249,7 @@ impl Stops {
             floors[mark] = thresholds.floor(limit, mark as u8);
             mark = mark.saturating_add(1);
         }
-        let limit = match limit {
-            Some(limit) => limit,
-            None => MAX_COUNT,
-        };
-        Self { floors, cap: limit.cast_signed() }
+        Self { floors, cap: capacity(limit) }
     }
 
     /// Returns the amount that must be left so that no further threshold fires, by mark; 0 after the last.
@@ -180,6 +283,13 @@ impl Stops {
         (left.saturating_sub(self.floor(mark)), mark)
     }
 
+    /// Returns the amount left if it is a possible one: of a count between nothing and [`MAX_COUNT`].
+    pub(crate) fn possible(&self, value: i64, mark: u8) -> Option<i64> {
+        let left = value.checked_add(self.floor(mark))?;
+        let used = self.cap.checked_sub(left)?;
+        (0..=MAX_COUNT.cast_signed()).contains(&used).then_some(left)
+    }
+
     fn floor(&self, mark: u8) -> i64 {
         self.floors.get(usize::from(mark)).copied().unwrap_or(0)
     }
@@ -205,51 +315,53 @@ impl Ladder {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMeter {
-    used: u64,
-    #[serde(deserialize_with = "Option::deserialize")]
-    limit: Option<u64>,
-    mark: u8,
-}
-
-impl From<Meter> for RawMeter {
-    fn from(meter: Meter) -> Self {
-        Self { used: meter.used(), limit: meter.limit(), mark: meter.mark }
-    }
-}
-
-impl TryFrom<RawMeter> for Meter {
-    type Error = InvalidValue;
-
-    fn try_from(raw: RawMeter) -> Result<Self, InvalidValue> {
-        let RawMeter { used, limit, mark } = raw;
-        let limit = counted_if_any("a limit", limit)?;
-        Ok(Self { mark, ..Self::new(limit).with_used(counted("a count", used)?) })
-    }
-}
-
+/// Two limits of requests and two of tokens, and credits for ever.
+const FEW: usize = 5;
 /// Stands for no limit.
-pub(crate) const UNLIMITED: u64 = u64::MAX;
+const UNLIMITED: u64 = MAX_COUNT + 1;
+const PART: u64 = 0b111;
+const WINDOW: u32 = 3;
+const MARK: u32 = 6;
+const LIMIT: u32 = 9;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const DEFAULT: Thresholds = Thresholds::DEFAULT;
+
+    fn meter(limit: impl Into<Option<u64>>) -> Meter {
+        Meter::new(Window::Week, Unit::OutputTokens, limit.into(), DEFAULT)
+    }
+
     /// Takes from a meter with this limit and this count. Returns the count afterwards, and the mark.
     fn taken(used: u64, limit: impl Into<Option<u64>>, mark: u8, less: i64) -> (u64, u8) {
-        let limit = limit.into();
-        let stops = Stops::new(limit, Thresholds::default());
-        let full = Meter::new(limit).with_used(used);
-        let value = full.left - stops.floor(mark);
+        let full = meter(limit);
+        let stops = full.stops(DEFAULT);
+        let value = stops.cap - used.cast_signed() - stops.floor(mark);
         let taken = Ladder::same(stops).take(value, mark, Take { least: ANY, less });
         let (value, mark) = taken.unwrap();
-        (Meter { left: stops.left(value, mark), mark, ..full }.used(), mark)
+        (full.with_numbers(value, mark).used(DEFAULT), mark)
     }
 
     #[test]
-    fn what_fits_is_admitted() {
+    fn its_parts_are_kept_apart() {
+        for window in Window::ALL {
+            for unit in Unit::ALL {
+                for limit in [None, Some(0), Some(MAX_COUNT)] {
+                    let meter = Meter::new(window, unit, limit, DEFAULT).with_numbers(-5, 4);
+                    let parts = (meter.window(), meter.unit(), meter.limit(), meter.mark());
+                    assert_eq!(parts, (window, unit, limit, 4));
+                    assert_eq!(meter.with_numbers(-5, 1).mark(), 1);
+                    assert_eq!(Unit::ALL[meter.place()], unit);
+                }
+            }
+        }
+        assert_eq!(size_of::<Meter>(), 16);
+    }
+
+    #[test]
+    fn a_new_call_needs_a_unit_of_each_limit_and_a_top_up_of_nothing_needs_none() {
         let most = Some(MAX_COUNT);
         for (story, used, limit, amount, makes_request, admitted) in [
             ("it fits exactly", 7, Some(10), 3, true, true),
@@ -259,26 +371,25 @@ mod tests {
             ("a new call of unknown cost, a limit of 0", 0, Some(0), 0, true, false),
             ("a top-up of nothing in debt", 12, Some(10), 0, false, true),
             ("a top-up of one in debt", 12, Some(10), 1, false, false),
-            ("all of the largest limit", 0, most, MAX_COUNT, true, true),
-            ("one more than the largest limit", 1, most, MAX_COUNT, true, false),
-            ("nothing left of the largest limit", MAX_COUNT, most, 0, true, false),
-            ("no limit", MAX_COUNT, None, MAX_COUNT, true, true),
+            ("all of the largest limit", 0, most, MAX_COUNT.cast_signed(), true, true),
+            ("one more than the largest limit", 1, most, MAX_COUNT.cast_signed(), true, false),
+            ("nothing left of the largest limit", MAX_COUNT.cast_signed(), most, 0, true, false),
+            ("no limit", MAX_COUNT.cast_signed(), None, MAX_COUNT.cast_signed(), true, true),
         ] {
-            let meter = Meter::new(limit).with_used(used);
-            assert_eq!(meter.admits(amount, makes_request), admitted, "{story}");
-            assert_eq!(meter.used(), used, "{story}");
-            assert_eq!(meter.remaining(), limit.map(|limit| limit.saturating_sub(used)), "{story}");
+            let left = capacity(limit) - used;
+            assert_eq!(left >= least(limit, amount, makes_request), admitted, "{story}");
         }
     }
 
     #[test]
     fn what_can_be_taken_ends_before_a_threshold_and_then_at_the_limit() {
-        let value = |used, mark| {
-            Meter::new(Some(10)).with_used(used).left
-                - Stops::new(Some(10), Thresholds::default()).floor(mark)
-        };
+        let stops = meter(10).stops(DEFAULT);
+        let value = |used: i64, mark| 10 - used - stops.floor(mark);
         assert_eq!((value(0, 0), value(7, 0), value(8, 0)), (7, 0, -1));
         assert_eq!((value(8, 1), value(8, 2)), (1, 2));
+        assert_eq!(meter(10).value, 7);
+        assert_eq!(meter(10).left(DEFAULT), 10);
+        assert_eq!(meter(10).used(DEFAULT), 0);
     }
 
     #[test]

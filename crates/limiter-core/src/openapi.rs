@@ -1,16 +1,21 @@
 //! OpenAPI schemas (feature `utoipa`) of the types that serde reads and writes as a text, a number or a list. All other
 //! types derive theirs from the struct that serde reads or writes.
 
-use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat};
+use utoipa::openapi::schema::{
+    ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat,
+};
 use utoipa::openapi::{RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::access_key::MaskedKey;
 use crate::clock::Timestamp;
+use crate::config::Other;
 use crate::credits::Credits;
+use crate::limits::{Limits, MAX_COUNT, every_name};
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
-use crate::rule::Rule;
+use crate::rule::{Rule, Unit};
 use crate::thresholds::Thresholds;
+use crate::zone::TimeZone;
 
 /// Gives a type the schema of the struct that serde reads and writes in its place.
 macro_rules! schema_of {
@@ -32,6 +37,33 @@ macro_rules! schema_of {
 }
 pub(crate) use schema_of;
 
+/// The same for a type that stands among the fields of others: its schema leaves room for theirs.
+macro_rules! open_schema_of {
+    ($type:ty, $form:ty) => {
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $crate::openapi::open(<$form as utoipa::PartialSchema>::schema())
+            }
+        }
+
+        impl utoipa::ToSchema for $type {
+            fn schemas(
+                schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
+            ) {
+                <$form as utoipa::ToSchema>::schemas(schemas);
+            }
+        }
+    };
+}
+pub(crate) use open_schema_of;
+
+pub(crate) fn open(mut schema: RefOr<Schema>) -> RefOr<Schema> {
+    if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.additional_properties = None;
+    }
+    schema
+}
+
 macro_rules! schemas {
     ($($type:ty: $schema:expr, $description:literal;)*) => {$(
         impl PartialSchema for $type {
@@ -51,7 +83,10 @@ schemas! {
     RequestId: text(RequestId::MAX_BYTES), "The id of a request or a reservation.";
     WorkspaceId: text(WorkspaceId::MAX_BYTES), "The id of a workspace.";
     MaskedKey: string(), "The first and last four characters of an access key.";
-    Rule: string().enum_values(Some(Rule::ALL.map(Rule::name))), "Scope, window and unit of a limit.";
+    Rule: string().enum_values(Some(Rule::all().map(Rule::name).collect::<Vec<_>>())), "Scope, window and unit of a limit.";
+    Limits: limits(), "Limits of a scope, by window and unit; null is no limit.";
+    Other: OneOfBuilder::new().item(limits()).item(string().enum_values(Some(["denied"]))), "Limits of all assets that are not listed, together; or that they are denied.";
+    TimeZone: text(TimeZone::MAX_BYTES).examples(["Europe/Berlin"]), "A time zone, by its name in the IANA database.";
     Credits:
         string().pattern(Some("^[0-9]+([.][0-9]{1,6})?$")).examples(["1.50"]),
         "Credits, as a decimal number with at most six decimals.";
@@ -63,6 +98,14 @@ schemas! {
             .items(integer().minimum(Some(1)).maximum(Some(100)).build())
             .max_items(Some(Thresholds::MOST)),
         "Shares of a limit, in percent, rising.";
+}
+
+/// An object of all limits that there may be, by their names.
+fn limits() -> ObjectBuilder {
+    every_name().fold(ObjectBuilder::new(), |object, ((_, unit), name)| match unit {
+        Unit::Credits => object.property(name, Credits::schema()),
+        _ => object.property(name, integer().minimum(Some(0)).maximum(Some(MAX_COUNT as f64))),
+    })
 }
 
 fn text(max_bytes: usize) -> ObjectBuilder {

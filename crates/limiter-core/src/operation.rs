@@ -1,15 +1,16 @@
-//! The one operation on stored records: compare, then add, all of it or nothing.
+//! The one operation on stored numbers: compare, then add, all of it or nothing.
 //!
 //! [`prepare`](crate::prepare) writes an operation, [`apply`] does it, and [`explain`](crate::explain) makes the answer.
 //! `apply` contains no rules: a remote store does the same on its server. The records are those of one call: the global one,
-//! then the asset's if it is counted.
+//! then those of its asset and of other assets, if it meets them.
 
 use smallvec::SmallVec;
 
-use crate::charge::Amount;
 use crate::clock::Timestamp;
+use crate::limits::MAX_COUNT;
 use crate::meter::{Ladder, Take};
-use crate::record::{METERS, Record, Span, WINDOWS, meters_of};
+use crate::record::{ACCOUNT, Cell, Span, Stored, StoredWindow};
+use crate::rule::Unit;
 use crate::window::Window;
 
 /// The comparisons and additions for stored records, valid from `from` until just before `until`.
@@ -26,41 +27,76 @@ pub struct Operation {
     pub calls: SmallVec<[SmallVec<[Takes; 2]>; 1]>,
 }
 
-/// The amounts that a call takes from the meters of a record.
-pub type Takes = [Take; METERS];
+/// The amounts that a call takes from the cells of a record.
+pub type Takes = SmallVec<[Take; 12]>;
 
 /// The part of an operation that concerns one record.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The generation that the record must have, and the one that it has afterwards.
-    pub generations: [u32; 2],
-    /// The guards of its windows.
-    pub guards: [Guard; WINDOWS],
-    /// The values of meters whose window begins, expressed in the stops before. Their marks are zero.
-    pub start: [i64; METERS],
-    /// Whether the record has windows before.
-    pub has_windows: bool,
-    /// The amount of a charge that each meter counts afterwards.
-    pub counts: [Amount; METERS],
-    /// The stops of the meters. Without them a take is compared with the value itself, and no mark moves.
-    pub ladders: Option<[Ladder; METERS]>,
+    /// The generation that the record must have.
+    pub generation: u32,
+    /// Its windows, those that begin and those that end included, the shorter first.
+    pub windows: SmallVec<[WindowStep; 3]>,
+    /// Whether marks move along the ladders of the cells. Otherwise a take is compared with the value itself.
+    pub stops: bool,
+}
+
+/// The part of a step that concerns one window.
+#[derive(Clone, Debug)]
+pub struct WindowStep {
+    /// Which window it is.
+    pub window: Window,
+    /// The comparison with the stored window.
+    pub guard: Guard,
+    /// The number of its cells before.
+    pub before: usize,
+    /// Its cells afterwards.
+    pub cells: SmallVec<[CellStep; 6]>,
+}
+
+/// A cell of a window, after an operation.
+#[derive(Clone, Copy, Debug)]
+pub struct CellStep {
+    /// The unit that it counts.
+    pub unit: Unit,
+    /// Where its numbers come from, if the window goes on.
+    pub origin: Origin,
+    /// The stops that it moves along. A cell that starts is full by the stops before, so that what the calls take turns it
+    /// into a full one by the stops after.
+    pub ladder: Ladder,
+}
+
+/// Where the numbers of a cell come from, if its window goes on. If it begins, the cell starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the cell at this place of the window before.
+    Kept(usize),
+    /// The cell starts, with no threshold fired.
+    Started,
+    /// It starts with what these cells of the day's account have counted, past the thresholds that this reaches.
+    Account {
+        /// The first of these cells.
+        first: usize,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 /// A comparison of a stored window, and the window afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// Nothing is compared, and the window stays as it is stored.
+    /// The window does not end.
     Keep,
     /// The window must be the first of these, and is the second afterwards: the same, or rebased.
     Same(Span, Span),
     /// The window that ends here is current: it replaces an older one, and stays if it is stored already. A later window must
     /// not be stored.
     Roll(Timestamp),
-    /// The window must be the first of these. A new counting of the scope begins, in the second.
+    /// The window must be the first of these. The second begins.
     Anew(Span, Span),
-    /// The scope was not counted: this window begins.
+    /// The window was not counted: this one begins.
     Begin(Span),
-    /// The window must be this one. The scope is not counted any more.
+    /// The window must be this one. It is not counted any more.
     End(Span),
 }
 
@@ -69,7 +105,7 @@ pub enum Guard {
 pub enum Verdict {
     /// It was done; whether each call was done, in their order.
     Applied(SmallVec<[bool; 1]>),
-    /// In every call, some meter has less than the required least value: nothing was done.
+    /// In every call, some cell has less than the required least value: nothing was done.
     Refused,
     /// A record has changed since the operation was prepared: nothing was done.
     Stale,
@@ -77,14 +113,34 @@ pub enum Verdict {
     Untimely,
 }
 
-/// Does an operation on the records, all of it or nothing.
-pub fn apply(records: &mut [&mut Record], operation: &Operation, now: Timestamp) -> Verdict {
+/// The account of a day that an operation has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The place of the record among those of the operation.
+    pub record: usize,
+    /// The window that was closed.
+    pub span: Span,
+    /// What was left of [`MAX_COUNT`], by the units of [`ACCOUNT`].
+    pub left: [i64; ACCOUNT.len()],
+}
+
+/// Does an operation on the records, all of it or nothing. Adds the days that it closes to `closed`.
+pub fn apply(
+    records: &mut [Stored],
+    operation: &Operation,
+    now: Timestamp,
+    closed: &mut Vec<Closed>,
+) -> Verdict {
     if now < operation.from || now >= operation.until {
         return Verdict::Untimely;
     }
-    let mut moved = SmallVec::<[Record; 2]>::new();
-    for (record, step) in records.iter().zip(&operation.steps) {
-        match step.moved(record) {
+    if records.len() != operation.steps.len() {
+        return Verdict::Stale;
+    }
+    let mut moved = SmallVec::<[Stored; 2]>::new();
+    let mut ended = SmallVec::<[Closed; 2]>::new();
+    for (number, (record, step)) in records.iter().zip(&operation.steps).enumerate() {
+        match step.moved(record, number, &mut ended) {
             Some(record) => moved.push(record),
             None => return Verdict::Stale,
         }
@@ -102,63 +158,113 @@ pub fn apply(records: &mut [&mut Record], operation: &Operation, now: Timestamp)
     if !operation.calls.is_empty() && !done.contains(&true) {
         return Verdict::Refused;
     }
+    closed.extend(ended);
     for (record, moved) in records.iter_mut().zip(moved) {
-        **record = moved;
+        *record = moved;
     }
     Verdict::Applied(done)
 }
 
 impl Step {
-    /// Ends the windows of a scope that is not counted any more, if they are those that were seen.
-    pub(crate) fn end(&mut self, seen: [Span; WINDOWS]) {
-        self.generations[1] = 0;
-        self.guards = seen.map(Guard::End);
-        for meter in Window::ALL.into_iter().flat_map(meters_of) {
-            self.start[meter] = Record::UNCOUNTED.values[meter];
-            self.counts[meter] = Amount::Nothing;
-        }
-    }
-
-    /// Returns the record with its windows moved, if they are as expected.
-    fn moved(&self, record: &Record) -> Option<Record> {
-        let [seen, next] = self.generations;
-        if record.generation != seen {
+    /// Returns the record with its windows moved, if they are as expected. Adds the day that it closes.
+    fn moved(
+        &self,
+        record: &Stored,
+        number: usize,
+        closed: &mut SmallVec<[Closed; 2]>,
+    ) -> Option<Stored> {
+        if record.generation != self.generation {
             return None;
         }
-        let mut moved = Record { generation: next, ..*record };
-        for (window, guard) in Window::ALL.into_iter().zip(self.guards) {
-            let stored = record.span(window);
-            let (span, begins) = match guard {
-                Guard::Keep => continue,
-                Guard::Same(seen, next) if seen == stored => (next, false),
-                Guard::Roll(end) if stored.end <= end => (Span { end, ..stored }, stored.end < end),
-                Guard::Anew(seen, next) if seen == stored => (next, true),
+        let mut stored = record.windows.iter();
+        let mut windows = SmallVec::new();
+        for step in &self.windows {
+            let before = match step.guard {
+                Guard::Begin(_) => None,
+                _ => Some(
+                    stored
+                        .next()
+                        .filter(|of| of.window == step.window && of.cells.len() == step.before)?,
+                ),
+            };
+            let seen = before.map_or(Span::EVER, |of| of.span);
+            let (span, begins) = match step.guard {
+                Guard::Keep => (seen, false),
+                Guard::Same(expected, next) if expected == seen => (next, false),
+                Guard::Roll(end) if seen.end <= end => (Span { end, ..seen }, seen.end < end),
+                Guard::Anew(expected, next) if expected == seen => (next, true),
                 Guard::Begin(next) => (next, true),
-                Guard::End(seen) if seen == stored => (Record::UNCOUNTED.span(window), true),
+                Guard::End(expected) if expected == seen => continue,
                 _ => return None,
             };
-            moved.set_span(window, span);
-            if begins {
-                for meter in meters_of(window) {
-                    (moved.values[meter], moved.marks[meter]) = (self.start[meter], 0);
-                }
+            if let Some(of) = before.filter(|_| begins && step.window == Window::Day) {
+                closed.extend(of.closed(number, span.end));
             }
+            let cell = |step: &CellStep| match (step.origin, before) {
+                (Origin::Kept(place), Some(before)) if !begins => before.cells.get(place).copied(),
+                (Origin::Account { first, count }, Some(before)) if !begins => {
+                    let most = MAX_COUNT.cast_signed();
+                    let cells = before.cells.get(first..first.checked_add(count)?)?;
+                    let used = cells.iter().map(|cell| most.saturating_sub(cell.value));
+                    let used = used.fold(0_i64, i64::saturating_add).min(most);
+                    let left = step.ladder.to.cap().saturating_sub(used);
+                    let (value, mark) = step.ladder.to.reach(left, 0);
+                    Some(Cell { value, mark })
+                }
+                _ => Some(Cell { value: step.ladder.from.full(), mark: 0 }),
+            };
+            let cells = step.cells.iter().map(cell).collect::<Option<_>>()?;
+            windows.push(StoredWindow { window: step.window, span, cells });
         }
-        Some(moved)
+        stored.next().is_none().then_some(Stored { generation: record.generation, windows })
     }
 
-    /// Takes from all meters, or stops at the first that has too little.
-    fn take(&self, record: &mut Record, takes: &Takes) -> bool {
-        for meter in (0..METERS).filter(|meter| self.counts[*meter] != Amount::Nothing) {
-            let take = takes[meter];
-            let (value, mark) = (record.values[meter], record.marks[meter]);
-            let taken = match &self.ladders {
-                Some(ladders) => ladders[meter].take(value, mark, take),
-                None => (value >= take.least).then(|| (value.saturating_sub(take.less), mark)),
+    /// Takes from all cells, or stops at the first that has too little.
+    fn take(&self, record: &mut Stored, takes: &Takes) -> bool {
+        let steps = self.cells();
+        let cells = record.windows.iter_mut().flat_map(|window| &mut window.cells);
+        for ((cell, step), take) in cells.zip(steps).zip(takes) {
+            let Cell { value, mark } = *cell;
+            let taken = if self.stops {
+                step.ladder.take(value, mark, *take)
+            } else {
+                (value >= take.least).then(|| (value.saturating_sub(take.less), mark))
             };
-            let Some(taken) = taken else { return false };
-            (record.values[meter], record.marks[meter]) = taken;
+            let Some((value, mark)) = taken else { return false };
+            *cell = Cell { value, mark };
         }
         true
+    }
+
+    /// Returns the cells afterwards.
+    pub fn cells(&self) -> impl Iterator<Item = &CellStep> {
+        let counted = self.windows.iter().filter(|of| of.is_counted());
+        counted.flat_map(|of| &of.cells)
+    }
+}
+
+impl WindowStep {
+    /// Returns whether the window is counted afterwards.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        !matches!(self.guard, Guard::End(_))
+    }
+}
+
+impl StoredWindow {
+    /// Returns its account if it has counted anything. A day far ahead, from before the clock was set right, ends with the next
+    /// one.
+    fn closed(&self, record: usize, next_end: Timestamp) -> Option<Closed> {
+        let left: [i64; ACCOUNT.len()] = self
+            .cells
+            .iter()
+            .map(|cell| cell.value)
+            .take(ACCOUNT.len())
+            .collect::<Vec<_>>()
+            .try_into()
+            .ok()?;
+        let counted = left.iter().any(|left| *left != MAX_COUNT.cast_signed());
+        let span = Span { end: self.span.end.min(next_end), ..self.span };
+        counted.then_some(Closed { record, span, left })
     }
 }

@@ -4,20 +4,25 @@
 //! operation contains the conditions that it relies on, so that one prepared from stale limits, windows or time is
 //! refused, never wrong.
 
+use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use crate::charge::{Amount, Amounts, Charge};
+use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
 use crate::crossing::Crossing;
+use crate::history::ClosedDay;
 use crate::limits::MAX_COUNT;
 use crate::meter::{ANY, Take, least};
-use crate::operation::{Guard, Operation, Step, Takes, Verdict, apply};
-use crate::record::{Record, Span, WindowId, meters_of};
+use crate::operation::{
+    CellStep, Guard, Operation, Origin, Step, Takes, Verdict, WindowStep, apply,
+};
+use crate::record::{Counted, Record, Span, Stored};
 use crate::rule::Scope;
 use crate::rules::Rules;
 use crate::schedule::{Pending, ScopeState};
-use crate::state::{KeyState, LocatedAsset};
-use crate::window::{Step as Tick, Window};
+use crate::state::{KeyState, LocatedAsset, Place};
+use crate::window::{NEVER, Step as Tick, Window};
+use crate::zone::TimeZone;
 
 /// An operation, and the limits after it.
 #[derive(Clone, Debug)]
@@ -29,37 +34,59 @@ pub struct Prepared {
 /// A scope as it stands at an instant, before anything is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Staged {
+    /// With its windows moved, and the limits that have come into force.
     pub(crate) record: Record,
     /// The limits that are still pending.
     pub(crate) pending: Pending,
-    guards: [Guard; 2],
-    /// The windows as they are stored.
-    pub(crate) seen: [Span; 2],
-    has_windows: bool,
+    /// The windows as they are stored, and what becomes of each.
+    pub(crate) windows: SmallVec<[StagedWindow; 3]>,
     pub(crate) from: Timestamp,
     pub(crate) until: Timestamp,
+    pub(crate) now: Timestamp,
+    generation: u32,
     rebased: bool,
     /// Whether pending limits come into force.
     promoted: bool,
-    /// Whether a window is still the one that admitted the call.
-    admits: [bool; 2],
+    /// Whether the day of the stored record has ended.
+    day_ended: bool,
 }
 
-/// The windows that a call was charged to, by scope: `None` for windows that are not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A stored window, and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StagedWindow {
+    pub(crate) window: Window,
+    pub(crate) seen: Span,
+    pub(crate) guard: Guard,
+    /// The number of its cells.
+    pub(crate) cells: usize,
+}
+
+/// The windows that a call was charged to, by scope.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Admission(SmallVec<[AdmittedScope; 2]>);
+
+/// The windows of one scope that a call was charged to. By them a reservation finds a window again, and never another one:
+/// after a rebase or a reset every earlier window is closed, and a new counting of the scope is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AdmittingWindows {
-    /// Minute and day of the global scope.
-    pub global: [Option<WindowId>; 2],
-    /// Minute and day of the asset's scope.
-    pub asset: [Option<WindowId>; 2],
+pub struct AdmittedScope {
+    /// Which scope it is.
+    pub scope: Scope,
+    /// The generation of its record.
+    pub generation: u32,
+    /// The number of changes of its limits that had taken effect at once.
+    pub changes: u32,
+    /// Its windows.
+    pub windows: SmallVec<[(Window, Span); 3]>,
 }
 
 /// The correction of a charge, in the windows that admitted it and in all others.
-pub(crate) struct Settlement<'a> {
-    pub(crate) admitted: &'a AdmittingWindows,
+pub(crate) struct Correction<'a> {
+    pub(crate) admission: &'a Admission,
     pub(crate) charged: &'a Charge,
     pub(crate) actual: &'a Charge,
+    /// Whether what it adds must fit, as in an amendment.
+    pub(crate) must_fit: bool,
 }
 
 /// Prepares a check of calls that make a request, or of top-ups: each is charged in full or denied.
@@ -77,17 +104,16 @@ pub fn check(
     let plan = Plan::at(state, asset, now);
     let calls = charges.iter().map(|charge| {
         let amounts = Amounts::of(charge);
-        plan.takes(|record, meter, _| {
-            let less = amounts.get(record.counts[meter]);
+        plan.takes(|_, counted| {
+            let less = amounts.get(counted.unit);
             // Without stops, a count without a limit must have room as well: one that is at the largest number, or would
-            // pass it, is refused. So all meters of an amount need the same, which is what `take` compares.
-            let limit = if stops { record.limits[meter] } else { MAX_COUNT };
-            let least = least(limit, less, amounts.makes_request());
-            Take { least, less }
+            // pass it, is refused. So all counts of a unit need the same, which is what `take` compares.
+            let limit = if stops { counted.limit } else { Some(MAX_COUNT) };
+            Take { least: least(limit, less, amounts.makes_request()), less }
         })
     });
     let calls = calls.collect();
-    plan.prepared(calls, stops, now)
+    plan.prepared(calls, stops)
 }
 
 /// Prepares a charge that counts whether it fits or not.
@@ -100,98 +126,139 @@ pub fn record(
 ) -> Prepared {
     let plan = Plan::at(state, asset, now);
     let amounts = Amounts::of(charge);
-    let call =
-        plan.takes(|record, meter, _| Take { least: ANY, less: amounts.get(record.counts[meter]) });
-    plan.prepared(smallvec![call], true, now)
+    let call = plan.takes(|_, counted| Take { least: ANY, less: amounts.get(counted.unit) });
+    plan.prepared(smallvec![call], true)
 }
 
 /// Prepares the correction of a charge. A window that admitted it gets the count that `actual` would have given. Any
 /// other window gets the excess of `actual` over it.
-pub(crate) fn settle(
+pub(crate) fn correct(
     state: &KeyState,
     asset: LocatedAsset<'_>,
-    settlement: &Settlement<'_>,
+    correction: &Correction<'_>,
     now: Timestamp,
 ) -> Prepared {
-    let Settlement { admitted, charged, actual } = settlement;
+    let Correction { admission, charged, actual, must_fit } = correction;
     let (charged, actual) = (Amounts::of(charged), Amounts::of(actual));
     let (change, overrun) = (actual.less(&charged), actual.excess(&charged));
-    let plan = Plan::fenced(state, asset, admitted, now);
-    let call = plan.takes(|record, meter, admits| {
-        let counts = record.counts[meter];
-        let less = if admits || counts == Amount::Credits { change } else { overrun };
-        Take { least: ANY, less: less.get(counts) }
+    let plan = Plan::fenced(state, asset, admission, now);
+    let call = plan.takes(|(place, scope), counted| {
+        let admitted = admission.of(place.scope());
+        let admits = admitted.is_some_and(|it| it.counted(state.scope_at(*place), scope, counted));
+        let less = if admits { change } else { overrun }.get(counted.unit);
+        let must = *must_fit && less > 0 && plan.meets(*place);
+        Take { least: if must { least(counted.limit, less, false) } else { ANY }, less }
     });
-    plan.prepared(smallvec![call], true, now)
+    plan.prepared(smallvec![call], true)
 }
 
 /// Prepares an operation that only rebases windows, after the clock was set right; `None` if there is nothing to
 /// rebase.
 #[must_use]
 pub fn rebase(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Option<Prepared> {
-    let none = &AdmittingWindows::NONE;
-    let global = Staged::at(&state.global, &none.global, now, Rolls::Wait);
-    let asset = state.asset(asset).map(|scope| Staged::at(scope, &none.asset, now, Rolls::Wait));
-    let plan = Plan { global, asset, expires_at: None };
+    let plan = Plan::of(state, asset, &Admission::default(), now, Rolls::Wait);
     let rebases = plan.scopes().any(|scope| scope.rebased);
-    rebases.then(|| plan.prepared(SmallVec::new(), false, now))
+    rebases.then(|| plan.prepared(SmallVec::new(), false))
 }
 
 /// The scopes of a call as they stand at an instant.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) global: Staged,
-    pub(crate) asset: Option<Staged>,
+    scopes: SmallVec<[(Place, Staged); 2]>,
+    /// Whether the call meets other assets now. If not, their scope is here because it had admitted the call.
+    meets_other: bool,
+    /// The time in which the scope of other assets is left out, if it is: at another, it may have limits.
+    without_other: (Timestamp, Timestamp),
     expires_at: Option<Timestamp>,
+    now: Timestamp,
 }
 
 impl Plan {
     pub(crate) fn at(state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> Self {
-        Self::fenced(state, asset, &AdmittingWindows::NONE, now)
+        Self::fenced(state, asset, &Admission::default(), now)
     }
 
     /// Plans the correction of a call that these windows admitted. They are found again by their identity alone.
     fn fenced(
         state: &KeyState,
         asset: LocatedAsset<'_>,
-        admitted: &AdmittingWindows,
+        admission: &Admission,
         now: Timestamp,
     ) -> Self {
-        Self {
-            global: Staged::at(&state.global, &admitted.global, now, Rolls::Go),
-            asset: state
-                .asset(asset)
-                .map(|scope| Staged::at(scope, &admitted.asset, now, Rolls::Go)),
-            expires_at: state.expires_at,
+        Self::of(state, asset, admission, now, Rolls::Go)
+    }
+
+    fn of(
+        state: &KeyState,
+        asset: LocatedAsset<'_>,
+        admission: &Admission,
+        now: Timestamp,
+        rolls: Rolls,
+    ) -> Self {
+        let mut scopes = SmallVec::new();
+        let mut joins_other = asset.is_other();
+        for place in [Place::Global].into_iter().chain(asset.place()) {
+            let Some(scope) = state.scope_at(place) else { continue };
+            let admitted = admission.of(place.scope());
+            let staged = Staged::at(scope, admitted, now, state.time_zone(), rolls);
+            if place != Place::Global {
+                let moved;
+                let current = match rolls {
+                    Rolls::Go => &staged,
+                    Rolls::Wait => {
+                        moved = Staged::at(scope, admitted, now, state.time_zone(), Rolls::Go);
+                        &moved
+                    }
+                };
+                // One that ends here is closed, and counts its asset no more.
+                let is_dropped = current.is_over() && !state.is_kept(place);
+                joins_other |= current.joins_other() || is_dropped;
+            }
+            scopes.push((place, staged));
         }
+        let admitted = admission.of(Scope::Other);
+        let mut without_other = (Timestamp::MIN, NEVER);
+        if let Some(other) =
+            state.scope_at(Place::Other).filter(|_| joins_other || admitted.is_some())
+        {
+            let staged = Staged::at(other, admitted, now, state.time_zone(), rolls);
+            if staged.has_limits() || admitted.is_some() && !staged.is_over() {
+                scopes.push((Place::Other, staged));
+            } else {
+                without_other = (staged.from, staged.until);
+            }
+        }
+        let expires_at = state.expires_at;
+        Self { scopes, meets_other: joins_other, without_other, expires_at, now }
+    }
+
+    /// Returns whether the call meets the scope at a place now.
+    fn meets(&self, place: Place) -> bool {
+        self.meets_other || place != Place::Other
     }
 
     pub(crate) fn scopes(&self) -> impl Iterator<Item = &Staged> {
-        std::iter::once(&self.global).chain(&self.asset)
+        self.scopes.iter().map(|(_, staged)| staged)
     }
 
-    /// Returns the amounts that a call takes from each record. `take` gets a record, a meter, and whether its window
-    /// admitted the call.
-    fn takes(&self, take: impl Fn(&Record, usize, bool) -> Take) -> SmallVec<[Takes; 2]> {
-        let of_scope = |scope: &Staged| -> Takes {
-            std::array::from_fn(|meter| {
-                let admits = scope.admits(meter);
-                take(&scope.record, meter, admits)
-            })
+    /// Returns the rules of the call, as they stand.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules::of(self.scopes.iter().map(|(place, staged)| (place.scope(), &staged.record)))
+    }
+
+    /// Returns the amounts that a call takes from each record.
+    fn takes(&self, take: impl Fn(&(Place, Staged), Counted) -> Take) -> SmallVec<[Takes; 2]> {
+        let of_scope = |scope: &(Place, Staged)| -> Takes {
+            scope.1.record.counted().map(|counted| take(scope, counted)).collect()
         };
-        self.scopes().map(of_scope).collect()
+        self.scopes.iter().map(of_scope).collect()
     }
 
-    fn prepared(
-        self,
-        calls: SmallVec<[SmallVec<[Takes; 2]>; 1]>,
-        stops: bool,
-        now: Timestamp,
-    ) -> Prepared {
-        let (mut from, mut until) = (Timestamp::MIN, Timestamp::from_window_end(i64::MAX));
+    fn prepared(self, calls: SmallVec<[SmallVec<[Takes; 2]>; 1]>, stops: bool) -> Prepared {
+        let (mut from, mut until) = self.without_other;
         match self.expires_at {
-            Some(expires_at) if expires_at <= now => from = expires_at,
-            Some(expires_at) => until = expires_at,
+            Some(expires_at) if expires_at <= self.now => from = from.max(expires_at),
+            Some(expires_at) => until = until.min(expires_at),
             None => {}
         }
         for scope in self.scopes() {
@@ -210,17 +277,17 @@ impl Prepared {
         &self.operation
     }
 
-    /// Returns whether it drops the asset's scope, because its limits have ended.
-    #[must_use]
-    pub fn drops_asset(&self) -> bool {
-        self.plan.asset.as_ref().is_some_and(Staged::is_over)
+    /// Returns the scopes of the records of the operation, in their order.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.plan.scopes.iter().map(|(place, _)| *place)
     }
 
-    /// Returns whether the global scope counts windows afterwards, and whether the asset is counted before.
-    #[must_use]
-    pub fn scopes_counted(&self) -> [bool; 2] {
-        let Plan { global, asset, .. } = &self.plan;
-        [global.record.has_windows() && !global.is_over(), asset.is_some()]
+    /// Returns the scopes that it drops, because their limits and their day have ended.
+    pub fn dropped(&self, state: &KeyState) -> impl Iterator<Item = Place> {
+        let over = |(place, staged): &(Place, Staged)| {
+            (staged.is_over() && !state.is_kept(*place)).then_some(*place)
+        };
+        self.plan.scopes.iter().filter_map(over).collect::<SmallVec<[Place; 2]>>().into_iter()
     }
 
     /// Returns whether limits come into force, or end.
@@ -237,48 +304,56 @@ impl Prepared {
         asset: LocatedAsset<'_>,
         now: Timestamp,
     ) -> Option<Committed> {
-        let mut records: SmallVec<[&mut Record; 2]> =
-            state.scopes_mut(asset).map(|scope| &mut scope.record).collect();
-        let verdict = apply(&mut records, &self.operation, now);
-        drop(records);
-        if !matches!(verdict, Verdict::Applied(_)) {
+        let (mut records, mut closed) = (self.records(state), Vec::new());
+        if !matches!(apply(&mut records, &self.operation, now, &mut closed), Verdict::Applied(_)) {
             return None;
         }
-        self.put_in_force(state, asset);
-        let committed = Committed::of(self, state, asset);
-        self.drop_ended(state, asset);
-        Some(committed)
+        let zone = state.time_zone().clone();
+        let mut crossed = Vec::new();
+        for ((place, staged), stored) in self.plan.scopes.iter().zip(&records) {
+            let after = staged.record.with_numbers(stored, &zone);
+            let asset = asset.id.filter(|_| matches!(place, Place::Asset(_)));
+            Crossing::between(place.scope(), asset, &staged.record, &after, &mut crossed);
+            state.put(*place, after, staged);
+        }
+        for day in &closed {
+            if let Some((place, _)) = self.plan.scopes.get(day.record) {
+                let row = ClosedDay::of(day, state.id_at(*place));
+                state.close(row, now);
+            }
+        }
+        let places = self.plan.scopes.iter().filter(|(place, _)| self.plan.meets(*place));
+        let rules = Rules::of(
+            places.filter_map(|(place, _)| Some((place.scope(), &state.scope_at(*place)?.record))),
+        );
+        self.drop_ended(state);
+        Some(Committed { rules, crossed })
     }
 
     /// Returns whether the operation would do all its calls on the state that it was prepared from.
     #[must_use]
-    pub fn fits(&self, state: &KeyState, asset: LocatedAsset<'_>, now: Timestamp) -> bool {
-        let mut records: SmallVec<[Record; 2]> = state.records_of(asset).copied().collect();
-        let mut records: SmallVec<[&mut Record; 2]> = records.iter_mut().collect();
-        let verdict = apply(&mut records, &self.operation, now);
+    pub fn fits(&self, state: &KeyState, now: Timestamp) -> bool {
+        let verdict = apply(&mut self.records(state), &self.operation, now, &mut Vec::new());
         matches!(verdict, Verdict::Applied(done) if done.iter().all(|done| *done))
     }
 
     /// Stores the limits that have come into force, as [`commit`](Self::commit) does, but no counts.
-    pub fn put_limits(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
-        self.put_in_force(state, asset);
-        self.drop_ended(state, asset);
+    pub fn put_limits(&self, state: &mut KeyState) {
+        for (place, staged) in &self.plan.scopes {
+            state.put(*place, staged.record.clone(), staged);
+        }
+        self.drop_ended(state);
     }
 
-    fn put_in_force(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
-        for (scope, staged) in state.scopes_mut(asset).zip(self.plan.scopes()) {
-            scope.record.limits = staged.record.limits;
-            scope.record.counts = staged.record.counts;
-            scope.set_pending(staged.pending);
-        }
+    fn records(&self, state: &KeyState) -> SmallVec<[Stored; 2]> {
+        let scopes = self.plan.scopes.iter();
+        scopes.filter_map(|(place, _)| Some(state.scope_at(*place)?.record.stored())).collect()
     }
 
-    fn drop_ended(&self, state: &mut KeyState, asset: LocatedAsset<'_>) {
-        if self.plan.global.is_over() {
-            state.global.end();
-        }
-        if self.drops_asset() {
-            state.drop_asset(asset);
+    fn drop_ended(&self, state: &mut KeyState) {
+        let dropped: SmallVec<[Place; 2]> = self.dropped(state).collect();
+        for place in dropped.into_iter().rev() {
+            state.drop_scope(place);
         }
     }
 }
@@ -291,23 +366,6 @@ pub struct Committed {
     pub crossed: Vec<Crossing>,
 }
 
-impl Committed {
-    fn of(prepared: &Prepared, state: &KeyState, asset: LocatedAsset<'_>) -> Self {
-        let before = prepared.plan.scopes().map(|scope| &scope.record);
-        let after = state.scopes(asset).map(|scope| &scope.record);
-        let mut crossed = Vec::new();
-        for (scope, (before, after)) in
-            [Scope::Global, Scope::Asset].into_iter().zip(before.zip(after))
-        {
-            let asset = asset.id.filter(|_| scope == Scope::Asset);
-            Crossing::between(scope, asset, before, after, &mut crossed);
-        }
-        // The crossings of the rules by their order, then those of the budget.
-        crossed.sort_by_key(|crossing| crossing.rule.is_none());
-        Self { rules: state.rules(asset), crossed }
-    }
-}
-
 /// Whether windows that have ended are replaced by current ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rolls {
@@ -318,77 +376,97 @@ pub(crate) enum Rolls {
 impl Staged {
     pub(crate) fn at(
         scope: &ScopeState,
-        admitted: &[Option<WindowId>; 2],
+        admitted: Option<&AdmittedScope>,
         now: Timestamp,
+        zone: &TimeZone,
         rolls: Rolls,
     ) -> Self {
-        let mut staged = Self::unmoved(scope);
-        if !staged.record.has_windows() {
-            return staged;
-        }
-        for (window, admitted) in Window::ALL.into_iter().zip(admitted) {
-            let seen = staged.record.span(window);
-            match window.step(seen.end, now) {
-                Tick::Stays => {
-                    staged.move_to(window, Guard::Same(seen, seen), seen, window.stay(seen.end));
+        let mut staged = Self::unmoved(scope, now);
+        for place in 0..staged.windows.len() {
+            let StagedWindow { window, seen, .. } = staged.windows[place];
+            match window.step(seen.end, now, zone) {
+                Tick::Stays if window.ends() => {
+                    staged.guard(place, Guard::Same(seen, seen), seen, window.stay(seen.end, zone));
                 }
+                Tick::Stays => {}
                 Tick::Rolls(_) if rolls == Rolls::Wait => {}
-                Tick::Rolls(end) => staged.roll(window, end, admitted.as_ref()),
+                Tick::Rolls(end) => {
+                    let valid = (window.start(end, zone), end);
+                    staged.roll(place, end, valid, admitted);
+                }
                 Tick::Rebased(end) => {
                     let next = Span { end, rebases: seen.rebases.wrapping_add(1) };
-                    let valid = (window.start(end), end);
-                    staged.move_to(window, Guard::Same(seen, next), next, valid);
+                    let valid = (window.start(end, zone), end);
+                    staged.guard(place, Guard::Same(seen, next), next, valid);
                     staged.rebased = true;
                 }
             }
         }
-        for (window, admitted) in Window::ALL.into_iter().zip(admitted) {
-            staged.admits[window.place()] = *admitted == Some(staged.record.id(window));
-        }
+        staged.record.note_time(zone);
         staged
     }
 
+    /// Returns a record whose windows are rebased if the clock was set right, and otherwise as stored.
+    pub(crate) fn rebased(scope: &ScopeState, now: Timestamp, zone: &TimeZone) -> Record {
+        Self::at(scope, None, now, zone, Rolls::Wait).record
+    }
+
     /// Returns the scope as it is stored, at any time.
-    pub(crate) fn unmoved(scope: &ScopeState) -> Self {
-        let record = scope.record;
+    pub(crate) fn unmoved(scope: &ScopeState, now: Timestamp) -> Self {
+        let record = scope.record.clone();
+        let windows = record.windows().map(|window| {
+            let seen = record.span(window);
+            let guard = if window.ends() { Guard::Same(seen, seen) } else { Guard::Keep };
+            StagedWindow { window, seen, guard, cells: record.counted_in(window).count() }
+        });
         Self {
-            record,
-            pending: scope.pending_limits(),
-            guards: [Guard::Keep; 2],
-            seen: Window::ALL.map(|window| record.span(window)),
-            has_windows: record.has_windows(),
+            windows: windows.collect(),
+            pending: scope.all_pending().into(),
             from: Timestamp::MIN,
-            until: Timestamp::from_window_end(i64::MAX),
+            until: NEVER,
+            now,
+            generation: record.generation,
             rebased: false,
             promoted: false,
-            admits: [false; 2],
+            day_ended: false,
+            record,
         }
     }
 
-    fn roll(&mut self, window: Window, end: Timestamp, admitted: Option<&WindowId>) {
-        let pending = self.pending[window.place()].take();
-        self.promoted |= pending.is_some();
-        let limits = pending.unwrap_or_else(|| self.record.window_limits(window));
-        self.record.set_window_limits(window, limits);
-        let rolled = Span { end, ..self.record.span(window) };
-        let valid = (window.start(end), end);
-        match admitted {
-            // The known state may be older than the call. Then the window must be the one that admitted it, or the
-            // operation is tried again. A window that was rebased since is a different one.
-            Some(id)
-                if id.generation == self.record.generation
-                    && id.span.end == end
-                    && id.span.rebases.wrapping_sub(rolled.rebases) < 128 =>
-            {
-                self.move_to(window, Guard::Same(id.span, id.span), id.span, valid);
-            }
-            _ => self.move_to(window, Guard::Roll(end), rolled, valid),
+    fn roll(
+        &mut self,
+        place: usize,
+        end: Timestamp,
+        valid: (Timestamp, Timestamp),
+        admitted: Option<&AdmittedScope>,
+    ) {
+        let StagedWindow { window, seen, .. } = self.windows[place];
+        self.day_ended |= window == Window::Day;
+        let rolled = Span { end, ..seen };
+        self.record.clear(window);
+        if let Some(pending) = self.pending.iter().position(|(of, _)| *of == window) {
+            let (_, limits) = self.pending.remove(pending);
+            self.promoted = true;
+            self.record.set_limits(window, &limits);
+            let is_counted = self.record.is_counted(window);
+            let guard = if is_counted { Guard::Anew(seen, rolled) } else { Guard::End(seen) };
+            return self.guard(place, guard, rolled, valid);
+        }
+        // The known state may be older than the call. Then the window must be the one that admitted it, or the
+        // operation is tried again. A window that was rebased since is a different one.
+        let admitting = admitted.filter(|it| it.generation == self.generation);
+        let admitting = admitting
+            .and_then(|it| it.span(window))
+            .filter(|span| span.end == end && span.rebases.wrapping_sub(rolled.rebases) < 128);
+        match admitting {
+            Some(span) => self.guard(place, Guard::Same(span, span), span, valid),
+            None => self.guard(place, Guard::Roll(end), rolled, valid),
         }
     }
 
-    fn move_to(&mut self, window: Window, guard: Guard, span: Span, valid: (Timestamp, Timestamp)) {
-        self.guards[window.place()] = guard;
-        self.record.set_span(window, span);
+    fn guard(&mut self, place: usize, guard: Guard, span: Span, valid: (Timestamp, Timestamp)) {
+        self.windows[place].guard = guard;
+        self.record.set_span(self.windows[place].window, span);
         self.is_valid_in(valid);
     }
 
@@ -396,65 +474,118 @@ impl Staged {
         (self.from, self.until) = (self.from.max(from), self.until.min(until));
     }
 
-    /// Returns whether the windows are not counted any more, since the limits of the scope have ended.
+    /// Returns whether neither limits are left nor the day in which it counted.
     pub(crate) fn is_over(&self) -> bool {
-        self.record.has_windows()
-            && self.pending == Pending::default()
-            && Window::ALL.into_iter().all(|window| self.record.window_limits(window).is_none())
+        self.day_ended && !self.has_limits()
+    }
+
+    pub(crate) fn has_limits(&self) -> bool {
+        self.record.has_limits() || !self.pending.is_empty()
+    }
+
+    fn joins_other(&self) -> bool {
+        !self.record.has_limits() && self.pending.iter().any(|(_, limits)| !limits.is_none())
     }
 
     /// Returns the ends of its windows.
-    pub(crate) fn ends(&self) -> impl Iterator<Item = Timestamp> + use<> {
-        let (ends, has_windows) = (self.record.ends, self.has_windows);
-        ends.into_iter().filter(move |_| has_windows)
+    pub(crate) fn ends(&self) -> impl Iterator<Item = Timestamp> {
+        let windows = self.record.windows().filter(|window| window.ends());
+        windows.map(|window| self.record.span(window).end)
     }
 
-    fn admits(&self, meter: usize) -> bool {
-        Window::ALL
-            .into_iter()
-            .any(|window| self.admits[window.place()] && meters_of(window).contains(&meter))
-    }
-
+    /// Returns the step that moves its windows and leaves its stops as they are.
     pub(crate) fn step(&self, stops: bool) -> Step {
-        let mut step = Step {
-            generations: [self.record.generation; 2],
-            guards: self.guards,
-            start: self.record.values,
-            has_windows: self.has_windows,
-            counts: self.record.counts,
-            ladders: stops.then(|| self.record.ladders()),
-        };
-        if self.is_over() && self.record.has_credits() {
-            step.end(self.seen);
-        }
-        step
+        let windows = self.windows.iter().map(|of| {
+            let counted = self.record.counted_in(of.window);
+            let ladders = self.record.ladders_in(of.window);
+            let cells = counted.zip(ladders).enumerate().map(|(place, (counted, ladder))| {
+                CellStep { unit: counted.unit, origin: Origin::Kept(place), ladder }
+            });
+            WindowStep {
+                window: of.window,
+                guard: of.guard,
+                before: of.cells,
+                cells: if matches!(of.guard, Guard::End(_)) {
+                    SmallVec::new()
+                } else {
+                    cells.collect()
+                },
+            }
+        });
+        Step { generation: self.generation, windows: windows.collect(), stops }
     }
 }
 
 impl ScopeState {
-    /// Returns the scope as it stands at `now`, or `None` when its limits have ended by then.
+    /// Returns the scope as it stands at `now`; its day may have ended.
     #[must_use]
-    pub fn at(&self, now: Timestamp) -> Option<Self> {
-        let staged = Staged::at(self, &[None; 2], now, Rolls::Go);
+    pub fn at(&self, now: Timestamp, zone: &TimeZone) -> Self {
+        let staged = Staged::at(self, None, now, zone, Rolls::Go);
         let mut scope = self.clone();
         scope.record = staged.record;
         scope.set_pending(staged.pending);
-        (scope.record.has_windows() && !scope.is_over()).then_some(scope)
+        scope
     }
 }
 
-impl AdmittingWindows {
-    /// No window that can be found again.
-    pub const NONE: Self = Self { global: [None; 2], asset: [None; 2] };
+impl Admission {
+    /// Creates an admission from its stored parts.
+    pub fn new(scopes: impl IntoIterator<Item = AdmittedScope>) -> Self {
+        Self(scopes.into_iter().collect())
+    }
 
     /// Returns the windows that are stored right after the call was charged.
-    pub(crate) fn of(state: &KeyState, asset: LocatedAsset<'_>) -> Self {
-        let ids = |scope: Option<&ScopeState>| match scope {
-            Some(scope) if scope.record.has_windows() => {
-                Window::ALL.map(|window| Some(scope.record.id(window)))
-            }
-            _ => [None; 2],
-        };
-        Self { global: ids(Some(&state.global)), asset: ids(state.asset(asset)) }
+    pub(crate) fn after(
+        state: &KeyState,
+        places: impl Iterator<Item = Place>,
+        now: Timestamp,
+    ) -> Self {
+        Self(
+            places
+                .filter_map(|place| {
+                    let scope = state.scope_at(place)?;
+                    // Other assets whose limits have ended are not met, and their windows stay as they were.
+                    if place == Place::Other && !scope.at(now, state.time_zone()).has_limits() {
+                        return None;
+                    }
+                    let record = &scope.record;
+                    Some(AdmittedScope {
+                        scope: place.scope(),
+                        generation: record.generation,
+                        changes: scope.changes(),
+                        windows: record
+                            .windows()
+                            .map(|window| (window, record.span(window)))
+                            .collect(),
+                    })
+                })
+                .collect(),
+        )
+    }
+
+    /// Returns the scopes.
+    #[must_use]
+    pub fn scopes(&self) -> &[AdmittedScope] {
+        &self.0
+    }
+
+    fn of(&self, scope: Scope) -> Option<&AdmittedScope> {
+        self.0.iter().find(|admitted| admitted.scope == scope)
+    }
+}
+
+impl AdmittedScope {
+    fn span(&self, window: Window) -> Option<Span> {
+        self.windows.iter().find(|(of, _)| *of == window).map(|(_, span)| *span)
+    }
+
+    /// Returns whether a cell has counted the call, in a window that goes on.
+    fn counted(&self, scope: Option<&ScopeState>, staged: &Staged, counted: Counted) -> bool {
+        let Counted { window, unit, limit } = counted;
+        let since = scope.into_iter().flat_map(ScopeState::since);
+        let since = since.filter(|(of, by, _)| (*of, *by) == (window, unit) && limit.is_some());
+        self.generation == staged.generation
+            && self.span(window) == Some(staged.record.span(window))
+            && since.map(|(.., change)| *change).max().unwrap_or(0) <= self.changes
     }
 }

@@ -1,82 +1,176 @@
-//! The record of one scope of a key: its counts, and the limits in force.
+//! The record of one scope of a key: what it counts, and the limits in force.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::charge::{Amount, Amounts};
+use crate::charge::{Amounts, Charge};
 use crate::clock::Timestamp;
+use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::limits::{MAX_COUNT, WindowLimits};
-use crate::meter::{Ladder, Meter, Stops, UNLIMITED, limit_of};
+use crate::limits::{Limit, Limits, MAX_COUNT};
+use crate::meter::{Ladder, Meter, Meters, Stops};
 use crate::rule::Unit;
+use crate::rules::Part;
 use crate::thresholds::Thresholds;
-use crate::token_type::TokenType;
-use crate::window::Window;
+use crate::window::{NEVER, Window};
+use crate::zone::TimeZone;
 
-/// The meters of a record: requests and tokens of the minute, requests and tokens of the day, credits for ever.
-pub const METERS: usize = 5;
-/// The windows of a record that end: minute and day.
-pub const WINDOWS: usize = 2;
-/// The meter of credits, in the global record alone.
-pub const CREDITS: usize = 4;
+/// The units of an account, in the order in which records have them.
+pub const ACCOUNT: [Unit; 4] =
+    [Unit::Requests, Unit::InputTokens, Unit::OutputTokens, Unit::Credits];
 
 /// The counts of one scope, with the limits in force.
 ///
-/// Everything of a kind stands in an array, so that a decision loops over the meters. A meter that is not counted is always
-/// full, and every charge adds nothing to it.
-#[derive(Clone, Copy)]
+/// It counts the account of the day, whether limited or not, and a [meter](Meter) for each limit. The global record has a
+/// meter of credits for ever, also without a budget.
+#[derive(Clone)]
 pub struct Record {
-    /// The amount that can be taken before the next stop, by meter: see [`Stops`].
-    pub(crate) values: [i64; METERS],
-    /// [`UNLIMITED`] for no limit.
-    pub(crate) limits: [u64; METERS],
-    pub(crate) ends: [Timestamp; WINDOWS],
+    /// The first end of a window. Every window goes on before it, for as long as `goes_on_ms` says.
+    goes_until: Timestamp,
+    /// The milliseconds before `goes_until` in which every window goes on. They are never more than a few days.
+    goes_on_ms: u32,
+    /// What is left of [`MAX_COUNT`], by the units of [`ACCOUNT`].
+    account: [i64; ACCOUNT.len()],
+    /// By window and unit.
+    meters: Meters,
+    /// The ends of the windows that are counted.
+    ends: [Timestamp; Window::ENDING.len()],
+    /// The number of times that each window was rebased.
+    rebases: [u8; Window::ENDING.len()],
+    windows: Windows,
+    /// Whether it counts credits for ever, also without a budget.
+    is_global: bool,
     /// The number that distinguishes this counting of the scope from every other that its key has had.
     pub(crate) generation: u32,
     pub(crate) thresholds: Thresholds,
-    /// The number of stops that were passed, by meter.
-    pub(crate) marks: [u8; METERS],
-    /// The amount of a charge that each meter counts.
-    pub(crate) counts: [Amount; METERS],
-    /// The number of times that each window was rebased.
-    pub(crate) rebases: [u8; WINDOWS],
 }
 
+/// A set of windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Windows(u8);
+
 /// One stored window: when it ends, and how often it was rebased after the clock was set right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
     /// The first instant after it.
     pub end: Timestamp,
-    /// The number of times, modulo 256.
+    /// The number of times, modulo 256. A reset counts as a time too: it closes the window for reservations.
     pub rebases: u8,
 }
 
-/// The identity of a window: by it a reservation finds the window again, and never another one.
-///
-/// After a rebase every earlier window is closed. A new counting of the scope never finds the windows of an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WindowId {
-    /// The generation of the scope's record.
+/// The numbers of a record as a store keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stored {
+    /// The number of this counting of the scope.
     pub generation: u32,
-    /// The window.
+    /// The windows that it counts, the shorter first.
+    pub windows: SmallVec<[StoredWindow; 3]>,
+}
+
+/// The numbers of one window of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredWindow {
+    /// Which window it is.
+    pub window: Window,
+    /// When it ends; [`Span::EVER`] for the one that does not.
     pub span: Span,
+    /// What it counts: of a day the account first, then a cell for each limit.
+    pub cells: SmallVec<[Cell; 6]>,
+}
+
+/// The stored numbers of a count: see [`Stops`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cell {
+    /// The amount that can be taken before the next stop.
+    pub value: i64,
+    /// The number of stops that were passed.
+    pub mark: u8,
+}
+
+/// What one cell of a record counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Counted {
+    /// The window of the count.
+    pub window: Window,
+    /// The unit that is counted.
+    pub unit: Unit,
+    /// The limit, if there is one.
+    pub limit: Option<u64>,
+}
+
+impl Span {
+    /// The span of a window that does not end.
+    pub const EVER: Self = Self { end: NEVER, rebases: 0 };
+}
+
+impl Windows {
+    pub(crate) const fn contains(self, window: Window) -> bool {
+        self.0 & (1 << window as u8) != 0
+    }
+
+    pub(crate) const fn with(self, window: Window) -> Self {
+        Self(self.0 | 1 << window as u8)
+    }
+
+    pub(crate) const fn without(self, window: Window) -> Self {
+        Self(self.0 & !(1 << window as u8))
+    }
+
+    /// Iterates over the windows, the shorter first.
+    pub(crate) fn iter(self) -> impl Iterator<Item = Window> {
+        Window::ALL.into_iter().filter(move |window| self.contains(*window))
+    }
 }
 
 impl Record {
-    /// Stands for a scope that is not counted: no rule, no window.
-    pub const UNCOUNTED: Self = Self {
-        values: [MAX_COUNT.cast_signed(); METERS],
-        limits: [UNLIMITED; METERS],
-        ends: [Timestamp::from_window_end(i64::MAX); WINDOWS],
-        generation: 0,
-        thresholds: Thresholds::NONE,
-        marks: [0; METERS],
-        counts: [Amount::Nothing; METERS],
-        rebases: [0; WINDOWS],
-    };
+    /// Creates a record of which nothing is used: with these limits in force, and windows for the limits that are pending.
+    /// A global one counts credits for ever.
+    ///
+    /// Its windows end never, until [stored numbers](Self::with_stored) say when.
+    #[must_use]
+    pub fn of_limits(
+        is_global: bool,
+        limits: &Limits,
+        pending: impl IntoIterator<Item = Window>,
+        thresholds: Thresholds,
+    ) -> Self {
+        let mut record = Self {
+            // A record that was never begun takes the long way.
+            goes_until: NEVER,
+            goes_on_ms: 0,
+            account: [MAX_COUNT.cast_signed(); ACCOUNT.len()],
+            meters: Meters::NONE,
+            ends: [NEVER; Window::ENDING.len()],
+            rebases: [0; Window::ENDING.len()],
+            windows: Windows::default().with(Window::Day),
+            is_global,
+            generation: 0,
+            thresholds,
+        };
+        for window in limits.windows() {
+            record.set_limits(window, limits);
+        }
+        if is_global && record.meter(Window::Ever, Unit::Credits).is_none() {
+            record.put_meter(Meter::new(Window::Ever, Unit::Credits, None, thresholds));
+        }
+        for window in pending {
+            record.windows = record.windows.with(window);
+        }
+        record
+    }
+
+    /// Starts all windows at `now`.
+    pub(crate) fn begun(mut self, generation: u32, now: Timestamp, zone: &TimeZone) -> Self {
+        self.generation = generation;
+        for window in self.windows.iter() {
+            self.set_span(window, Span { end: window.end(now, zone), rebases: 0 });
+        }
+        self.note_time(zone);
+        self
+    }
 
     /// Returns the number of this counting of the scope.
     #[must_use]
@@ -84,234 +178,278 @@ impl Record {
         self.generation
     }
 
-    /// Returns whether the scope counts a minute and a day.
-    #[must_use]
-    #[inline]
-    pub const fn has_windows(&self) -> bool {
-        !matches!(self.counts[0], Amount::Nothing)
+    /// Returns the windows that are counted, the shorter first: the day, and those with limits in force or pending.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        self.windows.iter()
     }
 
-    /// Returns whether the scope counts credits: the global one does.
-    #[must_use]
-    pub const fn has_credits(&self) -> bool {
-        !matches!(self.counts[CREDITS], Amount::Nothing)
-    }
-
-    /// Returns the amount that can be taken from each meter before its next stop.
-    #[must_use]
-    pub const fn values(&self) -> &[i64; METERS] {
-        &self.values
-    }
-
-    /// Returns the number of stops of each meter that were passed.
-    #[must_use]
-    pub const fn marks(&self) -> &[u8; METERS] {
-        &self.marks
-    }
-
-    /// Returns the limit of each meter.
-    #[must_use]
-    pub fn limits(&self) -> [Option<u64>; METERS] {
-        self.limits.map(limit_of)
-    }
-
-    /// Returns a stored window.
+    /// Returns a window that is counted.
     #[must_use]
     pub fn span(&self, window: Window) -> Span {
-        let at = window.place();
-        Span { end: self.ends[at], rebases: self.rebases[at] }
+        let place = window as usize;
+        match (self.ends.get(place), self.rebases.get(place)) {
+            (Some(end), Some(rebases)) => Span { end: *end, rebases: *rebases },
+            _ => Span::EVER,
+        }
     }
 
-    /// Creates a record of which nothing is used: with these limits of the minute and of the day, if it counts them,
-    /// and with a budget of credits, if it counts those.
-    #[must_use]
-    pub fn with_limits(
-        thresholds: Thresholds,
-        windows: Option<[WindowLimits; WINDOWS]>,
-        budget: Option<Option<u64>>,
-    ) -> Self {
-        let mut record = Self { thresholds, ..Self::UNCOUNTED };
-        for (window, limits) in Window::ALL.into_iter().zip(windows.into_iter().flatten()) {
-            record.set_window_limits(window, limits);
+    pub(crate) fn set_span(&mut self, window: Window, span: Span) {
+        let place = window as usize;
+        if let (Some(end), Some(rebases)) = (self.ends.get_mut(place), self.rebases.get_mut(place))
+        {
+            (*end, *rebases) = (span.end, span.rebases);
         }
-        if let Some(budget) = budget {
-            record.counts[CREDITS] = Amount::Credits;
-            record.set_meter(CREDITS, Meter::new(budget));
-        }
-        record
     }
 
-    /// Returns the amount of a charge that each meter counts.
+    /// Returns what each cell counts, in the order of [stored numbers](Self::stored).
+    pub fn counted(&self) -> impl Iterator<Item = Counted> {
+        self.windows.iter().flat_map(|window| self.counted_in(window))
+    }
+
+    /// Returns what each cell of a window counts: of a day the account first.
+    pub fn counted_in(&self, window: Window) -> impl Iterator<Item = Counted> {
+        let account = ACCOUNT.into_iter().filter(move |_| window == Window::Day);
+        let account = account.map(move |unit| Counted { window, unit, limit: None });
+        account.chain(self.meters_in(window).map(move |meter| Counted {
+            window,
+            unit: meter.unit(),
+            limit: meter.limit(),
+        }))
+    }
+
+    /// Returns the stored numbers.
     #[must_use]
-    pub const fn counts(&self) -> &[Amount; METERS] {
-        &self.counts
+    pub fn stored(&self) -> Stored {
+        let windows = self.windows.iter().map(|window| {
+            let account = self.account.iter().filter(|_| window == Window::Day);
+            let account = account.map(|left| Cell { value: *left, mark: 0 });
+            let meters = self.meters_in(window);
+            let meters = meters.map(|meter| Cell { value: meter.value, mark: meter.mark() });
+            StoredWindow { window, span: self.span(window), cells: account.chain(meters).collect() }
+        });
+        Stored { generation: self.generation, windows: windows.collect() }
     }
 
     /// Returns the record with stored numbers.
     ///
     /// # Errors
-    /// [`InvalidValue::Inconsistent`] if a count is below nothing or above [`MAX_COUNT`], if more thresholds have fired
-    /// than are configured, or if a window has an impossible end.
-    pub fn with_stored(
-        &self,
-        generation: u32,
-        spans: [Span; WINDOWS],
-        values: [i64; METERS],
-        marks: [u8; METERS],
-    ) -> Result<Self, InvalidValue> {
-        let record = self.with_unchecked(generation, spans, values, marks);
-        record.check().map(|()| record)
-    }
-
-    /// Returns the record with unchecked numbers, for tests of operations on impossible ones.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn with_unchecked(
-        &self,
-        generation: u32,
-        spans: [Span; WINDOWS],
-        values: [i64; METERS],
-        marks: [u8; METERS],
-    ) -> Self {
-        let mut record = Self { generation, ..*self };
-        if self.has_windows() {
-            for (window, span) in Window::ALL.into_iter().zip(spans) {
-                record.set_span(window, span);
+    /// [`InvalidValue::Inconsistent`] if the windows or the counts are others than those of this record, if a count is
+    /// below nothing or above [`MAX_COUNT`], if more thresholds have fired than are configured, or if a window ends at an
+    /// impossible time.
+    pub fn with_stored(&self, stored: &Stored, zone: &TimeZone) -> Result<Self, InvalidValue> {
+        let inconsistent = |what| Err(InvalidValue::Inconsistent { what });
+        let same_windows = self.windows.iter().eq(stored.windows.iter().map(|of| of.window));
+        let cells = |of: &StoredWindow| of.cells.len() == self.counted_in(of.window).count();
+        if !same_windows || !stored.windows.iter().all(cells) {
+            return inconsistent("other windows or counts are stored than its limits have");
+        }
+        let most = self.thresholds.percents().count();
+        for of in &stored.windows {
+            for (counted, cell) in self.counted_in(of.window).zip(&of.cells) {
+                if usize::from(cell.mark) > most {
+                    return inconsistent("more thresholds have fired than are configured");
+                }
+                let stops = Stops::new(counted.limit, self.thresholds);
+                if stops.possible(cell.value, cell.mark).is_none() {
+                    return inconsistent("a count is out of bounds");
+                }
+            }
+            let may_end = of.window.may_end(of.span.end);
+            if of.window.ends() && (!may_end || of.span.end > crate::window::LAST_END) {
+                return inconsistent("a window ends at an impossible time");
             }
         }
-        for meter in self.counted() {
-            (record.values[meter], record.marks[meter]) = (values[meter], marks[meter]);
+        Ok(self.with_numbers(stored, zone))
+    }
+
+    /// Returns the record with numbers of its own shape.
+    pub(crate) fn with_numbers(&self, stored: &Stored, zone: &TimeZone) -> Self {
+        let mut record = Self { generation: stored.generation, ..self.clone() };
+        for of in &stored.windows {
+            record.set_span(of.window, of.span);
+            let mut cells = of.cells.iter();
+            if of.window == Window::Day {
+                for (left, cell) in record.account.iter_mut().zip(&mut cells) {
+                    *left = cell.value;
+                }
+            }
+            let meters = record.meters.iter_mut().filter(|meter| meter.window() == of.window);
+            for (meter, cell) in meters.zip(cells) {
+                *meter = meter.with_numbers(cell.value, cell.mark);
+            }
         }
+        record.note_time(zone);
         record
     }
 
-    /// Returns one meter, by the amount left of its limit.
-    #[inline]
-    pub(crate) fn meter(&self, meter: usize) -> Meter {
-        let (limit, mark) = (self.limits[meter], self.marks[meter]);
-        let floor = self.thresholds.floor(limit_of(limit), mark);
-        Meter { left: self.values[meter].saturating_add(floor), limit, mark }
+    pub(crate) fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.meters.iter()
     }
 
-    pub(crate) fn set_meter(&mut self, place: usize, meter: Meter) {
-        let floor = self.thresholds.floor(meter.limit(), meter.mark);
-        self.values[place] = meter.left.saturating_sub(floor);
-        (self.limits[place], self.marks[place]) = (meter.limit, meter.mark);
+    pub(crate) fn meters_in(&self, window: Window) -> impl Iterator<Item = &Meter> {
+        self.meters.iter().filter(move |meter| meter.window() == window)
     }
 
-    pub(crate) fn stops(&self, meter: usize) -> Stops {
-        Stops::new(limit_of(self.limits[meter]), self.thresholds)
+    pub(crate) fn meter(&self, window: Window, unit: Unit) -> Option<&Meter> {
+        self.meters_in(window).find(|meter| meter.unit() == unit)
     }
 
-    /// Returns the numbers of the meters that are counted.
-    pub fn counted(&self) -> impl Iterator<Item = usize> + use<> {
-        let counts = self.counts;
-        (0..METERS).filter(move |meter| counts[*meter] != Amount::Nothing)
+    /// Returns the limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let limit = |meter: &Meter| {
+            let (window, unit) = (meter.window(), meter.unit());
+            Some(Limit { window, unit, amount: meter.limit()? })
+        };
+        self.meters.iter().filter_map(limit).collect()
     }
 
-    pub(crate) fn set_span(&mut self, window: Window, span: Span) {
-        let at = window.place();
-        (self.ends[at], self.rebases[at]) = (span.end, span.rebases);
+    /// Returns whether any limit is in force.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.meters.iter().any(|meter| meter.limit().is_some())
     }
 
-    pub(crate) fn id(&self, window: Window) -> WindowId {
-        WindowId { generation: self.generation, span: self.span(window) }
+    /// Returns the account: what was counted on this day.
+    #[must_use]
+    pub fn account(&self) -> Charge {
+        account(&self.account)
     }
 
-    /// Returns the limits in force in the windows of this kind.
-    pub(crate) fn window_limits(&self, window: Window) -> WindowLimits {
-        let [requests, tokens] = meters_of(window).map(|meter| limit_of(self.limits[meter]));
-        WindowLimits::new(requests, tokens, self.token_type(window))
+    /// Puts the limits of one window in force, of which nothing is used.
+    pub(crate) fn set_limits(&mut self, window: Window, limits: &Limits) {
+        let keeps_credits = window == Window::Ever && self.is_global;
+        self.meters =
+            self.meters.iter().copied().filter(|meter| meter.window() != window).collect();
+        for limit in limits.iter().filter(|limit| limit.window == window) {
+            self.put_meter(Meter::new(window, limit.unit, Some(limit.amount), self.thresholds));
+        }
+        if keeps_credits && self.meter(window, Unit::Credits).is_none() {
+            self.put_meter(Meter::new(window, Unit::Credits, None, self.thresholds));
+        }
+        let is_counted = window == Window::Day || self.meters_in(window).next().is_some();
+        self.windows =
+            if is_counted { self.windows.with(window) } else { self.windows.without(window) };
     }
 
-    pub(crate) fn token_type(&self, window: Window) -> TokenType {
-        let [_, tokens] = meters_of(window);
-        self.counts[tokens].token_type()
+    /// Counts a window whose first limits are pending.
+    pub(crate) fn count_window(&mut self, window: Window, span: Span) {
+        self.windows = self.windows.with(window);
+        self.set_span(window, span);
     }
 
-    /// Sets the limits of a window that begins.
-    pub(crate) fn set_window_limits(&mut self, window: Window, limits: WindowLimits) {
-        let [requests, tokens] = meters_of(window);
-        self.limits[requests] = limits.requests().unwrap_or(UNLIMITED);
-        self.limits[tokens] = limits.tokens().unwrap_or(UNLIMITED);
-        (self.counts[requests], self.counts[tokens]) =
-            (Amount::Requests, Amount::tokens(limits.token_type()));
-        for meter in [requests, tokens] {
-            (self.values[meter], self.marks[meter]) = (self.stops(meter).full(), 0);
+    /// Stops counting a window without limits.
+    pub(crate) fn drop_window(&mut self, window: Window) {
+        if window != Window::Day && self.meters_in(window).next().is_none() {
+            self.windows = self.windows.without(window);
         }
     }
 
-    /// Returns whether both windows go on at `now`, and these amounts can be taken before any stop.
-    #[inline(always)]
-    pub(crate) fn has(&self, amounts: &Amounts, now: Timestamp) -> bool {
-        let [minute, day] = self.ends;
-        let goes_on = !self.has_windows()
-            || (Window::Minute.stays(minute, now) && Window::Day.stays(day, now));
-        // A new call needs one unit left even of meters to which it adds nothing. Below zero if any is: one branch for
-        // all meters.
-        let least = self.values.iter().zip(&self.counts).fold(0, |all, (value, counts)| {
-            all | value.wrapping_sub(amounts.get(*counts)) | value.wrapping_sub(1)
+    pub(crate) fn is_counted(&self, window: Window) -> bool {
+        self.windows.contains(window)
+    }
+
+    /// Starts a window of which nothing is used.
+    pub(crate) fn clear(&mut self, window: Window) {
+        if window == Window::Day {
+            self.account = [MAX_COUNT.cast_signed(); ACCOUNT.len()];
+        }
+        let thresholds = self.thresholds;
+        for meter in self.meters.iter_mut().filter(|meter| meter.window() == window) {
+            *meter = Meter::new(window, meter.unit(), meter.limit(), thresholds);
+        }
+    }
+
+    fn put_meter(&mut self, meter: Meter) {
+        let order = |meter: &Meter| (meter.window(), meter.unit());
+        let before = self.meters.iter().filter(|other| order(other) < order(&meter));
+        let after = self.meters.iter().filter(|other| order(other) > order(&meter));
+        self.meters = before.chain([&meter]).chain(after).copied().collect();
+        self.windows = self.windows.with(meter.window());
+    }
+
+    /// Notes the time in which every window goes on, after any of them has changed.
+    pub(crate) fn note_time(&mut self, zone: &TimeZone) {
+        let windows = self.windows.iter().filter(|window| window.ends());
+        let each = windows.map(|window| window.stay(self.span(window).end, zone));
+        let (from, until) = each.fold((Timestamp::MIN, NEVER), |(from, until), (first, end)| {
+            (from.max(first), until.min(end))
         });
-        goes_on && least >= 0
+        let length_ms = until.unix_ms().saturating_sub(from.unix_ms()).max(0);
+        self.goes_until = until;
+        self.goes_on_ms = u32::try_from(length_ms).unwrap_or(u32::MAX);
     }
 
-    /// Charges amounts that [it has](Self::has).
+    /// Charges a call that makes a request and simply fits: every window goes on, and no stop is reached. Otherwise nothing
+    /// changes.
     #[inline(always)]
-    pub(crate) fn take(&mut self, amounts: &Amounts) {
-        for (value, counts) in self.values.iter_mut().zip(&self.counts) {
-            *value = value.wrapping_sub(amounts.get(*counts));
+    pub(crate) fn take(&mut self, amounts: &Amounts, now: Timestamp) -> bool {
+        let before_end = self.goes_until.unix_ms().wrapping_sub(now.unix_ms());
+        if before_end.wrapping_sub(1).cast_unsigned() >= self.goes_on_ms.into() {
+            return false;
+        }
+        // Below zero if anything is missing anywhere: one branch for all. A new call needs one unit left even of limits to
+        // which it adds nothing.
+        let mut least = self.meters.take(amounts);
+        for (left, unit) in self.account.iter_mut().zip(ACCOUNT) {
+            *left = left.wrapping_sub(amounts.get(unit));
+            least |= *left;
+        }
+        if least < 0 {
+            self.give_back(amounts);
+        }
+        least >= 0
+    }
+
+    /// Takes back what [`take`](Self::take) has charged.
+    #[cold]
+    pub(crate) fn give_back(&mut self, amounts: &Amounts) {
+        for (left, unit) in self.account.iter_mut().zip(ACCOUNT) {
+            *left = left.wrapping_add(amounts.get(unit));
+        }
+        for meter in self.meters.iter_mut() {
+            meter.value = meter.value.wrapping_add(amounts.at(meter.place()));
         }
     }
 
-    /// Returns the ladders of a step that leaves the stops of the meters as they are.
-    pub(crate) fn ladders(&self) -> [Ladder; METERS] {
-        std::array::from_fn(|meter| Ladder::same(self.stops(meter)))
+    /// Returns the ladder of each cell of a window in a step that leaves its stops as they are.
+    pub(crate) fn ladders_in(&self, window: Window) -> impl Iterator<Item = Ladder> {
+        let stops = |counted: Counted| Stops::new(counted.limit, self.thresholds);
+        self.counted_in(window).map(move |counted| Ladder::same(stops(counted)))
     }
 
-    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
-        let inconsistent = |what| Err(InvalidValue::Inconsistent { what });
-        let most = self.thresholds.percents().count();
-        if self.marks.iter().any(|mark| usize::from(*mark) > most) {
-            return inconsistent("more thresholds have fired than are configured");
+    /// Returns what an answer shows of it.
+    #[inline(always)] // copied once, straight into the answer
+    pub(crate) fn part(&self) -> Part {
+        Part {
+            meters: self.meters.clone(),
+            ends: self.ends,
+            thresholds: self.thresholds,
+            is_met: true,
         }
-        let aligned = |window: Window| {
-            window.end(window.start(self.span(window).end)) == self.span(window).end
-        };
-        if self.has_windows() && !Window::ALL.into_iter().all(aligned) {
-            return inconsistent("a window does not end where windows of its kind end");
-        }
-        let possible = |meter: usize| {
-            let cap = self.stops(meter).cap();
-            let used = cap.checked_sub(self.meter(meter).left).map(u64::try_from);
-            matches!(used, Some(Ok(0..=MAX_COUNT)))
-        };
-        if (0..METERS).all(possible) { Ok(()) } else { inconsistent("a count is out of bounds") }
     }
 }
 
-/// Returns the meters of requests and of tokens in a window.
-pub(crate) const fn meters_of(window: Window) -> [usize; 2] {
-    match window {
-        Window::Minute => [0, 1],
-        Window::Day => [2, 3],
-    }
-}
-
-/// Returns the meter of a rule.
-pub(crate) const fn meter_of(window: Window, unit: Unit) -> usize {
-    let [requests, tokens] = meters_of(window);
-    match unit {
-        Unit::Requests => requests,
-        Unit::Tokens => tokens,
-    }
+/// Returns the charge that an account has counted.
+pub(crate) fn account(left: &[i64; ACCOUNT.len()]) -> Charge {
+    let used = left.map(|left| MAX_COUNT.cast_signed().saturating_sub(left).cast_unsigned());
+    let [requests, input, output, credits] = used;
+    Charge::counted(requests, input, output, Credits::of_count(credits))
 }
 
 /// Equality ignores the identities of windows: equal records decide every future call alike.
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
-        (self.values, self.limits, self.ends) == (other.values, other.limits, other.ends)
-            && (self.marks, self.counts, self.thresholds)
-                == (other.marks, other.counts, other.thresholds)
+        let ends = |record: &Self| {
+            record
+                .windows
+                .iter()
+                .map(|window| record.span(window).end)
+                .collect::<SmallVec<[_; 6]>>()
+        };
+        (self.account, &self.meters, self.windows, self.thresholds)
+            == (other.account, &other.meters, other.windows, other.thresholds)
+            && ends(self) == ends(other)
     }
 }
 
@@ -319,96 +457,105 @@ impl Eq for Record {}
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let meters: Vec<_> = self.counted().map(|meter| self.meter(meter)).collect();
+        let spans: Vec<_> = self.windows.iter().map(|window| (window, self.span(window))).collect();
         f.debug_struct("Record")
             .field("generation", &self.generation)
-            .field("spans", &Window::ALL.map(|window| self.span(window)))
-            .field("meters", &meters)
+            .field("account", &self.account())
+            .field("meters", &self.meters)
+            .field("spans", &spans)
             .field("thresholds", &self.thresholds)
             .finish()
-    }
-}
-
-/// The counts of one window of one scope, with the limits in force in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WindowCounts {
-    pub(crate) resets_at: Timestamp,
-    pub(crate) requests: Meter,
-    pub(crate) tokens: Meter,
-    pub(crate) token_type: TokenType,
-    /// The number of times that it was rebased.
-    pub(crate) rebases: u8,
-}
-
-impl WindowCounts {
-    pub(crate) fn of(record: &Record, window: Window) -> Self {
-        let [requests, tokens] = meters_of(window).map(|meter| record.meter(meter));
-        let Span { end, rebases } = record.span(window);
-        let token_type = record.token_type(window);
-        Self { resets_at: end, requests, tokens, token_type, rebases }
-    }
-
-    /// Returns when the window ends and counting starts again from zero.
-    #[must_use]
-    pub const fn resets_at(&self) -> Timestamp {
-        self.resets_at
-    }
-
-    /// Returns the meter of requests.
-    #[must_use]
-    pub const fn requests(&self) -> &Meter {
-        &self.requests
-    }
-
-    /// Returns the meter of tokens of the [`token_type`](Self::token_type).
-    #[must_use]
-    pub const fn tokens(&self) -> &Meter {
-        &self.tokens
-    }
-
-    /// Returns the type of the tokens that are counted.
-    #[must_use]
-    pub const fn token_type(&self) -> TokenType {
-        self.token_type
-    }
-
-    /// Returns the limits in force in this window.
-    #[must_use]
-    pub const fn limits(&self) -> WindowLimits {
-        WindowLimits::new(self.requests.limit(), self.tokens.limit(), self.token_type)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::ScopeState;
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+    const UTC: TimeZone = TimeZone::UTC;
 
-    fn counted() -> Record {
-        ScopeState::asset(NOON, 1, Thresholds::default()).record
+    fn record() -> Record {
+        let limits = Limits::builder().requests_per_minute(10).tokens_per_day(20).build().unwrap();
+        Record::of_limits(true, &limits, [Window::Month], Thresholds::DEFAULT).begun(1, NOON, &UTC)
+    }
+
+    #[test]
+    fn the_account_and_each_limit_have_a_cell() {
+        let record = record();
+        let counted: Vec<_> = record.counted().map(|of| (of.window, of.unit, of.limit)).collect();
+        assert_eq!(
+            counted,
+            [
+                (Window::Minute, Unit::Requests, Some(10)),
+                (Window::Day, Unit::Requests, None),
+                (Window::Day, Unit::InputTokens, None),
+                (Window::Day, Unit::OutputTokens, None),
+                (Window::Day, Unit::Credits, None),
+                (Window::Day, Unit::Tokens, Some(20)),
+                (Window::Ever, Unit::Credits, None),
+            ]
+        );
+        let windows: Vec<_> = record.windows().collect();
+        assert_eq!(windows, [Window::Minute, Window::Day, Window::Month, Window::Ever]);
+    }
+
+    #[test]
+    fn stored_numbers_make_the_record_again() {
+        let mut record = record();
+        let charge = Charge::request().with_tokens(3, 4).unwrap();
+        assert!(record.take(&Amounts::of(&charge), NOON));
+        let again = self::record().with_stored(&record.stored(), &UTC).unwrap();
+        assert_eq!(again, record);
+        assert_eq!(again.account(), charge);
+        assert_eq!((again.goes_until, again.goes_on_ms), (record.goes_until, record.goes_on_ms));
     }
 
     #[test]
     fn stored_numbers_that_are_impossible_are_refused() {
-        let record = counted();
-        let spans = Window::ALL.map(|window| record.span(window));
-        let stored = |value, mark| {
-            let (mut values, mut marks) = (record.values, [0; METERS]);
-            (values[0], marks[0]) = (value, mark);
-            record.with_stored(1, spans, values, marks)
+        let record = record();
+        let with = |change: fn(&mut Stored)| {
+            let mut stored = record.stored();
+            change(&mut stored);
+            record.with_stored(&stored, &UTC)
         };
-        let most = MAX_COUNT.cast_signed();
-        for (value, mark) in [(most, 0), (0, 2), (0, 0)] {
-            assert!(stored(value, mark).is_ok(), "{value} after {mark}");
+        let first = |value, mark| {
+            let mut stored = record.stored();
+            stored.windows[0].cells[0] = Cell { value, mark };
+            record.with_stored(&stored, &UTC)
+        };
+        // 80 % of 10 are reached when less than 3 are left.
+        for (value, mark) in [(7, 0), (0, 2), (-5, 2), (-1, 0)] {
+            assert!(first(value, mark).is_ok(), "{value} after {mark}");
         }
-        for (value, mark) in [(most + 1, 0), (-1, 0), (i64::MIN, 0), (i64::MAX, 0), (0, 3)] {
-            assert!(stored(value, mark).is_err(), "{value} after {mark}");
+        for (value, mark) in [(8, 0), (10, 1), (i64::MIN, 0), (i64::MAX, 0), (0, 3)] {
+            assert!(first(value, mark).is_err(), "{value} after {mark}");
         }
-        let mut shifted = spans;
-        shifted[1].end = Timestamp::from_unix_ms(shifted[1].end.unix_ms() + 1);
-        assert!(record.with_stored(1, shifted, record.values, record.marks).is_err());
+        assert!(with(|stored| stored.windows[1].cells[0].value += 1).is_err());
+        assert!(with(|stored| drop(stored.windows.pop())).is_err());
+        assert!(with(|stored| stored.windows[0].cells.clear()).is_err());
+        assert!(with(|stored| stored.windows[0].span.end = Timestamp::from_unix_ms(1)).is_err());
+        let within_a_minute = Timestamp::from_unix_ms(1_760_011_201_000);
+        assert!(with(|stored| stored.windows[0].span.end = NOON).is_ok());
+        let mut stored = record.stored();
+        stored.windows[0].span.end = within_a_minute;
+        assert!(record.with_stored(&stored, &UTC).is_err());
+    }
+
+    #[test]
+    fn a_call_that_does_not_fit_changes_nothing() {
+        let mut record = record();
+        let before = record.clone();
+        let charge = |tokens| Amounts::of(&Charge::request().with_tokens(0, tokens).unwrap());
+        for (story, tokens, now) in [
+            ("it reaches a threshold", 16, NOON),
+            ("a window has ended", 1, NOON.after(std::time::Duration::from_secs(60))),
+            ("the clock was far ahead", 1, Timestamp::START_OF_1970),
+        ] {
+            assert!(!record.take(&charge(tokens), now), "{story}");
+            assert_eq!(record, before, "{story}");
+        }
+        assert!(record.take(&charge(15), NOON));
+        assert_ne!(record, before);
     }
 }

@@ -1,4 +1,4 @@
-//! Calls whose cost is known only afterwards, and calls that are repeated: reserve, extend, settle, cancel, and
+//! Calls whose cost is known only afterwards, and calls that are repeated: reserve, amend, settle, cancel, and
 //! checks with a request id.
 //!
 //! Each function is one step on the state of a key and on its [`Ledger`], as [`evaluate`] is on the state alone.
@@ -17,7 +17,7 @@ use crate::evaluate;
 use crate::explain;
 use crate::ledger::{Ledger, LedgerBounds, RecordId, Reservation, ReservationEnd as End, too_many};
 use crate::names::{AssetId, KeyId, RequestId};
-use crate::prepare::{self, AdmittingWindows, Prepared, Settlement};
+use crate::prepare::{self, Admission, Correction, Prepared};
 use crate::settled::Settled;
 use crate::state::{KeyState, LocatedAsset};
 use crate::totals::Totals;
@@ -44,9 +44,6 @@ pub enum ReservationError {
     /// It was settled with other figures, or cancelled, before.
     #[error("the reservation {0:?} has already ended, and that is final")]
     AlreadySettled(RequestId),
-    /// A total below the estimate as it stands: an extension only adds.
-    #[error("a total of the extension is below the current estimate: an extension only adds")]
-    Shrinks,
     /// A bound of [`LedgerBounds`] is reached: no more calls of this kind can be remembered.
     #[error(
         "too many calls are remembered, the bound is {most} {what}: retry at {retry_at} or raise the bound; \
@@ -175,7 +172,7 @@ pub fn reserve(
             asset: asset.cloned(),
             reserved: *estimate,
             estimate: *estimate,
-            admitted: AdmittingWindows::of(state, state.locate(asset)),
+            admission: Admission::after(state, state.met(state.locate(asset)), now),
             end: None,
         };
         ledger.open.insert(id.clone(), now.after(ttl), reservation);
@@ -183,12 +180,13 @@ pub fn reserve(
     Ok(decision)
 }
 
-/// Raises the estimate of a running call: the difference is charged like a top-up, all or nothing.
+/// Changes the estimate of a running call. What it adds is checked and charged like a top-up, all or nothing, in the windows
+/// open now; what it takes away is handed back at once, to the windows that admitted the call while they are open.
 ///
 /// # Errors
-/// [`ReservationError::Unknown`], [`ReservationError::Invalid`], [`ReservationError::Shrinks`] or
-/// [`ReservationError::AlreadySettled`], looked for in this order.
-pub fn extend(
+/// [`ReservationError::Unknown`], [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`], looked for in this
+/// order.
+pub fn amend(
     state: &mut KeyState,
     ledger: &mut Ledger,
     key: &KeyId,
@@ -197,12 +195,17 @@ pub fn extend(
     now: Timestamp,
 ) -> Result<Decision, ReservationError> {
     let reservation = ledger.reservation_at(id, now).ok_or_else(|| unknown(id))?;
-    let (raised, missing) = reservation.raised(id, to)?;
+    let (amended, added) = reservation.amended(id, to)?;
     let asset = state.locate(reservation.asset.as_ref());
-    let decision = evaluate::charge(state, key, asset, &missing, now);
-    if decision.is_charged() {
-        reservation.estimate = raised;
+    let prepared = reservation.prepare_amendment(state, asset, &amended, now);
+    if let Some(refused) = reservation.refuses(state, key, &prepared, &added, now) {
+        if let Some(rebase) = prepare::rebase(state, asset, now) {
+            rebase.commit(state, asset, now);
+        }
+        return Ok(refused);
     }
+    let decision = reservation.amend(state, &amended, now);
+    reservation.estimate = amended;
     Ok(decision)
 }
 
@@ -284,21 +287,62 @@ fn end(
 }
 
 impl Reservation {
-    /// Returns the estimate raised to new totals, and the difference as a top-up.
+    /// Returns the estimate with new totals, and what it adds, as a top-up.
     ///
     /// # Errors
-    /// [`ReservationError::Invalid`], [`ReservationError::Shrinks`] or [`ReservationError::AlreadySettled`].
-    pub fn raised(
+    /// [`ReservationError::Invalid`] or [`ReservationError::AlreadySettled`].
+    pub fn amended(
         &self,
         id: &RequestId,
         to: &Totals,
     ) -> Result<(Charge, Charge), ReservationError> {
-        let raised = to.applied_to(&self.estimate)?;
-        let missing = excess(&raised, &self.estimate).ok_or(ReservationError::Shrinks)?;
+        let amended = to.applied_to(&self.estimate)?;
         match self.end {
             Some(_) => Err(ReservationError::AlreadySettled(id.clone())),
-            None => Ok((raised, missing)),
+            None => Ok((amended, amended.beyond(&self.estimate))),
         }
+    }
+
+    /// Prepares an amendment of its estimate.
+    #[must_use]
+    pub fn prepare_amendment(
+        &self,
+        state: &KeyState,
+        asset: LocatedAsset<'_>,
+        amended: &Charge,
+        now: Timestamp,
+    ) -> Prepared {
+        let Self { estimate: charged, admission, .. } = self;
+        let correction = Correction { admission, charged, actual: amended, must_fit: true };
+        prepare::correct(state, asset, &correction, now)
+    }
+
+    /// Amends its estimate in the state as it was before, where that was done, and returns the answer.
+    pub fn amend(&self, state: &mut KeyState, amended: &Charge, now: Timestamp) -> Decision {
+        let asset = state.locate(self.asset.as_ref());
+        let prepared = self.prepare_amendment(state, asset, amended, now);
+        match prepared.commit(state, asset, now) {
+            Some(committed) => explain::allowed(committed, now),
+            // An operation always applies to the state that it was prepared from, if it fits.
+            None => Decision::unchecked(now),
+        }
+    }
+
+    /// Returns the denial of an amendment that adds something, if there is a reason.
+    #[must_use]
+    pub fn refuses(
+        &self,
+        state: &KeyState,
+        key: &KeyId,
+        prepared: &Prepared,
+        added: &Charge,
+        now: Timestamp,
+    ) -> Option<Decision> {
+        let may_add = state.may_call(state.locate(self.asset.as_ref()), now);
+        if *added == Charge::NOTHING || may_add && prepared.fits(state, now) {
+            return None;
+        }
+        explain::refused(state, key, state.locate(self.asset.as_ref()), added, now)
     }
 
     /// Returns its end and its final charge: settled with these totals, or cancelled without. It may have ended so
@@ -333,17 +377,10 @@ impl Reservation {
         actual: &Charge,
         now: Timestamp,
     ) -> Prepared {
-        let Self { estimate: charged, admitted, .. } = self;
-        prepare::settle(state, asset, &Settlement { admitted, charged, actual }, now)
+        let Self { estimate: charged, admission, .. } = self;
+        let correction = Correction { admission, charged, actual, must_fit: false };
+        prepare::correct(state, asset, &correction, now)
     }
-}
-
-/// Returns the excess of the first charge over the second as a top-up; `None` if any amount of the first is smaller.
-fn excess(raised: &Charge, estimate: &Charge) -> Option<Charge> {
-    let input = raised.input_tokens().checked_sub(estimate.input_tokens())?;
-    let output = raised.output_tokens().checked_sub(estimate.output_tokens())?;
-    let credits = raised.credits().checked_sub(estimate.credits())?;
-    Some(Charge::NOTHING.with_tokens(input, output).ok()?.with_credits(credits))
 }
 
 const CHECKS: &str = "checks with a request id of this key";
@@ -351,9 +388,11 @@ const CHECKS: &str = "checks with a request id of this key";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KeyConfig, KeyKind};
+    use crate::config::{Effective, KeyConfig, KeyKind};
     use crate::ledger::SavedLedger;
     use crate::limits::{Limits, MAX_COUNT};
+    use crate::rule::{Scope, Unit};
+    use crate::thresholds::Thresholds;
     use crate::window::Window;
 
     const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
@@ -371,7 +410,7 @@ mod tests {
         fn new() -> Self {
             let limits = Limits::builder().tokens_per_minute(MAX_COUNT).build().unwrap();
             let config = KeyConfig::named("ci").unwrap().with_global(limits);
-            let state = KeyState::new(KeyKind::Member, &config, NOON);
+            let state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, NOON);
             Self { state, ledger: Ledger::default(), bounds: LedgerBounds::default() }
         }
 
@@ -385,8 +424,8 @@ mod tests {
             reserve(state, ledger, bounds, &key_id(), None, &estimate, &id(name), HOUR, now)
         }
 
-        fn extend(&mut self, name: &str, to: Totals) -> Result<Decision, ReservationError> {
-            extend(&mut self.state, &mut self.ledger, &key_id(), &id(name), &to, NOON)
+        fn amend(&mut self, name: &str, to: Totals) -> Result<Decision, ReservationError> {
+            amend(&mut self.state, &mut self.ledger, &key_id(), &id(name), &to, NOON)
         }
 
         fn settle(
@@ -400,8 +439,47 @@ mod tests {
         }
 
         fn minute_tokens(&self) -> u64 {
-            self.state.global().unwrap().counts(Window::Minute).tokens().used()
+            let record = self.state.global().record();
+            record.meter(Window::Minute, Unit::Tokens).unwrap().used(record.thresholds)
         }
+    }
+
+    /// The limits of other assets have ended by the time of the call, though nothing has stored that. A settlement that
+    /// moved them would drop them, and a step back would find none.
+    #[test]
+    fn a_call_was_not_admitted_by_other_assets_whose_limits_had_ended() {
+        let limits = Limits::builder().requests_per_minute(1).build().unwrap();
+        let config = KeyConfig::named("ci").unwrap();
+        let mut state = KeyState::new(
+            KeyKind::Member,
+            &config.clone().with_other(limits),
+            Thresholds::DEFAULT,
+            NOON,
+        );
+        state.configure(&config, Thresholds::DEFAULT, Effective::Next, NOON).unwrap();
+        let (mut ledger, bounds, asset) =
+            (Ledger::default(), LedgerBounds::default(), "m1".parse().unwrap());
+        let next_day = NOON.after(24 * HOUR);
+        let (key, id, one) = (key_id(), id("r1"), Charge::request());
+        let decision = reserve(
+            &mut state,
+            &mut ledger,
+            &bounds,
+            &key,
+            Some(&asset),
+            &one,
+            &id,
+            HOUR,
+            next_day,
+        );
+        assert!(decision.unwrap().is_allowed());
+        let reservation = ledger.reservation_at(&id, next_day).unwrap();
+        let admitted: Vec<Scope> =
+            reservation.admission().scopes().iter().map(|admitted| admitted.scope).collect();
+        assert_eq!(admitted, [Scope::Global]);
+        let before = state.other().unwrap().clone();
+        settle(&mut state, &mut ledger, &bounds, &id, &Totals::default(), next_day).unwrap();
+        assert_eq!(state.other(), Some(&before));
     }
 
     fn key_id() -> KeyId {
@@ -421,18 +499,17 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_stayed_at_the_largest_number_is_lowered_from_there() {
+    fn a_count_stays_at_the_largest_number() {
         let mut key = Key::new();
-        let limits = Limits::builder().requests_per_day(9).build().unwrap();
-        let without_limit = KeyConfig::named("ci").unwrap().with_global(limits);
-        key.state = KeyState::new(KeyKind::Member, &without_limit, NOON);
-        let _ = key.reserve("a", tokens(0, MAX_COUNT), NOON).unwrap();
-        let _ = key.reserve("b", tokens(0, 5), NOON).unwrap();
+        let _ = key.reserve("a", tokens(0, MAX_COUNT - 1), NOON).unwrap();
+        key.settle("a", totals(0, MAX_COUNT), NOON).unwrap();
         assert_eq!(key.minute_tokens(), MAX_COUNT);
-        key.settle("a", totals(0, 0), NOON).unwrap();
-        assert_eq!(key.minute_tokens(), 0);
-        key.settle("b", totals(0, 0), NOON).unwrap();
-        assert_eq!(key.minute_tokens(), 0, "it stays a count");
+        let (name, charge) = (id("r"), tokens(0, 5));
+        let record = RecordId { id: &name, remembered_for: HOUR, confirms: None };
+        let Key { state, ledger, bounds } = &mut key;
+        super::record(state, ledger, bounds, None, &charge, &record, NOON).unwrap();
+        assert_eq!(key.minute_tokens(), MAX_COUNT);
+        assert_eq!(key.state.global().record().account().output_tokens(), MAX_COUNT);
     }
 
     #[test]
@@ -450,19 +527,45 @@ mod tests {
         let most = Totals::unchanged().with_output_tokens(MAX_COUNT - 1).unwrap();
         let settled = key.settle("a", most, NOON);
         assert!(matches!(settled, Err(ReservationError::Invalid(_))), "{settled:?}");
-        let extended = key.extend("a", most);
-        assert!(matches!(extended, Err(ReservationError::Invalid(_))), "{extended:?}");
+        let amended = key.amend("a", most);
+        assert!(matches!(amended, Err(ReservationError::Invalid(_))), "{amended:?}");
         assert_eq!(key.minute_tokens(), 2);
     }
 
     #[test]
-    fn an_invalid_extension_is_refused_before_a_settled_one() {
+    fn an_amendment_charges_what_it_adds_and_hands_back_what_it_takes_away() {
         let mut key = Key::new();
-        let _ = key.reserve("a", tokens(2, 2), NOON).unwrap();
-        key.settle("a", totals(2, 2), NOON).unwrap();
-        assert!(matches!(key.extend("a", totals(1, 2)), Err(ReservationError::Shrinks)));
-        assert!(matches!(key.extend("a", totals(3, 2)), Err(ReservationError::AlreadySettled(_))));
-        assert!(matches!(key.extend("b", totals(1, 2)), Err(ReservationError::Unknown(_))));
+        let _ = key.reserve("a", tokens(10, 10), NOON).unwrap();
+        assert!(key.amend("a", totals(4, 12)).unwrap().is_allowed());
+        assert_eq!(key.minute_tokens(), 16);
+        assert!(key.amend("a", totals(4, 12)).unwrap().is_allowed());
+        assert_eq!(key.minute_tokens(), 16, "a repetition changes nothing");
+        key.settle("a", Totals::unchanged(), NOON).unwrap();
+        assert_eq!(key.minute_tokens(), 16);
+        assert!(matches!(key.amend("a", totals(4, 13)), Err(ReservationError::AlreadySettled(_))));
+        assert!(matches!(key.amend("b", totals(1, 2)), Err(ReservationError::Unknown(_))));
+    }
+
+    #[test]
+    fn an_amendment_that_does_not_fit_changes_nothing() {
+        let mut key = Key::new();
+        let _ = key.reserve("a", tokens(10, MAX_COUNT - 20), NOON).unwrap();
+        let _ = key.reserve("b", tokens(0, 5), NOON).unwrap();
+        let denied = key.amend("a", totals(10, MAX_COUNT - 14)).unwrap();
+        assert!(denied.denied().is_some_and(|denied| denied.retry_at() == Some(NEXT_MINUTE)));
+        assert_eq!(key.minute_tokens(), MAX_COUNT - 5);
+        let amended = key.amend("a", totals(0, MAX_COUNT - 14)).unwrap();
+        assert!(amended.is_allowed(), "what is handed back makes room");
+    }
+
+    #[test]
+    fn a_settlement_corrects_the_number_of_requests() {
+        let mut key = Key::new();
+        let batch = Charge::request().with_requests(10).unwrap();
+        let _ = key.reserve("a", batch, NOON).unwrap();
+        let settled = key.settle("a", Totals::unchanged().with_requests(3).unwrap(), NOON).unwrap();
+        assert_eq!(settled.charge.map(|charge| charge.requests()), Some(3));
+        assert_eq!(key.state.global().record().account().requests(), 3);
     }
 
     #[test]
@@ -473,7 +576,7 @@ mod tests {
         assert!(matches!(reserved, Err(ReservationError::TooMany { most: 0, .. })));
         assert_eq!(key.minute_tokens(), 0);
         let expired = KeyConfig { expires_at: Some(NOON), ..KeyConfig::named("ci").unwrap() };
-        key.state = KeyState::new(KeyKind::Member, &expired, NOON);
+        key.state = KeyState::new(KeyKind::Member, &expired, Thresholds::DEFAULT, NOON);
         assert!(key.reserve("a", tokens(1, 0), NOON).is_ok_and(|decision| !decision.is_allowed()));
     }
 

@@ -15,28 +15,37 @@ use crate::words::words;
 /// allowed call pays for no copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[non_exhaustive]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Scope {
     /// All calls of the key.
     Global,
-    /// The key's calls of the asset.
+    /// The key's calls of one asset.
     Asset,
+    /// The key's calls of all assets that its configuration does not list.
+    Other,
 }
 
-/// The unit that a rule counts.
+/// The unit that a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Unit {
     /// Requests.
     Requests,
-    /// Tokens, of the type that the scope counts.
+    /// Input and output tokens together.
     Tokens,
+    /// Input tokens.
+    InputTokens,
+    /// Output tokens.
+    OutputTokens,
+    /// Credits, in millionths.
+    Credits,
 }
 
-/// One limit: a scope, a window and a unit. It reads and prints as in `asset/day/tokens`.
+/// One limit as a call meets it: a scope, a window and a unit. It reads and prints as in `asset/day/tokens`.
 ///
-/// Rules are ordered as they are listed: global before asset, minute before day, requests before tokens.
+/// Rules are ordered as they are listed: global, asset, other; shorter window first; then by unit, in the order of
+/// [`Unit::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Rule {
@@ -48,40 +57,85 @@ pub struct Rule {
     pub unit: Unit,
 }
 
-words!(Scope { Global: "global", Asset: "asset" });
-words!(Unit { Requests: "requests", Tokens: "tokens" });
+words!(
+    Scope { Global: "global", Asset: "asset", Other: "other" },
+    "scope",
+    "global, asset or other"
+);
+words!(
+    Unit {
+        Requests: "requests",
+        Tokens: "tokens",
+        InputTokens: "input_tokens",
+        OutputTokens: "output_tokens",
+        Credits: "credits"
+    },
+    "unit",
+    "requests, tokens, input_tokens, output_tokens or credits"
+);
+
+impl Scope {
+    /// Every scope, in canonical order.
+    pub const ALL: [Self; 3] = [Self::Global, Self::Asset, Self::Other];
+}
+
+impl Unit {
+    /// Every unit, in canonical order.
+    pub const ALL: [Self; 5] =
+        [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens, Self::Credits];
+
+    /// Returns the name for people: `requests`, `tokens`, `input tokens`, `output tokens`, `credits`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input tokens",
+            Self::OutputTokens => "output tokens",
+            Self::Credits => "credits",
+        }
+    }
+}
+
+/// The names of all rules, by scope, window and unit.
+macro_rules! names {
+    ($($scope:literal)+) => { [$(names!(@ $scope "minute" "hour" "day" "week" "month" "ever")),+] };
+    (@ $scope:literal $($window:literal)+) => {
+        [$([
+            concat!($scope, "/", $window, "/requests"),
+            concat!($scope, "/", $window, "/tokens"),
+            concat!($scope, "/", $window, "/input_tokens"),
+            concat!($scope, "/", $window, "/output_tokens"),
+            concat!($scope, "/", $window, "/credits"),
+        ]),+]
+    };
+}
 
 impl Rule {
-    /// Every rule, in canonical order.
-    pub const ALL: [Self; 8] = {
-        const fn rule(scope: Scope, window: Window, unit: Unit) -> Rule {
-            Rule { scope, window, unit }
-        }
-        [
-            rule(Scope::Global, Window::Minute, Unit::Requests),
-            rule(Scope::Global, Window::Minute, Unit::Tokens),
-            rule(Scope::Global, Window::Day, Unit::Requests),
-            rule(Scope::Global, Window::Day, Unit::Tokens),
-            rule(Scope::Asset, Window::Minute, Unit::Requests),
-            rule(Scope::Asset, Window::Minute, Unit::Tokens),
-            rule(Scope::Asset, Window::Day, Unit::Requests),
-            rule(Scope::Asset, Window::Day, Unit::Tokens),
-        ]
-    };
+    /// The limit that is also called the budget: credits over the whole life of the key.
+    pub const BUDGET: Self =
+        Self { scope: Scope::Global, window: Window::Ever, unit: Unit::Credits };
+
+    /// Returns every rule, in canonical order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Scope::ALL.into_iter().flat_map(|scope| {
+            Window::ALL.into_iter().flat_map(move |window| {
+                Unit::ALL.into_iter().map(move |unit| Self { scope, window, unit })
+            })
+        })
+    }
 
     /// Returns the name, as it prints.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match (self.scope, self.window, self.unit) {
-            (Scope::Global, Window::Minute, Unit::Requests) => "global/minute/requests",
-            (Scope::Global, Window::Minute, Unit::Tokens) => "global/minute/tokens",
-            (Scope::Global, Window::Day, Unit::Requests) => "global/day/requests",
-            (Scope::Global, Window::Day, Unit::Tokens) => "global/day/tokens",
-            (Scope::Asset, Window::Minute, Unit::Requests) => "asset/minute/requests",
-            (Scope::Asset, Window::Minute, Unit::Tokens) => "asset/minute/tokens",
-            (Scope::Asset, Window::Day, Unit::Requests) => "asset/day/requests",
-            (Scope::Asset, Window::Day, Unit::Tokens) => "asset/day/tokens",
-        }
+        const NAMES: [[[&str; 5]; 6]; 3] = names!("global" "asset" "other");
+        NAMES[self.scope as usize][self.window as usize][self.unit as usize]
+    }
+
+    /// Returns whether it counts credits for ever, as the budget does.
+    #[must_use]
+    pub const fn is_budget(self) -> bool {
+        matches!((self.window, self.unit), (Window::Ever, Unit::Credits))
     }
 }
 
@@ -101,8 +155,7 @@ impl FromStr for Rule {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let found = Self::ALL.into_iter().find(|rule| rule.name() == text);
-        found.ok_or_else(|| {
+        Self::all().find(|rule| rule.name() == text).ok_or_else(|| {
             InvalidValue::unknown_word("rule", text, "scope/window/unit, such as asset/day/tokens")
         })
     }
@@ -122,14 +175,15 @@ mod tests {
 
     #[test]
     fn a_rule_prints_and_reads_as_its_three_parts() {
-        let rule = Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::Tokens };
-        assert_eq!(rule.to_string(), "asset/day/tokens");
-        assert_eq!("asset/day/tokens".parse(), Ok(rule));
+        let rule = Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::OutputTokens };
+        assert_eq!(rule.to_string(), "asset/day/output_tokens");
         assert!("asset/day".parse::<Rule>().is_err());
-        for rule in Rule::ALL {
+        for rule in Rule::all() {
             let Rule { scope, window, unit } = rule;
             assert_eq!(rule.name(), format!("{scope}/{window}/{unit}"));
+            assert_eq!(rule.name().parse(), Ok(rule));
         }
-        assert!(Rule::ALL.is_sorted());
+        assert!(Rule::all().is_sorted());
+        assert_eq!(Rule::all().count(), 90);
     }
 }

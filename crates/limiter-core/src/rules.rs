@@ -5,13 +5,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::charge::{Amount, Charge};
+use crate::charge::Charge;
 use crate::clock::Timestamp;
-use crate::limits::MAX_COUNT;
-use crate::meter::Meter;
-use crate::record::{CREDITS, Record, Span, meter_of};
-use crate::rule::{Rule, Unit};
-use crate::token_type::TokenType;
+use crate::credits::Credits;
+use crate::limits::{MAX_COUNT, Quantity, Within};
+use crate::meter::{Meter, Meters, least};
+use crate::record::Record;
+use crate::rule::{Rule, Scope, Unit};
+use crate::state::CreditUsage;
+use crate::thresholds::Thresholds;
+use crate::window::{NEVER, Window};
 
 /// The state of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,16 +23,15 @@ use crate::token_type::TokenType;
 pub struct RuleState {
     /// The rule.
     pub rule: Rule,
-    /// The most that may be used in the window.
+    /// The most that may be used in the window; credits in millionths.
     pub limit: u64,
     /// The amount used: after the charge if it was allowed, without it if it was denied.
     pub used: u64,
     /// The amount left, at least 0.
     pub remaining: u64,
-    /// When the window ends and the count starts again from zero.
-    pub resets_at: Timestamp,
-    /// Which tokens are counted, if the unit is tokens.
-    pub token_type: TokenType,
+    /// When the window ends and the count starts again from zero; null if it does not end.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
+    pub resets_at: Option<Timestamp>,
 }
 
 /// A rule that a charge would have broken, as it stands without the charge.
@@ -39,76 +41,166 @@ pub struct RuleState {
 pub struct Violation {
     /// The rule.
     pub rule: Rule,
-    /// The most that may be used in the window.
+    /// The most that may be used in the window; credits in millionths.
     pub limit: u64,
     /// The amount used.
     pub used: u64,
     /// The amount that the charge would have added. Even 0 is too much for a new call if nothing is left.
     pub asked: u64,
-    /// When the window ends and the count starts again from zero. `None` if that does not help, because the call
-    /// [exceeds the limit itself](Self::exceeds_limit).
+    /// When the window ends and the count starts again from zero. Null if that does not help, because the call
+    /// [exceeds the limit itself](Self::exceeds_limit) or the window does not end.
+    #[cfg_attr(feature = "utoipa", schema(required = true))]
     pub resets_at: Option<Timestamp>,
-    /// Which tokens are counted, if the unit is tokens.
-    pub token_type: TokenType,
 }
 
-/// The rules that a call met, and its credits: up to eight rules, fewer where there are no limits.
-#[derive(Clone, Copy)]
+/// The rules that a call met.
+#[derive(Clone)]
 pub(crate) struct Rules {
-    /// The record of the global scope, then that of the asset's.
-    pub(crate) records: [Record; 2],
+    /// Of the global scope, and of the asset or of other assets.
+    pub(crate) parts: [Part; 2],
+    /// The scope of the second part.
+    pub(crate) second: Scope,
+    /// Of other assets, for an asset whose first limit is pending.
+    pub(crate) third: Option<Box<Part>>,
+}
+
+/// The limits of one scope, with what is left of each.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub(crate) meters: Meters,
+    pub(crate) ends: [Timestamp; Window::ENDING.len()],
+    pub(crate) thresholds: Thresholds,
+    /// Whether the call met the scope.
+    pub(crate) is_met: bool,
+}
+
+impl Part {
+    /// A scope that the call did not meet.
+    pub(crate) const EMPTY: Self = Self {
+        meters: Meters::NONE,
+        ends: [NEVER; Window::ENDING.len()],
+        thresholds: Thresholds::NONE,
+        is_met: false,
+    };
+
+    fn states(&self, scope: Scope) -> impl Iterator<Item = RuleState> {
+        self.meters.iter().filter_map(move |meter| self.state(scope, meter))
+    }
+
+    #[inline]
+    fn state(&self, scope: Scope, meter: &Meter) -> Option<RuleState> {
+        let limit = meter.limit()?;
+        let (window, unit) = (meter.window(), meter.unit());
+        let left = meter.left(self.thresholds);
+        Some(RuleState {
+            rule: Rule { scope, window, unit },
+            limit,
+            used: limit.cast_signed().saturating_sub(left).cast_unsigned(),
+            remaining: left.max(0).cast_unsigned(),
+            resets_at: self.ends.get(window as usize).copied(),
+        })
+    }
 }
 
 impl Rules {
     /// Nothing is limited or counted.
-    pub(crate) const NONE: Self = Self::new([Record::UNCOUNTED; 2]);
+    pub(crate) const NONE: Self =
+        Self { parts: [Part::EMPTY; 2], second: Scope::Asset, third: None };
 
-    #[inline]
-    pub(crate) const fn new(records: [Record; 2]) -> Self {
-        Self { records }
+    /// Returns the rules of the records that a call met: the global one first.
+    pub(crate) fn of<'a>(records: impl IntoIterator<Item = (Scope, &'a Record)>) -> Self {
+        let mut rules = Self::NONE;
+        for (scope, record) in records {
+            match scope {
+                Scope::Global => rules.parts[0] = record.part(),
+                _ if rules.parts[1].is_met => {
+                    rules.third = Some(Box::new(record.part()));
+                }
+                _ => (rules.second, rules.parts[1]) = (scope, record.part()),
+            }
+        }
+        rules
     }
 
     /// Returns the credits spent, and the budget.
-    pub(crate) fn credits(&self) -> Meter {
-        self.records[0].meter(CREDITS)
+    pub(crate) fn credits(&self) -> CreditUsage {
+        let [global, _] = &self.parts;
+        let credits = global
+            .meters
+            .iter()
+            .next_back()
+            .filter(|meter| (meter.window(), meter.unit()) == (Window::Ever, Unit::Credits));
+        let Some(credits) = credits else {
+            return CreditUsage { spent: Credits::ZERO, budget: None };
+        };
+        CreditUsage {
+            spent: Credits::of_count(credits.used(global.thresholds)),
+            budget: credits.limit().map(Credits::of_count),
+        }
     }
 
-    /// Sets the credits.
-    pub(crate) fn with_credits(mut self, credits: Meter) -> Self {
-        self.records[0].set_meter(CREDITS, credits);
+    /// Sets the credits spent, where there is no budget.
+    fn with_credits(mut self, credits: CreditUsage) -> Self {
+        let [global, _] = &mut self.parts;
+        if credits.budget.is_none() {
+            let left = MAX_COUNT.saturating_sub(credits.spent.millionths()).cast_signed();
+            let meter = Meter::new(Window::Ever, Unit::Credits, None, Thresholds::NONE);
+            let meter = meter.with_numbers(left, 0);
+            global.meters = global.meters.iter().copied().chain([meter]).collect();
+        }
         self
     }
 
+    /// Restores the rules of a saved decision. Rules that are missing have no limit.
+    pub(crate) fn restored(
+        states: impl IntoIterator<Item = RuleState>,
+        credits: Option<CreditUsage>,
+    ) -> Self {
+        let mut rules = Self::NONE;
+        for state in states {
+            let Rule { scope, window, unit } = state.rule;
+            let part = match scope {
+                Scope::Global => &mut rules.parts[0],
+                Scope::Other if !rules.parts[1].is_met || rules.second == scope => {
+                    rules.second = scope;
+                    &mut rules.parts[1]
+                }
+                Scope::Other => rules.third.get_or_insert_with(|| Box::new(Part::EMPTY)),
+                Scope::Asset => &mut rules.parts[1],
+            };
+            // A state from serde is unchecked, so its numbers are capped.
+            let (limit, used) = (state.limit.min(MAX_COUNT), state.used.min(MAX_COUNT));
+            let left = limit.cast_signed().saturating_sub(used.cast_signed());
+            let meter = Meter::new(window, unit, Some(limit), Thresholds::NONE);
+            part.is_met = true;
+            let meter = meter.with_numbers(left, 0);
+            part.meters = part.meters.iter().copied().chain([meter]).collect();
+            if let (Some(end), Some(resets_at)) =
+                (part.ends.get_mut(window as usize), state.resets_at)
+            {
+                *end = resets_at;
+            }
+        }
+        match credits {
+            Some(credits) => rules.with_credits(credits),
+            None => rules,
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
-        Rule::ALL.iter().filter_map(|rule| self.state(*rule))
+        let [global, second] = &self.parts;
+        let third = self.third.iter().flat_map(|part| part.states(Scope::Other));
+        global.states(Scope::Global).chain(second.states(self.second)).chain(third)
     }
 
     /// Returns each rule that the charge would break, with the amount that it asks for.
     pub(crate) fn violated_by(&self, charge: &Charge) -> impl Iterator<Item = (RuleState, u64)> {
-        let makes_request = charge.requests() > 0;
+        let charge = *charge;
         self.iter().filter_map(move |state| {
-            let asked = match state.rule.unit {
-                Unit::Requests => charge.requests(),
-                Unit::Tokens => charge.tokens(state.token_type),
-            };
-            let violated = !state.meter().admits(asked, makes_request);
-            violated.then_some((state, asked))
-        })
-    }
-
-    #[inline]
-    fn state(&self, rule: Rule) -> Option<RuleState> {
-        let record = &self.records[rule.scope as usize];
-        let meter = record.meter(meter_of(rule.window, rule.unit));
-        // Most rules have no limit and need no further work.
-        let (limit, remaining) = (meter.limit()?, meter.remaining()?);
-        Some(RuleState {
-            rule,
-            limit,
-            used: meter.used(),
-            remaining,
-            resets_at: record.span(rule.window).end,
-            token_type: record.token_type(rule.window),
+            let asked = charge.amount(state.rule.unit);
+            let least = least(Some(state.limit), asked.cast_signed(), charge.requests() > 0);
+            let left = state.limit.cast_signed().saturating_sub(state.used.cast_signed());
+            (left < least).then_some((state, asked))
         })
     }
 }
@@ -119,30 +211,7 @@ impl Serialize for Rules {
     }
 }
 
-/// Restores the rules of a saved decision. Rules that are missing have no limit.
-impl FromIterator<RuleState> for Rules {
-    fn from_iter<I: IntoIterator<Item = RuleState>>(states: I) -> Self {
-        let mut rules = Self::NONE;
-        for state in states {
-            let Rule { scope, window, unit } = state.rule;
-            let record = &mut rules.records[scope as usize];
-            record.set_span(window, Span { end: state.resets_at, rebases: 0 });
-            let meter = meter_of(window, unit);
-            record.set_meter(meter, state.meter());
-            if unit == Unit::Tokens {
-                record.counts[meter] = Amount::tokens(state.token_type);
-            }
-        }
-        rules
-    }
-}
-
 impl RuleState {
-    fn meter(&self) -> Meter {
-        // A state from serde is unchecked, so its limit is capped.
-        Meter::new(Some(self.limit.min(MAX_COUNT))).with_used(self.used)
-    }
-
     /// Returns whether this rule has a smaller share left than the other. Of equal shares, the one that would
     /// [bind](Self::binds_before) is tighter.
     #[must_use]
@@ -155,17 +224,16 @@ impl RuleState {
     }
 
     /// Returns whether this violated rule is the one to wait for: it resets later. Ties are broken as for
-    /// [`RateLimited::binding`](crate::RateLimited::binding).
+    /// [`LimitExceeded::binding`](crate::LimitExceeded::binding).
     #[must_use]
     pub fn binds_before(&self, other: &Self) -> bool {
         self.binding_order() < other.binding_order()
     }
 
-    /// Returns the order of violated rules: the one that resets last comes first; then the smaller limit, global before
-    /// asset, tokens before requests, minute before day.
+    /// Returns the order of violated rules: the one that resets last comes first; then the smaller limit; then the
+    /// order of rules.
     pub(crate) fn binding_order(&self) -> impl Ord + use<> {
-        let Rule { scope, window, unit } = self.rule;
-        (Reverse(self.resets_at), self.limit, scope, Reverse(unit), window)
+        (Reverse(self.resets_at.unwrap_or(NEVER)), self.limit, self.rule)
     }
 
     /// Returns the share of the limit that is used, in whole percent rounded down. A limit of 0 is fully used.
@@ -173,11 +241,14 @@ impl RuleState {
     pub fn percent(&self) -> u64 {
         percent(self.used, self.limit)
     }
+}
 
-    /// Returns the name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
-    #[must_use]
-    pub const fn unit_name(&self) -> &'static str {
-        unit_name(self.rule.unit, self.token_type)
+/// Formats as in `1 of 60 requests per minute`.
+impl fmt::Display for RuleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule: Rule { window, unit, .. }, limit, used, .. } = *self;
+        let [used, limit] = [used, limit].map(|amount| Quantity(amount, unit));
+        write!(f, "{used} of {limit} {} {}", unit.label(), Within(window))
     }
 }
 
@@ -185,30 +256,18 @@ impl Violation {
     /// Creates a violation of a rule by the amount that a charge asks for. `never_fits` if no end of a window makes
     /// room.
     pub(crate) fn new(state: RuleState, asked: u64, never_fits: bool) -> Self {
-        let RuleState { rule, limit, used, resets_at, token_type, .. } = state;
+        let RuleState { rule, limit, used, resets_at, .. } = state;
         // A call that asks for nothing needs one unit to be left.
         let exceeds_limit = never_fits && asked.max(1) > limit;
-        let resets_at = (!exceeds_limit).then_some(resets_at);
-        Self { rule, limit, used, asked, resets_at, token_type }
+        let resets_at = resets_at.filter(|_| !exceeds_limit);
+        Self { rule, limit, used, asked, resets_at }
     }
 
     /// Returns whether the call exceeds the limit itself, even with nothing used: retrying will not help.
     #[must_use]
     pub const fn exceeds_limit(&self) -> bool {
-        self.resets_at.is_none()
-    }
-
-    /// Returns the name of the unit: `requests`, `tokens`, `output tokens`, `input tokens`.
-    #[must_use]
-    pub const fn unit_name(&self) -> &'static str {
-        unit_name(self.rule.unit, self.token_type)
-    }
-}
-
-pub(crate) const fn unit_name(unit: Unit, token_type: TokenType) -> &'static str {
-    match unit {
-        Unit::Requests => "requests",
-        Unit::Tokens => token_type.tokens(),
+        let least = if self.asked == 0 { 1 } else { self.asked };
+        self.resets_at.is_none() && least > self.limit
     }
 }
 
@@ -239,27 +298,27 @@ mod tests {
     use super::*;
 
     fn state(rule: &str, remaining: u64, limit: u64, resets_at: i64) -> RuleState {
+        let rule: Rule = rule.parse().unwrap();
         RuleState {
-            rule: rule.parse().unwrap(),
+            rule,
             limit,
             used: limit.saturating_sub(remaining),
             remaining,
-            resets_at: Timestamp::from_unix_ms(resets_at),
-            token_type: TokenType::Total,
+            resets_at: rule.window.ends().then(|| Timestamp::from_unix_ms(resets_at)),
         }
     }
 
     #[test]
-    fn the_rule_that_resets_last_binds_then_the_smaller_limit_then_global_then_tokens_then_minute()
-    {
+    fn the_rule_that_resets_last_binds_then_the_smaller_limit_then_the_first() {
         let in_order = [
+            state("asset/ever/requests", 0, 900, 0),
             state("asset/day/tokens", 0, 900, 86_400),
+            state("global/minute/requests", 0, 1, 60),
             state("global/minute/tokens", 0, 1, 60),
             state("global/day/requests", 0, 1, 60),
             state("asset/minute/tokens", 0, 1, 60),
             state("asset/day/tokens", 0, 1, 60),
-            state("asset/minute/requests", 0, 1, 60),
-            state("asset/day/requests", 0, 1, 60),
+            state("other/minute/requests", 0, 1, 60),
             state("global/day/requests", 0, 2, 60),
         ];
         for (first, other) in in_order.iter().zip(&in_order[1..]) {
@@ -276,5 +335,17 @@ mod tests {
         assert!(!few.is_tighter_than(&many));
         let nothing = state("global/minute/requests", 0, 0, 60);
         assert!(nothing.is_tighter_than(&many));
+    }
+
+    #[test]
+    fn a_saved_decision_has_the_same_rules_again() {
+        for rules in [
+            vec![state("global/minute/requests", 3, 10, 60), state("global/ever/credits", 1, 2, 0)],
+            vec![state("global/day/tokens", 3, 10, 60), state("other/hour/requests", 1, 2, 90)],
+            vec![state("asset/day/tokens", 0, 1, 60), state("other/month/credits", 1, 2, 90)],
+        ] {
+            let restored = Rules::restored(rules.clone(), None);
+            assert_eq!(restored.iter().collect::<Vec<_>>(), rules);
+        }
     }
 }

@@ -1,94 +1,65 @@
 //! A scope of a key: its record, and the limits that are pending for the next windows.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::charge::Amount;
 use crate::clock::Timestamp;
 use crate::error::InvalidValue;
-use crate::limits::{Limits, WindowLimits};
-use crate::meter::{Meter, UNLIMITED};
-use crate::record::{CREDITS, Record, Span, WindowCounts, meters_of};
+use crate::limits::{Limit, Limits};
+use crate::meter::Meter;
+use crate::record::{ACCOUNT, Cell, Counted, Record, Span, Stored, StoredWindow};
+use crate::rule::Unit;
 use crate::thresholds::Thresholds;
 use crate::window::Window;
+use crate::zone::TimeZone;
 
 /// A scope: its counts, the limits in force, and for each window at most one change of its limits, which comes into force
 /// when that window ends.
 ///
 /// A change is always pending for the window after the stored one. The change itself moves the stored windows to the
 /// current ones, and every later move to a new window puts it in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "RawScopeState", into = "RawScopeState")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeState {
     pub(crate) record: Record,
     /// Boxed because it is rare, and the size of this struct decides what a key costs in memory.
-    pending: Option<Box<Pending>>,
+    rare: Option<Box<Rare>>,
 }
 
-/// The changes that come with the next minute and the next day.
-pub(crate) type Pending = [Option<WindowLimits>; 2];
+/// What few scopes have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
+    pending: Pending,
+    /// The number of changes of limits that took effect at once.
+    changes: u32,
+    since: Since,
+}
+
+/// The limits that come into force with the next window, by window. A window whose limits end has none.
+pub type Pending = SmallVec<[(Window, Limits); 2]>;
+
+/// Since which change a limit counts, for those that began to count at zero within a window.
+pub type Since = SmallVec<[(Window, Unit, u32); 2]>;
 
 impl ScopeState {
-    /// Creates a scope from its stored parts: its record, and the limits that are pending for each window.
-    ///
-    /// # Errors
-    /// [`InvalidValue::Inconsistent`] if no limit is in force or pending.
-    pub fn from_parts(
-        record: Record,
-        pending: [Option<WindowLimits>; 2],
-    ) -> Result<Self, InvalidValue> {
-        let mut scope = Self { record, pending: None };
-        scope.set_pending(pending);
-        if scope.is_over() {
-            return Err(InvalidValue::Inconsistent { what: "a scope without limits is counted" });
-        }
-        Ok(scope)
-    }
-
-    /// Creates the global scope of a key, which counts credits, and requests and tokens while they have limits.
-    pub(crate) fn global(credits: Meter, thresholds: Thresholds) -> Self {
-        let mut record = Record { thresholds, ..Record::UNCOUNTED };
-        record.counts[CREDITS] = Amount::Credits;
-        record.set_meter(CREDITS, credits);
-        Self { record, pending: None }
-    }
-
-    /// Creates the scope of an asset that is counted from now on, as yet without limits in force.
-    pub(crate) fn asset(now: Timestamp, generation: u32, thresholds: Thresholds) -> Self {
-        let mut scope = Self { record: Record { thresholds, ..Record::UNCOUNTED }, pending: None };
-        scope.begin(now, generation);
+    /// Creates a scope from its stored parts.
+    #[must_use]
+    pub fn from_parts(record: Record, pending: Pending, changes: u32, since: Since) -> Self {
+        let mut scope = Self { record, rare: None };
+        scope.set_rare(Rare { pending, changes, since });
         scope
     }
 
-    /// Starts to count a minute and a day, without limits.
-    pub(crate) fn begin(&mut self, now: Timestamp, generation: u32) {
-        self.record.generation = generation;
-        for window in Window::ALL {
-            self.record.set_span(window, Span { end: window.end(now), rebases: 0 });
-            self.record.set_window_limits(window, WindowLimits::NONE);
-        }
-    }
-
-    /// Stops counting a minute and a day.
-    pub(crate) fn end(&mut self) {
-        let none = Record::UNCOUNTED;
-        self.record.generation = 0;
-        for window in Window::ALL {
-            self.record.set_span(window, none.span(window));
-            for meter in meters_of(window) {
-                self.record.limits[meter] = UNLIMITED;
-                self.record.counts[meter] = Amount::Nothing;
-                (self.record.values[meter], self.record.marks[meter]) = (none.values[meter], 0);
-            }
-        }
-        self.pending = None;
-    }
-
-    /// Puts limits in force at once, as those of a new key are.
-    pub(crate) fn with_limits_now(mut self, limits: Limits) -> Self {
-        for window in Window::ALL {
-            self.record.set_window_limits(window, limits.of(window));
-        }
-        self
+    /// Creates a scope that is counted from now on, with these limits in force.
+    pub(crate) fn new(
+        is_global: bool,
+        limits: &Limits,
+        thresholds: Thresholds,
+        generation: u32,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Self {
+        let record = Record::of_limits(is_global, limits, [], thresholds);
+        Self { record: record.begun(generation, now, zone), rare: None }
     }
 
     /// Returns the record: the stored numbers, and the limits in force.
@@ -97,94 +68,186 @@ impl ScopeState {
         &self.record
     }
 
-    /// Returns the counts of one window, as they were stored.
+    /// Returns the limits that come into force when a window of this kind ends; none if its limits end then.
     #[must_use]
-    pub fn counts(&self, window: Window) -> WindowCounts {
-        WindowCounts::of(&self.record, window)
+    pub fn pending(&self, window: Window) -> Option<&Limits> {
+        self.all_pending().iter().find(|(of, _)| *of == window).map(|(_, limits)| limits)
     }
 
-    /// Returns the change that comes into force when the window ends.
+    /// Returns the limits that are pending, by window.
     #[must_use]
-    pub fn pending(&self, window: Window) -> Option<WindowLimits> {
-        self.pending_limits()[window.place()]
+    pub fn all_pending(&self) -> &[(Window, Limits)] {
+        self.rare.as_deref().map_or(&[], |rare| &rare.pending)
     }
 
-    pub(crate) fn pending_limits(&self) -> Pending {
-        self.pending.as_deref().copied().unwrap_or_default()
+    /// Returns the number of changes of limits that took effect at once.
+    #[must_use]
+    pub fn changes(&self) -> u32 {
+        self.rare.as_deref().map_or(0, |rare| rare.changes)
+    }
+
+    /// Returns since which change limits count that began to count at zero within a window.
+    #[must_use]
+    pub fn since(&self) -> &[(Window, Unit, u32)] {
+        self.rare.as_deref().map_or(&[], |rare| &rare.since)
     }
 
     pub(crate) fn set_pending(&mut self, pending: Pending) {
-        self.pending = (pending != Pending::default()).then(|| Box::new(pending));
+        let (changes, since) = (self.changes(), self.since().into());
+        self.set_rare(Rare { pending, changes, since });
+    }
+
+    pub(crate) fn set_since(&mut self, changes: u32, since: Since) {
+        let pending = self.all_pending().into();
+        self.set_rare(Rare { pending, changes, since });
+    }
+
+    fn set_rare(&mut self, rare: Rare) {
+        self.rare = (rare != Rare::default()).then(|| Box::new(rare));
     }
 
     /// Returns the limits as an admin last set them: those pending, or else those in force.
     #[must_use]
     pub fn configured(&self) -> Limits {
-        let configured =
-            |window| self.pending(window).unwrap_or_else(|| self.record.window_limits(window));
-        Limits::from_parts(configured(Window::Minute), configured(Window::Day))
+        let in_force = self.record.limits();
+        let pending = self.all_pending();
+        let stays = |limit: &Limit| pending.iter().all(|(window, _)| *window != limit.window);
+        in_force
+            .iter()
+            .filter(stays)
+            .chain(pending.iter().flat_map(|(_, limits)| limits.iter()))
+            .collect()
     }
 
-    /// Sets the thresholds of counts that were saved without them.
-    pub(crate) fn with_thresholds(self, thresholds: Thresholds) -> Result<Self, InvalidValue> {
-        let mut record = Record { thresholds, ..self.record };
-        for meter in Window::ALL.into_iter().flat_map(meters_of) {
-            record.set_meter(meter, self.record.meter(meter));
-        }
-        record.check().map(|()| Self { record, ..self })
+    /// Returns whether its calls meet the limits of other assets too: its first limit is pending.
+    #[inline]
+    pub(crate) fn joins_other(&self) -> bool {
+        self.rare.is_some() && self.awaits_its_first_limit()
     }
 
-    /// Returns whether minute and day are counted, though no limit is in force or pending any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.record.has_windows()
-            && self.pending.is_none()
-            && Window::ALL.into_iter().all(|window| self.record.window_limits(window).is_none())
+    #[cold]
+    fn awaits_its_first_limit(&self) -> bool {
+        !self.record.has_limits() && self.all_pending().iter().any(|(_, limits)| !limits.is_none())
+    }
+
+    /// Returns whether any limit is in force or pending.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.record.has_limits() || !self.all_pending().is_empty()
     }
 }
 
-/// The serialized form.
+/// The saved form of a scope.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawScopeState {
-    minute: RawWindowState,
-    day: RawWindowState,
+pub(crate) struct SavedScope {
     generation: u32,
+    windows: Vec<SavedWindow>,
+    changes: u32,
+    since: Vec<(Window, Unit, u32)>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawWindowState {
-    counts: WindowCounts,
+struct SavedWindow {
+    window: Window,
     #[serde(deserialize_with = "Option::deserialize")]
-    pending: Option<WindowLimits>,
+    end: Option<Timestamp>,
+    rebases: u8,
+    /// By [`ACCOUNT`], of the day alone.
+    #[serde(deserialize_with = "Option::deserialize")]
+    account: Option<[u64; ACCOUNT.len()]>,
+    counts: Vec<SavedCount>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pending: Option<Limits>,
 }
 
-impl From<ScopeState> for RawScopeState {
-    fn from(scope: ScopeState) -> Self {
-        let raw = |window| RawWindowState {
-            counts: scope.counts(window),
-            pending: scope.pending(window),
-        };
-        let generation = scope.record.generation;
-        Self { minute: raw(Window::Minute), day: raw(Window::Day), generation }
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedCount {
+    unit: Unit,
+    #[serde(deserialize_with = "Option::deserialize")]
+    limit: Option<u64>,
+    used: u64,
+    mark: u8,
+}
+
+impl From<&ScopeState> for SavedScope {
+    fn from(scope: &ScopeState) -> Self {
+        let record = &scope.record;
+        let windows = record.stored().windows.into_iter().map(|stored| {
+            let StoredWindow { window, span, .. } = stored;
+            let count = |meter: &Meter| SavedCount {
+                unit: meter.unit(),
+                limit: meter.limit(),
+                used: meter.used(record.thresholds),
+                mark: meter.mark(),
+            };
+            let charge = record.account();
+            SavedWindow {
+                window,
+                end: window.ends().then_some(span.end),
+                rebases: span.rebases,
+                account: (window == Window::Day).then(|| ACCOUNT.map(|unit| charge.amount(unit))),
+                counts: record.meters_in(window).map(count).collect(),
+                pending: scope.pending(window).cloned(),
+            }
+        });
+        Self {
+            generation: record.generation,
+            windows: windows.collect(),
+            changes: scope.changes(),
+            since: scope.since().to_vec(),
+        }
     }
 }
 
-impl From<RawScopeState> for ScopeState {
-    /// Thresholds are not among them: see [`with_thresholds`](Self::with_thresholds).
-    fn from(raw: RawScopeState) -> Self {
-        let mut record = Record { generation: raw.generation, ..Record::UNCOUNTED };
-        for (window, RawWindowState { counts, .. }) in
-            [(Window::Minute, &raw.minute), (Window::Day, &raw.day)]
-        {
-            record.set_window_limits(window, counts.limits());
-            record.set_span(window, Span { end: counts.resets_at, rebases: counts.rebases });
-            let [requests, tokens] = meters_of(window);
-            record.set_meter(requests, counts.requests);
-            record.set_meter(tokens, counts.tokens);
-        }
-        let mut scope = Self { record, pending: None };
-        scope.set_pending([raw.minute.pending, raw.day.pending]);
-        scope
+impl SavedScope {
+    /// Restores the scope.
+    pub(crate) fn restored(
+        self,
+        is_global: bool,
+        thresholds: Thresholds,
+        zone: &TimeZone,
+    ) -> Result<ScopeState, InvalidValue> {
+        let counts = self.windows.iter().flat_map(|of| {
+            of.counts.iter().filter_map(|count| {
+                Some(Limit { window: of.window, unit: count.unit, amount: count.limit? })
+            })
+        });
+        let limits = counts.fold(Limits::builder(), |builder, limit| {
+            builder.limit(limit.window, limit.unit, limit.amount)
+        });
+        let windows = self.windows.iter().map(|of| of.window);
+        let record = Record::of_limits(is_global, &limits.build()?, windows, thresholds);
+        let windows = self.windows.iter().map(|of| of.stored(thresholds));
+        let stored =
+            Stored { generation: self.generation, windows: windows.collect::<Result<_, _>>()? };
+        let record = record.with_stored(&stored, zone)?;
+        let pending = self.windows.into_iter().filter_map(|of| Some((of.window, of.pending?)));
+        Ok(ScopeState::from_parts(record, pending.collect(), self.changes, self.since.into()))
+    }
+}
+
+impl SavedWindow {
+    fn stored(&self, thresholds: Thresholds) -> Result<StoredWindow, InvalidValue> {
+        let impossible = InvalidValue::Inconsistent { what: "a count is out of bounds" };
+        let cell = |counted: Counted, used: u64, mark: u8| {
+            let stops = crate::meter::Stops::new(counted.limit, thresholds);
+            let used = i64::try_from(used).ok()?;
+            let left = stops.cap().checked_sub(used)?;
+            let value = left.checked_sub(*stops.floors().get(usize::from(mark)).unwrap_or(&0))?;
+            Some(Cell { value, mark })
+        };
+        let counted = |unit, limit| Counted { window: self.window, unit, limit };
+        let account = self.account.iter().flatten().zip(ACCOUNT);
+        let account = account.map(|(used, unit)| cell(counted(unit, None), *used, 0));
+        let counts = self.counts.iter();
+        let counts = counts.map(|of| cell(counted(of.unit, of.limit), of.used, of.mark));
+        let cells = account.chain(counts).collect::<Option<_>>().ok_or(impossible)?;
+        let span = match self.end {
+            Some(end) => Span { end, rebases: self.rebases },
+            None => Span::EVER,
+        };
+        Ok(StoredWindow { window: self.window, span, cells })
     }
 }

@@ -10,7 +10,7 @@ use crate::names::{AssetId, RequestId};
 /// The final charge of a reserved call: the answer to `settle` and to `cancel`.
 ///
 /// ```
-/// # mod limiter { pub use limiter_core::*; pub use limiter_core as decision; }
+/// # mod limiter { pub use limiter_core::*; pub mod decision { pub use limiter_core::*; } }
 /// use limiter::decision::SettledAs;
 /// use limiter::{Charge, Settled, Timestamp};
 ///

@@ -1,4 +1,4 @@
-//! The state of one key: everything that a decision depends on.
+//! The live state of a key: everything that a decision about it depends on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,40 +6,82 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::charge::Amount;
 use crate::clock::Timestamp;
-use crate::config::{KeyConfig, KeyKind};
+use crate::config::{KeyConfig, KeyKind, Other};
 use crate::credits::Credits;
 use crate::error::InvalidValue;
-use crate::meter::Meter;
+use crate::history::{ClosedDay, DayHistory};
+use crate::limits::Limits;
 use crate::names::AssetId;
-use crate::record::{CREDITS, Record};
-use crate::rules::Rules;
-use crate::schedule::ScopeState;
+use crate::prepare::Staged;
+use crate::record::Record;
+use crate::rule::{Scope, Unit};
+use crate::schedule::{SavedScope, ScopeState};
 use crate::thresholds::Thresholds;
+use crate::window::{NEVER, Window};
+use crate::zone::TimeZone;
 
 /// The live state of one key: its kind, expiry, and the scopes that are counted.
 ///
 /// A store keeps one for each key, and gives a step exclusive access to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "RawKeyState", into = "RawKeyState")]
+#[serde(try_from = "SavedState", into = "SavedState")]
 pub struct KeyState {
     pub(crate) kind: KeyKind,
     pub(crate) expires_at: Option<Timestamp>,
-    /// Credits always; requests and tokens while the key has limits over all calls.
     pub(crate) global: ScopeState,
     /// Whether calls beyond a limit are let through.
     pub(crate) shadow: bool,
+    /// Whether calls of assets that are not listed are refused.
+    pub(crate) denies_other: bool,
+    /// Whether the key has thresholds of its own, instead of those of the limiter.
+    pub(crate) own_thresholds: bool,
     /// Sorted by id. Most keys have limits for one asset, which is stored inline.
     pub(crate) assets: SmallVec<[AssetState; 1]>,
+    /// The scope of assets that are not listed, while it has limits.
+    pub(crate) other: Option<Box<ScopeState>>,
     /// The number of the last counting of a scope that began.
     pub(crate) generations: u32,
+    pub(crate) zone: TimeZone,
+    /// Days that have ended, for a store that keeps the history here.
+    closed: Option<Box<ClosedDays>>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct AssetState {
     pub(crate) id: AssetId,
+    /// Whether the configuration lists it. Otherwise it is counted until its limits and its day have ended.
+    pub(crate) listed: bool,
     pub(crate) scope: ScopeState,
+}
+
+/// The days of a key that have ended.
+#[derive(Clone, Debug)]
+struct ClosedDays {
+    days: Vec<ClosedDay>,
+    kept: u16,
+}
+
+/// A scope of a key, by its name: `{"scope":"global"}`, `{"scope":"asset","asset":"gpt-5"}` or `{"scope":"other"}` in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ScopeId {
+    /// The kind of scope.
+    pub scope: Scope,
+    /// The asset, if the scope is one of an asset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asset: Option<AssetId>,
+}
+
+/// A scope of a key, by its place in the key's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// All calls.
+    Global,
+    /// The asset at this position.
+    Asset(usize),
+    /// All assets that are not listed.
+    Other,
 }
 
 /// Credits spent, and the budget that limits them.
@@ -65,55 +107,187 @@ pub struct LocatedAsset<'a> {
 pub struct AssetHint {
     /// The position among the assets.
     pub position: u32,
-    /// The generation of the asset's record that was found there; 0 for none.
+    /// The generation of the asset's record that was found there. Where none was found, the newest of the key.
     pub generation: u32,
 }
 
-impl KeyState {
-    /// Creates the state of a new key: its limits are in force at once.
+/// The parts of a key's state that are no scopes.
+#[derive(Clone, Debug)]
+pub struct KeySettings {
+    /// Member or admin.
+    pub kind: KeyKind,
+    /// When the key expires.
+    pub expires_at: Option<Timestamp>,
+    /// Whether calls beyond a limit are let through.
+    pub shadow: bool,
+    /// Whether calls of assets that are not listed are refused.
+    pub denies_other: bool,
+    /// Whether the thresholds are the key's own.
+    pub own_thresholds: bool,
+    /// The number of the last counting of a scope that began.
+    pub generations: u32,
+    /// The zone of its days, weeks and months.
+    pub time_zone: TimeZone,
+}
+
+impl Place {
+    /// Returns the kind of the scope.
     #[must_use]
-    pub fn new(kind: KeyKind, config: &KeyConfig, now: Timestamp) -> Self {
-        let thresholds = config.thresholds.unwrap_or_default();
-        let budget = Meter::new(config.budget.map(Credits::millionths));
-        let mut global = ScopeState::global(budget, thresholds);
-        if !config.global.is_none() {
-            global.begin(now, FIRST_GENERATION);
-            global = global.with_limits_now(config.global);
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::Global => Scope::Global,
+            Self::Asset(_) => Scope::Asset,
+            Self::Other => Scope::Other,
         }
+    }
+}
+
+impl ScopeId {
+    /// All calls.
+    pub const GLOBAL: Self = Self { scope: Scope::Global, asset: None };
+
+    /// All assets that are not listed.
+    pub const OTHER: Self = Self { scope: Scope::Other, asset: None };
+
+    /// Returns the scope of an asset.
+    #[must_use]
+    pub const fn asset(asset: AssetId) -> Self {
+        Self { scope: Scope::Asset, asset: Some(asset) }
+    }
+}
+
+/// Formats as in `all calls`, `asset "gpt-5"`, `other assets`.
+impl fmt::Display for ScopeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.scope, &self.asset) {
+            (Scope::Asset, Some(asset)) => write!(f, "asset {asset:?}"),
+            (Scope::Asset, None) => f.write_str("the asset"),
+            (Scope::Global, _) => f.write_str("all calls"),
+            (Scope::Other, _) => f.write_str("other assets"),
+        }
+    }
+}
+
+impl<'a> LocatedAsset<'a> {
+    /// Returns whether the key has no scope for the asset.
+    pub(crate) const fn is_other(&self) -> bool {
+        self.id.is_some() && self.position.is_none()
+    }
+
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.position.map(Place::Asset)
+    }
+}
+
+impl KeyState {
+    /// Creates the state of a new key: its limits are in force at once. `thresholds` are those of the limiter, for a key
+    /// without thresholds of its own.
+    #[must_use]
+    pub fn new(kind: KeyKind, config: &KeyConfig, thresholds: Thresholds, now: Timestamp) -> Self {
+        let zone = config.time_zone.clone();
+        let own_thresholds = config.thresholds.is_some();
+        let thresholds = config.thresholds.unwrap_or(thresholds);
+        let global =
+            ScopeState::new(true, &config.global, thresholds, FIRST_GENERATION, now, &zone);
         let mut state = Self {
             kind,
             expires_at: config.expires_at,
             global,
             shadow: config.shadow,
+            denies_other: config.other == Other::Denied,
+            own_thresholds,
             assets: SmallVec::new(),
+            other: None,
             generations: FIRST_GENERATION,
+            zone,
+            closed: None,
         };
-        for (id, limits) in config.assets.iter().filter(|(_, limits)| !limits.is_none()) {
-            let scope = ScopeState::asset(now, state.next_generation(), thresholds);
-            let scope = scope.with_limits_now(*limits);
-            state.assets.push(AssetState { id: id.clone(), scope });
+        for (id, limits) in &config.assets {
+            let scope = state.begun(limits, thresholds, now);
+            state.assets.push(AssetState { id: id.clone(), listed: true, scope });
+        }
+        if let Other::Limited(limits) = &config.other
+            && !limits.is_none()
+        {
+            state.other = Some(Box::new(state.begun(limits, thresholds, now)));
         }
         state
     }
 
-    /// Creates a state from its stored parts, or from those that a call needs.
+    fn begun(&mut self, limits: &Limits, thresholds: Thresholds, now: Timestamp) -> ScopeState {
+        let generation = self.next_generation();
+        ScopeState::new(false, limits, thresholds, generation, now, &self.zone)
+    }
+
+    /// Creates a state from its stored parts, or from those that a call needs. Each asset comes with whether the
+    /// configuration lists it.
     ///
     /// # Errors
     /// [`InvalidValue::TooManyAssets`] above [`Self::MAX_COUNTED_ASSETS`].
     pub fn from_parts(
-        kind: KeyKind,
-        expires_at: Option<Timestamp>,
-        shadow: bool,
-        generations: u32,
+        settings: KeySettings,
         global: ScopeState,
-        assets: impl IntoIterator<Item = (AssetId, ScopeState)>,
+        assets: impl IntoIterator<Item = (AssetId, bool, ScopeState)>,
+        other: Option<ScopeState>,
     ) -> Result<Self, InvalidValue> {
-        let assets = assets.into_iter().map(|(id, scope)| AssetState { id, scope });
+        let assets = assets.into_iter().map(|(id, listed, scope)| AssetState { id, listed, scope });
         let mut assets: SmallVec<[AssetState; 1]> = assets.collect();
         assets.sort_by(|one, other| one.id.cmp(&other.id));
         assets.dedup_by(|one, other| one.id == other.id);
         check_count(assets.len())?;
-        Ok(Self { kind, expires_at, global, shadow, assets, generations })
+        let KeySettings {
+            kind,
+            expires_at,
+            shadow,
+            denies_other,
+            own_thresholds,
+            generations,
+            time_zone,
+        } = settings;
+        Ok(Self {
+            kind,
+            expires_at,
+            global,
+            shadow,
+            denies_other,
+            own_thresholds,
+            assets,
+            other: other.map(Box::new),
+            generations,
+            zone: time_zone,
+            closed: None,
+        })
+    }
+
+    /// Keeps the accounts of days that end, for this many days, today included.
+    #[must_use]
+    pub fn keeping_history(mut self, days: u16) -> Self {
+        let closed = self.closed.take().map_or_else(Vec::new, |closed| closed.days);
+        let kept = days.min(DayHistory::MOST_DAYS);
+        self.closed = Some(Box::new(ClosedDays { days: closed, kept }));
+        self
+    }
+
+    /// Returns the history of the last days, the oldest first and today at the end.
+    #[must_use]
+    pub fn history(&self, days: u16, now: Timestamp) -> Vec<DayHistory> {
+        let closed = self.closed.as_deref();
+        let days = days.min(closed.map_or(1, |closed| closed.kept));
+        DayHistory::of(
+            self,
+            closed.map_or(&[][..], |closed| &closed.days).iter().cloned(),
+            days,
+            now,
+        )
+    }
+
+    pub(crate) fn close(&mut self, day: ClosedDay, now: Timestamp) {
+        let Some(closed) = &mut self.closed else { return };
+        // A row of days more than are asked for: days have up to 25 hours.
+        let kept_ms = i64::from(closed.kept).saturating_add(1).saturating_mul(25 * 3_600_000);
+        let first = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(kept_ms));
+        closed.days.push(day);
+        closed.days.retain(|day| day.span.end > first);
     }
 
     /// Finds the asset of a call.
@@ -129,7 +303,7 @@ impl KeyState {
         LocatedAsset { id: asset, position }
     }
 
-    /// Finds the asset of a call at the position of the hint, if it is still there.
+    /// Finds the asset of a call at the position of the hint, if it is still there; or nowhere, if it still has no scope.
     #[must_use]
     #[inline]
     pub fn locate_hinted<'a>(
@@ -137,6 +311,11 @@ impl KeyState {
         asset: Option<&'a AssetId>,
         hint: AssetHint,
     ) -> Option<LocatedAsset<'a>> {
+        if hint.position == NOWHERE {
+            let position = None;
+            return (hint.generation == self.generations)
+                .then_some(LocatedAsset { id: asset, position });
+        }
         let position = usize::try_from(hint.position).ok()?;
         let found = self.assets.get(position)?;
         (found.scope.record.generation == hint.generation)
@@ -150,12 +329,27 @@ impl KeyState {
             let generation = self.assets.get(position)?.scope.record.generation;
             Some(AssetHint { position: u32::try_from(position).ok()?, generation })
         });
-        hint.unwrap_or_default()
+        // Any scope that begins draws a number.
+        hint.unwrap_or(AssetHint { position: NOWHERE, generation: self.generations })
     }
 
-    /// The most assets that one key has counts for: those in force and those that are still pending or
-    /// winding down after changes within the same day. It bounds the memory of a key.
+    /// The most assets that one key has counts for: those that are listed, and those that were listed and whose limits or
+    /// day have not ended. It bounds the memory of a key.
     pub const MAX_COUNTED_ASSETS: usize = 4 * KeyConfig::MAX_ASSETS;
+
+    /// Returns the parts that are no scopes.
+    #[must_use]
+    pub fn settings(&self) -> KeySettings {
+        KeySettings {
+            kind: self.kind,
+            expires_at: self.expires_at,
+            shadow: self.shadow,
+            denies_other: self.denies_other,
+            own_thresholds: self.own_thresholds,
+            generations: self.generations,
+            time_zone: self.zone.clone(),
+        }
+    }
 
     /// Returns the generation of the newest counting of a scope.
     #[must_use]
@@ -175,23 +369,47 @@ impl KeyState {
         self.expires_at
     }
 
+    /// Returns the zone of its days, weeks and months.
+    #[must_use]
+    pub const fn time_zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// Returns whether the key is expired at `now`.
     #[must_use]
     #[inline]
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+        self.expires_at.unwrap_or(NEVER) <= now
     }
 
     /// Returns whether kind and expiry of the key allow calls at `now`.
     #[must_use]
+    #[inline]
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.kind == KeyKind::Member && !self.is_expired(now)
+    }
+
+    /// Returns whether kind and expiry of the key and its list of assets allow a call of this asset at `now`.
+    #[must_use]
+    pub fn may_call(&self, asset: LocatedAsset<'_>, now: Timestamp) -> bool {
+        self.is_usable(now) && !self.denies(asset)
+    }
+
+    /// Returns whether a call of this asset is refused because only listed ones may be called.
+    pub(crate) fn denies(&self, asset: LocatedAsset<'_>) -> bool {
+        let listed = asset.position.and_then(|position| self.assets.get(position));
+        self.denies_other && asset.id.is_some() && !listed.is_some_and(|asset| asset.listed)
     }
 
     /// Returns the credits spent, and the budget.
     #[must_use]
     pub fn credits(&self) -> CreditUsage {
-        CreditUsage::of(&self.global.record.meter(CREDITS))
+        let record = &self.global.record;
+        let meter = record.meter(Window::Ever, Unit::Credits);
+        CreditUsage {
+            spent: Credits::of_count(meter.map_or(0, |meter| meter.used(record.thresholds))),
+            budget: meter.and_then(|meter| meter.limit()).map(Credits::of_count),
+        }
     }
 
     /// Returns the shares of its limits that raise an event when they are reached.
@@ -206,79 +424,142 @@ impl KeyState {
         self.shadow
     }
 
-    /// Returns the global scope, if it counts requests and tokens.
+    /// Returns the global scope.
     #[must_use]
-    pub fn global(&self) -> Option<&ScopeState> {
-        Some(&self.global).filter(|scope| scope.record.has_windows())
-    }
-
-    /// Returns the global record. It always counts credits.
-    #[must_use]
-    pub const fn global_scope(&self) -> &ScopeState {
+    pub const fn global(&self) -> &ScopeState {
         &self.global
     }
 
-    /// Returns the assets that are counted, by the bytes of their ids.
-    pub fn assets(&self) -> impl Iterator<Item = (&AssetId, &ScopeState)> {
-        self.assets.iter().map(|asset| (&asset.id, &asset.scope))
+    /// Returns the assets that are counted, by the bytes of their ids, each with whether it is listed.
+    pub fn assets(&self) -> impl Iterator<Item = (&AssetId, bool, &ScopeState)> {
+        self.assets.iter().map(|asset| (&asset.id, asset.listed, &asset.scope))
     }
 
-    /// Returns the records that a call meets.
-    #[inline]
-    pub(crate) fn meet(&mut self, asset: LocatedAsset<'_>) -> (&mut Record, Option<&mut Record>) {
-        let of_asset = match asset.position {
-            Some(position) => self.assets.get_mut(position).map(|asset| &mut asset.scope.record),
-            None => None,
+    /// Returns the scope of assets that are not listed, if it is counted.
+    #[must_use]
+    pub fn other(&self) -> Option<&ScopeState> {
+        self.other.as_deref()
+    }
+
+    /// Returns every scope that is counted, in canonical order.
+    pub fn every_scope(&self) -> impl Iterator<Item = (ScopeId, &ScopeState)> {
+        let assets = self.assets.iter();
+        let assets = assets.map(|asset| (ScopeId::asset(asset.id.clone()), &asset.scope));
+        let other = self.other.iter().map(|other| (ScopeId::OTHER, &**other));
+        std::iter::once((ScopeId::GLOBAL, &self.global)).chain(assets).chain(other)
+    }
+
+    /// Returns the places of every scope, in canonical order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let other = self.other.is_some().then_some(Place::Other);
+        let assets = (0..self.assets.len()).map(Place::Asset);
+        std::iter::once(Place::Global).chain(assets).chain(other)
+    }
+
+    /// Returns the scope at a place.
+    #[must_use]
+    pub fn scope_at(&self, place: Place) -> Option<&ScopeState> {
+        match place {
+            Place::Global => Some(&self.global),
+            Place::Asset(position) => self.assets.get(position).map(|asset| &asset.scope),
+            Place::Other => self.other.as_deref(),
+        }
+    }
+
+    pub(crate) fn scope_at_mut(&mut self, place: Place) -> Option<&mut ScopeState> {
+        match place {
+            Place::Global => Some(&mut self.global),
+            Place::Asset(position) => self.assets.get_mut(position).map(|asset| &mut asset.scope),
+            Place::Other => self.other.as_deref_mut(),
+        }
+    }
+
+    /// Returns the name of the scope at a place.
+    #[must_use]
+    pub fn id_at(&self, place: Place) -> ScopeId {
+        let asset = match place {
+            Place::Asset(position) => self.assets.get(position).map(|asset| asset.id.clone()),
+            _ => None,
         };
-        (&mut self.global.record, of_asset)
+        ScopeId { scope: place.scope(), asset }
     }
 
-    /// Returns the scopes that a call meets: the global one, then that of its asset if it is counted.
-    pub(crate) fn scopes(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = &ScopeState> {
-        std::iter::once(&self.global).chain(self.asset(asset))
+    /// Returns whether the configuration keeps the scope at a place, limited or not.
+    pub(crate) fn is_kept(&self, place: Place) -> bool {
+        match place {
+            Place::Global => true,
+            Place::Asset(position) => self.assets.get(position).is_some_and(|asset| asset.listed),
+            Place::Other => false,
+        }
     }
 
-    pub(crate) fn scopes_mut(
+    /// Returns the records that a call of this kind meets, for a call that simply fits: the global one, and at most one
+    /// more. `None` if the call may need a longer look.
+    #[inline]
+    pub(crate) fn meet(
         &mut self,
         asset: LocatedAsset<'_>,
-    ) -> impl Iterator<Item = &mut ScopeState> {
-        let of_asset = asset.position.and_then(|position| self.assets.get_mut(position));
-        std::iter::once(&mut self.global).chain(of_asset.map(|asset| &mut asset.scope))
+    ) -> Option<(&mut Record, Option<(Scope, &mut Record)>)> {
+        let second = match asset.position {
+            Some(position) => {
+                let AssetState { scope, listed, .. } = self.assets.get_mut(position)?;
+                if scope.joins_other() || self.denies_other && !*listed {
+                    return None;
+                }
+                Some((Scope::Asset, &mut scope.record))
+            }
+            None if asset.id.is_none() => None,
+            None if self.denies_other => return None,
+            None => match &mut self.other {
+                Some(other) if other.has_limits() => Some((Scope::Other, &mut other.record)),
+                _ => None,
+            },
+        };
+        Some((&mut self.global.record, second))
     }
 
-    /// Returns the records that a call meets: the global one, then that of its asset if it is counted.
-    pub fn records_of(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = &Record> {
-        self.scopes(asset).map(|scope| &scope.record)
+    /// Returns the scopes that a call of this asset meets, as they are stored.
+    pub fn met(&self, asset: LocatedAsset<'_>) -> impl Iterator<Item = Place> + use<> {
+        let place = asset.place();
+        let joins =
+            place.and_then(|place| self.scope_at(place)).is_some_and(ScopeState::joins_other);
+        let other = self.other().is_some_and(ScopeState::has_limits);
+        let other = (other && (asset.is_other() || joins)).then_some(Place::Other);
+        std::iter::once(Place::Global).chain(place).chain(other)
     }
 
-    /// Replaces the records that a call meets by those of another place.
-    pub fn set_records(
-        &mut self,
-        asset: LocatedAsset<'_>,
-        global: Record,
-        of_asset: Option<Record>,
-    ) {
-        let records = std::iter::once(global).chain(of_asset);
-        for (scope, record) in self.scopes_mut(asset).zip(records) {
+    /// Returns the records of these places.
+    pub fn records_of(
+        &self,
+        places: impl IntoIterator<Item = Place>,
+    ) -> impl Iterator<Item = &Record> {
+        places.into_iter().filter_map(|place| Some(self.scope_at(place)?.record()))
+    }
+
+    /// Replaces the record at a place by that of another place.
+    pub fn set_record(&mut self, place: Place, record: Record) {
+        if let Some(scope) = self.scope_at_mut(place) {
             scope.record = record;
         }
     }
 
-    /// Returns the state of the rules that a call meets.
-    pub(crate) fn rules(&self, asset: LocatedAsset<'_>) -> Rules {
-        let of_asset = self.asset(asset).map_or(Record::UNCOUNTED, |scope| scope.record);
-        Rules::new([self.global.record, of_asset])
+    /// Puts a record, and what is still pending of the scope.
+    pub(crate) fn put(&mut self, place: Place, record: Record, staged: &Staged) {
+        if let Some(scope) = self.scope_at_mut(place) {
+            scope.record = record;
+            if scope.all_pending() != &staged.pending[..] {
+                scope.set_pending(staged.pending.clone());
+            }
+        }
     }
 
-    pub(crate) fn asset(&self, located: LocatedAsset<'_>) -> Option<&ScopeState> {
-        self.assets.get(located.position?).map(|asset| &asset.scope)
-    }
-
-    pub(crate) fn drop_asset(&mut self, located: LocatedAsset<'_>) {
-        if let Some(position) = located.position
-            && position < self.assets.len()
-        {
-            self.assets.remove(position);
+    pub(crate) fn drop_scope(&mut self, place: Place) {
+        match place {
+            Place::Asset(position) if position < self.assets.len() => {
+                drop(self.assets.remove(position));
+            }
+            Place::Other => self.other = None,
+            _ => {}
         }
     }
 
@@ -286,7 +567,14 @@ impl KeyState {
     #[must_use]
     pub fn relevant_to(&self, located: LocatedAsset<'_>) -> Self {
         let asset = located.position.and_then(|position| self.assets.get(position));
-        Self { global: self.global.clone(), assets: asset.cloned().into_iter().collect(), ..*self }
+        Self {
+            global: self.global.clone(),
+            assets: asset.cloned().into_iter().collect(),
+            other: self.other.clone().filter(|_| located.id.is_some()),
+            zone: self.zone.clone(),
+            closed: None,
+            ..*self
+        }
     }
 
     pub(crate) fn search(&self, id: &AssetId) -> Result<usize, usize> {
@@ -298,35 +586,38 @@ impl KeyState {
         self.generations = self.generations.wrapping_add(1);
         self.generations
     }
+
+    /// Returns the configuration of its scopes: limits over all calls, of assets that are listed, and of other assets.
+    #[must_use]
+    pub fn configured(&self) -> (Limits, BTreeMap<AssetId, Limits>, Other) {
+        let listed = self.assets.iter().filter(|asset| asset.listed);
+        let assets = listed.map(|asset| (asset.id.clone(), asset.scope.configured()));
+        let other = match &self.other {
+            _ if self.denies_other => Other::Denied,
+            Some(other) => Other::Limited(other.configured()),
+            None => Other::Limited(Limits::NONE),
+        };
+        (self.global.configured(), assets.collect(), other)
+    }
 }
 
-/// Equality ignores the identities of windows: equal states decide every future call alike.
+/// Equality ignores the identities of windows and the history: equal states decide every future call alike.
 impl PartialEq for KeyState {
     fn eq(&self, other: &Self) -> bool {
-        self.kind == other.kind
-            && self.expires_at == other.expires_at
-            && self.shadow == other.shadow
+        let settings = |state: &Self| {
+            (state.kind, state.expires_at, state.shadow, state.denies_other, state.own_thresholds)
+        };
+        settings(self) == settings(other)
+            && self.zone == other.zone
             && self.global == other.global
             && self.assets().eq(other.assets())
+            && self.other == other.other
     }
 }
 
 impl Eq for KeyState {}
 
 impl CreditUsage {
-    #[inline]
-    pub(crate) fn of(credits: &Meter) -> Self {
-        // A meter's counts are within the bounds of `Credits`.
-        let amount = |millionths| Credits::from_millionths(millionths).unwrap_or(Credits::MAX);
-        Self { spent: amount(credits.used()), budget: credits.limit().map(amount) }
-    }
-
-    /// Returns the meter of the credits.
-    pub(crate) fn meter(&self) -> Meter {
-        let meter = Meter::new(self.budget.map(Credits::millionths));
-        meter.with_used(self.spent.millionths())
-    }
-
     /// Returns the remaining budget, at least 0, if there is a budget.
     #[must_use]
     pub fn remaining(&self) -> Option<Credits> {
@@ -348,59 +639,79 @@ impl fmt::Display for CreditUsage {
 /// field name must not load as no limit. By default serde reads a missing field as `None`; `deserialize_with` does not.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawKeyState {
+struct SavedState {
     kind: KeyKind,
     #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<Timestamp>,
-    credits: Meter,
-    #[serde(deserialize_with = "Option::deserialize")]
-    global: Option<ScopeState>,
-    assets: BTreeMap<AssetId, ScopeState>,
-    generations: u32,
     thresholds: Thresholds,
+    own_thresholds: bool,
     shadow: bool,
+    time_zone: TimeZone,
+    denies_other: bool,
+    generations: u32,
+    global: SavedScope,
+    assets: BTreeMap<AssetId, SavedAsset>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    other: Option<SavedScope>,
+    /// The number of days that are kept, and those that have ended.
+    #[serde(deserialize_with = "Option::deserialize")]
+    history: Option<(u16, Vec<ClosedDay>)>,
 }
 
-impl From<KeyState> for RawKeyState {
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedAsset {
+    listed: bool,
+    scope: SavedScope,
+}
+
+impl From<KeyState> for SavedState {
     fn from(state: KeyState) -> Self {
+        let assets = state.assets.iter().map(|asset| {
+            let scope = SavedScope::from(&asset.scope);
+            (asset.id.clone(), SavedAsset { listed: asset.listed, scope })
+        });
         Self {
             kind: state.kind,
             expires_at: state.expires_at,
             thresholds: state.thresholds(),
+            own_thresholds: state.own_thresholds,
             shadow: state.shadow,
-            credits: state.global.record.meter(CREDITS),
-            global: Some(state.global).filter(|scope| scope.record.has_windows()),
-            assets: state.assets.into_iter().map(|asset| (asset.id, asset.scope)).collect(),
+            denies_other: state.denies_other,
             generations: state.generations,
+            global: SavedScope::from(&state.global),
+            assets: assets.collect(),
+            other: state.other.as_deref().map(SavedScope::from),
+            history: state.closed.map(|closed| (closed.kept, closed.days)),
+            time_zone: state.zone,
         }
     }
 }
 
-impl TryFrom<RawKeyState> for KeyState {
+impl TryFrom<SavedState> for KeyState {
     type Error = InvalidValue;
 
-    fn try_from(raw: RawKeyState) -> Result<Self, InvalidValue> {
-        check_count(raw.assets.len())?;
-        let RawKeyState { thresholds, credits, .. } = raw;
-        let mut global = match raw.global {
-            Some(global) => global.with_thresholds(thresholds)?,
-            None => ScopeState::global(credits, thresholds),
+    fn try_from(saved: SavedState) -> Result<Self, InvalidValue> {
+        let (thresholds, zone) = (saved.thresholds, saved.time_zone);
+        let global = saved.global.restored(true, thresholds, &zone)?;
+        let assets = saved.assets.into_iter().map(|(id, SavedAsset { listed, scope })| {
+            Ok((id, listed, scope.restored(false, thresholds, &zone)?))
+        });
+        let assets = assets.collect::<Result<Vec<_>, InvalidValue>>()?;
+        let other =
+            saved.other.map(|other| other.restored(false, thresholds, &zone)).transpose()?;
+        let settings = KeySettings {
+            kind: saved.kind,
+            expires_at: saved.expires_at,
+            shadow: saved.shadow,
+            denies_other: saved.denies_other,
+            own_thresholds: saved.own_thresholds,
+            generations: saved.generations,
+            time_zone: zone,
         };
-        global.record.counts[CREDITS] = Amount::Credits;
-        global.record.set_meter(CREDITS, credits);
-        global.record.check()?;
-        let assets = raw
-            .assets
-            .into_iter()
-            .map(|(id, scope)| Ok(AssetState { id, scope: scope.with_thresholds(thresholds)? }));
-        Ok(Self {
-            kind: raw.kind,
-            expires_at: raw.expires_at,
-            global,
-            shadow: raw.shadow,
-            assets: assets.collect::<Result<_, InvalidValue>>()?,
-            generations: raw.generations,
-        })
+        let mut state = Self::from_parts(settings, global, assets, other)?;
+        state.closed = saved.history.map(|(kept, days)| Box::new(ClosedDays { days, kept }));
+        Ok(state)
     }
 }
 
@@ -411,5 +722,7 @@ const fn check_count(count: usize) -> Result<(), InvalidValue> {
     Ok(())
 }
 
+/// The position of an asset that has no scope.
+const NOWHERE: u32 = u32::MAX;
 /// The generation of a new key's global scope; its assets follow. Zero is none.
 const FIRST_GENERATION: u32 = 1;

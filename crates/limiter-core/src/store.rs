@@ -8,16 +8,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access_key::KeyDigest;
 use crate::charge::Charge;
-use crate::config::{KeyConfig, KeyKind};
+use crate::config::{Effective, KeyConfig, KeyKind};
 use crate::crossing::Crossing;
 use crate::decision::Decision;
 use crate::domain::FailureDomain;
 use crate::error::{CallError, KeysError, StoreError};
+use crate::history::DayHistory;
 use crate::key::{KeyRecord, StoredSecret};
 use crate::ledger::RecordId;
 use crate::names::{AssetId, KeyId, KeyName, RequestId, WorkspaceId};
 use crate::reservation::ReservationError;
 use crate::settled::{LateEvent, Settled};
+use crate::thresholds::Thresholds;
 use crate::totals::Totals;
 use crate::unpaid::Unpaid;
 use crate::usage::Usage;
@@ -103,12 +105,12 @@ pub trait Store: Debug + Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<Decision, ReservationError>;
 
-    /// Raises the estimate of a running call to new totals: the difference is charged like a top-up, all or nothing, in
-    /// the windows open now.
+    /// Changes the estimate of a running call to new totals. What it adds is checked and charged like a top-up, all or
+    /// nothing, in the windows open now; what it takes away is handed back at once.
     ///
     /// # Errors
-    /// As [`reservation::extend`](crate::reservation::extend), or a store error.
-    async fn extend(
+    /// As [`reservation::amend`](crate::reservation::amend), or a store error.
+    async fn amend(
         &self,
         key: &KeyId,
         id: &RequestId,
@@ -140,6 +142,23 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] if the store cannot answer.
     async fn resolve(&self, digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>;
+
+    /// Reads what a key has counted on each of the last days, the oldest first and today at the end; `None` if the key is
+    /// unknown. A store keeps [`DayHistory::DAYS`] days unless set otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    async fn history(&self, key: &KeyId, days: u16) -> Result<Option<Vec<DayHistory>>, StoreError>;
+
+    /// Finds the living key of this name in a workspace.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    async fn find(
+        &self,
+        workspace: &WorkspaceId,
+        name: &KeyName,
+    ) -> Result<Option<KeyId>, StoreError>;
 
     /// Reads the record of a living key.
     ///
@@ -177,7 +196,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         Ok(created)
     }
 
-    /// Replaces the configuration of a key of the workspace, if it is still at `version`. A save that
+    /// Replaces the configuration of a key of the workspace, if it is still at the version of the update. A save that
     /// changes nothing leaves the version as it is.
     ///
     /// # Errors
@@ -186,10 +205,14 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError>;
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError>;
+
+    /// Sets what a key of the workspace has used to zero, in all windows that end.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`], or a store error.
+    async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>;
 
     /// Deletes a key of the workspace for good, also one whose data is damaged.
     ///
@@ -250,12 +273,48 @@ pub struct NewRecord {
     pub workspace: WorkspaceId,
     /// Member or admin.
     pub kind: KeyKind,
-    /// Name, limits, budget and expiry.
+    /// Name, limits and expiry.
     pub config: KeyConfig,
+    /// The thresholds of a key that has none of its own.
+    pub thresholds: Thresholds,
     /// The stored part of its access key.
     pub secret: Option<StoredSecret>,
     /// Whether it must be the first key of its workspace.
     pub bootstraps: bool,
+}
+
+/// A new configuration of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyUpdate {
+    /// The key.
+    pub id: KeyId,
+    /// The version that the update was made from.
+    pub version: u64,
+    /// The configuration.
+    pub config: KeyConfig,
+    /// When changed limits take effect.
+    pub effective: Effective,
+    /// The thresholds of a key that has none of its own.
+    pub thresholds: Thresholds,
+}
+
+/// A key after an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpdatedKey {
+    /// Its record.
+    pub record: KeyRecord,
+    /// The thresholds that the update itself reached, such as by a limit below what is used.
+    pub crossed: Vec<Crossing>,
+}
+
+impl UpdatedKey {
+    /// Creates the answer to an update.
+    #[must_use]
+    pub const fn new(record: KeyRecord, crossed: Vec<Crossing>) -> Self {
+        Self { record, crossed }
+    }
 }
 
 /// A search for keys: which keys to list, and how many at a time.

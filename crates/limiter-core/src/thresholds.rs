@@ -57,6 +57,9 @@ impl Thresholds {
         Ok(thresholds)
     }
 
+    /// 80 % and 100 %.
+    pub const DEFAULT: Self = Self { percents: [80, 100, 0, 0] };
+
     /// Returns the shares in percent, rising.
     pub fn percents(&self) -> impl Iterator<Item = u8> + use<> {
         self.percents.into_iter().take_while(|percent| *percent > 0)
@@ -105,7 +108,7 @@ impl Thresholds {
 impl Default for Thresholds {
     /// Returns 80 % and 100 %.
     fn default() -> Self {
-        Self { percents: [80, 100, 0, 0] }
+        Self::DEFAULT
     }
 }
 

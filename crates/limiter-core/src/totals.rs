@@ -21,6 +21,7 @@ use crate::object::checked_object;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Totals {
+    requests: Option<u64>,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     credits: Option<Credits>,
@@ -30,7 +31,15 @@ impl Totals {
     /// Creates totals that leave everything as estimated.
     #[must_use]
     pub const fn unchanged() -> Self {
-        Self { input_tokens: None, output_tokens: None, credits: None }
+        Self { requests: None, input_tokens: None, output_tokens: None, credits: None }
+    }
+
+    /// Sets the number of requests, such as for a batch that made fewer calls than it had reserved.
+    ///
+    /// # Errors
+    /// [`InvalidValue::TooLarge`] above [`MAX_COUNT`](crate::MAX_COUNT).
+    pub fn with_requests(self, requests: u64) -> Result<Self, InvalidValue> {
+        Ok(Self { requests: Some(counted("the number of requests", requests)?), ..self })
     }
 
     /// Sets the tokens of the prompt.
@@ -53,6 +62,12 @@ impl Totals {
     #[must_use]
     pub const fn with_credits(self, credits: Credits) -> Self {
         Self { credits: Some(credits), ..self }
+    }
+
+    /// Returns the number of requests, unless it stays as it is.
+    #[must_use]
+    pub const fn requests(&self) -> Option<u64> {
+        self.requests
     }
 
     /// Returns the tokens of the prompt, unless they stay as they are.
@@ -78,10 +93,11 @@ impl Totals {
     /// # Errors
     /// [`InvalidValue::TooLarge`] if the tokens are more than [`MAX_COUNT`](crate::MAX_COUNT) together.
     pub fn applied_to(&self, estimate: &Charge) -> Result<Charge, InvalidValue> {
+        let requests = self.requests.unwrap_or_else(|| estimate.requests());
         let input = self.input_tokens.unwrap_or_else(|| estimate.input_tokens());
         let output = self.output_tokens.unwrap_or_else(|| estimate.output_tokens());
         let credits = self.credits.unwrap_or_else(|| estimate.credits());
-        Ok(estimate.with_tokens(input, output)?.with_credits(credits))
+        Ok(estimate.with_requests(requests)?.with_tokens(input, output)?.with_credits(credits))
     }
 }
 
@@ -90,6 +106,9 @@ impl Totals {
 #[serde(remote = "Totals", default, deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 struct RawTotals {
+    /// Requests.
+    #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
+    requests: Option<u64>,
     /// Tokens of the prompt.
     #[cfg_attr(feature = "utoipa", schema(maximum = 9007199254740991_u64))]
     input_tokens: Option<u64>,
@@ -101,6 +120,7 @@ struct RawTotals {
 }
 
 checked_object!(Totals, RawTotals, |read| {
+    counted_if_any("the number of requests", read.requests)?;
     counted_if_any("the number of input tokens", read.input_tokens)?;
     counted_if_any("the number of output tokens", read.output_tokens)?;
     Ok(read)

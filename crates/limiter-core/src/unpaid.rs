@@ -9,7 +9,7 @@ use crate::credits::Credits;
 /// [`Store::flush`](crate::Store::flush). Sums saturate at the largest number.
 ///
 /// ```
-/// # mod limiter { pub use limiter_core::*; pub use limiter_core as store; }
+/// # mod limiter { pub use limiter_core::*; pub mod store { pub use limiter_core::*; } }
 /// use limiter::Charge;
 /// use limiter::store::Unpaid;
 ///

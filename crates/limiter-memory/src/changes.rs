@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use limiter_core::{KeyConfig, KeyId, NewRecord, StoreError, Timestamp, WorkspaceId};
+use limiter_core::{KeyId, KeyUpdate, NewRecord, StoreError, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use tokio::sync;
 
@@ -31,12 +31,15 @@ pub enum KeyAction {
     Update {
         /// The workspace of the key.
         workspace: WorkspaceId,
+        /// The new configuration.
+        update: KeyUpdate,
+    },
+    /// Sets what a key has used to zero.
+    Reset {
+        /// The workspace of the key.
+        workspace: WorkspaceId,
         /// The key.
         id: KeyId,
-        /// The version that the update is based on.
-        version: u64,
-        /// The new configuration.
-        config: KeyConfig,
     },
     /// Deletes a key.
     Delete {

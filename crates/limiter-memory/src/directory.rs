@@ -56,6 +56,11 @@ impl Directory {
         self.keys.get(id)
     }
 
+    /// Returns the key of this name in a workspace.
+    pub(crate) fn find(&self, workspace: &WorkspaceId, name: &KeyName) -> Option<&KeyId> {
+        self.workspaces.get(workspace)?.by_name.get(name)
+    }
+
     /// Starts to record which keys change.
     pub(crate) fn watch_changes(&mut self) {
         self.changed = Some(HashSet::default());

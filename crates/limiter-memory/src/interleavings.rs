@@ -5,12 +5,11 @@
 use std::sync::Arc;
 
 use limiter_core::{
-    AssetId, Charge, Decision, DenialReason, KeyConfig, KeyId, KeyKind, Limits, ManualClock,
-    NewRecord, Timestamp, WorkspaceId,
+    AssetId, Charge, Decision, DenialReason, Effective, KeyConfig, KeyId, KeyKind, KeyUpdate,
+    Limits, ManualClock, NewRecord, Thresholds, Timestamp, WorkspaceId,
 };
 use loom::thread;
 
-use crate::sync::model;
 use crate::{MemoryHandle, MemoryStore};
 
 const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
@@ -41,7 +40,15 @@ impl World {
     fn create(&self, id: KeyId, requests_per_minute: u64) {
         let (workspace, config) = (self.workspace.clone(), self.config(requests_per_minute));
         let kind = KeyKind::Member;
-        let record = NewRecord { id, workspace, kind, config, secret: None, bootstraps: false };
+        let record = NewRecord {
+            id,
+            workspace,
+            kind,
+            config,
+            thresholds: Thresholds::DEFAULT,
+            secret: None,
+            bootstraps: false,
+        };
         self.store.create(record).unwrap();
     }
 
@@ -52,7 +59,7 @@ impl World {
 
     /// Makes a call by a handle in another thread. Returns whether it was allowed.
     fn call(handle: MemoryHandle) -> thread::JoinHandle<bool> {
-        thread::spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
+        spawn(move || handle.check_and_consume(&Charge::request()).is_allowed())
     }
 
     fn handle(&self) -> MemoryHandle {
@@ -63,6 +70,19 @@ impl World {
         self.store.check_and_consume(&self.key, Some(&self.asset), &Charge::request())
     }
 }
+
+/// Spawns a thread of a story.
+fn spawn<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::Builder::new().stack_size(STACK).spawn(action).unwrap()
+}
+
+/// Runs a story in every interleaving of its threads, in a thread with room for a decision.
+fn model(story: impl Fn() + Copy + Send + Sync + 'static) {
+    crate::sync::model(move || spawn(story).join().unwrap());
+}
+
+/// In words. Those of loom itself are too small for a decision in a build without optimisations.
+const STACK: usize = 1 << 16;
 
 fn is_unknown(decision: &Decision) -> bool {
     decision.denied().is_some_and(|denied| *denied.reason() == DenialReason::KeyUnknown)
@@ -84,7 +104,7 @@ fn two_threads_share_a_handle_and_its_hint() {
     model(|| {
         let shared = Arc::new(World::new(1).handle());
         let other = shared.clone();
-        let other = thread::spawn(move || other.check_and_consume(&Charge::request()).is_allowed());
+        let other = spawn(move || other.check_and_consume(&Charge::request()).is_allowed());
         let own = shared.check_and_consume(&Charge::request()).is_allowed();
         assert!(own ^ other.join().unwrap());
     });
@@ -97,7 +117,7 @@ fn a_handle_is_refused_as_soon_as_the_key_is_deleted() {
         let handle = world.handle();
         let caller = {
             let handle = handle.clone();
-            thread::spawn(move || handle.check_and_consume(&Charge::request()))
+            spawn(move || handle.check_and_consume(&Charge::request()))
         };
         world.store.delete(&world.workspace, &world.key).unwrap();
         assert!(is_unknown(&handle.check_and_consume(&Charge::request())));
@@ -143,7 +163,14 @@ fn an_asset_that_is_moved_meanwhile_is_found_again_by_a_handle() {
         // An asset that sorts before moves the other one to the next place.
         let limits = Limits::builder().requests_per_minute(0).build().unwrap();
         let config = world.config(1).with_asset("a".parse().unwrap(), limits);
-        world.store.update(&world.workspace, &world.key, 1, &config).unwrap();
+        let update = KeyUpdate {
+            id: world.key.clone(),
+            version: 1,
+            config,
+            effective: Effective::Next,
+            thresholds: Thresholds::DEFAULT,
+        };
+        world.store.update(&world.workspace, &update).unwrap();
         let own = handle.check_and_consume(&Charge::request()).is_allowed();
         assert!(own ^ caller.join().unwrap());
     });

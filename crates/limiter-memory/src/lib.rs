@@ -5,7 +5,7 @@
 //! windows roll at the next call, and the keys and assets that admins configured bound the memory of the store.
 //!
 //! ```
-//! use limiter_core::{Charge, KeyConfig, KeyKind, Limits, NewRecord};
+//! use limiter_core::{Charge, KeyConfig, KeyKind, Limits, NewRecord, Thresholds};
 //! use limiter_memory::MemoryStore;
 //!
 //! let store = MemoryStore::new();
@@ -15,6 +15,7 @@
 //!     workspace: "team-a".parse()?,
 //!     kind: KeyKind::Member,
 //!     config: KeyConfig::named("ci")?.with_global(limits),
+//!     thresholds: Thresholds::DEFAULT,
 //!     secret: None,
 //!     bootstraps: false,
 //! })?;

@@ -14,7 +14,7 @@ use crate::cell::Cell;
 /// that were pending are in force.
 ///
 /// ```
-/// # mod limiter { pub use limiter_memory::*; pub use limiter_memory as memory; }
+/// # mod limiter { pub use limiter_memory::*; pub mod memory { pub use limiter_memory::*; } }
 /// use limiter::memory::{MemoryStore, Snapshot};
 ///
 /// let store = MemoryStore::new();
@@ -66,7 +66,7 @@ impl CopiedCell {
 
 impl Snapshot {
     /// The format that this version writes and reads.
-    pub const FORMAT: u32 = 3;
+    pub const FORMAT: u32 = 4;
 
     pub(crate) const fn new(taken_at: Timestamp, last_change: u64, keys: Vec<SavedKey>) -> Self {
         Self { format: Self::FORMAT, taken_at, last_change, keys }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use limiter_core::keys::is_permanent_admin;
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState,
-    KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId, RequestId,
-    ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals, Usage,
-    WorkspaceId, async_trait, reservation,
+    AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
+    KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, ManualClock, NewRecord, Page, RecordId,
+    RequestId, ReservationError, Search, Settled, Store, StoreError, StoredKey, Timestamp, Totals,
+    UpdatedKey, Usage, WorkspaceId, async_trait, reservation,
 };
 
 use crate::changes::{Changes, Journal, KeyAction, KeyChange};
@@ -28,6 +28,7 @@ pub struct MemoryStore {
     directory: Arc<RwLock<Directory>>,
     cells: Arc<CellMap>,
     bounds: LedgerBounds,
+    history_days: u16,
     changes: Arc<Changes>,
 }
 
@@ -37,6 +38,7 @@ pub struct MemoryStore {
 pub struct MemoryStoreBuilder {
     time: Time,
     bounds: LedgerBounds,
+    history_days: u16,
     journal: Option<Arc<dyn Journal>>,
 }
 
@@ -55,6 +57,12 @@ impl MemoryStoreBuilder {
         Self { bounds, ..self }
     }
 
+    /// Sets how many days the history of a key goes back, today included: [`DayHistory::DAYS`] by default, at most
+    /// [`DayHistory::MOST_DAYS`].
+    pub fn history_days(self, days: u16) -> Self {
+        Self { history_days: days.clamp(1, DayHistory::MOST_DAYS), ..self }
+    }
+
     /// Writes each change of a key to this journal before it takes effect. By default there is no journal.
     ///
     /// With regular snapshots, a crash loses only the counts since the last one:
@@ -65,7 +73,7 @@ impl MemoryStoreBuilder {
     ///
     /// # mod limiter {
     /// #     pub use limiter_core::StoreError;
-    /// #     pub use limiter_memory as memory;
+    /// #     pub mod memory { pub use limiter_memory::*; }
     /// # }
     /// use limiter::memory::{KeyChange, Journal, MemoryStore, Snapshot};
     /// use limiter::StoreError;
@@ -97,7 +105,8 @@ impl MemoryStoreBuilder {
     pub fn build(self) -> MemoryStore {
         let cells = Arc::new(CellMap::new(self.time));
         let changes = Arc::new(Changes::new(self.journal));
-        MemoryStore { directory: Arc::default(), cells, bounds: self.bounds, changes }
+        let (bounds, history_days) = (self.bounds, self.history_days);
+        MemoryStore { directory: Arc::default(), cells, bounds, history_days, changes }
     }
 
     /// Creates a store that continues from a snapshot.
@@ -128,7 +137,8 @@ impl MemoryStoreBuilder {
             let permanent_admin = is_permanent_admin(saved.state.kind(), saved.state.expires_at());
             let id = saved.key.id.clone();
             directory.insert(saved.key, permanent_admin).map_err(RestoreError::Inconsistent)?;
-            store.cells.insert(id, saved.state, saved.ledger.map(|ledger| Box::new(ledger.into())));
+            let state = saved.state.keeping_history(store.history_days);
+            store.cells.insert(id, state, saved.ledger.map(|ledger| Box::new(ledger.into())));
         }
         drop(directory);
         for change in changes {
@@ -157,7 +167,12 @@ impl MemoryStore {
 
     /// Creates a builder with the default settings.
     pub fn builder() -> MemoryStoreBuilder {
-        MemoryStoreBuilder { time: Time::System, bounds: LedgerBounds::default(), journal: None }
+        MemoryStoreBuilder {
+            time: Time::System,
+            bounds: LedgerBounds::default(),
+            history_days: DayHistory::DAYS,
+            journal: None,
+        }
     }
 
     /// Decides whether the key may make this call, and charges it if so, in one atomic step.
@@ -234,17 +249,17 @@ impl MemoryStore {
         .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), asset)))
     }
 
-    /// As [`Store::extend`].
+    /// As [`Store::amend`].
     ///
     /// # Errors
-    /// As [`reservation::extend`].
-    pub fn extend(
+    /// As [`reservation::amend`].
+    pub fn amend(
         &self,
         key: &KeyId,
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.step(key, |state, ledger, now| reservation::extend(state, ledger, key, id, to, now))
+        self.step(key, |state, ledger, now| reservation::amend(state, ledger, key, id, to, now))
             .unwrap_or_else(|| Ok(Decision::key_unknown(Some(key), None)))
     }
 
@@ -293,6 +308,12 @@ impl MemoryStore {
         self.cells.with(key, |cell| Some(Usage::of(&cell?.state, self.cells.time().now())))
     }
 
+    /// Returns what the key has counted on each of the last days, or `None` if no such key exists.
+    #[must_use]
+    pub fn history(&self, key: &KeyId, days: u16) -> Option<Vec<DayHistory>> {
+        self.cells.with(key, |cell| Some(cell?.state.history(days, self.cells.time().now())))
+    }
+
     /// Resolves a key and an asset for many calls; `None` if the key is unknown.
     #[must_use]
     pub fn handle(&self, key: &KeyId, asset: Option<&AssetId>) -> Option<MemoryHandle> {
@@ -304,6 +325,12 @@ impl MemoryStore {
     #[must_use]
     pub fn resolve(&self, digest: &KeyDigest) -> Option<KeyId> {
         self.directory.read().resolve(digest).cloned()
+    }
+
+    /// Returns the id of the living key of this name.
+    #[must_use]
+    pub fn find(&self, workspace: &WorkspaceId, name: &KeyName) -> Option<KeyId> {
+        self.directory.read().find(workspace, name).cloned()
     }
 
     /// Reads the record of a living key.
@@ -319,23 +346,32 @@ impl MemoryStore {
     /// As [`Store::create`].
     pub fn create(&self, key: NewRecord) -> Result<KeyRecord, KeysError> {
         let id = key.id.clone();
-        self.change(&id, KeyAction::Create(key))
+        self.change(KeyAction::Create(key))?;
+        self.read(&id).ok_or_else(|| KeysError::NotFound(id.to_string()))
     }
 
-    /// Replaces the configuration of a key of the workspace, if it is still at `version`.
+    /// Replaces the configuration of a key of the workspace, if it is still at the version of the update.
     ///
     /// # Errors
     /// As [`Store::update`].
     pub fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        let workspace = workspace.clone();
-        let config = config.clone();
-        self.change(id, KeyAction::Update { workspace, id: id.clone(), version, config })
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError> {
+        let (workspace, update) = (workspace.clone(), update.clone());
+        let id = update.id.clone();
+        let crossed = self.change(KeyAction::Update { workspace, update })?;
+        let record = self.read(&id).ok_or_else(|| KeysError::NotFound(id.to_string()))?;
+        Ok(UpdatedKey::new(record, crossed))
+    }
+
+    /// Sets what a key of the workspace has used to zero, in all windows that end.
+    ///
+    /// # Errors
+    /// As [`Store::reset`].
+    pub fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.change(KeyAction::Reset { workspace: workspace.clone(), id: id.clone() }).map(drop)
     }
 
     /// Deletes a key of the workspace for good.
@@ -343,30 +379,25 @@ impl MemoryStore {
     /// # Errors
     /// As [`Store::delete`].
     pub fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
-        let mut last = self.changes.last.lock();
-        let at = self.cells.time().now();
-        let action = KeyAction::Delete { workspace: workspace.clone(), id: id.clone() };
-        self.check(&action, at)?;
-        let action = self.changes.append(&mut last, at, action)?;
-        self.apply(&action, at)
+        self.change(KeyAction::Delete { workspace: workspace.clone(), id: id.clone() }).map(drop)
     }
 
-    /// Creates or updates a key: checks the change, appends it to the journal, applies it, and returns the record.
-    fn change(&self, id: &KeyId, action: KeyAction) -> Result<KeyRecord, KeysError> {
+    /// Changes a key: checks the change, appends it to the journal, and applies it. Returns the thresholds that it reached.
+    fn change(&self, action: KeyAction) -> Result<Vec<Crossing>, KeysError> {
         let mut last = self.changes.last.lock();
         let at = self.cells.time().now();
-        if self.check(&action, at)? {
-            let action = self.changes.append(&mut last, at, action)?;
-            // The journal may have taken a while, and time must not go back.
-            self.apply(&action, at.max(self.cells.time().now()))?;
+        if !self.check(&action, at)? {
+            return Ok(Vec::new());
         }
-        self.read(id).ok_or_else(|| KeysError::NotFound(id.to_string()))
+        let action = self.changes.append(&mut last, at, action)?;
+        // The journal may have taken a while, and time must not go back.
+        self.apply(&action, at.max(self.cells.time().now()))
     }
 
     /// Repeats a change of the journal.
     fn replay(&self, change: &KeyChange) -> Result<(), KeysError> {
         self.check(&change.action, change.at)?;
-        self.apply(&change.action, change.at)
+        self.apply(&change.action, change.at).map(drop)
     }
 
     /// Checks that an action is allowed, and returns whether it changes anything.
@@ -382,7 +413,8 @@ impl MemoryStore {
                 }
                 directory.check_insert(&first_version(record)).map(|()| true)
             }
-            KeyAction::Update { workspace, id, version, config } => {
+            KeyAction::Update { workspace, update } => {
+                let KeyUpdate { id, version, config, effective, thresholds } = update;
                 config.check()?;
                 let directory = self.directory.read();
                 let key = directory.get_in(workspace, id)?;
@@ -390,7 +422,11 @@ impl MemoryStore {
                 let mut state = state.ok_or_else(|| KeysError::NotFound(id.to_string()))?;
                 directory.check_update(key, *version, state.kind(), config)?;
                 let renamed = key.name != config.name;
-                Ok(state.configure(config, at)? || renamed)
+                let (changes, _) = state.configure(config, *thresholds, *effective, at)?;
+                Ok(changes || renamed)
+            }
+            KeyAction::Reset { workspace, id } => {
+                self.directory.read().get_in(workspace, id).map(|_| true)
             }
             KeyAction::Delete { workspace, id } => {
                 self.directory.read().check_remove(workspace, id).map(|()| true)
@@ -398,30 +434,41 @@ impl MemoryStore {
         }
     }
 
-    /// Applies a [checked](Self::check) change.
-    fn apply(&self, action: &KeyAction, at: Timestamp) -> Result<(), KeysError> {
+    /// Applies a [checked](Self::check) change. Returns the thresholds that it reached.
+    fn apply(&self, action: &KeyAction, at: Timestamp) -> Result<Vec<Crossing>, KeysError> {
         let mut directory = self.directory.write();
         match action {
             KeyAction::Create(record) => {
-                let NewRecord { kind, config, .. } = record;
+                let NewRecord { kind, config, thresholds, .. } = record;
                 let permanent_admin = is_permanent_admin(*kind, config.expires_at);
                 directory.insert(first_version(record), permanent_admin)?;
-                self.cells.insert(record.id.clone(), KeyState::new(*kind, config, at), None);
+                let state = KeyState::new(*kind, config, *thresholds, at);
+                let state = state.keeping_history(self.history_days);
+                self.cells.insert(record.id.clone(), state, None);
             }
-            KeyAction::Update { id, config, .. } => {
+            KeyAction::Update { update, .. } => {
+                let KeyUpdate { id, config, effective, thresholds, .. } = update;
                 let configured = self.cells.with(id, |cell| {
                     let state = &mut cell?.state;
-                    Some(state.configure(config, at).map(|_| state.kind()))
+                    let configured = state.configure(config, *thresholds, *effective, at);
+                    Some(configured.map(|(_, crossed)| (state.kind(), crossed)))
                 });
-                let kind = configured.ok_or_else(|| KeysError::NotFound(id.to_string()))??;
+                let (kind, crossed) =
+                    configured.ok_or_else(|| KeysError::NotFound(id.to_string()))??;
                 directory.update(id, kind, config);
+                return Ok(crossed);
             }
+            KeyAction::Reset { id, .. } => self.cells.with(id, |cell| {
+                if let Some(cell) = cell {
+                    cell.state.reset(at);
+                }
+            }),
             KeyAction::Delete { workspace, id } => {
                 directory.remove(workspace, id)?;
                 self.cells.remove(id);
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Lists a page of the living keys of a workspace, by the bytes of their names.
@@ -441,7 +488,7 @@ impl MemoryStore {
                 Then::GoOn(name) => start = Some(name),
                 Then::End => return Page::new(keys, None),
                 Then::More => {
-                    let next = keys.last().map(|key| key.name.clone());
+                    let next = keys.last().map(|key| key.config.name.clone());
                     return Page::new(keys, next);
                 }
             }
@@ -549,14 +596,16 @@ asynchronous! {
         -> Result<Vec<Crossing>, ReservationError>;
     reserve(key: &KeyId, asset: Option<&AssetId>, estimate: &Charge, id: &RequestId, ttl: Duration)
         -> Result<Decision, ReservationError>;
-    extend(key: &KeyId, id: &RequestId, to: &Totals) -> Result<Decision, ReservationError>;
+    amend(key: &KeyId, id: &RequestId, to: &Totals) -> Result<Decision, ReservationError>;
     settle(key: &KeyId, id: &RequestId, actual: &Totals) -> Result<Settled, ReservationError>;
     cancel(key: &KeyId, id: &RequestId) -> Result<Settled, ReservationError>;
     resolve(digest: &KeyDigest) -> Result<Option<KeyId>, StoreError>: Ok;
     read(id: &KeyId) -> Result<Option<KeyRecord>, StoreError>: Ok;
     create(key: NewRecord) -> Result<KeyRecord, KeysError>, after turn;
-    update(workspace: &WorkspaceId, id: &KeyId, version: u64, config: &KeyConfig)
-        -> Result<KeyRecord, KeysError>, after turn;
+    history(key: &KeyId, days: u16) -> Result<Option<Vec<DayHistory>>, StoreError>: Ok;
+    find(workspace: &WorkspaceId, name: &KeyName) -> Result<Option<KeyId>, StoreError>: Ok;
+    update(workspace: &WorkspaceId, update: &KeyUpdate) -> Result<UpdatedKey, KeysError>, after turn;
+    reset(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, after turn;
     delete(workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError>, after turn;
     list(workspace: &WorkspaceId, search: &Search) -> Result<Page, StoreError>: Ok;
 }

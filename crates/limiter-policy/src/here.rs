@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    Allowed, AssetId, Charge, Credits, Decision, KeyRecord, KeyState, Ledger, LedgerBounds,
-    RequestId, ReservationError, Settled, Timestamp, Totals, Unpaid, evaluate, reservation,
+    Allowed, AssetId, Charge, Decision, Effective, KeyConfig, KeyRecord, KeyState, Ledger,
+    LedgerBounds, RequestId, ReservationError, Settled, Thresholds, Timestamp, Totals, Unpaid,
+    Usage, evaluate, reservation,
 };
 
 use crate::debt::{Debt, Moment};
@@ -16,8 +17,7 @@ use crate::share::Share;
 #[derive(Debug)]
 pub(crate) struct Learned {
     pub(crate) record: KeyRecord,
-    /// The rest of its budget.
-    pub(crate) left: Option<Credits>,
+    pub(crate) usage: Usage,
 }
 
 /// A key by the rules of the core, with a share of each of its limits.
@@ -30,8 +30,10 @@ pub(crate) struct Here {
     bounds: LedgerBounds,
     /// The bound over all keys, while it is reached.
     full: Option<Full>,
-    /// By asset; assets without limits share `None`.
+    /// By asset. Assets that are not counted share `None`, or [`Self::other`] if the store counts them together.
     debts: BTreeMap<Option<AssetId>, Debt>,
+    /// An asset that is not listed, in whose name the calls of all such assets are paid.
+    other: Option<AssetId>,
 }
 
 /// The reached bound over all keys.
@@ -50,19 +52,19 @@ impl Here {
         bounds: LedgerBounds,
         now: Timestamp,
     ) -> Self {
-        let Learned { record, left } = &**learned;
-        let mut state = KeyState::new(record.kind, &share.in_force(record, *left, now), now);
-        // This cannot fail: a record has no more assets than a key may have.
-        let _ = state.configure(&share.configured(record, *left), now);
-        Self {
+        let (kind, in_force) = (learned.record.kind, share.in_force(learned, None, now));
+        let mut here = Self {
             share,
             learned: Arc::clone(learned),
-            state,
+            state: KeyState::new(kind, &in_force, Thresholds::NONE, now),
             ledger: Ledger::default(),
             bounds,
             full: None,
             debts: BTreeMap::new(),
-        }
+            other: None,
+        };
+        here.configure(&share.configured(learned, None), Effective::Next, now);
+        here
     }
 
     /// Takes over a newer state of the key. Its local windows and counts stay.
@@ -71,11 +73,15 @@ impl Here {
             return;
         }
         self.learned = Arc::clone(learned);
-        let mut config = self.share.configured(&learned.record, learned.left);
-        // The credits spent here are in the store's counts by now, and the rest of the budget is shared again.
-        let spent = self.state.credits().spent;
-        config.budget = config.budget.map(|part| part + spent);
-        let _ = self.state.configure(&config, now);
+        let used = Usage::of(&self.state, now);
+        let in_force = self.share.in_force(learned, Some(&used), now);
+        self.configure(&in_force, Effective::Now, now);
+        self.configure(&self.share.configured(learned, Some(&used)), Effective::Next, now);
+    }
+
+    fn configure(&mut self, config: &KeyConfig, effective: Effective, now: Timestamp) {
+        // This cannot fail: a record has no more assets than a key may have.
+        let _ = self.state.configure(config, Thresholds::NONE, effective, now);
     }
 
     pub(crate) fn peek(
@@ -160,7 +166,7 @@ impl Here {
         self.full = full;
     }
 
-    pub(crate) fn extend(
+    pub(crate) fn amend(
         &mut self,
         id: &RequestId,
         to: &Totals,
@@ -168,10 +174,10 @@ impl Here {
     ) -> Result<Decision, ReservationError> {
         let before = self.open(id);
         let Self { state, ledger, learned, .. } = self;
-        let decision = reservation::extend(state, ledger, &learned.record.id, id, to, now)?;
+        let decision = reservation::amend(state, ledger, &learned.record.id, id, to, now)?;
         let after = self.ledger.reservation(id).map(|reservation| *reservation.estimate());
-        if let (Some((asset, estimate)), Some(raised)) = (before, after) {
-            self.correct(asset, &estimate, &raised);
+        if let (Some((asset, estimate)), Some(amended)) = (before, after) {
+            self.correct(asset, &estimate, &amended);
         }
         Ok(decision)
     }
@@ -233,7 +239,10 @@ impl Here {
     /// Corrects the debt of a reservation from its estimate to its cost.
     fn correct(&mut self, asset: Option<AssetId>, estimate: &Charge, cost: &Charge) {
         // Uses the debt to which the estimate was added.
-        let asset = asset.filter(|asset| self.debts.contains_key(&Some(asset.clone())));
+        let asset = match asset {
+            Some(asset) if !self.debts.contains_key(&Some(asset.clone())) => self.other.clone(),
+            asset => asset,
+        };
         let debt = self.debts.entry(asset).or_default();
         debt.take_back(estimate);
         debt.add(cost);
@@ -260,9 +269,168 @@ impl Here {
     fn owe_if_charged(&mut self, decision: &Decision, asset: Option<&AssetId>, charge: &Charge) {
         let replayed = decision.allowed().is_some_and(Allowed::replayed);
         if decision.is_charged() && !replayed {
-            // All assets without limits count as one, or made-up names would fill memory.
-            let asset = self.state.assets().map(|(id, _)| id).find(|id| Some(*id) == asset);
-            self.debts.entry(asset.cloned()).or_default().add(charge);
+            let payee = self.payee(asset);
+            self.debts.entry(payee).or_default().add(charge);
         }
+    }
+
+    /// Returns the asset in whose name a call is paid. All assets that are not counted have one, or made-up names would
+    /// fill memory.
+    fn payee(&mut self, asset: Option<&AssetId>) -> Option<AssetId> {
+        let asset = asset?;
+        let is_counted = |asset: &AssetId| self.state.assets().any(|(id, _, _)| id == asset);
+        if is_counted(asset) {
+            return Some(asset.clone());
+        }
+        self.state.other()?;
+        if self.other.as_ref().is_none_or(is_counted) {
+            self.other = Some(asset.clone());
+        }
+        self.other.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use limiter_conformance::fixtures::{NOON, asset, input_and_output, request_id, tokens};
+    use limiter_core::{KeyConfig, KeyKind, Limits, Other, StoredKey};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Every kind of limit: other assets, input tokens of a month, and what is limited for ever.
+    const CONFIG: &str = r#"{
+        "name": "ci",
+        "global": {"requests_per_hour": 9, "input_tokens_per_month": 30, "tokens_ever": 60},
+        "assets": {"gpt-5": {"output_tokens_per_week": 12, "requests_ever": 6}},
+        "other": {"requests_per_day": 6},
+        "budget": "0.000090"
+    }"#;
+
+    struct Store {
+        key: StoredKey,
+        state: KeyState,
+    }
+
+    impl Store {
+        fn of(config: &KeyConfig) -> Self {
+            let state = KeyState::new(KeyKind::Member, config, Thresholds::DEFAULT, NOON);
+            let (id, workspace) = ("ci".parse().unwrap(), "home".parse().unwrap());
+            let name = config.name.clone();
+            Self { key: StoredKey { id, workspace, name, secret: None, version: 1 }, state }
+        }
+
+        fn update(&mut self, config: &KeyConfig, effective: Effective) {
+            self.state.configure(config, Thresholds::DEFAULT, effective, NOON).unwrap();
+        }
+
+        fn learned(&self) -> Arc<Learned> {
+            let record = KeyRecord::of(&self.key, &self.state, NOON);
+            Arc::new(Learned { record, usage: Usage::of(&self.state, NOON) })
+        }
+
+        /// A process with a third of each limit.
+        fn here(&self) -> Here {
+            let share = Share::one_in(NonZeroU32::new(3).unwrap());
+            Here::new(share, &self.learned(), LedgerBounds::default(), NOON)
+        }
+    }
+
+    fn config() -> KeyConfig {
+        serde_json::from_str(CONFIG).unwrap()
+    }
+
+    /// The limits in force here, as `scope/window/unit limit`.
+    fn limits(here: &Here, now: Timestamp) -> Vec<String> {
+        let usage = Usage::of(&here.state, now);
+        let rules = usage.scopes.iter().flat_map(|scope| &scope.rules);
+        rules.map(|state| format!("{} {}", state.rule, state.limit)).collect()
+    }
+
+    #[test]
+    fn every_limit_has_a_share() {
+        let here = Store::of(&config()).here();
+        assert_eq!(
+            limits(&here, NOON),
+            [
+                "global/hour/requests 3",
+                "global/month/input_tokens 10",
+                "global/ever/tokens 20",
+                "global/ever/credits 30",
+                "asset/week/output_tokens 4",
+                "asset/ever/requests 2",
+                "other/day/requests 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_a_limit_for_ever_what_is_left_is_shared_again() {
+        let mut store = Store::of(&config());
+        let mut here = store.here();
+        let gpt5 = asset("gpt-5");
+        assert!(here.check(Some(&gpt5), &tokens(2, 3), NOON).is_charged());
+        // The store has counted that call, and three of others.
+        for _ in 0..4 {
+            let (key, located) = (store.key.id.clone(), store.state.locate(Some(&gpt5)));
+            let charge = tokens(2, 1);
+            assert!(evaluate::charge(&mut store.state, &key, located, &charge, NOON).is_charged());
+        }
+        here.learn(&store.learned(), NOON);
+        let limits = limits(&here, NOON);
+        assert!(limits.contains(&"global/ever/tokens 21".into()), "5 + 48 / 3: {limits:?}");
+        assert!(limits.contains(&"asset/ever/requests 1".into()), "1 + 2 / 3: {limits:?}");
+        assert!(limits.contains(&"global/hour/requests 3".into()), "as before: {limits:?}");
+    }
+
+    #[test]
+    fn a_change_at_once_holds_here_when_it_is_known_and_any_other_with_the_next_window() {
+        let mut store = Store::of(&config());
+        let mut here = store.here();
+        let fewer = config().with_other(Other::Denied);
+        let fewer = fewer.with_global(Limits::builder().requests_per_hour(6).build().unwrap());
+        store.update(&fewer, Effective::Next);
+        here.learn(&store.learned(), NOON);
+        assert!(limits(&here, NOON).contains(&"global/hour/requests 3".into()));
+        assert!(limits(&here, NOON.after(HOUR)).contains(&"global/hour/requests 2".into()));
+        assert!(!here.check(Some(&asset("other")), &Charge::request(), NOON).is_allowed());
+        store.update(&fewer, Effective::Now);
+        here.learn(&store.learned(), NOON);
+        assert!(limits(&here, NOON).contains(&"global/hour/requests 2".into()));
+    }
+
+    #[test]
+    fn calls_of_other_assets_are_paid_together_in_the_name_of_one_of_them() {
+        let mut here = Store::of(&config()).here();
+        for name in ["a", "b", "c"] {
+            let decision = here.check(Some(&asset(name)), &Charge::request(), NOON);
+            assert_eq!(decision.is_charged(), name != "c", "a third of 6 is 2");
+        }
+        let now = Moment::now();
+        assert_eq!(here.due(now, false), [Some(asset("a"))]);
+        let debt = here.debt(&Some(asset("a"))).unwrap();
+        assert_eq!(debt.unpaid().map(|charge| charge.requests()).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn an_amendment_corrects_the_debt_both_ways() {
+        let mut here = Store::of(&config()).here();
+        let (other, id) = (asset("other"), request_id("r"));
+        assert!(here.check(Some(&asset("a")), &Charge::request(), NOON).is_charged());
+        let reserved = here.reserve(Some(&other), &tokens(1, 9), &id, HOUR, NOON);
+        assert!(reserved.is_ok_and(|decision| decision.is_charged()));
+        for (input, output) in [(1, 29), (2, 1)] {
+            let amended = here.amend(&id, &input_and_output(input, output), NOON);
+            assert!(amended.is_ok_and(|decision| decision.is_charged() == (output == 1)));
+        }
+        let debt = here.debt(&Some(asset("a"))).unwrap();
+        assert_eq!(debt.unpaid().collect::<Vec<_>>(), [tokens(2, 1).with_requests(2).unwrap()]);
+        let ended = here.end(&id, None, NOON);
+        assert_eq!(ended.unwrap().charge, Some(Charge::NOTHING));
+        let debt = here.debt(&Some(asset("a"))).unwrap();
+        assert_eq!(debt.unpaid().collect::<Vec<_>>(), [Charge::request()]);
     }
 }

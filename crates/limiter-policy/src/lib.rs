@@ -40,9 +40,10 @@
 //!
 //! # Going on with a share
 //! Under [`LocalShare`](FailurePolicy::LocalShare) the process decides by the rules of the core, with a [`Share`] of
-//! each limit and of the rest of the budget, both as last known, in its own windows, by its own clock. The allowed calls
+//! each limit, as last known, in its own windows, by its own clock. Of a limit that holds for ever, such as the budget,
+//! what is left is shared. The allowed calls
 //! are charged to the store when it is back, in one payment for each key and asset, in the windows open then: past the
-//! limit if need be, as debt. A payment is sent under its own id until it is confirmed, so that it counts once. The
+//! limit if need be, as debt. Assets that a key does not list share one payment. A payment is sent under its own id until it is confirmed, so that it counts once. The
 //! store remembers that id for a day ([a setting](GuardedStoreBuilder::payments_remembered_for)). A payment that may
 //! have been charged and is nearly that old is given up with a warning, and never sent again. A payment that the store
 //! refuses is tried again with growing pauses, and delays no other. A call under way when the outage began may count
@@ -51,11 +52,11 @@
 //! # Reservations
 //! A policy that goes on answers `Ok` when an earlier reservation ends in an outage, and sends the end when the store
 //! is back, if the reservation's ttl has not passed. The queue of ends is bounded; one more end is the store's error. A
-//! call reserved without the store is extended and settled without it: under `FailOpen` it is not charged at all, under
+//! call reserved without the store is amended and settled without it: under `FailOpen` it is not charged at all, under
 //! `LocalShare` its final cost is. The number of such reservations is [bounded](GuardedStoreBuilder::most_remembered).
 //! Under `FailOpen` it is 10,000 by default, and settling a forgotten one is an error after the outage. Under
 //! `LocalShare` it is [100,000 over all keys](GuardedStoreBuilder::most_calls_remembered), and one more is refused. An
-//! extension of an earlier reservation is allowed under `FailOpen`, and the store's error under `LocalShare`.
+//! amendment of an earlier reservation is allowed under `FailOpen`, and the store's error under `LocalShare`.
 //!
 //! # At the end of a process
 //! [`GuardedStore::flush`] sends the store all late operations and returns those that are left. Debts that remain when

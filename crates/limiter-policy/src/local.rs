@@ -155,8 +155,7 @@ impl Local {
         let mut keys = self.keys.lock();
         match (record, usage, keys.followed.get_mut(key)) {
             (Some(record), Some(usage), Some(followed)) => {
-                let left = usage.credits.remaining();
-                followed.learned = Some(Arc::new(Learned { record, left }));
+                followed.learned = Some(Arc::new(Learned { record, usage }));
             }
             (None, _, _) => keys.forget(key),
             _ => {}
@@ -291,7 +290,7 @@ impl Local {
 }
 
 impl Asking {
-    /// Reads the limits of a followed key, and the rest of its budget, from the store.
+    /// Reads the limits of a followed key, and what is used of them, from the store.
     pub(crate) async fn learn(self: &Arc<Self>, key: &KeyId) {
         let Some(local) = &self.local else { return };
         let record = self.ask(key, Effect::Reads, |store| store.read(key)).await;
@@ -434,7 +433,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use limiter_conformance::fixtures::NOON;
-    use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, StoredKey, Totals};
+    use limiter_core::{Charge, KeyConfig, KeyKind, KeyState, StoredKey, Thresholds, Totals};
     use limiter_memory::MemoryStore;
 
     use crate::builder::GuardedStoreBuilder;
@@ -455,7 +454,7 @@ mod tests {
     /// Makes a key without limits known.
     fn known(local: &Local, name: &str) -> KeyId {
         let config = KeyConfig::named(name).unwrap();
-        let state = KeyState::new(KeyKind::Member, &config, NOON);
+        let state = KeyState::new(KeyKind::Member, &config, Thresholds::NONE, NOON);
         let id: KeyId = name.parse().unwrap();
         let workspace = "home".parse().unwrap();
         let stored =

@@ -4,8 +4,11 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use limiter_core::{
-    Credits, InForce, KeyConfig, KeyRecord, Limits, Thresholds, Timestamp, TokenType, WindowLimits,
+    KeyConfig, KeyRecord, Limit, Limits, MAX_COUNT, Other, Rule, RuleState, ScopeId, Thresholds,
+    Timestamp, Unit, Usage, Window,
 };
+
+use crate::here::Learned;
 
 /// A part of each limit, above zero and at most all of it.
 ///
@@ -15,7 +18,7 @@ use limiter_core::{
 /// ```
 /// use std::num::NonZeroU32;
 ///
-/// # mod limiter { pub use limiter_policy::*; pub use limiter_policy as policy; }
+/// # mod limiter { pub use limiter_policy::*; pub mod policy { pub use limiter_policy::*; } }
 /// use limiter::policy::Share;
 ///
 /// let share = Share::one_in(NonZeroU32::new(3).expect("it is not zero"));
@@ -37,66 +40,76 @@ impl Share {
         amount / self.one_in.get() as u64
     }
 
-    /// Returns this share of the limits in force at `now`, and of the rest of the budget.
+    /// Returns this share of the limits in force at `now`, in every scope that has any. `used` is what was used here
+    /// before.
     pub(crate) fn in_force(
         self,
-        record: &KeyRecord,
-        left: Option<Credits>,
+        learned: &Learned,
+        used: Option<&Usage>,
         now: Timestamp,
     ) -> KeyConfig {
-        let at = |limits: &InForce| match limits.pending {
-            Some(pending) if pending.effective_at <= now => pending.limits,
-            _ => limits.limits,
-        };
-        let assets = record.assets.iter();
-        KeyConfig {
-            global: self.of_windows(at(&record.global.minute), at(&record.global.day)),
-            assets: assets
-                .map(|(asset, limits)| {
-                    (asset.clone(), self.of_windows(at(&limits.minute), at(&limits.day)))
-                })
-                .collect(),
-            ..self.configured(record, left)
+        let KeyRecord { config, limits, .. } = &learned.record;
+        let mut config = KeyConfig { global: Limits::NONE, ..config.clone() };
+        config.assets.values_mut().for_each(|limits| *limits = Limits::NONE);
+        if let Other::Limited(limits) = &mut config.other {
+            *limits = Limits::NONE;
         }
+        for of in limits {
+            let come = of.pending.iter().filter(|pending| pending.effective_at <= now);
+            let stays = |limit: &Limit| come.clone().all(|it| it.window != limit.window);
+            let in_force = of.in_force.iter().filter(stays);
+            let limits = in_force.chain(come.clone().flat_map(|it| it.limits.iter())).collect();
+            match (&of.scope.asset, &mut config.other) {
+                (Some(asset), _) => drop(config.assets.insert(asset.clone(), limits)),
+                (None, _) if of.scope == ScopeId::GLOBAL => config.global = limits,
+                (None, Other::Limited(other)) => *other = limits,
+                // Denied at once, whatever is still counted.
+                (None, Other::Denied) => {}
+            }
+        }
+        self.of_config(config, learned, used)
     }
 
     /// Returns this share of the configured limits, which come into force when windows end.
-    pub(crate) fn configured(self, record: &KeyRecord, left: Option<Credits>) -> KeyConfig {
-        let config = record.config();
-        let assets = config.assets.iter();
-        KeyConfig {
-            global: self.of_limits(&config.global),
-            assets: assets.map(|(asset, limits)| (asset.clone(), self.of_limits(limits))).collect(),
-            budget: left.and_then(|left| Credits::from_millionths(self.of(left.millionths())).ok()),
-            // Thresholds are those of the whole limit: they fire when the store is charged.
-            thresholds: Some(Thresholds::NONE),
-            ..config
-        }
+    pub(crate) fn configured(self, learned: &Learned, used: Option<&Usage>) -> KeyConfig {
+        self.of_config(learned.record.config.clone(), learned, used)
     }
 
-    fn of_limits(self, limits: &Limits) -> Limits {
-        use limiter_core::Window;
-
-        self.of_windows(limits.of(Window::Minute), limits.of(Window::Day))
-    }
-
-    fn of_windows(self, minute: WindowLimits, day: WindowLimits) -> Limits {
-        let part = |limit: Option<u64>| limit.map(|limit| self.of(limit));
-        let token_type = match (minute.tokens(), day.tokens()) {
-            (Some(_), None) => minute.token_type(),
-            (None, Some(_)) => day.token_type(),
-            _ if minute.token_type() == day.token_type() => day.token_type(),
-            // They may differ for a day after a change. Counting both input and output never counts too little.
-            _ => TokenType::Total,
+    fn of_config(
+        self,
+        mut config: KeyConfig,
+        learned: &Learned,
+        used: Option<&Usage>,
+    ) -> KeyConfig {
+        let part = |limits: &Limits, scope: &ScopeId| -> Limits {
+            let part = |limit: Limit| match limit.window {
+                Window::Ever => {
+                    // What was used here before is in the store's counts by now, and what is left is shared again.
+                    let left = ever(Some(&learned.usage), scope, limit.unit);
+                    let left = left.map_or(limit.amount, |state| state.remaining);
+                    let used = ever(used, scope, limit.unit).map_or(0, |state| state.used);
+                    Limit { amount: self.of(left).saturating_add(used).min(MAX_COUNT), ..limit }
+                }
+                _ => Limit { amount: self.of(limit.amount), ..limit },
+            };
+            limits.iter().map(part).collect()
         };
-        let builder = Limits::builder()
-            .requests_per_minute(part(minute.requests()))
-            .requests_per_day(part(day.requests()))
-            .tokens_per_minute(part(minute.tokens()))
-            .tokens_per_day(part(day.tokens()))
-            .token_type(token_type);
-        builder.build().expect("a part of a limit is no larger than the limit")
+        config.global = part(&config.global, &ScopeId::GLOBAL);
+        for (asset, limits) in &mut config.assets {
+            *limits = part(limits, &ScopeId::asset(asset.clone()));
+        }
+        if let Other::Limited(limits) = &mut config.other {
+            *limits = part(limits, &ScopeId::OTHER);
+        }
+        // Thresholds are those of the whole limit: they fire when the store is charged.
+        KeyConfig { thresholds: Some(Thresholds::NONE), ..config }
     }
+}
+
+/// Returns the state of a limit that holds for ever.
+fn ever<'a>(usage: Option<&'a Usage>, scope: &ScopeId, unit: Unit) -> Option<&'a RuleState> {
+    let rule = Rule { scope: scope.scope, window: Window::Ever, unit };
+    usage?.scope(scope)?.rules.iter().find(|state| state.rule == rule)
 }
 
 impl fmt::Display for Share {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use limiter_core::{
-    AssetId, CallError, Charge, CreateResults, Crossing, Decision, DenialReason, FailureDomain,
-    KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError, Listener, NewRecord, Page, RecordId,
-    RequestId, ReservationError, Search, Settled, Store, StoreError, Timestamp, Totals, Unpaid,
-    Usage, WorkspaceId, async_trait,
+    AssetId, CallError, Charge, CreateResults, Crossing, DayHistory, Decision, DenialReason,
+    FailureDomain, KeyDigest, KeyId, KeyName, KeyRecord, KeyUpdate, KeysError, Listener, NewRecord,
+    Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Timestamp,
+    Totals, Unpaid, UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 
 use tokio::runtime::Handle;
@@ -239,6 +239,10 @@ impl Store for GuardedStore {
         self.asking.ask(key, Effect::Reads, |store| store.usage(key)).await
     }
 
+    async fn history(&self, key: &KeyId, days: u16) -> Result<Option<Vec<DayHistory>>, StoreError> {
+        self.asking.ask(key, Effect::Reads, |store| store.history(key, days)).await
+    }
+
     async fn check_once(
         &self,
         key: &KeyId,
@@ -289,25 +293,25 @@ impl Store for GuardedStore {
         Ok(decision)
     }
 
-    async fn extend(
+    async fn amend(
         &self,
         key: &KeyId,
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
         if let Some(local) = &self.asking.local {
-            let here = |here: &mut Here, now| here.extend(id, to, now);
-            if let Some(extended) = local.with_reserved(key, id, here) {
+            let here = |here: &mut Here, now| here.amend(id, to, now);
+            if let Some(amended) = local.with_reserved(key, id, here) {
                 self.recover_if_owing(local);
-                return extended.map(|decision| self.degraded(decision));
+                return amended.map(|decision| self.degraded(decision));
             }
         }
-        match self.asking.ask(key, Effect::Charges, |store| store.extend(key, id, to)).await {
+        match self.asking.ask(key, Effect::Charges, |store| store.amend(key, id, to)).await {
             Err(error) if error.is_outage() && self.fails_open() => Ok(self.degraded(unchecked())),
             Err(ReservationError::Unknown(_)) if self.unbacked.has(key, id) => {
                 Ok(self.degraded(unchecked()))
             }
-            extended => extended,
+            amended => amended,
         }
     }
 
@@ -363,6 +367,14 @@ impl Store for GuardedStore {
         }
     }
 
+    async fn find(
+        &self,
+        workspace: &WorkspaceId,
+        name: &KeyName,
+    ) -> Result<Option<KeyId>, StoreError> {
+        self.asking.ask(Subject::Several, Effect::Reads, |store| store.find(workspace, name)).await
+    }
+
     async fn read(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         self.asking.ask(id, Effect::Reads, |store| store.read(id)).await
     }
@@ -380,14 +392,16 @@ impl Store for GuardedStore {
     async fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError> {
         self.asking
-            .ask(Subject::Several, Effect::ChangesKeys, |store| {
-                store.update(workspace, id, version, config)
-            })
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.update(workspace, update))
+            .await
+    }
+
+    async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.asking
+            .ask(Subject::Several, Effect::ChangesKeys, |store| store.reset(workspace, id))
             .await
     }
 

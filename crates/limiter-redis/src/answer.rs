@@ -1,6 +1,6 @@
 //! Answers of the scripts.
 
-use limiter_core::{AssetId, Timestamp};
+use limiter_core::{AssetId, Place, Timestamp};
 use redis::Value;
 
 use crate::schema::{Known, Layout, Misread, NOT_AN_ANSWER, bytes, head_of, read_state};
@@ -69,19 +69,13 @@ impl<'a> Answer<'a> {
         Self::read(head, bytes(entry), parts, records)
     }
 
-    /// Reads what [`Keys::apply`](crate::keys::Keys::apply) answers for an operation on a key as it is known.
-    pub(crate) fn of(
-        value: &'a Value,
-        known: &Known,
-        asset: Option<&AssetId>,
-        listed: bool,
-    ) -> Result<Self, Misread> {
-        let layouts = known.layouts(asset);
+    /// Reads what [`Keys::apply`](crate::keys::Keys::apply) answers for an operation on records of these layouts.
+    pub(crate) fn of(value: &'a Value, layouts: &[Layout], listed: bool) -> Result<Self, Misread> {
         match value {
             // Any operation without the ledger may be done by `take`.
-            Value::BulkString(_) => Self::of_take(value, &layouts),
+            Value::BulkString(_) => Self::of_take(value, layouts),
             Value::Array(parts) if !listed && !was_compared(parts) && parts.len() % 2 == 1 => {
-                Self::of_take(value, &layouts)
+                Self::of_take(value, layouts)
             }
             _ => Self::of_apply(value, layouts.len()),
         }
@@ -105,58 +99,58 @@ impl<'a> Answer<'a> {
         Ok(Self { now, ended, letters, entry, hot, cold })
     }
 
-    /// The key as it was before, by its limits at hand.
-    pub(crate) fn before(&self, known: &Known, asset: Option<&AssetId>) -> Result<Known, Misread> {
+    /// The key as it was before, by its limits at hand: with the records at these places.
+    pub(crate) fn before(&self, known: &Known, places: &[Place]) -> Result<Known, Misread> {
         let mut known = known.clone();
-        let located = known.state.locate(asset);
-        let global = *known.state.global_scope().record();
-        let read = |at: usize, record| {
+        let zone = known.state.time_zone().clone();
+        for (at, place) in places.iter().enumerate() {
             let bytes = self.hot.get(at).copied().flatten().ok_or(NOT_AN_ANSWER)?;
-            Layout::of(record).read(bytes, record)
-        };
-        let (stamp, global) = read(0, &global)?;
-        if stamp != known.stamp {
-            return Err(NOT_AN_ANSWER);
+            let scope = known.state.scope_at(*place).ok_or(NOT_AN_ANSWER)?;
+            let layout = Layout::of(*place == Place::Global, scope.record());
+            let (stamp, record) = layout.read(bytes, scope.record(), &zone)?;
+            if *place == Place::Global && stamp != known.stamp {
+                return Err(NOT_AN_ANSWER);
+            }
+            known.state.set_record(*place, record);
         }
-        let of_asset = match known.state.records_of(located).nth(1).copied() {
-            Some(record) => Some(read(1, &record)?.1),
-            None => None,
-        };
-        known.state.set_records(located, global, of_asset);
         Ok(known)
-    }
-
-    /// Whether everything that a call of the asset meets was read: the record of one that was not counted is left out.
-    pub(crate) fn is_whole(&self, asset: Option<&AssetId>) -> bool {
-        self.hot.len() > usize::from(asset.is_some())
     }
 
     /// The key as it is, with its limits; `None` if there is none.
     pub(crate) fn found(&self, asset: Option<&AssetId>) -> Result<Option<Known>, Misread> {
         let at = |parts: &[Option<&'a [u8]>], at: usize| parts.get(at).copied().flatten();
         let pair = |number| (at(&self.hot, number), at(&self.cold, number));
-        found(pair(0), pair(1), asset)
+        found(pair(0), pair(1), pair(2), asset)
     }
 }
 
-/// A key from the hot and the cold field of its global record, and of an asset's record.
+/// The hot and the cold field of a scope.
+type Fields<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The same, of a scope that is there.
+type HotAndCold<'a> = (&'a [u8], &'a [u8]);
+
+/// A key from the fields of all calls, of an asset, and of other assets.
 pub(crate) fn found(
-    global: (Option<&[u8]>, Option<&[u8]>),
-    of_asset: (Option<&[u8]>, Option<&[u8]>),
+    global: Fields<'_>,
+    of_asset: Fields<'_>,
+    other: Fields<'_>,
     asset: Option<&AssetId>,
 ) -> Result<Option<Known>, Misread> {
-    let missing = Misread::Corrupt("a field is missing");
-    let (hot, cold) = match global {
-        (None, None) => return Ok(None),
-        (Some(hot), Some(cold)) => (hot, cold),
-        _ => return Err(missing),
+    let Some((hot, cold)) = both(global)? else { return Ok(None) };
+    let of_asset = match asset {
+        Some(asset) => both(of_asset)?.map(|(hot, cold)| (asset.clone(), hot, cold)),
+        None => None,
     };
-    let of_asset = match (of_asset, asset) {
-        ((None, None), _) | (_, None) => None,
-        ((Some(hot), Some(cold)), Some(asset)) => Some((asset.clone(), hot, cold)),
-        _ => return Err(missing),
-    };
-    read_state(hot, cold, of_asset).map(Some)
+    read_state(hot, cold, of_asset, both(other)?).map(Some)
+}
+
+fn both(fields: Fields<'_>) -> Result<Option<HotAndCold<'_>>, Misread> {
+    match fields {
+        (None, None) => Ok(None),
+        (Some(hot), Some(cold)) => Ok(Some((hot, cold))),
+        _ => Err(Misread::Corrupt("a field is missing")),
+    }
 }
 
 /// Whether an answer has a letter for each call.

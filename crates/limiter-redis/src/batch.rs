@@ -193,8 +193,7 @@ impl Inner {
         let names: Vec<_> =
             names.flat_map(|key| [keys.keyspace.hot(key), keys.keyspace.cold(key)]).collect();
         let given = groups.iter();
-        let given =
-            given.flat_map(|(group, ready)| [group.subject().field(), ready.argument.clone()]);
+        let given = given.flat_map(|(_, ready)| ready.arguments.clone());
         let arguments = keys.scripts.timed(given.collect());
         let script = &groups[0].1.script;
         let reply = keys.servers.run(script, &names, &arguments, Connection::Shared).await;

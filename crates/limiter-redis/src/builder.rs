@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use limiter_core::{LedgerBounds, ManualClock};
+use limiter_core::{DayHistory, LedgerBounds, ManualClock};
 
 use crate::address::Target;
 use crate::batch::Bounds;
@@ -58,6 +58,7 @@ pub struct RedisStoreBuilder {
     refuse_eviction: bool,
     clock: Option<ManualClock>,
     waiting: Waiting,
+    history_days: u16,
 }
 
 impl RedisStoreBuilder {
@@ -77,6 +78,7 @@ impl RedisStoreBuilder {
             refuse_eviction: false,
             clock: None,
             waiting: Waiting::default(),
+            history_days: DayHistory::DAYS,
         }
     }
 
@@ -120,6 +122,12 @@ impl RedisStoreBuilder {
     /// are not remembered takes two round trips instead of one.
     pub fn max_remembered_limits(self, keys_and_assets: usize) -> Self {
         Self { bounds: Bounds { known: keys_and_assets, ..self.bounds }, ..self }
+    }
+
+    /// How many days the history of a key goes back, today included: [`DayHistory::DAYS`] by default, at most
+    /// [`DayHistory::MOST_DAYS`]. All processes that use the same servers should agree on it.
+    pub fn history_days(self, days: u16) -> Self {
+        Self { history_days: days.clamp(1, DayHistory::MOST_DAYS), ..self }
     }
 
     /// How many calls of a key are remembered by their ids, and for how long: see [`LedgerBounds`] for the defaults.
@@ -174,7 +182,8 @@ impl RedisStoreBuilder {
         };
         let keyspace = Keyspace::new(self.key_prefix);
         rights::check(&servers, &keyspace).await?;
-        let keys = Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known);
+        let keys =
+            Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known, self.history_days);
         Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 
@@ -190,7 +199,8 @@ impl RedisStoreBuilder {
         let servers = of.keys.servers.for_one_of_many();
         let scripts = Scripts::new(self.clock, servers.understand_shebangs());
         let keyspace = Keyspace::new(self.key_prefix);
-        let keys = Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known);
+        let keys =
+            Keys::new(servers, keyspace, Arc::new(scripts), self.bounds.known, self.history_days);
         Ok(RedisStore::new(keys, self.bounds, self.remembered, self.waiting))
     }
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use limiter_core::{AssetId, Charge, Decision, KeyId, Timestamp, explain, prepare};
+use limiter_core::prepare::Prepared;
+use limiter_core::{AssetId, Charge, Decision, KeyId, Place, Timestamp, explain, prepare};
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
-use crate::keys::{Found, Keys, Request, Subject};
+use crate::keys::{Found, Keys, Request, Subject, named, take_fields};
 use crate::schema::{Known, Layout, Misread};
 use crate::script::Script;
 use crate::servers::Lane;
@@ -26,8 +27,10 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) script: Arc<Script>,
-    pub(crate) argument: Vec<u8>,
+    /// The fields of the records, and the operation.
+    pub(crate) arguments: Vec<Vec<u8>>,
     known: Arc<Known>,
+    places: Vec<Place>,
     layouts: Vec<Layout>,
     rolls: bool,
 }
@@ -76,9 +79,14 @@ impl Group {
     }
 
     /// Decisions for the calls that were applied and for those that are denied, and the key as it is then.
-    fn explain(&self, answer: &Answer<'_>, known: &Known) -> Result<Explained, Misread> {
+    fn explain(
+        &self,
+        answer: &Answer<'_>,
+        known: &Known,
+        places: &[Place],
+    ) -> Result<Explained, Misread> {
         let (asset, now) = (self.asset.as_ref(), answer.now);
-        let mut known = answer.before(known, asset)?;
+        let mut known = answer.before(known, places)?;
         let state = &mut known.state;
         let mut letters = answer.letters.iter();
         let decisions = self.decisions(|charge| {
@@ -98,7 +106,8 @@ impl Keys {
     /// Prepares a group for `take`, from the known state of its key. Without a result [`decide`](Self::decide) does it.
     pub(crate) fn prepare(&self, group: &Group) -> Option<Ready> {
         let (known, now) = (self.known.of(&group.key, group.asset.clone())?, self.now());
-        if known.state.is_usable(now) { self.ready(group, known, now, false) } else { None }
+        let located = known.state.locate(group.asset.as_ref());
+        if known.state.may_call(located, now) { self.ready(group, known, now, false) } else { None }
     }
 
     /// Prepares a group for `take`, if that script can do it; on request only if the known state also admits it.
@@ -111,14 +120,17 @@ impl Keys {
     ) -> Option<Ready> {
         let located = known.state.locate(group.asset.as_ref());
         let prepared = prepare::check(&known.state, located, &group.charges(), false, now);
-        if prepared.changes_limits() || must_fit && !prepared.fits(&known.state, located, now) {
+        if is_rare(&prepared, &known) || must_fit && !prepared.fits(&known.state, now) {
             return None;
         }
-        let records: Vec<_> = known.state.records_of(located).collect();
+        let places: Vec<_> = prepared.places().collect();
+        let records = named(&known.state, &places);
         let (shape, argument) = Shape::of(prepared.operation(), known.stamp, &records, 0, now)?;
         let script = self.scripts.take(&shape)?;
-        let (layouts, rolls) = (known.layouts(group.asset.as_ref()), shape.rolls());
-        Some(Ready { script, argument, known, layouts, rolls })
+        let mut arguments = take_fields(group.subject(), &known.state, &places);
+        arguments.push(argument);
+        let (layouts, rolls) = (known.layouts(places.iter().copied()), shape.rolls());
+        Some(Ready { script, arguments, known, places, layouts, rolls })
     }
 
     /// Answers the calls that a `take` has decided, and returns the key as it was found, if it was.
@@ -129,7 +141,7 @@ impl Keys {
         reply: &Value,
     ) -> Result<Option<Found>, CommandError> {
         let answer = self.answer(group.subject(), Answer::of_take(reply, &ready.layouts))?;
-        self.explain(group, &answer, &ready.known, ready.rolls)
+        self.explain(group, &answer, &ready.known, &ready.places, ready.rolls)
     }
 
     /// Answers the calls that were applied and those that are denied, and returns the key as it is then; `None` if it has
@@ -139,13 +151,13 @@ impl Keys {
         group: &mut Group,
         answer: &Answer<'_>,
         known: &Known,
+        places: &[Place],
         learns: bool,
     ) -> Result<Option<Found>, CommandError> {
         let of = group.subject();
         let explained = match answer.ended {
-            Ended::Compared => group.explain(answer, known),
-            _ if answer.is_whole(of.asset) => answer.found(of.asset).map(|known| (None, known)),
-            _ => return Ok(None),
+            Ended::Compared => group.explain(answer, known, places),
+            _ => answer.found(of.asset).map(|known| (None, known)),
         };
         let (decisions, known) = explained.map_err(|misread| {
             self.forget(of);
@@ -172,9 +184,12 @@ impl Keys {
             }
             let tried = match found {
                 Some(found) => self.try_again(&mut group, found).await,
-                None => {
-                    self.read(group.subject()).await.map(Some).map_err(CommandError::of_reading)
-                }
+                None => match self.known_for(&group) {
+                    Some((known, now)) => self.send_prepared(&mut group, known, now, false).await,
+                    None => {
+                        self.read(group.subject()).await.map(Some).map_err(CommandError::of_reading)
+                    }
+                },
             };
             found = match tried {
                 Ok(found) => found,
@@ -201,7 +216,8 @@ impl Keys {
         };
         let known = Arc::new(known);
         self.known.learn(&key, asset.clone(), Arc::clone(&known));
-        if known.state.is_usable(now)
+        let located = known.state.locate(of.asset);
+        if known.state.may_call(located, now)
             && let Some(ready) = self.ready(group, Arc::clone(&known), now, true)
         {
             return self.take(group, ready).await;
@@ -215,22 +231,54 @@ impl Keys {
         if group.calls.is_empty() {
             return Ok(None);
         }
-        let prepared = prepare::check(&known.state, located, &group.charges(), true, now);
+        self.send_prepared(group, known, now, true).await
+    }
+
+    /// What is known of the key of a group, if `apply` can do its calls by that: a window ends that `take` does not close.
+    fn known_for(&self, group: &Group) -> Option<(Arc<Known>, Timestamp)> {
+        let (known, now) = (self.known.of(&group.key, group.asset.clone())?, self.now());
+        let located = known.state.locate(group.asset.as_ref());
+        let prepared = prepare::check(&known.state, located, &group.charges(), false, now);
+        let may_be = known.state.may_call(located, now) && !is_rare(&prepared, &known);
+        may_be.then_some((known, now))
+    }
+
+    /// Sends the calls of a group by `apply`, from what is known of their key.
+    async fn send_prepared(
+        &self,
+        group: &mut Group,
+        known: Arc<Known>,
+        now: Timestamp,
+        stops: bool,
+    ) -> Result<Option<Found>, CommandError> {
+        let (key, asset) = (group.key.clone(), group.asset.clone());
+        let of = Subject { key: &key, asset: asset.as_ref() };
+        // Should anything be otherwise, the next try goes by what is found.
+        self.forget(of);
+        let located = known.state.locate(of.asset);
+        let prepared = prepare::check(&known.state, located, &group.charges(), stops, now);
         let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
-        let answer = self.answer(of, Answer::of(&reply, &known, of.asset, false))?;
+        let places: Vec<_> = prepared.places().collect();
+        let layouts = known.layouts(places.iter().copied());
+        let answer = self.answer(of, Answer::of(&reply, &layouts, false))?;
         // The stamp is another now, if limits have changed.
-        let changed = answer.ended == Ended::Compared && prepared.changes_limits();
+        let changed = answer.ended == Ended::Compared && is_rare(&prepared, &known);
+        let found = self.explain(group, &answer, &known, &places, !changed)?;
         if changed {
             self.forget(of);
         }
-        let found = self.explain(group, &answer, &known, !changed)?;
         Ok(found.filter(|_| !changed))
     }
 
     async fn take(&self, group: &mut Group, ready: Ready) -> Result<Option<Found>, CommandError> {
         let keys = [self.keyspace.hot(&group.key), self.keyspace.cold(&group.key)];
-        let arguments = self.scripts.timed(vec![group.subject().field(), ready.argument.clone()]);
+        let arguments = self.scripts.timed(ready.arguments.clone());
         let reply = self.servers.run(&ready.script, &keys, &arguments, Lane::Shared).await;
         self.explain_take(group, &ready, &reply.map_err(CommandError::of_several_writes)?)
     }
+}
+
+/// Whether an operation changes what is configured: limits come into force, or a scope is not counted any more.
+fn is_rare(prepared: &Prepared, known: &Known) -> bool {
+    prepared.changes_limits() || prepared.dropped(&known.state).next().is_some()
 }

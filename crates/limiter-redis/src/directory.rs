@@ -37,8 +37,8 @@ mod updating;
 use std::time::Duration;
 
 use limiter_core::{
-    KeyConfig, KeyDigest, KeyFailure, KeyId, KeyRecord, KeysError, NewRecord, Page, Search,
-    StoreError, WorkspaceId,
+    KeyDigest, KeyFailure, KeyId, KeyName, KeyRecord, KeyUpdate, KeysError, NewRecord, Page,
+    Search, StoreError, UpdatedKey, WorkspaceId,
 };
 use redis::FromRedisValue;
 use thiserror::Error;
@@ -102,15 +102,34 @@ impl Directory {
     pub(crate) async fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        config.check()?;
-        let (directory, workspace) = (self.clone(), workspace.clone());
-        let (id, config) = (id.clone(), config.clone());
-        to_the_end(async move { directory.update_key(&workspace, &id, version, &config).await })
-            .await
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError> {
+        update.config.check()?;
+        let (directory, workspace, update) = (self.clone(), workspace.clone(), update.clone());
+        to_the_end(async move { directory.update_key(&workspace, &update).await }).await
+    }
+
+    /// Sets what a key has used to zero: one step at its slot.
+    pub(crate) async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        let (directory, workspace, id) = (self.clone(), workspace.clone(), id.clone());
+        let reset = async move { directory.records.reset(&workspace, &id).await };
+        to_the_end(async move {
+            reset.await.map_err(|undone| match undone.into() {
+                Stop::Refused(error) | Stop::Unknown(error) => error,
+            })
+        })
+        .await
+    }
+
+    /// Finds a key by its name: the index names it, and its record has the last word.
+    pub(crate) async fn find(
+        &self,
+        workspace: &WorkspaceId,
+        name: &KeyName,
+    ) -> Result<Option<KeyId>, StoreError> {
+        let Some(id) = self.changes.named(workspace, name).await? else { return Ok(None) };
+        let found = self.read_in(workspace, &id).await?;
+        Ok(found.filter(|found| found.record.config.name == *name).map(|_| id))
     }
 
     pub(crate) async fn delete(

@@ -8,55 +8,67 @@ pub mod scripts;
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Credits, Decision, KeyId, KeyRecord, KeyState, Ledger, LedgerBounds,
-    MAX_COUNT, RequestId, ReservationEnd, Timestamp, Totals, Usage, evaluate, explain, prepare,
-    reservation,
+    AssetId, Charge, Credits, DayHistory, Decision, Effective, KeyConfig, KeyId, KeyRecord,
+    KeyState, Ledger, LedgerBounds, Limits, MAX_COUNT, Place, RequestId, ReservationEnd,
+    Thresholds, Timestamp, Totals, Usage, evaluate, explain, prepare, reservation,
 };
 use redis::Value;
 
 use crate::answer::{Answer, Ended};
 use crate::remembering::read_ledger;
 use crate::schema::{
-    HashFields, Known, Layout, ended, raised, read_entry, read_state, stored_key, whole_key,
+    HashFields, Known, amended, closed_days, ended, read_entry, read_state, stored_key, whole_key,
 };
 
 /// An answer of `take` or of `apply`, explained as decisions.
 ///
-/// A head of the shape of the answer; then the text of the answer, hot and cold fields of key and asset in it, those at hand,
-/// and charges.
+/// A head of the shape of the answer; then the text of the answer, the hot and the cold fields in it, those at hand, and
+/// charges. Fields are those of all calls, of an asset and of other assets.
 pub fn reply(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [shape, calls] = chunks.next_array();
     let charges = usize::from(calls % 5);
-    let [text, hot, hot_asset, cold, cold_asset] = [(); 5].map(|()| chunks.next_chunk());
+    let text = chunks.next_chunk();
+    let [hot, cold] = [(); 2].map(|()| [(); 3].map(|()| chunks.next_chunk()));
     let known = at_hand(&mut chunks);
     let charges: Vec<_> = (0..charges).map(|_| chunks.next_charge()).collect();
-    let bulk = |text: &[u8]| Value::BulkString(text.to_vec());
-    let fields = [hot, hot_asset, cold, cold_asset].map(bulk);
-    let [first, ..] = &fields;
-    let m1 = m1();
+    let (m1, x) = (m1(), other());
     let mut made_sense = false;
-    for (asset, records) in [(None, 1), (Some(&m1), 1), (Some(&m1), 2)] {
-        let layouts: Vec<_> = known.iter().flat_map(|known| layouts(known, asset)).collect();
-        let whole = [vec![text], [hot, hot_asset][..records].to_vec()].concat().concat();
+    for asset in [None, Some(&m1), Some(&x)] {
+        let places = known.as_ref().map(|known| places(known, asset)).unwrap_or_default();
+        let layouts = known.iter().flat_map(|known| known.layouts(places.iter().copied()));
+        let layouts: Vec<_> = layouts.collect();
+        let of_call = if asset.is_none() { 1 } else { 3 };
+        let whole = [&[text], &hot[..layouts.len()]].concat().concat();
+        let [hot, cold] = [hot, cold].map(|fields| fields.map(field));
         let mut parts = vec![bulk(text)];
         match shape % 6 {
             0 => parts = Vec::new(),
-            1 => parts.extend(fields.clone()),
-            2 => parts.extend([first.clone(), Value::Nil]),
-            3 => parts.extend([Value::Nil].into_iter().chain(fields.clone())),
-            4 => parts.extend([bulk(b"1760011200000"), first.clone()]),
+            1 => parts.extend([hot, cold].into_iter().flatten()),
+            2 => parts.extend([hot[0].clone(), Value::Nil]),
+            3 => {
+                let fields = [&hot[..of_call], &cold[..of_call]].concat();
+                parts.extend([Value::Nil].into_iter().chain(fields));
+            }
+            4 => {
+                parts.extend([vec![bulk(b"1760011200000")], hot[..layouts.len()].to_vec()].concat())
+            }
             _ => parts.push(Value::Int(1)),
         }
         let reply = if parts.is_empty() { bulk(&whole) } else { Value::Array(parts) };
-        for answer in [Answer::of_take(&reply, &layouts), Answer::of_apply(&reply, records)] {
+        let answers = [
+            Answer::of_take(&reply, &layouts),
+            Answer::of_apply(&reply, layouts.len()),
+            Answer::of(&reply, &layouts, shape % 2 == 0),
+        ];
+        for answer in answers {
             let Ok(answer) = answer else { continue };
             if let Ok(Some(known)) = answer.found(asset) {
                 made_sense = true;
                 decided(known, &answer, asset, &charges);
             }
             let Some(known) = &known else { continue };
-            if let Ok(known) = answer.before(known, asset) {
+            if let Ok(known) = answer.before(known, &places) {
                 made_sense = true;
                 decided(known, &answer, asset, &charges);
             }
@@ -67,14 +79,13 @@ pub fn reply(bytes: &[u8]) -> bool {
 
 /// The remembered calls of a key: one entry on its own, and the ledger in which it is listed.
 ///
-/// The entry; the time by which it is listed; the hot and cold fields of key and asset; a charge.
+/// The entry; the time by which it is listed; the fields of the key; a charge.
 pub fn remembered(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let [stored, score] = [(); 2].map(|()| chunks.next_chunk());
     let known = at_hand(&mut chunks);
     let charge = chunks.next_charge();
     let id: RequestId = "r".parse().expect("a short id");
-    let bulk = |text: &[u8]| Value::BulkString(text.to_vec());
     let list = |texts: &[&[u8]]| Value::Array(texts.iter().map(|text| bulk(text)).collect());
     let key = list(&[b"g", b"hot"]);
     let (entries, listed, none) = (list(&[b"r", stored]), list(&[b"r", score]), list(&[]));
@@ -96,11 +107,17 @@ pub fn remembered(bytes: &[u8]) -> bool {
     let Some(mut known) = known else { return true };
     let totals = Totals::unchanged().with_credits(charge.credits());
     let totals = totals.with_output_tokens(charge.output_tokens()).expect("within bounds");
-    if let Ok((estimate, _)) = reservation.raised(&id, &totals) {
-        let raised = [&stored[..7], &raised(stored, &reservation, &estimate)].concat();
-        let read = read_entry(&raised).expect("it is written to be read");
+    let totals = totals.with_requests(charge.requests()).expect("within bounds");
+    let located = known.state.locate(reservation.asset());
+    if let Ok((estimate, added)) = reservation.amended(&id, &totals) {
+        let amended = [&stored[..7], &amended(stored, &reservation, &estimate)].concat();
+        let read = read_entry(&amended).expect("it is written to be read");
         assert_eq!(read.reservation.estimate(), &estimate);
         assert_eq!(read.reservation.reserved(), reservation.reserved());
+        assert_eq!(read.reservation.admission(), reservation.admission());
+        let prepared = reservation.prepare_amendment(&known.state, located, &estimate, now);
+        let _ = reservation.refuses(&known.state, &key_id(), &prepared, &added, now);
+        let _ = reservation.amend(&mut known.state.clone(), &estimate, now);
     }
     for actual in [None, Some(&totals)] {
         let Ok((end, charge)) = reservation.ending(&id, actual) else { continue };
@@ -109,7 +126,6 @@ pub fn remembered(bytes: &[u8]) -> bool {
         assert_eq!(read.reservation.end(), Some(end));
         assert!(actual.is_some() || end == ReservationEnd::Cancelled);
         let state = &known.state;
-        let located = state.locate(reservation.asset());
         let prepared = reservation.prepare_end(state, located, &charge, now);
         let _ = prepared.commit(&mut state.clone(), located, now);
     }
@@ -119,7 +135,7 @@ pub fn remembered(bytes: &[u8]) -> bool {
     let _ =
         reservation::check_once(state, ledger, &bounds, &key_id(), Some(&m1), &charge, &id, now);
     let _ = reservation::reserve(state, ledger, &bounds, &key_id(), None, &charge, &id, day, now);
-    let _ = reservation::extend(state, ledger, &key_id(), &id, &totals, now);
+    let _ = reservation::amend(state, ledger, &key_id(), &id, &totals, now);
     let _ = reservation::settle(state, ledger, &bounds, &id, &totals, now);
     let _ = reservation::cancel(state, ledger, &bounds, &id, now);
     let _ = Usage::of(state, now);
@@ -149,55 +165,73 @@ pub fn record(bytes: &[u8]) -> bool {
     false
 }
 
-/// Decides on a state that was parsed: nothing overflows, a peek answers as the call does, and the state afterwards, as a
-/// store would keep it, can be read again.
+/// Days that have ended, and the live day, as the history of a key.
+///
+/// The number of days; each of them; the fields of the key; the time.
+pub fn days(bytes: &[u8]) -> bool {
+    let mut chunks = Chunks(bytes);
+    let [count] = chunks.next_array();
+    let members = (0..count % 8).flat_map(|_| [bulk(chunks.next_chunk()), bulk(b"1760011200")]);
+    let members = Value::Array(members.collect());
+    let (known, now) = (at_hand(&mut chunks), Timestamp::from_unix_ms(chunks.next_number()));
+    let (Some(known), Ok(closed)) = (known, closed_days(&members)) else { return false };
+    let history = DayHistory::of(&known.state, closed, u16::from(count), now);
+    assert!(history.windows(2).all(|days| days[0].start < days[1].start), "{history:?}");
+    true
+}
+
+/// Decides on a state that was parsed, changes and resets it: nothing overflows, a peek answers as the call does, and the state
+/// afterwards, as a store would keep it, can be read again.
 pub fn state(bytes: &[u8]) -> bool {
     let mut chunks = Chunks(bytes);
     let read = at_hand(&mut chunks);
     let (charge, now) = (chunks.next_charge(), chunks.next_number());
     let now = Timestamp::from_unix_ms(now);
-    let m1 = m1();
+    let (m1, x) = (m1(), other());
     let Some(known) = read else { return false };
     let mut state = known.state;
-    for asset in [None, Some(&m1)] {
+    for asset in [None, Some(&m1), Some(&x)] {
         let peeked = evaluate::peek(&state, &key_id(), state.locate(asset), &charge, now);
         let located = state.locate(asset);
         let decided = evaluate::charge(&mut state, &key_id(), located, &charge, now);
         assert_eq!(peeked, decided);
         assert!(!matches!(&decided, Decision::Allowed(_)) || !state.is_expired(now));
         let _ = Usage::of(&state, now);
-        let assets = state.assets().map(|(id, scope)| (id.clone(), scope.clone()));
-        let again = KeyState::from_parts(
-            state.kind(),
-            state.expires_at(),
-            state.is_shadow(),
-            state.generations(),
-            state.global_scope().clone(),
-            assets,
-        );
+        let assets = state.assets().map(|(id, listed, scope)| (id.clone(), listed, scope.clone()));
+        let global = state.global().clone();
+        let again = KeyState::from_parts(state.settings(), global, assets, state.other().cloned());
         assert_eq!(again.expect("few assets"), state);
+    }
+    let _ = state.reset_change(now);
+    let limits = Limits::builder().tokens_per_day(charge.output_tokens()).requests_per_week(1);
+    let limits = limits.build().expect("within bounds");
+    let config = KeyConfig::named("k").expect("a short name").with_global(limits.clone());
+    let config = config.with_asset(x, limits.clone()).with_other(limits);
+    for effective in [Effective::Next, Effective::Now] {
+        let change = state.change(&config, Thresholds::DEFAULT, effective, now);
+        assert!(change.is_ok(), "few assets");
     }
     true
 }
 
-/// A key of an asset, from its hot and cold fields.
+/// A key of an asset and of others, from its hot fields and its cold ones.
 fn at_hand(chunks: &mut Chunks<'_>) -> Option<Known> {
-    let [hot, hot_asset, cold, cold_asset] = [(); 4].map(|()| chunks.next_chunk());
-    if hot_asset.is_empty() {
-        return read_state(hot, cold, []).ok();
-    }
-    read_state(hot, cold, [(m1(), hot_asset, cold_asset)]).ok()
+    let [hot, cold] = [(); 2].map(|()| [(); 3].map(|()| chunks.next_chunk()));
+    let both = |at: usize| (!hot[at].is_empty()).then_some((hot[at], cold[at]));
+    let asset = both(1).map(|(hot, cold)| (m1(), hot, cold));
+    read_state(hot[0], cold[0], asset, both(2)).ok()
 }
 
-fn layouts(known: &Known, asset: Option<&AssetId>) -> Vec<Layout> {
-    known.state.records_of(known.state.locate(asset)).map(Layout::of).collect()
+fn places(known: &Known, asset: Option<&AssetId>) -> Vec<Place> {
+    known.state.met(known.state.locate(asset)).collect()
 }
 
 /// Explains each call of an answer, as the store does.
 fn decided(known: Known, answer: &Answer<'_>, asset: Option<&AssetId>, charges: &[Charge]) {
     let Known { mut state, .. } = known;
-    let (located, now) = (state.locate(asset), answer.now);
+    let now = answer.now;
     for (number, charge) in charges.iter().enumerate() {
+        let located = state.locate(asset);
         let applied = answer.ended == Ended::Compared && answer.letters.get(number) == Some(&b'A');
         if applied {
             let decided = explain::admitted(&mut state, located, charge, now);
@@ -207,7 +241,7 @@ fn decided(known: Known, answer: &Answer<'_>, asset: Option<&AssetId>, charges: 
             let _ = prepare::rebase(&state, located, now);
         }
     }
-    let prepared = prepare::check(&state, located, charges, true, now);
+    let prepared = prepare::check(&state, state.locate(asset), charges, true, now);
     let _ = Usage::of(&state, prepared.operation().from);
 }
 
@@ -219,12 +253,26 @@ fn named(chunk: &[u8]) -> &[u8] {
     }
 }
 
+fn bulk(text: &[u8]) -> Value {
+    Value::BulkString(text.to_vec())
+}
+
+/// A field, which is not there if it is empty.
+fn field(text: &[u8]) -> Value {
+    if text.is_empty() { Value::Nil } else { bulk(text) }
+}
+
 fn key_id() -> KeyId {
     "k".parse().expect("a short id")
 }
 
 fn m1() -> AssetId {
     "m1".parse().expect("a short id")
+}
+
+/// An asset that the key at hand does not list.
+fn other() -> AssetId {
+    "x".parse().expect("a short id")
 }
 
 /// Pieces, each after its length in a byte; empty ones when nothing is left.
@@ -261,5 +309,5 @@ impl<'a> Chunks<'a> {
     }
 }
 
-const NAMES: [&str; 9] =
-    ["g", "am1", "format", "digest", "masked", "id", "workspace", "name", "version"];
+const NAMES: [&str; 10] =
+    ["g", "am1", "o", "format", "digest", "masked", "id", "workspace", "name", "version"];

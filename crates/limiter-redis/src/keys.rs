@@ -1,12 +1,13 @@
 //! Scripts on the slot of a key: read its stored data, or do one operation on it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
-use limiter_core::operation::Operation;
+use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
-use limiter_core::{AssetId, KeyId, KeyState, Timestamp};
+use limiter_core::{AssetId, KeyId, KeyState, Place, Timestamp, Window};
 use redis::Value;
 
 use crate::answer::{Answer, Ended, found};
@@ -14,13 +15,13 @@ use crate::cache::KnownKeys;
 use crate::error::{CommandError, RedisError};
 use crate::keyspace::Keyspace;
 use crate::schema::{
-    Counted, GLOBAL, Known, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes, look, packed,
-    push_int, time_of, write_asset, write_global,
+    Counted, GLOBAL, Known, Misread, NOT_AN_ANSWER, OTHER, Stamp, asset_field, bytes, look, packed,
+    push_int, scope_field, time_of, write_asset, write_global,
 };
 use crate::script::Script;
 use crate::scripts::Scripts;
 use crate::servers::{Lane, Servers};
-use crate::shape::Shape;
+use crate::shape::{Named, Shape};
 
 /// The keys of one store. A clone is the same connections.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Keys {
     pub(crate) keyspace: Keyspace,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) known: Arc<KnownKeys>,
+    /// How many days the history of a key goes back.
+    pub(crate) history_days: u16,
     /// The lead of the servers' clock over ours at the last answer, in ms. It is only an estimate: a server compares the
     /// time itself.
     ahead: Arc<AtomicI64>,
@@ -63,6 +66,8 @@ pub(crate) struct Request {
     /// The number of a key and a field; nothing for the whole key.
     pub(crate) drops: Vec<(usize, Vec<u8>)>,
     pub(crate) ledger: Option<Listed>,
+    /// The number of the key of closed days, and the end of the last one that is not kept.
+    pub(crate) history: Option<(usize, Timestamp)>,
 }
 
 /// The ledger operation of a request.
@@ -99,6 +104,7 @@ impl Keys {
         keyspace: Keyspace,
         scripts: Arc<Scripts>,
         most_known: usize,
+        history_days: u16,
     ) -> Self {
         let known = Arc::new(KnownKeys::new(most_known));
         Self {
@@ -106,6 +112,7 @@ impl Keys {
             keyspace,
             scripts,
             known,
+            history_days,
             ahead: Arc::default(),
             #[cfg(feature = "fuzzing")]
             wrong_by: Arc::default(),
@@ -161,28 +168,49 @@ impl Keys {
         mut request: Request,
     ) -> Result<Value, CommandError> {
         let operation = prepared.operation();
+        let places: Vec<_> = prepared.places().collect();
         let mut stamps = [known.stamp; 2];
-        if prepared.changes_limits() {
+        if prepared.changes_limits() || prepared.dropped(&known.state).next().is_some() {
             let mut after = known.state.clone();
-            prepared.put_limits(&mut after, known.state.locate(of.asset));
+            prepared.put_limits(&mut after);
             put_changed(&mut request, &known.state, &after);
             stamps[1] = Stamp::draw();
-        } else {
-            let (records, kind): (Vec<_>, _) = (known.records(of.asset).collect(), request.kind());
-            if let Some((shape, argument)) = Shape::of(operation, known.stamp, &records, kind, now)
-                && let Some(script) = self.scripts.take(&shape)
-            {
-                let mut arguments = vec![of.field(), argument];
-                let is_repeatable = request.ledger.is_some();
-                arguments.extend(request.ledger.into_iter().flat_map(Listed::arguments));
-                let (key, more) = (of.key, &request.keys);
-                let run = self.run(&script, key, more, arguments, is_repeatable, Lane::Shared);
-                return run.await.map_err(CommandError::of_several_writes);
-            }
+        } else if let Some((shape, argument)) =
+            Shape::of(operation, known.stamp, &named(&known.state, &places), request.kind(), now)
+            && let Some(script) = self.scripts.take(&shape)
+        {
+            let mut arguments = take_fields(of, &known.state, &places);
+            arguments.push(argument);
+            let is_repeatable = request.ledger.is_some();
+            arguments.extend(request.ledger.into_iter().flat_map(Listed::arguments));
+            let (key, more) = (of.key, &request.keys);
+            let run = self.run(&script, key, more, arguments, is_repeatable, Lane::Shared);
+            return run.await.map_err(CommandError::of_several_writes);
         }
-        let fields = of.fields().into_iter().take(operation.steps.len()).collect();
+        let fields = fields_of(&known.state, &places);
+        self.close_days(of.key, operation, &mut request, now);
         let apply = &self.scripts.apply;
-        self.send(apply, of.key, operation, fields, stamps, request, Lane::Shared).await
+        self.send(apply, of.key, operation, fields, of.fields(), stamps, request, Lane::Shared)
+            .await
+    }
+
+    /// Names the key of closed days, if an operation may close one.
+    pub(crate) fn close_days(
+        &self,
+        key: &KeyId,
+        operation: &Operation,
+        request: &mut Request,
+        now: Timestamp,
+    ) {
+        let windows = operation.steps.iter().flat_map(|step| &step.windows);
+        let mut days = windows.filter(|of| of.window == Window::Day);
+        if days.any(|of| matches!(of.guard, Guard::Roll(_) | Guard::Anew(..))) {
+            request.keys.push(self.keyspace.history(key));
+            // A day more than are kept: days have up to 25 hours.
+            let kept_ms = (i64::from(self.history_days) + 1) * 25 * 3_600_000;
+            let kept_after = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(kept_ms));
+            request.history = Some((COLD + request.keys.len(), kept_after));
+        }
     }
 
     /// Looks at the ledger and at the records that a call meets, and does nothing: the time is never right.
@@ -207,12 +235,13 @@ impl Keys {
         key: &KeyId,
         operation: &Operation,
         fields: Vec<Vec<u8>>,
+        shown: Vec<Vec<u8>>,
         stamps: [Stamp; 2],
         request: Request,
         lane: Lane,
     ) -> Result<Value, CommandError> {
         let (more, is_repeatable) = (request.keys.clone(), request.ledger.is_some());
-        let arguments = arguments(operation, fields, stamps, request);
+        let arguments = arguments(operation, fields, shown, stamps, request);
         let sent = self.run(script, key, &more, arguments, is_repeatable, lane).await;
         sent.map_err(CommandError::of_several_writes)
     }
@@ -261,7 +290,8 @@ impl Keys {
             let located = known.state.locate(of.asset);
             let Some(prepared) = prepare::rebase(&known.state, located, now) else { return Ok(()) };
             let reply = self.apply(of, &known, &prepared, now, Request::default()).await?;
-            let answer = self.answer(of, Answer::of(&reply, &known, of.asset, false))?;
+            let layouts = known.layouts(prepared.places());
+            let answer = self.answer(of, Answer::of(&reply, &layouts, false))?;
             if answer.ended == Ended::Compared {
                 self.forget(of);
                 return Ok(());
@@ -297,15 +327,28 @@ impl Keys {
 }
 
 impl Subject<'_> {
-    /// The field of the asset's record; empty without an asset.
-    pub(crate) fn field(&self) -> Vec<u8> {
-        self.asset.map(asset_field).unwrap_or_default()
+    /// The fields of all records that a call may meet.
+    pub(crate) fn fields(&self) -> Vec<Vec<u8>> {
+        let of_asset = self.asset.map(|asset| [asset_field(asset), OTHER.to_vec()]);
+        std::iter::once(GLOBAL.to_vec()).chain(of_asset.into_iter().flatten()).collect()
     }
+}
 
-    /// The fields of the records that a call meets.
-    fn fields(&self) -> Vec<Vec<u8>> {
-        std::iter::once(GLOBAL.to_vec()).chain(self.asset.map(asset_field)).collect()
-    }
+/// The records at these places, each with whether it is the global one.
+pub(crate) fn named<'a>(state: &'a KeyState, places: &[Place]) -> Vec<Named<'a>> {
+    let named = |place: &Place| Some((*place == Place::Global, state.scope_at(*place)?.record()));
+    places.iter().filter_map(named).collect()
+}
+
+/// The fields of the records at these places.
+pub(crate) fn fields_of(state: &KeyState, places: &[Place]) -> Vec<Vec<u8>> {
+    places.iter().map(|place| scope_field(&state.id_at(*place))).collect()
+}
+
+/// The fields that `take` is given for a group: that of the second record, and that of the asset.
+pub(crate) fn take_fields(of: Subject<'_>, state: &KeyState, places: &[Place]) -> Vec<Vec<u8>> {
+    let second = fields_of(state, places).into_iter().nth(1).unwrap_or_default();
+    vec![second, of.asset.map(asset_field).unwrap_or_default()]
 }
 
 impl Request {
@@ -315,19 +358,27 @@ impl Request {
     }
 }
 
-/// The arguments of `apply` for an operation on the records in these fields.
+/// The arguments of `apply` for an operation on the records in these fields, which shows others if nothing was compared.
 pub(crate) fn arguments(
     operation: &Operation,
     fields: Vec<Vec<u8>>,
+    shown: Vec<Vec<u8>>,
     stamps: [Stamp; 2],
     request: Request,
 ) -> Vec<Vec<u8>> {
     let kind = request.kind();
-    let Request { keys: _, not_after, guards, puts, drops, ledger } = request;
-    let (guarded, put) = (guards.len(), puts.len());
-    let counted = Counted { guards: guarded, puts: put, drops: drops.len(), ledger: kind };
+    let Request { keys: _, not_after, guards, puts, drops, ledger, history } = request;
+    let counted = Counted {
+        shown: shown.len(),
+        guards: guards.len(),
+        puts: puts.len(),
+        drops: drops.len(),
+        ledger: kind,
+        history,
+    };
     let mut arguments = vec![packed(operation, stamps, not_after, counted)];
     arguments.extend(fields);
+    arguments.extend(shown);
     for (key, field, value) in guards.into_iter().chain(puts) {
         arguments.extend([number(key), field, value]);
     }
@@ -338,22 +389,26 @@ pub(crate) fn arguments(
     arguments
 }
 
-/// Puts the limits that differ between two states of a key, and drops those of assets that are gone.
+/// Puts the limits that differ between two states of a key, and drops the scopes that are gone.
 pub(crate) fn put_changed(request: &mut Request, before: &KeyState, after: &KeyState) {
     let written = write_global(after);
     if written != write_global(before) {
         request.puts.push((COLD, GLOBAL.to_vec(), written));
     }
-    for (id, scope) in after.assets() {
-        let written = write_asset(scope);
-        let same =
-            before.assets().any(|(before, scope)| before == id && write_asset(scope) == written);
-        if !same {
-            request.puts.push((COLD, asset_field(id), written));
+    let written = |state: &KeyState| -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let of_asset =
+            |(id, listed, scope): (&AssetId, _, &_)| (asset_field(id), write_asset(scope, listed));
+        let other = state.other().map(|scope| (OTHER.to_vec(), write_asset(scope, false)));
+        state.assets().map(of_asset).chain(other).collect()
+    };
+    let (before, after) = (written(before), written(after));
+    for (field, limits) in &after {
+        if before.get(field) != Some(limits) {
+            request.puts.push((COLD, field.clone(), limits.clone()));
         }
     }
-    for (id, _) in before.assets().filter(|(id, _)| after.assets().all(|(after, _)| after != *id)) {
-        request.drops.extend([(HOT, asset_field(id)), (COLD, asset_field(id))]);
+    for field in before.keys().filter(|field| !after.contains_key(*field)) {
+        request.drops.extend([(HOT, field.clone()), (COLD, field.clone())]);
     }
 }
 
@@ -366,7 +421,7 @@ fn read_found(reply: &Value, asset: Option<&AssetId>) -> Result<Found, Misread> 
         return Err(Misread::WrongType);
     };
     let at = |number: usize| (hot.get(number).and_then(bytes), cold.get(number).and_then(bytes));
-    let known = found(at(0), at(1), asset)?;
+    let known = found(at(0), at(1), at(2), asset)?;
     Ok(Found { now: time_of(now.0, now.1)?, known })
 }
 

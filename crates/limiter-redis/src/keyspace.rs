@@ -46,6 +46,11 @@ impl Keyspace {
         ["r", "o", "e", "c", "p"].map(|kind| self.of_key(kind, id))
     }
 
+    /// The days of an API key that have ended.
+    pub(crate) fn history(&self, id: &KeyId) -> Vec<u8> {
+        self.of_key("h", id)
+    }
+
     /// The id of the API key with this digest.
     pub(crate) fn digest(&self, digest: &KeyDigest) -> Vec<u8> {
         format!("{}:d:{{{}}}", self.prefix, String::from(*digest)).into_bytes()

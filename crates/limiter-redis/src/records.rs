@@ -2,8 +2,9 @@
 
 use limiter_core::operation::Operation;
 use limiter_core::{
-    Change, KeyConfig, KeyDigest, KeyId, KeyRecord, KeyState, KeysError, MAX_COUNT, NewRecord,
-    StoreError, StoredKey, StoredSecret, Timestamp, Usage, Window, WorkspaceId,
+    Change, DayHistory, KeyDigest, KeyId, KeyRecord, KeyState, KeyUpdate, KeysError, MAX_COUNT,
+    NewRecord, Place, Scope, ScopeId, Span, StoreError, StoredKey, StoredSecret, Timestamp,
+    UpdatedKey, Usage, WorkspaceId,
 };
 use redis::Value;
 
@@ -11,8 +12,8 @@ use crate::answer::{Answer, Ended};
 use crate::error::CommandError;
 use crate::keys::{COLD, HOT, Keys, Request, Subject, put_changed};
 use crate::schema::{
-    GLOBAL, HashFields, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, asset_field, bytes,
-    stored_key, time_of, whole_key, write_asset, write_global,
+    GLOBAL, HashFields, Known, Layout, Misread, NOT_AN_ANSWER, Stamp, bytes, closed_days,
+    scope_field, stored_key, time_of, whole_key, write_asset, write_global,
 };
 use crate::script::Script;
 use crate::servers::Lane;
@@ -61,6 +62,25 @@ impl Records {
         Ok(self.inspect(id).await?.map(|key| Usage::of(&key.known.state, key.now)))
     }
 
+    /// What a living key has counted on each of the last days.
+    pub(crate) async fn history(
+        &self,
+        id: &KeyId,
+        days: u16,
+    ) -> Result<Option<Vec<DayHistory>>, StoreError> {
+        let keyspace = &self.0.keyspace;
+        let keys = [keyspace.hot(id), keyspace.cold(id), keyspace.record(id), keyspace.history(id)];
+        let reply = self.0.read_all(HISTORY, &keys, &[]).await?;
+        let days = days.min(self.0.history_days);
+        let read = || {
+            let Value::Array(parts) = &reply else { return Err(NOT_AN_ANSWER) };
+            let [key @ .., closed] = parts.as_slice() else { return Err(NOT_AN_ANSWER) };
+            let Some(key) = Found::of(key)? else { return Ok(None) };
+            Ok(Some(DayHistory::of(&key.known.state, closed_days(closed)?, days, key.now)))
+        };
+        Ok(read().map_err(|misread| self.0.misread(id, misread))?)
+    }
+
     /// The state of a living key.
     pub(crate) async fn state(&self, id: &KeyId) -> Result<Option<KeyState>, StoreError> {
         Ok(self.inspect(id).await?.map(|key| key.known.state))
@@ -72,11 +92,11 @@ impl Records {
         key: &NewRecord,
         not_after: u64,
     ) -> Result<KeyRecord, Undone> {
-        let NewRecord { id, workspace, kind, config, secret, .. } = key;
+        let NewRecord { id, workspace, kind, config, thresholds, secret, .. } = key;
         let stamp = Stamp::draw();
         let mut now = self.0.now();
         loop {
-            let state = KeyState::new(*kind, config, now);
+            let state = KeyState::new(*kind, config, *thresholds, now);
             let mut request = Request { not_after, ..Request::default() };
             request.keys = vec![self.0.keyspace.record(id)];
             let absent = |key: usize, field: &[u8]| (key, field.to_vec(), Vec::new());
@@ -84,12 +104,17 @@ impl Records {
             let (digest, masked) = secret.map_or_else(Default::default, |secret| {
                 (String::from(secret.digest), secret.masked.to_string())
             });
-            let global = state.global_scope().record();
-            request.puts = vec![
-                (HOT, GLOBAL.to_vec(), Layout::of(global).write(stamp, global)),
-                (COLD, GLOBAL.to_vec(), write_global(&state)),
-            ];
-            put_assets(&mut request, stamp, &state);
+            request.puts = vec![(COLD, GLOBAL.to_vec(), write_global(&state))];
+            for (id, listed, scope) in state.assets() {
+                let field = scope_field(&ScopeId::asset(id.clone()));
+                request.puts.push((COLD, field, write_asset(scope, listed)));
+            }
+            if let Some(other) = state.other() {
+                let field = scope_field(&ScopeId::OTHER);
+                request.puts.push((COLD, field, write_asset(other, false)));
+            }
+            let hot = state.every_scope().map(|(id, _)| put_hot(&state, &id, stamp));
+            request.puts.extend(hot.flatten());
             let fields = [
                 ("id", id.to_string()),
                 ("workspace", workspace.to_string()),
@@ -102,7 +127,7 @@ impl Records {
             let put = |(field, value): (&str, String)| (RECORD, field.into(), value.into_bytes());
             request.puts.extend(fields.map(put));
             // Windows that begin are those of the time at which the key is created.
-            let operation = beginning(now);
+            let operation = beginning(&state);
             let reply = self.send(CREATE, id, &operation, Vec::new(), [stamp; 2], request).await?;
             let answer = self.answer(id, &reply, 0)?;
             match answer.ended {
@@ -119,88 +144,122 @@ impl Records {
         }
     }
 
-    /// Changes the configuration of a key of this workspace that is at this version.
+    /// Changes the configuration of a key of this workspace that is at the version of the update.
     #[cfg(test)]
     pub(crate) async fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
+        update: &KeyUpdate,
         not_after: Option<u64>,
-    ) -> Result<KeyRecord, Undone> {
-        let found = self.inspect(id).await?.ok_or_else(|| not_found(id))?;
-        self.update_found(workspace, found, version, config, not_after).await
+    ) -> Result<UpdatedKey, Undone> {
+        let found = self.inspect(&update.id).await?.ok_or_else(|| not_found(&update.id))?;
+        self.update_found(workspace, found, update, not_after).await
     }
 
-    /// Updates a key that was read a moment ago. That saves a round trip, unless the read is outdated by now.
+    /// The same from what was found of the key a moment ago. That saves a trip, and if it is old by now, nothing but that.
     pub(crate) async fn update_found(
         &self,
         workspace: &WorkspaceId,
         found: Found,
-        version: u64,
-        config: &KeyConfig,
+        update: &KeyUpdate,
         not_after: Option<u64>,
-    ) -> Result<KeyRecord, Undone> {
-        let id = &found.record.id.clone();
+    ) -> Result<UpdatedKey, Undone> {
+        let KeyUpdate { id, version, config, effective, thresholds } = update;
         let mut found = Some(found);
         loop {
             let key = found.take().filter(|key| key.record.workspace == *workspace);
             let Found { now, record, secret, known } = key.ok_or_else(|| not_found(id))?;
-            if record.version != version {
-                let (expected, actual) = (version, record.version);
+            if record.version != *version {
+                let (expected, actual) = (*version, record.version);
                 return Err(KeysError::Conflict { expected, actual }.into());
             }
-            let change = known.state.change(config, now).map_err(KeysError::from)?;
-            let Change { operation, scopes, after } = change;
-            if known.state == after && record.name == config.name {
-                return Ok(record);
+            let change = |known: &Known, now| {
+                known.state.change(config, *thresholds, *effective, now).map_err(KeysError::from)
+            };
+            let planned = change(&known, now)?;
+            if known.state == planned.after && record.config.name == config.name {
+                return Ok(UpdatedKey::new(record, Vec::new()));
             }
             let next = version.saturating_add(1).min(MAX_COUNT);
-            let mut stamps = [known.stamp; 2];
-            let mut request = Request {
-                keys: vec![self.0.keyspace.record(id)],
-                not_after: not_after.unwrap_or(0),
-                ..Request::default()
-            };
+            let mut request = self.of_workspace(id, workspace, not_after);
             let text = |text: &str| text.as_bytes().to_vec();
-            request.guards = vec![
-                (RECORD, text("workspace"), text(workspace.as_str())),
-                (RECORD, text("version"), text(&version.to_string())),
-            ];
+            request.guards.push((RECORD, text("version"), text(&version.to_string())));
             request.puts = vec![
                 (RECORD, text("name"), text(config.name.as_str())),
                 (RECORD, text("version"), text(&next.to_string())),
             ];
-            put_changed(&mut request, &known.state, &after);
-            if !request.drops.is_empty() || request.puts.iter().any(|(key, ..)| *key == COLD) {
-                stamps[1] = Stamp::draw();
+            let Some((now, known)) = self.change(UPDATE, id, &known, planned, request).await?
+            else {
+                found = self.inspect(id).await?;
+                continue;
+            };
+            // Calls may have come between: what the change reached follows from the records as they were.
+            let Change { after, crossed, .. } = change(&known, now)?;
+            let (id, workspace, name) = (id.clone(), workspace.clone(), config.name.clone());
+            let stored = StoredKey { id, workspace, name, secret, version: next };
+            return Ok(UpdatedKey::new(KeyRecord::of(&stored, &after, now), crossed));
+        }
+    }
+
+    /// Sets what a key of this workspace has used to zero, in all windows that end.
+    pub(crate) async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), Undone> {
+        loop {
+            let key = self.inspect(id).await?;
+            let key = key.filter(|key| key.record.workspace == *workspace);
+            let Found { now, known, .. } = key.ok_or_else(|| not_found(id))?;
+            let request = self.of_workspace(id, workspace, None);
+            let planned = known.state.reset_change(now);
+            if self.change(RESET, id, &known, planned, request).await?.is_some() {
+                return Ok(());
             }
-            // Assets that are counted from now on have whole records.
-            let new =
-                after.assets().filter(|(id, _)| known.state.assets().all(|(old, _)| old != *id));
-            for (asset, scope) in new {
-                let record = scope.record();
-                let written = Layout::of(record).write(stamps[1], record);
-                request.puts.push((HOT, asset_field(asset), written));
+        }
+    }
+
+    /// A request about a key that must be of this workspace.
+    fn of_workspace(&self, id: &KeyId, workspace: &WorkspaceId, not_after: Option<u64>) -> Request {
+        let text = |text: &str| text.as_bytes().to_vec();
+        Request {
+            keys: vec![self.0.keyspace.record(id)],
+            not_after: not_after.unwrap_or(0),
+            guards: vec![(RECORD, text("workspace"), text(workspace.as_str()))],
+            ..Request::default()
+        }
+    }
+
+    /// Does a change of a key, and answers when, and the key as it was before; `None` if something was not as known.
+    async fn change(
+        &self,
+        name: &'static str,
+        id: &KeyId,
+        known: &Known,
+        change: Change,
+        mut request: Request,
+    ) -> Result<Option<(Timestamp, Known)>, Undone> {
+        let Change { operation, scopes, after, .. } = change;
+        let mut stamps = [known.stamp; 2];
+        put_changed(&mut request, &known.state, &after);
+        if !request.drops.is_empty() || request.puts.iter().any(|(key, ..)| *key == COLD) {
+            stamps[1] = Stamp::draw();
+        }
+        // Scopes that are counted from now on have whole records.
+        let is_new = |id: &ScopeId| known.state.every_scope().all(|(before, _)| before != *id);
+        for (id, _) in after.every_scope().filter(|(id, _)| is_new(id)) {
+            request.puts.extend(put_hot(&after, &id, stamps[1]));
+        }
+        self.0.close_days(id, &operation, &mut request, self.0.now());
+        let fields: Vec<_> = scopes.iter().map(scope_field).collect();
+        let reply = self.send(name, id, &operation, fields, stamps, request).await?;
+        let answer = self.answer(id, &reply, scopes.len())?;
+        match answer.ended {
+            Ended::Compared => {
+                let place = |id: &ScopeId| place_of(&known.state, id);
+                let places: Vec<_> = scopes.iter().filter_map(place).collect();
+                let before = answer.before(known, &places);
+                let before = before.map_err(|misread| self.0.misread(id, misread))?;
+                Ok(Some((answer.now, before)))
             }
-            let fields = scopes
-                .iter()
-                .map(|asset| asset.as_ref().map_or_else(|| GLOBAL.to_vec(), asset_field));
-            let fields: Vec<_> = fields.collect();
-            let records = fields.len();
-            let reply = self.send(UPDATE, id, &operation, fields, stamps, request).await?;
-            let answer = self.answer(id, &reply, records)?;
-            if answer.ended == Ended::Compared {
-                let (id, workspace) = (id.clone(), workspace.clone());
-                let name = config.name.clone();
-                let stored = StoredKey { id, workspace, name, secret, version: next };
-                return Ok(KeyRecord::of(&stored, &after, answer.now));
-            }
-            if answer.ended == Ended::Late {
-                return Err(Undone::TooLate);
-            }
-            found = self.inspect(id).await?;
+            Ended::Late => Err(Undone::TooLate),
+            _ => Ok(None),
         }
     }
 
@@ -255,14 +314,24 @@ impl Records {
         guards: Vec<(usize, Vec<u8>, Vec<u8>)>,
     ) -> Result<bool, Undone> {
         let keyspace = &self.0.keyspace;
-        let keys = [&[keyspace.record(id)][..], &keyspace.ledger(id)].concat();
+        let keys =
+            [&[keyspace.record(id), keyspace.history(id)][..], &keyspace.ledger(id)].concat();
         let whole = |key: usize| (key, Vec::new());
         let drops = (HOT..=COLD + keys.len()).map(whole).collect();
         let request = Request { not_after, guards, drops, keys, ..Request::default() };
         let operation = always();
         let stamps = [Stamp::default(); 2];
         let script = Script { name: REMOVE, ..self.0.scripts.free.clone() };
-        let send = self.0.send(&script, id, &operation, Vec::new(), stamps, request, Lane::Apart);
+        let send = self.0.send(
+            &script,
+            id,
+            &operation,
+            Vec::new(),
+            Vec::new(),
+            stamps,
+            request,
+            Lane::Apart,
+        );
         let answer = send.await?;
         match self.answer(id, &answer, 0)?.ended {
             Ended::Compared => Ok(true),
@@ -293,7 +362,7 @@ impl Records {
         request: Request,
     ) -> Result<Value, CommandError> {
         let script = Script { name, ..self.0.scripts.apply.clone() };
-        self.0.send(&script, id, operation, fields, stamps, request, Lane::Apart).await
+        self.0.send(&script, id, operation, fields, Vec::new(), stamps, request, Lane::Apart).await
     }
 
     fn answer<'a>(
@@ -310,7 +379,12 @@ impl Records {
 impl Found {
     fn read(reply: &Value) -> Result<Option<Self>, Misread> {
         let Value::Array(parts) = reply else { return Err(NOT_AN_ANSWER) };
-        let [seconds, micros, hot, cold, record] = parts.as_slice() else {
+        Self::of(parts)
+    }
+
+    /// A key from the time, and from its three hashes.
+    fn of(parts: &[Value]) -> Result<Option<Self>, Misread> {
+        let [seconds, micros, hot, cold, record] = parts else {
             return Err(NOT_AN_ANSWER);
         };
         let [hot, cold, record] = [hot, cold, record].map(HashFields::read);
@@ -344,26 +418,43 @@ pub(crate) fn not_found(id: &KeyId) -> KeysError {
     KeysError::NotFound(id.to_string())
 }
 
-/// Puts the records and the limits of all assets.
-fn put_assets(request: &mut Request, stamp: Stamp, state: &KeyState) {
-    for (id, scope) in state.assets() {
-        let (field, record) = (asset_field(id), scope.record());
-        request.puts.push((HOT, field.clone(), Layout::of(record).write(stamp, record)));
-        request.puts.push((COLD, field, write_asset(scope)));
+/// Puts the whole record of a scope.
+fn put_hot(state: &KeyState, id: &ScopeId, stamp: Stamp) -> Option<(usize, Vec<u8>, Vec<u8>)> {
+    let place = place_of(state, id)?;
+    let record = state.scope_at(place)?.record();
+    let layout = Layout::of(place == Place::Global, record);
+    Some((HOT, scope_field(id), layout.write(stamp, &record.stored())))
+}
+
+fn place_of(state: &KeyState, id: &ScopeId) -> Option<Place> {
+    match (id.scope, &id.asset) {
+        (Scope::Asset, Some(asset)) => {
+            state.assets().position(|(other, ..)| other == asset).map(Place::Asset)
+        }
+        (Scope::Other, _) => Some(Place::Other),
+        _ => Some(Place::Global),
     }
 }
 
-/// Nothing to compare or to take, valid while windows that begin at `now` are open.
-fn beginning(now: Timestamp) -> Operation {
-    let end = Window::Minute.end(now);
-    Operation { from: Window::Minute.start(end), until: end, ..always() }
+/// Nothing to compare or to take, valid while the windows of a new key are open.
+fn beginning(state: &KeyState) -> Operation {
+    let mut operation = always();
+    for (_, scope) in state.every_scope() {
+        let record = scope.record();
+        for window in record.windows().filter(|window| window.ends()) {
+            let end = record.span(window).end;
+            operation.from = operation.from.max(window.start(end, state.time_zone()));
+            operation.until = operation.until.min(end);
+        }
+    }
+    operation
 }
 
 /// Nothing to compare or to take, valid at any time.
 fn always() -> Operation {
     Operation {
         from: Timestamp::MIN,
-        until: Window::Day.end(Timestamp::MAX),
+        until: Span::EVER.end,
         steps: Default::default(),
         calls: Default::default(),
     }
@@ -373,6 +464,8 @@ fn always() -> Operation {
 const RECORD: usize = 3;
 /// The names of operations, in errors and in logs.
 const CREATE: &str = "create";
+const RESET: &str = "reset";
+const HISTORY: &str = "history";
 const UPDATE: &str = "configure";
 const REMOVE: &str = "remove";
 const INSPECT: &str = "inspect";

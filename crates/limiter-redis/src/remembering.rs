@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use limiter_core::prepare::{self, Prepared};
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, RecordId, RequestId,
+    AssetId, Charge, Crossing, Decision, KeyId, Ledger, LedgerBounds, Place, RecordId, RequestId,
     Reservation, ReservationError, Settled, SettledAs, StoreError, Timestamp, Totals, explain,
 };
 use parking_lot::Mutex;
@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use crate::answer::{Answer, Ended};
 use crate::cache::Entries;
 use crate::error::{CommandError, RedisError};
-use crate::keys::{Keys, Listed, Request, Subject};
+use crate::keys::{Keys, Listed, Request, Subject, named};
 use crate::runtime;
 use crate::schema::{
-    Entry, GENERATION, Known, Layout, Misread, NOT_AN_ANSWER, after_windows, before_windows, bytes,
-    ended, push_int, raised, read_entry, read_until,
+    Entry, GENERATION, Known, Layout, Misread, NOT_AN_ANSWER, after_windows, amended,
+    before_windows, bytes, ended, push_int, read_entry, read_until,
 };
 use crate::unanswered::Unanswered;
 
@@ -82,7 +82,7 @@ impl Remembering {
         id: &RequestId,
     ) -> Result<Decision, ReservationError> {
         let [.., checks, _] = self.keys.keyspace.ledger(of.key);
-        let request = |_: Option<&Prepared>| Request {
+        let request = |_: Option<(&Prepared, &Known)>| Request {
             keys: vec![checks.clone()],
             ledger: Some(Listed {
                 kind: NEW_ID,
@@ -164,13 +164,13 @@ impl Remembering {
         let Subject { key, asset } = of;
         // The entry of the last try, if the limits stay as they are.
         let entry = Mutex::new(None);
-        let request = |prepared: Option<&Prepared>| {
-            let texts = prepared.map_or_else(Default::default, |prepared| {
-                let [global, of_asset] = prepared.scopes_counted();
-                [before_windows(estimate, global, of_asset), after_windows(asset)]
+        let request = |prepared: Option<(&Prepared, &Known)>| {
+            let texts = prepared.map_or_else(Default::default, |(prepared, known)| {
+                [before_windows(estimate, prepared, known), after_windows(asset)]
             });
+            let stays = prepared.filter(|(prepared, _)| !prepared.changes_limits());
             *entry.lock() =
-                prepared.filter(|prepared| !prepared.changes_limits()).map(|_| texts.clone());
+                stays.map(|(prepared, _)| (texts.clone(), prepared.places().collect::<Vec<_>>()));
             let listed = Listed {
                 kind: NEW_RESERVATION,
                 id: bytes_of(id),
@@ -185,8 +185,8 @@ impl Remembering {
             let located = known.state.locate(asset);
             if applied {
                 let decision = explain::admitted(&mut known.state, located, estimate, now);
-                if let Some(texts) = entry.lock().take() {
-                    let stored = whole_entry(now.after(ttl), texts, &known, asset);
+                if let Some((texts, places)) = entry.lock().take() {
+                    let stored = whole_entry(now.after(ttl), texts, &known, &places);
                     self.entries.learn(key, id.clone(), stored);
                 }
                 return Ok(decision);
@@ -206,46 +206,51 @@ impl Remembering {
         self.within_deadline(reserved).await.or_else(|error| unknown(of, error))
     }
 
-    pub(crate) async fn extend(
+    pub(crate) async fn amend(
         &self,
         key: &KeyId,
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        let extended = self.within_deadline(async {
+        let decided = self.within_deadline(async {
             let mut reserved = self.reserved(key, id);
             loop {
                 let (stored, reservation) = reserved.next(self, key, id).await?;
                 let of = Subject { key, asset: reservation.asset() };
-                let (estimate, missing) = match reservation.raised(id, to) {
-                    Ok(raised) => raised,
+                let (estimate, added) = match reservation.amended(id, to) {
+                    Ok(amended) => amended,
                     Err(error) if reserved.is_fresh => return Err(error),
                     // It may be another by now.
                     Err(_) => continue,
                 };
                 let at_hand = reserved.at_hand.take().or_else(|| self.at_hand(of));
-                let prepared = at_hand.as_ref().and_then(|at| at.check(of.asset, &missing));
-                let put = raised(&stored, &reservation, &estimate);
+                // Where nothing may be added, there is nothing to compare.
+                let may_be = |at: &&AtHand| {
+                    let state = &at.known.state;
+                    added == Charge::NOTHING || state.may_call(state.locate(of.asset), at.now)
+                };
+                let prepared =
+                    at_hand.as_ref().filter(may_be).map(|AtHand { now, known, .. }| {
+                        let located = known.state.locate(of.asset);
+                        reservation.prepare_amendment(&known.state, located, &estimate, *now)
+                    });
+                let put = amended(&stored, &reservation, &estimate);
                 let listed = Listed::known(id, None, stored.clone(), put.clone());
                 let request = self.on_reservations(key, listed);
                 let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
                 let Tried { now, ended, applied, entry, known } = tried;
                 let mut state = known.state.clone();
-                let located = state.locate(of.asset);
-                let refused =
-                    |charge: &Charge| explain::refused(&known.state, key, located, charge, now);
                 if applied {
                     self.entries.learn(key, id.clone(), [&stored[..UNTIL], &put].concat());
-                    return Ok(explain::admitted(&mut state, located, &missing, now));
+                    return Ok(reservation.amend(&mut state, &estimate, now));
                 }
                 if ended == Ended::Listed {
                     let found = self.living(key, id, entry, now)?;
-                    // Raised already, perhaps by a try of ours whose answer was lost: nothing more is charged.
-                    let is_done =
-                        found.1.raised(id, to).is_ok_and(|(_, more)| more == Charge::NOTHING);
-                    if is_done && found.1.asset() == of.asset && refused(&Charge::NOTHING).is_none()
-                    {
-                        let done = explain::admitted(&mut state, located, &Charge::NOTHING, now);
+                    // Amended already, perhaps by a try of ours whose answer was lost: nothing more is charged.
+                    let is_done = found.1.asset() == of.asset
+                        && found.1.amended(id, to).is_ok_and(|(to, _)| to == *found.1.estimate());
+                    if is_done {
+                        let done = found.1.amend(&mut state, found.1.estimate(), now);
                         // Windows that have moved are to be stored.
                         if state == known.state {
                             self.entries.learn(key, id.clone(), found.0);
@@ -255,14 +260,17 @@ impl Remembering {
                     reserved.found(found, of.asset, now, known);
                     continue;
                 }
-                if let Some(refused) = refused(&missing) {
+                let located = known.state.locate(of.asset);
+                let again = reservation.prepare_amendment(&known.state, located, &estimate, now);
+                let refused = reservation.refuses(&known.state, key, &again, &added, now);
+                if let Some(refused) = refused {
                     self.rebase(of, now, known).await?;
                     return Ok(refused);
                 }
                 reserved.again((stored, reservation), now, known);
             }
         });
-        extended.await.or_else(|error| unknown(Subject { key, asset: None }, error))
+        decided.await.or_else(|error| unknown(Subject { key, asset: None }, error))
     }
 
     /// Settles with the actual totals, or cancels without.
@@ -345,13 +353,14 @@ impl Remembering {
         &self,
         of: Subject<'_>,
         charge: &Charge,
-        request: impl Fn(Option<&Prepared>) -> Request,
+        request: impl Fn(Option<(&Prepared, &Known)>) -> Request,
         explain: impl FnOnce(Tried) -> Result<Decision, ReservationError>,
     ) -> Result<Decision, ReservationError> {
         let mut at_hand = self.at_hand(of);
         loop {
             let prepared = at_hand.as_ref().and_then(|at| at.check(of.asset, charge));
-            let request = request(prepared.as_ref());
+            let known = at_hand.as_ref().map(|at| &*at.known);
+            let request = request(prepared.as_ref().zip(known));
             let tried = self.ask(of, at_hand.as_ref(), prepared.as_ref(), request).await?;
             if tried.applied || tried.ended == Ended::Listed {
                 return explain(tried);
@@ -385,26 +394,24 @@ impl Remembering {
             ReservationError::from(StoreError::from(error))
         };
         let misread = |misread| failed(self.keys.misread(of.key, misread));
+        let places: Vec<Place> = prepared.into_iter().flat_map(Prepared::places).collect();
         let reply = match (at_hand, prepared) {
             (Some(at), Some(prepared)) => {
-                self.keys.apply(of, &at.known, prepared, at.now, request.clone()).await
+                self.keys.apply(of, &at.known, prepared, at.now, request).await
             }
-            _ => self.keys.look(of, request.clone()).await,
+            _ => self.keys.look(of, request).await,
         };
         let reply = reply.map_err(failed)?;
         let answer = match at_hand.filter(|_| prepared.is_some()) {
-            Some(at) => Answer::of(&reply, &at.known, of.asset, true),
-            None => Answer::of_apply(&reply, 1 + usize::from(of.asset.is_some())),
+            Some(at) => Answer::of(&reply, &at.known.layouts(places.iter().copied()), true),
+            None => Answer::of_apply(&reply, 0),
         };
         let answer = self.keys.answer(of, answer).map_err(failed)?;
         // Everything was as believed, up to whether it fits.
         let was_as_believed = matches!(answer.ended, Ended::Compared | Ended::Full);
-        if !was_as_believed && !answer.is_whole(of.asset) {
-            return Box::pin(self.ask(of, None, None, request)).await;
-        }
         let applied = answer.ended == Ended::Compared && answer.letters == b"A";
         let known = match at_hand {
-            Some(at) if was_as_believed => Some(answer.before(&at.known, of.asset)),
+            Some(at) if was_as_believed => Some(answer.before(&at.known, &places)),
             _ => answer.found(of.asset).transpose(),
         };
         let Some(known) = known.transpose().map_err(misread)? else {
@@ -545,12 +552,12 @@ impl AtHand {
     /// The short form, without stops, is sent if what is at hand was not found by a try, or if it fits.
     fn check(&self, asset: Option<&AssetId>, charge: &Charge) -> Option<Prepared> {
         let (state, now) = (&self.known.state, self.now);
-        if !state.is_usable(now) {
+        let located = state.locate(asset);
+        if !state.may_call(located, now) {
             return None;
         }
-        let located = state.locate(asset);
         let short = prepare::check(state, located, &[*charge], false, now);
-        if !self.is_found || short.fits(state, located, now) {
+        if !self.is_found || short.fits(state, now) {
             return Some(short);
         }
         Some(prepare::check(state, located, &[*charge], true, now))
@@ -600,14 +607,14 @@ fn whole_entry(
     until: Timestamp,
     [before, after]: [Vec<u8>; 2],
     known: &Known,
-    asset: Option<&AssetId>,
+    places: &[Place],
 ) -> Vec<u8> {
     let mut entry = Vec::with_capacity(128);
     push_int::<UNTIL>(&mut entry, until.unix_ms());
     entry.extend(before);
-    for record in known.records(asset) {
-        let layout = Layout::of(record);
-        let stored = layout.write(known.stamp, record);
+    for (global, record) in named(&known.state, places) {
+        let layout = Layout::of(global, record);
+        let stored = layout.write(known.stamp, &record.stored());
         entry.extend_from_slice(&stored[layout.prefix() - GENERATION..layout.identity()]);
     }
     entry.extend(after);

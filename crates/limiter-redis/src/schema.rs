@@ -2,18 +2,20 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `k` | hash | hot: `g` the global record, `a` + asset the record of an asset that is counted ([`hot`]) |
+//! | `k` | hash | hot: `g` the global record, `a` + asset that of an asset that is counted, `o` that of others ([`hot`]) |
 //! | `l` | hash | cold, by the same fields: limits in force and pending; with `g` also what else is configured ([`cold`]) |
 //! | `m` | hash | for management: id, workspace, name, digest, masked access key, version ([`management`]) |
 //! | `r` | hash | reservations by id ([`entry`]) |
 //! | `o`, `e` | sorted sets | ids of open and of ended reservations, by the time until which they are remembered |
 //! | `c`, `p` | sorted sets | ids of checks and of records, by the same |
+//! | `h` | sorted set | accounts of days that have ended, by the ends of the days ([`day`]) |
 //!
-//! Numbers are little-endian. A count or an instant takes seven bytes, the number of a window five. Every write of limits draws
+//! Numbers are little-endian. A count or an instant takes seven bytes, the end of a window six. Every write of limits draws
 //! a new *stamp*, which stands at the start of the global record: with an equal stamp, a process has the limits at hand.
 
 mod bytes;
 mod cold;
+mod day;
 mod entry;
 mod hot;
 mod management;
@@ -21,7 +23,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use limiter_core::{AssetId, KeyState, Record, Timestamp};
+use limiter_core::{AssetId, KeyState, Place, ScopeId, Timestamp};
 use redis::Value;
 use thiserror::Error;
 
@@ -29,12 +31,13 @@ use crate::random::draw;
 
 pub(crate) use self::bytes::push_int;
 pub(crate) use self::cold::{read_state, write_asset, write_global};
+pub(crate) use self::day::closed_days;
 pub(crate) use self::entry::{
-    Entry, Token, after_windows, before_windows, ended, raised, read_entry, read_until,
+    Entry, Token, after_windows, amended, before_windows, ended, read_entry, read_until,
 };
 pub(crate) use self::hot::{GENERATION, Layout, push_end};
 pub(crate) use self::management::{HashFields, stored_key, whole_key};
-pub(crate) use self::step::{Counted, counted_meters, look, packed, push_stops, stops_of};
+pub(crate) use self::step::{Counted, look, packed, push_stops, stops_of};
 
 /// A random number for each write of a key's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -54,7 +57,7 @@ pub(crate) enum Misread {
     WrongType,
 }
 
-/// A key as it was read: the global scope, and the scopes of assets that were read with it.
+/// A key as it was read: the global scope, and the scopes of assets and of other assets that were read with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) stamp: Stamp,
@@ -62,13 +65,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The records that a call of an asset meets.
-    pub(crate) fn records(&self, asset: Option<&AssetId>) -> impl Iterator<Item = &Record> {
-        self.state.records_of(self.state.locate(asset))
-    }
-
-    pub(crate) fn layouts(&self, asset: Option<&AssetId>) -> Vec<Layout> {
-        self.records(asset).map(Layout::of).collect()
+    /// The layouts of the records at these places.
+    pub(crate) fn layouts(&self, places: impl IntoIterator<Item = Place>) -> Vec<Layout> {
+        let layout = |place| {
+            let scope = self.state.scope_at(place)?;
+            Some(Layout::of(place == Place::Global, scope.record()))
+        };
+        places.into_iter().filter_map(layout).collect()
     }
 }
 
@@ -80,6 +83,18 @@ impl Stamp {
 
 /// The field of the global record and of its limits.
 pub(crate) const GLOBAL: &[u8] = b"g";
+
+/// The field of the record of other assets, and of their limits.
+pub(crate) const OTHER: &[u8] = b"o";
+
+/// The field of a scope's record and of its limits.
+pub(crate) fn scope_field(scope: &ScopeId) -> Vec<u8> {
+    match (&scope.asset, scope.scope) {
+        (Some(asset), _) => asset_field(asset),
+        (None, limiter_core::Scope::Other) => OTHER.to_vec(),
+        (None, _) => GLOBAL.to_vec(),
+    }
+}
 
 /// The field of an asset's record and of its limits.
 pub(crate) fn asset_field(asset: &AssetId) -> Vec<u8> {

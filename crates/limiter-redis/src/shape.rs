@@ -3,22 +3,25 @@
 
 use std::fmt::Write as _;
 
-use limiter_core::operation::{Guard, Operation, Step};
-use limiter_core::{Amount, Ladder, MAX_COUNT, METERS, Record, Take, Timestamp, Window};
+use limiter_core::operation::{Guard, Operation, Origin, Step, WindowStep};
+use limiter_core::{Ladder, MAX_COUNT, Record, Take, Timestamp, Unit, Window};
 
-use crate::schema::{Layout, Stamp, counted_meters, push_end, push_int, push_stops, stops_of};
+use crate::schema::{Layout, Stamp, push_end, push_int, push_stops, stops_of};
 
 /// The shape of the records of a call, and what a script does with them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
-    records: Vec<(Layout, Vec<Amount>)>,
+    records: Vec<(Layout, Vec<Unit>)>,
     /// Whether any window gives way to the next.
     rolls: bool,
-    /// The number of stops of each meter before its cap, if marks move along them.
+    /// The number of stops of each cell before its cap, if marks move along them.
     stops: Option<usize>,
     /// The kind of operation on the ledger; 0 for none.
     ledger: u8,
 }
+
+/// The record of a call, and whether it is the global one.
+pub(crate) type Named<'a> = (bool, &'a Record);
 
 impl Shape {
     /// The shape and the argument of an operation that `take.lua` can do: one that only compares windows or lets them roll, and
@@ -26,7 +29,7 @@ impl Shape {
     pub(crate) fn of(
         operation: &Operation,
         stamp: Stamp,
-        records: &[&Record],
+        records: &[Named<'_>],
         ledger: u8,
         now: Timestamp,
     ) -> Option<(Self, Vec<u8>)> {
@@ -40,21 +43,24 @@ impl Shape {
     pub(crate) fn at_any_time(
         operation: &Operation,
         stamp: Stamp,
-        records: &[&Record],
+        records: &[Named<'_>],
         ledger: u8,
     ) -> Option<(Self, Vec<u8>)> {
         let steps = &operation.steps;
-        if operation.calls.is_empty() || !steps.iter().all(is_simple) {
+        if operation.calls.is_empty() || records.len() > 2 || !steps.iter().all(is_simple) {
             return None;
         }
-        let is_roll = |guard| matches!(guard, Guard::Roll(_));
-        let rolls = steps.iter().flat_map(|step| step.guards).any(is_roll);
+        let is_roll = |of: &WindowStep| matches!(of.guard, Guard::Roll(_));
+        let rolls = steps.iter().flat_map(|step| &step.windows).any(is_roll);
         let stops = steps.iter().filter_map(stops_of_step).max();
-        let shapes = records.iter().map(|record| {
-            let counts = record.counted().map(|meter| record.counts()[meter]);
-            (Layout::of(record), counts.collect())
+        let shapes = records.iter().map(|(global, record)| {
+            let units = record.counted().map(|counted| counted.unit);
+            (Layout::of(*global, record), units.collect())
         });
         let shape = Self { records: shapes.collect(), rolls, stops, ledger };
+        if shape.variables() > MOST_VARIABLES {
+            return None;
+        }
         let argument = shape.argument(operation, stamp, records);
         Some((shape, argument))
     }
@@ -63,70 +69,81 @@ impl Shape {
         self.rolls
     }
 
-    fn argument(&self, operation: &Operation, stamp: Stamp, records: &[&Record]) -> Vec<u8> {
+    /// About how many variables the script has: Lua has at most 200.
+    fn variables(&self) -> usize {
+        let cells: usize = self.records.iter().map(|(layout, _)| layout.cells()).sum();
+        let windows: usize = self.records.iter().map(|(layout, _)| layout.windows.len()).sum();
+        let of_cell = match (self.rolls, self.stops) {
+            (rolls, None) => 1 + 2 * usize::from(rolls),
+            (rolls, Some(stops)) => 6 + stops + usize::from(rolls),
+        };
+        cells * of_cell + 4 * windows * usize::from(self.rolls)
+    }
+
+    fn argument(&self, operation: &Operation, stamp: Stamp, records: &[Named<'_>]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128 + 48 * operation.calls.len());
         push_int::<6>(&mut bytes, first_second(operation));
         push_int::<6>(&mut bytes, last_second(operation));
-        for ((record, step), (layout, _)) in records.iter().zip(&operation.steps).zip(&self.records)
+        for (((_, record), step), (layout, _)) in
+            records.iter().zip(&operation.steps).zip(&self.records)
         {
-            let stored = layout.write(stamp, record);
+            let stored = layout.write(stamp, &record.stored());
             if !self.rolls {
                 bytes.extend_from_slice(&stored[..layout.identity()]);
                 continue;
             }
             bytes.extend_from_slice(&stored[..layout.prefix()]);
-            for (window, guard) in Window::ALL.into_iter().zip(step.guards).take(layout.windows) {
-                let (end, rebases) = match guard {
+            let ending = || step.windows.iter().filter(|of| of.window.ends());
+            for of in ending() {
+                let (end, rebases) = match of.guard {
                     Guard::Roll(end) => (end, ANY_REBASES),
-                    _ => (record.span(window).end, record.span(window).rebases.into()),
+                    _ => {
+                        let span = record.span(of.window);
+                        (span.end, span.rebases.into())
+                    }
                 };
-                push_end(&mut bytes, window, end);
+                push_end(&mut bytes, end);
                 push_int::<2>(&mut bytes, rebases);
             }
-            for start in &step.start[..2 * layout.windows] {
-                push_int::<7>(&mut bytes, *start);
+            for cell in ending().flat_map(|of| &of.cells) {
+                push_int::<7>(&mut bytes, cell.ladder.from.full());
             }
         }
         if let Some(count) = self.stops {
-            for (step, record) in operation.steps.iter().zip(records) {
-                let ladders = step
-                    .ladders
-                    .iter()
-                    .flat_map(|ladders| record.counted().map(|meter| &ladders[meter]));
-                push_stops(&mut bytes, count + 1, ladders.map(|ladder| &ladder.to));
+            for step in &operation.steps {
+                push_stops(&mut bytes, count + 1, step.cells().map(|cell| &cell.ladder.to));
             }
         }
+        let units = self.units();
         for call in &operation.calls {
             let takes = || {
-                operation.steps.iter().zip(call).flat_map(|(step, takes)| {
-                    counted_meters(step).map(|meter| (step.counts[meter], takes[meter]))
-                })
+                let of_steps = operation.steps.iter().zip(call);
+                of_steps.flat_map(|(step, takes)| step.cells().zip(takes))
             };
             if self.stops.is_some() {
-                takes().for_each(|(_, take)| push_take(&mut bytes, take));
+                takes().for_each(|(_, take)| push_take(&mut bytes, *take));
                 continue;
             }
-            for amount in self.amounts() {
-                let of_amount = takes().filter(|(counts, _)| *counts == amount);
-                let strictest = of_amount.map(|(_, take)| take).max_by_key(|take| take.least);
+            for unit in &units {
+                let of_unit = takes().filter(|(cell, _)| cell.unit == *unit);
+                let strictest = of_unit.map(|(_, take)| *take).max_by_key(|take| take.least);
                 push_take(&mut bytes, strictest.unwrap_or(Take { least: 0, less: 0 }));
             }
         }
         bytes
     }
 
-    /// The amounts that are counted, each once.
-    fn amounts(&self) -> Vec<Amount> {
-        let mut amounts: Vec<_> =
-            self.records.iter().flat_map(|(_, counts)| counts.clone()).collect();
-        amounts.sort_unstable();
-        amounts.dedup();
-        amounts
+    /// The units that are counted, each once.
+    fn units(&self) -> Vec<Unit> {
+        let mut units: Vec<_> = self.records.iter().flat_map(|(_, units)| units.clone()).collect();
+        units.sort_unstable();
+        units.dedup();
+        units
     }
 
     /// The text of the script.
     pub(crate) fn script(&self) -> String {
-        let amounts = self.amounts();
+        let amounts = self.units();
         let mut names = Names { stops: self.stops, ..Names::default() };
         for (number, (layout, counts)) in (1..).zip(&self.records) {
             names.record(number, layout, counts, &amounts, self.rolls);
@@ -142,13 +159,13 @@ impl Shape {
         let (listed, two) = (self.ledger > 0, self.records.len() > 1);
         let only = |text: &str| if listed { text.to_owned() } else { String::new() };
         let ledger = format!(
-            "local now, ledger, given = second * 1000 + (time[2] - time[2] % 1000) / 1000, {}, 3\n--ledger",
+            "local now, ledger, given = second * 1000 + (time[2] - time[2] % 1000) / 1000, {}, 4\n--ledger",
             self.ledger
         );
         let filled = [
             ("{ledger}", only(&ledger)),
             ("{answers}", if listed { "false" } else { "#KEYS > 2 and {}" }.to_owned()),
-            ("{last_key}", if listed { "2" } else { "#KEYS" }.to_owned()),
+            ("{last_group}", if listed { "1" } else { "#KEYS / 2" }.to_owned()),
             ("{fields}", if two { "'g', field" } else { "'g'" }.to_owned()),
             ("{believed}", names.believed.join(", ")),
             ("{believed_format}", names.believed_format.clone()),
@@ -178,11 +195,6 @@ impl Shape {
                 },
             ),
             ("{entry}", only("entry, ")),
-            // The records that are found instead may include the asset's.
-            (
-                "{found}",
-                if two { "r1, r2" } else { "r1, redis.call('HGET', hot, field)" }.to_owned(),
-            ),
         ];
         filled.into_iter().fold(TAKE.to_owned(), |text, (name, with)| text.replace(name, &with))
     }
@@ -213,8 +225,8 @@ impl Names {
         &mut self,
         number: usize,
         layout: &Layout,
-        counts: &[Amount],
-        amounts: &[Amount],
+        counts: &[Unit],
+        amounts: &[Unit],
         rolls: bool,
     ) {
         let first = self.values.len() + 1;
@@ -235,14 +247,17 @@ impl Names {
             false => format!("q{number}"),
         }];
         if rolls {
-            for window in 0..layout.windows {
-                self.window(&meters[2 * window..2 * window + 2]);
+            let mut rest = meters.as_slice();
+            for (_, cells) in layout.windows.iter().filter(|(window, _)| window.ends()) {
+                let (of_window, after) = rest.split_at(*cells);
+                rest = after;
+                self.window(of_window);
                 let window = self.windows;
                 stored.extend([format!("e{window}"), format!("b{window}")]);
-                format.push_str("i5B");
-                identity.push(format!("pack('<i5B', e{window}, b{window})"));
+                format.push_str("i6B");
+                identity.push(format!("pack('<i6B', e{window}, b{window})"));
             }
-            for meter in &meters[..2 * layout.windows] {
+            for meter in &meters[..meters.len() - rest.len()] {
                 self.believed.push(format!("s{meter}"));
                 self.believed_format.push_str("i7");
             }
@@ -308,14 +323,16 @@ impl Names {
         self.windows += 1;
         let w = self.windows;
         self.believed.extend([format!("w{w}"), format!("h{w}")]);
-        self.believed_format.push_str("i5i2");
+        self.believed_format.push_str("i6i2");
         self.same.push(format!(
             "(e{w} == w{w} and (h{w} < 0 or h{w} == b{w}) or h{w} < 0 and e{w} < w{w})"
         ));
-        let (a, b) = (meters[0], meters[1]);
-        self.roll.push(format!(
-            "if e{w} < w{w} then e{w}, v{a}, v{b}, m{a}, m{b} = w{w}, s{a}, s{b}, 0, 0 end"
-        ));
+        let each =
+            |name: &str| meters.iter().map(|meter| format!("{name}{meter}")).collect::<Vec<_>>();
+        let moved = [vec![format!("e{w}")], each("v"), each("m")].concat().join(", ");
+        let zeros = vec!["0".to_owned(); meters.len()];
+        let next = [vec![format!("w{w}")], each("s"), zeros].concat().join(", ");
+        self.roll.push(format!("if e{w} < w{w} then {moved} = {next} end"));
     }
 }
 
@@ -329,26 +346,30 @@ fn last_second(operation: &Operation) -> i64 {
     operation.until.unix_ms().div_euclid(1_000).min(NO_END)
 }
 
-/// Whether a step compares windows as they are or lets them roll, along stops that stay as they are.
+/// Whether a step compares windows as they are or lets them roll, along stops that stay as they are. A day that ends is closed
+/// by `apply`.
 fn is_simple(step: &Step) -> bool {
-    let simple = |guard: &Guard| match guard {
-        Guard::Same(seen, next) => seen == next,
-        Guard::Roll(_) => true,
-        _ => false,
+    let simple = |of: &WindowStep| {
+        let guard = match of.guard {
+            Guard::Keep => true,
+            Guard::Same(seen, next) => seen == next,
+            Guard::Roll(_) => of.window != Window::Day,
+            _ => false,
+        };
+        let mut cells = of.cells.iter().enumerate();
+        guard
+            && of.before == of.cells.len()
+            && cells.all(|(place, cell)| {
+                cell.origin == Origin::Kept(place)
+                    && (!step.stops || cell.ladder == Ladder::same(cell.ladder.to))
+            })
     };
-    let [seen, next] = step.generations;
-    let stays = |ladders: &[Ladder; METERS]| {
-        ladders.iter().all(|ladder| *ladder == Ladder::same(ladder.to))
-    };
-    step.ladders.as_ref().is_none_or(stays)
-        && seen == next
-        && (!step.has_windows || step.guards.iter().all(simple))
+    step.windows.iter().all(simple)
 }
 
-/// The most stops of a meter before its cap, if marks move along them.
+/// The most stops of a cell before its cap, if marks move along them.
 fn stops_of_step(step: &Step) -> Option<usize> {
-    let ladders = step.ladders.as_ref()?;
-    counted_meters(step).map(|meter| stops_of(&ladders[meter])).max()
+    step.stops.then(|| step.cells().map(|cell| stops_of(&cell.ladder)).max()).flatten()
 }
 
 fn push_take(bytes: &mut Vec<u8>, take: Take) {
@@ -356,6 +377,8 @@ fn push_take(bytes: &mut Vec<u8>, take: Take) {
     push_int::<7>(bytes, take.less);
 }
 
+/// Of the 200 that Lua has, some are the template's own.
+const MOST_VARIABLES: usize = 150;
 const TAKE: &str = include_str!("lua/take.lua");
 /// Of a window that may roll.
 const ANY_REBASES: i64 = -1;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, CreateResults, Crossing, Decision, FailureDomain, KeyConfig, KeyDigest, KeyId,
-    KeyRecord, KeyState, KeysError, Ledger, LedgerBounds, NewRecord, Page, RecordId, RequestId,
-    ReservationError, Search, Settled, Store, StoreError, Totals, Usage, WorkspaceId, async_trait,
-    evaluate,
+    AssetId, Charge, CreateResults, Crossing, DayHistory, Decision, FailureDomain, KeyDigest,
+    KeyId, KeyName, KeyRecord, KeyState, KeyUpdate, KeysError, Ledger, LedgerBounds, NewRecord,
+    Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError, Totals,
+    UpdatedKey, Usage, WorkspaceId, async_trait, evaluate,
 };
 
 use crate::batch::{Batcher, Bounds};
@@ -170,13 +170,13 @@ impl Store for RedisStore {
         self.remembering.reserve(Subject { key, asset }, estimate, id, ttl).await
     }
 
-    async fn extend(
+    async fn amend(
         &self,
         key: &KeyId,
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.remembering.extend(key, id, to).await
+        self.remembering.amend(key, id, to).await
     }
 
     async fn settle(
@@ -213,14 +213,28 @@ impl Store for RedisStore {
         self.directory.create_many(keys).await
     }
 
+    async fn history(&self, key: &KeyId, days: u16) -> Result<Option<Vec<DayHistory>>, StoreError> {
+        self.records.history(key, days).await
+    }
+
+    async fn find(
+        &self,
+        workspace: &WorkspaceId,
+        name: &KeyName,
+    ) -> Result<Option<KeyId>, StoreError> {
+        self.directory.find(workspace, name).await
+    }
+
     async fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        self.directory.update(workspace, id, version, config).await
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError> {
+        self.directory.update(workspace, update).await
+    }
+
+    async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.directory.reset(workspace, id).await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {

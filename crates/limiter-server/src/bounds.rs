@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use limiter::DayHistory;
 use limiter::store::LedgerBounds;
 use serde::Deserialize;
 
@@ -66,6 +67,11 @@ pub struct Bounds {
     /// Longer than any client retries. All servers on one Redis need the same.
     #[arg(long = "dedupe-time", env = "LIMITER_DEDUPE_TIME", value_name = "SECONDS")]
     pub dedupe_time_s: u64,
+    /// Days that the history of a key goes back, today included [default: 35]
+    ///
+    /// All servers on one Redis need the same.
+    #[arg(long, env = "LIMITER_HISTORY_DAYS", value_name = "DAYS")]
+    pub history_days: u16,
 }
 
 impl Default for Bounds {
@@ -84,6 +90,7 @@ impl Default for Bounds {
             max_ended_reservations: ended,
             max_request_ids: checks,
             dedupe_time_s: dedupe.as_secs(),
+            history_days: DayHistory::DAYS,
         }
     }
 }
@@ -114,6 +121,7 @@ impl Bounds {
             ("max-ended-reservations", self.max_ended_reservations as u64, MOST_REMEMBERED),
             ("max-request-ids", self.max_request_ids as u64, MOST_REMEMBERED),
             ("dedupe-time", self.dedupe_time_s, LONGEST_DEDUPE_S),
+            ("history-days", self.history_days.into(), DayHistory::MOST_DAYS.into()),
         ] {
             if value == 0 {
                 return Err(ConfigError::Setting(format!("{name} is 0, but must be at least 1")));

@@ -65,7 +65,7 @@ pub struct Settings {
     /// and -Reset, of the earlier drafts; openai: x-ratelimit-limit-requests, -remaining-tokens and so on; anthropic:
     /// anthropic-ratelimit-requests-limit and so on; none: no headers, cannot be combined with others.
     ///
-    /// Answers to /v1/check, /v1/reserve and extend have them if the call meets a limit. Calls to the APIs of OpenAI and
+    /// Answers to /v1/check, /v1/reserve and amend have them if the call meets a limit. Calls to the APIs of OpenAI and
     /// Anthropic have that provider's own too, unless this is none. The paths of the aiXplain SDK never have any.
     #[arg(long = "headers", env = "LIMITER_HEADERS", value_name = "DIALECT,…", value_parser = dialects)]
     #[serde(rename = "headers", deserialize_with = "dialects_of_file")]
@@ -496,6 +496,7 @@ pub(crate) mod tests {
             ("--max-request-ids=0", "", long),
             ("--dedupe-time=0", "", long),
             ("--dedupe-time=86401", "", long),
+            ("--history-days=401", "", long),
             ("--webhook=ftp://example.com", "", long),
             ("--webhook=https://example.com", "", "too short"),
         ];

@@ -89,12 +89,15 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let mut backing = Backing::default();
         let (sink, webhook) = webhook::open(settings).unzip();
+        let days = settings.bounds.history_days;
         let memory = MemoryStore::builder().ledger_bounds(settings.bounds.ledger());
+        let memory = memory.history_days(days);
         let limiter = match (&settings.redis, &settings.state) {
             (Some(url), _) => {
                 let builder = RedisStore::builder(url)
                     .key_prefix(&settings.redis_prefix)
-                    .ledger_bounds(settings.bounds.ledger());
+                    .ledger_bounds(settings.bounds.ledger())
+                    .history_days(days);
                 // Stop aborts only the connection. Creating a workspace must finish, or its admin key is never shown.
                 let threads = Workers::start()
                     .map_err(StartError::failed("no threads can be started for calls to Redis"))?;

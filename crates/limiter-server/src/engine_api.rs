@@ -6,6 +6,7 @@
 
 mod answer;
 pub(crate) mod check;
+pub(crate) mod key;
 pub(crate) mod keys;
 pub(crate) mod problems;
 pub(crate) mod reservations;

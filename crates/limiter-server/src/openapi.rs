@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 use self::gateway::ProviderApis;
 use self::headers::LimitHeaders;
 use crate::engine_api::problems::ProblemSchema;
-use crate::engine_api::{check, keys, reservations, usage};
+use crate::engine_api::{check, key, keys, reservations, usage};
 
 /// The document, made once.
 pub(crate) async fn document() -> impl IntoResponse {
@@ -37,12 +37,17 @@ pub(crate) async fn document() -> impl IntoResponse {
         check::check,
         check::peek,
         reservations::reserve,
-        reservations::extend,
+        reservations::amend,
         reservations::settle,
         reservations::cancel,
         usage::usage,
+        usage::history,
         keys::list,
         keys::create,
+        key::upsert,
+        key::get,
+        key::update,
+        key::reset,
     ),
     components(schemas(ProblemSchema)),
     modifiers(&AccessKeys, &Reasons, &ProviderApis, &LimitHeaders),
@@ -85,7 +90,9 @@ impl Modify for Reasons {
         if let Some(RefOr::T(Schema::OneOf(reasons))) = schemas.get_mut("DenialReason") {
             reasons.items.retain(|reason| {
                 let json = serde_json::to_string(reason).unwrap_or_default();
-                ["budget_exhausted", "rate_limited"].iter().any(|name| json.contains(name))
+                ["asset_denied", "budget_exhausted", "rate_limited"]
+                    .iter()
+                    .any(|name| json.contains(name))
             });
         }
     }
@@ -96,12 +103,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_denial_has_two_reasons_and_every_operation_has_all_of_its_errors() {
+    fn a_denial_has_three_reasons_and_every_operation_has_all_of_its_errors() {
         let document = serde_json::to_value(Api::openapi()).unwrap();
         let reasons = &document["components"]["schemas"]["DenialReason"]["oneOf"];
-        assert_eq!(reasons.as_array().unwrap().len(), 2, "{reasons:#}");
+        assert_eq!(reasons.as_array().unwrap().len(), 3, "{reasons:#}");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 8 + 7);
+        assert_eq!(paths.len(), 11 + 7);
         for (path, operations) in paths {
             let is_provider = crate::gateway::error_format(path).is_some();
             let kind = if is_provider { "application/json" } else { "application/problem+json" };

@@ -166,7 +166,6 @@ impl From<ReservationError> for Refusal {
         match error {
             ReservationError::KeyUnknown => Self::unknown_key(),
             ReservationError::Unknown(_) => Self::not_found(message),
-            ReservationError::Shrinks => Self::malformed(message),
             ReservationError::TooMany { .. } => Self::unavailable("too_many_reservations", message)
                 .with_retry(error.retry_after().map(Retry::after)),
             ReservationError::Invalid(error) => error.into(),

@@ -14,7 +14,9 @@ use limiter::stream::Api;
 use crate::admission::admit;
 use crate::app::App;
 use crate::config::Origin;
-use crate::engine_api::{check, keys as engine_keys, reservations, usage as engine_usage};
+use crate::engine_api::{
+    check, key as engine_key, keys as engine_keys, reservations, usage as engine_usage,
+};
 use crate::gateway;
 use crate::guard::{catching_panics, guarded};
 use crate::refusal::Refusal;
@@ -84,11 +86,14 @@ fn engine() -> Vec<Route> {
         ("/v1/check", post(check::check)),
         ("/v1/peek", post(check::peek)),
         ("/v1/reserve", post(reservations::reserve)),
-        ("/v1/reservations/{id}/extend", post(reservations::extend)),
+        ("/v1/reservations/{id}/amend", post(reservations::amend)),
         ("/v1/reservations/{id}/settle", post(reservations::settle)),
         ("/v1/reservations/{id}/cancel", post(reservations::cancel)),
-        ("/v1/keys", get(engine_keys::list).post(engine_keys::create)),
+        ("/v1/keys", get(engine_keys::list).post(engine_keys::create).put(engine_key::upsert)),
+        ("/v1/keys/{id}", get(engine_key::get).put(engine_key::update)),
+        ("/v1/keys/{id}/reset", post(engine_key::reset)),
         ("/v1/usage", get(engine_usage::usage)),
+        ("/v1/history", get(engine_usage::history)),
     ]
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod record;
 pub(crate) mod runs;
+mod tokens;
 pub(crate) mod usage;
 
 use std::sync::LazyLock;
@@ -25,27 +26,32 @@ pub(crate) fn refusal(denied: &Denied) -> Refusal {
         return refusal;
     }
     let (code, message) = match denied.reason() {
-        DenialReason::RateLimited(limited) => {
-            let rule = limited.binding().map(|violation| violation.rule);
+        DenialReason::RateLimited(exceeded) => {
+            let rule = exceeded.binding().map(|violation| violation.rule);
             ("rate_limit", format!("Rate limit exceeded: {}. {denied}", rule.map_or("", name)))
         }
+        // The status is 403, for which the SDK needs another message.
+        DenialReason::AssetDenied => (denied.reason().as_str(), denied.to_string()),
         _ => ("budget", format!("Budget exceeded: {denied}")),
     };
     let status = STATUSES.of_denied(denied);
     Refusal::new(status, code, message).with_retry(Standing::from(denied).retry())
 }
 
-/// Returns the SDK's name of a limit.
+/// Returns the SDK's name of a limit, or the engine's name of one that the SDK does not have.
 const fn name(rule: Rule) -> &'static str {
+    use Unit::{Credits, InputTokens, OutputTokens, Requests, Tokens};
+
     match (rule.unit, rule.window) {
-        (Unit::Tokens, Window::Minute) => "tpm",
-        (Unit::Tokens, _) => "tpd",
-        (_, Window::Minute) => "rpm",
-        (_, _) => "rpd",
+        (Requests, Window::Minute) => "rpm",
+        (Requests, Window::Day) => "rpd",
+        (Tokens | InputTokens | OutputTokens, Window::Minute) => "tpm",
+        (Tokens | InputTokens | OutputTokens, Window::Day) => "tpd",
+        (Requests | Tokens | InputTokens | OutputTokens | Credits, _) => rule.name(),
     }
 }
 
-/// 497 for a limit per minute, which the SDK never repeats by itself; 429 for one per day and for the budget.
+/// 497 for a limit per minute, which the SDK never repeats by itself; 429 for any other limit and for the budget.
 static STATUSES: LazyLock<StatusMap> = LazyLock::new(|| {
     let per_minute = StatusCode::from_u16(497).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     StatusMap::new()

@@ -31,7 +31,7 @@ pub(crate) enum Admission {
 pub struct Admitted {
     /// The key that is charged.
     pub key: KeyId,
-    /// The reservation of the call, if its cost is an estimate: to be [extended](limiter::Limiter::extend) while the call
+    /// The reservation of the call, if its cost is an estimate: to be [amended](limiter::Limiter::amend) while the call
     /// goes on. The layer settles it.
     pub reservation: Option<RequestId>,
 }

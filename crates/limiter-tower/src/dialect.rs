@@ -15,7 +15,8 @@ use crate::standing::Standing;
 /// [`Ietf`](Self::Ietf) lists every limit. The others have room for one limit of each unit, and never mix the numbers
 /// of two: they show the limit with the fewest requests or tokens left, which a client meets first
 /// ([`Standing::requests`](crate::Standing::requests)). Of a denied call they show the violated limit that resets last.
-/// A unit without a limit has no headers.
+/// A unit without a limit has no headers. Limits of credits, and limits for ever, have none either: a window that does not
+/// end has no reset.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -59,8 +60,8 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's: `anthropic-ratelimit-requests-limit`, `-remaining`, and `-reset` as RFC 3339.
     ///
-    /// `-tokens-` shows the limit with the fewest tokens left, of any token type; `-input-tokens-` and
-    /// `-output-tokens-` that of their token type.
+    /// `-tokens-` shows the limit with the fewest tokens left, of input, of output or of both together; `-input-tokens-`
+    /// and `-output-tokens-` that of their unit.
     Anthropic,
 }
 

@@ -107,8 +107,11 @@ impl Problem {
     fn open_ai(&self) -> OpenAiError<'_> {
         let Names { open_ai: (r#type, code), .. } = Names::of(self.kind());
         // The type of a rate limit error is the unit of the limit.
-        let is_of_tokens = self.binding().is_some_and(|rule| rule.unit == Unit::Tokens);
-        let r#type = if is_of_tokens { "tokens" } else { r#type };
+        let is_of_requests = self.binding().is_none_or(|rule| rule.unit == Unit::Requests);
+        let r#type = match self.kind() {
+            Kind::Limit if !is_of_requests => "tokens",
+            _ => r#type,
+        };
         let code = code.unwrap_or_else(|| self.reason());
         OpenAiError { message: self.detail(), r#type, param: None, code }
     }

@@ -41,9 +41,9 @@ impl Kind {
     pub(crate) const fn of_denied(denied: &Denied) -> Self {
         match denied.reason() {
             DenialReason::KeyUnknown | DenialReason::KeyExpired { .. } => Self::Key,
-            DenialReason::BudgetExhausted { .. } => Self::Budget,
+            DenialReason::BudgetExhausted(_) => Self::Budget,
             DenialReason::RateLimited(_) => Self::Limit,
-            // `AdminKey`, or a reason that this version does not know.
+            // `AdminKey`, `AssetDenied`, or a reason that this version does not know.
             _ => Self::Permission,
         }
     }

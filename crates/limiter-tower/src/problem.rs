@@ -5,7 +5,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use limiter::decision::Violation;
 use limiter::{
-    AssetId, Credits, DenialReason, Denied, KeyId, Rule, Scope, Timestamp, TokenType, Unit, Window,
+    AssetId, Credits, DenialReason, Denied, KeyId, Rule, Scope, Timestamp, Unit, Window,
 };
 use serde::{Serialize, Serializer};
 
@@ -15,19 +15,19 @@ use crate::refusal::Refusal;
 
 /// Problem details (RFC 9457), to be sent as `application/problem+json`.
 ///
-/// A call denied by limits has the type `quota-exceeded` of draft-ietf-httpapi-ratelimit-headers-11, with its member
+/// A call denied by limits or a budget has the type `quota-exceeded` of draft-ietf-httpapi-ratelimit-headers-11, with its member
 /// `violated-policies`; the others have none (`about:blank`). The members that all share are
 ///
 /// | member | |
 /// |---|---|
 /// | `type`, `title`, `status`, `detail` | as the RFC says |
-/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `too_large`, `unavailable`, `internal` |
+/// | `reason` | for programs: `no_access_key`, `key_unknown`, `key_expired`, `admin_key`, `asset_denied`, `budget_exhausted`, `rate_limited`, `too_many_reservations`, `invalid`, `too_large`, `unavailable`, `internal` |
 /// | `key` | the id of the calling key, if it is known |
 /// | `asset` | the asset that was called, if any |
-/// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `token_type`, `limit`, `used`, `asked`, `resets_at`; the last is `null` where the call exceeds the limit itself |
+/// | `violations` | every violated rule: `rule`, `policy`, `scope`, `window`, `unit`, `limit`, `used`, `asked`, `resets_at`; amounts of credits are in millionths; the last is `null` where waiting does not help |
 /// | `binding` | the `rule` of the one to wait for |
 /// | `retry_at`, `retry_after` | the first instant at which the same call would pass, or at which there is room to remember it, and the seconds until then; `null` if it never fits |
-/// | `spent`, `budget`, `asked` | of an exhausted budget, in credits, as decimal strings |
+/// | `spent`, `budget`, `asked` | of an exhausted budget of all calls, in credits, as decimal strings |
 /// | `expired_at` | of an expired key |
 ///
 /// Instants are RFC 3339.
@@ -60,12 +60,8 @@ enum Extension {
         binding: Option<Rule>,
         retry_at: Option<Timestamp>,
         retry_after: Option<u64>,
-    },
-    Budget {
-        spent: Credits,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        budget: Option<Credits>,
-        asked: Credits,
+        #[serde(flatten)]
+        budget: Option<Budget>,
     },
     Room {
         retry_at: Timestamp,
@@ -77,14 +73,19 @@ enum Extension {
 }
 
 #[derive(Clone, Debug, Serialize)]
+struct Budget {
+    spent: Credits,
+    budget: Credits,
+    asked: Credits,
+}
+
+#[derive(Clone, Debug, Serialize)]
 struct Violated {
     rule: Rule,
     policy: &'static str,
     scope: Scope,
     window: Window,
     unit: Unit,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_type: Option<TokenType>,
     limit: u64,
     used: u64,
     asked: u64,
@@ -105,7 +106,7 @@ impl Problem {
             }
             _ => return problem,
         };
-        let (r#type, title) = match denied.rate_limited() {
+        let (r#type, title) = match denied.exceeded() {
             Some(_) => (QUOTA_EXCEEDED, "Quota Exceeded"),
             None => (problem.r#type, problem.title),
         };
@@ -189,18 +190,18 @@ impl Problem {
 impl Extension {
     fn of(denied: &Denied, retry_after: Option<u64>) -> Self {
         match denied.reason() {
-            DenialReason::RateLimited(limited) => Self::Limits {
-                violated_policies: limited
-                    .violations()
-                    .map(|violation| policy_name(violation.rule))
-                    .collect(),
-                violations: limited.violations().map(Violated::from).collect(),
-                binding: limited.binding().map(|violation| violation.rule),
-                retry_at: limited.retry_at(),
-                retry_after,
-            },
-            DenialReason::BudgetExhausted { credits, asked } => {
-                Self::Budget { spent: credits.spent, budget: credits.budget, asked: *asked }
+            DenialReason::RateLimited(exceeded) | DenialReason::BudgetExhausted(exceeded) => {
+                Self::Limits {
+                    violated_policies: exceeded
+                        .violations()
+                        .map(|violation| policy_name(violation.rule))
+                        .collect(),
+                    violations: exceeded.violations().map(Violated::from).collect(),
+                    binding: exceeded.binding().map(|violation| violation.rule),
+                    retry_at: exceeded.retry_at(),
+                    retry_after,
+                    budget: exceeded.violations().find_map(|violation| Budget::of(&violation)),
+                }
             }
             DenialReason::KeyExpired { expired_at } => Self::Expiry { expired_at: *expired_at },
             _ => Self::None {},
@@ -208,13 +209,22 @@ impl Extension {
     }
 }
 
+impl Budget {
+    fn of(violation: &Violation) -> Option<Self> {
+        let credits = |millionths| Credits::from_millionths(millionths).ok();
+        let Violation { rule: Rule::BUDGET, limit, used, asked, .. } = *violation else {
+            return None;
+        };
+        Some(Self { spent: credits(used)?, budget: credits(limit)?, asked: credits(asked)? })
+    }
+}
+
 impl From<Violation> for Violated {
     fn from(violation: Violation) -> Self {
-        let Violation { rule, limit, used, asked, resets_at, token_type, .. } = violation;
+        let Violation { rule, limit, used, asked, resets_at, .. } = violation;
         let Rule { scope, window, unit } = rule;
-        let token_type = (unit == Unit::Tokens).then_some(token_type);
         let policy = policy_name(rule);
-        Self { rule, policy, scope, window, unit, token_type, limit, used, asked, resets_at }
+        Self { rule, policy, scope, window, unit, limit, used, asked, resets_at }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use limiter::decision::{RateLimited, RuleState, Violation};
-use limiter::{Allowed, Decision, Denied, Timestamp, TokenType, Unit, Window};
+use limiter::decision::{LimitExceeded, RuleState, Violation};
+use limiter::{Allowed, Decision, Denied, TimeZone, Timestamp, Unit, Window};
 
 use crate::retry::Retry;
 
-/// A decision as headers see it: the rules that the call met, and the moment from which waits are counted.
+/// A decision as headers show it: the rules of requests and tokens that the call met in windows that end, and the moment
+/// from which waits are counted. Credits and limits for ever have no headers.
 ///
 /// It borrows from an [`Allowed`], a [`Denied`] or a [`Decision`], and costs nothing to make. A denial for another
 /// reason than a rule has no rules, so that it gets no headers of any dialect.
@@ -20,10 +21,12 @@ pub struct Standing<'a> {
 }
 
 impl<'a> Standing<'a> {
-    /// Each rule, in the order of [`Rule`](limiter::Rule): global before asset, minute before day, requests before tokens.
+    /// Each rule that headers show, in the order of [`Rule`](limiter::Rule): global before asset, minute before day, requests
+    /// before tokens.
     pub fn rules(self) -> impl Iterator<Item = RuleState> + 'a {
         let allowed = self.allowed.into_iter().flat_map(Allowed::rules);
-        allowed.chain(self.limited().into_iter().flat_map(RateLimited::rules))
+        let rules = allowed.chain(self.exceeded().into_iter().flat_map(LimitExceeded::rules));
+        rules.filter(|state| state.rule.window.ends() && state.rule.unit != Unit::Credits)
     }
 
     /// Returns the limit of requests that a client reaches first, if any: the one with the fewest requests left. Of
@@ -32,28 +35,27 @@ impl<'a> Standing<'a> {
     /// Of a denied call it is the violated limit of requests to wait for, if one is violated.
     #[must_use]
     pub fn requests(self) -> Option<RuleState> {
-        self.met_first(|unit, _| unit == Unit::Requests)
+        self.of_unit(Unit::Requests)
     }
 
-    /// Returns the limit of tokens of any type that a client reaches first, if any: as for
-    /// [`requests`](Self::requests).
+    /// Returns the limit of tokens that a client reaches first, if any: of input tokens, of output tokens or of both
+    /// together, as for [`requests`](Self::requests).
     #[must_use]
     pub fn tokens(self) -> Option<RuleState> {
-        self.met_first(|unit, _| unit == Unit::Tokens)
+        self.met_first(|unit| unit != Unit::Requests)
     }
 
-    /// Returns the limit of tokens of this type that a client reaches first, if any: as for
-    /// [`requests`](Self::requests).
+    /// Returns the limit of this unit that a client reaches first, if any: as for [`requests`](Self::requests).
     #[must_use]
-    pub fn tokens_of(self, token_type: TokenType) -> Option<RuleState> {
-        self.met_first(|unit, counted| unit == Unit::Tokens && counted == token_type)
+    pub fn of_unit(self, unit: Unit) -> Option<RuleState> {
+        self.met_first(|counted| counted == unit)
     }
 
     /// Returns the limit that binds, if any: the one with the smallest share left, which compares requests and tokens.
     /// Of a denied call it is the violated limit to wait for.
     #[must_use]
     pub fn overall(self) -> Option<RuleState> {
-        self.to_wait_for(|_, _| true).or_else(|| {
+        self.to_wait_for(|_| true).or_else(|| {
             self.rules().reduce(
                 |tightest, other| {
                     if other.is_tighter_than(&tightest) { other } else { tightest }
@@ -86,7 +88,7 @@ impl<'a> Standing<'a> {
     pub fn resets_at(self, state: &RuleState) -> Option<Timestamp> {
         let is_exceeded =
             |violation: Violation| violation.rule == state.rule && violation.exceeds_limit();
-        (!self.violations().any(is_exceeded)).then_some(state.resets_at)
+        state.resets_at.filter(|_| !self.violations().any(is_exceeded))
     }
 
     /// Returns the time from the decision to [`resets_at`](Self::resets_at).
@@ -103,26 +105,26 @@ impl<'a> Standing<'a> {
         Some(wait.map_or(Retry::Never, Retry::after))
     }
 
-    fn limited(self) -> Option<&'a RateLimited> {
-        self.denied?.rate_limited()
+    fn exceeded(self) -> Option<&'a LimitExceeded> {
+        self.denied?.exceeded()
     }
 
     fn violations(self) -> impl Iterator<Item = Violation> + 'a {
-        self.limited().into_iter().flat_map(RateLimited::violations)
+        self.exceeded().into_iter().flat_map(LimitExceeded::violations)
     }
 
-    fn met_first(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
+    fn met_first(self, counts: impl Fn(Unit) -> bool) -> Option<RuleState> {
         self.to_wait_for(&counts).or_else(|| {
-            let counted = self.rules().filter(|state| counts(state.rule.unit, state.token_type));
+            let counted = self.rules().filter(|state| counts(state.rule.unit));
             // The first one of equal keys.
             counted.min_by_key(|state| (state.remaining, state.limit))
         })
     }
 
     /// Returns the violated limit to wait for, among those that count this.
-    fn to_wait_for(self, counts: impl Fn(Unit, TokenType) -> bool) -> Option<RuleState> {
+    fn to_wait_for(self, counts: impl Fn(Unit) -> bool) -> Option<RuleState> {
         self.rules()
-            .filter(|state| counts(state.rule.unit, state.token_type) && self.is_violated(state))
+            .filter(|state| counts(state.rule.unit) && self.is_violated(state))
             .reduce(|first, other| if other.binds_before(&first) { other } else { first })
     }
 }
@@ -149,13 +151,27 @@ impl<'a> From<&'a Decision> for Standing<'a> {
     }
 }
 
-/// Returns the length of a rule's window in seconds.
-pub(crate) fn window_seconds(state: &RuleState) -> u64 {
-    let start = Window::start(state.rule.window, state.resets_at);
-    whole_seconds(state.resets_at.since(start))
+/// Returns the length of a rule's window in seconds: by the calendar, so that a day has 24 hours also where the clocks
+/// change.
+pub(crate) fn window_seconds(state: &RuleState) -> Option<u64> {
+    match state.rule.window {
+        Window::Minute => Some(60),
+        Window::Hour => Some(3_600),
+        Window::Day => Some(DAY.as_secs()),
+        Window::Week => Some(7 * DAY.as_secs()),
+        Window::Month => {
+            // It ends at midnight somewhere on earth. A day later, the next month has begun everywhere.
+            let start = |end| Window::Month.start(end, &TimeZone::UTC);
+            let end = start(state.resets_at?.after(DAY));
+            Some(whole_seconds(end.since(start(end))))
+        }
+        Window::Ever => None,
+    }
 }
 
 /// Rounds up: a call a moment too early is denied again.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
+
+const DAY: Duration = Duration::from_secs(86_400);

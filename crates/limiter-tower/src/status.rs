@@ -1,7 +1,7 @@
 //! The HTTP statuses of refused calls.
 
 use http::StatusCode;
-use limiter::decision::RateLimited;
+use limiter::decision::LimitExceeded;
 use limiter::{Denied, Window};
 
 use crate::kind::Kind;
@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 #[must_use]
 pub struct StatusMap {
     unauthenticated: StatusCode,
-    admin_key: StatusCode,
+    forbidden: StatusCode,
     budget_exhausted: StatusCode,
     rate_limited: StatusCode,
     minute_limits: Option<StatusCode>,
@@ -32,13 +32,13 @@ pub struct StatusMap {
 }
 
 impl StatusMap {
-    /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys, 402 for budgets, 400 for an
+    /// 429 for limits, 401 for keys that are missing, unknown or expired, 403 for admin keys and denied assets, 402 for budgets, 400 for an
     /// invalid asset, charge or request, 503 if the store cannot answer or remember the call. A panic in a function of
     /// the service is always 500, and a request body that is too large 413.
     pub const fn new() -> Self {
         Self {
             unauthenticated: StatusCode::UNAUTHORIZED,
-            admin_key: StatusCode::FORBIDDEN,
+            forbidden: StatusCode::FORBIDDEN,
             budget_exhausted: StatusCode::PAYMENT_REQUIRED,
             rate_limited: StatusCode::TOO_MANY_REQUESTS,
             minute_limits: None,
@@ -52,9 +52,9 @@ impl StatusMap {
         Self { unauthenticated: status, ..self }
     }
 
-    /// For admin keys, which make no calls; 403 by default.
-    pub const fn with_admin_key(self, status: StatusCode) -> Self {
-        Self { admin_key: status, ..self }
+    /// For calls that the key may not make: those of admin keys, and those of assets that the key denies; 403 by default.
+    pub const fn with_forbidden(self, status: StatusCode) -> Self {
+        Self { forbidden: status, ..self }
     }
 
     /// For a budget that is exhausted; 402 by default.
@@ -94,7 +94,7 @@ impl StatusMap {
     /// The status of this denial.
     #[must_use]
     pub fn of_denied(&self, denied: &Denied) -> StatusCode {
-        let binding = denied.rate_limited().and_then(RateLimited::binding);
+        let binding = denied.exceeded().and_then(LimitExceeded::binding);
         match (binding, self.minute_limits) {
             (Some(binding), Some(status)) if binding.rule.window == Window::Minute => status,
             _ => self.of_kind(Kind::of_denied(denied)),
@@ -104,7 +104,7 @@ impl StatusMap {
     const fn of_kind(&self, kind: Kind) -> StatusCode {
         match kind {
             Kind::Key => self.unauthenticated,
-            Kind::Permission => self.admin_key,
+            Kind::Permission => self.forbidden,
             Kind::Budget => self.budget_exhausted,
             Kind::Limit => self.rate_limited,
             Kind::NotFound | Kind::Invalid => self.invalid,

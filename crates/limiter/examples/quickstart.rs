@@ -8,11 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use limiter::config::ScopeLimits;
-use limiter::decision::RateLimited;
-use limiter::usage::UnitUsage;
+use limiter::decision::LimitExceeded;
 use limiter::{
     Allowed, AssetId, Charge, Credits, Decision, KeyConfig, Limiter, Limits, ManualClock, NewKey,
-    Timestamp, TokenType, Unit, Usage,
+    ScopeId, Timestamp, Usage,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -75,9 +74,8 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
     let gpt5: AssetId = "gpt-5".parse()?;
     let limits = Limits::builder()
         .requests_per_minute(2)
-        .tokens_per_minute(10)
-        .tokens_per_day(30)
-        .token_type(TokenType::Output)
+        .output_tokens_per_minute(10)
+        .output_tokens_per_day(30)
         .build()?;
     let config = KeyConfig::named("ci")?
         .with_global(Limits::builder().requests_per_minute(60).requests_per_day(1_000).build()?)
@@ -87,9 +85,9 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
     let created = keys.create(NewKey::member(config).with_id("ci".parse()?)).await?;
     let access_key = created.access_key.ok_or("only a key without one has none")?;
     // It prints masked; `access_key.expose()` is the secret to hand over, and the store keeps no copy.
-    println!("key {} has the access key {access_key}", created.record.name);
-    println!("all calls: {}", created.record.global.configured);
-    println!("{gpt5}: {}", created.record.assets[&gpt5].configured);
+    println!("key {} has the access key {access_key}", created.record.config.name);
+    println!("all calls: {}", created.record.config.global);
+    println!("{gpt5}: {}", created.record.config.assets[&gpt5]);
 
     heading("It makes calls until one is denied");
     // A service finds the key by the secret that comes with a request.
@@ -106,7 +104,7 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
         }
     };
     println!("{} {denied}", clock.now());
-    print_violations(denied.rate_limited().ok_or("no other reason holds")?);
+    print_violations(denied.exceeded().ok_or("no other reason holds")?);
 
     heading("At retry_at the same call is allowed");
     clock.set(denied.retry_at().ok_or("the call fits into a new minute")?);
@@ -115,12 +113,13 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
 
     heading("Changed limits wait for the next window");
     let record = keys.get(&key).await?;
-    let mut config = record.config();
-    let raised = limits.to_builder().requests_per_minute(5).tokens_per_day(60).build()?;
-    config.assets.insert(gpt5.clone(), raised);
+    let raised = record.config.assets[&gpt5].to_builder();
+    let raised = raised.requests_per_minute(5).output_tokens_per_day(60).build()?;
+    let config = record.config.with_asset(gpt5.clone(), raised);
     // With the version, a change by another caller is never overwritten.
-    let record = keys.update(&key, record.version, &config).await?;
-    print_pending(&record.assets[&gpt5]);
+    let record = keys.update(&key, record.version, &config).await?.record;
+    println!("configured: {}", record.config.assets[&gpt5]);
+    print_pending(record.limits_of(&ScopeId::asset(gpt5.clone())).ok_or("it has limits")?);
 
     heading("What the key has used");
     print_usage(&keys.usage(&key).await?);
@@ -135,43 +134,33 @@ async fn tour(limiter: &Limiter, clock: &ManualClock) -> Result<(), Box<dyn Erro
 
 fn print_alerts(allowed: &Allowed) {
     for state in allowed.rules().filter(|state| state.percent() >= ALERT_PERCENT) {
-        let (used, limit, unit) = (state.used, state.limit, state.unit_name());
-        println!("  alert at {ALERT_PERCENT} %: {used} of {limit} {unit} used ({})", state.rule);
+        println!("  alert at {ALERT_PERCENT} %: {state} used ({})", state.rule);
     }
 }
 
-fn print_violations(limited: &RateLimited) {
-    for violation in limited.violations() {
+fn print_violations(exceeded: &LimitExceeded) {
+    for violation in exceeded.violations() {
         let (rule, used, asked) = (violation.rule, violation.used, violation.asked);
         println!("  violated: {rule}, {used} used + {asked} asked > {}", violation.limit);
     }
-    if let (Some(binding), Some(retry_at)) = (limited.binding(), limited.retry_at()) {
+    if let (Some(binding), Some(retry_at)) = (exceeded.binding(), exceeded.retry_at()) {
         println!("  binding:  {}, retry at {retry_at}", binding.rule);
     }
 }
 
 fn print_pending(limits: &ScopeLimits) {
-    println!("configured: {}", limits.configured);
-    for (window, pending) in limits.pending() {
-        println!("  per {window:<6} from {}: {}", pending.effective_at, pending.limits);
+    println!("in force: {}", limits.in_force);
+    for pending in &limits.pending {
+        println!("  per {} from {}: {}", pending.window, pending.effective_at, pending.limits);
     }
 }
 
 fn print_usage(usage: &Usage) {
-    println!("scope   window  unit             used  limit  remaining  resets at");
-    for (asset, scope) in usage.scopes() {
-        let scope_name = asset.map_or("global", AssetId::as_str);
-        for (window, counts) in scope.windows() {
-            for (unit, row) in counts.units() {
-                let UnitUsage { used, limit, remaining, .. } = *row;
-                let [limit, remaining] = [limit, remaining].map(or_dash);
-                let unit =
-                    if unit == Unit::Tokens { counts.token_type.tokens() } else { "requests" };
-                println!(
-                    "{scope_name:<6}  {window:<6}  {unit:<13}  {used:>6}  {limit:>5}  {remaining:>9}  {}",
-                    counts.resets_at
-                );
-            }
+    for scope in &usage.scopes {
+        println!("{}, today: {}", scope.scope, scope.account);
+        for rule in &scope.rules {
+            let resets = rule.resets_at.map(|at| format!(", resets at {at}")).unwrap_or_default();
+            println!("  {rule}{resets}");
         }
     }
     let credits = &usage.credits;

@@ -1,6 +1,6 @@
 //! The estimated cost of a call, before it is made.
 
-use limiter_core::{Charge, InvalidValue, RuleState, TokenType, Unit};
+use limiter_core::{Charge, InvalidValue, RuleState, Unit};
 
 use crate::price::Price;
 
@@ -75,16 +75,13 @@ impl Estimate {
     /// Each limit itself counts, not the rest of it: a call that fits later is denied with the time to retry. The
     /// prompt is never shortened: if it alone is more than a limit, the call
     /// [never fits](limiter_core::Denied::never_fits). The rules are those of a decision
-    /// ([`Decision::rules`](limiter_core::Decision::rules)); a budget is not among them.
+    /// ([`Decision::rules`](limiter_core::Decision::rules)); those of credits shorten no answer.
     pub fn capped_to(self, rules: impl IntoIterator<Item = RuleState>) -> Self {
-        let allowed =
-            rules.into_iter().filter_map(|state| match (state.rule.unit, state.token_type) {
-                (Unit::Tokens, TokenType::Total) => {
-                    Some(state.limit.saturating_sub(self.input_tokens))
-                }
-                (Unit::Tokens, TokenType::Output) => Some(state.limit),
-                _ => None,
-            });
+        let allowed = rules.into_iter().filter_map(|state| match state.rule.unit {
+            Unit::Tokens => Some(state.limit.saturating_sub(self.input_tokens)),
+            Unit::OutputTokens => Some(state.limit),
+            Unit::Requests | Unit::InputTokens | Unit::Credits => None,
+        });
         let output_tokens =
             allowed.min().map_or(self.output_tokens, |most| self.output_tokens.min(most));
         Self { output_tokens, ..self }

@@ -120,7 +120,7 @@ impl EventSink {
 
     /// Sends an event for each threshold that was reached.
     #[cold]
-    fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
+    pub(crate) fn crossed(&self, key: &KeyId, crossed: &[Crossing]) {
         for crossing in crossed {
             let percent = crossing.percent.to_string();
             observe::count(Counted::EventsFired, &[("threshold", &percent)], 1);

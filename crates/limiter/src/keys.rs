@@ -1,7 +1,8 @@
 //! The keys of a workspace, managed on behalf of one of them.
 
 use limiter_core::{
-    AccessKey, CreatedKey, KeyConfig, KeyId, KeyRecord, KeysError, NewKey, Page, Search, Usage,
+    AccessKey, CreatedKey, DayHistory, Effective, KeyConfig, KeyId, KeyRecord, KeysError, NewKey,
+    Page, Search, UpdatedKey, Upserted, Usage,
 };
 
 use crate::answer::Answer;
@@ -123,7 +124,7 @@ impl<'a> Keys<'a> {
     /// let mut search = Some(Search::all().name_contains("ci"));
     /// while let Some(page_of) = search {
     ///     let page = keys.search(&page_of).await?;
-    ///     page.keys.iter().for_each(|key| println!("{} {}", key.id, key.name));
+    ///     page.keys.iter().for_each(|key| println!("{} {}", key.id, key.config.name));
     ///     search = page_of.following(&page);
     /// }
     /// # Ok(())
@@ -142,9 +143,12 @@ impl<'a> Keys<'a> {
 
     /// Replaces the configuration of a key that was read at `version`.
     ///
-    /// Name, budget, expiry, thresholds and shadow mode take effect at once. Limits per minute take effect at the next
-    /// minute, limits per day at the next day. To stop a key at once, set its expiry. Saving the configuration as it is
-    /// changes nothing, also not the version.
+    /// Name, expiry, thresholds, shadow mode and limits for ever take effect at once. All other limits take effect at the
+    /// next window of their kind: limits per minute at the next minute, and so on. To change them at once, call
+    /// [`update_now`](Self::update_now). To stop a key at once, set its expiry. Saving the configuration as it is changes
+    /// nothing, also not the version.
+    ///
+    /// Thresholds that the change itself reaches raise [events](Limiter::threshold_events).
     ///
     /// # Errors
     /// [`KeysError::NotFound`]; [`KeysError::Conflict`] if the key has changed since; [`KeysError::NameTaken`];
@@ -155,11 +159,80 @@ impl<'a> Keys<'a> {
         id: &'a KeyId,
         version: u64,
         config: &'a KeyConfig,
-    ) -> Answer<impl Future<Output = Result<KeyRecord, KeysError>> + Send + use<'a>> {
+    ) -> Answer<impl Future<Output = Result<UpdatedKey, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
         limiter.observed(Call::of(Operation::Update, id), async move {
-            keys.update(id, version, config).await
+            keys.update(id, version, config).await.inspect(|updated| limiter.updated(updated))
         })
+    }
+
+    /// As [`update`](Self::update), but all limits take effect at once, in the windows as they stand: what was used stays
+    /// used.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_now(
+        &self,
+        id: &'a KeyId,
+        version: u64,
+        config: &'a KeyConfig,
+    ) -> Answer<impl Future<Output = Result<UpdatedKey, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = *self;
+        limiter.observed(Call::of(Operation::Update, id), async move {
+            keys.update_now(id, version, config).await.inspect(|updated| limiter.updated(updated))
+        })
+    }
+
+    /// Creates a key, or updates the key of its name, whatever its version. An id and an access key that the new key would
+    /// have had do not matter then.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use limiter::{Effective, KeyConfig, Limiter, NewKey, Upserted};
+    ///
+    /// # let limiter = Limiter::in_memory();
+    /// # let admin = NewKey::admin(KeyConfig::named("admin")?);
+    /// # let admin = limiter.bootstrap("team-a".parse()?, admin).await?.record.id;
+    /// let keys = limiter.keys_as(&admin);
+    /// let ci: KeyConfig = serde_json::from_str(r#"{"name": "ci", "global": {"requests_per_day": 100}}"#)?;
+    /// for is_new in [true, false] {
+    ///     let upserted = keys.upsert(NewKey::member(ci.clone()), Effective::Next).await?;
+    ///     assert_eq!(matches!(upserted, Upserted::Created(_)), is_new);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`update`](Self::update), but [`KeysError::Conflict`] only if other callers change the
+    /// key again and again; [`KeysError::NameTaken`] if the key of this name is of the other kind.
+    pub fn upsert(
+        &self,
+        key: NewKey,
+        effective: Effective,
+    ) -> Answer<impl Future<Output = Result<Upserted, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = *self;
+        limiter.observed(Call::new(Operation::Upsert), async move {
+            keys.upsert(key, effective).await.inspect(|upserted| {
+                if let Upserted::Updated(updated) = upserted {
+                    limiter.updated(updated);
+                }
+            })
+        })
+    }
+
+    /// Sets what a key has used to zero, in all windows that end: the answer to a customer who is stuck. What the day had
+    /// counted stays in the [history](Self::history). Reservations of these windows find them closed.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`]; [`KeysError::Damaged`]; an error about the caller; or a store error.
+    pub fn reset(
+        &self,
+        id: &'a KeyId,
+    ) -> Answer<impl Future<Output = Result<(), KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = *self;
+        limiter.observed(Call::of(Operation::Reset, id), async move { keys.reset(id).await })
     }
 
     /// Deletes a key for good: its next call is refused. A key whose stored data is damaged can be deleted too.
@@ -188,6 +261,24 @@ impl<'a> Keys<'a> {
     ) -> Answer<impl Future<Output = Result<Usage, KeysError>> + Send + use<'a>> {
         let Self { limiter, keys } = *self;
         limiter.observed(Call::of(Operation::Usage, id), async move { keys.usage(id).await })
+    }
+
+    /// Reads what a key has counted on each of the last days, the oldest first and today at the end: any key of the workspace
+    /// for an admin, its own for a member. Days without any charge are left out.
+    ///
+    /// A store keeps [`DayHistory::DAYS`] days unless set otherwise: the one in memory by
+    /// [`history_days`](limiter_memory::MemoryStoreBuilder::history_days).
+    ///
+    /// # Errors
+    /// As [`usage`](Self::usage).
+    pub fn history(
+        &self,
+        id: &'a KeyId,
+        days: u16,
+    ) -> Answer<impl Future<Output = Result<Vec<DayHistory>, KeysError>> + Send + use<'a>> {
+        let Self { limiter, keys } = *self;
+        limiter
+            .observed(Call::of(Operation::History, id), async move { keys.history(id, days).await })
     }
 
     /// Reads the usage of the calling key itself.

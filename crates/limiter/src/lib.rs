@@ -1,12 +1,12 @@
 //! Rate limits for API keys of LLM services.
 //!
 //! A service calls [`Limiter::check_and_consume`] for each call. In one atomic step, the limiter decides whether the
-//! call may go on: requests and tokens, per minute and per day, over all calls of the key and per asset (model),
-//! whichever is stricter; a credit budget; an expiry. An allowed call is charged, a denied call is not, and both
+//! call may go on: requests, input and output tokens and credits, in windows from a minute to a month and for ever, over
+//! all calls of the key, per asset (model) and over all other assets, whichever is stricter; an expiry. An allowed call is charged, a denied call is not, and both
 //! decisions are explained.
 //!
 //! ```
-//! use limiter::{AssetId, Charge, Decision, KeyConfig, Limiter, Limits, NewKey, TokenType};
+//! use limiter::{AssetId, Charge, Decision, KeyConfig, Limiter, Limits, NewKey};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,7 +15,7 @@
 //! let admin = limiter.bootstrap("team-a".parse()?, admin).await?.access_key.expect("it is generated");
 //!
 //! let gpt5: AssetId = "gpt-5".parse()?;
-//! let limits = Limits::builder().tokens_per_minute(10).token_type(TokenType::Output).build()?;
+//! let limits = Limits::builder().output_tokens_per_minute(10).build()?;
 //! let config = KeyConfig::named("ci")?.with_asset(gpt5.clone(), limits);
 //! let key = limiter.keys(&admin).create(NewKey::member(config)).await?.record.id;
 //!
@@ -38,7 +38,7 @@
 //! - [`Limiter::usage_events`] streams each final charge, to bill from. The answer to a settlement ([`Settled`]) has it
 //!   too.
 //! - [`Keys`] manages the keys of a workspace, on behalf of one of them: [`Limiter::keys`].
-//! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`KeyRecord`] come out. Their parts are in
+//! - [`Limits`], [`Charge`], [`Credits`] go in; [`Decision`], [`Usage`], [`DayHistory`], [`KeyRecord`] come out. Their parts are in
 //!   [`config`], [`decision`] and [`usage`].
 //! - [`store`] has what the author of a store needs.
 //!
@@ -54,6 +54,7 @@
 //! - `metrics`: metrics of all calls, through the crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: a span around each call, and a warning when the store fails, through the crate
 //!   [`tracing`](https://docs.rs/tracing).
+//! - `time-zones`: days, weeks and months of any [`TimeZone`], by its name in the IANA database.
 //! - `utoipa`: OpenAPI schemas of the types, through the crate [`utoipa`](https://docs.rs/utoipa).
 //!
 //! # Metrics and spans
@@ -103,10 +104,11 @@ pub use handle::Handle;
 pub use keys::Keys;
 pub use limiter::Limiter;
 pub use limiter_core::{
-    AccessKey, Allowed, AssetId, Charge, CreatedKey, Credits, Decision, DenialReason, Denied,
-    InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, KeysError, Limits, MAX_COUNT,
-    ManualClock, NewKey, Page, RequestId, ReservationError, Rule, Scope, Search, Settled,
-    StoreError, Thresholds, Timestamp, TokenType, Totals, Unit, Usage, Window, WorkspaceId,
+    AccessKey, Allowed, AssetId, Charge, CreatedKey, Credits, DayHistory, Decision, DenialReason,
+    Denied, Effective, InvalidValue, KeyConfig, KeyId, KeyKind, KeyName, KeyRecord, KeysError,
+    Limit, Limits, MAX_COUNT, ManualClock, NewKey, Other, Page, RequestId, ReservationError, Rule,
+    Scope, ScopeId, Search, Settled, StoreError, Thresholds, TimeZone, Timestamp, Totals, Unit,
+    Upserted, Usage, Window, WorkspaceId,
 };
 pub use price::{Price, PriceTable, PriceTableError};
 pub use reservation::{Reservation, Reserved};
@@ -114,19 +116,19 @@ pub use token_usage::TokenUsage;
 
 /// The parts of a [`Decision`] and of a [`Settled`] charge.
 pub mod decision {
-    pub use limiter_core::{RateLimited, RuleState, SettledAs, Violation};
+    pub use limiter_core::{LimitExceeded, RuleState, SettledAs, Violation};
 }
 
-/// The parts of a [`KeyConfig`], and of the pages that a search finds.
+/// The parts of a [`KeyConfig`], of the answers to its changes, and of the pages that a search finds.
 pub mod config {
     pub use limiter_core::{
-        DamagedKey, LimitsBuilder, MaskedKey, PendingLimits, ScopeLimits, WindowLimits,
+        DamagedKey, LimitsBuilder, MaskedKey, PendingLimits, ScopeLimits, UpdatedKey,
     };
 }
 
-/// The parts of a [`Usage`].
+/// The parts of a [`Usage`] and of a [`DayHistory`].
 pub mod usage {
-    pub use limiter_core::{AssetUsage, CreditUsage, ScopeUsage, UnitUsage, WindowUsage};
+    pub use limiter_core::{CreditUsage, ScopeAccount, ScopeUsage};
 }
 
 /// The store in memory, with bounds of your own, snapshots and a journal of its keys.

@@ -8,9 +8,9 @@ use limiter_core::ManualClock;
 #[cfg(feature = "stream")]
 use limiter_core::Throttle;
 use limiter_core::{
-    AccessKey, AssetId, BoxError, CallError, Charge, CreatedKey, Decision, DenialReason, Denied,
-    Issuer, KeyId, KeysError, NewKey, RequestId, ReservationError, Settled, Store, StoreError,
-    Thresholds, Totals, Unpaid, Usage, WorkspaceId,
+    AccessKey, AssetId, BoxError, CallError, Charge, CreatedKey, DayHistory, Decision,
+    DenialReason, Denied, Issuer, KeyId, KeysError, NewKey, RequestId, ReservationError, Settled,
+    Store, StoreError, Thresholds, Totals, Unpaid, UpdatedKey, Usage, WorkspaceId,
 };
 use limiter_memory::MemoryStore;
 #[cfg(feature = "policy")]
@@ -48,7 +48,7 @@ struct Parts {
     backend: Backend,
     issuer: Arc<Issuer>,
     observer: Observer,
-    /// Throttles the warnings that streams could not be extended: a failing store fails all of them.
+    /// Throttles the warnings that reservations of streams could not be amended: a failing store fails all of them.
     #[cfg(feature = "stream")]
     stream_warnings: Arc<Throttle>,
 }
@@ -247,7 +247,7 @@ impl Limiter {
     /// As [`with_key_label`](Self::with_key_label), with the asset of each call as the label `asset`.
     ///
     /// **Nothing bounds the number of time series**: each name of an asset by any caller has series of its own. Use it where
-    /// the service looks the asset up first, in a list of its own. Calls of no asset, and extensions of reservations, have
+    /// the service looks the asset up first, in a list of its own. Calls of no asset, and amendments of reservations, have
     /// no such label.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
@@ -464,9 +464,9 @@ impl Limiter {
     /// Reserves an estimate as [`reserve`](Self::reserve) does. If its longest answer exceeds a limit itself, the
     /// reservation has as many output tokens as the limit allows.
     ///
-    /// So a small limit does not shut out a call whose caller allows for a long answer. A denial then means one of two
-    /// things: the prompt alone [never fits](limiter_core::Denied::never_fits), or there is no room before
-    /// [`retry_at`](limiter_core::Denied::retry_at). The store is called a second time only if the whole estimate was
+    /// So a small limit does not shut out a call whose caller allows for a long answer. A denial then means one of three
+    /// things: the prompt alone [never fits](limiter_core::Denied::never_fits), there is no room before
+    /// [`retry_at`](limiter_core::Denied::retry_at), or the credits do not pay for it. The store is called a second time only if the whole estimate was
     /// denied and a limit is smaller than it.
     ///
     /// The reservation keeps the estimate's [price](crate::Reservation::price).
@@ -502,8 +502,8 @@ impl Limiter {
         self.answer(async move {
             let whole = estimate.charge()?;
             let mut answer = self.reserve(key, asset, &whole).await?;
-            if let Some(limited) = answer.denied().and_then(Denied::rate_limited) {
-                let capped = estimate.capped_to(limited.rules()).charge()?;
+            if let Some(exceeded) = answer.denied().and_then(Denied::exceeded) {
+                let capped = estimate.capped_to(exceeded.rules()).charge()?;
                 if capped != whole {
                     answer = self.reserve(key, asset, &capped).await?;
                 }
@@ -512,18 +512,18 @@ impl Limiter {
         })
     }
 
-    /// As [`Reservation::extend`], by the id of a reservation that this process or another made.
+    /// As [`Reservation::amend`], by the id of a reservation that this process or another made.
     ///
     /// # Errors
     /// As there; a deleted key is denied as unknown.
-    pub fn extend<'a>(
+    pub fn amend<'a>(
         &'a self,
         key: &'a KeyId,
         id: &'a RequestId,
         to: &'a Totals,
     ) -> Answer<impl Future<Output = Result<Decision, ReservationError>> + Send + 'a> {
-        let call = Call::of(Operation::Extend, key);
-        self.decided(call, async move { self.store().extend(key, id, to).await })
+        let call = Call::of(Operation::Amend, key);
+        self.decided(call, async move { self.store().amend(key, id, to).await })
     }
 
     /// Settles as [`Reservation::settle`], by the id of a reservation that this process or another made. If a failure
@@ -587,7 +587,8 @@ impl Limiter {
         })
     }
 
-    /// Returns the usage of the key, or `None` if no such key exists. Only scopes with limits are counted.
+    /// Returns the usage of the key, or `None` if no such key exists: what was counted today, limited or not, and the limits
+    /// in force, by scope.
     ///
     /// It checks no rights; [`Keys::usage`] does.
     ///
@@ -598,6 +599,39 @@ impl Limiter {
         key: &'a KeyId,
     ) -> Answer<impl Future<Output = Result<Option<Usage>, StoreError>> + Send + 'a> {
         self.observed(Call::of(Operation::Usage, key), async move { self.store().usage(key).await })
+    }
+
+    /// Returns what the key has counted on each of the last days, the oldest first and today at the end, or `None` if no such
+    /// key exists. Days without any charge are left out.
+    ///
+    /// A store keeps [`DayHistory::DAYS`] days unless set otherwise, and at most [`DayHistory::MOST_DAYS`]. Make bills from
+    /// [usage events](Self::usage_events): they have the actual cost of a call that was settled late.
+    ///
+    /// It checks no rights; [`Keys::history`] does.
+    ///
+    /// ```
+    /// use limiter::{Charge, ScopeId};
+    ///
+    #[doc = include_str!("example.md")]
+    /// let charge = Charge::request().with_tokens(120, 87)?;
+    /// let _ = limiter.check_and_consume(&key, None, &charge).await?;
+    /// let history = limiter.history(&key, 7).await?.expect("the key lives");
+    /// let today = history.last().expect("a call was made today");
+    /// assert_eq!(today.scopes[0].scope, ScopeId::GLOBAL);
+    /// assert_eq!(today.scopes[0].account, charge);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot answer.
+    pub fn history<'a>(
+        &'a self,
+        key: &'a KeyId,
+        days: u16,
+    ) -> Answer<impl Future<Output = Result<Option<Vec<DayHistory>>, StoreError>> + Send + 'a> {
+        let call = Call::of(Operation::History, key);
+        self.observed(call, async move { self.store().history(key, days).await })
     }
 
     /// Creates the first key of a workspace: an admin key without an expiry.
@@ -655,6 +689,13 @@ impl Limiter {
     #[inline]
     pub(crate) fn answer<F: Future>(&self, call: F) -> Answer<F> {
         Answer::new(self.is_in_memory(), call)
+    }
+
+    /// Sends the events of a change of a key.
+    pub(crate) fn updated(&self, updated: &UpdatedKey) {
+        if !updated.crossed.is_empty() {
+            self.observer().events.crossed(&updated.record.id, &updated.crossed);
+        }
     }
 
     /// Returns the decision of a store that is not in memory.

@@ -37,8 +37,8 @@ pub enum Reserved {
 /// };
 /// // … the call goes upstream, and its answer says what it did cost …
 /// call.settle(&Totals::unchanged().with_output_tokens(87)?).await?;
-/// # let usage = limiter.usage(&key).await?.expect("the key lives").global.expect("it has limits");
-/// # assert_eq!(usage.minute.tokens.used, 207);
+/// # let usage = limiter.usage(&key).await?.expect("the key lives");
+/// # assert_eq!(usage.scopes[0].rules[0].used, 207);
 /// # Ok(())
 /// # }
 /// ```
@@ -138,7 +138,7 @@ impl Reservation {
         &self.id
     }
 
-    /// Returns the charge: the estimate, raised by each extension through this guard that was allowed.
+    /// Returns the charge: the estimate, as amended through this guard.
     #[must_use]
     pub const fn estimate(&self) -> &Charge {
         &self.estimate
@@ -150,28 +150,29 @@ impl Reservation {
         &self.allowed
     }
 
-    /// Raises the estimate to new totals: the difference is charged like a top-up, all or nothing, in the windows open
-    /// now. A denial changes nothing, and a repetition charges nothing.
+    /// Changes the estimate to new totals, up or down. What is added is checked and charged like a top-up, all or nothing,
+    /// in the windows open now; what is taken away is handed back at once. A denial changes nothing, and a repetition
+    /// changes nothing more.
     ///
     /// # Errors
-    /// [`ReservationError::Shrinks`] for a total below the estimate as it stands, [`ReservationError::AlreadySettled`],
-    /// [`ReservationError::Unknown`] after its ttl, or a store error.
-    pub async fn extend(&mut self, to: &Totals) -> Result<Decision, ReservationError> {
+    /// [`ReservationError::AlreadySettled`], [`ReservationError::Unknown`] after its ttl, or a store error.
+    pub async fn amend(&mut self, to: &Totals) -> Result<Decision, ReservationError> {
         if self.is_shadowed() {
             self.estimate = to.applied_to(&self.estimate)?;
             return Ok(Decision::Allowed(Allowed::clone(&self.allowed)));
         }
-        let decision = self.limiter.extend(&self.key, &self.id, to).await?;
+        let decision = self.limiter.amend(&self.key, &self.id, to).await?;
         if decision.is_charged()
-            && let Ok(raised) = to.applied_to(&self.estimate)
+            && let Ok(amended) = to.applied_to(&self.estimate)
         {
-            self.estimate = raised;
+            self.estimate = amended;
         }
         Ok(decision)
     }
 
     /// Corrects the estimate to the actual cost of the call, in the windows that admitted it while they are open. An
-    /// overrun is always counted. Returns the final charge, to bill from.
+    /// overrun is always counted. Returns the final charge, to bill from. The number of requests can be corrected too, such
+    /// as that of a batch.
     ///
     /// After a store error it can be repeated. In shadow mode nothing was charged, and the answer is
     /// [`SettledAs::Uncharged`](limiter_core::SettledAs::Uncharged).
@@ -219,7 +220,7 @@ impl Reservation {
     }
 
     /// Leaves the call to another task or process, which gets its id and goes on with
-    /// [`Limiter::extend`], [`Limiter::settle`] or [`Limiter::cancel`].
+    /// [`Limiter::amend`], [`Limiter::settle`] or [`Limiter::cancel`].
     pub fn keep(mut self) -> RequestId {
         self.open = false;
         self.id.clone()

@@ -7,7 +7,7 @@
 //! call, as the store in memory does.
 
 pub use limiter_core::{
-    BoxError, CallError, CreateResults, Crossing, FailureDomain, InForce, KeyDigest, KeyFailure,
-    KeyState, LateEvent, LedgerBounds, Listener, NewRecord, RecordId, Store, StoredSecret, Unpaid,
-    async_trait,
+    BoxError, CallError, CreateResults, Crossing, DayHistory, FailureDomain, KeyDigest, KeyFailure,
+    KeyState, KeyUpdate, LateEvent, LedgerBounds, Listener, NewRecord, RecordId, Store,
+    StoredSecret, Unpaid, UpdatedKey, async_trait,
 };

@@ -47,19 +47,19 @@ pin_project! {
     /// while let Some(word) = answer.next().await {
     ///     println!("{}", word?);
     /// }
-    /// # let usage = limiter.usage(&key).await?.expect("the key lives").global.expect("it has limits");
-    /// # assert_eq!(usage.minute.tokens.used, 123);
+    /// # let usage = limiter.usage(&key).await?.expect("the key lives");
+    /// # assert_eq!(usage.scopes[0].rules[0].used, 123);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # While it streams
-    /// A chunk that would pass the estimate waits until the reservation is [extended](Reservation::extend), in
+    /// A chunk that would pass the estimate waits until the reservation is [amended](Reservation::amend), in
     /// [steps](Self::with_step); nothing is taken from upstream meanwhile. So each chunk is charged before it is passed
     /// on. In return, one chunk in a thousand tokens takes a call of the store longer. A stream of n tokens more than
-    /// were reserved makes at most ⌈n ÷ step⌉ extensions, and one settlement.
+    /// were reserved makes at most ⌈n ÷ step⌉ amendments, and one settlement.
     ///
-    /// The caller chooses the effect of a denied extension:
+    /// The caller chooses the effect of a denied amendment:
     /// - By default the stream goes on, and the next step asks again. Nothing is lost: the overrun is charged when the
     ///   call is settled, also past the limit.
     /// - [`ending_at_limit`](Self::ending_at_limit) ends the stream.
@@ -81,8 +81,8 @@ pin_project! {
     /// A settlement is tried three times, each up to the store's deadline; it counts once, however often it is
     /// repeated. If it fails, an error through `tracing` has key, id and figures, by which
     /// [`Limiter::settle`](crate::Limiter::settle) can still settle the call. The answer itself is not affected. An
-    /// extension that fails is logged as a warning, and asked for again at the next step. If the stream ends at its
-    /// limit, the extension is tried three times and then ends the stream, since an error never allows a chunk.
+    /// amendment that fails is logged as a warning, and asked for again at the next step. If the stream ends at its
+    /// limit, the amendment is tried three times and then ends the stream, since an error never allows a chunk.
     #[must_use = "a stream does nothing unless it is polled"]
     pub struct StreamMeter<S, C, K> {
         // Dropped as soon as the stream has ended, so that upstream stops.
@@ -160,7 +160,7 @@ impl<S, C, K> StreamMeter<S, C, K> {
         }
     }
 
-    /// Sets the number of output tokens of one extension; [`Self::DEFAULT_STEP`] by default.
+    /// Sets the number of output tokens of one amendment; [`Self::DEFAULT_STEP`] by default.
     ///
     /// A larger step calls the store less often, and takes more from other calls of the key until it is settled. 0
     /// becomes 1.

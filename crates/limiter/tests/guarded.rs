@@ -10,6 +10,8 @@ use limiter::{
 };
 use limiter_test_servers::{RedisServer, until_async};
 
+use crate::used;
+
 #[tokio::test]
 async fn a_limiter_that_fails_open_goes_on_when_its_server_dies_and_says_so() {
     let server = RedisServer::run();
@@ -108,8 +110,8 @@ async fn a_callback_that_panics_keeps_no_debt_of_an_outage_from_being_paid() {
     server.start();
     until_async("all is paid", async || store.is_well()).await;
     for key in &keys {
-        let used = limiter.usage(key).await.unwrap().unwrap().global.unwrap().day.requests.used;
-        assert_eq!(used, 9, "{key}");
+        let usage = limiter.usage(key).await.unwrap().unwrap();
+        assert_eq!(used(&usage, "global/day/requests"), 9, "{key}");
     }
 }
 

@@ -146,9 +146,9 @@ async fn a_handle_is_in_shadow_as_its_key_is(builder: LimiterBuilder) {
     assert!(handle.check_and_consume(&Charge::request()).await.unwrap().is_allowed());
     let mut version = record.version;
     for shadow in [true, false, true] {
-        let config = record.config().with_shadow(shadow);
+        let config = record.config.clone().with_shadow(shadow);
         let updated = team.limiter.keys_as(&team.admin).update(&record.id, version, &config).await;
-        version = updated.unwrap().version;
+        version = updated.unwrap().record.version;
         let charge = Charge::request();
         for decision in [handle.check_and_consume(&charge).await, handle.peek(&charge).await] {
             let decision = decision.unwrap();

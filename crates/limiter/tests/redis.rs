@@ -8,6 +8,8 @@ use limiter::{
 };
 use limiter_test_servers::{fresh_name, shared};
 
+use crate::used;
+
 /// The whole way of a key through a limiter on Redis.
 #[tokio::test]
 async fn a_limiter_on_redis_manages_keys_and_decides() {
@@ -33,7 +35,7 @@ async fn a_limiter_on_redis_manages_keys_and_decides() {
     let denied = decision.denied().expect("the day's two requests are used");
     assert!(matches!(denied.reason(), DenialReason::RateLimited(_)));
     let usage = limiter.usage(&key).await.unwrap().unwrap();
-    assert_eq!(usage.assets[0].usage.day.requests.used, 2);
+    assert_eq!(used(&usage, "asset/day/requests"), 2);
 
     limiter.keys(&admin).delete(&key).await.unwrap();
     let decision = handle.check_and_consume(&charge).await.unwrap();

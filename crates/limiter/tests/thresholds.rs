@@ -16,6 +16,8 @@ use limiter::{
 };
 use limiter_test_servers::shared;
 
+use crate::{today, used};
+
 /// A limiter in memory, on a clock that stands at noon.
 fn in_memory() -> LimiterBuilder {
     Limiter::builder(MemoryStore::builder().clock(ManualClock::at(NOON)).build())
@@ -155,8 +157,8 @@ async fn a_callback_that_panics_stops_neither_the_call_nor_the_others() {
         let decision = limiter.check_and_consume(&key, None, &Charge::request()).await.unwrap();
         assert_eq!(decision.is_allowed(), allowed);
     }
-    let used = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day.requests.used;
-    assert_eq!(used, 2);
+    let usage = limiter.usage(&key).await.unwrap().unwrap();
+    assert_eq!(used(&usage, "global/day/requests"), 2);
     assert_eq!(*told.lock().unwrap(), [80, 100]);
     assert_eq!(percents(received(&mut events)), [80, 100]);
 }
@@ -248,14 +250,23 @@ async fn the_thresholds_of_a_limiter_are_written_down_with_its_keys() {
     let admin = NewKey::admin(KeyConfig::named("admin").unwrap());
     let admin = limiter.bootstrap("team-a".parse().unwrap(), admin).await.unwrap().record.id;
     let keys = limiter.keys_as(&admin);
+    let mut events = limiter.threshold_events();
     let record = keys.create(NewKey::member(requests_per_day(10))).await.unwrap().record;
-    assert_eq!(record.thresholds.to_string(), "50");
-    let own = record.config().with_thresholds("90".parse().unwrap());
-    let record = keys.update(&record.id, record.version, &own).await.unwrap();
-    assert_eq!((record.thresholds.to_string().as_str(), record.version), ("90", 2));
-    let back = KeyConfig { thresholds: None, ..record.config() };
-    let record = keys.update(&record.id, record.version, &back).await.unwrap();
-    assert_eq!(record.thresholds.to_string(), "50");
+    assert_eq!(record.config.thresholds, None);
+    for _ in 0..5 {
+        call(&limiter, &record.id).await;
+    }
+    assert_eq!(percents(received(&mut events)), [50]);
+    let own = record.config.with_thresholds("60".parse().unwrap());
+    let record = keys.update(&record.id, record.version, &own).await.unwrap().record;
+    assert_eq!((record.config.thresholds, record.version), (own.thresholds, 2));
+    call(&limiter, &record.id).await;
+    assert_eq!(percents(received(&mut events)), [60]);
+    let back = KeyConfig { thresholds: None, ..record.config };
+    let record = keys.update(&record.id, record.version, &back).await.unwrap().record;
+    assert_eq!(record.config.thresholds, None);
+    // What is used has reached the 50 % of the limiter before.
+    assert_eq!(percents(received(&mut events)), [50]);
 }
 
 async fn shadow_lets_through(store: impl Store) {
@@ -280,10 +291,10 @@ async fn shadow_lets_through(store: impl Store) {
         panic!("shadow mode denies nothing");
     };
     let more = Totals::unchanged().with_output_tokens(5).unwrap();
-    assert!(shadowed.extend(&more).await.unwrap().is_allowed());
+    assert!(shadowed.amend(&more).await.unwrap().is_allowed());
     shadowed.settle(&more).await.unwrap();
-    let used = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day;
-    assert_eq!((used.requests.used, used.tokens.used), (1, 0), "as if limits were enforced");
+    let usage = limiter.usage(&key).await.unwrap().unwrap();
+    assert_eq!(today(&usage), charge, "as if limits were enforced");
     let nobody = "nobody".parse().unwrap();
     assert!(!limiter.check_and_consume(&nobody, None, &charge).await.unwrap().is_allowed());
 }

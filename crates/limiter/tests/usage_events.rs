@@ -18,6 +18,8 @@ use limiter::{
 use limiter_test_servers::{Proxy, RedisServer, shared, until_async};
 use tokio::task::{JoinSet, unconstrained};
 
+use crate::{today, total_tokens};
+
 async fn redis(prefix: &str) -> RedisStore {
     let prefix = format!("usage-{prefix}-{}", std::process::id());
     let store = RedisStore::builder(shared().url()).key_prefix(prefix);
@@ -98,7 +100,7 @@ async fn each_final_charge_is_reported(store: impl Store) {
     let handle = limiter.handle(&key, &gpt5()).await.unwrap().unwrap();
     assert!(handle.check_and_consume(&charge).await.unwrap().is_allowed());
     let mut call = reserve(&limiter, &key, "settled", tokens(10, 20)).await;
-    assert!(call.extend(&output(30)).await.unwrap().is_allowed());
+    assert!(call.amend(&output(30)).await.unwrap().is_allowed());
     let answer = call.settle(&output(45)).await.unwrap();
     assert_eq!((answer.outcome, answer.charge), (SettledAs::First, Some(tokens(10, 45))));
     assert_eq!(answer.asset, Some(gpt5()));
@@ -161,7 +163,7 @@ async fn what_is_not_a_final_charge_is_not_reported(store: impl Store) {
     assert_eq!((answer.outcome, answer.charge), (SettledAs::Repeated, Some(Charge::NOTHING)));
     let mut open = reserve(&limiter, &key, "open", charge).await;
     let _ = reserve(&limiter, &key, "open", charge).await.keep();
-    assert!(open.extend(&output(9)).await.unwrap().is_allowed());
+    assert!(open.amend(&output(9)).await.unwrap().is_allowed());
     let _ = open.keep();
     assert!(limiter.check_and_consume(&key, None, &charge).await.unwrap().is_allowed());
     assert_eq!(
@@ -299,7 +301,7 @@ async fn a_callback_is_called_before_the_caller_is_answered_and_its_panic_is_cau
     assert_eq!(serde_json::from_value::<UsageEvent>(json).unwrap(), events[1]);
 }
 
-/// A thousand calls of eight tasks: checks, with and without an id, and reservations that are extended, settled above or
+/// A thousand calls of eight tasks: checks, with and without an id, and reservations that are amended, settled above or
 /// below their estimate, cancelled, and settled twice.
 async fn the_sum_of_all_events_is_the_usage(store: impl Store) {
     let limiter = Limiter::builder(store).build();
@@ -325,8 +327,8 @@ async fn the_sum_of_all_events_is_the_usage(store: impl Store) {
         credits += charge.credits().millionths();
     }
     let usage = limiter.usage(&key).await.unwrap().unwrap();
-    let day = usage.global.unwrap().day;
-    let used = (day.requests.used, day.tokens.used, usage.credits.spent.millionths());
+    let day = today(&usage);
+    let used = (day.requests(), total_tokens(&day), usage.credits.spent.millionths());
     assert_eq!((requests, tokens, credits), used);
     assert!(requests > 0 && requests <= 700, "{requests}");
 }
@@ -347,7 +349,7 @@ async fn mixed_call(limiter: &Limiter, key: &KeyId, task: u64, call: u64) {
             match kind {
                 2 => drop(reserved.cancel().await.unwrap()),
                 3 => {
-                    let _ = reserved.extend(&output(20)).await.unwrap();
+                    let _ = reserved.amend(&output(20)).await.unwrap();
                     reserved.settle(&output(3)).await.unwrap();
                 }
                 _ => {
@@ -433,8 +435,8 @@ async fn a_share_reports_each_charge_once_and_not_again_when_it_is_paid() {
     server.start();
     until_async("all is paid", async || store.is_well()).await;
     assert_eq!(in_words(&mut events), []);
-    let day = limiter.usage(&key).await.unwrap().unwrap().global.unwrap().day;
-    assert_eq!((day.requests.used, day.tokens.used), (3, 3 + 3 + 97), "the sum of the events");
+    let day = today(&limiter.usage(&key).await.unwrap().unwrap());
+    assert_eq!((day.requests(), total_tokens(&day)), (3, 3 + 3 + 97), "the sum of the events");
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -2,21 +2,23 @@
 
 use std::iter;
 
+use proptest::bool::weighted;
 use proptest::collection::{SizeRange, btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::replay::{
-    Action, Assets, Call, Change, Create, END_OF_9999, KeyKind, LARGEST, Limits, Operation,
-    TokenType, Update,
+    Action, Assets, Call, Change, Create, END_OF_9999, Effective, KeyKind, LARGEST, Limits,
+    Operation, Other, TimeZone, Unit, Update, Window,
 };
 
 use super::clock::{ClockStep, DAY_MS, MINUTE_MS, clock_steps, starts};
 use super::reserving;
 
 /// Histories of this many steps in a world of three keys and three assets, one of them called `global`. Most limits and
-/// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger.
+/// charges are small, so that denials are frequent; some are as large as they may be, and a few are larger. Keys have limits
+/// of all windows and units, other assets, zones, thresholds and shadow mode.
 ///
 /// They shrink to fewer steps, simpler steps, smaller numbers and a clock that stands.
 pub fn histories(steps: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Operation>> {
@@ -92,11 +94,14 @@ fn first_key(key: &'static str) -> impl Strategy<Value = Move> {
 
 fn actions() -> BoxedStrategy<Action> {
     prop_oneof![
-        24 => calls().prop_map(Action::Check),
+        28 => calls().prop_map(Action::Check),
         4 => calls().prop_map(Action::Peek),
         4 => keys().prop_map(|key| Action::Usage { key }),
-        8 => update().prop_map(Action::Update),
+        10 => update().prop_map(Action::Update),
         3 => create().prop_map(Action::Create),
+        2 => (keys(), 0_u64..=40).prop_map(|(key, days)| Action::History { key, days }),
+        2 => keys().prop_map(|key| Action::Reset { key }),
+        2 => Just(Action::Events {}),
         1 => deleted().prop_map(|key| Action::Delete { key }),
     ]
     .boxed()
@@ -121,30 +126,53 @@ pub(super) fn calls() -> BoxedStrategy<Call> {
 
 fn create() -> BoxedStrategy<Create> {
     let kind = prop_oneof![30 => Just(KeyKind::Member), 1 => Just(KeyKind::Admin)];
-    (keys(), kind, option::of(limits()), assets(), option::weighted(0.2, budgets()))
-        .prop_map(|(key, kind, global, assets, budget)| Create {
-            key,
-            kind,
-            global,
-            assets,
-            budget,
-            expires_at: None,
+    let scopes = (without_budget(), assets(), option::weighted(0.4, other()));
+    let budget = option::weighted(0.2, budgets());
+    let zone = prop_oneof![2 => Just(TimeZone::UTC), 1 => zones()];
+    let rest = (zone, option::weighted(0.2, thresholds()), weighted(0.05));
+    (keys(), kind, scopes, budget, rest)
+        .prop_map(|(key, kind, (global, assets, other), budget, rest)| {
+            let (time_zone, thresholds, shadow) = rest;
+            let expires_at = None;
+            Create {
+                key,
+                kind,
+                global,
+                assets,
+                other,
+                budget,
+                expires_at,
+                time_zone,
+                thresholds,
+                shadow,
+            }
         })
         .boxed()
 }
 
 fn update() -> BoxedStrategy<Update> {
+    let global = || changes(without_budget());
     // Most updates change one thing: a history of them is easier to understand than one that changes all.
     let update = prop_oneof![
-        4 => changes(limits()).prop_map(|global| Update { global, ..Update::default() }),
+        4 => global().prop_map(|global| Update { global, ..Update::default() }),
         4 => changes(assets()).prop_map(|assets| Update { assets, ..Update::default() }),
+        3 => changes(other()).prop_map(|other| Update { other, ..Update::default() }),
         2 => changes(budgets()).prop_map(|budget| Update { budget, ..Update::default() }),
+        1 => changes(zones()).prop_map(|time_zone| Update { time_zone, ..Update::default() }),
+        1 => changes(thresholds()).prop_map(|thresholds| Update { thresholds, ..Update::default() }),
+        1 => weighted(0.3).prop_map(|shadow| Update { shadow: Some(shadow), ..Update::default() }),
         // Nothing, or the expiry alone.
         2 => Just(Update::default()),
-        2 => (changes(limits()), changes(assets()), changes(budgets()))
-            .prop_map(|(global, assets, budget)| Update { global, assets, budget, ..Update::default() }),
+        2 => (global(), changes(assets()), changes(other()), changes(budgets()), changes(thresholds()))
+            .prop_map(|(global, assets, other, budget, thresholds)| {
+                Update { global, assets, other, budget, thresholds, ..Update::default() }
+            }),
     ];
-    (keys(), update).prop_map(|(key, update)| Update { key, ..update }).boxed()
+    let effective = prop_oneof![2 => Just(Effective::Next), 1 => Just(Effective::Now)];
+    let version = prop_oneof![16 => Just(None), 1 => (1_u64..=4).prop_map(Some)];
+    (keys(), effective, version, update)
+        .prop_map(|(key, effective, version, update)| Update { key, effective, version, ..update })
+        .boxed()
 }
 
 fn changes<T: Clone + std::fmt::Debug>(
@@ -165,23 +193,58 @@ fn expiries() -> impl Strategy<Value = Change<ClockStep>> {
     prop_oneof![20 => Just(Change::Keep), 3 => Just(Change::Clear), 2 => expiries.prop_map(Change::Set)]
 }
 
+/// Few limits are reached more often than many.
 fn limits() -> BoxedStrategy<Limits> {
-    let limit = || prop_oneof![4 => Just(None), 4 => amounts().prop_map(Some)];
-    let token_type = select(vec![TokenType::Total, TokenType::Output, TokenType::Input]);
-    (limit(), limit(), limit(), limit(), token_type)
-        .prop_map(|(minute_requests, day_requests, minute_tokens, day_tokens, token_type)| Limits {
-            requests_per_minute: minute_requests,
-            requests_per_day: day_requests,
-            tokens_per_minute: minute_tokens,
-            tokens_per_day: day_tokens,
-            token_type,
-        })
-        .boxed()
+    let window = prop_oneof![
+        4 => Just(Window::Minute),
+        1 => Just(Window::Hour),
+        4 => Just(Window::Day),
+        1 => Just(Window::Week),
+        1 => Just(Window::Month),
+        1 => Just(Window::Ever),
+    ];
+    let unit = prop_oneof![
+        3 => Just(Unit::Requests),
+        3 => Just(Unit::Tokens),
+        1 => Just(Unit::InputTokens),
+        2 => Just(Unit::OutputTokens),
+        1 => Just(Unit::Credits),
+    ];
+    let limit = || (window.clone(), unit.clone());
+    let limits = prop_oneof![
+        24 => btree_map(limit(), amounts(), 0..=3),
+        4 => btree_map(limit(), amounts(), 0..=12),
+        1 => btree_map((select(&Window::ALL[..]), select(&Unit::ALL[..])), amounts(), 11..=13),
+    ];
+    limits.prop_map(Limits).boxed()
+}
+
+/// The budget has a field of its own.
+fn without_budget() -> impl Strategy<Value = Limits> {
+    limits().prop_map(|Limits(mut limits)| {
+        limits.remove(&(Window::Ever, Unit::Credits));
+        Limits(limits)
+    })
 }
 
 fn assets() -> BoxedStrategy<Assets> {
     let limits = prop_oneof![1 => Just(None), 8 => limits().prop_map(Some)];
     btree_map(select(ASSETS).prop_map(str::to_owned), limits, 0..=2).boxed()
+}
+
+fn other() -> impl Strategy<Value = Other> {
+    prop_oneof![5 => limits().prop_map(Other::Limited), 1 => Just(Other::Denied)]
+}
+
+fn zones() -> impl Strategy<Value = TimeZone> {
+    select(ZONES).prop_map(|name| name.parse().expect("a name of the database"))
+}
+
+fn thresholds() -> impl Strategy<Value = Vec<u64>> {
+    prop_oneof![
+        4 => vec(select(&[1, 50, 80, 99, 100][..]), 0..=3),
+        1 => vec(0_u64..=101, 0..=5),
+    ]
 }
 
 /// The asset of a call: mostly one that may have limits.
@@ -224,4 +287,14 @@ pub(super) fn extremes() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// Zones with days of 23 and 25 hours, of half hours and quarters, without a midnight, and one that went without a day.
+pub(super) const ZONES: &[&str] = &[
+    "UTC",
+    "Europe/Berlin",
+    "America/St_Johns",
+    "America/Sao_Paulo",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+];
 const ASSETS: &[&str] = &["m1", "m2", "global"];

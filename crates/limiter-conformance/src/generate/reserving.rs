@@ -12,7 +12,7 @@ pub(super) fn actions() -> BoxedStrategy<Action> {
     prop_oneof![
         10 => (estimates(), ids(), ttls())
             .prop_map(|(estimate, id, ttl_ms)| Action::Reserve(Reserve { estimate, id, ttl_ms })),
-        6 => totals().prop_map(Action::Extend),
+        6 => totals().prop_map(Action::Amend),
         7 => totals().prop_map(Action::Settle),
         3 => (keys(), ids()).prop_map(|(key, id)| Action::Cancel { key, id }),
         6 => (calls(), ids())
@@ -31,8 +31,16 @@ fn estimates() -> BoxedStrategy<Call> {
 fn totals() -> BoxedStrategy<Totals> {
     let number = || prop_oneof![12 => 0_u64..=3, 6 => 4_u64..=9, 1 => extremes()];
     let total = move || option::weighted(0.7, number());
-    (keys(), ids(), total(), total(), total())
-        .prop_map(|(key, id, input, output, credits)| Totals { key, id, input, output, credits })
+    let requests = option::weighted(0.2, 0_u64..=3);
+    (keys(), ids(), requests, total(), total(), total())
+        .prop_map(|(key, id, requests, input, output, credits)| Totals {
+            key,
+            id,
+            requests,
+            input,
+            output,
+            credits,
+        })
         .boxed()
 }
 

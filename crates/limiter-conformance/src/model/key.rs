@@ -1,303 +1,536 @@
-//! One key: its scopes, its budget, and the decision.
+//! One key: its scopes, the decision, and the changes of its configuration.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter;
 
 use crate::replay::{
-    Answer, Call, Create, Credits, Crossed, Denial, KeyKind, Limits, Remaining, Rule,
-    Scope as RuleScope, Unit, Update, Usage, Window as WindowKind,
+    Answer, Call, Create, Credits, Crossed, Denial, Effective, Exceeded, KeyKind, Limits, Other,
+    Problem, Remaining, Rule, ScopeName, TimeZone, Unit, Update, Usage, Window,
 };
 
-use super::fired::Fired;
+use super::fired::THRESHOLDS;
+use super::history::Closed;
 use super::remembered::Remembered;
 use super::reservation::Reservation;
-use super::scope::{RuleState, Scope, admits};
-use super::window::{WindowId, add};
+use super::scope::{Changing, RuleState, Scope};
+use super::window::Admitted;
 
 /// A living key: the counted scopes, and those whose last counts were not dropped yet.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     kind: KeyKind,
-    /// The global scope under `None`, and those of assets.
-    scopes: BTreeMap<Option<String>, Scope>,
-    budget: Option<u64>,
-    spent: u64,
-    /// The thresholds of the current budget that have fired; a budget has no window.
-    fired: Fired,
-    expires_at: Option<u64>,
-    /// The number of countings of scopes that have begun.
-    countings: u64,
+    pub(super) scopes: BTreeMap<ScopeName, Scope>,
+    /// The assets that the configuration lists.
+    listed: BTreeSet<String>,
+    denies_other: bool,
+    expires_at: Option<i64>,
+    pub(super) zone: TimeZone,
+    /// Its own thresholds, if any.
+    thresholds: Option<Vec<u8>>,
+    shadow: bool,
+    version: u64,
+    pub(super) closed: Vec<Closed>,
+    /// The latest instant that the clock has shown.
+    pub(super) latest: i64,
     pub(super) open: Remembered<Reservation>,
     pub(super) ended: Remembered<Reservation>,
     /// The ids of checks. "Ids of checks and of reservations are separate."
     pub(super) checks: Remembered<()>,
 }
 
+/// The windows that admitted a call, by scope.
+pub(super) type Admission = BTreeMap<ScopeName, Vec<Admitted>>;
+
+/// The limits of every scope, as an admin sets them.
+struct Config {
+    global: Limits,
+    assets: BTreeMap<String, Limits>,
+    other: Other,
+}
+
 impl Key {
-    pub(super) fn created(create: &Create, now: u64) -> Self {
-        let assets = create.assets.iter().map(|(name, limits)| (Some(name.clone()), *limits));
-        let scopes = iter::once((None, create.global)).chain(assets).zip(1..);
-        let scopes = scopes.filter_map(|((name, limits), counting)| {
-            Some((name, Scope::created(&limits?, now, counting)?))
-        });
-        Self {
+    /// "A new level's limits are in force at once."
+    pub(super) fn created(create: &Create, now: i64) -> Self {
+        let mut key = Self {
             kind: create.kind,
-            scopes: scopes.collect(),
-            budget: create.budget,
-            spent: 0,
-            fired: Fired::default(),
-            expires_at: create.expires_at,
-            countings: 1 + create.assets.len() as u64,
+            scopes: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            denies_other: false,
+            expires_at: create.expires_at.map(instant),
+            zone: create.time_zone.clone(),
+            thresholds: create.thresholds.as_deref().map(rising),
+            shadow: create.shadow,
+            version: 1,
+            closed: Vec::new(),
+            latest: now,
             open: Remembered::default(),
             ended: Remembered::default(),
             checks: Remembered::default(),
+        };
+        // The global scope of a key is counted "from its creation".
+        key.begin(ScopeName::Global, now);
+        let config = Config {
+            global: create.global.with_budget(create.budget),
+            assets: listed(&create.assets),
+            other: create.other.clone().unwrap_or_else(|| Other::Limited(Limits::default())),
+        };
+        let zone = key.zone.clone();
+        key.configure(&config, true, [&zone, &zone], now);
+        key
+    }
+
+    /// "Updates carry the version they were read at; a stale one gets a conflict error …, and nothing is written."
+    pub(super) fn update(&mut self, update: &Update, now: i64) -> Answer {
+        let Config { global, assets, other } = self.config();
+        let budget = global.0.get(&BUDGET).copied();
+        let global = match update.global.clone().changed() {
+            Some(changed) => changed.unwrap_or_default().with_budget(budget),
+            None => global,
+        };
+        let global = match update.budget.changed() {
+            Some(budget) => without_budget(global).with_budget(budget),
+            None => global,
+        };
+        let assets = match update.assets.clone().changed() {
+            Some(changed) => listed(&changed.unwrap_or_default()),
+            None => assets,
+        };
+        let other = match update.other.clone().changed() {
+            Some(changed) => changed.unwrap_or_else(|| Other::Limited(Limits::default())),
+            None => other,
+        };
+        if !global.is_within_bounds() {
+            return Answer::Error(Problem::Invalid);
+        }
+        if update.version.is_some_and(|version| version != self.version) {
+            return Answer::Error(Problem::Stale);
+        }
+        let (before, thresholds) = (self.clone(), self.thresholds());
+        if let Some(changed) = update.expires_at.changed() {
+            self.expires_at = changed.map(instant);
+        }
+        if let Some(changed) = update.thresholds.clone().changed() {
+            self.thresholds = changed.as_deref().map(rising);
+        }
+        self.shadow = update.shadow.unwrap_or(self.shadow);
+        let zone = self.zone.clone();
+        if let Some(changed) = update.time_zone.clone().changed() {
+            self.zone = changed.unwrap_or_default();
+        }
+        let new_zone = self.zone.clone();
+        let config = Config { global, assets, other };
+        let is_now = update.effective == Effective::Now;
+        let mut crossed = self.configure(&config, is_now, [&zone, &new_zone], now);
+        // "Changes of … thresholds … are always at once."
+        let rearmed = self.thresholds();
+        if rearmed != thresholds {
+            for scope in self.scopes.values_mut() {
+                crossed.extend(scope.rearm(&rearmed, now));
+            }
+        }
+        crossed.sort_by_key(|it| (it.rule.scope, it.asset.clone(), it.rule, it.percent));
+        if self.settings(now) == before.settings(now) {
+            // "Saving what is already configured changes nothing", also not the version.
+            *self = before;
+        } else {
+            self.version += 1;
+        }
+        Answer::Updated { crossed }
+    }
+
+    /// Changes the limits. Returns the thresholds that this fires by itself.
+    fn configure(
+        &mut self,
+        config: &Config,
+        is_now: bool,
+        zones: [&TimeZone; 2],
+        now: i64,
+    ) -> Vec<Crossed> {
+        let none = Limits::default();
+        let of_other = match &config.other {
+            Other::Limited(limits) => limits,
+            Other::Denied => &none,
+        };
+        // "A changed zone first moves all scopes of the level to the window of now."
+        let moves = zones[0] != zones[1];
+        if moves {
+            self.drop_all_over(now);
+        }
+        self.denies_other = config.other == Other::Denied;
+        self.listed = config.assets.keys().cloned().collect();
+        for asset in config.assets.keys() {
+            self.begin(ScopeName::Asset(asset.clone()), now);
+        }
+        if !of_other.is_none() {
+            self.begin(ScopeName::Other, now);
+        }
+        let thresholds = self.thresholds();
+        let mut crossed = Vec::new();
+        for name in self.scopes.keys().cloned().collect::<Vec<_>>() {
+            let limits = match &name {
+                ScopeName::Global => &config.global,
+                ScopeName::Asset(asset) => config.assets.get(asset).unwrap_or(&none),
+                ScopeName::Other => of_other,
+            };
+            let changing = Changing { limits, is_now, thresholds: &thresholds, now, zones };
+            let mut scope = self.scopes[&name].clone();
+            let is_day_over = scope.day().0 <= now;
+            if moves || scope.differs(&changing) {
+                crossed.extend(scope.change(&changing, moves));
+                self.put(name.clone(), scope.clone(), now);
+            }
+            let has_limits = scope.as_of(now, &self.zone).has_limits();
+            if is_day_over && !self.is_configured(&name) && !has_limits {
+                // Nothing is left of it: its limits have ended, now or before, and so has its day.
+                if let Some(over) = self.scopes.remove(&name) {
+                    self.close(&name, &over, now);
+                }
+            }
+        }
+        crossed
+    }
+
+    /// Counts a scope from now on, if it is not counted yet.
+    fn begin(&mut self, name: ScopeName, now: i64) {
+        if self.scope(&name, now).is_none() {
+            // Counts of an earlier time under this name are over.
+            if let Some(over) = self.scopes.remove(&name) {
+                self.close(&name, &over, now);
+            }
+            let scope = Scope::begun(name.clone(), now, &self.zone);
+            self.scopes.insert(name, scope);
         }
     }
 
-    pub(super) fn update(&mut self, update: &Update, now: u64) {
-        if let Some(limits) = update.global.changed() {
-            self.change(None, limits, now);
-        }
-        // The whole set is replaced. An asset whose limits stay the same is not touched.
-        if let Some(assets) = update.assets.clone().changed() {
-            let assets = assets.unwrap_or_default();
-            let names = self.scopes.keys().flatten().chain(assets.keys());
-            for name in names.cloned().collect::<BTreeSet<_>>() {
-                let limits = assets.get(&name).copied().flatten();
-                self.change(Some(name), limits, now);
+    /// "Sets what is used to zero now, in all windows but `Ever`; what the day's account had counted is kept in the day's
+    /// row of history; open reservations of those windows then find them closed."
+    pub(super) fn reset(&mut self, now: i64) -> Answer {
+        self.drop_all_over(now);
+        for name in self.scopes.keys().cloned().collect::<Vec<_>>() {
+            let moved = self.scopes[&name].as_of(now, &self.zone);
+            self.put(name.clone(), moved, now);
+            if let Some(scope) = self.scopes.get_mut(&name) {
+                let (end, account) = scope.day();
+                scope.reset();
+                self.closed.push(Closed { end, scope: name, account });
             }
         }
-        let before = self.budget;
-        self.budget = update.budget.changed().unwrap_or(self.budget);
-        // A new budget fires its thresholds again, except those that are already passed.
-        if self.budget != before {
-            self.fired =
-                self.budget.map_or_else(Fired::default, |it| Fired::passed(it, self.spent));
-        }
-        self.expires_at = update.expires_at.changed().unwrap_or(self.expires_at);
+        Answer::Ok
     }
 
     /// `check_and_consume`: "either all allow and all are charged, or nothing changes".
-    pub(super) fn check(&mut self, call: &Call, now: u64) -> Answer {
-        let answer = self.decide(call, now);
-        // "A denial, whatever its reason, charges nothing but does store this [the rebase] for the scopes it meets, or
-        // a full key would stay frozen until the far date".
-        let admitted = matches!(answer, Answer::Allowed { .. });
-        *self = if admitted { self.charged(call, now).0 } else { self.rebased(call, now) };
-        answer
-    }
-
-    /// "A check that consumes nothing (`peek`) answers the same decision and changes nothing."
-    pub(super) fn decide(&self, call: &Call, now: u64) -> Answer {
+    pub(super) fn check(&mut self, call: &Call, now: i64) -> (Answer, Admission) {
         match self.denial(call, now) {
             None => {
-                let (charged, crossed) = self.charged(call, now);
-                let remaining = charged.remaining(call, now);
-                Answer::Allowed { replayed: false, remaining, crossed }
+                let (crossed, admission) = self.charge(call, now);
+                let remaining = self.remaining(call, now);
+                (Answer::Allowed { replayed: false, remaining, crossed }, admission)
             }
-            Some(denial) => Answer::Denied(denial),
+            Some(denial) => {
+                self.rebase(call, now);
+                (self.refusal(denial), Admission::new())
+            }
         }
     }
 
+    /// "A check that consumes nothing (`peek`) answers the same decision and changes nothing."
+    pub(super) fn peek(&self, call: &Call, now: i64) -> Answer {
+        self.clone().check(call, now).0
+    }
+
+    /// "A level in shadow never denies. … Unknown, expired and admin keys are denied all the same."
+    pub(super) fn refusal(&self, denial: Denial) -> Answer {
+        let is_lifted = denial.exceeded().is_some() || denial == Denial::AssetDenied;
+        if self.shadow && is_lifted { Answer::Shadowed(denial) } else { Answer::Denied(denial) }
+    }
+
     /// "Answers `Allowed`, flagged `replayed`, with the state of now": nothing is written.
-    pub(super) fn replayed(&self, call: &Call, now: u64) -> Answer {
+    pub(super) fn replayed(&self, call: &Call, now: i64) -> Answer {
         let remaining = self.remaining(call, now);
         Answer::Allowed { replayed: true, remaining, crossed: Vec::new() }
     }
 
-    /// Returns the windows that a call was charged to, right after the charge.
-    pub(super) fn admitting_windows(&self, call: &Call) -> Vec<WindowId> {
-        met_names(call).filter_map(|name| self.scopes.get(&name)).flat_map(Scope::windows).collect()
-    }
-
-    /// Corrects a call from `estimate` to `actual`: returns the new key and the thresholds that fire. It writes "both
-    /// windows of each counted scope it meets, also when it adds zero"; "a scope whose limits are gone is skipped".
-    pub(super) fn corrected(
-        &self,
-        admitting: &[WindowId],
-        estimate: &Call,
-        actual: &Call,
-        now: u64,
-    ) -> (Self, Vec<Crossed>) {
-        let corrected = self.with_met_scopes(estimate, |scope| {
-            let mut scope = scope.as_of(now)?;
-            scope.correct(admitting, estimate, actual);
-            Some(scope)
-        });
-        // "Credits are held and settled the same way, without windows."
-        let corrected = corrected.with_spent(if actual.credits >= estimate.credits {
-            add(self.spent, actual.credits - estimate.credits)
-        } else {
-            self.spent.saturating_sub(estimate.credits - actual.credits)
-        });
-        corrected.firing(estimate)
-    }
-
     /// "Reading usage never changes it, and shows a window that has passed as empty."
-    pub(super) fn usage(&self, now: u64) -> Usage {
-        let global = self.scopes.get(&None).and_then(|scope| scope.as_of(now));
-        let mut rows = vec![Scope::row(global.as_ref(), "global")];
-        for (name, scope) in &self.scopes {
-            if let (Some(name), Some(scope)) = (name, scope.as_of(now)) {
-                rows.push(Scope::row(Some(&scope), name));
-            }
+    pub(super) fn usage(&self, now: i64) -> Usage {
+        let scopes = self.scopes.keys().filter_map(|name| self.scope(name, now));
+        let global = &self.scopes[&ScopeName::Global];
+        let budget = global.in_force().0.get(&BUDGET).copied();
+        Usage {
+            rows: scopes.map(|scope| scope.row()).collect(),
+            credits: Credits { spent: global.spent(), budget },
         }
-        Usage { rows, credits: Credits { spent: self.spent, budget: self.budget } }
     }
 
-    /// Returns the reason for a denial: "the first that holds, in the order unknown, expired, admin, budget, rate".
-    fn denial(&self, call: &Call, now: u64) -> Option<Denial> {
+    /// Returns the reason for a denial: "the first that holds".
+    pub(super) fn denial(&self, call: &Call, now: i64) -> Option<Denial> {
         self.denial_but_for_rules(call, now).or_else(|| {
-            let violated = self.violated(call, now);
-            Some(Denial::RateLimited {
-                binding: binding(&violated)?,
-                violated: violated.into_iter().map(|state| state.rule).collect(),
-                // "The windows as they stand" are those after the denial, also for a peek: it answers the same
-                // decision.
-                retry_at: self.rebased(call, now).retry_at(call, now),
+            self.denial_by_rules(self.violated(call, now), || {
+                // "The windows as they stand" are those after the denial, also for a peek: it answers the same decision.
+                let mut key = self.clone();
+                key.rebase(call, now);
+                key.retry_at(call, now, |key, end| key.violated(call, end))
             })
         })
     }
 
-    fn denial_but_for_rules(&self, call: &Call, now: u64) -> Option<Denial> {
-        // "A key is expired from `expires_at` on".
+    pub(super) fn denial_but_for_rules(&self, call: &Call, now: i64) -> Option<Denial> {
+        // "A level is expired from its `expires_at` on".
         if self.expires_at.is_some_and(|expires_at| now >= expires_at) {
             return Some(Denial::ExpiredKey);
         }
         if self.kind == KeyKind::Admin {
             return Some(Denial::AdminKey);
         }
-        // "The budget follows the same three lines, with credits".
-        if self
-            .budget
-            .is_some_and(|budget| !admits(budget, self.spent, call.credits, call.requests))
-        {
-            return Some(Denial::BudgetExhausted);
-        }
-        None
+        // "`Other` may instead be `Denied`: then only listed assets may be called."
+        let is_other = call.asset.as_ref().is_some_and(|asset| !self.listed.contains(asset));
+        (self.denies_other && is_other).then_some(Denial::AssetDenied)
     }
 
-    fn violated(&self, call: &Call, now: u64) -> Vec<RuleState> {
+    /// "`BudgetExhausted` (a violated rule counts credits for `Ever`), `RateLimited`".
+    pub(super) fn denial_by_rules(
+        &self,
+        violated: Vec<RuleState>,
+        retry_at: impl FnOnce() -> Option<i64>,
+    ) -> Option<Denial> {
+        let exceeded = Exceeded {
+            binding: binding(&violated)?,
+            violated: violated.iter().map(|state| state.rule).collect(),
+            retry_at: retry_at().and_then(|at| at.try_into().ok()),
+        };
+        let counts_budget =
+            violated.iter().any(|state| (state.rule.window, state.rule.unit) == BUDGET);
+        Some(if counts_budget {
+            Denial::BudgetExhausted(exceeded)
+        } else {
+            Denial::RateLimited(exceeded)
+        })
+    }
+
+    fn violated(&self, call: &Call, now: i64) -> Vec<RuleState> {
         self.rules(call, now).into_iter().filter(|state| !state.admits(call)).collect()
     }
 
     /// "The first instant at which this same charge would be admitted if nothing else were consumed. Only ends of the
-    /// windows as they stand can be that, minute ends and day ends, each tried in full (by then a pending limit may be
-    /// in force, or the key may have expired). If none admits it, `retry_at` is none".
-    fn retry_at(&self, call: &Call, now: u64) -> Option<u64> {
+    /// windows as they stand can be that, each tried in full (by then a pending limit may be in force, or the key may have
+    /// expired). If none admits it, `retry_at` is none".
+    pub(super) fn retry_at(
+        &self,
+        call: &Call,
+        now: i64,
+        violated: impl Fn(&Self, i64) -> Vec<RuleState>,
+    ) -> Option<i64> {
         let met = self.met(call, now);
-        let ends: BTreeSet<u64> = met.flat_map(|(_, scope)| scope.ends()).collect();
+        let ends: BTreeSet<i64> = met.iter().flat_map(|(_, scope)| scope.ends()).collect();
         ends.into_iter().find(|&end| {
-            self.denial_but_for_rules(call, end).is_none() && self.violated(call, end).is_empty()
+            self.denial_but_for_rules(call, end).is_none() && violated(self, end).is_empty()
         })
     }
 
-    /// Returns the rules that the call meets, in the order in which they are listed: global before asset.
-    fn rules(&self, call: &Call, now: u64) -> Vec<RuleState> {
-        self.met(call, now).flat_map(|(rule_scope, scope)| scope.rules(rule_scope)).collect()
+    /// Returns the rules that the call meets, in canonical order.
+    pub(super) fn rules(&self, call: &Call, now: i64) -> Vec<RuleState> {
+        self.met(call, now).iter().flat_map(|(_, scope)| scope.rules()).collect()
     }
 
-    /// Returns the counted scopes that the call meets, as written now. "A call of no asset meets the global rules"; so
-    /// does one of "an asset without limits".
-    fn met(&self, call: &Call, now: u64) -> impl Iterator<Item = (RuleScope, Scope)> {
-        met_names(call).filter_map(move |name| {
-            let scope = if name.is_some() { RuleScope::Asset } else { RuleScope::Global };
-            Some((scope, self.scopes.get(&name)?.as_of(now)?))
-        })
+    /// Returns the scope as written now, if it is counted. "One that is no longer listed keeps its scope … until its
+    /// limits have ended and its day is over."
+    pub(super) fn scope(&self, name: &ScopeName, now: i64) -> Option<Scope> {
+        let stored = self.scopes.get(name)?;
+        let scope = stored.as_of(now, &self.zone);
+        let is_day_over = stored.day().0 <= now;
+        (self.is_configured(name) || scope.has_limits() || !is_day_over).then_some(scope)
     }
 
-    fn remaining(&self, call: &Call, now: u64) -> Remaining {
+    /// Returns whether the configuration keeps a scope, limited or not.
+    fn is_configured(&self, name: &ScopeName) -> bool {
+        match name {
+            ScopeName::Global => true,
+            ScopeName::Asset(asset) => self.listed.contains(asset),
+            ScopeName::Other => false,
+        }
+    }
+
+    /// Returns the scopes that the call meets, as written now, in canonical order.
+    ///
+    /// "A call of no asset meets global scopes only." "An asset that is not listed meets `Other`, if that has limits". "As
+    /// long as a first limit of it is pending, its calls meet `Other` too."
+    pub(super) fn met(&self, call: &Call, now: i64) -> Vec<(ScopeName, Scope)> {
+        let counted = |name: ScopeName| Some((name.clone(), self.scope(&name, now)?));
+        let global = counted(ScopeName::Global);
+        let Some(asset) = &call.asset else { return global.into_iter().collect() };
+        let asset = counted(ScopeName::Asset(asset.clone()));
+        let meets_other = asset.as_ref().is_none_or(|(_, scope)| scope.waits_for_its_first_limit());
+        let other =
+            counted(ScopeName::Other).filter(|(_, other)| meets_other && other.has_limits());
+        global.into_iter().chain(asset).chain(other).collect()
+    }
+
+    pub(super) fn remaining(&self, call: &Call, now: i64) -> Remaining {
         let rules = self.rules(call, now);
-        Remaining {
-            rules: rules.iter().map(|state| (state.rule, state.remaining())).collect(),
-            budget: self.budget.map(|budget| budget.saturating_sub(self.spent)),
-        }
+        Remaining(rules.iter().map(|state| (state.rule, state.remaining())).collect())
     }
 
-    /// Returns the key after the call was admitted, and the thresholds that fire.
-    fn charged(&self, call: &Call, now: u64) -> (Self, Vec<Crossed>) {
-        self.with_met_scopes(call, |scope| {
-            let mut scope = scope.as_of(now)?;
-            scope.admit(call);
-            Some(scope)
-        })
-        .with_spent(add(self.spent, call.credits))
-        .firing(call)
-    }
-
-    /// Fires the thresholds that the counts have reached, first of the rules that the call meets, then of the budget.
-    /// "Detected inside the atomic step": each charge checks them.
-    fn firing(mut self, call: &Call) -> (Self, Vec<Crossed>) {
+    /// Charges a call. Returns the thresholds that fire, and the windows that admitted it.
+    fn charge(&mut self, call: &Call, now: i64) -> (Vec<Crossed>, Admission) {
+        let (thresholds, mut admission) = (self.thresholds(), Admission::new());
         let mut crossed = Vec::new();
-        for name in met_names(call) {
-            if let Some(scope) = self.scopes.get_mut(&name) {
-                crossed.extend(scope.fire(name.as_ref()));
-            }
+        for (name, mut scope) in self.met(call, now) {
+            admission.insert(name.clone(), scope.admit(call));
+            crossed.extend(scope.fire(&thresholds));
+            self.put(name, scope, now);
         }
-        if let Some(limit) = self.budget {
-            let used = self.spent;
-            for percent in self.fired.fire(limit, used) {
-                let (rule, asset, resets_at) = (None, None, None);
-                crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
-            }
+        self.drop_over(call, now);
+        (crossed, admission)
+    }
+
+    /// Returns the scopes that a correction of a call concerns: those that the call meets now, and `Other` if that
+    /// admitted it. "A scope that is no longer counted is skipped."
+    pub(super) fn corrected(
+        &self,
+        call: &Call,
+        admission: &Admission,
+        now: i64,
+    ) -> Vec<(ScopeName, Scope)> {
+        let mut scopes = self.met(call, now);
+        let is_met = |name: &ScopeName| scopes.iter().any(|(met, _)| met == name);
+        if admission.contains_key(&ScopeName::Other) && !is_met(&ScopeName::Other) {
+            scopes.extend(Some(ScopeName::Other).zip(self.scope(&ScopeName::Other, now)));
         }
-        (self, crossed)
+        scopes
     }
 
-    /// Returns the key after the call was denied.
-    fn rebased(&self, call: &Call, now: u64) -> Self {
-        self.with_met_scopes(call, |scope| Some(scope.rebased(now)))
-    }
-
-    /// Returns the key with the scopes that the call meets replaced or dropped.
-    fn with_met_scopes(&self, call: &Call, replaced: impl Fn(&Scope) -> Option<Scope>) -> Self {
-        let mut key = self.clone();
-        for name in met_names(call) {
-            if let Some(scope) = self.scopes.get(&name) {
-                key.put(name, replaced(scope));
-            }
+    /// Corrects a call from what was charged to `actual`. Returns the thresholds that fire.
+    pub(super) fn correct(
+        &mut self,
+        admission: &Admission,
+        charged: &Call,
+        actual: &Call,
+        now: i64,
+    ) -> Vec<Crossed> {
+        let (thresholds, mut crossed) = (self.thresholds(), Vec::new());
+        for (name, mut scope) in self.corrected(charged, admission, now) {
+            let admitting = admission.get(&name).map_or(&[][..], Vec::as_slice);
+            scope.correct(admitting, charged, actual);
+            crossed.extend(scope.fire(&thresholds));
+            self.put(name, scope, now);
         }
-        key
+        self.drop_over(charged, now);
+        crossed
     }
 
-    /// "Credits spent are counted also without a budget."
-    fn with_spent(self, spent: u64) -> Self {
-        Self { spent, ..self }
+    /// "A denial, whatever its reason, charges nothing but does store this [the rebase] for the scopes it meets, or a full
+    /// key would stay frozen until the far date".
+    pub(super) fn rebase(&mut self, call: &Call, now: i64) {
+        for (name, _) in self.met(call, now) {
+            let rebased = self.scopes[&name].rebased(now, &self.zone);
+            self.scopes.insert(name, rebased);
+        }
     }
 
-    fn change(&mut self, name: Option<String>, limits: Option<Limits>, now: u64) {
-        self.countings += 1;
-        let (current, limits) = (self.scopes.get(&name), limits.unwrap_or_default());
-        let changed = Scope::changed(current, &limits, now, self.countings);
-        self.put(name, changed);
+    /// Stores a scope as written now. "The roll that closes it adds it to the row in the same step."
+    fn put(&mut self, name: ScopeName, scope: Scope, now: i64) {
+        if let Some(before) = self.scopes.remove(&name) {
+            self.close(&name, &before, now);
+        }
+        self.scopes.insert(name, scope);
     }
 
-    fn put(&mut self, name: Option<String>, scope: Option<Scope>) {
-        match scope {
-            Some(scope) => self.scopes.insert(name, scope),
-            None => self.scopes.remove(&name),
+    /// Drops the scope of the call's asset when it is over.
+    fn drop_over(&mut self, call: &Call, now: i64) {
+        if let Some(asset) = &call.asset {
+            self.drop_if_over(&ScopeName::Asset(asset.clone()), now);
+        }
+    }
+
+    fn drop_all_over(&mut self, now: i64) {
+        for name in self.scopes.keys().cloned().collect::<Vec<_>>() {
+            self.drop_if_over(&name, now);
+        }
+    }
+
+    fn drop_if_over(&mut self, name: &ScopeName, now: i64) {
+        if self.scope(name, now).is_none()
+            && let Some(over) = self.scopes.remove(name)
+        {
+            self.close(name, &over, now);
+        }
+    }
+
+    /// Adds what a day had counted to the history, if it has passed.
+    fn close(&mut self, name: &ScopeName, before: &Scope, now: i64) {
+        let (end, account) = before.day();
+        if end <= now {
+            self.closed.push(Closed { end, scope: name.clone(), account });
+        }
+    }
+
+    fn thresholds(&self) -> Vec<u8> {
+        self.thresholds.clone().unwrap_or_else(|| THRESHOLDS.to_vec())
+    }
+
+    fn config(&self) -> Config {
+        let configured = |name: &ScopeName| self.scopes.get(name).map(Scope::configured);
+        let asset = |asset: &String| {
+            let limits = configured(&ScopeName::Asset(asset.clone())).unwrap_or_default();
+            (asset.clone(), limits)
         };
+        Config {
+            global: configured(&ScopeName::Global).unwrap_or_default(),
+            assets: self.listed.iter().map(asset).collect(),
+            other: if self.denies_other {
+                Other::Denied
+            } else {
+                Other::Limited(configured(&ScopeName::Other).unwrap_or_default())
+            },
+        }
+    }
+
+    /// Returns what an update can change.
+    fn settings(&self, now: i64) -> impl PartialEq + use<> {
+        let scopes = self.scopes.keys().filter_map(|name| {
+            let scope = self.scope(name, now)?;
+            let row = scope.row();
+            scope.has_limits().then(|| (name.clone(), scope.in_force(), row.pending))
+        });
+        let scopes: Vec<_> = scopes.collect();
+        (
+            scopes,
+            self.listed.clone(),
+            (self.denies_other, self.expires_at, self.shadow),
+            self.zone.clone(),
+            self.thresholds.clone(),
+        )
     }
 }
 
-/// Returns the names of the scopes that a call meets if they are counted.
-fn met_names(call: &Call) -> impl Iterator<Item = Option<String>> {
-    iter::once(None).chain(call.asset.clone().map(Some))
-}
-
-/// "The binding rule is the violated one that resets last; ties go to the smaller limit, then global before asset,
-/// tokens before requests, minute before day."
+/// "The binding rule is the violated one that resets last; ties go to the smaller limit, then to the first in canonical
+/// order." One that never resets resets last.
 fn binding(violated: &[RuleState]) -> Option<Rule> {
-    let first_by_name = |rule: Rule| {
-        (
-            rule.scope == RuleScope::Asset,
-            rule.unit == Unit::Requests,
-            rule.window == WindowKind::Day,
-        )
-    };
-    let first = violated
-        .iter()
-        .min_by_key(|state| (Reverse(state.resets_at), state.limit, first_by_name(state.rule)));
+    let first = violated.iter().min_by_key(|state| {
+        (state.resets_at.is_some(), Reverse(state.resets_at), state.limit, state.rule)
+    });
     first.map(|state| state.rule)
 }
+
+fn without_budget(mut global: Limits) -> Limits {
+    global.0.remove(&BUDGET);
+    global
+}
+
+/// Returns the assets that are listed: `null` stands for none.
+fn listed(assets: &crate::replay::Assets) -> BTreeMap<String, Limits> {
+    let listed = assets.iter().filter_map(|(asset, limits)| Some((asset.clone(), limits.clone()?)));
+    listed.collect()
+}
+
+fn rising(percents: impl AsRef<[u64]>) -> Vec<u8> {
+    let percents: BTreeSet<u64> = percents.as_ref().iter().copied().collect();
+    percents.into_iter().filter_map(|percent| percent.try_into().ok()).collect()
+}
+
+/// Returns an instant within the bounds of the format.
+pub(super) fn instant(unix_ms: u64) -> i64 {
+    unix_ms.try_into().expect("an instant within its bounds")
+}
+
+/// The window and the unit of the budget.
+const BUDGET: (Window, Unit) = (Window::Ever, Unit::Credits);

@@ -9,7 +9,7 @@ pub(super) struct Remembered<T>(Vec<One<T>>);
 #[derive(Clone, Debug)]
 struct One<T> {
     id: String,
-    until: u64,
+    until: i64,
     /// Whether the clock has reached that instant.
     has_passed: bool,
     what: T,
@@ -22,7 +22,7 @@ impl<T> Remembered<T> {
         one.map(|one| &mut one.what)
     }
 
-    pub(super) fn insert(&mut self, id: &str, until: u64, what: T) {
+    pub(super) fn insert(&mut self, id: &str, until: i64, what: T) {
         self.0.retain(|one| one.id != id);
         self.0.push(One { id: id.to_owned(), until, has_passed: false, what });
     }
@@ -35,28 +35,28 @@ impl<T> Remembered<T> {
     /// "At a bound the answer is the error `TooMany` with the time at which there is room": the earliest one, if there
     /// is no room now.
     pub(super) fn full_until(&self, most: usize) -> Option<u64> {
-        let mut untils: Vec<u64> =
+        let mut untils: Vec<i64> =
             self.0.iter().filter(|one| !one.has_passed).map(|one| one.until).collect();
         untils.sort_unstable();
         let above = untils.len().checked_sub(most)?;
-        Some(untils.get(above).map_or(LARGEST, |until| LARGEST.min(*until)))
+        Some(untils.get(above).map_or(LARGEST, |until| until.unsigned_abs().min(LARGEST)))
     }
 
     /// Returns whether the specification says if there is room for one more.
-    pub(super) fn specifies_room(&self, most: usize, now: u64) -> bool {
+    pub(super) fn specifies_room(&self, most: usize, now: i64) -> bool {
         let perhaps = self.0.iter().filter(|one| one.has_passed && now < one.until).count();
         let certainly = self.0.iter().filter(|one| !one.has_passed).count();
         perhaps == 0 || certainly + perhaps < most
     }
 
-    pub(super) fn look_at_the_clock(&mut self, now: u64) {
+    pub(super) fn look_at_the_clock(&mut self, now: i64) {
         for one in &mut self.0 {
             one.has_passed |= now >= one.until;
         }
     }
 
     /// "After a step back, whether an id or a ttl that had passed holds again is unspecified."
-    pub(super) fn specifies(&self, id: &str, now: u64) -> bool {
+    pub(super) fn specifies(&self, id: &str, now: i64) -> bool {
         !self.0.iter().any(|one| one.id == id && one.has_passed && now < one.until)
     }
 }

@@ -3,17 +3,18 @@
 use crate::replay::{Answer, Call, Cost, Crossed, LARGEST, Problem, Reserve, Totals};
 
 use super::Bounds;
-use super::key::Key;
-use super::window::WindowId;
+use super::key::{Admission, Key, instant};
+use super::scope::RuleState;
+use super::window::figures;
 
-/// An admitted call that can be corrected once.
+/// An admitted call that can be corrected.
 #[derive(Clone, Debug)]
 pub(super) struct Reservation {
     /// The call as reserved, to recognise a repetition.
     reserved: Call,
-    /// The estimate after extensions.
+    /// The estimate after amendments.
     estimate: Call,
-    admitting: Vec<WindowId>,
+    admission: Admission,
     end: Option<End>,
 }
 
@@ -24,23 +25,24 @@ enum End {
 }
 
 impl Key {
-    pub(super) fn look_at_the_clock(&mut self, now: u64) {
+    pub(super) fn look_at_the_clock(&mut self, now: i64) {
+        self.latest = self.latest.max(now);
         self.open.look_at_the_clock(now);
         self.ended.look_at_the_clock(now);
         self.checks.look_at_the_clock(now);
     }
 
-    pub(super) fn specifies_check(&self, id: &str, bounds: &Bounds, now: u64) -> bool {
+    pub(super) fn specifies_check(&self, id: &str, bounds: &Bounds, now: i64) -> bool {
         self.checks.specifies(id, now) && self.checks.specifies_room(bounds.checks, now)
     }
 
-    pub(super) fn specifies_reserve(&self, id: &str, bounds: &Bounds, now: u64) -> bool {
+    pub(super) fn specifies_reserve(&self, id: &str, bounds: &Bounds, now: i64) -> bool {
         self.specifies_reservation(id, now)
             && self.open.specifies_room(bounds.open, now)
             && self.ended.specifies_room(bounds.ended, now)
     }
 
-    pub(super) fn specifies_reservation(&self, id: &str, now: u64) -> bool {
+    pub(super) fn specifies_reservation(&self, id: &str, now: i64) -> bool {
         self.open.specifies(id, now) && self.ended.specifies(id, now)
     }
 
@@ -49,9 +51,16 @@ impl Key {
     }
 
     /// "At a bound the answer is the error `TooMany` …; nothing is charged". A call over its limits is denied even then.
-    fn check_if_room(&mut self, call: &Call, full_until: Option<u64>, now: u64) -> Answer {
+    fn check_if_room(
+        &mut self,
+        call: &Call,
+        full_until: Option<u64>,
+        now: i64,
+    ) -> (Answer, Admission) {
         match full_until {
-            Some(retry_at) if is_allowed(&self.decide(call, now)) => Answer::TooMany { retry_at },
+            Some(retry_at) if is_allowed(&self.peek(call, now)) => {
+                (Answer::TooMany { retry_at }, Admission::new())
+            }
             _ => self.check(call, now),
         }
     }
@@ -63,13 +72,13 @@ impl Key {
         call: &Call,
         id: &str,
         bounds: &Bounds,
-        now: u64,
+        now: i64,
     ) -> Answer {
         // "The id alone decides": the state shown is that of the repeated call.
         if self.checks.get(id).is_some() {
             return self.replayed(call, now);
         }
-        let answer = self.check_if_room(call, self.checks.full_until(bounds.checks), now);
+        let (answer, _) = self.check_if_room(call, self.checks.full_until(bounds.checks), now);
         // "Only admitted calls are remembered."
         if is_allowed(&answer) {
             self.checks.insert(id, now + DEDUPE_MS, ());
@@ -77,8 +86,8 @@ impl Key {
         answer
     }
 
-    /// "`check_and_consume` of the estimate that can be corrected once".
-    pub(super) fn reserve(&mut self, reserve: &Reserve, bounds: &Bounds, now: u64) -> Answer {
+    /// "`check_and_consume` of the estimate that can be corrected".
+    pub(super) fn reserve(&mut self, reserve: &Reserve, bounds: &Bounds, now: i64) -> Answer {
         let Reserve { estimate, id, ttl_ms } = reserve;
         if let Some(known) = self.reservation(id) {
             // "`reserve` again with a known id answers `Allowed`, flagged `replayed`, with the state of now, also when it is
@@ -91,53 +100,73 @@ impl Key {
         }
         // It needs room among the open reservations, and for its end room among the ended ones.
         let full_until = self.open.full_until(bounds.open).max(self.ended.full_until(bounds.ended));
-        let answer = self.check_if_room(estimate, full_until, now);
+        let (answer, admission) = self.check_if_room(estimate, full_until, now);
         if is_allowed(&answer) {
             let reservation = Reservation {
                 reserved: estimate.clone(),
                 estimate: estimate.clone(),
-                admitting: self.admitting_windows(estimate),
+                admission,
                 end: None,
             };
             // "Never settled …: the reservation is forgotten after its ttl, which runs from `reserve` and is not
             // prolonged."
-            self.open.insert(id, now + ttl_ms, reservation);
+            self.open.insert(id, now + instant(*ttl_ms), reservation);
         }
         answer
     }
 
-    /// "A running stream asks for more. `to` is the new whole estimate (input, output, credits), never below the old
-    /// one".
-    pub(super) fn extend(&mut self, to: &Totals, now: u64) -> Answer {
+    /// "The new whole estimate of an open reservation. What it adds is checked and charged like a top-up, all or nothing, in
+    /// the windows open now; what it takes away is handed back at once, as settle does."
+    pub(super) fn amend(&mut self, to: &Totals, now: i64) -> Answer {
         let Some(reservation) = self.reservation(&to.id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
-        let old = reservation.estimate.clone();
-        let Some(new) = filled_in(to, &old) else { return Answer::Error(Problem::Invalid) };
-        if new.input < old.input || new.output < old.output || new.credits < old.credits {
-            return Answer::Error(Problem::Invalid);
-        }
+        let reservation = reservation.clone();
+        let old = &reservation.estimate;
+        let Some(new) = filled_in(to, old) else { return Answer::Error(Problem::Invalid) };
         if reservation.end.is_some() {
             return Answer::Error(Problem::AlreadySettled);
         }
-        // "What is missing is checked and charged like a top-up, all or nothing, in the windows open now."
-        let missing = Call {
-            requests: 0,
-            input: new.input - old.input,
-            output: new.output - old.output,
-            credits: new.credits - old.credits,
-            ..old
+        let added = Call {
+            requests: new.requests.saturating_sub(old.requests),
+            input: new.input.saturating_sub(old.input),
+            output: new.output.saturating_sub(old.output),
+            credits: new.credits.saturating_sub(old.credits),
+            ..old.clone()
         };
-        let answer = self.check(&missing, now);
-        if is_allowed(&answer)
-            && let Some(reservation) = self.reservation(&to.id)
-        {
+        let adds = figures(&added) != [0; 4];
+        // "An amendment that adds is denied there" (on an expired key). It fits if the counts after it do; if not, what it
+        // adds is denied as a top-up is.
+        let denial = self.denial_but_for_rules(&new, now).filter(|_| adds).or_else(|| {
+            let fits = self.violated_by_amendment(&reservation, &new, now).is_empty();
+            self.denial(&added, now).filter(|_| !fits)
+        });
+        if let Some(denial) = denial {
+            self.rebase(&new, now);
+            return self.refusal(denial);
+        }
+        let crossed = self.correct(&reservation.admission, old, &new, now);
+        let remaining = self.remaining(&new, now);
+        if let Some(reservation) = self.reservation(&to.id) {
             reservation.estimate = new;
         }
-        answer
+        Answer::Allowed { replayed: false, remaining, crossed }
     }
 
-    pub(super) fn settle(&mut self, actual: &Totals, now: u64) -> Answer {
+    fn violated_by_amendment(
+        &self,
+        Reservation { estimate, admission, .. }: &Reservation,
+        new: &Call,
+        now: i64,
+    ) -> Vec<RuleState> {
+        let violated = self.met(new, now).into_iter().flat_map(|(name, scope)| {
+            let admitting = admission.get(&name).map_or(&[][..], Vec::as_slice);
+            scope.violated_by_correction(admitting, estimate, new)
+        });
+        violated.collect()
+    }
+
+    pub(super) fn settle(&mut self, actual: &Totals, now: i64) -> Answer {
         let Some(reservation) = self.reservation(&actual.id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
@@ -147,13 +176,13 @@ impl Key {
         }
     }
 
-    pub(super) fn cancel(&mut self, id: &str, now: u64) -> Answer {
+    pub(super) fn cancel(&mut self, id: &str, now: i64) -> Answer {
         self.end(id, End::Cancelled, now)
     }
 
     /// "Settle and cancel are idempotent: repeated after a lost answer, they change nothing more and answer the same.
     /// Settle is final; cancel after settle is an error that changes nothing."
-    fn end(&mut self, id: &str, end: End, now: u64) -> Answer {
+    fn end(&mut self, id: &str, end: End, now: i64) -> Answer {
         let Some(reservation) = self.reservation(id) else {
             return Answer::Error(Problem::UnknownReservation);
         };
@@ -165,7 +194,7 @@ impl Key {
             Some(_) => return Answer::Error(Problem::AlreadySettled),
             None => {}
         }
-        let Reservation { estimate, admitting, .. } = reservation.clone();
+        let Reservation { estimate, admission, .. } = reservation.clone();
         let actual = match &end {
             End::Settled(actual) => actual.clone(),
             // "The call never went upstream: settle at zero, the request refunded too."
@@ -173,8 +202,7 @@ impl Key {
                 Call { requests: 0, input: 0, output: 0, credits: 0, ..estimate.clone() }
             }
         };
-        let (corrected, crossed) = self.corrected(&admitting, &estimate, &actual, now);
-        *self = corrected;
+        let crossed = self.correct(&admission, &estimate, &actual, now);
         // "An ended reservation is remembered for the dedupe time (120 s by default) from its end." The bounds do
         // not apply here: a refund is never lost.
         if let Some(reservation) = self.open.remove(id) {
@@ -205,6 +233,7 @@ impl End {
 /// Fills in absent totals from the current estimate; returns `None` if the sum of the tokens is too large.
 fn filled_in(totals: &Totals, estimate: &Call) -> Option<Call> {
     let filled = Call {
+        requests: totals.requests.unwrap_or(estimate.requests),
         input: totals.input.unwrap_or(estimate.input),
         output: totals.output.unwrap_or(estimate.output),
         credits: totals.credits.unwrap_or(estimate.credits),
@@ -217,4 +246,4 @@ fn is_allowed(answer: &Answer) -> bool {
     matches!(answer, Answer::Allowed { .. })
 }
 
-const DEDUPE_MS: u64 = 120_000;
+const DEDUPE_MS: i64 = 120_000;

@@ -1,14 +1,21 @@
-//! One counted scope: all calls of a key, or its calls of one asset.
+//! One counted scope: all calls of a key, its calls of one asset, or its calls of assets that are not listed.
+
+use std::collections::BTreeMap;
 
 use crate::replay::{
-    Call, Crossed, Limits, Row, Rule, Scope as RuleScope, TokenType, Unit, Window as WindowKind,
+    Call, Cost, Crossed, Limits, Row, Rule, RuleUsage, Scope as RuleScope, ScopeName, TimeZone,
+    Unit, Window as WindowKind,
 };
 
-use super::window::{Window, WindowId, WindowLimits, tokens};
+use super::window::{Admitted, Amounts, Window, amount, figures};
 
-/// Its minute and its day. "While it is counted, all four of its (window, unit) pairs are, also those without a limit".
+/// Its windows. "A counted scope counts its account and each limit in force, and nothing else": the day is always there,
+/// any other window while it has limits, in force or pending. The global scope also counts for ever.
 #[derive(Clone, Debug)]
-pub(super) struct Scope([Window; 2]);
+pub(super) struct Scope {
+    name: ScopeName,
+    windows: BTreeMap<WindowKind, Window>,
+}
 
 /// One limit in force, and its usage.
 #[derive(Clone, Copy, Debug)]
@@ -16,129 +23,262 @@ pub(super) struct RuleState {
     pub(super) rule: Rule,
     pub(super) limit: u64,
     pub(super) used: u64,
-    pub(super) resets_at: u64,
-    token_type: TokenType,
+    pub(super) resets_at: Option<i64>,
+}
+
+/// How the limits of a scope change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Changing<'a> {
+    pub(super) limits: &'a Limits,
+    /// Whether all limits change at once, and not at the next window of their kind.
+    pub(super) is_now: bool,
+    pub(super) thresholds: &'a [u8],
+    pub(super) now: i64,
+    /// The zone in which the windows move, and the one in which others begin.
+    pub(super) zones: [&'a TimeZone; 2],
 }
 
 impl Scope {
-    /// "A new key's limits are in force at once." "Limits without a single number are no limits."
-    pub(super) fn created(limits: &Limits, now: u64, counting: u64) -> Option<Self> {
-        let opened = |kind| Window::opened(kind, now, WindowLimits::of(limits, kind), counting);
-        Self(KINDS.map(opened)).if_counted()
-    }
-
-    /// Returns the scope as written now. "A scope is counted from the operation that gives it limits until it has
-    /// none, in force or pending; then its counts are dropped by the next operation that writes them."
-    pub(super) fn as_of(&self, now: u64) -> Option<Self> {
-        Self(self.each(|window| window.as_of(now))).if_counted()
-    }
-
-    /// Returns the scope after a denial, which writes no counts and so drops none.
-    pub(super) fn rebased(&self, now: u64) -> Self {
-        Self(self.each(|window| window.rebased(now)))
-    }
-
-    /// Changes the limits of a scope, counted or not: "setting, raising, lowering, clearing, adding or removing an
-    /// asset, changing the token type".
-    ///
-    /// "A scope that was dropped and gains limits again never finds its earlier windows": a new counting gets a new
-    /// number.
-    pub(super) fn changed(
-        current: Option<&Self>,
-        limits: &Limits,
-        now: u64,
-        counting: u64,
-    ) -> Option<Self> {
-        let limits = KINDS.map(|kind| WindowLimits::of(limits, kind));
-        let configured = current.map(|scope| scope.each(Window::configured));
-        // "Saving what is already configured changes nothing": not even the windows move.
-        if configured.unwrap_or([WindowLimits::NONE; 2]) == limits {
-            return current.cloned();
-        }
-        // The change writes both windows. An uncounted scope is counted from here on, with no limit in force: also
-        // the first limits of a scope of an old key take effect at the next window.
-        let opened = |kind| Window::opened(kind, now, WindowLimits::NONE, counting);
-        let mut scope =
-            current.and_then(|scope| scope.as_of(now)).unwrap_or_else(|| Self(KINDS.map(opened)));
-        for (window, limits) in scope.0.iter_mut().zip(limits) {
-            window.change(limits);
-        }
-        scope.if_counted()
-    }
-
-    /// "Both windows of each counted scope it meets, also when it adds zero".
-    pub(super) fn admit(&mut self, call: &Call) {
-        self.0.iter_mut().for_each(|window| window.admit(call));
-    }
-
-    pub(super) fn correct(&mut self, admitting: &[WindowId], estimate: &Call, actual: &Call) {
-        self.0.iter_mut().for_each(|window| window.correct(admitting, estimate, actual));
-    }
-
-    pub(super) fn windows(&self) -> [WindowId; 2] {
-        self.each(Window::id)
-    }
-
-    /// Returns the rules in the order in which they are listed: minute before day, requests before tokens.
-    pub(super) fn rules(&self, scope: RuleScope) -> Vec<RuleState> {
-        let mut rules = Vec::new();
-        for (kind, window) in KINDS.into_iter().zip(&self.0) {
-            for unit in [Unit::Requests, Unit::Tokens] {
-                // A count without a limit "never denies".
-                if let Some(limit) = window.in_force().limit(unit) {
-                    rules.push(RuleState {
-                        rule: Rule { scope, window: kind, unit },
-                        limit,
-                        used: window.used(unit),
-                        resets_at: window.resets_at(),
-                        token_type: window.in_force().token_type,
-                    });
-                }
+    /// Creates a scope that is counted from now on, without limits.
+    pub(super) fn begun(name: ScopeName, now: i64, zone: &TimeZone) -> Self {
+        let mut scope = Self { name, windows: BTreeMap::new() };
+        for kind in KINDS {
+            if is_always_counted(&scope.name, kind) {
+                scope.windows.insert(kind, Window::begun(kind, now, zone));
             }
         }
+        scope
+    }
+
+    /// Returns the scope as written now.
+    pub(super) fn as_of(&self, now: i64, zone: &TimeZone) -> Self {
+        self.each(|window| window.as_of(now, zone))
+    }
+
+    /// Returns the scope after a denial.
+    pub(super) fn rebased(&self, now: i64, zone: &TimeZone) -> Self {
+        self.each(|window| window.rebased(now, zone))
+    }
+
+    fn each(&self, moved: impl Fn(&Window) -> Window) -> Self {
+        let windows = self.windows.iter().map(|(kind, window)| (*kind, moved(window)));
+        let mut scope = Self { name: self.name.clone(), windows: windows.collect() };
+        scope.drop_windows();
+        scope
+    }
+
+    /// Drops the windows that have nothing to count.
+    fn drop_windows(&mut self) {
+        let Self { name, windows } = self;
+        windows.retain(|kind, window| is_always_counted(name, *kind) || window.has_limits());
+    }
+
+    /// Returns whether any limit is in force or pending.
+    pub(super) fn has_limits(&self) -> bool {
+        self.windows.values().any(Window::has_limits)
+    }
+
+    /// Returns whether no limit is in force, and one is pending.
+    pub(super) fn waits_for_its_first_limit(&self) -> bool {
+        self.has_limits() && self.windows.values().all(|window| window.in_force().is_empty())
+    }
+
+    /// Returns the end of its day, and what was counted in it.
+    pub(super) fn day(&self) -> (i64, Cost) {
+        let day = &self.windows[&WindowKind::Day];
+        (day.end.expect("a day ends"), day.account())
+    }
+
+    /// Returns the credits that were counted for ever.
+    pub(super) fn spent(&self) -> u64 {
+        self.windows.get(&WindowKind::Ever).map_or(0, |ever| ever.account().credits)
+    }
+
+    /// Changes limits and thresholds. Returns the thresholds that the change itself fires.
+    pub(super) fn change(&mut self, changing: &Changing<'_>, moves: bool) -> Vec<Crossed> {
+        let Changing { limits, is_now, thresholds, now, zones } = *changing;
+        if !moves && !self.differs(changing) {
+            return Vec::new();
+        }
+        *self = self.as_of(now, zones[0]);
+        if !self.differs(changing) {
+            return Vec::new();
+        }
+        let mut fired = Vec::new();
+        for kind in KINDS {
+            let limits = of_window(limits, kind);
+            if limits.is_empty() && !self.windows.contains_key(&kind) {
+                continue;
+            }
+            let is_global = self.name == ScopeName::Global;
+            let window =
+                self.windows.entry(kind).or_insert_with(|| Window::begun(kind, now, zones[1]));
+            // "Changes of `Ever` are always at once."
+            if is_now || kind == WindowKind::Ever {
+                let of_window = window.change_now(&limits, is_global, thresholds);
+                fired.extend(of_window.into_iter().map(|(unit, percent)| (kind, unit, percent)));
+            } else {
+                window.change_next(&limits);
+            }
+        }
+        self.drop_windows();
+        fired.into_iter().filter_map(|fired| self.crossed(fired)).collect()
+    }
+
+    /// "Saving what is already configured changes nothing", but for what is pending and is to hold now.
+    pub(super) fn differs(&self, changing: &Changing<'_>) -> bool {
+        let Changing { limits, is_now, now, zones, .. } = *changing;
+        let in_force = || self.as_of(now, zones[0]).in_force();
+        self.configured() != *limits || is_now && in_force() != *limits
+    }
+
+    /// Puts other thresholds in force, and returns those that they fire by themselves. A window that has passed is empty
+    /// and fires nothing.
+    pub(super) fn rearm(&mut self, thresholds: &[u8], now: i64) -> Vec<Crossed> {
+        let mut fired = Vec::new();
+        for (kind, window) in &mut self.windows {
+            let of_window = window.rearm(thresholds);
+            if !window.has_passed(now) {
+                fired.extend(of_window.into_iter().map(|(unit, percent)| (*kind, unit, percent)));
+            }
+        }
+        fired.into_iter().filter_map(|fired| self.crossed(fired)).collect()
+    }
+
+    /// Sets what is used to zero in all windows that end.
+    pub(super) fn reset(&mut self) {
+        for window in self.windows.values_mut().filter(|window| window.end.is_some()) {
+            window.reset();
+        }
+    }
+
+    /// Charges a call: "all windows of each scope it meets, also when it adds zero".
+    pub(super) fn admit(&mut self, call: &Call) -> Vec<Admitted> {
+        self.windows.values_mut().map(|window| window.admit(call)).collect()
+    }
+
+    pub(super) fn correct(&mut self, admitting: &[Admitted], charged: &Call, actual: &Call) {
+        for window in self.windows.values_mut() {
+            window.correct(admitting, charged, actual);
+        }
+    }
+
+    /// Fires the thresholds that were reached.
+    pub(super) fn fire(&mut self, thresholds: &[u8]) -> Vec<Crossed> {
+        let mut fired = Vec::new();
+        for (kind, window) in &mut self.windows {
+            let of_window = window.fire(thresholds);
+            fired.extend(of_window.into_iter().map(|(unit, percent)| (*kind, unit, percent)));
+        }
+        fired.into_iter().filter_map(|fired| self.crossed(fired)).collect()
+    }
+
+    fn crossed(&self, (kind, unit, percent): (WindowKind, Unit, u8)) -> Option<Crossed> {
+        let states = self.rules();
+        let state = states.iter().find(|it| (it.rule.window, it.rule.unit) == (kind, unit))?;
+        let asset = match &self.name {
+            ScopeName::Asset(asset) => Some(asset.clone()),
+            _ => None,
+        };
+        let RuleState { rule, limit, used, resets_at } = *state;
+        Some(Crossed { rule, asset, percent, limit, used, resets_at: resets_at.map(unix_ms) })
+    }
+
+    /// Returns the rules in canonical order.
+    pub(super) fn rules(&self) -> Vec<RuleState> {
+        let scope = match self.name {
+            ScopeName::Global => RuleScope::Global,
+            ScopeName::Asset(_) => RuleScope::Asset,
+            ScopeName::Other => RuleScope::Other,
+        };
+        let of_window = |(kind, window): (&WindowKind, &Window)| {
+            let rule = |(unit, limit)| RuleState {
+                rule: Rule { scope, window: *kind, unit },
+                limit,
+                used: window.used(unit),
+                resets_at: window.end,
+            };
+            window.in_force().into_iter().map(rule).collect::<Vec<_>>()
+        };
+        self.windows.iter().flat_map(of_window).collect()
+    }
+
+    /// Returns the rules that what a correction adds does not fit into.
+    pub(super) fn violated_by_correction(
+        &self,
+        admitting: &[Admitted],
+        charged: &Call,
+        actual: &Call,
+    ) -> Vec<RuleState> {
+        let mut rules = self.rules();
+        rules.retain(|RuleState { rule, limit, used, .. }| {
+            let added = self.windows[&rule.window].added(rule.unit, admitting, charged, actual);
+            added > 0 && i128::from(*used) + added > i128::from(*limit)
+        });
         rules
     }
 
-    /// Fires the reached thresholds of the rules, in the order in which the rules are listed. `None` is the global
-    /// scope.
-    pub(super) fn fire(&mut self, asset: Option<&String>) -> Vec<Crossed> {
-        let scope = if asset.is_some() { RuleScope::Asset } else { RuleScope::Global };
-        let mut crossed = Vec::new();
-        for RuleState { rule, limit, used, resets_at, .. } in self.rules(scope) {
-            let window = &mut self.0[usize::from(rule.window == WindowKind::Day)];
-            for percent in window.fired(rule.unit).fire(limit, used) {
-                let (rule, asset, resets_at) = (Some(rule), asset.cloned(), Some(resets_at));
-                crossed.push(Crossed { rule, asset, percent, limit, used, resets_at });
-            }
-        }
-        crossed
-    }
-
     /// Returns the ends of the stored windows.
-    pub(super) fn ends(&self) -> [u64; 2] {
-        self.each(Window::resets_at)
+    pub(super) fn ends(&self) -> Vec<i64> {
+        self.windows.values().filter_map(|window| window.end).collect()
     }
 
-    /// Returns the row of the usage; "an unconfigured scope says none, not zero".
-    pub(super) fn row(scope: Option<&Self>, name: &str) -> Row {
-        let [minute, day] = scope.map(|scope| scope.each(Window::usage)).unwrap_or_default();
-        Row { scope: name.to_owned(), minute, day }
+    /// Returns the configured limits: the pending ones, or else those in force.
+    pub(super) fn configured(&self) -> Limits {
+        self.limits(Window::configured)
     }
 
-    fn each<T>(&self, window: impl Fn(&Window) -> T) -> [T; 2] {
-        self.0.each_ref().map(window)
+    /// Returns the limits in force.
+    pub(super) fn in_force(&self) -> Limits {
+        self.limits(Window::in_force)
     }
 
-    fn if_counted(self) -> Option<Self> {
-        self.0.iter().any(Window::has_limits).then_some(self)
+    fn limits(&self, of: impl Fn(&Window) -> Amounts) -> Limits {
+        let named = self.windows.iter().flat_map(|(kind, window)| {
+            of(window).into_iter().map(move |(unit, limit)| ((*kind, unit), limit))
+        });
+        Limits(named.collect())
+    }
+
+    /// Returns its row of the usage.
+    pub(super) fn row(&self) -> Row {
+        let rules = self.rules().into_iter().map(|state| RuleUsage {
+            window: state.rule.window,
+            unit: state.rule.unit,
+            used: state.used,
+            limit: state.limit,
+            resets_at: state.resets_at.map(unix_ms),
+        });
+        let pending = self.windows.values().filter_map(|window| {
+            let limits = window.pending()?.iter().map(|(unit, limit)| (*unit, *limit)).collect();
+            Some((window.kind, limits, unix_ms(window.end?)))
+        });
+        let (_, account) = self.day();
+        Row {
+            scope: self.name.clone(),
+            account,
+            rules: rules.collect(),
+            pending: pending.collect(),
+        }
     }
 }
 
 impl RuleState {
+    /// Returns whether the rule admits a call.
     pub(super) fn admits(&self, call: &Call) -> bool {
-        let tokens = tokens(self.token_type, call.input, call.output);
-        let added = if self.rule.unit == Unit::Requests { call.requests } else { tokens };
-        admits(self.limit, self.used, added, call.requests)
+        let added = amount(self.rule.unit, &figures(call));
+        let (used, limit) = (i128::from(self.used), i128::from(self.limit));
+        if added > 0 {
+            // "n > 0: U + n ≤ L"
+            used + added <= limit
+        } else if call.requests >= 1 {
+            // "n = 0 and the charge makes a request (requests ≥ 1): U < L. A new call needs at least one unit left in every
+            // rule, also when its cost is not known yet"
+            used < limit
+        } else {
+            // "n = 0 and requests = 0 (a top-up of a running call): always"
+            true
+        }
     }
 
     /// "Remaining = max(0, limit − used)".
@@ -147,20 +287,19 @@ impl RuleState {
     }
 }
 
-/// Returns whether a partly used limit admits a call that adds to it: the three lines that rules and the budget
-/// follow.
-pub(super) fn admits(limit: u64, used: u64, added: u64, requests: u64) -> bool {
-    if added > 0 {
-        // "n > 0: U + n ≤ L"
-        used + added <= limit
-    } else if requests >= 1 {
-        // "n = 0 and the charge makes a request (requests ≥ 1): U < L. A new call needs at least one unit left in every
-        // rule, also when its tokens are not known yet"
-        used < limit
-    } else {
-        // "n = 0 and requests = 0 (a top-up of a running call): always"
-        true
-    }
+/// "A counted scope counts its account", of the day, and "in a global scope also credits for ever".
+fn is_always_counted(name: &ScopeName, kind: WindowKind) -> bool {
+    kind == WindowKind::Day || kind == WindowKind::Ever && *name == ScopeName::Global
 }
 
-const KINDS: [WindowKind; 2] = [WindowKind::Minute, WindowKind::Day];
+fn of_window(limits: &Limits, kind: WindowKind) -> Amounts {
+    let of_kind = limits.0.iter().filter(|((window, _), _)| *window == kind);
+    of_kind.map(|((_, unit), limit)| (*unit, *limit)).collect()
+}
+
+/// No window ends before 1970: the clock shows no instant before it.
+fn unix_ms(end: i64) -> u64 {
+    u64::try_from(end).expect("a window that contains an instant from 1970 on ends after it")
+}
+
+const KINDS: [WindowKind; 6] = WindowKind::ALL;

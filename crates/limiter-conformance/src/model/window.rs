@@ -1,245 +1,321 @@
 //! One kind of window of one scope: its charges and its limits.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::replay::{
-    Call, LARGEST, Limits, TokenType, Unit, Used, Window as WindowKind, WindowUsage,
-};
+use crate::replay::{Call, Cost, LARGEST, TimeZone, Unit, Window as WindowKind};
 
+use super::calendar;
 use super::fired::Fired;
 
 /// The last written window of a kind.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    kind: WindowKind,
-    /// "The index of a window is stored with the counts of each scope and window kind, and moves only when those are
-    /// written".
-    index: u64,
-    /// "How often it was rebased".
-    rebases: u64,
-    /// "Which counting of the scope it belongs to".
-    counting: u64,
-    /// Requests, input tokens and output tokens that each admitted call or settlement added; negative for a refund.
-    charges: Vec<[i128; 3]>,
-    in_force: WindowLimits,
-    pending: Option<Pending>,
-    fired: BTreeMap<Unit, Fired>,
+    pub(super) kind: WindowKind,
+    /// No other window has it: "after a rebase every earlier window is closed, and a scope that was dropped and comes back
+    /// never finds its earlier windows".
+    id: u64,
+    /// "The end of a window is stored with its counts, and moves only when those are written". `Ever` has none.
+    pub(super) end: Option<i64>,
+    entries: Vec<Entry>,
+    rules: BTreeMap<Unit, Counted>,
+    /// "At most one pending set", from the next window on.
+    pending: Option<Amounts>,
 }
 
-/// "The identity of a window, by which a reservation finds it again, is its index, how often it was rebased, and which
-/// counting of the scope it belongs to".
+/// The limits of one window, by unit.
+pub(super) type Amounts = BTreeMap<Unit, u64>;
+
+/// What an operation added.
+#[derive(Clone, Debug)]
+enum Entry {
+    /// A charge.
+    Charge(Figures),
+    /// The correction of a charge.
+    Correction {
+        /// The place of the charge among the entries, if this window admitted it.
+        of: Option<usize>,
+        /// What a count that had counted the charge is corrected by.
+        difference: Figures,
+        /// "What `actual` exceeds the estimate by, each amount by itself", for any other count.
+        overrun: Figures,
+    },
+}
+
+/// Requests, input tokens, output tokens and credits.
+pub(super) type Figures = [i128; 4];
+
+/// A limit in force.
+#[derive(Clone, Debug)]
+struct Counted {
+    limit: u64,
+    /// What the count began with.
+    base: u64,
+    /// The entries from here on are counted.
+    from: usize,
+    /// Whether the count began with the earlier entries too.
+    knows_earlier: bool,
+    fired: Fired,
+}
+
+/// A window that has admitted a call, and the place of its charge there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowId {
-    kind: WindowKind,
-    index: u64,
-    rebases: u64,
-    counting: u64,
-}
-
-/// The limits of one kind of window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowLimits {
-    pub(super) requests: Option<u64>,
-    pub(super) tokens: Option<u64>,
-    /// "`Total` in a window kind without a token limit".
-    pub(super) token_type: TokenType,
-}
-
-/// "At most one pending change with the window index from which it holds".
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    limits: WindowLimits,
-    from: u64,
+pub(super) struct Admitted {
+    window: u64,
+    place: usize,
 }
 
 impl Window {
-    /// Creates the window open now, with counts of zero.
-    pub(super) fn opened(
-        kind: WindowKind,
-        now: u64,
-        in_force: WindowLimits,
-        counting: u64,
-    ) -> Self {
-        let (index, charges, fired) = (index_of(kind, now), Vec::new(), BTreeMap::new());
-        Self { kind, index, rebases: 0, counting, charges, in_force, pending: None, fired }
+    /// Creates the window of now, with nothing counted and no limits.
+    pub(super) fn begun(kind: WindowKind, now: i64, zone: &TimeZone) -> Self {
+        let end = calendar::window(kind, now, zone).map(|(_, end)| end);
+        let (entries, rules) = (Vec::new(), BTreeMap::new());
+        Self { kind, id: new_id(), end, entries, rules, pending: None }
     }
 
-    pub(super) fn id(&self) -> WindowId {
-        let Self { kind, index, rebases, counting, .. } = *self;
-        WindowId { kind, index, rebases, counting }
+    /// Returns whether the window has ended, and the next one begins with the first write.
+    pub(super) fn has_passed(&self, now: i64) -> bool {
+        self.end.is_some_and(|end| end <= now)
     }
 
     /// Returns the window as written now, by the three rules of the clock.
-    pub(super) fn as_of(&self, now: u64) -> Self {
-        let computed = index_of(self.kind, now);
-        if computed > self.index { self.next(computed) } else { self.rebased(now) }
+    pub(super) fn as_of(&self, now: i64, zone: &TimeZone) -> Self {
+        // "The window of now is later than the stored one: a new window, its counts start at zero."
+        if self.has_passed(now) { self.next(now, zone) } else { self.rebased(now, zone) }
     }
 
-    /// Applies a denial: only the rebase after a clock that had jumped far ahead.
-    pub(super) fn rebased(&self, now: u64) -> Self {
-        let computed = index_of(self.kind, now);
-        if computed + 1 < self.index {
-            self.carried_to(computed)
-        } else {
-            // "It is one behind: the stored window stays. A small step back never re-opens a window."
-            self.clone()
+    /// Returns the window after a denial: only a clock that had jumped far ahead moves it.
+    pub(super) fn rebased(&self, now: i64, zone: &TimeZone) -> Self {
+        let Some(end) = self.end else { return self.clone() };
+        let (start, _) = calendar::window(self.kind, end - 1, zone).expect("it ends");
+        if calendar::start_before(self.kind, start, zone) <= now {
+            // "It is the one directly before: the stored window stays. A small step back never re-opens a window."
+            return self.clone();
+        }
+        // "It is further back (a clock that had jumped far ahead was set right): the window of now is taken and the
+        // counts are carried over; a pending change comes with the window after it."
+        let now = Self::begun(self.kind, now, zone);
+        Self { id: now.id, end: now.end, ..self.clone() }
+    }
+
+    fn next(&self, now: i64, zone: &TimeZone) -> Self {
+        let mut next = Self::begun(self.kind, now, zone);
+        let limits = self.pending.clone().unwrap_or_else(|| self.in_force());
+        next.rules =
+            limits.into_iter().map(|(unit, limit)| (unit, Counted::from_start(limit))).collect();
+        next
+    }
+
+    /// Sets what is used to zero. The limits stay, and so does what is pending.
+    pub(super) fn reset(&mut self) {
+        self.id = new_id();
+        self.entries.clear();
+        for rule in self.rules.values_mut() {
+            *rule = Counted::from_start(rule.limit);
         }
     }
 
-    pub(super) fn admit(&mut self, call: &Call) {
-        self.charges.push(figures(call));
+    /// Adds a charge.
+    pub(super) fn admit(&mut self, call: &Call) -> Admitted {
+        self.entries.push(Entry::Charge(figures(call)));
+        Admitted { window: self.id, place: self.entries.len() - 1 }
     }
 
-    pub(super) fn correct(&mut self, admitting: &[WindowId], estimate: &Call, actual: &Call) {
-        let (estimate, actual) = (figures(estimate), figures(actual));
-        let [requests, input, output] = [0, 1, 2].map(|figure| actual[figure] - estimate[figure]);
-        self.charges.push(if admitting.contains(&self.id()) {
-            // "In a window that is still the one that admitted the call, the count becomes what it would have been had
-            // `actual` been charged."
-            [requests, input, output]
-        } else {
-            // "In a window that has closed since, or that did not count the call, a surplus is forgotten, and an overrun
-            // (what `actual` exceeds the estimate by, input and output each) is charged to the window open now."
-            [0, input.max(0), output.max(0)]
-        });
+    /// Corrects a charge.
+    pub(super) fn correct(&mut self, admitting: &[Admitted], charged: &Call, actual: &Call) {
+        let entry = self.correction(admitting, charged, actual);
+        self.entries.push(entry);
     }
 
-    /// Changes the limits from the next window on.
-    pub(super) fn change(&mut self, limits: WindowLimits) {
-        // "Saving what is already configured changes nothing."
-        if limits == self.configured() {
-            return;
+    fn correction(&self, admitting: &[Admitted], charged: &Call, actual: &Call) -> Entry {
+        let (charged, actual) = (figures(charged), figures(actual));
+        let difference = [0, 1, 2, 3].map(|figure| actual[figure] - charged[figure]);
+        let of = admitting.iter().find(|it| it.window == self.id).map(|it| it.place);
+        Entry::Correction { of, difference, overrun: difference.map(|it| it.max(0)) }
+    }
+
+    /// Returns what a correction would add to the count of a rule.
+    pub(super) fn added(
+        &self,
+        unit: Unit,
+        admitting: &[Admitted],
+        charged: &Call,
+        actual: &Call,
+    ) -> i128 {
+        let correction = self.correction(admitting, charged, actual);
+        self.rules.get(&unit).map_or(0, |rule| rule.amount(unit, &correction))
+    }
+
+    /// Returns the amount used of a rule.
+    pub(super) fn used(&self, unit: Unit) -> u64 {
+        self.rules.get(&unit).map_or(0, |rule| rule.used(unit, &self.entries))
+    }
+
+    /// Returns what was counted whether limited or not.
+    pub(super) fn account(&self) -> Cost {
+        let count = |unit| Counted::from_start(0).used(unit, &self.entries);
+        Cost {
+            asset: None,
+            requests: count(Unit::Requests),
+            input: count(Unit::InputTokens),
+            output: count(Unit::OutputTokens),
+            credits: count(Unit::Credits),
         }
-        // "A second change in the same window replaces the pending one, and a change back to what is in force drops it."
-        self.pending = if limits == self.in_force {
-            None
-        } else {
-            Some(Pending { limits, from: self.index + 1 })
-        };
+    }
+
+    /// Returns the limits in force.
+    pub(super) fn in_force(&self) -> Amounts {
+        self.rules.iter().map(|(unit, rule)| (*unit, rule.limit)).collect()
+    }
+
+    /// Returns the limits from the next window on, if they are others.
+    pub(super) fn pending(&self) -> Option<&Amounts> {
+        self.pending.as_ref()
     }
 
     /// Returns the configured limits: the pending ones, or else those in force.
-    pub(super) fn configured(&self) -> WindowLimits {
-        self.pending.map_or(self.in_force, |pending| pending.limits)
-    }
-
-    pub(super) fn in_force(&self) -> WindowLimits {
-        self.in_force
+    pub(super) fn configured(&self) -> Amounts {
+        self.pending.clone().unwrap_or_else(|| self.in_force())
     }
 
     /// Returns whether there is a limit, in force or pending.
     pub(super) fn has_limits(&self) -> bool {
-        self.in_force.is_any() || self.pending.is_some_and(|pending| pending.limits.is_any())
+        !self.rules.is_empty() || self.pending.as_ref().is_some_and(|limits| !limits.is_empty())
     }
 
-    /// Sums up the charges. "A scope counts tokens under the token type in force in that window."
-    pub(super) fn used(&self, unit: Unit) -> u64 {
-        let used = self.charges.iter().fold(0, |used: i128, &[requests, input, output]| {
-            let tokens = tokens(self.in_force.token_type, input, output);
-            let added = if unit == Unit::Requests { requests } else { tokens };
-            // "A count that would pass 2^53 − 1 stays there, and is lowered from there."
-            (used + added).clamp(0, LARGEST.into())
+    /// Changes the limits from the next window on. "A second change in the same window replaces the pending one, and a
+    /// change back to what is in force drops it."
+    pub(super) fn change_next(&mut self, limits: &Amounts) {
+        self.pending = (*limits != self.in_force()).then(|| limits.clone());
+    }
+
+    /// Changes the limits at once: "what was used stays used; a rule that was not counted so far starts at the account
+    /// where that counts it (units of the day; `Tokens` as input + output; credits for ever), else at zero". Returns the
+    /// thresholds that this reaches, with their units.
+    pub(super) fn change_now(
+        &mut self,
+        limits: &Amounts,
+        is_global: bool,
+        thresholds: &[u8],
+    ) -> Vec<(Unit, u8)> {
+        self.pending = None;
+        let mut fired = Vec::new();
+        let before = std::mem::take(&mut self.rules);
+        for (&unit, &limit) in limits {
+            let known = before.get(&unit);
+            let mut rule = match known {
+                Some(rule) => rule.clone(),
+                None => self.started(unit, is_global),
+            };
+            rule.limit = limit;
+            if known.is_none_or(|known| known.limit != limit) {
+                let used = rule.used(unit, &self.entries);
+                fired.extend(
+                    rule.fired.derive(thresholds, limit, used).iter().map(|it| (unit, *it)),
+                );
+            }
+            self.rules.insert(unit, rule);
+        }
+        fired
+    }
+
+    fn started(&self, unit: Unit, is_global: bool) -> Counted {
+        let is_account = match self.kind {
+            WindowKind::Day => true,
+            WindowKind::Ever => is_global && unit == Unit::Credits,
+            _ => false,
+        };
+        let begun = Counted::from_start(0);
+        if !is_account {
+            return Counted { from: self.entries.len(), knows_earlier: false, ..begun };
+        }
+        let account = self.account();
+        let base = match unit {
+            Unit::Tokens => add(account.input, account.output),
+            Unit::Requests => account.requests,
+            Unit::InputTokens => account.input,
+            Unit::OutputTokens => account.output,
+            Unit::Credits => account.credits,
+        };
+        Counted { base, from: self.entries.len(), ..begun }
+    }
+
+    /// Fires the thresholds that were reached, with their units.
+    pub(super) fn fire(&mut self, thresholds: &[u8]) -> Vec<(Unit, u8)> {
+        self.each_mark(|fired, limit, used| fired.fire(thresholds, limit, used))
+    }
+
+    /// Derives the marks anew under other thresholds, and fires those that this reaches.
+    pub(super) fn rearm(&mut self, thresholds: &[u8]) -> Vec<(Unit, u8)> {
+        self.each_mark(|fired, limit, used| fired.derive(thresholds, limit, used))
+    }
+
+    fn each_mark(&mut self, fire: impl Fn(&mut Fired, u64, u64) -> Vec<u8>) -> Vec<(Unit, u8)> {
+        let mut all = Vec::new();
+        for (unit, rule) in &mut self.rules {
+            let used = rule.used(*unit, &self.entries);
+            all.extend(fire(&mut rule.fired, rule.limit, used).iter().map(|it| (*unit, *it)));
+        }
+        all
+    }
+}
+
+impl Counted {
+    /// A rule that has counted the whole window.
+    fn from_start(limit: u64) -> Self {
+        Self { limit, base: 0, from: 0, knows_earlier: true, fired: Fired::default() }
+    }
+
+    /// Counts everything again. "A count that would pass 2^53 − 1 stays there, and a later correction moves it by the
+    /// difference, at least to 0."
+    fn used(&self, unit: Unit, entries: &[Entry]) -> u64 {
+        let counted = entries.iter().skip(self.from);
+        let used = counted.fold(i128::from(self.base), |used, entry| {
+            (used + self.amount(unit, entry)).clamp(0, LARGEST.into())
         });
         u64::try_from(used).expect("it was kept within its bounds")
     }
 
-    /// Returns the thresholds of one of its counts that have fired.
-    pub(super) fn fired(&mut self, unit: Unit) -> &mut Fired {
-        self.fired.entry(unit).or_default()
-    }
-
-    /// Returns the end of the window, when its counts start at zero again.
-    pub(super) fn resets_at(&self) -> u64 {
-        (self.index + 1) * length_ms(self.kind)
-    }
-
-    pub(super) fn usage(&self) -> WindowUsage {
-        let of = |unit| Used { used: Some(self.used(unit)), limit: self.in_force.limit(unit) };
-        WindowUsage { requests: of(Unit::Requests), tokens: of(Unit::Tokens) }
-    }
-
-    /// "The computed index is greater than the stored one: a new window, its counts start at zero." No threshold of it
-    /// has fired.
-    fn next(&self, computed: u64) -> Self {
-        let mut window = self.clone();
-        window.index = computed;
-        window.charges.clear();
-        window.fired.clear();
-        if let Some(pending) = self.pending
-            && pending.from <= computed
-        {
-            window.in_force = pending.limits;
-            window.pending = None;
-        }
-        window
-    }
-
-    /// "It is further behind (a clock that had jumped far ahead was set right): the computed index is taken and the counts
-    /// are carried over; a pending change comes at the earlier of its own index and the one after the computed." So are
-    /// the thresholds that have fired.
-    fn carried_to(&self, computed: u64) -> Self {
-        let mut window = self.clone();
-        window.index = computed;
-        // "After a rebase every earlier window is closed."
-        window.rebases += 1;
-        window.pending =
-            self.pending.map(|pending| Pending { from: pending.from.min(computed + 1), ..pending });
-        window
-    }
-}
-
-impl WindowLimits {
-    pub(super) const NONE: Self =
-        Self { requests: None, tokens: None, token_type: TokenType::Total };
-
-    pub(super) fn of(limits: &Limits, kind: WindowKind) -> Self {
-        let (requests, tokens) = if kind == WindowKind::Minute {
-            (limits.requests_per_minute, limits.tokens_per_minute)
-        } else {
-            (limits.requests_per_day, limits.tokens_per_day)
+    fn amount(&self, unit: Unit, entry: &Entry) -> i128 {
+        let figures = match entry {
+            Entry::Charge(figures) => figures,
+            // "In a window that is still the one that admitted the call, the count becomes what it would have been had
+            // `actual` been charged."
+            Entry::Correction { of: Some(place), difference, .. }
+                if self.knows_earlier || *place >= self.from =>
+            {
+                difference
+            }
+            // "In a window that has closed since, or that did not count the call, a surplus is forgotten, and an overrun
+            // is charged to the window open now."
+            Entry::Correction { overrun, .. } => overrun,
         };
-        // "`Total` in a window kind without a token limit".
-        let token_type = if tokens.is_some() { limits.token_type } else { TokenType::Total };
-        Self { requests, tokens, token_type }
-    }
-
-    pub(super) fn limit(&self, unit: Unit) -> Option<u64> {
-        if unit == Unit::Requests { self.requests } else { self.tokens }
-    }
-
-    fn is_any(&self) -> bool {
-        self.requests.is_some() || self.tokens.is_some()
+        amount(unit, figures)
     }
 }
 
-/// Returns requests, input tokens and output tokens.
-fn figures(call: &Call) -> [i128; 3] {
-    [call.requests, call.input, call.output].map(i128::from)
+/// Returns the amount that a rule of this unit counts.
+pub(super) fn amount(unit: Unit, [requests, input, output, credits]: &Figures) -> i128 {
+    match unit {
+        Unit::Requests => *requests,
+        Unit::Tokens => input + output,
+        Unit::InputTokens => *input,
+        Unit::OutputTokens => *output,
+        Unit::Credits => *credits,
+    }
 }
 
-/// Returns the number of tokens that a token type counts.
-pub(super) fn tokens<N: std::ops::Add<Output = N>>(
-    token_type: TokenType,
-    input: N,
-    output: N,
-) -> N {
-    match token_type {
-        TokenType::Output => output,
-        TokenType::Input => input,
-        _ => input + output,
-    }
+/// Returns the figures of a charge.
+pub(super) fn figures(call: &Call) -> Figures {
+    [call.requests, call.input, call.output, call.credits].map(i128::from)
 }
 
 /// "A count that would pass 2^53 − 1 stays there".
-pub(super) fn add(count: u64, added: u64) -> u64 {
+fn add(count: u64, added: u64) -> u64 {
     (count + added).min(LARGEST)
 }
 
-/// "Index = floor(unix_ms / length)".
-fn index_of(kind: WindowKind, now: u64) -> u64 {
-    now / length_ms(kind)
-}
-
-fn length_ms(kind: WindowKind) -> u64 {
-    if kind == WindowKind::Minute { 60_000 } else { 86_400_000 }
+fn new_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
 }

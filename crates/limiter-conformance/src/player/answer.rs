@@ -1,20 +1,24 @@
 //! Answers of the engine, in the words of the replay format.
 
 use limiter_core::{
-    Credits, Crossing, Decision, DenialReason, Denied, RateLimited, ReservationError, ScopeUsage,
-    Settled, SettledAs, Timestamp, UnitUsage, Usage,
+    Charge, Credits, Crossing, DayHistory, Decision, DenialReason, Denied, LimitExceeded,
+    ReservationError, Scope, ScopeId, ScopeUsage, Settled, SettledAs, Timestamp, Usage,
 };
 
 use super::PlayError;
-use crate::replay::{self, Answer, Cost, Crossed, Denial, Problem, Remaining, Row, Used};
+use crate::replay::{
+    self, Answer, Cost, Crossed, Day, Denial, Exceeded, Problem, Remaining, Row, RuleUsage,
+    ScopeName,
+};
 
 pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
     match decision {
         Decision::Allowed(allowed) => {
-            let remaining = Remaining {
-                rules: allowed.rules().map(|state| (state.rule, state.remaining)).collect(),
-                budget: allowed.credits().remaining().map(Credits::millionths),
-            };
+            if let Some(denied) = allowed.shadowed() {
+                return denial(denied).map(Answer::Shadowed);
+            }
+            let rules = allowed.rules().map(|state| (state.rule, state.remaining));
+            let remaining = Remaining(rules.collect());
             let crossed = crossed(allowed.crossed())?;
             Ok(Answer::Allowed { replayed: allowed.replayed(), remaining, crossed })
         }
@@ -26,13 +30,8 @@ pub(super) fn of_decision(decision: &Decision) -> Result<Answer, PlayError> {
 pub(super) fn of_settlement(settled: &Settled) -> Result<Answer, PlayError> {
     let no_word = || PlayError::NoWord(format!("{settled:?}"));
     let charge = settled.charge.ok_or_else(no_word)?;
-    let cost = Cost {
-        asset: settled.asset.as_ref().map(ToString::to_string),
-        requests: charge.requests(),
-        input: charge.input_tokens(),
-        output: charge.output_tokens(),
-        credits: charge.credits().millionths(),
-    };
+    let asset = settled.asset.as_ref().map(ToString::to_string);
+    let cost = Cost { asset, ..cost(&charge) };
     let repeated = match settled.outcome {
         SettledAs::First => false,
         SettledAs::Repeated => true,
@@ -41,16 +40,22 @@ pub(super) fn of_settlement(settled: &Settled) -> Result<Answer, PlayError> {
     Ok(Answer::Settled { cost, repeated, crossed: crossed(&settled.crossed)? })
 }
 
-pub(super) fn of_usage(usage: &Usage) -> Answer {
-    let global = row("global", usage.global.as_ref());
-    let assets = usage.assets.iter().map(|asset| row(asset.asset.as_str(), Some(&asset.usage)));
-    Answer::Usage(replay::Usage {
-        rows: std::iter::once(global).chain(assets).collect(),
+pub(super) fn of_usage(usage: &Usage) -> Result<Answer, PlayError> {
+    Ok(Answer::Usage(replay::Usage {
+        rows: usage.scopes.iter().map(row).collect::<Result<_, _>>()?,
         credits: replay::Credits {
             spent: usage.credits.spent.millionths(),
             budget: usage.credits.budget.map(Credits::millionths),
         },
-    })
+    }))
+}
+
+pub(super) fn of_history(days: &[DayHistory]) -> Answer {
+    let days = days.iter().map(|day| Day {
+        start: day.start.unix_ms(),
+        scopes: day.scopes.iter().map(|it| (name(&it.scope), cost(&it.account))).collect(),
+    });
+    Answer::History(days.collect())
 }
 
 /// The answer to an operation on a reservation that was not done.
@@ -60,7 +65,7 @@ pub(super) fn of_refusal(error: ReservationError) -> Result<Answer, PlayError> {
         ReservationError::Unknown(_) => Problem::UnknownReservation,
         ReservationError::OtherExists(_) => Problem::AlreadyExists,
         ReservationError::AlreadySettled(_) => Problem::AlreadySettled,
-        ReservationError::Shrinks | ReservationError::Invalid(_) => Problem::Invalid,
+        ReservationError::Invalid(_) => Problem::Invalid,
         ReservationError::TooMany { retry_at, .. } => {
             return Ok(Answer::TooMany { retry_at: unix_ms(retry_at)? });
         }
@@ -70,7 +75,7 @@ pub(super) fn of_refusal(error: ReservationError) -> Result<Answer, PlayError> {
     Ok(Answer::Error(problem))
 }
 
-fn crossed(crossings: &[Crossing]) -> Result<Vec<Crossed>, PlayError> {
+pub(super) fn crossed(crossings: &[Crossing]) -> Result<Vec<Crossed>, PlayError> {
     let crossed = crossings.iter().map(|crossing| {
         Ok(Crossed {
             rule: crossing.rule,
@@ -89,18 +94,19 @@ fn denial(denied: &Denied) -> Result<Denial, PlayError> {
         DenialReason::KeyUnknown => Ok(Denial::UnknownKey),
         DenialReason::KeyExpired { .. } => Ok(Denial::ExpiredKey),
         DenialReason::AdminKey => Ok(Denial::AdminKey),
-        DenialReason::BudgetExhausted { .. } => Ok(Denial::BudgetExhausted),
-        DenialReason::RateLimited(limited) => rate_limited(limited),
+        DenialReason::AssetDenied => Ok(Denial::AssetDenied),
+        DenialReason::BudgetExhausted(limits) => exceeded(limits).map(Denial::BudgetExhausted),
+        DenialReason::RateLimited(limits) => exceeded(limits).map(Denial::RateLimited),
         _ => Err(PlayError::NoWord(denied.to_string())),
     }
 }
 
-fn rate_limited(limited: &RateLimited) -> Result<Denial, PlayError> {
-    let no_rule = || PlayError::NoWord("rate limited, but no rule is violated".to_owned());
-    Ok(Denial::RateLimited {
-        violated: limited.violations().map(|violation| violation.rule).collect(),
-        binding: limited.binding().ok_or_else(no_rule)?.rule,
-        retry_at: limited.retry_at().map(unix_ms).transpose()?,
+fn exceeded(limits: &LimitExceeded) -> Result<Exceeded, PlayError> {
+    let no_rule = || PlayError::NoWord("denied by a limit, but no rule is violated".to_owned());
+    Ok(Exceeded {
+        violated: limits.violations().map(|violation| violation.rule).collect(),
+        binding: limits.binding().ok_or_else(no_rule)?.rule,
+        retry_at: limits.retry_at().map(unix_ms).transpose()?,
     })
 }
 
@@ -109,15 +115,42 @@ fn unix_ms(instant: Timestamp) -> Result<u64, PlayError> {
         .map_err(|_| PlayError::NoWord(format!("{instant}, which is before 1970")))
 }
 
-fn row(scope: &str, usage: Option<&ScopeUsage>) -> Row {
-    let used = |usage: &UnitUsage| Used { used: Some(usage.used), limit: usage.limit };
-    let window = |usage: &limiter_core::WindowUsage| replay::WindowUsage {
-        requests: used(&usage.requests),
-        tokens: used(&usage.tokens),
-    };
-    Row {
-        scope: scope.to_owned(),
-        minute: usage.map(|usage| window(&usage.minute)).unwrap_or_default(),
-        day: usage.map(|usage| window(&usage.day)).unwrap_or_default(),
+fn row(usage: &ScopeUsage) -> Result<Row, PlayError> {
+    let rules = usage.rules.iter().map(|state| {
+        Ok(RuleUsage {
+            window: state.rule.window,
+            unit: state.rule.unit,
+            used: state.used,
+            limit: state.limit,
+            resets_at: state.resets_at.map(unix_ms).transpose()?,
+        })
+    });
+    let pending = usage.pending.iter().map(|pending| {
+        let limits = pending.limits.iter().map(|limit| (limit.unit, limit.amount)).collect();
+        Ok((pending.window, limits, unix_ms(pending.effective_at)?))
+    });
+    Ok(Row {
+        scope: name(&usage.scope),
+        account: cost(&usage.account),
+        rules: rules.collect::<Result<_, PlayError>>()?,
+        pending: pending.collect::<Result<_, PlayError>>()?,
+    })
+}
+
+fn name(scope: &ScopeId) -> ScopeName {
+    match (scope.scope, &scope.asset) {
+        (Scope::Asset, Some(asset)) => ScopeName::Asset(asset.to_string()),
+        (Scope::Other, _) => ScopeName::Other,
+        _ => ScopeName::Global,
+    }
+}
+
+fn cost(charge: &Charge) -> Cost {
+    Cost {
+        asset: None,
+        requests: charge.requests(),
+        input: charge.input_tokens(),
+        output: charge.output_tokens(),
+        credits: charge.credits().millionths(),
     }
 }

@@ -2,35 +2,55 @@
 
 use std::collections::BTreeMap;
 
-use limiter_core::{AssetId, Charge, Credits, InvalidValue, KeyConfig, Limits, Timestamp, Totals};
+use limiter_core::{
+    AssetId, Charge, Credits, InvalidValue, KeyConfig, Limits, LimitsBuilder, Other, Thresholds,
+    Timestamp, Totals, Unit, Window,
+};
 
 use crate::replay;
 
 /// The configuration of a new key.
 pub(super) fn config(create: &replay::Create, name: &str) -> Result<KeyConfig, InvalidValue> {
     let mut config = KeyConfig::named(name)?;
-    config.global = limits(create.global.unwrap_or_default())?;
-    config.assets = assets(create.assets.clone())?;
-    config.budget = create.budget.map(Credits::from_millionths).transpose()?;
+    config.global = limits(&create.global.with_budget(create.budget))?;
+    config.assets = assets(&create.assets)?;
+    config.other = other(create.other.as_ref())?;
     config.expires_at = create.expires_at.map(instant);
-    Ok(config)
+    config.time_zone = create.time_zone.clone();
+    config.thresholds = create.thresholds.as_deref().map(thresholds).transpose()?;
+    config.shadow = create.shadow;
+    config.check().map(|()| config)
 }
 
-/// Changes a configuration as an update asks for.
+/// Changes a configuration as an update asks for. The budget is a field of its own, and stays when the other limits
+/// change.
 pub(super) fn apply(update: &replay::Update, config: &mut KeyConfig) -> Result<(), InvalidValue> {
-    if let Some(global) = update.global.changed() {
-        config.global = limits(global.unwrap_or_default())?;
+    let mut budget = config.budget().map(Credits::millionths);
+    let mut global = config.global.to_builder();
+    if let Some(changed) = update.global.clone().changed() {
+        global = builder(&changed.unwrap_or_default());
     }
+    if let Some(changed) = update.budget.changed() {
+        budget = changed;
+    }
+    config.global = global.limit(Window::Ever, Unit::Credits, budget).build()?;
     if let Some(changed) = update.assets.clone().changed() {
-        config.assets = assets(changed.unwrap_or_default())?;
+        config.assets = assets(&changed.unwrap_or_default())?;
     }
-    if let Some(budget) = update.budget.changed() {
-        config.budget = budget.map(Credits::from_millionths).transpose()?;
+    if let Some(changed) = update.other.clone().changed() {
+        config.other = other(changed.as_ref())?;
     }
-    if let Some(expires_at) = update.expires_at.changed() {
-        config.expires_at = expires_at.map(instant);
+    if let Some(changed) = update.expires_at.changed() {
+        config.expires_at = changed.map(instant);
     }
-    Ok(())
+    if let Some(changed) = update.time_zone.clone().changed() {
+        config.time_zone = changed.unwrap_or_default();
+    }
+    if let Some(changed) = update.thresholds.clone().changed() {
+        config.thresholds = changed.as_deref().map(thresholds).transpose()?;
+    }
+    config.shadow = update.shadow.unwrap_or(config.shadow);
+    config.check()
 }
 
 /// The asset of a call.
@@ -48,6 +68,9 @@ pub(super) fn charge(call: &replay::Call) -> Result<Charge, InvalidValue> {
 /// The new totals of a reservation.
 pub(super) fn totals(written: &replay::Totals) -> Result<Totals, InvalidValue> {
     let mut totals = Totals::unchanged();
+    if let Some(requests) = written.requests {
+        totals = totals.with_requests(requests)?;
+    }
     if let Some(tokens) = written.input {
         totals = totals.with_input_tokens(tokens)?;
     }
@@ -65,29 +88,32 @@ pub(crate) fn instant(unix_ms: u64) -> Timestamp {
     Timestamp::from_unix_ms(i64::try_from(unix_ms).unwrap_or(i64::MAX))
 }
 
-/// An asset whose limits have no number does not count towards the most that a key may have.
-fn assets(written: replay::Assets) -> Result<BTreeMap<AssetId, Limits>, InvalidValue> {
-    let mut assets = BTreeMap::new();
-    for (id, written) in written {
-        let limits = limits(written.unwrap_or_default())?;
-        if !limits.is_none() {
-            assets.insert(AssetId::new(id)?, limits);
-        }
-    }
-    match assets.len() {
-        count if count > KeyConfig::MAX_ASSETS => {
-            Err(InvalidValue::TooManyAssets { count, max: KeyConfig::MAX_ASSETS })
-        }
-        _ => Ok(assets),
-    }
+/// An asset that is written as null is not listed.
+fn assets(written: &replay::Assets) -> Result<BTreeMap<AssetId, Limits>, InvalidValue> {
+    let listed = written.iter().filter_map(|(id, limits)| Some((id, limits.as_ref()?)));
+    listed.map(|(id, written)| Ok((AssetId::new(id)?, limits(written)?))).collect()
 }
 
-fn limits(written: replay::Limits) -> Result<Limits, InvalidValue> {
-    Limits::builder()
-        .requests_per_minute(written.requests_per_minute)
-        .requests_per_day(written.requests_per_day)
-        .tokens_per_minute(written.tokens_per_minute)
-        .tokens_per_day(written.tokens_per_day)
-        .token_type(written.token_type)
-        .build()
+fn other(written: Option<&replay::Other>) -> Result<Other, InvalidValue> {
+    Ok(match written {
+        None => Other::default(),
+        Some(replay::Other::Denied) => Other::Denied,
+        Some(replay::Other::Limited(written)) => Other::Limited(limits(written)?),
+    })
+}
+
+fn thresholds(percents: &[u64]) -> Result<Thresholds, InvalidValue> {
+    Thresholds::new(percents.iter().map(|percent| u8::try_from(*percent).unwrap_or(u8::MAX)))
+}
+
+fn limits(written: &replay::Limits) -> Result<Limits, InvalidValue> {
+    builder(written).build()
+}
+
+fn builder(written: &replay::Limits) -> LimitsBuilder {
+    let mut limits = Limits::builder();
+    for (&(window, unit), &amount) in &written.0 {
+        limits = limits.limit(window, unit, amount);
+    }
+    limits
 }

@@ -1,28 +1,37 @@
 //! Answers, and how they are written.
 
-use limiter_core::Rule;
+use std::fmt;
+
+use limiter_core::{Rule, Unit, Window};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 /// The answer to one operation.
+///
+/// Answers are compared with all their fields. Some of them are never written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A key was created, updated or deleted.
+    /// A key was created, reset or deleted.
     Ok,
-    /// A reservation was settled or cancelled. It is written as [`Ok`](Self::Ok) is.
+    /// A key was updated. It is written as [`Ok`](Self::Ok) is.
+    Updated {
+        /// The thresholds that the update itself fires. They are never written.
+        crossed: Vec<Crossed>,
+    },
+    /// A reservation was settled or cancelled.
     Settled {
-        /// The final charge of the call. Like the thresholds, it is compared, and never written.
+        /// The final charge of the call.
         cost: Cost,
-        /// Whether the reservation had ended in this way before.
+        /// Whether the reservation had ended in this way before. It is never written.
         repeated: bool,
-        /// The thresholds that fire.
+        /// The thresholds that fire. They are never written.
         crossed: Vec<Crossed>,
     },
     /// The operation was not done.
     Error(Problem),
     /// The key has no room for another call of this kind. It is written as an [`Error`](Self::Error) is.
     TooMany {
-        /// The instant at which there is room for the call, in unix milliseconds. It is compared, and never written.
+        /// The instant at which there is room for the call, in unix milliseconds. It is never written.
         retry_at: u64,
     },
     /// The call is admitted.
@@ -31,13 +40,19 @@ pub enum Answer {
         replayed: bool,
         /// The rest of each limit after it.
         remaining: Remaining,
-        /// The thresholds that fire.
+        /// The thresholds that fire. They are never written.
         crossed: Vec<Crossed>,
     },
+    /// The call is beyond a limit, and admitted because the key is in shadow mode. It charged nothing.
+    Shadowed(Denial),
     /// The call is not admitted, and charged nothing.
     Denied(Denial),
     /// The usage.
     Usage(Usage),
+    /// The days that have counted anything, the oldest first.
+    History(Vec<Day>),
+    /// The thresholds that have fired, in their order.
+    Events(Vec<Event>),
 }
 
 /// The reason why an operation was not done.
@@ -54,6 +69,8 @@ pub enum Problem {
     UnknownReservation,
     /// The reservation was cancelled, or settled with other totals.
     AlreadySettled,
+    /// The key has another version than the update was made from.
+    Stale,
 }
 
 /// The reason for a denial: the first that holds, in this order.
@@ -65,32 +82,34 @@ pub enum Denial {
     ExpiredKey,
     /// An admin key makes no calls.
     AdminKey,
-    /// The call exceeds the budget.
-    BudgetExhausted,
+    /// The key does not list the asset, and denies all others.
+    AssetDenied,
+    /// The call exceeds a limit of credits for ever.
+    BudgetExhausted(Exceeded),
     /// The call exceeds the limit of at least one rule.
-    RateLimited {
-        /// Every violated rule: global before asset, minute before day, requests before tokens.
-        violated: Vec<Rule>,
-        /// The rule to wait for.
-        binding: Rule,
-        /// The instant at which the same call would be admitted, in unix milliseconds; `None` if it never fits.
-        retry_at: Option<u64>,
-    },
+    RateLimited(Exceeded),
 }
 
-/// The remaining amounts, at least 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remaining {
-    /// Of each rule in force, in the order of [`Denial::RateLimited::violated`].
-    pub rules: Vec<(Rule, u64)>,
-    /// Of the budget, if there is one, in millionths of a credit.
-    pub budget: Option<u64>,
+/// The rules that a denied call exceeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Every violated rule, in canonical order.
+    pub violated: Vec<Rule>,
+    /// The rule to wait for.
+    pub binding: Rule,
+    /// The instant at which the same call would be admitted, in unix milliseconds; `None` if it never fits.
+    pub retry_at: Option<u64>,
 }
 
-/// The final charge of a reserved call: nothing, if it was cancelled.
+/// The remaining amount of each rule in force, at least 0, in canonical order. The budget is one of the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remaining(pub Vec<(Rule, u64)>);
+
+/// The final charge of a reserved call: nothing, if it was cancelled. Or what a scope has counted in a day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// The asset, if the call named one.
+    /// The asset, if the call named one. It is never written.
+    #[serde(skip)]
     pub asset: Option<String>,
     /// Requests.
     pub requests: u64,
@@ -103,61 +122,75 @@ pub struct Cost {
 }
 
 /// A threshold that fires: a share of a limit that was reached.
-///
-/// It is compared, and never written. The format has no field for it, so that the committed answers can check a model
-/// in another language that has no thresholds. All keys of a file have the default ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crossed {
-    /// The rule whose limit it is a share of; `None` for the budget.
-    pub rule: Option<Rule>,
+    /// The rule whose limit it is a share of.
+    pub rule: Rule,
     /// The asset, if the rule is one of an asset.
     pub asset: Option<String>,
     /// The share of the limit, in percent.
     pub percent: u8,
-    /// The limit, or the budget.
+    /// The limit.
     pub limit: u64,
     /// The used amount at that time.
     pub used: u64,
-    /// The end of the window, in unix milliseconds; `None` for the budget.
+    /// The end of the window, in unix milliseconds; `None` if it does not end.
     pub resets_at: Option<u64>,
+}
+
+/// A threshold that has fired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event(pub String, pub Rule, pub u8);
+
+/// The name of a scope of a key, in canonical order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ScopeName {
+    /// All calls.
+    Global,
+    /// The calls of one asset.
+    Asset(String),
+    /// The calls of assets that are not listed.
+    Other,
 }
 
 /// The usage of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// The global scope, then each asset with limits, now or pending, by the bytes of its name.
+    /// Every scope that is counted, in canonical order.
     pub rows: Vec<Row>,
     /// Credits, which have no window.
     pub credits: Credits,
 }
 
 /// The usage of one scope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// `global` in the first row; the asset in the others, which may be called `global` too.
-    pub scope: String,
-    /// In the minute open now.
-    pub minute: WindowUsage,
-    /// In the day open now.
-    pub day: WindowUsage,
+    /// The scope.
+    pub scope: ScopeName,
+    /// What it has counted today.
+    pub account: Cost,
+    /// The rules in force, in canonical order.
+    pub rules: Vec<RuleUsage>,
+    /// The limits that are pending, by window, with the instant of the change. They are never written.
+    pub pending: Vec<PendingLimits>,
 }
 
-/// The usage of one scope in one window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct WindowUsage {
-    /// Requests.
-    pub requests: Used,
-    /// Tokens, of the type in force in that window.
-    pub tokens: Used,
-}
+/// The pending limits of a window, with the instant of the change.
+pub(crate) type PendingLimits = (Window, Vec<(Unit, u64)>, u64);
 
-/// One count and its limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Used {
-    /// The count; `None` if the scope is not counted.
-    pub used: Option<u64>,
-    /// The limit in force, if any.
-    pub limit: Option<u64>,
+/// The usage of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleUsage {
+    /// The window.
+    pub window: Window,
+    /// The unit.
+    pub unit: Unit,
+    /// The amount used.
+    pub used: u64,
+    /// The limit.
+    pub limit: u64,
+    /// The end of the window, in unix milliseconds; `None` if it does not end.
+    pub resets_at: Option<u64>,
 }
 
 /// Millionths of a credit.
@@ -169,50 +202,111 @@ pub struct Credits {
     pub budget: Option<u64>,
 }
 
+/// What a key has counted on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Day {
+    /// The start of the day, in unix milliseconds. In a zone east of UTC, the first day begins before 1970.
+    pub start: i64,
+    /// The scopes that have counted anything, in canonical order.
+    pub scopes: Vec<(ScopeName, Cost)>,
+}
+
 impl Answer {
     /// Returns the line of this answer, without a line end.
     pub fn to_line(&self) -> String {
-        serde_json::to_string(self).expect("strings and whole numbers are always JSON")
+        self.line(false)
+    }
+
+    /// Returns the line that the first version of the format has for this answer: rows of its form, the budget behind
+    /// the rules, no charge of an ended reservation, and no rules of an exhausted budget.
+    pub fn to_first_line(&self) -> String {
+        self.line(true)
+    }
+
+    fn line(&self, is_first: bool) -> String {
+        let line = Line { answer: self, is_first };
+        serde_json::to_string(&line).expect("strings and whole numbers are always JSON")
     }
 
     /// Returns the thresholds that fired, which the line leaves out.
     pub fn crossed(&self) -> &[Crossed] {
         match self {
-            Self::Settled { crossed, .. } | Self::Allowed { crossed, .. } => crossed,
+            Self::Updated { crossed }
+            | Self::Settled { crossed, .. }
+            | Self::Allowed { crossed, .. } => crossed,
             _ => &[],
         }
     }
+
+    /// Returns the thresholds that fired, as events of the key with this label.
+    pub fn events(&self, key: &str) -> impl Iterator<Item = Event> {
+        self.crossed().iter().map(move |it| Event(key.to_owned(), it.rule, it.percent))
+    }
 }
 
-impl Serialize for Answer {
+/// An answer, and the version of the format in which it is written.
+struct Line<'a> {
+    answer: &'a Answer,
+    is_first: bool,
+}
+
+impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_first = self.is_first;
         let mut line = serializer.serialize_map(None)?;
-        match self {
-            Self::Ok | Self::Settled { .. } => line.serialize_entry("ok", &true)?,
-            Self::Error(problem) => line.serialize_entry("error", problem)?,
-            Self::TooMany { .. } => line.serialize_entry("error", "too_many")?,
-            Self::Allowed { replayed, remaining, .. } => {
+        match self.answer {
+            Answer::Ok | Answer::Updated { .. } => line.serialize_entry("ok", &true)?,
+            Answer::Settled { cost, .. } => {
+                line.serialize_entry("ok", &true)?;
+                if !is_first {
+                    line.serialize_entry("charged", cost)?;
+                }
+            }
+            Answer::Error(problem) => line.serialize_entry("error", problem)?,
+            Answer::TooMany { .. } => line.serialize_entry("error", "too_many")?,
+            Answer::Allowed { replayed, remaining, .. } => {
                 line.serialize_entry("allowed", &true)?;
                 if *replayed {
                     line.serialize_entry("replayed", &true)?;
                 }
-                line.serialize_entry("remaining", remaining)?;
+                line.serialize_entry("remaining", &remaining.fields(is_first))?;
             }
-            Self::Denied(denial) => {
+            Answer::Shadowed(denial) => {
+                line.serialize_entry("allowed", &true)?;
+                line.serialize_entry("shadowed", &Reason { denial, is_first })?;
+            }
+            Answer::Denied(denial) => {
                 line.serialize_entry("allowed", &false)?;
-                line.serialize_entry("reason", denial.reason())?;
-                if let Denial::RateLimited { violated, binding, retry_at } = denial {
-                    line.serialize_entry("violated", violated)?;
-                    line.serialize_entry("binding", binding)?;
-                    line.serialize_entry("retry_at", retry_at)?;
-                }
+                denial.write(&mut line, is_first)?;
             }
-            Self::Usage(Usage { rows, credits }) => {
-                line.serialize_entry("rows", rows)?;
+            Answer::Usage(Usage { rows, credits }) => {
+                if is_first {
+                    let shown = |row: &&Row| row.scope == ScopeName::Global || row.is_limited();
+                    let rows: Vec<_> = rows.iter().filter(shown).map(FirstRow).collect();
+                    line.serialize_entry("rows", &rows)?;
+                } else {
+                    line.serialize_entry("rows", rows)?;
+                }
                 line.serialize_entry("credits", credits)?;
             }
+            Answer::History(days) => line.serialize_entry("days", days)?,
+            Answer::Events(events) => line.serialize_entry("events", events)?,
         }
         line.end()
+    }
+}
+
+/// A denial as an object of its own.
+struct Reason<'a> {
+    denial: &'a Denial,
+    is_first: bool,
+}
+
+impl Serialize for Reason<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        self.denial.write(&mut object, self.is_first)?;
+        object.end()
     }
 }
 
@@ -222,21 +316,168 @@ impl Denial {
             Self::UnknownKey => "unknown_key",
             Self::ExpiredKey => "expired_key",
             Self::AdminKey => "admin_key",
-            Self::BudgetExhausted => "budget_exhausted",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::AssetDenied => "asset_denied",
+            Self::BudgetExhausted(_) => "budget_exhausted",
+            Self::RateLimited(_) => "rate_limited",
+        }
+    }
+
+    /// Returns the rules that are exceeded, if that is the reason.
+    pub fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::BudgetExhausted(exceeded) | Self::RateLimited(exceeded) => Some(exceeded),
+            _ => None,
+        }
+    }
+
+    fn write<M: SerializeMap>(&self, line: &mut M, is_first: bool) -> Result<(), M::Error> {
+        line.serialize_entry("reason", self.reason())?;
+        let is_silent = is_first && matches!(self, Self::BudgetExhausted(_));
+        let Some(exceeded) = self.exceeded().filter(|_| !is_silent) else { return Ok(()) };
+        let violated: Vec<_> = exceeded.violated.iter().map(name).collect();
+        line.serialize_entry("violated", &violated)?;
+        line.serialize_entry("binding", name(&exceeded.binding))?;
+        line.serialize_entry("retry_at", &exceeded.retry_at)
+    }
+}
+
+impl Remaining {
+    /// Returns the fields in the order in which they are written.
+    fn fields(&self, is_first: bool) -> Fields<'_> {
+        let mut rules: Vec<_> = self.0.iter().map(|(rule, left)| (name(rule), left)).collect();
+        if is_first {
+            rules.sort_by_key(|(name, _)| *name == BUDGET);
+        }
+        Fields(rules)
+    }
+}
+
+/// The fields of an object, in this order.
+struct Fields<'a>(Vec<(&'static str, &'a u64)>);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+impl fmt::Display for ScopeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => f.write_str("global"),
+            Self::Asset(asset) => write!(f, "asset:{asset}"),
+            Self::Other => f.write_str("other"),
         }
     }
 }
 
-impl Serialize for Remaining {
+impl Serialize for ScopeName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut line = serializer.serialize_map(None)?;
-        for (rule, remaining) in &self.rules {
-            line.serialize_entry(rule, remaining)?;
-        }
-        if let Some(budget) = self.budget {
-            line.serialize_entry("budget", &budget)?;
-        }
-        line.end()
+        serializer.collect_str(self)
     }
 }
+
+impl ScopeName {
+    /// Returns the name in a row, where an asset stands for itself.
+    fn in_row(&self) -> &str {
+        match self {
+            Self::Global => "global",
+            Self::Asset(asset) => asset,
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_map(None)?;
+        row.serialize_entry("scope", self.scope.in_row())?;
+        row.serialize_entry("account", &self.account)?;
+        row.serialize_entry("rules", &Rules(&self.rules))?;
+        row.end()
+    }
+}
+
+struct Rules<'a>(&'a [RuleUsage]);
+
+impl Serialize for Rules<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Of {
+            used: u64,
+            limit: u64,
+            resets_at: Option<u64>,
+        }
+        serializer.collect_map(self.0.iter().map(|rule| {
+            let RuleUsage { window, unit, used, limit, resets_at } = *rule;
+            (format!("{window}/{unit}"), Of { used, limit, resets_at })
+        }))
+    }
+}
+
+/// A row of the first version: requests and tokens of the minute and of the day.
+///
+/// Without a limit, the minute counts nothing, and the day is what the account says.
+struct FirstRow<'a>(&'a Row);
+
+#[derive(Default, Serialize)]
+struct FirstWindow {
+    requests: Used,
+    tokens: Used,
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+struct Used {
+    used: Option<u64>,
+    limit: Option<u64>,
+}
+
+impl Row {
+    /// Returns whether it has limits but for the budget, in force or pending.
+    fn is_limited(&self) -> bool {
+        let mut rules = self.rules.iter();
+        let is_budget =
+            |rule: &RuleUsage| (rule.window, rule.unit) == (Window::Ever, Unit::Credits);
+        rules.any(|rule| !is_budget(rule)) || !self.pending.is_empty()
+    }
+}
+
+impl FirstRow<'_> {
+    fn window(&self, window: Window) -> FirstWindow {
+        let Self(row) = *self;
+        if !row.is_limited() {
+            return FirstWindow::default();
+        }
+        let of_day = |count: u64| (window == Window::Day).then_some(count);
+        let rule = |unit| row.rules.iter().find(|it| (it.window, it.unit) == (window, unit));
+        let used = |it: &RuleUsage| Used { used: Some(it.used), limit: Some(it.limit) };
+        let requests = of_day(row.account.requests);
+        let tokens = of_day(row.account.input.saturating_add(row.account.output));
+        let of_tokens = [Unit::Tokens, Unit::InputTokens, Unit::OutputTokens];
+        let without_limit = |count| Used { used: count, limit: None };
+        FirstWindow {
+            requests: rule(Unit::Requests).map_or_else(|| without_limit(requests), used),
+            tokens: of_tokens
+                .into_iter()
+                .find_map(rule)
+                .map_or_else(|| without_limit(tokens), used),
+        }
+    }
+}
+
+impl Serialize for FirstRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_map(None)?;
+        row.serialize_entry("scope", self.0.scope.in_row())?;
+        row.serialize_entry("minute", &self.window(Window::Minute))?;
+        row.serialize_entry("day", &self.window(Window::Day))?;
+        row.end()
+    }
+}
+
+/// Returns the name of a rule in answers.
+fn name(rule: &Rule) -> &'static str {
+    if *rule == Rule::BUDGET { BUDGET } else { rule.name() }
+}
+
+const BUDGET: &str = "budget";

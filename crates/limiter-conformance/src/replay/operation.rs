@@ -1,8 +1,9 @@
 //! Operations: the lines of a history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use limiter_core::{KeyKind, TokenType};
+use limiter_core::{Effective, KeyKind, TimeZone, Unit, Window};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::{END_OF_9999, LARGEST};
@@ -19,7 +20,7 @@ pub struct Operation {
     pub action: Action,
 }
 
-/// An action on the key with a label of this file.
+/// An action, mostly on the key with a label of this file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Action {
@@ -31,10 +32,10 @@ pub enum Action {
     Check(Call),
     /// Decides like [`Check`](Self::Check) and changes nothing.
     Peek(Call),
-    /// Decides and charges an estimate, which can be corrected once.
+    /// Decides and charges an estimate, which can be corrected.
     Reserve(Reserve),
-    /// Raises the estimate of a running call.
-    Extend(Totals),
+    /// Changes the estimate of a running call. `extend` is another name.
+    Amend(Totals),
     /// Corrects the estimate to the actual cost of the call.
     Settle(Totals),
     /// Takes the whole charge back: the call never went upstream.
@@ -46,6 +47,20 @@ pub enum Action {
     },
     /// Shows the usage.
     Usage {
+        /// The label of the key.
+        key: String,
+    },
+    /// Shows what was counted on each of the last days.
+    History {
+        /// The label of the key.
+        key: String,
+        /// The number of days, today included.
+        days: u64,
+    },
+    /// Shows the thresholds that have fired since the last time that this was asked.
+    Events {},
+    /// Sets what is used to zero, in all windows that end.
+    Reset {
         /// The label of the key.
         key: String,
     },
@@ -63,18 +78,30 @@ pub struct Create {
     pub key: String,
     /// The kind of the key.
     pub kind: KeyKind,
-    /// The limits of all its calls, if any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub global: Option<Limits>,
-    /// The limits of its calls of one asset each.
+    /// The limits of all its calls, without the budget.
+    #[serde(skip_serializing_if = "Limits::is_none")]
+    pub global: Limits,
+    /// The assets that are listed, with their limits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub assets: Assets,
-    /// The budget, in millionths of a credit.
+    /// The rule for assets that are not listed, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<Other>,
+    /// The budget, in millionths of a credit: the limit `ever/credits` of all its calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<u64>,
     /// The instant from which on the key is expired, in unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
+    /// The zone of its days, weeks and months.
+    #[serde(skip_serializing_if = "TimeZone::is_utc")]
+    pub time_zone: TimeZone,
+    /// Its own thresholds, in percent, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<u64>>,
+    /// Whether calls beyond a limit are let through.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
 }
 
 /// A change of a key.
@@ -82,18 +109,36 @@ pub struct Create {
 pub struct Update {
     /// The label of the key.
     pub key: String,
-    /// The limits of all its calls.
+    /// When changed limits take effect.
+    #[serde(skip_serializing_if = "is_next")]
+    pub effective: Effective,
+    /// The version that the key must have, if it matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The limits of all its calls, without the budget.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub global: Change<Limits>,
-    /// The limits of the assets: the whole set is replaced.
+    /// The assets that are listed: the whole set is replaced.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub assets: Change<Assets>,
+    /// The rule for assets that are not listed.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub other: Change<Other>,
     /// The budget, in millionths of a credit.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub budget: Change<u64>,
     /// The instant from which on the key is expired, in unix milliseconds.
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub expires_at: Change<u64>,
+    /// The zone of its days, weeks and months.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub time_zone: Change<TimeZone>,
+    /// Its own thresholds, in percent.
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub thresholds: Change<Vec<u64>>,
+    /// Whether calls beyond a limit are let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<bool>,
 }
 
 /// A call, made or only peeked at, and its cost.
@@ -136,6 +181,9 @@ pub struct Totals {
     pub key: String,
     /// The id of the reservation.
     pub id: String,
+    /// All requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
     /// All input tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<u64>,
@@ -147,27 +195,22 @@ pub struct Totals {
     pub credits: Option<u64>,
 }
 
-/// The limits of assets, by the bytes of their ids. `None` is written `null`: no limits.
+/// Assets with their limits, by the bytes of their ids. `None` is written `null`, and the asset is not listed; without any
+/// limit it is listed, and only counted.
 pub type Assets = BTreeMap<String, Option<Limits>>;
 
-/// The limits of one scope, as written. Without a single number they are no limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Limits {
-    /// Requests in a minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests_per_minute: Option<u64>,
-    /// Requests in a day.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests_per_day: Option<u64>,
-    /// Tokens in a minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens_per_minute: Option<u64>,
-    /// Tokens in a day.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens_per_day: Option<u64>,
-    /// The tokens that a token limit counts.
-    pub token_type: TokenType,
+/// The rule for assets that are not listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// All of them together meet these limits.
+    Limited(Limits),
+    /// They are refused.
+    Denied,
 }
+
+/// The limits of one scope, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits(pub BTreeMap<(Window, Unit), u64>);
 
 /// A change of one field by an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,16 +242,21 @@ impl Operation {
         fits(self.at)
             && match &self.action {
                 Action::Create(create) => {
-                    create.global.iter().all(Limits::is_within_bounds)
+                    create.global.with_budget(create.budget).is_within_bounds()
                         && assets_fit(&create.assets)
-                        && create.budget.is_none_or(fits)
+                        && create.other.as_ref().is_none_or(Other::is_within_bounds)
                         && create.expires_at.is_none_or(is_enterable)
+                        && create.thresholds.as_deref().is_none_or(are_thresholds)
                 }
                 Action::Update(update) => {
-                    update.global.value().is_none_or(Limits::is_within_bounds)
+                    let budget = update.budget.value().copied();
+                    let global = update.global.value().cloned().unwrap_or_default();
+                    global.with_budget(budget).is_within_bounds()
+                        && update.version.is_none_or(fits)
                         && update.assets.value().is_none_or(assets_fit)
-                        && update.budget.value().copied().is_none_or(fits)
+                        && update.other.value().is_none_or(Other::is_within_bounds)
                         && update.expires_at.value().copied().is_none_or(is_enterable)
+                        && update.thresholds.value().is_none_or(|it| are_thresholds(it))
                 }
                 Action::Check(call) | Action::Peek(call) => call.is_within_bounds(),
                 Action::Reserve(reserve) => {
@@ -217,9 +265,13 @@ impl Operation {
                         && reserve.ttl_ms >= 1
                         && fits(reserve.ttl_ms)
                 }
-                Action::Extend(totals) | Action::Settle(totals) => totals.is_within_bounds(),
+                Action::Amend(totals) | Action::Settle(totals) => totals.is_within_bounds(),
                 Action::Cancel { id, .. } => is_request_id(id),
-                Action::Usage { .. } | Action::Delete { .. } => true,
+                Action::History { days, .. } => *days >= 1 && fits(*days),
+                Action::Usage { .. }
+                | Action::Events {}
+                | Action::Reset { .. }
+                | Action::Delete { .. } => true,
             }
     }
 }
@@ -237,20 +289,67 @@ impl Call {
 
 impl Totals {
     fn is_within_bounds(&self) -> bool {
-        let numbers = [self.input, self.output, self.credits];
+        let numbers = [self.requests, self.input, self.output, self.credits];
         is_request_id(&self.id) && numbers.into_iter().flatten().all(fits)
     }
 }
 
 impl Limits {
+    /// Returns whether there is no limit at all.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the limits with the budget, if there is one.
+    #[must_use]
+    pub fn with_budget(&self, budget: Option<u64>) -> Self {
+        let budget = budget.map(|budget| ((Window::Ever, Unit::Credits), budget));
+        Self(self.0.clone().into_iter().chain(budget).collect())
+    }
+
+    /// Returns whether no limit is too large, and there are not too many.
+    pub fn is_within_bounds(&self) -> bool {
+        self.0.len() <= MOST_LIMITS && self.0.values().copied().all(fits)
+    }
+}
+
+impl Other {
     fn is_within_bounds(&self) -> bool {
-        let numbers = [
-            self.requests_per_minute,
-            self.requests_per_day,
-            self.tokens_per_minute,
-            self.tokens_per_day,
-        ];
-        numbers.into_iter().flatten().all(fits)
+        match self {
+            Self::Limited(limits) => limits.is_within_bounds(),
+            Self::Denied => true,
+        }
+    }
+}
+
+/// Writes the form of the second version.
+impl Serialize for Limits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = self.0.iter().map(|((window, unit), it)| (format!("{window}/{unit}"), it));
+        let named: Vec<(String, &u64)> = named.collect();
+        let mut object = serializer.serialize_map(None)?;
+        if !named.is_empty() {
+            object.serialize_entry("limits", &InOrder(named))?;
+        }
+        object.end()
+    }
+}
+
+/// An object whose fields are in this order.
+struct InOrder<'a>(Vec<(String, &'a u64)>);
+
+impl Serialize for InOrder<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl Serialize for Other {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Limited(limits) => limits.serialize(serializer),
+            Self::Denied => serializer.serialize_str("denied"),
+        }
     }
 }
 
@@ -291,6 +390,16 @@ fn assets_fit(assets: &Assets) -> bool {
         .all(|(asset, limits)| is_asset_id(asset) && limits.iter().all(Limits::is_within_bounds))
 }
 
+fn are_thresholds(percents: &[u64]) -> bool {
+    let different: BTreeSet<_> = percents.iter().collect();
+    different.len() <= MOST_THRESHOLDS && percents.iter().all(|it| (1..=100).contains(it))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_next(effective: &Effective) -> bool {
+    *effective == Effective::Next
+}
+
 fn is_asset_id(asset: &str) -> bool {
     (1..=LONGEST_ASSET_ID).contains(&asset.len())
 }
@@ -308,6 +417,10 @@ fn is_enterable(unix_ms: u64) -> bool {
     unix_ms <= END_OF_9999
 }
 
+/// "At most 12 in a scope."
+const MOST_LIMITS: usize = 12;
+/// Thresholds of one key.
+const MOST_THRESHOLDS: usize = 4;
 /// In bytes, as the specification's terms have it.
 const LONGEST_ASSET_ID: usize = 256;
 /// The same for the ids of calls.

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use limiter_core::{KeyKind, TokenType};
+use limiter_core::{Effective, KeyKind, TimeZone, Unit, Window};
 use serde::Deserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::operation::{
-    Action, Assets, Call, Change, Create, Limits, Operation, Reserve, Totals, Update,
+    Action, Assets, Call, Change, Create, Limits, Operation, Other, Reserve, Totals, Update,
 };
 
 /// The reason why a line cannot be read, which ends the run. It names the field.
@@ -45,11 +45,15 @@ pub fn read(line: &str) -> Result<Operation, Unreadable> {
             id: fields.get("id")?,
             ttl_ms: fields.get("ttl_ms")?,
         }),
-        "extend" => Action::Extend(totals(&mut fields)?),
+        "amend" | "extend" => Action::Amend(totals(&mut fields)?),
         "settle" => Action::Settle(totals(&mut fields)?),
         "cancel" => Action::Cancel { key: fields.get("key")?, id: fields.get("id")? },
         "usage" => Action::Usage { key: fields.get("key")? },
+        "history" => Action::History { key: fields.get("key")?, days: fields.get("days")? },
+        "events" => Action::Events {},
+        "reset" => Action::Reset { key: fields.get("key")? },
         "delete" => Action::Delete { key: fields.get("key")? },
+        "plan" | "delete_plan" => return Err(Unreadable(UNSUPPORTED_PLANS.to_owned())),
         _ => return Err(Unreadable(format!("unknown operation `{name}`"))),
     };
     fields.finish()?;
@@ -57,24 +61,62 @@ pub fn read(line: &str) -> Result<Operation, Unreadable> {
 }
 
 fn create(fields: &mut Fields<'_>) -> Result<Create, Unreadable> {
-    Ok(Create {
+    fields.refuse_unsupported(&["plan", "open", "parallel"])?;
+    let create = Create {
         key: fields.get("key")?,
         kind: fields.optional("kind")?.unwrap_or(KeyKind::Member),
-        global: fields.get("global")?,
+        global: fields.get::<Option<_>>("global")?.unwrap_or_default(),
         assets: fields.get::<Option<_>>("assets")?.unwrap_or_default(),
+        other: fields.get("other")?,
         budget: fields.get("budget")?,
         expires_at: fields.get("expires_at")?,
-    })
+        time_zone: fields.get::<Option<_>>("time_zone")?.unwrap_or_default(),
+        thresholds: fields.get("thresholds")?,
+        shadow: fields.optional("shadow")?.unwrap_or(false),
+    };
+    let mut budget = create.budget;
+    let global = split(create.global, budget.is_some(), |named| budget = Some(named))?;
+    Ok(Create { global, budget, ..create })
 }
 
 fn update(fields: &mut Fields<'_>) -> Result<Update, Unreadable> {
-    Ok(Update {
+    fields.refuse_unsupported(&["plan", "open", "parallel"])?;
+    let mut update = Update {
         key: fields.get("key")?,
+        effective: fields.optional("effective")?.unwrap_or_default(),
+        version: fields.optional("version")?,
         global: fields.get("global")?,
         assets: fields.get("assets")?,
+        other: fields.get("other")?,
         budget: fields.get("budget")?,
         expires_at: fields.get("expires_at")?,
-    })
+        time_zone: fields.get("time_zone")?,
+        thresholds: fields.get("thresholds")?,
+        shadow: fields.optional("shadow")?,
+    };
+    if let Change::Set(global) = update.global {
+        let is_named = !update.budget.is_keep();
+        let budget = &mut update.budget;
+        let global = split(global, is_named, |named| *budget = Change::Set(named))?;
+        update.global = Change::Set(global);
+    }
+    Ok(update)
+}
+
+/// Takes the budget out of the limits of all calls. It is named there or in a field of its own.
+fn split(
+    mut global: Limits,
+    is_named: bool,
+    budget: impl FnOnce(u64),
+) -> Result<Limits, Unreadable> {
+    if let Some(named) = global.0.remove(&(Window::Ever, Unit::Credits)) {
+        if is_named {
+            let sentence = "`budget` is the limit `ever/credits` of `global`: name one of them";
+            return Err(Unreadable(sentence.to_owned()));
+        }
+        budget(named);
+    }
+    Ok(global)
 }
 
 fn call(fields: &mut Fields<'_>) -> Result<Call, Unreadable> {
@@ -93,6 +135,7 @@ fn totals(fields: &mut Fields<'_>) -> Result<Totals, Unreadable> {
     Ok(Totals {
         key: fields.get("key")?,
         id: fields.get("id")?,
+        requests: fields.optional("requests")?,
         input: fields.optional("input")?,
         output: fields.optional("output")?,
         credits: fields.optional("credits")?,
@@ -123,6 +166,14 @@ impl<'line> Fields<'line> {
     /// A field that may be absent.
     fn optional<T: FromField>(&mut self, name: &str) -> Result<Option<T>, Unreadable> {
         self.0.remove(name).map(|value| T::read_named(name, value)).transpose()
+    }
+
+    /// None of these fields may be there.
+    fn refuse_unsupported(&self, names: &[&str]) -> Result<(), Unreadable> {
+        match names.iter().find(|name| self.0.contains_key(**name)) {
+            None => Ok(()),
+            Some(name) => Err(Unreadable(format!("the field `{name}` is not supported yet"))),
+        }
     }
 
     /// There must be no other field.
@@ -169,34 +220,133 @@ impl FromField for KeyKind {
         match String::read(value)?.as_str() {
             "member" => Ok(Self::Member),
             "admin" => Ok(Self::Admin),
+            "group" => Err(Unreadable("groups are not supported yet".to_owned())),
             _ => Err(expected("`member` or `admin`")),
         }
     }
 }
 
-impl FromField for TokenType {
+impl FromField for bool {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        match value.get() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(expected("`true` or `false`")),
+        }
+    }
+}
+
+impl FromField for Effective {
     fn read(value: &RawValue) -> Result<Self, Unreadable> {
         match String::read(value)?.as_str() {
-            "total" => Ok(Self::Total),
-            "output" => Ok(Self::Output),
-            "input" => Ok(Self::Input),
+            "next" => Ok(Self::Next),
+            "now" => Ok(Self::Now),
+            _ => Err(expected("`next` or `now`")),
+        }
+    }
+}
+
+impl FromField for TimeZone {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        String::read(value)?.parse().map_err(|error| Unreadable(format!("{error}")))
+    }
+}
+
+/// A list of numbers.
+impl FromField for Vec<u64> {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        let items: Vec<&RawValue> = serde_json::from_str(value.get())
+            .map_err(|_| expected("a list of whole numbers from 0"))?;
+        items.into_iter().map(u64::read).collect()
+    }
+}
+
+impl FromField for Other {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        if !value.get().starts_with('"') {
+            return Limits::read(value).map(Self::Limited);
+        }
+        match String::read(value)?.as_str() {
+            "denied" => Ok(Self::Denied),
+            _ => Err(expected("`denied` or limits")),
+        }
+    }
+}
+
+/// The token limits of the first version are limits of the unit that their type names.
+struct TokenUnit(Unit);
+
+impl FromField for TokenUnit {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        match String::read(value)?.as_str() {
+            "total" => Ok(Self(Unit::Tokens)),
+            "output" => Ok(Self(Unit::OutputTokens)),
+            "input" => Ok(Self(Unit::InputTokens)),
             _ => Err(expected("`total`, `output` or `input`")),
         }
     }
 }
 
+/// One limit of a scope.
+struct Amount(u64);
+
+impl FromField for Amount {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        if value.get() == "\"unlimited\"" {
+            return Err(Unreadable(UNSUPPORTED_PLANS.to_owned()));
+        }
+        u64::read(value).map(Self)
+    }
+}
+
+/// The limits of both versions: a map, and four short forms.
 impl FromField for Limits {
     fn read(value: &RawValue) -> Result<Self, Unreadable> {
         let mut fields = Fields::of(value.get())?;
-        let limits = Self {
-            requests_per_minute: fields.get("requests_per_minute")?,
-            requests_per_day: fields.get("requests_per_day")?,
-            tokens_per_minute: fields.get("tokens_per_minute")?,
-            tokens_per_day: fields.get("tokens_per_day")?,
-            token_type: fields.optional("token_type")?.unwrap_or_default(),
-        };
+        fields.refuse_unsupported(&["parallel"])?;
+        let NamedLimits(mut limits) = fields.optional("limits")?.unwrap_or_default();
+        let tokens = fields.optional("token_type")?.unwrap_or(TokenUnit(Unit::Tokens)).0;
+        for (name, window, unit) in [
+            ("requests_per_minute", Window::Minute, Unit::Requests),
+            ("requests_per_day", Window::Day, Unit::Requests),
+            ("tokens_per_minute", Window::Minute, tokens),
+            ("tokens_per_day", Window::Day, tokens),
+        ] {
+            if let Some(Amount(limit)) = fields.get::<Option<_>>(name)?
+                && limits.insert((window, unit), limit).is_some()
+            {
+                let sentence = format!("`{name}` is the limit `{window}/{unit}`: name one of them");
+                return Err(Unreadable(sentence));
+            }
+        }
         fields.finish()?;
-        Ok(limits)
+        Ok(Self(limits))
+    }
+}
+
+/// Limits by names such as `minute/requests`; null is no limit.
+#[derive(Default)]
+struct NamedLimits(BTreeMap<(Window, Unit), u64>);
+
+impl FromField for NamedLimits {
+    fn read(value: &RawValue) -> Result<Self, Unreadable> {
+        let Fields(named) = Fields::of(value.get())?;
+        let mut limits = BTreeMap::new();
+        for (name, value) in named {
+            let parts = name.split_once('/');
+            let limit =
+                parts.and_then(|(window, unit)| Some((window.parse().ok()?, unit.parse().ok()?)));
+            let unknown = || {
+                Unreadable(format!(
+                    "`{name}` is no limit: expected window/unit, such as day/output_tokens"
+                ))
+            };
+            let limit: (Window, Unit) = limit.ok_or_else(unknown)?;
+            if let Some(Amount(amount)) = Option::read_named(&name, value)? {
+                limits.insert(limit, amount);
+            }
+        }
+        Ok(Self(limits))
     }
 }
 
@@ -231,6 +381,8 @@ impl<T: FromField> FromField for Change<T> {
 fn expected(what: &str) -> Unreadable {
     Unreadable(format!("expected {what}"))
 }
+
+const UNSUPPORTED_PLANS: &str = "plans are not supported yet";
 
 struct EachOnce;
 

@@ -35,7 +35,7 @@ pub(super) fn stories(suite: &mut Suite) {
         }
         assert_eq!(admin.read(), before);
         let renamed = admin.update(|config| config.name = named("root").name);
-        assert_eq!(renamed.name.as_str(), "root");
+        assert_eq!(renamed.config.name.as_str(), "root");
     });
 
     // The workspace does not rely on the one that does, which may be deleted.

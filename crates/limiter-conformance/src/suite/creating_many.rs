@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use limiter_core::{
-    CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, NewKey, NewRecord,
+    CreatedKey, InvalidValue, KeyConfig, KeyKind, Keys, KeysError, NewKey, NewRecord, Thresholds,
 };
 
 use super::extremes::with_assets;
@@ -23,8 +23,8 @@ pub(super) fn stories(suite: &mut Suite) {
         let mut ids = BTreeSet::new();
         for (number, created) in (0..).zip(created) {
             let CreatedKey { record, access_key, .. } = created.expect("the name is free");
-            assert_eq!(record.name.as_str(), format!("key {number}"));
-            assert_eq!(record.global.configured, requests_per_day(number));
+            assert_eq!(record.config.name.as_str(), format!("key {number}"));
+            assert_eq!(record.config.global, requests_per_day(number));
             let access_key = access_key.expect("it was drawn");
             assert_eq!(record.access_key, Some(access_key.masked()));
             assert_eq!(world.resolved(&access_key).as_ref(), Some(&record.id));
@@ -55,7 +55,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let created = creates(world, keys);
         assert_eq!(world.names(), ["a", "b", "f", "first admin", "taken"]);
         assert!(created[3].as_ref().is_ok_and(|created| created.record.kind == KeyKind::Admin));
-        assert_eq!(world.key(key_id("chosen")).read().name.as_str(), "f");
+        assert_eq!(world.key(key_id("chosen")).read().config.name.as_str(), "f");
     });
 
     // A name, id or access key that two keys of a batch ask for goes to the first, unless that key is refused.
@@ -102,6 +102,7 @@ pub(super) fn stories(suite: &mut Suite) {
             workspace: workspace("home"),
             kind: KeyKind::Admin,
             config: named(name),
+            thresholds: Thresholds::default(),
             secret: None,
             bootstraps,
         };
@@ -158,7 +159,7 @@ fn creates<const COUNT: usize>(
     let (keys, expected): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     let created = create_many(world, keys);
     let outcomes = created.iter().map(|created| match created {
-        Ok(created) => created.record.name.as_str(),
+        Ok(created) => created.record.config.name.as_str(),
         Err(KeysError::NameTaken(_)) => "name",
         Err(KeysError::IdTaken(_)) => "id",
         Err(KeysError::AccessKeyTaken) => "access key",

@@ -11,7 +11,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let (key, secret) = world.with_access_key(NewKey::member(limited));
         let record = key.admit("m1", 1).read();
         key.delete();
-        let updated = world.keys().update(&key.id, record.version, &record.config()).wait();
+        let updated = world.keys().update(&key.id, record.version, &record.config.clone()).wait();
         assert_refused!(updated, KeysError::NotFound(_));
         assert_refused!(key.try_delete(), KeysError::NotFound(_));
         for instant in [NOON, NOON.after(DAY)] {

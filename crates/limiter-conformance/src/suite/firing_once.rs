@@ -42,7 +42,7 @@ pub(super) fn stories(suite: &mut Suite) {
 
     suite.calls("a_repeated_correction_fires_nothing", |key| {
         key.reserve("r1", tokens(0, 10));
-        key.extending_fires("r1", output(90), [MOST_TOKENS]).extending_fires("r1", output(90), []);
+        key.amending_fires("r1", output(90), [MOST_TOKENS]).amending_fires("r1", output(90), []);
         key.settling_fires("r1", output(120), [ALL_TOKENS]).settling_fires("r1", output(120), []);
     });
 

@@ -90,7 +90,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let odd = ["🦀🦀", "👩‍👩‍👧‍👦", "مفتاح", "e\u{301}", " ", "a:b/c{d}", "\"'\\", &longest];
         let alike = ["ci", "CI", "ci ", "cí", "ci\u{301}", "ci\u{200d}"];
         for name in odd.into_iter().chain(alike) {
-            assert_eq!(world.member(named(name)).read().name.as_str(), name);
+            assert_eq!(world.member(named(name)).read().config.name.as_str(), name);
         }
     });
 

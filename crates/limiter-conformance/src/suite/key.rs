@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use limiter_core::{
-    Charge, Crossing, Decision, DenialReason, KeyConfig, KeyId, KeyRecord, Keys, KeysError,
-    ScopeUsage, Usage,
+    Charge, Crossing, DayHistory, Decision, DenialReason, KeyConfig, KeyId, KeyRecord, Keys,
+    KeysError, Rule, ScopeId, ScopeUsage, Unit, UpdatedKey, Usage, Window,
 };
 
 use super::world::World;
@@ -34,8 +34,28 @@ impl Key<'_> {
         usage.expect("an admin reads the usage of its workspace's keys")
     }
 
+    /// The usage of a scope, if it is counted.
+    pub(super) fn scope(&self, scope: &ScopeId) -> Option<ScopeUsage> {
+        self.usage().scope(scope).cloned()
+    }
+
     pub(super) fn global(&self) -> ScopeUsage {
-        self.usage().global.expect("the key has global limits")
+        self.scope(&ScopeId::GLOBAL).expect("the global scope is always counted")
+    }
+
+    /// The usage of an asset that is counted.
+    pub(super) fn asset(&self, id: &str) -> ScopeUsage {
+        self.scope(&ScopeId::asset(asset(id))).expect("the asset is counted")
+    }
+
+    /// The usage of assets that are not listed, which is counted.
+    pub(super) fn other(&self) -> ScopeUsage {
+        self.scope(&ScopeId::OTHER).expect("other assets are counted")
+    }
+
+    pub(super) fn history(&self, days: u16) -> Vec<DayHistory> {
+        let history = self.world.keys().history(&self.id, days).wait();
+        history.expect("an admin reads the history of its workspace's keys")
     }
 
     /// Reads the key, changes its configuration, and saves it.
@@ -43,14 +63,53 @@ impl Key<'_> {
         &self,
         change: impl FnOnce(&mut KeyConfig),
     ) -> Result<KeyRecord, KeysError> {
-        let record = self.read();
-        let mut config = record.config();
+        let KeyRecord { mut config, version, .. } = self.read();
         change(&mut config);
-        self.world.keys().update(&self.id, record.version, &config).wait()
+        let updated = self.world.keys().update(&self.id, version, &config).wait();
+        updated.map(|updated| updated.record)
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut KeyConfig)) -> KeyRecord {
         self.try_update(change).expect("an admin updates the keys of its workspace")
+    }
+
+    /// The same with limits that take effect at once.
+    pub(super) fn update_now(&self, change: impl FnOnce(&mut KeyConfig)) -> UpdatedKey {
+        let KeyRecord { mut config, version, .. } = self.read();
+        change(&mut config);
+        let updated = self.world.keys().update_now(&self.id, version, &config).wait();
+        updated.expect("an admin updates the keys of its workspace")
+    }
+
+    /// Updates the key, and asserts which thresholds that fires.
+    #[track_caller]
+    pub(super) fn updating_fires<const N: usize>(
+        &self,
+        change: impl FnOnce(&mut KeyConfig),
+        expected: [&str; N],
+    ) -> &Self {
+        let KeyRecord { mut config, version, .. } = self.read();
+        change(&mut config);
+        let updated = self.world.keys().update(&self.id, version, &config).wait();
+        let updated = updated.expect("an admin updates the keys of its workspace");
+        assert_eq!(in_words(&updated.crossed), expected);
+        self
+    }
+
+    /// Updates the key with limits that take effect at once, and asserts which thresholds that fires.
+    #[track_caller]
+    pub(super) fn updating_now_fires<const N: usize>(
+        &self,
+        change: impl FnOnce(&mut KeyConfig),
+        expected: [&str; N],
+    ) -> &Self {
+        assert_eq!(in_words(&self.update_now(change).crossed), expected);
+        self
+    }
+
+    pub(super) fn reset(&self) -> &Self {
+        self.world.keys().reset(&self.id).wait().expect("an admin resets its workspace's keys");
+        self
     }
 
     pub(super) fn try_delete(&self) -> Result<(), KeysError> {
@@ -105,9 +164,16 @@ impl Key<'_> {
         self
     }
 
+    /// Of the minute, what its limits count; of the day, the account.
     pub(super) fn used(&self) -> [u64; 4] {
-        let ScopeUsage { minute, day, .. } = self.global();
-        [minute.requests.used, minute.tokens.used, day.requests.used, day.tokens.used]
+        let global = self.global();
+        let ScopeUsage { account, .. } = &global;
+        [
+            used_of(&global, Window::Minute, Unit::Requests),
+            used_of(&global, Window::Minute, Unit::Tokens),
+            account.requests(),
+            account.amount(Unit::Tokens),
+        ]
     }
 
     /// The credits spent, in millionths.
@@ -150,13 +216,20 @@ pub(super) fn crossed(decision: &Decision) -> Vec<Crossing> {
 /// Thresholds such as `80 % of global/minute/requests`, `80 % of m1/minute/requests` or `80 % of the budget`.
 pub(super) fn in_words(crossed: &[Crossing]) -> Vec<String> {
     let words = crossed.iter().map(|Crossing { rule, asset, percent, .. }| {
-        let rule = rule.map_or_else(|| "the budget".to_owned(), |rule| rule.to_string());
+        let rule = if *rule == Rule::BUDGET { "the budget" } else { rule.name() };
         match asset {
             Some(asset) => format!("{percent} % of {}", rule.replace("asset", asset.as_str())),
             None => format!("{percent} % of {rule}"),
         }
     });
     words.collect()
+}
+
+/// What a limit has counted; nothing if there is no such limit.
+pub(super) fn used_of(scope: &ScopeUsage, window: Window, unit: Unit) -> u64 {
+    let mut rules = scope.rules.iter();
+    let rule = rules.find(|state| (state.rule.window, state.rule.unit) == (window, unit));
+    rule.map_or(0, |state| state.used)
 }
 
 /// The thresholds of 100 tokens a minute.

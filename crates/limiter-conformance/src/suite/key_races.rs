@@ -59,7 +59,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let key = world.member(named("ci").with_budget(Credits::ZERO));
         at_once(CALLERS, |_| (0..ROUNDS).for_each(|_| top_up(&key)));
         let (record, expected) = (key.read(), (CALLERS * ROUNDS) as u64);
-        assert_eq!(record.budget.map(Credits::millionths), Some(expected));
+        assert_eq!(record.config.budget().map(Credits::millionths), Some(expected));
         assert_eq!(record.version, 1 + expected);
     });
 
@@ -93,8 +93,8 @@ fn one_succeeds<R>(outcomes: &[Result<R, KeysError>], is_expected: impl Fn(&Keys
 
 fn top_up(key: &Key<'_>) {
     let raise = |config: &mut KeyConfig| {
-        let budget = config.budget.map_or(0, Credits::millionths);
-        config.budget = Credits::from_millionths(budget + 1).ok();
+        let budget = config.budget().map_or(0, Credits::millionths);
+        set_budget(config, Some(millionths(budget + 1)));
     };
     loop {
         match key.try_update(raise) {

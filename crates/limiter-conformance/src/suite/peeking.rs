@@ -17,7 +17,7 @@ pub(super) fn stories(suite: &mut Suite) {
             same(&before, &seen(player, call))?;
             let checked = player.check(call).wait().expect("the store answers");
             same(&peeked, &checked)?;
-            if checked.is_allowed() { Ok(()) } else { same(&before, &seen(player, call)) }
+            if checked.is_charged() { Ok(()) } else { same(&before, &seen(player, call)) }
         });
     });
 

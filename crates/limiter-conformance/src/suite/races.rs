@@ -1,6 +1,6 @@
 //! Many callers call one key at once: exactly what its limits allow is admitted, and the totals are exact afterwards.
 
-use limiter_core::{Charge, Decision, KeyConfig, ScopeUsage, Usage};
+use limiter_core::{Charge, Decision, KeyConfig, Unit, Usage, Window};
 
 use super::prelude::*;
 
@@ -9,7 +9,7 @@ pub(super) fn stories(suite: &mut Suite) {
     let config = named("busy").with_global(requests_per_minute(1_000));
     let one = |_| (None, requests(1));
     race(suite, "exactly_the_limit_of_requests_is_admitted", config, one, |admitted, usage| {
-        assert_eq!(global(usage).minute.requests.used, 1_000);
+        assert_eq!(minute(&usage, Unit::Requests), 1_000);
         let rests = admitted.iter().flat_map(Decision::rules).map(|rule| rule.remaining);
         let mut rests: Vec<_> = rests.collect();
         rests.sort_unstable();
@@ -20,15 +20,15 @@ pub(super) fn stories(suite: &mut Suite) {
     let call = |_| (None, tokens(1_500, 1_000));
     race(suite, "exactly_the_limit_of_tokens_is_admitted", config, call, |admitted, usage| {
         assert_eq!(admitted.len(), 400);
-        let minute = global(usage).minute;
-        assert_eq!((minute.requests.used, minute.tokens.used), (400, 1_000_000));
+        assert_eq!(usage.scopes[0].account.requests(), 400);
+        assert_eq!(minute(&usage, Unit::Tokens), 1_000_000);
     });
 
     // A call that does not fit is denied.
     let config = named("busy").with_global(tokens_per_minute(9_999));
     let call = |_| (None, tokens(0, 2_500));
     race(suite, "a_rest_that_is_too_small_stays", config, call, |admitted, usage| {
-        assert_eq!((admitted.len(), global(usage).minute.tokens.used), (3, 7_500));
+        assert_eq!((admitted.len(), minute(&usage, Unit::Tokens)), (3, 7_500));
     });
 
     // No count exceeds its limit, and the sums agree.
@@ -37,10 +37,10 @@ pub(super) fn stories(suite: &mut Suite) {
     let config = ASSETS.into_iter().fold(config, with_asset);
     let call = |number: usize| (Some(ASSETS[number % 4]), requests(1));
     race(suite, "mixed_assets_share_one_global_limit", config, call, |admitted, usage| {
-        let by_asset: Vec<_> = usage.assets.iter().map(|it| it.usage.day.requests.used).collect();
+        let by_asset: Vec<_> = usage.scopes[1..].iter().map(|it| it.account.requests()).collect();
         assert!(by_asset.iter().all(|used| *used <= 150), "{by_asset:?}");
         assert_eq!((admitted.len(), by_asset.iter().sum()), (500, 500));
-        assert_eq!(global(usage).minute.requests.used, 500);
+        assert_eq!(minute(&usage, Unit::Requests), 500);
     });
 
     let config = named("busy").with_global(requests_per_minute(4_000));
@@ -49,8 +49,8 @@ pub(super) fn stories(suite: &mut Suite) {
     let name = "what_an_asset_denies_costs_the_global_limit_nothing";
     race(suite, name, config, call, |admitted, usage| {
         assert_eq!(admitted.len(), 100);
-        let minute = global(usage).minute;
-        assert_eq!((minute.requests.used, minute.tokens.used), (100, 200));
+        assert_eq!(minute(&usage, Unit::Requests), 100);
+        assert_eq!(usage.scopes[0].account.amount(Unit::Tokens), 200);
     });
 
     let config = named("busy").with_budget(millionths(1_000));
@@ -85,8 +85,9 @@ fn race(
     });
 }
 
-fn global(usage: Usage) -> ScopeUsage {
-    usage.global.expect("the key has global limits")
+/// What a limit of the minute has counted over all calls.
+fn minute(usage: &Usage, unit: Unit) -> u64 {
+    used_of(&usage.scopes[0], Window::Minute, unit)
 }
 
 const ASSETS: [&str; 4] = ["m1", "m2", "m3", "m4"];

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use limiter_core::{Charge, DenialReason, ReservationError, SettledAs, Totals};
+use limiter_core::{Charge, DenialReason, ReservationError, SettledAs, Totals, Unit, Window};
 
 use super::prelude::*;
 
@@ -14,7 +14,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve_for(DAY, "r1", Some("m1"), estimate).reserve("r2", estimate);
         let actual = output(7).with_credits(millionths(9));
         let charge = estimate.with_tokens(3, 7).expect("within bounds").with_credits(millionths(9));
-        key.extend("r1", output(6));
+        key.amend("r1", output(6));
         for outcome in [SettledAs::First, SettledAs::Repeated, SettledAs::Repeated] {
             let settled = key.try_settle("r1", actual).expect("the reservation is known");
             assert_eq!((settled.asset, settled.charge), (Some(asset("m1")), Some(charge)));
@@ -34,12 +34,12 @@ pub(super) fn stories(suite: &mut Suite) {
         key.uses([0, 0, 0, 0]);
     });
 
-    // Also with another ttl, after an extension or the settlement, or when the key has expired.
+    // Also with another ttl, after an amendment or the settlement, or when the key has expired.
     suite.calls("a_repeated_reservation_is_replayed", |key| {
         key.reserve("r1", tokens(0, 50));
         for step in 0..4 {
             match step {
-                1 => drop(key.extend("r1", output(60))),
+                1 => drop(key.amend("r1", output(60))),
                 2 => drop(key.settle("r1", output(40))),
                 3 => drop(key.update(|config| config.expires_at = Some(NOON))),
                 _ => {}
@@ -69,7 +69,7 @@ pub(super) fn stories(suite: &mut Suite) {
         for estimate in [tokens(1, 51), tokens(51, 0), requests(1)] {
             refused(None, estimate);
         }
-        key.extend("r1", output(60));
+        key.amend("r1", output(60));
         refused(None, tokens(1, 60));
     });
 
@@ -118,7 +118,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.delete();
         for decision in [
             key.try_reserve("r1", None, tokens(0, 50), DAY),
-            key.try_extend("r1", output(60)),
+            key.try_amend("r1", output(60)),
             key.try_check_once("q1", None, tokens(0, 5)),
         ] {
             let decision = decision.expect("it is a denial");
@@ -175,9 +175,9 @@ pub(super) fn stories(suite: &mut Suite) {
         for (id, called, charge) in [("r1", "m1", requests(3)), ("r2", "made up", requests(2))] {
             key.try_record(id, Some(called), charge, None).expect("the key is known");
         }
-        let usage = key.usage();
-        let used: Vec<_> = usage.scopes().map(|(id, it)| (id, it.minute.requests.used)).collect();
-        assert_eq!(used, [(None, 5), (Some(&asset("m1")), 3)]);
+        let used = [key.global(), key.asset("m1")];
+        let used = used.map(|scope| used_of(&scope, Window::Minute, Unit::Requests));
+        assert_eq!(used, [5, 3]);
     });
 
     suite.story("what_was_admitted_elsewhere_counts_on_an_expired_key_without_budget", |world| {

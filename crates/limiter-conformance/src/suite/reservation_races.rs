@@ -42,11 +42,11 @@ pub(super) fn stories(suite: &mut Suite) {
         }
     });
 
-    suite.calls("an_extension_is_charged_once", |key| {
+    suite.calls("an_amendment_is_charged_once", |key| {
         key.reserve("r1", tokens(0, 2));
         for to in 3..3 + ROUNDS {
-            let decisions = at_once(CALLERS, |_| key.try_extend("r1", output(to)));
-            assert_eq!(charged(decisions), CALLERS, "an extension is never flagged");
+            let decisions = at_once(CALLERS, |_| key.try_amend("r1", output(to)));
+            assert_eq!(charged(decisions), CALLERS, "an amendment is never flagged");
             key.uses([1, to, 1, to]);
         }
     });
@@ -60,7 +60,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.uses([ROUNDS, 3 * ROUNDS, ROUNDS, 3 * ROUNDS]);
     });
 
-    // Each caller reserves, extends and settles a call, and repeats each step.
+    // Each caller reserves, amends and settles a call, and repeats each step.
     suite.calls("totals_are_exact_however_answers_are_repeated", |key| {
         at_once(CALLERS, |caller| {
             let id = format!("r{caller}");
@@ -68,7 +68,7 @@ pub(super) fn stories(suite: &mut Suite) {
                 key.reserve_for(DAY, &id, None, tokens(1, 2));
             }
             for _ in 0..3 {
-                key.extend(&id, output(4));
+                key.amend(&id, output(4));
             }
             for _ in 0..3 {
                 key.settle(&id, output(3));

@@ -42,14 +42,14 @@ impl Key<'_> {
     }
 
     #[track_caller]
-    pub(super) fn extend(&self, id: &str, to: Totals) -> &Self {
-        let decision = self.try_extend(id, to).expect("the reservation is known");
+    pub(super) fn amend(&self, id: &str, to: Totals) -> &Self {
+        let decision = self.try_amend(id, to).expect("the reservation is known");
         assert!(decision.is_allowed(), "{decision:?}");
         self
     }
 
-    pub(super) fn try_extend(&self, id: &str, to: Totals) -> Result<Decision, ReservationError> {
-        self.world.store.extend(&self.id, &request_id(id), &to).wait()
+    pub(super) fn try_amend(&self, id: &str, to: Totals) -> Result<Decision, ReservationError> {
+        self.world.store.amend(&self.id, &request_id(id), &to).wait()
     }
 
     #[track_caller]
@@ -75,7 +75,7 @@ impl Key<'_> {
     /// Asserts that there is no reservation of this id.
     #[track_caller]
     pub(super) fn knows_no(&self, id: &str) -> &Self {
-        assert_refused!(self.try_extend(id, output(200)), ReservationError::Unknown(_));
+        assert_refused!(self.try_amend(id, output(200)), ReservationError::Unknown(_));
         assert_refused!(self.try_settle(id, output(20)), ReservationError::Unknown(_));
         assert_refused!(self.try_cancel(id), ReservationError::Unknown(_));
         self
@@ -130,15 +130,15 @@ impl Key<'_> {
         self
     }
 
-    /// Extends a call, and asserts which thresholds that fires.
+    /// Amends a call, and asserts which thresholds that fires.
     #[track_caller]
-    pub(super) fn extending_fires<const N: usize>(
+    pub(super) fn amending_fires<const N: usize>(
         &self,
         id: &str,
         to: Totals,
         expected: [&str; N],
     ) -> &Self {
-        assert_eq!(fired(&self.try_extend(id, to).expect("the reservation is known")), expected);
+        assert_eq!(fired(&self.try_amend(id, to).expect("the reservation is known")), expected);
         self
     }
 

@@ -5,7 +5,7 @@ use limiter_core::{Credits, Decision, Timestamp};
 use super::prelude::*;
 use super::property::{Broken, holds_for_histories, play, player};
 use crate::player::{Player, request};
-use crate::replay::{Action, Answer, Call, Denial, Operation};
+use crate::replay::{Action, Answer, Call, Exceeded, Operation};
 
 pub(super) fn stories(suite: &mut Suite) {
     // Nothing else is consumed meanwhile.
@@ -64,8 +64,9 @@ fn holds_for_each_denial(
         for operation in history {
             let answer = play(&mut player, operation).wait()?;
             if let Action::Check(call) = &operation.action
-                && let Answer::Denied(Denial::RateLimited { retry_at, .. }) = answer
-                && !holds(&player, call, operation, retry_at)?
+                && let Answer::Denied(denial) = answer
+                && let Some(Exceeded { retry_at, .. }) = denial.exceeded()
+                && !holds(&player, call, operation, *retry_at)?
             {
                 break;
             }

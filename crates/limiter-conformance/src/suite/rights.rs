@@ -1,6 +1,6 @@
 //! The rights of admin keys, of member keys, and of callers that are none.
 
-use limiter_core::{DenialReason, KeyId, KeyKind, Keys, KeysError, NewKey, Search};
+use limiter_core::{DenialReason, Effective, KeyId, KeyKind, Keys, KeysError, NewKey, Search};
 
 use super::prelude::*;
 
@@ -8,16 +8,20 @@ use super::prelude::*;
 pub(super) type Ask = fn(&Keys<'_>, &KeyId) -> Result<(), KeysError>;
 
 /// The questions about one key.
-pub(super) const ABOUT_A_KEY: [(&str, Ask); 5] = [
+pub(super) const ABOUT_A_KEY: [(&str, Ask); 8] = [
     ("read", |keys, key| keys.get(key).wait().map(drop)),
     ("update", |keys, key| keys.update(key, 1, &named("mine")).wait().map(drop)),
     ("update_later", |keys, key| keys.update(key, 7, &named("mine")).wait().map(drop)),
+    ("update_now", |keys, key| keys.update_now(key, 1, &named("mine")).wait().map(drop)),
+    ("reset", |keys, key| keys.reset(key).wait()),
     ("delete", |keys, key| keys.delete(key).wait()),
     ("read_the_usage_of", |keys, key| keys.usage(key).wait().map(drop)),
+    ("read_the_history_of", |keys, key| keys.history(key, 7).wait().map(drop)),
 ];
 
-const ABOUT_ALL: [(&str, Ask); 4] = [
+const ABOUT_ALL: [(&str, Ask); 5] = [
     ("create", |keys, _| keys.create(member("mine")).wait().map(drop)),
+    ("upsert", |keys, _| keys.upsert(member("mine"), Effective::Next).wait().map(drop)),
     ("create_many", |keys, _| keys.create_many(vec![member("a"), member("b")]).wait().map(drop)),
     ("list", |keys, _| keys.search(&Search::all()).wait().map(drop)),
     ("look_up", |keys, _| {
@@ -41,7 +45,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(world.key(admin.id.clone()).read(), admin);
         let found = world.keys().get_by_access_key(&secret).wait();
         assert_eq!(found.expect("an admin looks a key up"), record);
-        assert_eq!(ci.update(|it| it.name = named("renamed").name).name.as_str(), "renamed");
+        assert_eq!(ci.update(|it| it.name = named("renamed").name).config.name.as_str(), "renamed");
         ci.usage();
         world.first_admin().usage();
         ci.delete();
@@ -61,7 +65,7 @@ pub(super) fn stories(suite: &mut Suite) {
             let (member, other) = (world.member(named("ci")), world.member(named("other")));
             let foreign = world.admin_of("elsewhere");
             let before = world.search(&Search::all()).keys;
-            let own = (name != "read_the_usage_of").then_some(&member.id);
+            let own = (!name.starts_with("read_the_")).then_some(&member.id);
             let others = [&other.id, &world.admin, &foreign.id, &key_id("never made")];
             for key in others.into_iter().chain(own) {
                 assert_refused!(ask(&member.keys(), key), KeysError::Forbidden);

@@ -1,50 +1,46 @@
 //! Reading a key shows its configuration, the limits in force, and the pending changes with their times.
 
 use limiter_core::{
-    Credits, KeyConfig, Limits, Scope, ScopeLimits, Thresholds, Timestamp, TokenType, Window,
-    WindowLimits,
+    Credits, KeyConfig, KeyRecord, Limits, Other, Scope, ScopeId, ScopeLimits, Thresholds,
+    Timestamp, Window,
 };
 
 use super::prelude::*;
 
 pub(super) fn stories(suite: &mut Suite) {
-    let minute_and_day = |limits: Limits| [limits.of(Window::Minute), limits.of(Window::Day)];
-
     // The limits of a new key are in force at once.
-    suite.story("a_change_is_pending_until_the_next_window_of_each_kind", move |world| {
+    suite.story("a_change_is_pending_until_the_next_window_of_each_kind", |world| {
         let key = world.member(config());
-        let global = key.read().global;
-        assert_eq!((global.configured, in_force(&global)), (old(), minute_and_day(old())));
-        assert_eq!((global.minute.pending, global.day.pending), (None, None));
+        let record = key.read();
+        assert_eq!((&record.config.global, &global(&record).in_force), (&old(), &old()));
+        assert_eq!(global(&record).pending, []);
         let updated = change(&key, new());
         assert_eq!(key.read(), updated);
-        let global = updated.global;
-        assert_eq!((global.configured, in_force(&global)), (new(), minute_and_day(old())));
-        let pending = [global.minute.pending, global.day.pending];
-        let pending = pending.map(|pending| pending.expect("each part is pending"));
-        assert_eq!(pending.map(|pending| pending.limits), minute_and_day(new()));
-        assert_eq!(pending.map(|pending| pending.effective_at), [NEXT_MINUTE, MIDNIGHT]);
+        assert_eq!((&updated.config.global, &global(&updated).in_force), (&new(), &old()));
+        let pending = pending(global(&updated));
+        let expected = [(Window::Minute, NEXT_MINUTE), (Window::Day, MIDNIGHT)];
+        assert_eq!(pending, expected.map(|(window, at)| (window, new().of(window), at)));
     });
 
     // To the millisecond, for reads and for calls.
-    suite.story("a_change_comes_into_force_when_it_was_said_to", move |world| {
+    suite.story("a_change_comes_into_force_when_it_was_said_to", |world| {
         let key = world.member(config());
         change(&key, new());
-        let [old_minute, old_day] = minute_and_day(old());
-        let [new_minute, new_day] = minute_and_day(new());
-        for (instant, expected) in [
-            (just_before(NEXT_MINUTE), [old_minute, old_day]),
-            (NEXT_MINUTE, [new_minute, old_day]),
-            (just_before(MIDNIGHT), [new_minute, old_day]),
-            (MIDNIGHT, [new_minute, new_day]),
+        for (instant, minute, day) in [
+            (just_before(NEXT_MINUTE), old(), old()),
+            (NEXT_MINUTE, new(), old()),
+            (just_before(MIDNIGHT), new(), old()),
+            (MIDNIGHT, new(), new()),
         ] {
             world.clock.set(instant);
-            assert_eq!(in_force(&key.read().global), expected, "at {instant}");
+            let limits = minute.of(Window::Minute);
+            let expected: Limits = limits.iter().chain(day.of(Window::Day).iter()).collect();
+            assert_eq!(global(&key.read()).in_force, expected, "at {instant}");
             let decision = key.peek(None, requests(1));
-            let expected = expected.iter().flat_map(|it| [it.requests(), it.tokens()]).flatten();
+            let expected = expected.iter().map(|limit| limit.amount);
             assert!(decision.rules().map(|rule| rule.limit).eq(expected), "at {instant}");
         }
-        assert_eq!(key.read().global.day.pending, None);
+        assert_eq!(global(&key.read()).pending, []);
     });
 
     // Only the versions of the key show such a change.
@@ -56,13 +52,21 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!(change(&key, old()), expected);
     });
 
+    suite.story("a_second_change_replaces_the_pending_one", |world| {
+        let key = world.member(config());
+        change(&key, new());
+        let updated = change(&key, requests_per_minute(3));
+        let minute = (Window::Minute, requests_per_minute(3), NEXT_MINUTE);
+        assert_eq!(pending(global(&updated)), [minute, (Window::Day, Limits::NONE, MIDNIGHT)]);
+    });
+
     suite.story("a_first_limit_of_a_living_key_waits", |world| {
         let key = world.member(named("ci"));
         key.update(|config| config.assets = [(asset("m1"), requests_per_minute(1))].into());
-        let m1 = key.admit("m1", 5).read().assets[&asset("m1")];
-        assert_eq!(in_force(&m1), [WindowLimits::NONE, WindowLimits::NONE]);
-        assert_eq!(m1.minute.pending.map(|pending| pending.effective_at), Some(NEXT_MINUTE));
-        assert_eq!(m1.day.pending, None);
+        let record = key.admit("m1", 5).read();
+        let m1 = of_asset(&record).expect("its limit is pending");
+        assert_eq!(m1.in_force, Limits::NONE);
+        assert_eq!(pending(m1), [(Window::Minute, requests_per_minute(1), NEXT_MINUTE)]);
         key.after(MINUTE).admit("m1", 1).denied("m1", requests(1));
     });
 
@@ -70,12 +74,12 @@ pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_removed_asset_is_limited_to_the_end_of_its_window", |world| {
         let key = world.member(named("ci").with_asset(asset("m1"), requests_per_day(1)));
         key.admit("m1", 1).update(|config| config.assets.clear());
-        let m1 = key.denied("m1", requests(1)).read().assets[&asset("m1")];
-        assert!(m1.configured.is_none());
-        let pending = m1.day.pending.expect("the end is pending");
-        assert_eq!((pending.limits, pending.effective_at), (WindowLimits::NONE, MIDNIGHT));
+        let record = key.denied("m1", requests(1)).read();
+        assert!(record.config.assets.is_empty());
+        let m1 = of_asset(&record).expect("the end is pending");
+        assert_eq!(pending(m1), [(Window::Day, Limits::NONE, MIDNIGHT)]);
         world.clock.set(MIDNIGHT);
-        assert!(key.read().assets.is_empty());
+        assert_eq!(of_asset(&key.read()), None);
         key.admit("m1", 9);
     });
 
@@ -85,48 +89,54 @@ pub(super) fn stories(suite: &mut Suite) {
         let saved = named("renamed")
             .with_global(new())
             .with_asset(asset("m2"), old())
+            .with_asset(asset("m3"), Limits::NONE)
+            .with_other(requests_per_day(3))
             .with_budget(Credits::MAX)
+            .with_time_zone("Europe/Berlin".parse().expect("a name of the database"))
             .with_expiry(NOON.after(7 * DAY))
             .with_thresholds(Thresholds::NONE)
             .with_shadow(true);
         key.update(|config| *config = saved.clone());
         for instant in [NOON, NEXT_MINUTE, MIDNIGHT, MIDNIGHT.after(DAY)] {
             world.clock.set(instant);
-            assert_eq!(key.read().config(), saved, "at {instant}");
+            assert_eq!(key.read().config, saved, "at {instant}");
         }
-    });
-
-    // Counts of the current window stay as they are.
-    suite.story("a_token_type_changes_with_the_next_window", |world| {
-        let of_type = |kind| limits(|it| it.tokens_per_minute(100).token_type(kind));
-        let key = world.limited(of_type(TokenType::Output));
-        change(&key, of_type(TokenType::Input));
-        for (token_type, used) in [(TokenType::Output, 7), (TokenType::Input, 5)] {
-            let decision = key.check(None, tokens(5, 7));
-            let rule = decision.rules().next().expect("one rule is met");
-            assert_eq!((rule.token_type, rule.used), (token_type, used));
-            world.advance(MINUTE);
-        }
+        let denied = key.update(|config| config.other = Other::Denied);
+        assert_eq!(denied.config, KeyConfig { other: Other::Denied, ..saved });
     });
 
     // Each window of the usage shows it, too.
     suite.story("a_rule_shows_when_it_resets", |world| {
-        let key = world.member(config());
-        for rule in key.peek(None, requests(1)).rules() {
-            let expected = if rule.rule.window == Window::Minute { NEXT_MINUTE } else { MIDNIGHT };
-            assert_eq!((rule.rule.scope, rule.resets_at), (Scope::Global, expected));
+        let all = limits(|it| {
+            let it = it.requests_per_minute(9).requests_per_hour(9).requests_per_day(9);
+            it.requests_per_week(9).requests_per_month(9)
+        });
+        let key = world.member(named("ci").with_global(all).with_budget(Credits::MAX));
+        let ends = ["2025-10-09T13:00:00Z", "2025-10-13T00:00:00Z", "2025-11-01T00:00:00Z"];
+        let [hour, week, month] = ends.map(|end| Some(instant(end)));
+        let expected = [Some(NEXT_MINUTE), hour, Some(MIDNIGHT), week, month, None];
+        for rules in [key.peek(None, requests(1)).rules().collect(), key.global().rules] {
+            assert!(rules.iter().all(|rule| rule.rule.scope == Scope::Global));
+            assert!(rules.iter().map(|rule| rule.resets_at).eq(expected), "{rules:?}");
         }
-        let global = key.global();
-        assert_eq!((global.minute.resets_at, global.day.resets_at), (NEXT_MINUTE, MIDNIGHT));
     });
 }
 
-fn change(key: &Key<'_>, global: Limits) -> limiter_core::KeyRecord {
+fn change(key: &Key<'_>, global: Limits) -> KeyRecord {
     key.update(|config| config.global = global)
 }
 
-fn in_force(scope: &ScopeLimits) -> [WindowLimits; 2] {
-    [scope.minute.limits, scope.day.limits]
+fn global(record: &KeyRecord) -> &ScopeLimits {
+    record.limits_of(&ScopeId::GLOBAL).expect("the key has limits over all calls")
+}
+
+fn of_asset(record: &KeyRecord) -> Option<&ScopeLimits> {
+    record.limits_of(&ScopeId::asset(asset("m1")))
+}
+
+fn pending(limits: &ScopeLimits) -> Vec<(Window, Limits, Timestamp)> {
+    let pending = limits.pending.iter();
+    pending.map(|it| (it.window, it.limits.clone(), it.effective_at)).collect()
 }
 
 fn config() -> KeyConfig {
@@ -146,7 +156,7 @@ fn old() -> Limits {
 
 fn new() -> Limits {
     limits(|it| {
-        let it = it.requests_per_minute(20).tokens_per_minute(1_000);
-        it.tokens_per_day(9_000).token_type(TokenType::Output)
+        let it = it.requests_per_minute(20).output_tokens_per_minute(1_000);
+        it.output_tokens_per_day(9_000)
     })
 }

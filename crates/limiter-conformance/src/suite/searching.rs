@@ -100,5 +100,5 @@ fn all_pages(world: &World, search: Search) -> Vec<KeyRecord> {
 }
 
 fn names(keys: &[KeyRecord]) -> Vec<&str> {
-    keys.iter().map(|key| key.name.as_str()).collect()
+    keys.iter().map(|key| key.config.name.as_str()).collect()
 }

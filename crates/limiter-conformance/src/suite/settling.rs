@@ -1,7 +1,7 @@
-//! Settling and extending: the estimate is corrected to the actual cost, in the windows that admitted the call, and a running
-//! stream asks for more.
+//! Settling and amending: the estimate is corrected to the actual cost, in the windows that admitted the call, and a running
+//! stream asks for more or gives back.
 
-use limiter_core::{DenialReason, MAX_COUNT, ReservationError, Totals};
+use limiter_core::{DenialReason, MAX_COUNT, ReservationError, ScopeId, Totals, Unit, Window};
 
 use super::prelude::*;
 
@@ -39,12 +39,13 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(!key.admits());
     });
 
-    // These limits were set after the call.
-    suite.story("a_scope_that_did_not_count_the_call_counts_the_overrun", |world| {
+    // These limits were set after the call. Those of the day start at the account, which has counted it.
+    suite.story("a_limit_that_did_not_count_the_call_counts_the_overrun", |world| {
         for (actual, counted) in [(10, 0), (50, 0), (70, 20)] {
             let key = world.member(named(&format!("key {actual}")));
-            key.reserve("r1", tokens(0, 50)).update(|config| config.global = generous());
-            key.settle("r1", output(actual)).uses([0, counted, 0, counted]);
+            key.reserve("r1", tokens(0, 50)).update_now(|config| config.global = generous());
+            key.settle("r1", output(actual)).uses([0, counted, 1, actual]);
+            assert_eq!(used_of(&key.global(), Window::Day, Unit::Tokens), actual);
         }
     });
 
@@ -53,7 +54,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.reserve_for(3 * DAY, "r1", Some("m1"), tokens(0, 50));
         key.update(|config| config.assets.clear());
         key.after(DAY).settle("r1", output(60)).uses([0, 10, 0, 10]);
-        assert!(key.usage().assets.is_empty());
+        assert_eq!(key.scope(&ScopeId::asset(asset("m1"))), None);
     });
 
     // A step back of two minutes: the counts are carried over, but it is another minute. The day is the same.
@@ -82,14 +83,14 @@ pub(super) fn stories(suite: &mut Suite) {
         key.knows_no("r1").uses([0, 0, 1, 50]);
     });
 
-    // Neither an extension nor a repetition prolongs it.
+    // Neither an amendment nor a repetition prolongs it.
     suite.calls("a_ttl_runs_from_the_reservation", |key| {
-        for id in ["extended", "repeated"] {
+        for id in ["amended", "repeated"] {
             key.reserve_for(2 * MINUTE, id, None, tokens(0, 5));
         }
-        key.at(119_999).extend("extended", output(6));
+        key.at(119_999).amend("amended", output(6));
         key.reserve_for(DAY, "repeated", None, tokens(0, 5)).at(120_000);
-        key.knows_no("extended").knows_no("repeated");
+        key.knows_no("amended").knows_no("repeated");
     });
 
     // Absent totals count towards the sum. Nothing is settled.
@@ -100,49 +101,82 @@ pub(super) fn stories(suite: &mut Suite) {
         key.settle("r1", output(MAX_COUNT - 2)).uses([1, MAX_COUNT, 1, MAX_COUNT]);
     });
 
-    // The caller gives the new totals; the difference is charged, without a request. No total may be below the old one.
-    suite.calls("an_extension_charges_what_is_missing", |key| {
-        key.reserve("r1", tokens(10, 20)).extend("r1", output(50)).uses([1, 60, 1, 60]);
-        assert_refused!(key.try_extend("r1", input_and_output(9, 60)), ReservationError::Shrinks);
+    // A batch that made fewer calls than it reserved, or more.
+    suite.calls("a_settlement_may_correct_the_requests", |key| {
+        let requests = |count| Totals::unchanged().with_requests(count).expect("within bounds");
+        key.reserve("r1", tokens(0, 5).with_requests(4).expect("within bounds"));
+        key.reserve("r2", tokens(0, 5)).settle("r1", requests(1)).uses([2, 10, 2, 10]);
+        key.after(MINUTE).settle("r2", requests(3)).uses([2, 0, 4, 10]);
+        let settled = key.try_settle("r2", requests(3)).expect("it is known");
+        assert_eq!(settled.charge.map(|charge| charge.requests()), Some(3));
+    });
+
+    // The caller gives the new totals; the difference is charged, without a request.
+    suite.calls("an_amendment_charges_what_it_adds", |key| {
+        key.reserve("r1", tokens(10, 20)).amend("r1", output(50)).uses([1, 60, 1, 60]);
         key.settle("r1", input_and_output(3, 50)).uses([1, 53, 1, 53]);
     });
 
-    // A limit of requests never denies an extension.
-    suite.story("an_extension_needs_no_request", |world| {
+    suite.calls("an_amendment_hands_back_at_once_what_it_takes_away", |key| {
+        key.reserve("r1", tokens(30, 60)).amend("r1", output(10)).uses([1, 40, 1, 40]);
+        key.amend("r1", input_and_output(0, 70)).uses([1, 70, 1, 70]);
+        key.settle("r1", output(20)).uses([1, 20, 1, 20]);
+    });
+
+    // What it takes away is not there for others, and what it adds does not fit: nothing changes.
+    suite.calls("an_amendment_is_made_as_a_whole_or_not_at_all", |key| {
+        key.reserve("r1", tokens(50, 0)).reserve("r2", tokens(0, 40));
+        let denied = key.try_amend("r1", input_and_output(0, 61)).expect("it is known");
+        assert!(denied.denied().is_some(), "{denied:?}");
+        key.uses([2, 90, 2, 90]).amend("r1", input_and_output(0, 60)).uses([2, 100, 2, 100]);
+    });
+
+    suite.calls("what_an_amendment_takes_away_never_lands_in_a_later_minute", |key| {
+        key.reserve("r1", tokens(0, 50)).after(MINUTE).reserve("r2", tokens(0, 5));
+        key.amend("r1", output(10)).uses([1, 5, 2, 15]);
+    });
+
+    suite.calls("an_amendment_that_is_repeated_changes_nothing_more", |key| {
+        key.reserve("r1", tokens(0, 50));
+        for _ in 0..3 {
+            key.amend("r1", output(60)).uses([1, 60, 1, 60]);
+        }
+    });
+
+    // A limit of requests never denies an amendment.
+    suite.story("an_amendment_needs_no_request", |world| {
         let key = world.limited(requests_per_minute(1));
         key.reserve("r1", requests(1));
         assert!(!key.admits());
-        key.extend("r1", output(50));
+        key.amend("r1", output(50));
     });
 
-    suite.calls("an_overrun_is_what_exceeds_the_extension", |key| {
-        key.reserve("r1", tokens(0, 20)).extend("r1", output(70)).after(MINUTE);
+    suite.calls("an_overrun_is_what_exceeds_the_amendment", |key| {
+        key.reserve("r1", tokens(0, 20)).amend("r1", output(70)).after(MINUTE);
         key.settle("r1", output(80)).uses([0, 10, 1, 80]);
     });
 
-    suite.story("an_extension_asks_for_credits_too", |world| {
+    suite.story("an_amendment_asks_for_credits_too", |world| {
         let key = world.member(named("ci").with_budget(millionths(10)));
-        key.reserve("r1", spend(4)).extend("r1", credits(10));
-        let denied = key.try_extend("r1", credits(11)).expect("the reservation is known");
-        assert!(matches!(reason(&denied), DenialReason::BudgetExhausted { .. }));
+        key.reserve("r1", spend(4)).amend("r1", credits(10));
+        let denied = key.try_amend("r1", credits(11)).expect("the reservation is known");
+        assert!(matches!(reason(&denied), DenialReason::BudgetExhausted(_)));
         assert_eq!(key.spent(), 10);
     });
 
-    // Not even if nothing is missing.
-    suite.calls("an_expired_key_extends_nothing", |key| {
+    // It may hand back.
+    suite.calls("an_amendment_that_adds_is_denied_on_an_expired_key", |key| {
         key.reserve("r1", tokens(0, 20)).update(|config| config.expires_at = Some(NOON));
-        for to in [20, 30] {
-            let denied = key.try_extend("r1", output(to)).expect("the reservation is known");
-            assert!(matches!(reason(&denied), DenialReason::KeyExpired { .. }));
-        }
-        key.uses([1, 20, 1, 20]);
+        let denied = key.try_amend("r1", output(30)).expect("the reservation is known");
+        assert!(matches!(reason(&denied), DenialReason::KeyExpired { .. }));
+        key.amend("r1", output(20)).uses([1, 20, 1, 20]).amend("r1", output(5)).uses([1, 5, 1, 5]);
     });
 
-    suite.calls("what_has_ended_is_not_extended", |key| {
+    suite.calls("what_has_ended_is_not_amended", |key| {
         key.reserve("r1", tokens(0, 20)).reserve("r2", tokens(0, 20));
         key.settle("r1", output(10)).cancel("r2");
         for id in ["r1", "r2"] {
-            assert_refused!(key.try_extend(id, output(30)), ReservationError::AlreadySettled(_));
+            assert_refused!(key.try_amend(id, output(30)), ReservationError::AlreadySettled(_));
         }
         key.uses([1, 10, 1, 10]);
     });

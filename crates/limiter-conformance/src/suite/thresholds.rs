@@ -1,6 +1,6 @@
 //! Thresholds: the charge that is the first to reach a share of a limit fires its threshold.
 
-use limiter_core::{Crossing, MAX_COUNT, Timestamp, TokenType};
+use limiter_core::{Crossing, MAX_COUNT, Timestamp};
 
 use super::prelude::*;
 
@@ -75,7 +75,7 @@ pub(super) fn stories(suite: &mut Suite) {
 
     suite.story("each_asset_fires_for_itself", |world| {
         let one = requests_per_day(1);
-        let config = named("ci").with_asset(asset("m1"), one).with_asset(asset("m2"), one);
+        let config = named("ci").with_asset(asset("m1"), one.clone()).with_asset(asset("m2"), one);
         let key = world.member(config);
         for called in ["m1", "m2"] {
             let both = [80, 100].map(|it| format!("{it} % of {called}/day/requests"));
@@ -93,9 +93,10 @@ pub(super) fn stories(suite: &mut Suite) {
     });
 
     suite.story("of_a_limit_of_output_tokens_input_reaches_nothing", |world| {
-        let output_tokens = limits(|it| it.tokens_per_day(100).token_type(TokenType::Output));
+        let output_tokens = limits(|it| it.output_tokens_per_day(100));
         let key = world.limited(output_tokens);
-        key.fires(tokens(1_000, 79), []).fires(tokens(1_000, 1), ["80 % of global/day/tokens"]);
+        key.fires(tokens(1_000, 79), [])
+            .fires(tokens(1_000, 1), ["80 % of global/day/output_tokens"]);
     });
 
     suite.story("a_count_without_a_limit_fires_nothing", |world| {
@@ -147,12 +148,12 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(fired(&key.peek(None, tokens(0, 1))).is_empty());
     });
 
-    // By the estimate, by what it is extended to, and by its actual cost.
+    // By the estimate, by what it is amended to, and by its actual cost.
     suite.story("a_reserved_call_fires_at_each_of_its_steps", |world| {
         let all = limits(|it| it.requests_per_minute(1).tokens_per_minute(100).tokens_per_day(200));
         let both = ["80 % of global/minute/requests", "100 % of global/minute/requests"];
         let key = world.limited(all);
-        key.reserving_fires("r1", tokens(0, 50), both).extending_fires(
+        key.reserving_fires("r1", tokens(0, 50), both).amending_fires(
             "r1",
             output(90),
             [MOST_TOKENS],

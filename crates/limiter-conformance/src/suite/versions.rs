@@ -13,7 +13,7 @@ pub(super) fn stories(suite: &mut Suite) {
             |config| config.name = named("renamed").name,
             |config| config.global = requests_per_day(2),
             |config| config.assets = [(asset("m1"), requests_per_day(1))].into(),
-            |config| config.budget = Some(Credits::ZERO),
+            |config| set_budget(config, Some(Credits::ZERO)),
             |config| config.expires_at = Some(NOON.after(DAY)),
         ];
         for (version, change) in (2..).zip(changes) {
@@ -29,7 +29,7 @@ pub(super) fn stories(suite: &mut Suite) {
         let stale = key.read();
         key.update(|config| config.global = requests_per_day(5));
         let before = key.read();
-        let all = stale.config().with_budget(Credits::ZERO).with_global(requests_per_day(9));
+        let all = stale.config.clone().with_budget(Credits::ZERO).with_global(requests_per_day(9));
         let refused = world.keys().update(&key.id, stale.version, &all.with_expiry(NOON)).wait();
         assert_refused!(&refused, KeysError::Conflict { expected: 1, actual: 2 });
         let sentence = refused.expect_err("it is stale").to_string();
@@ -43,9 +43,9 @@ pub(super) fn stories(suite: &mut Suite) {
     suite.story("a_conflict_comes_before_any_other_error", |world| {
         let (key, admin) = (world.member(named("ci")), world.first_admin());
         for (key, config) in [
-            (&key, key.read().config()),
+            (&key, key.read().config.clone()),
             (&key, named("first admin")),
-            (&admin, admin.read().config().with_expiry(NOON)),
+            (&admin, admin.read().config.clone().with_expiry(NOON)),
         ] {
             let refused = world.keys().update(&key.id, 7, &config).wait();
             assert_refused!(refused, KeysError::Conflict { .. });

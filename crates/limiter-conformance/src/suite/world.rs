@@ -110,7 +110,7 @@ impl World {
     /// The names of all keys of `home`.
     pub(super) fn names(&self) -> Vec<String> {
         let page = self.search(&Search::all().page_size(1_000));
-        page.keys.iter().map(|key| key.name.to_string()).collect()
+        page.keys.iter().map(|key| key.config.name.to_string()).collect()
     }
 
     /// Sets the clock to this many milliseconds after noon, or before it.

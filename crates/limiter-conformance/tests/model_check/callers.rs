@@ -10,7 +10,7 @@ use limiter_core::{Charge, Credits};
 pub(crate) enum Request {
     Check,
     Reserve,
-    Extend,
+    Amend,
     Settle(Actual),
     Cancel,
 }
@@ -54,7 +54,7 @@ impl Plan {
             raised: charge(1, 3, 4),
             less: charge(1, 0, 1),
             more: charge(0, 5, 5),
-            requests: &[Request::Reserve, Request::Extend, Request::Settle(Actual::Less)],
+            requests: &[Request::Reserve, Request::Amend, Request::Settle(Actual::Less)],
         };
         let overrunning = Self {
             asset: false,
@@ -73,7 +73,7 @@ impl Plan {
     pub(crate) fn cost_after(&self, request: Request) -> Charge {
         match request {
             Request::Check | Request::Reserve => self.estimate,
-            Request::Extend => self.raised,
+            Request::Amend => self.raised,
             Request::Settle(Actual::Less) => self.less,
             Request::Settle(Actual::More) => self.more,
             Request::Cancel => Charge::request().with_requests(0).unwrap(),
@@ -110,7 +110,7 @@ impl Caller {
             (At::Start | At::Denied, Request::Check | Request::Reserve) => true,
             // It stops waiting, and has made no call upstream.
             (At::Waiting, Request::Cancel) => true,
-            (At::Running | At::Resumed, Request::Extend) => !self.sent.contains(request),
+            (At::Running | At::Resumed, Request::Amend) => !self.sent.contains(request),
             (At::Running | At::Resumed, Request::Settle(_) | Request::Cancel) => true,
             _ => false,
         })
@@ -120,7 +120,7 @@ impl Caller {
         self.sent.insert(request);
         self.at = match request {
             Request::Reserve => At::Waiting,
-            Request::Extend => self.at,
+            Request::Amend => self.at,
             Request::Check | Request::Settle(_) | Request::Cancel => At::Ending,
         };
     }
@@ -154,7 +154,7 @@ impl fmt::Display for Request {
         f.pad(match self {
             Self::Check => "check",
             Self::Reserve => "reserve",
-            Self::Extend => "extend",
+            Self::Amend => "amend",
             Self::Settle(Actual::Less) => "settle at less",
             Self::Settle(Actual::More) => "settle at more",
             Self::Cancel => "cancel",

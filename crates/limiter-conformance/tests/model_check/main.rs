@@ -1,6 +1,6 @@
 //! Every order in which a few calls can go wrong, and what must hold in each: a model check of reservations.
 //!
-//! Some callers reserve, extend, settle, cancel, or check under a request id. Each may crash at any step and start
+//! Some callers reserve, amend, settle, cancel, or check under a request id. Each may crash at any step and start
 //! again under the same id. The network keeps every message that was ever sent: one may arrive late, again, before
 //! an earlier one, or never, and so may its answer. A retry is one more arrival of the same message. The clock stands
 //! still within a minute, ticks into the next one, and then past midnight and past the ttl; an admin lowers the limits

@@ -1,9 +1,10 @@
 //! Properties of every state of the world, and events that some state must show.
 
-use limiter_core::{Rule, Window};
+use limiter_core::Window;
 use stateright::Property;
 
 use crate::callers::{Actual, At, Request};
+use crate::server::COUNTED;
 use crate::truth::{Call, Wrong, same_window};
 use crate::world::{State, World};
 
@@ -42,10 +43,9 @@ pub(crate) fn all() -> Vec<Property<World>> {
         }),
         Property::sometimes("an overrun stands past a limit", |_, state| is_past_a_limit(state)),
         Property::sometimes("a threshold that has fired is not reached any more", was_given_back),
-        Property::sometimes("a call is extended in a later minute", |_, state| {
+        Property::sometimes("a call is amended in a later minute", |_, state| {
             any(state, |call| {
-                call.extended_at
-                    .is_some_and(|at| !same_window(Window::Minute, call.admitted_at, at))
+                call.amended_at.is_some_and(|at| !same_window(Window::Minute, call.admitted_at, at))
             })
         }),
         Property::sometimes(
@@ -63,7 +63,7 @@ pub(crate) fn all() -> Vec<Property<World>> {
 
 fn is_within_limits(world: &World, state: &State) -> bool {
     let counts = state.server.counts(state.now());
-    let rules_hold = Rule::ALL.iter().zip(counts.rules).all(|(rule, used)| {
+    let rules_hold = COUNTED.iter().zip(counts.rules).all(|(rule, used)| {
         let most = state.truth.most(*rule, &world.plans, state.now());
         most.is_none_or(|most| used <= most)
     });
@@ -72,7 +72,7 @@ fn is_within_limits(world: &World, state: &State) -> bool {
 
 fn is_past_a_limit(state: &State) -> bool {
     let limit = |rule| state.truth.limit(rule, state.now()).unwrap_or(u64::MAX);
-    Rule::ALL
+    COUNTED
         .iter()
         .zip(state.server.counts(state.now()).rules)
         .any(|(rule, used)| used > limit(*rule))

@@ -3,11 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use limiter_core::reservation::{cancel, check_once, extend, reserve, settle};
+use limiter_core::reservation::{amend, cancel, check_once, reserve, settle};
 use limiter_core::{
-    AssetId, CREDITS, Charge, Credits, Crossing, Decision, KeyConfig, KeyId, KeyKind, KeyState,
-    Ledger, LedgerBounds, Limits, RequestId, ReservationError, Rule, Scope, ScopeState, Settled,
-    Thresholds, Timestamp, TokenType, Totals, Unit, Window,
+    AssetId, Charge, Credits, Crossing, Decision, Effective, KeyConfig, KeyId, KeyKind, KeyState,
+    Ledger, LedgerBounds, Limits, RequestId, ReservationError, Rule, Scope, ScopeId, Settled,
+    Thresholds, Timestamp, Totals, Unit, Usage, Window,
 };
 use serde_json::Value;
 
@@ -33,19 +33,29 @@ pub(crate) enum Bug {
     ForgetsWhatFired,
 }
 
-/// The counts of all possible rules, and the credits.
+/// What is counted: the limits of the key, and of the accounts of the day what has no limit.
+pub(crate) const COUNTED: [Rule; 6] = [
+    Rule { scope: Scope::Global, window: Window::Minute, unit: Unit::Tokens },
+    Rule { scope: Scope::Global, window: Window::Day, unit: Unit::Requests },
+    Rule { scope: Scope::Global, window: Window::Day, unit: Unit::Tokens },
+    Rule { scope: Scope::Asset, window: Window::Minute, unit: Unit::Requests },
+    Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::Requests },
+    Rule { scope: Scope::Asset, window: Window::Day, unit: Unit::OutputTokens },
+];
+
+/// The counts of [`COUNTED`], and the credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub(crate) rules: [u64; Rule::ALL.len()],
+    pub(crate) rules: [u64; COUNTED.len()],
     pub(crate) credits: u64,
 }
 
-/// One of the [`THRESHOLDS`] of a rule, or of the budget.
-pub(crate) type Threshold = (Option<Rule>, u8);
+/// One of the [`THRESHOLDS`] of a rule. The budget is one.
+pub(crate) type Threshold = (Rule, u8);
 
 impl Server {
     pub(crate) fn new(now: Timestamp) -> Self {
-        let key = KeyState::new(KeyKind::Member, &config(false), now);
+        let key = KeyState::new(KeyKind::Member, &config(false), Thresholds::DEFAULT, now);
         Self::of(key, Ledger::default())
     }
 
@@ -78,8 +88,8 @@ impl Server {
                 TTL,
                 now,
             )),
-            Request::Extend => {
-                decided(extend(&mut key, &mut ledger, &name(), id, &totals(&cost), now))
+            Request::Amend => {
+                decided(amend(&mut key, &mut ledger, &name(), id, &totals(&cost), now))
             }
             Request::Settle(_) => {
                 ended(settle(&mut key, &mut ledger, &bounds, id, &totals(&cost), now))
@@ -104,25 +114,24 @@ impl Server {
     /// Returns the server after an admin has lowered the limits.
     pub(crate) fn with_lower_limits(&self, now: Timestamp) -> Self {
         let mut key = self.key.clone();
-        key.configure(&config(true), now).unwrap();
+        key.configure(&config(true), Thresholds::DEFAULT, Effective::Next, now).unwrap();
         Self::of(key, self.ledger.clone())
     }
 
     /// Returns the counts of the current windows.
     pub(crate) fn counts(&self, now: Timestamp) -> Counts {
-        let global = self.key.global().and_then(|scope| scope.at(now));
-        let asset = self.key.assets().next().and_then(|(_, scope)| scope.at(now));
+        let usage = Usage::of(&self.key, now);
         let used = |rule: Rule| {
-            let scope = if rule.scope == Scope::Global { &global } else { &asset };
-            let counts =
-                scope.as_ref().expect("limits are lowered, never cleared").counts(rule.window);
-            if rule.unit == Unit::Requests {
-                counts.requests().used()
-            } else {
-                counts.tokens().used()
-            }
+            let id =
+                if rule.scope == Scope::Global { ScopeId::GLOBAL } else { ScopeId::asset(asset()) };
+            let scope = usage.scope(&id).expect("the asset is listed");
+            let limited = scope
+                .rules
+                .iter()
+                .find(|state| (state.rule.window, state.rule.unit) == (rule.window, rule.unit));
+            limited.map_or_else(|| scope.account.amount(rule.unit), |state| state.used)
         };
-        Counts { rules: Rule::ALL.map(used), credits: self.key.credits().spent.millionths() }
+        Counts { rules: COUNTED.map(used), credits: self.key.credits().spent.millionths() }
     }
 
     fn of(key: KeyState, ledger: Ledger) -> Self {
@@ -141,37 +150,45 @@ impl Server {
         after: &KeyState,
         now: Timestamp,
     ) -> KeyState {
-        let surplus =
-            |token_type| estimate.tokens(token_type).saturating_sub(actual.tokens(token_type));
-        let refunded = |scope: &ScopeState| {
-            let scope = scope.at(now).expect("limits are lowered, never cleared");
-            let record = scope.record();
-            let mut values = *record.values();
-            for (window, meter) in Window::ALL.into_iter().zip([1, 3]) {
-                let counts = scope.counts(window);
-                let less = counts.tokens().used().min(surplus(counts.token_type()));
-                values[meter] += less.cast_signed();
+        let zone = self.key.time_zone();
+        let assets = self
+            .key
+            .assets()
+            .map(|(id, is_listed, scope)| (id.clone(), is_listed, scope.at(now, zone)));
+        let global = self.key.global().at(now, zone);
+        let moved = KeyState::from_parts(self.key.settings(), global, assets, None).unwrap();
+        let mut saved = serde_json::to_value(&moved).unwrap();
+        let settled = serde_json::to_value(after).unwrap();
+        let surplus = |unit: &str| {
+            let unit: Unit = unit.parse().unwrap();
+            estimate.amount(unit).saturating_sub(actual.amount(unit))
+        };
+        let lower = |count: &mut Value, unit: &str| {
+            let used = count.as_u64().unwrap();
+            *count = (used - used.min(surplus(unit))).into();
+        };
+        for path in ["/global", "/assets/gpt-5/scope"] {
+            let windows = saved.pointer_mut(&format!("{path}/windows")).unwrap();
+            for (place, window) in windows.as_array_mut().unwrap().iter_mut().enumerate() {
+                if window["window"] == "ever" {
+                    // Credits are counted for ever.
+                    *window = settled["global"]["windows"][place].clone();
+                    continue;
+                }
+                for (place, unit) in [(1, "input_tokens"), (2, "output_tokens")] {
+                    if let Some(count) = window["account"].get_mut(place) {
+                        lower(count, unit);
+                    }
+                }
+                for count in window["counts"].as_array_mut().unwrap() {
+                    let unit = count["unit"].as_str().unwrap().to_owned();
+                    if unit != "requests" {
+                        lower(&mut count["used"], &unit);
+                    }
+                }
             }
-            (scope, values)
-        };
-        let rebuilt = |scope: &ScopeState, values, marks| {
-            let record = scope.record();
-            let spans = Window::ALL.map(|window| record.span(window));
-            let record = record.with_stored(record.generation(), spans, values, marks).unwrap();
-            ScopeState::from_parts(record, Window::ALL.map(|window| scope.pending(window))).unwrap()
-        };
-        let (scope, mut values) = refunded(self.key.global_scope());
-        let mut marks = *scope.record().marks();
-        // Credits have no windows.
-        let settled = after.global_scope().record();
-        (values[CREDITS], marks[CREDITS]) = (settled.values()[CREDITS], settled.marks()[CREDITS]);
-        let global = rebuilt(&scope, values, marks);
-        let assets = self.key.assets().map(|(id, asset)| {
-            let (scope, values) = refunded(asset);
-            (id.clone(), rebuilt(&scope, values, *scope.record().marks()))
-        });
-        let generations = self.key.generations();
-        KeyState::from_parts(KeyKind::Member, None, false, generations, global, assets).unwrap()
+        }
+        serde_json::from_value(saved).unwrap()
     }
 }
 
@@ -195,30 +212,18 @@ pub(crate) fn limit(rule: Rule, lowered: bool) -> Option<u64> {
         (Scope::Global, Window::Minute, Unit::Tokens) => Some(if lowered { 4 } else { 6 }),
         (Scope::Global, Window::Day, Unit::Requests) => Some(3),
         (Scope::Asset, Window::Minute, Unit::Requests) => Some(2),
-        (Scope::Asset, Window::Day, Unit::Tokens) => Some(if lowered { 3 } else { 5 }),
+        (Scope::Asset, Window::Day, Unit::OutputTokens) => Some(if lowered { 3 } else { 5 }),
         _ => None,
-    }
-}
-
-/// Returns the tokens that a rule counts: all of them in a window without a token limit.
-pub(crate) fn token_type(rule: Rule) -> TokenType {
-    match (rule.scope, rule.window) {
-        (Scope::Asset, Window::Day) => TokenType::Output,
-        _ => TokenType::Total,
     }
 }
 
 fn config(lowered: bool) -> KeyConfig {
     let limits = |scope| {
-        let limit = |window, unit| limit(Rule { scope, window, unit }, lowered);
-        Limits::builder()
-            .requests_per_minute(limit(Window::Minute, Unit::Requests))
-            .requests_per_day(limit(Window::Day, Unit::Requests))
-            .tokens_per_minute(limit(Window::Minute, Unit::Tokens))
-            .tokens_per_day(limit(Window::Day, Unit::Tokens))
-            .token_type(token_type(Rule { scope, window: Window::Day, unit: Unit::Tokens }))
-            .build()
-            .unwrap()
+        let of_scope = COUNTED.into_iter().filter(|rule| rule.scope == scope);
+        let limits = of_scope.fold(Limits::builder(), |limits, rule| {
+            limits.limit(rule.window, rule.unit, limit(rule, lowered))
+        });
+        limits.build().unwrap()
     };
     KeyConfig::named("ci")
         .unwrap()
@@ -231,11 +236,15 @@ fn config(lowered: bool) -> KeyConfig {
 /// Returns a copy of the state in which no threshold has fired.
 fn with_nothing_fired(key: &KeyState) -> KeyState {
     fn forget(saved: &mut Value) {
-        if let Value::Object(fields) = saved {
-            if let Some(mark) = fields.get_mut("mark") {
-                *mark = 0.into();
+        match saved {
+            Value::Object(fields) => {
+                if let Some(mark) = fields.get_mut("mark") {
+                    *mark = 0.into();
+                }
+                fields.values_mut().for_each(forget);
             }
-            fields.values_mut().for_each(forget);
+            Value::Array(items) => items.iter_mut().for_each(forget),
+            _ => {}
         }
     }
     let mut saved = serde_json::to_value(key).unwrap();

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use limiter_core::{Charge, Rule, Scope, Timestamp, TokenType, Unit, Window};
+use limiter_core::{Charge, Rule, Scope, Timestamp, Window};
 
 use crate::callers::{Answer, Plan, Request};
-use crate::server::{BUDGET, Counts, THRESHOLDS, TTL, Threshold, limit, token_type};
+use crate::server::{BUDGET, COUNTED, Counts, THRESHOLDS, TTL, Threshold, limit};
 
 /// Every admitted call, and the errors seen on the path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,7 +24,7 @@ pub(crate) struct Truth {
 pub(crate) struct Call {
     pub(crate) caller: usize,
     pub(crate) admitted_at: Timestamp,
-    pub(crate) extended_at: Option<Timestamp>,
+    pub(crate) amended_at: Option<Timestamp>,
     pub(crate) ended: Option<(Timestamp, Request)>,
 }
 
@@ -58,7 +58,7 @@ impl Truth {
                 known.as_ref().is_some_and(|call| same_window(rule.window, call.admitted_at, now));
             admitted_here && !repeats && matches!(request, Request::Settle(_) | Request::Cancel)
         };
-        let strays = Rule::ALL
+        let strays = COUNTED
             .iter()
             .zip(before.rules.iter().zip(&after.rules))
             .any(|(rule, (before, after))| after < before && !may_be_refunded(*rule));
@@ -66,10 +66,10 @@ impl Truth {
         let mut takes_effect = !repeats;
         match (request, answer, known) {
             (Request::Check | Request::Reserve, Answer::Allowed, None) => {
-                self.admit(Call { caller, admitted_at: now, extended_at: None, ended: None });
+                self.admit(Call { caller, admitted_at: now, amended_at: None, ended: None });
             }
-            (Request::Extend, Answer::Allowed, Some(call)) if !repeats => {
-                call.extended_at = Some(now);
+            (Request::Amend, Answer::Allowed, Some(call)) if !repeats => {
+                call.amended_at = Some(now);
             }
             (Request::Settle(_) | Request::Cancel, Answer::Done, Some(call)) if !repeats => {
                 call.ended = Some((now, request));
@@ -78,7 +78,7 @@ impl Truth {
         }
         let answered_alike = match request {
             Request::Check | Request::Reserve => answer == Answer::Replayed,
-            Request::Extend => answer == Answer::Allowed,
+            Request::Amend => answer == Answer::Allowed,
             Request::Settle(_) | Request::Cancel => answer == Answer::Done,
         };
         let wrongs = [
@@ -101,22 +101,24 @@ impl Truth {
 
     /// Forgets the reached thresholds of the windows that have ended.
     pub(crate) fn tick(&mut self, from: Timestamp, to: Timestamp) {
-        self.reached.retain(|(rule, _)| rule.is_none_or(|it| same_window(it.window, from, to)));
+        self.reached.retain(|(rule, _)| same_window(rule.window, from, to));
     }
 
     /// Returns the thresholds that the counts reach, in the order in which they fire.
     pub(crate) fn reached_now(&self, plans: &[Plan], now: Timestamp) -> Vec<Threshold> {
         let counts = self.counts(plans, now);
-        let rules = Rule::ALL.iter().zip(counts.rules);
-        let rules = rules.map(|(rule, used)| (Some(*rule), self.limit(*rule, now), used));
-        rules
-            .chain([(None, Some(BUDGET), counts.credits)])
+        let rules = COUNTED.iter().zip(counts.rules);
+        let rules = rules.map(|(rule, used)| (*rule, self.limit(*rule, now), used));
+        let reached = rules
+            .chain([(Rule::BUDGET, Some(BUDGET), counts.credits)])
             .flat_map(|(rule, limit, used)| THRESHOLDS.map(|percent| (rule, percent, limit, used)))
             .filter(|(_, percent, limit, used)| {
                 limit.is_some_and(|limit| used * 100 >= limit * u64::from(*percent))
             })
-            .map(|(rule, percent, ..)| (rule, percent))
-            .collect()
+            .map(|(rule, percent, ..)| (rule, percent));
+        let mut reached: Vec<_> = reached.collect();
+        reached.sort_unstable();
+        reached
     }
 
     /// Returns the counts that the current windows must have.
@@ -124,7 +126,7 @@ impl Truth {
         let used =
             |rule: Rule| self.of(plans).map(|(call, plan)| call.counts_in(rule, plan, now)).sum();
         let credits = |(call, plan): (&Call, &Plan)| call.cost(plan).credits().millionths();
-        Counts { rules: Rule::ALL.map(used), credits: self.of(plans).map(credits).sum() }
+        Counts { rules: COUNTED.map(used), credits: self.of(plans).map(credits).sum() }
     }
 
     /// Returns the most that may be used in the current window: the limit plus the overruns in it; `None` without
@@ -170,7 +172,7 @@ impl Call {
     fn has_seen(&self, request: Request) -> bool {
         match request {
             Request::Check | Request::Reserve => true,
-            Request::Extend => self.extended_at.is_some() && self.ended.is_none(),
+            Request::Amend => self.amended_at.is_some() && self.ended.is_none(),
             Request::Settle(_) | Request::Cancel => {
                 self.ended.is_some_and(|(_, end)| end == request)
             }
@@ -191,16 +193,16 @@ impl Call {
         }
     }
 
-    /// Returns the charges of its estimate and its extension in the current window.
+    /// Returns the charges of its estimate and its amendment in the current window.
     fn charged_in(&self, rule: Rule, plan: &Plan, now: Timestamp) -> u64 {
         let here = |at| same_window(rule.window, at, now);
         let estimate = amount(rule, plan, &plan.estimate);
         let admitted = if here(self.admitted_at) { estimate } else { 0 };
-        let extended = match self.extended_at {
+        let amended = match self.amended_at {
             Some(at) if here(at) => amount(rule, plan, &plan.raised) - estimate,
             _ => 0,
         };
-        admitted + extended
+        admitted + amended
     }
 
     /// Returns the overrun that its end has charged in the current window.
@@ -221,7 +223,7 @@ impl Call {
     }
 
     fn estimate(&self, plan: &Plan) -> Charge {
-        if self.extended_at.is_some() { plan.raised } else { plan.estimate }
+        if self.amended_at.is_some() { plan.raised } else { plan.estimate }
     }
 
     fn cost(&self, plan: &Plan) -> Charge {
@@ -234,14 +236,14 @@ fn amount(rule: Rule, plan: &Plan, charge: &Charge) -> u64 {
     if rule.scope == Scope::Asset && !plan.asset {
         return 0;
     }
-    match (rule.unit, token_type(rule)) {
-        (Unit::Requests, _) => charge.requests(),
-        (_, TokenType::Output) => charge.output_tokens(),
-        _ => charge.input_tokens() + charge.output_tokens(),
-    }
+    charge.amount(rule.unit)
 }
 
 pub(crate) fn same_window(window: Window, one: Timestamp, other: Timestamp) -> bool {
-    let length_ms = if window == Window::Minute { 60_000 } else { 86_400_000 };
+    let length_ms = match window {
+        Window::Minute => 60_000,
+        Window::Ever => return true,
+        _ => 86_400_000,
+    };
     one.unix_ms() / length_ms == other.unix_ms() / length_ms
 }

@@ -16,7 +16,7 @@ pub(crate) enum Bug {
     BelievesTheClientsWindows,
     /// Each incarnation of the key counts its stamps from zero.
     UsesStampsAgain,
-    /// Each change counts generations from zero.
+    /// Each change forgets the generations that were used.
     UsesGenerationsAgain,
     /// The server compares no stamp.
     ComparesNoStamp,

@@ -10,13 +10,15 @@ use std::fmt;
 use limiter_core::operation::{Guard, Operation};
 use limiter_core::prepare::{self, Prepared};
 use limiter_core::{
-    Charge, Credits, KeyConfig, KeyKind, KeyState, Limits, LocatedAsset, Thresholds, Timestamp,
-    Window,
+    Admission, Charge, Credits, Effective, KeyConfig, KeyKind, KeyState, Limits, LocatedAsset,
+    Stored, Thresholds, TimeZone, Timestamp, Window,
 };
 
 use crate::bug::Bug;
-use crate::oracle::{Cost, Effect, Wanted};
-use crate::server::{ASSET, Entry, Hot, InLedger, Puts, Request, Snapshot};
+use crate::oracle::{Cost, Effect, NO_LIMITS, Wanted};
+use crate::server::{
+    ASSET, Entry, InLedger, Puts, Request, Snapshot, admission_of, ids_of, located,
+};
 
 /// A call that a client can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +31,7 @@ pub(crate) enum Call {
         id: u8,
         tokens: u64,
     },
-    Extend {
+    Amend {
         id: u8,
         tokens: u64,
     },
@@ -86,8 +88,6 @@ pub(crate) enum Phase {
     Take,
     /// The form with all stops, and with the ledger.
     Apply,
-    /// The records and the ledger are read.
-    Look,
     /// The entry is looked up.
     Find,
     /// The rebase that a denial found is stored.
@@ -114,7 +114,7 @@ impl Client {
         };
         match call {
             Call::Check(_) | Call::Pair(..) => busy.phase = self.first_phase(&busy),
-            Call::Extend { id, .. } | Call::Settle { id, .. } | Call::Cancel { id } => {
+            Call::Amend { id, .. } | Call::Settle { id, .. } | Call::Cancel { id } => {
                 busy.entry = self
                     .entries
                     .iter()
@@ -140,20 +140,21 @@ impl Client {
 
     /// Whether `take` can do a check; with `must_fit`, only if the check also fits the known state. Like `ready`.
     fn may_take(&self, busy: &Busy, known: &Snapshot, now: Timestamp, must_fit: bool) -> bool {
-        let state = state_of(known);
-        if !state.is_usable(now) {
+        let state = &known.state;
+        if !state.may_call(self.locate(state), now) {
             return false;
         }
-        let prepared = self.checking(busy, &state, now, false);
+        let prepared = self.checking(busy, state, now, false);
         let simple = |guard: &Guard| match guard {
             Guard::Same(seen, next) => seen == next,
             Guard::Roll(_) | Guard::Keep => true,
             _ => false,
         };
         let steps = &prepared.operation().steps;
-        steps.iter().all(|step| step.guards.iter().all(simple))
+        steps.iter().flat_map(|step| &step.windows).all(|of| simple(&of.guard))
             && !prepared.changes_limits()
-            && (!must_fit || prepared.fits(&state, self.locate(&state), now))
+            && prepared.dropped(state).next().is_none()
+            && (!must_fit || prepared.fits(state, now))
     }
 
     /// The operation of a call on a state.
@@ -164,12 +165,16 @@ impl Client {
                 let charge = busy.actual().charge();
                 entry.reservation().prepare_end(state, located, &charge, now)
             }
+            (Call::Amend { .. }, Some(entry), _) => {
+                let amended = busy.put(entry).estimate;
+                entry.reservation().prepare_amendment(state, located, &amended, now)
+            }
             (_, _, Phase::Take) => self.checking(busy, state, now, false),
             (Call::Check(_) | Call::Pair(..), ..) => self.checking(busy, state, now, true),
             // Like `AtHand::check`.
             _ => {
                 let short = self.checking(busy, state, now, false);
-                if !busy.is_found || short.fits(state, located, now) {
+                if !busy.is_found || short.fits(state, now) {
                     return short;
                 }
                 self.checking(busy, state, now, true)
@@ -182,18 +187,17 @@ impl Client {
     }
 
     fn locate(&self, state: &KeyState) -> LocatedAsset<'static> {
-        state.locate(self.asset.then(|| &*ASSET))
+        located(state, self.asset)
     }
 
     /// The next request of a call.
     pub(crate) fn request(&self, busy: &Busy, configs: &[Wanted], bug: Option<Bug>) -> Request {
-        let look = Request::looking(self.asset);
+        let look = Request::looking();
         match (busy.phase, busy.call) {
-            (Phase::Read | Phase::RebaseAgain, Call::Change(_)) => Request { asset: true, ..look },
             (Phase::Read | Phase::RebaseAgain, _) => look,
             (Phase::Find, call) => {
                 let ledger = call.id().map(|id| InLedger::Find { id });
-                Request { ledger, ..Request::looking(false) }
+                Request { ledger, ..look }
             }
             (_, Call::Change(number)) => busy.change(&configs[number], look),
             (_, Call::Create(number)) => configs[number].created(busy.estimated),
@@ -201,7 +205,6 @@ impl Client {
                 let puts = Puts { deletes: true, ..Puts::default() };
                 Request { operation: Some(always()), puts, effects: vec![Effect::Delete], ..look }
             }
-            (Phase::Look, _) => Request { ledger: self.in_ledger(busy, None, None), ..look },
             (phase, _) => self.applying(busy, phase, look, bug),
         }
     }
@@ -211,55 +214,55 @@ impl Client {
         let Some((now, known)) = &busy.at else {
             return Request { ledger: self.in_ledger(busy, None, None), ..look };
         };
-        let state = state_of(known);
-        let located = self.locate(&state);
+        let state = &known.state;
+        let located = self.locate(state);
         let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
-        if phase == Phase::Apply && !ends && !state.is_usable(*now) {
+        let adds = !ends && busy.adds();
+        if phase == Phase::Apply && adds && !state.may_call(located, *now) {
             return Request { ledger: self.in_ledger(busy, None, None), ..look };
         }
         let (prepared, effects) = if phase == Phase::Rebase {
-            let prepared = prepare::rebase(&state, located, *now);
+            let prepared = prepare::rebase(state, located, *now);
             (
                 prepared.expect("there is something to rebase"),
                 vec![Effect::Rebase { asset: self.asset }],
             )
         } else {
-            (self.prepared(busy, &state, *now), busy.effects(self.asset))
+            (self.prepared(busy, state, *now), busy.effects(self.asset))
         };
         let mut operation = prepared.operation().clone();
         let mut puts = Puts::default();
-        if prepared.changes_limits() {
+        if prepared.changes_limits() || prepared.dropped(state).next().is_some() {
             let mut after = state.clone();
-            prepared.put_limits(&mut after, located);
-            puts = Puts::of_change(known, &Snapshot::of(&after, known.stamp, known.incarnation));
+            prepared.put_limits(&mut after);
+            puts = Puts::of_change(state, &after);
         }
-        let hot = |at: usize| {
-            if at == 0 { Some(&known.hot) } else { known.asset.as_ref().map(|(hot, _)| hot) }
-        };
+        let believed = records_of(state, &prepared);
         if bug == Some(Bug::FencesByTheRoll) && ends {
-            fence_by_the_roll(&mut operation, hot);
+            fence_by_the_roll(&mut operation, &believed);
         }
-        let planned =
-            (bug == Some(Bug::GuardsMarks) && operation.steps[0].ladders.is_some()).then(|| {
-                let mut records: Vec<_> = state.records_of(located).copied().collect();
-                let _verdict = limiter_core::operation::apply(
-                    &mut records.iter_mut().collect::<Vec<_>>(),
-                    prepared.operation(),
-                    *now,
-                );
-                records.iter().map(|record| *record.marks()).collect()
-            });
+        let planned = (bug == Some(Bug::GuardsMarks) && operation.steps[0].stops).then(|| {
+            let mut records = believed.clone();
+            let _verdict = limiter_core::operation::apply(
+                &mut records,
+                prepared.operation(),
+                *now,
+                &mut Vec::new(),
+            );
+            records
+        });
         let ledger = match phase {
-            Phase::Apply => self.in_ledger(busy, Some(&prepared), Some((state, *now))),
+            Phase::Apply => self.in_ledger(busy, Some(&prepared), Some((state.clone(), *now))),
             _ => None,
         };
         Request {
             operation: Some(operation),
+            scopes: ids_of(state, prepared.places()),
             stamp: known.stamp,
             puts,
             ledger,
             effects,
-            rebases: [0, 1].map(|at| hot(at).map_or([0; 2], |hot| hot.rebases)),
+            believed,
             planned,
             ..look
         }
@@ -276,23 +279,22 @@ impl Client {
             (Call::Reserve { .. }, _) => {
                 let charge = busy.cost().charge();
                 // The server copies the windows; only a planted bug uses the client's own.
-                let admitted = match (prepared, believed) {
+                let admission = match (prepared, believed) {
                     (Some(prepared), Some((mut state, now))) => {
                         let located = self.locate(&state);
                         drop(prepared.commit(&mut state, located, now));
-                        ids(&Snapshot::of(&state, 0, 0), prepared.scopes_counted())
+                        admission_after(&state, prepared)
                     }
-                    _ => Default::default(),
+                    _ => Admission::default(),
                 };
                 let entry = Entry {
                     asset: self.asset,
                     reserved: charge,
                     estimate: charge,
-                    admitted,
+                    admission,
                     ended: None,
                 };
-                let counted = prepared.map_or([false; 2], Prepared::scopes_counted);
-                InLedger::New { id, entry: Box::new(entry), counted }
+                InLedger::New { id, entry: Box::new(entry) }
             }
             (_, Some(entry)) => {
                 InLedger::Known { id, entries: Box::new([entry.clone(), busy.put(entry)]) }
@@ -328,15 +330,20 @@ impl Busy {
         self.call.id().is_some()
     }
 
-    /// The cost that the call asks for now; for an extension, the part that is missing.
+    /// The cost that the call asks for now; for an amendment, the part that is missing.
     fn cost(&self) -> Cost {
         match (self.call, &self.entry) {
             (Call::Reserve { tokens, .. }, _) => cost(1, tokens),
-            (Call::Extend { tokens, .. }, Some(entry)) => {
+            (Call::Amend { tokens, .. }, Some(entry)) => {
                 cost(0, tokens.saturating_sub(entry.estimate.input_tokens()))
             }
             _ => Cost::default(),
         }
+    }
+
+    /// Whether it asks for more. An amendment may not.
+    fn adds(&self) -> bool {
+        self.cost() != Cost::default() || !matches!(self.call, Call::Amend { .. })
     }
 
     /// The actual cost with which a reserved call ends.
@@ -349,7 +356,7 @@ impl Busy {
 
     fn put(&self, entry: &Entry) -> Entry {
         match self.call {
-            Call::Extend { tokens, .. } => {
+            Call::Amend { tokens, .. } => {
                 Entry { estimate: cost(1, tokens).charge(), ..entry.clone() }
             }
             Call::Settle { .. } => {
@@ -370,7 +377,7 @@ impl Busy {
         let checks = self.left.iter().map(|tokens| Effect::Check { asset, cost: cost(1, *tokens) });
         let remembered = match self.call {
             Call::Reserve { id, .. } => Some(Effect::Reserve { id, asset, cost: self.cost() }),
-            Call::Extend { id, tokens } => Some(Effect::Extend { id, to: cost(1, tokens) }),
+            Call::Amend { id, tokens } => Some(Effect::Amend { id, to: cost(1, tokens) }),
             Call::Settle { id, .. } | Call::Cancel { id } => {
                 Some(Effect::End { id, actual: self.actual() })
             }
@@ -381,18 +388,13 @@ impl Busy {
 
     fn change(&self, wanted: &Wanted, look: Request) -> Request {
         let (now, known) = self.at.as_ref().expect("it was read");
-        let state = state_of(known);
-        let change = state.change(&wanted.config(), *now).expect("few assets");
-        let after = Snapshot::of(&change.after, known.stamp, known.incarnation);
-        let mut puts = Puts::of_change(known, &after);
-        if known.asset.is_none() {
-            puts.begins = after.asset.as_ref().map(|(hot, _)| hot.clone());
-        }
+        let change = wanted.change(&known.state, *now);
         Request {
+            puts: Puts::of_change(&known.state, &change.after),
             operation: Some(change.operation),
+            scopes: change.scopes,
             stamp: known.stamp,
             version: self.version,
-            puts,
             effects: vec![Effect::Change(wanted.clone())],
             ..look
         }
@@ -401,23 +403,23 @@ impl Busy {
 
 impl Request {
     /// A request that only reads the records of a call.
-    fn looking(asset: bool) -> Self {
+    fn looking() -> Self {
         Self {
-            asset,
             operation: None,
+            scopes: Vec::new(),
             stamp: 0,
             version: None,
             puts: Puts::default(),
             ledger: None,
             effects: Vec::new(),
-            rebases: [[0; 2]; 2],
+            believed: Vec::new(),
             planned: None,
         }
     }
 
     fn rolls(&self) -> bool {
         let steps = self.operation.iter().flat_map(|operation| &operation.steps);
-        steps.flat_map(|step| step.guards).any(|guard| matches!(guard, Guard::Roll(_)))
+        steps.flat_map(|step| &step.windows).any(|of| matches!(of.guard, Guard::Roll(_)))
     }
 }
 
@@ -442,7 +444,7 @@ impl Call {
     pub(crate) fn id(self) -> Option<u8> {
         match self {
             Self::Reserve { id, .. }
-            | Self::Extend { id, .. }
+            | Self::Amend { id, .. }
             | Self::Settle { id, .. }
             | Self::Cancel { id } => Some(id),
             _ => None,
@@ -465,49 +467,61 @@ impl Wanted {
                 Limits::builder().requests_per_minute(minute[0]).tokens_per_minute(minute[1]);
             limits.requests_per_day(day[0]).tokens_per_day(day[1]).build().unwrap()
         };
-        let config = KeyConfig::named("ci").unwrap().with_global(limits(self.global));
-        let config = config.with_asset(ASSET.clone(), limits(self.asset));
+        let budget = self.budget.map(|budget| Credits::from_millionths(budget).unwrap());
+        let global = limits(self.global).to_builder().credits_ever(budget).build().unwrap();
+        let config = KeyConfig::named("ci").unwrap().with_global(global);
         let config =
             config.with_thresholds(Thresholds::new(self.thresholds.iter().copied()).unwrap());
         let config = KeyConfig { expires_at: self.expires_at, ..config };
-        match self.budget {
-            Some(budget) => config.with_budget(Credits::from_millionths(budget).unwrap()),
-            None => config,
+        match self.asset {
+            NO_LIMITS => config,
+            of_asset => config.with_asset(ASSET.clone(), limits(of_asset)),
         }
+    }
+
+    /// The change of a key to this configuration.
+    fn change(&self, state: &KeyState, now: Timestamp) -> limiter_core::Change {
+        let change = state.change(&self.config(), Thresholds::DEFAULT, Effective::Next, now);
+        change.expect("few assets")
     }
 
     /// The creation of a key with this configuration.
     pub(crate) fn created(&self, now: Timestamp) -> Request {
-        let state = KeyState::new(KeyKind::Member, &self.config(), now);
-        let end = Window::Minute.end(now);
-        let operation = Operation { from: Window::Minute.start(end), until: end, ..always() };
-        let puts = Puts { creates: Some(Box::new(Snapshot::of(&state, 0, 0))), ..Puts::default() };
+        let state = KeyState::new(KeyKind::Member, &self.config(), Thresholds::DEFAULT, now);
+        let end = Window::Minute.end(now, &TimeZone::UTC);
+        let from = Window::Minute.start(end, &TimeZone::UTC);
+        let operation = Operation { from, until: end, ..always() };
+        let puts = Puts { creates: Some(Box::new(state)), ..Puts::default() };
         let effects = vec![Effect::Create(self.clone())];
-        Request { operation: Some(operation), puts, effects, ..Request::looking(false) }
+        Request { operation: Some(operation), puts, effects, ..Request::looking() }
     }
-}
-
-fn state_of(known: &Snapshot) -> KeyState {
-    known.state().expect("what a client has was stored by the core")
 }
 
 fn cost(requests: u64, tokens: u64) -> Cost {
     Cost { requests, tokens, credits: tokens }
 }
 
-fn ids(after: &Snapshot, counted: [bool; 2]) -> [[Option<(u32, Timestamp, u8)>; 2]; 2] {
-    let hot = [Some(&after.hot), after.asset.as_ref().map(|(hot, _)| hot)];
-    [0, 1].map(|at| hot[at].filter(|_| counted[at]).map(Hot::ids).unwrap_or_default())
+/// The records of an operation, as they are in this state.
+fn records_of(state: &KeyState, prepared: &Prepared) -> Vec<Stored> {
+    state.records_of(prepared.places()).map(limiter_core::Record::stored).collect()
+}
+
+/// The windows that have admitted a call, in the state after it.
+fn admission_after(state: &KeyState, prepared: &Prepared) -> Admission {
+    let (scopes, records) = (ids_of(state, prepared.places()), records_of(state, prepared));
+    admission_of(state, scopes.iter().zip(&records))
 }
 
 /// Guards the windows of a correction that began after the client's last read by their ends alone.
-fn fence_by_the_roll<'a>(operation: &mut Operation, seen: impl Fn(usize) -> Option<&'a Hot>) {
-    for (at, step) in operation.steps.iter_mut().enumerate() {
-        let Some(seen) = seen(at) else { continue };
-        for (window, guard) in step.guards.iter_mut().enumerate() {
-            match guard {
-                Guard::Same(span, next) if span == next && span.end != seen.ends[window] => {
-                    *guard = Guard::Roll(span.end);
+fn fence_by_the_roll(operation: &mut Operation, believed: &[Stored]) {
+    for (step, believed) in operation.steps.iter_mut().zip(believed) {
+        for of in &mut step.windows {
+            let seen = believed.windows.iter().find(|seen| seen.window == of.window);
+            match of.guard {
+                Guard::Same(span, next)
+                    if span == next && seen.is_some_and(|seen| seen.span.end != span.end) =>
+                {
+                    of.guard = Guard::Roll(span.end);
                 }
                 _ => {}
             }
@@ -517,7 +531,7 @@ fn fence_by_the_roll<'a>(operation: &mut Operation, seen: impl Fn(usize) -> Opti
 
 /// An operation that compares and takes nothing, valid at any time.
 fn always() -> Operation {
-    let until = Window::Day.end(Timestamp::MAX);
+    let until = Window::Day.end(Timestamp::MAX, &TimeZone::UTC);
     Operation { from: Timestamp::MIN, until, steps: Default::default(), calls: Default::default() }
 }
 
@@ -527,7 +541,7 @@ impl fmt::Display for Call {
             Self::Check(tokens) => write!(f, "check {tokens}"),
             Self::Pair(one, other) => write!(f, "check {one} and {other} together"),
             Self::Reserve { id, tokens } => write!(f, "reserve {tokens} as r{id}"),
-            Self::Extend { id, tokens } => write!(f, "extend r{id} to {tokens}"),
+            Self::Amend { id, tokens } => write!(f, "amend r{id} to {tokens}"),
             Self::Settle { id, tokens } => write!(f, "settle r{id} at {tokens}"),
             Self::Cancel { id } => write!(f, "cancel r{id}"),
             Self::Change(number) => write!(f, "change to configuration {number}"),

@@ -34,7 +34,8 @@ fn no_order_of_requests_breaks_a_promise() {
     for world in worlds::all() {
         let world = world.with_more_calls(more_calls());
         let (name, seen, started) = (world.name, world.seen.clone(), Instant::now());
-        let checked = world.checker().threads(threads()).spawn_bfs().join();
+        let checker = world.checker().threads(threads()).finish_when(HasDiscoveries::Any);
+        let checked = checker.spawn_bfs().join();
         println!(
             "{name}: {} unique states of {} reached, all of them, up to {} deep, in {:.1?}",
             checked.unique_state_count(),
@@ -86,11 +87,7 @@ fn stamps_that_are_used_again_are_found() {
 
 #[test]
 fn generations_that_are_used_again_are_found() {
-    counterexample(
-        Bug::UsesGenerationsAgain,
-        World { moves: 1, ..worlds::limits() },
-        world::CORRECTS,
-    );
+    counterexample(Bug::UsesGenerationsAgain, worlds::relisted(), world::CORRECTS);
 }
 
 #[test]
@@ -158,4 +155,4 @@ fn threads() -> usize {
 const SIGHTS: [Sight; 9] =
     [Allowed, Denied, Fired, Refunded, Overran, FailedAgain, Rebased, ChangedLimits, CameLate];
 /// The most states of a counterexample.
-const LONGEST_STORY: usize = 14;
+const LONGEST_STORY: usize = 16;

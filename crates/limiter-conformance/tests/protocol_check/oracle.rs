@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use limiter_core::{CREDITS, MAX_COUNT, Timestamp, Window, WindowLimits};
+use limiter_core::{MAX_COUNT, Record, ScopeState, Stops, Thresholds, Timestamp, Unit, Window};
 
 use crate::server::Snapshot;
 
@@ -12,7 +12,7 @@ use crate::server::Snapshot;
 pub(crate) enum Effect {
     Check { asset: bool, cost: Cost },
     Reserve { id: u8, asset: bool, cost: Cost },
-    Extend { id: u8, to: Cost },
+    Amend { id: u8, to: Cost },
     End { id: u8, actual: Cost },
     Rebase { asset: bool },
     Change(Wanted),
@@ -58,10 +58,13 @@ struct Key {
     calls: Vec<(u8, Call)>,
 }
 
-/// A scope that is counted: its number, minute and day.
+/// A scope that is counted: its number, minute and day. The minute counts only while it has limits, in force or pending; the
+/// day always, for its account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Scope {
     number: u32,
+    /// Whether it is counted without limits too.
+    listed: bool,
     windows: [Counted; 2],
 }
 
@@ -70,6 +73,7 @@ struct Counted {
     end: i64,
     rebases: u32,
     used: [u64; 2],
+    credits: u64,
     limits: [Option<u64>; 2],
     pending: Option<[Option<u64>; 2]>,
     fired: [Vec<u8>; 2],
@@ -84,7 +88,7 @@ struct Call {
     ended: bool,
 }
 
-/// A threshold: scope, window and unit (2, 0, 0 for the budget), percent, used, limit.
+/// A threshold: scope, window and unit, percent, used, limit.
 pub(crate) type Fired = ([usize; 3], u8, u64, u64);
 
 /// A decision.
@@ -144,11 +148,14 @@ impl Oracle {
             Effect::Check { asset, cost } | Effect::Reserve { asset, cost, .. } => {
                 allowed(self.decide(*asset, *cost, now))?;
             }
-            Effect::Extend { id, to } => {
+            Effect::Amend { id, to } => {
                 let call =
                     self.key.as_ref().and_then(|key| key.call(*id)).filter(|call| !call.ended);
-                let call = call.ok_or("an extension of nothing")?;
-                allowed(self.decide(call.asset, to.beyond(call.cost), now))?;
+                let call = call.ok_or("an amendment of nothing")?;
+                let added = to.beyond(call.cost);
+                if added != Cost::default() {
+                    allowed(self.decide(call.asset, added, now))?;
+                }
             }
             _ => {}
         }
@@ -177,11 +184,10 @@ impl Oracle {
                     Call { asset: *asset, cost: *cost, admitted: key.ids(*asset), ended: false };
                 key.calls.push((*id, call));
             }
-            Effect::Extend { id, to } => {
-                let call = key.call_mut(*id);
-                let (asset, more) = (call.asset, to.beyond(call.cost));
-                call.cost = *to;
-                key.charge(asset, more, ms, &mut fired);
+            Effect::Amend { id, to } => {
+                let call = key.call(*id).cloned().expect("the server has it");
+                key.call_mut(*id).cost = *to;
+                key.correct(&call, *to, ms, &mut fired);
             }
             Effect::End { id, actual } => {
                 let call = key.call_mut(*id);
@@ -205,10 +211,10 @@ impl Oracle {
             (Some(key), Some(stored)) => (key, stored),
             _ => return Some("there is a key, or there is none".to_owned()),
         };
-        let state = match stored.state() {
-            Ok(state) => state,
-            Err(error) => return Some(format!("corrupt: {error}")),
-        };
+        if let Some(damage) = &stored.damage {
+            return Some(format!("corrupt: {damage}"));
+        }
+        let state = &stored.state;
         let mut differs = String::new();
         let expires_at = state.expires_at().map(Timestamp::unix_ms);
         compare(&mut differs, "expiry", expires_at, key.expires_at);
@@ -220,44 +226,19 @@ impl Oracle {
             credits.budget.map(|budget| budget.millionths()),
             key.budget,
         );
-        let fired = usize::from(stored.hot.marks[CREDITS]);
-        compare(&mut differs, "fired thresholds of the budget", fired, key.fired.len());
+        let budget = cells(state.global().record(), state.thresholds()).pop().map(|cell| cell.mark);
+        compare(&mut differs, "fired thresholds of the budget", budget, Some(key.fired.len()));
         let thresholds = state.thresholds();
         let same = thresholds.percents().eq(key.thresholds.iter().copied());
         compare(&mut differs, "thresholds as configured", same, true);
-        for (scope, must) in key.scopes.iter().enumerate() {
-            let is = if scope == 0 {
-                state.global()
-            } else {
-                state.assets().next().map(|(_, scope)| scope)
-            };
-            compare(&mut differs, NAMES[scope], is.is_some(), must.is_some());
-            let (Some(is), Some(must)) = (is, must) else { continue };
-            for (at, window) in Window::ALL.into_iter().enumerate() {
-                let (counts, must) = (is.counts(window), &must.windows[at]);
-                let mut compare =
-                    |what: &str, is: &dyn fmt::Debug, must: &dyn fmt::Debug, same: bool| {
-                        if !same {
-                            differs += &format!(
-                                "{what} of the {window} of {}: {is:?}, must be {must:?}; ",
-                                NAMES[scope]
-                            );
-                        }
-                    };
-                let end = counts.resets_at().unix_ms();
-                compare("end", &end, &must.end, end == must.end);
-                let used = [counts.requests().used(), counts.tokens().used()];
-                compare("used", &used, &must.used, used == must.used);
-                let limits = |it: WindowLimits| [it.requests(), it.tokens()];
-                let in_force = limits(counts.limits());
-                compare("limits", &in_force, &must.limits, in_force == must.limits);
-                let pending = is.pending(window).map(limits);
-                compare("pending limits", &pending, &must.pending, pending == must.pending);
-                let marks = &is.record().marks()[2 * at..2 * at + 2];
-                let fired = must.fired.each_ref().map(Vec::len);
-                let same = marks.iter().map(|mark| usize::from(*mark)).eq(fired);
-                compare("fired thresholds", &marks, &fired, same);
-            }
+        let mut assets = state.assets();
+        let of_asset = assets.next().map(|(_, listed, scope)| (listed, scope));
+        let stored = [Some((true, state.global())), of_asset];
+        for ((stored, must), name) in stored.into_iter().zip(&key.scopes).zip(NAMES) {
+            compare(&mut differs, name, stored.is_some(), must.is_some());
+            let (Some((listed, scope)), Some(must)) = (stored, must) else { continue };
+            compare(&mut differs, "listed", listed, must.listed);
+            must.compare(scope, state.thresholds(), name, &mut differs);
         }
         (!differs.is_empty()).then_some(differs)
     }
@@ -282,7 +263,7 @@ impl Key {
             calls: Vec::new(),
         };
         for (scope, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
-            if limits != NO_LIMITS {
+            if scope == 0 || limits != NO_LIMITS {
                 let mut counted = key.begun(now);
                 for (window, limits) in counted.windows.iter_mut().zip(limits) {
                     window.limits = limits;
@@ -300,11 +281,12 @@ impl Key {
             end: end_of(length, now),
             rebases: 0,
             used: [0; 2],
+            credits: 0,
             limits: [None; 2],
             pending: None,
             fired: [Vec::new(), Vec::new()],
         });
-        Scope { number: self.scopes_begun, windows }
+        Scope { number: self.scopes_begun, listed: true, windows }
     }
 
     fn call(&self, id: u8) -> Option<&Call> {
@@ -323,7 +305,8 @@ impl Key {
     }
 
     fn rules(&self, asset: bool, now: i64) -> Vec<([usize; 3], u64, u64)> {
-        let mut rules = Vec::new();
+        let mut rules: Vec<_> =
+            self.budget.map(|budget| ([0, 2, 2], self.spent, budget)).into_iter().collect();
         for (scope, counted) in self.met(asset, now) {
             for (window, counted) in counted.windows.iter().enumerate() {
                 for unit in [0, 1] {
@@ -334,6 +317,7 @@ impl Key {
                 }
             }
         }
+        rules.sort_unstable();
         rules
     }
 
@@ -348,7 +332,7 @@ impl Key {
             return Decided::Budget;
         }
         let violated = |(rule, used, limit): &([usize; 3], u64, u64)| {
-            !admits(*limit, *used, cost.of(rule[2]), cost.requests)
+            rule[1] < 2 && !admits(*limit, *used, cost.of(rule[2]), cost.requests)
         };
         let violated: Vec<_> = self.rules(asset, now).into_iter().filter(violated).collect();
         if violated.is_empty() { Decided::Allowed } else { Decided::Limited(violated, None) }
@@ -373,7 +357,7 @@ impl Key {
     fn ids(&self, asset: bool) -> [[Option<(u32, i64, u32)>; 2]; 2] {
         [0, 1].map(|scope| {
             let counted = self.scopes[scope].as_ref().filter(|_| scope == 0 || asset);
-            counted.map_or([None; 2], |counted| [0, 1].map(|window| Some(counted.id(window))))
+            counted.map_or([None; 2], |counted| [0, 1].map(|window| counted.id(window)))
         })
     }
 
@@ -384,6 +368,7 @@ impl Key {
                 for unit in [0, 1] {
                     window.used[unit] = moved(window.used[unit], cost.of(unit), 0);
                 }
+                window.credits = moved(window.credits, cost.credits, 0);
             }
         }
         self.spent = moved(self.spent, cost.credits, 0);
@@ -396,13 +381,17 @@ impl Key {
         {
             let Some(scope) = scope else { continue };
             for window in [0, 1] {
-                let admitted = call.admitted[number][window] == Some(scope.id(window));
+                let id = scope.id(window);
+                let admitted = id.is_some() && call.admitted[number][window] == id;
                 let counted = &mut scope.windows[window];
                 for unit in [0, 1] {
                     let (was, is) = (call.cost.of(unit), actual.of(unit));
                     let refund = if admitted { was.saturating_sub(is) } else { 0 };
                     counted.used[unit] = moved(counted.used[unit], is.saturating_sub(was), refund);
                 }
+                let (was, is) = (call.cost.credits, actual.credits);
+                let refund = if admitted { was.saturating_sub(is) } else { 0 };
+                counted.credits = moved(counted.credits, is.saturating_sub(was), refund);
             }
         }
         let (was, is) = (call.cost.credits, actual.credits);
@@ -430,73 +419,187 @@ impl Key {
                 }
             }
         }
-        fire([2, 0, 0], &mut self.fired, self.spent, self.budget);
+        fire([0, 2, 2], &mut self.fired, self.spent, self.budget);
     }
 
     fn change(&mut self, wanted: &Wanted, now: i64) {
         for (number, limits) in [wanted.global, wanted.asset].into_iter().enumerate() {
+            let keeps = number == 0 || limits != NO_LIMITS;
             self.scopes[number] = match self.scopes[number].take() {
-                Some(scope) if scope.configured() == limits => Some(scope),
-                None if limits == NO_LIMITS => None,
-                scope => {
-                    let current = scope.and_then(|scope| scope.as_of(now));
-                    let mut scope = current.unwrap_or_else(|| self.begun(now));
-                    for (window, limits) in scope.windows.iter_mut().zip(limits) {
-                        window.pending = (limits != window.limits).then_some(limits);
-                    }
-                    scope.if_counted()
+                None if !keeps => None,
+                None => {
+                    let mut scope = self.begun(now);
+                    scope.limit(limits, now);
+                    Some(scope)
                 }
+                Some(scope) => scope.changed(limits, keeps, now),
             };
         }
+        let rearms = self.thresholds != wanted.thresholds;
         let others = self.budget != wanted.budget;
         (self.thresholds, self.budget) = (wanted.thresholds.clone(), wanted.budget);
         self.expires_at = wanted.expires_at.map(Timestamp::unix_ms);
-        // A threshold that is passed already never fires; nor does one that is no higher than a fired one of the same limit.
-        let passed = |fired: &mut Vec<u8>, used, limit, another: bool| {
-            let highest = fired.iter().copied().max().filter(|_| !another).unwrap_or(0);
-            let passes = |percent: &&u8| **percent <= highest || reaches(used, limit, **percent);
-            *fired = wanted.thresholds.iter().filter(passes).copied().collect();
+        // Other thresholds, or those of another limit, have fired if they are reached.
+        let rearm = |fired: &mut Vec<u8>, used, limit| {
+            let reached = |percent: &&u8| reaches(used, limit, **percent);
+            *fired = wanted.thresholds.iter().filter(reached).copied().collect();
         };
-        passed(&mut self.fired, self.spent, self.budget, others);
+        if rearms || others {
+            rearm(&mut self.fired, self.spent, self.budget);
+        }
         for window in self.scopes.iter_mut().flatten().flat_map(|scope| &mut scope.windows) {
             for unit in [0, 1] {
-                passed(&mut window.fired[unit], window.used[unit], window.limits[unit], false);
+                if rearms {
+                    rearm(&mut window.fired[unit], window.used[unit], window.limits[unit]);
+                }
             }
         }
     }
 }
 
 impl Scope {
-    fn id(&self, window: usize) -> (u32, i64, u32) {
-        (self.number, self.windows[window].end, self.windows[window].rebases)
+    /// The identity of a window that is counted.
+    fn id(&self, window: usize) -> Option<(u32, i64, u32)> {
+        let counted = &self.windows[window];
+        (window == 1 || counted.is_limited()).then_some((self.number, counted.end, counted.rebases))
     }
 
+    /// The scope as it stands; `None` if neither limits are left nor the day in which it counted.
     fn as_of(&self, now: i64) -> Option<Self> {
+        let scope = self.rolled(now);
+        let day_ended = self.windows[1].end <= now;
+        (scope.listed || !day_ended || scope.has_limits()).then_some(scope)
+    }
+
+    fn rolled(&self, now: i64) -> Self {
         let mut scope = self.clone();
         for (window, length) in scope.windows.iter_mut().zip(LENGTHS) {
             if window.end <= now {
                 window.limits = window.pending.take().unwrap_or(window.limits);
-                (window.end, window.used, window.fired) =
-                    (end_of(length, now), [0; 2], Default::default());
+                window.end = end_of(length, now);
+                (window.used, window.credits, window.fired) = ([0; 2], 0, Default::default());
             }
             window.rebase(length, now);
         }
-        scope.if_counted()
+        scope
+    }
+
+    /// The scope after a change; `None` if it is over.
+    fn changed(self, limits: Limits, keeps: bool, now: i64) -> Option<Self> {
+        let day_ended = self.windows[1].end <= now;
+        let is_over = !keeps && day_ended && !self.rolled(now).has_limits();
+        let changes = self.configured() != limits;
+        let mut scope = if changes || is_over { self.rolled(now) } else { self };
+        if changes {
+            scope.limit(limits, now);
+        }
+        scope.listed = keeps;
+        (keeps || !day_ended || scope.has_limits()).then_some(scope)
+    }
+
+    /// Sets the limits from the next windows on.
+    fn limit(&mut self, limits: Limits, now: i64) {
+        for ((window, limits), length) in self.windows.iter_mut().zip(limits).zip(LENGTHS) {
+            let begins = length == LENGTHS[0] && !window.is_limited();
+            window.pending = (limits != window.limits).then_some(limits);
+            if begins {
+                (window.end, window.rebases) = (end_of(length, now), 0);
+                (window.used, window.fired) = ([0; 2], Default::default());
+            }
+        }
     }
 
     fn configured(&self) -> Limits {
         self.windows.each_ref().map(|window| window.pending.unwrap_or(window.limits))
     }
 
-    fn if_counted(self) -> Option<Self> {
-        let counts = |window: &Counted| window.pending.is_some() || window.limits != [None; 2];
-        self.windows.iter().any(counts).then_some(self)
+    fn has_limits(&self) -> bool {
+        self.windows.iter().any(Counted::is_limited)
+    }
+
+    /// Describes how a stored scope differs, if it does.
+    fn compare(
+        &self,
+        scope: &ScopeState,
+        thresholds: Thresholds,
+        name: &str,
+        differs: &mut String,
+    ) {
+        let record = scope.record();
+        let cells = cells(record, thresholds);
+        for (must, window) in self.windows.iter().zip([Window::Minute, Window::Day]) {
+            let mut compare = |what: &str, is: &dyn fmt::Debug, must: &dyn fmt::Debug| {
+                let (is, must) = (format!("{is:?}"), format!("{must:?}"));
+                if is != must {
+                    *differs +=
+                        &format!("{what} of the {window} of {name}: {is}, must be {must}; ");
+                }
+            };
+            let counts = record.windows().any(|counted| counted == window);
+            compare("counted", &counts, &(window == Window::Day || must.is_limited()));
+            if !counts {
+                continue;
+            }
+            compare("end", &record.span(window).end.unix_ms(), &must.end);
+            let limits = |of: &limiter_core::Limits| UNITS.map(|unit| of.get(window, unit));
+            compare("limits", &limits(&record.limits()), &must.limits);
+            compare("pending limits", &scope.pending(window).map(limits), &must.pending);
+            for (at, unit) in UNITS.into_iter().enumerate() {
+                let limited = cells
+                    .iter()
+                    .find(|cell| cell.is_limited && (cell.window, cell.unit) == (window, unit));
+                if let Some(cell) = limited {
+                    compare("used", &cell.used, &must.used[at]);
+                    compare("fired thresholds", &cell.mark, &must.fired[at].len());
+                }
+            }
+            if window == Window::Day {
+                let account = record.account();
+                let is =
+                    (account.requests(), account.input_tokens(), account.credits().millionths());
+                compare("account", &is, &(must.used[0], must.used[1], must.credits));
+            }
+        }
     }
 }
 
+/// What a stored cell has counted.
+struct Cell {
+    window: Window,
+    unit: Unit,
+    is_limited: bool,
+    used: u64,
+    mark: usize,
+}
+
+fn cells(record: &Record, thresholds: Thresholds) -> Vec<Cell> {
+    let stored = record.stored();
+    let cells = stored.windows.iter().flat_map(|window| &window.cells);
+    let cell = |(counted, cell): (limiter_core::Counted, &limiter_core::Cell)| {
+        let mark = usize::from(cell.mark);
+        let stops = Stops::new(counted.limit, thresholds);
+        let floor = stops.floors().get(mark).copied().unwrap_or(0);
+        Cell {
+            window: counted.window,
+            unit: counted.unit,
+            is_limited: counted.limit.is_some(),
+            used: (stops.cap() - cell.value - floor).cast_unsigned(),
+            mark,
+        }
+    };
+    record.counted().zip(cells).map(cell).collect()
+}
+
 impl Counted {
+    fn is_limited(&self) -> bool {
+        self.pending.is_some() || self.limits != [None; 2]
+    }
+
     /// Carries the counts into the current window, if this one is later than the next one.
     fn rebase(&mut self, length: i64, now: i64) {
+        if length == LENGTHS[0] && !self.is_limited() {
+            return;
+        }
         if self.end - now > 2 * length {
             (self.end, self.rebases) = (end_of(length, now), self.rebases + 1);
         }
@@ -544,5 +647,6 @@ fn end_of(length: i64, now: i64) -> i64 {
 
 /// Of a minute and of a day, in ms.
 const LENGTHS: [i64; 2] = [60_000, 86_400_000];
-const NO_LIMITS: Limits = [[None; 2]; 2];
+pub(crate) const NO_LIMITS: Limits = [[None; 2]; 2];
+const UNITS: [Unit; 2] = [Unit::Requests, Unit::Tokens];
 const NAMES: [&str; 2] = ["all calls", "the asset"];

@@ -6,54 +6,28 @@
 
 mod hand;
 
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use limiter_core::operation::{Operation, Verdict, apply};
-use limiter_core::prepare::AdmittingWindows;
 use limiter_core::{
-    AssetId, CREDITS, Charge, InvalidValue, KeyKind, KeyState, METERS, Record, Reservation,
-    ReservationEnd, ScopeState, Span, Thresholds, Timestamp, Window, WindowId, WindowLimits,
+    Admission, AdmittedScope, AssetId, Charge, InvalidValue, KeySettings, KeyState, LocatedAsset,
+    Place, Reservation, ReservationEnd, Scope, ScopeId, ScopeState, Stored, Timestamp,
 };
 
 use self::hand::by_hand;
 use crate::bug::Bug;
 use crate::oracle::Effect;
 
-/// The numbers of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Hot {
-    pub(crate) generation: u32,
-    pub(crate) ends: [Timestamp; 2],
-    pub(crate) rebases: [u8; 2],
-    pub(crate) values: [i64; METERS],
-    pub(crate) marks: [u8; METERS],
-}
-
-/// The limits of a scope.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Limited {
-    windows: Option<[WindowLimits; 2]>,
-    pending: [Option<WindowLimits>; 2],
-}
-
-/// The configuration of a key, with the limits of its global scope.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cold {
-    expires_at: Option<Timestamp>,
-    thresholds: Thresholds,
-    generations: u32,
-    budget: Option<u64>,
-    limited: Limited,
-}
-
 /// A key as it is stored, or as a client has it in its cache.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) stamp: u32,
     pub(crate) incarnation: u32,
-    pub(crate) hot: Hot,
-    pub(crate) cold: Cold,
-    pub(crate) asset: Option<(Hot, Limited)>,
+    pub(crate) state: KeyState,
+    /// Why its numbers are impossible, by a planted bug.
+    pub(crate) damage: Option<String>,
 }
 
 /// A reservation as it is stored, without its ttl, which the check of reservations covers.
@@ -62,8 +36,7 @@ pub(crate) struct Entry {
     pub(crate) asset: bool,
     pub(crate) reserved: Charge,
     pub(crate) estimate: Charge,
-    /// Generation, end and rebases, of minute and day, of the global scope and of the asset's.
-    pub(crate) admitted: [[Option<(u32, Timestamp, u8)>; 2]; 2],
+    pub(crate) admission: Admission,
     pub(crate) ended: Option<Option<Charge>>,
 }
 
@@ -85,29 +58,29 @@ pub(crate) struct Key {
 /// An operation with all that is stored with it, and what it means.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Whether the record of the asset is asked for.
-    pub(crate) asset: bool,
     /// Without an operation, the server only reads.
     pub(crate) operation: Option<Operation>,
+    /// The scopes of its records.
+    pub(crate) scopes: Vec<ScopeId>,
     pub(crate) stamp: u32,
     pub(crate) version: Option<u32>,
     pub(crate) puts: Puts,
     pub(crate) ledger: Option<InLedger>,
     /// The effect of each call, or the only effect of an operation without calls.
     pub(crate) effects: Vec<Effect>,
-    /// The rebases of the windows that the client believes in, and the marks that it plans. Only planted bugs use them.
-    pub(crate) rebases: [[u8; 2]; 2],
-    pub(crate) planned: Option<Vec<[u8; METERS]>>,
+    /// The records that the client believes in, and those that it expects afterwards. Only planted bugs use them.
+    pub(crate) believed: Vec<Stored>,
+    pub(crate) planned: Option<Vec<Stored>>,
 }
 
+/// The parts of the configuration that change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Puts {
-    pub(crate) cold: Option<Cold>,
-    pub(crate) limited: Option<Limited>,
-    /// The record of an asset that is counted from now on.
-    pub(crate) begins: Option<Hot>,
-    pub(crate) drops_asset: bool,
-    pub(crate) creates: Option<Box<Snapshot>>,
+    pub(crate) settings: Option<KeySettings>,
+    /// Whether each is listed, and its limits; `None` if it is not counted any more. The numbers of a scope that is counted
+    /// already stay.
+    pub(crate) scopes: Vec<(ScopeId, Option<(bool, ScopeState)>)>,
+    pub(crate) creates: Option<Box<KeyState>>,
     pub(crate) deletes: bool,
 }
 
@@ -116,11 +89,10 @@ pub(crate) enum InLedger {
     Find {
         id: u8,
     },
-    /// The entry must be absent. Its windows are copied from the records of these scopes.
+    /// The entry must be absent. Its windows are copied from the records of the operation.
     New {
         id: u8,
         entry: Box<Entry>,
-        counted: [bool; 2],
     },
     /// The entry must be the first of these, and becomes the second.
     Known {
@@ -148,15 +120,11 @@ pub(crate) struct Answer {
     /// The key as it was, if it existed.
     pub(crate) before: Option<Snapshot>,
     pub(crate) version: u32,
-    /// How many records were read.
-    pub(crate) records: usize,
     pub(crate) entry: Option<Entry>,
 }
 
 impl Server {
     pub(crate) fn apply(&mut self, request: &Request, now: Timestamp, bug: Option<Bug>) -> Answer {
-        let asked = 1 + usize::from(request.asset);
-        let records = request.operation.as_ref().map_or(asked, |operation| operation.steps.len());
         let key = self.key.as_ref();
         let mut answer = Answer {
             now,
@@ -164,7 +132,6 @@ impl Server {
             done: vec![true],
             before: key.map(|key| key.stored.clone()),
             version: key.map_or(0, |key| key.version),
-            records,
             entry: None,
         };
         if let Some(ledger) = &request.ledger {
@@ -195,11 +162,9 @@ impl Server {
                 return Answer { ended: Ended::Guarded, ..answer };
             }
             let (stamp, incarnation) = (self.draw(0, bug), self.draw(0, bug));
-            let mut stored = Snapshot { stamp, incarnation, ..(**created).clone() };
-            if bug == Some(Bug::UsesGenerationsAgain) {
-                stored.cold.generations = 0;
-            }
-            self.key = Some(Key { version: 1, stored, ledger: Vec::new() });
+            let state = (**created).clone();
+            let stored = Snapshot { stamp, incarnation, state, damage: None };
+            self.key = Some(Key { version: 1, stored: stored.with_bug(bug), ledger: Vec::new() });
             return Answer { ended: Ended::Applied, ..answer };
         }
         if request.puts.deletes {
@@ -210,19 +175,17 @@ impl Server {
         if request.version.is_some_and(|version| version != key.version) {
             return Answer { ended: Ended::Guarded, ..answer };
         }
-        let stamp_differs = request.stamp != key.stored.stamp && bug != Some(Bug::ComparesNoStamp);
-        if stamp_differs || records > 1 && key.stored.asset.is_none() {
+        if request.stamp != key.stored.stamp && bug != Some(Bug::ComparesNoStamp) {
             return answer;
         }
-        let stored = [Some(&key.stored.hot), key.stored.asset.as_ref().map(|(hot, _)| hot)];
-        let hot: Vec<Hot> = stored.into_iter().flatten().take(records).cloned().collect();
-        let (ended, moved, done) = by_hand(&hot, operation, request, bug);
+        let Some(records) = key.stored.records(&request.scopes) else { return answer };
+        let (ended, moved, done) = by_hand(&records, operation, request, bug);
         if bug.is_none() {
-            let by_core = key.stored.by_core(operation, now);
+            let by_core = by_core(records.clone(), operation, now);
             assert_eq!(
                 by_core,
                 (ended, moved.clone(), done.clone()),
-                "two hands that differ: {operation:?} on {hot:?}"
+                "two hands that differ: {operation:?} on {records:?}"
             );
         }
         if ended != Ended::Applied {
@@ -246,28 +209,38 @@ impl Server {
     }
 }
 
+fn by_core(
+    mut records: Vec<Stored>,
+    operation: &Operation,
+    now: Timestamp,
+) -> (Ended, Vec<Stored>, Vec<bool>) {
+    let mut done = vec![true];
+    let ended = match apply(&mut records, operation, now, &mut Vec::new()) {
+        Verdict::Applied(calls) => {
+            if !calls.is_empty() {
+                done = calls.to_vec();
+            }
+            Ended::Applied
+        }
+        Verdict::Refused => Ended::Refused,
+        Verdict::Stale => Ended::Stale,
+        Verdict::Untimely => Ended::Untimely,
+    };
+    (ended, records, done)
+}
+
 impl Key {
     pub(crate) fn entry(&self, id: u8) -> Option<&Entry> {
         self.ledger.iter().find(|(other, _)| *other == id).map(|(_, entry)| entry)
     }
 
-    fn put(&mut self, request: &Request, moved: Vec<Hot>, bug: Option<Bug>) {
-        let puts = &request.puts;
-        let mut moved = moved.into_iter();
-        let global = moved.next().expect("the global record");
-        let of_asset = moved.next();
+    fn put(&mut self, request: &Request, moved: Vec<Stored>, bug: Option<Bug>) {
         match &request.ledger {
-            Some(InLedger::New { id, entry, counted }) => {
-                let scopes = [Some(&global), of_asset.as_ref()].into_iter().zip(counted);
-                let ids: Vec<_> =
-                    scopes.map(|(hot, counted)| hot.filter(|_| *counted).map(Hot::ids)).collect();
-                let copied = [0, 1].map(|scope| ids[scope].unwrap_or_default());
-                let admitted = if bug == Some(Bug::BelievesTheClientsWindows) {
-                    entry.admitted
-                } else {
-                    copied
-                };
-                self.ledger.push((*id, Entry { admitted, ..(**entry).clone() }));
+            Some(InLedger::New { id, entry }) => {
+                let copied = admission_of(&self.stored.state, request.scopes.iter().zip(&moved));
+                let believes = bug == Some(Bug::BelievesTheClientsWindows);
+                let admission = if believes { entry.admission.clone() } else { copied };
+                self.ledger.push((*id, Entry { admission, ..(**entry).clone() }));
                 self.ledger.sort_by_key(|(id, _)| *id);
             }
             Some(InLedger::Known { id, entries }) => {
@@ -277,23 +250,27 @@ impl Key {
             }
             _ => {}
         }
-        self.stored.hot = global;
-        if let (Some((hot, _)), Some(moved)) = (&mut self.stored.asset, of_asset) {
-            *hot = moved;
+        let state = &self.stored.state;
+        let mut damage = None;
+        let mut scopes = scopes_of(state);
+        let settings = request.puts.settings.clone().unwrap_or_else(|| state.settings());
+        for (id, put) in &request.puts.scopes {
+            match put {
+                Some(put) => drop(scopes.insert(id.clone(), put.clone())),
+                None => drop(scopes.remove(id)),
+            }
         }
-        if let Some(cold) = &puts.cold {
-            let again = bug == Some(Bug::UsesGenerationsAgain);
-            let generations = if again { 0 } else { cold.generations };
-            self.stored.cold = Cold { generations, ..cold.clone() };
+        for (id, moved) in request.scopes.iter().zip(&moved) {
+            if let Some((_, scope)) = scopes.get_mut(id) {
+                match with_numbers(scope, moved, state) {
+                    Ok(with_numbers) => *scope = with_numbers,
+                    Err(error) => damage = Some(error.to_string()),
+                }
+            }
         }
-        if puts.drops_asset {
-            self.stored.asset = None;
-        }
-        if let Some(limited) = &puts.limited {
-            let hot = self.stored.asset.take().map(|(hot, _)| hot);
-            let hot = puts.begins.clone().or(hot).expect("a record for the limits of an asset");
-            self.stored.asset = Some((hot, limited.clone()));
-        }
+        self.stored.state = state_of_scopes(settings, scopes);
+        self.stored.damage = damage;
+        self.stored = self.stored.clone().with_bug(bug.filter(|_| request.puts.restamps()));
         self.version += u32::from(request.version.is_some());
     }
 }
@@ -301,150 +278,163 @@ impl Key {
 impl Puts {
     /// Whether limits change, and so the stamp.
     pub(crate) fn restamps(&self) -> bool {
-        self.cold.is_some() || self.limited.is_some() || self.drops_asset
+        self.settings.is_some() || !self.scopes.is_empty()
     }
 
     /// The changes of the configuration from one state of a key to another.
-    pub(crate) fn of_change(before: &Snapshot, after: &Snapshot) -> Self {
-        let [of_asset, was] =
-            [after, before].map(|key| key.asset.as_ref().map(|(_, limited)| limited));
-        Self {
-            cold: (before.cold != after.cold).then(|| after.cold.clone()),
-            limited: of_asset.filter(|_| of_asset != was).cloned(),
-            drops_asset: was.is_some() && of_asset.is_none(),
-            ..Self::default()
+    pub(crate) fn of_change(before: &KeyState, after: &KeyState) -> Self {
+        let [was, is] = [before, after].map(scopes_of);
+        let ids: BTreeMap<_, _> = was.iter().chain(&is).map(|(id, _)| (id.clone(), ())).collect();
+        let configured = |of: Option<&(bool, ScopeState)>| {
+            of.map(|(listed, scope)| {
+                let limits = (scope.record().limits(), scope.all_pending().to_vec());
+                let rest = (scope.changes(), scope.since().to_vec());
+                let windows: Vec<_> = scope.record().windows().collect();
+                (*listed, limits, rest, windows)
+            })
+        };
+        let changed =
+            ids.into_keys().filter(|id| configured(was.get(id)) != configured(is.get(id)));
+        let scopes = changed.map(|id| (id.clone(), is.get(&id).cloned())).collect::<Vec<_>>();
+        let of_key =
+            |state: &KeyState| (state.expires_at(), state.thresholds(), state.generations());
+        let differs = of_key(before) != of_key(after);
+        let mut puts =
+            Self { settings: differs.then(|| after.settings()), scopes, ..Self::default() };
+        if before.thresholds() != after.thresholds() {
+            // They are those of every scope.
+            puts.scopes = is
+                .into_iter()
+                .map(|(id, scope)| (id, Some(scope)))
+                .chain(puts.scopes.into_iter().filter(|(_, scope)| scope.is_none()))
+                .collect();
         }
+        puts
     }
 }
 
 impl Snapshot {
-    /// A state, and the stamp and incarnation of another one.
-    pub(crate) fn of(state: &KeyState, stamp: u32, incarnation: u32) -> Self {
-        let global = state.global_scope();
-        let record = global.record();
-        Self {
-            stamp,
-            incarnation,
-            hot: Hot::of(record),
-            cold: Cold {
-                expires_at: state.expires_at(),
-                thresholds: state.thresholds(),
-                generations: state.generations(),
-                budget: record.limits()[CREDITS],
-                limited: Limited::of(global),
-            },
-            asset: state
-                .assets()
-                .next()
-                .map(|(_, scope)| (Hot::of(scope.record()), Limited::of(scope))),
+    fn place(&self, id: &ScopeId) -> Option<Place> {
+        place_of(&self.state, id)
+    }
+
+    fn records(&self, scopes: &[ScopeId]) -> Option<Vec<Stored>> {
+        let record = |id| Some(self.state.scope_at(self.place(id)?)?.record().stored());
+        scopes.iter().map(record).collect()
+    }
+
+    /// The part that a client keeps whose calls are for the asset, or for none.
+    pub(crate) fn met(self, asset: bool) -> Self {
+        let state = self.state.relevant_to(located(&self.state, asset));
+        Self { state, ..self }
+    }
+
+    /// This key with the numbers that the server has shown.
+    pub(crate) fn with_numbers_of(&self, shown: &Self) -> Result<Self, InvalidValue> {
+        let mut scopes = scopes_of(&self.state);
+        for (id, scope) in shown.state.every_scope() {
+            if let Some((_, own)) = scopes.get_mut(&id) {
+                *own = with_numbers(own, &scope.record().stored(), &self.state)?;
+            }
         }
+        Ok(Self { state: state_of_scopes(self.state.settings(), scopes), ..self.clone() })
     }
 
-    pub(crate) fn state(&self) -> Result<KeyState, InvalidValue> {
-        let Cold { expires_at, thresholds, generations, budget, limited } = &self.cold;
-        let global = limited.read(&self.hot, *thresholds, Some(*budget))?;
-        let of_asset =
-            self.asset.as_ref().map(|(hot, limited)| limited.read(hot, *thresholds, None));
-        let of_asset = of_asset.transpose()?.map(|scope| (ASSET.clone(), scope));
-        KeyState::from_parts(KeyKind::Member, *expires_at, false, *generations, global, of_asset)
-    }
-
-    /// The records of a call: without an asset, the global record alone.
-    pub(crate) fn met(mut self, asset: bool) -> Self {
-        self.asset = self.asset.filter(|_| asset);
+    fn with_bug(mut self, bug: Option<Bug>) -> Self {
+        if bug == Some(Bug::UsesGenerationsAgain) {
+            let settings = KeySettings { generations: 1, ..self.state.settings() };
+            self.state = state_of_scopes(settings, scopes_of(&self.state));
+        }
         self
     }
-
-    fn by_core(&self, operation: &Operation, now: Timestamp) -> (Ended, Vec<Hot>, Vec<bool>) {
-        let state = self.state().expect("what was stored by the core");
-        let located = state.locate(Some(&*ASSET));
-        let mut records: Vec<Record> = state.records_of(located).copied().collect();
-        records.truncate(operation.steps.len());
-        let mut done = vec![true];
-        let ended = match apply(&mut records.iter_mut().collect::<Vec<_>>(), operation, now) {
-            Verdict::Applied(calls) => {
-                if !calls.is_empty() {
-                    done = calls.to_vec();
-                }
-                Ended::Applied
-            }
-            Verdict::Refused => Ended::Refused,
-            Verdict::Stale => Ended::Stale,
-            Verdict::Untimely => Ended::Untimely,
-        };
-        (ended, records.iter().map(Hot::of).collect(), done)
-    }
 }
 
-impl Hot {
-    pub(crate) fn of(record: &Record) -> Self {
-        let spans = Window::ALL.map(|window| record.span(window));
-        Self {
-            generation: record.generation(),
-            ends: spans.map(|span| span.end),
-            rebases: spans.map(|span| span.rebases),
-            values: *record.values(),
-            marks: *record.marks(),
+/// All that makes a key differ from another: the core compares keys without the numbers that are drawn for scopes.
+impl Hash for Snapshot {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let state = &self.state;
+        (self.stamp, self.incarnation, &self.damage, state.generations()).hash(hasher);
+        (state.expires_at(), state.thresholds()).hash(hasher);
+        for (id, (listed, scope)) in scopes_of(state) {
+            (id, listed, scope.record().stored(), scope.record().limits()).hash(hasher);
+            (scope.all_pending(), scope.changes(), scope.since()).hash(hasher);
         }
-    }
-
-    pub(crate) fn ids(&self) -> [Option<(u32, Timestamp, u8)>; 2] {
-        [0, 1].map(|window| Some((self.generation, self.ends[window], self.rebases[window])))
-    }
-
-    fn span(&self, window: usize) -> Span {
-        Span { end: self.ends[window], rebases: self.rebases[window] }
-    }
-
-    fn set_span(&mut self, window: usize, span: Span) {
-        (self.ends[window], self.rebases[window]) = (span.end, span.rebases);
-    }
-}
-
-impl Limited {
-    fn of(scope: &ScopeState) -> Self {
-        let windows = scope.record().has_windows();
-        Self {
-            windows: windows.then(|| Window::ALL.map(|window| scope.counts(window).limits())),
-            pending: Window::ALL.map(|window| scope.pending(window)),
-        }
-    }
-
-    fn read(
-        &self,
-        hot: &Hot,
-        thresholds: Thresholds,
-        budget: Option<Option<u64>>,
-    ) -> Result<ScopeState, InvalidValue> {
-        let full = Record::with_limits(thresholds, self.windows, budget);
-        let spans = [0, 1].map(|window| hot.span(window));
-        let record = full.with_stored(hot.generation, spans, hot.values, hot.marks)?;
-        ScopeState::from_parts(record, self.pending)
     }
 }
 
 impl Entry {
     pub(crate) fn reservation(&self) -> Reservation {
-        let [global, asset] = self.admitted.map(|scope| {
-            scope.map(|id| {
-                id.map(|(generation, end, rebases)| WindowId {
-                    generation,
-                    span: Span { end, rebases },
-                })
-            })
-        });
         let asset_id = self.asset.then(|| ASSET.clone());
         let end = self
             .ended
             .map(|actual| actual.map_or(ReservationEnd::Cancelled, ReservationEnd::Settled));
-        Reservation::from_parts(
-            asset_id,
-            self.reserved,
-            self.estimate,
-            AdmittingWindows { global, asset },
-            end,
-        )
+        Reservation::from_parts(asset_id, self.reserved, self.estimate, self.admission.clone(), end)
     }
+}
+
+/// The scope of a call: of the asset, or of none.
+pub(crate) fn located(state: &KeyState, asset: bool) -> LocatedAsset<'static> {
+    state.locate(asset.then(|| &*ASSET))
+}
+
+/// The scopes of these places.
+pub(crate) fn ids_of(state: &KeyState, places: impl Iterator<Item = Place>) -> Vec<ScopeId> {
+    places.map(|place| state.id_at(place)).collect()
+}
+
+/// The windows of these records, by which a reservation finds them again.
+pub(crate) fn admission_of<'a>(
+    state: &KeyState,
+    records: impl Iterator<Item = (&'a ScopeId, &'a Stored)>,
+) -> Admission {
+    let admitted = |(id, stored): (&ScopeId, &Stored)| {
+        let scope = state.scope_at(place_of(state, id)?)?;
+        Some(AdmittedScope {
+            scope: id.scope,
+            generation: stored.generation,
+            changes: scope.changes(),
+            windows: stored.windows.iter().map(|of| (of.window, of.span)).collect(),
+        })
+    };
+    Admission::new(records.filter_map(admitted))
+}
+
+fn place_of(state: &KeyState, id: &ScopeId) -> Option<Place> {
+    let assets = (0..state.assets().count()).map(Place::Asset);
+    let mut places = [Place::Global, Place::Other].into_iter().chain(assets);
+    places.find(|place| state.scope_at(*place).is_some() && state.id_at(*place) == *id)
+}
+
+fn scopes_of(state: &KeyState) -> BTreeMap<ScopeId, (bool, ScopeState)> {
+    let is_listed = |id: &ScopeId| {
+        state.assets().any(|(asset, listed, _)| listed && Some(asset) == id.asset.as_ref())
+    };
+    let scopes = state.every_scope();
+    scopes.map(|(id, scope)| (id.clone(), (is_listed(&id), scope.clone()))).collect()
+}
+
+fn state_of_scopes(
+    settings: KeySettings,
+    mut scopes: BTreeMap<ScopeId, (bool, ScopeState)>,
+) -> KeyState {
+    let mut take = |scope| {
+        let id = scopes.keys().find(|id| id.scope == scope).cloned()?;
+        scopes.remove(&id).map(|(_, scope)| scope)
+    };
+    let (global, other) = (take(Scope::Global).expect("every key has it"), take(Scope::Other));
+    let assets =
+        scopes.into_iter().filter_map(|(id, (listed, scope))| Some((id.asset?, listed, scope)));
+    KeyState::from_parts(settings, global, assets, other).expect("one asset")
+}
+
+fn with_numbers(
+    scope: &ScopeState,
+    stored: &Stored,
+    of: &KeyState,
+) -> Result<ScopeState, InvalidValue> {
+    let record = scope.record().with_stored(stored, of.time_zone())?;
+    let (pending, since) = (scope.all_pending().into(), scope.since().into());
+    Ok(ScopeState::from_parts(record, pending, scope.changes(), since))
 }
 
 /// The asset that the calls of some clients are for.

@@ -189,7 +189,7 @@ impl State {
         let limits = stamp(&self.server) != stamp(after);
         let rebases = matches!(effect, Effect::Rebase { .. });
         let of_call = match effect {
-            Effect::Extend { id, .. } | Effect::End { id, .. } | Effect::Reserve { id, .. } => {
+            Effect::Amend { id, .. } | Effect::End { id, .. } | Effect::Reserve { id, .. } => {
                 Some(*id)
             }
             _ => None,
@@ -209,8 +209,7 @@ impl State {
         if self.wrong.is_some() {
             return;
         }
-        let shown = answer.shown(&busy);
-        if let Some(error) = shown.iter().find_map(|shown| shown.state().err()) {
+        if let Err(error) = answer.shown(&busy) {
             self.wrong = Some(Wrong::Unreadable(error.to_string()));
             return;
         }
@@ -454,13 +453,18 @@ fn wrong_thresholds(crossed: &[Crossing], fired: &[Fired]) -> Option<Wrong> {
 }
 
 fn fired_of(crossing: &Crossing) -> Fired {
-    let rule = crossing.rule.map_or([2, 0, 0], numbers);
-    (rule, crossing.percent, crossing.used, crossing.limit)
+    (numbers(crossing.rule), crossing.percent, crossing.used, crossing.limit)
 }
 
 fn numbers(rule: limiter_core::Rule) -> [usize; 3] {
-    let window = if rule.window == Window::Minute { 0 } else { 1 };
-    [rule.scope as usize, window, usize::from(rule.unit == Unit::Tokens)]
+    let window =
+        [Window::Minute, Window::Day, Window::Ever].iter().position(|it| *it == rule.window);
+    let unit = [Unit::Requests, Unit::Tokens, Unit::Credits].iter().position(|it| *it == rule.unit);
+    [
+        rule.scope as usize,
+        window.expect("a window of these worlds"),
+        unit.expect("a unit of these worlds"),
+    ]
 }
 
 /// Describes the steps of a path, one a line.
@@ -519,8 +523,8 @@ pub(crate) const STARVES_NOBODY: &str =
 /// For each call of a request: a look, the short form and the one with stops. If one of two calls is denied and stores a
 /// rebase, the other one starts from the beginning.
 const MOST_TRIES_ALONE: usize = 3;
-/// One failure of the short form, and one because its belief was stale.
-const MOST_FAILURES: u8 = 2;
+/// One because its belief was stale, one because another client moved the windows to the time, and one of the short form.
+const MOST_FAILURES: u8 = 3;
 
 /// The last two minutes of a day, the first two of the next, and one three days later. A step forward ends a minute, or a
 /// minute and a day. A step back leaves windows in place (by one), rebases minutes (by more), or days as well (from the last).

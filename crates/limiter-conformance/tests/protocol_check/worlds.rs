@@ -2,7 +2,7 @@
 
 use limiter_core::MAX_COUNT;
 
-use crate::client::Call::{Cancel, Change, Check, Create, Delete, Extend, Pair, Reserve, Settle};
+use crate::client::Call::{Amend, Cancel, Change, Check, Create, Delete, Pair, Reserve, Settle};
 use crate::oracle::Wanted;
 use crate::world::{EXPIRY, World};
 
@@ -15,6 +15,7 @@ pub(crate) fn all() -> Vec<World> {
         rebases(),
         far(),
         limits(),
+        relisted(),
         expiring(),
         reborn(),
         ends(),
@@ -52,7 +53,7 @@ pub(crate) fn network() -> World {
             vec![
                 Reserve { id: 1, tokens: 2 },
                 Settle { id: 1, tokens: 3 },
-                Extend { id: 1, tokens: 3 },
+                Amend { id: 1, tokens: 3 },
             ],
         ],
         most_of_all: 4,
@@ -99,7 +100,7 @@ pub(crate) fn rolls() -> World {
                 Check(1),
                 Reserve { id: 1, tokens: 2 },
                 Settle { id: 1, tokens: 1 },
-                Extend { id: 1, tokens: 3 },
+                Amend { id: 1, tokens: 3 },
             ],
             vec![Check(1), Settle { id: 1, tokens: 4 }, Cancel { id: 1 }],
         ],
@@ -175,13 +176,27 @@ pub(crate) fn limits() -> World {
     }
 }
 
+/// An asset whose limits go, whose day ends, and which is listed again after the clock was set right.
+pub(crate) fn relisted() -> World {
+    World {
+        name: "relisted",
+        calls: [
+            vec![Reserve { id: 1, tokens: 2 }, Change(0), Check(1)],
+            vec![Check(1), Settle { id: 1, tokens: 1 }, Change(1)],
+        ],
+        most: [3, 3],
+        most_of_all: 6,
+        ..limits()
+    }
+}
+
 /// A key that expires while calls are under way, unless it is prolonged.
 pub(crate) fn expiring() -> World {
     World {
         name: "expiring",
         configs: vec![Wanted { expires_at: Some(EXPIRY), ..base() }, base()],
         calls: [
-            vec![Check(1), Reserve { id: 1, tokens: 1 }, Extend { id: 1, tokens: 2 }, Change(1)],
+            vec![Check(1), Reserve { id: 1, tokens: 1 }, Amend { id: 1, tokens: 2 }, Change(1)],
             vec![Check(2), Settle { id: 1, tokens: 2 }, Change(0)],
         ],
         most: [3, 2],
@@ -196,7 +211,7 @@ pub(crate) fn expiring() -> World {
 pub(crate) fn reborn() -> World {
     World {
         name: "reborn",
-        configs: vec![base(), Wanted { global: [[None, Some(1)], [None; 2]], ..base() }],
+        configs: vec![base(), Wanted { global: [[None, Some(1)], [Some(3), None]], ..base() }],
         calls: [
             vec![Check(1), Reserve { id: 1, tokens: 2 }, Settle { id: 1, tokens: 1 }],
             vec![Delete, Create(0), Create(1), Reserve { id: 1, tokens: 1 }],

@@ -1,7 +1,7 @@
 //! Snapshots and long searches while other work goes on.
 
 use limiter_conformance::fixtures::{NOON, named, requests_per_day};
-use limiter_core::{Charge, KeyKind, ManualClock};
+use limiter_core::{Charge, Effective, KeyConfig, KeyKind, ManualClock, Thresholds};
 
 use super::*;
 
@@ -17,10 +17,23 @@ fn config(name: &str) -> KeyConfig {
     named(name).with_global(requests_per_day(1_000))
 }
 
+/// The first update of a key.
+fn update(id: &KeyId, name: &str) -> KeyUpdate {
+    let (id, config, effective) = (id.clone(), config(name), Effective::Next);
+    KeyUpdate { id, version: 1, config, effective, thresholds: Thresholds::DEFAULT }
+}
+
 fn create(store: &MemoryStore, id: KeyId, name: &str) {
     let (workspace, kind) = (home(), KeyKind::Member);
-    let record =
-        NewRecord { id, workspace, kind, config: config(name), secret: None, bootstraps: false };
+    let record = NewRecord {
+        id,
+        workspace,
+        kind,
+        config: config(name),
+        thresholds: Thresholds::DEFAULT,
+        secret: None,
+        bootstraps: false,
+    };
     store.create(record).unwrap();
 }
 
@@ -61,8 +74,8 @@ fn the_keys_of_a_snapshot_are_those_of_one_moment() {
                 for number in 0..10 {
                     let (old, new) = (id(number), id(number + 10));
                     let name = format!("name-{number}");
-                    store.update(&home(), &old, 1, &config(&format!("was-{number}"))).unwrap();
-                    store.update(&home(), &new, 1, &config(&name)).unwrap();
+                    store.update(&home(), &update(&old, &format!("was-{number}"))).unwrap();
+                    store.update(&home(), &update(&new, &name)).unwrap();
                     store.delete(&home(), &old).unwrap();
                     create(&store, old, &format!("again-{number}"));
                 }
@@ -86,7 +99,7 @@ fn a_long_search_looks_at_the_directory_again_and_again_and_finds_all() {
             let page = store.list(&home(), &page_of);
             assert!(page.keys.len() == 300 || page.next.is_none(), "pages are full");
             assert!(!page.keys.is_empty() || names.is_empty(), "no page after the last key");
-            names.extend(page.keys.iter().map(|key| key.name.clone()));
+            names.extend(page.keys.iter().map(|key| key.config.name.clone()));
             search = page_of.following(&page);
         }
         assert!(names.is_sorted());

@@ -2,8 +2,8 @@
 
 use limiter_conformance::fixtures::{limits, tokens, workspace};
 use limiter_core::{
-    AccessKey, AssetId, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, StoredSecret,
-    Timestamp, WorkspaceId,
+    AccessKey, AssetId, Effective, KeyConfig, KeyId, KeyKind, KeyUpdate, Limits, ManualClock,
+    NewRecord, StoredSecret, Thresholds, Timestamp, WorkspaceId,
 };
 use limiter_memory::MemoryStore;
 
@@ -28,6 +28,7 @@ pub(crate) fn create_of_kind(
         workspace: home(),
         kind,
         config,
+        thresholds: Thresholds::DEFAULT,
         secret: Some(StoredSecret::from(&secret_of(id))),
         bootstraps: false,
     };
@@ -37,9 +38,22 @@ pub(crate) fn create_of_kind(
 /// Saves a changed configuration of a key.
 pub(crate) fn update(store: &MemoryStore, key: &KeyId, change: impl FnOnce(&mut KeyConfig)) {
     let record = store.read(key).expect("the key lives");
-    let mut config = record.config();
+    let mut config = record.config;
     change(&mut config);
-    store.update(&home(), key, record.version, &config).expect("the version is the one read");
+    let update = update_of(key, record.version, &config);
+    store.update(&home(), &update).expect("the version is the one read");
+}
+
+/// An update of a key from this version, whose limits take effect at the next windows.
+pub(crate) fn update_of(id: &KeyId, version: u64, config: &KeyConfig) -> KeyUpdate {
+    let (id, config, effective) = (id.clone(), config.clone(), Effective::Next);
+    KeyUpdate { id, version, config, effective, thresholds: Thresholds::DEFAULT }
+}
+
+/// What the rules of all calls have counted, with their limits.
+pub(crate) fn counted(store: &MemoryStore, key: &KeyId) -> Vec<(u64, u64)> {
+    let usage = store.usage(key).expect("the key lives");
+    usage.scopes[0].rules.iter().map(|rule| (rule.used, rule.limit)).collect()
 }
 
 /// Makes calls of one request and one output token each, which must be allowed.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{admit, home, requests, secret_of};
+use crate::common::{admit, home, requests, secret_of, update_of};
 use limiter_conformance::fixtures::{DAY, MINUTE, NOON, asset, named};
 use limiter_core::{
-    KeyConfig, KeyId, KeyKind, KeysError, ManualClock, NewRecord, Page, Search, StoreError,
-    StoredSecret, Timestamp,
+    Effective, KeyConfig, KeyId, KeyKind, KeyUpdate, KeysError, ManualClock, NewRecord, Page,
+    Search, StoreError, StoredSecret, Thresholds, Timestamp,
 };
 use limiter_memory::{Journal, KeyAction, KeyChange, MemoryStore, RestoreError, Snapshot};
 use parking_lot::Mutex;
@@ -53,7 +53,15 @@ fn restored(
 fn new(id: &str, kind: KeyKind, config: KeyConfig) -> NewRecord {
     let secret = Some(StoredSecret::from(&secret_of(id)));
     let (id, workspace) = (id.parse().expect("an id"), home());
-    NewRecord { id, workspace, kind, config, secret, bootstraps: false }
+    NewRecord {
+        id,
+        workspace,
+        kind,
+        config,
+        thresholds: Thresholds::DEFAULT,
+        secret,
+        bootstraps: false,
+    }
 }
 
 fn member(store: &MemoryStore, id: &str) -> KeyId {
@@ -70,11 +78,16 @@ fn a_store_comes_back_from_its_journal_alone() {
     let (store, paper, clock) = store(NOON);
     let [first, second] = ["first", "second"].map(|id| member(&store, id));
     let other = named("renamed").with_asset(asset("m1"), requests(Some(3), None));
-    store.update(&home(), &first, 1, &other).expect("the version is right");
+    store.update(&home(), &update_of(&first, 1, &other)).expect("the version is right");
     clock.set(NOON.after(MINUTE));
-    store.update(&home(), &first, 2, &other.with_expiry(NOON.after(DAY))).expect("it is right");
+    let expiring = other.with_expiry(NOON.after(DAY));
+    store.update(&home(), &update_of(&first, 2, &expiring)).expect("it is right");
     store.delete(&home(), &second).expect("it is there");
     let third = member(&store, "second");
+    let limits = named("second").with_global(requests(Some(7), None));
+    let update = KeyUpdate { effective: Effective::Now, ..update_of(&third, 1, &limits) };
+    store.update(&home(), &update).expect("it is right");
+    store.reset(&home(), &third).expect("it is there");
 
     let empty = MemoryStore::new().snapshot();
     let now = NOON.after(MINUTE);
@@ -83,14 +96,15 @@ fn a_store_comes_back_from_its_journal_alone() {
     assert_eq!(again.usage(&third), store.usage(&third));
     assert_eq!(again.resolve(&secret_of("first").digest()), Some(first));
     let numbers: Vec<u64> = paper.changes().iter().map(|change| change.number).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
 fn a_change_survives_json() {
     let (store, paper, _clock) = store(NOON);
     let key = member(&store, "ci");
-    store.update(&home(), &key, 1, &named("ci")).expect("the version is right");
+    store.update(&home(), &update_of(&key, 1, &named("ci"))).expect("the version is right");
+    store.reset(&home(), &key).expect("it is there");
     store.delete(&home(), &key).expect("it is there");
     let json = serde_json::to_string(&paper.changes()).expect("changes are JSON");
     let read: Vec<KeyChange> = serde_json::from_str(&json).expect("written changes can be read");
@@ -108,7 +122,8 @@ fn what_the_journal_does_not_take_is_not_done() {
     paper.is_full.store(true, Ordering::Relaxed);
     let results = [
         store.create(new("other", KeyKind::Member, named("other"))).map(drop),
-        store.update(&home(), &key, 1, &named("renamed")).map(drop),
+        store.update(&home(), &update_of(&key, 1, &named("renamed"))).map(drop),
+        store.reset(&home(), &key),
         store.delete(&home(), &key),
     ];
     for result in results {
@@ -116,7 +131,8 @@ fn what_the_journal_does_not_take_is_not_done() {
     }
     assert_eq!((all(&store), paper.changes().len()), before);
     paper.is_full.store(false, Ordering::Relaxed);
-    store.update(&home(), &key, 1, &named("renamed")).expect("the version is still the first");
+    let renamed = update_of(&key, 1, &named("renamed"));
+    store.update(&home(), &renamed).expect("the version is still the first");
     assert_eq!(
         paper.changes().last().map(|change| change.number),
         Some(2),
@@ -128,9 +144,11 @@ fn what_the_journal_does_not_take_is_not_done() {
 fn what_is_refused_or_changes_nothing_is_not_in_the_journal() {
     let (store, paper, _clock) = store(NOON);
     let key = member(&store, "ci");
-    let config = store.read(&key).expect("the key lives").config();
-    assert_eq!(store.update(&home(), &key, 1, &config).map(|record| record.version).ok(), Some(1));
-    assert!(store.update(&home(), &key, 7, &named("renamed")).is_err());
+    let config = store.read(&key).expect("the key lives").config;
+    let same = store.update(&home(), &update_of(&key, 1, &config));
+    assert_eq!(same.map(|updated| updated.record.version).ok(), Some(1));
+    assert!(store.update(&home(), &update_of(&key, 7, &named("renamed"))).is_err());
+    assert!(store.reset(&home(), &"none".parse().expect("an id")).is_err());
     assert!(store.create(new("ci", KeyKind::Member, named("ci"))).is_err());
     assert!(store.delete(&home(), &"none".parse().expect("an id")).is_err());
     assert_eq!(paper.changes().len(), 1);
@@ -141,7 +159,7 @@ fn changes_that_are_in_the_snapshot_are_not_made_again() {
     let (store, paper, _clock) = store(NOON);
     let key = member(&store, "ci");
     admit(&store, &key, None, 3);
-    store.update(&home(), &key, 1, &named("renamed")).expect("the version is right");
+    store.update(&home(), &update_of(&key, 1, &named("renamed"))).expect("the version is right");
     let snapshot = store.snapshot();
     assert_eq!(snapshot.last_change(), 2);
     member(&store, "later");
@@ -186,15 +204,18 @@ fn any_history_comes_back_from_any_of_its_snapshots() {
         for step in 0..200 {
             let (id, name) = (format!("k{}", draw(8)), format!("n{}", draw(8)));
             let limits = requests(Some(draw(5)), Some(draw(500)));
-            let config = named(&name).with_global(limits).with_asset(asset(&id), limits);
+            let config = named(&name).with_global(limits.clone()).with_asset(asset(&id), limits);
             let key: KeyId = id.parse().expect("an id");
             // Many changes are refused: the name is taken, or the key does not exist.
-            match draw(4) {
+            match draw(5) {
                 0 => drop(store.create(new(&id, KeyKind::Member, config))),
                 1 => drop(store.delete(&home(), &key)),
+                2 => drop(store.reset(&home(), &key)),
                 _ => {
                     let version = store.read(&key).map_or(1, |record| record.version);
-                    drop(store.update(&home(), &key, version, &config));
+                    let effective = if draw(2) == 0 { Effective::Next } else { Effective::Now };
+                    let update = update_of(&key, version, &config);
+                    drop(store.update(&home(), &KeyUpdate { effective, ..update }));
                 }
             }
             if draw(10) == 0 {

@@ -2,7 +2,7 @@
 
 use crate::common::{admit, home, requests, store_at};
 use limiter_conformance::fixtures::{NOON, asset, named};
-use limiter_core::{Charge, DenialReason, KeyId, KeyKind, NewRecord};
+use limiter_core::{Charge, DenialReason, KeyId, KeyKind, NewRecord, Thresholds};
 use limiter_memory::{MemoryHandle, MemoryStore};
 
 #[test]
@@ -16,7 +16,7 @@ fn every_key_of_many_counts_for_itself_by_key_and_by_handle() {
     }
     for key in &keys {
         let usage = store.usage(key).expect("the key lives");
-        assert_eq!(usage.assets[0].usage.day.requests.used, 2, "{key}");
+        assert_eq!(usage.scopes[1].account.requests(), 2, "{key}");
     }
 }
 
@@ -43,7 +43,7 @@ fn handles_stay_true_while_keys_come_and_go() {
     for (handle, key) in handles.iter().zip(&staying) {
         assert!(handle.check_and_consume(&Charge::request()).is_allowed());
         let usage = store.usage(key).expect("the key lives");
-        assert_eq!(usage.assets[0].usage.day.requests.used, 1, "{key}");
+        assert_eq!(usage.scopes[1].account.requests(), 1, "{key}");
     }
 }
 
@@ -57,6 +57,7 @@ fn create(store: &MemoryStore, id: &str) -> KeyId {
         workspace: home(),
         kind: KeyKind::Member,
         config: named(id).with_asset(asset("m1"), requests(None, Some(9))),
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };

@@ -1,11 +1,13 @@
 //! The configuration bounds the memory of the store: nothing stays of keys, assets and windows that are over.
 
-use crate::common::{admit, create, home, requests, store_at, update};
+use crate::common::{admit, create, home, requests, store_at, update, update_of};
 use limiter_conformance::fixtures::{DAY, MIDNIGHT, MINUTE, NOON, asset, named};
 use limiter_core::{
-    Charge, InvalidValue, KeyConfig, KeyId, KeyKind, KeyState, KeysError, NewRecord,
+    Charge, InvalidValue, KeyConfig, KeyId, KeyKind, KeyState, KeysError, ManualClock, NewRecord,
+    Thresholds,
 };
 use limiter_memory::MemoryStore;
+use serde_json::Value;
 
 #[test]
 fn a_removed_asset_is_gone_after_both_windows_and_a_call_of_it() {
@@ -35,13 +37,14 @@ fn the_store_itself_refuses_more_assets_than_a_key_may_have() {
         workspace: home(),
         kind: KeyKind::Member,
         config: too_many.clone(),
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };
     let created = store.create(record);
     assert!(matches!(created, Err(KeysError::Invalid(InvalidValue::TooManyAssets { .. }))));
     let key = create(&store, "ci", named("ci"));
-    let updated = store.update(&home(), &key, 1, &too_many);
+    let updated = store.update(&home(), &update_of(&key, 1, &too_many));
     assert!(matches!(updated, Err(KeysError::Invalid(InvalidValue::TooManyAssets { .. }))));
 }
 
@@ -50,10 +53,10 @@ fn cleared_global_limits_are_gone_after_both_windows_and_a_call() {
     let (store, clock) = store_at(NOON);
     let key = create(&store, "ci", named("ci").with_global(requests(Some(5), Some(50))));
     update(&store, &key, |config| config.global = requests(None, None));
-    assert!(saved(&store).contains("resets_at"));
+    assert!(saved(&store).contains("\"minute\"") && saved(&store).contains("\"limit\":50"));
     clock.set(MIDNIGHT);
     admit(&store, &key, None, 1);
-    assert!(!saved(&store).contains("resets_at"));
+    assert!(!saved(&store).contains("\"minute\"") && !saved(&store).contains("\"limit\":50"));
 }
 
 #[test]
@@ -64,18 +67,21 @@ fn a_call_of_another_asset_leaves_what_is_over_where_it_is() {
     update(&store, &key, |config| config.assets.clear());
     clock.set(MIDNIGHT);
     admit(&store, &key, Some(&asset("m2")), 1);
-    assert!(store.usage(&key).is_some_and(|usage| usage.assets.is_empty()), "nobody sees it");
+    assert!(store.usage(&key).is_some_and(|usage| usage.scopes.len() == 1), "it is not shown");
     assert!(saved(&store).contains("\"m1\""), "no operation has written it");
 }
 
 #[test]
-fn an_asset_that_was_added_and_removed_again_is_gone_at_once() {
-    let (store, _) = store_at(NOON);
+fn an_asset_that_was_added_and_removed_again_is_gone_after_its_day() {
+    let (store, clock) = store_at(NOON);
     let key = create(&store, "ci", named("ci"));
     let added = [(asset("short-lived-model"), requests(None, Some(5)))];
     update(&store, &key, |config| config.assets = added.into());
     assert!(saved(&store).contains("short-lived-model"));
     update(&store, &key, |config| config.assets.clear());
+    assert!(saved(&store).contains("short-lived-model"), "its day is not over");
+    clock.set(MIDNIGHT);
+    update(&store, &key, |config| config.shadow = true);
     assert!(!saved(&store).contains("short-lived-model"));
 }
 
@@ -105,18 +111,28 @@ fn assets_that_are_never_called_again_do_not_pile_up() {
         exchange_all_assets(&store, &key, round);
         clock.advance(DAY);
     }
-    assert!(counted_scopes(&store) <= KeyState::MAX_COUNTED_ASSETS);
+    assert!(counted_scopes(&store) <= 1 + KeyState::MAX_COUNTED_ASSETS);
 }
 
+/// Each is counted until its day is over.
 #[test]
-fn assets_that_are_exchanged_every_minute_do_not_pile_up() {
+fn assets_that_are_exchanged_every_minute_are_refused_until_the_next_day() {
     let (store, clock) = store_at(NOON);
     let key = create(&store, "ci", named("ci"));
-    for round in 0..8 {
+    for round in 0..4 {
         exchange_all_assets(&store, &key, round);
         clock.advance(MINUTE);
     }
-    assert!(counted_scopes(&store) <= KeyState::MAX_COUNTED_ASSETS);
+    assert_eq!(counted_scopes(&store), 1 + KeyState::MAX_COUNTED_ASSETS);
+    let config = named("ci").with_asset(asset("one more"), requests(Some(1), None));
+    let refused = store.update(&home(), &update_of(&key, 5, &config));
+    assert!(
+        matches!(refused, Err(KeysError::Invalid(InvalidValue::TooManyAssets { .. }))),
+        "{refused:?}"
+    );
+    clock.set(MIDNIGHT);
+    exchange_all_assets(&store, &key, 5);
+    assert!(counted_scopes(&store) <= 1 + 2 * KeyConfig::MAX_ASSETS, "{}", counted_scopes(&store));
 }
 
 #[test]
@@ -161,12 +177,32 @@ fn exchange_all_assets(store: &MemoryStore, key: &KeyId, round: u32) {
 }
 
 fn counted_scopes(store: &MemoryStore) -> usize {
-    saved(store).matches("\"day\":").count()
+    saved(store).matches("\"window\":\"day\"").count()
 }
 
-/// Returns all data of the store as text, without the number of the last change, whose size in memory is constant.
+/// Returns all data of the store as text, without the number of the last change, whose size in memory is constant, and without
+/// the days that have ended.
 fn saved(store: &MemoryStore) -> String {
     let mut saved = serde_json::to_value(store.snapshot()).expect("a snapshot is JSON");
     saved["last_change"] = 0.into();
+    for key in saved["keys"].as_array_mut().expect("a list of keys") {
+        key["state"]["history"] = Value::Null;
+    }
     saved.to_string()
+}
+
+#[test]
+fn days_that_have_ended_are_kept_for_as_long_as_the_history_goes_back() {
+    let clock = ManualClock::at(NOON);
+    let store = MemoryStore::builder().clock(clock.clone()).history_days(3).build();
+    let key = create(&store, "ci", named("ci").with_asset(asset("m1"), requests(None, Some(9))));
+    for _ in 0..100 {
+        admit(&store, &key, Some(&asset("m1")), 1);
+        clock.advance(DAY);
+    }
+    let saved = serde_json::to_value(store.snapshot()).expect("a snapshot is JSON");
+    let rows = saved["keys"][0]["state"]["history"][1].as_array().map(Vec::len);
+    // Of each day one for all calls and one for the asset; a day more than are kept, since days have up to 25 hours.
+    assert!(rows.is_some_and(|rows| (2 * 2..=2 * 5).contains(&rows)), "{rows:?}");
+    assert_eq!(store.history(&key, 400).map(|days| days.len()), Some(2), "today counted nothing");
 }

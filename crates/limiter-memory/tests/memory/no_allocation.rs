@@ -1,9 +1,9 @@
 //! A check that allows allocates nothing, with any limits: nearly every call is of this kind.
 
 use allocation_counter::measure;
-use limiter_conformance::fixtures::{DAY, NOON, millionths, tokens};
+use limiter_conformance::fixtures::{DAY, MINUTE, NOON, millionths, tokens};
 use limiter_core::{
-    AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord,
+    AssetId, Charge, Credits, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Thresholds,
 };
 use limiter_memory::MemoryStore;
 
@@ -56,12 +56,30 @@ fn an_allowed_check_in_a_new_window_allocates_nothing() {
     let (store, key, asset) = store_with_eight_rules(clock.clone());
     let charge = charge();
     assert!(store.check_and_consume(&key, Some(&asset), &charge).is_allowed());
-    let day_later = NOON.after(DAY);
     let measured = measure(|| {
-        clock.set(day_later);
+        clock.set(NOON.after(MINUTE));
         assert!(store.check_and_consume(&key, Some(&asset), &charge).is_allowed());
     });
     assert_eq!((measured.count_total, measured.bytes_total), (0, 0));
+}
+
+/// A day that ends is kept for the history: a row for each scope.
+#[test]
+fn an_allowed_check_on_a_new_day_allocates_rows_of_the_history() {
+    let clock = ManualClock::at(NOON);
+    let (store, key, asset) = store_with_eight_rules(clock.clone());
+    let charge = charge();
+    let day = |number| {
+        measure(|| {
+            clock.set(NOON.after(DAY * number));
+            assert!(store.check_and_consume(&key, Some(&asset), &charge).is_allowed());
+        })
+    };
+    for number in 0..100 {
+        day(number);
+    }
+    let kept: i64 = (100..200).map(|number| day(number).bytes_current).sum();
+    assert!(kept <= 0, "{kept} bytes more than before, though no more days are kept");
 }
 
 /// The counter does count: a denied check allocates.
@@ -74,7 +92,7 @@ fn a_denied_check_is_seen_to_allocate() {
     assert!(measured.count_total > 0);
 }
 
-/// A key that meets every rule there is, and a budget.
+/// A key with eight rules that a call of the asset meets, and a budget.
 fn store_with_eight_rules(clock: ManualClock) -> (MemoryStore, KeyId, AssetId) {
     let store = MemoryStore::builder().clock(clock).build();
     // Too long to be stored in place, so that a copy would be seen.
@@ -95,6 +113,7 @@ fn create(store: &MemoryStore, config: KeyConfig) -> KeyId {
         workspace: "home".parse().expect("an id"),
         kind: KeyKind::Member,
         config,
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };

@@ -204,8 +204,7 @@ fn reserve(
 
 /// Returns the requests of the day.
 fn used(store: &MemoryStore, key: &KeyId) -> u64 {
-    let usage = store.usage(key).expect("the key lives");
-    usage.global.expect("the scope is counted").day.requests.used
+    store.usage(key).expect("the key lives").scopes[0].account.requests()
 }
 
 fn id(text: &str) -> RequestId {

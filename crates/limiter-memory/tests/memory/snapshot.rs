@@ -1,9 +1,12 @@
 //! A store continues from its snapshot without any difference, and refuses an invalid one.
 
-use crate::common::{admit, create, create_of_kind, home, requests, secret_of, store_at, update};
+use crate::common::{
+    admit, counted, create, create_of_kind, home, requests, secret_of, store_at, update,
+};
 use limiter_conformance::fixtures::{DAY, MIDNIGHT, MINUTE, NOON, asset, named};
 use limiter_core::{
-    Charge, Credits, KeyConfig, KeyId, KeyKind, KeysError, ManualClock, Search, Timestamp, Totals,
+    Charge, Credits, KeyConfig, KeyId, KeyKind, KeysError, Limits, ManualClock, ScopeId, Search,
+    Timestamp, Totals, Unit, Window,
 };
 use limiter_memory::{MemoryStore, RestoreError, Snapshot};
 use serde_json::Value;
@@ -14,6 +17,22 @@ fn a_restored_store_has_the_same_keys_and_counts() {
     let restored = restore_at(NOON, &json(&store));
     assert_eq!(restored.usage(&key), store.usage(&key));
     assert_eq!(restored.list(&home(), &Search::all()), store.list(&home(), &Search::all()));
+}
+
+#[test]
+fn a_restored_store_has_the_same_history() {
+    let (store, clock) = store_at(NOON);
+    let key = create(&store, "ci", named("ci").with_asset(asset("m1"), Limits::NONE));
+    for _ in 0..3 {
+        admit(&store, &key, Some(&asset("m1")), 2);
+        store.reset(&home(), &key).expect("the key lives");
+        clock.advance(DAY);
+    }
+    admit(&store, &key, None, 1);
+    let restored = restore_at(clock.now(), &json(&store));
+    let history = restored.history(&key, 35);
+    assert_eq!(history.as_ref().map(Vec::len), Some(4));
+    assert_eq!(history, store.history(&key, 35));
 }
 
 #[test]
@@ -69,7 +88,10 @@ fn a_restored_store_fires_no_threshold_again() {
 #[test]
 fn a_snapshot_with_more_fired_thresholds_than_configured_is_refused() {
     let mut json = json(&store_in_use().0);
-    json["keys"][0]["state"]["credits"]["mark"] = 3.into();
+    let windows = json["keys"][0]["state"]["global"]["windows"].as_array_mut();
+    let ever =
+        windows.and_then(|windows| windows.last_mut()).expect("credits are counted for ever");
+    ever["counts"][0]["mark"] = 3.into();
     let refused = serde_json::from_value::<Snapshot>(json).expect_err("a key has two thresholds");
     assert!(refused.to_string().contains("more thresholds have fired"), "{refused}");
 }
@@ -106,7 +128,7 @@ fn a_field_that_is_missing_or_unknown_is_refused() {
     }
 }
 
-/// Finds the paths of all fields, except the names of assets and the fields of charges, which are optional.
+/// Finds the paths of all fields, except the names of assets and limits and the fields of charges, which are optional.
 fn fields(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields_here) => {
@@ -115,7 +137,9 @@ fn fields(value: &Value, path: &str, found: &mut Vec<String>) {
                 if !path.ends_with("/assets") {
                     found.push(inner.clone());
                 }
-                if !["reserved", "estimate", "Settled"].contains(&name.as_str()) {
+                if !["reserved", "estimate", "Settled", "account", "pending"]
+                    .contains(&name.as_str())
+                {
                     fields(value, &inner, found);
                 }
             }
@@ -134,9 +158,7 @@ fn a_pending_change_of_the_minute_comes_while_the_store_is_down() {
     let (store, key) = store_in_use();
     update(&store, &key, |config| config.global = requests(Some(20), Some(200)));
     let restored = restore_at(NOON.after(MINUTE), &json(&store));
-    let global = restored.usage(&key).and_then(|usage| usage.global).expect("it has limits");
-    assert_eq!((global.minute.requests.used, global.minute.requests.limit), (0, Some(20)));
-    assert_eq!((global.day.requests.used, global.day.requests.limit), (2, Some(100)));
+    assert_eq!(counted(&restored, &key), [(0, 20), (2, 100)]);
 }
 
 #[test]
@@ -144,9 +166,7 @@ fn a_pending_change_of_the_day_comes_while_the_store_is_down() {
     let (store, key) = store_in_use();
     update(&store, &key, |config| config.global = requests(Some(20), Some(200)));
     let restored = restore_at(MIDNIGHT, &json(&store));
-    let global = restored.usage(&key).and_then(|usage| usage.global).expect("it has limits");
-    assert_eq!((global.minute.requests.used, global.minute.requests.limit), (0, Some(20)));
-    assert_eq!((global.day.requests.used, global.day.requests.limit), (0, Some(200)));
+    assert_eq!(counted(&restored, &key), [(0, 20), (0, 200)]);
 }
 
 #[test]
@@ -155,9 +175,11 @@ fn a_pending_change_waits_on_in_a_restored_store() {
     update(&store, &key, |config| config.global = requests(Some(20), None));
     let restored = restore_at(NOON, &json(&store));
     assert_eq!(restored.read(&key), store.read(&key));
-    let minute = restored.read(&key).expect("the key lives").global.minute;
-    assert_eq!(minute.limits.requests(), Some(10));
-    assert_eq!(minute.pending.map(|pending| pending.effective_at), Some(NOON.after(MINUTE)));
+    let record = restored.read(&key).expect("the key lives");
+    let global = record.limits_of(&ScopeId::GLOBAL).expect("it has limits");
+    assert_eq!(global.in_force.get(Window::Minute, Unit::Requests), Some(10));
+    let pending: Vec<_> = global.pending.iter().map(|of| (of.window, of.effective_at)).collect();
+    assert_eq!(pending, [(Window::Minute, NOON.after(MINUTE)), (Window::Day, MIDNIGHT)]);
 }
 
 #[test]
@@ -205,12 +227,12 @@ fn a_snapshot_of_another_format_is_refused() {
     let refused = try_restore(json).expect_err("the format is unknown");
     assert!(matches!(refused, RestoreError::Format { found: 1, known: Snapshot::FORMAT }));
     let told = refused.to_string();
-    assert!(told.contains("format 1") && told.contains("format 3"), "{told}");
+    assert!(told.contains("format 1") && told.contains("format 4"), "{told}");
 }
 
 #[test]
 fn a_count_that_cannot_be_is_refused() {
-    is_unreadable("\"used\":2", "\"used\":9007199254740992", "2^53");
+    is_unreadable("\"used\":2", "\"used\":9007199254740992", "a count is out of bounds");
 }
 
 #[test]
@@ -221,13 +243,18 @@ fn a_limit_that_cannot_be_is_refused() {
 #[test]
 fn a_window_that_ends_where_none_ends_is_refused() {
     let [end, later] = ["2025-10-09T12:01:00Z", "2025-10-09T12:01:00.001Z"];
-    is_unreadable(end, later, "does not end where windows of its kind end");
+    is_unreadable(end, later, "a window ends at an impossible time");
 }
 
 #[test]
-fn a_minute_that_ends_with_no_minute_of_the_day_is_refused() {
-    let shifted = MIDNIGHT.after(MINUTE).to_string();
-    is_unreadable(&MIDNIGHT.to_string(), &shifted, "does not end where windows of its kind end");
+fn a_minute_that_ends_with_no_minute_of_the_clock_is_refused() {
+    let [end, later] = ["2025-10-09T12:01:00Z", "2025-10-09T12:01:01Z"];
+    is_unreadable(end, later, "a window ends at an impossible time");
+}
+
+#[test]
+fn an_account_that_is_impossible_is_refused() {
+    is_unreadable("\"account\":[2,", "\"account\":[9007199254740992,", "a count is out of bounds");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, Charge, KeyConfig, KeyId, KeyKind, NewRecord, RecordId, RequestId, Search, Store,
-    Totals,
+    AccessKey, Charge, Effective, KeyConfig, KeyId, KeyKind, KeyUpdate, NewRecord, RecordId,
+    RequestId, Search, Store, Thresholds, Totals,
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
@@ -22,23 +22,32 @@ fn every_call_outside_of_a_runtime_is_an_error() {
     let (charge, workspace) = (Charge::request(), "home".parse().unwrap());
     let id: RequestId = "r".parse().unwrap();
     let digest = AccessKey::new("sk-0123456789abcdefghij-01").unwrap().digest();
-    let config = KeyConfig::named("other").unwrap();
+    let update = KeyUpdate {
+        id: key.clone(),
+        version: 1,
+        config: KeyConfig::named("other").unwrap(),
+        effective: Effective::Next,
+        thresholds: Thresholds::DEFAULT,
+    };
     let day = Duration::from_secs(86_400);
     // More often than would open the breaker.
     for _ in 0..9 {
         refused(store.check_and_consume(&key, None, &charge));
         refused(store.peek(&key, None, &charge));
         refused(store.usage(&key));
+        refused(store.history(&key, 7));
+        refused(store.find(&workspace, &update.config.name));
         refused(store.check_once(&key, None, &charge, &id));
         refused(store.record(&key, None, &charge, &RecordId::new(&id, day)));
         refused(store.reserve(&key, None, &charge, &id, day));
-        refused(store.extend(&key, &id, &Totals::unchanged()));
+        refused(store.amend(&key, &id, &Totals::unchanged()));
         refused(store.settle(&key, &id, &Totals::unchanged()));
         refused(store.cancel(&key, &id));
         refused(store.resolve(&digest));
         refused(store.read(&key));
         refused(store.create(record("other")));
-        refused(store.update(&workspace, &key, 1, &config));
+        refused(store.update(&workspace, &update));
+        refused(store.reset(&workspace, &key));
         refused(store.delete(&workspace, &key));
         refused(store.list(&workspace, &Search::all()));
         assert!(at_once(store.flush(day)).is_nothing());
@@ -98,6 +107,7 @@ fn record(id: &str) -> NewRecord {
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Member,
         config: KeyConfig::named(id).unwrap(),
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use limiter_conformance::fixtures::request_id;
 use limiter_core::{
     AccessKey, Charge, Decision, KeyConfig, KeyId, KeyKind, Limits, NewRecord, ReservationError,
-    Store, StoreError, StoredSecret, Totals,
+    Store, StoreError, StoredSecret, Thresholds, Totals,
 };
 use limiter_memory::MemoryStore;
 use limiter_policy::{FailurePolicy, GuardedStore, GuardedStoreBuilder};
 use limiter_test_servers::until_async;
+
+use crate::used;
 
 struct World {
     /// As another process sees it.
@@ -30,6 +32,7 @@ impl World {
             workspace: "home".parse().unwrap(),
             kind: KeyKind::Member,
             config: KeyConfig::named("ci").unwrap().with_global(limits),
+            thresholds: Thresholds::DEFAULT,
             secret: Some(StoredSecret::from(&access_key())),
             bootstraps: false,
         });
@@ -66,7 +69,7 @@ impl World {
     }
 
     fn used(&self) -> u64 {
-        self.inner.usage(&self.key).unwrap().global.unwrap().day.tokens.used
+        used(&self.inner.usage(&self.key).unwrap(), "global/day/tokens")
     }
 }
 
@@ -127,11 +130,11 @@ async fn the_end_of_a_call_that_is_reserved_in_the_outage_is_no_error_if_there_i
 async fn a_call_that_is_reserved_in_the_outage_is_let_through_to_its_end_and_not_charged() {
     let world = World::in_an_outage(FailurePolicy::FailOpen).await;
     assert!(world.reserve("r", 5_000).await.is_ok_and(|decision| decision.is_degraded()));
-    let extended = world.store.extend(&world.key, &request_id("r"), &actual(9_000)).await;
-    assert!(extended.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
+    let amended = world.store.amend(&world.key, &request_id("r"), &actual(9_000)).await;
+    assert!(amended.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
     world.end_of_outage().await;
-    let extended = world.store.extend(&world.key, &request_id("r"), &actual(9_500)).await;
-    assert!(extended.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
+    let amended = world.store.amend(&world.key, &request_id("r"), &actual(9_500)).await;
+    assert!(amended.is_ok_and(|decision| decision.is_allowed() && decision.is_degraded()));
     world.settle("r", 9_500).await.unwrap();
     assert_eq!(world.used(), 0);
     let stranger = world.settle("nobody reserved it", 1).await;

@@ -206,14 +206,32 @@ impl Changes {
         id: &KeyId,
     ) -> Result<bool, StoreError> {
         // The index maps the id back to its name.
-        let field = [format!("i{id}")];
-        let reply = self.run(&KNOWS, workspace, &[WorkspaceKey::Taken], field).await;
+        Ok(self.taken(workspace, format!("i{id}")).await?.is_some())
+    }
+
+    /// The id of the key that has this name by the index.
+    pub(super) async fn named(
+        &self,
+        workspace: &WorkspaceId,
+        name: &KeyName,
+    ) -> Result<Option<KeyId>, StoreError> {
+        let id = self.taken(workspace, format!("n{name}")).await?;
+        Ok(id.and_then(|id| str::from_utf8(&id).ok()?.parse().ok()))
+    }
+
+    async fn taken(
+        &self,
+        workspace: &WorkspaceId,
+        field: String,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let reply = self.run(&KNOWS, workspace, &[WorkspaceKey::Taken], [field]).await;
         let reply = reply.map_err(changing_nothing)?;
         let fields = match &reply {
             Value::Array(parts) => parts.get(2),
             _ => None,
         };
-        Ok(matches!(fields, Some(Value::Array(fields)) if fields.first() != Some(&Value::Nil)))
+        let Some(Value::Array(fields)) = fields else { return Ok(None) };
+        Ok(fields.first().and_then(bytes).map(<[u8]>::to_vec))
     }
 
     /// Ends a change that changed nothing.
@@ -304,9 +322,9 @@ impl Refusal {
 impl Entry {
     pub(super) fn of(record: &KeyRecord) -> Self {
         Self {
-            name: record.name.clone(),
+            name: record.config.name.clone(),
             masked: record.access_key,
-            permanent_admin: is_permanent_admin(record.kind, record.expires_at),
+            permanent_admin: is_permanent_admin(record.kind, record.config.expires_at),
         }
     }
 }

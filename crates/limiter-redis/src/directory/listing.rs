@@ -124,7 +124,7 @@ impl Directory {
             }
         }
         let as_indexed = |name: &KeyName, id: &KeyId| {
-            found.get(id).is_some_and(|found| found.record.name == *name)
+            found.get(id).is_some_and(|found| found.record.config.name == *name)
         };
         entries.retain(|(name, id)| !as_indexed(name, id));
         let (damaged, doubtful): (Vec<_>, Vec<_>) =
@@ -135,7 +135,7 @@ impl Directory {
             after.is_none_or(|after| name > after) && end.as_ref().is_none_or(|end| name <= end)
         };
         let mut keys: Vec<_> = found.into_values().map(|found| found.record).collect();
-        keys.retain(|key| is_here(&key.name) && search.matches(&key.name));
+        keys.retain(|key| is_here(&key.config.name) && search.matches(&key.config.name));
         let damaged = damaged.into_iter().map(|(name, id)| Err(DamagedKey { id, name }));
         let mut rows: Vec<Row> = keys.into_iter().map(Ok).chain(damaged).collect();
         rows.sort_by(|one, other| name_of(one).cmp(name_of(other)));
@@ -183,7 +183,7 @@ impl Directory {
 
 fn name_of(row: &Row) -> &KeyName {
     match row {
-        Ok(key) => &key.name,
+        Ok(key) => &key.config.name,
         Err(key) => &key.name,
     }
 }

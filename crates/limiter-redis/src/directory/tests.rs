@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, NewRecord, Page, Search,
-    StoreError, StoredSecret, Timestamp, WorkspaceId,
+    AccessKey, Effective, KeyConfig, KeyId, KeyKind, KeyRecord, KeyUpdate, KeysError, NewRecord,
+    Page, Search, StoreError, StoredSecret, Thresholds, Timestamp, WorkspaceId,
 };
 use limiter_test_servers::{fresh_name, shared};
 
@@ -56,7 +56,7 @@ impl World {
         let servers = Servers::connect(settings, &[]).await.expect("the server has started");
         let keyspace = Keyspace::new(prefix.clone());
         let scripts = Arc::new(Scripts::new(None, servers.understand_shebangs()));
-        let keys = Keys::new(servers.clone(), keyspace.clone(), scripts, 1);
+        let keys = Keys::new(servers.clone(), keyspace.clone(), scripts, 1, 35);
         let directory = Directory::new(&keys, waiting);
         Self { directory, servers, keyspace, prefix }
     }
@@ -71,7 +71,8 @@ impl World {
         version: u64,
         to: &KeyConfig,
     ) -> Result<KeyRecord, KeysError> {
-        self.directory.update(&home(), &id(key), version, to).await
+        let updated = self.directory.update(&home(), &update(key, version, to)).await;
+        updated.map(|updated| updated.record)
     }
 
     async fn delete(&self, key: &str) -> Result<(), KeysError> {
@@ -149,7 +150,7 @@ impl World {
 }
 
 fn names(keys: &[KeyRecord]) -> Vec<String> {
-    keys.iter().map(|key| key.name.to_string()).collect()
+    keys.iter().map(|key| key.config.name.to_string()).collect()
 }
 
 /// Checks that the outcome of a change with a fault says whether it happened. Answers whether it leaves that open, which may
@@ -179,6 +180,12 @@ fn config(name: &str) -> KeyConfig {
     KeyConfig::named(name).unwrap()
 }
 
+/// An update of a key, from this version of it.
+fn update(key: &str, version: u64, to: &KeyConfig) -> KeyUpdate {
+    let (config, effective) = (to.clone(), Effective::Next);
+    KeyUpdate { id: id(key), version, config, effective, thresholds: Thresholds::DEFAULT }
+}
+
 /// A member whose id is its name.
 fn member(name: &str) -> NewRecord {
     NewRecord {
@@ -186,6 +193,7 @@ fn member(name: &str) -> NewRecord {
         workspace: home(),
         kind: KeyKind::Member,
         config: config(name),
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     }
@@ -217,7 +225,7 @@ async fn a_key_is_created_found_renamed_and_deleted() {
     let world = World::new().await;
     let secret = "a secret of ours".replace(' ', "-");
     let created = world.create(with_secret(member("ci"), &secret)).await.unwrap();
-    assert_eq!((created.name.as_str(), created.version), ("ci", 1));
+    assert_eq!((created.config.name.as_str(), created.version), ("ci", 1));
     assert_eq!(world.resolve(&secret).await, Some(id("ci")));
 
     let renamed = world.update("ci", 1, &config("ö 2")).await.unwrap();

@@ -1,7 +1,7 @@
 //! Updating a key: one step at the key's slot, within a change if the index is touched.
 
 use limiter_core::keys::is_permanent_admin;
-use limiter_core::{KeyConfig, KeyId, KeyRecord, KeysError, WorkspaceId};
+use limiter_core::{KeyId, KeyUpdate, KeysError, UpdatedKey, WorkspaceId};
 
 use super::change::{Entry, Intent, Need};
 use super::{Directory, Stop};
@@ -11,17 +11,17 @@ impl Directory {
     pub(super) async fn update_key(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError> {
+        let KeyUpdate { id, version, config, .. } = update;
+        let version = *version;
         let found = self.read_at(workspace, id, version).await?;
         let before = Entry::of(&found.record);
         let permanent_admin = is_permanent_admin(found.record.kind, config.expires_at);
         let renamed = before.name != config.name;
         // The step itself compares the version, so that this check still holds then.
         if !renamed && before.permanent_admin == permanent_admin {
-            let updated = self.records.update_found(workspace, found, version, config, None).await;
+            let updated = self.records.update_found(workspace, found, update, None).await;
             return updated.map_err(|undone| match undone.into() {
                 Stop::Refused(error) | Stop::Unknown(error) => error,
             });
@@ -43,9 +43,9 @@ impl Directory {
             Err(error) => return Err(error),
         };
         let not_after = Some(change.not_after);
-        let updated = self.records.update_found(workspace, found, version, config, not_after).await;
-        if let Ok(record) = &updated {
-            self.finish(&change, &[(id, Some(Entry::of(record)))]).await;
+        let updated = self.records.update_found(workspace, found, update, not_after).await;
+        if let Ok(updated) = &updated {
+            self.finish(&change, &[(id, Some(Entry::of(&updated.record)))]).await;
         }
         self.concluded(&change, updated.map_err(Stop::from)).await
     }

@@ -1,7 +1,7 @@
 //! `take` and `apply` as a store sends them, so that a test can compare what they do with the core.
 
 use limiter_core::operation::Operation;
-use limiter_core::{ManualClock, Record, Timestamp};
+use limiter_core::{ManualClock, Record, Stored, Timestamp};
 
 use crate::keys::{Listed, Request, arguments};
 use crate::schema::{Layout, Stamp};
@@ -25,6 +25,8 @@ pub struct Extras {
     pub drops: Vec<(usize, Vec<u8>)>,
     /// The kind of ledger operation, and its parameters.
     pub ledger: Option<(u8, Vec<Vec<u8>>)>,
+    /// The number of the key of closed days, and the end of the last one that is not kept.
+    pub history: Option<(usize, Timestamp)>,
 }
 
 impl TakeShape {
@@ -35,10 +37,11 @@ impl TakeShape {
 }
 
 /// The shape and the argument of an operation for `take`, with a kind of ledger operation or 0; none if only `apply` does it.
+/// Each record comes with whether it is the global one.
 pub fn take(
     operation: &Operation,
     stamp: [u8; 8],
-    records: &[&Record],
+    records: &[(bool, &Record)],
     ledger: u8,
 ) -> Option<(TakeShape, Vec<u8>)> {
     let (shape, argument) = Shape::at_any_time(operation, Stamp(stamp), records, ledger)?;
@@ -75,17 +78,19 @@ pub fn apply_text() -> String {
     scripts().apply.text
 }
 
-/// The arguments of `apply` for an operation on the records in these fields, up to the time.
+/// The arguments of `apply` for an operation on the records in these fields, up to the time. If nothing is compared, it shows
+/// others.
 pub fn apply(
     operation: &Operation,
     fields: Vec<Vec<u8>>,
+    shown: Vec<Vec<u8>>,
     stamps: [[u8; 8]; 2],
     extras: Extras,
 ) -> Vec<Vec<u8>> {
-    let Extras { not_after, guards, puts, drops, ledger } = extras;
+    let Extras { not_after, guards, puts, drops, ledger, history } = extras;
     let ledger = ledger.map(|(kind, given)| listed(kind, &given));
-    let request = Request { keys: Vec::new(), not_after, guards, puts, drops, ledger };
-    arguments(operation, fields, stamps.map(Stamp), request)
+    let request = Request { keys: Vec::new(), not_after, guards, puts, drops, ledger, history };
+    arguments(operation, fields, shown, stamps.map(Stamp), request)
 }
 
 /// An instant, as the last two arguments of a script.
@@ -94,14 +99,19 @@ pub fn time(now: Timestamp) -> [Vec<u8>; 2] {
 }
 
 /// A record as it is stored: the global one with a stamp.
-pub fn write(stamp: [u8; 8], record: &Record) -> Vec<u8> {
-    Layout::of(record).write(Stamp(stamp), record)
+pub fn write(global: bool, stamp: [u8; 8], record: &Stored) -> Vec<u8> {
+    layout(global, record).write(Stamp(stamp), record)
 }
 
 /// The numbers of bytes of a record: of stamp and generation, of these and windows, of all.
-pub fn sizes(record: &Record) -> [usize; 3] {
-    let layout = Layout::of(record);
+pub fn sizes(global: bool, record: &Stored) -> [usize; 3] {
+    let layout = layout(global, record);
     [layout.prefix(), layout.identity(), layout.size()]
+}
+
+fn layout(global: bool, record: &Stored) -> Layout {
+    let windows = record.windows.iter().map(|of| (of.window, of.cells.len()));
+    Layout { global, windows: windows.collect() }
 }
 
 fn scripts() -> Scripts {

@@ -1,31 +1,36 @@
 -- apply: does one operation, all of it or nothing, if everything is as its caller believes: the equivalent of `apply` in
 -- limiter-core's operation.rs. It knows no rule: it compares, takes, and moves marks along stops. step.rs writes the operation.
 --
--- KEYS     the hot and the cold hash of a key, then those that guards, puts, drops and the ledger name by their numbers
--- ARGV     the operation; the field of each record; for each guard the number of a key, a field and its value ('' for none);
---          for each put the same; for each drop a number and a field ('' for the whole key); what the ledger is given
+-- KEYS     the hot and the cold hash of a key, then those that guards, puts, drops, the ledger and closed days name by numbers
+-- ARGV     the operation; the field of each record; the fields to show; for each guard the number of a key, a field and its
+--          value ('' for none); for each put the same; for each drop a number and a field ('' for the whole key); what the
+--          ledger is given
 -- Answers  { seconds, letters, microseconds }: for each call A applied or R refused, A alone without calls; or T untimely, X
 --          after its last time, S stale, G a guard differs, L the ledger has something else, N it is full, W wrong type, C a
---          record of another size; then the entry of the ledger or the times at which it has room, the records as they were,
---          and after all but A and R the limits of their fields
+--          record of another size; then the entry of the ledger or the times at which it has room; then after A, R and N the
+--          records as they were, and after all others the records and the limits in the fields to show
 local MAX, KEEP, ROLL, ANEW, BEGIN, END = 9007199254740991, 0, 2, 3, 4, 5
+local STARTED, ACCOUNT = 255, 254
 local KEYS, ARGV, pack, unpack, sub, rep, all = KEYS, ARGV, struct.pack, struct.unpack, string.sub, string.rep, unpack
 local now = second * 1000 + (time[2] - time[2] % 1000) / 1000
 local operation = ARGV[1]
-local from, till, not_after, records, calls, guards, puts, drops, ledger, place = unpack('<i7i7i7HHHHHB', operation)
+local from, till, not_after, records, shown, calls, guards, puts, drops, ledger, history, kept_after, place =
+  unpack('<i7i7i7HHHHHHBBi6', operation)
 local found = records > 0 and redis.pcall('HMGET', KEYS[1], all(ARGV, 2, records + 1)) or {}
-local first_guard, first_put = records + 2, records + 2 + 3 * guards
+local first_guard, first_put = records + shown + 2, records + shown + 2 + 3 * guards
 local first_drop, given = first_put + 3 * puts, first_put + 3 * puts + 2 * drops
 --ledger
 local function answer(letters)
-  local parts = { time[1] .. letters .. time[2], entry, all(found, 1, records) }
-  if not string.find(letters, '^[AR]') and records > 0 and not found.err then
-    local limits = redis.pcall('HMGET', KEYS[2], all(ARGV, 2, records + 1))
-    for n = 1, records do parts[2 + records + n] = limits[n] end
+  if string.find(letters, '^[ARN]') then return { time[1] .. letters .. time[2], entry, all(found, 1, records) } end
+  local parts = { time[1] .. letters .. time[2], entry }
+  for key = 1, shown > 0 and 2 or 0 do
+    local stored = redis.pcall('HMGET', KEYS[key], all(ARGV, records + 2, first_guard - 1))
+    if stored.err then return string.find(stored.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or stored end
+    for n = 1, shown do parts[2 + (key - 1) * shown + n] = stored[n] end
   end
   return parts
 end
-if found.err then return string.find(found.err, 'WRONGTYPE') and answer('W') or found end
+if found.err then return string.find(found.err, 'WRONGTYPE') and { time[1] .. 'W' .. time[2], entry } or found end
 if ledger > 0 and is_listed() then return answer('L') end
 if now < from or now >= till then return answer('T') end
 if not_after > 0 then
@@ -37,56 +42,27 @@ for guard = first_guard, first_put - 1, 3 do
   if (value or '') ~= ARGV[guard + 2] then return answer('G') end
 end
 -- Reads each record, compares its windows, and moves them.
-local values, marks, counts, heads = {}, {}, {}, {}
+local values, marks, counts, heads, closed = {}, {}, {}, {}, {}
 local strides, from_stops, start_marks, to_stops = {}, {}, {}, {}
 for n = 1, records do
   local stored, seen_prefix, prefix = found[n]
-  local windows, meters, count, blocks, ever, reshaped, has_starts, stops, stride, starts
-  seen_prefix, prefix, windows, meters, count, blocks, ever, reshaped, has_starts, stops, stride, place =
-    unpack('<Bc0Bc0BBBBBBBBB', operation, place)
+  local spans, before, count, blocks, reshaped, has_starts, stops, stride, starts
+  seen_prefix, prefix, spans, before, count, blocks, reshaped, has_starts, stops, stride, place =
+    unpack('<Bc0Bc0BBBBBBBB', operation, place)
   local size = #seen_prefix
   if not stored or sub(stored, 1, size) ~= seen_prefix then return answer('S') end
-  local first_mark = size + 6 * windows + 1
-  if #stored ~= first_mark - 1 + 8 * meters then return answer('C') end
-  local old_v, old_m = { unpack('<' .. rep('i7', meters), stored, first_mark + meters) },
-    { string.byte(stored, first_mark, first_mark + meters - 1) }
-  local v, m, seen, old, new, spans = old_v, old_m, size + 1, 0, 0, ''
+  local first_mark = size + 7 * spans + 1
+  if #stored ~= first_mark - 1 + 8 * before then return answer('C') end
+  local old_v, old_m = { unpack('<' .. rep('i7', before), stored, first_mark + before) },
+    { string.byte(stored, first_mark, first_mark + before - 1) }
+  local v, m, seen, old, new, next_spans = old_v, old_m, size + 1, 0, 0, ''
   if reshaped > 0 then v, m = {}, {} end
   if has_starts > 0 then
     starts = { unpack('<' .. rep('i7', count), operation, place) }
     place = starts[count + 1]
   end
-  for _ = 1, blocks do
-    local mode, size, e, b, next_e, next_b, stored_e, stored_b
-    mode, size, e, b, next_e, next_b, place = unpack('<BBi5Bi5B', operation, place)
-    local begins = mode == ANEW or mode == BEGIN
-    if mode ~= BEGIN then
-      stored_e, stored_b, seen = unpack('<i5B', stored, seen)
-      if mode == ROLL then
-        if stored_e > e then return answer('S') end
-        begins, next_e, next_b = stored_e < e, e, stored_b
-      elseif mode == KEEP then
-        next_e, next_b = stored_e, stored_b
-      elseif stored_e ~= e or stored_b ~= b then
-        return answer('S')
-      end
-    end
-    if mode ~= END then
-      spans = spans .. pack('<i5B', next_e, next_b)
-      for meter = 1, size do
-        if begins then
-          v[new + meter], m[new + meter] = starts[new + meter], 0
-        elseif reshaped > 0 then
-          v[new + meter], m[new + meter] = old_v[old + meter], old_m[old + meter]
-        end
-      end
-      new = new + size
-    end
-    if mode ~= BEGIN then old = old + size end
-  end
-  for meter = 1, reshaped > 0 and ever or 0 do v[new + meter], m[new + meter] = old_v[old + meter], old_m[old + meter] end
-  -- Of each meter in turn: what must be left by mark, and at last the cap. Those before, with the marks to start from, and
-  -- those after; or both are the same.
+  -- Of each cell in turn: what must be left by mark, and at last the cap. Those after, then those before with the marks to
+  -- start from; or both are the same.
   if stops > 0 then
     local format = '<' .. rep('i7', count * stride)
     to_stops[n] = { unpack(format, operation, place) }
@@ -99,9 +75,54 @@ for n = 1, records do
       place = place + count * (stride - 1)
     end
   end
-  values[n], marks[n], counts[n], heads[n], strides[n] = v, m, count, prefix .. spans, stride
+  for _ = 1, blocks do
+    local mode, ends, is_day, old_cells, cells, e, b, next_e, next_b, stored_e, stored_b
+    mode, ends, is_day, old_cells, cells, place = unpack('<BBBBB', operation, place)
+    if ends > 0 then e, b, next_e, next_b, place = unpack('<i6Bi6B', operation, place) end
+    local begins = mode == ANEW or mode == BEGIN
+    if ends > 0 and mode ~= BEGIN then
+      stored_e, stored_b, seen = unpack('<i6B', stored, seen)
+      if mode == ROLL then
+        if stored_e > e then return answer('S') end
+        begins, next_e, next_b = stored_e < e, e, stored_b
+      elseif stored_e ~= e or stored_b ~= b then
+        return answer('S')
+      end
+    end
+    if begins and is_day > 0 and mode ~= BEGIN then
+      local account = first_mark + before + 7 * old
+      for cell = old + 1, old + 4 do
+        if old_v[cell] ~= MAX then
+          local ended = math.min(stored_e, next_e)
+          closed[n] = { ended, pack('<i6B', ended, stored_b) .. sub(seen_prefix, -4) .. sub(stored, account, account + 27) .. ARGV[n + 1] }
+        end
+      end
+    end
+    if ends > 0 and mode ~= END then next_spans = next_spans .. pack('<i6B', next_e, next_b) end
+    for cell = 1, cells do
+      local at, origin, value, mark = new + cell, cell - 1
+      if reshaped > 0 then
+        origin, place = unpack('B', operation, place)
+        if origin == ACCOUNT then
+          local first, summed, used, base, top = 0, 0, 0, (at - 1) * stride, stride - 1
+          first, summed, place = unpack('<BB', operation, place)
+          for other = old + first + 1, old + first + summed do used = used + (MAX - old_v[other]) end
+          local left = to_stops[n][base + stride] - (used < MAX and used or MAX)
+          value, mark = left, 0
+          while mark < top and to_stops[n][base + mark + 1] > 0 and left < to_stops[n][base + mark + 1] do mark = mark + 1 end
+          if mark < top then value = left - to_stops[n][base + mark + 1] end
+        elseif origin ~= STARTED then
+          value, mark = old_v[old + origin + 1], old_m[old + origin + 1]
+        end
+      end
+      if begins or reshaped > 0 and not value then value, mark = starts[at], 0 end
+      if value then v[at], m[at] = value, mark end
+    end
+    new, old = new + cells, old + old_cells
+  end
+  values[n], marks[n], counts[n], heads[n], strides[n] = v, m, count, prefix .. next_spans, stride
 end
--- Takes from all meters for each call, or from none.
+-- Takes from all cells for each call, or from none.
 local letters, applied = '', calls == 0
 for _ = 1, calls do
   local fits, takes = true, {}
@@ -109,8 +130,8 @@ for _ = 1, calls do
     local v, m, stops, stride, base, take = values[n], marks[n], from_stops[n], strides[n], 1, 1
     local of_record = { unpack('<' .. rep('i7', 2 * counts[n]), operation, place) }
     takes[n], place = of_record, of_record[2 * counts[n] + 1]
-    for meter = 1, counts[n] do
-      local left, mark = v[meter], m[meter]
+    for cell = 1, counts[n] do
+      local left, mark = v[cell], m[cell]
       if stops and mark < stride - 1 then left = left + stops[base + mark] end
       if left < of_record[take] then fits = false end
       take, base = take + 2, base + stride
@@ -121,11 +142,11 @@ for _ = 1, calls do
     for n = 1, records do
       local v, m, stops, to, starts, stride = values[n], marks[n], from_stops[n], to_stops[n], start_marks[n], strides[n]
       local base, take = 1, 2
-      for meter = 1, counts[n] do
-        local left, mark, top = v[meter], m[meter], stops and stride - 1 or 0
+      for cell = 1, counts[n] do
+        local left, mark, top = v[cell], m[cell], stops and stride - 1 or 0
         if mark < top then
           left = left + stops[base + mark]
-          if starts then mark = starts[(meter - 1) * top + mark + 1] end
+          if starts then mark = starts[(cell - 1) * top + mark + 1] end
         end
         left = left - takes[n][take] -- last: beyond 2^53, where it would not be exact, it is clamped
         if stops then
@@ -133,9 +154,9 @@ for _ = 1, calls do
           if left > cap then left = cap elseif left < cap - MAX then left = cap - MAX end
           while mark < top and to[base + mark] > 0 and left < to[base + mark] do mark = mark + 1 end
           if mark < top then left = left - to[base + mark] end
-          m[meter] = mark
+          m[cell] = mark
         end
-        v[meter], take, base = left, take + 2, base + stride
+        v[cell], take, base = left, take + 2, base + stride
       end
     end
   end
@@ -152,11 +173,17 @@ for n = 1, records do
   fresh[2 * n - 1] = ARGV[n + 1]
   fresh[2 * n] = head .. string.char(all(marks[n], 1, count)) .. pack('<' .. rep('i7', count), all(values[n], 1, count))
 end
-if records > 0 then redis.call('HSET', KEYS[1], all(fresh)) end
+-- Lua has room for 8,000 values at once, and a key may have more than half as many records.
+for first = 1, 2 * records, 4000 do redis.call('HSET', KEYS[1], all(fresh, first, math.min(first + 3999, 2 * records))) end
 for put = first_put, first_drop - 1, 3 do redis.call('HSET', KEYS[ARGV[put] + 0], ARGV[put + 1], ARGV[put + 2]) end
 for drop = first_drop, given - 1, 2 do
   local key, field = KEYS[ARGV[drop] + 0], ARGV[drop + 1]
   if field == '' then redis.call('UNLINK', key) else redis.call('HDEL', key, field) end
+end
+if history > 0 and next(closed) then
+  for _, day in pairs(closed) do redis.call('ZADD', KEYS[history], day[1], day[2]) end
+  redis.call('ZREMRANGEBYSCORE', KEYS[history], '-inf', kept_after)
+  if clock_arguments == 0 then redis.call('PEXPIRE', KEYS[history], now - kept_after * 1000 + 172800000) end
 end
 if ledger > 0 then remember(identities) end
 return answer(calls == 0 and 'A' or letters)

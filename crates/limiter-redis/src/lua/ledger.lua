@@ -4,6 +4,7 @@
 -- entry that must be there, and what takes its place.
 local order, entries, ended = KEYS[3], KEYS[4], KEYS[5]
 local id, entry, known, life, most, most_ended = ARGV[given], false
+local last = 9007199254740991 -- Timestamp::MAX
 -- Whether the ledger has something else.
 local function is_listed()
   life, most, most_ended = struct.unpack('<i7i7i7', ARGV[given + 1])
@@ -40,10 +41,10 @@ local function is_full()
   return ledger < 3 and entry ~= '' and entry ~= ','
 end
 local function remember(identities)
-  local ends, first, second = life >= 0 and math.min(now + life, 9007199254740991), ARGV[given + 2], ARGV[given + 3]
+  local ends, first, second = life >= 0 and math.min(now + life, last), ARGV[given + 2], ARGV[given + 3]
   if ledger == 1 then
     redis.call('ZADD', order, ends, id)
-    local sooner, confirmed = math.min(now + most_ended, 9007199254740991), first ~= '' and redis.call('ZSCORE', order, first)
+    local sooner, confirmed = math.min(now + most_ended, last), first ~= '' and redis.call('ZSCORE', order, first)
     if confirmed and confirmed + 0 > sooner then redis.call('ZADD', order, sooner, first) end
   elseif ledger == 2 then
     redis.call('HSET', entries, id, struct.pack('<i7', ends) .. first .. identities .. second)

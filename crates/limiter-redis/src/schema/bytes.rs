@@ -32,19 +32,18 @@ impl<'a> Reader<'a> {
         Ok(i64::from_le_bytes(wide))
     }
 
+    pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Misread> {
+        let (slice, rest) = self.0.split_at_checked(length).ok_or(TOO_SHORT)?;
+        self.0 = rest;
+        Ok(slice)
+    }
+
     /// Reads a byte that is 0 or 1.
     pub(crate) fn flag(&mut self, otherwise: &'static str) -> Result<bool, Misread> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
             _ => Err(Misread::Corrupt(otherwise)),
-        }
-    }
-
-    pub(crate) fn limit(&mut self) -> Result<Option<u64>, Misread> {
-        match self.int::<7>()? {
-            NO_LIMIT => Ok(None),
-            limit => u64::try_from(limit).map(Some).map_err(|_| OUT_OF_BOUNDS),
         }
     }
 
@@ -68,16 +67,15 @@ pub(crate) fn push_int<const N: usize>(bytes: &mut Vec<u8>, number: i64) {
     bytes.extend_from_slice(&number.to_le_bytes()[..N]);
 }
 
-pub(crate) fn push_limit(bytes: &mut Vec<u8>, limit: Option<u64>) {
-    push_int::<7>(bytes, limit.map_or(NO_LIMIT, u64::cast_signed));
-}
-
 pub(super) fn timestamp(unix_ms: i64) -> Result<Timestamp, Misread> {
     let at = Timestamp::from_unix_ms(unix_ms);
     if at.unix_ms() == unix_ms { Ok(at) } else { Err(OUT_OF_BOUNDS) }
 }
 
+/// The end of a window, which may lie just after the last instant.
+pub(super) fn window_end(unix_ms: i64) -> Result<Timestamp, Misread> {
+    Timestamp::from_stored_end(unix_ms).ok_or(OUT_OF_BOUNDS)
+}
+
 pub(crate) const OUT_OF_BOUNDS: Misread = Misread::Corrupt("a number out of bounds");
 const TOO_SHORT: Misread = Misread::Corrupt("a record is too short");
-/// Stands for no limit.
-const NO_LIMIT: i64 = -1;

@@ -1,64 +1,83 @@
 //! Cold fields: what is configured, read only when a process does not have it at hand.
 //!
-//! A scope is a byte of types (0 if it counts no windows, else 1 plus the token type of the minute plus three times that of the
-//! day), four limits of seven bytes (requests and tokens of the minute and of the day), and what is pending: a byte (for each
-//! window 0 or 1 plus the token type, the day's times four), and two limits for each window with a change.
-//! The field `g` begins with format 1, kind 1, expiry 7, shadow 1, thresholds 4, generations 4,
-//! budget 7.
+//! | part of a scope | bytes |
+//! |---|---|
+//! | whether it is listed | 1 |
+//! | the number of limits in force; of each its window and unit, and the amount | 1 + n × (1 + 7) |
+//! | the number of windows with pending limits; of each the window, and its limits as above | 1 + … |
+//! | the number of changes that took effect at once | 4 |
+//! | the number of limits that count since such a change; of each its window and unit, and the change | 1 + n × (1 + 4) |
+//!
+//! The field `g` begins with format 1, flags 1, expiry 7, thresholds 4, generations 4, the name of the time zone 1 + n.
 
 use limiter_core::{
-    AssetId, CREDITS, KeyKind, KeyState, Record, ScopeState, Thresholds, Timestamp, TokenType,
-    Window, WindowLimits,
+    AssetId, KeyKind, KeySettings, KeyState, Limit, Limits, MAX_COUNT, Pending, Record, ScopeState,
+    Since, Thresholds, TimeZone, Timestamp, Unit, Window,
 };
 
-use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, push_limit, timestamp};
+use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
 use super::{Known, Layout, Misread};
 
 /// The field `g` of a key.
 pub(crate) fn write_global(state: &KeyState) -> Vec<u8> {
-    let mut bytes = vec![FORMAT, u8::from(state.kind() == KeyKind::Admin)];
-    push_int::<7>(&mut bytes, state.expires_at().map_or(NEVER, Timestamp::unix_ms));
-    bytes.push(u8::from(state.is_shadow()));
+    let settings = state.settings();
+    let flags = [
+        settings.kind == KeyKind::Admin,
+        settings.shadow,
+        settings.denies_other,
+        settings.own_thresholds,
+    ];
+    let flags = (0..).zip(flags).fold(0, |all, (bit, is_set)| all | u8::from(is_set) << bit);
+    let mut bytes = vec![FORMAT, flags];
+    push_int::<7>(&mut bytes, settings.expires_at.map_or(NEVER, Timestamp::unix_ms));
     bytes.extend(packed(state.thresholds()));
-    bytes.extend(state.generations().to_le_bytes());
-    let global = state.global_scope();
-    push_limit(&mut bytes, global.record().limits()[CREDITS]);
-    write_scope(&mut bytes, global);
+    bytes.extend(settings.generations.to_le_bytes());
+    let zone = settings.time_zone.name().as_bytes();
+    bytes.push(zone.len() as u8);
+    bytes.extend(zone);
+    write_scope(&mut bytes, state.global(), true);
     bytes
 }
 
-/// The field of an asset.
-pub(crate) fn write_asset(scope: &ScopeState) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(30);
-    write_scope(&mut bytes, scope);
+/// The field of an asset, or of other assets.
+pub(crate) fn write_asset(scope: &ScopeState, listed: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    write_scope(&mut bytes, scope, listed);
     bytes
 }
 
-fn write_scope(bytes: &mut Vec<u8>, scope: &ScopeState) {
-    let record = scope.record();
-    if !record.has_windows() {
-        return bytes.push(0);
+fn write_scope(bytes: &mut Vec<u8>, scope: &ScopeState, listed: bool) {
+    bytes.push(u8::from(listed));
+    write_limits(bytes, &scope.record().limits());
+    let pending = scope.all_pending();
+    bytes.push(pending.len() as u8);
+    for (window, limits) in pending {
+        bytes.push(*window as u8);
+        write_limits(bytes, limits);
     }
-    let [minute, day] = Window::ALL.map(|window| scope.counts(window).limits());
-    bytes.push(1 + code(minute) + 3 * code(day));
-    for limits in [minute, day] {
-        push_limit(bytes, limits.requests());
-        push_limit(bytes, limits.tokens());
-    }
-    let pending = Window::ALL.map(|window| scope.pending(window));
-    let [minute, day] = pending.map(|limits| limits.map_or(0, |limits| 1 + code(limits)));
-    bytes.push(minute + 4 * day);
-    for limits in pending.into_iter().flatten() {
-        push_limit(bytes, limits.requests());
-        push_limit(bytes, limits.tokens());
+    bytes.extend(scope.changes().to_le_bytes());
+    let since = scope.since();
+    bytes.push(since.len() as u8);
+    for (window, unit, change) in since {
+        bytes.push(code(*window, *unit));
+        bytes.extend(change.to_le_bytes());
     }
 }
 
-/// A key from its global record and the cold field `g`, and from those of assets.
+fn write_limits(bytes: &mut Vec<u8>, limits: &Limits) {
+    bytes.push(limits.iter().count() as u8);
+    for limit in limits.iter() {
+        bytes.push(code(limit.window, limit.unit));
+        push_int::<7>(bytes, limit.amount.cast_signed());
+    }
+}
+
+/// A key from its global record and the cold field `g`, from those of assets, and from those of other assets.
 pub(crate) fn read_state<'a>(
     hot: &[u8],
     cold: &[u8],
     assets: impl IntoIterator<Item = (AssetId, &'a [u8], &'a [u8])>,
+    other: Option<(&[u8], &[u8])>,
 ) -> Result<Known, Misread> {
     let mut reader = Reader::new(cold);
     match reader.byte()? {
@@ -66,13 +85,15 @@ pub(crate) fn read_state<'a>(
         0 => return Err(Misread::Corrupt("a key of no format")),
         _ => return Err(Misread::Newer),
     }
-    let is_admin = reader.flag("a key of no kind")?;
-    let kind = if is_admin { KeyKind::Admin } else { KeyKind::Member };
+    let flags = reader.byte()?;
+    if flags >= 1 << 4 {
+        return Err(Misread::Corrupt("a setting that does not exist"));
+    }
+    let has = |bit: u8| flags & (1 << bit) != 0;
     let expires_at = match reader.int::<7>()? {
         NEVER => None,
         unix_ms => Some(timestamp(unix_ms)?),
     };
-    let shadow = reader.flag("a mode that does not exist")?;
     let percents: [u8; Thresholds::MOST] = reader.array()?;
     let given = percents.into_iter().take_while(|percent| *percent > 0);
     let thresholds = Thresholds::new(given).map_err(|_| NO_THRESHOLDS)?;
@@ -80,77 +101,113 @@ pub(crate) fn read_state<'a>(
         return Err(NO_THRESHOLDS);
     }
     let generations = u32::from_le_bytes(reader.array()?);
-    let budget = reader.limit()?;
-    let limits = Limits::read(&mut reader)?;
+    let length = reader.byte()?;
+    let zone = str::from_utf8(reader.slice(length.into())?).map_err(|_| NO_ZONE)?;
+    let zone: TimeZone = zone.parse().map_err(|_| NO_ZONE)?;
+    let limits = ScopeLimits::read(&mut reader)?;
     reader.end()?;
-    let (stamp, global) = limits.scope(hot, thresholds, Some(budget))?;
-    let assets = assets.into_iter().map(|(id, hot, cold)| {
+    let (stamp, global) = limits.scope(hot, true, thresholds, &zone)?;
+    let of_scope = |hot: &[u8], cold: &[u8]| {
         let mut reader = Reader::new(cold);
-        let limits = Limits::read(&mut reader)?;
+        let limits = ScopeLimits::read(&mut reader)?;
         reader.end()?;
-        if limits.windows.is_none() {
-            return Err(Misread::Corrupt("an asset without limits is counted"));
-        }
-        Ok((id, limits.scope(hot, thresholds, None)?.1))
+        let (_, scope) = limits.scope(hot, false, thresholds, &zone)?;
+        Ok::<_, Misread>((limits.listed, scope))
+    };
+    let assets = assets.into_iter().map(|(id, hot, cold)| {
+        let (listed, scope) = of_scope(hot, cold)?;
+        Ok((id, listed, scope))
     });
-    let assets: Vec<_> = assets.collect::<Result<_, _>>()?;
-    let state = KeyState::from_parts(kind, expires_at, shadow, generations, global, assets)
+    let assets: Vec<_> = assets.collect::<Result<_, Misread>>()?;
+    let other = other.map(|(hot, cold)| of_scope(hot, cold).map(|(_, scope)| scope)).transpose()?;
+    let settings = KeySettings {
+        kind: if has(0) { KeyKind::Admin } else { KeyKind::Member },
+        expires_at,
+        shadow: has(1),
+        denies_other: has(2),
+        own_thresholds: has(3),
+        generations,
+        time_zone: zone.clone(),
+    };
+    let state = KeyState::from_parts(settings, global, assets, other)
         .map_err(|_| Misread::Corrupt("more assets than a key may have"))?;
     Ok(Known { stamp, state })
 }
 
-/// The limits of a scope, in force and pending.
-struct Limits {
-    windows: Option<[WindowLimits; 2]>,
-    pending: [Option<WindowLimits>; 2],
+/// The cold part of a scope.
+struct ScopeLimits {
+    listed: bool,
+    in_force: Limits,
+    pending: Pending,
+    changes: u32,
+    since: Since,
 }
 
-impl Limits {
+impl ScopeLimits {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Misread> {
-        let Some(types) = reader.byte()?.checked_sub(1) else {
-            return Ok(Self { windows: None, pending: [None; 2] });
-        };
-        let mut limits = |code| read_limits(reader, code);
-        let windows = [limits(types % 3)?, limits(types / 3)?];
-        let flags = reader.byte()?;
-        let mut pending = |flag: u8| {
-            let code = flag.checked_sub(1);
-            code.map(|code| read_limits(reader, code)).transpose()
-        };
-        let pending = [pending(flags % 4)?, pending(flags / 4)?];
-        Ok(Self { windows: Some(windows), pending })
+        let listed = reader.flag("an asset that is neither listed nor not")?;
+        let in_force = read_limits(reader, None)?;
+        let mut pending = Pending::new();
+        for _ in 0..reader.byte()? {
+            let window = window_of(reader.byte()?)?;
+            if !window.ends() || pending.last().is_some_and(|(last, _)| *last >= window) {
+                return Err(OUT_OF_BOUNDS);
+            }
+            pending.push((window, read_limits(reader, Some(window))?));
+        }
+        let changes = u32::from_le_bytes(reader.array()?);
+        let mut since = Since::new();
+        for _ in 0..reader.byte()? {
+            let (window, unit) = limit_of(reader.byte()?)?;
+            since.push((window, unit, u32::from_le_bytes(reader.array()?)));
+        }
+        Ok(Self { listed, in_force, pending, changes, since })
     }
 
     fn scope(
         &self,
         hot: &[u8],
+        is_global: bool,
         thresholds: Thresholds,
-        budget: Option<Option<u64>>,
+        zone: &TimeZone,
     ) -> Result<(super::Stamp, ScopeState), Misread> {
-        let full = Record::with_limits(thresholds, self.windows, budget);
-        let (stamp, record) = Layout::of(&full).read(hot, &full)?;
-        let scope = ScopeState::from_parts(record, self.pending);
-        Ok((stamp, scope.map_err(|_| Misread::Corrupt("a scope without limits is counted"))?))
+        let windows = self.pending.iter().map(|(window, _)| *window);
+        let full = Record::of_limits(is_global, &self.in_force, windows, thresholds);
+        let (stamp, record) = Layout::of(is_global, &full).read(hot, &full, zone)?;
+        let (pending, since) = (self.pending.clone(), self.since.clone());
+        Ok((stamp, ScopeState::from_parts(record, pending, self.changes, since)))
     }
 }
 
-fn read_limits(reader: &mut Reader<'_>, code: u8) -> Result<WindowLimits, Misread> {
-    let token_type = match code {
-        0 => TokenType::Total,
-        1 => TokenType::Output,
-        2 => TokenType::Input,
-        _ => return Err(Misread::Corrupt("a token type that does not exist")),
-    };
-    let (requests, tokens) = (reader.limit()?, reader.limit()?);
-    WindowLimits::from_parts(requests, tokens, token_type).map_err(|_| OUT_OF_BOUNDS)
+/// Reads limits, of one window or of all. In force may be more than a configuration can have, while each of its windows waits
+/// to replace those of the one before.
+fn read_limits(reader: &mut Reader<'_>, of: Option<Window>) -> Result<Limits, Misread> {
+    let (count, mut limits) = (reader.byte()?, Vec::<Limit>::new());
+    for _ in 0..count {
+        let (window, unit) = limit_of(reader.byte()?)?;
+        let is_out_of_order =
+            limits.last().is_some_and(|last| (last.window, last.unit) >= (window, unit));
+        let amount = reader.count()?;
+        if of.is_some_and(|of| of != window) || is_out_of_order || amount > MAX_COUNT {
+            return Err(OUT_OF_BOUNDS);
+        }
+        limits.push(Limit { window, unit, amount });
+    }
+    Ok(limits.into_iter().collect())
 }
 
-const fn code(limits: WindowLimits) -> u8 {
-    match limits.token_type() {
-        TokenType::Output => 1,
-        TokenType::Input => 2,
-        _ => 0,
-    }
+/// A window and a unit, as a byte.
+const fn code(window: Window, unit: Unit) -> u8 {
+    window as u8 * 8 + unit as u8
+}
+
+fn limit_of(code: u8) -> Result<(Window, Unit), Misread> {
+    let unit = Unit::ALL.get(usize::from(code % 8)).ok_or(OUT_OF_BOUNDS)?;
+    Ok((window_of(code / 8)?, *unit))
+}
+
+fn window_of(number: u8) -> Result<Window, Misread> {
+    Window::ALL.get(usize::from(number)).copied().ok_or(OUT_OF_BOUNDS)
 }
 
 /// In percent, rising; 0 for those that are not there.
@@ -163,6 +220,9 @@ fn packed(thresholds: Thresholds) -> [u8; Thresholds::MOST] {
 }
 
 const NO_THRESHOLDS: Misread = Misread::Corrupt("thresholds that do not exist");
+const NO_ZONE: Misread = Misread::Corrupt(
+    "a time zone that this process does not know: build it with the feature time-zones",
+);
 /// The only format so far.
 const FORMAT: u8 = 1;
 /// The expiry of a key that never expires: above every [`Timestamp`].

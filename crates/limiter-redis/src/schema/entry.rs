@@ -4,20 +4,21 @@
 //! |---|---|
 //! | until when it is remembered | 7 |
 //! | 0 open, 1 settled, 2 cancelled | 1 |
-//! | requests; input tokens, output tokens and credits as reserved, and the same as estimated now | 7 each |
-//! | of an open one: the windows that admitted it: whether the global record has windows, and whether the asset is counted | 1 + 1 |
-//! | … then for each of the two records: generation 4, and for each window its end 5 and rebases 1 | 4 to 32 |
-//! | of an ended one: input tokens, output tokens and credits as charged; the token of the call that ended it | 3 × 7 + 16 |
+//! | requests, input tokens, output tokens and credits as reserved, and the same as estimated now | 2 × 4 × 7 |
+//! | of an open one: the number of scopes that admitted it; of each which one it is, its windows as bits, and the number of changes of its limits | 1 + n × (1 + 1 + 4) |
+//! | … then of each: the generation, and of each window that ends its end and rebases | 4 + n × (6 + 1) |
+//! | of an ended one: requests, input tokens, output tokens and credits as charged; the token of the call that ended it | 4 × 7 + 16 |
 //! | `a` and the asset, or nothing | |
 
-use limiter_core::prepare::AdmittingWindows;
+use limiter_core::prepare::Prepared;
 use limiter_core::{
-    AssetId, Charge, Credits, Reservation, ReservationEnd, Timestamp, Window, WindowId,
+    Admission, AdmittedScope, AssetId, Charge, Credits, Place, Reservation, ReservationEnd, Scope,
+    Span, Timestamp, Window,
 };
 
 use super::bytes::{OUT_OF_BOUNDS, Reader, push_int, timestamp};
 use super::hot::read_span;
-use super::{Misread, asset_field};
+use super::{Known, Misread, asset_field};
 
 /// The unique name of one call that ends a reservation. No other call of any process has it.
 pub(crate) type Token = [u8; 16];
@@ -31,11 +32,20 @@ pub(crate) struct Entry {
     pub(crate) ended_by: Option<Token>,
 }
 
-/// The bytes before the windows that admitted a new reservation.
-pub(crate) fn before_windows(estimate: &Charge, global: bool, asset: bool) -> Vec<u8> {
+/// The bytes before the windows that admitted a new reservation: those that the operation leads to.
+pub(crate) fn before_windows(estimate: &Charge, prepared: &Prepared, known: &Known) -> Vec<u8> {
     let mut bytes = vec![OPEN];
-    push_charges(&mut bytes, estimate, estimate);
-    bytes.extend([u8::from(global), u8::from(asset)]);
+    push_charge(&mut bytes, estimate);
+    push_charge(&mut bytes, estimate);
+    let places: Vec<_> = prepared.places().collect();
+    bytes.push(places.len() as u8);
+    for (place, step) in places.into_iter().zip(&prepared.operation().steps) {
+        let windows = step.windows.iter().filter(|of| of.is_counted());
+        let bits = windows.fold(0, |bits, of| bits | 1 << of.window as u8);
+        let changes = known.state.scope_at(place).map_or(0, |scope| scope.changes());
+        bytes.extend([scope_code(place), bits]);
+        bytes.extend(changes.to_le_bytes());
+    }
     bytes
 }
 
@@ -45,10 +55,11 @@ pub(crate) fn after_windows(asset: Option<&AssetId>) -> Vec<u8> {
 }
 
 /// A reservation that goes on with another estimate: all but until when it is remembered.
-pub(crate) fn raised(before: &[u8], reservation: &Reservation, estimate: &Charge) -> Vec<u8> {
+pub(crate) fn amended(before: &[u8], reservation: &Reservation, estimate: &Charge) -> Vec<u8> {
     let mut bytes = vec![OPEN];
-    push_charges(&mut bytes, reservation.reserved(), estimate);
-    bytes.extend_from_slice(before.get(WINDOWS_AT..).unwrap_or_default());
+    push_charge(&mut bytes, reservation.reserved());
+    push_charge(&mut bytes, estimate);
+    bytes.extend_from_slice(before.get(SCOPES_AT..).unwrap_or_default());
     bytes
 }
 
@@ -59,22 +70,17 @@ pub(crate) fn ended(reservation: &Reservation, end: ReservationEnd, token: Token
         ReservationEnd::Cancelled => (CANCELLED, Charge::NOTHING),
     };
     let mut bytes = vec![state];
-    push_charges(&mut bytes, reservation.reserved(), reservation.estimate());
-    push_amounts(&mut bytes, &actual);
+    for charge in [reservation.reserved(), reservation.estimate(), &actual] {
+        push_charge(&mut bytes, charge);
+    }
     bytes.extend(token);
     bytes.extend(after_windows(reservation.asset()));
     bytes
 }
 
-fn push_charges(bytes: &mut Vec<u8>, reserved: &Charge, estimate: &Charge) {
-    push_int::<7>(bytes, reserved.requests().cast_signed());
-    push_amounts(bytes, reserved);
-    push_amounts(bytes, estimate);
-}
-
-fn push_amounts(bytes: &mut Vec<u8>, charge: &Charge) {
+fn push_charge(bytes: &mut Vec<u8>, charge: &Charge) {
     let credits = charge.credits().millionths();
-    for amount in [charge.input_tokens(), charge.output_tokens(), credits] {
+    for amount in [charge.requests(), charge.input_tokens(), charge.output_tokens(), credits] {
         push_int::<7>(bytes, amount.cast_signed());
     }
 }
@@ -84,19 +90,14 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
     let mut reader = Reader::new(bytes);
     let until = timestamp(reader.int::<7>()?)?;
     let state = reader.byte()?;
-    let requests = reader.count()?;
-    let reserved = read_charge(&mut reader, requests)?;
-    let estimate = read_charge(&mut reader, requests)?;
-    let (mut admitted, mut ended_by) = (AdmittingWindows::NONE, None);
+    let reserved = read_charge(&mut reader)?;
+    let estimate = read_charge(&mut reader)?;
+    let (mut admission, mut ended_by) = (Admission::default(), None);
     let end = if state == OPEN {
-        let [global, asset] = [reader.flag(NO_WINDOWS)?, reader.flag(NO_WINDOWS)?];
-        admitted.global = read_windows(&mut reader, global)?;
-        if asset {
-            admitted.asset = read_windows(&mut reader, true)?;
-        }
+        admission = read_admission(&mut reader)?;
         None
     } else {
-        let actual = read_charge(&mut reader, requests)?;
+        let actual = read_charge(&mut reader)?;
         ended_by = Some(reader.array()?);
         match state {
             SETTLED => Some(ReservationEnd::Settled(actual)),
@@ -112,26 +113,36 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Misread> {
         }
         Some(_) => return Err(NO_ASSET),
     };
-    let reservation = Reservation::from_parts(asset, reserved, estimate, admitted, end);
+    let reservation = Reservation::from_parts(asset, reserved, estimate, admission, end);
     Ok(Entry { until, reservation, ended_by })
 }
 
-fn read_windows(reader: &mut Reader<'_>, windows: bool) -> Result<[Option<WindowId>; 2], Misread> {
-    let generation = u32::from_le_bytes(reader.array()?);
-    let mut ids = [None; 2];
-    if windows {
-        for (window, id) in Window::ALL.into_iter().zip(&mut ids) {
-            *id = Some(WindowId { generation, span: read_span(reader, window)? });
-        }
+fn read_admission(reader: &mut Reader<'_>) -> Result<Admission, Misread> {
+    let mut scopes = Vec::new();
+    for _ in 0..reader.byte()? {
+        let scope = Scope::ALL.get(usize::from(reader.byte()?)).ok_or(NO_WINDOWS)?;
+        let bits = reader.byte()?;
+        scopes.push((*scope, bits, u32::from_le_bytes(reader.array()?)));
     }
-    Ok(ids)
+    let mut admitted = Vec::new();
+    for (scope, bits, changes) in scopes {
+        let generation = u32::from_le_bytes(reader.array()?);
+        let mut windows = Vec::new();
+        for window in Window::ALL.into_iter().filter(|window| bits & (1 << *window as u8) != 0) {
+            let span = if window.ends() { read_span(reader)? } else { Span::EVER };
+            windows.push((window, span));
+        }
+        let windows = windows.into_iter().collect();
+        admitted.push(AdmittedScope { scope, generation, changes, windows });
+    }
+    Ok(Admission::new(admitted))
 }
 
-fn read_charge(reader: &mut Reader<'_>, requests: u64) -> Result<Charge, Misread> {
-    let (input, output, credits) = (reader.count()?, reader.count()?, reader.count()?);
+fn read_charge(reader: &mut Reader<'_>) -> Result<Charge, Misread> {
+    let [requests, input, output] = [reader.count()?, reader.count()?, reader.count()?];
+    let credits = Credits::from_millionths(reader.count()?).map_err(|_| OUT_OF_BOUNDS)?;
     let charge = Charge::request().with_requests(requests);
     let charge = charge.and_then(|charge| charge.with_tokens(input, output));
-    let credits = Credits::from_millionths(credits).map_err(|_| OUT_OF_BOUNDS)?;
     Ok(charge.map_err(|_| OUT_OF_BOUNDS)?.with_credits(credits))
 }
 
@@ -143,10 +154,14 @@ pub(crate) fn read_until(score: &[u8]) -> Result<Timestamp, Misread> {
     timestamp(unix_ms as i64)
 }
 
+const fn scope_code(place: Place) -> u8 {
+    place.scope() as u8
+}
+
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const CANCELLED: u8 = 2;
-/// Where the windows that admitted it begin.
-const WINDOWS_AT: usize = 7 + 1 + 7 * 7;
-const NO_WINDOWS: &str = "a reservation of windows that do not exist";
+/// Where the scopes that admitted it begin.
+const SCOPES_AT: usize = 7 + 1 + 8 * 7;
+const NO_WINDOWS: Misread = Misread::Corrupt("a reservation of windows that do not exist");
 const NO_ASSET: Misread = Misread::Corrupt("a reservation of no asset that exists");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use limiter_core::{AssetId, KeyId, KeyName, MaskedKey, StoredKey, StoredSecret, WorkspaceId};
 use redis::Value;
 
-use super::{GLOBAL, Known, Misread, NOT_AN_ANSWER, bytes, read_state};
+use super::{GLOBAL, Known, Misread, NOT_AN_ANSWER, OTHER, bytes, read_state};
 
 /// The fields of a hash.
 #[derive(Debug)]
@@ -68,7 +68,12 @@ pub(crate) fn whole_key(hot: &HashFields<'_>, cold: &HashFields<'_>) -> Result<K
         Ok((text::<AssetId>(id)?, record, limits))
     });
     let assets: Vec<_> = assets.collect::<Result<_, _>>()?;
-    read_state(global, limits, assets)
+    let other = match (hot.0.get(OTHER), cold.0.get(OTHER)) {
+        (Some(record), Some(limits)) => Some((*record, *limits)),
+        (None, None) => None,
+        _ => return Err(Misread::Corrupt("a field is missing")),
+    };
+    read_state(global, limits, assets, other)
 }
 
 fn text<T: std::str::FromStr>(bytes: &[u8]) -> Result<T, Misread> {

@@ -1,21 +1,23 @@
 //! Operations as `apply.lua` takes them.
 
-use limiter_core::operation::{Guard, Operation, Step};
-use limiter_core::{
-    Amount, CREDITS, Ladder, METERS, STOPS, Span, Stops, Timestamp, WINDOWS, Window,
-};
+use limiter_core::operation::{Guard, Operation, Origin, Step, WindowStep};
+use limiter_core::{Ladder, STOPS, Span, Stops, Timestamp, Window};
 
 use super::Stamp;
 use super::bytes::push_int;
-use super::hot::push_span;
+use super::hot::{push_end, push_span};
 
 /// How much of each kind comes with an operation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
+    /// The fields that are shown if nothing was compared.
+    pub(crate) shown: usize,
     pub(crate) guards: usize,
     pub(crate) puts: usize,
     pub(crate) drops: usize,
     pub(crate) ledger: u8,
+    /// The number of the key of closed days, and the end of the last one that is not kept.
+    pub(crate) history: Option<(usize, Timestamp)>,
 }
 
 /// An operation on records, of which the first, the global one, has these stamps: the one that must be there, and the next. It
@@ -31,21 +33,17 @@ pub(crate) fn packed(
     for (number, step) in steps.iter().enumerate() {
         push_step(&mut bytes, step, (number == 0).then_some(stamps));
     }
-    for call in calls {
-        for (step, takes) in steps.iter().zip(call) {
-            for meter in counted_meters(step) {
-                push_int::<7>(&mut bytes, takes[meter].least);
-                push_int::<7>(&mut bytes, takes[meter].less);
-            }
-        }
+    for takes in calls.iter().flatten().flatten() {
+        push_int::<7>(&mut bytes, takes.least);
+        push_int::<7>(&mut bytes, takes.less);
     }
     bytes
 }
 
-/// An operation that is never done, to see this many records and the ledger.
-pub(crate) fn look(records: usize, ledger: u8) -> Vec<u8> {
+/// An operation that is never done, to see these fields and the ledger.
+pub(crate) fn look(shown: usize, ledger: u8) -> Vec<u8> {
     let never = Timestamp::START_OF_1970;
-    head(never, never, 0, records, 0, Counted { ledger, ..Counted::default() })
+    head(never, never, 0, 0, 0, Counted { shown, ledger, ..Counted::default() })
 }
 
 fn head(
@@ -61,83 +59,78 @@ fn head(
     // An end of a window may lie after the last instant; the largest number stands for no end.
     push_int::<7>(&mut bytes, until.unix_ms().min(NO_END));
     push_int::<7>(&mut bytes, i64::try_from(not_after).unwrap_or(NO_END).min(NO_END));
-    let Counted { guards, puts, drops, ledger } = counted;
-    for count in [records, calls, guards, puts, drops] {
+    let Counted { shown, guards, puts, drops, ledger, history } = counted;
+    for count in [records, shown, calls, guards, puts, drops] {
         bytes.extend(u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes());
     }
-    bytes.push(ledger);
+    let (key, kept_after) = history.unwrap_or((0, Timestamp::START_OF_1970));
+    bytes.extend([ledger, key as u8]);
+    push_end(&mut bytes, kept_after);
     bytes
-}
-
-/// The numbers of the meters that are counted afterwards.
-pub(crate) fn counted_meters(step: &Step) -> impl Iterator<Item = usize> + '_ {
-    (0..METERS).filter(|meter| step.counts[*meter] != Amount::Nothing)
 }
 
 fn push_step(bytes: &mut Vec<u8>, step: &Step, stamps: Option<[Stamp; 2]>) {
     // Windows that are only compared belong to the bytes that a record must begin with.
-    let as_seen = |guard: &Guard| matches!(guard, Guard::Same(seen, next) if seen == next);
-    let as_seen = step.has_windows && step.guards.iter().all(as_seen);
-    for (at, generation) in step.generations.into_iter().enumerate() {
+    let ending = || step.windows.iter().filter(|of| of.window.ends());
+    let as_seen = ending().all(|of| matches!(of.guard, Guard::Same(seen, next) if seen == next));
+    let blocks: &[WindowStep] = if as_seen { &[] } else { &step.windows };
+    for at in 0..2 {
         let stamp = stamps.map(|stamps| stamps[at]);
         let start = bytes.len();
         bytes.push(0);
         bytes.extend(stamp.into_iter().flat_map(|stamp| stamp.0));
-        bytes.extend(generation.to_le_bytes());
-        for (window, guard) in Window::ALL.into_iter().zip(step.guards) {
-            if let Guard::Same(span, _) = guard
-                && as_seen
-            {
-                push_span(bytes, window, span);
+        bytes.extend(step.generation.to_le_bytes());
+        for of in ending().filter(|_| as_seen) {
+            if let Guard::Same(span, _) = of.guard {
+                push_span(bytes, span);
             }
         }
         bytes[start] = (bytes.len() - start - 1) as u8;
     }
-    let has = |is: fn(&Guard) -> bool| step.guards.iter().any(is);
-    let (begins, ends) =
-        (has(|it| matches!(it, Guard::Begin(_))), has(|it| matches!(it, Guard::End(_))));
-    let starts = begins || has(|it| matches!(it, Guard::Roll(_) | Guard::Anew(..)));
-    let windows = if step.has_windows && !as_seen { WINDOWS } else { 0 };
-    let blocks = if windows > 0 || begins { WINDOWS } else { 0 };
-    let meters = if step.has_windows { 2 * WINDOWS } else { 0 };
-    let ever = usize::from(step.counts[CREDITS] != Amount::Nothing);
-    let count = counted_meters(step).count();
-    let ladders = step.ladders.as_ref();
-    let moves =
-        ladders.is_some_and(|ladders| counted_meters(step).any(|meter| !is_same(&ladders[meter])));
-    let stride = 1 + ladders.map_or(0, |ladders| {
-        counted_meters(step).map(|meter| stops_of(&ladders[meter])).max().unwrap_or(0)
+    let cells: Vec<_> = step.cells().collect();
+    let before: usize = step.windows.iter().map(|of| of.before).sum();
+    let reshaped = step.windows.iter().any(|of| {
+        let kept = |(place, cell): (usize, &limiter_core::operation::CellStep)| {
+            cell.origin == Origin::Kept(place)
+        };
+        of.before != of.cells.len() || !of.cells.iter().enumerate().all(kept)
     });
-    let kind = match ladders {
-        None => 0,
-        Some(_) if moves => 2,
-        Some(_) => 1,
+    let blocks: &[WindowStep] = if reshaped { &step.windows } else { blocks };
+    let begins =
+        |of: &WindowStep| matches!(of.guard, Guard::Roll(_) | Guard::Anew(..) | Guard::Begin(_));
+    let starts = reshaped || step.windows.iter().any(begins);
+    let ladders: &[_] = if step.stops { &cells } else { &[] };
+    let moves = ladders.iter().any(|cell| cell.ladder != Ladder::same(cell.ladder.to));
+    let stride = 1 + ladders.iter().map(|cell| stops_of(&cell.ladder)).max().unwrap_or(0);
+    let kind = match (step.stops, moves) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => 2,
     };
-    let [changes_shape, started] = [begins || ends, starts].map(usize::from);
-    let stored = [windows, meters + ever, count, blocks, ever];
-    let header = stored.into_iter().chain([changes_shape, started, kind, stride]);
+    let compared =
+        blocks.iter().filter(|of| of.window.ends() && !matches!(of.guard, Guard::Begin(_)));
+    let spans = if as_seen { 0 } else { compared.count() };
+    let [reshaped, starts] = [reshaped, starts].map(usize::from);
+    let header = [spans, before, cells.len(), blocks.len(), reshaped, starts, kind, stride];
     bytes.extend(header.map(|number| number as u8));
-    if starts {
-        for meter in counted_meters(step) {
-            push_int::<7>(bytes, step.start[meter]);
+    if starts > 0 {
+        for cell in &cells {
+            push_int::<7>(bytes, cell.ladder.from.full());
         }
     }
-    for (window, guard) in Window::ALL.into_iter().zip(step.guards).take(blocks) {
-        push_guard(bytes, window, guard);
-    }
-    if let Some(ladders) = ladders {
-        push_stops(bytes, stride, counted_meters(step).map(|meter| &ladders[meter].to));
+    // Of each cell what must be left by mark, and at last the cap.
+    if step.stops {
+        push_stops(bytes, stride, ladders.iter().map(|cell| &cell.ladder.to));
         if moves {
-            push_stops(bytes, stride, counted_meters(step).map(|meter| &ladders[meter].from));
-            for meter in counted_meters(step) {
-                bytes.extend_from_slice(&ladders[meter].start[..stride - 1]);
+            push_stops(bytes, stride, ladders.iter().map(|cell| &cell.ladder.from));
+            for cell in ladders {
+                bytes.extend_from_slice(&cell.ladder.start[..stride - 1]);
             }
         }
     }
-}
-
-fn is_same(ladder: &Ladder) -> bool {
-    *ladder == Ladder::same(ladder.to)
+    for of in blocks {
+        push_block(bytes, of, as_seen, reshaped > 0);
+    }
 }
 
 /// The number of stops that say anything: those at the end that do not are left out.
@@ -147,7 +140,7 @@ pub(crate) fn stops_of(ladder: &Ladder) -> usize {
     (0..STOPS).rev().find(says).map_or(0, |last| last + 1)
 }
 
-/// Of each meter what must be left by mark, and at last the cap.
+/// Of each cell what must be left by mark, and at last the cap.
 pub(crate) fn push_stops<'a>(
     bytes: &mut Vec<u8>,
     stride: usize,
@@ -161,27 +154,48 @@ pub(crate) fn push_stops<'a>(
     }
 }
 
-fn push_guard(bytes: &mut Vec<u8>, window: Window, guard: Guard) {
-    let (mode, seen, next) = match guard {
+fn push_block(bytes: &mut Vec<u8>, of: &WindowStep, as_seen: bool, reshaped: bool) {
+    let (mode, seen, next) = match of.guard {
         Guard::Keep => (KEEP, NO_SPAN, NO_SPAN),
+        Guard::Same(..) if as_seen => (KEEP, NO_SPAN, NO_SPAN),
         Guard::Same(seen, next) => (SAME, seen, next),
         Guard::Roll(end) => (ROLL, Span { end, rebases: 0 }, NO_SPAN),
         Guard::Anew(seen, next) => (ANEW, seen, next),
         Guard::Begin(next) => (BEGIN, NO_SPAN, next),
         Guard::End(seen) => (END, seen, NO_SPAN),
     };
-    bytes.extend([mode, METERS_OF_WINDOW]);
-    push_span(bytes, window, seen);
-    push_span(bytes, window, next);
+    let ends =
+        of.window.ends() && !as_seen || matches!(of.guard, Guard::Begin(_)) && of.window.ends();
+    let is_day = of.window == Window::Day;
+    let cells = if matches!(of.guard, Guard::End(_)) { 0 } else { of.cells.len() };
+    bytes.extend([mode, u8::from(ends), u8::from(is_day), of.before as u8, cells as u8]);
+    if ends {
+        push_span(bytes, seen);
+        push_span(bytes, next);
+    }
+    if !reshaped {
+        return;
+    }
+    for cell in of.cells.iter().take(cells) {
+        match cell.origin {
+            Origin::Kept(place) => bytes.push(place as u8),
+            Origin::Started => bytes.push(STARTED),
+            Origin::Account { first, count } => {
+                bytes.extend([ACCOUNT, first as u8, count as u8]);
+            }
+        }
+    }
 }
 
-const METERS_OF_WINDOW: u8 = 2;
 const KEEP: u8 = 0;
 const SAME: u8 = 1;
 const ROLL: u8 = 2;
 const ANEW: u8 = 3;
 const BEGIN: u8 = 4;
 const END: u8 = 5;
+/// In place of the place of a cell before.
+const STARTED: u8 = 255;
+const ACCOUNT: u8 = 254;
 const NO_SPAN: Span = Span { end: Timestamp::START_OF_1970, rebases: 0 };
 /// Fits into seven bytes, and a script reads it exactly.
 const NO_END: i64 = 1 << 54;

@@ -1,35 +1,36 @@
 //! The layout of what is stored, byte by byte, and bytes that are none of it.
 
 use limiter_conformance::fixtures::NOON;
-use limiter_core::operation::{Guard, Operation, Step};
-use limiter_core::prepare::AdmittingWindows;
+use limiter_core::operation::{CellStep, Guard, Operation, Origin, Step, WindowStep};
 use limiter_core::{
-    ANY, Amount, Charge, Credits, KeyConfig, KeyKind, Ladder, Limits, MAX_COUNT, METERS,
-    Reservation, ReservationEnd, ScopeState, Span, Stops, Take, Thresholds, TokenType, Window,
-    WindowId, WindowLimits,
+    ANY, Admission, AdmittedScope, Charge, Credits, DayHistory, KeyConfig, KeyKind, Ladder, Limits,
+    MAX_COUNT, Pending, Reservation, ReservationEnd, Scope, ScopeState, Since, Span, Stops, Take,
+    Thresholds, TimeZone, Unit, Window, prepare,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use redis::Value;
 
-use super::bytes::{Reader, push_limit};
+use super::bytes::Reader;
+use super::hot::push_span;
 use super::*;
 use crate::fuzzing;
 
 /// An entry point of fuzzing: whether the bytes made sense.
 type Reads = fn(&[u8]) -> bool;
 
-/// A key with limits over all calls and for `m1`, of which nothing is used.
+/// A key with limits over all calls, for `m1` and for other assets, of which nothing is used.
 fn key(kind: KeyKind) -> KeyState {
-    let global = Limits::builder().requests_per_minute(5).tokens_per_day(7);
-    let asset = Limits::builder().tokens_per_minute(3).token_type(TokenType::Input);
+    let limits = |builder: limiter_core::LimitsBuilder| builder.build().unwrap();
+    let global = Limits::builder().requests_per_minute(5).output_tokens_per_day(7);
     let config = KeyConfig::named("ci")
         .unwrap()
-        .with_global(global.token_type(TokenType::Output).build().unwrap())
-        .with_asset(m1(), asset.build().unwrap())
+        .with_global(limits(global))
+        .with_asset(m1(), limits(Limits::builder().input_tokens_per_minute(3)))
+        .with_other(limits(Limits::builder().tokens_per_week(9)))
         .with_budget(Credits::from_millionths(50).unwrap());
-    KeyState::new(kind, &config, NOON)
+    KeyState::new(kind, &config, Thresholds::DEFAULT, NOON)
 }
 
 fn ints<const N: usize>(numbers: &[i64]) -> Vec<u8> {
@@ -38,130 +39,229 @@ fn ints<const N: usize>(numbers: &[i64]) -> Vec<u8> {
     bytes
 }
 
-/// The minute and the day of noon, rebased that often.
-fn windows(rebases: [u8; 2]) -> Vec<u8> {
+/// The windows of noon, each rebased that often.
+fn windows<const N: usize>(windows: [(Window, u8); N]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (window, rebases) in Window::ALL.into_iter().zip(rebases) {
-        push_end(&mut bytes, window, window.end(NOON));
-        bytes.push(rebases);
+    for (window, rebases) in windows {
+        push_span(&mut bytes, span(window, rebases));
     }
     bytes
 }
 
-/// Of 5 requests 2 are beyond the first stop, at 80 %; of 7 tokens 2, of 50 credits 11.
+fn span(window: Window, rebases: u8) -> Span {
+    Span { end: window.end(NOON, &TimeZone::UTC), rebases }
+}
+
+/// Of 5 requests 2 are beyond the first stop, at 80 %; of 7 tokens 2, of 50 credits 11. Between them is the account.
 fn hot() -> Vec<u8> {
-    let values = ints::<7>(&[5 - 2, MOST, MOST, 7 - 2, 50 - 11]);
-    [STAMP.0.to_vec(), vec![1, 0, 0, 0], windows([0; 2]), vec![0; 5], values].concat()
+    let windows = windows([(Window::Minute, 0), (Window::Day, 0)]);
+    let values = ints::<7>(&[5 - 2, MOST, MOST, MOST, MOST, 7 - 2, 50 - 11]);
+    [STAMP.0.to_vec(), vec![1, 0, 0, 0], windows, vec![0; 7], values].concat()
 }
 
 fn hot_asset() -> Vec<u8> {
-    let values = ints::<7>(&[MOST, 3 - 1, MOST, MOST]);
-    [vec![2, 0, 0, 0], windows([0; 2]), vec![0; 4], values].concat()
+    let windows = windows([(Window::Minute, 0), (Window::Day, 0)]);
+    let values = ints::<7>(&[3 - 1, MOST, MOST, MOST, MOST]);
+    [vec![2, 0, 0, 0], windows, vec![0; 5], values].concat()
+}
+
+fn hot_other() -> Vec<u8> {
+    let windows = windows([(Window::Day, 0), (Window::Week, 0)]);
+    let values = ints::<7>(&[MOST, MOST, MOST, MOST, 9 - 2]);
+    [vec![3, 0, 0, 0], windows, vec![0; 5], values].concat()
+}
+
+/// Limits by window and unit, with none pending, none changed at once.
+fn limits(listed: u8, limits: &[(u8, i64)]) -> Vec<u8> {
+    let mut bytes = vec![listed, limits.len() as u8];
+    for (code, amount) in limits {
+        bytes.push(*code);
+        bytes.extend(ints::<7>(&[*amount]));
+    }
+    bytes.extend([0; 6]);
+    bytes
 }
 
 fn cold(kind: u8) -> Vec<u8> {
-    let (mut bytes, output) = (vec![1, kind], 1);
+    let mut bytes = vec![1, kind];
     bytes.extend(ints::<7>(&[1 << 54]));
-    bytes.extend([0, 80, 100, 0, 0, 2, 0, 0, 0]);
-    bytes.extend(ints::<7>(&[50]));
-    // A minute that limits no tokens counts them all.
-    bytes.push(1 + 3 * output);
-    bytes.extend(ints::<7>(&[5, -1, -1, 7]));
-    bytes.push(0);
+    bytes.extend([80, 100, 0, 0, 3, 0, 0, 0, 3]);
+    bytes.extend(b"UTC");
+    // Eight codes a window: requests of the first, output tokens of the third, credits of the last.
+    bytes.extend(limits(1, &[(0, 5), (2 * 8 + 3, 7), (5 * 8 + 4, 50)]));
     bytes
 }
 
 fn cold_asset() -> Vec<u8> {
-    let input = 2;
-    [vec![1 + input], ints::<7>(&[-1, 3, -1, -1]), vec![0]].concat()
+    limits(1, &[(2, 3)])
 }
 
-/// A call of 1 request for `m1`, with tokens and credits, that was reserved before the first rebase.
+fn cold_other() -> Vec<u8> {
+    limits(0, &[(3 * 8 + 1, 9)])
+}
+
+/// A call of 1 request for `m1`, with tokens and credits, that was reserved before the first rebase, and amended to 5 requests.
 fn entry() -> Vec<u8> {
-    let numbers = [1, 2, 3, 4, 5, 6, 7];
-    let admitted = [vec![1, 1, 1, 0, 0, 0], windows([0, 1]), vec![2, 0, 0, 0], windows([2, 3])];
+    let numbers = [1, 2, 3, 4, 5, 6, 7, 8];
+    let admitted = [
+        vec![2],
+        vec![0, 0b10_0101, 0, 0, 0, 0],
+        vec![1, 0b101, 9, 0, 0, 0],
+        vec![1, 0, 0, 0],
+        windows([(Window::Minute, 0), (Window::Day, 1)]),
+        vec![2, 0, 0, 0],
+        windows([(Window::Minute, 2), (Window::Day, 3)]),
+    ];
     let until = ints::<7>(&[NOON.unix_ms() + 1]);
     [until, vec![0], ints::<7>(&numbers), admitted.concat(), b"am1".to_vec()].concat()
 }
 
-/// The hot and the cold field of a key, and those of its asset.
-fn fields(kind: u8) -> [Vec<u8>; 4] {
-    [hot(), cold(kind), hot_asset(), cold_asset()]
+/// The hot and the cold field of a key, those of its asset, and those of other assets.
+fn fields(kind: u8) -> [Vec<u8>; 6] {
+    [hot(), cold(kind), hot_asset(), cold_asset(), hot_other(), cold_other()]
 }
 
-fn read([hot, cold, hot_asset, cold_asset]: &[Vec<u8>; 4]) -> Result<Known, Misread> {
-    read_state(hot, cold, [(m1(), &hot_asset[..], &cold_asset[..])])
+fn read(fields: &[Vec<u8>; 6]) -> Result<Known, Misread> {
+    let [hot, cold, hot_asset, cold_asset, hot_other, cold_other] = fields.each_ref();
+    read_state(hot, cold, [(m1(), &hot_asset[..], &cold_asset[..])], Some((hot_other, cold_other)))
 }
 
 #[test]
 fn a_key_is_written_and_read_by_its_layout() {
     for (kind, code) in [(KeyKind::Member, 0), (KeyKind::Admin, 1)] {
         let state = key(kind);
-        let global = state.global_scope().record();
-        let (_, asset) = state.assets().next().unwrap();
-        assert_eq!(Layout::of(global).write(STAMP, global), hot());
-        assert_eq!(Layout::of(asset.record()).write(STAMP, asset.record()), hot_asset());
+        let written = state.every_scope().map(|(id, scope)| {
+            let (is_global, record) = (id == ScopeId::GLOBAL, scope.record());
+            Layout::of(is_global, record).write(STAMP, &record.stored())
+        });
+        assert_eq!(written.collect::<Vec<_>>(), [hot(), hot_asset(), hot_other()]);
+        let (_, listed, asset) = state.assets().next().unwrap();
         assert_eq!(write_global(&state), cold(code));
-        assert_eq!(write_asset(asset), cold_asset());
+        assert_eq!(write_asset(asset, listed), cold_asset());
+        assert_eq!(write_asset(state.other().unwrap(), false), cold_other());
         let known = read(&fields(code)).unwrap();
         assert_eq!((known.stamp, known.state), (STAMP, state));
     }
 }
 
 #[test]
-fn no_hot_record_is_longer_than_a_compact_hash_holds() {
-    let without = Layout { global: true, windows: 0, meters: 1 };
-    assert_eq!([hot().len(), hot_asset().len(), without.size()], [64, 48, 20]);
+fn settings_are_read_as_they_were_written() {
+    let state = |change: fn(KeyConfig) -> KeyConfig| {
+        let config = change(KeyConfig::named("ci").unwrap());
+        KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, NOON)
+    };
+    for state in [
+        state(|config| config.with_shadow(true)),
+        state(|config| config.with_other(limiter_core::Other::Denied)),
+        state(|config| config.with_thresholds(Thresholds::new([1, 2, 3, 4]).unwrap())),
+        state(|config| config.with_thresholds(Thresholds::NONE)),
+        state(|config| config.with_expiry(Timestamp::START_OF_1970)),
+        state(|config| config.with_asset(m1(), Limits::NONE)),
+    ] {
+        let hot = |(id, scope): (ScopeId, &ScopeState)| {
+            Layout::of(id == ScopeId::GLOBAL, scope.record()).write(STAMP, &scope.record().stored())
+        };
+        let hot: Vec<_> = state.every_scope().map(hot).collect();
+        let assets: Vec<_> =
+            state.assets().map(|(_, listed, scope)| write_asset(scope, listed)).collect();
+        let assets = hot[1..].iter().zip(&assets).map(|(hot, cold)| (m1(), &hot[..], &cold[..]));
+        let known = read_state(&hot[0], &write_global(&state), assets, None).unwrap();
+        assert_eq!(known.state, state);
+    }
+}
+
+/// Hashes of values up to 64 bytes are compact by default; of longer ones a server keeps a table. Most keys limit little.
+#[test]
+fn records_have_the_sizes_that_their_layouts_say() {
     let state = key(KeyKind::Member);
-    let layout = Layout::of(state.global_scope().record());
-    assert_eq!([layout.size(), layout.prefix(), layout.identity()], [64, 12, 24]);
+    let layouts = state.every_scope().map(|(id, scope)| {
+        let layout = Layout::of(id == ScopeId::GLOBAL, scope.record());
+        [layout.prefix(), layout.identity(), layout.size()]
+    });
+    assert_eq!(layouts.collect::<Vec<_>>(), [[12, 26, 82], [4, 18, 58], [4, 18, 58]]);
+    assert_eq!([hot().len(), hot_asset().len(), hot_other().len()], [82, 58, 58]);
+    let nothing =
+        KeyState::new(KeyKind::Member, &KeyConfig::named("ci").unwrap(), Thresholds::DEFAULT, NOON);
+    assert_eq!(Layout::of(true, nothing.global().record()).size(), 59);
 }
 
 #[test]
 fn pending_limits_of_each_window_are_read_as_they_were_written() {
-    let limits = |requests, tokens, token_type| {
-        Some(WindowLimits::from_parts(requests, tokens, token_type).unwrap())
-    };
     let state = key(KeyKind::Member);
-    let choices = [
-        None,
-        limits(Some(1), None, TokenType::Total),
-        limits(None, Some(MAX_COUNT), TokenType::Input),
-    ];
-    for pending in choices.into_iter().flat_map(|minute| choices.map(|day| [minute, day])) {
-        let (id, asset) = state.assets().next().unwrap();
-        let scope = ScopeState::from_parts(*asset.record(), pending).unwrap();
-        let known = read(&[hot(), cold(0), hot_asset(), write_asset(&scope)]).unwrap();
-        let (read_id, read) = known.state.assets().next().unwrap();
-        assert_eq!((read_id, Window::ALL.map(|window| read.pending(window))), (id, pending));
+    let (id, _, asset) = state.assets().next().unwrap();
+    let choices = |window| {
+        let limits =
+            |unit, amount| Some(Limits::builder().limit(window, unit, amount).build().unwrap());
+        [None, Some(Limits::NONE), limits(Unit::Requests, 1), limits(Unit::Credits, MAX_COUNT)]
+    };
+    for (minute, day) in choices(Window::Minute)
+        .into_iter()
+        .flat_map(|minute| choices(Window::Day).map(|day| (minute.clone(), day)))
+    {
+        let windows = [(Window::Minute, minute), (Window::Day, day)];
+        let pending: Pending =
+            windows.into_iter().filter_map(|(window, limits)| Some((window, limits?))).collect();
+        let since: Since = [(Window::Minute, Unit::InputTokens, 7)].into_iter().collect();
+        let scope = ScopeState::from_parts(asset.record().clone(), pending, u32::MAX, since);
+        let mut fields = fields(0);
+        fields[3] = write_asset(&scope, true);
+        let known = read(&fields).unwrap();
+        assert_eq!(known.state.assets().next().unwrap(), (id, true, &scope));
     }
+}
+
+/// A window whose first limits are pending is counted, and has no cell yet.
+#[test]
+fn a_window_that_will_have_limits_is_read_as_it_was_written() {
+    let hourly = Limits::builder().requests_per_hour(1).build().unwrap();
+    let pending: Pending = [(Window::Hour, hourly.clone())].into_iter().collect();
+    let state = key(KeyKind::Member);
+    let (_, _, asset) = state.assets().next().unwrap();
+    let scope = ScopeState::from_parts(asset.record().clone(), pending, 0, Since::new());
+    let mut fields = fields(0);
+    fields[2].splice(11..11, windows([(Window::Hour, 5)]));
+    fields[3] = write_asset(&scope, true);
+    let known = read(&fields).unwrap();
+    let (_, _, read) = known.state.assets().next().unwrap();
+    assert_eq!(read.pending(Window::Hour), Some(&hourly));
+    assert_eq!(read.record().span(Window::Hour), span(Window::Hour, 5));
 }
 
 /// Each changes some bytes of one field, and what is read of it then.
 #[test]
 fn bytes_that_no_version_writes_are_no_key() {
-    let too_long = [9; 5];
-    let unaligned = ints::<5>(&[i64::from(u32::MAX) * 64]);
-    let damages: [(&str, usize, usize, &[u8]); 19] = [
+    let too_much = [0, 0, 0, 0, 0, 0, 0x20];
+    let unaligned = ints::<6>(&[NOON.unix_ms() / 1_000 + 61]);
+    let damages: [(&str, usize, usize, &[u8]); 29] = [
         ("no format", 1, 0, &[0]),
-        ("no kind", 1, 1, &[2]),
+        ("a setting that does not exist", 1, 1, &[16]),
         ("an expiry out of bounds", 1, 2, &[1, 0, 0, 0, 0, 0, 0x40]),
-        ("no mode", 1, 9, &[2]),
-        ("a threshold above 100 %", 1, 11, &[101]),
-        ("thresholds that fall", 1, 10, &[100, 80]),
-        ("a threshold after none", 1, 12, &[0, 90]),
-        ("a budget out of bounds", 1, 18, &[0, 0, 0, 0, 0, 0, 0x40]),
-        ("a negative budget", 1, 18, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
-        ("no token type", 1, 25, &[10]),
-        ("a limit out of bounds", 1, 26, &[0, 0, 0, 0, 0, 0, 0x20]),
-        ("pending limits of no token type", 1, 54, &[16]),
+        ("a threshold above 100 %", 1, 10, &[101]),
+        ("thresholds that fall", 1, 9, &[100, 80]),
+        ("a threshold after none", 1, 11, &[0, 90]),
+        ("a time zone that does not exist", 1, 18, b"XYZ"),
+        ("a time zone that is no text", 1, 18, &[0xff]),
+        ("a time zone of another length", 1, 17, &[2]),
+        ("neither listed nor not", 1, 21, &[2]),
+        ("more limits than there are", 1, 22, &[4]),
+        ("less limits than there are", 1, 22, &[2]),
+        ("a limit of no window", 1, 23, &[6 * 8]),
+        ("a limit of no unit", 1, 23, &[5]),
+        ("the same limit twice", 1, 31, &[0]),
+        ("limits that are out of order", 1, 23, &[5 * 8]),
+        ("a limit out of bounds", 1, 24, &too_much),
+        ("a negative limit", 1, 24, &[0xff; 7]),
+        ("a budget out of bounds", 1, 40, &too_much),
+        ("pending limits of no window", 1, 47, &[1, 6]),
+        ("pending limits for ever", 1, 47, &[1, 5]),
         ("a window that does not exist", 0, 12, &unaligned),
-        ("a window after the last", 0, 18, &[0xff, 0xff, 0xff, 0xff, 0x7f]),
-        ("more thresholds fired than there are", 0, 24, &[3]),
-        ("more left than the limit", 0, 29, &[4]),
-        ("more used than can be counted", 0, 29, &[0, 0, 0, 0, 0, 0, 0x80]),
-        ("an asset without limits", 3, 0, &[0]),
-        ("a limit of an asset out of bounds", 3, 1, &too_long),
+        ("more thresholds fired than there are", 0, 26, &[3]),
+        ("more left than the limit", 0, 33, &[4]),
+        ("more used than can be counted", 0, 33, &[0, 0, 0, 0, 0, 0, 0x80]),
+        ("more left of an account than can be counted", 0, 40, &too_much),
+        ("more used of an account than can be counted", 0, 40, &[0xff; 7]),
+        ("an asset that is neither listed nor not", 3, 0, &[2]),
+        ("a limit of an asset out of bounds", 3, 3, &too_much),
     ];
     for (what, field, at, bytes) in damages {
         let mut fields = fields(0);
@@ -185,7 +285,7 @@ fn a_key_of_a_later_format_says_so() {
 
 #[test]
 fn a_field_that_is_cut_short_or_too_long_is_no_part_of_a_key() {
-    for field in 0..4 {
+    for field in 0..6 {
         let whole = fields(0);
         let cut = (0..whole[field].len()).map(|at| whole[field][..at].to_vec());
         let longer = [whole[field].clone(), vec![0]].concat();
@@ -203,34 +303,42 @@ fn an_open_reservation_is_written_and_read_by_its_layout() {
     let Entry { until, reservation, ended_by } = read_entry(&stored).unwrap();
     assert_eq!((until, ended_by, reservation.end()), (after_noon(), None, None));
     assert_eq!(reservation, reserved());
-    let parts = [
-        ints::<7>(&[after_noon().unix_ms()]),
-        before_windows(&charge(2, 3, 4), true, true),
-        stored[7 + 1 + 7 * 7 + 2..stored.len() - 3].to_vec(),
-        after_windows(Some(&m1())),
-    ];
-    let read = read_entry(&parts.concat()).unwrap().reservation;
-    assert_eq!((read.reserved(), read.estimate()), (&charge(2, 3, 4), &charge(2, 3, 4)));
 
-    let more = raised(&stored, &reservation, &charge(5, 6, 8));
-    assert_eq!(more.len(), stored.len() - 7);
-    let read = read_entry(&[&stored[..7], &more].concat()).unwrap().reservation;
-    let expected =
-        Reservation::from_parts(Some(m1()), charge(2, 3, 4), charge(5, 6, 8), admitted(), None);
-    assert_eq!(read, expected);
+    let known = read(&fields(0)).unwrap();
+    let (estimate, asset) = (charge([1, 2, 3, 4]), m1());
+    let located = known.state.locate(Some(&asset));
+    let prepared = prepare::check(&known.state, located, &[estimate], true, NOON);
+    let scopes_at = 1 + 8 * 7;
+    let before = before_windows(&estimate, &prepared, &known);
+    assert_eq!(before[..1 + 4 * 7], stored[7..7 + 1 + 4 * 7]);
+    assert_eq!(before[1 + 4 * 7..scopes_at], stored[8..8 + 4 * 7], "the same as estimated");
+    // No change of limits had taken effect at once.
+    let scopes = [2, 0, 0b10_0101, 0, 0, 0, 0, 1, 0b101, 0, 0, 0, 0];
+    assert_eq!(before[scopes_at..], scopes);
+    assert_eq!(after_windows(Some(&asset)), b"am1");
+    assert_eq!(after_windows(None), b"");
+
+    for more in [[5, 6, 7, 9], [0, 0, 0, 0]].map(charge) {
+        let amended = amended(&stored, &reservation, &more);
+        assert_eq!(amended.len(), stored.len() - 7);
+        let read = read_entry(&[&stored[..7], &amended].concat()).unwrap().reservation;
+        let expected =
+            Reservation::from_parts(Some(m1()), charge([1, 2, 3, 4]), more, admitted(), None);
+        assert_eq!(read, expected);
+    }
 }
 
 #[test]
 fn an_ended_reservation_is_written_and_read_by_its_layout() {
-    for end in [ReservationEnd::Settled(charge(8, 9, 10)), ReservationEnd::Cancelled] {
+    for end in [ReservationEnd::Settled(charge([9, 10, 11, 12])), ReservationEnd::Cancelled] {
         let token = *b"sixteen letters.";
         let written =
             [&ints::<7>(&[after_noon().unix_ms()])[..], &ended(&reserved(), end, token)].concat();
         let (state, actual) = match end {
-            ReservationEnd::Settled(_) => (1, [8, 9, 10]),
-            ReservationEnd::Cancelled => (2, [0; 3]),
+            ReservationEnd::Settled(_) => (1, [9, 10, 11, 12]),
+            ReservationEnd::Cancelled => (2, [0; 4]),
         };
-        let numbers = [&[1, 2, 3, 4, 5, 6, 7], &actual[..]].concat();
+        let numbers = [&[1, 2, 3, 4, 5, 6, 7, 8], &actual[..]].concat();
         assert_eq!(written[7..], [&[state], &ints::<7>(&numbers)[..], &token, b"am1"].concat());
         let read = read_entry(&written).unwrap();
         assert_eq!((read.until, read.ended_by), (after_noon(), Some(token)));
@@ -249,11 +357,11 @@ fn bytes_that_no_version_writes_are_no_reservation() {
     let damages: [(&str, usize, &[u8]); 9] = [
         ("a time out of bounds", 0, &[0, 0, 0, 0, 0, 0, 0x20]),
         ("no end", 7, &[3]),
+        ("negative requests", 8, &[0xff; 7]),
         ("negative tokens", 15, &[0xff; 7]),
         ("more tokens than can be counted", 15, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f]),
         ("credits out of bounds", 29, &[0, 0, 0, 0, 0, 0, 0x20]),
-        ("windows that do not exist", 57, &[2]),
-        ("a window after the last", 63, &[0xff, 0xff, 0xff, 0xff, 0x7f]),
+        ("a scope that does not exist", 65, &[3]),
         ("no asset", asset_at, b"b"),
         ("an asset that is no text", asset_at + 1, &[0xff]),
     ];
@@ -286,118 +394,185 @@ fn the_head_of_an_answer_is_a_time_and_letters() {
 
 #[test]
 fn a_step_is_packed_as_the_script_unpacks_it() {
-    let span = |window: Window, rebases| Span { end: window.end(NOON), rebases };
-    let [minute, day] = Window::ALL.map(|window| span(window, 4));
+    let [minute, day] = [span(Window::Minute, 4), span(Window::Day, 4)];
     let rebased = Span { rebases: 5, ..day };
-    let ten = Stops::new(Some(10), Thresholds::default());
-    let mut ladders = [Ladder::same(ten); METERS];
-    ladders[1] =
-        Ladder { from: Stops::new(None, Thresholds::NONE), start: [0, 0, 2, 3, 4], to: ten };
-    let counts =
-        [Amount::Requests, Amount::Tokens, Amount::Requests, Amount::OutputTokens, Amount::Nothing];
-    let step = Step {
-        generations: [7, 8],
-        guards: [Guard::Roll(minute.end), Guard::Same(day, rebased)],
-        start: [11, 12, 13, 14, 15],
-        has_windows: true,
-        counts,
-        ladders: None,
+    let ten = Stops::new(Some(10), Thresholds::DEFAULT);
+    let cell = |unit, origin| CellStep { unit, origin, ladder: Ladder::same(ten) };
+    let window = |window, guard, before: usize| WindowStep {
+        window,
+        guard,
+        before,
+        cells: (0..before).map(|at| cell(Unit::Requests, Origin::Kept(at))).collect(),
     };
-    let block = |mode: u8, meters: u8, window: Window, spans: [Span; 2]| {
-        let mut bytes = vec![mode, meters];
-        for span in spans {
-            push_end(&mut bytes, window, span.end);
-            bytes.push(span.rebases);
-        }
+    let step = |windows: [WindowStep; 3], stops| Step {
+        generation: 7,
+        windows: windows.into_iter().collect(),
+        stops,
+    };
+    let block = |mode: u8, ends: u8, is_day: u8, cells: [u8; 2], spans: &[Span]| {
+        let mut bytes = vec![mode, ends, is_day, cells[0], cells[1]];
+        spans.iter().for_each(|span| push_span(&mut bytes, *span));
         bytes
     };
     let none = Span { end: Timestamp::START_OF_1970, rebases: 0 };
-    let stamps = [STAMP, Stamp([9; 8])];
     let prefixes = |windows: &[u8]| {
-        let prefix = |(stamp, generation): (&Stamp, u8)| {
+        let prefix = |stamp: [u8; 8]| {
             let size = 12 + windows.len() as u8;
-            [&[size], &stamp.0[..], &[generation, 0, 0, 0], windows].concat()
+            [&[size], &stamp[..], &[7, 0, 0, 0], windows].concat()
         };
-        stamps.iter().zip([7, 8]).flat_map(prefix).collect::<Vec<u8>>()
+        [prefix(STAMP.0), prefix([9; 8])].concat()
     };
-    // The amounts that each call takes from the meters that are counted.
-    let take =
-        |meter: usize| Take { least: if meter == 0 { ANY } else { 1 }, less: -(meter as i64) };
-    let until = Window::Day.end(Timestamp::MAX);
+    // The amounts that each call takes from the cells that are counted.
+    let take = |at: usize| Take { least: if at == 0 { ANY } else { 1 }, less: -(at as i64) };
+    let until = Window::Day.end(Timestamp::MAX, &TimeZone::UTC);
     let packed_with = |step: &Step| {
-        let call = [std::array::from_fn(take)].into_iter().collect();
+        let call = [step.cells().enumerate().map(|(at, _)| take(at)).collect()];
         let steps = [step.clone()].into_iter().collect();
-        let calls = [call].into_iter().collect();
+        let calls = [call.into_iter().collect()].into_iter().collect();
         let operation = Operation { from: NOON, until, steps, calls };
-        let counted = Counted { guards: 3, puts: 4, drops: 70_000, ledger: 3 };
-        packed(&operation, stamps, u64::MAX, counted)
+        let history = Some((6, NOON));
+        let counted = Counted { shown: 2, guards: 3, puts: 4, drops: 70_000, ledger: 3, history };
+        packed(&operation, [STAMP, Stamp([9; 8])], u64::MAX, counted)
     };
-    let numbers = [1, 0, 1, 0, 3, 0, 4, 0, 0xff, 0xff, 3];
-    let head = [&ints::<7>(&[NOON.unix_ms(), until.unix_ms(), 1 << 54])[..], &numbers].concat();
+    let numbers = [1, 0, 2, 0, 1, 0, 3, 0, 4, 0, 0xff, 0xff, 3, 6];
+    let head = [
+        &ints::<7>(&[NOON.unix_ms(), until.unix_ms(), 1 << 54])[..],
+        &numbers,
+        &ints::<6>(&[NOON.unix_ms() / 1_000]),
+    ]
+    .concat();
     let takes = ints::<7>(&[ANY, 0, 1, -1, 1, -2, 1, -3]);
+    let starts = ints::<7>(&[7; 4]);
 
-    // Windows and meters that are stored, meters afterwards, blocks, meters of no window; then whether the record has another
-    // shape afterwards, whether starts follow, the kind of stops, and the numbers of each meter among them.
-    let roll = block(2, 2, Window::Minute, [Span { rebases: 0, ..minute }, none]);
-    let same = block(1, 2, Window::Day, [day, rebased]);
-    let moved_windows = [ints::<7>(&[11, 12, 13, 14]), roll, same].concat();
-    let without_stops = [vec![2, 4, 4, 2, 0, 0, 1, 0, 1], moved_windows.clone()].concat();
+    // Windows that are compared, cells before and afterwards, blocks; then whether the record has another shape afterwards,
+    // whether starts follow, the kind of stops, and the numbers of each cell among them.
+    let moved = [
+        window(Window::Minute, Guard::Roll(minute.end), 1),
+        window(Window::Day, Guard::Same(day, rebased), 2),
+        window(Window::Ever, Guard::Keep, 1),
+    ];
+    let blocks = [
+        block(2, 1, 0, [1, 1], &[Span { rebases: 0, ..minute }, none]),
+        block(1, 1, 1, [2, 2], &[day, rebased]),
+        block(0, 0, 0, [1, 1], &[]),
+    ]
+    .concat();
+    let without_stops = [vec![2, 4, 4, 3, 0, 1, 0, 1], starts.clone(), blocks.clone()].concat();
     assert_eq!(
-        packed_with(&step),
+        packed_with(&step(moved.clone(), false)),
         [head.clone(), prefixes(&[]), without_stops, takes.clone()].concat()
     );
 
     // Stops by mark, and at last the cap: those after, those before, and where to start. Of 10, 3 are beyond 80 %, and 1 beyond
     // the limit.
-    let with_stops = Step { ladders: Some(ladders), ..step.clone() };
     let stops = |floors: [i64; 2], cap: i64| ints::<7>(&[floors[0], floors[1], cap]);
-    let (of_ten, of_none) = (stops([3, 1], 10), stops([0, 0], MAX_COUNT.cast_signed()));
+    let (of_ten, of_none) = (stops([3, 1], 10), stops([0, 0], MOST));
+    let mut with_stops = moved.clone();
+    with_stops[1].cells[0].ladder =
+        Ladder { from: Stops::new(None, Thresholds::NONE), start: [0, 0, 2, 3, 4], to: ten };
     let after = of_ten.repeat(4);
-    let before = [of_ten.clone(), of_none, of_ten.clone(), of_ten.clone()].concat();
-    let starts = vec![0, 1, 0, 0, 0, 1, 0, 1];
-    let moved = [vec![2, 4, 4, 2, 0, 0, 1, 2, 3], moved_windows, after, before, starts].concat();
+    let before = [of_ten.clone(), of_none, of_ten.repeat(2)].concat();
+    let marks = vec![0, 1, 0, 0, 0, 1, 0, 1];
+    // A cell that starts is full by the stops before: the call then takes the difference.
+    let starts_before = ints::<7>(&[7, MOST, 7, 7]);
+    let with_ladders =
+        [vec![2, 4, 4, 3, 0, 1, 2, 3], starts_before, after, before, marks, blocks].concat();
     assert_eq!(
-        packed_with(&with_stops),
-        [head.clone(), prefixes(&[]), moved, takes.clone()].concat()
+        packed_with(&step(with_stops, true)),
+        [head.clone(), prefixes(&[]), with_ladders, takes.clone()].concat()
     );
 
     // Windows that are only compared belong to what the record begins with.
-    let as_seen = Step { guards: [Guard::Same(minute, minute), Guard::Same(day, day)], ..step };
-    let mut windows = Vec::new();
-    for (window, span) in [(Window::Minute, minute), (Window::Day, day)] {
-        push_end(&mut windows, window, span.end);
-        windows.push(span.rebases);
-    }
-    let seen = vec![0, 4, 4, 0, 0, 0, 0, 0, 1];
-    assert_eq!(packed_with(&as_seen), [head.clone(), prefixes(&windows), seen, takes].concat());
+    let as_seen = [
+        window(Window::Minute, Guard::Same(minute, minute), 1),
+        window(Window::Day, Guard::Same(day, day), 2),
+        window(Window::Ever, Guard::Keep, 1),
+    ];
+    let windows = windows([(Window::Minute, 4), (Window::Day, 4)]);
+    let seen = vec![0, 4, 4, 0, 0, 0, 0, 1];
+    assert_eq!(
+        packed_with(&step(as_seen.clone(), false)),
+        [head.clone(), prefixes(&windows), seen, takes.clone()].concat()
+    );
 
-    // A global record that counts credits alone: a meter of no window.
-    let credits_alone = Step {
-        guards: [Guard::Keep; 2],
-        has_windows: false,
-        counts: [
-            Amount::Nothing,
-            Amount::Nothing,
-            Amount::Nothing,
-            Amount::Nothing,
-            Amount::Credits,
-        ],
-        ..with_stops
+    // Cells of another shape afterwards: each says where it comes from.
+    let mut reshaped = as_seen;
+    reshaped[0].guard = Guard::End(minute);
+    reshaped[0].cells.clear();
+    reshaped[1].cells = [Origin::Kept(1), Origin::Started, Origin::Account { first: 0, count: 2 }]
+        .map(|origin| cell(Unit::Requests, origin))
+        .into_iter()
+        .collect();
+    let blocks = [
+        block(5, 1, 0, [1, 0], &[minute, none]),
+        block(1, 1, 1, [2, 3], &[day, day]),
+        vec![1, 255, 254, 0, 2],
+        block(0, 0, 0, [1, 1], &[]),
+        vec![0],
+    ]
+    .concat();
+    let other_shape = [vec![2, 4, 4, 3, 1, 1, 0, 1], starts, blocks].concat();
+    assert_eq!(
+        packed_with(&step(reshaped, false)),
+        [head, prefixes(&[]), other_shape, takes].concat()
+    );
+}
+
+fn closed(account: [i64; 4], field: &[u8]) -> Vec<u8> {
+    let span = windows([(Window::Day, 2)]);
+    [span, vec![1, 0, 0, 0], ints::<7>(&account), field.to_vec()].concat()
+}
+
+fn closed_at(members: &[Vec<u8>]) -> Value {
+    Value::Array(members.iter().flat_map(|member| [bulk(member), bulk(b"1760054400")]).collect())
+}
+
+#[test]
+fn closed_days_are_read_by_their_layout() {
+    let members = [
+        closed([MOST - 1, MOST - 2, MOST - 3, MOST - 4], b"g"),
+        closed([MOST, 0, MOST, MOST], b"am1"),
+        closed([MOST - 1, MOST, MOST, MOST], b"o"),
+    ];
+    let days = closed_days(&closed_at(&members)).unwrap();
+    let scopes: Vec<_> = days.iter().map(|day| day.scope.clone()).collect();
+    assert_eq!(scopes, [ScopeId::GLOBAL, ScopeId::asset(m1()), ScopeId::OTHER]);
+    assert!(days.iter().all(|day| day.span == span(Window::Day, 2)), "{days:?}");
+    assert_eq!(days[0].account, charge([1, 2, 3, 4]));
+    assert_eq!(days[1].account.input_tokens(), MAX_COUNT);
+    // Two parts of a day are one row, and so is what is counted live.
+    let known = read(&fields(0)).unwrap();
+    let twice = [&members[..], &members[..1]].concat();
+    let history = DayHistory::of(&known.state, closed_days(&closed_at(&twice)).unwrap(), 1, NOON);
+    assert_eq!(history.len(), 1, "{history:?}");
+    assert_eq!(history[0].scopes[0].account, charge([2, 4, 6, 8]));
+}
+
+#[test]
+fn bytes_that_no_version_writes_are_no_closed_day() {
+    let whole = closed([MOST; 4], b"am1");
+    let refused = |member: &[u8]| {
+        assert_is!(closed_days(&closed_at(&[member.to_vec()])), Err(Misread::Corrupt(_)));
     };
-    let alone = [vec![0, 1, 1, 0, 1, 0, 0, 1, 3], of_ten].concat();
-    let takes = ints::<7>(&[1, -4]);
-    assert_eq!(packed_with(&credits_alone), [head, prefixes(&[]), alone, takes].concat());
+    (0..whole.len() - 2).for_each(|at| refused(&whole[..at]));
+    refused(&closed([MOST + 1, MOST, MOST, MOST], b"g"));
+    refused(&closed([MOST, MOST, MOST, -1], b"g"));
+    refused(&closed([MOST; 4], b"global"));
+    refused(&closed([MOST; 4], b"a\xff"));
+    assert_eq!(closed_days(&Value::Nil).unwrap_err(), Misread::WrongType);
+    assert_eq!(closed_days(&Value::Array(vec![Value::Nil; 2])).unwrap_err(), NOT_AN_ANSWER);
 }
 
 /// They were once of an older layout, and no target got past the first record.
 #[test]
 fn what_fuzzing_begins_with_makes_sense() {
     let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds");
-    let targets: [(&str, Reads); 4] = [
+    let targets: [(&str, Reads); 5] = [
         ("reply", fuzzing::reply),
         ("remembered", fuzzing::remembered),
         ("record", fuzzing::record),
         ("state", fuzzing::state),
+        ("days", fuzzing::days),
     ];
     for (target, reads) in targets {
         for seed in std::fs::read_dir(format!("{seeds}/{target}")).unwrap() {
@@ -415,10 +590,18 @@ proptest! {
     }
 
     #[test]
-    fn limits_are_read_as_they_were_written(limit in prop::option::of(0..=MAX_COUNT)) {
-        let mut bytes = Vec::new();
-        push_limit(&mut bytes, limit);
-        prop_assert_eq!(Reader::new(&bytes).limit(), Ok(limit));
+    fn limits_are_read_as_they_were_written(
+        limits in vec((0..6_usize, 0..5_usize, 0..=MAX_COUNT), 0..=12),
+    ) {
+        let limits = limits.into_iter().fold(Limits::builder(), |builder, (window, unit, amount)| {
+            builder.limit(Window::ALL[window], Unit::ALL[unit], amount)
+        });
+        let config = KeyConfig::named("ci").unwrap().with_global(limits.build().unwrap());
+        let state = KeyState::new(KeyKind::Member, &config, Thresholds::DEFAULT, NOON);
+        let record = state.global().record();
+        let hot = Layout::of(true, record).write(STAMP, &record.stored());
+        let known = read_state(&hot, &write_global(&state), [], None);
+        prop_assert_eq!(known.unwrap().state, state);
     }
 
     #[test]
@@ -427,6 +610,7 @@ proptest! {
         fuzzing::record(&bytes);
         fuzzing::state(&bytes);
         fuzzing::remembered(&bytes);
+        fuzzing::days(&bytes);
     }
 
     /// Most of them still parse, unlike random ones.
@@ -435,7 +619,7 @@ proptest! {
         changes in vec((any::<Index>(), any::<u8>()), 0..6),
         rest in vec(any::<u8>(), 0..50),
     ) {
-        for (reads, mut bytes) in inputs() {
+        for (_, reads, mut bytes) in inputs() {
             for (at, byte) in &changes {
                 let at = at.index(bytes.len());
                 bytes[at] = *byte;
@@ -446,11 +630,11 @@ proptest! {
     }
 }
 
-/// For each entry point of fuzzing, bytes that make sense to it.
-fn inputs() -> Vec<(Reads, Vec<u8>)> {
+/// For each entry point of fuzzing by its name, bytes that make sense to it.
+fn inputs() -> Vec<(&'static str, Reads, Vec<u8>)> {
     let framed = |chunk: Vec<u8>| [vec![chunk.len() as u8], chunk].concat();
     let all = |chunks: Vec<Vec<u8>>| chunks.into_iter().map(framed).collect::<Vec<_>>().concat();
-    let fields = || vec![hot(), hot_asset(), cold(0), cold_asset()];
+    let fields = || vec![hot(), hot_asset(), hot_other(), cold(0), cold_asset(), cold_other()];
     let numbers = |numbers: &[i64]| ints::<8>(numbers);
     let state = [all(fields()), numbers(&[1, 1, 1, 1, NOON.unix_ms()])].concat();
     // A charge of a little; the state shows the order of fields.
@@ -468,7 +652,8 @@ fn inputs() -> Vec<(Reads, Vec<u8>)> {
         [(entry(), "1760011200001"), (end.concat(), "1760011200000")].map(|(entry, score)| {
             [all(vec![entry, score.as_bytes().to_vec()]), at_hand.clone()].concat()
         });
-    let [hot, hot_asset, cold, cold_asset] = [hot(), hot_asset(), cold(0), cold_asset()];
+    let members = vec![closed([MOST - 1; 4], b"g"), closed([MOST - 2; 4], b"o")];
+    let days = [vec![2], all([members, fields()].concat()), numbers(&[NOON.unix_ms()])].concat();
     let hash = |fields: &[(&str, Vec<u8>)]| {
         all(fields
             .iter()
@@ -480,22 +665,25 @@ fn inputs() -> Vec<(Reads, Vec<u8>)> {
     let mut texts = [&texts[..], &[("format", b"1".to_vec()), ("version", b"3".to_vec())]].concat();
     (texts[3].1, texts[4].1) = Default::default();
     let record = [
-        vec![2, 2, 7],
-        hash(&[("g", hot), ("am1", hot_asset)]),
-        hash(&[("g", cold), ("am1", cold_asset)]),
+        vec![3, 3, 7],
+        hash(&[("g", hot()), ("am1", hot_asset()), ("o", hot_other())]),
+        hash(&[("g", cold(0)), ("am1", cold_asset()), ("o", cold_other())]),
         hash(&texts),
     ];
-    let mut inputs: Vec<(Reads, Vec<u8>)> =
-        vec![(fuzzing::state, state), (fuzzing::record, record.concat())];
-    inputs.extend(replies.map(|reply| (fuzzing::reply as Reads, reply)));
-    inputs.extend(remembered.map(|bytes| (fuzzing::remembered as Reads, bytes)));
+    let mut inputs: Vec<(_, Reads, Vec<u8>)> = vec![
+        ("state", fuzzing::state, state),
+        ("record", fuzzing::record, record.concat()),
+        ("days", fuzzing::days, days),
+    ];
+    inputs.extend(replies.map(|reply| ("reply", fuzzing::reply as Reads, reply)));
+    inputs.extend(remembered.map(|bytes| ("remembered", fuzzing::remembered as Reads, bytes)));
     inputs
 }
 
 #[test]
 fn what_the_changed_bytes_begin_with_makes_sense() {
-    for (number, (reads, bytes)) in inputs().into_iter().enumerate() {
-        assert!(reads(&bytes), "{number}");
+    for (number, (target, reads, bytes)) in inputs().into_iter().enumerate() {
+        assert!(reads(&bytes), "{number}: {target}");
     }
 }
 
@@ -503,23 +691,32 @@ fn bulk(text: &[u8]) -> Value {
     Value::BulkString(text.to_vec())
 }
 
-fn charge(input: u64, output: u64, credits: u64) -> Charge {
-    let charge = Charge::request().with_tokens(input, output).unwrap();
+fn charge([requests, input, output, credits]: [u64; 4]) -> Charge {
+    let charge = Charge::request().with_requests(requests).unwrap();
+    let charge = charge.with_tokens(input, output).unwrap();
     charge.with_credits(Credits::from_millionths(credits).unwrap())
 }
 
 fn reserved() -> Reservation {
-    Reservation::from_parts(Some(m1()), charge(2, 3, 4), charge(5, 6, 7), admitted(), None)
+    let (reserved, estimate) = (charge([1, 2, 3, 4]), charge([5, 6, 7, 8]));
+    Reservation::from_parts(Some(m1()), reserved, estimate, admitted(), None)
 }
 
-fn admitted() -> AdmittingWindows {
-    let ids = |generation, [minute, day]: [u8; 2]| {
-        let id = |window: Window, rebases| {
-            Some(WindowId { generation, span: Span { end: window.end(NOON), rebases } })
-        };
-        [id(Window::Minute, minute), id(Window::Day, day)]
+fn admitted() -> Admission {
+    let scope = |scope, generation, changes, windows: &[(Window, Span)]| AdmittedScope {
+        scope,
+        generation,
+        changes,
+        windows: windows.iter().copied().collect(),
     };
-    AdmittingWindows { global: ids(1, [0, 1]), asset: ids(2, [2, 3]) }
+    let spans = |rebases: [u8; 2]| {
+        [
+            (Window::Minute, span(Window::Minute, rebases[0])),
+            (Window::Day, span(Window::Day, rebases[1])),
+        ]
+    };
+    let ever = [&spans([0, 1])[..], &[(Window::Ever, Span::EVER)]].concat();
+    Admission::new([scope(Scope::Global, 1, 0, &ever), scope(Scope::Asset, 2, 9, &spans([2, 3]))])
 }
 
 fn after_noon() -> Timestamp {

@@ -12,7 +12,7 @@ use std::error::Error;
 use limiter_conformance::fixtures::{NOON, asset, key_id, millionths, tokens, workspace};
 use limiter_core::{
     AssetId, Charge, Decision, KeyConfig, KeyKind, KeysError, Limits, ManualClock, NewRecord,
-    Search, Store, StoreError, TokenType,
+    Search, Store, StoreError, Thresholds, Unit, Window,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{fresh_name, shared};
@@ -21,6 +21,7 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use tokio::runtime::Runtime;
 
 use crate::common;
+use crate::update::update;
 use damage::{Damage, Fields, OtherType, damages, other_types};
 use server::Server;
 
@@ -95,9 +96,10 @@ impl World {
             }
             // A change is pending, so that every part of a record is there.
             let mut config = record("victim", 50).config;
-            config.global = limits(60, TokenType::Input);
-            config.assets.insert(asset("m1"), limits(70, TokenType::Total));
-            let updated = knowing.update(&workspace("w"), &key_id("victim"), 1, &config).await;
+            config.global = limits(60, Unit::InputTokens);
+            config.assets.insert(asset("m1"), limits(70, Unit::Tokens));
+            let updated =
+                knowing.update(&workspace("w"), &update(&key_id("victim"), 1, &config)).await;
             updated.expect("a change");
             (knowing, builder().max_remembered_limits(1).connect().await.expect("a store"))
         });
@@ -212,10 +214,10 @@ impl World {
                 return Err(format!("the other key of the workspace is not listed: {listed:?}"));
             }
             let mut config = record("victim", 50).config;
-            let updated = store.update(&workspace("w"), &id, version, &config).await;
+            let updated = store.update(&workspace("w"), &update(&id, version, &config)).await;
             updated.map_or_else(|error| refused(&error), |_| Ok(()))?;
             config.name = "victim'".parse().expect("a name");
-            let updated = store.update(&workspace("w"), &id, version, &config).await;
+            let updated = store.update(&workspace("w"), &update(&id, version, &config)).await;
             updated.map_or_else(|error| refused(&error), |_| Ok(()))?;
             let deleted = store.delete(&workspace("w"), &id).await;
             deleted.map_or_else(|error| refused(&error), |_| Ok(()))
@@ -273,20 +275,28 @@ fn clear(error: &StoreError) -> Result<(), String> {
 fn record(id: &str, budget: u64) -> NewRecord {
     let config = KeyConfig::named(id)
         .expect("a name")
-        .with_global(limits(40, TokenType::Output))
-        .with_asset(asset("m1"), limits(30, TokenType::Total))
+        .with_global(limits(40, Unit::OutputTokens))
+        .with_asset(asset("m1"), limits(30, Unit::Tokens))
         .with_budget(millionths(budget));
     let (id, workspace) = (key_id(id), workspace("w"));
-    NewRecord { id, workspace, kind: KeyKind::Member, config, secret: None, bootstraps: false }
+    NewRecord {
+        id,
+        workspace,
+        kind: KeyKind::Member,
+        config,
+        thresholds: Thresholds::DEFAULT,
+        secret: None,
+        bootstraps: false,
+    }
 }
 
-fn limits(each: u64, token_type: TokenType) -> Limits {
-    let limits = Limits::builder()
-        .requests_per_minute(each)
-        .requests_per_day(each)
-        .tokens_per_minute(each)
-        .tokens_per_day(each);
-    limits.token_type(token_type).build().expect("within bounds")
+/// Limits of requests, and of tokens of one unit.
+fn limits(each: u64, tokens: Unit) -> Limits {
+    let windows = [Window::Minute, Window::Day, Window::Month];
+    let limits = windows.into_iter().fold(Limits::builder(), |limits, window| {
+        limits.limit(window, Unit::Requests, each).limit(window, tokens, each)
+    });
+    limits.build().expect("within bounds")
 }
 
 fn charge() -> Charge {

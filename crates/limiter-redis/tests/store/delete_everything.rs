@@ -1,6 +1,8 @@
 //! A store that is no longer needed leaves nothing in Redis, and takes nothing that belongs to another.
 
-use limiter_core::{AccessKey, Charge, KeyConfig, KeyKind, Limits, NewRecord, Store, StoredSecret};
+use limiter_core::{
+    AccessKey, Charge, KeyConfig, KeyKind, Limits, NewRecord, Store, StoredSecret, Thresholds,
+};
 use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisCluster, RedisServer};
 
@@ -49,6 +51,7 @@ async fn fill(store: &RedisStore, keys: usize) {
             workspace: "home".parse().unwrap(),
             kind: KeyKind::Member,
             config: KeyConfig::named(&name).unwrap().with_global(limits),
+            thresholds: Thresholds::DEFAULT,
             secret: Some(StoredSecret::from(&access_key)),
             bootstraps: false,
         };

@@ -1,5 +1,6 @@
 //! The store on real servers, in one binary: linking many takes longer than running them.
 
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod corruption;
@@ -14,3 +15,4 @@ mod sentinel;
 mod stale;
 #[cfg(feature = "fuzzing")]
 mod trips;
+mod update;

@@ -51,11 +51,11 @@ async fn life_of_a_key(store: &Managed, clock: &ManualClock, admin: &KeyId, name
         let decision = store.check_and_consume(&key, None, &Charge::request()).await.unwrap();
         assert_eq!(decision.is_allowed(), allowed, "{name}: call {call}: {decision:?}");
     }
-    assert_eq!(keys.usage(&key).await.unwrap().global.unwrap().minute.requests.used, 2);
+    assert_eq!(keys.usage(&key).await.unwrap().scopes[0].rules[0].used, 2);
 
     let config = named(&format!("{name}, renamed")).with_global(requests_per_minute(3));
-    let updated = keys.update(&key, 1, &config).await.unwrap();
-    assert_eq!((updated.name.as_str(), updated.version), (config.name.as_str(), 2));
+    let updated = keys.update(&key, 1, &config).await.unwrap().record;
+    assert_eq!((updated.config.name.as_str(), updated.version), (config.name.as_str(), 2));
     let found = keys.search(&Search::all().name_contains("renamed")).await.unwrap();
     assert_eq!(found.keys.iter().map(|key| &key.id).collect::<Vec<_>>(), [&key]);
     clock.advance(MINUTE);

@@ -7,14 +7,15 @@ use limiter_conformance::fixtures::{
     NOON, asset, millionths, named, request_id, requests_per_minute, spend,
 };
 use limiter_core::{
-    AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store, Timestamp,
-    Totals, WorkspaceId,
+    AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store, Thresholds,
+    Timestamp, Totals, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_redis::probe::Beliefs;
 use limiter_test_servers::shared;
 
 use crate::common;
+use crate::update::update;
 
 #[tokio::test]
 async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
@@ -75,8 +76,13 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
         "the call after that, since the limits are read again",
         world.trips(one, world.admit(one, None)).await,
     );
-    row("`update`", world.trips(one, world.save(one, &large_but(8))).await);
-    row("`peek`, `usage`", {
+    row("`update`, `reset`", {
+        let update = world.trips(one, world.save(one, &large_but(8))).await;
+        let reset = async { one.reset(&world.workspace, &world.key).await.expect("a key") };
+        assert_eq!(world.trips(one, reset).await, update);
+        update
+    });
+    row("`peek`, `usage`, `history`", {
         let peek = async {
             let peeked = one.peek(&world.key, None, &Charge::request()).await;
             assert!(peeked.expect("an answer").is_allowed());
@@ -84,6 +90,8 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
         let peek = world.trips(one, peek).await;
         let usage = async { drop(one.usage(&world.key).await.expect("an answer")) };
         assert_eq!(world.trips(one, usage).await, peek);
+        let history = async { drop(one.history(&world.key, 35).await.expect("an answer")) };
+        assert_eq!(world.trips(one, history).await, peek);
         peek
     });
 
@@ -91,7 +99,7 @@ async fn each_operation_takes_as_many_trips_as_architecture_md_says() {
     let [one, other] = &world.processes;
     row("`reserve`, cold", world.trips(one, world.reserve(one, "r0")).await);
     row("`reserve`", world.trips(one, world.reserve(one, "r1")).await);
-    row("`extend`", world.trips(one, world.extend(one, "r1", 7)).await);
+    row("`amend`", world.trips(one, world.amend(one, "r1", 7)).await);
     row("`settle` or `cancel` by the process that reserved", {
         let settle = world.trips(one, world.settle(one, "r1", 5)).await;
         world.reserve(one, "r2").await;
@@ -215,6 +223,7 @@ impl World {
             workspace: workspace.clone(),
             kind,
             config,
+            thresholds: Thresholds::DEFAULT,
             secret: None,
             bootstraps: false,
         };
@@ -263,7 +272,8 @@ impl World {
         let record = Store::read(process, &self.key).await.expect("an answer").expect("a key");
         // Only the update counts.
         process.take_trips();
-        let updated = process.update(&self.workspace, &self.key, record.version, config).await;
+        let updated =
+            process.update(&self.workspace, &update(&self.key, record.version, config)).await;
         updated.expect("the version is right");
     }
 
@@ -275,9 +285,9 @@ impl World {
         assert!(reserved.expect("an answer").is_charged());
     }
 
-    async fn extend(&self, process: &RedisStore, request: &str, credits: u64) {
-        let extended = process.extend(&self.key, &request_id(request), &totals(credits)).await;
-        assert!(extended.expect("an answer").is_allowed());
+    async fn amend(&self, process: &RedisStore, request: &str, credits: u64) {
+        let amended = process.amend(&self.key, &request_id(request), &totals(credits)).await;
+        assert!(amended.expect("an answer").is_allowed());
     }
 
     async fn settle(&self, process: &RedisStore, request: &str, credits: u64) {
@@ -300,7 +310,7 @@ fn large_but(more: u64) -> KeyConfig {
         .tokens_per_minute(1_000_000)
         .tokens_per_day(1_000_000 + more);
     let limits = limits.build().expect("limits within bounds");
-    named("ci").with_global(limits).with_asset(asset("m1"), limits)
+    named("ci").with_global(limits.clone()).with_asset(asset("m1"), limits)
 }
 
 fn per_minute(requests: u64) -> KeyConfig {

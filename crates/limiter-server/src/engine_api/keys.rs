@@ -33,17 +33,17 @@ pub(crate) struct CreateKeys {
 pub(crate) struct CreateKey {
     /// Member if left out.
     #[serde(default = "member")]
-    kind: KeyKind,
-    /// Its name, limits, budget and expiry.
-    config: KeyConfig,
+    pub(super) kind: KeyKind,
+    /// Its name, limits, expiry and time zone.
+    pub(super) config: KeyConfig,
     /// Its id, 1 to 128 bytes; drawn if left out. No id may be used again, also after a deletion.
-    id: Option<KeyId>,
+    pub(super) id: Option<KeyId>,
     /// An access key of the caller's, 16 to 256 visible ASCII characters; drawn if left out.
     #[schema(min_length = 16, max_length = 256)]
-    access_key: Option<String>,
+    pub(super) access_key: Option<String>,
     /// Whether the key has no access key at all.
     #[serde(default)]
-    without_access_key: bool,
+    pub(super) without_access_key: bool,
 }
 
 /// The result for each key, in the order of the request.
@@ -144,7 +144,7 @@ pub(crate) async fn list(
 }
 
 impl CreateKey {
-    fn read(self) -> Result<NewKey, Refusal> {
+    pub(super) fn read(self) -> Result<NewKey, Refusal> {
         let mut key = match self.kind {
             KeyKind::Admin => NewKey::admin(self.config),
             _ => NewKey::member(self.config),
@@ -189,6 +189,6 @@ impl From<Result<CreatedKey, KeysError>> for CreatedOrNot {
     }
 }
 
-const fn member() -> KeyKind {
+pub(super) const fn member() -> KeyKind {
     KeyKind::Member
 }

@@ -80,26 +80,26 @@ pub(crate) async fn reserve(
     reserved(reservation.as_ref(), &decision, &app.dialects)
 }
 
-/// Raise the estimate of a running call; what is missing is charged, all or nothing.
+/// Change the estimate of a running call to new totals, up or down. What is added is charged, all or nothing; what is taken
+/// away is handed back at once.
 #[utoipa::path(
-    post, path = "/v1/reservations/{id}/extend", tag = "reservations", request_body = Totals,
+    post, path = "/v1/reservations/{id}/amend", tag = "reservations", request_body = Totals,
     params(("id" = RequestId, Path, description = "The id of a reservation of this key")),
     responses(
         (status = 200, description = "The decision; a denial changes nothing", body = DecisionAnswer),
         RequestProblems,
         BodyProblems,
-        (status = 400, description = "The request cannot be read, or a total is below the estimate", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 403, description = "An admin key makes no calls", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such reservation of this key, or its time has passed", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "The reservation is settled", body = ProblemSchema, content_type = "application/problem+json"),
     ),
 )]
-pub(crate) async fn extend(
+pub(crate) async fn amend(
     State(app): State<Arc<App>>,
     OwnReservation { key, id }: OwnReservation,
     JsonBody(to): JsonBody<Totals>,
 ) -> Result<Response, Refusal> {
-    let decision = app.limiter.extend(&key, &id, &to).await?;
+    let decision = app.limiter.amend(&key, &id, &to).await?;
     decided(&decision, &app.dialects)
 }
 

@@ -1,10 +1,10 @@
-//! The usage of a key.
+//! The usage and the history of a key.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use limiter::{KeyId, Usage};
+use limiter::{DayHistory, KeyId, Usage};
 use serde::Deserialize;
 
 use super::problems::{ProblemSchema, RequestProblems};
@@ -20,14 +20,15 @@ pub(crate) struct UsageQuery {
     key_id: Option<KeyId>,
 }
 
-/// The usage of a key in this minute and on this day, and of its budget. Reading it changes nothing.
+/// The usage of a key: what it has counted today, limited or not, and each limit in force, by scope. Reading it changes
+/// nothing.
 ///
 /// A member key reads its own usage, an admin key that of every key of its workspace.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "usage",
     params(("key_id" = Option<KeyId>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out")),
     responses(
-        (status = 200, description = "Used, limit, remaining and reset of every limited scope", body = Usage),
+        (status = 200, description = "The account of today, and used, limit, remaining and reset of each limit, by scope", body = Usage),
         RequestProblems,
         (status = 403, description = "A member key asks for the usage of another key", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
@@ -44,4 +45,46 @@ pub(crate) async fn usage(
         None => keys.own_usage().await?,
     };
     Ok(Json(usage))
+}
+
+/// The key whose history is read, and how far.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HistoryQuery {
+    key_id: Option<KeyId>,
+    days: Option<u16>,
+}
+
+/// What a key has counted on each of the last days, the oldest first and today at the end. Days without any charge are left
+/// out.
+///
+/// A member key reads its own history, an admin key that of every key of its workspace.
+#[utoipa::path(
+    get, path = "/v1/history", tag = "usage",
+    params(
+        ("key_id" = Option<KeyId>, Query, description = "The id of a key of the workspace, for admin keys; that of the calling key if left out"),
+        ("days" = Option<u16>, Query, description = "The days, today included: 1 to 400, and at most as many as the store keeps; 35 if left out", minimum = 1, maximum = 400),
+    ),
+    responses(
+        (status = 200, description = "What was counted on each day, by scope", body = Vec<DayHistory>),
+        RequestProblems,
+        (status = 403, description = "A member key asks for the history of another key", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn history(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Queried(query): Queried<HistoryQuery>,
+) -> Result<Json<Vec<DayHistory>>, Refusal> {
+    let days = query.days.unwrap_or(DayHistory::DAYS);
+    if !(1..=DayHistory::MOST_DAYS).contains(&days) {
+        let message = format!("days is {days}, but must be 1 to {}", DayHistory::MOST_DAYS);
+        return Err(Refusal::malformed(message));
+    }
+    let id = match query.key_id {
+        Some(id) => id,
+        None => app.limiter.authenticate(&caller.0).await?.ok_or_else(Refusal::unknown_key)?,
+    };
+    Ok(Json(app.limiter.keys(&caller.0).history(&id, days).await?))
 }

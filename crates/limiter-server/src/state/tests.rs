@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use limiter::store::NewRecord;
-use limiter::{Charge, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, WorkspaceId};
+use limiter::store::{KeyUpdate, NewRecord};
+use limiter::{
+    Charge, Effective, KeyConfig, KeyId, KeyKind, KeysError, Limiter, Limits, Thresholds,
+    WorkspaceId,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -40,7 +43,15 @@ fn create(store: &MemoryStore, name: &str) -> Result<KeyId, KeysError> {
     let limits = Limits::builder().requests_per_day(5).build().unwrap();
     let config = KeyConfig::named(name).unwrap().with_global(limits);
     let (id, workspace, kind) = (name.parse().unwrap(), home(), KeyKind::Member);
-    let key = NewRecord { id, workspace, kind, config, secret: None, bootstraps: false };
+    let key = NewRecord {
+        id,
+        workspace,
+        kind,
+        config,
+        thresholds: Thresholds::DEFAULT,
+        secret: None,
+        bootstraps: false,
+    };
     store.create(key).map(|record| record.id)
 }
 
@@ -55,7 +66,9 @@ fn file_in_use(folder: &Folder) -> Vec<u8> {
     let key = create(&store, "later").unwrap();
     let limits = Limits::builder().requests_per_day(1).build().unwrap();
     let config = KeyConfig::named("renamed").unwrap().with_global(limits);
-    store.update(&home(), &key, 1, &config).unwrap();
+    let (effective, thresholds) = (Effective::Now, Thresholds::DEFAULT);
+    let update = KeyUpdate { id: key, version: 1, config, effective, thresholds };
+    store.update(&home(), &update).unwrap();
     fs::read(folder.state()).unwrap()
 }
 
@@ -98,7 +111,8 @@ fn a_change_that_was_cut_off_is_dropped_and_the_next_one_takes_its_place() {
     for length in [last, last + 1, last + 100, bytes.len() - 2, bytes.len() - 1] {
         fs::write(folder.state(), &bytes[..length]).unwrap();
         let (_file, store) = open(&folder.state()).unwrap();
-        let name = |id: &str| store.read(&id.parse().unwrap()).map(|key| key.name.to_string());
+        let name =
+            |id: &str| store.read(&id.parse().unwrap()).map(|key| key.config.name.to_string());
         assert_eq!((name("saved"), name("later")), (Some("saved".into()), Some("later".into())));
         create(&store, "another").unwrap();
         drop((store, _file));
@@ -180,7 +194,7 @@ fn changes_during_saves_are_all_kept() {
     let again = MemoryStore::builder().restore_with(snapshot, changes).unwrap();
     let all = limiter::Search::all().page_size(1_000);
     let names = |store: &MemoryStore| {
-        store.list(&home(), &all).keys.into_iter().map(|key| key.name).collect::<Vec<_>>()
+        store.list(&home(), &all).keys.into_iter().map(|key| key.config.name).collect::<Vec<_>>()
     };
     assert_eq!(names(&again), names(&store));
     assert_eq!(names(&again).len(), 60);

@@ -144,7 +144,7 @@ async fn replace(
         let config = request.replacing(&record, models)?;
         match keys.update(id, record.version, &config).await {
             Err(KeysError::Conflict { .. }) if retries < CONFLICT_RETRIES => retries += 1,
-            updated => return Ok(updated?),
+            updated => return Ok(updated?.record),
         }
     }
 }

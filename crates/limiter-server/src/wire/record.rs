@@ -5,12 +5,14 @@ use std::iter;
 
 use limiter::__private::Object;
 use limiter::{
-    AccessKey, AssetId, Credits, KeyConfig, KeyKind, KeyName, KeyRecord, Limits, TokenType,
+    AccessKey, AssetId, Credits, KeyConfig, KeyKind, KeyName, KeyRecord, Limit, Limits, Other,
+    Unit, Window,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::tokens::{TokenType, WINDOWS};
 use super::{amount, expiry};
 use crate::models::Models;
 use crate::refusal::{Refusal, shortened};
@@ -92,20 +94,23 @@ impl KeyRequest {
             );
             return Err(Refusal::malformed(message));
         }
-        self.over(&record.config(), models)
+        self.over(&record.config, models)
     }
 
     fn over(&self, current: &KeyConfig, models: &Models) -> Result<KeyConfig, Refusal> {
         let mut assets = BTreeMap::new();
         for Object(entry) in self.assets_limits.iter().flatten() {
             let id = entry.asset(current, models)?;
-            let limits = entry.over("assetsLimits", current.assets.get(&id))?;
+            let limits = match current.assets.get(&id) {
+                Some(before) => entry.over("assetsLimits", before)?,
+                None => entry.over("assetsLimits", &Limits::NONE)?,
+            };
             if assets.insert(id.clone(), limits).is_some() {
                 return Err(Refusal::malformed(format!("assetsLimits names {id:?} twice")));
             }
         }
         for (id, limits) in &current.assets {
-            let kept = zeros(limits)?;
+            let kept = LimitsRequest::NONE.over("assetsLimits", limits)?;
             if !kept.is_none() {
                 assets.entry(id.clone()).or_insert(kept);
             }
@@ -117,22 +122,20 @@ impl KeyRequest {
                     shortened(asset)
                 )));
             }
-            Some(Object(limits)) => limits.over("globalLimits", Some(&current.global))?,
-            None => zeros(&current.global)?,
+            Some(Object(limits)) => limits.over("globalLimits", &current.global)?,
+            None => LimitsRequest::NONE.over("globalLimits", &current.global)?,
         };
         let budget = self.budget.as_ref().filter(|budget| !budget.is_null());
         let budget = budget.map(|budget| amount::credits("budget", budget)).transpose()?;
+        // A budget that is sent back as shown stays, even if it was shown rounded.
+        let budget = match (budget, current.budget()) {
+            (Some(said), Some(kept)) if amount::number(said) == amount::number(kept) => Some(kept),
+            (said, _) => said,
+        };
         Ok(KeyConfig {
             name: self.name.clone(),
-            global,
+            global: global.to_builder().credits_ever(budget).build()?,
             assets,
-            // A budget that is sent back as shown stays, even if it was shown rounded.
-            budget: match (budget, current.budget) {
-                (Some(said), Some(kept)) if amount::number(said) == amount::number(kept) => {
-                    Some(kept)
-                }
-                (said, _) => said,
-            },
             expires_at: match self.expires_at.as_deref() {
                 None | Some("") => None,
                 Some(text) => Some(expiry::read(text)?),
@@ -143,20 +146,33 @@ impl KeyRequest {
 }
 
 impl LimitsRequest {
-    /// Returns the limits after an update of the current ones. A limit of 0 stays until another limit replaces it: a 0
-    /// on this wire means no limit, and must not lift it by mistake.
-    fn over(&self, of: &str, current: Option<&Limits>) -> Result<Limits, Refusal> {
-        let zeros = current.map_or(Ok(Limits::NONE), zeros)?;
-        let said = [&self.tpm, &self.tpd, &self.rpm, &self.rpd];
-        let mut amounts = amounts(&zeros);
-        for ((amount, name), said) in amounts.iter_mut().zip(NAMES).zip(said) {
+    /// Says nothing.
+    const NONE: Self =
+        Self { tpm: None, tpd: None, rpm: None, rpd: None, token_type: None, asset_id: None };
+
+    /// Returns the limits after an update of the current ones. Limits that this wire cannot express stay. So does a limit of
+    /// 0, until another limit replaces it: a 0 on this wire means no limit, and must not lift it by mistake.
+    fn over(&self, of: &str, current: &Limits) -> Result<Limits, Refusal> {
+        let shown = shown_type(current).unit();
+        let tokens = self.token_type.unwrap_or(TokenType::Total).unit();
+        let [tpm, tpd, rpm, rpd] = NAMES;
+        let mut limits = current.to_builder();
+        for (name, said, window, before, unit) in [
+            (tpm, &self.tpm, Window::Minute, shown, tokens),
+            (tpd, &self.tpd, Window::Day, shown, tokens),
+            (rpm, &self.rpm, Window::Minute, Unit::Requests, Unit::Requests),
+            (rpd, &self.rpd, Window::Day, Unit::Requests, Unit::Requests),
+        ] {
             let said = amount::limit(&format!("{name} of {of}"), said.as_ref())?;
-            *amount = said.or(*amount);
+            for replaced in [before, unit] {
+                let zero = current.get(window, replaced).filter(|amount| *amount == 0);
+                limits = limits.limit(window, replaced, zero.filter(|_| said.is_none()));
+            }
+            if said.is_some() {
+                limits = limits.limit(window, unit, said);
+            }
         }
-        let [tpm, tpd, ..] = amounts;
-        let says_tokens = tpm.max(tpd) > Some(0);
-        let default = if says_tokens { TokenType::Total } else { zeros.token_type() };
-        limits(amounts, self.token_type.unwrap_or(default))
+        Ok(limits.build()?)
     }
 
     /// Finds the asset of an entry: a model of this server, by its id or path, or an asset that the key already lists.
@@ -179,42 +195,47 @@ impl LimitsRequest {
     }
 }
 
-/// Returns only the limits of 0. They allow nothing, which this wire cannot express.
-fn zeros(of: &Limits) -> Result<Limits, Refusal> {
-    let zero = |amount: Option<u64>| amount.filter(|amount| *amount == 0);
-    limits(amounts(of).map(zero), of.token_type())
-}
-
 /// The names of the limits of a scope, in the order of [`amounts`].
 const NAMES: [&str; 4] = ["tpm", "tpd", "rpm", "rpd"];
 
+/// Returns the limits of a scope that a record shows.
 fn amounts(of: &Limits) -> [Option<u64>; 4] {
-    [of.tokens_per_minute(), of.tokens_per_day(), of.requests_per_minute(), of.requests_per_day()]
+    let [tokens, requests] = [shown_type(of).unit(), Unit::Requests]
+        .map(|unit| WINDOWS.map(|window| of.get(window, unit)));
+    let ([tpm, tpd], [rpm, rpd]) = (tokens, requests);
+    [tpm, tpd, rpm, rpd]
 }
 
-fn limits(
-    [tpm, tpd, rpm, rpd]: [Option<u64>; 4],
-    token_type: TokenType,
-) -> Result<Limits, Refusal> {
-    let tokens = Limits::builder().tokens_per_minute(tpm).tokens_per_day(tpd);
-    let limits = tokens.requests_per_minute(rpm).requests_per_day(rpd).token_type(token_type);
-    Ok(limits.build()?)
+fn shown_type(of: &Limits) -> TokenType {
+    TokenType::shown(|window, unit| of.get(window, unit).is_some())
+}
+
+/// Returns the limits of a scope that a record does not show. The budget has a field of its own.
+fn hidden(of: &Limits) -> Limits {
+    let units = [shown_type(of).unit(), Unit::Requests];
+    let is_shown = |limit: &Limit| {
+        WINDOWS.contains(&limit.window) && units.contains(&limit.unit)
+            || (limit.window, limit.unit) == (Window::Ever, Unit::Credits)
+    };
+    of.iter().filter(|limit| !is_shown(limit)).collect()
 }
 
 impl KeyAnswer {
     /// A key that was read: its access key is masked.
     pub(crate) fn of(record: &KeyRecord) -> Self {
-        let config = record.config();
+        let config = &record.config;
         let assets = config.assets.iter();
         Self {
             id: record.id.to_string(),
-            name: record.name.to_string(),
+            name: config.name.to_string(),
             access_key: record.access_key.map(|masked| masked.to_string()),
             is_admin: record.kind == KeyKind::Admin,
-            budget: record.budget.map(amount::number),
-            expires_at: record.expires_at.map(expiry::write),
-            not_shown: not_shown(&config),
-            global_limits: (!config.global.is_none())
+            budget: config.budget().map(amount::number),
+            expires_at: config.expires_at.map(expiry::write),
+            not_shown: not_shown(config),
+            global_limits: amounts(&config.global)
+                .iter()
+                .any(Option::is_some)
                 .then(|| LimitsAnswer::of(&config.global, None)),
             assets_limits: assets.map(|(id, limits)| LimitsAnswer::of(limits, Some(id))).collect(),
         }
@@ -231,8 +252,7 @@ impl LimitsAnswer {
     /// Renders limits, with 0 for no limit. A limit of 0 is rendered as 0 too, and `notShown` explains it.
     fn of(limits: &Limits, asset: Option<&AssetId>) -> Self {
         let [tpm, tpd, rpm, rpd] = amounts(limits).map(Option::unwrap_or_default);
-        // Null means the total.
-        let token_type = Some(limits.token_type()).filter(|kind| *kind != TokenType::Total);
+        let token_type = shown_type(limits).answered();
         Self { tpm, tpd, rpm, rpd, token_type, asset_id: asset.cloned() }
     }
 }
@@ -252,6 +272,19 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
                 ));
             }
         }
+        let hidden = hidden(limits);
+        if !hidden.is_none() {
+            sentences.push(format!("{scope} has more, which stay: {hidden}"));
+        }
+    }
+    match &config.other {
+        Other::Denied => sentences.push("models that assetsLimits does not list are denied".into()),
+        Other::Limited(limits) if !limits.is_none() => sentences
+            .push(format!("models that assetsLimits does not list have, together: {limits}")),
+        Other::Limited(_) => {}
+    }
+    if !config.time_zone.is_utc() {
+        sentences.push(format!("days are those of {}", config.time_zone));
     }
     if let Some(at) = config.expires_at.filter(|at| at.check("expiresAt").is_err()) {
         sentences
@@ -259,7 +292,7 @@ fn not_shown(config: &KeyConfig) -> Vec<String> {
     }
     let rounded =
         |budget: Credits| amount::credits("budget", &amount::number(budget)).ok() != Some(budget);
-    if let Some(budget) = config.budget.filter(|budget| rounded(*budget)) {
+    if let Some(budget) = config.budget().filter(|budget| rounded(*budget)) {
         sentences
             .push(format!("budget is {budget} credits, and shown rounded to the nearest float"));
     }
@@ -287,8 +320,13 @@ mod tests {
         request.over(current, &models).map_err(|refusal| refusal.message)
     }
 
-    fn scope(amounts: [Option<u64>; 4], token_type: TokenType) -> Limits {
-        limits(amounts, token_type).unwrap()
+    fn scope([tpm, tpd, rpm, rpd]: [Option<u64>; 4], token_type: TokenType) -> Limits {
+        let tokens = Limits::builder().limit(Window::Minute, token_type.unit(), tpm).limit(
+            Window::Day,
+            token_type.unit(),
+            tpd,
+        );
+        tokens.requests_per_minute(rpm).requests_per_day(rpd).build().unwrap()
     }
 
     fn total(amounts: [Option<u64>; 4]) -> Limits {
@@ -303,7 +341,7 @@ mod tests {
         let gpt_5 = GPT_5.parse().unwrap();
         for (json, expected) in [
             (json!({}), named("ci")),
-            (json!({"globalLimits": global}), named("ci").with_global(two)),
+            (json!({"globalLimits": global}), named("ci").with_global(two.clone())),
             (
                 json!({"assetsLimits": [of_asset("openai/gpt-5/openai")]}),
                 named("ci").with_asset(gpt_5, two),
@@ -354,6 +392,47 @@ mod tests {
     }
 
     #[test]
+    fn a_put_keeps_other_windows_other_units_and_other_assets() {
+        let limits = Limits::builder()
+            .requests_per_minute(5)
+            .requests_per_hour(50)
+            .tokens_per_day(900)
+            .output_tokens_per_day(300)
+            .credits_per_month("12.50".parse::<Credits>().unwrap());
+        let of_model = Limits::builder().input_tokens_per_minute(7).requests_per_week(8);
+        let (limits, of_model) = (limits.build().unwrap(), of_model.build().unwrap());
+        let current = named("ci")
+            .with_global(limits.clone())
+            .with_asset(MINI.parse().unwrap(), of_model.clone())
+            .with_other(Other::Denied)
+            .with_time_zone("Europe/Berlin".parse().unwrap());
+        assert_eq!(not_shown(&current).len(), 4, "{:?}", not_shown(&current));
+        let shown = json!({
+            "globalLimits": {"tpm": 0, "tpd": 900, "rpm": 5, "rpd": 0, "tokenType": null},
+            "assetsLimits": [{"tpm": 7, "tpd": 0, "rpm": 0, "rpd": 0, "tokenType": "input", "assetId": MINI}],
+        });
+        let answer = |limits| serde_json::to_value(LimitsAnswer::of(limits, None)).unwrap();
+        assert_eq!(answer(&current.global), shown["globalLimits"]);
+        assert_eq!(put(&current, shown).unwrap(), current, "what was read was sent back");
+
+        let kept = limits.to_builder().requests_per_minute(None).tokens_per_day(None);
+        let of_model = of_model.to_builder().input_tokens_per_minute(None).build().unwrap();
+        let cleared = KeyConfig { global: kept.build().unwrap(), ..current.clone() };
+        let cleared = cleared.with_asset(MINI.parse().unwrap(), of_model);
+        assert_eq!(put(&current, json!({})).unwrap(), cleared);
+
+        let output = json!({"globalLimits": {"tpm": 4, "tokenType": "output"}});
+        let after = put(&current, output).unwrap().global;
+        let expected = limits
+            .to_builder()
+            .requests_per_minute(None)
+            .tokens_per_day(None)
+            .output_tokens_per_day(None)
+            .output_tokens_per_minute(4);
+        assert_eq!(after, expected.build().unwrap(), "the type of the tokens was changed");
+    }
+
+    #[test]
     fn a_budget_that_is_shown_rounded_is_kept_when_it_comes_back() {
         let budget = Credits::from_millionths(8_589_934_592_000_001).unwrap();
         let current = named("ci").with_budget(budget);
@@ -361,7 +440,7 @@ mod tests {
         assert_eq!(put(&current, json!({"budget": shown})).unwrap(), current);
         assert_eq!(not_shown(&current).len(), 1);
         let after = put(&current, json!({"budget": 5})).unwrap();
-        assert_eq!(after.budget, "5".parse().ok());
+        assert_eq!(after.budget(), "5".parse().ok());
     }
 
     #[test]

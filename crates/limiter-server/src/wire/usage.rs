@@ -1,15 +1,15 @@
 //! The usage of keys today.
 
-use std::iter;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use limiter::usage::ScopeUsage;
-use limiter::{AssetId, Usage};
+use limiter::{AssetId, Scope, Unit, Usage, Window};
 use serde::Serialize;
 
 use super::keys::key_id;
+use super::tokens::TokenType;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::Segment;
@@ -41,21 +41,37 @@ pub(crate) async fn of_key(
     Ok(Json(rows(&app.limiter.keys(&caller.0).usage(&key_id(&id)?).await?)))
 }
 
-/// One row for all calls, without counts if they have no limits, and one for each limited model.
+/// One row for all calls, without counts if requests and tokens have no limits, and one for each model that is counted.
 fn rows(usage: &Usage) -> Vec<UsageRow> {
-    let global = usage.global.as_ref().map(|scope| row(None, scope)).unwrap_or_default();
-    let assets = usage.assets.iter().map(|asset| row(Some(&asset.asset), &asset.usage));
-    iter::once(global).chain(assets).collect()
+    let rows = usage.scopes.iter().filter_map(|scope| match scope.scope.scope {
+        Scope::Global if !is_capped(scope) => Some(UsageRow::default()),
+        Scope::Global | Scope::Asset => Some(row(scope)),
+        Scope::Other => None,
+    });
+    rows.collect()
 }
 
-/// Renders a row. Null means no limit here, so that a limit of 0 is shown as it is.
-fn row(asset: Option<&AssetId>, usage: &ScopeUsage) -> UsageRow {
-    let day = &usage.day;
+/// Returns whether a scope has a limit of requests or tokens, in force or pending.
+fn is_capped(usage: &ScopeUsage) -> bool {
+    let in_force = usage.rules.iter().map(|state| state.rule.unit);
+    let pending = usage.pending.iter().flat_map(|pending| pending.limits.iter());
+    in_force.chain(pending.map(|limit| limit.unit)).any(|unit| unit != Unit::Credits)
+}
+
+/// Renders a row: the account of the day, and the limits that hold on it. Null means no limit here, so that a limit of 0 is
+/// shown as it is.
+fn row(usage: &ScopeUsage) -> UsageRow {
+    let limit = |window, unit| {
+        let mut rules = usage.rules.iter();
+        rules.find(|state| (state.rule.window, state.rule.unit) == (window, unit))
+    };
+    let tokens = TokenType::shown(|window, unit| limit(window, unit).is_some()).unit();
+    let of_day = |unit| limit(Window::Day, unit).map(|state| state.limit);
     UsageRow {
-        request_count: Some(day.requests.used),
-        request_count_limit: day.requests.limit,
-        token_count: Some(day.tokens.used),
-        token_count_limit: day.tokens.limit,
-        asset_id: asset.cloned(),
+        request_count: Some(usage.account.requests()),
+        request_count_limit: of_day(Unit::Requests),
+        token_count: Some(usage.account.amount(tokens)),
+        token_count_limit: of_day(tokens),
+        asset_id: usage.scope.asset.clone(),
     }
 }

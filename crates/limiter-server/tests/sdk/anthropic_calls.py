@@ -96,7 +96,7 @@ def denials():
     refused = Watched(lambda: message("small", messages=long)).refused(RateLimitError, 429, "200 tokens per day", kind)
     show("a call that never fits", refused.shown(), refused.never())
 
-    refused = Watched(lambda: message("poor")).refused(APIStatusError, 402, "budget", "billing_error")
+    refused = Watched(lambda: message("poor")).refused(APIStatusError, 402, "credits in all", "billing_error")
     show("a call beyond the budget", refused.shown(), refused.never())
 
 

@@ -140,7 +140,7 @@ def denials():
     assert refused.error.type == "tokens"
     show("a call that never fits", refused.shown(), refused.never())
 
-    refused = Watched(lambda: chat("poor")).refused(RateLimitError, 429, "budget", "insufficient_quota")
+    refused = Watched(lambda: chat("poor")).refused(RateLimitError, 429, "credits in all", "insufficient_quota")
     show("a call beyond the budget", refused.shown(), refused.never())
 
 

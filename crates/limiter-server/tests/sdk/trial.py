@@ -50,8 +50,9 @@ def used(key):
     """Requests and tokens of a key today, as the limiter shows them."""
     request = urllib.request.Request(BASE_URL + "/v1/usage", headers={"authorization": f"Bearer {KEYS[key]}"})
     with urllib.request.urlopen(request) as answer:
-        day = json.load(answer)["global"]["day"]
-    return day["requests"]["used"], day["tokens"]["used"]
+        scopes = json.load(answer)["scopes"]
+    account = next(scope["account"] for scope in scopes if scope["scope"] == "global")
+    return account["requests"], account["input_tokens"] + account["output_tokens"]
 
 
 class Requests(logging.Handler):

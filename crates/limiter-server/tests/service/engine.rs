@@ -103,11 +103,13 @@ fn an_insufficient_budget_is_a_denial() {
         (200, &json!("budget_exhausted")),
         "{denied:?}"
     );
-    assert_eq!(denied.body["credits"], json!({"spent": "0.00", "budget": "0.01"}));
+    assert_eq!(denied.body["binding"], json!("global/ever/credits"));
+    let budget = json!({"rule": "global/ever/credits", "limit": 10_000, "used": 0, "remaining": 10_000, "resets_at": null});
+    assert_eq!(denied.body["rules"], json!([budget]));
 }
 
 #[test]
-fn a_reservation_is_extended_and_settled_by_its_own_key_alone() {
+fn a_reservation_is_amended_and_settled_by_its_own_key_alone() {
     for server in Running::on_each_store() {
         room_in_this_minute(Duration::from_secs(5));
         let (_, key) =
@@ -124,11 +126,15 @@ fn a_reservation_is_extended_and_settled_by_its_own_key_alone() {
 
         let path = |what: &str| format!("/v1/reservations/r1/{what}");
         server.post(&other, &path("settle"), &json!({})).assert_problem(404);
-        let extended = server.post(&key, &path("extend"), &json!({"output_tokens": 80}));
-        assert_eq!(extended.body["outcome"], json!("allowed"), "{extended:?}");
-        let denied = server.post(&key, &path("extend"), &json!({"output_tokens": 100}));
-        assert_eq!((denied.status, &denied.body["outcome"]), (200, &json!("denied")), "{denied:?}");
-        server.post(&key, &path("extend"), &json!({"output_tokens": 1})).assert_problem(400);
+        let amend = |output| server.post(&key, &path("amend"), &json!({"output_tokens": output}));
+        for (output, outcome, used) in
+            [(80, "allowed", 90), (100, "denied", 90), (1, "allowed", 11), (80, "allowed", 90)]
+        {
+            let amended = amend(output);
+            let told = (amended.status, &amended.body["outcome"]);
+            assert_eq!(told, (200, &json!(outcome)), "{amended:?}");
+            assert_eq!(server.used_today(&key), (1, used));
+        }
 
         for outcome in ["first", "repeated"] {
             let settled = server.post(&key, &path("settle"), &json!({"output_tokens": 7}));
@@ -170,7 +176,10 @@ fn usage_is_read_by_its_key_and_by_admins() {
         let (other, _) = server.member("other", json!({}));
         let own = server.get(&key, "/v1/usage");
         assert_eq!(own.status, 200, "{own:?}");
-        assert_eq!(server.get(ADMIN, &format!("/v1/usage?key_id={id}")).body, own.body);
+        let of_key = server.get(ADMIN, &format!("/v1/usage?key_id={id}"));
+        for part in ["scopes", "credits"] {
+            assert_eq!(of_key.body[part], own.body[part]);
+        }
         server.get(&key, &format!("/v1/usage?key_id={other}")).assert_problem(403);
         server.get(ADMIN, "/v1/usage?key_id=nobody").assert_problem(404);
         server.get(ADMIN, "/v1/usage?key_id=").assert_problem(400);
@@ -214,8 +223,8 @@ fn what_is_wrong_with_a_request_is_a_problem() {
         ("/v1/reserve", r#"{"estimate":[5,1,1,1]}"#),
         ("/v1/reserve", r#"{"estimat":{}}"#),
         ("/v1/reservations/r/settle", "[1,2,3]"),
-        ("/v1/reservations/r/extend", "[1,2,3]"),
-        ("/v1/reservations/r/settle", r#"{"requests":1}"#),
+        ("/v1/reservations/r/amend", "[1,2,3]"),
+        ("/v1/reservations/r/settle", r#"{"request":1}"#),
     ] {
         let refused = server.call("POST", &key, path, body);
         assert!(!refused.assert_problem(400).is_empty(), "{path} {body}");

@@ -13,18 +13,24 @@ fn the_headers_of_the_ietf_draft_are_the_default() {
         for (answer, told) in [(&allowed, &allowed.body), (&denied, &denied.body)] {
             let policies = [
                 ("permin", vec![("q", "50"), ("w", "60")]),
-                ("tokens-perday", vec![("q", "1000"), ("qu", "input-tokens"), ("w", "86400")]),
-                ("asset-tokens-permin", vec![("q", "200"), ("qu", "output-tokens"), ("w", "60")]),
+                (
+                    "input-tokens-perday",
+                    vec![("q", "1000"), ("qu", "input-tokens"), ("w", "86400")],
+                ),
+                (
+                    "asset-output-tokens-permin",
+                    vec![("q", "200"), ("qu", "output-tokens"), ("w", "60")],
+                ),
                 ("asset-perday", vec![("q", "10"), ("w", "86400")]),
             ];
             assert_eq!(list(answer, "ratelimit-policy"), owned(&policies), "{answer:?}");
             let day = seconds(told, "asset/day/requests");
-            let minute = seconds(told, "asset/minute/tokens");
+            let minute = seconds(told, "asset/minute/output_tokens");
             // The binding limit comes first; the second call violates it.
             let limits = [
-                ("asset-tokens-permin", vec![("r", "80"), ("t", minute.as_str())]),
+                ("asset-output-tokens-permin", vec![("r", "80"), ("t", minute.as_str())]),
                 ("permin", vec![("r", "49"), ("t", minute.as_str())]),
-                ("tokens-perday", vec![("r", "980"), ("t", day.as_str())]),
+                ("input-tokens-perday", vec![("r", "980"), ("t", day.as_str())]),
                 ("asset-perday", vec![("r", "9"), ("t", day.as_str())]),
             ];
             assert_eq!(list(answer, "ratelimit"), owned(&limits), "{answer:?}");
@@ -79,7 +85,7 @@ fn anthropics_clients_read_tokens_by_type_and_instants() {
                 ("requests", DAY, "10", "9"),
                 ("tokens", MINUTE, "200", "80"),
                 ("output-tokens", MINUTE, "200", "80"),
-                ("input-tokens", "global/day/tokens", "1000", "980"),
+                ("input-tokens", "global/day/input_tokens", "1000", "980"),
             ] {
                 let header =
                     |what: &str| answer.header(&format!("anthropic-ratelimit-{unit}-{what}"));
@@ -102,7 +108,7 @@ fn dialects_are_combined_and_each_of_their_headers_is_in_the_openapi_document() 
         let (allowed, denied) = allowed_and_denied(&server);
         assert_eq!(limit_headers(&allowed).len(), 2 + 3 + 6 + 12);
         let document = server.get("", "/openapi.json").body;
-        for path in ["/v1/check", "/v1/peek", "/v1/reserve", "/v1/reservations/{id}/extend"] {
+        for path in ["/v1/check", "/v1/peek", "/v1/reserve", "/v1/reservations/{id}/amend"] {
             let described = &document["paths"][path]["post"]["responses"]["200"]["headers"];
             let described = described.as_object().expect("it has headers");
             let known = |name: &str| described.keys().any(|key| key.eq_ignore_ascii_case(name));
@@ -125,7 +131,7 @@ fn a_server_without_limit_headers_still_sends_retry_after() {
 }
 
 #[test]
-fn a_reservation_shows_how_its_limits_stand_when_it_is_made_denied_and_extended() {
+fn a_reservation_shows_how_its_limits_stand_when_it_is_made_denied_and_amended() {
     for server in Running::on_each_store() {
         enough_of_this_minute();
         let (_, key) = server.member("service", json!({"globalLimits": {"tpd": 100}}));
@@ -133,13 +139,13 @@ fn a_reservation_shows_how_its_limits_stand_when_it_is_made_denied_and_extended(
             let call = json!({"estimate": {"output_tokens": output}, "request_id": id});
             server.post(&key, "/v1/reserve", &call)
         };
-        let extend =
-            |to| server.post(&key, "/v1/reservations/r1/extend", &json!({"output_tokens": to}));
+        let amend =
+            |to| server.post(&key, "/v1/reservations/r1/amend", &json!({"output_tokens": to}));
         for (answer, remaining, is_allowed) in [
             (reserve(60, "r1"), "40", true),
             (reserve(60, "r2"), "40", false),
-            (extend(90), "10", true),
-            (extend(101), "10", false),
+            (amend(90), "10", true),
+            (amend(101), "10", false),
         ] {
             assert_eq!(answer.status, 200, "{answer:?}");
             let limits = list(&answer, "ratelimit");
@@ -191,7 +197,7 @@ fn what_is_no_decision_about_limits_has_no_such_headers() {
     for server in Running::on_each_store_with(&all) {
         let (_, key) = server.member("limited", json!({"globalLimits": {"rpd": 2}}));
         let (_, free) = server.member("free", json!({}));
-        let (_, poor) = server.member("poor", json!({"budget": 0.01, "globalLimits": {"rpd": 9}}));
+        let (_, poor) = server.member("poor", json!({"budget": 0.01}));
         let expensive = json!({"charge": {"credits": "0.010001"}});
         let nobody = "nobody-has-this-key-1234567890";
         let run = |key: &str| server.run(key, "Hello");
@@ -317,5 +323,5 @@ fn owned(items: &[(&str, Vec<(&str, &str)>)]) -> Vec<Item> {
         .collect()
 }
 
-const MINUTE: &str = "asset/minute/tokens";
+const MINUTE: &str = "asset/minute/output_tokens";
 const DAY: &str = "asset/day/requests";

@@ -7,6 +7,7 @@ mod echo;
 mod engine;
 mod gateway;
 mod headers;
+mod keys;
 mod not_shown;
 mod provider;
 mod redis;

@@ -48,11 +48,13 @@ async fn a_limit_of_zero_hides_no_other_key_and_is_kept() {
         // Settings that the wire can express are replaced; others are kept.
         assert_eq!(put(&json!({"name": "b", "budget": 5})).status, 200);
         let kept = config(&limiter, &id).await;
-        assert_eq!((kept.global, kept.shadow, kept.thresholds), (odd.global, true, odd.thresholds));
+        assert_eq!(kept.budget(), "5".parse().ok());
+        assert_eq!((kept.shadow, kept.thresholds), (true, odd.thresholds));
+        let zeros = odd.global.to_builder().credits_ever(kept.budget()).build().unwrap();
+        assert_eq!(kept.global, zeros);
         let asset: AssetId = "our own".parse().unwrap();
         let zero = Limits::builder().requests_per_day(0).build().unwrap();
         assert_eq!(kept.assets.get(&asset), Some(&zero), "the 7 was left out");
-        assert_eq!(kept.budget, "5".parse().ok());
 
         let said = json!({"name": "b", "globalLimits": {"rpd": 1, "tpm": 2}, "assetsLimits": [
             {"rpd": 4, "assetId": "our own"}, {"rpd": 5, "assetId": MODEL},
@@ -142,7 +144,7 @@ async fn create_three(limiter: &Limiter, odd: KeyConfig) -> KeyId {
 }
 
 async fn config(limiter: &Limiter, id: &KeyId) -> KeyConfig {
-    limiter.keys(&ADMIN.parse().unwrap()).get(id).await.unwrap().config()
+    limiter.keys(&ADMIN.parse().unwrap()).get(id).await.unwrap().config
 }
 
 /// Serves this limiter, with the default models, and returns the URL.

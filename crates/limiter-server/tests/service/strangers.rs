@@ -20,7 +20,7 @@ fn nothing_of_an_unknown_caller_is_read() {
             ("POST", "/api/v1/execute/none"),
             ("POST", "/v1/check"),
             ("POST", "/v1/reserve"),
-            ("POST", "/v1/reservations/some/extend"),
+            ("POST", "/v1/reservations/some/amend"),
             ("POST", "/v1/reservations/some/settle"),
         ] {
             for key in [NOBODY, ""] {

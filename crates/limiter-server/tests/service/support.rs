@@ -170,9 +170,7 @@ impl Running {
     /// Returns the requests and tokens of the day, and the millionths of a credit, that a key has used.
     pub(crate) fn used(&self, key: &str) -> (u64, u64, u64) {
         let usage = self.get(key, "/v1/usage").body;
-        let number = |value: &Value| value.as_u64().expect("it is a number");
-        let day = &usage["global"]["day"];
-        let (requests, tokens) = (number(&day["requests"]["used"]), number(&day["tokens"]["used"]));
+        let (requests, tokens) = account(&usage["scopes"][0]);
         let spent = Credits::deserialize(&usage["credits"]["spent"]).expect("it is an amount");
         (requests, tokens, spent.millionths())
     }
@@ -194,11 +192,14 @@ impl Running {
 
     /// Returns the requests and tokens that a key has used today.
     pub(crate) fn used_today(&self, key: &str) -> (u64, u64) {
-        let usage = self.get(key, "/v1/usage").body;
-        let day =
-            |unit: &str| usage["global"]["day"][unit]["used"].as_u64().expect("it is counted");
-        (day("requests"), day("tokens"))
+        account(&self.get(key, "/v1/usage").body["scopes"][0])
     }
+}
+
+/// Returns the requests and tokens that a scope has counted today.
+fn account(scope: &Value) -> (u64, u64) {
+    let of = |unit: &str| scope["account"][unit].as_u64().expect("it is counted");
+    (of("requests"), of("input_tokens") + of("output_tokens"))
 }
 
 /// The answer of a server.

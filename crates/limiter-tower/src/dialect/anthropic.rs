@@ -1,7 +1,7 @@
 //! The headers of Anthropic's API: requests, tokens by type, and the instant of the reset.
 
 use http::{HeaderMap, HeaderName};
-use limiter::TokenType;
+use limiter::Unit;
 use limiter::decision::RuleState;
 
 use super::insert_state;
@@ -11,8 +11,8 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     let states = [
         standing.requests(),
         standing.tokens(),
-        standing.tokens_of(TokenType::Input),
-        standing.tokens_of(TokenType::Output),
+        standing.of_unit(Unit::InputTokens),
+        standing.of_unit(Unit::OutputTokens),
     ];
     let reset = |state: &RuleState| standing.resets_at(state).map(|instant| instant.to_string());
     for (names, state) in NAMES.into_iter().zip(states) {

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 use limiter::decision::RuleState;
-use limiter::{Rule, Scope, TokenType, Unit, Window};
+use limiter::{Rule, Unit};
 
 use super::insert_text;
 use crate::standing::{Standing, whole_seconds, window_seconds};
@@ -29,38 +29,45 @@ pub(super) fn write(standing: Standing<'_>, headers: &mut HeaderMap) {
     insert_text(headers, limit_name, limits);
 }
 
-/// The name of a rule in the fields and in problem bodies: `permin`, `perday`, `tokens-permin`, `tokens-perday`, and the
-/// same with `asset-` before it.
+/// The names of all policies, by the scope, the window and the unit of their rules.
+macro_rules! names {
+    ($($scope:literal)+) => {
+        [$(names!(@ $scope "permin" "perhour" "perday" "perweek" "permonth" "ever")),+]
+    };
+    (@ $scope:literal $($window:literal)+) => {
+        [$([
+            concat!($scope, $window),
+            concat!($scope, "tokens-", $window),
+            concat!($scope, "input-tokens-", $window),
+            concat!($scope, "output-tokens-", $window),
+            concat!($scope, "credits-", $window),
+        ]),+]
+    };
+}
+
+/// The name of a rule in the fields and in problem bodies: `permin`, `perday`, `tokens-permin`, `output-tokens-permonth`,
+/// `credits-ever` and so on, with `asset-` or `other-` before it.
 #[must_use]
 pub const fn policy_name(rule: Rule) -> &'static str {
-    match (rule.scope, rule.unit, rule.window) {
-        (Scope::Global, Unit::Requests, Window::Minute) => "permin",
-        (Scope::Global, Unit::Requests, Window::Day) => "perday",
-        (Scope::Global, Unit::Tokens, Window::Minute) => "tokens-permin",
-        (Scope::Global, Unit::Tokens, Window::Day) => "tokens-perday",
-        (Scope::Asset, Unit::Requests, Window::Minute) => "asset-permin",
-        (Scope::Asset, Unit::Requests, Window::Day) => "asset-perday",
-        (Scope::Asset, Unit::Tokens, Window::Minute) => "asset-tokens-permin",
-        (Scope::Asset, Unit::Tokens, Window::Day) => "asset-tokens-perday",
-        // A rule that this version does not know.
-        _ => "other",
-    }
+    const NAMES: [[[&str; 5]; 6]; 3] = names!("" "asset-" "other-");
+    NAMES[rule.scope as usize][rule.window as usize][rule.unit as usize]
 }
 
 fn policy(list: &mut String, state: &RuleState) {
     push_name(list, policy_name(state.rule));
     push_parameter(list, ";q=", state.limit.min(LARGEST_INTEGER));
-    if state.rule.unit == Unit::Tokens {
-        list.push_str(match state.token_type {
-            TokenType::Input => r#";qu="input-tokens""#,
-            TokenType::Output => r#";qu="output-tokens""#,
-            _ => r#";qu="tokens""#,
-        });
+    list.push_str(match state.rule.unit {
+        Unit::Requests | Unit::Credits => "",
+        Unit::Tokens => r#";qu="tokens""#,
+        Unit::InputTokens => r#";qu="input-tokens""#,
+        Unit::OutputTokens => r#";qu="output-tokens""#,
+    });
+    if let Some(seconds) = window_seconds(state) {
+        push_parameter(list, ";w=", seconds);
     }
-    push_parameter(list, ";w=", window_seconds(state));
 }
 
-/// Begins the next item of a list. Every response has up to eight of them, so they are concatenated and not formatted.
+/// Begins the next item of a list. Every response has a few of them, so they are concatenated and not formatted.
 fn push_name(list: &mut String, name: &str) {
     list.push_str(if list.is_empty() { "\"" } else { ", \"" });
     list.push_str(name);

@@ -13,7 +13,7 @@ use futures_util::stream;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
-use limiter::{Limits, Usage};
+use limiter::{Limits, Unit, Usage};
 use limiter_tower::GatewayLayer;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -147,11 +147,11 @@ fn limits(tokens: u64) -> Limits {
     Limits::builder().requests_per_minute(1_000).tokens_per_minute(tokens).build().unwrap()
 }
 
-/// Requests and tokens of the model in this minute.
+/// Requests and tokens of the model today.
 pub(crate) async fn used(world: &World, member: &Member) -> (u64, u64) {
     let usage: Usage = world.usage(member).await;
-    let minute = usage.assets[0].usage.minute;
-    (minute.requests.used, minute.tokens.used)
+    let account = usage.scopes[1].account;
+    (account.requests(), account.amount(Unit::Tokens))
 }
 
 pub(crate) const MODEL: &str = "m-1";

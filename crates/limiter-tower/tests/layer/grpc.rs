@@ -88,7 +88,7 @@ async fn an_exhausted_budget_is_an_exhausted_resource() {
     let ci = world.member(named("ci").with_budget("0.5".parse().unwrap())).await;
     let status = call(address, Some(&ci), "hello").await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().contains("budget"), "{status:?}");
+    assert!(status.message().contains("0.50 credits in all"), "{status:?}");
 }
 
 #[tokio::test]

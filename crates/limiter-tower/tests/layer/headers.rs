@@ -1,6 +1,6 @@
 //! The headers of each dialect, on allowed and denied calls, as a client reads them.
 
-use limiter::{Limits, TokenType};
+use limiter::{Credits, Limits, Unit, Window};
 use limiter_tower::Dialect;
 
 use crate::world::{
@@ -10,12 +10,8 @@ use crate::world::{
 /// Global: 50 requests a minute, 1,000 tokens a day. Of the asset: 200 output tokens a minute, 10 requests a day.
 async fn ci(world: &World) -> crate::world::Member {
     let global = Limits::builder().requests_per_minute(50).tokens_per_day(1_000).build().unwrap();
-    let limits = Limits::builder()
-        .requests_per_day(10)
-        .tokens_per_minute(200)
-        .token_type(TokenType::Output)
-        .build()
-        .unwrap();
+    let limits =
+        Limits::builder().requests_per_day(10).output_tokens_per_minute(200).build().unwrap();
     world.member(named("ci").with_global(global).with_asset(asset("gpt-5"), limits)).await
 }
 
@@ -44,7 +40,7 @@ async fn the_draft_lists_every_limit_and_first_the_one_that_binds() {
         ("permin".to_owned(), owned(&[("q", "50"), ("w", "60")])),
         ("tokens-perday".to_owned(), owned(&[("q", "1000"), ("qu", "tokens"), ("w", "86400")])),
         (
-            "asset-tokens-permin".to_owned(),
+            "asset-output-tokens-permin".to_owned(),
             owned(&[("q", "200"), ("qu", "output-tokens"), ("w", "60")]),
         ),
         ("asset-perday".to_owned(), owned(&[("q", "10"), ("w", "86400")])),
@@ -54,7 +50,7 @@ async fn the_draft_lists_every_limit_and_first_the_one_that_binds() {
     // The first item has the smallest share left, and is the limit that the second call violates. Clients that read one
     // item wait as long as `Retry-After`.
     let limits = [
-        ("asset-tokens-permin".to_owned(), owned(&[("r", "80"), ("t", "31")])),
+        ("asset-output-tokens-permin".to_owned(), owned(&[("r", "80"), ("t", "31")])),
         ("permin".to_owned(), owned(&[("r", "49"), ("t", "31")])),
         ("tokens-perday".to_owned(), owned(&[("r", "860"), ("t", "43231")])),
         ("asset-perday".to_owned(), owned(&[("r", "9"), ("t", "43231")])),
@@ -80,6 +76,42 @@ async fn the_draft_lists_violated_limits_first_and_of_these_the_one_to_wait_for(
     let expected = ["asset-perday", "tokens-permin", "perday", "asset-tokens-perday"];
     assert_eq!(listed.collect::<Vec<_>>(), expected);
     assert_eq!(denied.header("retry-after"), Some("43231"));
+}
+
+/// Credits are no unit of the dialects, and a limit for ever has no reset.
+#[tokio::test]
+async fn limits_of_credits_and_limits_for_ever_are_left_out() {
+    let world = World::new().await;
+    let all = [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic];
+    let layer = world.layer().dialects(all).charge(|_| Ok(tokens(20, 120)));
+    let service = hello(layer.build()).await;
+    let one = Credits::whole(1).unwrap();
+    let limits = Limits::builder()
+        .credits_per_day(one)
+        .credits_ever(one)
+        .limit(Window::Ever, Unit::Requests, 1)
+        .limit(Window::Ever, Unit::Tokens, 140);
+    let hidden = limits.clone().build().unwrap();
+    let ci = world.member(named("hidden").with_global(hidden)).await;
+    for status in [200, 429] {
+        let answer = service.call(&ci).await;
+        assert_eq!(answer.status, status);
+        let mut names = answer.headers.keys().map(|name| name.as_str());
+        assert!(!names.any(|name| name.contains("ratelimit")), "{answer:?}");
+    }
+    let shown = limits.requests_per_hour(9).input_tokens_per_month(50).build().unwrap();
+    let ci = world.member(named("shown").with_global(shown)).await;
+    for (status, requests, input) in [(200, "8", "30"), (429, "8", "30")] {
+        let answer = service.call(&ci).await;
+        assert_eq!(answer.status, status);
+        let policies =
+            r#""perhour";q=9;w=3600, "input-tokens-permonth";q=50;qu="input-tokens";w=2678400"#;
+        assert_eq!(answer.header("ratelimit-policy"), Some(policies));
+        let of = |name: &str| answer.header(&format!("anthropic-ratelimit-{name}-remaining"));
+        assert_eq!((of("requests"), of("input-tokens")), (Some(requests), Some(input)));
+        assert_eq!((of("tokens"), of("output-tokens")), (Some(input), None));
+        assert_eq!(answer.header("x-ratelimit-remaining-tokens"), Some(input));
+    }
 }
 
 #[tokio::test]
@@ -144,9 +176,10 @@ async fn remaining_requests_and_tokens_count_down_to_the_limit_that_is_met_first
             .charge(|_| Ok(tokens(200, 50)))
             .asset(|_| Ok(Some(asset("gpt-5"))));
         let service = hello(layer.build()).await;
-        let input = || Limits::builder().token_type(TokenType::Input);
-        let global = input().requests_per_minute(30).tokens_per_minute(6_000).build().unwrap();
-        let limits = input().requests_per_day(3).tokens_per_day(600).build().unwrap();
+        let limits = Limits::builder;
+        let global = limits().requests_per_minute(30).input_tokens_per_minute(6_000);
+        let global = global.build().unwrap();
+        let limits = limits().requests_per_day(3).input_tokens_per_day(600).build().unwrap();
         let ci = named("ci").with_global(global).with_asset(asset("gpt-5"), limits);
         let ci = world.member(ci).await;
         let others = tokens(3_000, 0).with_requests(15).unwrap();

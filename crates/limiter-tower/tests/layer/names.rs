@@ -73,8 +73,7 @@ async fn no_spelling_of_a_name_passes_its_limit() {
             .collect();
         let runs = runs_of(&world, &ci, &paths).await;
         assert_eq!(runs.get(name), Some(&2), "{runs:?}");
-        let usage = world.usage(&ci).await.assets.remove(0).usage;
-        assert_eq!(usage.day.requests.used, 2);
+        assert_eq!(world.usage(&ci).await.scopes[1].account.requests(), 2);
         // A name that is encoded twice is another name, also to the handler.
         assert!(runs.contains_key(&name.replace('-', "%2D")), "{runs:?}");
     }
@@ -156,7 +155,7 @@ async fn a_path_without_one_meaning_is_a_bad_request_that_says_why_and_charges_n
         assert_eq!((answer.status.as_u16(), &problem["reason"]), (400, &"invalid".into()));
         assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
     }
-    assert_eq!(world.usage(&ci).await.global.unwrap().day.requests.used, 0);
+    assert_eq!(world.requests_used(&ci).await, 0);
 }
 
 #[tokio::test]

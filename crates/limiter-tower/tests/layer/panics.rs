@@ -64,8 +64,7 @@ async fn a_call_that_cannot_be_read_for_a_panic_is_refused_and_not_charged() {
         assert!(lines.clone().count() <= 1, "{name}: {text}");
         assert!(lines.clone().all(|line| line.contains(name)), "{name}: {text}");
     }
-    let usage = world.usage(&ci).await.global.unwrap().minute;
-    assert_eq!((usage.requests.used, usage.tokens.used), (0, 0));
+    assert_eq!((world.requests_used(&ci).await, world.tokens_used(&ci).await), (0, 0));
 }
 
 #[test]

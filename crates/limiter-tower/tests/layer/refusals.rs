@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 use limiter::memory::MemoryStore;
 use limiter::store::{BoxError, LedgerBounds};
-use limiter::{Limiter, ManualClock, NewKey};
+use limiter::{Limiter, Limits, ManualClock, NewKey, Other};
 use limiter_tower::{Refusal, Retry, Settlement, StatusMap};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{
     World, asset, at, bearer, hello, named, requests_per_day, requests_per_minute, tokens,
@@ -108,6 +108,22 @@ async fn an_exhausted_budget_asks_for_payment() {
         [&problem["spent"], &problem["budget"], &problem["asked"]],
         [&json!("0.60"), &json!("1.00"), &json!("0.60")]
     );
+    assert_eq!(problem["violated-policies"], json!(["credits-ever"]));
+    assert_eq!(problem["retry_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_asset_that_the_key_denies_is_forbidden() {
+    let world = World::new().await;
+    let layer = world.layer().asset_in_path(|path| path.strip_prefix("/v1/"));
+    let service = hello(layer.build()).await;
+    let config = named("ci").with_asset(asset("gpt-5"), Limits::NONE).with_other(Other::Denied);
+    let ci = bearer(&world.member(config).await.access_key);
+    assert_eq!(service.send("/v1/gpt-5", &[("authorization", &ci)]).await.status, 200);
+    let answer = service.send("/v1/gpt-6", &[("authorization", &ci)]).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!(answer.problem()["reason"], "asset_denied");
+    assert_eq!(answer.problem()["asset"], "gpt-6");
 }
 
 #[tokio::test]
@@ -148,7 +164,7 @@ async fn a_limited_call_gets_every_violated_rule_and_a_retry_time() {
             },
             {
                 "rule": "asset/minute/tokens", "policy": "asset-tokens-permin",
-                "scope": "asset", "window": "minute", "unit": "tokens", "token_type": "total",
+                "scope": "asset", "window": "minute", "unit": "tokens",
                 "limit": 10, "used": 7, "asked": 7, "resets_at": "2026-01-01T12:00:00Z",
             },
         ])
@@ -229,7 +245,7 @@ async fn each_status_can_be_another() {
     let status = |code: u16| StatusCode::from_u16(code).unwrap();
     let statuses = StatusMap::new()
         .with_unauthenticated(status(470))
-        .with_admin_key(status(471))
+        .with_forbidden(status(471))
         .with_budget_exhausted(status(472))
         .with_rate_limited(status(473))
         .with_minute_limits(status(497))

@@ -1,10 +1,11 @@
 //! Headers parse and agree with the decision, for all limits and charges.
 
 use http::HeaderMap;
+use limiter::config::LimitsBuilder;
 use limiter::decision::{RuleState, Violation};
 use limiter::{
-    Charge, Decision, Denied, KeyConfig, Limiter, Limits, MAX_COUNT, ManualClock, NewKey,
-    Timestamp, TokenType, Unit, Window,
+    Charge, Credits, Decision, Denied, KeyConfig, Limiter, Limits, MAX_COUNT, ManualClock, NewKey,
+    TimeZone, Timestamp, Unit, Window,
 };
 use limiter_tower::{Dialect, Problem, Refusal, Standing, StatusMap, policy_name};
 use proptest::prelude::*;
@@ -26,13 +27,16 @@ proptest! {
             for dialect in [Dialect::Ietf, Dialect::Legacy, Dialect::OpenAi, Dialect::Anthropic] {
                 dialect.write(Standing::from(&decision), &mut headers);
             }
-            let rules: Vec<RuleState> = decision.rules().collect();
+            let is_shown = |state: &RuleState| {
+                state.rule.window != Window::Ever && state.rule.unit != Unit::Credits
+            };
+            let rules: Vec<RuleState> = decision.rules().filter(is_shown).collect();
             if rules.is_empty() {
                 prop_assert!(headers.is_empty());
-                continue;
+            } else {
+                check_draft(&decision, &rules, &headers, now_ms);
+                check_units(&decision, &rules, &headers);
             }
-            check_draft(&decision, &rules, &headers, now_ms);
-            check_units(&decision, &rules, &headers);
             check_problem(decision);
         }
     }
@@ -44,9 +48,10 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
     assert_eq!(policies.len(), rules.len());
     for (state, (name, parameters)) in rules.iter().zip(&policies) {
         assert_eq!(name, policy_name(state.rule));
-        let window = if state.rule.window == Window::Minute { 60 } else { 86_400 };
+        let (end, window) = (state.resets_at.unwrap(), state.rule.window);
         assert_eq!(number(parameters, "q"), state.limit.min(LARGEST_INTEGER));
-        assert_eq!(number(parameters, "w"), window);
+        let length = end.since(window.start(end, &TimeZone::UTC));
+        assert_eq!(number(parameters, "w"), length.as_secs());
     }
     let limits = items(headers, "ratelimit");
     let mut listed: Vec<&str> = limits.iter().map(|(name, _)| name.as_str()).collect();
@@ -55,19 +60,23 @@ fn check_draft(decision: &Decision, rules: &[RuleState], headers: &HeaderMap, no
         if exceeds(decision, state) {
             assert!(!parameters.iter().any(|(parameter, _)| parameter == "t"), "{parameters:?}");
         } else {
-            let left_ms = (state.resets_at.unix_ms() - now_ms) as u64;
+            let left_ms = (state.resets_at.unwrap().unix_ms() - now_ms) as u64;
             assert_eq!(number(parameters, "t"), left_ms.div_ceil(1_000));
         }
     }
     // The binding limit comes first. Of a denied call the violated limits come before all others.
     let overall = Standing::from(decision).overall().unwrap();
     assert_eq!(listed[0], policy_name(overall.rule));
-    if let Some(limited) = decision.denied().and_then(|denied| denied.rate_limited()) {
-        assert_eq!(limited.binding().unwrap().rule, overall.rule);
+    if let Some(exceeded) = decision.denied().and_then(Denied::exceeded) {
+        let is_shown = |it: &Violation| rules.iter().any(|state| state.rule == it.rule);
+        let binding = exceeded.binding().unwrap();
+        if is_shown(&binding) {
+            assert_eq!(binding.rule, overall.rule);
+        }
         let is_violated =
-            |name: &&str| limited.violations().any(|broken| policy_name(broken.rule) == *name);
+            |name: &&str| exceeded.violations().any(|broken| policy_name(broken.rule) == *name);
         let violated = listed.iter().take_while(|name| is_violated(name)).count();
-        assert_eq!(violated, limited.violations().count());
+        assert_eq!(violated, exceeded.violations().filter(is_shown).count());
     }
     listed.sort_unstable();
     let mut known: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
@@ -81,19 +90,20 @@ fn state<'a>(rules: &'a [RuleState], name: &str) -> &'a RuleState {
 
 /// Returns whether a denied call exceeds the limit of this rule itself: then no reset is shown.
 fn exceeds(decision: &Decision, state: &RuleState) -> bool {
-    let limited = decision.denied().and_then(Denied::rate_limited);
-    limited.is_some_and(|limited| {
-        let mut violations = limited.violations();
+    let exceeded = decision.denied().and_then(Denied::exceeded);
+    exceeded.is_some_and(|exceeded| {
+        let mut violations = exceeded.violations();
         let exceeds = |it: Violation| it.rule == state.rule && it.asked.max(1) > it.limit;
-        limited.never_fits() && violations.any(exceeds)
+        exceeded.never_fits() && violations.any(exceeds)
     })
 }
 
 /// Asserts that a unit's three numbers belong to one rule: a violated one, or else the one with the fewest left.
 fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
-    for (unit, name) in [(Unit::Requests, "requests"), (Unit::Tokens, "tokens")] {
-        let mut of_unit = rules.iter().filter(|state| state.rule.unit == unit).peekable();
+    for (of_requests, name) in [(true, "requests"), (false, "tokens")] {
+        let of_unit = |state: &&RuleState| (state.rule.unit == Unit::Requests) == of_requests;
+        let mut of_unit = rules.iter().filter(of_unit).peekable();
         if of_unit.peek().is_none() {
             assert!(!headers.contains_key(format!("x-ratelimit-limit-{name}")));
             assert!(!headers.contains_key(format!("anthropic-ratelimit-{name}-limit")));
@@ -115,7 +125,8 @@ fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
         }
         assert!(of_unit.any(|state| {
             let numbers = (state.limit.to_string(), state.remaining.to_string());
-            let resets_at = (!exceeds(decision, state)).then(|| state.resets_at.to_string());
+            let resets_at =
+                (!exceeds(decision, state)).then(|| state.resets_at.unwrap().to_string());
             numbers == (limit.clone(), remaining.clone())
                 && reset.map(|reset| reset.to_str().unwrap()) == resets_at.as_deref()
         }));
@@ -131,13 +142,13 @@ fn check_units(decision: &Decision, rules: &[RuleState], headers: &HeaderMap) {
 /// Asserts that the body lists exactly the violated rules.
 fn check_problem(decision: Decision) {
     let Decision::Denied(denied) = decision else { return };
-    let limited = denied.rate_limited().unwrap().clone();
+    let exceeded = denied.exceeded().unwrap().clone();
     let refusal = Refusal::Denied(denied);
     let problem = Problem::of(&refusal, StatusMap::new().of(&refusal)).to_json();
     let problem: serde_json::Value = serde_json::from_slice(&problem).unwrap();
     let listed = problem["violations"].as_array().unwrap();
-    assert_eq!(listed.len(), limited.violations().count());
-    for (listed, violation) in listed.iter().zip(limited.violations()) {
+    assert_eq!(listed.len(), exceeded.violations().count());
+    for (listed, violation) in listed.iter().zip(exceeded.violations()) {
         assert_eq!(listed["rule"], violation.rule.to_string());
         assert_eq!(listed["limit"], violation.limit);
         assert_eq!(listed["used"], violation.used);
@@ -147,7 +158,7 @@ fn check_problem(decision: Decision) {
     }
     assert_eq!(
         problem["retry_at"].as_str().map(str::to_owned),
-        limited.retry_at().map(|at| at.to_string())
+        exceeded.retry_at().map(|at| at.to_string())
     );
     assert_eq!(problem["retry_at"].is_null(), problem["retry_after"].is_null());
 }
@@ -177,33 +188,21 @@ fn decide(global: Limits, of_asset: Limits, charges: &[Charge], now_ms: i64) -> 
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let count = || prop::option::of(prop_oneof![0_u64..20, Just(MAX_COUNT)]);
-    let token_type =
-        prop_oneof![Just(TokenType::Total), Just(TokenType::Input), Just(TokenType::Output)];
-    (count(), count(), count(), count(), token_type).prop_map(
-        |(requests_minute, requests_day, tokens_minute, tokens_day, token_type)| {
-            let mut limits = Limits::builder();
-            if let Some(limit) = requests_minute {
-                limits = limits.requests_per_minute(limit);
-            }
-            if let Some(limit) = requests_day {
-                limits = limits.requests_per_day(limit);
-            }
-            if let Some(limit) = tokens_minute {
-                limits = limits.tokens_per_minute(limit).token_type(token_type);
-            }
-            if let Some(limit) = tokens_day {
-                limits = limits.tokens_per_day(limit).token_type(token_type);
-            }
-            limits.build().unwrap()
-        },
-    )
+    let window = prop::sample::select(Window::ALL.to_vec());
+    let unit = prop::sample::select(Unit::ALL.to_vec());
+    let limit = (window, unit, prop_oneof![0_u64..20, Just(MAX_COUNT)]);
+    prop::collection::vec(limit, 0..6).prop_map(|limits| {
+        let set =
+            |builder: LimitsBuilder, (window, unit, amount)| builder.limit(window, unit, amount);
+        limits.into_iter().fold(Limits::builder(), set).build().unwrap()
+    })
 }
 
 fn charge() -> impl Strategy<Value = Charge> {
-    (0_u64..3, 0_u64..12, 0_u64..12).prop_map(|(requests, input, output)| {
+    (0_u64..3, 0_u64..12, 0_u64..12, 0_u64..12).prop_map(|(requests, input, output, spent)| {
         let charge = Charge::request().with_requests(requests).unwrap();
-        charge.with_tokens(input, output).unwrap()
+        let charge = charge.with_tokens(input, output).unwrap();
+        charge.with_credits(Credits::from_millionths(spent).unwrap())
     })
 }
 

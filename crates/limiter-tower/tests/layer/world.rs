@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use limiter::redis::RedisStore;
-use limiter::{AccessKey, KeyConfig, KeyId, Limiter, ManualClock, NewKey, Timestamp, Usage};
+use limiter::{AccessKey, KeyConfig, KeyId, Limiter, ManualClock, NewKey, Timestamp, Unit, Usage};
 pub(crate) use limiter_conformance::fixtures::{
     asset, named, requests_per_day, requests_per_minute, tokens, tokens_per_minute,
 };
@@ -83,14 +83,14 @@ impl World {
         self.limiter.usage(&member.id).await.unwrap().unwrap()
     }
 
-    /// Tokens used in this minute over all calls.
+    /// Tokens used today over all calls.
     pub(crate) async fn tokens_used(&self, member: &Member) -> u64 {
-        self.usage(member).await.global.expect("it has limits").minute.tokens.used
+        self.usage(member).await.scopes[0].account.amount(Unit::Tokens)
     }
 
-    /// Requests used in this minute over all calls.
+    /// Requests used today over all calls.
     pub(crate) async fn requests_used(&self, member: &Member) -> u64 {
-        self.usage(member).await.global.expect("it has limits").minute.requests.used
+        self.usage(member).await.scopes[0].account.requests()
     }
 }
 

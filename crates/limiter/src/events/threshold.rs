@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::channel::Subscription;
 
-/// A threshold that a key has reached. The first charge that reaches it raises the event: once in a window, or once for
-/// the current budget.
+/// A threshold that a key has reached, by a charge or by a change of its limits. It fires once in a window for each amount
+/// of the limit.
 ///
 /// ```text
 /// ci has used 80 % of 10 requests per minute for asset "gpt-5": 8, until 2025-10-09T12:01:00Z

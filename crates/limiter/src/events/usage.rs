@@ -10,7 +10,7 @@ use super::channel::Subscription;
 /// The final charge of one call.
 ///
 /// Each charge raises one event: an admitted check, the first settlement of a reservation, or its first cancellation,
-/// which charges nothing. So the sum of all events is the whole charge. Reservations, their extensions, peeks, denials,
+/// which charges nothing. So the sum of all events is the whole charge. Reservations, their amendments, peeks, denials,
 /// replays, and calls that were let through in shadow mode or by a policy that fails open raise none. A reservation that
 /// is never settled raises none either, although its estimate stands.
 ///

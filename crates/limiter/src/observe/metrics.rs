@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use limiter_core::{Rule, StoreError};
+use limiter_core::{Rule, Scope, StoreError, Unit, Window};
 use metrics::{
     Counter, Histogram, Label, counter, describe_counter, describe_histogram, histogram,
 };
@@ -18,7 +18,8 @@ use super::{Call, Counted, Operation};
 #[derive(Debug)]
 pub(crate) struct Metrics {
     operations: [OnceLock<OfOperation>; Operation::ALL.len()],
-    rules: OnceLock<Vec<(Rule, Counter)>>,
+    /// Of each rule that has denied a call.
+    rules: [OnceLock<Counter>; RULES],
     timed: bool,
 }
 
@@ -33,7 +34,7 @@ impl Metrics {
     pub(crate) const fn new(timed: bool) -> Self {
         Self {
             operations: [const { OnceLock::new() }; Operation::ALL.len()],
-            rules: OnceLock::new(),
+            rules: [const { OnceLock::new() }; RULES],
             timed,
         }
     }
@@ -66,12 +67,11 @@ impl Metrics {
     #[cold]
     fn rate_limited(&self, rule: Rule, call: &Call<'_>) {
         if !call.is_named() {
-            let unnamed = Call::new(call.operation);
-            let register = || Rule::ALL.map(|rule| (rule, rate_limited(rule, &unnamed))).into();
-            let rules = self.rules.get_or_init(register);
-            if let Some((_, counter)) = rules.iter().find(|(counted, _)| *counted == rule) {
-                counter.increment(1);
-            }
+            let Rule { scope, window, unit } = rule;
+            let windows = scope as usize * Window::ALL.len() + window as usize;
+            let place = windows * Unit::ALL.len() + unit as usize;
+            let register = || rate_limited(rule, &Call::new(call.operation));
+            self.rules[place].get_or_init(register).increment(1);
         } else {
             rate_limited(rule, call).increment(1);
         }
@@ -132,13 +132,10 @@ fn decision(call: &Call<'_>, outcome: Outcome, degraded: bool) -> Counter {
     counter!(DECISIONS, labels)
 }
 
-fn rate_limited(Rule { scope, window, unit }: Rule, call: &Call<'_>) -> Counter {
+fn rate_limited(rule: Rule, call: &Call<'_>) -> Counter {
     let mut labels = call.labels();
-    labels.extend([
-        Label::new("scope", scope.to_string()),
-        Label::new("window", window.to_string()),
-        Label::new("unit", unit.to_string()),
-    ]);
+    let words = ["scope", "window", "unit"].into_iter().zip(rule.name().split('/'));
+    labels.extend(words.map(|(label, word)| Label::from_static_parts(label, word)));
     counter!(RATE_LIMITED, labels)
 }
 
@@ -179,6 +176,7 @@ fn describe() {
     );
 }
 
+const RULES: usize = Scope::ALL.len() * Window::ALL.len() * Unit::ALL.len();
 const DECISIONS: &str = "limiter_decisions_total";
 const RATE_LIMITED: &str = "limiter_rate_limited_total";
 const SETTLEMENTS: &str = "limiter_settlements_total";

@@ -9,10 +9,11 @@ words! {
         Peek = "peek",
         CheckOnce = "check_once",
         Reserve = "reserve",
-        Extend = "extend",
+        Amend = "amend",
         Settle = "settle",
         Cancel = "cancel",
         Usage = "usage",
+        History = "history",
         Handle = "handle",
         Authenticate = "authenticate",
         Bootstrap = "bootstrap",
@@ -21,6 +22,8 @@ words! {
         Get = "get",
         Search = "search",
         Update = "update",
+        Upsert = "upsert",
+        Reset = "reset",
         Delete = "delete",
     }
 }
@@ -29,7 +32,7 @@ words! {
 impl Operation {
     /// Returns whether it decides a call and may charge it.
     pub(crate) const fn decides(self) -> bool {
-        matches!(self, Self::CheckAndConsume | Self::CheckOnce | Self::Reserve | Self::Extend)
+        matches!(self, Self::CheckAndConsume | Self::CheckOnce | Self::Reserve | Self::Amend)
     }
 
     /// Returns whether it ends a reservation.

@@ -1,6 +1,6 @@
 //! The outcome of a call, as one of a fixed set of words.
 
-use limiter_core::{CallError, Decision, DenialReason, RateLimited, Rule, StoreError};
+use limiter_core::{CallError, Decision, DenialReason, Denied, LimitExceeded, Rule, StoreError};
 
 use super::words::words;
 
@@ -13,6 +13,7 @@ words! {
         KeyUnknown = "key_unknown",
         KeyExpired = "key_expired",
         AdminKey = "admin_key",
+        AssetDenied = "asset_denied",
         BudgetExhausted = "budget_exhausted",
         RateLimited = "rate_limited",
         /// Allowed in shadow mode; it would have been denied.
@@ -49,7 +50,8 @@ impl Outcome {
                 DenialReason::KeyUnknown => Self::KeyUnknown,
                 DenialReason::KeyExpired { .. } => Self::KeyExpired,
                 DenialReason::AdminKey => Self::AdminKey,
-                DenialReason::BudgetExhausted { .. } => Self::BudgetExhausted,
+                DenialReason::AssetDenied => Self::AssetDenied,
+                DenialReason::BudgetExhausted(_) => Self::BudgetExhausted,
                 DenialReason::RateLimited(_) => Self::RateLimited,
                 _ => Self::Denied,
             },
@@ -60,8 +62,7 @@ impl Outcome {
 impl<'a> Ended<'a> {
     pub(crate) fn decided(decision: &Decision) -> Self {
         let denied = decision.denied().or_else(|| decision.shadowed());
-        let binding =
-            denied.and_then(|denied| denied.rate_limited()).and_then(RateLimited::binding);
+        let binding = denied.and_then(Denied::exceeded).and_then(LimitExceeded::binding);
         Self {
             outcome: Outcome::of(decision),
             degraded: decision.is_degraded(),

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use limiter_core::{
-    Charge, Decision, DenialReason, Denied, MAX_COUNT, ReservationError, Settled, Totals,
+    Charge, Credits, Decision, Denied, MAX_COUNT, ReservationError, Settled, Totals, Unit,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -30,10 +30,10 @@ pub(super) struct Meter {
     estimate: Charge,
     /// Tokens counted in the chunks so far.
     counted: u64,
-    /// Up to this many tokens, chunks pass without an extension: the estimate, or more if an extension was denied and
+    /// Up to this many tokens, chunks pass without an amendment: the estimate, or more if an amendment was denied and
     /// the stream goes on.
     covered: u64,
-    /// The number of extensions that were asked for since the last chunk passed.
+    /// The number of amendments that were asked for since the last chunk passed.
     asked: u32,
     state: State,
     pub(super) step: u64,
@@ -64,7 +64,7 @@ impl State {
 /// There is at most one call of the store at a time.
 enum Phase {
     Open(Reservation),
-    Extending { to: u64, extension: Boxed<(Reservation, Result<Decision, ReservationError>)> },
+    Amending { to: u64, amendment: Boxed<(Reservation, Result<Decision, ReservationError>)> },
     Settling(Boxed<()>),
     Settled,
 }
@@ -129,8 +129,8 @@ impl Meter {
         while self.seen() > self.covered {
             match &mut self.phase {
                 Phase::Open(_) => self.ask(self.next_step()),
-                Phase::Extending { to, extension } => {
-                    let (to, (call, answer)) = (*to, ready!(extension.as_mut().poll(cx)));
+                Phase::Amending { to, amendment } => {
+                    let (to, (call, answer)) = (*to, ready!(amendment.as_mut().poll(cx)));
                     self.estimate = *call.estimate();
                     self.phase = Phase::Open(call);
                     self.answered(to, answer)?;
@@ -152,8 +152,8 @@ impl Meter {
         let subscribers = mem::take(&mut self.subscribers);
         self.phase = match mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Open(call) => Phase::Settling(Box::pin(settle(call, actual, subscribers))),
-            Phase::Extending { extension, .. } => Phase::Settling(Box::pin(async move {
-                let (call, _) = extension.await;
+            Phase::Amending { amendment, .. } => Phase::Settling(Box::pin(async move {
+                let (call, _) = amendment.await;
                 settle(call, actual, subscribers).await;
             })),
             over => over,
@@ -174,8 +174,8 @@ impl Meter {
             Phase::Open(call) => {
                 self.asked += 1;
                 let attempts = if self.ends_at_limit { ATTEMPTS } else { 1 };
-                let extension = Box::pin(extend(call, self.totals(to), attempts));
-                Phase::Extending { to, extension }
+                let amendment = Box::pin(amend(call, self.totals(to), attempts));
+                Phase::Amending { to, amendment }
             }
             busy => busy,
         };
@@ -187,13 +187,12 @@ impl Meter {
         answer: Result<Decision, ReservationError>,
     ) -> Result<(), StreamError> {
         match answer {
-            // An estimate that is higher already covers it too: another process has extended the call.
-            Ok(Decision::Allowed(_)) | Err(ReservationError::Shrinks) => self.covered = to,
+            Ok(Decision::Allowed(_)) => self.covered = to,
             Ok(Decision::Denied(denied)) if self.ends_at_limit => {
                 if to <= self.seen() {
                     return Err(StreamError::Denied(denied));
                 }
-                // The last extension asks for the tokens seen alone, so that the denial is about them and not about a
+                // The last amendment asks for the tokens seen alone, so that the denial is about them and not about a
                 // step.
                 let last = self.asked + 1 >= MOST_ASKED;
                 let fitting = if last { None } else { self.fitting(&denied) };
@@ -211,7 +210,7 @@ impl Meter {
                     tracing::warn!(
                         error = &error as &(dyn std::error::Error + 'static),
                         suppressed,
-                        "a stream goes on, though its reservation could not be extended: what it brings is charged when it is settled"
+                        "a stream goes on, though its reservation could not be amended: what it brings is charged when it is settled"
                     );
                 }
                 self.covered = self.next_step();
@@ -228,20 +227,21 @@ impl Meter {
 
     /// Returns the most output tokens to which the estimate can be raised by the numbers of a denial, if it has any.
     fn fitting(&self, denied: &Denied) -> Option<u64> {
-        match denied.reason() {
-            DenialReason::RateLimited(limited) => {
-                let rooms = limited.violations().map(|rule| rule.limit.saturating_sub(rule.used));
-                Some(self.estimate.output_tokens().saturating_add(rooms.min()?))
+        let fitting = denied.exceeded()?.violations().map(|violation| {
+            let room = violation.limit.saturating_sub(violation.used);
+            match violation.rule.unit {
+                Unit::Credits => {
+                    let paid = self.estimate.credits() + Credits::from_millionths(room).ok()?;
+                    self.price?.output_tokens_for(paid, self.estimate.input_tokens())
+                }
+                _ => Some(self.estimate.output_tokens().saturating_add(room)),
             }
-            DenialReason::BudgetExhausted { credits, .. } => {
-                let paid = self.estimate.credits() + credits.remaining()?;
-                self.price?.output_tokens_for(paid, self.estimate.input_tokens())
-            }
-            _ => None,
-        }
+        });
+        // Without any of these numbers, the least of them is unknown.
+        fitting.min().flatten()
     }
 
-    /// Returns the totals of an estimate with this many output tokens.
+    /// Returns the totals of an estimate with this many output tokens. Credits are never lowered.
     fn totals(&self, output_tokens: u64) -> Totals {
         let totals = Totals::unchanged();
         let totals = totals.with_output_tokens(output_tokens.min(MAX_COUNT)).unwrap_or(totals);
@@ -304,18 +304,18 @@ impl fmt::Debug for Meter {
     }
 }
 
-/// Extends the reservation. A repetition charges nothing more, so a failed extension may be tried again.
-async fn extend(
+/// Amends the reservation. A repetition charges nothing more, so a failed amendment may be tried again.
+async fn amend(
     mut call: Reservation,
     to: Totals,
     attempts: u32,
 ) -> (Reservation, Result<Decision, ReservationError>) {
-    let mut answer = call.extend(&to).await;
+    let mut answer = call.amend(&to).await;
     for _ in 1..attempts {
         if !matches!(answer, Err(ReservationError::Store(_))) {
             break;
         }
-        answer = call.extend(&to).await;
+        answer = call.amend(&to).await;
     }
     (call, answer)
 }
@@ -354,9 +354,9 @@ async fn settle(mut call: Reservation, actual: Totals, subscribers: Vec<oneshot:
 
 pub(super) const DEFAULT_STEP: u64 = 1_000;
 
-/// The most calls of the store for one extension or settlement. Each call lasts up to the store's own deadline, within
+/// The most calls of the store for one amendment or settlement. Each call lasts up to the store's own deadline, within
 /// which the store reconnects if that helps.
 const ATTEMPTS: u32 = 3;
 
-/// The most extensions that one chunk asks for at a limit: the whole step, the part that fits, and the chunk alone.
+/// The most amendments that one chunk asks for at a limit: the whole step, the part that fits, and the chunk alone.
 const MOST_ASKED: u32 = 3;

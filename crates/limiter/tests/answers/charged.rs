@@ -6,6 +6,7 @@ use limiter::{Charge, KeyConfig, KeyId, Limiter, Limits, NewKey, Price};
 
 use super::case::{Case, ESTIMATED_INPUT, ESTIMATED_OUTPUT};
 use super::corpus;
+use crate::{today, total_tokens};
 
 /// Creates a limiter in memory with one key, whose limits count everything and are never reached.
 async fn limiter() -> (Limiter, KeyId) {
@@ -21,7 +22,7 @@ async fn limiter() -> (Limiter, KeyId) {
 
 async fn used(limiter: &Limiter, key: &KeyId) -> (u64, u64) {
     let usage = limiter.usage(key).await.unwrap().unwrap();
-    (usage.global.unwrap().day.tokens.used, usage.credits.spent.millionths())
+    (total_tokens(&today(&usage)), usage.credits.spent.millionths())
 }
 
 /// Returns a price of one credit for each thousand input tokens, and seven for each thousand output tokens.

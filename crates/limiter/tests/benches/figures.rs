@@ -68,7 +68,7 @@ impl Caller {
         let asset: AssetId = "gpt-5".parse().expect("an id");
         let config = KeyConfig::named("ci")
             .expect("a name")
-            .with_global(limits)
+            .with_global(limits.clone())
             .with_asset(asset.clone(), limits)
             .with_budget(Credits::from_millionths(NEVER_REACHED).expect("valid credits"))
             .with_expiry(limiter::Timestamp::from_unix_ms(EXPIRY_MS));

@@ -39,9 +39,9 @@ async fn a_stream_that_is_dropped_unread_costs_its_prompt() {
     assert_eq!((world.minute_tokens().await, log.text()), (100, String::new()));
 }
 
-/// A chunk that waits for its extension has come from upstream: it counts.
+/// A chunk that waits for its amendment has come from upstream: it counts.
 #[tokio::test]
-async fn a_stream_cut_while_it_is_extended_costs_what_was_seen() {
+async fn a_stream_cut_while_it_is_amended_costs_what_was_seen() {
     let world = World::with_tokens_per_minute(10_000).await;
     let mut answer = metered([5, 6, 7], world.reserve(100, 5).await).with_step(10);
     answer.next().await.unwrap().unwrap();
@@ -86,7 +86,7 @@ async fn nothing_is_taken_from_upstream_while_a_chunk_waits() {
     for _ in 0..20 {
         assert!(poll_immediate(answer.next()).await.is_none(), "it waits");
     }
-    assert_eq!((taken.get(), world.store.calls("extend")), (2, 1));
+    assert_eq!((taken.get(), world.store.calls("amend")), (2, 1));
     world.store.go_on();
     assert_eq!(answer.count().await, 9);
     assert_eq!(world.minute_tokens().await, 150);

@@ -50,39 +50,39 @@ async fn a_settlement_that_fails_three_times_is_logged_with_its_totals() {
 }
 
 #[tokio::test]
-async fn a_stream_that_may_go_on_does_so_when_an_extension_fails_and_says_so() {
+async fn a_stream_that_may_go_on_does_so_when_an_amendment_fails_and_says_so() {
     for fault in [AnswerLost, Unavailable] {
         let (world, log) = (World::with_tokens_per_minute(10_000).await, Log::listen());
         let answer = metered([1; 40], world.reserve(100, 10).await).with_step(10);
         world.store.fail([fault]);
         assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap().len(), 40);
-        assert_eq!((world.minute_tokens().await, world.store.calls("extend")), (140, 3));
+        assert_eq!((world.minute_tokens().await, world.store.calls("amend")), (140, 3));
         let text = log.text();
-        assert!(text.contains("WARN") && text.contains("could not be extended"), "{text}");
+        assert!(text.contains("WARN") && text.contains("could not be amended"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
 }
 
 #[tokio::test]
-async fn streams_that_cannot_be_extended_bring_one_warning_and_not_one_each() {
+async fn streams_that_cannot_be_amended_bring_one_warning_and_not_one_each() {
     let (world, log) = (World::with_tokens_per_minute(100_000).await, Log::listen());
     for _ in 0..20 {
         let answer = metered([1; 40], world.reserve(100, 10).await).with_step(10);
         world.store.fail([Unavailable; 3]);
         assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap().len(), 40);
     }
-    assert_eq!(log.text().matches("could not be extended").count(), 1, "{}", log.text());
+    assert_eq!(log.text().matches("could not be amended").count(), 1, "{}", log.text());
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_at_its_limit_tries_an_extension_three_times() {
+async fn a_stream_that_ends_at_its_limit_tries_an_amendment_three_times() {
     for faults in [[AnswerLost, AnswerLost], [Unavailable, AnswerLost]] {
         let (world, log) = (World::with_tokens_per_minute(150).await, Log::listen());
         let call = world.reserve(100, 10).await;
         let answer = metered([1; 40], call).with_step(30).ending_at_limit();
         world.store.fail(faults);
         assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap().len(), 40);
-        assert_eq!((world.minute_tokens().await, world.store.calls("extend")), (140, 3));
+        assert_eq!((world.minute_tokens().await, world.store.calls("amend")), (140, 3));
         assert_eq!(log.text(), "");
     }
 }
@@ -122,11 +122,11 @@ async fn a_stream_that_outlives_its_reservation_says_so() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_call_another_process_has_extended_goes_on() {
+async fn a_stream_whose_call_another_process_has_amended_goes_on() {
     let world = World::with_tokens_per_minute(10_000).await;
     let call = world.reserve(100, 10).await;
     let (key, id) = (call.key().clone(), call.id().clone());
-    assert!(world.limiter.extend(&key, &id, &output(35)).await.unwrap().is_allowed());
+    assert!(world.limiter.amend(&key, &id, &output(35)).await.unwrap().is_allowed());
     let answer = metered([1; 40], call).with_step(10).ending_at_limit();
     assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap().len(), 40);
     assert_eq!(world.minute_tokens().await, 140);

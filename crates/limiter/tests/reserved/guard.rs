@@ -9,6 +9,7 @@ use limiter::{Limiter, RequestId, Reservation, ReservationError, Reserved, Store
 use super::faulty_store::Fault;
 use super::log::Log;
 use super::world::{World, charge, output, totals};
+use crate::used;
 
 const DROPPED: &str =
     "a reservation was dropped without being settled: its estimate stands as charged";
@@ -58,15 +59,15 @@ fn dropped_after_the_runtime_has_gone_it_keeps_the_estimate_and_says_so() {
     drop(runtime);
     drop(call);
     assert!(log.text().contains(DROPPED), "{}", log.text());
-    let usage = world.memory.usage(&world.key).unwrap().global.unwrap();
-    assert_eq!(usage.minute.tokens.used, 600);
+    let usage = world.memory.usage(&world.key).unwrap();
+    assert_eq!(used(&usage, "global/minute/tokens"), 600);
 }
 
 #[tokio::test]
 async fn a_dropped_guard_logs_the_estimate_and_no_secret() {
     let (world, log) = (World::with_tokens_per_minute(1_000).await, Log::listen());
     let mut call = world.reserve(100, 500).await;
-    assert!(call.extend(&output(600)).await.unwrap().is_allowed());
+    assert!(call.amend(&output(600)).await.unwrap().is_allowed());
     let told = [
         format!("key={}", world.key),
         format!("reservation={}", call.id()),
@@ -106,7 +107,7 @@ async fn its_id_can_be_stored_and_settled_by_another_limiter() {
 
     let other = Limiter::from(world.memory.clone());
     let id: RequestId = stored.parse().unwrap();
-    assert!(other.extend(&world.key, &id, &output(600)).await.unwrap().is_allowed());
+    assert!(other.amend(&world.key, &id, &output(600)).await.unwrap().is_allowed());
     other.settle(&world.key, &id, &output(30)).await.unwrap();
     assert_eq!(world.minute_tokens().await, 130);
 }
@@ -124,8 +125,8 @@ async fn its_id_can_be_settled_after_a_restart() {
         .unwrap();
     let other = Limiter::from(restored);
     other.settle(&world.key, &id, &output(30)).await.unwrap();
-    let usage = other.usage(&world.key).await.unwrap().unwrap().global.unwrap();
-    assert_eq!(usage.minute.tokens.used, 130);
+    let usage = other.usage(&world.key).await.unwrap().unwrap();
+    assert_eq!(used(&usage, "global/minute/tokens"), 130);
 }
 
 /// A repeated `reserve` returns a guard of the same reservation.
@@ -183,13 +184,13 @@ async fn a_cancellation_whose_answer_was_lost_is_repeated_and_counted_once() {
 }
 
 #[tokio::test]
-async fn an_extension_whose_answer_was_lost_is_repeated_and_charged_once() {
+async fn an_amendment_whose_answer_was_lost_is_repeated_and_charged_once() {
     let world = World::with_tokens_per_minute(1_000).await;
     let mut call = world.reserve(100, 500).await;
     world.store.fail([Fault::AnswerLost]);
-    call.extend(&output(600)).await.unwrap_err();
+    call.amend(&output(600)).await.unwrap_err();
     assert_eq!(call.estimate(), &charge(100, 500), "nothing was heard of it");
-    assert!(call.extend(&output(600)).await.unwrap().is_allowed());
+    assert!(call.amend(&output(600)).await.unwrap().is_allowed());
     assert_eq!(call.estimate(), &charge(100, 600));
     assert_eq!(world.minute_tokens().await, 700);
     call.cancel().await.unwrap();
@@ -215,7 +216,7 @@ async fn settled_once_it_is_final() {
     call.settle(&output(30)).await.unwrap();
     assert_already_settled(call.settle(&output(31)).await);
     assert_already_settled(call.cancel().await);
-    assert_already_settled(call.extend(&output(600)).await.map(drop));
+    assert_already_settled(call.amend(&output(600)).await.map(drop));
     assert_eq!(world.minute_tokens().await, 130);
 }
 

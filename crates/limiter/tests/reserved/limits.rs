@@ -68,7 +68,7 @@ async fn a_stream_that_fills_a_minute_goes_on_in_the_next_one() {
     assert_eq!(world.day_tokens().await, 300);
 }
 
-/// An overrun is charged in the minute that is open when an extension is allowed again.
+/// An overrun is charged in the minute that is open when an amendment is allowed again.
 #[tokio::test]
 async fn an_overrun_of_a_full_minute_is_charged_in_the_next_one() {
     let world = World::with_tokens_per_minute(150).await;
@@ -83,7 +83,7 @@ async fn an_overrun_of_a_full_minute_is_charged_in_the_next_one() {
     }
     assert_eq!(world.minute_tokens().await, 100, "both steps at once");
     assert_eq!(answer.count().await, 9);
-    // The extension stays where it was charged; the day has the sum.
+    // The amendment stays where it was charged; the day has the sum.
     assert_eq!((world.minute_tokens().await, world.day_tokens().await), (100, 180));
 }
 
@@ -99,7 +99,7 @@ async fn a_stream_ends_when_the_budget_is_spent_to_the_token() {
         let (passed, denied) = passed(&mut answer).await;
         assert_eq!((passed.len(), world.spent().await), (10, credits("30")), "in steps of {step}");
         let denied = denied.expect("one credit pays for no token");
-        assert!(matches!(denied.reason(), DenialReason::BudgetExhausted { .. }), "{denied}");
+        assert!(matches!(denied.reason(), DenialReason::BudgetExhausted(_)), "{denied}");
     }
 }
 
@@ -221,9 +221,9 @@ proptest! {
                 prop_assert!(input + seen + tokens[count] > limit, "the next chunk would have fitted");
             }
             let most_asked = 3 * (count as u64 + 1);
-            prop_assert!(world.store.calls("extend") <= most_asked);
+            prop_assert!(world.store.calls("amend") <= most_asked);
             if !ends {
-                prop_assert!(world.store.calls("extend") <= seen.saturating_sub(reserved).div_ceil(step));
+                prop_assert!(world.store.calls("amend") <= seen.saturating_sub(reserved).div_ceil(step));
             }
             Ok(())
         })?;

@@ -1,4 +1,4 @@
-//! Tokens and credits of one call agree: they are reserved, extended and settled at one price.
+//! Tokens and credits of one call agree: they are reserved, amended and settled at one price.
 
 use futures_util::StreamExt;
 use limiter::{Estimate, KeyConfig, Limits, Price, Reservation, ReservationError, TokenUsage};
@@ -71,7 +71,7 @@ async fn no_budget_is_overspent_by_tokens_that_were_estimated() {
 }
 
 #[tokio::test]
-async fn a_stream_is_extended_and_settled_at_the_price_of_its_reservation() {
+async fn a_stream_is_amended_and_settled_at_the_price_of_its_reservation() {
     let world = World::with_budget("1000").await;
     let call = reserve(&world, estimate().max_output_tokens(5).price(price())).await;
     let mut answer = metered([1; 7], call).with_step(10);

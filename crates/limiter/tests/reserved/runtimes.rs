@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::faulty_store::Fault;
 use super::log::Log;
 use super::world::{World, metered};
+use crate::used;
 
 #[test]
 fn dropped_after_the_runtime_has_gone_the_estimate_stands_and_the_log_says_so() {
@@ -149,5 +150,5 @@ fn futures_executor<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn minute_tokens(world: &World) -> u64 {
-    world.memory.usage(&world.key).unwrap().global.unwrap().minute.tokens.used
+    used(&world.memory.usage(&world.key).unwrap(), "global/minute/tokens")
 }

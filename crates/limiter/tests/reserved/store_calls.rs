@@ -5,11 +5,11 @@ use limiter::stream::StreamMeter;
 
 use super::world::{World, chunks, metered, says};
 
-/// The promise of the documentation: ⌈n ÷ step⌉ extensions for n tokens more than were reserved, and one settlement.
+/// The promise of the documentation: ⌈n ÷ step⌉ amendments for n tokens more than were reserved, and one settlement.
 #[tokio::test]
 async fn a_stream_of_ten_thousand_chunks_makes_a_stated_number_of_calls() {
     let default_step = StreamMeter::<(), (), ()>::DEFAULT_STEP;
-    for (reserved, step, extensions) in [
+    for (reserved, step, amendments) in [
         (10_000, default_step, 0),
         (9_999, default_step, 1),
         (1_000, default_step, 9),
@@ -28,8 +28,8 @@ async fn a_stream_of_ten_thousand_chunks_makes_a_stated_number_of_calls() {
             }
             assert_eq!(answer.count().await, 10_000);
             let missing = 10_000_u64.saturating_sub(reserved);
-            assert_eq!(world.store.calls("extend"), missing.div_ceil(step));
-            assert_eq!(world.store.calls("extend"), extensions);
+            assert_eq!(world.store.calls("amend"), missing.div_ceil(step));
+            assert_eq!(world.store.calls("amend"), amendments);
             assert_eq!(world.store.calls("settle"), 1);
             assert_eq!(world.minute_tokens().await, 10_100);
         }
@@ -42,7 +42,7 @@ async fn a_step_of_nothing_is_one_token() {
     let world = World::with_tokens_per_minute(1_000).await;
     let answer = metered([1; 3], world.reserve(0, 1).await).with_step(0);
     assert_eq!(answer.count().await, 3);
-    assert_eq!(world.store.calls("extend"), 2);
+    assert_eq!(world.store.calls("amend"), 2);
 }
 
 /// Denials do not make it ask more often.
@@ -51,19 +51,19 @@ async fn a_stream_that_goes_on_past_its_limit_asks_once_a_step() {
     let world = World::with_tokens_per_minute(200).await;
     let answer = metered([1; 10_000], world.reserve(100, 50).await).with_step(100);
     assert_eq!(answer.count().await, 10_000);
-    assert_eq!(world.store.calls("extend"), 9_950_u64.div_ceil(100));
+    assert_eq!(world.store.calls("amend"), 9_950_u64.div_ceil(100));
     assert_eq!(world.store.calls("settle"), 1);
     assert_eq!(world.minute_tokens().await, 10_100);
 }
 
-/// Chunks larger than a step take several at once: there are never more extensions than chunks.
+/// Chunks larger than a step take several at once: there are never more amendments than chunks.
 #[tokio::test]
 async fn large_chunks_ask_once_each() {
     let world = World::with_tokens_per_minute(1 << 52).await;
     let call = world.reserve(100, 0).await;
     let answer = StreamMeter::stream(chunks([1_000; 50]), call, says).with_step(7);
     assert_eq!(answer.count().await, 50);
-    assert!(world.store.calls("extend") <= 50);
+    assert!(world.store.calls("amend") <= 50);
     assert_eq!(world.minute_tokens().await, 50_100);
 }
 
@@ -75,7 +75,7 @@ async fn a_stream_that_ends_at_its_limit_asks_a_few_times_more() {
     let call = world.reserve(100, 20).await;
     let answer = metered([1; 10_000], call).ending_at_limit();
     assert_eq!(answer.count().await, 51, "50 chunks and the error");
-    assert_eq!(world.store.calls("extend"), 2 + 2);
+    assert_eq!(world.store.calls("amend"), 2 + 2);
     assert_eq!(world.store.calls("settle"), 1);
     assert_eq!(world.minute_tokens().await, 150);
 }

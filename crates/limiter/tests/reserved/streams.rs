@@ -47,7 +47,7 @@ async fn chunks_that_carry_nothing_cost_nothing() {
     let answer = metered([0; 50], world.reserve(100, 0).await).ending_at_limit();
     assert_eq!(answer.try_collect::<Vec<_>>().await.unwrap(), [0; 50]);
     assert_eq!(world.minute_tokens().await, 100);
-    assert_eq!(world.store.calls("extend"), 0);
+    assert_eq!(world.store.calls("amend"), 0);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_huge_chunk_is_charged_in_one_go() {
     assert!(world.minute_tokens().await >= 100 + 123_457);
     assert_eq!(answer.count().await, 1);
     assert_eq!(world.minute_tokens().await, 100 + 123_458);
-    assert_eq!(world.store.calls("extend"), 1);
+    assert_eq!(world.store.calls("amend"), 1);
 }
 
 /// A counter that is wrong affects its own call only: the count stops at the most that can be counted.
@@ -83,7 +83,7 @@ async fn a_client_that_stalls_holds_its_estimate_and_no_more() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((world.minute_tokens().await, world.store.calls("extend")), (110, 0));
+    assert_eq!((world.minute_tokens().await, world.store.calls("amend")), (110, 0));
 
     world.pass(A_MINUTE);
     answer.next().await.unwrap().unwrap();
@@ -92,7 +92,7 @@ async fn a_client_that_stalls_holds_its_estimate_and_no_more() {
     assert_eq!((world.minute_tokens().await, world.day_tokens().await), (20, 130));
 }
 
-/// An extension that was charged to a later minute stays there. A refund is made in the admitting minute or not at all.
+/// An amendment that was charged to a later minute stays there. A refund is made in the admitting minute or not at all.
 #[tokio::test]
 async fn a_minute_that_ends_in_mid_stream_keeps_what_it_was_charged() {
     let world = World::with_tokens_per_minute(10_000).await;

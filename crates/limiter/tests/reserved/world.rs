@@ -13,6 +13,7 @@ use limiter::{
 };
 
 use super::faulty_store::{Faults, FaultyStore};
+use crate::{today, total_tokens, used};
 
 /// Half a minute past noon, so that a minute ends soon and the day does not.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_ms(1_760_011_230_000);
@@ -67,17 +68,17 @@ impl World {
 
     pub(crate) async fn minute_tokens(&self) -> u64 {
         let usage = self.limiter.usage(&self.key).await.unwrap().unwrap();
-        usage.global.unwrap().minute.tokens.used
+        used(&usage, "global/minute/tokens")
     }
 
     pub(crate) async fn day_tokens(&self) -> u64 {
         let usage = self.limiter.usage(&self.key).await.unwrap().unwrap();
-        usage.global.unwrap().day.tokens.used
+        total_tokens(&today(&usage))
     }
 
     pub(crate) async fn requests(&self) -> u64 {
         let usage = self.limiter.usage(&self.key).await.unwrap().unwrap();
-        usage.global.unwrap().minute.requests.used
+        today(&usage).requests()
     }
 
     pub(crate) async fn spent(&self) -> Credits {

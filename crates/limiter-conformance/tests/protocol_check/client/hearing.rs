@@ -1,8 +1,8 @@
 //! Handling of an answer by a client.
 
-use limiter_core::{Crossing, Decision, KeyId, Timestamp, explain, prepare};
+use limiter_core::{Crossing, Decision, InvalidValue, KeyId, Timestamp, explain, prepare};
 
-use super::{Busy, Call, Client, Phase, ids, state_of};
+use super::{Busy, Call, Client, Phase, admission_after};
 use crate::bug::Bug;
 use crate::oracle::{Cost, Wanted};
 use crate::server::{Answer, Ended, Entry, InLedger, Request, Snapshot};
@@ -73,12 +73,7 @@ impl Client {
                 }
                 Some(known)
             }
-            (_, _, Phase::Read) => shown(),
-            _ if answer.records > usize::from(self.asset) => shown(),
-            _ => {
-                heard.next = Some(Busy { phase: Phase::Read, at: None, ..busy.failing() });
-                return heard;
-            }
+            _ => shown(),
         };
         let Some(known) = found else {
             heard
@@ -97,8 +92,8 @@ impl Client {
         answer: &Answer,
         heard: &mut Heard,
     ) -> (Snapshot, Vec<u64>) {
-        let known = answer.on(known);
-        let mut state = state_of(&known);
+        let known = answer.on(known).expect("it was read before");
+        let mut state = known.state.clone();
         let located = self.locate(&state);
         let mut left = Vec::new();
         for (number, cost) in busy.costs().enumerate() {
@@ -118,7 +113,7 @@ impl Client {
                 None => left.push(busy.left[number]),
             }
         }
-        (Snapshot::of(&state, known.stamp, known.incarnation), left)
+        (Snapshot { state, ..known }, left)
     }
 
     fn try_again(
@@ -129,7 +124,7 @@ impl Client {
         mut heard: Heard,
         bug: Option<Bug>,
     ) -> Heard {
-        let state = state_of(&known);
+        let state = known.state.clone();
         let located = self.locate(&state);
         self.known = Some(known.clone());
         let takes = self.may_take(&busy, &known, now, true);
@@ -161,7 +156,7 @@ impl Client {
         heard
     }
 
-    /// Like `reserve`, `extend` and `end`, with `ask`.
+    /// Like `reserve`, `amend` and `end`, with `ask`.
     fn hear_of_remembered(
         &mut self,
         mut busy: Busy,
@@ -175,22 +170,16 @@ impl Client {
         }
         let believed =
             matches!(answer.ended, Ended::Applied | Ended::Refused) && request.operation.is_some();
-        if !believed && answer.records <= usize::from(self.asset) {
-            return Heard {
-                next: Some(Busy { phase: Phase::Look, at: None, ..busy.failing() }),
-                ..Heard::default()
-            };
-        }
         let applied = answer.ended == Ended::Applied;
         let known = match &busy.at {
-            Some((_, known)) if believed => Some(answer.on(known)),
+            Some((_, known)) if believed => Some(answer.on(known).expect("it was read before")),
             _ => answer.before.clone().map(|known| known.met(self.asset)),
         };
         let restamps = request.puts.restamps();
         self.known = known.clone().filter(|_| !(applied && restamps));
         let Some(known) = known else { return Heard::unknown(busy.cost()) };
         let now = answer.now;
-        let mut state = state_of(&known);
+        let mut state = known.state.clone();
         let located = self.locate(&state);
         if applied {
             return match busy.call {
@@ -201,29 +190,25 @@ impl Client {
                     let crossed = committed.map_or_else(Vec::new, |committed| committed.crossed);
                     Heard { crossed: Some(crossed), ..Heard::default() }
                 }
-                Call::Extend { .. } => {
-                    let put =
-                        busy.entry.as_ref().map(|entry| busy.put(entry)).expect("it was extended");
+                Call::Amend { .. } => {
+                    let entry = busy.entry.clone().expect("it was amended");
+                    let put = busy.put(&entry);
+                    let decision = entry.reservation().amend(&mut state, &put.estimate, now);
                     self.learn_entry(id, put);
-                    let cost = busy.cost();
-                    Heard::decided(
-                        explain::admitted(&mut state, located, &cost.charge(), now),
-                        cost,
-                    )
+                    Heard::decided(decision, busy.cost())
                 }
                 _ => {
                     let cost = busy.cost();
                     let decision = explain::admitted(&mut state, located, &cost.charge(), now);
-                    if let (Some(InLedger::New { entry, counted, .. }), false) =
-                        (&request.ledger, restamps)
+                    if let (Some(InLedger::New { entry, .. }), false) = (&request.ledger, restamps)
                     {
-                        let after = Snapshot::of(&state, known.stamp, known.incarnation);
-                        let admitted = if bug == Some(Bug::BelievesTheClientsWindows) {
-                            entry.admitted
+                        let prepared = self.prepared(&busy, &known.state, now);
+                        let admission = if bug == Some(Bug::BelievesTheClientsWindows) {
+                            entry.admission.clone()
                         } else {
-                            ids(&after, *counted)
+                            admission_after(&state, &prepared)
                         };
-                        self.learn_entry(id, Entry { admitted, ..(**entry).clone() });
+                        self.learn_entry(id, Entry { admission, ..(**entry).clone() });
                     }
                     Heard::decided(decision, cost)
                 }
@@ -240,11 +225,16 @@ impl Client {
             (busy.at, busy.is_found) = (keeps.then_some((now, known)), keeps);
             return self.with_entry(busy.failing(), entry);
         }
-        let ends = matches!(busy.call, Call::Settle { .. } | Call::Cancel { .. });
         let cost = busy.cost();
-        if !ends
-            && let Some(denied) = explain::refused(&state, &key(), located, &cost.charge(), now)
-        {
+        let denied = match (busy.call, &busy.entry) {
+            (Call::Settle { .. } | Call::Cancel { .. }, _) => None,
+            (Call::Amend { .. }, Some(entry)) => {
+                let prepared = self.prepared(&busy, &state, now);
+                entry.reservation().refuses(&state, &key(), &prepared, &cost.charge(), now)
+            }
+            _ => explain::refused(&state, &key(), located, &cost.charge(), now),
+        };
+        if let Some(denied) = denied {
             return self.denied(busy, denied, cost, now, known, bug);
         }
         let failing = if busy.at.is_none() { busy } else { busy.failing() };
@@ -265,12 +255,8 @@ impl Client {
 
     /// Goes on with the entry of a reservation that was looked up.
     fn with_entry(&mut self, busy: Busy, entry: Entry) -> Heard {
-        let extends_too_little = match busy.call {
-            Call::Extend { tokens, .. } => entry.estimate.input_tokens() > tokens,
-            _ => false,
-        };
         // The worlds do not check the answer to a settlement or cancellation after the reservation has ended.
-        if entry.ended.is_some() || extends_too_little {
+        if entry.ended.is_some() {
             return Heard::default();
         }
         let at = busy.at.clone().or_else(|| self.saw.zip(self.known.clone()));
@@ -295,8 +281,8 @@ impl Client {
         known: Snapshot,
         bug: Option<Bug>,
     ) -> Heard {
-        let state = state_of(&known);
-        let rebases = prepare::rebase(&state, self.locate(&state), now).is_some();
+        let state = &known.state;
+        let rebases = prepare::rebase(state, self.locate(state), now).is_some();
         if !rebases || bug == Some(Bug::StoresNoRebase) {
             return Heard::decided(denied, cost);
         }
@@ -323,8 +309,8 @@ impl Client {
                 let Some(known) = answer.before.clone().map(|known| known.met(self.asset)) else {
                     return done;
                 };
-                let state = state_of(&known);
-                if prepare::rebase(&state, self.locate(&state), answer.now).is_none() {
+                let state = &known.state;
+                if prepare::rebase(state, self.locate(state), answer.now).is_none() {
                     return done;
                 }
                 let at = Some((answer.now, known));
@@ -347,8 +333,7 @@ impl Busy {
         }
         let Some(known) = answer.before.clone() else { return Heard::default() };
         let another = self.version.is_some_and(|version| version != answer.version);
-        let state = state_of(&known);
-        let same = state.change(&wanted.config(), answer.now).expect("few assets").after == state;
+        let same = wanted.change(&known.state, answer.now).after == known.state;
         if another || same {
             return Heard::default();
         }
@@ -380,22 +365,25 @@ impl Heard {
 
 impl Answer {
     /// The key as a client reads it from the answer: on its own, or with the cached limits.
-    pub(crate) fn shown(&self, busy: &Busy) -> Vec<Snapshot> {
+    pub(crate) fn shown(&self, busy: &Busy) -> Result<(), InvalidValue> {
         let compared = matches!(self.ended, Ended::Applied | Ended::Refused);
         match &busy.at {
             // The answers to creating, changing and deleting contain no records.
-            _ if compared && busy.call.is_management() => Vec::new(),
-            Some((_, known)) if compared && busy.phase != Phase::Read => vec![self.on(known)],
-            _ => self.before.iter().cloned().collect(),
+            Some((_, known))
+                if compared && !busy.call.is_management() && busy.phase != Phase::Read =>
+            {
+                self.on(known).map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
     /// The key as it was, with the cached limits.
-    fn on(&self, known: &Snapshot) -> Snapshot {
-        let Some(before) = &self.before else { return known.clone() };
-        let asset = known.asset.as_ref().zip(before.asset.as_ref());
-        let asset = asset.map(|((_, limited), (hot, _))| (hot.clone(), limited.clone()));
-        Snapshot { hot: before.hot.clone(), asset, ..known.clone() }
+    fn on(&self, known: &Snapshot) -> Result<Snapshot, InvalidValue> {
+        match &self.before {
+            Some(before) => known.with_numbers_of(before),
+            None => Ok(known.clone()),
+        }
     }
 }
 

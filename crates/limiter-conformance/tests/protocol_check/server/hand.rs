@@ -1,115 +1,155 @@
 //! The second implementation of an operation, on bare numbers.
 
-use limiter_core::operation::{Guard, Operation, Step, Takes};
-use limiter_core::{Amount, MAX_COUNT, METERS, Record, Span};
+use limiter_core::operation::{CellStep, Guard, Operation, Origin, Step, WindowStep};
+use limiter_core::{ANY, Cell, MAX_COUNT, Span, Stored, StoredWindow, Take, Window};
 
-use super::{Ended, Hot, Request};
+use super::{Ended, Request};
 use crate::bug::Bug;
 
 /// The same as the core's `apply`, on bare numbers.
 pub(super) fn by_hand(
-    hot: &[Hot],
+    records: &[Stored],
     operation: &Operation,
     request: &Request,
     bug: Option<Bug>,
-) -> (Ended, Vec<Hot>, Vec<bool>) {
-    let as_was = |ended| (ended, hot.to_vec(), vec![true]);
+) -> (Ended, Vec<Stored>, Vec<bool>) {
+    let as_was = |ended| (ended, records.to_vec(), vec![true]);
     let mut moved = Vec::new();
-    for (number, (hot, step)) in hot.iter().zip(&operation.steps).enumerate() {
-        match moved_by_hand(hot, step, request.rebases[number], bug) {
-            Some(hot) => moved.push(hot),
+    for (number, (record, step)) in records.iter().zip(&operation.steps).enumerate() {
+        match moved_by_hand(record, step, request.believed.get(number), bug) {
+            Some(record) => moved.push(record),
             None => return as_was(Ended::Stale),
         }
     }
     let mut done = Vec::new();
     for call in &operation.calls {
         let taken = moved.iter().zip(&operation.steps).zip(call);
-        let taken: Option<Vec<Hot>> =
-            taken.map(|((hot, step), takes)| taken_by_hand(hot, step, takes, bug)).collect();
+        let taken: Option<Vec<Stored>> =
+            taken.map(|((record, step), takes)| taken_by_hand(record, step, takes, bug)).collect();
         done.push(taken.is_some());
         moved = taken.unwrap_or(moved);
     }
-    let as_planned =
-        |planned: &Vec<_>| moved.iter().map(|hot| hot.marks).eq(planned.iter().copied());
     if done.is_empty() {
         done.push(true);
     }
+    let is_planned = request.planned.as_ref().is_none_or(|planned| marks(planned) == marks(&moved));
     match done.contains(&true) {
         false => as_was(Ended::Refused),
-        true if request.planned.as_ref().is_some_and(|planned| !as_planned(planned)) => {
-            as_was(Ended::Stale)
-        }
+        true if !is_planned => as_was(Ended::Stale),
         true => (Ended::Applied, moved, done),
     }
 }
 
-fn moved_by_hand(hot: &Hot, step: &Step, believed: [u8; 2], bug: Option<Bug>) -> Option<Hot> {
-    if hot.generation != step.generations[0] {
+fn moved_by_hand(
+    record: &Stored,
+    step: &Step,
+    believed: Option<&Stored>,
+    bug: Option<Bug>,
+) -> Option<Stored> {
+    if record.generation != step.generation {
         return None;
     }
-    let mut moved = Hot { generation: step.generations[1], ..hot.clone() };
-    let rolls =
-        |window: usize| matches!(step.guards[window], Guard::Roll(end) if hot.ends[window] < end);
-    for (window, guard) in step.guards.into_iter().enumerate() {
-        let stored = hot.span(window);
-        let (next, begins) = match guard {
-            Guard::Keep => (stored, false),
-            Guard::Same(seen, _) if seen != stored => return None,
-            Guard::Same(_, next) => (next, false),
-            Guard::Roll(end) if stored.end > end => return None,
-            Guard::Roll(end) => {
-                let all = bug == Some(Bug::RollsAllAtOnce) && (rolls(0) || rolls(1));
-                let begins = rolls(window) || all;
-                let takes = begins && bug == Some(Bug::TakesTheClientsRebases);
-                (
-                    Span { end, rebases: if takes { believed[window] } else { stored.rebases } },
-                    begins,
-                )
-            }
-            Guard::Anew(seen, _) | Guard::End(seen) if seen != stored => return None,
-            Guard::Anew(_, next) | Guard::Begin(next) => (next, true),
-            Guard::End(_) => (Hot::of(&Record::UNCOUNTED).span(window), true),
-        };
-        moved.set_span(window, next);
-        if begins {
-            for meter in [2 * window, 2 * window + 1] {
-                (moved.values[meter], moved.marks[meter]) = (step.start[meter], 0);
-            }
+    let stored = |window: Window| record.windows.iter().find(|of| of.window == window);
+    let rolls = |of: &WindowStep| matches!((of.guard, stored(of.window)), (Guard::Roll(end), Some(it)) if it.span.end < end);
+    let any_rolls = step.windows.iter().any(rolls);
+    let mut windows = Vec::new();
+    let mut seen = 0;
+    for of in &step.windows {
+        let before = stored(of.window);
+        match (of.guard, before) {
+            (Guard::Begin(_), None) => {}
+            (Guard::Begin(_), Some(_)) | (_, None) => return None,
+            (_, Some(before)) if before.cells.len() != of.before => return None,
+            _ => seen += 1,
         }
+        let span = before.map_or(Span::EVER, |before| before.span);
+        let (next, begins) = match of.guard {
+            Guard::Keep => (span, false),
+            Guard::Same(expected, _) | Guard::Anew(expected, _) | Guard::End(expected)
+                if expected != span =>
+            {
+                return None;
+            }
+            Guard::Same(_, next) => (next, false),
+            Guard::Roll(end) if span.end > end => return None,
+            Guard::Roll(end) => {
+                let begins = rolls(of) || any_rolls && bug == Some(Bug::RollsAllAtOnce);
+                let of_client = believed.and_then(|it| {
+                    it.windows.iter().find(|it| it.window == of.window).map(|it| it.span.rebases)
+                });
+                let takes = begins && bug == Some(Bug::TakesTheClientsRebases);
+                let rebases = of_client.filter(|_| takes).unwrap_or(span.rebases);
+                (Span { end, rebases }, begins)
+            }
+            Guard::Anew(_, next) | Guard::Begin(next) => (next, true),
+            Guard::End(_) => continue,
+        };
+        let before = before.filter(|_| !begins).map(|before| &before.cells[..]);
+        let cells = of.cells.iter().map(|cell| begun_by_hand(cell, before)).collect();
+        windows.push(StoredWindow { window: of.window, span: next, cells });
     }
-    Some(moved)
+    let is_complete = seen == record.windows.len();
+    is_complete.then(|| Stored { generation: record.generation, windows: windows.into() })
 }
 
-fn taken_by_hand(hot: &Hot, step: &Step, takes: &Takes, bug: Option<Bug>) -> Option<Hot> {
-    let mut taken = hot.clone();
-    for meter in (0..METERS).filter(|meter| step.counts[*meter] != Amount::Nothing) {
-        let (mut value, mut mark, take) =
-            (hot.values[meter], usize::from(hot.marks[meter]), takes[meter]);
-        let ladder = step.ladders.as_ref().map(|ladders| ladders[meter]);
-        let floor = |floors: &[i64], mark: usize| floors.get(mark).copied().unwrap_or(0);
-        if let Some(ladder) = &ladder {
-            value += floor(ladder.from.floors(), mark);
+/// A cell before any call: as it was, or from the start.
+fn begun_by_hand(step: &CellStep, before: Option<&[Cell]>) -> Cell {
+    match (step.origin, before) {
+        (Origin::Kept(place), Some(before)) => before[place],
+        (Origin::Account { first, count }, Some(before)) => {
+            let used: i64 = before[first..first + count]
+                .iter()
+                .map(|cell| MAX_COUNT.cast_signed() - cell.value)
+                .sum();
+            let left = step.ladder.to.cap() - used.min(MAX_COUNT.cast_signed());
+            past_stops(left, 0, step.ladder.to.floors())
         }
+        _ => {
+            let from = step.ladder.from;
+            Cell { value: from.cap() - from.floors()[0], mark: 0 }
+        }
+    }
+}
+
+fn taken_by_hand(record: &Stored, step: &Step, takes: &[Take], bug: Option<Bug>) -> Option<Stored> {
+    let mut taken = record.clone();
+    let cells = taken.windows.iter_mut().flat_map(|window| &mut window.cells);
+    for ((cell, of), take) in cells.zip(step.cells()).zip(takes) {
+        let (ladder, mark) = (of.ladder, usize::from(cell.mark));
+        let floor = ladder.from.floors().get(mark).filter(|_| step.stops);
+        let value = cell.value + floor.copied().unwrap_or(0);
         let enough = match bug {
-            Some(Bug::ComparesSums) => take.least == limiter_core::ANY || value - take.less >= 0,
+            Some(Bug::ComparesSums) => take.least == ANY || value - take.less >= 0,
             _ => value >= take.least,
         };
         if !enough {
             return None;
         }
-        value -= take.less;
-        if let Some(ladder) = &ladder {
-            let (cap, floors) = (ladder.to.cap(), ladder.to.floors());
-            if bug != Some(Bug::StopsAtNoEnd) {
-                value = value.clamp(cap - MAX_COUNT.cast_signed(), cap);
-            }
-            mark = ladder.start.get(mark).map_or(mark, |mark| usize::from(*mark));
-            while floor(floors, mark) > 0 && value < floor(floors, mark) {
-                mark += 1;
-            }
-            value -= floor(floors, mark);
+        let mut left = value - take.less;
+        if !step.stops {
+            cell.value = left;
+            continue;
         }
-        (taken.values[meter], taken.marks[meter]) = (value, u8::try_from(mark).unwrap());
+        let cap = ladder.to.cap();
+        if bug != Some(Bug::StopsAtNoEnd) {
+            left = left.clamp(cap - MAX_COUNT.cast_signed(), cap);
+        }
+        let mark = ladder.start.get(mark).map_or(mark, |mark| usize::from(*mark));
+        *cell = past_stops(left, mark, ladder.to.floors());
     }
     Some(taken)
+}
+
+/// A cell of which this much is left, past the stops that it has reached.
+fn past_stops(left: i64, mut mark: usize, floors: &[i64]) -> Cell {
+    let floor = |mark: usize| floors.get(mark).copied().unwrap_or(0);
+    while floor(mark) > 0 && left < floor(mark) {
+        mark += 1;
+    }
+    Cell { value: left - floor(mark), mark: u8::try_from(mark).unwrap() }
+}
+
+fn marks(records: &[Stored]) -> Vec<u8> {
+    let windows = records.iter().flat_map(|record| &record.windows);
+    windows.flat_map(|window| &window.cells).map(|cell| cell.mark).collect()
 }

@@ -7,12 +7,14 @@ pub(crate) use limiter_conformance::fixtures::{DAY, request_id as named};
 use limiter_conformance::fixtures::{NOON, millionths, tokens};
 use limiter_core::{
     Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord,
-    RequestId, ReservationError, Store, StoreError, Totals,
+    RequestId, ReservationError, Store, StoreError, Thresholds, Totals,
 };
 use limiter_memory::MemoryStoreBuilder;
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder, Share};
 use limiter_test_servers::Metrics;
 use tokio::time::sleep;
+
+use crate::used;
 
 use super::flaky::{Flaky, flaky};
 
@@ -56,6 +58,7 @@ impl World {
                 .unwrap()
                 .with_global(limits)
                 .with_budget(Credits::whole(1).unwrap()),
+            thresholds: Thresholds::DEFAULT,
             secret: None,
             bootstraps: false,
         };
@@ -106,7 +109,7 @@ impl World {
 
     /// The requests of the day that the store has counted.
     pub(crate) fn used(&self, key: &KeyId) -> u64 {
-        self.flaky.inner.usage(key).unwrap().global.unwrap().day.requests.used
+        used(&self.flaky.inner.usage(key).unwrap(), "global/day/requests")
     }
 
     /// The value of the metric of late operations, with these labels.

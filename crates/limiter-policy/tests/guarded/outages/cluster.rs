@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use limiter_core::{
     AccessKey, Credits, Decision, KeyConfig, KeyDigest, KeyId, KeyKind, NewRecord, Store,
-    StoreError, StoredSecret,
+    StoreError, StoredSecret, Thresholds,
 };
 use limiter_policy::{BreakerState, FailurePolicy, Share};
 use limiter_test_servers::{RedisCluster, RedisServer, until_async};
@@ -65,7 +65,8 @@ async fn create(store: &impl Store, id: &str, secret: Option<StoredSecret>) -> K
     let config = KeyConfig::named(id).unwrap();
     let (id, workspace) = (id.parse().unwrap(), "home".parse().unwrap());
     let kind = KeyKind::Member;
-    let key = NewRecord { id, workspace, kind, config, secret, bootstraps: false };
+    let thresholds = Thresholds::DEFAULT;
+    let key = NewRecord { id, workspace, kind, config, thresholds, secret, bootstraps: false };
     store.create(key).await.unwrap().id
 }
 

@@ -12,6 +12,8 @@ use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisServer, until_async};
 use tokio::task::JoinSet;
 
+use crate::used;
+
 use super::world::{Guarded, LONGEST, World, connect, create, create_as, one_credit, settings};
 
 /// Three processes on one server, each with a share of 1/3.
@@ -106,11 +108,11 @@ async fn three_processes_with_a_third_each_never_pass_the_limit_and_pay_all_of_i
     processes.find_the_store().await;
 
     let usage = processes.usage().await;
-    let used = usage.global.unwrap().day.requests.used;
+    let counted = used(&usage, "global/day/requests");
     println!(
-        "3 processes, 1/3 of 1,000 requests each: 3 allowed by the store, {allowed} without it, {used} counted"
+        "3 processes, 1/3 of 1,000 requests each: 3 allowed by the store, {allowed} without it, {counted} counted"
     );
-    assert_eq!(used, 3 + allowed, "what is above the limit stands as debt");
+    assert_eq!(counted, 3 + allowed, "what is above the limit stands as debt");
     assert_eq!(usage.credits.spent, Credits::whole(3 + allowed).unwrap());
     let decision = processes.stores[0].check_and_consume(&processes.key, None, &one_credit()).await;
     assert!(decision.is_ok_and(|decision| !decision.is_allowed() && !decision.is_degraded()));
@@ -180,23 +182,22 @@ async fn a_reservation_that_is_made_in_the_outage_is_corrected_there_and_paid_as
         let reserved = store.reserve(key, Some(&gpt5), &tokens(estimate), id, hour).await.unwrap();
         assert!(reserved.is_allowed() && reserved.is_degraded());
     }
-    let extended = store.extend(key, &kept, &output(400)).await.unwrap();
-    assert!(!extended.is_allowed() && extended.is_degraded(), "a third of 3,000 is 1,000");
+    let amended = store.amend(key, &kept, &output(400)).await.unwrap();
+    assert!(!amended.is_allowed() && amended.is_degraded(), "a third of 3,000 is 1,000");
     store.cancel(key, &cancelled).await.unwrap();
-    assert!(store.extend(key, &kept, &output(400)).await.unwrap().is_allowed());
+    assert!(store.amend(key, &kept, &output(400)).await.unwrap().is_allowed());
     store.settle(key, &settled, &output(50)).await.unwrap();
     let again = store.settle(key, &settled, &output(51)).await;
     assert!(matches!(again, Err(ReservationError::AlreadySettled(_))), "{again:?}");
     processes.find_the_store().await;
 
-    let used = |usage: Usage| {
-        (usage.global.unwrap().day.requests.used, usage.assets[0].usage.day.tokens.used)
-    };
-    assert_eq!(used(processes.usage().await), (3 + 2, 450));
+    let both =
+        |usage: Usage| (used(&usage, "global/day/requests"), used(&usage, "asset/day/tokens"));
+    assert_eq!(both(processes.usage().await), (3 + 2, 450));
     // The running call is settled here, and the overrun is paid.
     store.settle(key, &kept, &output(500)).await.unwrap();
     until_async("the store knows all", async || store.is_well()).await;
-    assert_eq!(used(processes.usage().await), (3 + 2, 550));
+    assert_eq!(both(processes.usage().await), (3 + 2, 550));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,7 +232,7 @@ async fn under_load_nothing_that_was_allowed_goes_uncounted() {
     }
     let by_store: u64 = tallies.iter().map(|tally| tally.0).sum();
     let degraded: u64 = tallies.iter().map(|tally| tally.1).sum();
-    let counted = processes.usage().await.global.unwrap().day.requests.used;
+    let counted = used(&processes.usage().await, "global/day/requests");
     println!(
         "kill -9 under load: {by_store} allowed by the store, {degraded} without it, {counted} counted"
     );
@@ -269,9 +270,8 @@ async fn one_key_with_a_full_ledger_and_one_damaged_keep_no_other_debt_waiting()
     }
     server.start();
     let direct = connect(server.url()).await.unwrap();
-    let used = async |key: &KeyId| {
-        direct.usage(key).await.unwrap().unwrap().global.unwrap().day.requests.used
-    };
+    let used =
+        async |key: &KeyId| used(&direct.usage(key).await.unwrap().unwrap(), "global/day/requests");
     let began = std::time::Instant::now();
     let unpaid = loop {
         let unpaid = store.flush(std::time::Duration::from_millis(100)).await;

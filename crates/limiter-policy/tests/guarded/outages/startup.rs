@@ -1,6 +1,8 @@
 //! A process that starts while its store is away.
 
-use limiter_core::{AccessKey, KeyConfig, KeyKind, NewRecord, Store, StoreError, StoredSecret};
+use limiter_core::{
+    AccessKey, KeyConfig, KeyKind, NewRecord, Store, StoreError, StoredSecret, Thresholds,
+};
 use limiter_policy::{BreakerState, FailurePolicy};
 use limiter_test_servers::{RedisServer, until_async};
 
@@ -59,6 +61,7 @@ async fn an_access_key_that_was_found_before_is_found_in_an_outage_unless_the_li
             workspace: workspace.parse().unwrap(),
             kind: KeyKind::Member,
             config: KeyConfig::named("ci").unwrap(),
+            thresholds: Thresholds::DEFAULT,
             secret: Some(StoredSecret::from(&secret)),
             bootstraps: false,
         };

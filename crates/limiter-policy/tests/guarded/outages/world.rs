@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use limiter_core::{Charge, Credits, KeyConfig, KeyId, KeyKind, NewRecord, Store};
+use limiter_core::{Charge, Credits, KeyConfig, KeyId, KeyKind, NewRecord, Store, Thresholds};
 use limiter_policy::{BreakerState, FailurePolicy, GuardedStore, GuardedStoreBuilder};
 use limiter_redis::RedisStore;
 use limiter_test_servers::{Proxy, RedisServer, until_async};
@@ -72,6 +72,7 @@ pub(crate) async fn create_as(store: &impl Store, id: &str, config: KeyConfig) -
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Member,
         config,
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };

@@ -96,7 +96,7 @@ async fn each_key_has_a_result_of_its_own() {
     let outcomes: Vec<_> = created
         .iter()
         .map(|created| match created {
-            Ok(key) => key.name.to_string(),
+            Ok(key) => key.config.name.to_string(),
             Err(KeysError::IdTaken(id)) => format!("id {id}"),
             Err(KeysError::NameTaken(name)) => format!("name {name}"),
             Err(KeysError::AccessKeyTaken) => "access key".to_owned(),

@@ -7,7 +7,9 @@ use tokio::time::sleep;
 use super::super::Waiting;
 use super::super::change::{Begin, Change, Entry, Finish, Intent, Need};
 use super::super::pointer::{Pointer, Set};
-use super::{LEASE, World, admin, config, home, id, member, secret_of, some_day, with_secret};
+use super::{
+    LEASE, World, admin, config, home, id, member, secret_of, some_day, update, with_secret,
+};
 use crate::records::Undone;
 use crate::servers::faults::Fault;
 
@@ -88,7 +90,8 @@ async fn a_crashed_update_is_healed() {
         let change = world.begin(&intent).await;
         if updated {
             let not_after = Some(change.not_after);
-            let update = world.directory.records.update(&home(), &key, 1, &config, not_after).await;
+            let update = update("old", 1, &config);
+            let update = world.directory.records.update(&home(), &update, not_after).await;
             assert_is!(update, Ok(_));
         }
         let shown = if updated { ["new", "other"] } else { ["old", "other"] };
@@ -121,7 +124,7 @@ async fn a_client_that_wakes_up_late_changes_nothing() {
     assert_is!(records.create(&key, change.not_after).await, Err(Undone::TooLate));
     assert_is!(records.delete(&home(), &id("old"), change.not_after).await, Err(Undone::TooLate));
     let updated =
-        records.update(&home(), &id("old"), 1, &config("new"), Some(change.not_after)).await;
+        records.update(&home(), &update("old", 1, &config("new")), Some(change.not_after)).await;
     assert_is!(updated, Err(Undone::TooLate));
 
     // Another client takes over and is at work: the first can neither finish nor abandon.

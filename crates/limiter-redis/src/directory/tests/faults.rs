@@ -101,7 +101,7 @@ async fn a_rename_with_a_fault() {
             let case = format!("{script} {fault:?}: {renamed:?}");
             assert!(world.servers.faults.have_happened(), "{case}");
             let found = world.directory.records.read(&id("old")).await.unwrap().unwrap();
-            let name = found.record.name.to_string();
+            let name = found.record.config.name.to_string();
             if let Ok(record) = &renamed {
                 let mut record = record.clone();
                 record.read_at = found.record.read_at;

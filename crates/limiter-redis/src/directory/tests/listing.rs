@@ -29,7 +29,7 @@ async fn pages_hold_every_match_once_and_in_order() {
             found.extend(page.keys);
             pages += 1;
         }
-        let found: Vec<_> = found.iter().map(|key| key.name.to_string()).collect();
+        let found: Vec<_> = found.iter().map(|key| key.config.name.to_string()).collect();
         assert_eq!(found, wanted, "pages of {size}");
         assert_eq!(pages, wanted.len().div_ceil(size), "no page is empty");
     }
@@ -70,7 +70,8 @@ async fn a_key_that_is_renamed_all_the_time_is_always_listed() {
     let renaming = tokio::spawn(async move {
         for version in 1..200 {
             let name = if version % 2 == 0 { "m" } else { "n" };
-            directory.update(&home(), &id("m"), version, &super::config(name)).await.unwrap();
+            let update = super::update("m", version, &super::config(name));
+            directory.update(&home(), &update).await.unwrap();
         }
     });
     let mut looks = 0;

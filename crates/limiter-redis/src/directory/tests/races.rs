@@ -6,7 +6,7 @@ use limiter_core::{KeyRecord, KeysError, NewRecord};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Waiting, World, admin, config, home, id, member, some_day, with_secret};
+use super::{Waiting, World, admin, config, home, id, member, some_day, update, with_secret};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_creations_of_which_one_may_succeed_one_does() {
@@ -77,7 +77,7 @@ async fn admins_that_go_all_at_once_leave_one() {
                 return directory.delete(&home(), &id(&name)).await;
             }
             let expiring = config(&name).with_expiry(some_day());
-            directory.update(&home(), &id(&name), 1, &expiring).await.map(drop)
+            directory.update(&home(), &update(&name, 1, &expiring)).await.map(drop)
         });
     }
     let gone = going.join_all().await;

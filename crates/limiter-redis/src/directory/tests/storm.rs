@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::change::Entry;
-use super::{Directory, Waiting, World, config, id, member, some_day, with_secret};
+use super::{Directory, Waiting, World, config, id, member, some_day, update, with_secret};
 use crate::keyspace::WorkspaceKey;
 use crate::servers::faults::{Storm, chance};
 
@@ -87,7 +87,8 @@ async fn something(directory: &Directory, workspace: &WorkspaceId) {
         3..=4 => {
             if let Ok(Some(found)) = directory.read_in(workspace, &key).await {
                 let version = found.record.version;
-                let _ = directory.update(workspace, &key, version, &expiring(config(&name))).await;
+                let update = update(key.as_str(), version, &expiring(config(&name)));
+                let _ = directory.update(workspace, &update).await;
             }
         }
         _ => {
@@ -107,9 +108,9 @@ async fn check(world: &World, workspace: &WorkspaceId, round: usize) {
             records.push(found);
         }
     }
-    records.sort_by(|one, other| one.record.name.cmp(&other.record.name));
-    let names: Vec<_> = records.iter().map(|found| found.record.name.to_string()).collect();
-    let listed: Vec<_> = page.keys.iter().map(|key| key.name.to_string()).collect();
+    records.sort_by(|one, other| one.record.config.name.cmp(&other.record.config.name));
+    let names: Vec<_> = records.iter().map(|found| found.record.config.name.to_string()).collect();
+    let listed: Vec<_> = page.keys.iter().map(|key| key.config.name.to_string()).collect();
     assert_eq!(listed, names, "{case}");
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{case}");
 

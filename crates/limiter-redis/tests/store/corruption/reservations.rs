@@ -74,7 +74,7 @@ impl World {
         let ended = self.runtime.block_on(async {
             match operation {
                 0 => reserve(store).await.map(drop),
-                1 => store.extend(&victim, &id(), &total).await.map(drop),
+                1 => store.amend(&victim, &id(), &total).await.map(drop),
                 2 => store.settle(&victim, &id(), &total).await.map(drop),
                 _ => store.cancel(&victim, &id()).await.map(drop),
             }
@@ -90,7 +90,6 @@ impl World {
                 ReservationError::Unknown(_)
                 | ReservationError::OtherExists(_)
                 | ReservationError::AlreadySettled(_)
-                | ReservationError::Shrinks
                 | ReservationError::Invalid(_),
             ) => self.answers += 1,
             Err(other) => return Err(format!("no answer of a damaged reservation: {other:?}")),

@@ -1,10 +1,12 @@
 //! The expected outcome, by `apply` of the core.
 
-use limiter_core::operation::{Guard, Operation, Step, Verdict, apply};
-use limiter_core::{Amount, METERS, Record, Span, Timestamp, Window};
+use std::collections::BTreeSet;
+
+use limiter_core::operation::{Closed, Guard, Operation, Origin, Step, Verdict, apply};
+use limiter_core::{Cell, Span, Stored, TimeZone, Timestamp, Window};
 use limiter_redis::fuzzing::scripts;
 
-use super::case::{Case, Dropped, MOST, Script, Stored, counted};
+use super::case::{Case, Dropped, FIELDS, MOST, Script, StoredRecord};
 use super::ledger::Ledger;
 
 /// How a case must end.
@@ -13,11 +15,15 @@ pub(crate) struct Expected {
     pub(crate) letters: String,
     /// The entry of the ledger, or the time at which it has room, where the answer has one.
     pub(crate) entry: Option<Vec<u8>>,
-    /// The field of each record afterwards.
-    pub(crate) hot: Vec<Option<Vec<u8>>>,
+    /// The records as they were, or the records and the limits in the fields to show.
+    pub(crate) shown: Vec<Option<Vec<u8>>>,
+    /// Each of [`FIELDS`] afterwards.
+    pub(crate) hot: [Option<Vec<u8>>; FIELDS.len()],
     /// The field of the third hash afterwards.
     pub(crate) field: Option<Vec<u8>>,
     pub(crate) ledger: Option<Ledger>,
+    /// The closed days afterwards.
+    pub(crate) days: BTreeSet<(i64, Vec<u8>)>,
     /// Whether a stored number is so large that Lua rounds it. No valid record has such a number: whatever a script computes
     /// from it, the client refuses the answer as an impossible record.
     pub(crate) inexact: bool,
@@ -25,30 +31,54 @@ pub(crate) struct Expected {
 
 impl Expected {
     pub(crate) fn of(case: &Case) -> Self {
-        let before = Self {
+        let mut hot = FIELDS.map(|_| None);
+        for record in &case.records {
+            hot[record.field].clone_from(&record.bytes);
+        }
+        let days = case.extras.closed.iter().map(|end| (*end, end.to_string().into_bytes()));
+        let mut expected = Self {
             letters: String::new(),
             entry: None,
-            hot: case.records.iter().map(|record| record.bytes.clone()).collect(),
+            shown: Vec::new(),
+            hot,
             field: case.extras.field.clone(),
             ledger: case.extras.ledger.clone(),
+            days: days.collect(),
             inexact: false,
         };
+        let before = expected.hot.clone();
+        expected.run(case);
+        expected.shown = if matches!(expected.letters.as_bytes().first(), Some(b'A' | b'R' | b'N'))
+        {
+            case.records.iter().map(|record| record.bytes.clone()).collect()
+        } else {
+            shown(case, &before, &mut expected.letters)
+        };
+        expected
+    }
+
+    fn run(&mut self, case: &Case) {
         if let Some(letter) = refusal_of_extras(case) {
             let ledger = case.extras.ledger.as_ref().filter(|_| letter == 'L');
-            let entry = ledger.and_then(|ledger| ledger.refusal(case.now)).flatten();
-            return Self { letters: letter.into(), entry, ..before };
+            self.entry = ledger.and_then(|ledger| ledger.refusal(case.now)).flatten();
+            self.letters = letter.into();
+            return;
         }
-        let records = match records(case) {
-            Ok(records) => records,
-            Err(Unlike(letter)) => return Self { letters: letter.into(), ..before },
+        let mut records = match records(case) {
+            Ok(Some(records)) => records,
+            Ok(None) => {
+                self.inexact = true;
+                return;
+            }
+            Err(Unlike(letter)) => {
+                self.letters = letter.into();
+                return;
+            }
         };
-        let Some(mut records) = records else {
-            return Self { inexact: true, ..before };
-        };
-        let inexact = !is_exact(case, &records);
+        self.inexact = !is_exact(case, &records);
         let operation = at_any_time(&case.operation, case.operation.steps.len());
-        let mut parts: Vec<_> = records.iter_mut().collect();
-        let letters: String = match apply(&mut parts, &operation, case.now) {
+        let mut closed = Vec::new();
+        self.letters = match apply(&mut records, &operation, case.now, &mut closed) {
             Verdict::Applied(done) if done.is_empty() => "A".into(),
             Verdict::Applied(done) => {
                 done.iter().map(|done| if *done { 'A' } else { 'R' }).collect()
@@ -56,55 +86,93 @@ impl Expected {
             Verdict::Refused => "R".repeat(operation.calls.len()),
             verdict => unreachable!("{verdict:?} of records that are as believed"),
         };
-        if !letters.contains('A') {
-            return Self { letters, inexact, ..before };
+        if !self.letters.contains('A') {
+            return;
         }
-        let mut ledger = before.ledger.clone();
         // Making room may drop it.
-        let has_entry = ledger.as_ref().is_some_and(|ledger| ledger.entry().is_some());
-        if let Some(ledger) = &mut ledger
+        let has_entry = self.ledger.as_ref().is_some_and(|ledger| ledger.entry().is_some());
+        if let Some(ledger) = &mut self.ledger
             && let Some(full) = ledger.full(case.now)
         {
-            let (letters, ledger) = ("N".into(), Some(ledger.clone()));
-            return Self { letters, entry: Some(full), ledger, inexact, ..before };
+            (self.letters, self.entry) = ("N".into(), Some(full));
+            return;
         }
-        let stamp = case.stamps[1];
-        let hot: Vec<_> = case
-            .records
-            .iter()
-            .zip(&records)
-            .map(|(stored, record)| {
-                let spans = Window::ALL.map(|window| record.span(window));
-                let after = stored.after.with_unchecked(
-                    record.generation(),
-                    spans,
-                    *record.values(),
-                    *record.marks(),
-                );
-                scripts::write(stamp, &after)
-            })
-            .collect();
-        if let Some(ledger) = &mut ledger {
-            let identity = |(stored, bytes): (&Stored, &Vec<u8>)| {
-                let [prefix, identity, _] = scripts::sizes(&stored.after);
-                bytes[prefix - 4..identity].to_vec()
-            };
-            let identities: Vec<_> = case.records.iter().zip(&hot).map(identity).collect();
-            ledger.remember(&identities.concat(), has_entry, case.now);
+        let mut identities = Vec::new();
+        for (stored, record) in case.records.iter().zip(&records) {
+            let bytes = scripts::write(stored.is_global(), case.stamps[1], record);
+            let [prefix, identity, _] = scripts::sizes(stored.is_global(), record);
+            identities.extend_from_slice(&bytes[prefix - 4..identity]);
+            self.hot[stored.field] = Some(bytes);
         }
-        let mut field = case.extras.put.clone().or(before.field);
-        if matches!(case.extras.drop, Some(Dropped::Field | Dropped::Whole)) {
-            field = None;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.remember(&identities, has_entry, case.now);
         }
-        let hot = hot.into_iter().map(Some).collect();
-        Self { letters, entry: None, hot, field, ledger, inexact }
+        self.field = case.extras.put.clone().or_else(|| self.field.clone());
+        match case.extras.drop {
+            Some(Dropped::Field | Dropped::Whole) => self.field = None,
+            Some(Dropped::Record) => {
+                if let Some(last) = case.records.last() {
+                    self.hot[last.field] = None;
+                }
+            }
+            None => {}
+        }
+        if let Some(kept_after) = case.extras.kept_after.filter(|_| !closed.is_empty()) {
+            let kept_after = kept_after.unix_ms().div_euclid(1_000);
+            self.days.extend(closed.iter().map(|day| closed_day(case, &records, day)));
+            self.days.retain(|(end, _)| *end > kept_after);
+        }
     }
+}
+
+/// The records and the limits in the fields that the script shows, as nothing was compared. If they are of another type, that
+/// is its answer.
+fn shown(
+    case: &Case,
+    hot: &[Option<Vec<u8>>; FIELDS.len()],
+    letters: &mut String,
+) -> Vec<Option<Vec<u8>>> {
+    let shown: Vec<usize> = match case.script {
+        Script::Take => (0..FIELDS.len()).filter(|at| case.names_field(*at)).collect(),
+        Script::Apply => case.extras.shown.clone(),
+    };
+    let is_read_first = case.script == Script::Take || !case.records.is_empty();
+    if case.other_type && (is_read_first || !shown.is_empty()) {
+        *letters = "W".to_owned();
+        return Vec::new();
+    }
+    let places = match case.script {
+        // It always shows those of all calls, of the asset and of others.
+        Script::Take => (0..FIELDS.len()).map(|at| shown.contains(&at).then_some(at)).collect(),
+        Script::Apply => shown.into_iter().map(Some).collect::<Vec<_>>(),
+    };
+    let of = |fields: &[Option<Vec<u8>>; FIELDS.len()]| {
+        places.iter().map(|at| at.and_then(|at| fields[at].clone())).collect::<Vec<_>>()
+    };
+    [of(hot), of(&case.extras.cold)].concat()
+}
+
+/// The end of a closed day in seconds, and its account as a member of a set.
+fn closed_day(case: &Case, records: &[Stored], day: &Closed) -> (i64, Vec<u8>) {
+    let int = |bytes: &mut Vec<u8>, number: i64, width: usize| {
+        bytes.extend_from_slice(&number.to_le_bytes()[..width]);
+    };
+    let end = day.span.end.unix_ms().div_euclid(1_000);
+    let mut member = Vec::new();
+    int(&mut member, end, 6);
+    member.push(day.span.rebases);
+    member.extend(records[day.record].generation.to_le_bytes());
+    for left in day.left {
+        int(&mut member, left, 7);
+    }
+    member.extend_from_slice(FIELDS[case.records[day.record].field]);
+    (end, member)
 }
 
 /// The letter of a refusal for other data than the records, or for the time.
 fn refusal_of_extras(case: &Case) -> Option<char> {
     let Case { operation, now, extras, .. } = case;
-    if case.other_type {
+    if case.other_type && !case.records.is_empty() {
         return Some('W');
     }
     if extras.ledger.as_ref().is_some_and(|ledger| ledger.refusal(*now).is_some()) {
@@ -134,33 +202,33 @@ fn refusal_of_extras(case: &Case) -> Option<char> {
 struct Unlike(char);
 
 /// The records as they are, if they are as believed; none if one has a window that does not exist.
-fn records(case: &Case) -> Result<Option<Vec<Record>>, Unlike> {
+fn records(case: &Case) -> Result<Option<Vec<Stored>>, Unlike> {
     let mut records = Vec::new();
     for (number, stored) in case.records.iter().enumerate() {
-        let [prefix, identity, size] = scripts::sizes(&stored.believed);
-        let believed = scripts::write(case.stamps[0], &stored.believed);
+        let template = stored.believed.stored();
+        let [prefix, identity, size] = scripts::sizes(stored.is_global(), &template);
+        let believed = scripts::write(stored.is_global(), case.stamps[0], &template);
         let bytes = stored.bytes.as_ref().ok_or(Unlike('S'))?;
         if case.script == Script::Take && bytes.len() != size {
             return Err(Unlike('S'));
         }
         // Windows that must stay as they are belong to what `apply` compares first.
         let step = &case.operation.steps[number];
-        let stays = |guard: &Guard| matches!(guard, Guard::Same(seen, next) if seen == next);
-        let is_identity = step.has_windows && step.guards.iter().all(stays);
-        let first = if is_identity { identity } else { prefix };
+        let mut ending = step.windows.iter().filter(|of| of.window.ends());
+        let stays = ending.all(|of| matches!(of.guard, Guard::Same(seen, next) if seen == next));
+        let first = if stays { identity } else { prefix };
         if bytes.get(..first) != Some(&believed[..first]) {
             return Err(Unlike('S'));
         }
         if bytes.len() != size {
             return Err(Unlike('C'));
         }
-        let Some(record) = read(&stored.believed, &bytes[prefix..]) else { return Ok(None) };
+        let Some(record) = read(&template, &bytes[prefix..]) else { return Ok(None) };
         records.push(record);
         let mut moved = records.clone();
         let mut steps_alone = at_any_time(&case.operation, number + 1);
         steps_alone.calls.clear();
-        let mut parts: Vec<_> = moved.iter_mut().collect();
-        if apply(&mut parts, &steps_alone, case.now) == Verdict::Stale {
+        if apply(&mut moved, &steps_alone, case.now, &mut Vec::new()) == Verdict::Stale {
             return Err(Unlike('S'));
         }
     }
@@ -168,7 +236,7 @@ fn records(case: &Case) -> Result<Option<Vec<Record>>, Unlike> {
 }
 
 /// A record from its bytes after stamp and generation.
-fn read(believed: &Record, bytes: &[u8]) -> Option<Record> {
+fn read(believed: &Stored, bytes: &[u8]) -> Option<Stored> {
     let mut rest = bytes;
     let mut int = |width: usize| {
         let (number, after) = rest.split_at(width);
@@ -177,46 +245,74 @@ fn read(believed: &Record, bytes: &[u8]) -> Option<Record> {
         wide[8 - width..].copy_from_slice(number);
         i64::from_le_bytes(wide) >> (64 - 8 * width)
     };
-    let mut spans = Window::ALL.map(|window| believed.span(window));
-    if believed.has_windows() {
-        for (window, span) in Window::ALL.into_iter().zip(&mut spans) {
-            let end = window.end_of_number(int(5))?;
-            *span = Span { end, rebases: int(1) as u8 };
-        }
+    let mut record = believed.clone();
+    for of in record.windows.iter_mut().filter(|of| of.window.ends()) {
+        let end = Timestamp::from_stored_end(int(6) * 1_000)?;
+        of.span = Span { end, rebases: int(1) as u8 };
     }
-    let (mut values, mut marks) = ([0; METERS], [0; METERS]);
-    for meter in counted(believed) {
-        marks[meter] = int(1) as u8;
-    }
-    for meter in counted(believed) {
-        values[meter] = int(7);
-    }
-    Some(believed.with_unchecked(believed.generation(), spans, values, marks))
+    let cells = |record: &mut Stored, set: &mut dyn FnMut(&mut Cell)| {
+        record.windows.iter_mut().flat_map(|of| &mut of.cells).for_each(set);
+    };
+    cells(&mut record, &mut |cell| cell.mark = int(1) as u8);
+    cells(&mut record, &mut |cell| cell.value = int(7));
+    Some(record)
 }
 
 fn at_any_time(operation: &Operation, records: usize) -> Operation {
     let mut operation = operation.clone();
-    (operation.from, operation.until) = (Timestamp::MIN, Window::Day.end(Timestamp::MAX));
+    let last = Window::Day.end(Timestamp::MAX, &TimeZone::UTC);
+    (operation.from, operation.until) = (Timestamp::MIN, last);
     operation.steps.truncate(records);
     operation
 }
 
 /// Whether Lua can compute with all numbers without rounding.
-fn is_exact(case: &Case, records: &[Record]) -> bool {
+fn is_exact(case: &Case, records: &[Stored]) -> bool {
     let steps = case.operation.steps.iter();
     steps.zip(records).all(|(step, record)| {
-        (0..METERS).filter(|meter| step.counts[*meter] != Amount::Nothing).all(|meter| {
-            let [value, start] =
-                [(record.values()[meter], record.marks()[meter]), (step.start[meter], 0)]
-                    .map(|(value, mark)| left(step, meter, value, mark));
-            [value, start].into_iter().all(|left| left.abs() <= MOST)
-                && record.values()[meter].abs() <= MOST
+        let cells = || record.windows.iter().flat_map(|of| &of.cells);
+        cells().all(|cell| cell.value.abs() <= MOST) && lefts(step, record).all(is_small)
+    })
+}
+
+const fn is_small(left: i64) -> bool {
+    left.unsigned_abs() <= MOST.unsigned_abs()
+}
+
+/// What is left by the cells of a step, those that start and those that go on.
+fn lefts<'a>(step: &'a Step, record: &'a Stored) -> impl Iterator<Item = i64> + 'a {
+    step.windows.iter().flat_map(move |of| {
+        let before = record.windows.iter().find(|it| it.window == of.window);
+        let before = before.map(|before| before.cells.as_slice()).unwrap_or_default();
+        of.cells.iter().flat_map(move |cell| {
+            let floor = |mark: u8| {
+                let floors = step.stops.then(|| *cell.ladder.from.floors());
+                floors.and_then(|floors| floors.get(usize::from(mark)).copied()).unwrap_or(0)
+            };
+            let goes_on = match cell.origin {
+                Origin::Kept(place) => before.get(place).map(|it| it.value + floor(it.mark)),
+                Origin::Account { first, count } => {
+                    // No account is below zero.
+                    let summed = before[first..first + count].iter().map(|it| it.value);
+                    summed.min().filter(|left| *left < 0).map(|_| i64::MAX)
+                }
+                Origin::Started => None,
+            };
+            [Some(cell.ladder.to.full() + floor(0)), goes_on].into_iter().flatten()
         })
     })
 }
 
-fn left(step: &Step, meter: usize, value: i64, mark: u8) -> i64 {
-    let floors = step.ladders.as_ref().map(|ladders| *ladders[meter].from.floors());
-    let floor = floors.and_then(|floors| floors.get(usize::from(mark)).copied());
-    value + floor.unwrap_or(0)
+/// Whether a case is about this field.
+impl Case {
+    fn names_field(&self, at: usize) -> bool {
+        // `take` is told the asset of the call, which may meet the limits of others.
+        at != 1 || self.asset().is_some()
+    }
+
+    /// The field of the asset of the call.
+    pub(crate) fn asset(&self) -> Option<&'static [u8]> {
+        let of_asset = |record: &StoredRecord| record.field > 0;
+        self.records.iter().any(of_asset).then_some(FIELDS[1])
+    }
 }

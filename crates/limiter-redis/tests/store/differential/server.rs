@@ -1,22 +1,21 @@
 //! A real server, on which the real scripts run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use limiter_core::Record;
 use limiter_redis::fuzzing::scripts::{self, TakeShape};
 use redis::{Connection, ConnectionLike, Value};
 
-use super::case::{Case, Dropped, Script};
+use super::case::{Case, Dropped, FIELDS, Script};
 use super::ledger::{Ledger, Times};
 use super::reference::Expected;
 
-/// A connection, and the digests of the scripts that are loaded.
+/// A connection to a server of its own, and the digests of the scripts that are loaded.
 pub(crate) struct Server {
     connection: Connection,
-    /// Before the names of all keys.
-    prefix: String,
     takes: HashMap<TakeShape, Vec<u8>>,
     apply: Vec<u8>,
+    /// The text of `apply`.
+    apply_text: String,
     /// The change to the text of a script before it is loaded.
     plant: fn(&str) -> String,
     planted: bool,
@@ -61,14 +60,13 @@ struct Sent {
 }
 
 impl Server {
-    pub(crate) fn connect(url: &str, prefix: &str, plant: fn(&str) -> String) -> Self {
+    pub(crate) fn connect(url: &str, plant: fn(&str) -> String) -> Self {
         let client = redis::Client::open(url).expect("a URL");
         let mut connection = client.get_connection().expect("the test server takes connections");
-        let text = plant(&scripts::apply_text());
-        let planted = text != scripts::apply_text();
-        let apply = load(&mut connection, &text);
-        let (prefix, takes) = (prefix.to_owned(), HashMap::new());
-        Self { connection, prefix, takes, apply, plant, planted }
+        let apply_text = plant(&scripts::apply_text());
+        let planted = apply_text != scripts::apply_text();
+        let apply = load(&mut connection, &apply_text);
+        Self { connection, takes: HashMap::new(), apply, apply_text, plant, planted }
     }
 
     /// Whether the text of any script was changed.
@@ -82,8 +80,11 @@ impl Server {
         cases: &[Case],
         expected: &[Expected],
     ) -> Vec<Result<(), Divergence>> {
+        if self.takes.len() > MOST_SCRIPTS {
+            self.forget_scripts();
+        }
         let mut batch = Batch::default();
-        let names: Vec<_> = (0..cases.len()).map(|number| self.names(number)).collect();
+        let names: Vec<_> = (0..cases.len()).map(names).collect();
         for (case, names) in cases.iter().zip(&names) {
             store(&mut batch, case, names);
         }
@@ -96,16 +97,16 @@ impl Server {
         all.map(|((case, expected), sent)| compare(case, expected, sent, &replies)).collect()
     }
 
-    fn names(&self, number: usize) -> [Vec<u8>; 5] {
-        ["k", "l", "x", "r", "e"].map(|kind| format!("{}{kind}{number}", self.prefix).into_bytes())
+    /// Frees the memory of the server: a script takes some for good.
+    fn forget_scripts(&mut self) {
+        let flushed: String =
+            redis::cmd("SCRIPT").arg("FLUSH").query(&mut self.connection).expect("it is allowed");
+        assert_eq!(flushed, "OK");
+        self.takes.clear();
+        self.apply = load(&mut self.connection, &self.apply_text);
     }
 
-    fn send_scripts(
-        &mut self,
-        batch: &mut Batch,
-        cases: &[Case],
-        names: &[[Vec<u8>; 5]],
-    ) -> Vec<Sent> {
+    fn send_scripts(&mut self, batch: &mut Batch, cases: &[Case], names: &[Names]) -> Vec<Sent> {
         let Some(first) = cases.first() else { return Vec::new() };
         let time = scripts::time(first.now);
         let nothing = |script| Sent { script, group: 0, groups: 1, after: Vec::new() };
@@ -118,9 +119,7 @@ impl Server {
         // All of one shape go in one script.
         let mut by_shape: Vec<(TakeShape, Vec<usize>, Vec<Vec<u8>>)> = Vec::new();
         for (number, case) in cases.iter().enumerate() {
-            let records: Vec<&Record> =
-                case.records.iter().map(|stored| &stored.believed).collect();
-            let taken = scripts::take(&case.operation, case.stamps[0], &records, kind(case));
+            let taken = scripts::take(&case.operation, case.stamps[0], &case.named(), kind(case));
             let (shape, argument) = taken.expect("it only takes");
             // With a ledger a script does one at a time.
             let is_alone = kind(case) > 0;
@@ -154,8 +153,9 @@ impl Server {
                 words.extend(names[*number][..each].iter().map(Vec::as_slice));
             }
             for (number, argument) in numbers.iter().zip(&arguments) {
-                let field: &[u8] = if cases[*number].records.len() > 1 { FIELDS[1] } else { b"" };
-                words.extend([field, argument]);
+                let case = &cases[*number];
+                let second = case.records.get(1).map_or(&b""[..], |record| FIELDS[record.field]);
+                words.extend([second, case.asset().unwrap_or_default(), argument]);
             }
             let listed = first.extras.ledger.as_ref();
             let listed = listed.map(|ledger| scripts::ledger(ledger.kind, &ledger.given));
@@ -170,14 +170,19 @@ impl Server {
         sent
     }
 
-    fn send_apply(&self, batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) -> usize {
-        let fields = FIELDS[..case.records.len()].iter().map(|field| field.to_vec()).collect();
+    fn send_apply(&self, batch: &mut Batch, case: &Case, names: &Names) -> usize {
+        let fields = case.records.iter().map(|record| FIELDS[record.field].to_vec()).collect();
+        let shown = case.extras.shown.iter().map(|at| FIELDS[*at].to_vec()).collect();
         let (third, field) = (3, b"f".to_vec());
         let extras = &case.extras;
         let with = |value: &Vec<u8>| (third, field.clone(), value.clone());
         let dropped = extras.drop.map(|dropped| match dropped {
             Dropped::Field => (third, field.clone()),
             Dropped::Whole => (third, Vec::new()),
+            Dropped::Record => {
+                let last = case.records.last().map_or(0, |record| record.field);
+                (1, FIELDS[last].to_vec())
+            }
         });
         let stored = scripts::Extras {
             not_after: extras.not_after,
@@ -185,10 +190,11 @@ impl Server {
             puts: extras.put.iter().map(with).collect(),
             drops: dropped.into_iter().collect(),
             ledger: extras.ledger.as_ref().map(|ledger| (ledger.kind, ledger.given.clone())),
+            history: extras.kept_after.map(|kept_after| (HISTORY, kept_after)),
         };
-        let mut arguments = scripts::apply(&case.operation, fields, case.stamps, stored);
+        let mut arguments = scripts::apply(&case.operation, fields, shown, case.stamps, stored);
         arguments.extend(scripts::time(case.now));
-        let mut words: Vec<&[u8]> = vec![b"EVALSHA", &self.apply, b"5"];
+        let mut words: Vec<&[u8]> = vec![b"EVALSHA", &self.apply, b"6"];
         words.extend(names.iter().map(Vec::as_slice));
         words.extend(arguments.iter().map(Vec::as_slice));
         batch.add(&words)
@@ -210,19 +216,27 @@ fn load(connection: &mut Connection, text: &str) -> Vec<u8> {
 }
 
 /// Stores the data before a case.
-fn store(batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) {
-    let [hot, _, third, entries, ended] = names;
+fn store(batch: &mut Batch, case: &Case, names: &Names) {
+    let [hot, cold, third, entries, ended, days] = names;
     match case.script {
-        Script::Take if kind(case) == 0 => batch.add(&[b"DEL", hot]),
-        _ => batch.add(&[b"DEL", hot, third, entries, ended]),
+        Script::Take if kind(case) == 0 => batch.add(&[b"DEL", hot, cold]),
+        _ => batch.add(&[b"DEL", hot, cold, third, entries, ended, days]),
     };
+    let limits = FIELDS.iter().zip(&case.extras.cold);
+    for (field, value) in limits.filter_map(|(field, value)| Some((field, value.as_ref()?))) {
+        batch.add(&[b"HSET", cold, field, value]);
+    }
+    for end in &case.extras.closed {
+        let end = end.to_string();
+        batch.add(&[b"ZADD", days, end.as_bytes(), end.as_bytes()]);
+    }
     if case.other_type {
         batch.add(&[b"SET", hot, b"text"]);
     } else {
         let mut words: Vec<&[u8]> = vec![b"HSET", hot];
-        for (field, stored) in FIELDS.into_iter().zip(&case.records) {
+        for stored in &case.records {
             if let Some(bytes) = &stored.bytes {
-                words.extend([field, bytes]);
+                words.extend([FIELDS[stored.field], bytes]);
             }
         }
         if words.len() > 2 {
@@ -245,11 +259,12 @@ fn store(batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) {
 }
 
 /// Reads the data after a case.
-fn look(batch: &mut Batch, case: &Case, names: &[Vec<u8>; 5]) -> Vec<usize> {
-    let [hot, _, third, entries, ended] = names;
-    let mut looks = vec![batch.add(&[b"HMGET", hot, FIELDS[0], FIELDS[1]])];
+fn look(batch: &mut Batch, case: &Case, names: &Names) -> Vec<usize> {
+    let [hot, _, third, entries, ended, days] = names;
+    let all = |key| [&b"ZRANGE"[..], key, b"0", b"-1", b"WITHSCORES"];
+    let fields = [&[&b"HMGET"[..], hot], &FIELDS[..]].concat();
+    let mut looks = vec![batch.add(&fields), batch.add(&all(days))];
     if case.extras.ledger.is_some() {
-        let all = |key| [&b"ZRANGE"[..], key, b"0", b"-1", b"WITHSCORES"];
         looks.push(batch.add(&all(third)));
         looks.push(batch.add(&all(ended)));
         looks.push(batch.add(&[b"HGETALL", entries]));
@@ -269,7 +284,7 @@ fn compare(
         Value::Array(groups) if sent.groups > 1 => &groups[sent.group],
         reply => reply,
     };
-    let Some((letters, parts)) = answer(case, reply) else {
+    let Some(Answered { letters, entry, parts }) = answer(case, reply) else {
         return Err(format!("expected {}, but the script answered {reply:?}", expected.letters));
     };
     if expected.inexact {
@@ -278,29 +293,31 @@ fn compare(
     if letters != expected.letters {
         return Err(format!("expected {}, but the script said {letters}", expected.letters));
     }
-    let [hot, extras @ ..] = sent.after.as_slice() else { unreachable!("each case has a hash") };
+    let [hot, days, extras @ ..] = sent.after.as_slice() else {
+        unreachable!("each case has a hash")
+    };
     let found = texts(&replies[*hot]);
-    let wanted: Vec<_> =
-        (0..FIELDS.len()).map(|at| expected.hot.get(at).cloned().flatten()).collect();
-    if !case.other_type && found.as_ref() != Some(&wanted) {
+    if !case.other_type && found.as_ref().is_none_or(|found| *found != expected.hot) {
+        let wanted = &expected.hot;
         return Err(format!("{letters}: expected {wanted:?}, but stored was {found:?}"));
     }
-    let before: Vec<_> = case.records.iter().map(|record| record.bytes.clone()).collect();
-    let shown = parts.get(1..=before.len().min(parts.len().saturating_sub(1)));
-    if case.script == Script::Apply
-        && !case.other_type
-        && shown
-            .is_some_and(|shown| shown.iter().zip(&before).any(|(shown, before)| shown != before))
-    {
-        return Err(format!("{letters}: {parts:?} do not show the records as they were"));
+    let is_one_text = matches!(reply, Value::BulkString(_));
+    if !is_one_text && parts != expected.shown {
+        let wanted = &expected.shown;
+        return Err(format!("{letters}: expected the fields {wanted:?}, but shown was {parts:?}"));
+    }
+    let found: BTreeSet<_> = times(&replies[*days]).0.into_iter().collect();
+    if case.script == Script::Apply && found != expected.days {
+        let wanted = &expected.days;
+        return Err(format!("{letters}: expected the days {wanted:?}, but there were {found:?}"));
     }
     match (&expected.ledger, extras) {
         (Some(ledger), [order, ended, entries]) => {
             let is_said = matches!(letters.as_str(), "L" | "N");
-            if is_said && parts.first() != Some(&expected.entry) {
+            if is_said && entry != expected.entry {
                 let wanted = &expected.entry;
                 return Err(format!(
-                    "{letters}: expected the entry {wanted:?}, but it was {parts:?}"
+                    "{letters}: expected the entry {wanted:?}, but it was {entry:?}"
                 ));
             }
             let found =
@@ -323,9 +340,17 @@ fn compare(
     Ok(())
 }
 
-/// The letters of an answer, and its other parts.
-fn answer(case: &Case, reply: &Value) -> Option<(String, Vec<Option<Vec<u8>>>)> {
-    let (head, parts) = match reply {
+/// An answer of a script.
+struct Answered {
+    letters: String,
+    /// What it says of the ledger.
+    entry: Option<Vec<u8>>,
+    /// The fields that it shows, unless they are part of one text.
+    parts: Vec<Option<Vec<u8>>>,
+}
+
+fn answer(case: &Case, reply: &Value) -> Option<Answered> {
+    let (head, mut parts) = match reply {
         Value::Array(_) => {
             let mut parts = texts(reply)?;
             (parts.remove(0)?, parts)
@@ -337,11 +362,13 @@ fn answer(case: &Case, reply: &Value) -> Option<(String, Vec<Option<Vec<u8>>>)> 
         }
         _ => return None,
     };
+    let has_entry = (case.script == Script::Apply || kind(case) > 0) && !parts.is_empty();
+    let entry = if has_entry { parts.remove(0) } else { None };
     let head = String::from_utf8(head).ok()?;
     let [seconds, micros] = scripts::time(case.now).map(|text| String::from_utf8(text).ok());
     let letters = head.strip_prefix(&seconds?)?.strip_suffix(&micros?)?;
     let possible = !letters.is_empty() && letters.bytes().all(|letter| letter.is_ascii_uppercase());
-    possible.then(|| (letters.to_owned(), parts))
+    possible.then(|| Answered { letters: letters.to_owned(), entry, parts })
 }
 
 fn texts(value: &Value) -> Option<Vec<Option<Vec<u8>>>> {
@@ -368,5 +395,14 @@ fn times(value: &Value) -> Times {
     Times(pairs.map(|(id, until)| (number(until).unwrap_or(i64::MAX), id)).collect())
 }
 
-/// The fields of the records.
-const FIELDS: [&[u8]; 2] = [b"g", b"am1"];
+/// The names of the keys of a case: hot and cold, a third one, entries, ended ones, closed days.
+type Names = [Vec<u8>; 6];
+
+fn names(number: usize) -> Names {
+    ["k", "l", "x", "r", "e", "h"].map(|kind| format!("{kind}{number}").into_bytes())
+}
+
+/// The number of the key of closed days.
+const HISTORY: usize = 6;
+/// The most scripts that a server is given before all of them are forgotten.
+const MOST_SCRIPTS: usize = 1_000;

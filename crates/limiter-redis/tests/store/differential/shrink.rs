@@ -1,9 +1,7 @@
 //! Makes a case that diverges smaller, as long as it diverges.
 
-use std::collections::BTreeSet;
-
-use limiter_core::operation::{Guard, Operation};
-use limiter_core::{ANY, METERS, Take, Timestamp, Window};
+use limiter_core::operation::{CellStep, Guard, Operation, Origin};
+use limiter_core::{ANY, Take, TimeZone, Timestamp, Unit, Window};
 
 use super::case::{Case, Script};
 use super::reference::Expected;
@@ -46,11 +44,11 @@ fn smaller(case: &Case) -> Vec<Case> {
             });
         }
     }
-    if case.records.len() > 1 {
+    for record in 1..case.records.len() {
         add(&|case| {
-            case.records.truncate(1);
-            case.operation.steps.truncate(1);
-            case.operation.calls.iter_mut().for_each(|call| call.truncate(1));
+            case.records.remove(record);
+            case.operation.steps.remove(record);
+            case.operation.calls.iter_mut().for_each(|call| drop(call.remove(record)));
             true
         });
     }
@@ -60,8 +58,12 @@ fn smaller(case: &Case) -> Vec<Case> {
     add(&|case| case.extras.put.take().is_some());
     add(&|case| case.extras.drop.take().is_some());
     add(&|case| std::mem::take(&mut case.extras.not_after) > 0);
+    add(&|case| case.extras.kept_after.take().is_some());
+    add(&|case| !std::mem::take(&mut case.extras.closed).is_empty());
+    add(&|case| !std::mem::take(&mut case.extras.shown).is_empty());
+    add(&|case| std::mem::take(&mut case.extras.cold).iter().any(Option::is_some));
     add(&|case| {
-        let always = (Timestamp::MIN, Window::Day.end(Timestamp::MAX));
+        let always = (Timestamp::MIN, Window::Day.end(Timestamp::MAX, &TimeZone::UTC));
         std::mem::replace(&mut case.operation.from, always.0) != always.0
             || std::mem::replace(&mut case.operation.until, always.1) != always.1
     });
@@ -70,34 +72,30 @@ fn smaller(case: &Case) -> Vec<Case> {
             let stored = &mut case.records[record];
             stored.bytes.replace(stored.whole.clone()) != Some(stored.whole.clone())
         });
-        // `take` knows stops of all meters, or of none.
-        let is_loose = case.script == Script::Apply;
-        add(&|case| is_loose && case.operation.steps[record].ladders.take().is_some());
-        for window in Window::ALL {
+        // `take` knows stops of all records, or of none. What starts at the account is moved along stops.
+        let starts_at_account = |cell: &CellStep| matches!(cell.origin, Origin::Account { .. });
+        let is_loose =
+            case.script == Script::Apply && !operation.steps[record].cells().any(starts_at_account);
+        add(&|case| is_loose && std::mem::take(&mut case.operation.steps[record].stops));
+        for at in 0..case.operation.steps[record].windows.len() {
             add(&|case| {
-                let step = &mut case.operation.steps[record];
-                let at = usize::from(window == Window::Day);
-                let span = case.records[record].believed.span(window);
+                let of = &mut case.operation.steps[record].windows[at];
+                let span = case.records[record].believed.span(of.window);
                 let same = Guard::Same(span, span);
-                let is_more = matches!(step.guards[at], Guard::Roll(_) | Guard::Anew(..));
-                is_more && std::mem::replace(&mut step.guards[at], same) != same
+                let is_more = matches!(of.guard, Guard::Roll(_) | Guard::Anew(..));
+                is_more && std::mem::replace(&mut of.guard, same) != same
             });
         }
-        for meter in 0..METERS {
-            add(&|case| std::mem::take(&mut case.operation.steps[record].start[meter]) != 0);
-        }
     }
-    // All meters that count an amount lose it together.
-    let counts = operation.steps.iter().flat_map(|step| step.counts);
-    let amounts: BTreeSet<_> = counts.collect();
+    // All cells that count a unit lose it together.
     for call in 0..operation.calls.len() {
-        for amount in &amounts {
+        for unit in Unit::ALL {
             add(&|case| {
                 let Operation { steps, calls, .. } = &mut case.operation;
                 let mut is_less = false;
                 for (step, takes) in steps.iter().zip(&mut calls[call]) {
-                    let of_amount = step.counts.iter().zip(takes);
-                    for (_, take) in of_amount.filter(|(counts, _)| *counts == amount) {
+                    let of_unit = step.cells().zip(takes);
+                    for (_, take) in of_unit.filter(|(cell, _)| cell.unit == unit) {
                         is_less |= std::mem::replace(take, NOTHING) != NOTHING;
                     }
                 }

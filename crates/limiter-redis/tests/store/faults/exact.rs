@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use limiter_core::{Charge, KeyConfig, KeyId, Limits, Store};
+use limiter_core::{Charge, KeyConfig, KeyId, Limits, Store, Unit};
 use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
 use tokio::task::JoinSet;
@@ -27,8 +27,7 @@ async fn two_processes_admit_exactly_the_limit_of_requests() {
         );
         assert_eq!(one + other, 1_000);
         assert_each_fired_once(fired, also);
-        let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
-        assert_eq!(day.requests.used, 1_000);
+        assert_eq!(counted(&store, &key).await, [(Unit::Requests, 1_000)]);
     }
 }
 
@@ -46,8 +45,9 @@ async fn two_processes_admit_exactly_the_limit_of_tokens() {
         );
         assert_eq!(one + other, 40);
         assert_each_fired_once(fired, also);
-        let day = store.usage(&key).await.unwrap().unwrap().global.unwrap().day;
-        assert_eq!((day.requests.used, day.tokens.used), (40, 100_000));
+        assert_eq!(counted(&store, &key).await, [(Unit::Tokens, 100_000)]);
+        let usage = store.usage(&key).await.unwrap().unwrap();
+        assert_eq!(usage.scopes[0].account.requests(), 40);
     }
 }
 
@@ -84,6 +84,12 @@ fn worker() {
         (admitted.iter().sum::<u64>(), fired.concat().join(","))
     });
     println!("\n{ADMITTED}{admitted}={fired}");
+}
+
+/// The amounts that the rules of a key have counted.
+async fn counted(store: &RedisStore, key: &KeyId) -> Vec<(Unit, u64)> {
+    let usage = store.usage(key).await.unwrap().unwrap();
+    usage.scopes[0].rules.iter().map(|state| (state.rule.unit, state.used)).collect()
 }
 
 async fn limited(store: &RedisStore, run: u32, limits: Limits) -> KeyId {

@@ -10,6 +10,7 @@ use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
 
 use super::load::{Load, connect, counted, create, key_with_budget, whole};
+use crate::update::update;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_flushed_as_fast_as_can_be_fail_no_call() {
@@ -48,7 +49,7 @@ async fn remembered(store: &RedisStore, key: &KeyId, round: usize) -> u64 {
     for name in [id("settled"), id("cancelled")] {
         let ttl = Duration::from_secs(600);
         assert!(store.reserve(key, None, &costs(5), &name, ttl).await.unwrap().is_charged());
-        assert!(store.extend(key, &name, &total(9)).await.unwrap().is_charged());
+        assert!(store.amend(key, &name, &total(9)).await.unwrap().is_charged());
     }
     assert!(store.settle(key, &id("settled"), &total(7)).await.unwrap().is_first());
     assert!(store.cancel(key, &id("cancelled")).await.unwrap().is_first());
@@ -63,7 +64,9 @@ async fn managed(store: &RedisStore, round: usize) {
     let (workspace, name) = ("home".parse().unwrap(), format!("other {round}"));
     let key = create(store, &name, KeyConfig::named(&name).unwrap()).await;
     let renamed = KeyConfig::named(format!("renamed {round}")).unwrap().with_budget(whole(9));
-    store.update(&workspace, &key, 1, &renamed).await.unwrap();
+    store.update(&workspace, &update(&key, 1, &renamed)).await.unwrap();
+    store.reset(&workspace, &key).await.unwrap();
+    assert!(store.history(&key, 2).await.unwrap().is_some());
     assert_eq!(store.read(&key).await.unwrap().unwrap().version, 2);
     store.delete(&workspace, &key).await.unwrap();
     assert!(store.read(&key).await.unwrap().is_none());

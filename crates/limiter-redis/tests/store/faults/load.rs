@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use limiter_core::{
-    Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, NewRecord, Store, StoreError,
+    Charge, Credits, Decision, KeyConfig, KeyId, KeyKind, NewRecord, Store, StoreError, Thresholds,
 };
 use limiter_redis::{RedisStore, RedisStoreBuilder};
 use limiter_test_servers::until_async;
@@ -35,6 +35,7 @@ pub(crate) async fn create(store: &RedisStore, id: &str, config: KeyConfig) -> K
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Member,
         config,
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };

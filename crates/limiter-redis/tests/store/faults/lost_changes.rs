@@ -5,19 +5,22 @@ use std::time::{Duration, Instant};
 
 use limiter_core::{
     AccessKey, KeyConfig, KeyId, KeyKind, KeyRecord, KeysError, Limits, NewRecord, Search, Store,
-    StoreError, StoredSecret, WorkspaceId,
+    StoreError, StoredSecret, Thresholds, WorkspaceId,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{Proxy, RedisServer};
 
 use super::load::{call, patient};
+use crate::update::update;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_creation_whose_replies_are_lost_has_happened_or_not() {
     each_reply_lost(
         "create",
         async |scene, store| store.create(scene.new_key()).await.map(drop),
-        |scene, found| found.as_ref().is_some_and(|key| key.name == scene.new_key().config.name),
+        |scene, found| {
+            found.as_ref().is_some_and(|key| key.config.name == scene.new_key().config.name)
+        },
     )
     .await;
 }
@@ -27,7 +30,7 @@ async fn a_new_name_whose_replies_are_lost_is_in_force_or_not() {
     each_reply_lost(
         "rename",
         async |scene, store| scene.update(store, KeyConfig::named("new name").unwrap()).await,
-        |_, found| found.as_ref().is_some_and(|key| key.name.as_str() == "new name"),
+        |_, found| found.as_ref().is_some_and(|key| key.config.name.as_str() == "new name"),
     )
     .await;
 }
@@ -73,6 +76,7 @@ async fn a_change_left_behind_blocks_its_workspace_for_the_lease_at_most() {
         let next = NewRecord {
             id: format!("next {number}").parse().unwrap(),
             config: KeyConfig::named("next").unwrap(),
+            thresholds: Thresholds::DEFAULT,
             secret: None,
             ..scene.new_key()
         };
@@ -128,13 +132,14 @@ impl Scene {
             workspace: self.workspace.clone(),
             kind: KeyKind::Member,
             config: KeyConfig::named("old name").unwrap(),
+            thresholds: Thresholds::DEFAULT,
             secret: Some(StoredSecret::from(&self.access_key)),
             bootstraps: false,
         }
     }
 
     async fn update(&self, store: &RedisStore, config: KeyConfig) -> Result<(), KeysError> {
-        store.update(&self.workspace, &self.id, 1, &config).await.map(drop)
+        store.update(&self.workspace, &update(&self.id, 1, &config)).await.map(drop)
     }
 
     /// Returns the key. It must be found by its access key and in the list if it exists, and only then.
@@ -143,7 +148,7 @@ impl Scene {
         let resolved = store.resolve(&self.access_key.digest()).await.unwrap();
         assert_eq!(resolved.is_some(), found.is_some(), "by its access key");
         let listed = store.list(&self.workspace, &Search::all()).await.unwrap().keys;
-        let known = |key: &KeyRecord| (key.id.clone(), key.name.clone(), key.version);
+        let known = |key: &KeyRecord| (key.id.clone(), key.config.name.clone(), key.version);
         let listed: Vec<_> = listed.iter().map(known).collect();
         assert_eq!(listed, found.iter().map(known).collect::<Vec<_>>(), "in the list");
         found

@@ -6,13 +6,15 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use limiter_core::{
-    AccessKey, Charge, KeyConfig, KeyKind, NewRecord, RecordId, RequestId, Search, Store, Totals,
+    AccessKey, Charge, KeyConfig, KeyKind, NewRecord, RecordId, RequestId, Search, Store,
+    Thresholds, Totals,
 };
 use limiter_redis::RedisError;
 use limiter_test_servers::{RedisServer, at_once};
 use tokio::runtime::Runtime;
 
 use super::load::{call, connect, counted, key_with_budget, patient};
+use crate::update::update;
 
 #[test]
 fn every_call_outside_of_a_runtime_is_an_error() {
@@ -33,6 +35,7 @@ fn every_call_outside_of_a_runtime_is_an_error() {
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Member,
         config: config.clone(),
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };
@@ -44,13 +47,16 @@ fn every_call_outside_of_a_runtime_is_an_error() {
     refused(store.check_once(&key, None, &charge, &id));
     refused(store.record(&key, None, &charge, &RecordId::new(&id, day)));
     refused(store.reserve(&key, None, &charge, &id, day));
-    refused(store.extend(&key, &id, &total));
+    refused(store.amend(&key, &id, &total));
     refused(store.settle(&key, &id, &total));
     refused(store.cancel(&key, &id));
     refused(store.resolve(&digest));
     refused(store.read(&key));
     refused(store.create(record));
-    refused(store.update(&workspace, &key, 1, &config));
+    refused(store.update(&workspace, &update(&key, 1, &config)));
+    refused(store.reset(&workspace, &key));
+    refused(store.history(&key, 1));
+    refused(store.find(&workspace, &config.name));
     refused(store.delete(&workspace, &key));
     refused(store.list(&workspace, &Search::all()));
     refused(store.state(&key));

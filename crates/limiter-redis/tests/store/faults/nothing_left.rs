@@ -5,12 +5,13 @@ use std::time::Duration;
 use limiter_conformance::fixtures::NOON;
 use limiter_core::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, Store,
-    StoredSecret, Timestamp,
+    StoredSecret, Thresholds, Timestamp,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::RedisServer;
 
 use super::load::{create, patient, whole};
+use crate::update::update;
 
 #[tokio::test]
 async fn a_deleted_key_leaves_nothing() {
@@ -24,6 +25,7 @@ async fn a_deleted_key_leaves_nothing() {
             workspace: "home".parse().unwrap(),
             kind: KeyKind::Member,
             config: configured(&format!("name {number}")),
+            thresholds: Thresholds::DEFAULT,
             secret: Some(StoredSecret::from(&access_key)),
             bootstraps: false,
         };
@@ -70,7 +72,7 @@ async fn an_asset_whose_limits_are_gone_leaves_nothing_when_it_is_called_after_b
     admit(&store, &key, Some("m1")).await;
     let full = fields(&server);
     let config = KeyConfig::named("busy").unwrap().with_global(limits());
-    store.update(&"home".parse().unwrap(), &key, 1, &config).await.unwrap();
+    store.update(&"home".parse().unwrap(), &update(&key, 1, &config)).await.unwrap();
     let pending = fields(&server);
     clock.advance(2 * DAY);
     for asset in ASSETS {
@@ -79,20 +81,31 @@ async fn an_asset_whose_limits_are_gone_leaves_nothing_when_it_is_called_after_b
     println!("fields: {full} with limits, {pending} as they end, {} afterwards", fields(&server));
     assert_eq!((full, pending, fields(&server)), (2 + 2 * 3, 2 + 2 * 3, 2));
     let usage = store.usage(&key).await.unwrap().unwrap();
-    assert!(usage.assets.is_empty(), "{usage:?}");
+    assert_eq!(usage.scopes.len(), 1, "{usage:?}");
 }
 
+/// But for the history: a row for each scope and day that is kept.
 #[tokio::test]
 async fn what_a_key_stores_does_not_grow_with_its_calls() {
-    let (server, store, clock) = scene().await;
+    let (server, clock) = (RedisServer::run(), ManualClock::at(NOON));
+    let store = patient(server.url()).clock(clock.clone()).history_days(DAYS);
+    let store = store.connect().await.unwrap();
     let key = create(&store, "busy", configured("busy")).await;
-    let (before, keys) = (size(&server), server.text_of(&["DBSIZE"]));
+    let (before, keys) = (size(&server), number(&server, &["DBSIZE"]));
+    let rows = || number(&server, &["ZCARD", HISTORY]);
+    let mut most = 0;
     for call in 0..600 {
         admit(&store, &key, Some(ASSETS[call % 3])).await;
         clock.advance(Duration::from_secs(1_200));
+        most = most.max(rows());
     }
-    println!("600 calls in eight days: {before:?} before, {:?} after", size(&server));
-    assert_eq!((size(&server), server.text_of(&["DBSIZE"])), (before, keys));
+    println!("600 calls in eight days: {before:?} before, {:?} after, {most} rows", size(&server));
+    assert_eq!((size(&server), number(&server, &["DBSIZE"])), (before, keys + 1));
+    // The days that are kept, and one that lasts longer than others.
+    let scopes = 1 + ASSETS.len() as u64;
+    assert!((scopes..=scopes * (u64::from(DAYS) + 2)).contains(&most), "{most}");
+    let history = store.history(&key, 400).await.unwrap().unwrap();
+    assert_eq!(history.len(), usize::from(DAYS));
 }
 
 #[tokio::test]
@@ -167,5 +180,8 @@ impl TextOf for RedisServer {
 
 const ASSETS: [&str; 3] = ["m1", "m2", "m3"];
 const DAY: Duration = Duration::from_secs(86_400);
+/// The days that the history goes back.
+const DAYS: u16 = 3;
+const HISTORY: &str = "limiter:h:{busy}";
 const STATE: &str = "limiter:k:{busy}";
 const LIMITS: &str = "limiter:l:{busy}";

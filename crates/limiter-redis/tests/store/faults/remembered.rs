@@ -7,7 +7,7 @@ use std::time::Duration;
 use limiter_conformance::fixtures::NOON;
 use limiter_core::{
     Allowed, Charge, Decision, KeyConfig, KeyKind, LedgerBounds, Limits, ManualClock, NewRecord,
-    RequestId, ReservationError, SettledAs, Store, StoreError, Totals,
+    RequestId, ReservationError, SettledAs, Store, StoreError, Thresholds, Totals,
 };
 use limiter_redis::RedisStore;
 use limiter_test_servers::{RedisServer, until_async};
@@ -26,7 +26,7 @@ async fn an_operation_whose_reply_is_lost_is_sent_again_and_counts_once() {
     let _ = store.reserve(key, None, &costs(9), &id("warm"), HOUR).await.unwrap();
     store.cancel(key, &id("warm")).await.unwrap();
     let _ = store.check_once(key, None, &costs(0), &id("warm")).await.unwrap();
-    store.extend(key, &id("warm"), &total(1)).await.unwrap_err();
+    store.amend(key, &id("warm"), &total(1)).await.unwrap_err();
     let warm = scene.proxy.requests() - sent;
 
     lose();
@@ -34,7 +34,7 @@ async fn an_operation_whose_reply_is_lost_is_sent_again_and_counts_once() {
     assert!(is_replayed(&reserved), "our own first try was the one that charged");
     assert_eq!(scene.counted().await, 5);
     lose();
-    assert!(store.extend(key, &id("r"), &total(8)).await.unwrap().is_allowed());
+    assert!(store.amend(key, &id("r"), &total(8)).await.unwrap().is_allowed());
     assert_eq!(scene.counted().await, 8);
     lose();
     let settled = store.settle(key, &id("r"), &total(6)).await.unwrap();
@@ -130,8 +130,8 @@ async fn a_settlement_whose_reply_is_late_is_the_first_when_this_process_repeats
     assert_eq!(scene.counted().await, 21);
 }
 
-/// Forty calls at once, each reserved, extended and settled, and as many checks; each operation at least twice and each time
-/// until it is answered, while replies get lost: some of those that reserve and check, some that extend, some that settle.
+/// Forty calls at once, each reserved, amended and settled, and as many checks; each operation at least twice and each time
+/// until it is answered, while replies get lost: some of those that reserve and check, some that amend, some that settle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn totals_are_exact_however_replies_are_lost_and_operations_repeated() {
     let scene = Arc::new(Scene::new(LONG).await);
@@ -147,7 +147,7 @@ async fn totals_are_exact_however_replies_are_lost_and_operations_repeated() {
                 while unanswered(store.check_once(key, None, &costs(2), &q).await) {}
             }
             for _ in (0..).take_while(|times| goes_on(*times, LOSSES * 2 / 3)) {
-                while unanswered(store.extend(key, &r, &total(9)).await) {}
+                while unanswered(store.amend(key, &r, &total(9)).await) {}
             }
             for _ in (0..).take_while(|times| goes_on(*times, LOSSES)) {
                 while unanswered(store.settle(key, &r, &total(7)).await) {}
@@ -312,6 +312,7 @@ async fn member(store: &RedisStore) -> limiter_core::KeyId {
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Member,
         config,
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: false,
     };

@@ -5,6 +5,7 @@ use limiter_test_servers::{RedisServer, until_async};
 use limiter_core::{KeyConfig, Search, Store};
 
 use super::load::{call, connect, counted, create, key_with_budget};
+use crate::update::update;
 
 /// Redis answers before its replica has a write. Charges that the replica never got are not counted after it has taken over,
 /// and so that much is admitted again: the limit and the lost charges, and no more.
@@ -52,7 +53,7 @@ async fn a_key_that_the_index_has_lost_still_decides_and_is_listed_again_after_i
     let lost = listed().await;
     create(&store, "second", KeyConfig::named("busy").unwrap()).await;
     let config = KeyConfig::named("renamed").unwrap();
-    store.update(&workspace, &key, 1, &config).await.unwrap();
+    store.update(&workspace, &update(&key, 1, &config)).await.unwrap();
     println!(
         "index lost: {lost} keys listed, {} after another got the name and this a new one",
         listed().await

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use limiter_core::{
     AccessKey, AssetId, Charge, KeyConfig, KeyId, KeyKind, Limits, NewRecord, RecordId, RequestId,
-    Search, Store, StoreError, StoredSecret, Totals,
+    Search, Store, StoreError, StoredSecret, Thresholds, Totals,
 };
 use limiter_redis::{RedisError, RedisStore};
 use limiter_test_servers::RedisServer;
 
 use super::load::patient;
+use crate::update::update;
 
 /// As the documentation of `RedisStoreBuilder` has them.
 const RIGHTS: &str = include_str!("../../../src/rights.txt");
@@ -121,6 +122,7 @@ fn admin(id: &str) -> NewRecord {
         workspace: "home".parse().unwrap(),
         kind: KeyKind::Admin,
         config: KeyConfig::named(id).unwrap(),
+        thresholds: Thresholds::DEFAULT,
         secret: None,
         bootstraps: true,
     }
@@ -131,13 +133,14 @@ async fn everything(store: &RedisStore) {
     let access_key = AccessKey::new("sk-0123456789abcdefghij-01").unwrap();
     let gpt5: AssetId = "gpt-5".parse().unwrap();
     let limits = Limits::builder().requests_per_day(100).build().unwrap();
-    let config =
-        KeyConfig::named("ci").unwrap().with_global(limits).with_asset(gpt5.clone(), limits);
+    let config = KeyConfig::named("ci").unwrap().with_global(limits.clone());
+    let config = config.with_asset(gpt5.clone(), limits);
     let record = |id: &str, kind, config| NewRecord {
         id: id.parse().unwrap(),
         workspace: "home".parse().unwrap(),
         kind,
         config,
+        thresholds: Thresholds::DEFAULT,
         secret: (kind == KeyKind::Member).then(|| StoredSecret::from(&access_key)),
         bootstraps: kind == KeyKind::Admin,
     };
@@ -169,7 +172,7 @@ async fn everything(store: &RedisStore) {
         let ttl = Duration::from_secs(9);
         let reserved = store.reserve(&key, Some(&gpt5), &charge, &name, ttl).await.unwrap();
         assert!(reserved.is_charged());
-        assert!(store.extend(&key, &name, &total).await.unwrap().is_charged());
+        assert!(store.amend(&key, &name, &total).await.unwrap().is_charged());
     }
     store.settle(&key, &id("settled"), &total).await.unwrap();
     store.cancel(&key, &id("cancelled")).await.unwrap();
@@ -180,11 +183,16 @@ async fn everything(store: &RedisStore) {
         .unwrap();
     store.ledger(&key).await.unwrap().unwrap();
     assert!(store.usage(&key).await.unwrap().is_some());
+    assert!(store.history(&key, 35).await.unwrap().is_some());
+    let ci = "ci".parse().unwrap();
+    assert_eq!(store.find(&workspace, &ci).await.unwrap(), Some(key.clone()));
 
-    let renamed = KeyConfig { name: "ci 2".parse().unwrap(), ..created.config() };
-    let renamed = store.update(&workspace, &key, 1, &renamed).await.unwrap();
-    let without_limits = KeyConfig { assets: [].into(), ..renamed.config() };
-    store.update(&workspace, &key, renamed.version, &without_limits).await.unwrap();
+    let renamed = KeyConfig { name: "ci 2".parse().unwrap(), ..created.config };
+    let renamed = store.update(&workspace, &update(&key, 1, &renamed)).await.unwrap().record;
+    let without_limits = KeyConfig { assets: [].into(), ..renamed.config };
+    store.update(&workspace, &update(&key, renamed.version, &without_limits)).await.unwrap();
+    // It closes the day.
+    store.reset(&workspace, &key).await.unwrap();
     store.delete(&workspace, &key).await.unwrap();
     assert_eq!(store.resolve(&access_key.digest()).await.unwrap(), None);
 }

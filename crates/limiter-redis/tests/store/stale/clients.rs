@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use limiter_core::{
-    AssetId, Charge, Crossing, Decision, KeyConfig, KeyDigest, KeyId, KeyRecord, KeysError,
-    NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled, Store, StoreError,
-    Totals, Usage, WorkspaceId, async_trait,
+    AssetId, Charge, Crossing, DayHistory, Decision, KeyDigest, KeyId, KeyName, KeyRecord,
+    KeyUpdate, KeysError, NewRecord, Page, RecordId, RequestId, ReservationError, Search, Settled,
+    Store, StoreError, Totals, UpdatedKey, Usage, WorkspaceId, async_trait,
 };
 use limiter_redis::RedisStore;
 
@@ -105,13 +105,13 @@ impl Store for Clients {
         self.next().reserve(key, asset, estimate, id, ttl).await
     }
 
-    async fn extend(
+    async fn amend(
         &self,
         key: &KeyId,
         id: &RequestId,
         to: &Totals,
     ) -> Result<Decision, ReservationError> {
-        self.next().extend(key, id, to).await
+        self.next().amend(key, id, to).await
     }
 
     async fn settle(
@@ -147,14 +147,28 @@ impl Store for Clients {
         Ok(created)
     }
 
+    async fn history(&self, key: &KeyId, days: u16) -> Result<Option<Vec<DayHistory>>, StoreError> {
+        self.next().history(key, days).await
+    }
+
+    async fn find(
+        &self,
+        workspace: &WorkspaceId,
+        name: &KeyName,
+    ) -> Result<Option<KeyId>, StoreError> {
+        self.next().find(workspace, name).await
+    }
+
     async fn update(
         &self,
         workspace: &WorkspaceId,
-        id: &KeyId,
-        version: u64,
-        config: &KeyConfig,
-    ) -> Result<KeyRecord, KeysError> {
-        self.next().update(workspace, id, version, config).await
+        update: &KeyUpdate,
+    ) -> Result<UpdatedKey, KeysError> {
+        self.next().update(workspace, update).await
+    }
+
+    async fn reset(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {
+        self.next().reset(workspace, id).await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &KeyId) -> Result<(), KeysError> {

@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use limiter_conformance::fixtures::{NOON, asset, output, tokens};
-use limiter_core::{KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store};
+use limiter_core::{
+    KeyConfig, KeyId, KeyKind, Limits, ManualClock, NewRecord, RequestId, Store, Thresholds,
+};
 use limiter_redis::RedisStore;
 use limiter_test_servers::shared;
 
 use crate::common;
 
-/// An extension was refused since it would have shrunk the reservation before.
+/// An amendment was decided by the reservation before.
 #[tokio::test]
-async fn an_extension_is_refused_by_the_reservation_that_is_there() {
+async fn an_amendment_is_one_of_the_reservation_that_is_there() {
     let world = World::new().await;
     let [one, other] = &world.processes;
     world.reserve(one, None, 5).await;
     world.clock.advance(TTL);
     world.reserve(other, None, 2).await;
-    let extended = one.extend(&world.key, &world.id, &output(4)).await.expect("it grows");
-    assert!(extended.is_charged());
+    let amended = one.amend(&world.key, &world.id, &output(4)).await.expect("it grows");
+    assert!(amended.is_charged());
     assert_eq!(world.used_by_all().await, 4);
 }
 
@@ -32,8 +34,8 @@ async fn a_settlement_corrects_the_asset_of_the_reservation_that_is_there() {
     world.reserve(other, Some("m2"), 7).await;
     one.settle(&world.key, &world.id, &output(1)).await.expect("it is open");
     let usage = other.usage(&world.key).await.expect("an answer").expect("a key");
-    let used: Vec<_> = usage.assets.iter().map(|asset| asset.usage.day.tokens.used).collect();
-    assert_eq!(used, [5, 1]);
+    let used = usage.scopes.iter().skip(1).map(|asset| asset.account.output_tokens());
+    assert_eq!(used.collect::<Vec<_>>(), [5, 1]);
 }
 
 /// A member key, and two processes that share it.
@@ -55,16 +57,23 @@ impl World {
         let limits = Limits::builder().tokens_per_minute(100).tokens_per_day(100).build();
         let limits = limits.expect("limits within bounds");
         let id = |id: &str| id.parse().expect("an id");
-        let config = KeyConfig::named("ci").expect("a name").with_global(limits);
-        let config = config.with_asset("m1".parse().expect("an id"), limits);
+        let config = KeyConfig::named("ci").expect("a name").with_global(limits.clone());
+        let config = config.with_asset("m1".parse().expect("an id"), limits.clone());
         let config = config.with_asset("m2".parse().expect("an id"), limits);
         let admin = KeyConfig::named("admin").expect("a name");
         for (key, kind, config) in
             [("admin", KeyKind::Admin, admin), ("ci", KeyKind::Member, config)]
         {
             let workspace = "home".parse().expect("an id");
-            let new =
-                NewRecord { id: id(key), workspace, kind, config, secret: None, bootstraps: false };
+            let new = NewRecord {
+                id: id(key),
+                workspace,
+                kind,
+                config,
+                thresholds: Thresholds::DEFAULT,
+                secret: None,
+                bootstraps: false,
+            };
             processes[0].create(new).await.expect("the id is free");
         }
         Self { clock, processes, key: id("ci"), id: "r1".parse().expect("an id") }
@@ -80,7 +89,7 @@ impl World {
     /// Tokens of this minute, over all assets.
     async fn used_by_all(&self) -> u64 {
         let usage = self.processes[1].usage(&self.key).await.expect("an answer").expect("a key");
-        usage.global.expect("limits").minute.tokens.used
+        usage.scopes[0].rules[0].used
     }
 }
 

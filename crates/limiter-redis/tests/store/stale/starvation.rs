@@ -17,6 +17,7 @@ use limiter_redis::RedisStore;
 use limiter_test_servers::{fresh_name, shared};
 
 use crate::common;
+use crate::update::update;
 
 #[test]
 fn slow_operations_end_while_a_key_is_hammered() {
@@ -46,7 +47,7 @@ fn slow_operations_end_while_a_key_is_hammered() {
         let charged = fight.charged.load(Ordering::Relaxed);
         assert_eq!(used.credits.spent.millionths(), admitted + charged);
         if self::day() == day {
-            let requests = used.global.expect("limits").day.requests.used;
+            let requests = used.scopes[0].account.requests();
             assert_eq!(requests, admitted + fight.reserved.load(Ordering::Relaxed));
         }
     });
@@ -96,6 +97,7 @@ impl Fight {
             workspace: workspace.clone(),
             kind,
             config,
+            thresholds: Thresholds::DEFAULT,
             secret: None,
             bootstraps: false,
         };
@@ -134,10 +136,9 @@ impl Fight {
         for number in 1..=SLOW {
             let spent =
                 self.admitted.load(Ordering::Relaxed) + self.charged.load(Ordering::Relaxed);
-            let config = config(number, spent);
-            let updated =
-                slow.time(&store, store.update(&self.workspace, &self.key, version, &config));
-            version = updated.await.expect("within the deadline").version;
+            let update = update(&self.key, version, &config(number, spent));
+            let updated = slow.time(&store, store.update(&self.workspace, &update));
+            version = updated.await.expect("within the deadline").record.version;
         }
         slow
     }

@@ -49,7 +49,7 @@ pub(crate) fn decides(operation: &Operation) -> bool {
         operation.action,
         Action::Check(_)
             | Action::Reserve(_)
-            | Action::Extend(_)
+            | Action::Amend(_)
             | Action::Settle(_)
             | Action::Cancel { .. }
     )
@@ -63,10 +63,13 @@ fn kind(operation: &Operation) -> &'static str {
         Action::Check(_) => "check",
         Action::Peek(_) => "peek",
         Action::Reserve(_) => "reserve",
-        Action::Extend(_) => "extend",
+        Action::Amend(_) => "amend",
         Action::Settle(_) => "settle",
         Action::Cancel { .. } => "cancel",
         Action::Usage { .. } => "usage",
+        Action::History { .. } => "history",
+        Action::Events {} => "events",
+        Action::Reset { .. } => "reset",
         Action::Delete { .. } => "delete",
     }
 }

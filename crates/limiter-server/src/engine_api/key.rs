@@ -1,0 +1,177 @@
+//! One key of a workspace.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use limiter::{Effective, KeyConfig, KeyId, KeyKind, KeyRecord, Upserted};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::keys::{CreateKey, member};
+use super::problems::{BodyProblems, ProblemSchema, RequestProblems};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{JsonBody, Segment};
+use crate::refusal::Refusal;
+use crate::wire::keys::key_id;
+
+/// A key to be created, or to be updated if there is one of its name.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpsertKey {
+    /// Member if left out.
+    #[serde(default = "member")]
+    kind: KeyKind,
+    /// Its name, limits, expiry and time zone.
+    config: KeyConfig,
+    /// The id of a key that is created, 1 to 128 bytes; drawn if left out.
+    id: Option<KeyId>,
+    /// An access key of the caller's for a key that is created, 16 to 256 visible ASCII characters; drawn if left out.
+    #[schema(min_length = 16, max_length = 256)]
+    access_key: Option<String>,
+    /// Whether a key that is created has no access key at all.
+    #[serde(default)]
+    without_access_key: bool,
+    /// When changed limits of a key that is updated take effect: at the start of the next window of their kind if left out.
+    #[serde(default)]
+    effective: Effective,
+}
+
+/// A key after an upsert.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UpsertedKey)]
+pub(crate) struct UpsertedKey {
+    /// Whether the key is new.
+    created: bool,
+    /// The key.
+    key: KeyRecord,
+    /// The access key of a new key, which is never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key: Option<String>,
+}
+
+/// A new configuration of a key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateKey {
+    /// The version that the update was made from.
+    version: u64,
+    /// The whole configuration.
+    config: KeyConfig,
+    /// When changed limits take effect: at the start of the next window of their kind if left out.
+    #[serde(default)]
+    effective: Effective,
+}
+
+/// Create a key, or update the key of its name, whatever its version.
+///
+/// An id and an access key do not matter for a key that is there already.
+#[utoipa::path(
+    put, path = "/v1/keys", tag = "keys", request_body = UpsertKey,
+    responses(
+        (status = 200, description = "The key was updated, or is as it was", body = UpsertedKey),
+        (status = 201, description = "The key was created", body = UpsertedKey),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "A member key changes no keys", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "Its id or its access key is taken, or other callers change the key again and again", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "The key of this name is of the other kind", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn upsert(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    JsonBody(request): JsonBody<UpsertKey>,
+) -> Result<(StatusCode, Json<UpsertedKey>), Refusal> {
+    let UpsertKey { kind, config, id, access_key, without_access_key, effective } = request;
+    let new = CreateKey { kind, config, id, access_key, without_access_key }.read()?;
+    let (status, key, access_key) = match app.limiter.keys(&caller.0).upsert(new, effective).await?
+    {
+        Upserted::Created(created) => (StatusCode::CREATED, created.record, created.access_key),
+        Upserted::Updated(updated) => (StatusCode::OK, updated.record, None),
+    };
+    let access_key = access_key.map(|access_key| access_key.expose().to_owned());
+    Ok((status, Json(UpsertedKey { created: status == StatusCode::CREATED, key, access_key })))
+}
+
+/// Read a key of the workspace: its configuration, the limits in force and pending, and its version.
+#[utoipa::path(
+    get, path = "/v1/keys/{id}", tag = "keys",
+    params(("id" = KeyId, Path, description = "The id of a key of the workspace")),
+    responses(
+        (status = 200, description = "The key", body = KeyRecord),
+        RequestProblems,
+        (status = 403, description = "A member key reads no keys", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<KeyRecord>, Refusal> {
+    Ok(Json(app.limiter.keys(&caller.0).get(&key_id(&id)?).await?))
+}
+
+/// Replace the configuration of a key that was read at a version.
+///
+/// Name, expiry, thresholds, shadow mode and limits for ever take effect at once. All other limits take effect at the start
+/// of the next window of their kind, or at once with `"effective": "now"`: what was used stays used.
+#[utoipa::path(
+    put, path = "/v1/keys/{id}", tag = "keys", request_body = UpdateKey,
+    params(("id" = KeyId, Path, description = "The id of a key of the workspace")),
+    responses(
+        (status = 200, description = "The key after the update", body = KeyRecord),
+        RequestProblems,
+        BodyProblems,
+        (status = 403, description = "A member key changes no keys", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "The key was changed since that version, or is the workspace's last admin key", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "Another key has the name", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn update(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segment(id): Segment,
+    JsonBody(request): JsonBody<UpdateKey>,
+) -> Result<Json<KeyRecord>, Refusal> {
+    let (keys, id) = (app.limiter.keys(&caller.0), key_id(&id)?);
+    let UpdateKey { version, config, effective } = request;
+    let updated = match effective {
+        Effective::Next => keys.update(&id, version, &config).await?,
+        Effective::Now => keys.update_now(&id, version, &config).await?,
+    };
+    Ok(Json(updated.record))
+}
+
+/// Set what a key has used to zero, in all windows that end.
+///
+/// What the day had counted stays in the history. Reservations of these windows find them closed.
+#[utoipa::path(
+    post, path = "/v1/keys/{id}/reset", tag = "keys",
+    params(("id" = KeyId, Path, description = "The id of a key of the workspace")),
+    responses(
+        (status = 204, description = "The key is reset"),
+        RequestProblems,
+        (status = 403, description = "A member key resets no keys", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn reset(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<StatusCode, Refusal> {
+    app.limiter.keys(&caller.0).reset(&key_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Without the access key.
+impl std::fmt::Debug for UpsertKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpsertKey").field("config", &self.config).finish_non_exhaustive()
+    }
+}
