@@ -9,7 +9,7 @@ use crate::denied::{DenialReason, Denied};
 use crate::names::{AssetId, KeyId};
 use crate::record::Record;
 use crate::rule::Scope;
-use crate::rules::{Part, RuleState, Rules};
+use crate::rules::{RuleState, Rules};
 use crate::state::CreditUsage;
 
 /// The decision on a call. A denial is an answer, not an error.
@@ -147,6 +147,8 @@ impl Decision {
     }
 }
 
+static NOTHING: Record = Record::NOTHING;
+
 impl Allowed {
     /// Copies the records once, straight into the answer: the copy is most of the cost of a decision in memory.
     #[inline(always)]
@@ -155,15 +157,21 @@ impl Allowed {
         second: Option<(Scope, &Record)>,
         decided_at: Timestamp,
     ) -> Self {
-        let rules = match second {
-            Some((second, record)) => {
-                Rules { parts: [global.part(), record.part()], second, third: None }
-            }
-            None => {
-                Rules { parts: [global.part(), Part::EMPTY], second: Scope::Asset, third: None }
-            }
-        };
-        Self { rules, decided_at, extras: None }
+        // One way for calls with a second record and without: where two meet again, all is copied once more.
+        let second_scope = second.map(|(scope, _)| scope);
+        let record = second.map_or(&NOTHING, |(_, record)| record);
+        let (of_global, of_second) = (global.meters_beyond(), record.meters_beyond());
+        Self {
+            rules: Rules {
+                global: global.part_with(of_global),
+                second: record.part_with(of_second),
+                second_scope,
+                thresholds: global.thresholds,
+                third: None,
+            },
+            decided_at,
+            extras: None,
+        }
     }
 
     #[inline]

@@ -21,19 +21,17 @@ pub struct Meter {
     bits: u64,
 }
 
-/// The meters of a scope, by window and unit. Most scopes have few: those are copied in one piece.
-#[derive(Clone)]
+/// The meters of a scope, by window and unit. Most scopes have few: those are taken from and copied without a loop, the unused
+/// ones too.
 pub(crate) struct Meters {
+    /// Unused ones come last.
     few: [Meter; FEW],
-    /// How many of the few there are.
-    count: u8,
     /// Those beyond.
-    #[expect(
-        clippy::box_collection,
-        reason = "few scopes have more, and a vector is thrice as large"
-    )]
-    more: Option<Box<Vec<Meter>>>,
+    more: More,
 }
+
+/// Boxed, since few scopes have more, and a vector is three times as large.
+pub(crate) type More = Option<Box<Vec<Meter>>>;
 
 /// The stops of a meter: its thresholds, and finally its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +70,13 @@ const WINDOWS: usize = Window::ALL.len();
 pub const ANY: i64 = -(1 << 54);
 
 impl Meter {
+    /// Stands for no meter: every charge takes nothing from it.
+    const UNUSED: Self = Self { value: MAX_COUNT.cast_signed(), bits: PART };
+
+    const fn is_used(&self) -> bool {
+        self.bits != Self::UNUSED.bits
+    }
+
     /// Creates a meter of which nothing is used. The limit is at most [`MAX_COUNT`], as its source has checked.
     #[must_use]
     pub(crate) fn new(
@@ -147,17 +152,31 @@ impl Meter {
 }
 
 impl Meters {
-    pub(crate) const NONE: Self =
-        Self { few: [Meter { value: 0, bits: 0 }; FEW], count: 0, more: None };
+    pub(crate) const NONE: Self = Self { few: [Meter::UNUSED; FEW], more: None };
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Meter> {
-        let few = self.few.iter().take(self.count.into());
+        let few = self.few.iter().filter(|meter| meter.is_used());
         few.chain(self.more.iter().flat_map(|more| more.iter()))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Meter> {
-        let few = self.few.iter_mut().take(self.count.into());
+        let few = self.few.iter_mut().filter(|meter| meter.is_used());
         few.chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
+    }
+
+    /// Copies the few, beside a copy of the others.
+    #[inline(always)]
+    pub(crate) const fn copy(&self, more: More) -> Self {
+        Self { few: self.few, more }
+    }
+
+    /// Copies those beyond the few.
+    #[inline(always)]
+    pub(crate) fn more(&self) -> More {
+        match &self.more {
+            None => None,
+            Some(more) => copy_more(more),
+        }
     }
 
     /// Takes these amounts from all meters. Returns a negative number if anything was missing: from a meter to which nothing is
@@ -171,7 +190,7 @@ impl Meters {
             meter.value = value;
             missing
         };
-        for meter in self.few.iter_mut().take(self.count.into()) {
+        for meter in &mut self.few {
             least |= take(meter);
         }
         if let Some(more) = &mut self.more {
@@ -187,15 +206,25 @@ impl FromIterator<Meter> for Meters {
     fn from_iter<I: IntoIterator<Item = Meter>>(meters: I) -> Self {
         let mut all = Self::NONE;
         for meter in meters {
-            match all.few.get_mut(usize::from(all.count)) {
-                Some(place) => {
-                    *place = meter;
-                    all.count = all.count.saturating_add(1);
-                }
+            match all.few.iter_mut().find(|place| !place.is_used()) {
+                Some(place) => *place = meter,
                 None => all.more.get_or_insert_default().push(meter),
             }
         }
         all
+    }
+}
+
+#[cold]
+fn copy_more(more: &[Meter]) -> More {
+    Some(Box::new(more.to_vec()))
+}
+
+/// Copies the few in one piece, and last: where that is inlined, straight into the copy.
+impl Clone for Meters {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        self.copy(self.more())
     }
 }
 
@@ -315,8 +344,8 @@ impl Ladder {
     }
 }
 
-/// Two limits of requests and two of tokens, and credits for ever.
-const FEW: usize = 5;
+/// Two limits of requests and two of tokens, and credits by the month and for ever.
+const FEW: usize = 6;
 /// Stands for no limit.
 const UNLIMITED: u64 = MAX_COUNT + 1;
 const PART: u64 = 0b111;

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::credits::Credits;
 use crate::error::InvalidValue;
 use crate::limits::{Limit, Limits, MAX_COUNT};
-use crate::meter::{Ladder, Meter, Meters, Stops};
+use crate::meter::{Ladder, Meter, Meters, More, Stops};
 use crate::rule::Unit;
 use crate::rules::Part;
 use crate::thresholds::Thresholds;
@@ -126,6 +126,20 @@ impl Windows {
 }
 
 impl Record {
+    /// A record that counts nothing. It was never begun, so that every call takes the long way.
+    pub(crate) const NOTHING: Self = Self {
+        goes_until: NEVER,
+        goes_on_ms: 0,
+        account: [MAX_COUNT.cast_signed(); ACCOUNT.len()],
+        meters: Meters::NONE,
+        ends: [NEVER; Window::ENDING.len()],
+        rebases: [0; Window::ENDING.len()],
+        windows: Windows(0),
+        is_global: false,
+        generation: 0,
+        thresholds: Thresholds::NONE,
+    };
+
     /// Creates a record of which nothing is used: with these limits in force, and windows for the limits that are pending.
     /// A global one counts credits for ever.
     ///
@@ -137,19 +151,8 @@ impl Record {
         pending: impl IntoIterator<Item = Window>,
         thresholds: Thresholds,
     ) -> Self {
-        let mut record = Self {
-            // A record that was never begun takes the long way.
-            goes_until: NEVER,
-            goes_on_ms: 0,
-            account: [MAX_COUNT.cast_signed(); ACCOUNT.len()],
-            meters: Meters::NONE,
-            ends: [NEVER; Window::ENDING.len()],
-            rebases: [0; Window::ENDING.len()],
-            windows: Windows::default().with(Window::Day),
-            is_global,
-            generation: 0,
-            thresholds,
-        };
+        let windows = Windows::default().with(Window::Day);
+        let mut record = Self { windows, is_global, thresholds, ..Self::NOTHING };
         for window in limits.windows() {
             record.set_limits(window, limits);
         }
@@ -419,14 +422,21 @@ impl Record {
     }
 
     /// Returns what an answer shows of it.
-    #[inline(always)] // copied once, straight into the answer
     pub(crate) fn part(&self) -> Part {
-        Part {
-            meters: self.meters.clone(),
-            ends: self.ends,
-            thresholds: self.thresholds,
-            is_met: true,
-        }
+        self.part_with(self.meters_beyond())
+    }
+
+    /// Copies the meters beyond the few.
+    #[inline(always)]
+    pub(crate) fn meters_beyond(&self) -> More {
+        self.meters.more()
+    }
+
+    /// Returns the same with a copy of the meters beyond the few: then nothing here can fail, and all is copied once, straight
+    /// into the answer.
+    #[inline(always)]
+    pub(crate) const fn part_with(&self, more: More) -> Part {
+        Part { meters: self.meters.copy(more), ends: self.ends }
     }
 }
 

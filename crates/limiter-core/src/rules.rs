@@ -56,10 +56,13 @@ pub struct Violation {
 /// The rules that a call met.
 #[derive(Clone)]
 pub(crate) struct Rules {
-    /// Of the global scope, and of the asset or of other assets.
-    pub(crate) parts: [Part; 2],
-    /// The scope of the second part.
-    pub(crate) second: Scope,
+    pub(crate) global: Part,
+    /// Of the asset or of other assets.
+    pub(crate) second: Part,
+    /// The scope of the second part, if the call met one.
+    pub(crate) second_scope: Option<Scope>,
+    /// Of the key, and so of all its scopes.
+    pub(crate) thresholds: Thresholds,
     /// Of other assets, for an asset whose first limit is pending.
     pub(crate) third: Option<Box<Part>>,
 }
@@ -69,29 +72,22 @@ pub(crate) struct Rules {
 pub(crate) struct Part {
     pub(crate) meters: Meters,
     pub(crate) ends: [Timestamp; Window::ENDING.len()],
-    pub(crate) thresholds: Thresholds,
-    /// Whether the call met the scope.
-    pub(crate) is_met: bool,
 }
 
 impl Part {
     /// A scope that the call did not meet.
-    pub(crate) const EMPTY: Self = Self {
-        meters: Meters::NONE,
-        ends: [NEVER; Window::ENDING.len()],
-        thresholds: Thresholds::NONE,
-        is_met: false,
-    };
+    pub(crate) const EMPTY: Self =
+        Self { meters: Meters::NONE, ends: [NEVER; Window::ENDING.len()] };
 
-    fn states(&self, scope: Scope) -> impl Iterator<Item = RuleState> {
-        self.meters.iter().filter_map(move |meter| self.state(scope, meter))
+    fn states(&self, scope: Scope, thresholds: Thresholds) -> impl Iterator<Item = RuleState> {
+        self.meters.iter().filter_map(move |meter| self.state(scope, meter, thresholds))
     }
 
     #[inline]
-    fn state(&self, scope: Scope, meter: &Meter) -> Option<RuleState> {
+    fn state(&self, scope: Scope, meter: &Meter, thresholds: Thresholds) -> Option<RuleState> {
         let limit = meter.limit()?;
         let (window, unit) = (meter.window(), meter.unit());
-        let left = meter.left(self.thresholds);
+        let left = meter.left(thresholds);
         Some(RuleState {
             rule: Rule { scope, window, unit },
             limit,
@@ -104,19 +100,26 @@ impl Part {
 
 impl Rules {
     /// Nothing is limited or counted.
-    pub(crate) const NONE: Self =
-        Self { parts: [Part::EMPTY; 2], second: Scope::Asset, third: None };
+    pub(crate) const NONE: Self = Self {
+        global: Part::EMPTY,
+        second: Part::EMPTY,
+        second_scope: None,
+        thresholds: Thresholds::NONE,
+        third: None,
+    };
 
     /// Returns the rules of the records that a call met: the global one first.
     pub(crate) fn of<'a>(records: impl IntoIterator<Item = (Scope, &'a Record)>) -> Self {
         let mut rules = Self::NONE;
         for (scope, record) in records {
             match scope {
-                Scope::Global => rules.parts[0] = record.part(),
-                _ if rules.parts[1].is_met => {
+                Scope::Global => {
+                    (rules.global, rules.thresholds) = (record.part(), record.thresholds)
+                }
+                _ if rules.second_scope.is_some() => {
                     rules.third = Some(Box::new(record.part()));
                 }
-                _ => (rules.second, rules.parts[1]) = (scope, record.part()),
+                _ => (rules.second_scope, rules.second) = (Some(scope), record.part()),
             }
         }
         rules
@@ -124,7 +127,7 @@ impl Rules {
 
     /// Returns the credits spent, and the budget.
     pub(crate) fn credits(&self) -> CreditUsage {
-        let [global, _] = &self.parts;
+        let global = &self.global;
         let credits = global
             .meters
             .iter()
@@ -134,19 +137,19 @@ impl Rules {
             return CreditUsage { spent: Credits::ZERO, budget: None };
         };
         CreditUsage {
-            spent: Credits::of_count(credits.used(global.thresholds)),
+            spent: Credits::of_count(credits.used(self.thresholds)),
             budget: credits.limit().map(Credits::of_count),
         }
     }
 
     /// Sets the credits spent, where there is no budget.
     fn with_credits(mut self, credits: CreditUsage) -> Self {
-        let [global, _] = &mut self.parts;
         if credits.budget.is_none() {
             let left = MAX_COUNT.saturating_sub(credits.spent.millionths()).cast_signed();
             let meter = Meter::new(Window::Ever, Unit::Credits, None, Thresholds::NONE);
             let meter = meter.with_numbers(left, 0);
-            global.meters = global.meters.iter().copied().chain([meter]).collect();
+            let meters = &mut self.global.meters;
+            *meters = meters.iter().copied().chain([meter]).collect();
         }
         self
     }
@@ -160,19 +163,19 @@ impl Rules {
         for state in states {
             let Rule { scope, window, unit } = state.rule;
             let part = match scope {
-                Scope::Global => &mut rules.parts[0],
-                Scope::Other if !rules.parts[1].is_met || rules.second == scope => {
-                    rules.second = scope;
-                    &mut rules.parts[1]
+                Scope::Global => &mut rules.global,
+                Scope::Other if rules.second_scope == Some(Scope::Asset) => {
+                    rules.third.get_or_insert_with(|| Box::new(Part::EMPTY))
                 }
-                Scope::Other => rules.third.get_or_insert_with(|| Box::new(Part::EMPTY)),
-                Scope::Asset => &mut rules.parts[1],
+                Scope::Asset | Scope::Other => {
+                    rules.second_scope = Some(scope);
+                    &mut rules.second
+                }
             };
             // A state from serde is unchecked, so its numbers are capped.
             let (limit, used) = (state.limit.min(MAX_COUNT), state.used.min(MAX_COUNT));
             let left = limit.cast_signed().saturating_sub(used.cast_signed());
             let meter = Meter::new(window, unit, Some(limit), Thresholds::NONE);
-            part.is_met = true;
             let meter = meter.with_numbers(left, 0);
             part.meters = part.meters.iter().copied().chain([meter]).collect();
             if let (Some(end), Some(resets_at)) =
@@ -188,9 +191,10 @@ impl Rules {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RuleState> {
-        let [global, second] = &self.parts;
-        let third = self.third.iter().flat_map(|part| part.states(Scope::Other));
-        global.states(Scope::Global).chain(second.states(self.second)).chain(third)
+        let second = self.second_scope.map(|scope| self.second.states(scope, self.thresholds));
+        let third = self.third.as_ref().map(|part| part.states(Scope::Other, self.thresholds));
+        let global = self.global.states(Scope::Global, self.thresholds);
+        global.chain(second.into_iter().flatten()).chain(third.into_iter().flatten())
     }
 
     /// Returns each rule that the charge would break, with the amount that it asks for.
