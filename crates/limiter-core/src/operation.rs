@@ -268,3 +268,191 @@ impl StoredWindow {
         counted.then_some(Closed { record, span, left })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::meter::{ANY, Stops};
+    use crate::thresholds::Thresholds;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+    const MOST: i64 = MAX_COUNT.cast_signed();
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_unix_ms(NOON.unix_ms() + minute * 60_000)
+    }
+
+    fn span(minute: i64) -> Span {
+        Span { end: at(minute), rebases: 1 }
+    }
+
+    /// A record whose minute ends at 12:01 and has 7 of 10 left.
+    fn record() -> Stored {
+        let cells = smallvec![Cell { value: 7, mark: 0 }];
+        let windows = smallvec![StoredWindow { window: Window::Minute, span: span(1), cells }];
+        Stored { generation: 3, windows }
+    }
+
+    /// A record whose day ends at 12:01, with this left of the account, and 7 of 10 left.
+    fn of_a_day(left: [i64; 4]) -> Stored {
+        let cells = left.into_iter().chain([7]).map(|value| Cell { value, mark: 0 }).collect();
+        let windows = smallvec![StoredWindow { window: Window::Day, span: span(1), cells }];
+        Stored { generation: 3, windows }
+    }
+
+    fn step(record: &Stored, guard: Guard) -> Step {
+        let ladder = Ladder::same(Stops::new(Some(10), Thresholds::NONE));
+        let of = |window: &StoredWindow| WindowStep {
+            window: window.window,
+            guard,
+            before: window.cells.len(),
+            cells: (0..window.cells.len())
+                .map(|place| CellStep { unit: Unit::Requests, origin: Origin::Kept(place), ladder })
+                .collect(),
+        };
+        let windows = record.windows.iter().map(of).collect();
+        Step { generation: 3, windows, stops: false }
+    }
+
+    /// Takes one from the last cell for each call, if this is left.
+    fn operation(steps: &[Step], least: &[i64]) -> Operation {
+        let call = |least: &i64| {
+            let takes = |step: &Step| -> Takes {
+                let count = step.cells().count();
+                let take = |place| match place + 1 == count {
+                    true => Take { least: *least, less: 1 },
+                    false => Take { least: ANY, less: 0 },
+                };
+                (0..count).map(take).collect()
+            };
+            steps.iter().map(takes).collect()
+        };
+        let calls = least.iter().map(call).collect();
+        Operation { from: NOON, until: at(1), steps: steps.iter().cloned().collect(), calls }
+    }
+
+    fn verdict(record: &Stored, guard: Guard) -> (Verdict, Stored) {
+        let operation = operation(&[step(record, guard)], &[1]);
+        let mut records = [record.clone()];
+        let verdict = apply(&mut records, &operation, NOON, &mut Vec::new());
+        (verdict, records.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn an_operation_is_done_in_its_time_alone() {
+        let steps = [step(&record(), Guard::Same(span(1), span(1)))];
+        let operation = operation(&steps, &[1]);
+        for (now, is_timely) in [
+            (Timestamp::from_unix_ms(NOON.unix_ms() - 1), false),
+            (NOON, true),
+            (Timestamp::from_unix_ms(at(1).unix_ms() - 1), true),
+            (at(1), false),
+        ] {
+            let verdict = apply(&mut [record()], &operation, now, &mut Vec::new());
+            assert_eq!(verdict != Verdict::Untimely, is_timely, "{now}");
+        }
+    }
+
+    #[test]
+    fn each_guard_accepts_the_windows_that_it_names_and_no_others() {
+        for (guard, value) in [
+            (Guard::Same(span(1), span(1)), 6),
+            (Guard::Same(span(1), Span { rebases: 2, ..span(1) }), 6),
+            (Guard::Roll(at(1)), 6),
+            (Guard::Roll(at(2)), 9),
+            (Guard::Anew(span(1), span(2)), 9),
+        ] {
+            let (verdict, after) = verdict(&record(), guard);
+            assert_eq!(verdict, Verdict::Applied(smallvec![true]), "{guard:?}");
+            assert_eq!(after.windows[0].cells[0].value, value, "{guard:?}");
+        }
+        let rebased = Span { rebases: 2, ..span(1) };
+        for guard in [
+            Guard::Same(span(2), span(2)),
+            Guard::Same(rebased, rebased),
+            Guard::Roll(at(0)),
+            Guard::Anew(span(2), span(3)),
+            Guard::Anew(rebased, span(2)),
+            Guard::End(span(2)),
+            Guard::End(rebased),
+        ] {
+            let (verdict, after) = verdict(&record(), guard);
+            assert_eq!((verdict, after), (Verdict::Stale, record()), "{guard:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_shape_or_generation_is_stale() {
+        let right = step(&record(), Guard::Same(span(1), span(1)));
+        let changes: [fn(&mut Step); 5] = [
+            |step| step.generation = 4,
+            |step| step.windows[0].window = Window::Hour,
+            |step| step.windows[0].before = 2,
+            |step| step.windows.clear(),
+            |step| step.windows.push(step.windows[0].clone()),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut step = right.clone();
+            change(&mut step);
+            let operation = Operation { calls: smallvec![], ..operation(&[step], &[]) };
+            let verdict = apply(&mut [record()], &operation, NOON, &mut Vec::new());
+            assert_eq!(verdict, Verdict::Stale, "{number}");
+        }
+        let two = operation(&[right.clone(), right], &[1]);
+        let verdict = apply(&mut [record()], &two, NOON, &mut Vec::new());
+        assert_eq!(verdict, Verdict::Stale, "a record more is expected");
+    }
+
+    #[test]
+    fn a_window_that_ends_is_counted_no_more() {
+        let mut step = step(&record(), Guard::End(span(1)));
+        assert_eq!(step.cells().count(), 0);
+        step.windows[0].cells.clear();
+        let operation = Operation { calls: smallvec![], ..operation(&[step], &[]) };
+        let mut records = [record()];
+        let verdict = apply(&mut records, &operation, NOON, &mut Vec::new());
+        assert_eq!(verdict, Verdict::Applied(smallvec![]));
+        assert!(records[0].windows.is_empty());
+    }
+
+    #[test]
+    fn each_call_is_done_or_not_and_if_none_is_nothing_changes() {
+        let steps = [step(&record(), Guard::Roll(at(1)))];
+        for (least, done, left) in [
+            (&[7, 7][..], Verdict::Applied(smallvec![true, false]), 6),
+            (&[8, 7], Verdict::Applied(smallvec![false, true]), 6),
+            (&[1, 1], Verdict::Applied(smallvec![true, true]), 5),
+            (&[8, 8], Verdict::Refused, 7),
+            (&[], Verdict::Applied(smallvec![]), 7),
+        ] {
+            let mut records = [record()];
+            let verdict = apply(&mut records, &operation(&steps, least), NOON, &mut Vec::new());
+            assert_eq!(verdict, done, "{least:?}");
+            assert_eq!(records[0].windows[0].cells[0].value, left, "{least:?}");
+        }
+    }
+
+    #[test]
+    fn a_day_that_ends_is_closed_with_what_it_has_counted() {
+        let counted = [MOST - 1, MOST, MOST, MOST];
+        let closed_by = |record: &Stored, guard, least| {
+            let mut closed = Vec::new();
+            let operation = operation(&[step(record, guard)], &[least]);
+            apply(&mut [record.clone()], &operation, NOON, &mut closed);
+            closed
+        };
+        let day = of_a_day(counted);
+        let row = |span| [Closed { record: 0, span, left: counted }];
+        assert_eq!(closed_by(&day, Guard::Roll(at(2)), 1), row(span(1)));
+        assert_eq!(closed_by(&day, Guard::Anew(span(1), span(2)), 1), row(span(1)));
+        // It was far ahead, and ends with the day that replaces it.
+        assert_eq!(closed_by(&day, Guard::Anew(span(1), span(0)), 1), row(span(0)));
+        assert_eq!(closed_by(&day, Guard::Roll(at(1)), 1), [], "it goes on");
+        assert_eq!(closed_by(&day, Guard::Same(span(1), span(1)), 1), [], "it goes on");
+        assert_eq!(closed_by(&day, Guard::Roll(at(2)), 11), [], "the call does not fit");
+        let unused = of_a_day([MOST; 4]);
+        assert_eq!(closed_by(&unused, Guard::Roll(at(2)), 1), [], "nothing was counted");
+    }
+}
