@@ -589,3 +589,131 @@ impl AdmittedScope {
             && since.map(|(.., change)| *change).max().unwrap_or(0) <= self.changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Effective, KeyConfig, KeyKind};
+    use crate::limits::Limits;
+    use crate::names::AssetId;
+    use crate::thresholds::Thresholds;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_unix_ms(NOON.unix_ms() + ms)
+    }
+
+    fn per_minute(requests: u64) -> Limits {
+        Limits::builder().requests_per_minute(requests).build().unwrap()
+    }
+
+    fn config() -> KeyConfig {
+        KeyConfig::named("ci").unwrap().with_global(per_minute(10))
+    }
+
+    fn state(config: &KeyConfig) -> KeyState {
+        KeyState::new(KeyKind::Member, config, Thresholds::NONE, NOON)
+    }
+
+    fn checked(state: &KeyState, asset: Option<&AssetId>, now: Timestamp) -> Prepared {
+        check(state, state.locate(asset), &[Charge::request()], true, now)
+    }
+
+    fn times(prepared: &Prepared) -> (i64, i64) {
+        let ms = |time: Timestamp| time.unix_ms() - NOON.unix_ms();
+        (ms(prepared.operation().from), ms(prepared.operation().until))
+    }
+
+    fn asset() -> AssetId {
+        "m1".parse().unwrap()
+    }
+
+    #[test]
+    fn an_operation_is_valid_while_its_windows_go_on_and_the_key_is_as_expired_as_now() {
+        let minutes = state(&config());
+        // Also in the window before: a small step back re-opens none.
+        assert_eq!(times(&checked(&minutes, None, at(1))), (-60_000, 60_000));
+        assert_eq!(times(&checked(&minutes, None, at(60_000))), (60_000, 120_000));
+        let expiring = state(&config().with_expiry(at(30_000)));
+        assert_eq!(times(&checked(&expiring, None, at(29_999))), (-60_000, 30_000));
+        assert_eq!(times(&checked(&expiring, None, at(30_000))), (30_000, 60_000));
+    }
+
+    /// At an earlier time the call would meet other assets.
+    #[test]
+    fn an_operation_that_leaves_other_assets_out_is_valid_while_they_have_no_limits() {
+        let config = config().with_global(Limits::NONE);
+        let mut state = state(&config.clone().with_other(per_minute(1)));
+        state.configure(&config, Thresholds::NONE, Effective::Next, NOON).unwrap();
+        let places = |now| {
+            let prepared = checked(&state, Some(&asset()), now);
+            (prepared.places().collect::<Vec<_>>(), times(&prepared))
+        };
+        assert_eq!(places(at(1)).0, [Place::Global, Place::Other]);
+        assert_eq!(places(at(60_000)), (vec![Place::Global], (60_000, 120_000)));
+    }
+
+    #[test]
+    fn limits_that_come_into_force_are_put_without_any_count() {
+        let mut state = state(&config());
+        let prepared = checked(&state, None, NOON);
+        let located = state.locate(None);
+        prepared.commit(&mut state, located, NOON).unwrap();
+        state
+            .configure(
+                &config().with_global(per_minute(5)),
+                Thresholds::NONE,
+                Effective::Next,
+                NOON,
+            )
+            .unwrap();
+        assert!(!checked(&state, None, at(1)).changes_limits());
+        let prepared = checked(&state, None, at(60_000));
+        assert!(prepared.changes_limits());
+        prepared.put_limits(&mut state);
+        assert_eq!(state.global().record().limits(), per_minute(5));
+        assert_eq!(state.global().record().account().requests(), 1);
+        let minute = state.global().record().meter(Window::Minute, crate::rule::Unit::Requests);
+        assert_eq!(minute.map(|meter| meter.value), Some(5), "nothing is used");
+    }
+
+    /// The known windows may be older than the call.
+    #[test]
+    fn a_window_that_has_ended_is_that_of_the_call_if_this_is_not_older() {
+        let state = state(&config());
+        let seen = state.global().record().span(Window::Minute);
+        let correction = |span: Span| {
+            let windows = smallvec![(Window::Minute, span)];
+            let (scope, generation) = (Scope::Global, state.global().record().generation());
+            let admission =
+                Admission::new([AdmittedScope { scope, generation, changes: 0, windows }]);
+            let charge = Charge::request();
+            let correction = Correction {
+                admission: &admission,
+                charged: &charge,
+                actual: &charge,
+                must_fit: false,
+            };
+            let prepared = correct(&state, state.locate(None), &correction, at(60_000));
+            prepared.operation().steps[0].windows[0].guard
+        };
+        let next = Span { end: at(120_000), ..seen };
+        let rebased = Span { rebases: seen.rebases.wrapping_add(127), ..next };
+        let rolls = Guard::Roll(next.end);
+        assert_eq!(correction(next), Guard::Same(next, next));
+        assert_eq!(correction(rebased), Guard::Same(rebased, rebased));
+        // By the number of rebases, modulo 256, it was another window that was closed by a rebase.
+        assert_eq!(correction(Span { rebases: seen.rebases.wrapping_add(128), ..next }), rolls);
+        assert_eq!(correction(Span { rebases: seen.rebases.wrapping_sub(1), ..next }), rolls);
+        assert_eq!(correction(seen), rolls);
+    }
+
+    #[test]
+    fn a_denial_far_behind_rebases_and_one_in_time_does_not() {
+        let state = state(&config());
+        let rebases = |now| rebase(&state, state.locate(None), now).is_some();
+        assert!(!rebases(NOON) && !rebases(at(60_000)) && !rebases(at(-60_000)));
+        assert!(rebases(at(-60_001)));
+    }
+}
