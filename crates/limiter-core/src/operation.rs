@@ -435,6 +435,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_today_starts_with_the_account_of_a_day_that_goes_on() {
+        let day = of_a_day([MOST - 4, MOST, MOST, MOST]);
+        for (guard, left) in
+            [(Guard::Same(span(1), span(1)), 6), (Guard::Anew(span(1), span(2)), 10)]
+        {
+            let mut step = step(&day, guard);
+            step.windows[0].cells[4].origin = Origin::Account { first: 0, count: 1 };
+            let operation = operation(&[step], &[]);
+            let mut records = [day.clone()];
+            apply(&mut records, &operation, NOON, &mut Vec::new());
+            assert_eq!(records[0].windows[0].cells[4].value, left, "{guard:?}");
+        }
+    }
+
+    #[test]
     fn a_day_that_ends_is_closed_with_what_it_has_counted() {
         let counted = [MOST - 1, MOST, MOST, MOST];
         let closed_by = |record: &Stored, guard, least| {

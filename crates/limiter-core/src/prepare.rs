@@ -654,6 +654,34 @@ mod tests {
         assert_eq!(places(at(60_000)), (vec![Place::Global], (60_000, 120_000)));
     }
 
+    /// An amendment must fit where the call is met now, and counts elsewhere.
+    #[test]
+    fn only_what_an_amendment_adds_must_fit_and_only_where_its_call_is_met() {
+        let config = config().with_other(per_minute(10));
+        let state = state(&config);
+        let id = asset();
+        let least = |state: &KeyState, must_fit, actual: u64| {
+            let located = state.locate(Some(&id));
+            let places = [Place::Global, Place::Other].into_iter();
+            let admission = Admission::after(state, places, NOON);
+            let charged = Charge::request().with_requests(5).unwrap();
+            let actual = Charge::request().with_requests(actual).unwrap();
+            let correction =
+                Correction { admission: &admission, charged: &charged, actual: &actual, must_fit };
+            let prepared = correct(state, located, &correction, NOON);
+            let call = &prepared.operation().calls[0];
+            call.iter().map(|takes| takes[0].least).collect::<Vec<_>>()
+        };
+        assert_eq!(least(&state, true, 8), [3, 3]);
+        assert_eq!(least(&state, true, 5), [ANY, ANY], "it adds nothing");
+        assert_eq!(least(&state, true, 4), [ANY, ANY], "it hands back");
+        assert_eq!(least(&state, false, 8), [ANY, ANY], "a settlement never fails");
+        let mut listed = state;
+        let listing = config.with_asset(asset(), Limits::NONE);
+        listed.configure(&listing, Thresholds::NONE, Effective::Next, NOON).unwrap();
+        assert_eq!(least(&listed, true, 8), [3, ANY, ANY], "it meets no other assets now");
+    }
+
     #[test]
     fn limits_that_come_into_force_are_put_without_any_count() {
         let mut state = state(&config());

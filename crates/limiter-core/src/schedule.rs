@@ -251,3 +251,52 @@ impl SavedWindow {
         Ok(StoredWindow { window: self.window, span, cells })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_unix_ms(1_760_011_200_000);
+
+    fn scope(limits: &Limits) -> ScopeState {
+        ScopeState::new(false, limits, Thresholds::DEFAULT, 1, NOON, &TimeZone::UTC)
+    }
+
+    fn hourly() -> Limits {
+        Limits::builder().requests_per_hour(5).build().unwrap()
+    }
+
+    #[test]
+    fn what_is_pending_is_found_by_its_window() {
+        let mut scope = scope(&Limits::NONE);
+        scope.set_pending([(Window::Hour, hourly())].into_iter().collect());
+        assert_eq!(scope.pending(Window::Hour), Some(&hourly()));
+        assert_eq!(scope.pending(Window::Day), None);
+        assert_eq!(scope.configured(), hourly());
+    }
+
+    #[test]
+    fn changes_and_what_is_pending_are_kept_beside_each_other() {
+        let mut scope = scope(&Limits::NONE);
+        let since: Since = [(Window::Hour, Unit::Requests, 2)].into_iter().collect();
+        scope.set_since(2, since.clone());
+        scope.set_pending([(Window::Hour, hourly())].into_iter().collect());
+        assert_eq!((scope.changes(), scope.since()), (2, &since[..]));
+        scope.set_since(3, Since::new());
+        assert_eq!((scope.changes(), scope.since(), scope.all_pending().len()), (3, &[][..], 1));
+    }
+
+    #[test]
+    fn a_scope_joins_other_assets_until_its_first_limit_comes() {
+        let mut awaiting = scope(&Limits::NONE);
+        assert!(!awaiting.joins_other(), "no limit will come");
+        awaiting.set_pending([(Window::Hour, hourly())].into_iter().collect());
+        assert!(awaiting.joins_other());
+        let mut limited = scope(&hourly());
+        assert!(!limited.joins_other());
+        limited.set_pending([(Window::Hour, Limits::NONE)].into_iter().collect());
+        assert!(!limited.joins_other(), "its last limit ends");
+        limited.set_pending([(Window::Day, hourly())].into_iter().collect());
+        assert!(!limited.joins_other(), "it has one already");
+    }
+}
