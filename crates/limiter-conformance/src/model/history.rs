@@ -1,4 +1,4 @@
-//! What was counted on each day.
+//! The account of each day, once it has ended.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::replay::{Cost, Day, ScopeName, Window};
 use super::calendar;
 use super::key::Key;
 
-/// What one scope had counted when its day, or a part of it, was closed.
+/// The account of one scope when its day, or a part of it, was closed.
 #[derive(Clone, Debug)]
 pub(super) struct Closed {
     /// The end of the day.

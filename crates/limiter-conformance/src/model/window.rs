@@ -26,7 +26,7 @@ pub(super) struct Window {
 /// The limits of one window, by unit.
 pub(super) type Amounts = BTreeMap<Unit, u64>;
 
-/// What an operation added.
+/// The amounts that an operation added.
 #[derive(Clone, Debug)]
 enum Entry {
     /// A charge.
@@ -35,7 +35,7 @@ enum Entry {
     Correction {
         /// The place of the charge among the entries, if this window admitted it.
         of: Option<usize>,
-        /// What a count that had counted the charge is corrected by.
+        /// The correction of a count that had counted the charge.
         difference: Figures,
         /// "What `actual` exceeds the estimate by, each amount by itself", for any other count.
         overrun: Figures,
@@ -49,7 +49,7 @@ pub(super) type Figures = [i128; 4];
 #[derive(Clone, Debug)]
 struct Counted {
     limit: u64,
-    /// What the count began with.
+    /// The amount that the count began with.
     base: u64,
     /// The entries from here on are counted.
     from: usize,
@@ -66,7 +66,7 @@ pub(super) struct Admitted {
 }
 
 impl Window {
-    /// Creates the window of now, with nothing counted and no limits.
+    /// Creates the current window, with nothing counted and no limits.
     pub(super) fn begun(kind: WindowKind, now: i64, zone: &TimeZone) -> Self {
         let end = calendar::window(kind, now, zone).map(|(_, end)| end);
         let (entries, rules) = (Vec::new(), BTreeMap::new());
@@ -245,7 +245,7 @@ impl Window {
         self.each_mark(|fired, limit, used| fired.fire(thresholds, limit, used))
     }
 
-    /// Derives the marks anew under other thresholds, and fires those that this reaches.
+    /// Derives the marks again under other thresholds, and fires those that this reaches.
     pub(super) fn rearm(&mut self, thresholds: &[u8]) -> Vec<(Unit, u8)> {
         self.each_mark(|fired, limit, used| fired.derive(thresholds, limit, used))
     }

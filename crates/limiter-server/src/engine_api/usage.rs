@@ -66,7 +66,7 @@ pub(crate) struct HistoryQuery {
         ("days" = Option<u16>, Query, description = "The days, today included: 1 to 400, and at most as many as the store keeps; 35 if left out", minimum = 1, maximum = 400),
     ),
     responses(
-        (status = 200, description = "What was counted on each day, by scope", body = Vec<DayHistory>),
+        (status = 200, description = "The account of each day, by scope", body = Vec<DayHistory>),
         RequestProblems,
         (status = 403, description = "A member key asks for the history of another key", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 404, description = "No such key in the workspace", body = ProblemSchema, content_type = "application/problem+json"),
