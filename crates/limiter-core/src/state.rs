@@ -418,6 +418,13 @@ impl KeyState {
         self.global.record.thresholds
     }
 
+    /// Returns whether calls of an asset may meet other assets at another time: it is counted, but not listed any more.
+    #[must_use]
+    pub fn may_meet_other(&self, asset: LocatedAsset<'_>) -> bool {
+        let found = asset.position.and_then(|position| self.assets.get(position));
+        self.other.is_some() && found.is_some_and(|asset| !asset.listed)
+    }
+
     /// Returns whether the key is in shadow mode.
     #[must_use]
     pub const fn is_shadow(&self) -> bool {

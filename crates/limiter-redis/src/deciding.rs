@@ -93,6 +93,8 @@ impl Group {
             let located = state.locate(asset);
             match letters.next() {
                 Some(b'A') => Some(explain::admitted(state, located, charge, now)),
+                // The retry looks at limits that the operation did not compare.
+                _ if state.may_meet_other(located) && !places.contains(&Place::Other) => None,
                 // If there is no reason to deny it, it reaches a stop.
                 _ => explain::refused(state, &self.key, located, charge, now)
                     .filter(|_| prepare::rebase(state, located, now).is_none()),
@@ -171,6 +173,14 @@ impl Keys {
         }
         if let Some(decisions) = decisions {
             group.answer(decisions);
+            let lacks_other = known.as_ref().is_some_and(|known| {
+                known.state.may_meet_other(known.state.locate(group.asset.as_ref()))
+                    && !places.contains(&Place::Other)
+            });
+            if lacks_other && !group.calls.is_empty() {
+                self.forget(group.subject());
+                return Ok(None);
+            }
         }
         Ok(Some(Found { now: answer.now, known }))
     }

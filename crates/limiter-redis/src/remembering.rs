@@ -368,6 +368,16 @@ impl Remembering {
             let (state, now) = (&tried.known.state, tried.now);
             let located = state.locate(of.asset);
             if let Some(refused) = explain::refused(state, of.key, located, charge, now) {
+                // The retry may look at limits that the operation did not compare: those are read first.
+                let places = prepared.iter().flat_map(Prepared::places).collect::<Vec<_>>();
+                if !places.is_empty()
+                    && state.may_meet_other(located)
+                    && !places.contains(&Place::Other)
+                {
+                    self.keys.forget(of);
+                    at_hand = None;
+                    continue;
+                }
                 self.rebase(of, now, tried.known).await?;
                 return Ok(refused);
             }
