@@ -13,7 +13,7 @@ use crate::state::{KeyState, ScopeId};
 use crate::window::Window;
 use crate::zone::TimeZone;
 
-/// What a key has counted on one day.
+/// The account of a key on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]

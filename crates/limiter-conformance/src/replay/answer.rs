@@ -167,7 +167,7 @@ pub struct Usage {
 pub struct Row {
     /// The scope.
     pub scope: ScopeName,
-    /// What it has counted today.
+    /// The account of today.
     pub account: Cost,
     /// The rules in force, in canonical order.
     pub rules: Vec<RuleUsage>,
@@ -202,7 +202,7 @@ pub struct Credits {
     pub budget: Option<u64>,
 }
 
-/// What a key has counted on one day.
+/// The account of a key on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Day {
     /// The start of the day, in unix milliseconds. In a zone east of UTC, the first day begins before 1970.

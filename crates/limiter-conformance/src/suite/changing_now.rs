@@ -37,7 +37,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert_eq!((used(Window::Day), used(Window::Hour)), ([3, 7, 3, 4, 5], [1, 0, 0, 0, 0]));
     });
 
-    // What had not counted the call gets no surplus back.
+    // A count that had not counted the call gets no surplus back.
     suite.story("a_first_limit_of_an_hour_knows_nothing_of_earlier_calls", |world| {
         let key = world.member(named("ci"));
         let limits = limits(|it| it.tokens_per_hour(100).tokens_per_day(100));

@@ -166,7 +166,7 @@ pub(super) fn stories(suite: &mut Suite) {
         key.fires(tokens(0, 799), []).fires(tokens(0, 1), [MOST_TOKENS]);
     });
 
-    // The windows of now are those of the old limits.
+    // The current windows are those of the old limits.
     suite.story("a_change_for_the_next_window_fires_nothing_by_itself", |world| {
         let key = world.limited(requests_per_day(100));
         key.admit(None, 9).updating_fires(|config| config.global = requests_per_day(10), []);

@@ -20,7 +20,7 @@ pub(super) fn stories(suite: &mut Suite) {
         assert!(accounts.eq([Charge::NOTHING; 3]), "a day that has passed is empty");
     });
 
-    // What was counted when the day ended, and today as it is. Days without any charge are left out.
+    // The counts at the end of the day, and those of today so far. Days without any charge are left out.
     suite.story("the_history_has_a_row_for_each_day_and_scope", |world| {
         let key = world.member(named("ci").with_asset(asset("m1"), Limits::NONE));
         let counted = [("m1", 0, 2), ("made up", 0, 1), ("m1", 2, 3)];
