@@ -654,6 +654,57 @@ mod tests {
         assert_eq!(places(at(60_000)), (vec![Place::Global], (60_000, 120_000)));
     }
 
+    #[test]
+    fn an_asset_meets_other_assets_until_its_first_limit_and_when_it_is_counted_no_more() {
+        const DAY: i64 = 24 * 3_600_000;
+        let other = config().with_other(per_minute(1));
+        let with = |limits: &Limits| other.clone().with_asset(asset(), limits.clone());
+        let in_month = Limits::builder().requests_per_month(5).build().unwrap();
+        let in_minute_and_month =
+            Limits::builder().requests_per_minute(5).requests_per_month(5).build().unwrap();
+        let meets_other = |first: &KeyConfig, next: &KeyConfig, now| {
+            let mut state = state(first);
+            state.configure(next, Thresholds::NONE, Effective::Next, NOON).unwrap();
+            let met: Vec<_> = checked(&state, Some(&asset()), at(now)).places().collect();
+            met.contains(&Place::Other)
+        };
+        let none = with(&Limits::NONE);
+        for (story, first, next, now, expected) in [
+            ("listed, not limited", &none, &none, DAY, false),
+            ("its first limit comes next month", &none, &with(&in_month), DAY, true),
+            ("one of two limits ends", &with(&in_minute_and_month), &with(&in_month), 0, false),
+            ("its limit ends", &with(&in_month), &none, DAY, false),
+            ("no longer listed, still limited", &with(&in_month), &other, DAY, false),
+            ("no longer listed, in its last day", &none, &other, 0, false),
+            ("no longer listed, after its last day", &none, &other, DAY, true),
+        ] {
+            assert_eq!(meets_other(first, next, now), expected, "{story}");
+        }
+    }
+
+    /// Other assets count on until the end of the day in which their limits ended.
+    #[test]
+    fn a_call_that_other_assets_admitted_is_corrected_there_until_their_day_ends() {
+        const DAY: i64 = 24 * 3_600_000;
+        let mut state = state(&config().with_other(per_minute(10)));
+        let admission = Admission::after(&state, [Place::Global, Place::Other].into_iter(), NOON);
+        state.configure(&config(), Thresholds::NONE, Effective::Next, NOON).unwrap();
+        let charge = Charge::request();
+        let places = |admission: &Admission, now| {
+            let correction =
+                Correction { admission, charged: &charge, actual: &charge, must_fit: false };
+            let id = asset();
+            let prepared = correct(&state, state.locate(Some(&id)), &correction, at(now));
+            prepared.places().collect::<Vec<_>>()
+        };
+        let both = [Place::Global, Place::Other];
+        assert_eq!(places(&admission, 0), both);
+        assert_eq!(places(&admission, 60_000), both, "its limits have ended");
+        assert_eq!(places(&admission, DAY), [Place::Global], "its day has ended");
+        let elsewhere = Admission::after(&state, [Place::Global].into_iter(), NOON);
+        assert_eq!(places(&elsewhere, 60_000), [Place::Global]);
+    }
+
     /// An amendment must fit where the call is met now, and counts elsewhere.
     #[test]
     fn only_what_an_amendment_adds_must_fit_and_only_where_its_call_is_met() {

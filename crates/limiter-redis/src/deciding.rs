@@ -86,6 +86,7 @@ impl Group {
         places: &[Place],
     ) -> Result<Explained, Misread> {
         let (asset, now) = (self.asset.as_ref(), answer.now);
+        let leaves_out_other = known.leaves_out_other(asset, places);
         let mut known = answer.before(known, places)?;
         let state = &mut known.state;
         let mut letters = answer.letters.iter();
@@ -93,8 +94,8 @@ impl Group {
             let located = state.locate(asset);
             match letters.next() {
                 Some(b'A') => Some(explain::admitted(state, located, charge, now)),
-                // The retry looks at limits that the operation did not compare.
-                _ if state.may_meet_other(located) && !places.contains(&Place::Other) => None,
+                // These limits are read first.
+                _ if leaves_out_other => None,
                 // If there is no reason to deny it, it reaches a stop.
                 _ => explain::refused(state, &self.key, located, charge, now)
                     .filter(|_| prepare::rebase(state, located, now).is_none()),
@@ -152,13 +153,13 @@ impl Keys {
         &self,
         group: &mut Group,
         answer: &Answer<'_>,
-        known: &Known,
+        believed: &Known,
         places: &[Place],
         learns: bool,
     ) -> Result<Option<Found>, CommandError> {
         let of = group.subject();
         let explained = match answer.ended {
-            Ended::Compared => group.explain(answer, known, places),
+            Ended::Compared => group.explain(answer, believed, places),
             _ => answer.found(of.asset).map(|known| (None, known)),
         };
         let (decisions, known) = explained.map_err(|misread| {
@@ -173,11 +174,8 @@ impl Keys {
         }
         if let Some(decisions) = decisions {
             group.answer(decisions);
-            let lacks_other = known.as_ref().is_some_and(|known| {
-                known.state.may_meet_other(known.state.locate(group.asset.as_ref()))
-                    && !places.contains(&Place::Other)
-            });
-            if lacks_other && !group.calls.is_empty() {
+            let leaves_out_other = believed.leaves_out_other(group.asset.as_ref(), places);
+            if leaves_out_other && !group.calls.is_empty() {
                 self.forget(group.subject());
                 return Ok(None);
             }

@@ -370,10 +370,7 @@ impl Remembering {
             if let Some(refused) = explain::refused(state, of.key, located, charge, now) {
                 // The retry may look at limits that the operation did not compare: those are read first.
                 let places = prepared.iter().flat_map(Prepared::places).collect::<Vec<_>>();
-                if !places.is_empty()
-                    && state.may_meet_other(located)
-                    && !places.contains(&Place::Other)
-                {
+                if !places.is_empty() && tried.known.leaves_out_other(of.asset, &places) {
                     self.keys.forget(of);
                     at_hand = None;
                     continue;

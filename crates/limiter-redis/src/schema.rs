@@ -73,6 +73,12 @@ impl Known {
         };
         places.into_iter().filter_map(layout).collect()
     }
+
+    /// Returns whether a retry of the call may look at limits of other assets that an operation on these places did not
+    /// compare.
+    pub(crate) fn leaves_out_other(&self, asset: Option<&AssetId>, compared: &[Place]) -> bool {
+        self.state.may_meet_other(self.state.locate(asset)) && !compared.contains(&Place::Other)
+    }
 }
 
 impl Stamp {
